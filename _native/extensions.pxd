@@ -1,0 +1,225 @@
+"""Extended headers: what pax, Solaris and GNU records say of the member behind them.
+
+Source: POSIX.1-2017, pax, "pax Extended Header"; GNU tar, "Extensions"; libarchive, tar(5).
+"""
+
+from libc.stdint cimport int64_t
+from libc.stdlib cimport realloc
+from libc.string cimport memchr, memcmp, memcpy
+
+from tar cimport field_length
+
+
+cdef enum walk_status:
+    WALK_GROUP                     # all is well: a group, a record, a window was read
+    WALK_TURN                      # go on, after a look at pending signals
+    WALK_NEED                      # bytes up to need_end are not in the window
+    WALK_FEED                      # the same, and the shell must bring them
+    WALK_SEGMENT_END
+    WALK_END_MARKER
+    WALK_NO_MARKER
+    WALK_GLOBAL                    # a global header that changes later members, on a guessed chain
+    WALK_CANCELLED
+    WALK_CUT_HEADER
+    WALK_CUT_EXTENSION
+    WALK_CUT_PAYLOAD
+    WALK_CUT_PADDING
+    WALK_BAD_CHECKSUM
+    WALK_BAD_SIZE
+    WALK_BAD_PAX
+    WALK_NUL_IN_NAME
+    WALK_GLOBAL_SIZE
+    WALK_HUGE_EXTENSION
+    WALK_ORPHAN_EXTENSION
+    WALK_SHRUNK
+    WALK_READ_FAILED
+    WALK_NO_MEMORY
+
+cdef struct text:
+    const unsigned char* bytes
+    int64_t length                 # -1: not given
+
+cdef struct extension:             # what pax and GNU headers say of the member behind them
+    text path
+    text link_path
+    text long_name
+    text long_link
+    int64_t size                   # -1: not given
+    bint sparse
+    bint pending                   # a member must follow
+
+cdef struct global_names:          # what a pax global header says of every member from there on
+    bint apply
+    unsigned char* path
+    int64_t path_length            # -1: not given
+    unsigned char* link
+    int64_t link_length
+
+
+cdef inline bint is_key(text key, const char* wanted, int64_t length) noexcept nogil:
+    return key.length == length and memcmp(key.bytes, wanted, length) == 0
+
+
+cdef inline text nothing() noexcept nogil:
+    cdef text none
+    none.bytes = NULL
+    none.length = -1
+    return none
+
+
+cdef inline int64_t decimal(text value) noexcept nogil:
+    """Decode a pax number; -1 when it is not digits alone, or beyond 2**62."""
+    cdef int64_t number = 0
+    cdef int64_t i
+    if value.length < 1:
+        return -1
+    for i in range(value.length):
+        if not 48 <= value.bytes[i] <= 57 or number > (<int64_t> 1 << 62) // 10 - 1:
+            return -1
+        number = number * 10 + value.bytes[i] - 48
+    return number
+
+
+cdef inline walk_status read_record(
+    text key, text value, extension* ext, bint* size_given
+) noexcept nogil:
+    """Note what one pax record says, if it concerns names, sizes or sparse files."""
+    if is_key(key, b"path", 4) or is_key(key, b"linkpath", 8):
+        if value.length and memchr(value.bytes, 0, value.length) != NULL:
+            return WALK_NUL_IN_NAME
+        if key.length == 4:
+            ext.path = value
+        else:
+            ext.link_path = value
+    elif is_key(key, b"size", 4):
+        size_given[0] = True
+        ext.size = -1
+        if value.length:                           # an empty value takes a record back
+            ext.size = decimal(value)
+            if ext.size < 0:
+                return WALK_BAD_SIZE
+    elif (
+        (key.length > 11 and memcmp(key.bytes, b"GNU.sparse.", 11) == 0)
+        or is_key(key, b"SCHILY.realsize", 15)
+    ):
+        ext.sparse = True
+    return WALK_GROUP
+
+
+cdef inline walk_status read_records(
+    const unsigned char* data, int64_t length, extension* ext, bint* size_given
+) noexcept nogil:
+    """Read "LENGTH KEY=VALUE\\n" records; NULs may pad the last one.
+
+    Source: POSIX.1-2017, pax, "pax Extended Header".
+    """
+    cdef int64_t pos = 0, digits, record
+    cdef const unsigned char* equals
+    cdef text key, value
+    cdef walk_status status
+    while pos < length and data[pos] != 0:
+        record = digits = 0
+        while pos + digits < length and 48 <= data[pos + digits] <= 57 and digits < 10:
+            record = record * 10 + data[pos + digits] - 48
+            digits += 1
+        if (
+            digits == 0
+            or record > length - pos
+            or record < digits + 3
+            or data[pos + digits] != 32
+            or data[pos + record - 1] != 10
+        ):
+            return WALK_BAD_PAX
+        key.bytes = data + pos + digits + 1
+        equals = <const unsigned char*> memchr(key.bytes, 61, record - digits - 2)
+        if equals == NULL:
+            return WALK_BAD_PAX
+        key.length = equals - key.bytes
+        value.bytes = equals + 1
+        value.length = data + pos + record - 1 - value.bytes
+        status = read_record(key, value, ext, size_given)
+        if status != WALK_GROUP:
+            return status
+        pos += record
+    while pos < length:
+        if data[pos] != 0:
+            return WALK_BAD_PAX
+        pos += 1
+    return WALK_GROUP
+
+
+cdef inline void reset_extension(extension* ext) noexcept nogil:
+    ext.path = ext.link_path = ext.long_name = ext.long_link = nothing()
+    ext.size = -1
+    ext.sparse = ext.pending = False
+
+
+cdef inline int keep_global(unsigned char** kept, int64_t* kept_length, text value) noexcept nogil:
+    cdef void* grown
+    if value.length < 0:
+        return 0
+    grown = realloc(kept[0], value.length + 1)
+    if grown == NULL:
+        return -1
+    kept[0] = <unsigned char*> grown
+    memcpy(kept[0], value.bytes, value.length)
+    kept_length[0] = value.length
+    return 0
+
+
+cdef inline walk_status read_global(
+    global_names* names, bint speculative, const unsigned char* data, int64_t length
+) noexcept nogil:
+    """Read a pax global header: what it says holds until another one says otherwise.
+
+    A global size is refused: tar readers disagree on it, so no reading of such a tar is safe.
+    """
+    cdef extension ext
+    cdef bint size_given = False
+    cdef walk_status status
+    reset_extension(&ext)
+    status = read_records(data, length, &ext, &size_given)
+    if status != WALK_GROUP:
+        return status
+    if size_given or ext.sparse:
+        return WALK_GLOBAL_SIZE
+    if ext.path.length < 0 and ext.link_path.length < 0:
+        return WALK_GROUP
+    if speculative:
+        return WALK_GLOBAL
+    names.apply = True
+    if (
+        keep_global(&names.path, &names.path_length, ext.path) < 0
+        or keep_global(&names.link, &names.link_length, ext.link_path) < 0
+    ):
+        return WALK_NO_MEMORY
+    return WALK_GROUP
+
+
+cdef inline walk_status read_extension(
+    unsigned char typeflag, const unsigned char* data, int64_t length, extension* ext
+) noexcept nogil:
+    """Read the body of a member's extended header. The last of a kind rules; none of them takes a size."""
+    cdef text long_text
+    cdef bint size_given = False
+    ext.pending = True
+    if typeflag == b"x" or typeflag == b"X":
+        ext.path = ext.link_path = nothing()
+        ext.size = -1
+        ext.sparse = False
+        return read_records(data, length, ext, &size_given)
+    long_text.bytes = data
+    long_text.length = field_length(data, length)
+    if typeflag == b"L":
+        ext.long_name = long_text
+    else:
+        ext.long_link = long_text
+    return WALK_GROUP
+
+
+cdef inline bint is_extension(unsigned char typeflag) noexcept nogil:
+    """Tell pax (x, g), Solaris (X) and GNU (L, K) extended headers."""
+    return (
+        typeflag == b"x" or typeflag == b"g" or typeflag == b"X"
+        or typeflag == b"L" or typeflag == b"K"
+    )

@@ -1,0 +1,872 @@
+"""Offset batches to and from pickle bytes, without a pickle machine and without running anything.
+
+Encoding gives, byte for byte, what CPython's pickler (protocol 4) makes of a list of BlobImageInfo.
+Decoding knows the opcodes that such lists can hold, in protocols 2 to 5, and refuses every other one.
+
+Source: CPython, Lib/pickletools.py (opcodes), PEP 3154 (framing), PEP 307 (protocol 2).
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcmp, memcpy, memmove, memset
+
+from columns cimport columns_free, columns_push, columns_to_python, member_columns
+from utf8 cimport decode_char
+
+from blobpack.errors import FormatError, TruncatedError
+
+cdef extern from "Python.h":
+    object PyBytes_FromStringAndSize(const char*, Py_ssize_t)
+
+cdef enum:
+    FRAME_HEADER_BYTES = 9
+    FRAME_BYTES = 65536            # a frame is closed once it holds this many
+    GROUP_ROWS = 1000              # one APPENDS
+    ROW_BYTES = 160                # more than the opcodes of a row need beside its name
+    NOT_MEMOIZED = -1
+    READ_BYTES = 4194304
+
+
+# Encoding
+
+cdef struct encoder:
+    unsigned char* bytes
+    int64_t length
+    int64_t capacity
+    int64_t frame_start
+    int64_t memo_count
+    int64_t singletons[257]        # memo of "" and of one-character latin-1 names: CPython has one object each
+
+
+cdef inline int reserve(encoder* e, int64_t size) noexcept nogil:
+    cdef void* grown
+    cdef int64_t capacity
+    if e.capacity - e.length >= size:
+        return 0
+    capacity = max(2 * e.capacity, e.length + size)
+    grown = realloc(e.bytes, capacity)
+    if grown == NULL:
+        return -1
+    e.bytes = <unsigned char*> grown
+    e.capacity = capacity
+    return 0
+
+
+cdef inline void put(encoder* e, const char* bytes, int64_t length) noexcept nogil:
+    memcpy(e.bytes + e.length, bytes, length)
+    e.length += length
+
+
+cdef inline void put_byte(encoder* e, unsigned char byte) noexcept nogil:
+    e.bytes[e.length] = byte
+    e.length += 1
+
+
+cdef inline void put_little(encoder* e, uint64_t value, int width) noexcept nogil:
+    cdef int i
+    for i in range(width):
+        put_byte(e, <unsigned char> (value >> (8 * i)))
+
+
+cdef inline void open_frame(encoder* e) noexcept nogil:
+    e.frame_start = e.length
+    put_byte(e, 0x95)
+    put_little(e, 0, 8)
+
+
+cdef inline void close_frame(encoder* e) noexcept nogil:
+    cdef int64_t end = e.length
+    e.length = e.frame_start + 1
+    put_little(e, end - e.frame_start - FRAME_HEADER_BYTES, 8)
+    e.length = end
+
+
+cdef inline void boundary(encoder* e) noexcept nogil:
+    """The pickler looks at the frame's length before it saves each object."""
+    if e.length - e.frame_start - FRAME_HEADER_BYTES >= FRAME_BYTES:
+        close_frame(e)
+        open_frame(e)
+
+
+cdef inline void put_memo(encoder* e) noexcept nogil:
+    put_byte(e, 0x94)
+    e.memo_count += 1
+
+
+cdef inline void get_memo(encoder* e, int64_t memo) noexcept nogil:
+    if memo < 256:
+        put_byte(e, b"h")
+        put_byte(e, <unsigned char> memo)
+    else:
+        put_byte(e, b"j")
+        put_little(e, memo, 4)
+
+
+cdef inline void put_int(encoder* e, int64_t value) noexcept nogil:
+    """Write a number that is not negative, in the shortest of the pickler's four ways."""
+    cdef int width
+    boundary(e)
+    if value < 0x100:
+        put_byte(e, b"K")
+        put_little(e, value, 1)
+    elif value < 0x10000:
+        put_byte(e, b"M")
+        put_little(e, value, 2)
+    elif value < (<int64_t> 1 << 31):
+        put_byte(e, b"J")
+        put_little(e, value, 4)
+    else:
+        width = 5
+        while width < 8 and value >> (8 * width - 1):
+            width += 1
+        put_byte(e, 0x8A)
+        put_byte(e, width)
+        put_little(e, value, width)
+
+
+cdef int64_t surrogates_in(const unsigned char* name, int64_t length) noexcept nogil:
+    """Count the bytes that are not UTF-8."""
+    cdef int64_t pos = 0, count = 0
+    cdef uint32_t point
+    while pos < length:
+        if name[pos] < 0x80:
+            pos += 1
+            continue
+        pos += decode_char(name + pos, length - pos, &point)
+        count += 0xDC80 <= point < 0xDD00
+    return count
+
+
+cdef void put_escaped(encoder* e, const unsigned char* name, int64_t length) noexcept nogil:
+    """Write a name, each byte that is not UTF-8 as the three bytes of its surrogate."""
+    cdef int64_t pos = 0
+    cdef uint32_t point
+    cdef int size
+    while pos < length:
+        size = decode_char(name + pos, length - pos, &point)
+        if 0xDC80 <= point < 0xDD00:
+            put_byte(e, 0xED)
+            put_byte(e, <unsigned char> (0x80 | (point >> 6 & 0x3F)))
+            put_byte(e, <unsigned char> (0x80 | (point & 0x3F)))
+        else:
+            put(e, <const char*> name + pos, size)
+        pos += size
+
+
+cdef inline int singleton_of(const unsigned char* name, int64_t length) noexcept nogil:
+    """Index the names of which CPython keeps one object: "" and one latin-1 character; -1 for all others."""
+    cdef uint32_t point
+    if length == 0:
+        return 256
+    if length > 2 or decode_char(name, length, &point) != length or point > 255:
+        return -1
+    return point
+
+
+cdef int put_name(encoder* e, const unsigned char* name, int64_t length) noexcept nogil:
+    cdef int64_t escaped = surrogates_in(name, length)
+    cdef int64_t size = length + 2 * escaped
+    cdef int singleton = singleton_of(name, length)
+    if reserve(e, size + ROW_BYTES) < 0:
+        return -1
+    boundary(e)
+    if singleton >= 0 and e.singletons[singleton] != NOT_MEMOIZED:
+        get_memo(e, e.singletons[singleton])
+        return 0
+    if size < 256:
+        put_byte(e, 0x8C)
+        put_little(e, size, 1)
+    else:
+        put_byte(e, b"X")
+        put_little(e, size, 4)
+    if escaped:
+        put_escaped(e, name, length)
+    else:
+        put(e, <const char*> name, length)
+    if singleton >= 0:
+        e.singletons[singleton] = e.memo_count
+    put_memo(e)
+    return 0
+
+
+cdef inline void put_key(encoder* e, const char* key, int64_t length, int64_t memo) noexcept nogil:
+    boundary(e)
+    if e.memo_count > memo:
+        get_memo(e, memo)
+        return
+    put_byte(e, 0x8C)
+    put_byte(e, <unsigned char> length)
+    put(e, key, length)
+    put_memo(e)
+
+
+cdef void put_class(encoder* e) noexcept nogil:
+    boundary(e)
+    if e.memo_count > 1:
+        get_memo(e, 3)
+        return
+    boundary(e)
+    put(e, b"\x8c\x19supervisely.api.image_api", 27)
+    put_memo(e)
+    boundary(e)
+    put(e, b"\x8c\x0dBlobImageInfo", 15)
+    put_memo(e)
+    put_byte(e, 0x93)
+    put_memo(e)
+
+
+cdef int put_row(
+    encoder* e, const unsigned char* name, int64_t length, int64_t offset_start, int64_t offset_end
+) noexcept nogil:
+    """Write one instance: its class by NEWOBJ, its state as a dict, BUILD."""
+    if reserve(e, ROW_BYTES) < 0:
+        return -1
+    boundary(e)
+    put_class(e)
+    boundary(e)
+    put_byte(e, b")")
+    put_byte(e, 0x81)
+    put_memo(e)
+    boundary(e)
+    put_byte(e, b"}")
+    put_memo(e)
+    put_byte(e, b"(")
+    put_key(e, b"name", 4, 6)
+    if put_name(e, name, length) < 0:
+        return -1
+    put_key(e, b"offset_start", 12, 8)
+    put_int(e, offset_start)
+    put_key(e, b"offset_end", 10, 9)
+    put_int(e, offset_end)
+    put_byte(e, b"u")
+    put_byte(e, b"b")
+    return 0
+
+
+cdef int put_list(
+    encoder* e,
+    const unsigned char* names,
+    const int64_t* name_starts,
+    const int64_t* name_ends,
+    const int64_t* offset_start,
+    const int64_t* offset_end,
+    int64_t count,
+) noexcept nogil:
+    """Write one pickle: a list of instances, appended by groups."""
+    cdef int64_t row
+    if reserve(e, 64 + count * 64) < 0:
+        return -1
+    put(e, b"\x80\x04", 2)
+    open_frame(e)
+    put_byte(e, b"]")
+    put_memo(e)
+    for row in range(count):
+        if row % GROUP_ROWS == 0 and count > 1:
+            put_byte(e, b"(")
+        if put_row(
+            e, names + name_starts[row], name_ends[row] - name_starts[row],
+            offset_start[row], offset_end[row],
+        ) < 0 or reserve(e, ROW_BYTES) < 0:
+            return -1
+        if count == 1:
+            put_byte(e, b"a")
+        elif row % GROUP_ROWS == GROUP_ROWS - 1 or row == count - 1:
+            put_byte(e, b"e")
+    put_byte(e, b".")
+    close_frame(e)
+    return 0
+
+
+def encode_batch(
+    const unsigned char[::1] names not None,
+    const int64_t[::1] name_starts not None,
+    const int64_t[::1] name_ends not None,
+    const int64_t[::1] offset_start not None,
+    const int64_t[::1] offset_end not None,
+    int64_t first,
+    int64_t last,
+):
+    """Pickle the rows first:last as one list; name i is names[name_starts[i]:name_ends[i]].
+
+    Returns:
+        The bytes of one pickle, protocol 4; the same as the Supervisely SDK's.
+    """
+    cdef encoder e
+    cdef int status
+    cdef const unsigned char* packed = &names[0] if names.shape[0] else <const unsigned char*> b""
+    if not 0 <= first < last <= offset_start.shape[0]:
+        raise IndexError(f"rows {first}:{last} of {offset_start.shape[0]}")
+    memset(&e, 0, sizeof(encoder))
+    memset(e.singletons, 0xFF, sizeof(e.singletons))
+    try:
+        with nogil:
+            status = put_list(
+                &e, packed, &name_starts[first], &name_ends[first],
+                &offset_start[first], &offset_end[first], last - first,
+            )
+        if status < 0:
+            raise MemoryError
+        return PyBytes_FromStringAndSize(<const char*> e.bytes, e.length)
+    finally:
+        free(e.bytes)
+
+
+# Decoding
+
+cdef enum value_kind:
+    VALUE_MARK
+    VALUE_OTHER                    # None, a bool, a float: carried, not used
+    VALUE_INT                      # a: the number
+    VALUE_TEXT                     # a: where it stands in the pickle, b: its bytes
+    VALUE_CLASS
+    VALUE_TUPLE                    # the empty one
+    VALUE_LIST
+    VALUE_ROW                      # a: its record
+    VALUE_DICT                     # a: its record
+
+cdef enum:
+    HAS_NAME = 1
+    HAS_START = 2
+    HAS_END = 4
+    HAS_ALL = 7
+
+cdef struct value:
+    value_kind kind
+    int64_t a
+    int64_t b
+
+cdef struct record:
+    int64_t name_start
+    int64_t name_length
+    int64_t offset_start
+    int64_t offset_end
+    int has
+
+cdef enum decode_status:
+    DECODE_OK
+    DECODE_MORE                    # the bytes end inside an opcode
+    DECODE_DONE                    # STOP
+    DECODE_NO_MEMORY
+    DECODE_BAD_OPCODE
+    DECODE_BAD_PROTOCOL
+    DECODE_BAD_CLASS
+    DECODE_BAD_STACK
+    DECODE_BAD_MEMO
+    DECODE_BAD_ROW
+    DECODE_BAD_RANGE
+    DECODE_BAD_TEXT
+    DECODE_BAD_NUMBER
+    DECODE_BAD_RESULT
+
+cdef struct decoder:
+    unsigned char* buffer
+    int64_t capacity
+    unsigned char* bytes           # in the buffer, from the pickle's first byte on: positions stay true
+    int64_t length
+    int64_t pos
+    value* stack
+    int64_t depth
+    int64_t stack_capacity
+    value* memo
+    int64_t memo_count
+    int64_t memo_capacity
+    record* records
+    int64_t record_count
+    int64_t record_capacity
+    member_columns rows
+
+
+cdef inline int64_t little(const unsigned char* bytes, int width) noexcept nogil:
+    cdef uint64_t number = 0
+    cdef int i
+    for i in range(width):
+        number |= <uint64_t> bytes[i] << (8 * i)
+    return <int64_t> number
+
+
+cdef int grow_values(value** values, int64_t* capacity, int64_t wanted) noexcept nogil:
+    cdef void* grown
+    cdef int64_t larger
+    if wanted <= capacity[0]:
+        return 0
+    larger = max(2 * capacity[0], wanted, 1024)
+    grown = realloc(values[0], larger * sizeof(value))
+    if grown == NULL:
+        return -1
+    values[0] = <value*> grown
+    capacity[0] = larger
+    return 0
+
+
+cdef inline decode_status push(decoder* d, value_kind kind, int64_t a, int64_t b) noexcept nogil:
+    if d.depth == d.stack_capacity and grow_values(&d.stack, &d.stack_capacity, d.depth + 1) < 0:
+        return DECODE_NO_MEMORY
+    d.stack[d.depth].kind = kind
+    d.stack[d.depth].a = a
+    d.stack[d.depth].b = b
+    d.depth += 1
+    return DECODE_OK
+
+
+cdef decode_status push_record(decoder* d, value_kind kind) noexcept nogil:
+    cdef void* grown
+    cdef int64_t capacity
+    if d.record_count == d.record_capacity:
+        capacity = max(2 * d.record_capacity, 1024)
+        grown = realloc(d.records, capacity * sizeof(record))
+        if grown == NULL:
+            return DECODE_NO_MEMORY
+        d.records = <record*> grown
+        d.record_capacity = capacity
+    d.records[d.record_count].has = 0
+    d.record_count += 1
+    return push(d, kind, d.record_count - 1, 0)
+
+
+cdef inline decode_status memoize(decoder* d, int64_t index) noexcept nogil:
+    """Keep the top of the stack; picklers number their memos from 0 on, so a gap is no pickler's."""
+    if d.depth == 0 or index < 0 or index > d.memo_count:
+        return DECODE_BAD_MEMO
+    if index == d.memo_capacity and grow_values(&d.memo, &d.memo_capacity, index + 1) < 0:
+        return DECODE_NO_MEMORY
+    d.memo[index] = d.stack[d.depth - 1]
+    d.memo_count = max(d.memo_count, index + 1)
+    return DECODE_OK
+
+
+cdef inline decode_status recall(decoder* d, int64_t index) noexcept nogil:
+    if index < 0 or index >= d.memo_count:
+        return DECODE_BAD_MEMO
+    return push(d, d.memo[index].kind, d.memo[index].a, d.memo[index].b)
+
+
+cdef inline bint text_is(decoder* d, const value* text, const char* wanted, int64_t length) noexcept nogil:
+    return text.b == length and memcmp(d.bytes + text.a, wanted, length) == 0
+
+
+cdef decode_status set_field(decoder* d, record* into, const value* key, const value* field) noexcept nogil:
+    """Set one field of a row: the SDK's attributes, and the keys of its REST form; others are let be."""
+    if key.kind != VALUE_TEXT:
+        return DECODE_BAD_ROW
+    if text_is(d, key, b"name", 4) or text_is(d, key, b"title", 5):
+        if field.kind != VALUE_TEXT:
+            return DECODE_BAD_ROW
+        into.name_start = field.a
+        into.name_length = field.b
+        into.has |= HAS_NAME
+    elif text_is(d, key, b"offset_start", 12) or text_is(d, key, b"offsetStart", 11):
+        if field.kind != VALUE_INT:
+            return DECODE_BAD_ROW
+        into.offset_start = field.a
+        into.has |= HAS_START
+    elif text_is(d, key, b"offset_end", 10) or text_is(d, key, b"offsetEnd", 9):
+        if field.kind != VALUE_INT:
+            return DECODE_BAD_ROW
+        into.offset_end = field.a
+        into.has |= HAS_END
+    elif text_is(d, key, b"sourceBlob", 10):
+        if field.kind != VALUE_DICT:
+            return DECODE_BAD_ROW
+        into.offset_start = d.records[field.a].offset_start
+        into.offset_end = d.records[field.a].offset_end
+        into.has |= d.records[field.a].has & (HAS_START | HAS_END)
+    elif field.kind > VALUE_TEXT:
+        return DECODE_BAD_ROW
+    return DECODE_OK
+
+
+cdef inline int64_t find_mark(const decoder* d) noexcept nogil:
+    cdef int64_t i = d.depth - 1
+    while i >= 0 and d.stack[i].kind != VALUE_MARK:
+        i -= 1
+    return i
+
+
+cdef decode_status set_items(decoder* d, int64_t first) noexcept nogil:
+    """Put the pairs from first on into the dict below them (and below the mark, if there is one)."""
+    cdef int64_t i, target = first - 1
+    cdef decode_status status
+    if target >= 0 and d.stack[target].kind == VALUE_MARK:
+        target -= 1
+    if target < 0 or d.stack[target].kind != VALUE_DICT or (d.depth - first) & 1:
+        return DECODE_BAD_STACK
+    for i in range(first, d.depth, 2):
+        status = set_field(d, &d.records[d.stack[target].a], &d.stack[i], &d.stack[i + 1])
+        if status != DECODE_OK:
+            return status
+    d.depth = target + 1
+    return DECODE_OK
+
+
+cdef decode_status build(decoder* d) noexcept nogil:
+    """Give an instance its state."""
+    if (
+        d.depth < 2
+        or d.stack[d.depth - 1].kind != VALUE_DICT
+        or d.stack[d.depth - 2].kind != VALUE_ROW
+    ):
+        return DECODE_BAD_STACK
+    d.records[d.stack[d.depth - 2].a] = d.records[d.stack[d.depth - 1].a]
+    d.depth -= 1
+    return DECODE_OK
+
+
+cdef int64_t unescape(unsigned char* text, int64_t length) noexcept nogil:
+    """Turn surrogates back into the bytes they stand for, in place; the new length, -1: not a name."""
+    cdef int64_t pos = 0, used = 0
+    cdef uint32_t point
+    cdef int size
+    while pos < length:
+        if text[pos] < 0x80:
+            text[used] = text[pos]
+            used += 1
+            pos += 1
+            continue
+        size = decode_char(text + pos, length - pos, &point)
+        if size > 1:
+            while size:
+                text[used] = text[pos]
+                used += 1
+                pos += 1
+                size -= 1
+            continue
+        # U+DC80 to U+DCFF: ED B2 80 to ED B3 BF
+        if length - pos < 3 or text[pos] != 0xED or text[pos + 1] & 0xFE != 0xB2 or text[pos + 2] & 0xC0 != 0x80:
+            return -1
+        text[used] = (text[pos + 1] & 1) << 6 | (text[pos + 2] & 0x3F) | 0x80
+        used += 1
+        pos += 3
+    return used
+
+
+cdef decode_status emit(decoder* d, const value* item) noexcept nogil:
+    """Append a list's item as a row."""
+    cdef record* row
+    cdef const unsigned char* name
+    cdef int64_t length, used, i
+    cdef bint plain = True
+    if item.kind != VALUE_ROW and item.kind != VALUE_DICT:
+        return DECODE_BAD_ROW
+    row = &d.records[item.a]
+    if row.has != HAS_ALL:
+        return DECODE_BAD_ROW
+    if row.offset_start < 0 or row.offset_end < row.offset_start:
+        return DECODE_BAD_RANGE
+    name = d.bytes + row.name_start
+    if columns_push(&d.rows, name, row.name_length, row.offset_start, row.offset_end) < 0:
+        return DECODE_NO_MEMORY
+    for i in range(row.name_length):
+        plain = plain and name[i] < 0x80
+    if plain:
+        return DECODE_OK
+    used = d.rows.name_bounds[d.rows.count - 1]
+    length = unescape(<unsigned char*> d.rows.names + used, row.name_length)
+    if length < 0:
+        return DECODE_BAD_TEXT
+    d.rows.name_bounds[d.rows.count] = used + length
+    return DECODE_OK
+
+
+cdef decode_status append(decoder* d, int64_t first, int64_t target) noexcept nogil:
+    """Append the items from first on to the list at target."""
+    cdef int64_t i
+    cdef decode_status status
+    if target != 0 or d.stack[target].kind != VALUE_LIST:
+        return DECODE_BAD_STACK
+    for i in range(first, d.depth):
+        status = emit(d, &d.stack[i])
+        if status != DECODE_OK:
+            return status
+    d.depth = target + 1
+    return DECODE_OK
+
+
+cdef decode_status push_long(decoder* d, const unsigned char* bytes, int64_t width) noexcept nogil:
+    """Push a little-endian number in two's complement, of up to eight bytes."""
+    cdef int64_t number
+    if width > 8:
+        return DECODE_BAD_NUMBER
+    number = little(bytes, <int> width)
+    if 0 < width < 8 and bytes[width - 1] & 0x80:
+        number -= <int64_t> 1 << (8 * width)
+    return push(d, VALUE_INT, number, 0)
+
+
+cdef decode_status push_text(decoder* d, int64_t header, int64_t length) noexcept nogil:
+    """Push a text of which header bytes (opcode and length) come first; more bytes may be needed."""
+    cdef decode_status status
+    if length < 0 or length > (<int64_t> 1 << 32):
+        return DECODE_BAD_NUMBER
+    if d.length - d.pos < header + length:
+        return DECODE_MORE
+    status = push(d, VALUE_TEXT, d.pos + header, length)
+    d.pos += header + length
+    return status
+
+
+cdef decode_status push_global(decoder* d) noexcept nogil:
+    """GLOBAL: module and name, a line each."""
+    cdef const unsigned char* text = d.bytes + d.pos + 1
+    cdef int64_t length = min(d.length - d.pos - 1, 128)
+    cdef const char* wanted = b"supervisely.api.image_api\nBlobImageInfo\n"
+    if length < 40:
+        return DECODE_MORE if memcmp(text, wanted, length) == 0 else DECODE_BAD_CLASS
+    if memcmp(text, wanted, 40):
+        return DECODE_BAD_CLASS
+    d.pos += 41
+    return push(d, VALUE_CLASS, 0, 0)
+
+
+cdef decode_status stack_global(decoder* d) noexcept nogil:
+    if (
+        d.depth < 2
+        or d.stack[d.depth - 1].kind != VALUE_TEXT
+        or d.stack[d.depth - 2].kind != VALUE_TEXT
+    ):
+        return DECODE_BAD_STACK
+    if not (
+        text_is(d, &d.stack[d.depth - 2], b"supervisely.api.image_api", 25)
+        and text_is(d, &d.stack[d.depth - 1], b"BlobImageInfo", 13)
+    ):
+        return DECODE_BAD_CLASS
+    d.depth -= 2
+    return push(d, VALUE_CLASS, 0, 0)
+
+
+cdef decode_status new_object(decoder* d) noexcept nogil:
+    if (
+        d.depth < 2
+        or d.stack[d.depth - 1].kind != VALUE_TUPLE
+        or d.stack[d.depth - 2].kind != VALUE_CLASS
+    ):
+        return DECODE_BAD_STACK
+    d.depth -= 2
+    return push_record(d, VALUE_ROW)
+
+
+cdef int argument_bytes(unsigned char opcode) noexcept nogil:
+    """How many bytes of fixed size follow an opcode; -1 for an opcode we refuse."""
+    if opcode == 0x80 or opcode == 0x8C or opcode == 0x8A or opcode == b"K" or opcode == b"h" or opcode == b"q":
+        return 1
+    if opcode == b"M":
+        return 2
+    if opcode == b"J" or opcode == b"X" or opcode == b"j" or opcode == b"r" or opcode == 0x8B:
+        return 4
+    if opcode == 0x95 or opcode == 0x8D or opcode == b"G":
+        return 8
+    if (
+        opcode == b"]" or opcode == b")" or opcode == b"}" or opcode == b"(" or opcode == 0x94
+        or opcode == b"N" or opcode == 0x88 or opcode == 0x89 or opcode == b"c" or opcode == 0x93
+        or opcode == 0x81 or opcode == b"b" or opcode == b"s" or opcode == b"u" or opcode == b"a"
+        or opcode == b"e" or opcode == b"."
+    ):
+        return 0
+    return -1
+
+
+cdef decode_status finish(decoder* d) noexcept nogil:
+    """STOP: what is left must be the one list."""
+    if d.depth != 1 or d.stack[0].kind != VALUE_LIST:
+        return DECODE_BAD_RESULT
+    d.pos += 1
+    return DECODE_DONE
+
+
+cdef decode_status read_text_or_long(decoder* d, unsigned char opcode, int width) noexcept nogil:
+    """An opcode whose argument tells the length of what follows."""
+    cdef int64_t length = little(d.bytes + d.pos + 1, width)
+    cdef decode_status status
+    if opcode != 0x8A and opcode != 0x8B:
+        return push_text(d, 1 + width, length)
+    if length > 8:
+        return DECODE_BAD_NUMBER
+    if d.length - d.pos < 1 + width + length:
+        return DECODE_MORE
+    status = push_long(d, d.bytes + d.pos + 1 + width, length)
+    d.pos += 1 + width + length
+    return status
+
+
+cdef decode_status read_object(decoder* d, unsigned char opcode) noexcept nogil:
+    """An opcode that makes or fills an object."""
+    cdef int64_t mark
+    if opcode == b"}":
+        return push_record(d, VALUE_DICT)
+    if opcode == b"]":
+        return push(d, VALUE_LIST, 0, 0)
+    if opcode == b")":
+        return push(d, VALUE_TUPLE, 0, 0)
+    if opcode == b"(":
+        return push(d, VALUE_MARK, 0, 0)
+    if opcode == 0x93:
+        return stack_global(d)
+    if opcode == 0x81:
+        return new_object(d)
+    if opcode == b"b":
+        return build(d)
+    if opcode == b"s":
+        return set_items(d, d.depth - 2) if d.depth >= 3 else DECODE_BAD_STACK
+    if opcode == b"a":
+        return append(d, d.depth - 1, d.depth - 2) if d.depth >= 2 else DECODE_BAD_STACK
+    mark = find_mark(d)
+    if mark < 1:
+        return DECODE_BAD_STACK
+    if opcode == b"u":
+        return set_items(d, mark + 1)
+    return append(d, mark + 1, mark - 1)
+
+
+cdef decode_status read_opcode(decoder* d) noexcept nogil:
+    """Execute the opcode at d.pos, if it is whole."""
+    cdef unsigned char opcode
+    cdef const unsigned char* argument
+    cdef int width
+    cdef decode_status status
+    if d.pos == d.length:
+        return DECODE_MORE
+    opcode = d.bytes[d.pos]
+    width = argument_bytes(opcode)
+    if width < 0:
+        return DECODE_BAD_OPCODE
+    if (d.pos == 0) != (opcode == 0x80):
+        return DECODE_BAD_PROTOCOL                 # PROTO comes first, and only there
+    if d.length - d.pos < 1 + width:
+        return DECODE_MORE
+    argument = d.bytes + d.pos + 1
+    if opcode == b".":
+        return finish(d)
+    if opcode == b"c":
+        return push_global(d)
+    if opcode == 0x8C or opcode == b"X" or opcode == 0x8D or opcode == 0x8A or opcode == 0x8B:
+        return read_text_or_long(d, opcode, width)
+    status = DECODE_OK
+    if opcode == 0x80:
+        if not 2 <= argument[0] <= 5:
+            return DECODE_BAD_PROTOCOL
+    elif opcode == 0x94:
+        status = memoize(d, d.memo_count)
+    elif opcode == b"q" or opcode == b"r":
+        status = memoize(d, little(argument, width))
+    elif opcode == b"h" or opcode == b"j":
+        status = recall(d, little(argument, width))
+    elif opcode == b"K" or opcode == b"M":
+        status = push(d, VALUE_INT, little(argument, width), 0)
+    elif opcode == b"J":
+        status = push_long(d, argument, 4)
+    elif opcode == b"N" or opcode == 0x88 or opcode == 0x89 or opcode == b"G":
+        status = push(d, VALUE_OTHER, 0, 0)
+    elif opcode != 0x95:                           # a frame's length is only a hint for reading ahead
+        status = read_object(d, opcode)
+    if status == DECODE_OK:
+        d.pos += 1 + width
+    return status
+
+
+cdef decode_status decode_pickle(decoder* d) noexcept nogil:
+    """Execute opcodes up to STOP, the end of the bytes, or a fault; d.pos is the opcode at fault."""
+    cdef decode_status status = DECODE_OK
+    while status == DECODE_OK:
+        status = read_opcode(d)
+    return status
+
+
+cdef dict FAULTS = {
+    DECODE_BAD_OPCODE: "an opcode that no offsets file holds",
+    DECODE_BAD_PROTOCOL: "not the beginning of a pickle of protocol 2 to 5",
+    DECODE_BAD_CLASS: "a class other than supervisely.api.image_api.BlobImageInfo",
+    DECODE_BAD_STACK: "opcodes that do not make a list of rows",
+    DECODE_BAD_MEMO: "a memo that was never stored",
+    DECODE_BAD_ROW: "a row without a name, offset_start and offset_end of the right types",
+    DECODE_BAD_RANGE: "a row whose offsets are negative or out of order",
+    DECODE_BAD_TEXT: "a name that is not text",
+    DECODE_BAD_NUMBER: "a number or length beyond 64 bits",
+    DECODE_BAD_RESULT: "a pickle that is not one list of rows",
+}
+
+
+cdef class OffsetsDecoder:
+    """Read an offsets file row by row, in memory bounded by its largest pickle."""
+
+    cdef decoder d
+    cdef object file
+    cdef str path
+    cdef int64_t pickle_start      # where in the file d.bytes begins
+
+    def __cinit__(self, file, str path not None):
+        """Take a binary file with readinto(), and its name for messages."""
+        self.file = file
+        self.path = path
+
+    def __dealloc__(self):
+        free(self.d.buffer)
+        free(self.d.stack)
+        free(self.d.memo)
+        free(self.d.records)
+        columns_free(&self.d.rows)
+
+    cdef int read_more(self) except -1:
+        """Append bytes of the file to those of the pickle; 0 at its end."""
+        cdef decoder* d = &self.d
+        cdef int64_t capacity
+        cdef void* grown
+        cdef Py_ssize_t got
+        if d.length:
+            memmove(d.buffer, d.bytes, d.length)
+        if d.length + READ_BYTES > d.capacity:
+            capacity = max(d.length + READ_BYTES, 2 * d.capacity)
+            grown = realloc(d.buffer, capacity)
+            if grown == NULL:
+                raise MemoryError
+            d.buffer = <unsigned char*> grown
+            d.capacity = capacity
+        d.bytes = d.buffer
+        got = self.file.readinto(<unsigned char[:READ_BYTES]> (d.bytes + d.length))
+        d.length += got
+        return got > 0
+
+    cdef void forget_pickle(self) noexcept:
+        """Step over a pickle that has been read, and forget what was remembered of it."""
+        cdef decoder* d = &self.d
+        self.pickle_start += d.pos
+        d.bytes += d.pos
+        d.length -= d.pos
+        d.pos = d.depth = d.memo_count = d.record_count = 0
+
+    cdef object failure(self, decode_status status):
+        cdef int64_t offset = self.pickle_start + self.d.pos
+        if status == DECODE_NO_MEMORY:
+            return MemoryError()
+        if status == DECODE_MORE:
+            return TruncatedError(
+                f"{self.path}: the offsets file ends inside a pickle, at byte {offset}", offset=offset
+            )
+        return FormatError(f"{self.path}: {FAULTS[status]}, at byte {offset}", offset=offset)
+
+    def read_batch(self, int64_t rows):
+        """Decode whole pickles until there are at least that many rows, or the file ends.
+
+        Returns:
+            names, name_bounds, offset_start, offset_end: Views of bytes and of int64; None at the end.
+
+        Raises:
+            TruncatedError: the file ends inside a pickle.
+            FormatError: it holds anything but lists of rows; the offset of the opcode is given.
+        """
+        cdef decode_status status
+        while self.d.rows.count < rows:
+            with nogil:
+                status = decode_pickle(&self.d)
+            if status == DECODE_MORE:
+                if self.read_more():
+                    continue
+                if self.d.length == 0:
+                    break
+                raise self.failure(status)
+            if status != DECODE_DONE:
+                raise self.failure(status)
+            self.forget_pickle()
+        if self.d.rows.count == 0:
+            return None
+        views = columns_to_python(&self.d.rows)
+        columns_free(&self.d.rows)
+        return views

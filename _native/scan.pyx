@@ -1,0 +1,243 @@
+"""Walk the headers of a tar into columns: the shell around walk.pxd and runs.pxd."""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy, strerror
+
+from columns cimport columns_to_python
+from extensions cimport (
+    WALK_BAD_CHECKSUM,
+    WALK_BAD_PAX,
+    WALK_BAD_SIZE,
+    WALK_CUT_EXTENSION,
+    WALK_CUT_HEADER,
+    WALK_CUT_PADDING,
+    WALK_CUT_PAYLOAD,
+    WALK_END_MARKER,
+    WALK_FEED,
+    WALK_GLOBAL_SIZE,
+    WALK_GROUP,
+    WALK_HUGE_EXTENSION,
+    WALK_NO_MARKER,
+    WALK_NO_MEMORY,
+    WALK_NUL_IN_NAME,
+    WALK_ORPHAN_EXTENSION,
+    WALK_READ_FAILED,
+    WALK_SHRUNK,
+    WALK_TURN,
+    walk_status,
+)
+from links cimport resolve_links
+from runs cimport (
+    BLOCK,
+    HEAD_BYTES,
+    SEGMENT_BYTES_MIN,
+    THREADS_MAX,
+    WALK_GROUP,
+    WALK_NO_MEMORY,
+    WALK_READ_FAILED,
+    WALK_TURN,
+    walk_ahead,
+)
+from tar cimport (
+    BLOCK,
+    is_zero_block,
+)
+from walk cimport (
+    KIND_COUNT,
+    MAX_EXTENSION_BYTES,
+    bytes_at,
+    grow_window,
+    member_group,
+    refill,
+    walk,
+    walker,
+    walker_free,
+    walker_init,
+    window_wanted,
+)
+
+from os import urandom
+
+from blobpack.errors import FormatError, StorageError, TruncatedError
+
+cdef enum:
+    REFILLS_A_TURN = 256           # between two looks at pending signals
+
+cdef uint64_t seed = int.from_bytes(urandom(8), "little")
+
+cdef dict MESSAGES = {
+    WALK_CUT_HEADER: "the blob ends inside a header",
+    WALK_CUT_EXTENSION: "the blob ends inside an extended header",
+    WALK_CUT_PADDING: "the blob ends inside a member's padding",
+    WALK_BAD_CHECKSUM: "no tar header here: its checksum is wrong",
+    WALK_BAD_SIZE: "a size that is not a number, or negative",
+    WALK_BAD_PAX: "a pax header whose records are malformed",
+    WALK_NUL_IN_NAME: "a pax header with a NUL byte in a name",
+    WALK_GLOBAL_SIZE: "a pax global header that sets sizes, which tar readers take differently",
+    WALK_HUGE_EXTENSION: f"an extended header of more than {MAX_EXTENSION_BYTES} bytes",
+    WALK_ORPHAN_EXTENSION: "an extended header with no member behind it",
+    WALK_SHRUNK: "the blob became shorter while it was scanned",
+}
+
+cdef tuple CUT = (WALK_CUT_HEADER, WALK_CUT_EXTENSION, WALK_CUT_PAYLOAD, WALK_CUT_PADDING, WALK_SHRUNK)
+
+
+cdef object failure(walk_status status, const walker* w, const member_group* group, str blob):
+    """Make the error for a status that ended the walk."""
+    cdef str name = ""
+    if status == WALK_NO_MEMORY:
+        return MemoryError()
+    if status == WALK_READ_FAILED:
+        reason = strerror(w.fault_errno).decode(errors="replace")
+        return StorageError(f"{blob}: can't read at byte {w.fault}: {reason}")
+    message = MESSAGES.get(status, "damaged")
+    if status >= WALK_CUT_PAYLOAD and group.name.length > 0:
+        name = group.name.bytes[:group.name.length].decode("utf-8", "surrogateescape")
+    if status == WALK_CUT_PAYLOAD:
+        message = (
+            f"the payload of {group.offset_end} bytes from byte {group.offset_start} on "
+            f"runs past the blob's end at {w.length}"
+        )
+    member = f"member {name!r}: " if name else ""
+    error = TruncatedError if status in CUT else FormatError
+    return error(f"{blob}: {member}{message}, at byte {w.fault}", offset=w.fault)
+
+
+cdef walk_status feed(walker* w, read) except *:
+    """Bring a window through the shell's read(start, end)."""
+    cdef int64_t wanted = window_wanted(w)
+    cdef bytes chunk = read(w.pos, w.pos + wanted)
+    if len(chunk) != wanted:
+        w.fault = w.pos + len(chunk)
+        return WALK_SHRUNK
+    if grow_window(w, wanted) < 0:
+        return WALK_NO_MEMORY
+    memcpy(w.window, <const char*> chunk, wanted)
+    w.window_start = w.pos
+    w.window_end = w.pos + wanted
+    return WALK_TURN
+
+
+cdef walk_status take_turn(walker* w, int threads, member_group* group) noexcept nogil:
+    """Walk on until there is something for the shell to do."""
+    if (
+        threads > 1
+        and w.fd >= 0
+        and w.pos >= HEAD_BYTES
+        and w.length - w.pos >= 2 * SEGMENT_BYTES_MIN
+        and w.stride <= w.near_bytes
+        and not w.met_v7
+        and not w.globals.apply
+    ):
+        return walk_ahead(w, threads, group)
+    return walk(w, REFILLS_A_TURN if w.pos >= HEAD_BYTES else 4, group)
+
+
+cdef walk_status walk_through(walker* w, int threads, read, member_group* group) except *:
+    """Walk to the end of the archive, or to a fault; Ctrl-C is looked for between turns."""
+    cdef walk_status status
+    while True:
+        with nogil:
+            status = take_turn(w, threads, group)
+        if status == WALK_FEED:
+            status = feed(w, read)
+        PyErr_CheckSignals()
+        if status != WALK_TURN:
+            return status
+
+
+cdef walk_status count_marker(walker* w, read, int64_t* blocks) except *:
+    """Count the zero blocks that end the archive: one is at w.pos, a second one makes it whole."""
+    cdef const unsigned char* block
+    cdef walk_status status
+    blocks[0] = 1
+    if w.length - w.pos < 2 * BLOCK:
+        return WALK_END_MARKER
+    while True:
+        block = bytes_at(w, w.pos, 2 * BLOCK)
+        if block != NULL:
+            blocks[0] += is_zero_block(block + BLOCK)
+            return WALK_END_MARKER
+        status = refill(w)
+        if status == WALK_FEED:
+            status = feed(w, read)
+        if status != WALK_GROUP and status != WALK_TURN:
+            return status
+
+
+cdef walk_status skip_zero_blocks(walker* w, read) except *:
+    """Step to the next block that is not zero, or to the blob's end."""
+    cdef const unsigned char* block
+    cdef walk_status status
+    w.stride = 0                                   # by windows
+    while w.length - w.pos >= BLOCK:
+        block = bytes_at(w, w.pos, BLOCK)
+        if block == NULL:
+            status = refill(w)
+            if status == WALK_FEED:
+                status = feed(w, read)
+            if status != WALK_GROUP and status != WALK_TURN:
+                return status
+        elif is_zero_block(block):
+            w.pos += BLOCK
+        else:
+            return WALK_TURN
+        PyErr_CheckSignals()
+    return WALK_END_MARKER
+
+
+def walk_headers(
+    int fd, int64_t length, str blob not None, read=None, *, bint concatenated=False, int threads=1
+):
+    """Walk a tar's headers from its first byte to its end.
+
+    Args:
+        fd: Open for reading; -1 when the bytes come through `read`.
+        length: The blob's bytes.
+        blob: Its name, for messages.
+        read: read(start, end) -> the bytes start to end.
+        concatenated: Go on behind end-of-archive markers.
+        threads: How many may walk a local file.
+
+    Returns:
+        names, name_bounds, offset_start, offset_end: Views of packed bytes and of int64, (n,), the
+            bounds (n + 1,).
+        position: Where the walk ended, in bytes.
+        end_marker: Zero blocks found there: 0, 1 or 2.
+        dangling_links: Hard links that have no row.
+        kinds: How many members there are of each kind: files, hard links, folders, symbolic links,
+            devices, sparse files, others.
+
+    Raises:
+        TruncatedError: the blob ends inside a header, a payload or its padding.
+        FormatError: a header is damaged.
+        StorageError: the file can't be read.
+    """
+    cdef walker w
+    cdef member_group group
+    cdef walk_status status
+    cdef int64_t blocks = 0, dangling
+    walker_init(&w, fd, length)
+    try:
+        while True:
+            status = walk_through(&w, max(1, min(threads, THREADS_MAX)), read, &group)
+            position = w.pos
+            blocks = 0
+            if status == WALK_END_MARKER:
+                status = count_marker(&w, read, &blocks)
+                if concatenated and status == WALK_END_MARKER:
+                    status = skip_zero_blocks(&w, read)
+                    if status == WALK_TURN:
+                        continue
+            break
+        if status != WALK_END_MARKER and status != WALK_NO_MARKER:
+            raise failure(status, &w, &group, blob)
+        with nogil:
+            dangling = resolve_links(&w.rows, &w.links, seed)
+        if dangling < 0:
+            raise MemoryError
+        kinds = tuple([w.kinds[i] for i in range(<int> KIND_COUNT)])
+        return (*columns_to_python(&w.rows), position, blocks, dangling, kinds)
+    finally:
+        walker_free(&w)

@@ -1,0 +1,104 @@
+"""The 512-byte tar header: its layout, and decoders that check each field they read.
+
+Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar, "Basic Tar Format"; libarchive, tar(5).
+"""
+
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memchr, memcmp
+
+cdef enum:
+    BLOCK = 512
+    NAME_OFFSET = 0                # 100 bytes
+    SIZE_OFFSET = 124              # 12
+    CHECKSUM_OFFSET = 148          # 8
+    TYPEFLAG_OFFSET = 156          # 1
+    LINKNAME_OFFSET = 157          # 100
+    MAGIC_OFFSET = 257             # 6, then 2 of version
+    PREFIX_OFFSET = 345            # 155; star: 131
+    GNU_EXTENDED_OFFSET = 482      # old GNU sparse: more map blocks follow
+    STAR_EXTENDED_OFFSET = 355     # star sparse: the same flag
+    STAR_MAGIC_OFFSET = 508        # "tar\0"
+    MAP_EXTENDED_OFFSET = 504      # the flag in a block of sparse map
+
+
+cdef inline int64_t padded(int64_t size) noexcept nogil:
+    """Round a size up to whole blocks; the caller has bounded it well below 2**63."""
+    return (size + BLOCK - 1) & ~(<int64_t> BLOCK - 1)
+
+
+cdef inline int64_t field_length(const unsigned char* field, int64_t width) noexcept nogil:
+    """Count the bytes of a text field up to its first NUL."""
+    cdef const unsigned char* end = <const unsigned char*> memchr(field, 0, width)
+    return width if end == NULL else end - field
+
+
+cdef inline int64_t decode_base256(const unsigned char* field, int width) noexcept nogil:
+    """Decode a GNU base-256 number; -1 when it is negative or beyond 2**62."""
+    cdef int64_t value = 0
+    cdef int i
+    if field[0] != 0x80:                    # 0xff starts a negative number; the rest are nobody's
+        return -1
+    for i in range(1, width):
+        if value >> 54:
+            return -1
+        value = (value << 8) | field[i]
+    return value
+
+
+cdef inline int64_t decode_number(const unsigned char* field, int width) noexcept nogil:
+    """Decode a numeric field, octal or base-256; -1 when it is neither, or negative.
+
+    Octal digits may be led by spaces and end at a NUL, a space or the field's end; an empty field is 0.
+    """
+    cdef int64_t value = 0
+    cdef int i = 0
+    if field[0] & 0x80:
+        return decode_base256(field, width)
+    while i < width and field[i] == 32:
+        i += 1
+    while i < width and 48 <= field[i] <= 55:
+        value = (value << 3) | (field[i] - 48)
+        i += 1
+    if i == width or field[i] == 0:
+        return value
+    while i < width and field[i] == 32:
+        i += 1
+    return value if i == width or field[i] == 0 else -1
+
+
+cdef inline bint checksum_matches(const unsigned char* header) noexcept nogil:
+    """Compare the header's checksum with its bytes, summed unsigned or, as some old tars did, signed."""
+    cdef uint32_t total = 0, field = 0
+    cdef int64_t wanted = decode_number(header + CHECKSUM_OFFSET, 8)
+    cdef int64_t high = 0
+    cdef int i
+    if wanted < 0:
+        return False
+    for i in range(BLOCK):
+        total += header[i]
+    for i in range(CHECKSUM_OFFSET, CHECKSUM_OFFSET + 8):
+        field += header[i]
+    if <int64_t> total - field + 8 * 32 == wanted:
+        return True
+    for i in range(BLOCK):
+        if header[i] & 0x80 and not CHECKSUM_OFFSET <= i < CHECKSUM_OFFSET + 8:
+            high += 1
+    return <int64_t> total - field + 8 * 32 - 256 * high == wanted
+
+
+cdef inline bint is_zero_block(const unsigned char* block) noexcept nogil:
+    return block[0] == 0 and memcmp(block, block + 1, BLOCK - 1) == 0
+
+
+cdef inline bint has_magic(const unsigned char* header) noexcept nogil:
+    """Tell ustar, pax, star and GNU headers from v7 ones, which have no magic."""
+    return memcmp(header + MAGIC_OFFSET, b"ustar", 5) == 0
+
+
+cdef inline bint has_posix_magic(const unsigned char* header) noexcept nogil:
+    """Only these have a prefix; in a GNU header the same bytes are times and offsets."""
+    return memcmp(header + MAGIC_OFFSET, b"ustar\0", 6) == 0
+
+
+cdef inline bint has_star_magic(const unsigned char* header) noexcept nogil:
+    return memcmp(header + STAR_MAGIC_OFFSET, b"tar\0", 4) == 0

@@ -1,0 +1,70 @@
+"""Outputs that appear whole or not at all: a temporary name, fsync, rename."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from blobpack.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def temporary_path(target: Path) -> Path:
+    """Name a file beside the target that nothing else uses; hidden, so that globs pass it by."""
+    return target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
+
+
+def resolve_target(path: str | os.PathLike[str]) -> Path:
+    """Follow links to the file that will be replaced, which must be a plain file if it exists.
+
+    Raises:
+        StorageError: it is a folder, a device or the like.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return target
+    if not stat.S_ISREG(mode):
+        raise StorageError(f"{path}: can't be replaced: it exists and is not a plain file")
+    return target
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a new file for writing that takes path's place when the block ends without an error.
+
+    Raises:
+        StorageError: the file can't be created, written or put in place.
+    """
+    target = resolve_target(path)
+    temporary = temporary_path(target)
+    try:
+        file = temporary.open("xb")
+    except OSError as exc:
+        raise StorageError(f"{path}: can't be written: {exc.strerror}") from exc
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in the folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,78 @@
+"""Every exception blobpack raises, misuse (TypeError) apart.
+
+    BlobpackError
+    ├── FormatError            ValueError         the bytes are at fault; carries `offset`
+    │   └── TruncatedError                        the blob ends too early
+    ├── ImageError             ValueError         a payload is not an image that can be decoded
+    ├── DuplicateNameError     ValueError         two members would have one name
+    ├── UnsafeNameError        ValueError         a member's name leads out of the target folder
+    ├── MemberNotFoundError    LookupError        no member of that name
+    ├── SourceError            OSError            files to pack that can't be read, or changed meanwhile
+    └── StorageError           OSError            a store failed
+        ├── BlobNotFoundError  FileNotFoundError  there is no such blob
+        └── BlobChangedError                      not the blob the index was made from
+
+Each can be caught as the builtin beside it, and survives pickling.
+"""
+
+from __future__ import annotations
+
+
+class BlobpackError(Exception):
+    """The base of every error below."""
+
+
+class FormatError(BlobpackError, ValueError):
+    """The bytes are not what their format says.
+
+    Attributes:
+        offset: Where in the blob or file the fault is, in bytes from its start; None if it has no place.
+    """
+
+    def __init__(self, message: str, *, offset: int | None = None) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class TruncatedError(FormatError):
+    """The blob or file ends before what it promises."""
+
+
+class ImageError(BlobpackError, ValueError):
+    """A payload is not an image that can be decoded."""
+
+
+class DuplicateNameError(BlobpackError, ValueError):
+    """Two members would have one name."""
+
+
+class UnsafeNameError(BlobpackError, ValueError):
+    """A member's name would be written outside the target folder."""
+
+
+class MemberNotFoundError(BlobpackError, LookupError):
+    """The index has no member of that name."""
+
+
+class SourceError(BlobpackError, OSError):
+    """Files to pack could not be read, or changed while they were.
+
+    Attributes:
+        paths: The files at fault.
+    """
+
+    def __init__(self, message: str, *, paths: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.paths = paths
+
+
+class StorageError(BlobpackError, OSError):
+    """A store could not do what was asked."""
+
+
+class BlobNotFoundError(StorageError, FileNotFoundError):
+    """There is no blob at that place."""
+
+
+class BlobChangedError(StorageError):
+    """The blob is no longer the one that was opened, so the offsets would lie."""

@@ -1,0 +1,71 @@
+"""The plain values that everything else passes around; no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """The bytes start to end of a blob, half-open."""
+
+    start: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """How many bytes it covers."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file in a blob.
+
+    Attributes:
+        name: As in the tar; bytes that are not UTF-8 stand as surrogates (PEP 383).
+        offset_start: The payload's first byte, from the start of the blob.
+        offset_end: One past its last byte.
+    """
+
+    name: str
+    offset_start: int
+    offset_end: int
+
+    @property
+    def size(self) -> int:
+        """The payload's bytes."""
+        return self.offset_end - self.offset_start
+
+
+@dataclass(frozen=True, slots=True)
+class ScanReport:
+    """What a scan met, beside the members it lists.
+
+    Attributes:
+        bytes_scanned: From the start of the blob to where the walk ended.
+        end_marker: Zero blocks found at the end: 2 as tar prescribes; 1 or 0 if the writer left them
+            out or the blob was cut between two members, which tar tools accept.
+        hard_links: Members that are hard links; those whose target has a payload have a row.
+        dangling_links: Hard links without a row: nothing before them has the name they point at.
+        folders: No payload, no row.
+        symbolic_links: No payload, no row.
+        devices: Character and block devices and FIFOs: no payload, no row.
+        sparse: Sparse files: their payload is not one byte range, so no row.
+        other: Volume labels, multi-volume parts, dump folders and unknown types: no row.
+    """
+
+    bytes_scanned: int
+    end_marker: int
+    hard_links: int = 0
+    dangling_links: int = 0
+    folders: int = 0
+    symbolic_links: int = 0
+    devices: int = 0
+    sparse: int = 0
+    other: int = 0
+
+    def without_row(self) -> dict[str, int]:
+        """The counts of what has no row, those that are not zero."""
+        kinds = ("folders", "symbolic_links", "devices", "sparse", "other", "dangling_links")
+        return {kind: count for kind, count in asdict(self).items() if kind in kinds and count}

@@ -1,0 +1,194 @@
+"""The offsets file `<stem>_offsets.pkl`: read and written without unpickling anything.
+
+The format is Supervisely's: consecutive pickles, each a list of up to 10,000 BlobImageInfo. The same rows
+can be written as CSV or JSON lines.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
+
+from blobpack._pickles import OffsetsDecoder, encode_batch
+from blobpack.atomic import replacing
+from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError
+from blobpack.index import Index
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator
+
+    Columns = tuple[memoryview, memoryview, memoryview, memoryview]
+
+BATCH_ROWS = 10_000
+
+NameStyle = Literal["path", "basename"]
+OffsetsFormat = Literal["pkl", "csv", "jsonl"]
+
+
+def offsets_path(blob: str | os.PathLike[str], format: OffsetsFormat = "pkl") -> Path:
+    """Name the offsets file beside a blob, as Supervisely does: out.tar → out_offsets.pkl."""
+    path = Path(blob)
+    return path.with_name(f"{PurePosixPath(path.name).stem}_offsets.{format}")
+
+
+def write_offsets(
+    index: Index | Iterable[Index],
+    path: str | os.PathLike[str] | BinaryIO,
+    names: NameStyle = "path",
+    *,
+    format: OffsetsFormat = "pkl",
+) -> int:
+    """Write where each member's payload lies.
+
+    The file appears whole or not at all, and replaces one that is there. No rows make an empty file.
+
+    Args:
+        index: The members; or several indexes, written behind one another in bounded memory.
+        path: Where to; or a binary file open for writing.
+        names: "path", the member's name; or "basename", what stands behind its last "/", as Supervisely's
+            importer expects.
+        format: "pkl", Supervisely's; "csv" with a header line; "jsonl", an object a line.
+
+    Returns:
+        How many rows were written.
+
+    Raises:
+        DuplicateNameError: two members have one basename; both are named.
+        StorageError: the file can't be written.
+    """
+    if names not in ("path", "basename"):
+        raise ValueError(f"names must be 'path' or 'basename', not {names!r}")
+    encode = {"pkl": _encode_pickle, "csv": _encode_csv, "jsonl": _encode_jsonl}[format]
+    batches = _rebatched([index] if isinstance(index, Index) else index)
+    if names == "basename":
+        batches = _with_basenames(index) if isinstance(index, Index) else _basenames_of(batches)
+    rows = 0
+    with _open_output(path) as file:
+        if format == "csv":
+            file.write(b"name,offset_start,offset_end\n")
+        for batch in batches:
+            file.write(encode(batch))
+            rows += len(batch)
+    return rows
+
+
+def read_offsets(path: str | os.PathLike[str]) -> Index:
+    """Read an offsets file of any Supervisely version. Nothing in it is run.
+
+    Returns:
+        Its rows as an index, in their order.
+
+    Raises:
+        BlobNotFoundError: there is no such file.
+        TruncatedError: it ends inside a pickle.
+        FormatError: it holds anything but rows of name, offset_start and offset_end; with the byte offset.
+    """
+    with _open_input(path) as file:
+        columns = OffsetsDecoder(file, str(path)).read_batch(1 << 62)
+    return Index.from_columns(cast("Columns", columns)) if columns else Index()
+
+
+def iter_offsets(path: str | os.PathLike[str], rows: int = BATCH_ROWS) -> Iterator[Index]:
+    """Read an offsets file in memory bounded by its largest pickle.
+
+    Args:
+        path: The file.
+        rows: Each index has at least so many rows, the last one what is left.
+
+    Yields:
+        Indexes, whose rows follow one another.
+
+    Raises:
+        The same as read_offsets, at the row that is reached.
+    """
+    with _open_input(path) as file:
+        decoder = OffsetsDecoder(file, str(path))
+        while columns := decoder.read_batch(rows):
+            yield Index.from_columns(cast("Columns", columns))
+
+
+@contextmanager
+def _open_input(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    try:
+        file = open(path, "rb", buffering=0)  # noqa: PTH123, SIM115 (a path of any kind; closed below)
+    except FileNotFoundError as exc:
+        raise BlobNotFoundError(f"{path}: no such offsets file") from exc
+    except OSError as exc:
+        raise StorageError(f"{path}: can't be opened: {exc.strerror}") from exc
+    with file:
+        yield cast("BinaryIO", file)
+
+
+@contextmanager
+def _open_output(path: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
+    if hasattr(path, "write"):
+        yield path
+        return
+    with replacing(path) as file:
+        yield file
+
+
+def _rebatched(indexes: Iterable[Index]) -> Iterator[Index]:
+    """Cut and join indexes into batches of BATCH_ROWS, the last one shorter."""
+    waiting: list[Index] = []
+    count = 0
+    for index in indexes:
+        first = 0
+        while len(index) - first >= BATCH_ROWS - count:
+            last = first + BATCH_ROWS - count
+            part = index.slice(first, last)
+            yield Index.concatenate([*waiting, part]) if waiting else part
+            waiting, count, first = [], 0, last
+        if first < len(index):
+            waiting.append(index.slice(first, len(index)))
+            count += len(index) - first
+    if waiting:
+        yield Index.concatenate(waiting) if len(waiting) > 1 else waiting[0]
+
+
+def _with_basenames(index: Index) -> Iterator[Index]:
+    yield from _rebatched([index.with_basenames()])
+
+
+def _basenames_of(batches: Iterable[Index]) -> Iterator[Index]:
+    """Rename batch by batch; every basename is remembered, to find those that come twice."""
+    seen: dict[str, str] = {}
+    for batch in batches:
+        renamed = batch.with_basenames()
+        for name, path in zip(renamed.names, batch.names, strict=True):
+            if (other := seen.setdefault(name, path)) is not path:
+                raise DuplicateNameError(f"{other!r} and {path!r} have the same basename")
+        yield renamed
+
+
+def _encode_pickle(batch: Index) -> bytes:
+    bounds = batch.name_bounds
+    return encode_batch(
+        batch.all_names,
+        bounds[:-1],
+        bounds[1:],
+        memoryview(batch.offset_start),
+        memoryview(batch.offset_end),
+        0,
+        len(batch),
+    )
+
+
+def _encode_csv(batch: Index) -> bytes:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerows((member.name, member.offset_start, member.offset_end) for member in batch)
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _encode_jsonl(batch: Index) -> bytes:
+    lines = (
+        json.dumps({"name": m.name, "offset_start": m.offset_start, "offset_end": m.offset_end}) + "\n"
+        for m in batch
+    )
+    return "".join(lines).encode()

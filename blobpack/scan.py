@@ -1,0 +1,113 @@
+"""A blob wherever it lies → its members."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from blobpack._scan import walk_headers
+from blobpack.errors import FormatError, TruncatedError
+from blobpack.index import Index
+from blobpack.model import ScanReport
+from blobpack.stores import open_store
+from blobpack.stores.local import LocalStore
+
+if TYPE_CHECKING:
+    from blobpack.stores.base import Store
+
+THREADS_MAX = 8
+
+# first bytes → what they are, and how to get at the tar inside
+COMPRESSED = (
+    (b"\x1f\x8b", "gzip data", "gunzip"),
+    (b"BZh", "bzip2 data", "bunzip2"),
+    (b"\xfd7zXZ\0", "xz data", "unxz"),
+    (b"\x28\xb5\x2f\xfd", "zstd data", "unzstd"),
+    (b"\x04\x22\x4d\x18", "LZ4 data", "unlz4"),
+    (b"LZIP", "lzip data", "lzip -d"),
+    (b"\x1f\x9d", "compress data", "uncompress"),
+    (b"PK\x03\x04", "a zip archive", "unzip"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-zip archive", "7z x"),
+)
+
+
+def scan(
+    blob: str | os.PathLike[str], *, concatenated: bool = False, threads: int | None = None
+) -> Index:
+    """Find every member of a tar, of any dialect, by walking its headers natively.
+
+    Links, folders, devices and sparse files have no payload that is one byte range and so no row;
+    `index.report` counts them. A hard link's row points at its target's payload. An archive that ends
+    between two members without an end marker is accepted, as tar tools do, and reported.
+
+    Args:
+        blob: A path, file:// or s3:// URL.
+        concatenated: Go on behind end-of-archive markers, into tars appended with cat.
+        threads: How many walk a local file; None for as many as there are processors, up to 8.
+
+    Raises:
+        BlobNotFoundError: there is no such blob.
+        TruncatedError: the blob is cut; `offset` is the header it happens behind.
+        FormatError: a header is damaged (`offset` says which), or the data is compressed.
+        StorageError: the blob can't be read.
+    """
+    store = open_store(blob)
+    try:
+        return scan_store(store, concatenated=concatenated, threads=threads)
+    finally:
+        store.close()
+
+
+def scan_store(store: Store, *, concatenated: bool = False, threads: int | None = None) -> Index:
+    """Scan the blob of a store; see scan."""
+    local = isinstance(store, LocalStore)
+    try:
+        *columns, position, end_marker, dangling, kinds = walk_headers(
+            store.fileno() if isinstance(store, LocalStore) else -1,
+            store.size,
+            store.url,
+            None if local else store.read_range,
+            concatenated=concatenated,
+            threads=threads or processors(),
+        )
+    except FormatError as exc:
+        if exc.offset == 0:
+            refuse_other_formats(store)
+        raise
+    if store.size == 0:
+        raise TruncatedError(f"{store.url}: an empty file, at byte 0", offset=0)
+    _, hard_links, folders, symbolic_links, devices, sparse, other = kinds
+    report = ScanReport(
+        bytes_scanned=position,
+        end_marker=end_marker,
+        hard_links=hard_links,
+        dangling_links=dangling,
+        folders=folders,
+        symbolic_links=symbolic_links,
+        devices=devices,
+        sparse=sparse,
+        other=other,
+    )
+    names, name_bounds, offset_start, offset_end = columns
+    return Index.from_columns((names, name_bounds, offset_start, offset_end), report=report)
+
+
+def processors() -> int:
+    """Count the processors this process may use, up to what a scan gains from."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, THREADS_MAX)
+
+
+def refuse_other_formats(store: Store) -> None:
+    """Say what a blob is that is no tar, if its first bytes tell.
+
+    Raises:
+        FormatError: it is compressed, or another kind of archive.
+    """
+    head = store.read_range(0, min(8, store.size))
+    for magic, what, tool in COMPRESSED:
+        if head.startswith(magic):
+            raise FormatError(
+                f"{store.url}: {what}, not a plain tar, so no member can be read by its offsets: "
+                f"decompress it first ({tool}), at byte 0",
+                offset=0,
+            )

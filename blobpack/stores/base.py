@@ -1,0 +1,87 @@
+"""What a store promises: the bytes of one blob, by range, always of the same version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from blobpack.errors import StorageError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+@runtime_checkable
+class Store(Protocol):
+    """One blob, wherever it lies. Safe to share between threads; can be pickled unless it says otherwise.
+
+    Attributes:
+        url: Where the blob lies, as it was given.
+        size: Its bytes, when it was opened.
+        version: What tells this version of it from another (an ETag, say).
+    """
+
+    url: str
+    size: int
+    version: str
+
+    def read_range(self, start: int, end: int) -> bytes:
+        """Read the bytes start to end, half-open: all of them, of the version that was opened.
+
+        Raises:
+            BlobChangedError: the blob is no longer that version.
+            StorageError: the store failed, or is closed.
+            ValueError: not 0 ≤ start ≤ end ≤ size.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections; again is harmless."""
+        ...
+
+
+class StoreBase:
+    """What every store does alike."""
+
+    url: str
+    size: int
+    version: str
+    closed = False
+
+    def read_range(self, start: int, end: int) -> bytes:
+        """Read the bytes start to end; see Store."""
+        self.check_range(start, end)
+        return self.fetch(start, end) if end > start else b""
+
+    def fetch(self, start: int, end: int) -> bytes:
+        """Read a range that is not empty and lies within the blob."""
+        raise NotImplementedError
+
+    def check_range(self, start: int, end: int) -> None:
+        """Refuse a range that is not within the blob, or any if the store is closed."""
+        if self.closed:
+            raise StorageError(f"{self.url}: the store is closed")
+        if not 0 <= start <= end <= self.size:
+            raise ValueError(f"{self.url}: bytes {start} to {end} are not within its {self.size}")
+
+    def close(self) -> None:
+        """Let go of files and connections; again is harmless."""
+        self.closed = True
+
+    def __enter__(self) -> StoreBase:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}, {self.size} bytes>"
+
+
+def to_http_range(start: int, end: int) -> str:
+    """Spell the bytes start to end, half-open and not empty, as HTTP does: both ends included.
+
+    Source: RFC 9110, 14.1.2, "Byte Ranges".
+    """
+    return f"bytes={start}-{end - 1}"

@@ -1,0 +1,20 @@
+"""A blob in memory, for tests and for blobs that arrive some other way."""
+
+from __future__ import annotations
+
+from blobpack.stores.base import StoreBase
+
+
+class MemoryStore(StoreBase):
+    """A blob that is a bytes object."""
+
+    def __init__(self, data: bytes, url: str = "memory:") -> None:
+        """Take the blob's bytes, and a name for messages."""
+        self.url = url
+        self.size = len(data)
+        self.version = f"{self.size}"
+        self._data = data
+
+    def fetch(self, start: int, end: int) -> bytes:
+        """Copy the bytes start to end."""
+        return self._data[start:end]

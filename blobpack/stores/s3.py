@@ -1,0 +1,202 @@
+"""A blob in S3, read through boto3 by ranged GETs that carry If-Match: the only module that imports boto3.
+
+boto3 decides who we are and where the bucket is: credentials, profile, region and endpoint
+(AWS_ENDPOINT_URL_S3 and the like) are its own. It retries requests, but never a body: that is done here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
+
+from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
+from blobpack.stores.base import StoreBase, to_http_range
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_s3 import S3Client
+
+log = logging.getLogger(__name__)
+
+BODY_ATTEMPTS = 5
+BACKOFF_S = 0.1
+BACKOFF_MAX_S = 5.0
+CONNECTIONS = 64
+CONNECT_TIMEOUT_S = 10
+READ_TIMEOUT_S = 30
+
+BODY_FAULTS = (HTTPClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+
+# HTTP status or S3 error code → what it means to us; any other is a StorageError
+ERRORS: dict[str, type[StorageError]] = {
+    "404": BlobNotFoundError,
+    "NoSuchBucket": BlobNotFoundError,
+    "NoSuchKey": BlobNotFoundError,
+    "NoSuchVersion": BlobNotFoundError,
+    "412": BlobChangedError,
+    "PreconditionFailed": BlobChangedError,
+    "416": BlobChangedError,
+    "InvalidRange": BlobChangedError,
+}
+
+_clients: dict[int, S3Client] = {}
+_clients_lock = threading.Lock()
+
+
+def default_client() -> S3Client:
+    """Make, once a process, a client from the environment and the AWS configuration files."""
+    with _clients_lock:
+        client = _clients.get(os.getpid())
+        if client is None:
+            client = _clients[os.getpid()] = boto3.client("s3", config=client_config())
+        return client
+
+
+def client_config() -> Config:
+    """Settings for many small reads; what the user configures wins where boto3 lets it."""
+    return Config(
+        connect_timeout=CONNECT_TIMEOUT_S,
+        max_pool_connections=CONNECTIONS,
+        read_timeout=READ_TIMEOUT_S,
+        # a server's checksum of the whole object can't match a range
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        retries={"mode": "standard", "total_max_attempts": 5},
+    )
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Part s3://bucket/key; the key may hold any character.
+
+    Raises:
+        ValueError: there is no bucket or no key.
+    """
+    parts = urlsplit(url)
+    key = url.partition("://")[2].partition("/")[2]
+    if parts.scheme != "s3" or not parts.netloc or not key:
+        raise ValueError(f"{url!r} is not s3://bucket/key")
+    return parts.netloc, key
+
+
+class S3Store(StoreBase):
+    """A blob that is an object in S3, pinned to the version found when it was opened."""
+
+    def __init__(self, url: str, *, client: S3Client | None = None, version: str | None = None) -> None:
+        """Ask for the object's size and ETag.
+
+        Args:
+            url: s3://bucket/key.
+            client: A boto3 client; None for one from the environment. One that is given isn't pickled.
+            version: The ETag it must have; None takes what is there.
+
+        Raises:
+            BlobNotFoundError: no such bucket or key.
+            BlobChangedError: it has another ETag.
+            StorageError: S3 refused or could not be reached.
+            ValueError: the URL is not one of S3.
+        """
+        self.url = url
+        self.bucket, self.key = split_url(url)
+        self._client = client
+        head = self._call("head_object", what="open")
+        self.size = head["ContentLength"]
+        self.version = head["ETag"]
+        if version is not None and version != self.version:
+            raise BlobChangedError(f"{url}: the object's ETag is {self.version}, not {version}")
+
+    @property
+    def client(self) -> S3Client:
+        """The client of this process."""
+        return self._client or default_client()
+
+    def fetch(self, start: int, end: int) -> bytes:
+        """Read the bytes start to end: one ranged GET, again if its body is cut or stalls."""
+        what = f"read bytes {start} to {end}"
+        attempt = 1
+        while True:
+            answer = self._call(
+                "get_object", what=what, Range=to_http_range(start, end), IfMatch=self.version
+            )
+            try:
+                body: bytes = answer["Body"].read()
+            except BODY_FAULTS as exc:
+                fault = str(exc)
+                cause: Exception | None = exc
+            else:
+                if len(body) == end - start:
+                    return body
+                fault, cause = f"{len(body)} bytes came instead of {end - start}", None
+            finally:
+                answer["Body"].close()
+            if attempt == BODY_ATTEMPTS:
+                request = request_id(answer)
+                raise StorageError(
+                    f"{self.url}: can't {what}: {fault} (after {attempt} attempts, request {request})"
+                ) from cause
+            log.debug("%s: attempt %d to %s: %s", self.url, attempt, what, fault)
+            time.sleep(random.uniform(0, min(BACKOFF_S * 2**attempt, BACKOFF_MAX_S)))
+            attempt += 1
+
+    def _call(self, operation: str, *, what: str, **arguments: str) -> dict[str, Any]:
+        """Call the client, and translate its errors."""
+        try:
+            answer: dict[str, Any] = getattr(self.client, operation)(
+                Bucket=self.bucket, Key=self.key, **arguments
+            )
+        except ClientError as exc:
+            self._raise_translated(exc, what)
+        except NoCredentialsError as exc:
+            raise StorageError(
+                f"{self.url}: can't {what}: no AWS credentials were found; set AWS_ACCESS_KEY_ID and "
+                f"AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            ) from exc
+        except BotoCoreError as exc:
+            raise StorageError(f"{self.url}: can't {what}: {exc}") from exc
+        return answer
+
+    def _raise_translated(self, exc: ClientError, what: str) -> NoReturn:
+        error = exc.response.get("Error", {})
+        code, message = error.get("Code", "?"), error.get("Message", "")
+        meta = exc.response.get("ResponseMetadata", {})
+        where = f"(HTTP {meta.get('HTTPStatusCode', '?')}, request {meta.get('RequestId') or '?'})"
+        kind = ERRORS.get(code, StorageError)
+        if kind is BlobNotFoundError:
+            raise BlobNotFoundError(f"{self.url}: no such bucket or key {where}") from exc
+        if kind is BlobChangedError:
+            raise BlobChangedError(
+                f"{self.url}: can't {what}: the object is no longer the one that was opened {where}"
+            ) from exc
+        said = f"{code}: {message}" if message else code
+        raise StorageError(f"{self.url}: can't {what}: {said} {where}") from exc
+
+    def __reduce__(self) -> tuple[Callable[..., S3Store], tuple[str, str]]:
+        if self._client is not None:
+            raise TypeError(f"{self.url}: a store with a client of its own can't be pickled")
+        return _reopen, (self.url, self.version)
+
+
+def request_id(answer: dict[str, Any]) -> str:
+    """Find the id under which S3 logged a request."""
+    return str(answer.get("ResponseMetadata", {}).get("RequestId") or "?")
+
+
+def _reopen(url: str, version: str) -> S3Store:
+    return S3Store(url, version=version)

@@ -1,0 +1,40 @@
+"""The native modules; everything else is declared in pyproject.toml."""
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+LIMITED_API = "0x030B0000"  # one wheel for CPython 3.11 and later
+
+
+def native(name: str, *pxds: str) -> Extension:
+    """Describe one module of _native/, compiled into blobpack/."""
+    return Extension(
+        f"blobpack._{name}",
+        [f"_native/{name}.pyx"],
+        depends=[f"_native/{pxd}.pxd" for pxd in pxds],
+        define_macros=[("Py_LIMITED_API", LIMITED_API)],
+        extra_compile_args=["-O3", "-pthread"],
+        extra_link_args=["-pthread"],
+        py_limited_api=True,
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            native("gather", "columns", "headers", "images", "tar", "utf8"),
+            native("lookup", "columns", "names", "utf8"),
+            native("pickles", "columns", "utf8"),
+            native("scan", "columns", "extensions", "links", "names", "runs", "tar", "walk"),
+        ],
+        include_path=["_native"],
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "embedsignature": False,
+        },
+    ),
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
