@@ -1,4 +1,4 @@
-"""Members as growing C arrays: packed names with their bounds, and the payload's offsets.
+"""Members as growing C arrays: packed names and their bounds, payloads' offsets.
 
 The arrays double, are filled without the GIL, and pass to Python without a copy.
 """
@@ -12,7 +12,8 @@ from libc.string cimport memcpy
 cdef struct member_columns:
     char* names                    # all names, one behind the other
     int64_t names_capacity
-    int64_t* name_bounds           # (count + 1,): name i is names[name_bounds[i]:name_bounds[i + 1]]
+    # (count + 1,): name i is names[name_bounds[i]:name_bounds[i + 1]]
+    int64_t* name_bounds
     int64_t* offset_start          # (count,)
     int64_t* offset_end            # (count,)
     int64_t capacity
@@ -22,7 +23,10 @@ cdef struct member_columns:
 cdef inline int columns_reserve(
     member_columns* columns, int64_t rows, int64_t name_bytes
 ) noexcept nogil:
-    """Make room for more rows and name bytes; -1 when memory is out, and nothing is lost."""
+    """Make room for more rows and name bytes.
+
+    -1 when memory is out, and nothing is lost.
+    """
     cdef int64_t wanted = columns.count + rows
     cdef int64_t capacity = columns.capacity
     cdef int64_t used = columns.name_bounds[columns.count] if columns.name_bounds else 0
@@ -100,7 +104,8 @@ cdef inline int columns_extend(
         )
     for i in range(1, rows + 1):
         columns.name_bounds[row + i] = other.name_bounds[first + i] + shift
-    memcpy(columns.offset_start + row, other.offset_start + first, rows * sizeof(int64_t))
+    i = rows * sizeof(int64_t)
+    memcpy(columns.offset_start + row, other.offset_start + first, i)
     memcpy(columns.offset_end + row, other.offset_end + first, rows * sizeof(int64_t))
     columns.count = row + rows
     return 0
@@ -119,7 +124,7 @@ cdef inline void columns_free(member_columns* columns) noexcept nogil:
 cdef inline object owned_view(void* data, Py_ssize_t items, Py_ssize_t size, str kind):
     """Give a malloc'ed array to Python: a read-only memoryview that frees it."""
     cdef view.array owner
-    if items == 0:                                 # an array of nothing has no pointer to own
+    if items == 0:  # an array of nothing has no pointer to own
         from array import array as empty
 
         return memoryview(empty(kind)).toreadonly()
@@ -130,7 +135,7 @@ cdef inline object owned_view(void* data, Py_ssize_t items, Py_ssize_t size, str
 
 
 cdef inline tuple columns_to_python(member_columns* columns):
-    """Hand the arrays to Python: names "B", name_bounds "q", offset_start "q", offset_end "q"."""
+    """Hand the arrays to Python: names as "B", bounds, starts and ends as "q"."""
     cdef tuple views
     cdef int64_t count
     if columns_reserve(columns, 0, 0) < 0:

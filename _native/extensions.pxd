@@ -1,6 +1,6 @@
 """Extended headers: what pax, Solaris and GNU records say of the member behind them.
 
-Source: POSIX.1-2017, pax, "pax Extended Header"; GNU tar, "Extensions"; libarchive, tar(5).
+Source: POSIX.1-2017, pax, "pax Extended Header"; GNU tar, "Extensions"; tar(5).
 """
 
 from libc.stdint cimport int64_t
@@ -18,7 +18,7 @@ cdef enum walk_status:
     WALK_SEGMENT_END
     WALK_END_MARKER
     WALK_NO_MARKER
-    WALK_GLOBAL                    # a global header that changes later members, on a guessed chain
+    WALK_GLOBAL  # a global header that changes later members, on a guessed chain
     WALK_CANCELLED
     WALK_CUT_HEADER
     WALK_CUT_EXTENSION
@@ -39,7 +39,7 @@ cdef struct text:
     const unsigned char* bytes
     int64_t length                 # -1: not given
 
-cdef struct extension:             # what pax and GNU headers say of the member behind them
+cdef struct extension:  # what pax and GNU headers say of the member behind them
     text path
     text link_path
     text long_name
@@ -48,7 +48,7 @@ cdef struct extension:             # what pax and GNU headers say of the member 
     bint sparse
     bint pending                   # a member must follow
 
-cdef struct global_names:          # what a pax global header says of every member from there on
+cdef struct global_names:  # what a pax global header says of every member from there on
     bint apply
     unsigned char* path
     int64_t path_length            # -1: not given
@@ -154,7 +154,9 @@ cdef inline void reset_extension(extension* ext) noexcept nogil:
     ext.sparse = ext.pending = False
 
 
-cdef inline int keep_global(unsigned char** kept, int64_t* kept_length, text value) noexcept nogil:
+cdef inline int keep_global(
+    unsigned char** kept, int64_t* kept_length, text value
+) noexcept nogil:
     cdef void* grown
     if value.length < 0:
         return 0
@@ -172,7 +174,8 @@ cdef inline walk_status read_global(
 ) noexcept nogil:
     """Read a pax global header: what it says holds until another one says otherwise.
 
-    A global size is refused: tar readers disagree on it, so no reading of such a tar is safe.
+    A global size is refused: tar readers disagree on it, so no reading of such a tar is
+    safe.
     """
     cdef extension ext
     cdef bint size_given = False
@@ -199,7 +202,10 @@ cdef inline walk_status read_global(
 cdef inline walk_status read_extension(
     unsigned char typeflag, const unsigned char* data, int64_t length, extension* ext
 ) noexcept nogil:
-    """Read the body of a member's extended header. The last of a kind rules; none of them takes a size."""
+    """Read the body of a member's extended header. The last of a kind rules.
+
+    None of them takes a size.
+    """
     cdef text long_text
     cdef bint size_given = False
     ext.pending = True

@@ -1,9 +1,10 @@
 """Gather many small files into one tar stream, by several threads, without the GIL.
 
-What binds is opening and reading the files. Each thread takes the next few files, in order, reads them
-into a buffer of its own, each behind room for its header, and then waits for its turn, which only settles
-where the buffer goes; the writing itself is done side by side again. So the members keep their order,
-and no pass over the files is needed to learn their sizes first.
+What binds is opening and reading the files. Each thread takes the next few files, in
+order, reads them into a buffer of its own, each behind room for its header, and then
+waits for its turn, which only settles where the buffer goes; the writing itself is done
+side by side again. So the members keep their order, and no pass over the files is
+needed to learn their sizes first.
 """
 
 from libc.errno cimport EINTR, errno
@@ -69,7 +70,8 @@ cdef struct source_file:
     int64_t path_length
     const unsigned char* name
     int64_t name_length
-    int64_t offset_start           # in the thread's buffer until that is placed, then in the blob
+    # in the thread's buffer until that is placed, then in the blob
+    int64_t offset_start
     int64_t size
     int status
     int error
@@ -109,7 +111,9 @@ cdef struct worker:
 
 # Writing in turn
 
-cdef int write_at(gathering* g, const unsigned char* bytes, int64_t length, int64_t pos) noexcept nogil:
+cdef int write_at(
+    gathering* g, const unsigned char* bytes, int64_t length, int64_t pos
+) noexcept nogil:
     cdef ssize_t done
     if g.out_fd < 0:
         return 0
@@ -127,7 +131,10 @@ cdef int write_at(gathering* g, const unsigned char* bytes, int64_t length, int6
 
 
 cdef int take_turn(worker* w) noexcept nogil:
-    """Wait until all earlier shares have settled their places; -1 when all is called off."""
+    """Wait until all earlier shares have settled their places.
+
+    -1 when all is called off.
+    """
     cdef gathering* g = w.all
     if w.has_turn:
         return 0
@@ -140,12 +147,12 @@ cdef int take_turn(worker* w) noexcept nogil:
 
 
 cdef int place(worker* w, int64_t next_unplaced, bint last) noexcept nogil:
-    """Settle where the buffer goes, let the next share settle its own if this was the last, and write."""
+    """Settle where the buffer goes, pass the turn on if it was the last, and write."""
     cdef gathering* g = w.all
     cdef int64_t pos, i
     if take_turn(w) < 0:
         return -1
-    pos = g.pos                                    # only the thread whose turn it is touches it
+    pos = g.pos  # only the thread whose turn it is touches it
     g.pos += w.length
     if last:
         pthread_mutex_lock(&g.lock)
@@ -183,7 +190,8 @@ cdef int open_folder(worker* w, const char* path, int64_t length) noexcept nogil
 
 
 cdef int open_file(worker* w, const source_file* file) noexcept nogil:
-    cdef int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK  # a FIFO put there meanwhile must not block
+    # a FIFO put there meanwhile must not block
+    cdef int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK
     cdef int64_t folder_length = file.path_length
     if not w.all.follow_links:
         flags |= O_NOFOLLOW
@@ -207,12 +215,15 @@ cdef int64_t read_up_to(int fd, unsigned char* to, int64_t wanted) noexcept nogi
                 continue
             return -1
         done += got
-        if got == 0 or done == wanted - 1:         # one more was asked for, to meet the end at once
+        # one more was asked for, to meet the end at once
+        if got == 0 or done == wanted - 1:
             break
     return done
 
 
-cdef bint same_state(const struct_stat* before, const struct_stat* after) noexcept nogil:
+cdef bint same_state(
+    const struct_stat* before, const struct_stat* after
+) noexcept nogil:
     return (
         before.st_size == after.st_size
         and memcmp(&before.st_mtim, &after.st_mtim, sizeof(before.st_mtim)) == 0
@@ -230,7 +241,11 @@ cdef int judge(source_file* file, int fd, const struct_stat* before) noexcept no
 
 
 cdef int read_small(
-    worker* w, source_file* file, int fd, const struct_stat* before, const member_header* header
+    worker* w,
+    source_file* file,
+    int fd,
+    const struct_stat* before,
+    const member_header* header,
 ) noexcept nogil:
     """Read a file whole into the buffer, behind its header."""
     cdef gathering* g = w.all
@@ -256,16 +271,21 @@ cdef int read_small(
 
 
 cdef int read_large(
-    worker* w, source_file* file, int fd, const struct_stat* before, const member_header* header
+    worker* w,
+    source_file* file,
+    int fd,
+    const struct_stat* before,
+    const member_header* header,
 ) noexcept nogil:
-    """Copy a file through the empty buffer in pieces, holding the turn all the while."""
+    """Copy a file through the empty buffer in pieces, holding the turn meanwhile."""
     cdef gathering* g = w.all
     cdef int64_t done = 0, got, index = file - g.files, room
     cdef int64_t before_payload = header_length(header)
     file.size = header.size
     while not g.cancelled:
         room = BUFFER_BYTES - BLOCK - before_payload
-        got = read_up_to(fd, w.buffer + before_payload, min(room, header.size + 1 - done))
+        room = min(room, header.size + 1 - done)
+        got = read_up_to(fd, w.buffer + before_payload, room)
         if got < 0:
             file.error = errno
             return FILE_UNREADABLE
@@ -329,13 +349,17 @@ cdef void read_file(worker* w, source_file* file) noexcept nogil:
 # Threads
 
 cdef int64_t take_share(worker* w, int64_t* last) noexcept nogil:
-    """Take on the next few files, fewer when they are large; the first one, -1 when none is left."""
+    """Take on the next few files, fewer when they are large.
+
+    The first one, -1 when none is left.
+    """
     cdef gathering* g = w.all
-    cdef int64_t first, mean
+    cdef int64_t first, files, mean
     pthread_mutex_lock(&g.lock)
     first = g.next_file
     mean = g.done_bytes // g.done_files if g.done_files else SHARE_BYTES // 32
-    last[0] = min(first + min(max(SHARE_BYTES // max(mean, 1), 1), SHARE_FILES_MAX), g.count)
+    files = min(max(SHARE_BYTES // max(mean, 1), 1), SHARE_FILES_MAX)
+    last[0] = min(first + files, g.count)
     g.next_file = last[0]
     w.share = g.next_share
     g.next_share += 1
@@ -401,7 +425,10 @@ cdef void call_off(gathering* g) noexcept nogil:
 
 
 cdef int run_threads(gathering* g, int threads, progress) except -1:
-    """Start the threads and wait for them; Ctrl-C calls them off, and none outlives this call."""
+    """Start the threads and wait for them.
+
+    Ctrl-C calls them off, and none outlives this call.
+    """
     cdef pthread_t started[THREADS_MAX]
     cdef worker* workers = <worker*> calloc(threads, sizeof(worker))
     cdef int count = 0, i
@@ -459,7 +486,11 @@ cdef object outcome(gathering* g):
             if file.status != FILE_PACKED:
                 not_packed.append((i, file.status, file.error))
             elif columns_push(
-                &rows, file.name, file.name_length, file.offset_start, file.offset_start + file.size
+                &rows,
+                file.name,
+                file.name_length,
+                file.offset_start,
+                file.offset_start + file.size,
             ) < 0:
                 raise MemoryError
         return (columns_to_python(&rows), g.pos, g.write_error, not_packed)
@@ -529,7 +560,7 @@ def gather(
 
 
 def encode_header(bytes name not None, int64_t size, int64_t mtime=0):
-    """Make a member's header: 512 bytes, or more where a pax header must come before it."""
+    """Make a member's header: 512 bytes, or more where it takes a pax header."""
     cdef member_header header
     cdef bytearray encoded
     cdef unsigned char[::1] view
@@ -542,5 +573,7 @@ def encode_header(bytes name not None, int64_t size, int64_t mtime=0):
 
 def recognise_image(const unsigned char[::1] payload not None, bytes name not None):
     """Tell whether a payload is an image, by its first bytes; SVG by its name."""
-    cdef const unsigned char* first = &payload[0] if payload.shape[0] else <const unsigned char*> b""
-    return bool(is_image(first, payload.shape[0], <const unsigned char*> <const char*> name, len(name)))
+    cdef const unsigned char* first = b""
+    if payload.shape[0]:                           # &payload[0] of nothing is nothing
+        first = &payload[0]
+    return bool(is_image(first, payload.shape[0], name, len(name)))

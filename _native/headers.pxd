@@ -1,4 +1,4 @@
-"""Write a member's header: ustar where it fits one, pax before it only for what does not.
+"""Write a member's header: ustar where it fits, pax before it only for what does not.
 
 Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header".
 """
@@ -25,7 +25,8 @@ cdef enum:
     UID_OFFSET = 108
     GID_OFFSET = 116
     MTIME_OFFSET = 136
-    RECORD_EXTRA_BYTES = 16        # " path=" and the newline, or the like, beside digits and value
+    # " path=" and the newline, or the like, beside digits and value
+    RECORD_EXTRA_BYTES = 16
 
 cdef struct member_header:
     const unsigned char* name
@@ -37,11 +38,16 @@ cdef struct member_header:
 
 
 cdef inline int64_t largest_octal() noexcept nogil:
-    return (<int64_t> 1 << 33) - 1                 # eleven octal digits: just under 8 GiB
+    return (<int64_t> 1 << 33) - 1  # eleven octal digits: just under 8 GiB
 
 
-cdef inline int64_t split_name(const unsigned char* name, int64_t length) noexcept nogil:
-    """Find the "/" that parts prefix from name; 0: none is needed, -1: the name does not fit ustar."""
+cdef inline int64_t split_name(
+    const unsigned char* name, int64_t length
+) noexcept nogil:
+    """Find the "/" that parts prefix from name.
+
+    0: none is needed, -1: the name does not fit ustar.
+    """
     cdef int64_t i
     for i in range(length):
         if name[i] >= 0x80:
@@ -65,7 +71,11 @@ cdef inline bint is_utf8(const unsigned char* name, int64_t length) noexcept nog
 
 
 cdef inline void describe(
-    member_header* header, const unsigned char* name, int64_t name_length, int64_t size, int64_t mtime
+    member_header* header,
+    const unsigned char* name,
+    int64_t name_length,
+    int64_t size,
+    int64_t mtime,
 ) noexcept nogil:
     """Fill in a header's facts, and decide what fits."""
     header.name = name
@@ -84,7 +94,9 @@ cdef inline int digits_of(int64_t number) noexcept nogil:
     return digits
 
 
-cdef inline int64_t record_length(int64_t key_length, int64_t value_length) noexcept nogil:
+cdef inline int64_t record_length(
+    int64_t key_length, int64_t value_length
+) noexcept nogil:
     """Compute the length of "LENGTH KEY=VALUE\\n", which counts its own digits."""
     cdef int64_t rest = key_length + value_length + 3
     cdef int64_t length = rest + digits_of(rest)
@@ -108,7 +120,9 @@ cdef inline int64_t header_length(const member_header* header) noexcept nogil:
     return BLOCK if records == 0 else 2 * BLOCK + padded(records)
 
 
-cdef inline unsigned char* put_decimal(unsigned char* to, int64_t number) noexcept nogil:
+cdef inline unsigned char* put_decimal(
+    unsigned char* to, int64_t number
+) noexcept nogil:
     cdef int digits = digits_of(number)
     cdef int i
     for i in range(digits - 1, -1, -1):
@@ -118,7 +132,11 @@ cdef inline unsigned char* put_decimal(unsigned char* to, int64_t number) noexce
 
 
 cdef inline unsigned char* put_record(
-    unsigned char* to, const char* key, int64_t key_length, const void* text, int64_t length
+    unsigned char* to,
+    const char* key,
+    int64_t key_length,
+    const void* text,
+    int64_t length,
 ) noexcept nogil:
     to = put_decimal(to, record_length(key_length, length))
     to[0] = b" "
@@ -129,8 +147,13 @@ cdef inline unsigned char* put_record(
     return to + key_length + length + 3
 
 
-cdef inline void put_octal(unsigned char* field, int digits, int64_t number) noexcept nogil:
-    """Fill a field with that many octal digits; the NUL behind them is there already."""
+cdef inline void put_octal(
+    unsigned char* field, int digits, int64_t number
+) noexcept nogil:
+    """Fill a field with that many octal digits.
+
+    The NUL behind them is there already.
+    """
     cdef int i
     for i in range(digits - 1, -1, -1):
         field[i] = 48 + (number & 7)
@@ -156,8 +179,13 @@ cdef inline void put_block(
     block[CHECKSUM_OFFSET + 7] = 32
 
 
-cdef inline void put_name(unsigned char* block, const member_header* header) noexcept nogil:
-    """Fill in name and prefix; for a pax member, what an old reader may make of the name."""
+cdef inline void put_name(
+    unsigned char* block, const member_header* header
+) noexcept nogil:
+    """Fill in name and prefix.
+
+    For a pax member, what an old reader may make of the name.
+    """
     cdef const unsigned char* rest = header.name
     cdef int64_t i
     if header.prefix_length > 0:
@@ -169,11 +197,14 @@ cdef inline void put_name(unsigned char* block, const member_header* header) noe
         block[i] = rest[i] if rest[i] < 0x80 else b"?"
 
 
-cdef inline int64_t put_header(unsigned char* to, const member_header* header) noexcept nogil:
+cdef inline int64_t put_header(
+    unsigned char* to, const member_header* header
+) noexcept nogil:
     """Write the header, header_length(header) bytes; return them."""
     cdef int64_t length = header_length(header)
     cdef unsigned char* records = to + BLOCK
     cdef unsigned char number[20]
+    cdef int64_t size
     memset(to, 0, length)
     if length > BLOCK:
         memcpy(to, b"././@PaxHeader", 14)
@@ -187,5 +218,6 @@ cdef inline int64_t put_header(unsigned char* to, const member_header* header) n
             records = put_record(records, b"size", 4, number, digits_of(header.size))
         to += length - BLOCK
     put_name(to, header)
-    put_block(to, b"0", header.size if header.size <= largest_octal() else 0, header.mtime)
+    size = header.size if header.size <= largest_octal() else 0
+    put_block(to, b"0", size, header.mtime)
     return length

@@ -1,6 +1,6 @@
 """Tell images by their first bytes.
 
-Source: each format's own specification; WHATWG MIME Sniffing, "Matching an image type pattern".
+Source: each format's own specification; WHATWG, MIME Sniffing, "image type pattern".
 """
 
 from libc.stdint cimport int64_t
@@ -13,8 +13,26 @@ cdef inline bint begins(
     return length >= magic_length and memcmp(bytes, magic, magic_length) == 0
 
 
+cdef inline bint holds(
+    const unsigned char* bytes, int64_t length, int64_t start, const char* word
+) noexcept nogil:
+    """Find a word of four bytes at start, and four more behind it."""
+    return length >= start + 8 and memcmp(bytes + start, word, 4) == 0
+
+
+cdef inline bint is_bitmap(const unsigned char* bytes, int64_t length) noexcept nogil:
+    """BMP: "BM", and a second header of at most 255 bytes behind the first 14."""
+    return (
+        begins(bytes, length, b"BM", 2)
+        and length >= 26
+        and bytes[15] == 0
+        and bytes[16] == 0
+        and bytes[17] == 0
+    )
+
+
 cdef inline bint is_heif_brand(const unsigned char* brand) noexcept nogil:
-    """AVIF, HEIC and HEIF still images and sequences, among the brands of ISO base media files."""
+    """Tell AVIF, HEIC and HEIF from the other brands of ISO base media files."""
     return (
         memcmp(brand, b"avif", 4) == 0 or memcmp(brand, b"avis", 4) == 0
         or memcmp(brand, b"heic", 4) == 0 or memcmp(brand, b"heix", 4) == 0
@@ -23,7 +41,9 @@ cdef inline bint is_heif_brand(const unsigned char* brand) noexcept nogil:
     )
 
 
-cdef inline bint is_portable_map(const unsigned char* bytes, int64_t length) noexcept nogil:
+cdef inline bint is_portable_map(
+    const unsigned char* bytes, int64_t length
+) noexcept nogil:
     """PBM, PGM, PPM and PAM: P1 to P7 and white space."""
     return (
         length > 2 and bytes[0] == b"P" and 49 <= bytes[1] <= 55
@@ -41,27 +61,32 @@ cdef inline bint is_svg_name(const unsigned char* name, int64_t length) noexcept
 
 
 cdef inline bint is_image(
-    const unsigned char* bytes, int64_t length, const unsigned char* name, int64_t name_length
+    const unsigned char* bytes,
+    int64_t length,
+    const unsigned char* name,
+    int64_t name_length,
 ) noexcept nogil:
     """Recognise the image formats in use, by content; SVG by name."""
     return (
         begins(bytes, length, b"\xff\xd8\xff", 3)                               # JPEG
         or begins(bytes, length, b"\x89PNG\r\n\x1a\n", 8)
         or begins(bytes, length, b"GIF87a", 6) or begins(bytes, length, b"GIF89a", 6)
-        or (begins(bytes, length, b"RIFF", 4) and length >= 12 and memcmp(bytes + 8, b"WEBP", 4) == 0)
-        or (begins(bytes, length, b"BM", 2) and length >= 26 and bytes[15] == 0 and bytes[16] == 0)
-        or begins(bytes, length, b"II*\0", 4) or begins(bytes, length, b"MM\0*", 4)  # TIFF
-        or begins(bytes, length, b"II+\0", 4) or begins(bytes, length, b"MM\0+", 4)  # BigTIFF
-        or (length >= 12 and memcmp(bytes + 4, b"ftyp", 4) == 0 and is_heif_brand(bytes + 8))
-        or begins(bytes, length, b"\xff\x0a", 2)                                 # JPEG XL, bare
+        or (begins(bytes, length, b"RIFF", 4) and holds(bytes, length, 8, b"WEBP"))
+        or is_bitmap(bytes, length)
+        # TIFF
+        or begins(bytes, length, b"II*\0", 4) or begins(bytes, length, b"MM\0*", 4)
+        # BigTIFF
+        or begins(bytes, length, b"II+\0", 4) or begins(bytes, length, b"MM\0+", 4)
+        or (holds(bytes, length, 4, b"ftyp") and is_heif_brand(bytes + 8))
+        or begins(bytes, length, b"\xff\x0a", 2)  # JPEG XL, bare
         or begins(bytes, length, b"\0\0\0\x0cJXL \r\n\x87\n", 12)
-        or begins(bytes, length, b"\0\0\0\x0cjP  \r\n\x87\n", 12)                # JPEG 2000
+        or begins(bytes, length, b"\0\0\0\x0cjP  \r\n\x87\n", 12)  # JPEG 2000
         or begins(bytes, length, b"\xff\x4f\xff\x51", 4)
         or is_portable_map(bytes, length)
         or begins(bytes, length, b"qoif", 4)
-        or begins(bytes, length, b"v/1\x01", 4)                                  # OpenEXR
+        or begins(bytes, length, b"v/1\x01", 4)  # OpenEXR
         or begins(bytes, length, b"#?RADIANCE", 10)
-        or begins(bytes, length, b"8BPS", 4)                                     # Photoshop
+        or begins(bytes, length, b"8BPS", 4)  # Photoshop
         or begins(bytes, length, b"NRRD000", 7)
         or is_svg_name(name, name_length)
     )

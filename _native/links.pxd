@@ -10,7 +10,7 @@ from names cimport hash_name
 
 
 cdef inline text without_dot(const char* name, int64_t length) noexcept nogil:
-    """Leave out "./" in front: writers differ on it between a member and the links to it."""
+    """Leave out "./" in front: a member and the links to it may differ in it."""
     cdef text short
     while length > 2 and name[0] == b"." and name[1] == b"/":
         name += 2
@@ -21,7 +21,11 @@ cdef inline text without_dot(const char* name, int64_t length) noexcept nogil:
 
 
 cdef inline int64_t find_slot(
-    const int64_t* slots, int64_t mask, uint64_t seed, const member_columns* links, text name
+    const int64_t* slots,
+    int64_t mask,
+    uint64_t seed,
+    const member_columns* links,
+    text name,
 ) noexcept nogil:
     """Find a link target's slot in the table, or the free one where it belongs."""
     cdef int64_t slot = hash_name(<const char*> name.bytes, name.length, seed) & mask
@@ -31,16 +35,23 @@ cdef inline int64_t find_slot(
             links.names + links.name_bounds[slots[slot]],
             links.name_bounds[slots[slot] + 1] - links.name_bounds[slots[slot]],
         )
-        if other.length == name.length and memcmp(other.bytes, name.bytes, name.length) == 0:
+        if (
+            other.length == name.length
+            and memcmp(other.bytes, name.bytes, name.length) == 0
+        ):
             return slot
         slot = (slot + 1) & mask
     return slot
 
 
 cdef inline void point_links(
-    member_columns* rows, member_columns* links, int64_t* slots, int64_t mask, uint64_t seed
+    member_columns* rows,
+    member_columns* links,
+    int64_t* slots,
+    int64_t mask,
+    uint64_t seed,
 ) noexcept nogil:
-    """Give each link the payload of the last member before it with its target's name."""
+    """Give each link the payload of the last member before it of its target's name."""
     cdef int64_t row, slot, link = 0
     cdef text name
     for row in range(links.count):                 # offset_end: the target's row so far
@@ -63,7 +74,8 @@ cdef inline void point_links(
                 rows.offset_start[row] = rows.offset_start[slot]
                 rows.offset_end[row] = rows.offset_end[slot]
         name = without_dot(
-            rows.names + rows.name_bounds[row], rows.name_bounds[row + 1] - rows.name_bounds[row]
+            rows.names + rows.name_bounds[row],
+            rows.name_bounds[row + 1] - rows.name_bounds[row],
         )
         slot = find_slot(slots, mask, seed, links, name)
         if slots[slot] >= 0 and rows.offset_start[row] >= 0:
@@ -82,7 +94,7 @@ cdef inline int64_t drop_dangling(member_columns* rows) noexcept nogil:
         rows.offset_start[kept] = rows.offset_start[row]
         rows.offset_end[kept] = rows.offset_end[row]
         kept += 1
-        rows.name_bounds[kept] = used              # kept <= row + 1, and that bound has been read
+        rows.name_bounds[kept] = used  # kept <= row + 1, and that bound has been read
     row = rows.count - kept
     rows.count = kept
     return row
@@ -91,7 +103,10 @@ cdef inline int64_t drop_dangling(member_columns* rows) noexcept nogil:
 cdef inline int64_t resolve_links(
     member_columns* rows, member_columns* links, uint64_t seed
 ) noexcept nogil:
-    """Point every hard link at its payload; the number of those that dangle, or -1: no memory."""
+    """Point every hard link at its payload.
+
+    The number of those that dangle, or -1: no memory.
+    """
     cdef int64_t mask = 2, i
     cdef int64_t* slots
     if links.count == 0:

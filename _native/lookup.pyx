@@ -1,6 +1,7 @@
-"""Find members by name: name to row, globs over packed names, and the names of chosen rows.
+"""Find members by name: name to row, globs over packed names, names of chosen rows.
 
-Names are packed UTF-8 (or whatever bytes the tar holds): name i is names[name_bounds[i]:name_bounds[i + 1]].
+Names are packed UTF-8 (or whatever bytes the tar holds): name i is
+names[name_bounds[i]:name_bounds[i + 1]].
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -35,14 +36,21 @@ cdef uint64_t seed = int.from_bytes(urandom(8), "little")
 
 
 cdef class NameLookup:
-    """Find rows by name through a hash table; of equal names the last row wins, as in tar extraction."""
+    """Find rows by name through a hash table.
+
+    Of equal names the last row wins, as in tar extraction.
+    """
 
     cdef uint32_t* slots
     cdef uint64_t mask
     cdef const unsigned char[::1] names
     cdef const int64_t[::1] name_bounds
 
-    def __cinit__(self, const unsigned char[::1] names not None, const int64_t[::1] name_bounds not None):
+    def __cinit__(
+        self,
+        const unsigned char[::1] names not None,
+        const int64_t[::1] name_bounds not None,
+    ):
         cdef int64_t count = name_bounds.shape[0] - 1
         cdef uint64_t capacity = 8
         if count >= FREE_SLOT:
@@ -63,12 +71,13 @@ cdef class NameLookup:
 
     cdef void fill(self, int64_t count) noexcept nogil:
         cdef uint64_t slot
-        cdef int64_t row, start
+        cdef int64_t row, start, length
         for slot in range(self.mask + 1):
             self.slots[slot] = FREE_SLOT
         for row in range(count):
             start = self.name_bounds[row]
-            slot = self.find_slot(self.name_at(start), self.name_bounds[row + 1] - start)
+            length = self.name_bounds[row + 1] - start
+            slot = self.find_slot(self.name_at(start), length)
             self.slots[slot] = row
 
     cdef inline const char* name_at(self, int64_t start) noexcept nogil:
@@ -90,13 +99,14 @@ cdef class NameLookup:
         return slot
 
     def first_duplicate(self):
-        """Return the first two rows that have one name, or None when all names differ."""
-        cdef int64_t row, start, last = -1
+        """Return two rows that have one name, or None when all names differ."""
+        cdef int64_t row, start, length, last = -1
         cdef uint64_t slot
         with nogil:
             for row in range(self.name_bounds.shape[0] - 1):
                 start = self.name_bounds[row]
-                slot = self.find_slot(self.name_at(start), self.name_bounds[row + 1] - start)
+                length = self.name_bounds[row + 1] - start
+                slot = self.find_slot(self.name_at(start), length)
                 if self.slots[slot] != row:
                     last = self.slots[slot]
                     break
@@ -110,10 +120,10 @@ cdef class NameLookup:
         cdef uint32_t row
         try:
             text = PyUnicode_AsUTF8AndSize(name, &length)
-        except UnicodeEncodeError:                 # surrogates: bytes that are not UTF-8
+        except UnicodeEncodeError:  # surrogates: bytes that are not UTF-8
             try:
                 encoded = name.encode("utf-8", "surrogateescape")
-            except UnicodeEncodeError:             # other surrogates: no tar holds such a name
+            except UnicodeEncodeError:  # other surrogates: no tar holds such a name
                 return -1
             text = encoded
             length = len(encoded)
@@ -122,7 +132,10 @@ cdef class NameLookup:
 
 
 cdef class Glob:
-    """A glob, compiled: `*`, `?`, `[seq]`, `[!seq]` as in fnmatch.fnmatchcase; `*` crosses "/"."""
+    """A glob, compiled: `*`, `?`, `[seq]`, `[!seq]` as in fnmatch.fnmatchcase.
+
+    `*` crosses "/".
+    """
 
     cdef token* tokens
     cdef int64_t token_count
@@ -146,7 +159,7 @@ cdef class Glob:
         cdef Py_ssize_t i = 0, end
         while i < len(pattern):
             if pattern[i] == "*":
-                if not self.token_count or self.tokens[self.token_count - 1].kind != TOKEN_STAR:
+                if not self.ends_in(TOKEN_STAR):
                     self.push(TOKEN_STAR, 0, 0)
             elif pattern[i] == "?":
                 self.push(TOKEN_ANY, 0, 0)
@@ -158,6 +171,9 @@ cdef class Glob:
             i += 1
         return 0
 
+    cdef bint ends_in(self, token_kind kind):
+        return self.token_count > 0 and self.tokens[self.token_count - 1].kind == kind
+
     cdef int push(self, token_kind kind, int64_t start, int64_t length) except -1:
         self.tokens[self.token_count].kind = kind
         self.tokens[self.token_count].start = start
@@ -168,7 +184,7 @@ cdef class Glob:
 
     cdef int push_literal(self, str char) except -1:
         cdef bytes encoded = char.encode("utf-8", "surrogateescape")
-        if not self.token_count or self.tokens[self.token_count - 1].kind != TOKEN_LITERAL:
+        if not self.ends_in(TOKEN_LITERAL):
             self.push(TOKEN_LITERAL, len(self.literals), 0)
         self.literals += encoded
         self.tokens[self.token_count - 1].length += len(encoded)
@@ -190,7 +206,7 @@ cdef class Glob:
             self.ranges[2 * self.range_count] = first
             self.ranges[2 * self.range_count + 1] = last
             self.range_count += 1
-        self.tokens[self.token_count - 1].length = self.range_count - self.tokens[self.token_count - 1].start
+            self.tokens[self.token_count - 1].length += 1
         return 0
 
     cdef bint in_set(self, const token* wanted, uint32_t point) noexcept nogil:
@@ -201,13 +217,22 @@ cdef class Glob:
         return wanted.negated
 
     cdef int64_t step(
-        self, const char* literals, const token* wanted, const unsigned char* name, int64_t length
+        self,
+        const char* literals,
+        const token* wanted,
+        const unsigned char* name,
+        int64_t length,
     ) noexcept nogil:
-        """Match one token but a star at the beginning of name; the bytes it took, -1 when it does not."""
+        """Match one token but a star at the beginning of name.
+
+        The bytes it took, -1 when it does not.
+        """
         cdef uint32_t point
         cdef int size
         if wanted.kind == TOKEN_LITERAL:
-            if wanted.length > length or memcmp(literals + wanted.start, name, wanted.length):
+            if wanted.length > length:
+                return -1
+            if memcmp(literals + wanted.start, name, wanted.length):
                 return -1
             return wanted.length
         if length == 0:
@@ -220,13 +245,17 @@ cdef class Glob:
     cdef bint matches(
         self, const char* literals, const unsigned char* name, int64_t length
     ) noexcept nogil:
-        """Match the whole name. Only the last star is ever tried again: an earlier one can't do better."""
+        """Match the whole name.
+
+        Only the last star is ever tried again: an earlier one can't do better.
+        """
         cdef int64_t pos = 0, i = 0, took
         cdef int64_t star = -1, star_pos = 0
         cdef uint32_t point
         cdef const token* last
         if self.token_count and self.tokens[self.token_count - 1].kind == TOKEN_LITERAL:
-            last = &self.tokens[self.token_count - 1]   # most globs are decided by their end
+            # most globs are decided by their end
+            last = &self.tokens[self.token_count - 1]
             if last.length > length or memcmp(
                 literals + last.start, name + length - last.length, last.length
             ):
@@ -258,15 +287,20 @@ cdef class Glob:
 
 
 cdef Py_ssize_t set_end(str pattern, Py_ssize_t start):
-    """Find the "]" that closes the set opened at start; -1 when the "[" is a plain character."""
+    """Find the "]" that closes the set opened at start.
+
+    -1 when the "[" is a plain character.
+    """
     cdef Py_ssize_t i = start + 1
     if pattern[i:i + 1] == "!":
         i += 1
-    return pattern.find("]", i + 1)                # a "]" that comes first belongs to the set
+    return pattern.find("]", i + 1)  # a "]" that comes first belongs to the set
 
 
 def match_names(
-    const unsigned char[::1] names not None, const int64_t[::1] name_bounds not None, patterns
+    const unsigned char[::1] names not None,
+    const int64_t[::1] name_bounds not None,
+    patterns,
 ):
     """Match every name against globs.
 
@@ -276,9 +310,11 @@ def match_names(
     cdef int64_t count = name_bounds.shape[0] - 1, row
     cdef bytearray mask = bytearray(count)
     cdef unsigned char[::1] matched = mask
-    cdef const unsigned char* packed = &names[0] if names.shape[0] else <const unsigned char*> b""
-    cdef Glob glob
+    cdef const unsigned char* packed = b""
     cdef const char* literals
+    cdef Glob glob
+    if names.shape[0]:
+        packed = &names[0]
     for pattern in patterns:
         glob = Glob(pattern)
         literals = glob.literals
@@ -286,7 +322,9 @@ def match_names(
             for row in range(count):
                 if not matched[row]:
                     matched[row] = glob.matches(
-                        literals, packed + name_bounds[row], name_bounds[row + 1] - name_bounds[row]
+                        literals,
+                        packed + name_bounds[row],
+                        name_bounds[row + 1] - name_bounds[row],
                     )
     return bytes(mask)
 
@@ -361,4 +399,7 @@ def take_basenames(
             bounds[row + 1] = used
     if used == 0:
         free(packed)
-    return owned_view(packed, used, 1, "B"), owned_view(bounds, count + 1, sizeof(int64_t), "q")
+    return (
+        owned_view(packed, used, 1, "B"),
+        owned_view(bounds, count + 1, sizeof(int64_t), "q"),
+    )

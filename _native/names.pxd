@@ -11,8 +11,13 @@ cdef inline uint64_t mixed(uint64_t value) noexcept nogil:
     return value ^ (value >> 31)
 
 
-cdef inline uint64_t hash_name(const char* name, int64_t length, uint64_t seed) noexcept nogil:
-    """Hash a name eight bytes at a time; with a secret seed, collisions cannot be made on purpose."""
+cdef inline uint64_t hash_name(
+    const char* name, int64_t length, uint64_t seed
+) noexcept nogil:
+    """Hash a name eight bytes at a time.
+
+    With a secret seed, collisions cannot be made on purpose.
+    """
     cdef uint64_t state = seed ^ (<uint64_t> length * <uint64_t> 0x9E3779B97F4A7C15)
     cdef uint64_t word
     while length >= 8:

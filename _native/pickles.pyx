@@ -1,7 +1,8 @@
-"""Offset batches to and from pickle bytes, without a pickle machine and without running anything.
+"""Offset batches to and from pickle bytes: no pickle machine, and nothing is run.
 
-Encoding gives, byte for byte, what CPython's pickler (protocol 4) makes of a list of BlobImageInfo.
-Decoding knows the opcodes that such lists can hold, in protocols 2 to 5, and refuses every other one.
+Encoding gives, byte for byte, what CPython's pickler (protocol 4) makes of a list of
+BlobImageInfo. Decoding knows the opcodes that such lists can hold, in protocols 2 to 5,
+and refuses every other one.
 
 Source: CPython, Lib/pickletools.py (opcodes), PEP 3154 (framing), PEP 307 (protocol 2).
 """
@@ -35,7 +36,8 @@ cdef struct encoder:
     int64_t capacity
     int64_t frame_start
     int64_t memo_count
-    int64_t singletons[257]        # memo of "" and of one-character latin-1 names: CPython has one object each
+    # memo of "" and of one-character latin-1 names: CPython has one object each
+    int64_t singletons[257]
 
 
 cdef inline int reserve(encoder* e, int64_t size) noexcept nogil:
@@ -103,7 +105,7 @@ cdef inline void get_memo(encoder* e, int64_t memo) noexcept nogil:
 
 
 cdef inline void put_int(encoder* e, int64_t value) noexcept nogil:
-    """Write a number that is not negative, in the shortest of the pickler's four ways."""
+    """Write a number that is not negative, in the shortest of the pickler's ways."""
     cdef int width
     boundary(e)
     if value < 0x100:
@@ -137,7 +139,9 @@ cdef int64_t surrogates_in(const unsigned char* name, int64_t length) noexcept n
     return count
 
 
-cdef void put_escaped(encoder* e, const unsigned char* name, int64_t length) noexcept nogil:
+cdef void put_escaped(
+    encoder* e, const unsigned char* name, int64_t length
+) noexcept nogil:
     """Write a name, each byte that is not UTF-8 as the three bytes of its surrogate."""
     cdef int64_t pos = 0
     cdef uint32_t point
@@ -154,7 +158,10 @@ cdef void put_escaped(encoder* e, const unsigned char* name, int64_t length) noe
 
 
 cdef inline int singleton_of(const unsigned char* name, int64_t length) noexcept nogil:
-    """Index the names of which CPython keeps one object: "" and one latin-1 character; -1 for all others."""
+    """Index the names of which CPython keeps one object: "" and one latin-1 character.
+
+    -1 for all others.
+    """
     cdef uint32_t point
     if length == 0:
         return 256
@@ -189,7 +196,9 @@ cdef int put_name(encoder* e, const unsigned char* name, int64_t length) noexcep
     return 0
 
 
-cdef inline void put_key(encoder* e, const char* key, int64_t length, int64_t memo) noexcept nogil:
+cdef inline void put_key(
+    encoder* e, const char* key, int64_t length, int64_t memo
+) noexcept nogil:
     boundary(e)
     if e.memo_count > memo:
         get_memo(e, memo)
@@ -216,7 +225,11 @@ cdef void put_class(encoder* e) noexcept nogil:
 
 
 cdef int put_row(
-    encoder* e, const unsigned char* name, int64_t length, int64_t offset_start, int64_t offset_end
+    encoder* e,
+    const unsigned char* name,
+    int64_t length,
+    int64_t offset_start,
+    int64_t offset_end,
 ) noexcept nogil:
     """Write one instance: its class by NEWOBJ, its state as a dict, BUILD."""
     if reserve(e, ROW_BYTES) < 0:
@@ -286,14 +299,18 @@ def encode_batch(
     int64_t first,
     int64_t last,
 ):
-    """Pickle the rows first:last as one list; name i is names[name_starts[i]:name_ends[i]].
+    """Pickle the rows first:last as one list of names and offsets.
+
+    Name i is names[name_starts[i]:name_ends[i]].
 
     Returns:
         The bytes of one pickle, protocol 4; the same as the Supervisely SDK's.
     """
     cdef encoder e
     cdef int status
-    cdef const unsigned char* packed = &names[0] if names.shape[0] else <const unsigned char*> b""
+    cdef const unsigned char* packed = b""
+    if names.shape[0]:
+        packed = &names[0]
     if not 0 <= first < last <= offset_start.shape[0]:
         raise IndexError(f"rows {first}:{last} of {offset_start.shape[0]}")
     memset(&e, 0, sizeof(encoder))
@@ -361,7 +378,8 @@ cdef enum decode_status:
 cdef struct decoder:
     unsigned char* buffer
     int64_t capacity
-    unsigned char* bytes           # in the buffer, from the pickle's first byte on: positions stay true
+    # in the buffer, from the pickle's first byte on: positions stay true
+    unsigned char* bytes
     int64_t length
     int64_t pos
     value* stack
@@ -398,8 +416,13 @@ cdef int grow_values(value** values, int64_t* capacity, int64_t wanted) noexcept
     return 0
 
 
-cdef inline decode_status push(decoder* d, value_kind kind, int64_t a, int64_t b) noexcept nogil:
-    if d.depth == d.stack_capacity and grow_values(&d.stack, &d.stack_capacity, d.depth + 1) < 0:
+cdef inline decode_status push(
+    decoder* d, value_kind kind, int64_t a, int64_t b
+) noexcept nogil:
+    if (
+        d.depth == d.stack_capacity
+        and grow_values(&d.stack, &d.stack_capacity, d.depth + 1) < 0
+    ):
         return DECODE_NO_MEMORY
     d.stack[d.depth].kind = kind
     d.stack[d.depth].a = a
@@ -424,10 +447,16 @@ cdef decode_status push_record(decoder* d, value_kind kind) noexcept nogil:
 
 
 cdef inline decode_status memoize(decoder* d, int64_t index) noexcept nogil:
-    """Keep the top of the stack; picklers number their memos from 0 on, so a gap is no pickler's."""
+    """Keep the top of the stack.
+
+    Picklers number their memos from 0 on, so a gap is no pickler's.
+    """
     if d.depth == 0 or index < 0 or index > d.memo_count:
         return DECODE_BAD_MEMO
-    if index == d.memo_capacity and grow_values(&d.memo, &d.memo_capacity, index + 1) < 0:
+    if (
+        index == d.memo_capacity
+        and grow_values(&d.memo, &d.memo_capacity, index + 1) < 0
+    ):
         return DECODE_NO_MEMORY
     d.memo[index] = d.stack[d.depth - 1]
     d.memo_count = max(d.memo_count, index + 1)
@@ -440,12 +469,19 @@ cdef inline decode_status recall(decoder* d, int64_t index) noexcept nogil:
     return push(d, d.memo[index].kind, d.memo[index].a, d.memo[index].b)
 
 
-cdef inline bint text_is(decoder* d, const value* text, const char* wanted, int64_t length) noexcept nogil:
+cdef inline bint text_is(
+    decoder* d, const value* text, const char* wanted, int64_t length
+) noexcept nogil:
     return text.b == length and memcmp(d.bytes + text.a, wanted, length) == 0
 
 
-cdef decode_status set_field(decoder* d, record* into, const value* key, const value* field) noexcept nogil:
-    """Set one field of a row: the SDK's attributes, and the keys of its REST form; others are let be."""
+cdef decode_status set_field(
+    decoder* d, record* into, const value* key, const value* field
+) noexcept nogil:
+    """Set one field of a row: the SDK's attributes, and the keys of its REST form.
+
+    Others are let be.
+    """
     if key.kind != VALUE_TEXT:
         return DECODE_BAD_ROW
     if text_is(d, key, b"name", 4) or text_is(d, key, b"title", 5):
@@ -483,15 +519,17 @@ cdef inline int64_t find_mark(const decoder* d) noexcept nogil:
 
 
 cdef decode_status set_items(decoder* d, int64_t first) noexcept nogil:
-    """Put the pairs from first on into the dict below them (and below the mark, if there is one)."""
+    """Put the pairs from first on into the dict below them, or below their mark."""
     cdef int64_t i, target = first - 1
+    cdef record* into
     cdef decode_status status
     if target >= 0 and d.stack[target].kind == VALUE_MARK:
         target -= 1
     if target < 0 or d.stack[target].kind != VALUE_DICT or (d.depth - first) & 1:
         return DECODE_BAD_STACK
+    into = &d.records[d.stack[target].a]
     for i in range(first, d.depth, 2):
-        status = set_field(d, &d.records[d.stack[target].a], &d.stack[i], &d.stack[i + 1])
+        status = set_field(d, into, &d.stack[i], &d.stack[i + 1])
         if status != DECODE_OK:
             return status
     d.depth = target + 1
@@ -512,7 +550,10 @@ cdef decode_status build(decoder* d) noexcept nogil:
 
 
 cdef int64_t unescape(unsigned char* text, int64_t length) noexcept nogil:
-    """Turn surrogates back into the bytes they stand for, in place; the new length, -1: not a name."""
+    """Turn surrogates back into the bytes they stand for, in place.
+
+    The new length, -1: not a name.
+    """
     cdef int64_t pos = 0, used = 0
     cdef uint32_t point
     cdef int size
@@ -531,7 +572,12 @@ cdef int64_t unescape(unsigned char* text, int64_t length) noexcept nogil:
                 size -= 1
             continue
         # U+DC80 to U+DCFF: ED B2 80 to ED B3 BF
-        if length - pos < 3 or text[pos] != 0xED or text[pos + 1] & 0xFE != 0xB2 or text[pos + 2] & 0xC0 != 0x80:
+        if (
+            length - pos < 3
+            or text[pos] != 0xED
+            or text[pos + 1] & 0xFE != 0xB2
+            or text[pos + 2] & 0xC0 != 0x80
+        ):
             return -1
         text[used] = (text[pos + 1] & 1) << 6 | (text[pos + 2] & 0x3F) | 0x80
         used += 1
@@ -553,7 +599,9 @@ cdef decode_status emit(decoder* d, const value* item) noexcept nogil:
     if row.offset_start < 0 or row.offset_end < row.offset_start:
         return DECODE_BAD_RANGE
     name = d.bytes + row.name_start
-    if columns_push(&d.rows, name, row.name_length, row.offset_start, row.offset_end) < 0:
+    if columns_push(
+        &d.rows, name, row.name_length, row.offset_start, row.offset_end
+    ) < 0:
         return DECODE_NO_MEMORY
     for i in range(row.name_length):
         plain = plain and name[i] < 0x80
@@ -581,7 +629,9 @@ cdef decode_status append(decoder* d, int64_t first, int64_t target) noexcept no
     return DECODE_OK
 
 
-cdef decode_status push_long(decoder* d, const unsigned char* bytes, int64_t width) noexcept nogil:
+cdef decode_status push_long(
+    decoder* d, const unsigned char* bytes, int64_t width
+) noexcept nogil:
     """Push a little-endian number in two's complement, of up to eight bytes."""
     cdef int64_t number
     if width > 8:
@@ -593,7 +643,10 @@ cdef decode_status push_long(decoder* d, const unsigned char* bytes, int64_t wid
 
 
 cdef decode_status push_text(decoder* d, int64_t header, int64_t length) noexcept nogil:
-    """Push a text of which header bytes (opcode and length) come first; more bytes may be needed."""
+    """Push a text of which header bytes (opcode and length) come first.
+
+    More bytes may be needed.
+    """
     cdef decode_status status
     if length < 0 or length > (<int64_t> 1 << 32):
         return DECODE_BAD_NUMBER
@@ -646,18 +699,18 @@ cdef decode_status new_object(decoder* d) noexcept nogil:
 
 cdef int argument_bytes(unsigned char opcode) noexcept nogil:
     """How many bytes of fixed size follow an opcode; -1 for an opcode we refuse."""
-    if opcode == 0x80 or opcode == 0x8C or opcode == 0x8A or opcode == b"K" or opcode == b"h" or opcode == b"q":
+    if opcode in (0x80, 0x8C, 0x8A, b"K", b"h", b"q"):
         return 1
     if opcode == b"M":
         return 2
-    if opcode == b"J" or opcode == b"X" or opcode == b"j" or opcode == b"r" or opcode == 0x8B:
+    if opcode in (b"J", b"X", b"j", b"r", 0x8B):
         return 4
     if opcode == 0x95 or opcode == 0x8D or opcode == b"G":
         return 8
     if (
-        opcode == b"]" or opcode == b")" or opcode == b"}" or opcode == b"(" or opcode == 0x94
-        or opcode == b"N" or opcode == 0x88 or opcode == 0x89 or opcode == b"c" or opcode == 0x93
-        or opcode == 0x81 or opcode == b"b" or opcode == b"s" or opcode == b"u" or opcode == b"a"
+        opcode in (b"]", b")", b"}", b"(", b"N", b"c", b"b", b"s", b"u", b"a", b"e")
+        or opcode == b"."
+        or opcode in (0x81, 0x88, 0x89, 0x93, 0x94)
         or opcode == b"e" or opcode == b"."
     ):
         return 0
@@ -672,7 +725,9 @@ cdef decode_status finish(decoder* d) noexcept nogil:
     return DECODE_DONE
 
 
-cdef decode_status read_text_or_long(decoder* d, unsigned char opcode, int width) noexcept nogil:
+cdef decode_status read_text_or_long(
+    decoder* d, unsigned char opcode, int width
+) noexcept nogil:
     """An opcode whose argument tells the length of what follows."""
     cdef int64_t length = little(d.bytes + d.pos + 1, width)
     cdef decode_status status
@@ -737,7 +792,7 @@ cdef decode_status read_opcode(decoder* d) noexcept nogil:
         return finish(d)
     if opcode == b"c":
         return push_global(d)
-    if opcode == 0x8C or opcode == b"X" or opcode == 0x8D or opcode == 0x8A or opcode == 0x8B:
+    if opcode in (0x8C, b"X", 0x8D, 0x8A, 0x8B):
         return read_text_or_long(d, opcode, width)
     status = DECODE_OK
     if opcode == 0x80:
@@ -755,7 +810,7 @@ cdef decode_status read_opcode(decoder* d) noexcept nogil:
         status = push_long(d, argument, 4)
     elif opcode == b"N" or opcode == 0x88 or opcode == 0x89 or opcode == b"G":
         status = push(d, VALUE_OTHER, 0, 0)
-    elif opcode != 0x95:                           # a frame's length is only a hint for reading ahead
+    elif opcode != 0x95:  # a frame's length is only a hint for reading ahead
         status = read_object(d, opcode)
     if status == DECODE_OK:
         d.pos += 1 + width
@@ -763,7 +818,10 @@ cdef decode_status read_opcode(decoder* d) noexcept nogil:
 
 
 cdef decode_status decode_pickle(decoder* d) noexcept nogil:
-    """Execute opcodes up to STOP, the end of the bytes, or a fault; d.pos is the opcode at fault."""
+    """Execute opcodes up to STOP, the end of the bytes, or a fault.
+
+    D.pos is the opcode at fault.
+    """
     cdef decode_status status = DECODE_OK
     while status == DECODE_OK:
         status = read_opcode(d)
@@ -776,7 +834,7 @@ cdef dict FAULTS = {
     DECODE_BAD_CLASS: "a class other than supervisely.api.image_api.BlobImageInfo",
     DECODE_BAD_STACK: "opcodes that do not make a list of rows",
     DECODE_BAD_MEMO: "a memo that was never stored",
-    DECODE_BAD_ROW: "a row without a name, offset_start and offset_end of the right types",
+    DECODE_BAD_ROW: "a row without name and offsets, or of other types",
     DECODE_BAD_RANGE: "a row whose offsets are negative or out of order",
     DECODE_BAD_TEXT: "a name that is not text",
     DECODE_BAD_NUMBER: "a number or length beyond 64 bits",
@@ -825,7 +883,7 @@ cdef class OffsetsDecoder:
         return got > 0
 
     cdef void forget_pickle(self) noexcept:
-        """Step over a pickle that has been read, and forget what was remembered of it."""
+        """Step over a pickle that has been read, and forget what it memoized."""
         cdef decoder* d = &self.d
         self.pickle_start += d.pos
         d.bytes += d.pos
@@ -838,19 +896,22 @@ cdef class OffsetsDecoder:
             return MemoryError()
         if status == DECODE_MORE:
             return TruncatedError(
-                f"{self.path}: the offsets file ends inside a pickle, at byte {offset}", offset=offset
+                f"{self.path}: the offsets file ends inside a pickle, at byte {offset}",
+                offset=offset,
             )
-        return FormatError(f"{self.path}: {FAULTS[status]}, at byte {offset}", offset=offset)
+        message = f"{self.path}: {FAULTS[status]}, at byte {offset}"
+        return FormatError(message, offset=offset)
 
     def read_batch(self, int64_t rows):
-        """Decode whole pickles until there are at least that many rows, or the file ends.
+        """Decode whole pickles up to at least that many rows, or to the file's end.
 
         Returns:
-            names, name_bounds, offset_start, offset_end: Views of bytes and of int64; None at the end.
+            names, name_bounds, offset_start, offset_end: Views of bytes and of int64;
+                None at the end.
 
         Raises:
             TruncatedError: the file ends inside a pickle.
-            FormatError: it holds anything but lists of rows; the offset of the opcode is given.
+            FormatError: it holds anything but lists of rows; with the opcode's offset.
         """
         cdef decode_status status
         while self.d.rows.count < rows:

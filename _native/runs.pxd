@@ -1,9 +1,10 @@
 """Walk one tar from several places at once, with the same result as from its start.
 
-A tar is a chain. Each thread takes a segment, finds a block that looks like a header (magic and checksum)
-and walks on from there, and again after each stop. Then one pass follows the true chain: where it arrives
-exactly at the beginning of a group that a segment visited, it takes over that run; else it steps by itself.
-So nothing that merely looks like a header can change the result.
+A tar is a chain. Each thread takes a segment, finds a block that looks like a header
+(magic and checksum) and walks on from there, and again after each stop. Then one pass
+follows the true chain: where it arrives exactly at the beginning of a group that a
+segment visited, it takes over that run; else it steps by itself. So nothing that merely
+looks like a header can change the result.
 """
 
 from libc.stdint cimport int64_t
@@ -48,7 +49,7 @@ cdef extern from * nogil:
     int64_t blobpack_claim(int64_t* counter)
 
 cdef enum:
-    HEAD_BYTES = 1048576           # walked by one thread before it is decided to use more
+    HEAD_BYTES = 1048576  # walked by one thread before it is decided to use more
     SEGMENT_BYTES_MIN = 1048576
     SEGMENT_BYTES_MAX = 33554432
     SEGMENTS_A_THREAD = 8          # a wave
@@ -72,8 +73,13 @@ cdef struct crew:
     int64_t claimed
     int cancelled
 
-cdef inline walk_status find_header(walker* w, int64_t* pos, int64_t stop) noexcept nogil:
-    """Step to the next block with a magic and a right checksum; WALK_SEGMENT_END when there is none."""
+cdef inline walk_status find_header(
+    walker* w, int64_t* pos, int64_t stop
+) noexcept nogil:
+    """Step to the next block with a magic and a right checksum.
+
+    WALK_SEGMENT_END when there is none.
+    """
     cdef const unsigned char* block
     cdef walk_status status
     while pos[0] < stop and w.length - pos[0] >= BLOCK:
@@ -120,7 +126,7 @@ cdef inline walk_status walk_segment(segment* s) noexcept nogil:
         s.walk.pos = pos
         first_group = s.walk.group_count
         status = walk(&s.walk, -1, &group)
-        if status == WALK_CANCELLED or status == WALK_NO_MEMORY or status == WALK_READ_FAILED:
+        if status in (WALK_CANCELLED, WALK_NO_MEMORY, WALK_READ_FAILED):
             return status
         if s.walk.group_count > first_group and keep_run(s, first_group) < 0:
             return WALK_NO_MEMORY
@@ -143,8 +149,8 @@ cdef inline void* work(void* argument) noexcept nogil:
 cdef inline void walk_wave(crew* team, int threads) noexcept nogil:
     """Walk all segments of a wave; the calling thread works too."""
     cdef pthread_t started[THREADS_MAX]
-    cdef int count = 0, i
-    for i in range(threads - 1):
+    cdef int count = 0, i, _
+    for _ in range(threads - 1):
         if pthread_create(&started[count], NULL, work, team) != 0:
             break                                  # fewer threads do the same work
         count += 1
@@ -153,8 +159,13 @@ cdef inline void walk_wave(crew* team, int threads) noexcept nogil:
         pthread_join(started[i], NULL)
 
 
-cdef inline int64_t last_at_most(const int64_t* values, int64_t count, int64_t wanted) noexcept nogil:
-    """Find the last index whose value is at most wanted; -1 if none. The values ascend."""
+cdef inline int64_t last_at_most(
+    const int64_t* values, int64_t count, int64_t wanted
+) noexcept nogil:
+    """Find the last index whose value is at most wanted; -1 if none.
+
+    The values ascend.
+    """
     cdef int64_t low = 0, high = count, middle
     while low < high:
         middle = (low + high) // 2
@@ -166,7 +177,10 @@ cdef inline int64_t last_at_most(const int64_t* values, int64_t count, int64_t w
 
 
 cdef inline int take_run(walker* w, segment* s) noexcept nogil:
-    """Take over the run that visited the group at w.pos: 1; 0 when none did; -1 when memory is out."""
+    """Take over the run that visited the group at w.pos: 1; 0 when none did.
+
+    -1 when memory is out.
+    """
     cdef walker* guessed = &s.walk
     cdef int64_t first = last_at_most(guessed.group_start, guessed.group_count, w.pos)
     cdef int64_t last, run, first_row, last_row, base, i
@@ -177,7 +191,9 @@ cdef inline int take_run(walker* w, segment* s) noexcept nogil:
         run += 1
     last = s.runs[run + 1].first_group if run + 1 < s.run_count else guessed.group_count
     first_row = guessed.group_row[first]
-    last_row = guessed.group_row[last] if last < guessed.group_count else guessed.rows.count
+    last_row = guessed.rows.count
+    if last < guessed.group_count:
+        last_row = guessed.group_row[last]
     base = w.rows.count
     if columns_extend(&w.rows, &guessed.rows, first_row, last_row) < 0:
         return -1
@@ -196,8 +212,10 @@ cdef inline int take_run(walker* w, segment* s) noexcept nogil:
     return 1
 
 
-cdef inline walk_status stitch(walker* w, crew* team, int64_t end, member_group* group) noexcept nogil:
-    """Follow the true chain through a wave: by runs where it meets one, else group by group."""
+cdef inline walk_status stitch(
+    walker* w, crew* team, int64_t end, member_group* group
+) noexcept nogil:
+    """Follow the true chain through a wave, by runs where it meets one."""
     cdef int64_t i = 0
     cdef int taken
     cdef walk_status status
@@ -218,7 +236,9 @@ cdef inline walk_status stitch(walker* w, crew* team, int64_t end, member_group*
     return WALK_TURN
 
 
-cdef inline int prepare_wave(crew* team, const walker* w, int64_t segment_bytes, int* cancelled) noexcept nogil:
+cdef inline int prepare_wave(
+    crew* team, const walker* w, int64_t segment_bytes, int* cancelled
+) noexcept nogil:
     """Cut what lies ahead into segments, each with a walker of its own."""
     cdef int64_t i
     cdef segment* s
@@ -232,15 +252,18 @@ cdef inline int prepare_wave(crew* team, const walker* w, int64_t segment_bytes,
     return 0
 
 
-cdef inline walk_status walk_ahead(walker* w, int threads, member_group* group) noexcept nogil:
-    """Walk one wave of segments with several threads, then follow the true chain through it."""
+cdef inline walk_status walk_ahead(
+    walker* w, int threads, member_group* group
+) noexcept nogil:
+    """Walk a wave of segments with several threads, then the true chain through it."""
     cdef int64_t ahead = w.length - w.pos
     cdef int64_t segment_bytes = padded(ahead // (threads * SEGMENTS_A_THREAD))
     cdef int64_t count, i
     cdef crew team
     cdef walk_status status = WALK_TURN
     segment_bytes = min(max(segment_bytes, SEGMENT_BYTES_MIN), SEGMENT_BYTES_MAX)
-    count = min((ahead + segment_bytes - 1) // segment_bytes, threads * SEGMENTS_A_THREAD)
+    count = (ahead + segment_bytes - 1) // segment_bytes
+    count = min(count, threads * SEGMENTS_A_THREAD)
     team.count = count
     team.claimed = 0
     team.cancelled = 0

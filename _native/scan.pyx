@@ -74,16 +74,24 @@ cdef dict MESSAGES = {
     WALK_BAD_SIZE: "a size that is not a number, or negative",
     WALK_BAD_PAX: "a pax header whose records are malformed",
     WALK_NUL_IN_NAME: "a pax header with a NUL byte in a name",
-    WALK_GLOBAL_SIZE: "a pax global header that sets sizes, which tar readers take differently",
-    WALK_HUGE_EXTENSION: f"an extended header of more than {MAX_EXTENSION_BYTES} bytes",
+    WALK_GLOBAL_SIZE: "a pax global header that sets sizes: tar readers disagree on it",
+    WALK_HUGE_EXTENSION: f"an extended header of over {MAX_EXTENSION_BYTES} bytes",
     WALK_ORPHAN_EXTENSION: "an extended header with no member behind it",
     WALK_SHRUNK: "the blob became shorter while it was scanned",
 }
 
-cdef tuple CUT = (WALK_CUT_HEADER, WALK_CUT_EXTENSION, WALK_CUT_PAYLOAD, WALK_CUT_PADDING, WALK_SHRUNK)
+cdef tuple CUT = (
+    WALK_CUT_HEADER,
+    WALK_CUT_EXTENSION,
+    WALK_CUT_PAYLOAD,
+    WALK_CUT_PADDING,
+    WALK_SHRUNK,
+)
 
 
-cdef object failure(walk_status status, const walker* w, const member_group* group, str blob):
+cdef object failure(
+    walk_status status, const walker* w, const member_group* group, str blob
+):
     """Make the error for a status that ended the walk."""
     cdef str name = ""
     if status == WALK_NO_MEMORY:
@@ -96,7 +104,7 @@ cdef object failure(walk_status status, const walker* w, const member_group* gro
         name = group.name.bytes[:group.name.length].decode("utf-8", "surrogateescape")
     if status == WALK_CUT_PAYLOAD:
         message = (
-            f"the payload of {group.offset_end} bytes from byte {group.offset_start} on "
+            f"the payload of {group.offset_end} bytes from byte {group.offset_start} "
             f"runs past the blob's end at {w.length}"
         )
     member = f"member {name!r}: " if name else ""
@@ -134,8 +142,13 @@ cdef walk_status take_turn(walker* w, int threads, member_group* group) noexcept
     return walk(w, REFILLS_A_TURN if w.pos >= HEAD_BYTES else 4, group)
 
 
-cdef walk_status walk_through(walker* w, int threads, read, member_group* group) except *:
-    """Walk to the end of the archive, or to a fault; Ctrl-C is looked for between turns."""
+cdef walk_status walk_through(
+    walker* w, int threads, read, member_group* group
+) except *:
+    """Walk to the end of the archive, or to a fault.
+
+    Ctrl-C is looked for between turns.
+    """
     cdef walk_status status
     while True:
         with nogil:
@@ -148,7 +161,7 @@ cdef walk_status walk_through(walker* w, int threads, read, member_group* group)
 
 
 cdef walk_status count_marker(walker* w, read, int64_t* blocks) except *:
-    """Count the zero blocks that end the archive: one is at w.pos, a second one makes it whole."""
+    """Count the zero blocks that end the archive: one is at w.pos, a second is due."""
     cdef const unsigned char* block
     cdef walk_status status
     blocks[0] = 1
@@ -188,7 +201,13 @@ cdef walk_status skip_zero_blocks(walker* w, read) except *:
 
 
 def walk_headers(
-    int fd, int64_t length, str blob not None, read=None, *, bint concatenated=False, int threads=1
+    int fd,
+    int64_t length,
+    str blob not None,
+    read=None,
+    *,
+    bint concatenated=False,
+    int threads=1,
 ):
     """Walk a tar's headers from its first byte to its end.
 
@@ -201,12 +220,12 @@ def walk_headers(
         threads: How many may walk a local file.
 
     Returns:
-        names, name_bounds, offset_start, offset_end: Views of packed bytes and of int64, (n,), the
-            bounds (n + 1,).
+        names, name_bounds, offset_start, offset_end: Views of bytes and of int64;
+            (n,), the bounds (n + 1,).
         position: Where the walk ended, in bytes.
         end_marker: Zero blocks found there: 0, 1 or 2.
         dangling_links: Hard links that have no row.
-        kinds: How many members there are of each kind: files, hard links, folders, symbolic links,
+        kinds: How many there are of files, hard links, folders, symbolic links,
             devices, sparse files, others.
 
     Raises:

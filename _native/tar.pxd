@@ -1,6 +1,6 @@
 """The 512-byte tar header: its layout, and decoders that check each field they read.
 
-Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar, "Basic Tar Format"; libarchive, tar(5).
+Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar, "Basic Tar Format".
 """
 
 from libc.stdint cimport int64_t, uint32_t
@@ -26,17 +26,21 @@ cdef inline int64_t padded(int64_t size) noexcept nogil:
     return (size + BLOCK - 1) & ~(<int64_t> BLOCK - 1)
 
 
-cdef inline int64_t field_length(const unsigned char* field, int64_t width) noexcept nogil:
+cdef inline int64_t field_length(
+    const unsigned char* field, int64_t width
+) noexcept nogil:
     """Count the bytes of a text field up to its first NUL."""
     cdef const unsigned char* end = <const unsigned char*> memchr(field, 0, width)
     return width if end == NULL else end - field
 
 
-cdef inline int64_t decode_base256(const unsigned char* field, int width) noexcept nogil:
+cdef inline int64_t decode_base256(
+    const unsigned char* field, int width
+) noexcept nogil:
     """Decode a GNU base-256 number; -1 when it is negative or beyond 2**62."""
     cdef int64_t value = 0
     cdef int i
-    if field[0] != 0x80:                    # 0xff starts a negative number; the rest are nobody's
+    if field[0] != 0x80:  # 0xff starts a negative number; the rest are nobody's
         return -1
     for i in range(1, width):
         if value >> 54:
@@ -48,7 +52,8 @@ cdef inline int64_t decode_base256(const unsigned char* field, int width) noexce
 cdef inline int64_t decode_number(const unsigned char* field, int width) noexcept nogil:
     """Decode a numeric field, octal or base-256; -1 when it is neither, or negative.
 
-    Octal digits may be led by spaces and end at a NUL, a space or the field's end; an empty field is 0.
+    Octal digits may be led by spaces and end at a NUL, a space or the field's end; an
+    empty field is 0.
     """
     cdef int64_t value = 0
     cdef int i = 0
@@ -67,7 +72,7 @@ cdef inline int64_t decode_number(const unsigned char* field, int width) noexcep
 
 
 cdef inline bint checksum_matches(const unsigned char* header) noexcept nogil:
-    """Compare the header's checksum with its bytes, summed unsigned or, as some old tars did, signed."""
+    """Compare the checksum with the sum of bytes, unsigned or, in old tars, signed."""
     cdef uint32_t total = 0, field = 0
     cdef int64_t wanted = decode_number(header + CHECKSUM_OFFSET, 8)
     cdef int64_t high = 0
@@ -96,7 +101,10 @@ cdef inline bint has_magic(const unsigned char* header) noexcept nogil:
 
 
 cdef inline bint has_posix_magic(const unsigned char* header) noexcept nogil:
-    """Only these have a prefix; in a GNU header the same bytes are times and offsets."""
+    """Only these have a prefix.
+
+    In a GNU header the same bytes are times and offsets.
+    """
     return memcmp(header + MAGIC_OFFSET, b"ustar\0", 6) == 0
 
 

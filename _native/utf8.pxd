@@ -10,7 +10,9 @@ cdef inline bint is_continuation(unsigned char byte) noexcept nogil:
 cdef inline int decode_char(
     const unsigned char* bytes, int64_t length, uint32_t* point
 ) noexcept nogil:
-    """Decode one character and return its bytes; a byte that is not UTF-8 becomes U+DC80 to U+DCFF.
+    """Decode one character and return how many bytes it takes.
+
+    A byte that is not UTF-8 becomes U+DC80 to U+DCFF.
 
     Source: RFC 3629; PEP 383.
     """
@@ -21,8 +23,17 @@ cdef inline int decode_char(
     if 0xC2 <= first < 0xE0 and length > 1 and is_continuation(bytes[1]):
         point[0] = (<uint32_t> first & 0x1F) << 6 | (bytes[1] & 0x3F)
         return 2
-    if 0xE0 <= first < 0xF0 and length > 2 and is_continuation(bytes[1]) and is_continuation(bytes[2]):
-        point[0] = (<uint32_t> first & 0x0F) << 12 | (<uint32_t> bytes[1] & 0x3F) << 6 | (bytes[2] & 0x3F)
+    if (
+        0xE0 <= first < 0xF0
+        and length > 2
+        and is_continuation(bytes[1])
+        and is_continuation(bytes[2])
+    ):
+        point[0] = (
+            (<uint32_t> first & 0x0F) << 12
+            | (<uint32_t> bytes[1] & 0x3F) << 6
+            | (bytes[2] & 0x3F)
+        )
         if point[0] >= 0x800 and not 0xD800 <= point[0] < 0xE000:
             return 3
     if (

@@ -1,8 +1,8 @@
-"""Walk a chain of headers: the window they are read through, groups, and the rows they leave.
+"""Walk a chain of headers: the window they are read through, groups, and rows.
 
-What binds is copying out of the page cache, not parsing. So headers are read through a window while they
-lie close together, and one by one when they lie far apart. A group is a member's header with the extended
-headers before it.
+What binds is copying out of the page cache, not parsing. So headers are read through a
+window while they lie close together, and one by one when they lie far apart. A group is
+a member's header with the extended headers before it.
 """
 
 from libc.errno cimport EINTR, errno
@@ -72,7 +72,7 @@ cdef enum:
     WINDOW_BYTES = 262144          # fastest of 4 KiB to 1 MiB, warm
     NEAR_BYTES = 10240             # 45 ns a KiB of window against 0.45 us a read, warm
     NEAR_BYTES_COLD = 131072       # the same balance when the disk answers
-    COLD_READ_NS = 15000           # a read of one header that takes longer came from the disk
+    COLD_READ_NS = 15000  # a read of one header that takes longer came from the disk
     REMOTE_WINDOW_BYTES = 4194304
     REMOTE_NEAR_BYTES = 524288
     MAX_EXTENSION_BYTES = 67108864  # as libarchive bounds a pax header
@@ -101,7 +101,7 @@ cdef struct walker:
     int fd                         # -1: the shell brings the bytes
     int64_t length
     int64_t stop                   # the walk ends at the first group from here on
-    bint speculative               # walks a guessed chain, and keeps the starts of its groups
+    bint speculative  # walks a guessed chain, and keeps the starts of its groups
     int* cancelled
     unsigned char* window
     int64_t window_capacity
@@ -129,8 +129,13 @@ cdef struct walker:
 
 # The window
 
-cdef inline const unsigned char* bytes_at(walker* w, int64_t start, int64_t size) noexcept nogil:
-    """Point at bytes in the window; NULL, and the need noted, when they are not in it."""
+cdef inline const unsigned char* bytes_at(
+    walker* w, int64_t start, int64_t size
+) noexcept nogil:
+    """Point at bytes in the window.
+
+    NULL, and the need noted, when they are not in it.
+    """
     if start >= w.window_start and start + size <= w.window_end:
         return w.window + (start - w.window_start)
     w.need_end = start + size
@@ -156,7 +161,7 @@ cdef inline int grow_window(walker* w, int64_t size) noexcept nogil:
 
 
 cdef inline int64_t window_wanted(walker* w) noexcept nogil:
-    """How much to read at the current group: a window while headers lie close, else the headers alone."""
+    """Choose how much to read: a window while headers lie close, else headers alone."""
     cdef int64_t wanted = w.need_end - w.pos
     cdef int64_t usual = w.header_bytes
     if w.stride <= w.near_bytes:
@@ -165,7 +170,7 @@ cdef inline int64_t window_wanted(walker* w) noexcept nogil:
 
 
 cdef inline walk_status refill(walker* w) noexcept nogil:
-    """Read the window anew from the current group on, so that a group is always whole in it."""
+    """Read the window anew from the current group on: groups are whole in it."""
     cdef int64_t wanted = window_wanted(w)
     cdef int64_t done = 0, began = 0
     cdef ssize_t got
@@ -195,7 +200,9 @@ cdef inline walk_status refill(walker* w) noexcept nogil:
             return WALK_SHRUNK
         done += got
     if timed and wanted <= NEAR_BYTES:
-        w.near_bytes = NEAR_BYTES_COLD if nanoseconds() - began > COLD_READ_NS else NEAR_BYTES
+        w.near_bytes = NEAR_BYTES
+        if nanoseconds() - began > COLD_READ_NS:
+            w.near_bytes = NEAR_BYTES_COLD
     w.window_start = w.pos
     w.window_end = w.pos + wanted
     return WALK_GROUP
@@ -206,7 +213,7 @@ cdef inline walk_status refill(walker* w) noexcept nogil:
 cdef inline text member_name(
     walker* w, const unsigned char* header, extension* ext, member_group* group
 ) noexcept nogil:
-    """Name a member: pax, then GNU, then the global pax name, then the header's own fields."""
+    """Name a member: by pax, then GNU, then global pax, then its own header."""
     cdef text name
     cdef int64_t prefix_length
     if ext.path.length > 0:
@@ -232,7 +239,9 @@ cdef inline text member_name(
     return name
 
 
-cdef inline text link_target(walker* w, const unsigned char* header, extension* ext) noexcept nogil:
+cdef inline text link_target(
+    walker* w, const unsigned char* header, extension* ext
+) noexcept nogil:
     """Name what a link points at, by the same order."""
     cdef text target
     if ext.link_path.length > 0:
@@ -248,7 +257,9 @@ cdef inline text link_target(walker* w, const unsigned char* header, extension* 
     return target
 
 
-cdef inline member_kind kind_of(unsigned char typeflag, extension* ext, text name) noexcept nogil:
+cdef inline member_kind kind_of(
+    unsigned char typeflag, extension* ext, text name
+) noexcept nogil:
     if typeflag == 0 and name.length and name.bytes[name.length - 1] == b"/":
         return KIND_FOLDER                         # v7 has no type for folders
     if typeflag == b"0" or typeflag == 0 or typeflag == b"7":
@@ -266,7 +277,9 @@ cdef inline member_kind kind_of(unsigned char typeflag, extension* ext, text nam
     return KIND_OTHER
 
 
-cdef inline walk_status skip_sparse_map(walker* w, int64_t header_pos, int64_t* data_start) noexcept nogil:
+cdef inline walk_status skip_sparse_map(
+    walker* w, int64_t header_pos, int64_t* data_start
+) noexcept nogil:
     """Step over the map blocks that follow an old GNU or star sparse header."""
     cdef const unsigned char* block = bytes_at(w, header_pos, BLOCK)
     cdef bint extended = block[
@@ -287,7 +300,10 @@ cdef inline walk_status skip_sparse_map(walker* w, int64_t header_pos, int64_t* 
 cdef inline walk_status read_member(
     walker* w, int64_t header_pos, extension* ext, member_group* group
 ) noexcept nogil:
-    """Read the header that ends a group; it is in the window, and its checksum is right."""
+    """Read the header that ends a group.
+
+    It is in the window, and its checksum is right.
+    """
     cdef const unsigned char* header = bytes_at(w, header_pos, BLOCK)
     cdef int64_t size = decode_number(header + SIZE_OFFSET, 12)
     cdef unsigned char typeflag = header[TYPEFLAG_OFFSET]
@@ -311,7 +327,7 @@ cdef inline walk_status read_member(
         group.kind == KIND_HARD_LINK or group.kind == KIND_SYMBOLIC_LINK
         or group.kind == KIND_FOLDER or group.kind == KIND_DEVICE
     ):
-        size = 0                                   # whatever the header says, no data follows
+        size = 0  # whatever the header says, no data follows
     group.offset_start = data_start
     if size > w.length - data_start:
         group.offset_end = size                    # for the message
@@ -326,7 +342,8 @@ cdef inline walk_status read_member(
 cdef inline walk_status read_group(walker* w, member_group* group) noexcept nogil:
     """Read the group at w.pos: extended headers, then the member's own.
 
-    Nothing is kept when the window ends too early (WALK_NEED): the group is read again from its start.
+    Nothing is kept when the window ends too early (WALK_NEED): the group is read again
+    from its start.
     """
     cdef extension ext
     cdef const unsigned char* header
@@ -376,7 +393,7 @@ cdef inline walk_status read_group(walker* w, member_group* group) noexcept nogi
 # The chain
 
 cdef inline int keep_group(walker* w, member_kind kind) noexcept nogil:
-    """Remember where a guessed chain's group starts, for the pass over the true chain."""
+    """Remember where a guessed chain's group starts, for the true chain to meet it."""
     cdef int64_t capacity
     cdef void* grown
     if w.group_count == w.group_capacity:
@@ -402,13 +419,20 @@ cdef inline int keep_group(walker* w, member_kind kind) noexcept nogil:
 
 
 cdef inline int keep_member(walker* w, const member_group* group) noexcept nogil:
-    """Append the group's row, if its kind has one. A hard link's offsets are filled in at the end."""
+    """Append the group's row, if its kind has one.
+
+    A hard link's offsets are filled in at the end.
+    """
     if w.speculative and keep_group(w, group.kind) < 0:
         return -1
     w.kinds[<int> group.kind] += 1
     if group.kind == KIND_FILE:
         return columns_push(
-            &w.rows, group.name.bytes, group.name.length, group.offset_start, group.offset_end
+            &w.rows,
+            group.name.bytes,
+            group.name.length,
+            group.offset_start,
+            group.offset_end,
         )
     if group.kind != KIND_HARD_LINK:
         return 0
@@ -419,8 +443,10 @@ cdef inline int keep_member(walker* w, const member_group* group) noexcept nogil
     return columns_push(&w.rows, group.name.bytes, group.name.length, -1, -1)
 
 
-cdef inline walk_status walk(walker* w, int64_t refills, member_group* group) noexcept nogil:
-    """Walk on from w.pos until the chain, the segment or the turn ends, or a group is at fault."""
+cdef inline walk_status walk(
+    walker* w, int64_t refills, member_group* group
+) noexcept nogil:
+    """Walk on from w.pos until the chain, the segment or the turn ends, or a fault."""
     cdef walk_status status
     while w.pos < w.stop:
         status = read_group(w, group)
@@ -446,7 +472,7 @@ cdef inline void walker_init(walker* w, int fd, int64_t length) noexcept nogil:
     memset(w, 0, sizeof(walker))
     w.fd = fd
     w.length = length
-    w.stop = length + 1                            # the group at the very end is the end itself
+    w.stop = length + 1  # the group at the very end is the end itself
     w.window_bytes = WINDOW_BYTES if fd >= 0 else REMOTE_WINDOW_BYTES
     w.near_bytes = NEAR_BYTES if fd >= 0 else REMOTE_NEAR_BYTES
     w.header_bytes = BLOCK

@@ -1,0 +1,53 @@
+"""Pack millions of small images into one tar, and read any of them with one ranged GET."""
+
+from blobpack.blob import Blob, open_blob
+from blobpack.errors import (
+    BlobChangedError,
+    BlobNotFoundError,
+    BlobpackError,
+    DuplicateNameError,
+    FormatError,
+    ImageError,
+    MemberNotFoundError,
+    SourceError,
+    StorageError,
+    TruncatedError,
+    UnsafeNameError,
+)
+from blobpack.extract import ExtractReport, extract
+from blobpack.image import read_image, read_images
+from blobpack.index import Index
+from blobpack.model import ByteRange, Member, ScanReport
+from blobpack.offsets import iter_offsets, read_offsets, write_offsets
+from blobpack.pack import PackReport, pack
+from blobpack.scan import scan
+
+__all__ = [
+    "Blob",
+    "BlobChangedError",
+    "BlobNotFoundError",
+    "BlobpackError",
+    "ByteRange",
+    "DuplicateNameError",
+    "ExtractReport",
+    "FormatError",
+    "ImageError",
+    "Index",
+    "Member",
+    "MemberNotFoundError",
+    "PackReport",
+    "ScanReport",
+    "SourceError",
+    "StorageError",
+    "TruncatedError",
+    "UnsafeNameError",
+    "extract",
+    "iter_offsets",
+    "open_blob",
+    "pack",
+    "read_image",
+    "read_images",
+    "read_offsets",
+    "scan",
+    "write_offsets",
+]

@@ -7,6 +7,7 @@ import glob as globs_of_files
 import re
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, overload
 
 from blobpack._lookup import NameLookup, match_names, take_basenames, take_names
@@ -64,7 +65,15 @@ class Index:
         report: What the scan met beside these members; None when the index did not come from a scan.
     """
 
-    __slots__ = ("__weakref__", "_lookup", "_name_bounds", "_names", "_offset_end", "_offset_start", "report")
+    __slots__ = (
+        "__weakref__",
+        "_lookup",
+        "_name_bounds",
+        "_names",
+        "_offset_end",
+        "_offset_start",
+        "report",
+    )
 
     def __init__(self, members: Iterable[Member] = (), *, report: ScanReport | None = None) -> None:
         """Make an index of members, in their order.
@@ -86,7 +95,8 @@ class Index:
             starts.append(member.offset_start)
             ends.append(member.offset_end)
         self._set_columns(
-            (memoryview(bytes(names)), memoryview(bounds), memoryview(starts), memoryview(ends)), report
+            (memoryview(bytes(names)), memoryview(bounds), memoryview(starts), memoryview(ends)),
+            report,
         )
 
     def _set_columns(self, columns: Columns, report: ScanReport | None) -> None:
@@ -119,9 +129,9 @@ class Index:
         return cls.from_columns(
             (
                 memoryview(b"".join(part.packed_names() for part in parts)),
-                memoryview(bounds),
-                memoryview(np.concatenate([np.zeros(0, np.int64), *(p.offset_start for p in parts)])),
-                memoryview(np.concatenate([np.zeros(0, np.int64), *(p.offset_end for p in parts)])),
+                bounds.data,
+                np.concatenate([np.zeros(0, np.int64), *(p.offset_start for p in parts)]).data,
+                np.concatenate([np.zeros(0, np.int64), *(p.offset_end for p in parts)]).data,
             )
         )
 
@@ -170,7 +180,7 @@ class Index:
 
     def _name_lengths(self) -> list[int]:
         bounds = self._name_bounds.tolist()
-        return [end - start for start, end in zip(bounds, bounds[1:], strict=False)]
+        return [end - start for start, end in pairwise(bounds)]
 
     @property
     def names(self) -> Names:
@@ -333,9 +343,9 @@ class Index:
         import numpy as np
 
         rows = np.ascontiguousarray(rows, np.int64)
-        names, bounds = take_names(self._names, self._name_bounds, memoryview(rows))
+        names, bounds = take_names(self._names, self._name_bounds, rows.data)
         starts, ends = self.offset_start[rows], self.offset_end[rows]
-        return Index.from_columns((names, bounds, memoryview(starts), memoryview(ends)))
+        return Index.from_columns((names, bounds, starts.data, ends.data))
 
     def slice(self, first: int, last: int) -> Index:
         """Make an index of the rows first:last, without a copy."""

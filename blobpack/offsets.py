@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
 
-    Columns = tuple[memoryview, memoryview, memoryview, memoryview]
-
 BATCH_ROWS = 10_000
 
 NameStyle = Literal["path", "basename"]
@@ -90,7 +88,7 @@ def read_offsets(path: str | os.PathLike[str]) -> Index:
     """
     with _open_input(path) as file:
         columns = OffsetsDecoder(file, str(path)).read_batch(1 << 62)
-    return Index.from_columns(cast("Columns", columns)) if columns else Index()
+    return Index.from_columns(columns) if columns else Index()
 
 
 def iter_offsets(path: str | os.PathLike[str], rows: int = BATCH_ROWS) -> Iterator[Index]:
@@ -109,7 +107,7 @@ def iter_offsets(path: str | os.PathLike[str], rows: int = BATCH_ROWS) -> Iterat
     with _open_input(path) as file:
         decoder = OffsetsDecoder(file, str(path))
         while columns := decoder.read_batch(rows):
-            yield Index.from_columns(cast("Columns", columns))
+            yield Index.from_columns(columns)
 
 
 @contextmanager
@@ -127,7 +125,7 @@ def _open_input(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 @contextmanager
 def _open_output(path: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
     if hasattr(path, "write"):
-        yield path
+        yield cast("BinaryIO", path)
         return
     with replacing(path) as file:
         yield file
@@ -172,8 +170,8 @@ def _encode_pickle(batch: Index) -> bytes:
         batch.all_names,
         bounds[:-1],
         bounds[1:],
-        memoryview(batch.offset_start),
-        memoryview(batch.offset_end),
+        batch.offset_start.data,
+        batch.offset_end.data,
         0,
         len(batch),
     )
@@ -188,7 +186,8 @@ def _encode_csv(batch: Index) -> bytes:
 
 def _encode_jsonl(batch: Index) -> bytes:
     lines = (
-        json.dumps({"name": m.name, "offset_start": m.offset_start, "offset_end": m.offset_end}) + "\n"
+        json.dumps({"name": m.name, "offset_start": m.offset_start, "offset_end": m.offset_end})
+        + "\n"
         for m in batch
     )
     return "".join(lines).encode()

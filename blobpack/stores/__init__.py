@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from blobpack.stores.local import LocalStore
 
 if TYPE_CHECKING:
+    import os
+
     from blobpack.stores.base import Store
+
+
+SCHEMES = ("file", "s3")
+
+
+def scheme_of(url: str) -> str:
+    """Tell which kind of place a blob lies in: "" for a path, "file" or "s3".
+
+    Raises:
+        ValueError: a URL of another kind, or one that names no object.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return ""
+    if scheme not in SCHEMES:
+        raise ValueError(
+            f"{url!r}: blobs are read from paths, file:// and s3:// URLs, not {scheme}://"
+        )
+    bucket, _, key = rest.partition("/")
+    if scheme == "s3" and not (bucket and key):
+        raise ValueError(f"{url!r} is not s3://bucket/key")
+    return scheme
 
 
 def open_store(url: str | os.PathLike[str]) -> Store:
@@ -20,26 +43,25 @@ def open_store(url: str | os.PathLike[str]) -> Store:
         StorageError: the store could not be reached, or refused.
         ValueError: a URL of another kind.
     """
-    if not isinstance(url, str):
-        return LocalStore(url)
-    scheme, separator, _ = url.partition("://")
-    if not separator:
-        return LocalStore(url)
-    if scheme == "file":
-        return LocalStore(file_path(url))
+    scheme = scheme_of(url) if isinstance(url, str) else ""
     if scheme == "s3":
         from blobpack.stores.s3 import S3Store
 
-        return S3Store(url)
-    raise ValueError(f"{url!r}: blobs are read from paths, file:// and s3:// URLs, not {scheme}://")
+        return S3Store(str(url))
+    return LocalStore(local_name(url))
 
 
-def file_path(url: str) -> str:
-    """Turn a file:// URL of this host into a path.
+def local_name(url: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Turn a file:// URL of this host into its path, any other into its last part; a path stays.
 
     Source: RFC 8089.
     """
-    parts = urlsplit(url, allow_fragments=False)
+    scheme = scheme_of(url) if isinstance(url, str) else ""
+    if not scheme:
+        return url
+    if scheme == "s3":
+        return str(url).rpartition("/")[2]
+    parts = urlsplit(str(url), allow_fragments=False)
     if parts.netloc not in ("", "localhost"):
         raise ValueError(f"{url!r} is on another host")
     return unquote(parts.path, errors="surrogateescape")

@@ -99,7 +99,9 @@ def split_url(url: str) -> tuple[str, str]:
 class S3Store(StoreBase):
     """A blob that is an object in S3, pinned to the version found when it was opened."""
 
-    def __init__(self, url: str, *, client: S3Client | None = None, version: str | None = None) -> None:
+    def __init__(
+        self, url: str, *, client: S3Client | None = None, version: str | None = None
+    ) -> None:
         """Ask for the object's size and ETag.
 
         Args:

@@ -1,0 +1,30 @@
+"""The stub of _native/gather.pyx."""
+
+from collections.abc import Callable
+from typing import Final
+
+from typing_extensions import Buffer
+
+FILE_WAITING: Final[int]
+FILE_PACKED: Final[int]
+FILE_NOT_IMAGE: Final[int]
+FILE_NOT_REGULAR: Final[int]
+FILE_UNREADABLE: Final[int]
+FILE_CHANGED: Final[int]
+
+def gather(
+    root_fd: int,
+    out_fd: int,
+    paths: list[bytes],
+    names: list[bytes],
+    *,
+    images_only: bool,
+    follow_links: bool,
+    keep_mtime: bool,
+    threads: int,
+    progress: Callable[[int, int], object] | None = None,
+) -> tuple[
+    tuple[memoryview, memoryview, memoryview, memoryview], int, int, list[tuple[int, int, int]]
+]: ...
+def encode_header(name: bytes, size: int, mtime: int = 0) -> bytes: ...
+def recognise_image(payload: Buffer, name: bytes) -> bool: ...

@@ -1,0 +1,22 @@
+"""The stub of _native/scan.pyx."""
+
+from collections.abc import Callable
+
+def walk_headers(
+    fd: int,
+    length: int,
+    blob: str,
+    read: Callable[[int, int], bytes] | None = None,
+    *,
+    concatenated: bool = False,
+    threads: int = 1,
+) -> tuple[
+    memoryview,
+    memoryview,
+    memoryview,
+    memoryview,
+    int,
+    int,
+    int,
+    tuple[int, int, int, int, int, int, int],
+]: ...

@@ -1,0 +1,26 @@
+"""`blobpack cat`."""
+
+from __future__ import annotations
+
+import click
+
+from blobpack.blob import open_blob
+from blobpack.cli.options import blob_argument, index_option
+
+
+@click.command()
+@blob_argument
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@index_option
+def cat(blob: str, names: tuple[str, ...], index_path: str | None) -> None:
+    r"""Write the payloads of members to stdout, one behind the other.
+
+    \b
+    blobpack cat out.tar cats/0001.jpg > cat.jpg
+    blobpack cat s3://bucket/out.tar cats/0001.jpg --index out_offsets.pkl > cat.jpg
+    """
+    out = click.get_binary_stream("stdout")
+    with open_blob(blob, index=index_path) as opened:
+        for payload in opened.read_many(names):
+            out.write(payload)
+    out.flush()

@@ -1,0 +1,57 @@
+"""`blobpack info`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from blobpack.blob import Blob
+from blobpack.cli.options import blob_argument
+from blobpack.scan import scan_store
+from blobpack.stores import open_store
+
+END_MARKERS = {0: "missing", 1: "one zero block instead of two", 2: "whole"}
+
+
+@click.command()
+@blob_argument
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def info(blob: str, as_json: bool) -> None:
+    r"""Tell what is in BLOB: members, bytes, and what has no payload.
+
+    \b
+    blobpack info out.tar
+    """
+    with Blob(store := open_store(blob), scan_store(store)) as opened:
+        fields = describe(opened)
+    if as_json:
+        click.echo(json.dumps(fields))
+        return
+    for field, value in fields.items():
+        shown = f"{value:,}" if isinstance(value, int) else value
+        click.echo(f"{field.replace('_', ' ') + ':':<18}{shown}")
+
+
+def describe(blob: Blob) -> dict[str, int | str]:
+    """Collect a blob's figures, in the order they are shown; bytes unless the name says otherwise."""
+    sizes = blob.index.offset_end - blob.index.offset_start
+    report = blob.index.report
+    fields: dict[str, int | str] = {
+        "blob": blob.url,
+        "blob_bytes": blob.store.size,
+        "members": len(blob.index),
+        "payload_bytes": int(sizes.sum()),
+    }
+    if len(sizes):
+        fields["smallest"] = int(sizes.min())
+        fields["mean"] = round(float(sizes.mean()))
+        fields["largest"] = int(sizes.max())
+    if report:
+        fields["end_marker"] = END_MARKERS[report.end_marker]
+        fields["after_the_end"] = max(
+            0, blob.store.size - report.bytes_scanned - 512 * report.end_marker
+        )
+        fields["hard_links"] = report.hard_links
+        fields |= report.without_row()
+    return fields

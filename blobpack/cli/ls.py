@@ -1,0 +1,49 @@
+"""`blobpack ls`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from blobpack.cli.options import blob_argument, index_option, load_index, select, selection_options
+
+
+@click.command()
+@blob_argument
+@click.option(
+    "-l", "--long", is_flag=True, help="Also size, offset_start and offset_end, before the name."
+)
+@click.option("-0", "--null", is_flag=True, help="End each name with NUL instead of a newline.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
+@index_option
+@selection_options
+def ls(
+    blob: str, long: bool, null: bool, as_json: bool, index_path: str | None, **selection: Any
+) -> None:
+    r"""List the members of BLOB, in the order they lie in it.
+
+    \b
+    blobpack ls out.tar --filter 'cats/*' -l
+    """
+    out = click.get_binary_stream("stdout")
+    end = b"\0" if null else b"\n"
+    for member in select(load_index(blob, index_path), **selection):
+        name = member.name.encode("utf-8", "surrogateescape")
+        if as_json:
+            fields = {
+                "name": member.name,
+                "offset_start": member.offset_start,
+                "offset_end": member.offset_end,
+            }
+            out.write(json.dumps(fields).encode() + end)
+        elif long:
+            out.write(
+                b"%12d %14d %14d " % (member.size, member.offset_start, member.offset_end)
+                + name
+                + end
+            )
+        else:
+            out.write(name + end)
+    out.flush()

@@ -1,0 +1,49 @@
+"""`blobpack`: the group of commands, and what they all do alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from blobpack.cli.cat import cat
+from blobpack.cli.extract import extract
+from blobpack.cli.info import info
+from blobpack.cli.ls import ls
+from blobpack.cli.offsets import offsets
+from blobpack.cli.pack import pack
+from blobpack.errors import BlobpackError
+
+
+class BlobpackGroup(click.Group):
+    """Commands whose blobpack errors end in one line on stderr and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, and translate its errors."""
+        try:
+            return super().invoke(ctx)
+        except BlobpackError as exc:
+            raise click.ClickException(str(exc)) from exc
+
+
+@click.group(
+    cls=BlobpackGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 an error, 2 wrong usage. Shell completion: "
+    'eval "$(_BLOBPACK_COMPLETE=bash_source blobpack)" (or zsh_source, fish_source).',
+)
+@click.version_option(package_name="blobpack", message="%(prog)s %(version)s")
+def main() -> None:
+    r"""Pack millions of small images into one tar, and read any of them with one ranged GET.
+
+    \b
+    blobpack pack imgs/ out.tar
+    blobpack offsets out.tar --filter '*.jpg'
+    blobpack cat out.tar cats/0001.jpg > cat.jpg
+
+    A BLOB is a path, a file:// or an s3://bucket/key URL.
+    """
+
+
+for command in (cat, extract, info, ls, offsets, pack):
+    main.add_command(command)

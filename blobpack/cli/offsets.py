@@ -1,0 +1,67 @@
+"""`blobpack offsets`."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import click
+
+from blobpack.cli.options import blob_argument, select, selection_options
+from blobpack.offsets import NameStyle, OffsetsFormat, offsets_path, write_offsets
+from blobpack.scan import scan
+from blobpack.stores import local_name
+
+
+@click.command()
+@blob_argument
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="Where to; - for stdout.  [default: <stem>_offsets.pkl beside the blob]",
+)
+@click.option(
+    "--names",
+    type=click.Choice(get_args(NameStyle)),
+    default="path",
+    show_default=True,
+    help="Rows carry the member's name, or what stands behind its last / (what Supervisely imports).",
+)
+@click.option(
+    "--format",
+    type=click.Choice(get_args(OffsetsFormat)),
+    default="pkl",
+    show_default=True,
+    help="Supervisely's pickle batches, CSV or JSON lines.",
+)
+@selection_options
+def offsets(
+    blob: str, output: str | None, names: NameStyle, format: OffsetsFormat, **selection: Any
+) -> None:
+    r"""Write where in BLOB each member's payload starts and ends.
+
+    \b
+    blobpack offsets out.tar --filter '*.jpg'
+    blobpack offsets out.tar --min-size 1000 --format csv -o - | head
+    """
+    index = scan(blob)
+    chosen = select(index, **selection)
+    to_stdout = output == "-"
+    target = output or str(offsets_path(local_name(blob), format))
+    write_offsets(
+        chosen,
+        click.get_binary_stream("stdout") if to_stdout else target,
+        names=names,
+        format=format,
+    )
+    where = "stdout" if to_stdout else target
+    kept = (
+        f"{len(chosen):,} of {len(index):,} members"
+        if len(chosen)
+        else f"none of {len(index):,} members"
+    )
+    click.echo(f"kept {kept}: {where}", err=to_stdout)
+    if index.report and (without := index.report.without_row()):
+        listed = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in without.items())
+        click.echo(f"without offsets: {listed}", err=True)

@@ -1,0 +1,133 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from blobpack.offsets import read_offsets
+from blobpack.scan import scan
+from blobpack.stores import scheme_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tqdm import tqdm
+
+    from blobpack.index import Index
+
+    Command = Callable[..., Any]
+
+
+class BlobUrl(click.ParamType[str]):
+    """A path or a URL of a kind that blobpack reads."""
+
+    name = "blob"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse URLs of other kinds as wrong usage."""
+        try:
+            scheme_of(value)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+        return value
+
+
+def blob_argument(command: Command) -> Command:
+    """Add the argument that says which blob."""
+    return click.argument("blob", type=BlobUrl())(command)
+
+
+def index_option(command: Command) -> Command:
+    """Add the option that spares the scan."""
+    return click.option(
+        "--index",
+        "index_path",
+        type=click.Path(dir_okay=False),
+        help="Offsets file of the blob; without it, the blob's headers are scanned.",
+    )(command)
+
+
+SELECTION = (
+    click.option(
+        "--filter",
+        "globs",
+        multiple=True,
+        metavar="GLOB",
+        help="Only names that match; repeatable.",
+    ),
+    click.option(
+        "--exclude", multiple=True, metavar="GLOB", help="No names that match; repeatable."
+    ),
+    click.option("--regex", metavar="REGEX", help="Only names in which this is found."),
+    click.option(
+        "--min-size",
+        type=click.IntRange(0),
+        metavar="BYTES",
+        help="Only payloads of at least this.",
+    ),
+    click.option(
+        "--max-size", type=click.IntRange(0), metavar="BYTES", help="Only payloads of at most this."
+    ),
+    click.option(
+        "--names-from",
+        type=click.File("rb"),
+        metavar="FILE",
+        help="Only the names in this file, one a line; - for stdin.",
+    ),
+)
+
+
+def selection_options(command: Command) -> Command:
+    """Add the options that choose members."""
+    for option in reversed(SELECTION):
+        command = option(command)
+    return command
+
+
+def load_index(blob: str, index_path: str | None) -> Index:
+    """Read the members from an offsets file, or by scanning the blob."""
+    return read_offsets(index_path) if index_path else scan(blob)
+
+
+def select(
+    index: Index,
+    *,
+    globs: tuple[str, ...],
+    exclude: tuple[str, ...],
+    regex: str | None,
+    min_size: int | None,
+    max_size: int | None,
+    names_from: IO[bytes] | None,
+) -> Index:
+    """Choose members by the selection options; names that are not there are counted on stderr."""
+    names = read_names(names_from) if names_from else None
+    if names is not None:
+        missing = [name for name in names if name not in index]
+        if missing:
+            click.echo(
+                f"{len(missing)} of {len(names)} names are not in the blob: {missing[0]!r} …",
+                err=True,
+            )
+    return index.select(
+        *globs, exclude=exclude, regex=regex, names=names, min_size=min_size, max_size=max_size
+    )
+
+
+def read_names(file: IO[bytes]) -> list[str]:
+    """Read names, one a line."""
+    return [line.decode("utf-8", "surrogateescape") for line in file.read().splitlines() if line]
+
+
+@contextmanager
+def progress_bar(unit: str, total: int | None = None) -> Iterator[tqdm[Any]]:
+    """Show progress on stderr, if that is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(
+        total=total, unit=unit, unit_scale=True, file=sys.stderr, disable=None, leave=False
+    ) as bar:
+        yield bar

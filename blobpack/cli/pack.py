@@ -1,0 +1,91 @@
+"""`blobpack pack`."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import click
+
+from blobpack import pack as library
+from blobpack.cli.options import progress_bar
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True), metavar="SRC...")
+@click.argument("out", type=click.Path(dir_okay=False))
+@click.option(
+    "--filter", "globs", multiple=True, metavar="GLOB", help="Only names that match; repeatable."
+)
+@click.option("--exclude", multiple=True, metavar="GLOB", help="No names that match; repeatable.")
+@click.option("--all", "all_files", is_flag=True, help="Pack every file, not only images.")
+@click.option("--hidden", is_flag=True, help="Pack files and folders whose names begin with a dot.")
+@click.option("--follow-symlinks", is_flag=True, help="Pack what symbolic links point at.")
+@click.option("--keep-mtime", is_flag=True, help="Store modification times, in whole seconds.")
+@click.option(
+    "--dry-run", is_flag=True, help="Read everything, write nothing, tell counts and bytes."
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 64), help="How many read.  [default: processors, up to 4]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def pack(
+    sources: tuple[str, ...],
+    out: str,
+    globs: tuple[str, ...],
+    exclude: tuple[str, ...],
+    all_files: bool,
+    hidden: bool,
+    follow_symlinks: bool,
+    keep_mtime: bool,
+    dry_run: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    r"""Pack a folder, or files, into the blob OUT.
+
+    Images are recognised by what they are, not by their names. The same files give the same bytes on any
+    machine. OUT appears whole or not at all.
+
+    \b
+    blobpack pack imgs/ out.tar
+    blobpack pack imgs/ cats.tar --filter 'cats/*' --exclude '*_mask.png'
+    """
+    if len(sources) > 1 and (folders := [source for source in sources if os.path.isdir(source)]):  # noqa: PTH112
+        raise click.UsageError(f"{folders[0]} is a folder: give one folder, or files")
+    source = sources[0] if os.path.isdir(sources[0]) else sources  # noqa: PTH112
+    with progress_bar("files") as bar:
+
+        def show(files: int, payload_bytes: int) -> None:
+            bar.n = files
+            bar.set_postfix_str(f"{payload_bytes / 1e6:,.0f} MB", refresh=False)
+            bar.update(0)
+
+        report = library(
+            source,
+            out,
+            globs=globs,
+            exclude=exclude,
+            all_files=all_files,
+            hidden=hidden,
+            follow_symlinks=follow_symlinks,
+            keep_mtime=keep_mtime,
+            dry_run=dry_run,
+            threads=threads,
+            progress=show,
+        )
+    if not as_json:
+        click.echo(str(report))
+        return
+    click.echo(
+        json.dumps(
+            {
+                "members": report.members,
+                "payload_bytes": report.payload_bytes,
+                "blob_bytes": report.blob_bytes,
+                "skipped": report.skipped,
+                "seconds": round(report.seconds, 3),
+                "dry_run": report.dry_run,
+            }
+        )
+    )

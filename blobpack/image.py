@@ -1,0 +1,114 @@
+"""Payload → pixels, decoded by Pillow."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from blobpack.blob import Blob, opened
+from blobpack.errors import ImageError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+EIGHT_BIT_MODES = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"})
+
+
+def read_image(
+    blob: Blob | str | os.PathLike[str],
+    name: str,
+    *,
+    mode: str | None = "RGB",
+    apply_exif_orientation: bool = True,
+) -> NDArray[np.uint8]:
+    """Read one image: one ranged read, then Pillow.
+
+    Args:
+        blob: An open blob; or a path or URL, whose headers are then scanned for this one image.
+        name: The member's name.
+        mode: Pillow's mode to convert to: "RGB", "L", "RGBA" …; None leaves the image as it is stored.
+        apply_exif_orientation: Turn the image as its EXIF data says it is to be shown.
+
+    Returns:
+        (height, width, 3) uint8, RGB, top row first; other modes have other channels, "L" none, and
+        mode=None may give other types (16-bit images are uint16). Of an animation, the first frame.
+
+    Raises:
+        MemberNotFoundError: there is no member of that name.
+        ImageError: it is not an image that Pillow can decode.
+        BlobChangedError: the blob is no longer the one that was opened.
+        StorageError: the store failed.
+    """
+    with opened(blob) as source:
+        payload = source.read(name)
+        return decode_image(
+            payload,
+            f"{source.url}: {name}",
+            mode=mode,
+            apply_exif_orientation=apply_exif_orientation,
+        )
+
+
+def read_images(
+    blob: Blob | str | os.PathLike[str],
+    names: Iterable[str],
+    *,
+    mode: str | None = "RGB",
+    apply_exif_orientation: bool = True,
+) -> Iterator[NDArray[np.uint8]]:
+    """Read images one by one, in the order asked.
+
+    Args:
+        blob: An open blob, a path or a URL.
+        names: The members' names; an index's `names`, for all of them.
+        mode: As for read_image.
+        apply_exif_orientation: As for read_image.
+
+    Yields:
+        Arrays as of read_image.
+
+    Raises:
+        The same as read_image, at the image that is reached.
+    """
+    with opened(blob) as source:
+        for name in names:
+            yield read_image(source, name, mode=mode, apply_exif_orientation=apply_exif_orientation)
+
+
+def decode_image(
+    payload: bytes, where: str, *, mode: str | None = "RGB", apply_exif_orientation: bool = True
+) -> NDArray[np.uint8]:
+    """Decode an image's bytes; see read_image.
+
+    Raises:
+        ImageError: they are no image that Pillow can decode; `where` is named.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(payload)) as image:
+            shown = ImageOps.exif_transpose(image) if apply_exif_orientation else image
+            return np.asarray(_converted(shown, mode))
+    except Exception as exc:  # Pillow's plugins raise whatever a damaged file leads them to
+        raise ImageError(f"{where}: not an image that can be decoded: {exc}") from exc
+
+
+def _converted(image: Image, mode: str | None) -> Image:
+    if mode in EIGHT_BIT_MODES and image.mode.startswith("I"):
+        return _eight_bit(image).convert(mode)
+    return image if mode is None else image.convert(mode)
+
+
+def _eight_bit(image: Image) -> Image:
+    """Keep the upper 8 of 16 bits; Pillow's own conversion would clip all above 255 to white."""
+    import numpy as np
+    from PIL.Image import fromarray
+
+    values = np.asarray(image).astype(np.int64)
+    return fromarray((values >> 8).clip(0, 255).astype(np.uint8))
