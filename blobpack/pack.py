@@ -90,7 +90,7 @@ class Sources:
     """Files to pack: where each is, and what its member will be called.
 
     Attributes:
-        root: The folder that paths start from.
+        root: The folder that paths start from; empty for the current one.
         paths: One a file, in the order of the blob.
         names: The members' names; the same list as paths for a folder.
     """
@@ -234,19 +234,24 @@ def _list_entry(
     follow: bool,
 ) -> None:
     """Sort one entry of a folder into files to pack, folders to list and what is skipped."""
-    if entry.is_dir(follow_symlinks=follow):
+    try:
+        is_folder = entry.is_dir(follow_symlinks=follow)
+    except OSError:
+        is_folder = False  # a link that leads in circles, say: opening it tells
+    if is_folder:
         if follow:
             state = entry.stat()
             if (state.st_dev, state.st_ino) in above:
                 skipped.add("a link to a folder above it", name)
                 return
         waiting.append((name, above))
-    elif entry.is_file(follow_symlinks=follow):
-        paths.append(name)
-    elif entry.is_symlink() and not follow:
-        skipped.add("symbolic links", name)
     elif entry.is_symlink():
-        paths.append(name)  # dangling, or to a device: opening it tells
+        if follow:
+            paths.append(name)  # dangling, perhaps, or to a device: opening it tells that, too
+        else:
+            skipped.add("symbolic links", name)
+    elif entry.is_file(follow_symlinks=False):
+        paths.append(name)
     else:
         skipped.add("not a plain file", name)
 
@@ -277,7 +282,7 @@ def _as_sources(
                 f"{os.fsdecode(paths[one])!r} and {os.fsdecode(paths[other])!r} "
                 f"would both be member {os.fsdecode(names[one])!r}"
             )
-    return Sources(b".", [paths[i] for i in order], [names[i] for i in order])
+    return Sources(b"", [paths[i] for i in order], [names[i] for i in order])
 
 
 def _chained(first: Payload, rest: Iterator[Payload]) -> Iterator[Payload]:
@@ -326,7 +331,7 @@ def _pack_files(
     progress: Progress | None,
 ) -> tuple[Index, int]:
     """Gather files natively, end the archive, and turn what went wrong into errors."""
-    root_fd = os.open(sources.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    root_fd = os.open(sources.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         columns, position, write_error, not_packed = _gather.gather(
             root_fd,
@@ -358,7 +363,7 @@ def _judge(sources: Sources, not_packed: list[tuple[int, int, int]], skipped: Sk
     """
     unreadable = []
     for i, status, error in not_packed:
-        path = sources.paths[i]
+        path = os.path.join(sources.root, sources.paths[i])  # noqa: PTH118 (bytes)
         if status == _gather.FILE_NOT_IMAGE:
             skipped.add("not an image", sources.names[i])
         elif status == _gather.FILE_NOT_REGULAR:

@@ -1,0 +1,81 @@
+"""Imports point down the ladder, and the public face is what it says."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import blobpack
+import pytest
+
+PACKAGE = Path(blobpack.__file__).parent
+
+# the ladder, lowest first; modules on one rung may not import one another unless they are one thing
+LADDER = [
+    {"errors"},
+    {"model"},
+    {"_gather", "_lookup", "_pickles", "_scan"},
+    {"atomic", "stores", "tarformat"},
+    {"index"},
+    {"offsets", "scan"},
+    {"blob"},
+    {"extract", "image", "pack"},
+    {"cli"},
+]
+RUNG = {module: rung for rung, modules in enumerate(LADDER) for module in modules}
+MODULES = sorted(
+    path.relative_to(PACKAGE).with_suffix("").as_posix()
+    for path in PACKAGE.rglob("*.py")
+    if path != PACKAGE / "__init__.py"
+)
+
+
+def imported(path: Path) -> set[str]:
+    """The blobpack modules, by their first part, that a file imports anywhere."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("blobpack.")}
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down_the_ladder(module):
+    own = module.split("/")[0]
+    for other in imported(PACKAGE / f"{module}.py") - {own}:
+        if own == "cli" and other == "pack":  # `from blobpack import pack`, the function
+            continue
+        assert RUNG[other] < RUNG[own], f"{module} imports {other}"
+
+
+def test_every_module_has_its_rung():
+    assert {module.split("/")[0] for module in MODULES} <= RUNG.keys()
+
+
+def test_only_the_s3_store_imports_boto3():
+    users = [
+        path.name
+        for path in PACKAGE.rglob("*.py")
+        if "import boto3" in path.read_text() or "from botocore" in path.read_text()
+    ]
+    assert users == ["s3.py"]
+
+
+def test_all_is_sorted_and_complete():
+    assert blobpack.__all__ == sorted(blobpack.__all__, key=lambda name: (name[0].islower(), name))
+    assert all(hasattr(blobpack, name) for name in blobpack.__all__)
+
+
+def test_import_brings_no_heavy_package():
+    code = (
+        "import sys, blobpack\n"
+        "heavy = {'boto3', 'botocore', 'numpy', 'PIL', 'tqdm', 'click', 'zstandard'}\n"
+        "print(*sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
