@@ -11,7 +11,7 @@ def native(name: str, *pxds: str) -> Extension:
     return Extension(
         f"blobpack._{name}",
         [f"_native/{name}.pyx"],
-        depends=[f"_native/{pxd}.pxd" for pxd in pxds],
+        depends=[f"_native/{name}.pyx", *(f"_native/{pxd}.pxd" for pxd in pxds)],
         define_macros=[("Py_LIMITED_API", LIMITED_API)],
         extra_compile_args=["-O3", "-pthread"],
         extra_link_args=["-pthread"],
@@ -27,6 +27,7 @@ setup(
             native("pickles", "columns", "utf8"),
             native("scan", "columns", "extensions", "links", "names", "runs", "tar", "walk"),
         ],
+        build_dir="build",  # generated C stays out of the tree, and of the sdist
         include_path=["_native"],
         compiler_directives={
             "language_level": 3,

@@ -97,7 +97,9 @@ class TestWhatIsPacked:
         assert found["empty"] == b""
 
     def test_globs_and_exclude_choose_by_member_name(self, images, tmp_path):
-        report = blobpack.pack(images, tmp_path / "o.tar", globs=["a/*", "*.jpg"], exclude=["*.gif"])
+        report = blobpack.pack(
+            images, tmp_path / "o.tar", globs=["a/*", "*.jpg"], exclude=["*.gif"]
+        )
         assert list(report.index.names) == ["a/2.png", "b.jpg"]
         assert report.skipped == {"filtered out": 3}
 
@@ -155,7 +157,9 @@ class TestWhatIsPacked:
 
     def test_two_files_with_one_member_name_are_refused(self, images, tmp_path, monkeypatch):
         monkeypatch.chdir(images)
-        with pytest.raises(blobpack.DuplicateNameError, match=r"'b\.jpg' and '\./b\.jpg'.*'b\.jpg'"):
+        with pytest.raises(
+            blobpack.DuplicateNameError, match=r"'b\.jpg' and '\./b\.jpg'.*'b\.jpg'"
+        ):
             blobpack.pack(["b.jpg", "./b.jpg"], tmp_path / "o.tar")
         assert not (tmp_path / "o.tar").exists()
 
@@ -185,7 +189,9 @@ class TestTheBytes:
 
     @pytest.mark.parametrize("threads", [1, 2, 3, 8])
     def test_any_number_of_threads_gives_the_same_bytes(self, threads, tmp_path):
-        files = {f"d{i % 7}/{i:05}.png": PNG + bytes([i % 251]) * (i * 37 % 9000) for i in range(1500)}
+        files = {
+            f"d{i % 7}/{i:05}.png": PNG + bytes([i % 251]) * (i * 37 % 9000) for i in range(1500)
+        }
         files |= {"huge.png": PNG + bytes(9_000_001), "d3/large.png": PNG + bytes(4_194_000)}
         write_tree(tmp_path / "in", files)
         report = blobpack.pack(tmp_path / "in", tmp_path / "o.tar", threads=threads)
@@ -233,7 +239,14 @@ class TestTheBytes:
         assert contents(tmp_path / "o.tar").keys() == set(names)
 
     def test_other_names_take_a_pax_header(self, tmp_path):
-        names = ["a" * 101, "d" * 156 + "/n", "é.png", "日本/🐈.png", "\udcff\udcfe.png", "n/" * 200 + "x"]
+        names = [
+            "a" * 101,
+            "d" * 156 + "/n",
+            "é.png",
+            "日本/🐈.png",
+            "\udcff\udcfe.png",
+            "n/" * 200 + "x",
+        ]
         report = blobpack.pack([(name, PNG) for name in names], tmp_path / "o.tar")
         with tarfile.open(tmp_path / "o.tar") as archive:
             assert archive.getnames() == names
@@ -245,7 +258,9 @@ class TestTheBytes:
         st.dictionaries(
             st.lists(
                 st.binary(min_size=1, max_size=120).filter(
-                    lambda part: b"/" not in part and b"\0" not in part and part not in (b".", b"..")
+                    lambda part: (
+                        b"/" not in part and b"\0" not in part and part not in (b".", b"..")
+                    )
                 ),
                 min_size=1,
                 max_size=4,
@@ -276,7 +291,12 @@ class TestTheBytes:
     @pytest.mark.parametrize("tool", ["tar", "bsdtar", "busybox"])
     def test_every_tar_tool_extracts_it(self, tool, tmp_path):
         need_tool(tool)
-        files = {"plain.png": PNG, "a/" + "b" * 120 + ".png": JPEG, "ü/é.png": PNG, "e" * 90 + "/f": GIF}
+        files = {
+            "plain.png": PNG,
+            "a/" + "b" * 120 + ".png": JPEG,
+            "ü/é.png": PNG,
+            "e" * 90 + "/f": GIF,
+        }
         write_tree(tmp_path / "in", files)
         blobpack.pack(tmp_path / "in", tmp_path / "o.tar")
         (tmp_path / "out").mkdir()
@@ -387,7 +407,9 @@ class TestWholeOrNotAtAll:
         with open(tmp_path / "in" / "big.png", "wb") as file:
             file.write(PNG)
             file.truncate(1 << 40)
-        code = f"import blobpack; blobpack.pack({str(tmp_path / 'in')!r}, {str(tmp_path / 'o.tar')!r})"
+        code = (
+            f"import blobpack; blobpack.pack({str(tmp_path / 'in')!r}, {str(tmp_path / 'o.tar')!r})"
+        )
         env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
         process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, env=env)
         deadline = time.monotonic() + 60
@@ -424,7 +446,9 @@ def test_the_report_reads_well(images, tmp_path):
 
 def test_progress_is_told(images, tmp_path):
     calls = []
-    blobpack.pack(images, tmp_path / "o.tar", progress=lambda files, size: calls.append((files, size)))
+    blobpack.pack(
+        images, tmp_path / "o.tar", progress=lambda files, size: calls.append((files, size))
+    )
     assert calls
     assert calls[-1][0] == 5
     assert Path(tmp_path / "o.tar").stat().st_size == calls[-1][1] + 1024

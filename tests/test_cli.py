@@ -1,0 +1,258 @@
+"""Commands parse, call the library, and print: results to stdout, the rest to stderr; exit 0, 1 or 2."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import blobpack
+import pytest
+
+COMMAND = Path(sys.executable).with_name("blobpack")
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(60)
+JPEG = b"\xff\xd8\xff\xe0" + bytes(1000)
+FILES = {
+    "a/1.png": PNG,
+    "a/2.jpg": JPEG,
+    "b/1.png": PNG,
+    "c.jpg": JPEG + b"x",
+    "notes.txt": b"hello",
+}
+
+
+def run(*arguments, cwd=None, code=0, stdin=b""):
+    done = subprocess.run(
+        [COMMAND, *map(str, arguments)], input=stdin, capture_output=True, cwd=cwd, check=False
+    )
+    assert done.returncode == code, done.stderr.decode()
+    return done.stdout, done.stderr.decode()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, payload in FILES.items():
+        (tmp_path / "imgs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "imgs" / name).write_bytes(payload)
+    return tmp_path
+
+
+@pytest.fixture
+def packed(folder):
+    run("pack", "imgs", "out.tar", cwd=folder)
+    return folder
+
+
+def test_pack_prints_its_report(folder):
+    out, err = run("pack", "imgs/", "out.tar", cwd=folder)
+    lines = out.decode().splitlines()
+    assert lines[0].startswith("packed 4 members, 2,145 bytes, into ")
+    assert lines[1:] == ["skipped 1: not an image (notes.txt)"]
+    assert err == ""
+    with tarfile.open(folder / "out.tar") as tar:
+        assert tar.getnames() == ["a/1.png", "a/2.jpg", "b/1.png", "c.jpg"]
+
+
+def test_pack_options(folder):
+    out, _ = run(
+        "pack",
+        "imgs",
+        "o.tar",
+        "--all",
+        "--filter",
+        "*.txt",
+        "--filter",
+        "a/*",
+        "--exclude",
+        "*.jpg",
+        "--json",
+        cwd=folder,
+    )
+    report = json.loads(out)
+    assert report["members"] == 2
+    assert report["skipped"] == {"filtered out": 3}
+    out, _ = run("pack", "imgs", "dry.tar", "--dry-run", cwd=folder)
+    assert out.startswith(b"would pack 4 members")
+    assert not (folder / "dry.tar").exists()
+
+
+def test_pack_takes_files(folder):
+    run("pack", "imgs/c.jpg", "imgs/a/1.png", "o.tar", cwd=folder)
+    assert list(blobpack.scan(folder / "o.tar").names) == ["imgs/a/1.png", "imgs/c.jpg"]
+
+
+def test_pack_refuses_folders_among_files(folder):
+    _, err = run("pack", "imgs/a", "imgs/c.jpg", "o.tar", cwd=folder, code=2)
+    assert "imgs/a is a folder" in err
+
+
+def test_offsets_writes_beside_the_blob(packed):
+    out, err = run("offsets", "out.tar", "--filter", "*.jpg", cwd=packed)
+    assert out == b"kept 2 of 4 members: out_offsets.pkl\n"
+    assert err == ""
+    assert list(blobpack.read_offsets(packed / "out_offsets.pkl").names) == ["a/2.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        (["--filter", "a/*", "--filter", "c*"], ["a/1.png", "a/2.jpg", "c.jpg"]),
+        (["--exclude", "*.png"], ["a/2.jpg", "c.jpg"]),
+        (["--regex", r"^[ab]/1"], ["a/1.png", "b/1.png"]),
+        (["--min-size", "100"], ["a/2.jpg", "c.jpg"]),
+        (["--max-size", "1004"], ["a/1.png", "a/2.jpg", "b/1.png"]),
+        (["--filter", "*.jpg", "--min-size", "1005"], ["c.jpg"]),
+    ],
+)
+def test_offsets_selects(packed, options, kept):
+    run("offsets", "out.tar", "-o", "x.pkl", *options, cwd=packed)
+    assert list(blobpack.read_offsets(packed / "x.pkl").names) == kept
+
+
+def test_offsets_takes_names_from_a_file(packed):
+    (packed / "names").write_text("c.jpg\nmissing.jpg\na/1.png\n")
+    out, err = run("offsets", "out.tar", "--names-from", "names", cwd=packed)
+    assert out == b"kept 2 of 4 members: out_offsets.pkl\n"
+    assert err == "1 of 3 names are not in the blob: 'missing.jpg' …\n"
+    out, _ = run("offsets", "out.tar", "--names-from", "-", cwd=packed, stdin=b"b/1.png\n")
+    assert out.startswith(b"kept 1 of 4 members")
+
+
+def test_offsets_of_nothing_are_an_empty_file_and_no_error(packed):
+    out, _ = run("offsets", "out.tar", "--filter", "*.webp", cwd=packed)
+    assert out == b"kept none of 4 members: out_offsets.pkl\n"
+    assert (packed / "out_offsets.pkl").read_bytes() == b""
+
+
+def test_offsets_by_basename_refuse_two_of_one_name(packed):
+    _, err = run("offsets", "out.tar", "--names", "basename", cwd=packed, code=1)
+    assert err == "Error: 'a/1.png' and 'b/1.png' have the same basename\n"
+    assert not (packed / "out_offsets.pkl").exists()
+    run("offsets", "out.tar", "--names", "basename", "--exclude", "b/*", cwd=packed)
+    assert list(blobpack.read_offsets(packed / "out_offsets.pkl").names) == [
+        "1.png",
+        "2.jpg",
+        "c.jpg",
+    ]
+
+
+def test_offsets_go_to_stdout(packed):
+    out, err = run("offsets", "out.tar", "-o", "-", cwd=packed)
+    (packed / "x.pkl").write_bytes(out)
+    assert blobpack.read_offsets(packed / "x.pkl") == blobpack.scan(packed / "out.tar")
+    assert err == "kept 4 of 4 members: stdout\n"
+
+
+def test_offsets_in_other_formats(packed):
+    index = blobpack.scan(packed / "out.tar")
+    rows = [[m.name, str(m.offset_start), str(m.offset_end)] for m in index]
+    out, _ = run("offsets", "out.tar", "--format", "csv", "-o", "-", cwd=packed)
+    assert list(csv.reader(io.StringIO(out.decode()))) == [
+        ["name", "offset_start", "offset_end"],
+        *rows,
+    ]
+    run("offsets", "out.tar", "--format", "jsonl", cwd=packed)
+    lines = (packed / "out_offsets.jsonl").read_text().splitlines()
+    assert [list(map(str, json.loads(line).values())) for line in lines] == rows
+
+
+def test_offsets_count_what_has_none(packed):
+    with tarfile.open(packed / "links.tar", "w") as tar:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, "nowhere"
+        tar.addfile(link)
+    _, err = run("offsets", "links.tar", cwd=packed)
+    assert err == "without offsets: 1 symbolic links\n"
+
+
+def test_ls_lists_names_sizes_and_json(packed):
+    out, _ = run("ls", "out.tar", cwd=packed)
+    assert out == b"a/1.png\na/2.jpg\nb/1.png\nc.jpg\n"
+    out, _ = run("ls", "out.tar", "-l", "--filter", "c*", cwd=packed)
+    assert out.split() == [b"1005", b"4096", b"5101", b"c.jpg"]
+    out, _ = run("ls", "out.tar", "-0", "--filter", "a/*", cwd=packed)
+    assert out == b"a/1.png\0a/2.jpg\0"
+    out, _ = run("ls", "out.tar", "--json", "--filter", "c*", cwd=packed)
+    assert json.loads(out) == {"name": "c.jpg", "offset_start": 4096, "offset_end": 5101}
+
+
+def test_cat_writes_payloads(packed):
+    out, _ = run("cat", "out.tar", "a/2.jpg", "a/1.png", cwd=packed)
+    assert out == JPEG + PNG
+    run("offsets", "out.tar", cwd=packed)
+    out, _ = run("cat", "out.tar", "c.jpg", "--index", "out_offsets.pkl", cwd=packed)
+    assert out == JPEG + b"x"
+    _, err = run("cat", "out.tar", "2.jpg", cwd=packed, code=1)
+    assert err == "Error: no member '2.jpg' among 4; near it: 'a/2.jpg'\n"
+
+
+def test_extract_writes_files(packed):
+    out, _ = run("extract", "out.tar", "new", "--filter", "a/*", cwd=packed)
+    assert out == b"extracted 2 members, 1,072 bytes, to new\n"
+    assert (packed / "new" / "a" / "2.jpg").read_bytes() == JPEG
+    assert not (packed / "new" / "c.jpg").exists()
+
+
+def test_info_describes_the_blob(packed):
+    out, _ = run("info", "out.tar", cwd=packed)
+    assert "members:          4" in out.decode().splitlines()
+    out, _ = run("info", "out.tar", "--json", cwd=packed)
+    described = json.loads(out)
+    assert described["payload_bytes"] == 2145
+    assert described["end_marker"] == "whole"
+    assert described["after_the_end"] == 0
+
+
+def test_a_blobpack_error_is_one_line_and_exit_1(packed):
+    (packed / "bad.tar").write_bytes(b"\x1f\x8b" + bytes(1000))
+    _, err = run("ls", "bad.tar", cwd=packed, code=1)
+    assert err.startswith("Error: bad.tar: gzip data, not a plain tar")
+    assert err.count("\n") == 1
+    _, err = run("info", "none.tar", cwd=packed, code=1)
+    assert err == "Error: none.tar: no such file\n"
+
+
+def test_wrong_usage_is_exit_2(packed):
+    run("pack", "imgs", cwd=packed, code=2)
+    run("offsets", "out.tar", "--format", "xml", cwd=packed, code=2)
+    _, err = run("ls", "ftp://host/x.tar", cwd=packed, code=2)
+    assert "not ftp://" in err
+    run("ls", "s3://only-a-bucket", cwd=packed, code=2)
+
+
+def test_no_progress_where_there_is_no_terminal(packed):
+    _, err = run("extract", "out.tar", "new", cwd=packed)
+    assert err == ""
+
+
+def test_names_that_are_not_utf8_pass_through(tmp_path):
+    (tmp_path / "in").mkdir()
+    name = b"caf\xe9.png"
+    with open(os.path.join(os.fsencode(tmp_path / "in"), name), "wb") as file:
+        file.write(PNG)
+    run("pack", "in", "o.tar", cwd=tmp_path)
+    out, _ = run("ls", "o.tar", cwd=tmp_path)
+    assert out == name + b"\n"
+    out, _ = run("cat", "o.tar", os.fsdecode(name), cwd=tmp_path)
+    assert out == PNG
+
+
+def test_every_command_has_help_with_an_example():
+    out, _ = run("--help")
+    commands = [
+        line.split()[0]
+        for line in out.decode().partition("Commands:")[2].splitlines()[1:]
+        if line.startswith("  ")
+    ][:6]
+    assert commands == ["cat", "extract", "info", "ls", "offsets", "pack"]
+    for command in commands:
+        out, _ = run(command, "--help")
+        assert f"blobpack {command} " in out.decode()
+
+
+def test_version():
+    out, _ = run("--version")
+    assert out.startswith(b"blobpack 0.")
