@@ -1,13 +1,17 @@
 """The stub of _native/lookup.pyx."""
 
 from collections.abc import Iterable
-from typing import final
+from typing import Self, final
 
 from typing_extensions import Buffer
 
 @final
+class Glob:
+    def __new__(cls, pattern: str) -> Self: ...
+
+@final
 class NameLookup:
-    def __init__(self, names: Buffer, name_bounds: Buffer) -> None: ...
+    def __new__(cls, names: Buffer, name_bounds: Buffer) -> Self: ...
     def first_duplicate(self) -> tuple[int, int] | None: ...
     def find(self, name: str) -> int: ...
 

@@ -1,6 +1,6 @@
 """The stub of _native/pickles.pyx."""
 
-from typing import BinaryIO, final
+from typing import BinaryIO, Self, final
 
 from typing_extensions import Buffer
 
@@ -16,7 +16,7 @@ def encode_batch(
 
 @final
 class OffsetsDecoder:
-    def __init__(self, file: BinaryIO, path: str) -> None: ...
+    def __new__(cls, file: BinaryIO, path: str) -> Self: ...
     def read_batch(
         self, rows: int
     ) -> tuple[memoryview, memoryview, memoryview, memoryview] | None: ...

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import blobpack
 import numpy as np
 from PIL import Image
+
+import blobpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +109,9 @@ def main() -> None:
     """Run the demo."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, help="your images; default: some made here")
-    parser.add_argument("--s3", metavar="s3://BUCKET/PREFIX", help="your bucket; default: a server here")
+    parser.add_argument(
+        "--s3", metavar="s3://BUCKET/PREFIX", help="your bucket; default: a server here"
+    )
     arguments = parser.parse_args()
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
@@ -141,7 +144,9 @@ def main() -> None:
     offsets = OUT / "out_offsets.pkl"
     with step(f"$ blobpack offsets {tar} --filter '{glob}'") as said:
         kept = blobpack.write_offsets(index.select(glob), offsets)
-        said.append(f"kept {kept:,} of {len(index):,} members: {offsets}, {offsets.stat().st_size:,} bytes")
+        said.append(
+            f"kept {kept:,} of {len(index):,} members: {offsets}, {offsets.stat().st_size:,} bytes"
+        )
 
     with blobpack.open_blob(tar, index=offsets) as blob:
         with step(f'>>> blobpack.read_image(blob, "{name}")        (from disk)') as said:
@@ -159,7 +164,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="blobpack-demo-") as server:
             environment = start_s3(server)
             if environment is None:
-                print("    no S3 server could be installed here (see above). With a bucket of yours:")
+                print(
+                    "    no S3 server could be installed here (see above). With a bucket of yours:"
+                )
                 print("    scripts/demo --s3 s3://your-bucket/some/prefix")
                 return
             try:

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from blobpack import StorageError
 from blobpack.atomic import replacing
 

@@ -4,8 +4,9 @@ import io
 import os
 import tarfile
 
-import blobpack
 import pytest
+
+import blobpack
 
 
 def make_tar(path, files):
@@ -54,9 +55,9 @@ def test_of_equal_names_the_last_wins(tmp_path):
 def test_names_that_lead_outside_are_refused_before_anything_is_written(name, tmp_path):
     tar = make_tar(tmp_path / "a.tar", [("good", b"1")])
     index = blobpack.Index([blobpack.Member("good", 512, 513), blobpack.Member(name, 512, 513)])
-    with blobpack.open_blob(tar, index=index) as blob:
-        with pytest.raises(blobpack.UnsafeNameError, match="outside the target folder"):
-            blobpack.extract(blob, tmp_path / "out")
+    blob = blobpack.open_blob(tar, index=index)
+    with blob, pytest.raises(blobpack.UnsafeNameError, match="outside the target folder"):
+        blobpack.extract(blob, tmp_path / "out")
     assert sorted(os.listdir(tmp_path)) == ["a.tar"]
 
 

@@ -3,10 +3,11 @@
 import io
 import pickle
 
-import blobpack
 import numpy as np
 import pytest
 from PIL import Image, features
+
+import blobpack
 
 
 def encoded(image, kind, **options):
@@ -101,7 +102,7 @@ def test_what_is_no_image_is_named(blob, name):
 
 
 def test_a_wrong_mode_is_an_error(blob):
-    with pytest.raises(blobpack.ImageError, match="rgb.png"):
+    with pytest.raises(blobpack.ImageError, match=r"rgb\.png"):
         blobpack.read_image(blob, "rgb.png", mode="no such mode")
 
 

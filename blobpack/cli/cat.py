@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from blobpack.blob import open_blob
@@ -19,7 +21,7 @@ def cat(blob: str, names: tuple[str, ...], index_path: str | None) -> None:
     blobpack cat out.tar cats/0001.jpg > cat.jpg
     blobpack cat s3://bucket/out.tar cats/0001.jpg --index out_offsets.pkl > cat.jpg
     """
-    out = click.get_binary_stream("stdout")
+    out = sys.stdout.buffer
     with open_blob(blob, index=index_path) as opened:
         for payload in opened.read_many(names):
             out.write(payload)

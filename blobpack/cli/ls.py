@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import click
@@ -27,7 +28,7 @@ def ls(
     \b
     blobpack ls out.tar --filter 'cats/*' -l
     """
-    out = click.get_binary_stream("stdout")
+    out = sys.stdout.buffer
     end = b"\0" if null else b"\n"
     for member in select(load_index(blob, index_path), **selection):
         name = member.name.encode("utf-8", "surrogateescape")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, get_args
 
 import click
@@ -51,7 +52,7 @@ def offsets(
     target = output or str(offsets_path(local_name(blob), format))
     write_offsets(
         chosen,
-        click.get_binary_stream("stdout") if to_stdout else target,
+        sys.stdout.buffer if to_stdout else target,
         names=names,
         format=format,
     )

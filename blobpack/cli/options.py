@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from blobpack.index import Index
 
-    Command = Callable[..., Any]
+
+F = TypeVar("F", bound="Callable[..., Any]")
 
 
 class BlobUrl(click.ParamType[str]):
@@ -36,12 +37,12 @@ class BlobUrl(click.ParamType[str]):
         return value
 
 
-def blob_argument(command: Command) -> Command:
+def blob_argument(command: F) -> F:
     """Add the argument that says which blob."""
     return click.argument("blob", type=BlobUrl())(command)
 
 
-def index_option(command: Command) -> Command:
+def index_option(command: F) -> F:
     """Add the option that spares the scan."""
     return click.option(
         "--index",
@@ -81,7 +82,7 @@ SELECTION = (
 )
 
 
-def selection_options(command: Command) -> Command:
+def selection_options(command: F) -> F:
     """Add the options that choose members."""
     for option in reversed(SELECTION):
         command = option(command)
