@@ -61,8 +61,7 @@ class Blob:
             BlobChangedError: the blob is no longer the one that was opened.
             StorageError: the store failed.
         """
-        where = self.index.range_of(name)
-        return self.store.read_range(where.start, where.end)
+        return self.store.read_range(*self.index.bounds_of(name))
 
     def read_many(self, names: Iterable[str]) -> Iterator[bytes]:
         """Read members' payloads one by one, in the order asked.

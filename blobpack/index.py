@@ -231,8 +231,14 @@ class Index:
         Raises:
             MemberNotFoundError: there is none of that name.
         """
-        row = self.row_of(name)
-        return ByteRange(self._offset_start[row], self._offset_end[row])
+        return ByteRange(*self.bounds_of(name))
+
+    def bounds_of(self, name: str) -> tuple[int, int]:
+        """Find the same as a plain pair, for the read path: making a ByteRange takes half a µs."""
+        row = self._find(name)
+        if row < 0:
+            row = self.row_of(name)  # raises
+        return self._offset_start[row], self._offset_end[row]
 
     def row_of(self, name: str) -> int:
         """Find the last row with that name.

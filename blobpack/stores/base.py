@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
 
 from blobpack.errors import StorageError
 
@@ -49,19 +49,19 @@ class StoreBase:
 
     def read_range(self, start: int, end: int) -> bytes:
         """Read the bytes start to end; see Store."""
-        self.check_range(start, end)
+        if self.closed or not 0 <= start <= end <= self.size:
+            self.refuse(start, end)
         return self.fetch(start, end) if end > start else b""
 
     def fetch(self, start: int, end: int) -> bytes:
         """Read a range that is not empty and lies within the blob."""
         raise NotImplementedError
 
-    def check_range(self, start: int, end: int) -> None:
-        """Refuse a range that is not within the blob, or any if the store is closed."""
+    def refuse(self, start: int, end: int) -> NoReturn:
+        """Say why a range can't be read."""
         if self.closed:
             raise StorageError(f"{self.url}: the store is closed")
-        if not 0 <= start <= end <= self.size:
-            raise ValueError(f"{self.url}: bytes {start} to {end} are not within its {self.size}")
+        raise ValueError(f"{self.url}: bytes {start} to {end} are not within its {self.size}")
 
     def close(self) -> None:
         """Let go of files and connections; again is harmless."""
