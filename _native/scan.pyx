@@ -75,7 +75,7 @@ cdef dict MESSAGES = {
     WALK_BAD_PAX: "a pax header whose records are malformed",
     WALK_NUL_IN_NAME: "a pax header with a NUL byte in a name",
     WALK_GLOBAL_SIZE: "a pax global header that sets sizes: tar readers disagree on it",
-    WALK_HUGE_EXTENSION: f"an extended header of over {MAX_EXTENSION_BYTES} bytes",
+    WALK_HUGE_EXTENSION: f"extended headers of over {MAX_EXTENSION_BYTES} bytes",
     WALK_ORPHAN_EXTENSION: "an extended header with no member behind it",
     WALK_SHRUNK: "the blob became shorter while it was scanned",
 }

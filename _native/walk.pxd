@@ -73,6 +73,7 @@ cdef enum:
     NEAR_BYTES = 10240             # 45 ns a KiB of window against 0.45 us a read, warm
     NEAR_BYTES_COLD = 131072       # the same balance when the disk answers
     COLD_READ_NS = 15000  # a read of one header that takes longer came from the disk
+    SLOW_READS = 3                 # so many of them in a row are no accident
     REMOTE_WINDOW_BYTES = 4194304
     REMOTE_NEAR_BYTES = 524288
     MAX_EXTENSION_BYTES = 67108864  # as libarchive bounds a pax header
@@ -112,6 +113,7 @@ cdef struct walker:
     int64_t stride                 # running mean distance between groups
     int64_t header_bytes           # of the last group
     int64_t header_reads
+    int slow_reads                 # timed ones, without a quick one between
     int64_t pos                    # where the next group starts
     int64_t need_end
     int64_t fault                  # offset of the header at fault
@@ -164,6 +166,8 @@ cdef inline int64_t window_wanted(walker* w) noexcept nogil:
     """Choose how much to read: a window while headers lie close, else headers alone."""
     cdef int64_t wanted = w.need_end - w.pos
     cdef int64_t usual = w.header_bytes
+    if wanted > w.window_bytes:
+        wanted *= 2  # a group of many headers is read again from its start: not often
     if w.stride <= w.near_bytes:
         usual = w.window_bytes
     return min(max(wanted, usual), w.length - w.pos)
@@ -200,8 +204,8 @@ cdef inline walk_status refill(walker* w) noexcept nogil:
             return WALK_SHRUNK
         done += got
     if timed and wanted <= NEAR_BYTES:
-        w.near_bytes = NEAR_BYTES
-        if nanoseconds() - began > COLD_READ_NS:
+        w.slow_reads = w.slow_reads + 1 if nanoseconds() - began > COLD_READ_NS else 0
+        if w.slow_reads == SLOW_READS:
             w.near_bytes = NEAR_BYTES_COLD
     w.window_start = w.pos
     w.window_end = w.pos + wanted
@@ -376,7 +380,7 @@ cdef inline walk_status read_group(walker* w, member_group* group) noexcept nogi
             return WALK_BAD_SIZE
         if size > w.length - pos - BLOCK or padded(size) > w.length - pos - BLOCK:
             return WALK_CUT_EXTENSION
-        if size > MAX_EXTENSION_BYTES:
+        if pos + size - w.pos > MAX_EXTENSION_BYTES:
             return WALK_HUGE_EXTENSION
         header = bytes_at(w, pos, BLOCK + size)
         if header == NULL:
@@ -388,6 +392,8 @@ cdef inline walk_status read_group(walker* w, member_group* group) noexcept nogi
         if status != WALK_GROUP:
             return status
         pos += BLOCK + padded(size)
+        if not ext.pending:
+            w.pos = pos  # a global header is whole by itself
 
 
 # The chain
