@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from blobpack.stores.local import LocalStore
 
@@ -23,6 +23,7 @@ def scheme_of(url: str) -> str:
         ValueError: a URL of another kind, or one that names no object.
     """
     scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower()
     if not separator:
         return ""
     if scheme not in SCHEMES:
@@ -61,7 +62,7 @@ def local_name(url: str | os.PathLike[str]) -> str | os.PathLike[str]:
         return url
     if scheme == "s3":
         return str(url).rpartition("/")[2]
-    parts = urlsplit(str(url), allow_fragments=False)
-    if parts.netloc not in ("", "localhost"):
+    host, slash, path = str(url).partition("://")[2].partition("/")
+    if host not in ("", "localhost"):
         raise ValueError(f"{url!r} is on another host")
-    return unquote(parts.path, errors="surrogateescape")
+    return unquote(slash + path, errors="surrogateescape")

@@ -38,6 +38,15 @@ class Store(Protocol):
         """Let go of files and connections; again is harmless."""
         ...
 
+    def __enter__(self) -> Store: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
 
 class StoreBase:
     """What every store does alike."""

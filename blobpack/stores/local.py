@@ -32,6 +32,8 @@ class LocalStore(StoreBase):
         """
         self._fd = -1
         self.url = os.fspath(path)
+        self._path = os.path.abspath(self.url)  # noqa: PTH100 (keeps links); a chdir may follow
+        self.size = 0
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as exc:
@@ -56,9 +58,11 @@ class LocalStore(StoreBase):
         """Read the bytes start to end."""
         try:
             data = os.pread(self._fd, end - start, start)
+            return data if len(data) == end - start else self._fetch_on(data, start, end)
         except OSError as exc:
+            if isinstance(exc, StorageError):
+                raise
             raise StorageError(f"{self.url}: can't read at byte {start}: {exc.strerror}") from exc
-        return data if len(data) == end - start else self._fetch_on(data, start, end)
 
     def _fetch_on(self, data: bytes, start: int, end: int) -> bytes:
         """Read on after a short read: one of more than 2 GiB, or of a file that was cut."""
@@ -75,7 +79,7 @@ class LocalStore(StoreBase):
         return b"".join(parts)
 
     def close(self) -> None:
-        """Close the file; again is harmless."""
+        """Close the file, when no thread reads from it any more; again is harmless."""
         super().close()
         fd, self._fd = self._fd, -1
         if fd >= 0:
@@ -85,7 +89,7 @@ class LocalStore(StoreBase):
         self.close()
 
     def __reduce__(self) -> tuple[Callable[..., LocalStore], tuple[str, str]]:
-        return _reopen, (os.path.abspath(self.url), self.version)  # noqa: PTH100 (keeps links)
+        return _reopen, (self._path, self.version)
 
 
 def _reopen(path: str, version: str) -> LocalStore:

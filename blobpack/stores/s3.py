@@ -12,7 +12,6 @@ import random
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
@@ -66,8 +65,23 @@ def default_client() -> S3Client:
     with _clients_lock:
         client = _clients.get(os.getpid())
         if client is None:
-            client = _clients[os.getpid()] = boto3.client("s3", config=client_config())
+            try:
+                client = boto3.client("s3", config=client_config())
+            except ValueError as exc:  # an endpoint that is no URL
+                raise StorageError(f"the AWS configuration is wrong: {exc}") from exc
+            except BotoCoreError as exc:  # a profile that is not there, no region …
+                raise StorageError(f"the AWS configuration is wrong: {exc}") from exc
+            _clients[os.getpid()] = client
         return client
+
+
+def _renew_lock() -> None:
+    """Forget, in a forked child, that a thread of the parent may have held the lock."""
+    global _clients_lock
+    _clients_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def client_config() -> Config:
@@ -89,11 +103,11 @@ def split_url(url: str) -> tuple[str, str]:
     Raises:
         ValueError: there is no bucket or no key.
     """
-    parts = urlsplit(url)
-    key = url.partition("://")[2].partition("/")[2]
-    if parts.scheme != "s3" or not parts.netloc or not key:
+    scheme, _, rest = url.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme.lower() != "s3" or not bucket or not key:
         raise ValueError(f"{url!r} is not s3://bucket/key")
-    return parts.netloc, key
+    return bucket, key
 
 
 class S3Store(StoreBase):
@@ -118,6 +132,7 @@ class S3Store(StoreBase):
         self.url = url
         self.bucket, self.key = split_url(url)
         self._client = client
+        self._pid = os.getpid()
         head = self._call("head_object", what="open")
         self.size = head["ContentLength"]
         self.version = head["ETag"]
@@ -126,36 +141,35 @@ class S3Store(StoreBase):
 
     @property
     def client(self) -> S3Client:
-        """The client of this process."""
-        return self._client or default_client()
+        """The client of this process.
+
+        Raises:
+            StorageError: the store was given a client of its own, and the process has forked since: parent
+                and child would read each other's answers.
+        """
+        if self._client is None:
+            return default_client()
+        if self._pid != os.getpid():
+            raise StorageError(f"{self.url}: a client of your own can't be used after a fork")
+        return self._client
 
     def fetch(self, start: int, end: int) -> bytes:
         """Read the bytes start to end: one ranged GET, again if its body is cut or stalls."""
         what = f"read bytes {start} to {end}"
-        attempt = 1
-        while True:
+        for attempt in range(1, BODY_ATTEMPTS + 1):
             answer = self._call(
                 "get_object", what=what, Range=to_http_range(start, end), IfMatch=self.version
             )
-            try:
-                body: bytes = answer["Body"].read()
-            except BODY_FAULTS as exc:
-                fault = str(exc)
-                cause: Exception | None = exc
-            else:
-                if len(body) == end - start:
-                    return body
-                fault, cause = f"{len(body)} bytes came instead of {end - start}", None
-            finally:
-                answer["Body"].close()
-            if attempt == BODY_ATTEMPTS:
-                request = request_id(answer)
-                raise StorageError(
-                    f"{self.url}: can't {what}: {fault} (after {attempt} attempts, request {request})"
-                ) from cause
+            body, fault, cause = _read_body(answer, end - start)
+            if body is not None:
+                return body
             log.debug("%s: attempt %d to %s: %s", self.url, attempt, what, fault)
-            time.sleep(random.uniform(0, min(BACKOFF_S * 2**attempt, BACKOFF_MAX_S)))
-            attempt += 1
+            if attempt < BODY_ATTEMPTS:
+                time.sleep(random.uniform(0, min(BACKOFF_S * 2**attempt, BACKOFF_MAX_S)))
+        request = request_id(answer)
+        raise StorageError(
+            f"{self.url}: can't {what}: {fault} (after {BODY_ATTEMPTS} attempts, request {request})"
+        ) from cause
 
     def _call(self, operation: str, *, what: str, **arguments: str) -> dict[str, Any]:
         """Call the client, and translate its errors."""
@@ -193,6 +207,21 @@ class S3Store(StoreBase):
         if self._client is not None:
             raise TypeError(f"{self.url}: a store with a client of its own can't be pickled")
         return _reopen, (self.url, self.version)
+
+
+def _read_body(answer: dict[str, Any], wanted: int) -> tuple[bytes | None, str, Exception | None]:
+    """Read a body that must have so many bytes; else None, what is wrong with it, and the cause."""
+    try:
+        if answer["ContentLength"] != wanted:  # a server that ignores Range would send all of it
+            return None, f"{answer['ContentLength']} bytes came instead of {wanted}", None
+        body: bytes = answer["Body"].read()
+    except BODY_FAULTS as exc:
+        return None, str(exc), exc
+    finally:
+        answer["Body"].close()
+    if len(body) != wanted:
+        return None, f"{len(body)} bytes came instead of {wanted}", None
+    return body, "", None
 
 
 def request_id(answer: dict[str, Any]) -> str:
