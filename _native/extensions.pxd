@@ -19,7 +19,6 @@ cdef enum walk_status:
     WALK_END_MARKER
     WALK_NO_MARKER
     WALK_GLOBAL  # a global header that changes later members, on a guessed chain
-    WALK_CANCELLED
     WALK_CUT_HEADER
     WALK_CUT_EXTENSION
     WALK_CUT_PAYLOAD

@@ -183,7 +183,11 @@ cdef class Glob:
         return 0
 
     cdef int push_literal(self, str char) except -1:
-        cdef bytes encoded = char.encode("utf-8", "surrogateescape")
+        cdef bytes encoded
+        try:
+            encoded = char.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:  # other surrogates: no tar holds such a name
+            encoded = char.encode("utf-8", "surrogatepass")
         if not self.ends_in(TOKEN_LITERAL):
             self.push(TOKEN_LITERAL, len(self.literals), 0)
         self.literals += encoded
@@ -260,7 +264,11 @@ cdef class Glob:
                 literals + last.start, name + length - last.length, last.length
             ):
                 return False
-            if self.token_count == 2 and self.tokens[0].kind == TOKEN_STAR:
+            if (
+                self.token_count == 2
+                and self.tokens[0].kind == TOKEN_STAR
+                and literals[last.start] & 0xC0 != 0x80  # not inside a character
+            ):
                 return True
         while True:
             if i < self.token_count and self.tokens[i].kind == TOKEN_STAR:

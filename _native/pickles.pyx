@@ -26,6 +26,8 @@ cdef enum:
     ROW_BYTES = 160                # more than the opcodes of a row need beside its name
     NOT_MEMOIZED = -1
     READ_BYTES = 4194304
+    REPEATS_MAX = 16               # names may be memoized, but not to fill the memory
+    REPEATED_BYTES = 1048576
 
 
 # Encoding
@@ -374,6 +376,7 @@ cdef enum decode_status:
     DECODE_BAD_TEXT
     DECODE_BAD_NUMBER
     DECODE_BAD_RESULT
+    DECODE_BOMB
 
 cdef struct decoder:
     unsigned char* buffer
@@ -391,6 +394,7 @@ cdef struct decoder:
     record* records
     int64_t record_count
     int64_t record_capacity
+    int64_t name_bytes             # of the rows that this pickle has given so far
     member_columns rows
 
 
@@ -503,8 +507,10 @@ cdef decode_status set_field(
     elif text_is(d, key, b"sourceBlob", 10):
         if field.kind != VALUE_DICT:
             return DECODE_BAD_ROW
-        into.offset_start = d.records[field.a].offset_start
-        into.offset_end = d.records[field.a].offset_end
+        if d.records[field.a].has & HAS_START:
+            into.offset_start = d.records[field.a].offset_start
+        if d.records[field.a].has & HAS_END:
+            into.offset_end = d.records[field.a].offset_end
         into.has |= d.records[field.a].has & (HAS_START | HAS_END)
     elif field.kind > VALUE_TEXT:
         return DECODE_BAD_ROW
@@ -598,6 +604,9 @@ cdef decode_status emit(decoder* d, const value* item) noexcept nogil:
         return DECODE_BAD_ROW
     if row.offset_start < 0 or row.offset_end < row.offset_start:
         return DECODE_BAD_RANGE
+    d.name_bytes += row.name_length
+    if d.name_bytes > REPEATS_MAX * d.pos + REPEATED_BYTES:
+        return DECODE_BOMB
     name = d.bytes + row.name_start
     if columns_push(
         &d.rows, name, row.name_length, row.offset_start, row.offset_end
@@ -839,6 +848,7 @@ cdef dict FAULTS = {
     DECODE_BAD_TEXT: "a name that is not text",
     DECODE_BAD_NUMBER: "a number or length beyond 64 bits",
     DECODE_BAD_RESULT: "a pickle that is not one list of rows",
+    DECODE_BOMB: "names repeated until they fill the memory",
 }
 
 
@@ -868,7 +878,7 @@ cdef class OffsetsDecoder:
         cdef int64_t capacity
         cdef void* grown
         cdef Py_ssize_t got
-        if d.length:
+        if d.bytes != d.buffer:
             memmove(d.buffer, d.bytes, d.length)
         if d.length + READ_BYTES > d.capacity:
             capacity = max(d.length + READ_BYTES, 2 * d.capacity)
@@ -888,7 +898,7 @@ cdef class OffsetsDecoder:
         self.pickle_start += d.pos
         d.bytes += d.pos
         d.length -= d.pos
-        d.pos = d.depth = d.memo_count = d.record_count = 0
+        d.pos = d.depth = d.memo_count = d.record_count = d.name_bytes = 0
 
     cdef object failure(self, decode_status status):
         cdef int64_t offset = self.pickle_start + self.d.pos

@@ -12,7 +12,6 @@ from libc.stdlib cimport calloc, free, realloc
 
 from columns cimport columns_extend, columns_push
 from extensions cimport (
-    WALK_CANCELLED,
     WALK_GROUP,
     WALK_NO_MEMORY,
     WALK_READ_FAILED,
@@ -71,7 +70,6 @@ cdef struct crew:
     segment* segments
     int64_t count
     int64_t claimed
-    int cancelled
 
 cdef inline walk_status find_header(
     walker* w, int64_t* pos, int64_t stop
@@ -126,7 +124,7 @@ cdef inline walk_status walk_segment(segment* s) noexcept nogil:
         s.walk.pos = pos
         first_group = s.walk.group_count
         status = walk(&s.walk, -1, &group)
-        if status in (WALK_CANCELLED, WALK_NO_MEMORY, WALK_READ_FAILED):
+        if status in (WALK_NO_MEMORY, WALK_READ_FAILED):
             return status
         if s.walk.group_count > first_group and keep_run(s, first_group) < 0:
             return WALK_NO_MEMORY
@@ -236,8 +234,8 @@ cdef inline walk_status stitch(
     return WALK_TURN
 
 
-cdef inline int prepare_wave(
-    crew* team, const walker* w, int64_t segment_bytes, int* cancelled
+cdef inline void prepare_wave(
+    crew* team, const walker* w, int64_t segment_bytes
 ) noexcept nogil:
     """Cut what lies ahead into segments, each with a walker of its own."""
     cdef int64_t i
@@ -246,10 +244,8 @@ cdef inline int prepare_wave(
         s = &team.segments[i]
         walker_init(&s.walk, w.fd, w.length)
         s.walk.speculative = True
-        s.walk.cancelled = cancelled
         s.start = w.pos + i * segment_bytes
         s.walk.stop = min(s.start + segment_bytes, w.length)
-    return 0
 
 
 cdef inline walk_status walk_ahead(
@@ -266,11 +262,10 @@ cdef inline walk_status walk_ahead(
     count = min(count, threads * SEGMENTS_A_THREAD)
     team.count = count
     team.claimed = 0
-    team.cancelled = 0
     team.segments = <segment*> calloc(count, sizeof(segment))
     if team.segments == NULL:
         return WALK_NO_MEMORY
-    prepare_wave(&team, w, segment_bytes, &team.cancelled)
+    prepare_wave(&team, w, segment_bytes)
     walk_wave(&team, threads)
     for i in range(count):
         if team.segments[i].status == WALK_NO_MEMORY:

@@ -100,7 +100,7 @@ cdef object failure(
         reason = strerror(w.fault_errno).decode(errors="replace")
         return StorageError(f"{blob}: can't read at byte {w.fault}: {reason}")
     message = MESSAGES.get(status, "damaged")
-    if status >= WALK_CUT_PAYLOAD and group.name.length > 0:
+    if WALK_CUT_PAYLOAD <= status < WALK_SHRUNK and group.name.length > 0:
         name = group.name.bytes[:group.name.length].decode("utf-8", "surrogateescape")
     if status == WALK_CUT_PAYLOAD:
         message = (

@@ -16,7 +16,6 @@ from columns cimport columns_free, columns_push, member_columns
 from extensions cimport (
     WALK_BAD_CHECKSUM,
     WALK_BAD_SIZE,
-    WALK_CANCELLED,
     WALK_CUT_EXTENSION,
     WALK_CUT_HEADER,
     WALK_CUT_PADDING,
@@ -62,12 +61,6 @@ from tar cimport (
     padded,
 )
 
-cdef extern from * nogil:
-    """
-    #define blobpack_load(flag) __atomic_load_n((flag), __ATOMIC_RELAXED)
-    """
-    int blobpack_load(int* flag)
-
 cdef enum:
     WINDOW_BYTES = 262144          # fastest of 4 KiB to 1 MiB, warm
     NEAR_BYTES = 10240             # 45 ns a KiB of window against 0.45 us a read, warm
@@ -103,7 +96,6 @@ cdef struct walker:
     int64_t length
     int64_t stop                   # the walk ends at the first group from here on
     bint speculative  # walks a guessed chain, and keeps the starts of its groups
-    int* cancelled
     unsigned char* window
     int64_t window_capacity
     int64_t window_start
@@ -179,8 +171,6 @@ cdef inline walk_status refill(walker* w) noexcept nogil:
     cdef int64_t done = 0, began = 0
     cdef ssize_t got
     cdef bint timed = False
-    if w.cancelled != NULL and blobpack_load(w.cancelled):
-        return WALK_CANCELLED
     if w.fd < 0:
         return WALK_FEED
     if grow_window(w, wanted) < 0:

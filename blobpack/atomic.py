@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import stat
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from blobpack.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from typing_extensions import Buffer
 
 
 def temporary_path(target: Path) -> Path:
@@ -36,6 +39,28 @@ def resolve_target(path: str | os.PathLike[str]) -> Path:
     return target
 
 
+class OutputFile(io.FileIO):
+    """A file whose failing writes are StorageErrors that name the path it is to become."""
+
+    def __init__(self, temporary: Path, path: str | os.PathLike[str]) -> None:
+        super().__init__(temporary, "xb")
+        self.path = path
+
+    def write(self, data: Buffer, /) -> int:
+        """Write as FileIO does."""
+        with said_of(self.path):
+            return super().write(data)
+
+
+@contextmanager
+def said_of(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Translate the system's errors while an output is made."""
+    try:
+        yield
+    except OSError as exc:
+        raise StorageError(f"{os.fspath(path)}: can't be written: {exc.strerror}") from exc
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a new file for writing that takes path's place when the block ends without an error.
@@ -45,16 +70,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target = resolve_target(path)
     temporary = temporary_path(target)
-    try:
-        file = temporary.open("xb")
-    except OSError as exc:
-        raise StorageError(f"{path}: can't be written: {exc.strerror}") from exc
+    with said_of(path):
+        file = io.BufferedWriter(OutputFile(temporary, path))
     try:
         with file:
-            yield file
+            yield cast("BinaryIO", file)
             file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+            with said_of(path):
+                os.fsync(file.fileno())
+        with said_of(path):
+            temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

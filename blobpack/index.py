@@ -100,7 +100,9 @@ class Index:
         )
 
     def _set_columns(self, columns: Columns, report: ScanReport | None) -> None:
-        self._names, self._name_bounds, self._offset_start, self._offset_end = columns
+        self._names, self._name_bounds, self._offset_start, self._offset_end = (
+            column.toreadonly() for column in columns
+        )
         self._lookup: NameLookup | None = None
         self.report = report
 

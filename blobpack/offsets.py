@@ -61,7 +61,10 @@ def write_offsets(
     """
     if names not in ("path", "basename"):
         raise ValueError(f"names must be 'path' or 'basename', not {names!r}")
-    encode = {"pkl": _encode_pickle, "csv": _encode_csv, "jsonl": _encode_jsonl}[format]
+    encoders = {"pkl": _encode_pickle, "csv": _encode_csv, "jsonl": _encode_jsonl}
+    if format not in encoders:
+        raise ValueError(f"format must be one of {', '.join(encoders)}, not {format!r}")
+    encode = encoders[format]
     batches = _rebatched([index] if isinstance(index, Index) else index)
     if names == "basename":
         batches = _with_basenames(index) if isinstance(index, Index) else _basenames_of(batches)
@@ -98,12 +101,19 @@ def iter_offsets(path: str | os.PathLike[str], rows: int = BATCH_ROWS) -> Iterat
         path: The file.
         rows: Each index has at least so many rows, the last one what is left.
 
-    Yields:
-        Indexes, whose rows follow one another.
+    Returns:
+        An iterator of indexes, whose rows follow one another.
 
     Raises:
         The same as read_offsets, at the row that is reached.
+        ValueError: rows is not at least 1.
     """
+    if rows < 1:
+        raise ValueError(f"rows must be at least 1, not {rows}")
+    return _pieces(path, rows)
+
+
+def _pieces(path: str | os.PathLike[str], rows: int) -> Iterator[Index]:
     with _open_input(path) as file:
         decoder = OffsetsDecoder(file, str(path))
         while columns := decoder.read_batch(rows):
@@ -179,7 +189,7 @@ def _encode_pickle(batch: Index) -> bytes:
 
 def _encode_csv(batch: Index) -> bytes:
     text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
+    rows = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     rows.writerows((member.name, member.offset_start, member.offset_end) for member in batch)
     return text.getvalue().encode("utf-8", "surrogateescape")
 

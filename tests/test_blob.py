@@ -5,8 +5,9 @@ import os
 import pickle
 import threading
 
-import blobpack
 import pytest
+
+import blobpack
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import sys
 import tarfile
 from pathlib import Path
 
-import blobpack
 import pytest
+
+import blobpack
 
 COMMAND = Path(sys.executable).with_name("blobpack")
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(60)

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import blobpack
 import pytest
+
+import blobpack
 
 PACKAGE = Path(blobpack.__file__).parent
 

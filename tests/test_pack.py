@@ -10,11 +10,12 @@ import threading
 import time
 from pathlib import Path
 
-import blobpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tars import need_tool
+
+import blobpack
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(60)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(250)) * 4

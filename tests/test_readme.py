@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import blobpack
 import pytest
 from PIL import Image
+
+import blobpack
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -54,7 +55,9 @@ def run_local_commands():
 
 def test_the_python_and_the_commands_run(folder, s3_env):
     run_local_commands()
-    assert list(blobpack.read_offsets("out_offsets.pkl").names) == [f"cats/000{i}.jpg" for i in range(3)]
+    assert list(blobpack.read_offsets("out_offsets.pkl").names) == [
+        f"cats/000{i}.jpg" for i in range(3)
+    ]
     bucket = s3_env.new_bucket()
     s3_env.client.upload_file("out.tar", bucket, "out.tar")
     names = {"make_png": make_png}
@@ -69,7 +72,9 @@ def test_the_s3_commands_run(folder, s3_env):
     blobpack.write_offsets(blobpack.scan("out.tar"), "out_offsets.pkl")
     bucket = s3_env.new_bucket()
     s3_env.client.upload_file("out.tar", bucket, "out.tar")
-    lines = [line.replace("s3://bucket/", f"s3://{bucket}/") for line in SHELL if "s3://bucket" in line]
+    lines = [
+        line.replace("s3://bucket/", f"s3://{bucket}/") for line in SHELL if "s3://bucket" in line
+    ]
     ours = [line for line in lines if line.startswith("blobpack ")]
     assert ours
     for line in ours:
@@ -83,4 +88,6 @@ def test_every_command_is_named():
     from blobpack.cli.main import main
 
     for command in main.commands:
-        assert re.search(rf"`(?:blobpack )?{command}\b|^blobpack {command} ", README, re.MULTILINE), command
+        assert re.search(
+            rf"`(?:blobpack )?{command}\b|^blobpack {command} ", README, re.MULTILINE
+        ), command

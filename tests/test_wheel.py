@@ -25,7 +25,9 @@ assert (here / "py.typed").exists() and (here / "_scan.pyi").exists()
 
 
 def run(*command, cwd):
-    done = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -49,7 +51,10 @@ def test_the_wheel_does_the_main_job_in_a_clean_environment(built, tmp_path):
     python = tmp_path / "venv" / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", wheel, cwd=tmp_path)
     run(python, "-I", "-c", SMOKE, cwd=tmp_path)
-    assert run(tmp_path / "venv" / "bin" / "blobpack", "ls", "o.tar", cwd=tmp_path) == "a.png\nb/c.png\n"
+    assert (
+        run(tmp_path / "venv" / "bin" / "blobpack", "ls", "o.tar", cwd=tmp_path)
+        == "a.png\nb/c.png\n"
+    )
 
 
 def test_the_sdist_holds_the_native_sources_and_no_generated_c(built):
