@@ -22,10 +22,12 @@ def native(name: str, *pxds: str) -> Extension:
 setup(
     ext_modules=cythonize(
         [
-            native("gather", "columns", "headers", "images", "tar", "utf8"),
+            native("gather", "columns", "headers", "images", "pthreads", "share", "tar", "utf8"),
             native("lookup", "columns", "names", "utf8"),
-            native("pickles", "columns", "utf8"),
-            native("scan", "columns", "extensions", "links", "names", "runs", "tar", "walk"),
+            native("pickles", "columns", "pickle_reader", "pickle_writer", "utf8"),
+            native(
+                "scan", "columns", "extensions", "links", "names", "pthreads", "runs", "tar", "walk"
+            ),
         ],
         build_dir="build",  # generated C stays out of the tree, and of the sdist
         include_path=["_native"],

@@ -19,6 +19,7 @@ from extensions cimport (
     WALK_TURN,
     walk_status,
 )
+from pthreads cimport pthread_create, pthread_join, pthread_t
 from tar cimport (
     BLOCK,
     checksum_matches,
@@ -34,12 +35,6 @@ from walk cimport (
     walker_free,
     walker_init,
 )
-
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_t:
-        pass
-    int pthread_create(pthread_t*, void*, void* (*)(void*) noexcept nogil, void*)
-    int pthread_join(pthread_t, void**)
 
 cdef extern from * nogil:
     """

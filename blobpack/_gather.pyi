@@ -5,8 +5,6 @@ from typing import Final
 
 from typing_extensions import Buffer
 
-FILE_WAITING: Final[int]
-FILE_PACKED: Final[int]
 FILE_NOT_IMAGE: Final[int]
 FILE_NOT_REGULAR: Final[int]
 FILE_UNREADABLE: Final[int]

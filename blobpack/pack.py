@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, islice
 from typing import TYPE_CHECKING, cast
 
 from blobpack import _gather
-from blobpack._lookup import match_names
 from blobpack.atomic import replacing, resolve_target
-from blobpack.errors import DuplicateNameError, SourceError, StorageError
+from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index import Index
 from blobpack.model import Member
+from blobpack.scan import processors
+from blobpack.sources import (
+    Skipped,
+    Sources,
+    filtered,
+    list_files,
+    list_folder,
+    passing,
+    unreadable_error,
+)
 from blobpack.tarformat import END_OF_ARCHIVE, check_name, member_header, padding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from typing import BinaryIO
 
     Progress = Callable[[int, int], object]
     Payload = tuple[str, bytes]
 
 THREADS_MAX = 4
-LISTED = 20  # files named in an error, or examples kept of each reason to skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,36 +75,6 @@ class PackReport:
             examples = ", ".join(self.examples[reason][:3])
             text += f"\nskipped {count:,}: {reason} ({examples}{', …' if count > 3 else ''})"
         return text
-
-
-class Skipped:
-    """Why files were left out: counts, and the first few of each."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.examples: dict[str, list[str]] = {}
-
-    def add(self, reason: str, name: bytes) -> None:
-        """Count one file."""
-        self.counts[reason] += 1
-        examples = self.examples.setdefault(reason, [])
-        if len(examples) < LISTED:
-            examples.append(os.fsdecode(name))
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Files to pack: where each is, and what its member will be called.
-
-    Attributes:
-        root: The folder that paths start from; empty for the current one.
-        paths: One a file, in the order of the blob.
-        names: The members' names; the same list as paths for a folder.
-    """
-
-    root: bytes
-    paths: list[bytes]
-    names: list[bytes]
 
 
 def pack(
@@ -144,28 +121,24 @@ def pack(
     began = time.perf_counter()
     skipped = Skipped()
     globs, exclude = _listed(globs), _listed(exclude)
-    resolved = resolve_target(target)
+    resolved = os.fsencode(resolve_target(target))
+    sources: Sources | Iterator[Payload]
     if isinstance(source, (str, os.PathLike)):
-        sources: Sources | Iterable[Payload] = list_folder(
-            os.fsencode(source),
-            os.fsencode(resolved),
-            skipped,
-            hidden=hidden,
-            follow=follow_symlinks,
-        )
+        root = os.fsencode(source)
+        sources = list_folder(root, resolved, skipped, hidden=hidden, follow=follow_symlinks)
     else:
-        sources = _as_sources(source, skipped, follow=follow_symlinks)
+        sources = _listed_or_payloads(source, skipped, follow=follow_symlinks)
     with nullcontext() if dry_run else replacing(target) as file:
         if isinstance(sources, Sources):
             index, size = _pack_files(
-                _filtered(sources, globs, exclude, skipped),
+                filtered(sources, globs, exclude, skipped),
                 file,
                 skipped,
                 target=os.fspath(target),
                 images_only=not all_files,
                 follow_links=follow_symlinks or not isinstance(source, (str, os.PathLike)),
                 keep_mtime=keep_mtime,
-                threads=threads or _processors(),
+                threads=threads or processors(THREADS_MAX),
                 progress=progress,
             )
         else:
@@ -183,139 +156,20 @@ def pack(
     )
 
 
-# Listing
-
-
-def list_folder(
-    root: bytes, target: bytes, skipped: Skipped, *, hidden: bool, follow: bool
-) -> Sources:
-    """List the files below a folder, in byte order of their paths.
-
-    Raises:
-        SourceError: the folder, or any below it, can't be listed; all are named.
-    """
-    unreadable: list[tuple[bytes, OSError]] = []
-    paths: list[bytes] = []
-    waiting: list[tuple[bytes, frozenset[tuple[int, int]]]] = [(b"", frozenset())]
-    target_folder, target_name = os.path.split(target)
-    while waiting:
-        folder, above = waiting.pop()
-        path = os.path.join(root, folder) if folder else root  # noqa: PTH118 (bytes)
-        try:
-            if follow:
-                state = os.stat(path)  # noqa: PTH116 (bytes)
-                above = above | {(state.st_dev, state.st_ino)}
-            is_target_folder = os.path.realpath(path) == target_folder
-            with os.scandir(path) as found:
-                for entry in found:
-                    name = b"%s/%s" % (folder, entry.name) if folder else entry.name
-                    if is_target_folder and entry.name == target_name:
-                        skipped.add("the blob itself", name)
-                    elif entry.name.startswith(b".") and not hidden:
-                        skipped.add("hidden", name)
-                    else:
-                        _list_entry(entry, name, above, paths, waiting, skipped, follow=follow)
-        except OSError as exc:
-            unreadable.append((path, exc))
-    if unreadable:
-        raise _unreadable([(path, exc.strerror or str(exc)) for path, exc in unreadable])
-    paths.sort()
-    return Sources(root, paths, paths)
-
-
-def _list_entry(
-    entry: os.DirEntry[bytes],
-    name: bytes,
-    above: frozenset[tuple[int, int]],
-    paths: list[bytes],
-    waiting: list[tuple[bytes, frozenset[tuple[int, int]]]],
-    skipped: Skipped,
-    *,
-    follow: bool,
-) -> None:
-    """Sort one entry of a folder into files to pack, folders to list and what is skipped."""
-    try:
-        is_folder = entry.is_dir(follow_symlinks=follow)
-    except OSError:
-        is_folder = False  # a link that leads in circles, say: opening it tells
-    if is_folder:
-        if follow:
-            state = entry.stat()
-            if (state.st_dev, state.st_ino) in above:
-                skipped.add("a link to a folder above it", name)
-                return
-        waiting.append((name, above))
-    elif entry.is_symlink():
-        if follow:
-            paths.append(name)  # dangling, perhaps, or to a device: opening it tells that, too
-        else:
-            skipped.add("symbolic links", name)
-    elif entry.is_file(follow_symlinks=False):
-        paths.append(name)
-    else:
-        skipped.add("not a plain file", name)
-
-
-def _as_sources(
+def _listed_or_payloads(
     source: Iterable[str | os.PathLike[str]] | Iterable[Payload], skipped: Skipped, *, follow: bool
 ) -> Sources | Iterator[Payload]:
     """Tell a list of files from (name, payload) pairs by the first of them."""
     items = iter(source)
-    first = next(items, None)
-    if isinstance(first, tuple):
-        return _chained(first, cast("Iterator[Payload]", items))
-    files = cast("Iterator[str | os.PathLike[str]]", items)
-    given = [] if first is None else [os.fsencode(path) for path in (first, *files)]
-    paths, names = [], []
-    for path in given:
-        name = os.path.normpath(path).lstrip(b"/")
-        check_name(name)
-        if not follow and os.path.islink(path):  # noqa: PTH114 (bytes)
-            skipped.add("symbolic links", name)
-            continue
-        paths.append(path)
-        names.append(name)
-    order = sorted(range(len(names)), key=names.__getitem__)
-    for one, other in pairwise(order):
-        if names[one] == names[other]:
-            raise DuplicateNameError(
-                f"{os.fsdecode(paths[one])!r} and {os.fsdecode(paths[other])!r} "
-                f"would both be member {os.fsdecode(names[one])!r}"
-            )
-    return Sources(b"", [paths[i] for i in order], [names[i] for i in order])
-
-
-def _chained(first: Payload, rest: Iterator[Payload]) -> Iterator[Payload]:
-    yield first
-    yield from rest
+    first = list(islice(items, 1))
+    if first and isinstance(first[0], tuple):
+        return cast("Iterator[Payload]", chain(first, items))
+    files = cast("Iterator[str | os.PathLike[str]]", chain(first, items))
+    return list_files(files, skipped, follow=follow)
 
 
 def _listed(globs: Iterable[str]) -> list[str]:
     return [globs] if isinstance(globs, str) else list(globs)
-
-
-def _filtered(sources: Sources, globs: list[str], exclude: list[str], skipped: Skipped) -> Sources:
-    """Keep the files whose names pass the globs."""
-    if not globs and not exclude:
-        return sources
-    chosen = _passing(sources.names, globs, exclude)
-    for name, kept in zip(sources.names, chosen, strict=True):
-        if not kept:
-            skipped.add("filtered out", name)
-    paths = [path for path, kept in zip(sources.paths, chosen, strict=True) if kept]
-    names = [name for name, kept in zip(sources.names, chosen, strict=True) if kept]
-    return Sources(sources.root, paths, names)
-
-
-def _passing(names: Sequence[bytes], globs: list[str], exclude: list[str]) -> list[bool]:
-    members = (Member(os.fsdecode(name), 0, 0) for name in names)
-    index = Index(members)
-    wanted = match_names(index.all_names, index.name_bounds, globs or ["*"])
-    unwanted = match_names(index.all_names, index.name_bounds, exclude)
-    return [bool(yes and not no) for yes, no in zip(wanted, unwanted, strict=True)]
-
-
-# Packing
 
 
 def _pack_files(
@@ -373,18 +227,7 @@ def _judge(sources: Sources, not_packed: list[tuple[int, int, int]], skipped: Sk
         else:
             unreadable.append((path, os.strerror(error)))
     if unreadable:
-        raise _unreadable(unreadable)
-
-
-def _unreadable(files: list[tuple[bytes, str]]) -> SourceError:
-    """Make one error of all files at fault."""
-    listed = "".join(f"\n  {os.fsdecode(path)}: {reason}" for path, reason in files[:LISTED])
-    more = f"\n  and {len(files) - LISTED} more" if len(files) > LISTED else ""
-    count = f"{len(files)} files" if len(files) > 1 else "a file"
-    return SourceError(
-        f"nothing was packed: {count} could not be read:{listed}{more}",
-        paths=tuple(os.fsdecode(path) for path, _ in files),
-    )
+        raise unreadable_error(unreadable)
 
 
 def _wanted(
@@ -403,7 +246,7 @@ def _wanted(
         if encoded in seen:
             raise DuplicateNameError(f"two payloads would both be member {name!r}")
         seen.add(encoded)
-        if not _passing([encoded], globs, exclude)[0]:
+        if not passing([encoded], globs, exclude)[0]:
             skipped.add("filtered out", encoded)
         elif images_only and not _gather.recognise_image(payload, encoded):
             skipped.add("not an image", encoded)
@@ -430,7 +273,3 @@ def _pack_payloads(
     if file:
         file.write(END_OF_ARCHIVE)
     return Index(members), position + len(END_OF_ARCHIVE)
-
-
-def _processors() -> int:
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, THREADS_MAX)

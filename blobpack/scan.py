@@ -68,7 +68,7 @@ def scan_store(store: Store, *, concatenated: bool = False, threads: int | None 
             store.url,
             None if local else store.read_range,
             concatenated=concatenated,
-            threads=threads or processors(),
+            threads=threads or processors(THREADS_MAX),
         )
     except FormatError as exc:
         if exc.offset == 0:
@@ -92,9 +92,9 @@ def scan_store(store: Store, *, concatenated: bool = False, threads: int | None 
     return Index.from_columns((names, name_bounds, offset_start, offset_end), report=report)
 
 
-def processors() -> int:
-    """Count the processors this process may use, up to what a scan gains from."""
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, THREADS_MAX)
+def processors(most: int) -> int:
+    """Count the processors this process may use, up to what the work gains from."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, most)
 
 
 def refuse_other_formats(store: Store) -> None:

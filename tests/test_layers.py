@@ -17,7 +17,7 @@ LADDER = [
     {"model"},
     {"_gather", "_lookup", "_pickles", "_scan"},
     {"atomic", "stores", "tarformat"},
-    {"index"},
+    {"index", "sources"},
     {"offsets", "scan"},
     {"blob"},
     {"extract", "image", "pack"},

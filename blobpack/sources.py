@@ -1,0 +1,183 @@
+"""What to pack: files found in a folder or given as a list, their member names, and what is left out."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections import Counter
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
+
+from blobpack._lookup import match_names
+from blobpack.errors import DuplicateNameError, SourceError
+from blobpack.tarformat import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+LISTED = 20  # files named in an error, or kept as examples of each reason to skip
+
+
+class Skipped:
+    """Why files were left out: counts, and the first few of each."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+
+    def add(self, reason: str, name: bytes) -> None:
+        """Count one file."""
+        self.counts[reason] += 1
+        examples = self.examples.setdefault(reason, [])
+        if len(examples) < LISTED:
+            examples.append(os.fsdecode(name))
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Files to pack: where each is, and what its member will be called.
+
+    Attributes:
+        root: The folder that paths start from; empty for the current one.
+        paths: One a file, in the order of the blob.
+        names: The members' names; the same list as paths for a folder.
+    """
+
+    root: bytes
+    paths: list[bytes]
+    names: list[bytes]
+
+
+def list_folder(
+    root: bytes, target: bytes, skipped: Skipped, *, hidden: bool, follow: bool
+) -> Sources:
+    """List the files below a folder, in byte order of their paths.
+
+    Raises:
+        SourceError: the folder, or any below it, can't be listed; all are named.
+    """
+    unreadable: list[tuple[bytes, OSError]] = []
+    paths: list[bytes] = []
+    waiting: list[tuple[bytes, frozenset[tuple[int, int]]]] = [(b"", frozenset())]
+    target_folder, target_name = os.path.split(target)
+    while waiting:
+        folder, above = waiting.pop()
+        path = os.path.join(root, folder) if folder else root  # noqa: PTH118 (bytes)
+        try:
+            if follow:
+                state = os.stat(path)  # noqa: PTH116 (bytes)
+                above = above | {(state.st_dev, state.st_ino)}
+            is_target_folder = os.path.realpath(path) == target_folder
+            with os.scandir(path) as found:
+                for entry in found:
+                    name = b"%s/%s" % (folder, entry.name) if folder else entry.name
+                    if is_target_folder and entry.name == target_name:
+                        skipped.add("the blob itself", name)
+                    elif entry.name.startswith(b".") and not hidden:
+                        skipped.add("hidden", name)
+                    else:
+                        _list_entry(entry, name, above, paths, waiting, skipped, follow=follow)
+        except OSError as exc:
+            unreadable.append((path, exc))
+    if unreadable:
+        raise unreadable_error([(path, exc.strerror or str(exc)) for path, exc in unreadable])
+    paths.sort()
+    return Sources(root, paths, paths)
+
+
+def _list_entry(
+    entry: os.DirEntry[bytes],
+    name: bytes,
+    above: frozenset[tuple[int, int]],
+    paths: list[bytes],
+    waiting: list[tuple[bytes, frozenset[tuple[int, int]]]],
+    skipped: Skipped,
+    *,
+    follow: bool,
+) -> None:
+    """Sort one entry of a folder into files to pack, folders to list and what is skipped."""
+    try:
+        is_folder = entry.is_dir(follow_symlinks=follow)
+    except OSError:
+        is_folder = False  # a link that leads in circles, say: opening it tells
+    if is_folder:
+        if follow:
+            state = entry.stat()
+            if (state.st_dev, state.st_ino) in above:
+                skipped.add("a link to a folder above it", name)
+                return
+        waiting.append((name, above))
+    elif entry.is_symlink():
+        if follow:
+            paths.append(name)  # dangling, perhaps, or to a device: opening it tells that, too
+        else:
+            skipped.add("symbolic links", name)
+    elif entry.is_file(follow_symlinks=False):
+        paths.append(name)
+    else:
+        skipped.add("not a plain file", name)
+
+
+def list_files(
+    files: Iterable[str | os.PathLike[str]], skipped: Skipped, *, follow: bool
+) -> Sources:
+    """Take files as given; their names are their paths, normalized and without a leading "/".
+
+    Raises:
+        DuplicateNameError: two files would have one name.
+        UnsafeNameError: a path leads upwards with "..".
+    """
+    paths, names = [], []
+    for file in files:
+        path = os.fsencode(file)
+        name = os.path.normpath(path).lstrip(b"/")
+        check_name(name)
+        if not follow and os.path.islink(path):  # noqa: PTH114 (bytes)
+            skipped.add("symbolic links", name)
+            continue
+        paths.append(path)
+        names.append(name)
+    order = sorted(range(len(names)), key=names.__getitem__)
+    for one, other in pairwise(order):
+        if names[one] == names[other]:
+            raise DuplicateNameError(
+                f"{os.fsdecode(paths[one])!r} and {os.fsdecode(paths[other])!r} "
+                f"would both be member {os.fsdecode(names[one])!r}"
+            )
+    return Sources(b"", [paths[i] for i in order], [names[i] for i in order])
+
+
+def filtered(
+    sources: Sources, globs: Sequence[str], exclude: Sequence[str], skipped: Skipped
+) -> Sources:
+    """Keep the files whose names pass the globs."""
+    if not globs and not exclude:
+        return sources
+    chosen = passing(sources.names, globs, exclude)
+    for name, kept in zip(sources.names, chosen, strict=True):
+        if not kept:
+            skipped.add("filtered out", name)
+    paths = [path for path, kept in zip(sources.paths, chosen, strict=True) if kept]
+    names = [name for name, kept in zip(sources.names, chosen, strict=True) if kept]
+    return Sources(sources.root, paths, names)
+
+
+def passing(names: Sequence[bytes], globs: Sequence[str], exclude: Sequence[str]) -> list[bool]:
+    """Tell which names match one of the globs, if there are any, and none of the exclusions."""
+    bounds = array("q", accumulate(map(len, names), initial=0))
+    packed = b"".join(names)
+    wanted = match_names(packed, bounds, globs or ["*"])
+    unwanted = match_names(packed, bounds, exclude)
+    return [bool(yes and not no) for yes, no in zip(wanted, unwanted, strict=True)]
+
+
+def unreadable_error(files: Sequence[tuple[bytes, str]]) -> SourceError:
+    """Make one error of all files at fault, each with its reason."""
+    listed = "".join(f"\n  {os.fsdecode(path)}: {reason}" for path, reason in files[:LISTED])
+    more = f"\n  and {len(files) - LISTED} more" if len(files) > LISTED else ""
+    count = f"{len(files)} files" if len(files) > 1 else "a file"
+    return SourceError(
+        f"nothing was packed: {count} could not be read:{listed}{more}",
+        paths=tuple(os.fsdecode(path) for path, _ in files),
+    )
