@@ -1,14 +1,15 @@
 """Walk one tar from several places at once, with the same result as from its start.
 
 A tar is a chain. Each thread takes a segment, finds a block that looks like a header
-(magic and checksum) and walks on from there, and again after each stop. Then one pass
-follows the true chain: where it arrives exactly at the beginning of a group that a
-segment visited, it takes over that run; else it steps by itself. So nothing that merely
-looks like a header can change the result.
+(magic and checksum) and walks on from there, and again after each stop. Behind them,
+one pass follows the true chain, segment by segment as they are done: where it arrives
+exactly at the beginning of a group that a segment visited, it takes over that run; else
+it steps by itself. So nothing that merely looks like a header can change the result.
 """
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memset
 
 from columns cimport columns_extend, columns_push
 from extensions cimport (
@@ -39,14 +40,22 @@ from walk cimport (
 cdef extern from * nogil:
     """
     #define blobpack_claim(counter) __atomic_fetch_add((counter), 1, __ATOMIC_RELAXED)
+    #define blobpack_claim_all(counter, count) \\
+        __atomic_store_n((counter), (count), __ATOMIC_RELAXED)
+    #define blobpack_publish(flag) __atomic_store_n((flag), 1, __ATOMIC_RELEASE)
+    #define blobpack_published(flag) __atomic_load_n((flag), __ATOMIC_ACQUIRE)
     """
     int64_t blobpack_claim(int64_t* counter)
+    void blobpack_claim_all(int64_t* counter, int64_t count)
+    void blobpack_publish(int* flag)
+    bint blobpack_published(int* flag)
 
 cdef enum:
     HEAD_BYTES = 1048576  # walked by one thread before it is decided to use more
     SEGMENT_BYTES_MIN = 1048576
-    SEGMENT_BYTES_MAX = 33554432
-    SEGMENTS_A_THREAD = 8          # a wave
+    SEGMENT_BYTES_MAX = 4194304    # its rows are in the cache when they are taken over
+    SEGMENTS_A_THREAD = 8          # where the blob is small
+    WAVE_BYTES = 536870912         # between two looks at pending signals
     THREADS_MAX = 64
 
 cdef struct guessed_run:
@@ -60,6 +69,7 @@ cdef struct segment:
     int64_t run_count
     int64_t run_capacity
     walk_status status
+    int done
 
 cdef struct crew:
     segment* segments
@@ -128,28 +138,38 @@ cdef inline walk_status walk_segment(segment* s) noexcept nogil:
         pos = s.walk.pos + BLOCK
 
 
+cdef inline void swap_windows(walker* one, walker* other) noexcept nogil:
+    """Hand over a window's room, but not what it holds."""
+    cdef int64_t capacity = one.window_capacity
+    one.window, other.window = other.window, one.window
+    one.window_capacity = other.window_capacity
+    other.window_capacity = capacity
+    one.window_start = one.window_end = other.window_start = other.window_end = 0
+
+
+cdef inline bint walk_next(crew* team, walker* spare) noexcept nogil:
+    """Walk the next segment through the thread's window; False when none is left."""
+    cdef int64_t mine = blobpack_claim(&team.claimed)
+    cdef segment* s
+    if mine >= team.count:
+        return False
+    s = &team.segments[mine]
+    swap_windows(&s.walk, spare)
+    s.status = walk_segment(s)
+    swap_windows(&s.walk, spare)
+    blobpack_publish(&s.done)
+    return True
+
+
 cdef inline void* work(void* argument) noexcept nogil:
     """Walk segments until none is left: the body of each thread."""
     cdef crew* team = <crew*> argument
-    cdef int64_t mine
-    while True:
-        mine = blobpack_claim(&team.claimed)
-        if mine >= team.count:
-            return NULL
-        team.segments[mine].status = walk_segment(&team.segments[mine])
-
-
-cdef inline void walk_wave(crew* team, int threads) noexcept nogil:
-    """Walk all segments of a wave; the calling thread works too."""
-    cdef pthread_t started[THREADS_MAX]
-    cdef int count = 0, i, _
-    for _ in range(threads - 1):
-        if pthread_create(&started[count], NULL, work, team) != 0:
-            break                                  # fewer threads do the same work
-        count += 1
-    work(team)
-    for i in range(count):
-        pthread_join(started[i], NULL)
+    cdef walker spare
+    walker_init(&spare, -1, 0)
+    while walk_next(team, &spare):
+        pass
+    walker_free(&spare)
+    return NULL
 
 
 cdef inline int64_t last_at_most(
@@ -206,18 +226,17 @@ cdef inline int take_run(walker* w, segment* s) noexcept nogil:
 
 
 cdef inline walk_status stitch(
-    walker* w, crew* team, int64_t end, member_group* group
+    walker* w, segment* s, member_group* group
 ) noexcept nogil:
-    """Follow the true chain through a wave, by runs where it meets one."""
-    cdef int64_t i = 0
+    """Follow the true chain through a segment, by runs where it meets one."""
     cdef int taken
     cdef walk_status status
-    while w.pos < end:
-        while i + 1 < team.count and team.segments[i + 1].start <= w.pos:
-            i += 1
+    if s.status == WALK_NO_MEMORY:
+        return WALK_NO_MEMORY
+    while w.pos < s.walk.stop:
         taken = 0
         if not w.globals.apply:
-            taken = take_run(w, &team.segments[i])
+            taken = take_run(w, s)
         if taken < 0:
             return WALK_NO_MEMORY
         if not taken:
@@ -239,36 +258,61 @@ cdef inline void prepare_wave(
         s = &team.segments[i]
         walker_init(&s.walk, w.fd, w.length)
         s.walk.speculative = True
+        s.walk.window_bytes = s.walk.window_bytes_max
         s.start = w.pos + i * segment_bytes
         s.walk.stop = min(s.start + segment_bytes, w.length)
+
+
+cdef inline walk_status walk_wave(
+    walker* w, crew* team, int threads, member_group* group
+) noexcept nogil:
+    """Walk the segments; this thread follows the true chain, and walks too."""
+    cdef pthread_t started[THREADS_MAX]
+    cdef int running = 0
+    cdef int64_t i
+    cdef segment* s
+    cdef walker spare
+    cdef walk_status status = WALK_TURN
+    walker_init(&spare, -1, 0)
+    while running < threads - 1:
+        if pthread_create(&started[running], NULL, work, team) != 0:
+            break                                  # fewer threads do the same work
+        running += 1
+    for i in range(team.count):
+        s = &team.segments[i]
+        while not blobpack_published(&s.done) and walk_next(team, &spare):
+            pass
+        while not blobpack_published(&s.done) and running:
+            running -= 1                           # all are claimed: wait for the last
+            pthread_join(started[running], NULL)
+        if status == WALK_TURN:
+            status = stitch(w, s, group)
+            if status != WALK_TURN:
+                blobpack_claim_all(&team.claimed, team.count)
+        walker_free(&s.walk)
+        free(s.runs)
+    while running:
+        running -= 1
+        pthread_join(started[running], NULL)
+    walker_free(&spare)
+    return status
 
 
 cdef inline walk_status walk_ahead(
     walker* w, int threads, member_group* group
 ) noexcept nogil:
-    """Walk a wave of segments with several threads, then the true chain through it."""
-    cdef int64_t ahead = w.length - w.pos
+    """Walk a wave of segments with several threads, and the true chain behind them."""
+    cdef int64_t ahead = min(w.length - w.pos, WAVE_BYTES)
     cdef int64_t segment_bytes = padded(ahead // (threads * SEGMENTS_A_THREAD))
-    cdef int64_t count, i
     cdef crew team
-    cdef walk_status status = WALK_TURN
+    cdef walk_status status
     segment_bytes = min(max(segment_bytes, SEGMENT_BYTES_MIN), SEGMENT_BYTES_MAX)
-    count = (ahead + segment_bytes - 1) // segment_bytes
-    count = min(count, threads * SEGMENTS_A_THREAD)
-    team.count = count
-    team.claimed = 0
-    team.segments = <segment*> calloc(count, sizeof(segment))
+    memset(&team, 0, sizeof(crew))
+    team.count = (ahead + segment_bytes - 1) // segment_bytes
+    team.segments = <segment*> calloc(team.count, sizeof(segment))
     if team.segments == NULL:
         return WALK_NO_MEMORY
     prepare_wave(&team, w, segment_bytes)
-    walk_wave(&team, threads)
-    for i in range(count):
-        if team.segments[i].status == WALK_NO_MEMORY:
-            status = WALK_NO_MEMORY
-    if status == WALK_TURN:
-        status = stitch(w, &team, min(w.pos + count * segment_bytes, w.length), group)
-    for i in range(count):
-        walker_free(&team.segments[i].walk)
-        free(team.segments[i].runs)
+    status = walk_wave(w, &team, threads, group)
     free(team.segments)
     return status
