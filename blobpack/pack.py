@@ -127,7 +127,7 @@ def pack(
         root = os.fsencode(source)
         sources = list_folder(root, resolved, skipped, hidden=hidden, follow=follow_symlinks)
     else:
-        sources = _listed_or_payloads(source, skipped, follow=follow_symlinks)
+        sources = _listed_or_payloads(source, resolved, skipped, follow=follow_symlinks)
     with nullcontext() if dry_run else replacing(target) as file:
         if isinstance(sources, Sources):
             index, size = _pack_files(
@@ -157,7 +157,11 @@ def pack(
 
 
 def _listed_or_payloads(
-    source: Iterable[str | os.PathLike[str]] | Iterable[Payload], skipped: Skipped, *, follow: bool
+    source: Iterable[str | os.PathLike[str]] | Iterable[Payload],
+    target: bytes,
+    skipped: Skipped,
+    *,
+    follow: bool,
 ) -> Sources | Iterator[Payload]:
     """Tell a list of files from (name, payload) pairs by the first of them."""
     items = iter(source)
@@ -165,7 +169,7 @@ def _listed_or_payloads(
     if first and isinstance(first[0], tuple):
         return cast("Iterator[Payload]", chain(first, items))
     files = cast("Iterator[str | os.PathLike[str]]", chain(first, items))
-    return list_files(files, skipped, follow=follow)
+    return list_files(files, target, skipped, follow=follow)
 
 
 def _listed(globs: Iterable[str]) -> list[str]:

@@ -120,7 +120,7 @@ def _list_entry(
 
 
 def list_files(
-    files: Iterable[str | os.PathLike[str]], skipped: Skipped, *, follow: bool
+    files: Iterable[str | os.PathLike[str]], target: bytes, skipped: Skipped, *, follow: bool
 ) -> Sources:
     """Take files as given; their names are their paths, normalized and without a leading "/".
 
@@ -133,6 +133,9 @@ def list_files(
         path = os.fsencode(file)
         name = os.path.normpath(path).lstrip(b"/")
         check_name(name)
+        if os.path.basename(path) == os.path.basename(target) and os.path.realpath(path) == target:
+            skipped.add("the blob itself", name)
+            continue
         if not follow and os.path.islink(path):  # noqa: PTH114 (bytes)
             skipped.add("symbolic links", name)
             continue

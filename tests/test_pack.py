@@ -143,6 +143,13 @@ class TestWhatIsPacked:
         report = blobpack.pack(tmp_path / "view", images / "out.tar", all_files=True)
         assert report.skipped == {"the blob itself": 1}
 
+    def test_the_blob_is_left_out_of_a_list_of_files_too(self, images, monkeypatch):
+        monkeypatch.chdir(images)
+        blobpack.pack(["b.jpg"], "out.tar")
+        report = blobpack.pack(["b.jpg", "./out.tar"], "out.tar", all_files=True)
+        assert list(report.index.names) == ["b.jpg"]
+        assert report.skipped == {"the blob itself": 1}
+
     def test_a_list_of_files_keeps_their_paths_as_names(self, images, tmp_path, monkeypatch):
         monkeypatch.chdir(images)
         report = blobpack.pack(["b.jpg", "./a/2.png", images / "a.png"], tmp_path / "o.tar")
