@@ -1,0 +1,131 @@
+"""What every bench has: the data sets, what plain C needs for the same work, and how a figure is taken.
+
+A bench belongs to a task. Of a task's systems one is blobpack; the others are peers, or floors in plain C.
+table.py sets them side by side.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+from data import DataSets, Folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    Result = TypeVar("Result")
+
+OURS = "blobpack"
+SOURCE = Path(__file__).with_name("floors.c")
+MEMORY = Path("/dev/shm")  # where Linux keeps files in memory
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options of scripts/bench."""
+    parser.addoption("--quick", action="store_true", help="small data sets: under two minutes")
+    parser.addoption("--sdk-python", help="a Python that has the Supervisely SDK")
+
+
+@pytest.fixture(scope="session")
+def data(request: pytest.FixtureRequest) -> DataSets:
+    """Give the data sets; BLOBPACK_BENCH_DIR says where they are kept."""
+    root = Path(
+        os.environ.get("BLOBPACK_BENCH_DIR") or Path(tempfile.gettempdir(), "blobpack-bench")
+    )
+    root.mkdir(parents=True, exist_ok=True)
+    return DataSets(root, quick=request.config.getoption("--quick"))
+
+
+@pytest.fixture(scope="session")
+def folder(data: DataSets) -> Folder:
+    """Give the files of (a)."""
+    return data.folder()
+
+
+@pytest.fixture
+def output() -> Iterator[Path]:
+    """Give a folder, in memory where that is possible, so that no disk is measured."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+class Floors:
+    """The parts of floors.c, compiled."""
+
+    def __init__(self, program: Path) -> None:
+        self.program = program
+
+    def __call__(self, *arguments: object) -> list[float]:
+        """Run one of its parts; the seconds an item of each round."""
+        command = [self.program, *map(str, arguments)]
+        lines = subprocess.run(
+            command, check=True, capture_output=True, text=True
+        ).stdout.splitlines()
+        return [float(line.split()[0]) / 1e9 for line in lines]
+
+
+@pytest.fixture(scope="session")
+def floors(data: DataSets) -> Floors:
+    """Compile floors.c, or skip what needs it."""
+    compiler = shutil.which(os.environ.get("CC", "gcc"))
+    if compiler is None:
+        pytest.skip("plain C needs a compiler, and there is no gcc")
+    program = data.root / "floors"
+    subprocess.run([compiler, "-O3", "-pthread", "-o", program, SOURCE], check=True)
+    return Floors(program)
+
+
+class Figure:
+    """One system at one task: half a row of the table."""
+
+    def __init__(self, benchmark: BenchmarkFixture) -> None:
+        self._benchmark = benchmark
+
+    def of(
+        self, task: str, system: str = OURS, *, items: int, unit: str, to_reach: float | None = None
+    ) -> Figure:
+        """Say what is measured.
+
+        Args:
+            task: What is compared.
+            system: Whose figure it is: ours, a peer's, or plain C's.
+            items: How many a round gets through.
+            unit: What one of them is.
+            to_reach: Our aim, microseconds an item.
+        """
+        self._benchmark.group = task
+        self._benchmark.extra_info.update(system=system, items=items, unit=unit, to_reach=to_reach)
+        return self
+
+    def take(
+        self, work: Callable[[], Result], *, rounds: int, setup: Callable[[], object] | None = None
+    ) -> Result:
+        """Time the work, and give what it gives. When there are several rounds, one more goes before them."""
+
+        def prepare() -> None:
+            if setup:
+                setup()
+
+        return self._benchmark.pedantic(
+            work, setup=prepare, rounds=rounds, warmup_rounds=int(rounds > 1)
+        )
+
+    def take_timed(self, work: Callable[[], list[float]]) -> None:
+        """Take what the work itself has timed: the seconds an item of each round."""
+        seconds = self._benchmark.pedantic(work, rounds=1)
+        self._benchmark.extra_info["seconds_an_item"] = statistics.median(seconds)
+
+
+@pytest.fixture
+def figure(benchmark: BenchmarkFixture) -> Figure:
+    """Give the figure that this bench takes."""
+    return Figure(benchmark)

@@ -1,0 +1,187 @@
+"""The data sets: tars made from a seed, once, in a folder that outlives the run; read once, so that they are warm.
+
+(a) is what a folder of thumbnails makes, (b) a million crops with short and with pax headers, (c) photographs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import tarfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SEED = 20260101
+BLOCK = 512
+RANDOM_BYTES = 1 << 24
+WRITE_BYTES = 1 << 23
+READ_BYTES = 1 << 20
+SPARE_BYTES = 1 << 30  # left free on the disk
+JPEG = b"\xff\xd8\xff\xe0"  # pack takes images only, and looks at the first bytes
+SUFFIXES = ("jpg", "png", "txt")
+
+
+@dataclass(frozen=True, slots=True)
+class TarSpec:
+    """What a tar is made of.
+
+    Attributes:
+        label: What the table calls it.
+        members: How many, and how many with --quick.
+        sizes: The smallest and the largest payload, bytes.
+        format: Of tarfile; with pax, mtime is a fraction, so that each member has a pax header.
+    """
+
+    label: str
+    members: tuple[int, int]
+    sizes: tuple[int, int]
+    format: int = tarfile.GNU_FORMAT
+
+
+MANY = (1_000_000, 100_000)
+MANY_SIZES = (600, 1600)
+SPECS = {
+    "a": TarSpec("(a) 4.6 KB", (30_000, 6_000), (2600, 6700)),
+    "b_gnu": TarSpec("(b) 1.1 KB, GNU", MANY, MANY_SIZES),
+    "b_pax": TarSpec("(b) 1.1 KB, pax", MANY, MANY_SIZES, tarfile.PAX_FORMAT),
+    "c": TarSpec("(c) 5 MB", (200, 40), (5_000_000, 5_000_000)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tar:
+    """A tar that is there, and in the page cache."""
+
+    key: str
+    label: str
+    path: Path
+    members: int
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The files of tar (a)."""
+
+    path: Path
+    paths: list[str]
+
+
+class DataSets:
+    """Makes each data set once, in a folder that outlives the run."""
+
+    def __init__(self, root: Path, *, quick: bool) -> None:
+        self.root = root
+        self.quick = quick
+        self.random_bytes = random.Random(SEED).randbytes(RANDOM_BYTES)
+        self._tars: dict[str, Tar] = {}
+
+    def spec(self, key: str) -> tuple[TarSpec, int, Path]:
+        """Look up a tar's make, its number of members and its path."""
+        spec = SPECS[key]
+        members = spec.members[self.quick]
+        made_of = repr((SEED, key, spec.sizes, spec.format, members)).encode()
+        return (
+            spec,
+            members,
+            self.root / f"{key}-{members}-{hashlib.sha256(made_of).hexdigest()[:8]}.tar",
+        )
+
+    def tar(self, key: str) -> Tar:
+        """Make a tar, or take the one that is there, and read it once."""
+        if key not in self._tars:
+            spec, members, path = self.spec(key)
+            if not path.exists():
+                self._require(members * (sum(spec.sizes) // 2 + 5 * BLOCK))
+                replace_whole(path, lambda part: write_tar(part, spec, members, self.random_bytes))
+            warm(path)
+            self._tars[key] = Tar(key, spec.label, path, members)
+        return self._tars[key]
+
+    def folder(self) -> Folder:
+        """Unpack tar (a), or take the folder that is there; its paths in byte order, each file read once."""
+        tar = self.tar("a")
+        path = tar.path.with_suffix("")
+        if not path.exists():
+            self._require(3 * tar.path.stat().st_size)
+            replace_whole(path, lambda part: unpack(tar.path, part))
+        paths = sorted(str(file.relative_to(path)) for file in path.glob("*/*"))
+        for file in paths:
+            (path / file).read_bytes()
+        return Folder(path, paths)
+
+    def _require(self, size: int) -> None:
+        free = shutil.disk_usage(self.root).free
+        if free < size + SPARE_BYTES:
+            pytest.skip(f"{size / 1e9:.1f} GB of data do not fit: {free / 1e9:.1f} GB are free")
+
+
+def replace_whole(path: Path, make: Callable[[Path], object]) -> None:
+    """Make a file or folder under another name first, so that a cut run leaves no half of it."""
+    part = path.with_name(f"{path.name}.part")
+    if part.is_dir():
+        shutil.rmtree(part)
+    make(part)
+    part.replace(path)
+
+
+def member_name(row: int) -> str:
+    """Name a member: 31 characters, a thousand in a folder, every third of each suffix."""
+    return f"set/{row // 1000:04d}/image_{row:012d}.{SUFFIXES[row % len(SUFFIXES)]}"
+
+
+def write_tar(path: Path, spec: TarSpec, members: int, random_bytes: bytes) -> None:
+    """Write a tar member by member from one header that tarfile made: only name, size and checksum change."""
+    rng = random.Random(SEED)
+    name = member_name(0).encode()
+    model = tarfile.TarInfo(name.decode())
+    model.mtime = 1_600_000_000 + (0.25 if spec.format == tarfile.PAX_FORMAT else 0)
+    made = model.tobuf(spec.format)
+    before, header = made[:-BLOCK], made[-BLOCK:]
+    field = slice(124, 136)  # size
+    rest = sum(header) - sum(header[148:156]) + 8 * 32 - sum(name) - sum(header[field])
+    source = memoryview(random_bytes)
+    pieces: list[bytes | memoryview] = []
+    waiting = 0
+    with path.open("wb") as file:
+        for row in range(members):
+            size = rng.randint(*spec.sizes)
+            begin = rng.randrange(RANDOM_BYTES - size)
+            name, octal = member_name(row).encode(), b"%011o\0" % size
+            checksum = b"%06o\0 " % (rest + sum(name) + sum(octal))
+            pieces += (
+                before, name, header[len(name) : 124], octal, header[136:148], checksum, header[156:],
+                JPEG, source[begin + len(JPEG) : begin + size], bytes(-size % BLOCK),
+            )  # fmt: skip
+            waiting += size
+            if waiting > WRITE_BYTES:
+                file.write(b"".join(pieces))
+                pieces, waiting = [], 0
+        file.write(b"".join((*pieces, bytes(2 * BLOCK))))
+        file.flush()
+        os.fsync(file.fileno())
+        if hasattr(os, "posix_fadvise"):  # read back, its pages are larger than as it was written
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Unpack regular members, without owners and times."""
+    with tarfile.open(path) as tar:
+        for member in tar:
+            target = folder / member.name.removeprefix("set/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(tar.extractfile(member).read())
+
+
+def warm(path: Path) -> None:
+    """Read a file once, into the page cache."""
+    with path.open("rb", buffering=0) as file:
+        while file.read(READ_BYTES):
+            pass
