@@ -411,3 +411,15 @@ def take_basenames(
         owned_view(packed, used, 1, "B"),
         owned_view(bounds, count + 1, sizeof(int64_t), "q"),
     )
+
+
+def measure(
+    const int64_t[::1] offset_start not None, const int64_t[::1] offset_end not None
+):
+    """Sum up the payloads' bytes, and find where the last of them ends; 0, 0 of none."""
+    cdef int64_t total = 0, last = 0, row
+    with nogil:
+        for row in range(offset_start.shape[0]):
+            total += offset_end[row] - offset_start[row]
+            last = max(last, offset_end[row])
+    return total, last

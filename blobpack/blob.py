@@ -38,13 +38,11 @@ class Blob:
         Raises:
             BlobChangedError: the index has members beyond the store's end.
         """
-        if len(index):
-            end = int(index.offset_end.max())
-            if end > store.size:
-                raise BlobChangedError(
-                    f"{store.url}: the index is not this blob's: a member ends at byte {end}, "
-                    f"the blob at {store.size}"
-                )
+        if index.last_end > store.size:
+            raise BlobChangedError(
+                f"{store.url}: the index is not this blob's: a member ends at byte {index.last_end}, "
+                f"the blob at {store.size}"
+            )
         self.store = store
         self.index = index
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, overload
 
-from blobpack._lookup import NameLookup, match_names, take_basenames, take_names
+from blobpack._lookup import NameLookup, match_names, measure, take_basenames, take_names
 from blobpack.errors import DuplicateNameError, FormatError, MemberNotFoundError
 from blobpack.model import ByteRange, Member, ScanReport
 
@@ -202,7 +202,12 @@ class Index:
     @property
     def payload_bytes(self) -> int:
         """The sum of all payloads' sizes."""
-        return int((self.offset_end - self.offset_start).sum())
+        return measure(self._offset_start, self._offset_end)[0]
+
+    @property
+    def last_end(self) -> int:
+        """One past the last byte of any payload, from the start of the blob; 0 of no members."""
+        return measure(self._offset_start, self._offset_end)[1]
 
     @property
     def name_bounds(self) -> memoryview:

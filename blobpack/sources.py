@@ -97,6 +97,9 @@ def _list_entry(
     follow: bool,
 ) -> None:
     """Sort one entry of a folder into files to pack, folders to list and what is skipped."""
+    if entry.is_file(follow_symlinks=False):
+        paths.append(name)
+        return
     try:
         is_folder = entry.is_dir(follow_symlinks=follow)
     except OSError:
@@ -108,15 +111,12 @@ def _list_entry(
                 skipped.add("a link to a folder above it", name)
                 return
         waiting.append((name, above))
-    elif entry.is_symlink():
-        if follow:
-            paths.append(name)  # dangling, perhaps, or to a device: opening it tells that, too
-        else:
-            skipped.add("symbolic links", name)
-    elif entry.is_file(follow_symlinks=False):
-        paths.append(name)
-    else:
+    elif not entry.is_symlink():
         skipped.add("not a plain file", name)
+    elif follow:
+        paths.append(name)  # dangling, perhaps, or to a device: opening it tells that, too
+    else:
+        skipped.add("symbolic links", name)
 
 
 def list_files(
@@ -133,7 +133,7 @@ def list_files(
         path = os.fsencode(file)
         name = os.path.normpath(path).lstrip(b"/")
         check_name(name)
-        if os.path.basename(path) == os.path.basename(target) and os.path.realpath(path) == target:
+        if path.endswith(os.path.split(target)[1]) and os.path.realpath(path) == target:
             skipped.add("the blob itself", name)
             continue
         if not follow and os.path.islink(path):  # noqa: PTH114 (bytes)
