@@ -414,9 +414,10 @@ def take_basenames(
 
 
 def measure(
-    const int64_t[::1] offset_start not None, const int64_t[::1] offset_end not None
+    const int64_t[::1] offset_start not None,
+    const int64_t[::1] offset_end not None,
 ):
-    """Sum up the payloads' bytes, and find where the last of them ends; 0, 0 of none."""
+    """Sum up the payloads' bytes, and find where the last one ends; 0, 0 of none."""
     cdef int64_t total = 0, last = 0, row
     with nogil:
         for row in range(offset_start.shape[0]):
