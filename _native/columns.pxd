@@ -121,7 +121,9 @@ cdef inline void columns_free(member_columns* columns) noexcept nogil:
     columns.capacity = columns.count = columns.names_capacity = 0
 
 
-cdef inline object owned_view(void* data, Py_ssize_t items, Py_ssize_t size, str kind):
+cdef inline object owned_view(
+    void* data, Py_ssize_t items, Py_ssize_t size, str kind
+):
     """Give a malloc'ed array to Python: a read-only memoryview that frees it."""
     cdef view.array owner
     if items == 0:  # an array of nothing has no pointer to own
@@ -130,26 +132,27 @@ cdef inline object owned_view(void* data, Py_ssize_t items, Py_ssize_t size, str
         return memoryview(empty(kind)).toreadonly()
     owner = view.array((items,), size, kind, "c", False)
     owner.data = <char*> data
-    owner.callback_free_data = free
-    return memoryview(owner).toreadonly()
+    readable = memoryview(owner).toreadonly()
+    owner.callback_free_data = free  # last: a failure before this frees nothing
+    return readable
 
 
 cdef inline tuple columns_to_python(member_columns* columns):
     """Hand the arrays to Python: names as "B", bounds, starts and ends as "q"."""
-    cdef tuple views
-    cdef int64_t count
+    cdef int64_t count, name_bytes
     if columns_reserve(columns, 0, 0) < 0:
         raise MemoryError
     count = columns.count
-    views = (
-        owned_view(columns.names, columns.name_bounds[count], 1, "B"),
-        owned_view(columns.name_bounds, count + 1, sizeof(int64_t), "q"),
-        owned_view(columns.offset_start, count, sizeof(int64_t), "q"),
-        owned_view(columns.offset_end, count, sizeof(int64_t), "q"),
-    )
-    if columns.name_bounds[count]:
+    name_bytes = columns.name_bounds[count]
+    names = owned_view(columns.names, name_bytes, 1, "B")
+    if name_bytes:  # each array is let go as it is handed over
         columns.names = NULL
+    name_bounds = owned_view(columns.name_bounds, count + 1, sizeof(int64_t), "q")
     columns.name_bounds = NULL
+    offset_start = owned_view(columns.offset_start, count, sizeof(int64_t), "q")
     if count:
-        columns.offset_start = columns.offset_end = NULL
-    return views
+        columns.offset_start = NULL
+    offset_end = owned_view(columns.offset_end, count, sizeof(int64_t), "q")
+    if count:
+        columns.offset_end = NULL
+    return names, name_bounds, offset_start, offset_end

@@ -7,7 +7,7 @@ side by side again. So the members keep their order, and no pass over the files 
 needed to learn their sizes first.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
@@ -34,6 +34,7 @@ from pthreads cimport (
 from share cimport (
     BUFFER_BYTES,
     FILE_CHANGED as CHANGED,
+    FILE_IS_TARGET as IS_TARGET,
     FILE_NOT_IMAGE as NOT_IMAGE,
     FILE_NOT_REGULAR as NOT_REGULAR,
     FILE_PACKED as PACKED,
@@ -55,6 +56,7 @@ cdef enum:
     SUPERVISE_NS = 50000000        # between two looks at pending signals
 
 FILE_CHANGED = CHANGED
+FILE_IS_TARGET = IS_TARGET
 FILE_NOT_IMAGE = NOT_IMAGE
 FILE_NOT_REGULAR = NOT_REGULAR
 FILE_UNREADABLE = UNREADABLE
@@ -216,6 +218,8 @@ def gather(
     list paths not None,
     list names not None,
     *,
+    uint64_t target_device,
+    uint64_t target_inode,
     bint images_only,
     bint follow_links,
     bint keep_mtime,
@@ -229,6 +233,8 @@ def gather(
         out_fd: Open for writing; -1 to do everything but write.
         paths: bytes, one a file.
         names: bytes, the members' names, one a file.
+        target_device, target_inode: The file that will be replaced, so that it is not
+            packed into itself; 0, 0 when there is none.
         images_only: Leave out what is not an image by its first bytes.
         follow_links: Open symbolic links.
         keep_mtime: Store the files' modification times, in whole seconds.
@@ -248,6 +254,8 @@ def gather(
     memset(&g, 0, sizeof(gathering))
     g.root_fd = root_fd
     g.out_fd = out_fd
+    g.target_device = target_device
+    g.target_inode = target_inode
     g.images_only = images_only
     g.follow_links = follow_links
     g.keep_mtime = keep_mtime

@@ -9,7 +9,6 @@ from libc.string cimport memcpy, memset
 from tar cimport (
     BLOCK,
     CHECKSUM_OFFSET,
-    LINKNAME_OFFSET,
     MAGIC_OFFSET,
     PREFIX_OFFSET,
     SIZE_OFFSET,

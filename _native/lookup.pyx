@@ -337,6 +337,20 @@ def match_names(
     return bytes(mask)
 
 
+cdef tuple packed_views(char* packed, int64_t size, int64_t* bounds, int64_t count):
+    """Hand packed names and their bounds to Python; whatever happens, nothing leaks."""
+    try:
+        names = owned_view(packed, size, 1, "B")
+        if size:
+            packed = NULL
+        name_bounds = owned_view(bounds, count + 1, sizeof(int64_t), "q")
+        bounds = NULL
+        return names, name_bounds
+    finally:
+        free(packed)
+        free(bounds)
+
+
 def take_names(
     const unsigned char[::1] names not None,
     const int64_t[::1] name_bounds not None,
@@ -371,12 +385,7 @@ def take_names(
             if length:
                 memcpy(packed + bounds[i], &names[name_bounds[rows[i]]], length)
             bounds[i + 1] = bounds[i] + length
-    if total == 0:
-        free(packed)
-    return (
-        owned_view(packed, total, 1, "B"),
-        owned_view(bounds, rows.shape[0] + 1, sizeof(int64_t), "q"),
-    )
+    return packed_views(packed, total, bounds, rows.shape[0])
 
 
 def take_basenames(
@@ -405,12 +414,7 @@ def take_basenames(
                 memcpy(packed + used, &names[start], end - start)
             used += end - start
             bounds[row + 1] = used
-    if used == 0:
-        free(packed)
-    return (
-        owned_view(packed, used, 1, "B"),
-        owned_view(bounds, count + 1, sizeof(int64_t), "q"),
-    )
+    return packed_views(packed, used, bounds, count)
 
 
 def measure(
@@ -418,9 +422,11 @@ def measure(
     const int64_t[::1] offset_end not None,
 ):
     """Sum up the payloads' bytes, and find where the last one ends; 0, 0 of none."""
-    cdef int64_t total = 0, last = 0, row
+    cdef uint64_t total = 0, size
+    cdef int64_t last = 0, row
     with nogil:
         for row in range(offset_start.shape[0]):
-            total += offset_end[row] - offset_start[row]
+            size = <uint64_t> offset_end[row] - <uint64_t> offset_start[row]
+            total = total + size if total + size >= total else <uint64_t> -1
             last = max(last, offset_end[row])
     return total, last

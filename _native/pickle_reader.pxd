@@ -410,7 +410,6 @@ cdef inline int argument_bytes(unsigned char opcode) noexcept nogil:
         opcode in (b"]", b")", b"}", b"(", b"N", b"c", b"b", b"s", b"u", b"a", b"e")
         or opcode == b"."
         or opcode in (0x81, 0x88, 0x89, 0x93, 0x94)
-        or opcode == b"e" or opcode == b"."
     ):
         return 0
     return -1

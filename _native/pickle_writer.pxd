@@ -1,5 +1,8 @@
 """A list of BlobImageInfo as pickle bytes, the same that CPython's pickler makes of it.
 
+Names of 64 KiB and more, which CPython writes outside of its frames, stand in them
+here; every reader takes both.
+
 Source: CPython, Modules/_pickle.c (protocol 4); PEP 3154 (framing).
 """
 

@@ -115,13 +115,13 @@ cdef object failure(
 cdef walk_status feed(walker* w, read) except *:
     """Bring a window through the shell's read(start, end)."""
     cdef int64_t wanted = window_wanted(w)
-    cdef bytes chunk = read(w.pos, w.pos + wanted)
-    if len(chunk) != wanted:
-        w.fault = w.pos + len(chunk)
+    cdef bytes brought = read(w.pos, w.pos + wanted)
+    if len(brought) != wanted:
+        w.fault = w.pos + len(brought)
         return WALK_SHRUNK
     if grow_window(w, wanted) < 0:
         return WALK_NO_MEMORY
-    memcpy(w.window, <const char*> chunk, wanted)
+    memcpy(w.window, <const char*> brought, wanted)
     w.window_start = w.pos
     w.window_end = w.pos + wanted
     return WALK_TURN

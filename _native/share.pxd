@@ -4,7 +4,7 @@ Only where a buffer goes is settled in turn; reading and writing are done side b
 """
 
 from libc.errno cimport EINTR, errno
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 from posix.fcntl cimport O_CLOEXEC, O_DIRECTORY, O_NONBLOCK, O_RDONLY
 from posix.stat cimport S_ISREG, fstat, struct_stat
@@ -37,6 +37,7 @@ cdef enum:
     FILE_NOT_REGULAR
     FILE_UNREADABLE
     FILE_CHANGED
+    FILE_IS_TARGET                 # the blob that will be replaced
 
 cdef struct source_file:
     const char* path
@@ -55,6 +56,8 @@ cdef struct gathering:
     bint images_only
     bint follow_links
     bint keep_mtime
+    uint64_t target_device         # of the file that will be replaced; 0: there is none
+    uint64_t target_inode
     source_file* files
     int64_t count
     pthread_mutex_t lock
@@ -301,6 +304,11 @@ cdef inline int read_open(worker* w, source_file* file, int fd) noexcept nogil:
         return FILE_UNREADABLE
     if not S_ISREG(before.st_mode):
         return FILE_NOT_REGULAR
+    if (
+        <uint64_t> before.st_dev == w.all.target_device
+        and <uint64_t> before.st_ino == w.all.target_inode
+    ):
+        return FILE_IS_TARGET
     describe(
         &header, file.name, file.name_length, before.st_size,
         <int64_t> before.st_mtim.tv_sec if w.all.keep_mtime else 0,

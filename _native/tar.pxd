@@ -43,7 +43,6 @@ cdef extern from * nogil:
 
 cdef enum:
     BLOCK = 512
-    NAME_OFFSET = 0                # 100 bytes
     SIZE_OFFSET = 124              # 12
     CHECKSUM_OFFSET = 148          # 8
     TYPEFLAG_OFFSET = 156          # 1

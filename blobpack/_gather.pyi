@@ -5,6 +5,7 @@ from typing import Final
 
 from typing_extensions import Buffer
 
+FILE_IS_TARGET: Final[int]
 FILE_NOT_IMAGE: Final[int]
 FILE_NOT_REGULAR: Final[int]
 FILE_UNREADABLE: Final[int]
@@ -16,6 +17,8 @@ def gather(
     paths: list[bytes],
     names: list[bytes],
     *,
+    target_device: int,
+    target_inode: int,
     images_only: bool,
     follow_links: bool,
     keep_mtime: bool,

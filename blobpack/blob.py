@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
+    from blobpack.model import Member
     from blobpack.stores.base import Store
 
 
@@ -61,13 +62,17 @@ class Blob:
         """
         return self.store.read_range(*self.index.bounds_of(name))
 
-    def read_many(self, names: Iterable[str]) -> Iterator[bytes]:
+    def read_many(self, names: Iterable[str | Member]) -> Iterator[bytes]:
         """Read members' payloads one by one, in the order asked.
 
+        Args:
+            names: Names, or members, such as an index of some.
+
         Raises:
+            TypeError: one name instead of several.
             The same as read, at the member that is reached.
         """
-        return map(self.read, names)
+        return map(self.read, names_of(names))
 
     def close(self) -> None:
         """Let go of the store; again is harmless."""
@@ -92,13 +97,14 @@ class Blob:
 
 
 def open_blob(
-    url: str | os.PathLike[str], *, index: Index | str | os.PathLike[str] | None = None
+    url: str | os.PathLike[str], index: Index | str | os.PathLike[str] | None = None
 ) -> Blob:
     """Open a blob to read its members.
 
     Args:
         url: A path, file:// or s3://bucket/key.
-        index: Its members, or the path of its offsets file; None scans the blob's headers.
+        index: Its members, or the path of its offsets file; None scans the blob's headers. An offsets file
+            says nothing of the blob it was made from: only offsets beyond the blob's end are noticed.
 
     Raises:
         BlobNotFoundError: there is no such blob or offsets file.
@@ -116,6 +122,17 @@ def open_blob(
     except BaseException:
         store.close()
         raise
+
+
+def names_of(names: Iterable[str | Member]) -> Iterator[str]:
+    """Take names, or the names of members.
+
+    Raises:
+        TypeError: one name instead of several: its letters are not meant.
+    """
+    if isinstance(names, str):
+        raise TypeError(f"several names are wanted, not one: [{names!r}]")
+    return (name if isinstance(name, str) else name.name for name in names)
 
 
 @contextmanager

@@ -42,8 +42,8 @@ def extract(
 ) -> ExtractReport:
     """Write members as files below a folder, which is made if it is not there.
 
-    Each file appears whole or not at all, and replaces one of its name. Of members with one name the last
-    one wins.
+    Each file appears whole or not at all, and replaces one of its name; it is not forced to disk, as no tar
+    tool does. Of members with one name the last one wins.
 
     Args:
         blob: An open blob.
@@ -58,7 +58,6 @@ def extract(
     """
     chosen = {member.name: member for member in (blob.index if members is None else members)}
     split = [(split_name(name), member) for name, member in chosen.items()]
-    os.makedirs(folder, exist_ok=True)  # noqa: PTH103 (a path of any kind)
     total = 0
     with _Folders(folder) as folders:
         for count, (parts, member) in enumerate(split, 1):
@@ -77,10 +76,10 @@ def split_name(name: str) -> tuple[str, ...]:
     """Part a member's name into folders and file name.
 
     Raises:
-        UnsafeNameError: it is empty, absolute or holds "..".
+        UnsafeNameError: it is empty, absolute or holds ".." or NUL.
     """
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
-    if not parts or name.startswith("/") or ".." in parts or name.endswith("/"):
+    if not parts or name.startswith("/") or ".." in parts or name.endswith("/") or "\0" in name:
         raise UnsafeNameError(f"member {name!r} would be written outside the target folder")
     return parts
 
@@ -89,7 +88,11 @@ class _Folders:
     """The folders below the target, each opened without following links; the last one stays open."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.makedirs(root, exist_ok=True)  # noqa: PTH103 (a path of any kind)
+            self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as exc:
+            raise StorageError(f"{os.fspath(root)}: can't be extracted to: {exc.strerror}") from exc
         self._parts: tuple[str, ...] = ()
         self._fd = os.dup(self._root)
 

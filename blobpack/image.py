@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from blobpack.blob import Blob, opened
+from blobpack.blob import Blob, names_of, opened
 from blobpack.errors import ImageError
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
+
+    from blobpack.model import Member
 
 EIGHT_BIT_MODES = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"})
 
@@ -40,7 +42,8 @@ def read_image(
 
     Raises:
         MemberNotFoundError: there is no member of that name.
-        ImageError: it is not an image that Pillow can decode.
+        ImageError: it is not an image that Pillow can decode, or convert to that mode.
+        ValueError: no such mode.
         BlobChangedError: the blob is no longer the one that was opened.
         StorageError: the store failed.
     """
@@ -56,7 +59,7 @@ def read_image(
 
 def read_images(
     blob: Blob | str | os.PathLike[str],
-    names: Iterable[str],
+    names: Iterable[str | Member],
     *,
     mode: str | None = "RGB",
     apply_exif_orientation: bool = True,
@@ -65,7 +68,7 @@ def read_images(
 
     Args:
         blob: An open blob, a path or a URL.
-        names: The members' names; an index's `names`, for all of them.
+        names: Names, or members, such as an index of some.
         mode: As for read_image.
         apply_exif_orientation: As for read_image.
 
@@ -76,7 +79,7 @@ def read_images(
         The same as read_image, at the image that is reached.
     """
     with opened(blob) as source:
-        for name in names:
+        for name in names_of(names):
             yield read_image(source, name, mode=mode, apply_exif_orientation=apply_exif_orientation)
 
 
@@ -87,14 +90,22 @@ def decode_image(
 
     Raises:
         ImageError: they are no image that Pillow can decode; `where` is named.
+        ValueError: no such mode.
     """
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageMode, ImageOps
 
+    if mode is not None:
+        try:
+            ImageMode.getmode(mode)
+        except KeyError as exc:
+            raise ValueError(f"mode {mode!r} is none of Pillow's, such as 'RGB' or 'L'") from exc
     try:
         with Image.open(io.BytesIO(payload)) as image:
             shown = ImageOps.exif_transpose(image) if apply_exif_orientation else image
-            return np.asarray(_converted(shown, mode))
+            return np.array(_converted(shown, mode))
+    except MemoryError:
+        raise
     except Exception as exc:  # Pillow's plugins raise whatever a damaged file leads them to
         raise ImageError(f"{where}: not an image that can be decoded: {exc}") from exc
 
@@ -106,9 +117,11 @@ def _converted(image: Image, mode: str | None) -> Image:
 
 
 def _eight_bit(image: Image) -> Image:
-    """Keep the upper 8 of 16 bits; Pillow's own conversion would clip all above 255 to white."""
+    """Keep the upper 8 of 16 bits, where they are used; Pillow would clip all above 255 to white."""
     import numpy as np
     from PIL.Image import fromarray
 
     values = np.asarray(image).astype(np.int64)
-    return fromarray((values >> 8).clip(0, 255).astype(np.uint8))
+    if values.max(initial=0) > 255:  # "I" is also what holds 8-bit values of other formats
+        values >>= 8
+    return fromarray(values.clip(0, 255).astype(np.uint8))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Columns = tuple[memoryview, memoryview, memoryview, memoryview]
 
+OFFSET_MAX = (1 << 63) - 1
 SUGGESTIONS = 3
 SUGGESTION_CANDIDATES = 1000
 
@@ -85,7 +86,7 @@ class Index:
         names = bytearray()
         bounds, starts, ends = array("q", [0]), array("q"), array("q")
         for member in members:
-            if not 0 <= member.offset_start <= member.offset_end:
+            if not 0 <= member.offset_start <= member.offset_end <= OFFSET_MAX:
                 raise FormatError(
                     f"member {member.name!r}: offsets {member.offset_start} to {member.offset_end}",
                     offset=member.offset_start,
@@ -297,7 +298,7 @@ class Index:
         *globs: str,
         exclude: Iterable[str] = (),
         regex: str | re.Pattern[str] | None = None,
-        names: Iterable[str] | None = None,
+        names: Iterable[str | Member] | None = None,
         min_size: int | None = None,
         max_size: int | None = None,
         where: Callable[[Member], object] | None = None,
@@ -308,7 +309,7 @@ class Index:
             globs: A member's whole name matches any of these; `*` crosses "/", as in fnmatch, and case counts.
             exclude: Globs of which none may match.
             regex: Is found somewhere in the name (re.search).
-            names: The name is one of these.
+            names: The name is one of these, or of these members'.
             min_size: The payload has at least this many bytes.
             max_size: And at most this many.
             where: Called with each Member that passed the other conditions; true keeps it.
@@ -330,7 +331,8 @@ class Index:
             chosen &= sizes <= max_size
         rows = np.flatnonzero(chosen)
         if names is not None:
-            wanted = {names} if isinstance(names, str) else set(names)
+            given = [names] if isinstance(names, str) else names
+            wanted = {name if isinstance(name, str) else name.name for name in given}
             rows = _kept(rows, lambda row: self.name_at(row) in wanted)
         if regex is not None:
             found = re.compile(regex).search

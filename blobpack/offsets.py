@@ -46,7 +46,8 @@ def write_offsets(
     The file appears whole or not at all, and replaces one that is there. No rows make an empty file.
 
     Args:
-        index: The members; or several indexes, written behind one another in bounded memory.
+        index: The members; or several indexes, written behind one another in bounded memory (but for
+            names="basename", which remembers every name).
         path: Where to; or a binary file open for writing.
         names: "path", the member's name; or "basename", what stands behind its last "/", as Supervisely's
             importer expects.
@@ -169,8 +170,9 @@ def _basenames_of(batches: Iterable[Index]) -> Iterator[Index]:
     for batch in batches:
         renamed = batch.with_basenames()
         for name, path in zip(renamed.names, batch.names, strict=True):
-            if (other := seen.setdefault(name, path)) is not path:
-                raise DuplicateNameError(f"{other!r} and {path!r} have the same basename")
+            if name in seen:
+                raise DuplicateNameError(f"{seen[name]!r} and {path!r} have the same basename")
+            seen[name] = path
         yield renamed
 
 

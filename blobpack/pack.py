@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from blobpack import _gather
 from blobpack.atomic import replacing, resolve_target
-from blobpack.errors import DuplicateNameError, StorageError
+from blobpack.errors import DuplicateNameError, SourceError, StorageError
 from blobpack.index import Index
 from blobpack.model import Member
 from blobpack.scan import processors
@@ -24,14 +24,24 @@ from blobpack.sources import (
     passing,
     unreadable_error,
 )
-from blobpack.tarformat import END_OF_ARCHIVE, check_name, member_header, padding
+from blobpack.tarformat import (
+    BLOCK,
+    END_OF_ARCHIVE,
+    begins_tar,
+    check_name,
+    encode_name,
+    member_header,
+    padding,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import BinaryIO
 
     Progress = Callable[[int, int], object]
-    Payload = tuple[str, bytes]
+    from typing_extensions import Buffer
+
+    Payload = tuple[str, Buffer]
 
 THREADS_MAX = 4
 
@@ -96,8 +106,9 @@ def pack(
     The blob appears whole or not at all, and replaces one that is there. It is never packed into itself.
 
     Args:
-        source: A folder, packed in byte order of the names relative to it; a list of files, whose names are
-            their paths as given, without a leading "/"; or (name, payload) pairs, packed in their order.
+        source: A folder, packed in byte order of the names relative to it; a file or a list of files, whose
+            names are their paths as given, without a leading "/"; or (name, payload) pairs, packed in their
+            order.
         target: The blob to write.
         globs: Pack only names that match one of these; `*` crosses "/".
         exclude: And none of these.
@@ -113,21 +124,24 @@ def pack(
         What was packed and what was skipped and why, with the index.
 
     Raises:
-        SourceError: files can't be read (all are listed) or changed while they were packed.
+        SourceError: files can't be read (all are listed) or changed while they were packed; or there is
+            nothing to pack, and a blob that would be replaced.
         DuplicateNameError: two files have one member name.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
-        StorageError: the blob can't be written.
+        StorageError: the blob can't be written, or would replace a file that is no tar.
     """
     began = time.perf_counter()
     skipped = Skipped()
     globs, exclude = _listed(globs), _listed(exclude)
-    resolved = os.fsencode(resolve_target(target))
+    replaced = check_target(target)
     sources: Sources | Iterator[Payload]
+    if isinstance(source, (str, os.PathLike)) and os.path.isfile(source):  # noqa: PTH113
+        source = [source]
+    is_folder = isinstance(source, (str, os.PathLike))
     if isinstance(source, (str, os.PathLike)):
-        root = os.fsencode(source)
-        sources = list_folder(root, resolved, skipped, hidden=hidden, follow=follow_symlinks)
+        sources = list_folder(os.fsencode(source), skipped, hidden=hidden, follow=follow_symlinks)
     else:
-        sources = _listed_or_payloads(source, resolved, skipped, follow=follow_symlinks)
+        sources = _listed_or_payloads(source, skipped, follow=follow_symlinks)
     with nullcontext() if dry_run else replacing(target) as file:
         if isinstance(sources, Sources):
             index, size = _pack_files(
@@ -135,8 +149,9 @@ def pack(
                 file,
                 skipped,
                 target=os.fspath(target),
+                replaced=replaced,
                 images_only=not all_files,
-                follow_links=follow_symlinks or not isinstance(source, (str, os.PathLike)),
+                follow_links=follow_symlinks or not is_folder,
                 keep_mtime=keep_mtime,
                 threads=threads or processors(THREADS_MAX),
                 progress=progress,
@@ -144,6 +159,8 @@ def pack(
         else:
             wanted = _wanted(sources, globs, exclude, skipped, images_only=not all_files)
             index, size = _pack_payloads(wanted, file, progress)
+        if replaced and file and not index:
+            raise SourceError(f"nothing to pack, so {os.fspath(target)} stays as it is")
     return PackReport(
         members=len(index),
         payload_bytes=index.payload_bytes,
@@ -156,12 +173,30 @@ def pack(
     )
 
 
+def check_target(target: str | os.PathLike[str]) -> os.stat_result | None:
+    """Find the file that a blob would replace, if there is one, and refuse to lose one that is no tar.
+
+    Raises:
+        StorageError: it is not a plain file, or neither empty nor a tar.
+    """
+    path = resolve_target(target)
+    try:
+        with path.open("rb") as file:
+            block = file.read(BLOCK)
+            state = os.fstat(file.fileno())
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise StorageError(f"{os.fspath(target)}: can't be replaced: {exc.strerror}") from exc
+    if block and not begins_tar(block):
+        raise StorageError(
+            f"{os.fspath(target)}: exists and is no tar; it is not replaced: remove it first"
+        )
+    return state
+
+
 def _listed_or_payloads(
-    source: Iterable[str | os.PathLike[str]] | Iterable[Payload],
-    target: bytes,
-    skipped: Skipped,
-    *,
-    follow: bool,
+    source: Iterable[str | os.PathLike[str]] | Iterable[Payload], skipped: Skipped, *, follow: bool
 ) -> Sources | Iterator[Payload]:
     """Tell a list of files from (name, payload) pairs by the first of them."""
     items = iter(source)
@@ -169,7 +204,7 @@ def _listed_or_payloads(
     if first and isinstance(first[0], tuple):
         return cast("Iterator[Payload]", chain(first, items))
     files = cast("Iterator[str | os.PathLike[str]]", chain(first, items))
-    return list_files(files, target, skipped, follow=follow)
+    return list_files(files, skipped, follow=follow)
 
 
 def _listed(globs: Iterable[str]) -> list[str]:
@@ -182,6 +217,7 @@ def _pack_files(
     skipped: Skipped,
     *,
     target: str,
+    replaced: os.stat_result | None,
     images_only: bool,
     follow_links: bool,
     keep_mtime: bool,
@@ -196,6 +232,8 @@ def _pack_files(
             file.fileno() if file else -1,
             sources.paths,
             sources.names,
+            target_device=replaced.st_dev if replaced else 0,
+            target_inode=replaced.st_ino if replaced else 0,
             images_only=images_only,
             follow_links=follow_links,
             keep_mtime=keep_mtime,
@@ -224,6 +262,8 @@ def _judge(sources: Sources, not_packed: list[tuple[int, int, int]], skipped: Sk
         path = os.path.join(sources.root, sources.paths[i])  # noqa: PTH118 (bytes)
         if status == _gather.FILE_NOT_IMAGE:
             skipped.add("not an image", sources.names[i])
+        elif status == _gather.FILE_IS_TARGET:
+            skipped.add("the blob itself", sources.names[i])
         elif status == _gather.FILE_NOT_REGULAR:
             skipped.add("not a plain file", sources.names[i])
         elif status == _gather.FILE_CHANGED:
@@ -245,17 +285,18 @@ def _wanted(
     """Check names, and leave out what is filtered or no image."""
     seen: set[bytes] = set()
     for name, payload in payloads:
-        encoded = name.encode("utf-8", "surrogateescape")
+        encoded = encode_name(name)
         check_name(encoded)
         if encoded in seen:
             raise DuplicateNameError(f"two payloads would both be member {name!r}")
         seen.add(encoded)
-        if not passing([encoded], globs, exclude)[0]:
+        data = payload if isinstance(payload, bytes) else memoryview(payload).tobytes()
+        if (globs or exclude) and not passing([encoded], globs, exclude)[0]:
             skipped.add("filtered out", encoded)
-        elif images_only and not _gather.recognise_image(payload, encoded):
+        elif images_only and not _gather.recognise_image(data, encoded):
             skipped.add("not an image", encoded)
         else:
-            yield encoded, payload
+            yield encoded, data
 
 
 def _pack_payloads(

@@ -49,9 +49,7 @@ class Sources:
     names: list[bytes]
 
 
-def list_folder(
-    root: bytes, target: bytes, skipped: Skipped, *, hidden: bool, follow: bool
-) -> Sources:
+def list_folder(root: bytes, skipped: Skipped, *, hidden: bool, follow: bool) -> Sources:
     """List the files below a folder, in byte order of their paths.
 
     Raises:
@@ -60,7 +58,6 @@ def list_folder(
     unreadable: list[tuple[bytes, OSError]] = []
     paths: list[bytes] = []
     waiting: list[tuple[bytes, frozenset[tuple[int, int]]]] = [(b"", frozenset())]
-    target_folder, target_name = os.path.split(target)
     while waiting:
         folder, above = waiting.pop()
         path = os.path.join(root, folder) if folder else root  # noqa: PTH118 (bytes)
@@ -68,16 +65,13 @@ def list_folder(
             if follow:
                 state = os.stat(path)  # noqa: PTH116 (bytes)
                 above = above | {(state.st_dev, state.st_ino)}
-            is_target_folder = os.path.realpath(path) == target_folder
-            with os.scandir(path) as found:
-                for entry in found:
-                    name = b"%s/%s" % (folder, entry.name) if folder else entry.name
-                    if is_target_folder and entry.name == target_name:
-                        skipped.add("the blob itself", name)
-                    elif entry.name.startswith(b".") and not hidden:
+            with os.scandir(path) as listing:
+                for found in listing:
+                    name = b"%s/%s" % (folder, found.name) if folder else found.name
+                    if found.name.startswith(b".") and not hidden:
                         skipped.add("hidden", name)
                     else:
-                        _list_entry(entry, name, above, paths, waiting, skipped, follow=follow)
+                        _sort_out(found, name, above, paths, waiting, skipped, follow=follow)
         except OSError as exc:
             unreadable.append((path, exc))
     if unreadable:
@@ -86,8 +80,8 @@ def list_folder(
     return Sources(root, paths, paths)
 
 
-def _list_entry(
-    entry: os.DirEntry[bytes],
+def _sort_out(
+    found: os.DirEntry[bytes],
     name: bytes,
     above: frozenset[tuple[int, int]],
     paths: list[bytes],
@@ -96,22 +90,22 @@ def _list_entry(
     *,
     follow: bool,
 ) -> None:
-    """Sort one entry of a folder into files to pack, folders to list and what is skipped."""
-    if entry.is_file(follow_symlinks=False):
+    """Sort what was found in a folder into files to pack, folders to list and what is skipped."""
+    if found.is_file(follow_symlinks=False):
         paths.append(name)
         return
     try:
-        is_folder = entry.is_dir(follow_symlinks=follow)
+        is_folder = found.is_dir(follow_symlinks=follow)
     except OSError:
         is_folder = False  # a link that leads in circles, say: opening it tells
     if is_folder:
         if follow:
-            state = entry.stat()
+            state = found.stat()
             if (state.st_dev, state.st_ino) in above:
                 skipped.add("a link to a folder above it", name)
                 return
         waiting.append((name, above))
-    elif not entry.is_symlink():
+    elif not found.is_symlink():
         skipped.add("not a plain file", name)
     elif follow:
         paths.append(name)  # dangling, perhaps, or to a device: opening it tells that, too
@@ -120,12 +114,13 @@ def _list_entry(
 
 
 def list_files(
-    files: Iterable[str | os.PathLike[str]], target: bytes, skipped: Skipped, *, follow: bool
+    files: Iterable[str | os.PathLike[str]], skipped: Skipped, *, follow: bool
 ) -> Sources:
     """Take files as given; their names are their paths, normalized and without a leading "/".
 
     Raises:
         DuplicateNameError: two files would have one name.
+        SourceError: a folder is among them.
         UnsafeNameError: a path leads upwards with "..".
     """
     paths, names = [], []
@@ -133,9 +128,11 @@ def list_files(
         path = os.fsencode(file)
         name = os.path.normpath(path).lstrip(b"/")
         check_name(name)
-        if path.endswith(os.path.split(target)[1]) and os.path.realpath(path) == target:
-            skipped.add("the blob itself", name)
-            continue
+        if os.path.isdir(path):  # noqa: PTH112 (bytes)
+            raise SourceError(
+                f"{os.fsdecode(path)} is a folder: give one folder, or files",
+                paths=(os.fsdecode(path),),
+            )
         if not follow and os.path.islink(path):  # noqa: PTH114 (bytes)
             skipped.add("symbolic links", name)
             continue

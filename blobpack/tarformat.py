@@ -31,6 +31,27 @@ def padding(size: int) -> bytes:
     return bytes(-size % BLOCK)
 
 
+def begins_tar(block: bytes) -> bool:
+    """Tell whether a file's first block may begin a tar: a header with a right checksum, or zeros."""
+    if len(block) < BLOCK:
+        return False
+    stored = block[148:156].split(b"\0")[0].strip()
+    blanked = block[:148] + b" " * 8 + block[156:BLOCK]
+    return not any(block) or stored.lstrip(b"0") == b"%o" % sum(blanked)
+
+
+def encode_name(name: str) -> bytes:
+    """Turn a name into a tar's bytes.
+
+    Raises:
+        UnsafeNameError: it holds surrogates that stand for no bytes.
+    """
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as exc:
+        raise UnsafeNameError(f"{name!r} can't be a member's name") from exc
+
+
 def check_name(name: bytes) -> None:
     """Refuse a name that would not come out of a tar as it went in.
 

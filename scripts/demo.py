@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 import blobpack
+from blobpack.image import decode_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,15 +49,6 @@ def make_images(folder: Path, count: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         coarse = rng.integers(0, 256, (6, 8, 3), np.uint8)
         Image.fromarray(coarse).resize((64, 48), Image.Resampling.BICUBIC).save(path)
-
-
-def decode(payload: bytes) -> np.ndarray[Any, Any]:
-    """Decode without blobpack, to compare."""
-    from PIL import ImageOps
-
-    with Image.open(io.BytesIO(payload)) as image:
-        shown: Image.Image = ImageOps.exif_transpose(image)
-        return np.asarray(shown.convert("RGB"))
 
 
 def start_s3(folder: str) -> dict[str, str] | None:
@@ -113,6 +104,8 @@ def main() -> None:
         "--s3", metavar="s3://BUCKET/PREFIX", help="your bucket; default: a server here"
     )
     arguments = parser.parse_args()
+    if arguments.folder and arguments.folder.resolve().is_relative_to(OUT.resolve()):
+        parser.error(f"{OUT} is made anew by each run: give a folder outside of it")
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
     print(f"blobpack: the main job end to end, in {OUT}/")
@@ -152,7 +145,7 @@ def main() -> None:
         with step(f'>>> blobpack.read_image(blob, "{name}")        (from disk)') as said:
             pixels = blobpack.read_image(blob, name)
             said.append(f"{pixels.shape} {pixels.dtype}, mean {pixels.mean():.1f}")
-        original = decode((folder / name).read_bytes())
+        original = decode_image((folder / name).read_bytes(), name)
         if not (pixels == original).all():
             sys.exit(f"the demo failed: {name} came back with other pixels")
         print("    the same pixels as the file in the folder")

@@ -216,7 +216,22 @@ def test_a_blobpack_error_is_one_line_and_exit_1(packed):
     assert err == "Error: none.tar: no such file\n"
 
 
+def test_a_forgotten_output_destroys_nothing(packed):
+    _, err = run("pack", "imgs/a/2.jpg", "imgs/c.jpg", cwd=packed, code=1)
+    assert "exists and is no tar" in err
+    assert (packed / "imgs" / "c.jpg").read_bytes() == JPEG + b"x"
+    _, err = run("pack", "out.tar", "out.tar", cwd=packed, code=2)
+    assert "out.tar is among the files to pack" in err
+    _, err = run("offsets", "out.tar", "-o", "out.tar", cwd=packed, code=2)
+    assert "out.tar is the blob itself" in err
+    assert len(blobpack.scan(packed / "out.tar")) == 4
+
+
 def test_wrong_usage_is_exit_2(packed):
+    _, err = run("ls", "out.tar", "--regex", "[", cwd=packed, code=2)
+    assert "unterminated character set" in err
+    _, err = run("ls", "file://elsewhere/x.tar", cwd=packed, code=2)
+    assert "on another host" in err
     run("pack", "imgs", cwd=packed, code=2)
     run("offsets", "out.tar", "--format", "xml", cwd=packed, code=2)
     _, err = run("ls", "ftp://host/x.tar", cwd=packed, code=2)
@@ -229,12 +244,29 @@ def test_no_progress_where_there_is_no_terminal(packed):
     assert err == ""
 
 
-def test_names_that_are_not_utf8_pass_through(tmp_path):
+def test_a_target_that_cannot_be_written_is_one_line(packed):
+    _, err = run("extract", "out.tar", "imgs/c.jpg", cwd=packed, code=2)
+    _, err = run("extract", "out.tar", "/proc/nowhere/x", cwd=packed, code=1)
+    assert err.count("\n") == 1
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [COMMAND, "ls", packed / "out.tar"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_names_that_are_not_utf8_pass_through(tmp_path, monkeypatch, errors):
+    monkeypatch.setenv("PYTHONIOENCODING", f"utf-8:{errors}")
     (tmp_path / "in").mkdir()
     name = b"caf\xe9.png"
     with open(os.path.join(os.fsencode(tmp_path / "in"), name), "wb") as file:
         file.write(PNG)
-    run("pack", "in", "o.tar", cwd=tmp_path)
+    with open(os.path.join(os.fsencode(tmp_path / "in"), b"\xff.txt"), "wb") as file:
+        file.write(b"text")
+    out, _ = run("pack", "in", "o.tar", cwd=tmp_path)
+    assert out.endswith(b"not an image (\xff.txt)\n")
     out, _ = run("ls", "o.tar", cwd=tmp_path)
     assert out == name + b"\n"
     out, _ = run("cat", "o.tar", os.fsdecode(name), cwd=tmp_path)

@@ -101,8 +101,8 @@ def test_what_is_no_image_is_named(blob, name):
     assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args
 
 
-def test_a_wrong_mode_is_an_error(blob):
-    with pytest.raises(blobpack.ImageError, match=r"rgb\.png"):
+def test_a_wrong_mode_is_a_value_error(blob):
+    with pytest.raises(ValueError, match="mode 'no such mode'"):
         blobpack.read_image(blob, "rgb.png", mode="no such mode")
 
 
@@ -115,6 +115,18 @@ def test_many_come_in_the_order_asked(blob):
     shapes = [pixels.shape for pixels in blobpack.read_images(blob, names)]
     assert shapes == [(1, 1, 3), (6, 9, 3), (1, 1, 3)]
     assert len(list(blobpack.read_images(blob.url, names))) == 3
+
+
+def test_pixels_may_be_drawn_on(blob):
+    pixels = blobpack.read_image(blob, "rgb.png")
+    pixels[0, 0] = 255
+    assert pixels[0, 0, 0] == 255
+
+
+def test_one_name_instead_of_several_is_refused(blob):
+    with pytest.raises(TypeError, match="several names"):
+        list(blobpack.read_images(blob, "rgb.png"))
+    assert len(list(blobpack.read_images(blob, blob.index.select("*.bmp")))) == 1
 
 
 def test_a_missing_member_is_no_image_error(blob):

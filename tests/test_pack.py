@@ -143,6 +143,33 @@ class TestWhatIsPacked:
         report = blobpack.pack(tmp_path / "view", images / "out.tar", all_files=True)
         assert report.skipped == {"the blob itself": 1}
 
+    def test_the_blob_is_recognised_through_links_to_it(self, images, tmp_path):
+        blobpack.pack(images, tmp_path / "out.tar")
+        os.link(tmp_path / "out.tar", images / "hard.tar")
+        (images / "soft.tar").symlink_to(tmp_path / "out.tar")
+        report = blobpack.pack(images, tmp_path / "out.tar", all_files=True, follow_symlinks=True)
+        assert report.skipped == {"the blob itself": 2}
+
+    def test_payloads_are_measured_in_bytes(self, tmp_path):
+        np = pytest.importorskip("numpy")
+        payloads = [
+            ("a", np.zeros((4, 100), np.uint16)),
+            ("b", memoryview(b"12")),
+            ("c", bytearray(3)),
+        ]
+        blobpack.pack(payloads, tmp_path / "o.tar", all_files=True)
+        assert contents(tmp_path / "o.tar") == {"a": bytes(800), "b": b"12", "c": bytes(3)}
+        with pytest.raises(TypeError):
+            blobpack.pack([("a", "text")], tmp_path / "t.tar", all_files=True)
+
+    def test_one_file_will_do(self, images, tmp_path, monkeypatch):
+        monkeypatch.chdir(images)
+        assert list(blobpack.pack("b.jpg", tmp_path / "o.tar").index.names) == ["b.jpg"]
+
+    def test_a_folder_among_files_is_refused(self, images, tmp_path):
+        with pytest.raises(blobpack.SourceError, match="is a folder"):
+            blobpack.pack([images / "b.jpg", images / "a"], tmp_path / "o.tar")
+
     def test_the_blob_is_left_out_of_a_list_of_files_too(self, images, monkeypatch):
         monkeypatch.chdir(images)
         blobpack.pack(["b.jpg"], "out.tar")
@@ -158,10 +185,10 @@ class TestWhatIsPacked:
 
     def test_an_empty_list_or_folder_makes_an_empty_tar(self, tmp_path):
         (tmp_path / "none").mkdir()
-        for source in ([], tmp_path / "none"):
-            report = blobpack.pack(source, tmp_path / "o.tar")
+        for i, source in enumerate(([], tmp_path / "none")):
+            report = blobpack.pack(source, tmp_path / f"{i}.tar")
             assert report.members == 0
-            assert (tmp_path / "o.tar").read_bytes() == bytes(1024)
+            assert (tmp_path / f"{i}.tar").read_bytes() == bytes(1024)
 
     def test_two_files_with_one_member_name_are_refused(self, images, tmp_path, monkeypatch):
         monkeypatch.chdir(images)
@@ -183,7 +210,9 @@ class TestWhatIsPacked:
             blobpack.pack([("a.png", PNG), ("a.png", PNG)], tmp_path / "o.tar")
         assert os.listdir(tmp_path) == []
 
-    @pytest.mark.parametrize("name", ["", "/a.png", "../a.png", "a/../b.png", "a/", "a\0b"])
+    @pytest.mark.parametrize(
+        "name", ["", "/a.png", "../a.png", "a/../b.png", "a/", "a\0b", "\ud800"]
+    )
     def test_names_that_would_not_come_out_again_are_refused(self, name, tmp_path):
         with pytest.raises(blobpack.UnsafeNameError):
             blobpack.pack([(name, PNG)], tmp_path / "o.tar")
@@ -368,7 +397,7 @@ class TestWholeOrNotAtAll:
             blobpack.pack(tmp_path / "no-such", tmp_path / "o.tar")
 
     def test_a_file_that_changes_meanwhile_is_named_and_the_old_blob_stays(self, images, tmp_path):
-        (tmp_path / "o.tar").write_bytes(b"old")
+        (tmp_path / "o.tar").write_bytes(bytes(1024))
         changing = images / "z.png"
         changing.write_bytes(PNG + bytes(64 << 20))
         stop = threading.Event()
@@ -386,7 +415,7 @@ class TestWholeOrNotAtAll:
         finally:
             stop.set()
             thread.join()
-        assert (tmp_path / "o.tar").read_bytes() == b"old"
+        assert (tmp_path / "o.tar").read_bytes() == bytes(1024)
         assert sorted(os.listdir(tmp_path)) == ["imgs", "o.tar"]
 
     def test_a_full_disk_leaves_nothing(self, images, tmp_path):
@@ -428,6 +457,31 @@ class TestWholeOrNotAtAll:
         _, errors = process.communicate(timeout=60)
         assert b"KeyboardInterrupt" in errors
         assert sorted(os.listdir(tmp_path)) == ["in"]
+
+    def test_a_file_that_is_no_tar_is_never_replaced(self, images, tmp_path):
+        with pytest.raises(blobpack.StorageError, match=r"b\.jpg: exists and is no tar"):
+            blobpack.pack(images, images / "b.jpg")
+        assert (images / "b.jpg").read_bytes() == JPEG
+
+    @pytest.mark.parametrize("form", ["v7", "oldgnu", "gnu", "ustar", "posix"])
+    def test_a_tar_of_any_format_is_replaced(self, images, tmp_path, form):
+        tar = need_tool("tar")
+        command = [tar, f"--format={form}", "-cf", tmp_path / "o.tar", "-C", images, "b.jpg"]
+        subprocess.run(command, check=True)
+        assert blobpack.pack(images, tmp_path / "o.tar").members == 4
+
+    def test_nothing_to_pack_replaces_nothing(self, images, tmp_path):
+        blobpack.pack(images, tmp_path / "o.tar")
+        before = (tmp_path / "o.tar").read_bytes()
+        with pytest.raises(blobpack.SourceError, match="nothing to pack"):
+            blobpack.pack(images, tmp_path / "o.tar", globs=["imgs/*"])
+        assert (tmp_path / "o.tar").read_bytes() == before
+
+    def test_the_permissions_of_a_replaced_blob_stay(self, images, tmp_path):
+        blobpack.pack(images, tmp_path / "o.tar")
+        (tmp_path / "o.tar").chmod(0o600)
+        blobpack.pack(images, tmp_path / "o.tar")
+        assert (tmp_path / "o.tar").stat().st_mode & 0o777 == 0o600
 
     def test_a_device_is_never_replaced(self, images):
         with pytest.raises(blobpack.StorageError, match="not a plain file"):

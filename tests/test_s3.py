@@ -597,3 +597,20 @@ def assert_survives_pickling(error: Exception) -> None:
     assert type(again) is type(error)
     assert str(again) == str(error)
     assert again.args == error.args
+
+
+def test_a_server_that_ignores_if_match_is_found_out(s3_env):
+    """Stubber fakes the answers, to inject what no real server here does."""
+    import io
+
+    from botocore.response import StreamingBody
+    from botocore.stub import Stubber
+
+    client = s3_env.new_client()
+    with Stubber(client) as stub:
+        stub.add_response("head_object", {"ContentLength": 100, "ETag": '"one"'})
+        store = S3Store("s3://bucket/key", client=client)
+        body = StreamingBody(io.BytesIO(b"Z" * 10), 10)
+        stub.add_response("get_object", {"ContentLength": 10, "ETag": '"two"', "Body": body})
+        with pytest.raises(blobpack.BlobChangedError, match='ETag is "two"'):
+            store.read_range(0, 10)

@@ -6,10 +6,8 @@ import json
 
 import click
 
-from blobpack.blob import Blob
+from blobpack.blob import Blob, open_blob
 from blobpack.cli.options import blob_argument
-from blobpack.scan import scan_store
-from blobpack.stores import open_store
 
 END_MARKERS = {0: "missing", 1: "one zero block instead of two", 2: "whole"}
 
@@ -23,7 +21,7 @@ def info(blob: str, as_json: bool) -> None:
     \b
     blobpack info out.tar
     """
-    with Blob(store := open_store(blob), scan_store(store)) as opened:
+    with open_blob(blob) as opened:
         fields = describe(opened)
     if as_json:
         click.echo(json.dumps(fields))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import sys
 from typing import Any
 
 import click
@@ -19,10 +22,17 @@ class BlobpackGroup(click.Group):
     """Commands whose blobpack errors end in one line on stderr and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command, and translate its errors."""
+        """Run a command, and translate its errors; names that are not UTF-8 are printed as they are."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="surrogateescape")
         try:
             return super().invoke(ctx)
         except BlobpackError as exc:
+            raise click.ClickException(str(exc)) from exc
+        except OSError as exc:
+            if exc.errno == errno.EPIPE:  # `| head` has seen enough: click's own matter
+                raise
             raise click.ClickException(str(exc)) from exc
 
 

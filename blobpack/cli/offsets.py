@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import click
 
-from blobpack.cli.options import blob_argument, select, selection_options
+from blobpack.cli.options import blob_argument, is_same_file, select, selection_options
 from blobpack.offsets import NameStyle, OffsetsFormat, offsets_path, write_offsets
 from blobpack.scan import scan
 from blobpack.stores import local_name
@@ -46,10 +46,12 @@ def offsets(
     blobpack offsets out.tar --filter '*.jpg'
     blobpack offsets out.tar --min-size 1000 --format csv -o - | head
     """
-    index = scan(blob)
-    chosen = select(index, **selection)
     to_stdout = output == "-"
     target = output or str(offsets_path(local_name(blob), format))
+    if not to_stdout and is_same_file(target, local_name(blob)):
+        raise click.UsageError(f"{target} is the blob itself")
+    index = scan(blob)
+    chosen = select(index, **selection)
     write_offsets(
         chosen,
         sys.stdout.buffer if to_stdout else target,

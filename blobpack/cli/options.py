@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -10,7 +12,7 @@ import click
 
 from blobpack.offsets import read_offsets
 from blobpack.scan import scan
-from blobpack.stores import scheme_of
+from blobpack.stores import local_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,10 +33,25 @@ class BlobUrl(click.ParamType[str]):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Refuse URLs of other kinds as wrong usage."""
         try:
-            scheme_of(value)
+            local_name(value)
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
         return value
+
+
+class Regex(click.ParamType[re.Pattern[str]]):
+    """A regular expression of Python's."""
+
+    name = "regex"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> re.Pattern[str]:
+        """Refuse what is none as wrong usage."""
+        try:
+            return re.compile(value)
+        except re.error as exc:
+            self.fail(f"{value!r}: {exc}", param, ctx)
 
 
 def blob_argument(command: F) -> F:
@@ -63,7 +80,7 @@ SELECTION = (
     click.option(
         "--exclude", multiple=True, metavar="GLOB", help="No names that match; repeatable."
     ),
-    click.option("--regex", metavar="REGEX", help="Only names in which this is found."),
+    click.option("--regex", type=Regex(), help="Only names in which this is found."),
     click.option(
         "--min-size",
         type=click.IntRange(0),
@@ -99,7 +116,7 @@ def select(
     *,
     globs: tuple[str, ...],
     exclude: tuple[str, ...],
-    regex: str | None,
+    regex: re.Pattern[str] | None,
     min_size: int | None,
     max_size: int | None,
     names_from: IO[bytes] | None,
@@ -119,8 +136,17 @@ def select(
 
 
 def read_names(file: IO[bytes]) -> list[str]:
-    """Read names, one a line."""
-    return [line.decode("utf-8", "surrogateescape") for line in file.read().splitlines() if line]
+    """Read names, one a line; line ends may be those of Windows, and so may the first bytes."""
+    lines = file.read().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    return [os.fsdecode(name) for line in lines if (name := line.removesuffix(b"\r"))]
+
+
+def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Tell whether two paths lead to one file that is there."""
+    try:
+        return os.path.samefile(one, other)  # noqa: PTH121 (paths of any kind)
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import os
 import click
 
 from blobpack import pack as library
-from blobpack.cli.options import progress_bar
+from blobpack.cli.options import is_same_file, progress_bar
 
 
 @click.command()
@@ -53,6 +53,8 @@ def pack(
     """
     if len(sources) > 1 and (folders := [source for source in sources if os.path.isdir(source)]):  # noqa: PTH112
         raise click.UsageError(f"{folders[0]} is a folder: give one folder, or files")
+    if any(is_same_file(out, source) for source in sources):
+        raise click.UsageError(f"{out} is among the files to pack: the blob to write comes last")
     source = sources[0] if os.path.isdir(sources[0]) else sources  # noqa: PTH112
     with progress_bar("files") as bar:
 

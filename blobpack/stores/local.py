@@ -16,7 +16,12 @@ READ_BYTES_MAX = 1 << 30  # what Linux reads at once, and a little less
 
 
 class LocalStore(StoreBase):
-    """A blob in a file. The file stays open: replacing it by another changes nothing for this store."""
+    """A blob in a file.
+
+    The file stays open: replaced by another one, as by rename, it is still read as it was. Cut, it is a
+    BlobChangedError. Bytes overwritten in place are not noticed: looking at each read would cost as much as
+    the read.
+    """
 
     def __init__(self, path: str | os.PathLike[str], *, version: str | None = None) -> None:
         """Open the file.

@@ -85,7 +85,9 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 
 def client_config() -> Config:
-    """Settings for many small reads; what the user configures wins where boto3 lets it."""
+    """Settings for many small reads; retries that the user configures stay as they are."""
+    session = boto3.Session()._session
+    configured = any(map(session.get_config_variable, ("retry_mode", "max_attempts")))
     return Config(
         connect_timeout=CONNECT_TIMEOUT_S,
         max_pool_connections=CONNECTIONS,
@@ -93,7 +95,7 @@ def client_config() -> Config:
         # a server's checksum of the whole object can't match a range
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        retries={"mode": "standard", "total_max_attempts": 5},
+        retries=None if configured else {"mode": "standard", "total_max_attempts": 5},
     )
 
 
@@ -160,6 +162,12 @@ class S3Store(StoreBase):
             answer = self._call(
                 "get_object", what=what, Range=to_http_range(start, end), IfMatch=self.version
             )
+            if answer.get("ETag", self.version) != self.version:  # a server that ignores If-Match
+                answer["Body"].close()
+                raise BlobChangedError(
+                    f"{self.url}: can't {what}: the object's ETag is {answer['ETag']}, "
+                    f"it was {self.version} when it was opened"
+                )
             body, fault, cause = _read_body(answer, end - start)
             if body is not None:
                 return body
