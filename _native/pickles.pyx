@@ -5,7 +5,8 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memmove, memset
 
 from columns cimport columns_free, columns_to_python
-from pickle_reader cimport (
+from pickle_reader cimport decode_pickle
+from pickle_rows cimport (
     DECODE_BAD_CLASS,
     DECODE_BAD_MEMO,
     DECODE_BAD_NUMBER,
@@ -20,7 +21,6 @@ from pickle_reader cimport (
     DECODE_DONE,
     DECODE_MORE,
     DECODE_NO_MEMORY,
-    decode_pickle,
     decode_status,
     decoder,
 )

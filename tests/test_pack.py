@@ -445,6 +445,9 @@ class TestWholeOrNotAtAll:
             file.write(PNG)
             file.truncate(1 << 40)
         code = (
+            "import resource, signal\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored here\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 33, 1 << 33))  # if all else fails\n"
             f"import blobpack; blobpack.pack({str(tmp_path / 'in')!r}, {str(tmp_path / 'o.tar')!r})"
         )
         env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}

@@ -413,7 +413,8 @@ def test_a_store_walks_traps_as_a_file_does(trapper: Trapper) -> None:
 # Ctrl-C
 
 SCAN_FOR_LONG = """
-import os, sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored here
 from blobpack.scan import scan
 print("ready", flush=True)
 while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 from typing import Any
 
@@ -33,7 +34,15 @@ class BlobpackGroup(click.Group):
         except OSError as exc:
             if exc.errno == errno.EPIPE:  # `| head` has seen enough: click's own matter
                 raise
+            discard_output()
             raise click.ClickException(str(exc)) from exc
+
+
+def discard_output() -> None:
+    """Lead stdout to nowhere: what could not be written would fail again when Python exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 @click.group(
