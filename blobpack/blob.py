@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from blobpack.errors import BlobChangedError
+from blobpack.errors import BlobChangedError, MemberNotFoundError
 from blobpack.index import Index
 from blobpack.offsets import read_offsets
 from blobpack.scan import scan_store
@@ -60,7 +60,11 @@ class Blob:
             BlobChangedError: the blob is no longer the one that was opened.
             StorageError: the store failed.
         """
-        return self.store.read_range(*self.index.bounds_of(name))
+        try:
+            start, end = self.index.bounds_of(name)
+        except MemberNotFoundError as exc:
+            raise MemberNotFoundError(f"{self.url}: {exc}") from None
+        return self.store.read_range(start, end)
 
     def read_many(self, names: Iterable[str | Member]) -> Iterator[bytes]:
         """Read members' payloads one by one, in the order asked.

@@ -179,6 +179,10 @@ def check_target(target: str | os.PathLike[str]) -> os.stat_result | None:
     Raises:
         StorageError: it is not a plain file, or neither empty nor a tar.
     """
+    if "://" in os.fspath(target):
+        raise StorageError(
+            f"{os.fspath(target)}: blobs are packed to local files; upload them then"
+        )
     path = resolve_target(target)
     try:
         with path.open("rb") as file:

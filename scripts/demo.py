@@ -171,7 +171,8 @@ def main() -> None:
                 read_from_s3("s3://demo/out.tar", tar, name, pixels)
             finally:
                 subprocess.run([SERVER, "stop", server], check=False)
-    print(f"\ndone. Everything is still in {OUT}/; try: .venv/bin/blobpack ls -l {tar} | head")
+    command = Path(sys.executable).with_name("blobpack")
+    print(f"\ndone. Everything is still in {OUT}/; try: {command} ls -l {tar} | head")
 
 
 if __name__ == "__main__":

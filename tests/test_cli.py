@@ -187,7 +187,7 @@ def test_cat_writes_payloads(packed):
     out, _ = run("cat", "out.tar", "c.jpg", "--index", "out_offsets.pkl", cwd=packed)
     assert out == JPEG + b"x"
     _, err = run("cat", "out.tar", "2.jpg", cwd=packed, code=1)
-    assert err == "Error: no member '2.jpg' among 4; near it: 'a/2.jpg'\n"
+    assert err == "Error: out.tar: no member '2.jpg' among 4; near it: 'a/2.jpg'\n"
 
 
 def test_extract_writes_files(packed):
@@ -283,7 +283,8 @@ def test_every_command_has_help_with_an_example():
     assert commands == ["cat", "extract", "info", "ls", "offsets", "pack"]
     for command in commands:
         out, _ = run(command, "--help")
-        assert f"blobpack {command} " in out.decode()
+        assert f"\n  blobpack {command} " in out.decode()
+        assert "\\b" not in out.decode()
 
 
 def test_version():

@@ -15,7 +15,7 @@ from blobpack.cli.options import blob_argument, index_option
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @index_option
 def cat(blob: str, names: tuple[str, ...], index_path: str | None) -> None:
-    r"""Write the payloads of members to stdout, one behind the other.
+    """Write the payloads of members to stdout, one behind the other.
 
     \b
     blobpack cat out.tar cats/0001.jpg > cat.jpg

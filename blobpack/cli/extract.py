@@ -23,7 +23,7 @@ from blobpack.extract import extract as library
 @index_option
 @selection_options
 def extract(blob: str, folder: str, index_path: str | None, **selection: Any) -> None:
-    r"""Write members of BLOB as files below FOLDER, and nowhere else.
+    """Write members of BLOB as files below FOLDER, and nowhere else.
 
     \b
     blobpack extract out.tar imgs/ --filter 'cats/*'

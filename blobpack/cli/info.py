@@ -16,7 +16,7 @@ END_MARKERS = {0: "missing", 1: "one zero block instead of two", 2: "whole"}
 @blob_argument
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def info(blob: str, as_json: bool) -> None:
-    r"""Tell what is in BLOB: members, bytes, and what has no payload.
+    """Tell what is in BLOB: members, bytes, and what has no payload.
 
     \b
     blobpack info out.tar

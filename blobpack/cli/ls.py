@@ -23,7 +23,7 @@ from blobpack.cli.options import blob_argument, index_option, load_index, select
 def ls(
     blob: str, long: bool, null: bool, as_json: bool, index_path: str | None, **selection: Any
 ) -> None:
-    r"""List the members of BLOB, in the order they lie in it.
+    """List the members of BLOB, in the order they lie in it.
 
     \b
     blobpack ls out.tar --filter 'cats/*' -l

@@ -53,7 +53,7 @@ def discard_output() -> None:
 )
 @click.version_option(package_name="blobpack", message="%(prog)s %(version)s")
 def main() -> None:
-    r"""Pack millions of small images into one tar, and read any of them with one ranged GET.
+    """Pack millions of small images into one tar, and read any of them with one ranged GET.
 
     \b
     blobpack pack imgs/ out.tar

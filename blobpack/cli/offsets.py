@@ -40,7 +40,7 @@ from blobpack.stores import local_name
 def offsets(
     blob: str, output: str | None, names: NameStyle, format: OffsetsFormat, **selection: Any
 ) -> None:
-    r"""Write where in BLOB each member's payload starts and ends.
+    """Write where in BLOB each member's payload starts and ends.
 
     \b
     blobpack offsets out.tar --filter '*.jpg'

@@ -42,7 +42,7 @@ def pack(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    r"""Pack a folder, or files, into the blob OUT.
+    """Pack a folder, or files, into the blob OUT.
 
     Images are recognised by what they are, not by their names. The same files give the same bytes on any
     machine. OUT appears whole or not at all.
