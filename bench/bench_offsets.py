@@ -85,7 +85,7 @@ def write_with_pickle(rows: list[BlobImageInfo], path: Path) -> None:
 
 def bench_encode(figure: Figure, index: Index) -> None:
     """Encode all rows, batch by batch, into bytes that nobody keeps."""
-    names, bounds = index.all_names, index.name_bounds
+    names, bounds = index.columns.names, index.columns.name_bounds
     starts, ends = memoryview(index.offset_start), memoryview(index.offset_end)
 
     def encode() -> None:

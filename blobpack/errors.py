@@ -2,7 +2,8 @@
 
     BlobpackError
     ├── FormatError            ValueError         the bytes are at fault; carries `offset`
-    │   └── TruncatedError                        the blob ends too early
+    │   ├── TruncatedError                        the blob ends too early
+    │   └── ChecksumError                         bytes that do not match their checksum
     ├── ImageError             ValueError         a payload is not an image that can be decoded
     ├── DuplicateNameError     ValueError         two members would have one name
     ├── UnsafeNameError        ValueError         a member's name leads out of the target folder
@@ -11,6 +12,7 @@
     └── StorageError           OSError            a store failed
         ├── BlobNotFoundError  FileNotFoundError  there is no such blob
         └── BlobChangedError                      not the blob the index was made from
+            └── StaleIndexError                   the index beside or inside the blob is of another state of it
 
 Each can be caught as the builtin beside it, and survives pickling.
 """
@@ -36,6 +38,10 @@ class FormatError(BlobpackError, ValueError):
 
 class TruncatedError(FormatError):
     """The blob or file ends before what it promises."""
+
+
+class ChecksumError(FormatError):
+    """Bytes do not match the checksum that was taken of them."""
 
 
 class ImageError(BlobpackError, ValueError):
@@ -76,3 +82,7 @@ class BlobNotFoundError(StorageError, FileNotFoundError):
 
 class BlobChangedError(StorageError):
     """The blob is no longer the one that was opened, so the offsets would lie."""
+
+
+class StaleIndexError(BlobChangedError):
+    """An index that is not of the blob as it is now."""

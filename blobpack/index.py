@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import glob as globs_of_files
 import re
-from array import array
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Protocol, overload
 
-from blobpack._lookup import NameLookup, match_names, measure, take_basenames, take_names
-from blobpack.errors import DuplicateNameError, FormatError, MemberNotFoundError
+from blobpack._lookup import NameLookup, match_names, measure
+from blobpack.columns import Columns
+from blobpack.errors import DuplicateNameError, MemberNotFoundError
 from blobpack.model import ByteRange, Member, ScanReport
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Columns = tuple[memoryview, memoryview, memoryview, memoryview]
-
-OFFSET_MAX = (1 << 63) - 1
 SUGGESTIONS = 3
 SUGGESTION_CANDIDATES = 1000
 
@@ -56,54 +53,50 @@ class Names(Sequence[str]):
         return f"<{len(self)} names>"
 
 
+class StoredIndex(Protocol):
+    """An index in a file or a store, of which only what is asked for is read."""
+
+    report: ScanReport | None
+    payload_bytes: int
+    last_end: int
+
+    def __len__(self) -> int: ...
+
+    def find(self, name: str) -> int:
+        """Return the last row of that name, -1 when there is none."""
+        ...
+
+    def rows(self, first: int, last: int) -> Columns:
+        """Read the rows first:last."""
+        ...
+
+    def parts(self) -> Iterator[Columns]:
+        """Read all rows in order, some ten thousand at a time."""
+        ...
+
+
 class Index:
     """The members of a blob, in archive order.
 
     Names need not be unique in a tar: by name, the last member wins, as in tar extraction; in order, all
-    are there. An index does not change; a selection is a new one.
+    are there. An index does not change; a selection is a new one. One that was opened from a file or a blob
+    reads only what is asked for.
 
     Attributes:
         report: What the scan met beside these members; None when the index did not come from a scan.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_lookup",
-        "_name_bounds",
-        "_names",
-        "_offset_end",
-        "_offset_start",
-        "report",
-    )
+    __slots__ = ("__weakref__", "_columns", "_lookup", "_stored", "report")
 
     def __init__(self, members: Iterable[Member] = (), *, report: ScanReport | None = None) -> None:
-        """Make an index of members, in their order.
+        """Make an index of members, in their order; a fact that not all of them have is left out.
 
         Raises:
             FormatError: a member's offsets are negative or out of order.
             UnicodeEncodeError: a name that no tar can hold.
         """
-        names = bytearray()
-        bounds, starts, ends = array("q", [0]), array("q"), array("q")
-        for member in members:
-            if not 0 <= member.offset_start <= member.offset_end <= OFFSET_MAX:
-                raise FormatError(
-                    f"member {member.name!r}: offsets {member.offset_start} to {member.offset_end}",
-                    offset=member.offset_start,
-                )
-            names += member.name.encode("utf-8", "surrogateescape")
-            bounds.append(len(names))
-            starts.append(member.offset_start)
-            ends.append(member.offset_end)
-        self._set_columns(
-            (memoryview(bytes(names)), memoryview(bounds), memoryview(starts), memoryview(ends)),
-            report,
-        )
-
-    def _set_columns(self, columns: Columns, report: ScanReport | None) -> None:
-        self._names, self._name_bounds, self._offset_start, self._offset_end = (
-            column.toreadonly() for column in columns
-        )
+        self._columns: Columns | None = Columns.of_members(members)
+        self._stored: StoredIndex | None = None
         self._lookup: NameLookup | None = None
         self.report = report
 
@@ -112,37 +105,47 @@ class Index:
         """Take over columns without a copy.
 
         Args:
-            columns: Packed names (bytes), name_bounds (n + 1,), offset_start (n,) and offset_end (n,), int64;
-                name i is names[name_bounds[i]:name_bounds[i + 1]].
+            columns: The members.
             report: What a scan met.
         """
         index = cls.__new__(cls)
-        index._set_columns(columns, report)
+        index._columns, index._stored, index._lookup = columns, None, None
+        index.report = report
+        return index
+
+    @classmethod
+    def from_stored(cls, stored: StoredIndex) -> Index:
+        """Stand for an index that stays where it is until its rows are asked for."""
+        index = cls.__new__(cls)
+        index._columns, index._stored, index._lookup = None, stored, None
+        index.report = stored.report
         return index
 
     @classmethod
     def concatenate(cls, indexes: Iterable[Index]) -> Index:
         """Put indexes of one blob behind one another."""
-        import numpy as np
+        return cls.from_columns(Columns.concatenate([index.columns for index in indexes]))
 
-        parts = list(indexes)
-        lengths = [np.diff(np.frombuffer(part._name_bounds, np.int64)) for part in parts]
-        bounds = np.zeros(1 + sum(map(len, parts)), np.int64)
-        np.cumsum(np.concatenate([np.zeros(0, np.int64), *lengths]), out=bounds[1:])
-        return cls.from_columns(
-            (
-                memoryview(b"".join(part.packed_names() for part in parts)),
-                bounds.data,
-                np.concatenate([np.zeros(0, np.int64), *(p.offset_start for p in parts)]).data,
-                np.concatenate([np.zeros(0, np.int64), *(p.offset_end for p in parts)]).data,
-            )
-        )
+    @property
+    def columns(self) -> Columns:
+        """All members as columns; a stored index is read whole for it."""
+        if self._columns is None:
+            self._columns = Columns.concatenate(list(self.parts()))
+        return self._columns
+
+    def parts(self) -> Iterator[Columns]:
+        """Go through the members in order, as columns of some of them, in bounded memory."""
+        if self._columns is not None or self._stored is None:
+            yield self.columns
+        else:
+            yield from self._stored.parts()
 
     def __len__(self) -> int:
-        return len(self._offset_start)
+        return len(self._columns if self._stored is None else self._stored)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Member]:
-        return map(self.member_at, range(len(self)))
+        for part in self.parts():
+            yield from map(part.member_at, range(len(part)))
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._find(name) >= 0
@@ -159,31 +162,21 @@ class Index:
         """Compare names and offsets, in order."""
         if not isinstance(other, Index):
             return NotImplemented
+        mine, others = self.columns, other.columns
         return (
-            self._offset_start == other._offset_start
-            and self._offset_end == other._offset_end
-            and self._name_lengths() == other._name_lengths()
-            and self.packed_names() == other.packed_names()
+            mine.offset_start == others.offset_start
+            and mine.offset_end == others.offset_end
+            and _name_lengths(mine) == _name_lengths(others)
+            and mine.packed_names() == others.packed_names()
         )
 
     __hash__ = None  # type: ignore[assignment]  # compared by value
 
     def __reduce__(self) -> tuple[object, ...]:
-        bounds = bytes(array("q", (bound - self._name_bounds[0] for bound in self._name_bounds)))
-        return _from_bytes, (
-            bytes(self.packed_names()),
-            bounds,
-            bytes(self._offset_start),
-            bytes(self._offset_end),
-            self.report,
-        )
+        return _restored, (self.columns, self.report)
 
     def __repr__(self) -> str:
         return f"<Index of {len(self)} members>"
-
-    def _name_lengths(self) -> list[int]:
-        bounds = self._name_bounds.tolist()
-        return [end - start for start, end in pairwise(bounds)]
 
     @property
     def names(self) -> Names:
@@ -193,45 +186,42 @@ class Index:
     @property
     def offset_start(self) -> NDArray[np.int64]:
         """Where each payload starts in the blob, bytes: (n,) int64, read-only."""
-        return _read_only(self._offset_start)
+        return _read_only(self.columns.offset_start)
 
     @property
     def offset_end(self) -> NDArray[np.int64]:
         """One past where each payload ends, bytes: (n,) int64, read-only."""
-        return _read_only(self._offset_end)
+        return _read_only(self.columns.offset_end)
 
     @property
     def payload_bytes(self) -> int:
         """The sum of all payloads' sizes."""
-        return measure(self._offset_start, self._offset_end)[0]
+        if self._stored is not None:
+            return self._stored.payload_bytes
+        return measure(self.columns.offset_start, self.columns.offset_end)[0]
 
     @property
     def last_end(self) -> int:
         """One past the last byte of any payload, from the start of the blob; 0 of no members."""
-        return measure(self._offset_start, self._offset_end)[1]
+        if self._stored is not None:
+            return self._stored.last_end
+        return measure(self.columns.offset_start, self.columns.offset_end)[1]
 
-    @property
-    def name_bounds(self) -> memoryview:
-        """The bounds of each name in `all_names`: int64, (n + 1,)."""
-        return self._name_bounds
-
-    @property
-    def all_names(self) -> memoryview:
-        """The bytes that name_bounds points into."""
-        return self._names
-
-    def packed_names(self) -> memoryview:
-        """Return the bytes of these members' names, one behind the other."""
-        return self._names[self._name_bounds[0] : self._name_bounds[-1]]
+    def _rows(self, row: int) -> tuple[Columns, int]:
+        """Find the columns that hold a row, and its place in them."""
+        if self._columns is not None or self._stored is None:
+            return self.columns, row
+        return self._stored.rows(row, row + 1), 0
 
     def name_at(self, row: int) -> str:
         """Return the name in a row, 0 ≤ row < len."""
-        packed = self._names[self._name_bounds[row] : self._name_bounds[row + 1]]
-        return str(packed, "utf-8", "surrogateescape")
+        columns, place = self._rows(row)
+        return columns.name_at(place)
 
     def member_at(self, row: int) -> Member:
         """Return the member in a row, 0 ≤ row < len."""
-        return Member(self.name_at(row), self._offset_start[row], self._offset_end[row])
+        columns, place = self._rows(row)
+        return columns.member_at(place)
 
     def range_of(self, name: str) -> ByteRange:
         """Find where a member's payload lies.
@@ -246,7 +236,8 @@ class Index:
         row = self._find(name)
         if row < 0:
             row = self.row_of(name)  # raises
-        return self._offset_start[row], self._offset_end[row]
+        columns, place = self._rows(row)
+        return columns.offset_start[place], columns.offset_end[place]
 
     def row_of(self, name: str) -> int:
         """Find the last row with that name.
@@ -263,7 +254,9 @@ class Index:
 
     def _find(self, name: str) -> int:
         if self._lookup is None:
-            self._lookup = NameLookup(self._names, self._name_bounds)
+            if self._stored is not None:
+                return self._stored.find(name)
+            self._lookup = NameLookup(self.columns.names, self.columns.name_bounds)
         return self._lookup.find(name)
 
     def _names_near(self, name: str) -> list[str]:
@@ -285,7 +278,7 @@ class Index:
         return []
 
     def _rows_matching(self, globs: Sequence[str], most: int) -> list[int]:
-        mask = match_names(self._names, self._name_bounds, globs)
+        mask = match_names(self.columns.names, self.columns.name_bounds, globs)
         rows: list[int] = []
         row = mask.find(1)
         while row >= 0 and len(rows) < most:
@@ -317,34 +310,37 @@ class Index:
         Returns:
             A new index of the members chosen.
         """
-        import numpy as np
+        given = [names] if isinstance(names, str) else names
+        wanted = (
+            None
+            if given is None
+            else {name if isinstance(name, str) else name.name for name in given}
+        )
 
-        chosen = np.ones(len(self), bool)
-        if globs:
-            chosen &= self._matching(globs)
-        if exclusions := _as_globs(exclude):
-            chosen &= ~self._matching(exclusions)
-        sizes = self.offset_end - self.offset_start
-        if min_size is not None:
-            chosen &= sizes >= min_size
-        if max_size is not None:
-            chosen &= sizes <= max_size
-        rows = np.flatnonzero(chosen)
-        if names is not None:
-            given = [names] if isinstance(names, str) else names
-            wanted = {name if isinstance(name, str) else name.name for name in given}
-            rows = _kept(rows, lambda row: self.name_at(row) in wanted)
-        if regex is not None:
-            found = re.compile(regex).search
-            rows = _kept(rows, lambda row: found(self.name_at(row)))
-        if where is not None:
-            rows = _kept(rows, lambda row: where(self.member_at(row)))
-        return self.take(rows)
+        def chosen(part: Columns) -> Columns:
+            import numpy as np
 
-    def _matching(self, globs: Sequence[str]) -> NDArray[np.bool_]:
-        import numpy as np
+            passed = np.ones(len(part), bool)
+            if globs:
+                passed &= _matching(part, globs)
+            if exclusions := _as_globs(exclude):
+                passed &= ~_matching(part, exclusions)
+            sizes = np.asarray(part.offset_end) - np.asarray(part.offset_start)
+            if min_size is not None:
+                passed &= sizes >= min_size
+            if max_size is not None:
+                passed &= sizes <= max_size
+            rows = np.flatnonzero(passed)
+            if wanted is not None:
+                rows = _kept(rows, lambda row: part.name_at(row) in wanted)
+            if regex is not None:
+                found = re.compile(regex).search
+                rows = _kept(rows, lambda row: found(part.name_at(row)))
+            if where is not None:
+                rows = _kept(rows, lambda row: where(part.member_at(row)))
+            return part.take(rows)
 
-        return np.frombuffer(match_names(self._names, self._name_bounds, globs), np.bool_)
+        return Index.from_columns(Columns.concatenate([chosen(part) for part in self.parts()]))
 
     def take(self, rows: NDArray[np.int64]) -> Index:
         """Make an index of the given rows, in their order.
@@ -355,23 +351,11 @@ class Index:
         Raises:
             IndexError: a row that does not exist.
         """
-        import numpy as np
-
-        rows = np.ascontiguousarray(rows, np.int64)
-        names, bounds = take_names(self._names, self._name_bounds, rows.data)
-        starts, ends = self.offset_start[rows], self.offset_end[rows]
-        return Index.from_columns((names, bounds, starts.data, ends.data))
+        return Index.from_columns(self.columns.take(rows))
 
     def slice(self, first: int, last: int) -> Index:
         """Make an index of the rows first:last, without a copy."""
-        return Index.from_columns(
-            (
-                self._names,
-                self._name_bounds[first : last + 1],
-                self._offset_start[first:last],
-                self._offset_end[first:last],
-            )
-        )
+        return Index.from_columns(self.columns.slice(first, last))
 
     def with_basenames(self) -> Index:
         """Make an index whose names are what stands behind the last "/" of these.
@@ -379,12 +363,22 @@ class Index:
         Raises:
             DuplicateNameError: two members would have one name; both are named.
         """
-        names, bounds = take_basenames(self._names, self._name_bounds)
-        duplicate = NameLookup(names, bounds).first_duplicate()
+        columns = self.columns.with_basenames()
+        duplicate = NameLookup(columns.names, columns.name_bounds).first_duplicate()
         if duplicate is not None:
             first, last = map(self.name_at, duplicate)
             raise DuplicateNameError(f"{first!r} and {last!r} have the same basename")
-        return Index.from_columns((names, bounds, self._offset_start, self._offset_end))
+        return Index.from_columns(columns)
+
+
+def _matching(part: Columns, globs: Sequence[str]) -> NDArray[np.bool_]:
+    import numpy as np
+
+    return np.frombuffer(match_names(part.names, part.name_bounds, globs), np.bool_)
+
+
+def _name_lengths(columns: Columns) -> list[int]:
+    return [end - start for start, end in pairwise(columns.name_bounds.tolist())]
 
 
 def _as_globs(globs: Iterable[str]) -> list[str]:
@@ -405,13 +399,5 @@ def _read_only(column: memoryview) -> NDArray[np.int64]:
     return values
 
 
-def _from_bytes(
-    names: bytes, bounds: bytes, starts: bytes, ends: bytes, report: ScanReport | None
-) -> Index:
-    columns = (
-        memoryview(names),
-        memoryview(array("q", bounds)),
-        memoryview(array("q", starts)),
-        memoryview(array("q", ends)),
-    )
+def _restored(columns: Columns, report: ScanReport | None) -> Index:
     return Index.from_columns(columns, report=report)

@@ -26,11 +26,21 @@ class Member:
         name: As in the tar; bytes that are not UTF-8 stand as surrogates (PEP 383).
         offset_start: The payload's first byte, from the start of the blob.
         offset_end: One past its last byte.
+        media_type: Of the payload, told by its content, such as "image/jpeg"; None if unknown.
+        width: Of the image as it is shown (EXIF orientation applied), pixels; None if unknown.
+        height: The same.
+        crc32c: The payload's CRC-32C; None if it was not taken.
+        mtime: As the tar's header says, seconds since 1970 UTC; None if it was not taken.
     """
 
     name: str
     offset_start: int
     offset_end: int
+    media_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+    crc32c: int | None = None
+    mtime: int | None = None
 
     @property
     def size(self) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 from blobpack._pickles import OffsetsDecoder, encode_batch
 from blobpack.atomic import replacing
+from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError
 from blobpack.index import Index
 
@@ -92,7 +93,7 @@ def read_offsets(path: str | os.PathLike[str]) -> Index:
     """
     with _open_input(path) as file:
         columns = OffsetsDecoder(file, str(path)).read_batch(1 << 62)
-    return Index.from_columns(columns) if columns else Index()
+    return Index.from_columns(Columns(*columns)) if columns else Index()
 
 
 def iter_offsets(path: str | os.PathLike[str], rows: int = BATCH_ROWS) -> Iterator[Index]:
@@ -118,7 +119,7 @@ def _pieces(path: str | os.PathLike[str], rows: int) -> Iterator[Index]:
     with _open_input(path) as file:
         decoder = OffsetsDecoder(file, str(path))
         while columns := decoder.read_batch(rows):
-            yield Index.from_columns(columns)
+            yield Index.from_columns(Columns(*columns))
 
 
 @contextmanager
@@ -177,9 +178,10 @@ def _basenames_of(batches: Iterable[Index]) -> Iterator[Index]:
 
 
 def _encode_pickle(batch: Index) -> bytes:
-    bounds = batch.name_bounds
+    columns = batch.columns
+    bounds = columns.name_bounds
     return encode_batch(
-        batch.all_names,
+        columns.names,
         bounds[:-1],
         bounds[1:],
         batch.offset_start.data,

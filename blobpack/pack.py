@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from blobpack import _gather
 from blobpack.atomic import replacing, resolve_target
+from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError, SourceError, StorageError
 from blobpack.index import Index
 from blobpack.model import Member
@@ -252,7 +253,7 @@ def _pack_files(
     if file:
         file.seek(position)
         file.write(END_OF_ARCHIVE)
-    return Index.from_columns(columns), position + len(END_OF_ARCHIVE)
+    return Index.from_columns(Columns(*columns)), position + len(END_OF_ARCHIVE)
 
 
 def _judge(sources: Sources, not_packed: list[tuple[int, int, int]], skipped: Skipped) -> None:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from blobpack._scan import walk_headers
+from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
 from blobpack.index import Index
 from blobpack.model import ScanReport
@@ -88,8 +89,7 @@ def scan_store(store: Store, *, concatenated: bool = False, threads: int | None 
         sparse=sparse,
         other=other,
     )
-    names, name_bounds, offset_start, offset_end = columns
-    return Index.from_columns((names, name_bounds, offset_start, offset_end), report=report)
+    return Index.from_columns(Columns(*columns), report=report)
 
 
 def processors(most: int) -> int:

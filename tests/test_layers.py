@@ -16,7 +16,7 @@ LADDER = [
     {"errors"},
     {"model"},
     {"_gather", "_lookup", "_pickles", "_scan"},
-    {"atomic", "stores", "tarformat"},
+    {"atomic", "checksum", "columns", "stores", "tarformat"},
     {"index", "sources"},
     {"offsets", "scan"},
     {"blob"},

@@ -1,0 +1,227 @@
+"""Members as columns in memory: packed names, offsets, and what else is known, with no object a member."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from blobpack._lookup import take_basenames, take_names
+from blobpack.errors import FormatError
+from blobpack.model import Member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+OFFSET_MAX = (1 << 63) - 1
+
+# a media type's code in columns and files is its place here: append only
+MEDIA_TYPES = (
+    "",  # unknown
+    "image/jpeg",
+    "image/png",
+    "image/gif",
+    "image/webp",
+    "image/bmp",
+    "image/tiff",
+    "image/avif",
+    "image/heif",
+    "image/jxl",
+    "image/jp2",
+    "image/x-portable-anymap",
+    "image/qoi",
+    "image/x-exr",
+    "image/vnd.radiance",
+    "image/vnd.adobe.photoshop",
+    "image/x-nrrd",
+    "image/svg+xml",
+)
+
+# the columns that may be missing → what stands in them, as array and struct name it
+FACTS = {"media_type": "B", "width": "I", "height": "I", "crc32c": "I", "mtime": "q"}
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The table of n members, in archive order; all read-only.
+
+    Attributes:
+        names: Bytes that name_bounds points into.
+        name_bounds: (n + 1,) int64; name i is names[name_bounds[i]:name_bounds[i + 1]].
+        offset_start: (n,) int64, bytes from the start of the blob.
+        offset_end: (n,) int64.
+        media_type: (n,) uint8, places in MEDIA_TYPES; 0 is unknown. This and what follows is None where it
+            was not taken.
+        width: (n,) uint32, pixels as shown (EXIF orientation applied); 0 is unknown.
+        height: (n,) uint32, the same.
+        crc32c: (n,) uint32, of the payloads.
+        mtime: (n,) int64, as the tar's headers say, seconds since 1970 UTC.
+    """
+
+    names: memoryview
+    name_bounds: memoryview
+    offset_start: memoryview
+    offset_end: memoryview
+    media_type: memoryview | None = None
+    width: memoryview | None = None
+    height: memoryview | None = None
+    crc32c: memoryview | None = None
+    mtime: memoryview | None = None
+
+    @classmethod
+    def of_members(cls, members: Iterable[Member]) -> Columns:
+        """Put members into columns; a fact that not all of them have is left out.
+
+        Raises:
+            FormatError: a member's offsets are negative or out of order.
+            UnicodeEncodeError: a name that no tar can hold.
+        """
+        names = bytearray()
+        bounds, starts, ends = array("q", [0]), array("q"), array("q")
+        facts: dict[str, array[int]] = {name: array(kind) for name, kind in FACTS.items()}
+        for member in members:
+            if not 0 <= member.offset_start <= member.offset_end <= OFFSET_MAX:
+                raise FormatError(
+                    f"member {member.name!r}: offsets {member.offset_start} to {member.offset_end}",
+                    offset=member.offset_start,
+                )
+            names += member.name.encode("utf-8", "surrogateescape")
+            bounds.append(len(names))
+            starts.append(member.offset_start)
+            ends.append(member.offset_end)
+            for name in list(facts):
+                value = getattr(member, name)
+                if value is None:
+                    del facts[name]
+                else:
+                    facts[name].append(MEDIA_TYPES.index(value) if name == "media_type" else value)
+        if not starts:
+            facts = {}
+        return cls(
+            memoryview(bytes(names)),
+            *(memoryview(column).toreadonly() for column in (bounds, starts, ends)),
+            **{name: memoryview(column).toreadonly() for name, column in facts.items()},
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Columns]) -> Columns:
+        """Put tables behind one another; facts that not all of them have are left out."""
+        import numpy as np
+
+        lengths = [np.diff(np.frombuffer(part.name_bounds, np.int64)) for part in parts]
+        bounds = np.zeros(1 + sum(map(len, parts)), np.int64)
+        np.cumsum(np.concatenate([np.zeros(0, np.int64), *lengths]), out=bounds[1:])
+
+        def joined(name: str, kind: str) -> memoryview:
+            columns = [np.frombuffer(getattr(part, name), kind) for part in parts]
+            return _view(np.concatenate([np.zeros(0, kind), *columns]))
+
+        shared = set(FACTS).intersection(*(dict(part.facts()) for part in parts)) if parts else ()
+        return cls(
+            memoryview(b"".join(part.packed_names() for part in parts)),
+            _view(bounds),
+            joined("offset_start", "q"),
+            joined("offset_end", "q"),
+            **{name: joined(name, FACTS[name]) for name in shared},
+        )
+
+    def __len__(self) -> int:
+        return len(self.offset_start)
+
+    def facts(self) -> Iterator[tuple[str, memoryview]]:
+        """Go through the columns that need not be there and are, by name."""
+        for name in FACTS:
+            column = getattr(self, name)
+            if column is not None:
+                yield name, column
+
+    def packed_names(self) -> memoryview:
+        """Return the bytes of these members' names, one behind the other."""
+        return self.names[self.name_bounds[0] : self.name_bounds[-1]]
+
+    def name_at(self, row: int) -> str:
+        """Return the name in a row, 0 ≤ row < len."""
+        packed = self.names[self.name_bounds[row] : self.name_bounds[row + 1]]
+        return str(packed, "utf-8", "surrogateescape")
+
+    def member_at(self, row: int) -> Member:
+        """Return the member in a row, 0 ≤ row < len."""
+        facts: dict[str, Any] = {name: column[row] for name, column in self.facts()}
+        if "media_type" in facts:
+            facts["media_type"] = media_type_of(facts["media_type"])
+        for side in ("width", "height"):
+            facts[side] = facts.get(side) or None
+        return Member(self.name_at(row), self.offset_start[row], self.offset_end[row], **facts)
+
+    def take(self, rows: NDArray[np.int64]) -> Columns:
+        """Make a table of the given rows, in their order.
+
+        Args:
+            rows: (k,) int64, each 0 ≤ row < len.
+
+        Raises:
+            IndexError: a row that does not exist.
+        """
+        import numpy as np
+
+        rows = np.ascontiguousarray(rows, np.int64)
+        names, bounds = take_names(self.names, self.name_bounds, rows.data)
+
+        def taken(column: memoryview) -> memoryview:
+            return _view(np.asarray(column)[rows])
+
+        return Columns(
+            names,
+            bounds,
+            taken(self.offset_start),
+            taken(self.offset_end),
+            **{name: taken(column) for name, column in self.facts()},
+        )
+
+    def slice(self, first: int, last: int) -> Columns:
+        """Make a table of the rows first:last, without a copy."""
+        return Columns(
+            self.names,
+            self.name_bounds[first : last + 1],
+            self.offset_start[first:last],
+            self.offset_end[first:last],
+            **{name: column[first:last] for name, column in self.facts()},
+        )
+
+    def with_basenames(self) -> Columns:
+        """Make the same table with what stands behind the last "/" of every name."""
+        names, bounds = take_basenames(self.names, self.name_bounds)
+        return replace(self, names=names, name_bounds=bounds)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        first = self.name_bounds[0]
+        bounds = array("q", (bound - first for bound in self.name_bounds))
+        columns = {
+            column.name: (value.format, bytes(value))
+            for column in fields(self)
+            if (value := getattr(self, column.name)) is not None
+        }
+        columns["names"] = ("B", bytes(self.packed_names()))
+        columns["name_bounds"] = ("q", bounds.tobytes())
+        return _from_bytes, (columns,)
+
+
+def media_type_of(code: int) -> str | None:
+    """Turn a code into the media type; None for unknown, and for those of a later version."""
+    return MEDIA_TYPES[code] or None if code < len(MEDIA_TYPES) else None
+
+
+def _view(values: NDArray[Any]) -> memoryview:
+    return values.data.toreadonly()
+
+
+def _from_bytes(columns: dict[str, tuple[str, bytes]]) -> Columns:
+    return Columns(
+        **{
+            name: memoryview(packed).cast(kind)  # type: ignore[call-overload]
+            for name, (kind, packed) in columns.items()
+        }
+    )
