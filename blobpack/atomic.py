@@ -43,7 +43,7 @@ class OutputFile(io.FileIO):
     """A file whose failing writes are StorageErrors that name the path it is to become."""
 
     def __init__(self, temporary: Path, path: str | os.PathLike[str]) -> None:
-        super().__init__(temporary, "xb")
+        super().__init__(temporary, "x+b")
         self.path = path
 
     def write(self, data: Buffer, /) -> int:
@@ -71,7 +71,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = resolve_target(path)
     temporary = temporary_path(target)
     with said_of(path):
-        file = io.BufferedWriter(OutputFile(temporary, path))
+        file = io.BufferedRandom(OutputFile(temporary, path))
     try:
         with file:
             yield cast("BinaryIO", file)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 SCHEMES = ("file", "s3")
+TAIL_BYTES = 128 << 10  # holds the footer, the guide and the directory of a million members
 
 
 def scheme_of(url: str) -> str:
@@ -36,8 +37,17 @@ def scheme_of(url: str) -> str:
     return scheme
 
 
-def open_store(url: str | os.PathLike[str]) -> Store:
+def is_local(url: str | os.PathLike[str]) -> bool:
+    """Tell whether a URL is a path, or a file:// URL."""
+    return not isinstance(url, str) or scheme_of(url) in ("", "file")
+
+
+def open_store(url: str | os.PathLike[str], *, tail: bool = False) -> Store:
     """Open the store for a path, file:// or s3:// URL.
+
+    Args:
+        url: Where the blob lies.
+        tail: Of a blob far away, fetch the last bytes in the request that opens it: an index may be there.
 
     Raises:
         BlobNotFoundError: there is no such blob.
@@ -48,7 +58,7 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     if scheme == "s3":
         from blobpack.stores.s3 import S3Store
 
-        return S3Store(str(url))
+        return S3Store(str(url), tail_bytes=TAIL_BYTES if tail else 0)
     return LocalStore(local_name(url))
 
 
