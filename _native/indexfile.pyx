@@ -7,6 +7,8 @@ time, and each number in it every time: the file may be mapped, and change.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
+from posix.fcntl cimport F_DUPFD_CLOEXEC, fcntl
+from posix.unistd cimport SEEK_END, close, lseek
 
 from blocks cimport (
     BLOCK_ROWS,
@@ -46,7 +48,12 @@ from pages cimport (
     slot_at,
 )
 
-from blobpack.errors import ChecksumError, FormatError
+from blobpack.errors import (
+    BlobChangedError,
+    ChecksumError,
+    FormatError,
+    StorageError,
+)
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
@@ -511,12 +518,15 @@ cdef object failure(fault kind, str where, str section, int64_t offset):
 
 
 cdef class MappedIndex:
-    """Look members up in an index region that is in memory, most likely mapped.
+    """Look members up in an index region that is mapped from a file.
 
-    Blocks and pages are checked once; which were is all that is kept in memory.
+    Blocks and pages are checked once; which were is all that is kept in memory. A mapping
+    of a file that was cut kills who touches it, so each lookup asks for the file's length
+    first: lseek is the cheapest call that tells it, 0.15 us.
 
     Args:
         region: The region's bytes.
+        fd: The file.
         where, offset: What messages name: the file, and where the region starts in it.
         crc32c: Of blobpack.checksum.crc32c_address.
         row_count … pages: Of the footer, positions from the region's start.
@@ -524,6 +534,7 @@ cdef class MappedIndex:
 
     cdef const unsigned char[::1] region
     cdef const unsigned char* bytes
+    cdef int fd
     cdef str where
     cdef int64_t offset
     cdef int64_t row_count
@@ -541,6 +552,7 @@ cdef class MappedIndex:
     def __cinit__(
         self,
         const unsigned char[::1] region not None,
+        int fd,
         str where not None,
         int64_t offset,
         uintptr_t crc32c,
@@ -555,6 +567,7 @@ cdef class MappedIndex:
     ):
         cdef int64_t directory_pages = (block_count + PAGE_POSITIONS) // PAGE_POSITIONS
         cdef int64_t length = region.shape[0]
+        self.fd = -1
         if (
             block_count < 0
             or row_count < 0
@@ -591,14 +604,29 @@ cdef class MappedIndex:
             or self.directory_checked == NULL
         ):
             raise MemoryError
+        self.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)  # the caller may close his
+        if self.fd < 0:
+            raise StorageError(f"{where}: can't keep the file open")
 
     def __dealloc__(self):
+        if self.fd >= 0:
+            close(self.fd)
         free(self.blocks_checked)
         free(self.pages_checked)
         free(self.directory_checked)
 
     def __len__(self):
         return self.row_count
+
+    cdef int still_there(self) except -1:
+        """Refuse to touch a mapping whose file was cut."""
+        cdef int64_t size = lseek(self.fd, 0, SEEK_END)
+        if size < self.offset + self.region.shape[0]:
+            raise BlobChangedError(
+                f"{self.where}: the file was cut to {size} bytes; its index was there up "
+                f"to byte {self.offset + self.region.shape[0]} when it was opened"
+            )
+        return 0
 
     cdef bint page_checked(
         self, unsigned char* checked, int64_t section, int64_t page
@@ -698,6 +726,7 @@ cdef class MappedIndex:
         cdef list keep = []
         if not name_bytes(name, &text, &length, keep):
             return -1
+        self.still_there()
         kind = self.search(text, length, &view, &row, &position)
         if kind == FAULT_ABSENT:
             return -1
@@ -719,6 +748,7 @@ cdef class MappedIndex:
         cdef list keep = []
         if not name_bytes(name, &text, &length, keep):
             return None
+        self.still_there()
         kind = self.search(text, length, &view, &row, &position)
         if kind == FAULT_ABSENT:
             return None
@@ -746,6 +776,7 @@ cdef class MappedIndex:
         cdef fault kind = FAULT_NONE
         if not 0 <= first <= last <= self.row_count:
             raise IndexError(f"rows {first} to {last} of {self.row_count}")
+        self.still_there()
         try:
             if not row_columns_init(&out, last - first, self.facts):
                 raise MemoryError

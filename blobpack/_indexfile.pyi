@@ -44,6 +44,7 @@ class MappedIndex:
     def __new__(
         cls,
         region: Buffer,
+        fd: int,
         where: str,
         offset: int,
         crc32c: int,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from blobpack.errors import BlobChangedError, MemberNotFoundError
 from blobpack.discovery import find_index
+from blobpack.errors import BlobChangedError, MemberNotFoundError
 from blobpack.index import Index
 from blobpack.stores import open_store
 
@@ -127,7 +127,7 @@ def open_blob(
         FormatError: the blob, the index or the offsets file is damaged.
         StorageError: the store could not be reached, or refused.
     """
-    store = open_store(url, tail=True)
+    store = open_store(url, tail=not isinstance(index, Index))
     try:
         if not isinstance(index, Index):
             index = find_index(store, index, stale)

@@ -24,6 +24,8 @@ from blobpack.stores.local import LocalStore
 from blobpack.tarformat import BLOCK, begins_tar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blobpack.identity import Identity
     from blobpack.stores.base import Store
 
@@ -47,7 +49,7 @@ def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale)
     try:
         if index is not None:
             return given_index(store, index)
-        found = embedded_index(store) or sidecar_index(store) or offsets_index(store)
+        found = first_found(store, embedded_index, sidecar_index, offsets_index)
     except (StaleIndexError, FormatError):
         if stale == "refuse":
             raise
@@ -62,6 +64,26 @@ def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale)
         stacklevel=4,
     )
     return scanned
+
+
+def whole_index(store: Store) -> Index:
+    """Open the index inside or beside a blob, else scan: an offsets file may hold but a part of the members.
+
+    Raises:
+        StaleIndexError: the index is not of the blob as it is now.
+        FormatError: the index or the blob is damaged.
+    """
+    found = first_found(store, embedded_index, sidecar_index)
+    return scan_store(store) if found is None else found
+
+
+def first_found(store: Store, *places: Callable[[Store], Index | None]) -> Index | None:
+    """Look for an index in one place after the other."""
+    for look in places:
+        found = look(store)
+        if found is not None:
+            return found
+    return None
 
 
 def given_index(store: Store, path: str | os.PathLike[str]) -> Index:
@@ -98,7 +120,7 @@ def embedded_index(store: Store) -> Index | None:
             f"{identity.archive_bytes if identity else 0} bytes, and {start} are before it: the archive was "
             f"changed or joined with another; {REMEDY}"
         )
-    tail = store.read_range(max(0, start - TAIL_BYTES), min(start + HEADER.size, store.size))
+    tail = store.peek(max(0, start - TAIL_BYTES), min(start + HEADER.size, store.size))
     archive, header = tail[: min(start, TAIL_BYTES)], tail[min(start, TAIL_BYTES) :]
     if crc32c(archive) != identity.tail_crc or not header.startswith(MAGIC):
         raise StaleIndexError(

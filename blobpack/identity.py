@@ -44,7 +44,7 @@ def identify(store: Store, archive_bytes: int, version: str = "") -> Identity:
 
 def read_tail(store: Store, archive_bytes: int) -> bytes:
     """Read the last bytes of the archive."""
-    return store.read_range(max(0, archive_bytes - TAIL_BYTES), archive_bytes)
+    return store.peek(max(0, archive_bytes - TAIL_BYTES), archive_bytes)
 
 
 def samples_crc_of(store: Store, archive_bytes: int) -> int:

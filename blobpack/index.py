@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blobpack.identity import Identity
+    from blobpack.indexfile import Footer
 
 SUGGESTIONS = 3
 SUGGESTION_CANDIDATES = 1000
@@ -131,20 +132,22 @@ class Index:
             StorageError: the file can't be written.
         """
         with replacing(path) as file:
-            self.write(file, self.identity)
+            file.write(self.write_sections(file, self.identity).encode())
 
-    def write(self, file: BinaryIO, identity: Identity | None, *, bytes_min: int = 0) -> int:
-        """Write the index at a file's position.
+    def write_sections(
+        self, file: BinaryIO, identity: Identity | None, *, bytes_min: int = 0
+    ) -> Footer:
+        """Write the index but its footer, at a file's position.
 
         Args:
             file: Open for writing.
             identity: The archive it is of; None ties it to none.
-            bytes_min: Fill it up to at least this.
+            bytes_min: Fill it up to at least this, with the footer.
 
         Returns:
-            The bytes written.
+            The footer to write behind it.
         """
-        footer = write_sections(
+        return write_sections(
             file,
             self.parts(),
             self.name_at,
@@ -152,8 +155,6 @@ class Index:
             report=self.report,
             bytes_min=bytes_min,
         )
-        file.write(footer.encode())
-        return footer.region_bytes
 
     @classmethod
     def concatenate(cls, indexes: Iterable[Index]) -> Index:
@@ -288,9 +289,7 @@ class Index:
         if self._stored is None or self._lookup is not None:
             return list(map(self.bounds_of, names))
         located = self._stored.locate_many(names)
-        return [
-            bounds or self.bounds_of(name) for name, bounds in zip(names, located, strict=True)
-        ]
+        return [bounds or self.bounds_of(name) for name, bounds in zip(names, located, strict=True)]
 
     def row_of(self, name: str) -> int:
         """Find the last row with that name.

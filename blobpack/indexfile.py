@@ -146,7 +146,7 @@ class Footer:
             Identity(archive_bytes, tail_crc, samples_crc, blob_version)
             if flags & IS_TIED
             else None,
-            *rest[:10],
+            *rest[:10],  # type: ignore[call-arg]
             frozenset(name for i, name in enumerate(FACTS) if facts >> i & 1),
             ScanReport(*rest[12:21]) if flags & HAS_REPORT else None,
         )

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, cast
 from blobpack import _gather
 from blobpack.atomic import replacing, resolve_target
 from blobpack.columns import Columns
+from blobpack.discovery import sidecar_path
+from blobpack.embed import IndexPlace, region_bytes, write_behind, write_beside
 from blobpack.errors import DuplicateNameError, SourceError, StorageError
 from blobpack.index import Index
-from blobpack.model import Member
+from blobpack.model import Member, ScanReport
 from blobpack.scan import processors
 from blobpack.sources import (
     Skipped,
@@ -25,6 +27,7 @@ from blobpack.sources import (
     passing,
     unreadable_error,
 )
+from blobpack.stores.local import LocalStore
 from blobpack.tarformat import (
     BLOCK,
     END_OF_ARCHIVE,
@@ -99,6 +102,7 @@ def pack(
     follow_symlinks: bool = False,
     keep_mtime: bool = False,
     dry_run: bool = False,
+    index: IndexPlace = "embed",
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> PackReport:
@@ -118,6 +122,8 @@ def pack(
         follow_symlinks: Pack what symbolic links point at, under the links' names.
         keep_mtime: Store modification times, in whole seconds; else 0.
         dry_run: Read everything, write nothing.
+        index: Where the index goes: behind the archive in the blob itself, into a file beside it,
+            `<blob>.idx`, or nowhere.
         threads: How many read; None for as many as there are processors, up to 4.
         progress: progress(files, bytes), called now and then.
 
@@ -145,7 +151,7 @@ def pack(
         sources = _listed_or_payloads(source, skipped, follow=follow_symlinks)
     with nullcontext() if dry_run else replacing(target) as file:
         if isinstance(sources, Sources):
-            index, size = _pack_files(
+            packed, size = _pack_files(
                 filtered(sources, globs, exclude, skipped),
                 file,
                 skipped,
@@ -159,17 +165,23 @@ def pack(
             )
         else:
             wanted = _wanted(sources, globs, exclude, skipped, images_only=not all_files)
-            index, size = _pack_payloads(wanted, file, progress)
-        if replaced and file and not index:
+            packed, size = _pack_payloads(wanted, file, progress)
+        if replaced and file and not packed:
             raise SourceError(f"nothing to pack, so {os.fspath(target)} stays as it is")
+        packed.report = ScanReport(bytes_scanned=size - len(END_OF_ARCHIVE), end_marker=2)
+        if index == "embed":
+            size += write_behind(file, packed, size) if file else region_bytes(packed)
+    if index == "sidecar" and not dry_run:
+        with LocalStore(target) as store:
+            write_beside(store, packed, sidecar_path(target))
     return PackReport(
-        members=len(index),
-        payload_bytes=index.payload_bytes,
+        members=len(packed),
+        payload_bytes=packed.payload_bytes,
         blob_bytes=size,
         skipped=dict(skipped.counts),
         examples=skipped.examples,
         seconds=time.perf_counter() - began,
-        index=index,
+        index=packed,
         dry_run=dry_run,
     )
 

@@ -112,7 +112,7 @@ def read_footer(store: Store) -> Footer | None:
     start = store.size - FOOTER_BYTES
     if start < 0:
         return None
-    return Footer.decode(store.read_range(start, store.size), store.url, start)
+    return Footer.decode(store.peek(start, store.size), store.url, start)
 
 
 class LocalIndex:
@@ -140,6 +140,7 @@ class LocalIndex:
         )
         self._mapped = MappedIndex(
             memoryview(mapped)[before:],
+            store.fileno(),
             store.url,
             offset,
             crc32c_address(),
@@ -237,7 +238,8 @@ class RemoteIndex:
             for start, size in sections
         ) or footer.block_count != -(-footer.row_count // BLOCK_ROWS):
             raise FormatError(
-                f"{store.url}: the index is damaged: its footer does not fit its size", offset=offset
+                f"{store.url}: the index is damaged: its footer does not fit its size",
+                offset=offset,
             )
         self._kept: OrderedDict[tuple[str, int], tuple[object, int]] = OrderedDict()
         self._kept_bytes = 0
@@ -268,12 +270,11 @@ class RemoteIndex:
             rows = map(self._whole.find, names)
             located = map(self._whole.locate, names)
             return [
-                (row, bounds) if bounds else None
-                for row, bounds in zip(rows, located, strict=True)
+                (row, bounds) if bounds else None for row, bounds in zip(rows, located, strict=True)
             ]
         candidates = self._candidates(names)
         blocks = self._blocks({block for wanted in candidates for block in wanted})
-        found = []
+        found: list[tuple[int, tuple[int, int]] | None] = []
         for name, wanted in zip(names, candidates, strict=True):
             rows_of_name = [
                 (block.first_row + place, block.columns, place)
@@ -337,7 +338,7 @@ class RemoteIndex:
                 f"{self._store.url}: the index is damaged: a position of {start} in its directory",
                 offset=self._offset + self.footer.directory,
             )
-        return self._store.read_range(self._offset + start, self._offset + end)
+        return self._store.peek(self._offset + start, self._offset + end)
 
     def _kept_or_made(self, key: tuple[str, int], make: Callable[[], tuple[object, int]]) -> object:
         with self._lock:

@@ -22,7 +22,7 @@ LADDER = [
     {"stored"},
     {"index"},
     {"offsets", "scan"},
-    {"discovery"},
+    {"discovery", "embed"},
     {"blob"},
     {"extract", "image", "pack"},
     {"cli"},

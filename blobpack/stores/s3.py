@@ -141,7 +141,7 @@ class S3Store(StoreBase):
         self.bucket, self.key = split_url(url)
         self._client = client
         self._pid = os.getpid()
-        self._tail = b""
+        self.tail = b""
         if not tail_bytes or not self._open_with_tail(tail_bytes):
             head = self._call("head_object", what="open")
             self.size = head["ContentLength"]
@@ -179,14 +179,11 @@ class S3Store(StoreBase):
         body, _, _ = _read_body(answer, min(tail_bytes, int(size)))
         if body is None:
             return False
-        self.size, self.version, self._tail = int(size), answer["ETag"], body
+        self.size, self.version, self.tail = int(size), answer["ETag"], body
         return True
 
     def fetch(self, start: int, end: int) -> bytes:
         """Read the bytes start to end: one ranged GET, again if its body is cut or stalls."""
-        tail_start = self.size - len(self._tail)
-        if start >= tail_start:
-            return self._tail[start - tail_start : end - tail_start]
         what = f"read bytes {start} to {end}"
         for attempt in range(1, BODY_ATTEMPTS + 1):
             answer = self._call(
