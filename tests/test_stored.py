@@ -150,7 +150,7 @@ class TestRequests:
         remote.locate(columns.name_at(0))
         store.fetches.clear()
         remote.locate(columns.name_at(70_000))
-        assert [end - start for start, end in store.fetches][0] == 4096
+        assert store.fetches[0][1] - store.fetches[0][0] == 4096
         assert len(store.fetches) == 2
 
     def test_many_lookups_are_fetched_together(self, tmp_path):
