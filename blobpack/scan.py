@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from blobpack._scan import walk_headers
@@ -10,10 +9,13 @@ from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
 from blobpack.index import Index
 from blobpack.model import ScanReport
+from blobpack.processors import processors as processors  # where others look for it
 from blobpack.stores import open_store
 from blobpack.stores.local import LocalStore
 
 if TYPE_CHECKING:
+    import os
+
     from blobpack.stores.base import Store
 
 THREADS_MAX = 8
@@ -90,11 +92,6 @@ def scan_store(store: Store, *, concatenated: bool = False, threads: int | None 
         other=other,
     )
     return Index.from_columns(Columns(*columns), report=report)
-
-
-def processors(most: int) -> int:
-    """Count the processors this process may use, up to what the work gains from."""
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, most)
 
 
 def refuse_other_formats(store: Store) -> None:

@@ -15,8 +15,8 @@ PACKAGE = Path(blobpack.__file__).parent
 LADDER = [
     {"errors"},
     {"model"},
-    {"_gather", "_lookup", "_pickles", "_scan"},
-    {"atomic", "checksum", "columns", "stores", "tarformat"},
+    {"_facts", "_gather", "_lookup", "_pickles", "_scan"},
+    {"atomic", "checksum", "columns", "processors", "stores", "tarformat"},
     {"index", "sources"},
     {"offsets", "scan"},
     {"blob"},
