@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from blobpack import _facts
 from blobpack.checksum import crc32c, crc32c_address
-from blobpack.columns import Columns
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.index import Index
 from blobpack.processors import processors
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
+    from blobpack.columns import Columns
     from blobpack.stores.base import Store
 
     Progress = Callable[[int, int], object]
@@ -220,6 +220,8 @@ def _read_run(
             )
     except BlobChangedError:
         raise
+    except ValueError:  # a row whose end lies before its start
+        _read_one_by_one(store, columns, first, last, taken, images=images)
     except StorageError as exc:
         taken.unreadable.extend(Unreadable(row, str(exc)) for row in range(first, last))
     return last - first, end - start

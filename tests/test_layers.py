@@ -18,6 +18,7 @@ LADDER = [
     {"_facts", "_gather", "_lookup", "_pickles", "_scan"},
     {"atomic", "checksum", "columns", "processors", "stores", "tarformat"},
     {"index", "sources"},
+    {"facts"},
     {"offsets", "scan"},
     {"blob"},
     {"extract", "image", "pack"},
