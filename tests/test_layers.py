@@ -21,7 +21,7 @@ LADDER = [
     {"facts"},
     {"offsets", "scan"},
     {"blob"},
-    {"extract", "image", "pack"},
+    {"extract", "image", "pack", "verify"},
     {"cli"},
 ]
 RUNG = {module: rung for rung, modules in enumerate(LADDER) for module in modules}
