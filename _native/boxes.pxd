@@ -39,7 +39,7 @@ cdef struct sides:
 
 cdef struct image_property:
     uint64_t place                 # in BOX_IPCO, from 1
-    uint32_t kind                  # 0: one that changes no size
+    uint32_t kind                  # 0: not found yet
     uint32_t width                 # or how often to turn by a quarter
     uint32_t height
 
@@ -156,7 +156,7 @@ cdef inline int properties_of(
     for i in range(count):
         bytes = need(p, pos + i * place_width, place_width)
         if bytes == NULL:
-            return i
+            return 0
         # the highest bit says whether a reader must know it
         found[i].place = big_endian(bytes, place_width) & (
             0x7FFF if place_width == 2 else 0x7F
@@ -165,33 +165,36 @@ cdef inline int properties_of(
     return count
 
 
-cdef inline void read_property(
+cdef inline uint32_t whole_pixels(const unsigned char* fraction) noexcept nogil:
+    """Divide; 0 when the result is no whole number."""
+    cdef uint32_t above = big_32(fraction), below = big_32(fraction + 4)
+    return above // below if below and above % below == 0 else 0
+
+
+cdef inline bint read_property(
     peek* p, const box* at, image_property* found
 ) noexcept nogil:
-    """Read a property if it has to do with size."""
+    """Read a property if it has to do with size; False when it is cut."""
     cdef const unsigned char* bytes
-    cdef uint32_t above, below
+    found.kind = at.kind
     if at.kind == BOX_ISPE:
         bytes = need(p, at.start, 12)
-        if bytes != NULL:
-            found.kind = BOX_ISPE
-            found.width = big_32(bytes + 4)
-            found.height = big_32(bytes + 8)
+        if bytes == NULL:
+            return False
+        found.width = big_32(bytes + 4)
+        found.height = big_32(bytes + 8)
     elif at.kind == BOX_IROT:
         bytes = need(p, at.start, 1)
-        if bytes != NULL:
-            found.kind = BOX_IROT
-            found.width = bytes[0] & 3
+        if bytes == NULL:
+            return False
+        found.width = bytes[0] & 3
     elif at.kind == BOX_CLAP:
         bytes = need(p, at.start, 16)
         if bytes == NULL:
-            return
-        above, below = big_32(bytes), big_32(bytes + 4)
-        found.width = above // below if below and above % below == 0 else 0
-        above, below = big_32(bytes + 8), big_32(bytes + 12)
-        found.height = above // below if below and above % below == 0 else 0
-        if found.width and found.height:           # a fraction of a pixel cuts nothing
-            found.kind = BOX_CLAP
+            return False
+        found.width = whole_pixels(bytes)
+        found.height = whole_pixels(bytes + 8)
+    return True
 
 
 cdef inline sides apply_properties(
@@ -207,8 +210,9 @@ cdef inline sides apply_properties(
         if listed[i].kind == BOX_IROT and listed[i].width & 1:
             found = turned(found)
         elif (
-            listed[i].kind == BOX_CLAP
-            and listed[i].width <= found.width and listed[i].height <= found.height
+            listed[i].kind == BOX_CLAP             # a part of a pixel cuts nothing
+            and 0 < listed[i].width <= found.width
+            and 0 < listed[i].height <= found.height
         ):
             found = of(listed[i].width, listed[i].height)
     return found
@@ -236,8 +240,11 @@ cdef inline sides heif_sides(peek* p) noexcept nogil:
     while next_box(p, &at, ipco.end):
         place += 1
         for i in range(count):
-            if listed[i].place == place:
-                read_property(p, &at, &listed[i])
+            if listed[i].place == place and not read_property(p, &at, &listed[i]):
+                return unknown()
+    for i in range(count):
+        if listed[i].kind == 0 and listed[i].place:  # cut off, with who knows what
+            return unknown()
     return apply_properties(listed, count)
 
 

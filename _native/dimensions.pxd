@@ -117,11 +117,42 @@ cdef inline sides png_sides(peek* p) noexcept nogil:
     return found
 
 
+cdef inline int64_t gif_frame(peek* p, int64_t pos) noexcept nogil:
+    """Find the first frame's descriptor, over extensions and their blocks; -1: none."""
+    cdef const unsigned char* bytes
+    cdef bint in_extension = False
+    cdef int _block
+    for _block in range(PARTS_MAX):
+        bytes = need(p, pos, 1)
+        if bytes == NULL:
+            return -1
+        if in_extension:
+            in_extension = bytes[0] != 0
+            pos += 1 + bytes[0]
+        elif bytes[0] == b"!":
+            in_extension = True
+            pos += 2
+        else:
+            return pos if bytes[0] == b"," else -1
+    return -1
+
+
 cdef inline sides gif_sides(peek* p) noexcept nogil:
-    cdef const unsigned char* bytes = need(p, 6, 4)
+    """Read the screen; it grows with a first frame that reaches beyond it."""
+    cdef const unsigned char* bytes = need(p, 6, 7)
+    cdef uint64_t width, height
+    cdef int64_t pos = 13
     if bytes == NULL:
         return unknown()
-    return of(little_endian(bytes, 2), little_endian(bytes + 2, 2))
+    width, height = little_endian(bytes, 2), little_endian(bytes + 2, 2)
+    if bytes[4] & 0x80:
+        pos += <int64_t> 6 << (bytes[4] & 7)       # the colours
+    pos = gif_frame(p, pos)
+    bytes = need(p, pos + 1, 8)
+    if pos >= 0 and bytes != NULL:
+        width = max(width, little_endian(bytes, 2) + little_endian(bytes + 4, 2))
+        height = max(height, little_endian(bytes + 2, 2) + little_endian(bytes + 6, 2))
+    return of(width, height)
 
 
 cdef inline int64_t webp_exif(peek* p, int64_t* end) noexcept nogil:
