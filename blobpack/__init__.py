@@ -24,6 +24,7 @@ from blobpack.model import ByteRange, Member, ScanReport
 from blobpack.offsets import iter_offsets, read_offsets, write_offsets
 from blobpack.pack import PackReport, pack
 from blobpack.scan import scan
+from blobpack.verify import Failure, VerifyReport, verify
 
 __all__ = [
     "Blob",
@@ -34,6 +35,7 @@ __all__ = [
     "ChecksumError",
     "DuplicateNameError",
     "ExtractReport",
+    "Failure",
     "FormatError",
     "ImageError",
     "Index",
@@ -47,6 +49,7 @@ __all__ = [
     "StorageError",
     "TruncatedError",
     "UnsafeNameError",
+    "VerifyReport",
     "extract",
     "iter_offsets",
     "open_blob",
@@ -55,5 +58,6 @@ __all__ = [
     "read_images",
     "read_offsets",
     "scan",
+    "verify",
     "write_offsets",
 ]

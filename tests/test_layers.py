@@ -15,16 +15,17 @@ PACKAGE = Path(blobpack.__file__).parent
 LADDER = [
     {"errors"},
     {"model"},
-    {"_gather", "_index_reader", "_index_writer", "_lookup", "_pickles", "_scan"},
-    {"atomic", "checksum", "columns", "plan", "stores", "tarformat"},
+    {f"_{path.stem}" for path in (PACKAGE.parent / "_native").glob("*.pyx")},
+    {"atomic", "checksum", "columns", "plan", "processors", "stores", "tarformat"},
     {"identity"},
     {"indexfile", "sources"},
     {"stored"},
     {"index"},
+    {"facts"},
     {"offsets", "scan"},
     {"discovery", "embed"},
     {"blob"},
-    {"extract", "image", "pack"},
+    {"extract", "image", "pack", "verify"},
     {"cli"},
 ]
 RUNG = {module: rung for rung, modules in enumerate(LADDER) for module in modules}

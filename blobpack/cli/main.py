@@ -18,6 +18,7 @@ from blobpack.cli.info import info
 from blobpack.cli.ls import ls
 from blobpack.cli.offsets import offsets
 from blobpack.cli.pack import pack
+from blobpack.cli.verify import verify
 from blobpack.errors import BlobpackError
 
 
@@ -72,5 +73,5 @@ def main() -> None:
     """
 
 
-for command in (cat, extract, index, info, ls, offsets, pack):
+for command in (cat, extract, index, info, ls, offsets, pack, verify):
     main.add_command(command)

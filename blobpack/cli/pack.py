@@ -23,6 +23,12 @@ from blobpack.cli.options import is_same_file, progress_bar
 @click.option("--follow-symlinks", is_flag=True, help="Pack what symbolic links point at.")
 @click.option("--keep-mtime", is_flag=True, help="Store modification times, in whole seconds.")
 @click.option(
+    "--facts/--no-facts",
+    default=True,
+    show_default=True,
+    help="Take media type, width and height as shown, CRC-32C and mtime into the index.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Read everything, write nothing, tell counts and bytes."
 )
 @click.option(
@@ -38,6 +44,7 @@ def pack(
     hidden: bool,
     follow_symlinks: bool,
     keep_mtime: bool,
+    facts: bool,
     dry_run: bool,
     threads: int | None,
     as_json: bool,
@@ -72,6 +79,7 @@ def pack(
             hidden=hidden,
             follow_symlinks=follow_symlinks,
             keep_mtime=keep_mtime,
+            facts=facts,
             dry_run=dry_run,
             threads=threads,
             progress=show,
