@@ -25,6 +25,7 @@ setup(
             native("gather", "columns", "headers", "images", "pthreads", "share", "tar", "utf8"),
             native("indexfile", "blocks", "columns", "crc32c", "names", "pages"),
             native("lookup", "columns", "names", "utf8"),
+            native("members"),
             native("pickles", "columns", "pickle_reader", "pickle_rows", "pickle_writer", "utf8"),
             native(
                 "scan", "columns", "extensions", "links", "names", "pthreads", "runs", "tar", "walk"

@@ -6,6 +6,7 @@
     │   └── ChecksumError                         bytes that do not match their checksum
     ├── ImageError             ValueError         a payload is not an image that can be decoded
     ├── DuplicateNameError     ValueError         two members would have one name
+    ├── FactsMissingError      ValueError         a selection asks for what the index does not have
     ├── UnsafeNameError        ValueError         a member's name leads out of the target folder
     ├── MemberNotFoundError    LookupError        no member of that name
     ├── SourceError            OSError            files to pack that can't be read, or changed meanwhile
@@ -50,6 +51,10 @@ class ImageError(BlobpackError, ValueError):
 
 class DuplicateNameError(BlobpackError, ValueError):
     """Two members would have one name."""
+
+
+class FactsMissingError(BlobpackError, ValueError):
+    """A selection asks for facts, such as widths, that the index does not have."""
 
 
 class UnsafeNameError(BlobpackError, ValueError):

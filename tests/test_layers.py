@@ -14,11 +14,12 @@ PACKAGE = Path(blobpack.__file__).parent
 # the ladder, lowest first; modules on one rung may not import one another unless they are one thing
 LADDER = [
     {"errors"},
+    {"_members"},
     {"model"},
     {"_gather", "_indexfile", "_lookup", "_pickles", "_scan"},
     {"atomic", "checksum", "columns", "plan", "stores", "tarformat"},
     {"identity"},
-    {"indexfile", "sources"},
+    {"indexfile", "selection", "sources"},
     {"stored"},
     {"index"},
     {"offsets", "scan"},
