@@ -5,6 +5,7 @@ which the interpreter reads as fast as that of a class with `__slots__`.
 """
 
 cimport cython
+from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
@@ -89,29 +90,29 @@ cdef class Member:
     def __init__(
         self,
         str name not None,
-        int64_t offset_start,
-        int64_t offset_end,
+        offset_start,
+        offset_end,
         str media_type=None,
         width=None,
         height=None,
         crc32c=None,
         mtime=None,
     ):
-        self.offset_start = offset_start
-        self.offset_end = offset_end
+        self.offset_start = PyNumber_Index(offset_start)
+        self.offset_end = PyNumber_Index(offset_end)
         self.media_type = media_type
         if width is not None:
             self.known |= KNOWN_WIDTH
-            self.known_width = width
+            self.known_width = PyNumber_Index(width)
         if height is not None:
             self.known |= KNOWN_HEIGHT
-            self.known_height = height
+            self.known_height = PyNumber_Index(height)
         if crc32c is not None:
             self.known |= KNOWN_CRC32C
-            self.known_crc32c = crc32c
+            self.known_crc32c = PyNumber_Index(crc32c)
         if mtime is not None:
             self.known |= KNOWN_MTIME
-            self.known_mtime = mtime
+            self.known_mtime = PyNumber_Index(mtime)
         Py_INCREF(<PyObject*> name)
         self.hold(<PyObject*> name)
 

@@ -76,7 +76,9 @@ class Columns:
 
     @classmethod
     def of_members(cls, members: Iterable[Member]) -> Columns:
-        """Put members into columns; a fact that not all of them have is left out.
+        """Put members into columns.
+
+        Media type, width and height are left out where no member has one; checksum and time, where not all have.
 
         Raises:
             FormatError: a member's offsets are negative or out of order.
@@ -97,10 +99,15 @@ class Columns:
             ends.append(member.offset_end)
             for name in list(facts):
                 value = getattr(member, name)
-                if value is None:
+                if value is None and name in ("crc32c", "mtime"):
                     del facts[name]
+                elif name == "media_type":
+                    facts[name].append(MEDIA_TYPES.index(value or ""))
                 else:
-                    facts[name].append(MEDIA_TYPES.index(value) if name == "media_type" else value)
+                    facts[name].append(value or 0)
+        for name in ("media_type", "width", "height"):
+            if not any(facts[name]):
+                del facts[name]
         if not starts:
             facts = {}
         return cls(

@@ -82,7 +82,9 @@ class Index:
     __slots__ = ("__weakref__", "_columns", "_lookup", "_stored", "identity", "report")
 
     def __init__(self, members: Iterable[Member] = (), *, report: ScanReport | None = None) -> None:
-        """Make an index of members, in their order; a fact that not all of them have is left out.
+        """Make an index of members, in their order.
+
+        Media type, width and height are left out where no member has one; checksum and time, where not all have.
 
         Raises:
             FormatError: a member's offsets are negative or out of order.
