@@ -414,8 +414,13 @@ class Index:
         return Index.from_columns(self.columns.take(rows), identity=self.identity)
 
     def slice(self, first: int, last: int) -> Index:
-        """Make an index of the rows first:last, without a copy."""
-        return Index.from_columns(self.columns.slice(first, last), identity=self.identity)
+        """Make an index of the rows first:last, without a copy; of a stored index, only they are read."""
+        if self._columns is not None or self._stored is None:
+            columns = self.columns.slice(first, last)
+        else:
+            rows = range(len(self))[first:last]
+            columns = self._stored.rows(rows.start, max(rows.start, rows.stop))
+        return Index.from_columns(columns, identity=self.identity)
 
     def with_basenames(self) -> Index:
         """Make an index whose names are what stands behind the last "/" of these.

@@ -8,6 +8,7 @@ import pickle
 import re
 import tracemalloc
 from array import array
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,8 +25,7 @@ from blobpack.selection import ASKED_AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from blobpack import ScanReport
+    from pathlib import Path
 
 MEMBERS = [
     Member("a.jpg", 512, 1000, "image/jpeg", 640, 480, 1, 10),
@@ -39,11 +39,10 @@ MEMBERS = [
 class Parts:
     """A stored index, as select sees it: columns that come part by part."""
 
-    report: ScanReport | None = None
+    footer = SimpleNamespace(report=None, identity=None)
 
     def __init__(self, columns: Columns, rows: int) -> None:
         self.columns, self.rows_a_part = columns, rows
-        self.payload_bytes = self.last_end = 0
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -68,11 +67,14 @@ def make_index(rows: int) -> Index:
     return Index.from_columns(Columns(memoryview(names), *columns))
 
 
-@pytest.fixture(params=["in memory", "stored"])
-def index(request: pytest.FixtureRequest) -> Index:
+@pytest.fixture(params=["in memory", "part by part", "mapped"])
+def index(request: pytest.FixtureRequest, tmp_path: Path) -> Index:
     whole = Index(MEMBERS)
-    if request.param == "stored":
+    if request.param == "part by part":
         return Index.from_stored(Parts(whole.columns, 2))
+    if request.param == "mapped":
+        whole.save(tmp_path / "a.idx")
+        return Index.load(tmp_path / "a.idx")
     return whole
 
 
@@ -266,8 +268,19 @@ def test_an_error_of_where_comes_through(index: Index) -> None:
         index.select(where=refuse)
 
 
-def test_a_stored_index_is_selected_in_bounded_memory() -> None:
-    index = Index.from_stored(Parts(make_index(200_000).columns, 10_000))
+def test_slices_read_only_their_rows(index: Index) -> None:
+    assert list(index.slice(1, 3)) == MEMBERS[1:3]
+    assert list(index.slice(3, 100)) == MEMBERS[3:]
+    assert list(index.slice(2, 2)) == list(index.slice(4, 1)) == []
+    assert index.names[1:4] == [member.name for member in MEMBERS[1:4]]
+    assert index.names[3:1] == []
+    assert index.names[::-2] == [member.name for member in MEMBERS[::-2]]
+    assert (index._columns is None) == (index._stored is not None)
+
+
+def test_a_stored_index_is_selected_in_bounded_memory(tmp_path: Path) -> None:
+    make_index(200_000).save(tmp_path / "a.idx")
+    index = Index.load(tmp_path / "a.idx")
     found = index.select("*", names=["folder/00000001.png"])
     tracemalloc.start()
     found = index.select(
