@@ -7,7 +7,7 @@ import glob as globs_of_files
 import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, BinaryIO, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from blobpack._lookup import NameLookup, match_names, measure
 from blobpack.atomic import replacing
@@ -17,12 +17,15 @@ from blobpack.indexfile import write_sections
 from blobpack.model import ByteRange, Member, ScanReport
 from blobpack.selection import Conditions, find_media_types, look_up_names
 from blobpack.stored import StoredIndex, load_stored
+from blobpack.tables import as_arrays, as_arrow, as_frame, of_arrow, read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
 
     import numpy as np
+    import pandas as pd
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from blobpack.identity import Identity
@@ -421,6 +424,73 @@ class Index:
             rows = range(len(self))[first:last]
             columns = self._stored.rows(rows.start, max(rows.start, rows.stop))
         return Index.from_columns(columns, identity=self.identity)
+
+    def to_numpy(self) -> dict[str, NDArray[Any]]:
+        """Give the columns as NumPy arrays, by name; the facts that the index does not have are left out.
+
+        Returns:
+            name: (n,) object, str; bytes that are not UTF-8 stand as surrogates (PEP 383).
+            offset_start, offset_end: (n,) int64, read-only, as are those that follow.
+            media_type: (n,) object, str, None where it is unknown.
+            width, height: (n,) uint32, pixels, 0 where unknown.
+            crc32c: (n,) uint32.
+            mtime: (n,) int64, seconds since 1970 UTC.
+        """
+        return as_arrays(self.columns)
+
+    def to_arrow(self) -> pa.Table:
+        """Give the columns as an Arrow table; names and offsets are not copied.
+
+        Returns:
+            name: large_string; large_binary, as in the tar, if any name is not UTF-8.
+            offset_start, offset_end: int64.
+            media_type: dictionary of string, null where it is unknown.
+            width, height: uint32, pixels, null where unknown.
+            crc32c: uint32.
+            mtime: int64, seconds since 1970 UTC.
+
+        Raises:
+            PackageMissingError: there is no pyarrow.
+        """
+        return as_arrow(self.columns)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Give the columns of to_arrow as a DataFrame: media types as categories, whole numbers as such.
+
+        Raises:
+            PackageMissingError: there is no pandas, or no pyarrow.
+        """
+        return as_frame(self.columns)
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write the columns of to_arrow as a Parquet file, in bounded memory; it appears whole or not at all.
+
+        Raises:
+            PackageMissingError: there is no pyarrow.
+            StorageError: the file can't be written.
+        """
+        write_parquet(self.parts, path)
+
+    @classmethod
+    def from_arrow(cls, table: pa.Table) -> Index:
+        """Make an index of an Arrow table like that of to_arrow, or of a DataFrame's; other columns are passed by.
+
+        Raises:
+            PackageMissingError: there is no pyarrow.
+            FormatError: a column is missing, or of another type, or a value can't be; the column is named.
+        """
+        return cls.from_columns(of_arrow(table))
+
+    @classmethod
+    def from_parquet(cls, path: str | os.PathLike[str]) -> Index:
+        """Read an index from a Parquet file like that of to_parquet; other columns are passed by.
+
+        Raises:
+            PackageMissingError: there is no pyarrow.
+            BlobNotFoundError: there is no such file.
+            FormatError: it is no Parquet file, or a column is missing or not what it must be; it is named.
+        """
+        return cls.from_columns(Columns.concatenate(list(read_parquet(path))))
 
     def with_basenames(self) -> Index:
         """Make an index whose names are what stands behind the last "/" of these.

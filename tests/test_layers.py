@@ -19,7 +19,7 @@ LADDER = [
     {"_gather", "_indexfile", "_lookup", "_pickles", "_scan"},
     {"atomic", "checksum", "columns", "plan", "stores", "tarformat"},
     {"identity"},
-    {"indexfile", "selection", "sources"},
+    {"indexfile", "selection", "sources", "tables"},
     {"stored"},
     {"index"},
     {"offsets", "scan"},
@@ -80,7 +80,7 @@ def test_all_is_sorted_and_complete():
 def test_import_brings_no_heavy_package():
     code = (
         "import sys, blobpack\n"
-        "heavy = {'boto3', 'botocore', 'numpy', 'PIL', 'tqdm', 'click', 'zstandard'}\n"
+        "heavy = {'boto3', 'botocore', 'numpy', 'PIL', 'tqdm', 'click', 'zstandard', 'pyarrow', 'pandas'}\n"
         "print(*sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
