@@ -32,6 +32,7 @@ setup(
             native("index_reader", "blocks", "columns", "crc32c", "index_rows", "names", "pages"),
             native("index_writer", "blocks", "crc32c", "names", "pages"),
             native("lookup", "columns", "names", "utf8"),
+            native("members"),
             native("pickles", "columns", "pickle_reader", "pickle_rows", "pickle_writer", "utf8"),
             native(
                 "scan", "columns", "extensions", "links", "names", "pthreads", "runs", "tar", "walk"

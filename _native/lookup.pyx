@@ -112,6 +112,31 @@ cdef class NameLookup:
                     break
         return None if last < 0 else (row, last)
 
+    def mark(
+        self,
+        const unsigned char[::1] names not None,
+        const int64_t[::1] name_bounds not None,
+    ):
+        """Tell which of other names are here.
+
+        Returns:
+            (n,) bytes, 1 where the name is in this table, else 0.
+        """
+        cdef int64_t count = name_bounds.shape[0] - 1, row
+        cdef bytearray mask = bytearray(count)
+        cdef unsigned char[::1] marked = mask
+        cdef const char* packed = b""
+        cdef uint64_t slot
+        if names.shape[0]:
+            packed = <const char*> &names[0]
+        with nogil:
+            for row in range(count):
+                slot = self.find_slot(
+                    packed + name_bounds[row], name_bounds[row + 1] - name_bounds[row]
+                )
+                marked[row] = self.slots[slot] != FREE_SLOT
+        return bytes(mask)
+
     def find(self, str name not None):
         """Return the last row of that name, -1 when there is none."""
         cdef Py_ssize_t length

@@ -7,14 +7,17 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from blobpack._lookup import take_basenames, take_names
+from blobpack._members import MemberIterator, NameIterator
 from blobpack.errors import FormatError
-from blobpack.model import Member
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Buffer
+
+    from blobpack.model import Member
 
 OFFSET_MAX = (1 << 63) - 1
 
@@ -115,6 +118,8 @@ class Columns:
     @classmethod
     def concatenate(cls, parts: Sequence[Columns]) -> Columns:
         """Put tables behind one another; facts that not all of them have are left out."""
+        if len(parts) == 1:
+            return parts[0]
         import numpy as np
 
         lengths = [np.diff(np.frombuffer(part.name_bounds, np.int64)) for part in parts]
@@ -155,12 +160,37 @@ class Columns:
 
     def member_at(self, row: int) -> Member:
         """Return the member in a row, 0 ≤ row < len."""
-        facts: dict[str, Any] = {name: column[row] for name, column in self.facts()}
-        if "media_type" in facts:
-            facts["media_type"] = media_type_of(facts["media_type"])
-        for side in ("width", "height"):
-            facts[side] = facts.get(side) or None
-        return Member(self.name_at(row), self.offset_start[row], self.offset_end[row], **facts)
+        return next(self.slice(row, row + 1).iter_members())
+
+    def iter_names(self, mask: Buffer | None = None) -> NameIterator:
+        """Go through the names.
+
+        Args:
+            mask: (n,) bytes; the rows where it is 0 are left out.
+        """
+        return NameIterator(self.names, self.name_bounds, mask=mask)
+
+    def iter_members(self, mask: Buffer | None = None, *, reuse: bool = False) -> MemberIterator:
+        """Go through the members.
+
+        Args:
+            mask: (n,) bytes; the rows where it is 0 are left out.
+            reuse: A member that nobody kept may become a later one: faster, for loops that only ask.
+        """
+        return MemberIterator(
+            self.names,
+            self.name_bounds,
+            self.offset_start,
+            self.offset_end,
+            self.media_type,
+            self.width,
+            self.height,
+            self.crc32c,
+            self.mtime,
+            MEDIA_TYPES,
+            mask=mask,
+            reuse=reuse,
+        )
 
     def take(self, rows: NDArray[np.int64]) -> Columns:
         """Make a table of the given rows, in their order.

@@ -6,7 +6,9 @@
     │   └── ChecksumError                         bytes that do not match their checksum
     ├── ImageError             ValueError         a payload is not an image that can be decoded
     ├── DuplicateNameError     ValueError         two members would have one name
+    ├── FactsMissingError      ValueError         a selection asks for what the index does not have
     ├── UnsafeNameError        ValueError         a member's name leads out of the target folder
+    ├── PackageMissingError    ImportError        an optional package is needed, and not installed
     ├── MemberNotFoundError    LookupError        no member of that name
     ├── SourceError            OSError            files to pack that can't be read, or changed meanwhile
     └── StorageError           OSError            a store failed
@@ -52,8 +54,16 @@ class DuplicateNameError(BlobpackError, ValueError):
     """Two members would have one name."""
 
 
+class FactsMissingError(BlobpackError, ValueError):
+    """A selection asks for facts, such as widths, that the index does not have."""
+
+
 class UnsafeNameError(BlobpackError, ValueError):
     """A member's name would be written outside the target folder."""
+
+
+class PackageMissingError(BlobpackError, ImportError):
+    """Something was asked that takes an optional package, such as pyarrow; the message says how to install it."""
 
 
 class MemberNotFoundError(BlobpackError, LookupError):

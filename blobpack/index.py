@@ -6,8 +6,8 @@ import difflib
 import glob as globs_of_files
 import re
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING, BinaryIO, overload
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from blobpack._lookup import NameLookup, match_names, measure
 from blobpack.atomic import replacing
@@ -15,13 +15,17 @@ from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError, MemberNotFoundError
 from blobpack.indexfile import write_sections
 from blobpack.model import ByteRange, Member, ScanReport
+from blobpack.selection import Conditions, find_media_types, look_up_names
 from blobpack.stored import StoredIndex, load_stored
+from blobpack.tables import as_arrays, as_arrow, as_frame, of_arrow, read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
 
     import numpy as np
+    import pandas as pd
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from blobpack.identity import Identity
@@ -48,10 +52,16 @@ class Names(Sequence[str]):
     def __getitem__(self, row: slice) -> list[str]: ...
     def __getitem__(self, row: int | slice) -> str | list[str]:
         if isinstance(row, slice):
-            return [self._index.name_at(i) for i in range(*row.indices(len(self)))]
+            rows = range(*row.indices(len(self)))
+            if rows.step == 1:
+                return list(self._index.slice(rows.start, max(rows.start, rows.stop)).names)
+            return [self._index.name_at(i) for i in rows]
         if not -len(self) <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
         return self._index.name_at(row % len(self))
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(map(Columns.iter_names, self._index.parts()))
 
     def __contains__(self, name: object) -> bool:
         return name in self._index
@@ -75,7 +85,9 @@ class Index:
     __slots__ = ("__weakref__", "_columns", "_lookup", "_stored", "identity", "report")
 
     def __init__(self, members: Iterable[Member] = (), *, report: ScanReport | None = None) -> None:
-        """Make an index of members, in their order; a fact that not all of them have is left out.
+        """Make an index of members, in their order.
+
+        Media type, width and height are left out where no member has one; checksum and time, where not all have.
 
         Raises:
             FormatError: a member's offsets are negative or out of order.
@@ -179,8 +191,7 @@ class Index:
         return len(self._columns if self._stored is None else self._stored)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Member]:
-        for part in self.parts():
-            yield from map(part.member_at, range(len(part)))
+        return chain.from_iterable(map(Columns.iter_members, self.parts()))
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._find(name) >= 0
@@ -346,6 +357,11 @@ class Index:
         names: Iterable[str | Member] | None = None,
         min_size: int | None = None,
         max_size: int | None = None,
+        media_type: str | Iterable[str] | None = None,
+        min_width: int | None = None,
+        max_width: int | None = None,
+        min_height: int | None = None,
+        max_height: int | None = None,
         where: Callable[[Member], object] | None = None,
     ) -> Index:
         """Choose members; all conditions must hold. The order stays.
@@ -354,47 +370,40 @@ class Index:
             globs: A member's whole name matches any of these; `*` crosses "/", as in fnmatch, and case counts.
             exclude: Globs of which none may match.
             regex: Is found somewhere in the name (re.search).
-            names: The name is one of these, or of these members'.
+            names: The name is one of these, or of these members', or of another index'.
             min_size: The payload has at least this many bytes.
             max_size: And at most this many.
+            media_type: Its media type is this, or any of these; a glob, too, such as "image/*".
+            min_width: The image is at least so many pixels wide. One of unknown width passes no condition
+                on it; so do media type and height.
+            max_width: And at most so many.
+            min_height: At least so high.
+            max_height: And at most.
             where: Called with each Member that passed the other conditions; true keeps it.
 
         Returns:
             A new index of the members chosen.
+
+        Raises:
+            FactsMissingError: a condition on a media type, width or height, which the index does not have.
+            ValueError: there is no such media type.
         """
-        given = [names] if isinstance(names, str) else names
-        wanted = (
-            None
-            if given is None
-            else {name if isinstance(name, str) else name.name for name in given}
+        conditions = Conditions(
+            globs=globs,
+            exclude=_as_tuple(exclude),
+            regex=None if regex is None else re.compile(regex),
+            names=None if names is None else _names_to_find(names),
+            min_size=min_size,
+            max_size=max_size,
+            media_types=None if media_type is None else find_media_types(_as_tuple(media_type)),
+            min_width=min_width,
+            max_width=max_width,
+            min_height=min_height,
+            max_height=max_height,
+            where=where,
         )
-
-        def chosen(part: Columns) -> Columns:
-            import numpy as np
-
-            passed = np.ones(len(part), bool)
-            if globs:
-                passed &= _matching(part, globs)
-            if exclusions := _as_globs(exclude):
-                passed &= ~_matching(part, exclusions)
-            sizes = np.asarray(part.offset_end) - np.asarray(part.offset_start)
-            if min_size is not None:
-                passed &= sizes >= min_size
-            if max_size is not None:
-                passed &= sizes <= max_size
-            rows = np.flatnonzero(passed)
-            if wanted is not None:
-                rows = _kept(rows, lambda row: part.name_at(row) in wanted)
-            if regex is not None:
-                found = re.compile(regex).search
-                rows = _kept(rows, lambda row: found(part.name_at(row)))
-            if where is not None:
-                rows = _kept(rows, lambda row: where(part.member_at(row)))
-            return part.take(rows)
-
-        return Index.from_columns(
-            Columns.concatenate([chosen(part) for part in self.parts()]), identity=self.identity
-        )
+        kept = list(map(conditions.kept, self.parts()))
+        return Index.from_columns(Columns.concatenate(kept), identity=self.identity)
 
     def take(self, rows: NDArray[np.int64]) -> Index:
         """Make an index of the given rows, in their order.
@@ -408,8 +417,80 @@ class Index:
         return Index.from_columns(self.columns.take(rows), identity=self.identity)
 
     def slice(self, first: int, last: int) -> Index:
-        """Make an index of the rows first:last, without a copy."""
-        return Index.from_columns(self.columns.slice(first, last), identity=self.identity)
+        """Make an index of the rows first:last, without a copy; of a stored index, only they are read."""
+        if self._columns is not None or self._stored is None:
+            columns = self.columns.slice(first, last)
+        else:
+            rows = range(len(self))[first:last]
+            columns = self._stored.rows(rows.start, max(rows.start, rows.stop))
+        return Index.from_columns(columns, identity=self.identity)
+
+    def to_numpy(self) -> dict[str, NDArray[Any]]:
+        """Give the columns as NumPy arrays, by name; the facts that the index does not have are left out.
+
+        Returns:
+            name: (n,) object, str; bytes that are not UTF-8 stand as surrogates (PEP 383).
+            offset_start, offset_end: (n,) int64, read-only, as are those that follow.
+            media_type: (n,) object, str, None where it is unknown.
+            width, height: (n,) uint32, pixels, 0 where unknown.
+            crc32c: (n,) uint32.
+            mtime: (n,) int64, seconds since 1970 UTC.
+        """
+        return as_arrays(self.columns)
+
+    def to_arrow(self) -> pa.Table:
+        """Give the columns as an Arrow table; names and offsets are not copied.
+
+        Returns:
+            name: large_string; large_binary, as in the tar, if any name is not UTF-8.
+            offset_start, offset_end: int64.
+            media_type: dictionary of string, null where it is unknown.
+            width, height: uint32, pixels, null where unknown.
+            crc32c: uint32.
+            mtime: int64, seconds since 1970 UTC.
+
+        Raises:
+            PackageMissingError: there is no pyarrow.
+        """
+        return as_arrow(self.columns)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Give the columns of to_arrow as a DataFrame: media types as categories, whole numbers as such.
+
+        Raises:
+            PackageMissingError: there is no pandas, or no pyarrow.
+        """
+        return as_frame(self.columns)
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write the columns of to_arrow as a Parquet file, in bounded memory; it appears whole or not at all.
+
+        Raises:
+            PackageMissingError: there is no pyarrow.
+            StorageError: the file can't be written.
+        """
+        write_parquet(self.parts, path)
+
+    @classmethod
+    def from_arrow(cls, table: pa.Table) -> Index:
+        """Make an index of an Arrow table like that of to_arrow, or of a DataFrame's; other columns are passed by.
+
+        Raises:
+            PackageMissingError: there is no pyarrow.
+            FormatError: a column is missing, or of another type, or a value can't be; the column is named.
+        """
+        return cls.from_columns(of_arrow(table))
+
+    @classmethod
+    def from_parquet(cls, path: str | os.PathLike[str]) -> Index:
+        """Read an index from a Parquet file like that of to_parquet; other columns are passed by.
+
+        Raises:
+            PackageMissingError: there is no pyarrow.
+            BlobNotFoundError: there is no such file.
+            FormatError: it is no Parquet file, or a column is missing or not what it must be; it is named.
+        """
+        return cls.from_columns(Columns.concatenate(list(read_parquet(path))))
 
     def with_basenames(self) -> Index:
         """Make an index whose names are what stands behind the last "/" of these.
@@ -425,24 +506,18 @@ class Index:
         return Index.from_columns(columns)
 
 
-def _matching(part: Columns, globs: Sequence[str]) -> NDArray[np.bool_]:
-    import numpy as np
-
-    return np.frombuffer(match_names(part.names, part.name_bounds, globs), np.bool_)
-
-
 def _name_lengths(columns: Columns) -> list[int]:
     return [end - start for start, end in pairwise(columns.name_bounds.tolist())]
 
 
-def _as_globs(globs: Iterable[str]) -> list[str]:
-    return [globs] if isinstance(globs, str) else list(globs)
+def _as_tuple(globs: str | Iterable[str]) -> tuple[str, ...]:
+    return (globs,) if isinstance(globs, str) else tuple(globs)
 
 
-def _kept(rows: NDArray[np.int64], wanted: Callable[[int], object]) -> NDArray[np.int64]:
-    import numpy as np
-
-    return np.fromiter((row for row in rows.tolist() if wanted(row)), np.int64)
+def _names_to_find(names: Iterable[str | Member]) -> NameLookup:
+    if isinstance(names, Index):
+        return look_up_names(names.columns)
+    return look_up_names([names] if isinstance(names, str) else names)
 
 
 def _read_only(column: memoryview) -> NDArray[np.int64]:

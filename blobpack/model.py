@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from blobpack._members import Member
+
+__all__ = ["ByteRange", "Member", "ScanReport"]
+
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
@@ -16,36 +20,6 @@ class ByteRange:
     def size(self) -> int:
         """How many bytes it covers."""
         return self.end - self.start
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One file in a blob.
-
-    Attributes:
-        name: As in the tar; bytes that are not UTF-8 stand as surrogates (PEP 383).
-        offset_start: The payload's first byte, from the start of the blob.
-        offset_end: One past its last byte.
-        media_type: Of the payload, told by its content, such as "image/jpeg"; None if unknown.
-        width: Of the image as it is shown (EXIF orientation applied), pixels; None if unknown.
-        height: The same.
-        crc32c: The payload's CRC-32C; None if it was not taken.
-        mtime: As the tar's header says, seconds since 1970 UTC; None if it was not taken.
-    """
-
-    name: str
-    offset_start: int
-    offset_end: int
-    media_type: str | None = None
-    width: int | None = None
-    height: int | None = None
-    crc32c: int | None = None
-    mtime: int | None = None
-
-    @property
-    def size(self) -> int:
-        """The payload's bytes."""
-        return self.offset_end - self.offset_start
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,24 @@
 """The offsets file `<stem>_offsets.pkl`: read and written without unpickling anything.
 
 The format is Supervisely's: consecutive pickles, each a list of up to 10,000 BlobImageInfo. The same rows
-can be written as CSV or JSON lines.
+can be written as CSV, JSON lines or Parquet, and these with the facts that the index has.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from contextlib import contextmanager
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast, get_args
 
 from blobpack._pickles import OffsetsDecoder, encode_batch
 from blobpack.atomic import replacing
 from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError
 from blobpack.index import Index
+from blobpack.tables import write_parquet
 
 if TYPE_CHECKING:
     import os
@@ -26,13 +27,24 @@ if TYPE_CHECKING:
 BATCH_ROWS = 10_000
 
 NameStyle = Literal["path", "basename"]
-OffsetsFormat = Literal["pkl", "csv", "jsonl"]
+OffsetsFormat = Literal["pkl", "csv", "jsonl", "parquet"]
+SUFFIXES: dict[str, OffsetsFormat] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
 
 
 def offsets_path(blob: str | os.PathLike[str], format: OffsetsFormat = "pkl") -> Path:
     """Name the offsets file beside a blob, as Supervisely does: out.tar → out_offsets.pkl."""
     path = Path(blob)
     return path.with_name(f"{PurePosixPath(path.name).stem}_offsets.{format}")
+
+
+def format_of(path: str | os.PathLike[str]) -> OffsetsFormat:
+    """Tell the format by a path's suffix; one that says nothing is Supervisely's."""
+    return SUFFIXES.get(Path(path).suffix.lower(), "pkl")
 
 
 def write_offsets(
@@ -52,7 +64,9 @@ def write_offsets(
         path: Where to; or a binary file open for writing.
         names: "path", the member's name; or "basename", what stands behind its last "/", as Supervisely's
             importer expects.
-        format: "pkl", Supervisely's; "csv" with a header line; "jsonl", an object a line.
+        format: "pkl", Supervisely's; "csv" with a header line; "jsonl", an object a line; "parquet". But for the
+            first, they carry the facts, too, that the index has (of several, those of the first): what is
+            unknown is an empty cell, or null.
 
     Returns:
         How many rows were written.
@@ -60,22 +74,19 @@ def write_offsets(
     Raises:
         DuplicateNameError: two members have one basename; both are named.
         StorageError: the file can't be written.
+        PackageMissingError: Parquet is asked for, and there is no pyarrow.
     """
     if names not in ("path", "basename"):
         raise ValueError(f"names must be 'path' or 'basename', not {names!r}")
-    encoders = {"pkl": _encode_pickle, "csv": _encode_csv, "jsonl": _encode_jsonl}
-    if format not in encoders:
-        raise ValueError(f"format must be one of {', '.join(encoders)}, not {format!r}")
-    encode = encoders[format]
-    batches = _rebatched([index] if isinstance(index, Index) else index)
-    if names == "basename":
-        batches = _with_basenames(index) if isinstance(index, Index) else _basenames_of(batches)
+    if format not in get_args(OffsetsFormat):
+        formats = ", ".join(get_args(OffsetsFormat))
+        raise ValueError(f"format must be one of {formats}, not {format!r}")
+    if format == "parquet":
+        return _write_parquet(index, path, names)
     rows = 0
     with _open_output(path) as file:
-        if format == "csv":
-            file.write(b"name,offset_start,offset_end\n")
-        for batch in batches:
-            file.write(encode(batch))
+        for batch, encoded in _encoded(_batches(index, names), format):
+            file.write(encoded)
             rows += len(batch)
     return rows
 
@@ -143,11 +154,39 @@ def _open_output(path: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
         yield file
 
 
+def _write_parquet(
+    index: Index | Iterable[Index], path: str | os.PathLike[str] | BinaryIO, names: NameStyle
+) -> int:
+    if isinstance(index, Index) and names == "path":
+        return write_parquet(index.parts, path)
+    indexes = [index] if isinstance(index, Index) else list(index)
+    return write_parquet(lambda: (batch.columns for batch in _batches(indexes, names)), path)
+
+
+def _batches(index: Index | Iterable[Index], names: NameStyle) -> Iterator[Index]:
+    if names == "path":
+        return _rebatched([index] if isinstance(index, Index) else index)
+    if isinstance(index, Index):
+        return _rebatched([index.with_basenames()])
+    return _basenames_of(_rebatched(index))
+
+
+def _encoded(batches: Iterator[Index], format: OffsetsFormat) -> Iterator[tuple[Index, bytes]]:
+    """Encode batch by batch; all rows have the fields of the first batch."""
+    first = next(batches, Index())
+    fields = ["name", "offset_start", "offset_end", *(name for name, _ in first.columns.facts())]
+    encode = {"pkl": _encode_pickle, "csv": _encode_csv, "jsonl": _encode_jsonl}[format]
+    if format == "csv":
+        yield Index(), f"{','.join(fields)}\n".encode()
+    for batch in chain([first], batches):
+        yield batch, encode(batch, fields) if len(batch) else b""
+
+
 def _rebatched(indexes: Iterable[Index]) -> Iterator[Index]:
     """Cut and join indexes into batches of BATCH_ROWS, the last one shorter."""
     waiting: list[Index] = []
     count = 0
-    for index in indexes:
+    for index in (Index.from_columns(part) for whole in indexes for part in whole.parts()):
         first = 0
         while len(index) - first >= BATCH_ROWS - count:
             last = first + BATCH_ROWS - count
@@ -159,10 +198,6 @@ def _rebatched(indexes: Iterable[Index]) -> Iterator[Index]:
             count += len(index) - first
     if waiting:
         yield Index.concatenate(waiting) if len(waiting) > 1 else waiting[0]
-
-
-def _with_basenames(index: Index) -> Iterator[Index]:
-    yield from _rebatched([index.with_basenames()])
 
 
 def _basenames_of(batches: Iterable[Index]) -> Iterator[Index]:
@@ -177,7 +212,7 @@ def _basenames_of(batches: Iterable[Index]) -> Iterator[Index]:
         yield renamed
 
 
-def _encode_pickle(batch: Index) -> bytes:
+def _encode_pickle(batch: Index, fields: list[str]) -> bytes:
     columns = batch.columns
     bounds = columns.name_bounds
     return encode_batch(
@@ -191,17 +226,20 @@ def _encode_pickle(batch: Index) -> bytes:
     )
 
 
-def _encode_csv(batch: Index) -> bytes:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    rows.writerows((member.name, member.offset_start, member.offset_end) for member in batch)
-    return text.getvalue().encode("utf-8", "surrogateescape")
+def _encode_csv(batch: Index, fields: list[str]) -> bytes:
+    """Encode as RFC 4180 has it: text in quotes, numbers bare, and nothing at all for what is unknown."""
+    values = attrgetter(*fields)
+    lines = (",".join(map(_csv_cell, values(member))) + "\n" for member in batch)
+    return "".join(lines).encode("utf-8", "surrogateescape")
 
 
-def _encode_jsonl(batch: Index) -> bytes:
-    lines = (
-        json.dumps({"name": m.name, "offset_start": m.offset_start, "offset_end": m.offset_end})
-        + "\n"
-        for m in batch
-    )
+def _csv_cell(value: str | int | None) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace('"', '""') + '"'
+    return "" if value is None else str(value)
+
+
+def _encode_jsonl(batch: Index, fields: list[str]) -> bytes:
+    values = attrgetter(*fields)
+    lines = (json.dumps(dict(zip(fields, values(member), strict=True))) + "\n" for member in batch)
     return "".join(lines).encode()

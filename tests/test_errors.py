@@ -52,7 +52,7 @@ def test_the_tree_in_the_docstring_is_the_real_one() -> None:
         for name, (parent, builtin) in drawn_tree().items()
     }
     assert drawn == bases
-    assert len(drawn) == 13
+    assert len(drawn) == 15
 
 
 @pytest.mark.parametrize("name", drawn_tree())

@@ -9,7 +9,7 @@ import click
 
 from blobpack.cli.options import blob_argument, is_same_file, select, selection_options
 from blobpack.discovery import whole_index
-from blobpack.offsets import NameStyle, OffsetsFormat, offsets_path, write_offsets
+from blobpack.offsets import NameStyle, OffsetsFormat, format_of, offsets_path, write_offsets
 from blobpack.scan import scan_store
 from blobpack.stores import local_name, open_store
 
@@ -33,9 +33,8 @@ from blobpack.stores import local_name, open_store
 @click.option(
     "--format",
     type=click.Choice(get_args(OffsetsFormat)),
-    default="pkl",
-    show_default=True,
-    help="Supervisely's pickle batches, CSV or JSON lines.",
+    help="Supervisely's pickle batches; or CSV, JSON lines or Parquet, with the facts that the index has.  "
+    "[default: by FILE's suffix, else pkl]",
 )
 @click.option("--rescan", is_flag=True, help="Scan the blob's headers, whatever index there is.")
 @selection_options
@@ -43,7 +42,7 @@ def offsets(
     blob: str,
     output: str | None,
     names: NameStyle,
-    format: OffsetsFormat,
+    format: OffsetsFormat | None,
     rescan: bool,
     **selection: Any,
 ) -> None:
@@ -51,9 +50,11 @@ def offsets(
 
     \b
     blobpack offsets out.tar --filter '*.jpg'
-    blobpack offsets out.tar --min-size 1000 --format csv -o - | head
+    blobpack offsets out.tar --min-size 4k --format csv -o - | head
+    blobpack offsets out.tar --media-type 'image/*' -o out.parquet
     """
     to_stdout = output == "-"
+    format = format or format_of(output or "")
     target = output or str(offsets_path(local_name(blob), format))
     if not to_stdout and is_same_file(target, local_name(blob)):
         raise click.UsageError(f"{target} is the blob itself")

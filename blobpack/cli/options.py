@@ -6,11 +6,13 @@ import os
 import re
 import sys
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from blobpack.blob import Blob, open_blob
+from blobpack.errors import BlobpackError
 from blobpack.scan import scan
 from blobpack.stores import local_name
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>(?:[kmg]i?)?)b?", re.IGNORECASE)
+UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
 
 class BlobUrl(click.ParamType[str]):
@@ -52,6 +57,24 @@ class Regex(click.ParamType[re.Pattern[str]]):
             return re.compile(value)
         except re.error as exc:
             self.fail(f"{value!r}: {exc}", param, ctx)
+
+
+class ByteSize(click.ParamType[int]):
+    """A number of bytes, such as 500, 4k or 1.5Mi."""
+
+    name = "bytes"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Refuse what is no whole number of bytes as wrong usage."""
+        written = SIZE.fullmatch(str(value).strip())
+        if written is None:
+            self.fail(f"{value!r} is no size: 500, 4k, 1.5M or 64Ki are", param, ctx)
+        size = Fraction(written["number"]) * UNITS[written["unit"].lower()]
+        if size.denominator != 1:
+            self.fail(f"{value!r} is not a whole number of bytes", param, ctx)
+        return int(size)
 
 
 def blob_argument(command: F) -> F:
@@ -87,12 +110,29 @@ SELECTION = (
     click.option("--regex", type=Regex(), help="Only names in which this is found."),
     click.option(
         "--min-size",
-        type=click.IntRange(0),
+        type=ByteSize(),
         metavar="BYTES",
-        help="Only payloads of at least this.",
+        help="Only payloads of at least this; 4k is 4000 bytes, 4Ki is 4096, and so with M and G.",
     ),
     click.option(
-        "--max-size", type=click.IntRange(0), metavar="BYTES", help="Only payloads of at most this."
+        "--max-size", type=ByteSize(), metavar="BYTES", help="Only payloads of at most this."
+    ),
+    click.option(
+        "--media-type",
+        "media_types",
+        multiple=True,
+        metavar="TYPE",
+        help="Only payloads that are this, such as image/png or 'image/*'; repeatable.",
+    ),
+    *(
+        click.option(
+            f"--{limit}-{side}",
+            type=click.IntRange(0),
+            metavar="PIXELS",
+            help=f"Only images of at {most} this {side}.",
+        )
+        for side in ("width", "height")
+        for limit, most in (("min", "least"), ("max", "most"))
     ),
     click.option(
         "--names-from",
@@ -124,6 +164,11 @@ def select(
     regex: re.Pattern[str] | None,
     min_size: int | None,
     max_size: int | None,
+    media_types: tuple[str, ...],
+    min_width: int | None,
+    max_width: int | None,
+    min_height: int | None,
+    max_height: int | None,
     names_from: IO[bytes] | None,
 ) -> Index:
     """Choose members by the selection options; names that are not there are counted on stderr."""
@@ -135,9 +180,24 @@ def select(
                 f"{len(missing)} of {len(names)} names are not in the blob: {missing[0]!r} …",
                 err=True,
             )
-    return index.select(
-        *globs, exclude=exclude, regex=regex, names=names, min_size=min_size, max_size=max_size
-    )
+    try:
+        return index.select(
+            *globs,
+            exclude=exclude,
+            regex=regex,
+            names=names,
+            min_size=min_size,
+            max_size=max_size,
+            media_type=media_types or None,
+            min_width=min_width,
+            max_width=max_width,
+            min_height=min_height,
+            max_height=max_height,
+        )
+    except BlobpackError:
+        raise
+    except ValueError as exc:  # no such media type
+        raise click.UsageError(str(exc)) from exc
 
 
 def read_names(file: IO[bytes]) -> list[str]:

@@ -1,0 +1,181 @@
+"""Which members a selection keeps: conditions → rows of columns, with no object a member but for `where`.
+
+Every condition narrows one mask; those that call Python come last, and only for the rows that are left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from blobpack._lookup import NameLookup, match_names
+from blobpack.columns import MEDIA_TYPES, Columns
+from blobpack.errors import FactsMissingError
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable, Iterable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blobpack._members import Member, MemberIterator, NameIterator
+
+    Mask = NDArray[np.bool_]
+
+ASKED_AT_ONCE = 1 << 16  # rows that wait in a list
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What members must be like; all must hold, and one that is None always does.
+
+    Attributes:
+        globs: Any of these matches the whole name; with none, all names pass.
+        exclude: None of these matches it.
+        regex: Is found somewhere in it.
+        names: It is one of these.
+        min_size: Bytes of the payload.
+        max_size: The same.
+        media_types: The media type is one of these places in MEDIA_TYPES.
+        min_width: Pixels; what is unknown passes no condition.
+        max_width: The same.
+        min_height: The same.
+        max_height: The same.
+        where: Called with a Member that passed all others; true keeps it.
+    """
+
+    globs: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    regex: re.Pattern[str] | None = None
+    names: NameLookup | None = None
+    min_size: int | None = None
+    max_size: int | None = None
+    media_types: tuple[int, ...] | None = None
+    min_width: int | None = None
+    max_width: int | None = None
+    min_height: int | None = None
+    max_height: int | None = None
+    where: Callable[[Member], object] | None = None
+
+    def kept(self, part: Columns) -> Columns:
+        """Make a table of the rows that pass, in their order.
+
+        Raises:
+            FactsMissingError: a condition on a column that the table does not have.
+        """
+        import numpy as np
+
+        return part.take(np.flatnonzero(self.mask(part)))
+
+    def mask(self, part: Columns) -> Mask:
+        """Tell which rows pass.
+
+        Returns:
+            (n,) bool.
+
+        Raises:
+            FactsMissingError: a condition on a column that the table does not have.
+        """
+        import numpy as np
+
+        passed = np.ones(len(part), bool)
+        if self.globs:
+            passed &= _matching(part, self.globs)
+        if self.exclude:
+            passed &= ~_matching(part, self.exclude)
+        if self.min_size is not None or self.max_size is not None:
+            sizes = np.asarray(part.offset_end) - np.asarray(part.offset_start)
+            _bound(passed, sizes, self.min_size, self.max_size)
+        if self.media_types is not None:
+            passed &= np.isin(np.arange(256), self.media_types)[_fact(part, "media_type")]
+        for fact, least, most in (
+            ("width", self.min_width, self.max_width),
+            ("height", self.min_height, self.max_height),
+        ):
+            if least is not None or most is not None:
+                _bound(passed, _fact(part, fact), max(least or 0, 1), most)
+        if self.names is not None:
+            marked = self.names.mark(part.names, part.name_bounds)
+            passed &= np.frombuffer(marked, np.bool_)
+        if self.regex is not None:
+            _narrow(passed, self.regex.search, part.iter_names(passed.view(np.uint8).data))
+        if self.where is not None:
+            members = part.iter_members(passed.view(np.uint8).data, reuse=True)
+            _narrow(passed, self.where, members)
+        return passed
+
+
+def find_media_types(globs: Iterable[str]) -> tuple[int, ...]:
+    """Find the codes of the media types that match any of the globs.
+
+    Raises:
+        ValueError: a glob that matches no media type there is, such as a wrong "image/jpg".
+    """
+    from fnmatch import fnmatchcase
+
+    codes: set[int] = set()
+    for glob in globs:
+        found = {code for code, name in enumerate(MEDIA_TYPES) if code and fnmatchcase(name, glob)}
+        if not found:
+            raise ValueError(f"no media type is {glob!r}; there are {', '.join(MEDIA_TYPES[1:])}")
+        codes |= found
+    return tuple(sorted(codes))
+
+
+def look_up_names(names: Columns | Iterable[str | Member]) -> NameLookup:
+    """Make a table of names to be found."""
+    if isinstance(names, Columns):
+        return NameLookup(names.names, names.name_bounds)
+    from array import array
+    from itertools import accumulate
+
+    packed = [_as_bytes(name if isinstance(name, str) else name.name) for name in names]
+    bounds = array("q", accumulate(map(len, packed), initial=0))
+    return NameLookup(b"".join(packed), bounds)
+
+
+def _as_bytes(name: str) -> bytes:
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # other surrogates: no member is called like that
+        return name.encode("utf-8", "surrogatepass")
+
+
+def _matching(part: Columns, globs: tuple[str, ...]) -> Mask:
+    import numpy as np
+
+    return np.frombuffer(match_names(part.names, part.name_bounds, globs), np.bool_)
+
+
+def _bound(passed: Mask, values: NDArray[Any], least: int | None, most: int | None) -> None:
+    if least is not None:
+        passed &= values >= least
+    if most is not None:
+        passed &= values <= most
+
+
+def _fact(part: Columns, name: str) -> NDArray[Any]:
+    import numpy as np
+
+    column = getattr(part, name)
+    if column is None and len(part):
+        raise FactsMissingError(
+            f"the index has no {name.replace('_', ' ')} of its members: `blobpack index --facts BLOB` "
+            "takes the facts of a blob that is there; pack takes them unless it is told --no-facts"
+        )
+    return np.asarray(column if column is not None else np.zeros(0, np.uint8))
+
+
+def _narrow(
+    passed: Mask, ask: Callable[[Any], object], members: NameIterator | MemberIterator
+) -> None:
+    """Ask of each row that passed so far, in their order.
+
+    A loop in Python, because calling Python from C takes longer. The mask changes behind the iterator.
+    """
+    while (first := members.row + 1) < len(passed):
+        rows = [members.row for member in islice(members, ASKED_AT_ONCE) if ask(member)]
+        passed[first : members.row + 1] = False
+        passed[rows] = True
