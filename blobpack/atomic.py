@@ -43,7 +43,7 @@ class OutputFile(io.FileIO):
     """A file whose failing writes are StorageErrors that name the path it is to become."""
 
     def __init__(self, temporary: Path, path: str | os.PathLike[str]) -> None:
-        super().__init__(temporary, "xb")
+        super().__init__(temporary, "x+b")
         self.path = path
 
     def write(self, data: Buffer, /) -> int:
@@ -85,6 +85,21 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(target.parent)
+
+
+@contextmanager
+def scratch(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file without a name beside path, on the same disk; it is gone when the block ends.
+
+    Raises:
+        StorageError: the file can't be created or written.
+    """
+    temporary = temporary_path(resolve_target(path))
+    with said_of(path):
+        file = io.BufferedWriter(OutputFile(temporary, path))
+        temporary.unlink()
+    with file:
+        yield cast("BinaryIO", file)
 
 
 def keep_mode(target: Path, fd: int) -> None:

@@ -9,7 +9,7 @@ from blobpack.errors import BlobChangedError, MemberNotFoundError
 from blobpack.index import Index
 from blobpack.offsets import read_offsets
 from blobpack.scan import scan_store
-from blobpack.stores import open_store
+from blobpack.stores import open_tar
 
 if TYPE_CHECKING:
     import os
@@ -106,7 +106,8 @@ def open_blob(
     """Open a blob to read its members.
 
     Args:
-        url: A path, file:// or s3://bucket/key.
+        url: A path, file:// or s3://bucket/key; a tar, or one compressed as seekable zstd, whose offsets are
+            those in the tar that it decompresses to.
         index: Its members, or the path of its offsets file; None scans the blob's headers. An offsets file
             says nothing of the blob it was made from: only offsets beyond the blob's end are noticed.
 
@@ -116,7 +117,7 @@ def open_blob(
         FormatError: the blob or the offsets file is damaged.
         StorageError: the store could not be reached, or refused.
     """
-    store = open_store(url)
+    store = open_tar(url)
     try:
         if index is None:
             index = scan_store(store)

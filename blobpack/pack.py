@@ -10,8 +10,9 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, cast
 
 from blobpack import _gather
-from blobpack.atomic import replacing, resolve_target
+from blobpack.atomic import replacing, resolve_target, scratch
 from blobpack.columns import Columns
+from blobpack.compress import LEVEL, compress_blob, is_compressed_target
 from blobpack.errors import DuplicateNameError, SourceError, StorageError
 from blobpack.index import Index
 from blobpack.model import Member
@@ -34,6 +35,7 @@ from blobpack.tarformat import (
     member_header,
     padding,
 )
+from blobpack.zstdseek import is_zstd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -99,12 +101,15 @@ def pack(
     follow_symlinks: bool = False,
     keep_mtime: bool = False,
     dry_run: bool = False,
+    level: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> PackReport:
     """Pack images into a blob: a plain tar, the same bytes from the same input on any machine.
 
     The blob appears whole or not at all, and replaces one that is there. It is never packed into itself.
+    A target that ends in .tar.zst or .tzst becomes seekable zstd: the index's offsets are then those in the
+    tar that it decompresses to, which takes as much room beside the target until it is compressed.
 
     Args:
         source: A folder, packed in byte order of the names relative to it; a file or a list of files, whose
@@ -117,7 +122,8 @@ def pack(
         hidden: Also files and folders whose names begin with ".".
         follow_symlinks: Pack what symbolic links point at, under the links' names.
         keep_mtime: Store modification times, in whole seconds; else 0.
-        dry_run: Read everything, write nothing.
+        dry_run: Read everything, write nothing; blob_bytes is then what they are before compression.
+        level: Of zstd, 1 to 22, for a target that is compressed; None for 3.
         threads: How many read; None for as many as there are processors, up to 4.
         progress: progress(files, bytes), called now and then.
 
@@ -130,7 +136,11 @@ def pack(
         DuplicateNameError: two files have one member name.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
         StorageError: the blob can't be written, or would replace a file that is no tar.
+        ValueError: a level for a target that is not compressed, or one that zstd does not have.
     """
+    compressed = is_compressed_target(target)
+    if level is not None and not compressed:
+        raise ValueError(f"{os.fspath(target)}: a level is for .tar.zst; a plain tar has none")
     began = time.perf_counter()
     skipped = Skipped()
     globs, exclude = _listed(globs), _listed(exclude)
@@ -143,11 +153,14 @@ def pack(
         sources = list_folder(os.fsencode(source), skipped, hidden=hidden, follow=follow_symlinks)
     else:
         sources = _listed_or_payloads(source, skipped, follow=follow_symlinks)
-    with nullcontext() if dry_run else replacing(target) as file:
+    with (
+        nullcontext() if dry_run else replacing(target) as file,
+        scratch(target) if file and compressed else nullcontext(file) as tar,
+    ):
         if isinstance(sources, Sources):
             index, size = _pack_files(
                 filtered(sources, globs, exclude, skipped),
-                file,
+                tar,
                 skipped,
                 target=os.fspath(target),
                 replaced=replaced,
@@ -159,9 +172,11 @@ def pack(
             )
         else:
             wanted = _wanted(sources, globs, exclude, skipped, images_only=not all_files)
-            index, size = _pack_payloads(wanted, file, progress)
+            index, size = _pack_payloads(wanted, tar, progress)
         if replaced and file and not index:
             raise SourceError(f"nothing to pack, so {os.fspath(target)} stays as it is")
+        if tar and file and compressed:
+            size = compress_blob(tar, index.columns, file, level or LEVEL)
     return PackReport(
         members=len(index),
         payload_bytes=index.payload_bytes,
@@ -178,7 +193,7 @@ def check_target(target: str | os.PathLike[str]) -> os.stat_result | None:
     """Find the file that a blob would replace, if there is one, and refuse to lose one that is no tar.
 
     Raises:
-        StorageError: it is not a plain file, or neither empty nor a tar.
+        StorageError: it is not a plain file, or neither empty nor a tar, nor zstd where that is written.
     """
     if "://" in os.fspath(target):
         raise StorageError(
@@ -193,7 +208,7 @@ def check_target(target: str | os.PathLike[str]) -> os.stat_result | None:
         return None
     except OSError as exc:
         raise StorageError(f"{os.fspath(target)}: can't be replaced: {exc.strerror}") from exc
-    if block and not begins_tar(block):
+    if block and not begins_tar(block) and not (is_compressed_target(path) and is_zstd(block)):
         raise StorageError(
             f"{os.fspath(target)}: exists and is no tar; it is not replaced: remove it first"
         )

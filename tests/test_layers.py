@@ -15,12 +15,13 @@ PACKAGE = Path(blobpack.__file__).parent
 LADDER = [
     {"errors"},
     {"model"},
-    {"_gather", "_lookup", "_pickles", "_scan"},
+    {"_gather", "_lookup", "_pickles", "_scan", "zstdseek"},
     {"atomic", "checksum", "columns", "stores", "tarformat"},
     {"index", "sources"},
     {"offsets", "scan"},
-    {"blob"},
+    {"blob", "compress"},
     {"extract", "image", "pack"},
+    {"repack"},
     {"cli"},
 ]
 RUNG = {module: rung for rung, modules in enumerate(LADDER) for module in modules}

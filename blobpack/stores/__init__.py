@@ -52,6 +52,23 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     return LocalStore(local_name(url))
 
 
+def open_tar(url: str | os.PathLike[str]) -> Store:
+    """Open the store of a blob's tar: of one that is seekable zstd, what it decompresses to.
+
+    Raises:
+        FormatError: it is seekable zstd, and the seek table is damaged.
+        The same as open_store.
+    """
+    from blobpack.stores.zstd import open_seekable
+
+    store = open_store(url)
+    try:
+        return open_seekable(store) or store
+    except BaseException:
+        store.close()
+        raise
+
+
 def local_name(url: str | os.PathLike[str]) -> str | os.PathLike[str]:
     """Turn a file:// URL of this host into its path, any other into its last part; a path stays.
 
