@@ -22,6 +22,7 @@ from blobpack.index import Index
 from blobpack.model import ByteRange, Member, ScanReport
 from blobpack.offsets import iter_offsets, read_offsets, write_offsets
 from blobpack.pack import PackReport, pack
+from blobpack.repack import repack
 from blobpack.scan import scan
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "read_image",
     "read_images",
     "read_offsets",
+    "repack",
     "scan",
     "write_offsets",
 ]

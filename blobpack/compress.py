@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from blobpack.scan import processors
@@ -52,6 +51,8 @@ class FrameWriter:
         Raises:
             ValueError: no level of zstd.
         """
+        from concurrent.futures import ThreadPoolExecutor
+
         if not 1 <= level <= 22:
             raise ValueError(f"zstd has levels 1 to 22, not {level}")
         threads = threads or processors(THREADS_MAX)

@@ -19,7 +19,7 @@ LADDER = [
     {"atomic", "checksum", "columns", "stores", "tarformat"},
     {"index", "sources"},
     {"offsets", "scan"},
-    {"blob", "compress"},
+    {"blob", "compress", "tarstream"},
     {"extract", "image", "pack"},
     {"repack"},
     {"cli"},

@@ -16,6 +16,7 @@ from blobpack.cli.info import info
 from blobpack.cli.ls import ls
 from blobpack.cli.offsets import offsets
 from blobpack.cli.pack import pack
+from blobpack.cli.repack import repack
 from blobpack.errors import BlobpackError
 
 
@@ -64,5 +65,5 @@ def main() -> None:
     """
 
 
-for command in (cat, extract, info, ls, offsets, pack):
+for command in (cat, extract, info, ls, offsets, pack, repack):
     main.add_command(command)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from blobpack import pack as library
 from blobpack.cli.options import is_same_file, progress_bar
 from blobpack.compress import is_compressed_target
+
+if TYPE_CHECKING:
+    from blobpack.pack import PackReport
 
 
 @click.command()
@@ -83,6 +87,11 @@ def pack(
             threads=threads,
             progress=show,
         )
+    show_report(report, as_json=as_json)
+
+
+def show_report(report: PackReport, *, as_json: bool) -> None:
+    """Print what was packed."""
     if not as_json:
         click.echo(str(report))
         return
