@@ -53,11 +53,9 @@ class FrameWriter:
         """
         from concurrent.futures import ThreadPoolExecutor
 
-        if not 1 <= level <= 22:
-            raise ValueError(f"zstd has levels 1 to 22, not {level}")
         threads = threads or processors(THREADS_MAX)
         self._file = file
-        self._level = level
+        self._level = check_level(level)
         self._pool = ThreadPoolExecutor(threads)
         self._of_thread = threading.local()
         self._waiting: deque[tuple[int, Future[bytes]]] = deque()
@@ -127,6 +125,17 @@ class FrameWriter:
 def is_compressed_target(target: str | os.PathLike[str]) -> bool:
     """Tell by its name whether a blob is to be compressed."""
     return os.fspath(target).lower().endswith(SUFFIXES)
+
+
+def check_level(level: int) -> int:
+    """Return a level that zstd has.
+
+    Raises:
+        ValueError: it has no such level.
+    """
+    if not 1 <= level <= 22:
+        raise ValueError(f"zstd has levels 1 to 22, not {level}")
+    return level
 
 
 def compress_blob(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from blobpack import _gather
 from blobpack.atomic import replacing, resolve_target, scratch
 from blobpack.columns import Columns
-from blobpack.compress import LEVEL, compress_blob, is_compressed_target
+from blobpack.compress import LEVEL, check_level, compress_blob, is_compressed_target
 from blobpack.errors import DuplicateNameError, SourceError, StorageError
 from blobpack.index import Index
 from blobpack.model import Member
@@ -141,6 +141,7 @@ def pack(
     compressed = is_compressed_target(target)
     if level is not None and not compressed:
         raise ValueError(f"{os.fspath(target)}: a level is for .tar.zst; a plain tar has none")
+    level = check_level(LEVEL if level is None else level)
     began = time.perf_counter()
     skipped = Skipped()
     globs, exclude = _listed(globs), _listed(exclude)
@@ -176,7 +177,7 @@ def pack(
         if replaced and file and not index:
             raise SourceError(f"nothing to pack, so {os.fspath(target)} stays as it is")
         if tar and file and compressed:
-            size = compress_blob(tar, index.columns, file, level or LEVEL)
+            size = compress_blob(tar, index.columns, file, level)
     return PackReport(
         members=len(index),
         payload_bytes=index.payload_bytes,

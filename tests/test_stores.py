@@ -198,7 +198,7 @@ def compressed(data: bytes, frame_bytes: int) -> bytes:
 
 
 class TestSeekableStore(StoreContract):
-    """The promises of its own are in test_zstd_store.py."""
+    """What it promises beside is in test_zstd_store.py."""
 
     @pytest.fixture(params=[777, 1 << 17], ids=["many frames", "one frame"])
     def make_store(
