@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 FETCH_BYTES = 1 << 22
-PIECE_BYTES = 1 << 12
+PIECE_BYTES = 1 << 10
 
 EXTENDED = (
     tarfile.XHDTYPE,
@@ -139,7 +139,7 @@ class StoreFile(io.RawIOBase):
 class ZstdFile(io.RawIOBase):
     """All frames of a zstd file, decompressed; one that is cut is an EOFError, as in gzip and its like.
 
-    Pieces are small because each is decompressed whole: 4 KiB make at most 128 MiB.
+    Pieces are small because each is decompressed whole: 1 KiB makes at most 32 MiB.
     """
 
     def __init__(self, file: BinaryIO) -> None:
