@@ -71,7 +71,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = resolve_target(path)
     temporary = temporary_path(target)
     with said_of(path):
-        file = io.BufferedWriter(OutputFile(temporary, path))
+        file = io.BufferedRandom(OutputFile(temporary, path))
     try:
         with file:
             yield cast("BinaryIO", file)
@@ -89,17 +89,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextmanager
 def scratch(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file without a name beside path, on the same disk; it is gone when the block ends.
+    """Open a new file beside path that is gone when the block ends.
 
     Raises:
         StorageError: the file can't be created or written.
     """
     temporary = temporary_path(resolve_target(path))
     with said_of(path):
-        file = io.BufferedWriter(OutputFile(temporary, path))
+        file = io.BufferedRandom(OutputFile(temporary, path))
+    try:
+        with file:
+            yield cast("BinaryIO", file)
+    finally:
         temporary.unlink()
-    with file:
-        yield cast("BinaryIO", file)
 
 
 def keep_mode(target: Path, fd: int) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from blobpack.discovery import find_index
 from blobpack.errors import BlobChangedError, MemberNotFoundError
 from blobpack.index import Index
-from blobpack.offsets import read_offsets
-from blobpack.scan import scan_store
 from blobpack.stores import open_tar
 
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
+    from blobpack.discovery import Stale
     from blobpack.model import Member
     from blobpack.stores.base import Store
 
@@ -101,28 +101,37 @@ class Blob:
 
 
 def open_blob(
-    url: str | os.PathLike[str], index: Index | str | os.PathLike[str] | None = None
+    url: str | os.PathLike[str],
+    index: Index | str | os.PathLike[str] | None = None,
+    *,
+    stale: Stale = "refuse",
 ) -> Blob:
     """Open a blob to read its members.
+
+    Its index is the one given; else the one inside the blob; else the index file beside it, `<blob>.idx`; else
+    the offsets file beside a local blob, `<stem>_offsets.pkl`; else its headers are scanned, with a
+    MissingIndexWarning. Whether an index is of the blob as it is now is seen from the blob itself: its size,
+    its last bytes, and of an index file also samples of it.
 
     Args:
         url: A path, file:// or s3://bucket/key; a tar, or one compressed as seekable zstd, whose offsets are
             those in the tar that it decompresses to.
-        index: Its members, or the path of its offsets file; None scans the blob's headers. An offsets file
-            says nothing of the blob it was made from: only offsets beyond the blob's end are noticed.
+        index: Its members, or the path or URL of an index or offsets file. An offsets file says nothing of
+            the blob it was made from: it is noticed when some members do not stand behind headers.
+        stale: What to do with an index of another state of the blob, or a damaged one: refuse it, or scan
+            the blob's headers.
 
     Raises:
-        BlobNotFoundError: there is no such blob or offsets file.
+        BlobNotFoundError: there is no such blob, index or offsets file.
+        StaleIndexError: the index is not of the blob as it is now.
         BlobChangedError: the index reaches beyond the blob's end.
-        FormatError: the blob or the offsets file is damaged.
+        FormatError: the blob, the index or the offsets file is damaged.
         StorageError: the store could not be reached, or refused.
     """
-    store = open_tar(url)
+    store = open_tar(url, tail=not isinstance(index, Index))
     try:
-        if index is None:
-            index = scan_store(store)
-        elif not isinstance(index, Index):
-            index = read_offsets(index)
+        if not isinstance(index, Index):
+            index = find_index(store, index, stale)
         return Blob(store, index)
     except BaseException:
         store.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from mmap import ACCESS_READ, mmap
 from typing import TYPE_CHECKING
 
 from blobpack.scan import processors
@@ -141,36 +142,45 @@ def check_level(level: int) -> int:
 def compress_blob(
     tar: BinaryIO,
     columns: Columns,
+    archive_bytes: int,
     file: BinaryIO,
     level: int = LEVEL,
-    index_region: Buffer | None = None,
     *,
     threads: int | None = None,
     frame_bytes: int = FRAME_BYTES,
 ) -> int:
-    """Compress a plain tar so that each of its members can be read without those before it.
+    """Compress a plain blob so that each of its members can be read without those before it.
 
     Args:
-        tar: The archive, from its first byte to its last.
+        tar: The blob: its archive, and behind it its index region, if there is one.
         columns: Its members, in archive order.
+        archive_bytes: Where the archive ends.
         file: Where to, at its start.
         level: Of zstd, 1 to 22.
-        index_region: Goes into a frame of its own behind the archive.
         threads: How many compress; None for as many as there are processors, up to 8.
         frame_bytes: The size that frames are cut around, before compression.
 
     Returns:
         The file's bytes.
+
+    Raises:
+        FormatError: the index region is larger than 4 GiB, which no frame can hold.
+        StorageError: the file can't be written.
     """
     tar.flush()
     fd = tar.fileno()
+    region_bytes = os.fstat(fd).st_size - archive_bytes
+    skippable_header(INDEX_MAGIC, region_bytes)  # before all the work
     ends = (end + -end % BLOCK for end in columns.offset_end)
     with FrameWriter(file, level, threads=threads) as writer:
         start = 0
-        for end in cuts(ends, os.fstat(fd).st_size, frame_bytes):
+        for end in cuts(ends, archive_bytes, frame_bytes):
             writer.write_frame(os.pread(fd, end - start, start))
             start = end
-        return writer.close(index_region)
+        if not region_bytes:
+            return writer.close()
+        region = memoryview(mmap(fd, 0, access=ACCESS_READ))[archive_bytes:]
+        return writer.close(region)
 
 
 def cuts(ends: Iterable[int], size: int, frame_bytes: int) -> Iterator[int]:

@@ -14,7 +14,7 @@
         └── BlobChangedError                      not the blob the index was made from
             └── StaleIndexError                   the index beside or inside the blob is of another state of it
 
-Each can be caught as the builtin beside it, and survives pickling.
+Each can be caught as the builtin beside it, and survives pickling. MissingIndexWarning is a UserWarning.
 """
 
 from __future__ import annotations
@@ -82,6 +82,10 @@ class BlobNotFoundError(StorageError, FileNotFoundError):
 
 class BlobChangedError(StorageError):
     """The blob is no longer the one that was opened, so the offsets would lie."""
+
+
+class MissingIndexWarning(UserWarning):
+    """A blob had to be scanned because it has no index."""
 
 
 class StaleIndexError(BlobChangedError):

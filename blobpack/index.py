@@ -7,18 +7,25 @@ import glob as globs_of_files
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol, overload
+from typing import TYPE_CHECKING, BinaryIO, overload
 
 from blobpack._lookup import NameLookup, match_names, measure
+from blobpack.atomic import replacing
 from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError, MemberNotFoundError
+from blobpack.indexfile import write_sections
 from blobpack.model import ByteRange, Member, ScanReport
+from blobpack.stored import StoredIndex, load_stored
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from blobpack.identity import Identity
+    from blobpack.indexfile import Footer
 
 SUGGESTIONS = 3
 SUGGESTION_CANDIDATES = 1000
@@ -53,28 +60,6 @@ class Names(Sequence[str]):
         return f"<{len(self)} names>"
 
 
-class StoredIndex(Protocol):
-    """An index in a file or a store, of which only what is asked for is read."""
-
-    report: ScanReport | None
-    payload_bytes: int
-    last_end: int
-
-    def __len__(self) -> int: ...
-
-    def find(self, name: str) -> int:
-        """Return the last row of that name, -1 when there is none."""
-        ...
-
-    def rows(self, first: int, last: int) -> Columns:
-        """Read the rows first:last."""
-        ...
-
-    def parts(self) -> Iterator[Columns]:
-        """Read all rows in order, some ten thousand at a time."""
-        ...
-
-
 class Index:
     """The members of a blob, in archive order.
 
@@ -84,9 +69,10 @@ class Index:
 
     Attributes:
         report: What the scan met beside these members; None when the index did not come from a scan.
+        identity: The archive it is of, as far as that was looked at.
     """
 
-    __slots__ = ("__weakref__", "_columns", "_lookup", "_stored", "report")
+    __slots__ = ("__weakref__", "_columns", "_lookup", "_stored", "identity", "report")
 
     def __init__(self, members: Iterable[Member] = (), *, report: ScanReport | None = None) -> None:
         """Make an index of members, in their order; a fact that not all of them have is left out.
@@ -99,18 +85,26 @@ class Index:
         self._stored: StoredIndex | None = None
         self._lookup: NameLookup | None = None
         self.report = report
+        self.identity: Identity | None = None
 
     @classmethod
-    def from_columns(cls, columns: Columns, *, report: ScanReport | None = None) -> Index:
+    def from_columns(
+        cls,
+        columns: Columns,
+        *,
+        report: ScanReport | None = None,
+        identity: Identity | None = None,
+    ) -> Index:
         """Take over columns without a copy.
 
         Args:
             columns: The members.
             report: What a scan met.
+            identity: The archive they are of.
         """
         index = cls.__new__(cls)
         index._columns, index._stored, index._lookup = columns, None, None
-        index.report = report
+        index.report, index.identity = report, identity
         return index
 
     @classmethod
@@ -118,8 +112,49 @@ class Index:
         """Stand for an index that stays where it is until its rows are asked for."""
         index = cls.__new__(cls)
         index._columns, index._stored, index._lookup = None, stored, None
-        index.report = stored.report
+        index.report, index.identity = stored.footer.report, stored.footer.identity
         return index
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Index:
+        """Open an index file, at a path or URL; what is in it is read when it is asked for.
+
+        Raises:
+            BlobNotFoundError: there is none.
+            FormatError: it is damaged, or no index.
+        """
+        return cls.from_stored(load_stored(path))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index into a file of its own; docs/format.md says what is in it.
+
+        Raises:
+            StorageError: the file can't be written.
+        """
+        with replacing(path) as file:
+            file.write(self.write_sections(file, self.identity).encode())
+
+    def write_sections(
+        self, file: BinaryIO, identity: Identity | None, *, bytes_min: int = 0
+    ) -> Footer:
+        """Write the index but its footer, at a file's position.
+
+        Args:
+            file: Open for writing.
+            identity: The archive it is of; None ties it to none.
+            bytes_min: Fill it up to at least this, with the footer.
+
+        Returns:
+            The footer to write behind it.
+        """
+        return write_sections(
+            file,
+            self.parts(),
+            self.name_at,
+            identity=identity,
+            report=self.report,
+            bytes_min=bytes_min,
+        )
 
     @classmethod
     def concatenate(cls, indexes: Iterable[Index]) -> Index:
@@ -173,7 +208,9 @@ class Index:
     __hash__ = None  # type: ignore[assignment]  # compared by value
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _restored, (self.columns, self.report)
+        if self._stored is not None:
+            return Index.from_stored, (self._stored,)
+        return _restored, (self.columns, self.report, self.identity)
 
     def __repr__(self) -> str:
         return f"<Index of {len(self)} members>"
@@ -197,14 +234,14 @@ class Index:
     def payload_bytes(self) -> int:
         """The sum of all payloads' sizes."""
         if self._stored is not None:
-            return self._stored.payload_bytes
+            return self._stored.footer.payload_bytes
         return measure(self.columns.offset_start, self.columns.offset_end)[0]
 
     @property
     def last_end(self) -> int:
         """One past the last byte of any payload, from the start of the blob; 0 of no members."""
         if self._stored is not None:
-            return self._stored.last_end
+            return self._stored.footer.last_end
         return measure(self.columns.offset_start, self.columns.offset_end)[1]
 
     def _rows(self, row: int) -> tuple[Columns, int]:
@@ -233,11 +270,26 @@ class Index:
 
     def bounds_of(self, name: str) -> tuple[int, int]:
         """Find the same as a plain pair, for the read path: making a ByteRange takes half a µs."""
+        if self._stored is not None and self._lookup is None:
+            bounds = self._stored.locate(name)
+            if bounds is not None:
+                return bounds
         row = self._find(name)
         if row < 0:
             row = self.row_of(name)  # raises
         columns, place = self._rows(row)
         return columns.offset_start[place], columns.offset_end[place]
+
+    def bounds_of_many(self, names: Sequence[str]) -> list[tuple[int, int]]:
+        """Find the offsets of many names at once: an index far away is asked as seldom as it can be.
+
+        Raises:
+            MemberNotFoundError: there is none of one name, the first such.
+        """
+        if self._stored is None or self._lookup is not None:
+            return list(map(self.bounds_of, names))
+        located = self._stored.locate_many(names)
+        return [bounds or self.bounds_of(name) for name, bounds in zip(names, located, strict=True)]
 
     def row_of(self, name: str) -> int:
         """Find the last row with that name.
@@ -340,7 +392,9 @@ class Index:
                 rows = _kept(rows, lambda row: where(part.member_at(row)))
             return part.take(rows)
 
-        return Index.from_columns(Columns.concatenate([chosen(part) for part in self.parts()]))
+        return Index.from_columns(
+            Columns.concatenate([chosen(part) for part in self.parts()]), identity=self.identity
+        )
 
     def take(self, rows: NDArray[np.int64]) -> Index:
         """Make an index of the given rows, in their order.
@@ -351,11 +405,11 @@ class Index:
         Raises:
             IndexError: a row that does not exist.
         """
-        return Index.from_columns(self.columns.take(rows))
+        return Index.from_columns(self.columns.take(rows), identity=self.identity)
 
     def slice(self, first: int, last: int) -> Index:
         """Make an index of the rows first:last, without a copy."""
-        return Index.from_columns(self.columns.slice(first, last))
+        return Index.from_columns(self.columns.slice(first, last), identity=self.identity)
 
     def with_basenames(self) -> Index:
         """Make an index whose names are what stands behind the last "/" of these.
@@ -399,5 +453,5 @@ def _read_only(column: memoryview) -> NDArray[np.int64]:
     return values
 
 
-def _restored(columns: Columns, report: ScanReport | None) -> Index:
-    return Index.from_columns(columns, report=report)
+def _restored(columns: Columns, report: ScanReport | None, identity: Identity | None) -> Index:
+    return Index.from_columns(columns, report=report, identity=identity)

@@ -13,9 +13,11 @@ from blobpack import _gather
 from blobpack.atomic import replacing, resolve_target, scratch
 from blobpack.columns import Columns
 from blobpack.compress import LEVEL, check_level, compress_blob, is_compressed_target
+from blobpack.discovery import sidecar_path
+from blobpack.embed import IndexPlace, region_bytes, write_behind, write_beside
 from blobpack.errors import DuplicateNameError, SourceError, StorageError
 from blobpack.index import Index
-from blobpack.model import Member
+from blobpack.model import Member, ScanReport
 from blobpack.scan import processors
 from blobpack.sources import (
     Skipped,
@@ -26,6 +28,7 @@ from blobpack.sources import (
     passing,
     unreadable_error,
 )
+from blobpack.stores import open_tar
 from blobpack.tarformat import (
     BLOCK,
     END_OF_ARCHIVE,
@@ -101,6 +104,7 @@ def pack(
     follow_symlinks: bool = False,
     keep_mtime: bool = False,
     dry_run: bool = False,
+    index: IndexPlace = "embed",
     level: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -123,6 +127,8 @@ def pack(
         follow_symlinks: Pack what symbolic links point at, under the links' names.
         keep_mtime: Store modification times, in whole seconds; else 0.
         dry_run: Read everything, write nothing; blob_bytes is then what they are before compression.
+        index: Where the index goes: behind the archive in the blob itself, into a file beside it,
+            `<blob>.idx`, or nowhere.
         level: Of zstd, 1 to 22, for a target that is compressed; None for 3.
         threads: How many read; None for as many as there are processors, up to 4.
         progress: progress(files, bytes), called now and then.
@@ -159,7 +165,7 @@ def pack(
         scratch(target) if file and compressed else nullcontext(file) as tar,
     ):
         if isinstance(sources, Sources):
-            index, size = _pack_files(
+            packed, size = _pack_files(
                 filtered(sources, globs, exclude, skipped),
                 tar,
                 skipped,
@@ -173,19 +179,26 @@ def pack(
             )
         else:
             wanted = _wanted(sources, globs, exclude, skipped, images_only=not all_files)
-            index, size = _pack_payloads(wanted, tar, progress)
-        if replaced and file and not index:
+            packed, size = _pack_payloads(wanted, tar, progress)
+        if replaced and file and not packed:
             raise SourceError(f"nothing to pack, so {os.fspath(target)} stays as it is")
+        packed.report = ScanReport(bytes_scanned=size - len(END_OF_ARCHIVE), end_marker=2)
+        archive_bytes = size
+        if index == "embed":
+            size += write_behind(tar, packed, size) if tar else region_bytes(packed)
         if tar and file and compressed:
-            size = compress_blob(tar, index.columns, file, level)
+            size = compress_blob(tar, packed.columns, archive_bytes, file, level)
+    if index == "sidecar" and not dry_run:
+        with open_tar(target) as store:
+            write_beside(store, packed, sidecar_path(target))
     return PackReport(
-        members=len(index),
-        payload_bytes=index.payload_bytes,
+        members=len(packed),
+        payload_bytes=packed.payload_bytes,
         blob_bytes=size,
         skipped=dict(skipped.counts),
         examples=skipped.examples,
         seconds=time.perf_counter() - began,
-        index=index,
+        index=packed,
         dry_run=dry_run,
     )
 

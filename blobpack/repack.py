@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import tarfile
     from collections.abc import Callable, Iterable, Iterator
 
+    from blobpack.embed import IndexPlace
     from blobpack.stores.base import Store
 
 HEAD_BYTES = 1 << 12  # enough to recognise any image
@@ -31,6 +32,7 @@ def repack(
     exclude: Iterable[str] = (),
     all_files: bool = False,
     dry_run: bool = False,
+    index: IndexPlace = "embed",
     level: int | None = None,
     member_bytes_max: int = MEMBER_BYTES_MAX,
     progress: Callable[[int, int], object] | None = None,
@@ -48,6 +50,7 @@ def repack(
         exclude: And none of these.
         all_files: Repack every file, not only images.
         dry_run: Read everything, write nothing.
+        index: Where the index goes, as of pack.
         level: Of zstd, 1 to 22, for a target that is compressed; None for 3.
         member_bytes_max: The largest payload that is taken into memory.
         progress: progress(members, bytes), called now and then.
@@ -68,7 +71,13 @@ def repack(
             store, skipped, _listed(globs), _listed(exclude), not all_files, member_bytes_max
         )
         report = pack(
-            payloads, target, all_files=True, dry_run=dry_run, level=level, progress=progress
+            payloads,
+            target,
+            all_files=True,
+            dry_run=dry_run,
+            index=index,
+            level=level,
+            progress=progress,
         )
     return replace(report, skipped=dict(skipped.counts), examples=skipped.examples)
 

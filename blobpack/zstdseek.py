@@ -38,6 +38,7 @@ SEEKABLE_MAGIC = 0x8F92EAB1
 
 SKIPPABLE = struct.Struct("<II")  # Skippable_Magic_Number, Frame_Size
 FOOTER = struct.Struct("<IBI")  # Number_Of_Frames, Seek_Table_Descriptor, Seekable_Magic_Number
+SEEK_TABLE_BYTES_MIN = SKIPPABLE.size + FOOTER.size
 CHECKSUM_FLAG = 0x80
 RESERVED_BITS = 0x7C
 
@@ -132,7 +133,7 @@ def seek_table_bytes(tail: bytes, file_bytes: int) -> int | None:
     """Tell the size of the seek table's frame from the end of a file.
 
     Args:
-        tail: The file's last bytes, FOOTER.size or more; fewer only if it has no more.
+        tail: The file's last bytes, SEEK_TABLE_BYTES_MIN or more; fewer only if it has no more.
         file_bytes: The file's size.
 
     Returns:
@@ -141,7 +142,7 @@ def seek_table_bytes(tail: bytes, file_bytes: int) -> int | None:
     Raises:
         FormatError: the table has features that are not known, or would not fit into the file.
     """
-    if len(tail) < SKIPPABLE.size + FOOTER.size:
+    if len(tail) < SEEK_TABLE_BYTES_MIN:
         return None
     count, descriptor, magic = FOOTER.unpack_from(tail, len(tail) - FOOTER.size)
     if magic != SEEKABLE_MAGIC:

@@ -54,7 +54,7 @@ def test_reading_after_the_file_was_cut_is_an_error_not_short_bytes(tar):
 
 
 def test_a_missing_offsets_file_is_said(tar, tmp_path):
-    with pytest.raises(blobpack.BlobNotFoundError, match=r"no\.pkl: no such offsets file"):
+    with pytest.raises(blobpack.BlobNotFoundError, match=r"no\.pkl: no such file"):
         blobpack.open_blob(tar[0], index=tmp_path / "no.pkl")
 
 

@@ -6,15 +6,14 @@ import sys
 
 import click
 
-from blobpack.blob import open_blob
-from blobpack.cli.options import blob_argument, index_option
+from blobpack.cli.options import blob_argument, index_option, opened_blob
 
 
 @click.command()
 @blob_argument
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @index_option
-def cat(blob: str, names: tuple[str, ...], index_path: str | None) -> None:
+def cat(blob: str, names: tuple[str, ...], index_path: str | None, rescan: bool) -> None:
     """Write the payloads of members to stdout, one behind the other.
 
     \b
@@ -22,7 +21,6 @@ def cat(blob: str, names: tuple[str, ...], index_path: str | None) -> None:
     blobpack cat s3://bucket/out.tar cats/0001.jpg --index out_offsets.pkl > cat.jpg
     """
     out = sys.stdout.buffer
-    with open_blob(blob, index=index_path) as opened:
-        for payload in opened.read_many(names):
-            out.write(payload)
+    for payload in opened_blob(blob, index_path, rescan=rescan).read_many(names):
+        out.write(payload)
     out.flush()

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from blobpack.blob import open_blob
 from blobpack.cli.options import (
     blob_argument,
     index_option,
+    opened_blob,
     progress_bar,
     select,
     selection_options,
@@ -22,14 +22,14 @@ from blobpack.extract import extract as library
 @click.argument("folder", type=click.Path(file_okay=False))
 @index_option
 @selection_options
-def extract(blob: str, folder: str, index_path: str | None, **selection: Any) -> None:
+def extract(blob: str, folder: str, index_path: str | None, rescan: bool, **selection: Any) -> None:
     """Write members of BLOB as files below FOLDER, and nowhere else.
 
     \b
     blobpack extract out.tar imgs/ --filter 'cats/*'
     """
-    with open_blob(blob, index=index_path) as opened:
-        members = select(opened.index, **selection)
-        with progress_bar("files", len(members)) as bar:
-            report = library(opened, folder, members, progress=lambda _: bar.update(1))
+    opened = opened_blob(blob, index_path, rescan=rescan)
+    members = select(opened.index, **selection)
+    with progress_bar("files", len(members)) as bar:
+        report = library(opened, folder, members, progress=lambda _: bar.update(1))
     click.echo(f"extracted {report.members:,} members, {report.payload_bytes:,} bytes, to {folder}")

@@ -28,18 +28,22 @@ def info(blob: str, as_json: bool) -> None:
         return
     for field, value in fields.items():
         shown = f"{value:,}" if isinstance(value, int) else value
-        click.echo(f"{field.replace('_', ' ') + ':':<18}{shown}")
+        click.echo(f"{field.replace('_', ' ') + ':':<20}{shown}")
 
 
 def describe(blob: Blob) -> dict[str, int | str]:
     """Collect a blob's figures, in the order they are shown; bytes unless the name says otherwise."""
     sizes = blob.index.offset_end - blob.index.offset_start
+    identity = blob.index.identity
+    archive_bytes = identity.archive_bytes if identity else blob.store.size
     report = blob.index.report
     fields: dict[str, int | str] = {
         "blob": blob.url,
         "blob_bytes": blob.store.size,
         "members": len(blob.index),
         "payload_bytes": int(sizes.sum()),
+        "index_bytes_inside": blob.store.size - archive_bytes,
+        "facts": ", ".join(name for name, _ in blob.index.columns.facts()) or "none",
     }
     if len(sizes):
         fields["smallest"] = int(sizes.min())
@@ -48,7 +52,7 @@ def describe(blob: Blob) -> dict[str, int | str]:
     if report:
         fields["end_marker"] = END_MARKERS[report.end_marker]
         fields["after_the_end"] = max(
-            0, blob.store.size - report.bytes_scanned - 512 * report.end_marker
+            0, archive_bytes - report.bytes_scanned - 512 * report.end_marker
         )
         fields["hard_links"] = report.hard_links
         fields |= report.without_row()

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from blobpack.cli.options import blob_argument, index_option, load_index, select, selection_options
+from blobpack.cli.options import blob_argument, index_option, opened_blob, select, selection_options
 
 
 @click.command()
@@ -21,7 +21,13 @@ from blobpack.cli.options import blob_argument, index_option, load_index, select
 @index_option
 @selection_options
 def ls(
-    blob: str, long: bool, null: bool, as_json: bool, index_path: str | None, **selection: Any
+    blob: str,
+    long: bool,
+    null: bool,
+    as_json: bool,
+    index_path: str | None,
+    rescan: bool,
+    **selection: Any,
 ) -> None:
     """List the members of BLOB, in the order they lie in it.
 
@@ -30,7 +36,7 @@ def ls(
     """
     out = sys.stdout.buffer
     end = b"\0" if null else b"\n"
-    for member in select(load_index(blob, index_path), **selection):
+    for member in select(opened_blob(blob, index_path, rescan=rescan).index, **selection):
         name = member.name.encode("utf-8", "surrogateescape")
         if as_json:
             fields = {

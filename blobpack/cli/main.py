@@ -6,12 +6,14 @@ import errno
 import io
 import os
 import sys
+import warnings
 from typing import Any
 
 import click
 
 from blobpack.cli.cat import cat
 from blobpack.cli.extract import extract
+from blobpack.cli.index import index
 from blobpack.cli.info import info
 from blobpack.cli.ls import ls
 from blobpack.cli.offsets import offsets
@@ -28,6 +30,7 @@ class BlobpackGroup(click.Group):
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="surrogateescape")
+        warnings.showwarning = show_note
         try:
             return super().invoke(ctx)
         except BlobpackError as exc:
@@ -37,6 +40,11 @@ class BlobpackGroup(click.Group):
                 raise
             discard_output()
             raise click.ClickException(str(exc)) from exc
+
+
+def show_note(message: Warning | str, *where: object, **more: object) -> None:
+    """Print a warning as one line."""
+    click.echo(f"Note: {message}", err=True)
 
 
 def discard_output() -> None:
@@ -65,5 +73,5 @@ def main() -> None:
     """
 
 
-for command in (cat, extract, info, ls, offsets, pack, repack):
+for command in (cat, extract, index, info, ls, offsets, pack, repack):
     main.add_command(command)

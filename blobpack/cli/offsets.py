@@ -8,9 +8,10 @@ from typing import Any, get_args
 import click
 
 from blobpack.cli.options import blob_argument, is_same_file, select, selection_options
+from blobpack.discovery import whole_index
 from blobpack.offsets import NameStyle, OffsetsFormat, offsets_path, write_offsets
-from blobpack.scan import scan
-from blobpack.stores import local_name
+from blobpack.scan import scan_store
+from blobpack.stores import local_name, open_tar
 
 
 @click.command()
@@ -36,9 +37,15 @@ from blobpack.stores import local_name
     show_default=True,
     help="Supervisely's pickle batches, CSV or JSON lines.",
 )
+@click.option("--rescan", is_flag=True, help="Scan the blob's headers, whatever index there is.")
 @selection_options
 def offsets(
-    blob: str, output: str | None, names: NameStyle, format: OffsetsFormat, **selection: Any
+    blob: str,
+    output: str | None,
+    names: NameStyle,
+    format: OffsetsFormat,
+    rescan: bool,
+    **selection: Any,
 ) -> None:
     """Write where in BLOB each member's payload starts and ends.
 
@@ -50,7 +57,8 @@ def offsets(
     target = output or str(offsets_path(local_name(blob), format))
     if not to_stdout and is_same_file(target, local_name(blob)):
         raise click.UsageError(f"{target} is the blob itself")
-    index = scan(blob)
+    store = click.get_current_context().with_resource(open_tar(blob, tail=True))
+    index = scan_store(store) if rescan else whole_index(store)
     chosen = select(index, **selection)
     write_offsets(
         chosen,

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from blobpack.offsets import read_offsets
+from blobpack.blob import Blob, open_blob
 from blobpack.scan import scan
 from blobpack.stores import local_name
 
@@ -65,8 +65,12 @@ def index_option(command: F) -> F:
         "--index",
         "index_path",
         type=click.Path(dir_okay=False),
-        help="Offsets file of the blob; without it, the blob's headers are scanned.",
-    )(command)
+        help="Index or offsets file of the blob.  [default: the one inside the blob or beside it]",
+    )(
+        click.option(
+            "--rescan", is_flag=True, help="Scan the blob's headers, whatever index there is."
+        )(command)
+    )
 
 
 SELECTION = (
@@ -106,9 +110,10 @@ def selection_options(command: F) -> F:
     return command
 
 
-def load_index(blob: str, index_path: str | None) -> Index:
-    """Read the members from an offsets file, or by scanning the blob."""
-    return read_offsets(index_path) if index_path else scan(blob)
+def opened_blob(blob: str, index_path: str | None, *, rescan: bool) -> Blob:
+    """Open a blob for as long as the command runs."""
+    index = scan(blob) if rescan else index_path
+    return click.get_current_context().with_resource(open_blob(blob, index=index))
 
 
 def select(

@@ -116,7 +116,12 @@ class S3Store(StoreBase):
     """A blob that is an object in S3, pinned to the version found when it was opened."""
 
     def __init__(
-        self, url: str, *, client: S3Client | None = None, version: str | None = None
+        self,
+        url: str,
+        *,
+        client: S3Client | None = None,
+        version: str | None = None,
+        tail_bytes: int = 0,
     ) -> None:
         """Ask for the object's size and ETag.
 
@@ -124,6 +129,7 @@ class S3Store(StoreBase):
             url: s3://bucket/key.
             client: A boto3 client; None for one from the environment. One that is given isn't pickled.
             version: The ETag it must have; None takes what is there.
+            tail_bytes: Fetch so many of its last bytes in the same request, and keep them.
 
         Raises:
             BlobNotFoundError: no such bucket or key.
@@ -135,9 +141,11 @@ class S3Store(StoreBase):
         self.bucket, self.key = split_url(url)
         self._client = client
         self._pid = os.getpid()
-        head = self._call("head_object", what="open")
-        self.size = head["ContentLength"]
-        self.version = head["ETag"]
+        self.tail = b""
+        if not tail_bytes or not self._open_with_tail(tail_bytes):
+            head = self._call("head_object", what="open")
+            self.size = head["ContentLength"]
+            self.version = head["ETag"]
         if version is not None and version != self.version:
             raise BlobChangedError(f"{url}: the object's ETag is {self.version}, not {version}")
 
@@ -154,6 +162,25 @@ class S3Store(StoreBase):
         if self._pid != os.getpid():
             raise StorageError(f"{self.url}: a client of your own can't be used after a fork")
         return self._client
+
+    def _open_with_tail(self, tail_bytes: int) -> bool:
+        """Learn size and ETag from a GET of the last bytes; false when that needs another way.
+
+        An empty object has no last bytes, a server may ignore such a range, and a body may be cut.
+        """
+        try:
+            answer = self._call("get_object", what="open", Range=f"bytes=-{tail_bytes}")
+        except BlobChangedError:  # 416: it is empty
+            return False
+        size = answer.get("ContentRange", "").rpartition("/")[2]
+        if not size.isdecimal():
+            answer["Body"].close()
+            return False
+        body, _, _ = _read_body(answer, min(tail_bytes, int(size)))
+        if body is None:
+            return False
+        self.size, self.version, self.tail = int(size), answer["ETag"], body
+        return True
 
     def fetch(self, start: int, end: int) -> bytes:
         """Read the bytes start to end: one ranged GET, again if its body is cut or stalls."""

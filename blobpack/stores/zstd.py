@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from blobpack.errors import FormatError
+from blobpack.stores import TAIL_BYTES
 from blobpack.stores.base import StoreBase
 from blobpack.zstdseek import SeekTable, decode_frame, decode_seek_table, seek_table_bytes
 
@@ -16,17 +17,16 @@ if TYPE_CHECKING:
 
     from blobpack.stores.base import Store
 
-TAIL_BYTES = (
-    1 << 16
-)  # read first: the seek table of 700 MB of tar, or of less with a small index before it
 CACHE_BYTES = 1 << 24
 
 
 class SeekableStore(StoreBase):
-    """The decompressed stream of a seekable zstd file: sizes and offsets are those of the tar inside.
+    """A seekable zstd file as the blob that was compressed: sizes and offsets are those of the tar inside.
 
-    A range is one read of the frames that cover it. Decompressed frames are kept, up to 16 MiB, or the last
-    one if it alone is larger: members that lie together are read once. Closing it closes the store below.
+    Behind the tar follows the index region, if the file has one, as in a plain blob, though in the file it is
+    not compressed. A range is one read of the frames that cover it. Decompressed frames are kept, up to
+    16 MiB, or the last one if it alone is larger: members that lie together are read once. Closing it closes
+    the store below.
     """
 
     def __init__(self, base: Store, table: SeekTable, *, cache_bytes: int = CACHE_BYTES) -> None:
@@ -38,10 +38,12 @@ class SeekableStore(StoreBase):
             cache_bytes: How much of decompressed frames is kept.
         """
         self.url = base.url
-        self.size = table.content_bytes
         self.version = base.version
         self.base = base
         self.table = table
+        self.region = table.index_range() or (base.size, base.size)
+        self.content_bytes = table.content_bytes
+        self.size = self.content_bytes + self.region[1] - self.region[0]
         self._cache_bytes = cache_bytes
         self._frames = FrameCache(cache_bytes)
 
@@ -54,8 +56,23 @@ class SeekableStore(StoreBase):
 
     def fetch(self, start: int, end: int) -> bytes:
         """Decompress the bytes start to end."""
+        return self._read(start, end, self.base.read_range)
+
+    def peek(self, start: int, end: int) -> bytes:
+        """Read as read_range does, from the end of the store below where that is at hand."""
+        if self.closed or not self.content_bytes <= start <= end <= self.size:
+            return self.read_range(start, end)
+        return self._read(start, end, self.base.peek)
+
+    def _read(self, start: int, end: int, read: Callable[[int, int], bytes]) -> bytes:
+        content_end = min(end, self.content_bytes)
+        behind = (
+            self.region[0] - self.content_bytes
+        )  # the file's offset of what is behind the tar, less ours
+        if start >= content_end:
+            return read(start + behind, end + behind)
         bounds = self.table.content_bounds
-        frames = self.table.frames_of(start, end)
+        frames = self.table.frames_of(start, content_end)
         if self._frames.pid != os.getpid():  # a fork: another thread may have held the lock
             self._frames = FrameCache(self._cache_bytes)
         contents = self._frames.get(frames)
@@ -65,15 +82,17 @@ class SeekableStore(StoreBase):
             self._frames.put(fresh)
             contents |= fresh
         first = frames[0]
-        if len(frames) == 1:
+        if len(frames) == 1 and end == content_end:
             return contents[first][start - bounds[first] : end - bounds[first]]
         parts = [memoryview(contents[i]) for i in frames if i in contents]
-        parts[-1] = parts[-1][: end - bounds[frames[-1]]]
+        parts[-1] = parts[-1][: content_end - bounds[frames[-1]]]
         parts[0] = parts[0][start - bounds[first] :]
+        if end > content_end:
+            parts.append(memoryview(read(self.region[0], end + behind)))
         return b"".join(parts)
 
     def _decompress(self, frames: list[int]) -> dict[int, bytes]:
-        """Read frames, and those between them, at once, and decompress them."""
+        """Read frames, and what is between them, at once, and decompress them."""
         table = self.table
         begin = table.frame_bounds[frames[0]]
         compressed = memoryview(self.base.read_range(begin, table.frame_bounds[frames[-1] + 1]))
@@ -130,14 +149,15 @@ class FrameCache:
                 self._bytes -= len(self._contents.popitem(last=False)[1])
 
 
-def open_seekable(store: Store, tail: bytes | None = None) -> SeekableStore | None:
+def open_seekable(store: Store, tail_bytes: int = TAIL_BYTES) -> SeekableStore | None:
     """Open what a store's file decompresses to, if it is seekable zstd.
 
-    One read of the file's end, and a second if the seek table is longer than that.
+    One read of the file's end, and a second if the seek table is longer than that: then so much more is read
+    that the end of an index before the table is at hand, too.
 
     Args:
         store: The compressed file; closing the result closes it.
-        tail: The file's last bytes, where they are known already.
+        tail_bytes: How much is read first.
 
     Returns:
         A store of the decompressed stream; None if the file does not end in a seek table.
@@ -146,16 +166,16 @@ def open_seekable(store: Store, tail: bytes | None = None) -> SeekableStore | No
         FormatError: the seek table is damaged.
         StorageError: the file can't be read.
     """
-    if tail is None:
-        tail = store.read_range(max(0, store.size - TAIL_BYTES), store.size)
+    tail = store.peek(max(0, store.size - tail_bytes), store.size)
     try:
         size = seek_table_bytes(tail, store.size)
         if size is None:
             return None
-        missing = size - len(tail)
-        if missing > 0:
-            start = store.size - size
-            tail = store.read_range(start, start + missing) + tail
+        if size > len(tail):
+            start = max(0, store.size - size - tail_bytes)
+            tail = store.read_range(start, store.size - len(tail)) + tail
+            if isinstance(store, StoreBase) and store.tail:
+                store.tail = tail
         return SeekableStore(store, decode_seek_table(tail[len(tail) - size :], store.size))
     except FormatError as exc:
         raise type(exc)(f"{store.url}: {exc}", offset=exc.offset) from exc

@@ -1,0 +1,79 @@
+"""The name lookup of the index file: pages of 4,096 bytes, each a small hash table.
+
+A name's hash says which page; a page is checked when it is first used. A line of eight
+slots is one cache line, and a slot is 32 bits of the hash and the row.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from crc32c cimport crc32c_function
+from names cimport mixed
+
+cdef enum:
+    PAGE_BYTES = 4096
+    PAGE_NAMES = 400               # on average: 504 would fill it
+    LINE_BYTES = 64
+    LINES = 63                     # the first line is the page's header
+    LINE_SLOTS = 8
+    FREE_ROW = 0xFFFFFFFF
+
+cdef struct slot:
+    uint32_t print
+    uint32_t row
+
+
+cdef inline uint64_t seeded(uint64_t hashed, uint64_t seed) noexcept nogil:
+    return mixed(hashed ^ seed)
+
+
+cdef inline int64_t page_of(uint64_t hashed, uint64_t pages) noexcept nogil:
+    return <int64_t> (((hashed >> 32) * pages) >> 32)
+
+
+cdef inline int64_t line_of(uint64_t hashed) noexcept nogil:
+    return <int64_t> (((hashed & 0xFFFF) * LINES) >> 16)
+
+
+cdef inline uint32_t print_of(uint64_t hashed) noexcept nogil:
+    return <uint32_t> (hashed >> 16)
+
+
+cdef inline void slot_at(
+    const unsigned char* page, uint64_t hashed, int64_t probe, slot* found
+) noexcept nogil:
+    """Read the slot a name comes to at a probe, 0 ≤ probe < 504."""
+    cdef int64_t line = (line_of(hashed) + probe // LINE_SLOTS) % LINES
+    memcpy(
+        found,
+        page + LINE_BYTES * (line + 1) + sizeof(slot) * (probe % LINE_SLOTS),
+        sizeof(slot),
+    )
+
+
+cdef inline void put_slot(
+    unsigned char* page, uint64_t hashed, int64_t probe, uint32_t row
+) noexcept nogil:
+    cdef int64_t line = (line_of(hashed) + probe // LINE_SLOTS) % LINES
+    cdef slot kept
+    kept.print = print_of(hashed)
+    kept.row = row
+    memcpy(
+        page + LINE_BYTES * (line + 1) + sizeof(slot) * (probe % LINE_SLOTS),
+        &kept,
+        sizeof(slot),
+    )
+
+
+cdef inline bint page_is_whole(
+    const unsigned char* page, crc32c_function crc32c
+) noexcept nogil:
+    """Compare a page, of the lookup or the directory, with its checksum."""
+    cdef uint32_t crc
+    memcpy(&crc, page, 4)
+    return crc == crc32c(0, page + 4, PAGE_BYTES - 4)
+
+
+cdef inline void seal_page(unsigned char* page, crc32c_function crc32c) noexcept nogil:
+    cdef uint32_t crc = crc32c(0, page + 4, PAGE_BYTES - 4)
+    memcpy(page, &crc, 4)

@@ -1,0 +1,57 @@
+"""`blobpack index`."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import click
+
+from blobpack.cli.options import blob_argument, is_same_file
+from blobpack.discovery import sidecar_path
+from blobpack.embed import embed_index, write_beside
+from blobpack.scan import scan_store
+from blobpack.stores import is_local, local_name, open_tar
+
+
+@click.command()
+@blob_argument
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Where to.  [default: <blob>.idx beside the blob]",
+)
+@click.option("--embed", is_flag=True, help="Put it into the blob, behind the archive's end.")
+@click.option("--concatenated", is_flag=True, help="Go on behind end-of-archive markers.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+def index(blob: str, output: str | None, embed: bool, concatenated: bool, as_json: bool) -> None:
+    """Scan BLOB and write its index, so that it opens at once from then on.
+
+    \b
+    blobpack index foreign.tar
+    blobpack index foreign.tar --embed
+    blobpack index s3://bucket/foreign.tar -o foreign.idx
+    """
+    if embed and (output or concatenated or not is_local(blob)):
+        raise click.UsageError(
+            "--embed is for a local blob, and goes without -o and --concatenated"
+        )
+    if embed:
+        target = os.fspath(local_name(blob))
+        made = embed_index(target)
+    else:
+        target = output or sidecar_path(local_name(blob))
+        if is_same_file(target, local_name(blob)):
+            raise click.UsageError(f"{target} is the blob itself")
+        with open_tar(blob) as store:
+            made = scan_store(store, concatenated=concatenated)
+            write_beside(store, made, target)
+    if as_json:
+        click.echo(json.dumps({"members": len(made), "index": target, "embedded": embed}))
+    else:
+        click.echo(f"indexed {len(made):,} members: {target}")
+    if made.report and (without := made.report.without_row()):
+        listed = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in without.items())
+        click.echo(f"without a row: {listed}", err=True)

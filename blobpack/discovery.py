@@ -1,0 +1,218 @@
+"""Where a blob's index is, and whether it is of the blob as it is now: seen from the archive itself, without a scan."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import TYPE_CHECKING, Literal
+
+from blobpack.checksum import crc32c
+from blobpack.errors import (
+    BlobNotFoundError,
+    FormatError,
+    MissingIndexWarning,
+    StaleIndexError,
+)
+from blobpack.identity import TAIL_BYTES, read_tail, samples_crc_of
+from blobpack.index import Index
+from blobpack.indexfile import HEADER, MAGIC
+from blobpack.offsets import offsets_path, read_offsets
+from blobpack.scan import scan_store
+from blobpack.stored import open_stored, read_footer
+from blobpack.stores import is_local
+from blobpack.stores.local import LocalStore
+from blobpack.stores.zstd import SeekableStore
+from blobpack.tarformat import BLOCK, begins_tar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blobpack.identity import Identity
+    from blobpack.stores.base import Store
+
+Stale = Literal["refuse", "rescan"]
+HEADERS_CHECKED = 16
+REMEDY = "make it anew with `blobpack index`, or open the blob with stale='rescan'"
+
+
+def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale) -> Index:
+    """Open the index of a blob: one given, else the one inside, beside, the offsets file, else scan.
+
+    Args:
+        store: The blob.
+        index: Path or URL of an index or offsets file.
+        stale: What to do with an index of another state of the blob: refuse it, or scan the blob anew.
+
+    Raises:
+        StaleIndexError: the index is not of the blob as it is now.
+        FormatError: the index or the blob is damaged.
+    """
+    try:
+        if index is not None:
+            return given_index(store, index)
+        found = first_found(store, embedded_index, sidecar_index, offsets_index)
+    except (StaleIndexError, FormatError):
+        if stale == "refuse":
+            raise
+        return scan_store(store)
+    if found is not None:
+        return found
+    scanned = scan_store(store)
+    warnings.warn(
+        f"{store.url} has no index, so its headers were scanned; `blobpack index {store.url}` makes one that "
+        f"opens at once",
+        MissingIndexWarning,
+        stacklevel=4,
+    )
+    return scanned
+
+
+def whole_index(store: Store) -> Index:
+    """Open the index inside or beside a blob, else scan: an offsets file may hold but a part of the members.
+
+    Raises:
+        StaleIndexError: the index is not of the blob as it is now.
+        FormatError: the index or the blob is damaged.
+    """
+    found = first_found(store, embedded_index, sidecar_index)
+    return scan_store(store) if found is None else found
+
+
+def first_found(store: Store, *places: Callable[[Store], Index | None]) -> Index | None:
+    """Look for an index in one place after the other."""
+    for look in places:
+        found = look(store)
+        if found is not None:
+            return found
+    return None
+
+
+def given_index(store: Store, path: str | os.PathLike[str]) -> Index:
+    """Open the index or offsets file at a path or URL.
+
+    Raises:
+        BlobNotFoundError: there is none.
+        StaleIndexError: it is of another blob, or another state of it.
+    """
+    if not is_local(path):
+        return _checked(store, Index.load(path), str(path))
+    with LocalStore(path) as file:
+        begins = file.read_range(0, min(len(MAGIC), file.size))
+    if begins != MAGIC:
+        return check_headers(store, read_offsets(path), os.fspath(path))
+    return _checked(store, Index.load(path), os.fspath(path))
+
+
+def embedded_index(store: Store) -> Index | None:
+    """Open the index behind the archive; None when there is none.
+
+    Raises:
+        StaleIndexError: the archive before it has changed.
+        FormatError: its footer is damaged.
+    """
+    footer = read_footer(store)
+    if footer is None:
+        return None
+    start = store.size - footer.region_bytes
+    identity = footer.identity
+    if identity is None or start != identity.archive_bytes or start < 0:
+        raise StaleIndexError(
+            f"{store.url}: the index at its end is of an archive of "
+            f"{identity.archive_bytes if identity else 0} bytes, and {start} are before it: the archive was "
+            f"changed or joined with another; {REMEDY}"
+        )
+    if isinstance(store, SeekableStore):  # frames, index and seek table are of one making
+        return Index.from_stored(open_stored(store.base, store.region[0], footer))
+    tail = store.peek(max(0, start - TAIL_BYTES), min(start + HEADER.size, store.size))
+    archive, header = tail[: min(start, TAIL_BYTES)], tail[min(start, TAIL_BYTES) :]
+    if crc32c(archive) != identity.tail_crc or not header.startswith(MAGIC):
+        raise StaleIndexError(
+            f"{store.url}: the archive has changed since the index at its end was made: its last "
+            f"{len(archive)} bytes before byte {start} are others; {REMEDY}"
+        )
+    return Index.from_stored(open_stored(store, start, footer))
+
+
+def sidecar_path(url: str | os.PathLike[str]) -> str:
+    """Name the index file beside a blob: its own name and ".idx"."""
+    return f"{os.fspath(url)}.idx"
+
+
+def sidecar_index(store: Store) -> Index | None:
+    """Open the index file beside the blob; None when there is none.
+
+    Raises:
+        StaleIndexError: it is of another blob, or another state of it.
+    """
+    if store.url.startswith("memory:"):
+        return None
+    try:
+        index = Index.load(sidecar_path(store.url))
+    except BlobNotFoundError:
+        return None
+    return _checked(store, index, sidecar_path(store.url))
+
+
+def _checked(store: Store, index: Index, where: str) -> Index:
+    """Compare a blob with what an index file says of it.
+
+    A file's samples are compared, too; of a blob far away only the version, or else the last bytes.
+    """
+    identity = index.identity
+    if identity is not None and (difference := _difference(store, identity)):
+        raise StaleIndexError(
+            f"{where} is not the index of {store.url} as it is now: {difference}; {REMEDY}"
+        )
+    return index
+
+
+def _difference(store: Store, identity: Identity) -> str:
+    """Say in what an archive differs from an identity; nothing when it does not."""
+    size = identity.archive_bytes
+    if store.size < size or (store.size > size and read_footer(store) is None):
+        return f"it has {store.size} bytes, and had {size} then"
+    if identity.version and identity.version == store.version:
+        return ""
+    if crc32c(read_tail(store, size)) != identity.tail_crc:
+        return f"its last {TAIL_BYTES} bytes are others"
+    local = isinstance(store, LocalStore)
+    if local and samples_crc_of(store, size) != identity.samples_crc:
+        return "samples of its bytes are others"
+    return ""
+
+
+def offsets_index(store: Store) -> Index | None:
+    """Read the offsets file beside a local blob; None when there is none.
+
+    Raises:
+        StaleIndexError: its rows do not stand behind headers of their size.
+    """
+    if not isinstance(store, LocalStore):
+        return None
+    path = offsets_path(store.url)
+    if not path.exists():
+        return None
+    return check_headers(store, read_offsets(path), os.fspath(path))
+
+
+def check_headers(store: Store, index: Index, where: str) -> Index:
+    """Look whether some members of an offsets file, first and last among them, stand behind their headers.
+
+    Raises:
+        StaleIndexError: one does not.
+    """
+    count = len(index)
+    for i in range(min(count, HEADERS_CHECKED)):
+        row = (count - 1) * i // max(1, min(count, HEADERS_CHECKED) - 1)
+        member = index.member_at(row)
+        start = member.offset_start
+        if member.offset_end > store.size or not (
+            start >= BLOCK
+            and begins_tar(header := store.read_range(start - BLOCK, start))
+            and any(header)
+        ):
+            raise StaleIndexError(
+                f"{where} is not of {store.url} as it is now: no header before member {member.name!r} at "
+                f"byte {start}; make it anew with `blobpack offsets`, or open the blob with stale='rescan'"
+            )
+    return index

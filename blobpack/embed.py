@@ -1,0 +1,144 @@
+"""An index behind its archive, or in a file beside it: written once the archive is whole."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+from blobpack.atomic import resolve_target, said_of
+from blobpack.errors import StorageError
+from blobpack.identity import identify
+from blobpack.indexfile import FOOTER_BYTES
+from blobpack.scan import scan_store
+from blobpack.stored import read_footer
+from blobpack.stores.local import LocalStore
+from blobpack.tarformat import BLOCK, END_OF_ARCHIVE
+
+if TYPE_CHECKING:
+    from blobpack.index import Index
+    from blobpack.stores.base import Store
+
+IndexPlace = Literal["embed", "sidecar", "none"]
+WINDOW_BYTES = 1 << 20
+
+
+def write_behind(file: BinaryIO, index: Index, archive_bytes: int) -> int:
+    """Write an index behind the archive that a new file holds so far.
+
+    Args:
+        file: At the archive's end, open for writing, and named.
+        index: Its members.
+        archive_bytes: The archive's bytes, its end marker included.
+
+    Returns:
+        The index's bytes.
+    """
+    file.flush()
+    with LocalStore(file.name) as store:
+        identity = identify(store, archive_bytes)
+    file.seek(archive_bytes)
+    footer = index.write_sections(file, identity)
+    file.write(footer.encode())
+    index.identity = identity
+    return footer.region_bytes
+
+
+def region_bytes(index: Index) -> int:
+    """Compute how many bytes an index takes."""
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 (no path of a file)
+        return index.write_sections(nowhere, None).region_bytes
+
+
+def write_beside(store: Store, index: Index, path: str | os.PathLike[str]) -> Index:
+    """Write an index file that is tied to a blob as it is now.
+
+    Returns:
+        The index, tied to the blob.
+
+    Raises:
+        StorageError: the file can't be written.
+    """
+    version = "" if isinstance(store, LocalStore) else store.version
+    index.identity = identify(store, store.size, version)
+    index.save(path)
+    return index
+
+
+def embed_index(blob: str | os.PathLike[str], index: Index | None = None) -> Index:
+    """Put an index behind the archive of a local blob, in place of one that is there.
+
+    What stands behind the end-of-archive marker is the index's. Interrupted, the blob is a valid tar
+    without an index: the footer is the last that is written.
+
+    Args:
+        blob: The blob's path.
+        index: Its members; None scans the blob.
+
+    Returns:
+        The index.
+
+    Raises:
+        StorageError: the blob can't be written, or something else stands behind its end.
+        FormatError: the blob is damaged.
+    """
+    target = resolve_target(blob)
+    with LocalStore(target) as store:
+        scanned = scan_store(store)
+        archive_bytes, marker = archive_end(store, scanned)
+        size = store.size
+    index = scanned if index is None else index
+    with said_of(blob), target.open("r+b") as file:
+        if size > archive_bytes:  # the old footer goes first: from here on the blob has no index
+            write_durably(file, size - FOOTER_BYTES, bytes(FOOTER_BYTES))
+        write_durably(file, archive_bytes - len(marker), marker)
+        with LocalStore(target) as store:
+            identity = identify(store, archive_bytes)
+        file.seek(archive_bytes)
+        footer = index.write_sections(file, identity, bytes_min=size - archive_bytes)
+        write_durably(file, file.tell(), footer.encode())
+    index.identity = identity
+    return index
+
+
+def archive_end(store: Store, scanned: Index) -> tuple[int, bytes]:
+    """Find where an index goes behind an archive that was scanned, and which zeros are missing before it.
+
+    Raises:
+        StorageError: something that is no index of ours stands behind the archive's end.
+    """
+    report = scanned.report
+    end = report.bytes_scanned if report else 0
+    marked = end + len(END_OF_ARCHIVE)
+    if store.size <= marked:
+        return marked, bytes(marked - end)
+    footer = read_footer(store)
+    if footer is None:
+        behind = trailing_zeros(store, marked)
+        if behind < store.size - marked:
+            raise StorageError(
+                f"{store.url}: something other than zeros stands behind the archive's end at byte {marked}, "
+                f"so an index can't go there: make one beside it"
+            )
+        return store.size + -store.size % BLOCK, bytes(-store.size % BLOCK)
+    kept = footer.identity.archive_bytes if footer.identity else 0
+    whole = kept == store.size - footer.region_bytes and kept >= marked
+    return (kept, b"") if whole else (marked, END_OF_ARCHIVE)
+
+
+def trailing_zeros(store: Store, start: int) -> int:
+    """Count the zeros from a place on, up to the store's end."""
+    pos = start
+    while pos < store.size:
+        window = store.read_range(pos, min(pos + WINDOW_BYTES, store.size))
+        if window.strip(b"\0"):
+            return pos - start + len(window) - len(window.lstrip(b"\0"))
+        pos += len(window)
+    return pos - start
+
+
+def write_durably(file: BinaryIO, position: int, block: bytes) -> None:
+    """Write bytes at a place, and wait until they are on disk."""
+    file.seek(position)
+    file.write(block)
+    file.flush()
+    os.fsync(file.fileno())

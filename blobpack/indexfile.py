@@ -1,0 +1,292 @@
+"""The index's bytes, in a file of their own or behind the tar they are of.
+
+docs/format.md has the layout, byte for byte. A region is written front to back in bounded memory; its footer
+comes last, has a fixed size, and says what archive it belongs to.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from blobpack._indexfile import IndexBuilder
+from blobpack._lookup import measure
+from blobpack.checksum import crc32c, crc32c_address
+from blobpack.columns import FACTS, Columns
+from blobpack.errors import ChecksumError, FormatError
+from blobpack.identity import Identity
+from blobpack.model import ScanReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+MAGIC = b"BLOBIDX\n"
+VERSION = 1
+HEADER = struct.Struct("<8sI52x")
+FOOTER = struct.Struct("<II QQII QQQQ QQQQ QQII 9q 128s 184x 8s".replace(" ", ""))
+FOOTER_BYTES = 512
+PAGE_BYTES = 4096
+PAGE_POSITIONS = 511
+BLOCK_ROWS = 1024
+GUIDE_BYTES_MAX = 1 << 18
+PART_ROWS = 64 * BLOCK_ROWS  # encoded at a time
+HAS_REPORT = 1
+IS_TIED = 2  # the footer's identity says which archive the index is of
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """The last 512 bytes of an index: where its sections are, and what it is of.
+
+    Attributes:
+        region_bytes: The index's own, this footer included.
+        identity: The archive it is of; None when it is tied to none.
+        row_count: Members.
+        payload_bytes: The sum of their sizes.
+        last_end: The largest offset_end.
+        block_count: Of 1,024 members each, the last one of fewer.
+        directory: Where the directory starts, from the region's start; so too the next ones.
+        lookup: Where the lookup's pages start.
+        lookup_pages: How many; 0 when there is no lookup.
+        lookup_seed: Of the hashes.
+        guide: Where the guide starts.
+        guide_bytes: 0 when there is none.
+        facts: The optional columns that were taken.
+        report: What the scan met.
+    """
+
+    region_bytes: int
+    identity: Identity | None
+    row_count: int
+    payload_bytes: int
+    last_end: int
+    block_count: int
+    directory: int
+    lookup: int
+    lookup_pages: int
+    lookup_seed: int
+    guide: int
+    guide_bytes: int
+    facts: frozenset[str]
+    report: ScanReport | None
+
+    @property
+    def facts_mask(self) -> int:
+        """The optional columns as bits, in the order of columns.FACTS."""
+        return sum(1 << i for i, name in enumerate(FACTS) if name in self.facts)
+
+    @property
+    def directory_bytes(self) -> int:
+        """The directory's pages."""
+        return (self.block_count // PAGE_POSITIONS + 1) * PAGE_BYTES
+
+    def encode(self) -> bytes:
+        """Make the footer's 512 bytes."""
+        identity = self.identity or Identity(0, 0, 0)
+        report = astuple(self.report) if self.report else (0,) * 9
+        flags = HAS_REPORT * (self.report is not None) | IS_TIED * (self.identity is not None)
+        packed = FOOTER.pack(
+            0,
+            VERSION,
+            self.region_bytes,
+            identity.archive_bytes,
+            identity.tail_crc,
+            identity.samples_crc,
+            self.row_count,
+            self.payload_bytes,
+            self.last_end,
+            self.block_count,
+            self.directory,
+            self.lookup,
+            self.lookup_pages,
+            self.lookup_seed,
+            self.guide,
+            self.guide_bytes,
+            self.facts_mask,
+            flags,
+            *report,
+            identity.version.encode()[:128],
+            MAGIC,
+        )
+        return struct.pack("<I", crc32c(packed[4:])) + packed[4:]
+
+    @classmethod
+    def decode(cls, packed: bytes, where: str, offset: int) -> Footer | None:
+        """Read a footer; None when these bytes are none.
+
+        Args:
+            packed: The last 512 bytes.
+            where: The file, for messages.
+            offset: Where the footer starts in it.
+
+        Raises:
+            FormatError: it is damaged, or of a later version of the format.
+        """
+        if len(packed) != FOOTER_BYTES or packed[-8:] != MAGIC:
+            return None
+        crc, version, region_bytes, archive_bytes, tail_crc, samples_crc, *rest = FOOTER.unpack(
+            packed
+        )
+        if crc != crc32c(packed[4:]):
+            raise ChecksumError(
+                f"{where}: the index is damaged: its footer at byte {offset} does not match its checksum",
+                offset=offset,
+            )
+        if version != VERSION:
+            raise FormatError(
+                f"{where}: the index is of version {version} of the format, and this reads version "
+                f"{VERSION}, at byte {offset}",
+                offset=offset,
+            )
+        facts, flags = rest[10:12]
+        blob_version = rest[21].rstrip(b"\0").decode(errors="replace")
+        return cls(
+            region_bytes,
+            Identity(archive_bytes, tail_crc, samples_crc, blob_version)
+            if flags & IS_TIED
+            else None,
+            *rest[:10],  # type: ignore[call-arg]
+            frozenset(name for i, name in enumerate(FACTS) if facts >> i & 1),
+            ScanReport(*rest[12:21]) if flags & HAS_REPORT else None,
+        )
+
+
+def write_sections(
+    file: BinaryIO,
+    parts: Iterable[Columns],
+    name_at: Callable[[int], str],
+    *,
+    identity: Identity | None,
+    report: ScanReport | None = None,
+    bytes_min: int = 0,
+) -> Footer:
+    """Write an index but its footer, at the file's position.
+
+    Args:
+        file: Open for writing.
+        parts: The members, in order.
+        name_at: Gives the name in a row that was among parts already.
+        identity: The archive the index is of.
+        report: What the scan met.
+        bytes_min: The region is filled up with zeros to at least this, its footer included.
+
+    Returns:
+        The footer to write behind it.
+
+    Raises:
+        FormatError: more members, or longer names, than the format holds.
+    """
+    builder = IndexBuilder(crc32c_address())
+    payload_bytes = last_end = 0
+    facts: frozenset[str] | None = None
+    written = file.write(HEADER.pack(MAGIC, VERSION))
+    for part in _whole_blocks(parts):
+        taken = frozenset(name for name, _ in part.facts())
+        if facts not in (None, taken):
+            raise ValueError(f"parts of one index with different facts: {facts} and {taken}")
+        facts = taken
+        written += file.write(
+            builder.add(
+                part.names,
+                part.name_bounds,
+                part.offset_start,
+                part.offset_end,
+                *(getattr(part, name) for name in FACTS),
+            )
+        )
+        size, end = measure(part.offset_start, part.offset_end)
+        payload_bytes, last_end = payload_bytes + size, max(last_end, end)
+    seed, pages = builder.lookup(lambda row, other: name_at(row) == name_at(other))
+    written += file.write(bytes(-written % 64))
+    lookup = written
+    written += file.write(pages)
+    directory = written
+    written += file.write(builder.directory(HEADER.size))
+    packed_guide = _encode_guide(builder.guide())
+    guide = written
+    written += file.write(packed_guide)
+    filled = max(written + FOOTER_BYTES, bytes_min)
+    file.write(bytes(filled + -filled % FOOTER_BYTES - FOOTER_BYTES - written))
+    return Footer(
+        region_bytes=filled + -filled % FOOTER_BYTES,
+        identity=identity,
+        row_count=len(builder),
+        payload_bytes=payload_bytes,
+        last_end=last_end,
+        block_count=-(-len(builder) // BLOCK_ROWS),
+        directory=directory,
+        lookup=lookup,
+        lookup_pages=len(pages) // PAGE_BYTES,
+        lookup_seed=seed,
+        guide=guide,
+        guide_bytes=len(packed_guide),
+        facts=facts or frozenset(),
+        report=report,
+    )
+
+
+def _whole_blocks(parts: Iterable[Columns]) -> Iterator[Columns]:
+    """Cut and join parts so that all but the last one end with a block."""
+    left: Columns | None = None
+    for part in parts:
+        whole = part if left is None or not len(left) else Columns.concatenate([left, part])
+        last = len(whole) // BLOCK_ROWS * BLOCK_ROWS
+        for first in range(0, last, PART_ROWS):
+            yield whole.slice(first, min(first + PART_ROWS, last))
+        left = whole.slice(last, len(whole))
+    if left is not None and len(left):
+        yield left
+
+
+def _encode_guide(names: list[bytes] | None) -> bytes:
+    """Encode the first name of each block, when names ascend and it stays small."""
+    if not names or sum(map(len, names)) + 4 * len(names) > GUIDE_BYTES_MAX:
+        return b""
+    ends, end = [], 0
+    for name in names:
+        end += len(name)
+        ends.append(end)
+    packed = struct.pack(f"<{len(ends)}I", *ends) + b"".join(names)
+    return struct.pack("<I", crc32c(packed)) + packed
+
+
+def decode_guide(packed: bytes, block_count: int, where: str, offset: int) -> list[bytes]:
+    """Read the first name of each block.
+
+    Raises:
+        FormatError: it is damaged.
+    """
+    if len(packed) < 4 or int.from_bytes(packed[:4], "little") != crc32c(packed[4:]):
+        raise ChecksumError(
+            f"{where}: the index is damaged: its guide at byte {offset} does not match its checksum",
+            offset=offset,
+        )
+    names = packed[4 + 4 * block_count :]
+    if len(packed) < 4 + 4 * block_count:
+        raise FormatError(f"{where}: the index's guide at byte {offset} is cut", offset=offset)
+    ends = struct.unpack_from(f"<{block_count}I", packed, 4)
+    return [names[start:end] for start, end in zip((0, *ends), ends, strict=False)]
+
+
+def decode_directory_page(packed: bytes, where: str, offset: int) -> tuple[int, ...]:
+    """Read a page of the directory: 511 positions from the region's start.
+
+    Raises:
+        ChecksumError: it is damaged.
+    """
+    check_page(packed, "a page of its directory", where, offset)
+    return struct.unpack_from(f"<{PAGE_POSITIONS}Q", packed, 8)
+
+
+def check_page(packed: bytes, what: str, where: str, offset: int) -> None:
+    """Compare a page of the lookup or the directory with its checksum.
+
+    Raises:
+        ChecksumError: it does not match.
+    """
+    if int.from_bytes(packed[:4], "little") != crc32c(packed[4:]):
+        raise ChecksumError(
+            f"{where}: the index is damaged: {what} at byte {offset} does not match its checksum",
+            offset=offset,
+        )
