@@ -23,7 +23,8 @@ setup(
     ext_modules=cythonize(
         [
             native("gather", "columns", "headers", "images", "pthreads", "share", "tar", "utf8"),
-            native("indexfile", "blocks", "columns", "crc32c", "names", "pages"),
+            native("index_reader", "blocks", "columns", "crc32c", "index_rows", "names", "pages"),
+            native("index_writer", "blocks", "crc32c", "names", "pages"),
             native("lookup", "columns", "names", "utf8"),
             native("pickles", "columns", "pickle_reader", "pickle_rows", "pickle_writer", "utf8"),
             native(

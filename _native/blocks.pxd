@@ -1,7 +1,7 @@
 """A block of the index file: up to 1,024 members, whole in itself, behind a checksum.
 
-docs/format.md has the layout. A block that was checked may still change under a mapping,
-so every number in it is looked at again before it is used.
+docs/format.md has the layout. A block that was checked may change under
+a mapping, so every number in it is looked at again before it is used.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t

@@ -12,6 +12,8 @@ from names cimport mixed
 
 cdef enum:
     PAGE_BYTES = 4096
+    PAGE_HEADER_BYTES = 8          # of a directory page: checksum, four zeros
+    PAGE_POSITIONS = 511           # in a directory page
     PAGE_NAMES = 400               # on average: 504 would fill it
     LINE_BYTES = 64
     LINES = 63                     # the first line is the page's header
@@ -39,30 +41,27 @@ cdef inline uint32_t print_of(uint64_t hashed) noexcept nogil:
     return <uint32_t> (hashed >> 16)
 
 
+cdef inline int64_t slot_position(uint64_t hashed, int64_t probe) noexcept nogil:
+    cdef int64_t line = line_of(hashed) + (probe >> 3)
+    if line >= LINES:
+        line -= LINES
+    return LINE_BYTES * (line + 1) + sizeof(slot) * (probe & 7)
+
+
 cdef inline void slot_at(
     const unsigned char* page, uint64_t hashed, int64_t probe, slot* found
 ) noexcept nogil:
     """Read the slot a name comes to at a probe, 0 ≤ probe < 504."""
-    cdef int64_t line = (line_of(hashed) + probe // LINE_SLOTS) % LINES
-    memcpy(
-        found,
-        page + LINE_BYTES * (line + 1) + sizeof(slot) * (probe % LINE_SLOTS),
-        sizeof(slot),
-    )
+    memcpy(found, page + slot_position(hashed, probe), sizeof(slot))
 
 
 cdef inline void put_slot(
     unsigned char* page, uint64_t hashed, int64_t probe, uint32_t row
 ) noexcept nogil:
-    cdef int64_t line = (line_of(hashed) + probe // LINE_SLOTS) % LINES
     cdef slot kept
     kept.print = print_of(hashed)
     kept.row = row
-    memcpy(
-        page + LINE_BYTES * (line + 1) + sizeof(slot) * (probe % LINE_SLOTS),
-        &kept,
-        sizeof(slot),
-    )
+    memcpy(page + slot_position(hashed, probe), &kept, sizeof(slot))
 
 
 cdef inline bint page_is_whole(

@@ -10,7 +10,7 @@ import struct
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from blobpack._indexfile import IndexBuilder
+from blobpack._index_writer import IndexBuilder
 from blobpack._lookup import measure
 from blobpack.checksum import crc32c, crc32c_address
 from blobpack.columns import FACTS, Columns

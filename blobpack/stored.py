@@ -15,7 +15,7 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
-from blobpack._indexfile import MappedIndex, decode_blocks, page_number, rows_in_page
+from blobpack._index_reader import MappedIndex, decode_blocks, page_number, rows_in_page
 from blobpack._lookup import NameLookup
 from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns

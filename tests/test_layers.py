@@ -15,7 +15,7 @@ PACKAGE = Path(blobpack.__file__).parent
 LADDER = [
     {"errors"},
     {"model"},
-    {"_gather", "_indexfile", "_lookup", "_pickles", "_scan", "zstdseek"},
+    {"_gather", "_index_reader", "_index_writer", "_lookup", "_pickles", "_scan", "zstdseek"},
     {"atomic", "checksum", "columns", "plan", "stores", "tarformat"},
     {"identity"},
     {"indexfile", "sources"},
