@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import random
 import subprocess
 import tarfile
@@ -17,14 +18,24 @@ from tars import need_tool
 
 import blobpack
 from blobpack.compress import FRAME_BYTES, FrameWriter, compress_blob, cuts, is_compressed_target
-from blobpack.errors import FormatError, SourceError, StorageError
+from blobpack.errors import (
+    FormatError,
+    MissingIndexWarning,
+    SourceError,
+    StaleIndexError,
+    StorageError,
+)
 from blobpack.scan import scan
 from blobpack.stores import open_tar
+from blobpack.stores.zstd import SeekableStore
 from blobpack.zstdseek import INDEX_MAGIC, skippable_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from faultserver import FaultServer
+    from s3server import S3Server
 
 
 def payloads(count: int = 500) -> Iterator[tuple[str, bytes]]:
@@ -89,19 +100,91 @@ def test_a_member_is_in_one_frame_unless_it_is_larger(blobs: Path):
 # The bytes
 
 
-def test_what_it_decompresses_to_is_the_plain_blob(blobs: Path):
+def test_it_reads_as_the_plain_blob_with_its_index(blobs: Path):
     with open_tar(blobs / "out.tar.zst") as store:
-        assert store.read_range(0, store.size) == (blobs / "out.tar").read_bytes()
+        plain = (blobs / "out.tar").read_bytes()
+        assert store.size == len(plain)
+        assert store.read_range(0, store.size) == plain
+        assert store.content_bytes < len(plain)
+        for start, end in [(-9, 9), (-9, 0), (0, 9), (-5000, 5000), (3, 4)]:
+            start, end = start + store.content_bytes, end + store.content_bytes
+            assert store.peek(start, end) == store.read_range(start, end) == plain[start:end]
+
+
+def test_without_an_index_the_tar_alone_is_there(blobs: Path, tmp_path: Path):
+    blobpack.pack(payloads(), tmp_path / "a.tar.zst", all_files=True, index="none")
+    with open_tar(tmp_path / "a.tar.zst") as store, open_tar(blobs / "out.tar.zst") as whole:
+        assert store.size == whole.content_bytes
+        assert store.index_range() is None
+    with pytest.warns(MissingIndexWarning), blobpack.open_blob(tmp_path / "a.tar.zst") as blob:
+        assert len(blob.index) == 502
+
+
+def test_its_index_opens_without_a_scan(blobs: Path, monkeypatch: pytest.MonkeyPatch):
+    reads: list[tuple[int, int]] = []
+    fetch = SeekableStore.fetch
+    monkeypatch.setattr(
+        SeekableStore,
+        "fetch",
+        lambda store, start, end: reads.append((start, end)) or fetch(store, start, end),
+    )
+    with blobpack.open_blob(blobs / "out.tar.zst") as blob:
+        assert len(blob.index) == 502
+        assert blob.index["größer/ende"].size == 8
+        assert reads == []
+        assert blob.read("größer/ende") == b"the last"
+        assert blob.index == scan(blobs / "out.tar")
+        again = pickle.loads(pickle.dumps(blob))
+        assert again.read("json/0001.json") == blob.read("json/0001.json")
+        again.close()
+
+
+def test_an_index_beside_it_is_found(tmp_path: Path):
+    blobpack.pack(payloads(9), tmp_path / "a.tar.zst", all_files=True, index="sidecar")
+    assert sorted(os.listdir(tmp_path)) == ["a.tar.zst", "a.tar.zst.idx"]
+    with blobpack.open_blob(tmp_path / "a.tar.zst") as blob:
+        assert blob.read("größer/ende") == b"the last"
+    blobpack.pack(payloads(8), tmp_path / "a.tar.zst", all_files=True, index="none")
+    with pytest.raises(StaleIndexError):
+        blobpack.open_blob(tmp_path / "a.tar.zst")
+
+
+def test_offsets_of_a_plain_blob_fit_the_compressed_one(blobs: Path, tmp_path: Path):
+    with blobpack.open_blob(blobs / "out.tar") as blob:
+        blobpack.write_offsets(blob.index, tmp_path / "offsets.pkl")
+    index = tmp_path / "offsets.pkl"
+    with blobpack.open_blob(blobs / "out.tar.zst", index=index) as blob:
+        assert blob.read("größer/ende") == b"the last"
+    with blobpack.open_blob(blobs / "out.tar.zst", index=scan(blobs / "out.tar")) as blob:
+        assert blob.read("größer/ende") == b"the last"
+
+
+def test_from_afar_a_first_read_is_four_requests(
+    faults: FaultServer, s3_env: S3Server, tmp_path: Path
+):
+    """The tail with the seek table, the index's directory, its rows, and the frame."""
+    members = ((f"d/{i:06}.txt", b"%d" % i) for i in range(30_000))
+    blobpack.pack(members, tmp_path / "a.tar.zst", all_files=True)
+    url = s3_env.put(s3_env.new_bucket(), "a.tar.zst", (tmp_path / "a.tar.zst").read_bytes())
+    with blobpack.open_blob(url) as blob:
+        assert blob.read("d/012345.txt") == b"12345"
+        assert len(faults.requests) <= 4
+        assert {request.method for request in faults.requests} == {"GET"}
+        faults.requests.clear()
+        assert blob.read("d/012345.txt") == b"12345"
+        assert blob.read("d/012346.txt") == b"12346"
+        assert faults.requests == []  # its frame is kept
 
 
 @pytest.mark.parametrize("level", [1, 3, 12])
 def test_the_same_bytes_however_many_threads(blobs: Path, level: int):
     made = []
-    columns = scan(blobs / "out.tar").columns
+    index = scan(blobs / "out.tar")
+    archive_bytes = index.report.bytes_scanned + 1024
     for threads in (1, 2, 7):
         file = io.BytesIO()
         with (blobs / "out.tar").open("rb") as tar:
-            size = compress_blob(tar, columns, file, level, b"index", threads=threads)
+            size = compress_blob(tar, index.columns, archive_bytes, file, level, threads=threads)
         assert size == len(file.getvalue())
         made.append(file.getvalue())
     assert made[0] == made[1] == made[2]

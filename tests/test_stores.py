@@ -193,7 +193,7 @@ def compressed(data: bytes, frame_bytes: int) -> bytes:
     with FrameWriter(file, threads=1) as writer:
         for at in range(0, len(data), frame_bytes):
             writer.write_frame(data[at : at + frame_bytes])
-        writer.close(b"an index")
+        writer.close()
     return file.getvalue()
 
 

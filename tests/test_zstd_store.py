@@ -12,9 +12,10 @@ import pytest
 
 from blobpack.compress import FrameWriter
 from blobpack.errors import BlobChangedError, StorageError
-from blobpack.stores import open_tar
+from blobpack.stores import TAIL_BYTES, open_tar
+from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
-from blobpack.stores.zstd import CACHE_BYTES, TAIL_BYTES, SeekableStore, open_seekable
+from blobpack.stores.zstd import CACHE_BYTES, SeekableStore, open_seekable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,20 +63,42 @@ def test_opening_reads_the_tail_only():
     assert base.reads == [(base.size - TAIL_BYTES, base.size)]
 
 
-def test_a_table_longer_than_the_tail_is_read_in_two():
+def test_a_table_longer_than_the_tail_is_read_in_two_with_what_is_before_it():
     base = RecordingStore(seekable(DATA[:20_000], 1))
     store = open_seekable(base)
     table_bytes = 8 + 12 * 20_001 + 9
     tail_start = base.size - TAIL_BYTES
-    assert base.reads == [(tail_start, base.size), (base.size - table_bytes, tail_start)]
+    before = max(0, base.size - table_bytes - TAIL_BYTES)
+    assert base.reads == [(tail_start, base.size), (before, tail_start)]
     assert store.read_range(5, 500) == DATA[5:500]
 
 
-def test_a_tail_that_is_known_is_not_read_again():
-    data = seekable()
-    base = RecordingStore(data)
-    assert open_seekable(base, data[-5000:]).read_range(0, 9) == DATA[:9]
-    assert base.reads[:-1] == []
+def test_of_a_file_only_the_table_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    reads = []
+    fetch = LocalStore.fetch
+    monkeypatch.setattr(
+        LocalStore,
+        "fetch",
+        lambda store, start, end: reads.append(end - start) or fetch(store, start, end),
+    )
+    (tmp_path / "a.tar").write_bytes(DATA)
+    open_tar(tmp_path / "a.tar").close()
+    assert reads == [17]
+    (tmp_path / "b").write_bytes(seekable())
+    with open_tar(tmp_path / "b") as store:
+        assert store.read_range(0, 9) == DATA[:9]
+    assert sum(reads[1:-1]) < 17 + 8 + 12 * 41 + 9 + 17
+
+
+def test_what_is_behind_the_tar_is_peeked_at_where_it_is_at_hand(base: RecordingStore):
+    store = open_seekable(base)
+    base.tail = base.read_range(base.size - 1000, base.size)
+    base.reads.clear()
+    assert store.peek(store.size - 5, store.size) == b"index"
+    assert base.reads == []
+    assert store.read_range(store.size - 5, store.size) == b"index"
+    assert len(base.reads) == 1
+    assert store.peek(len(DATA) - 3, len(DATA) + 2) == DATA[-3:] + b"in"
 
 
 def test_a_range_is_one_read_of_the_frames_that_cover_it(
