@@ -23,6 +23,7 @@ from blobpack.index import Index
 from blobpack.model import ByteRange, Member, ScanReport
 from blobpack.offsets import iter_offsets, read_offsets, write_offsets
 from blobpack.pack import PackReport, pack
+from blobpack.repack import repack
 from blobpack.scan import scan
 from blobpack.verify import Failure, VerifyReport, verify
 
@@ -57,6 +58,7 @@ __all__ = [
     "read_image",
     "read_images",
     "read_offsets",
+    "repack",
     "scan",
     "verify",
     "write_offsets",

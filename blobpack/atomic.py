@@ -87,6 +87,23 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     sync_folder(target.parent)
 
 
+@contextmanager
+def scratch(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a new file beside path that is gone when the block ends.
+
+    Raises:
+        StorageError: the file can't be created or written.
+    """
+    temporary = temporary_path(resolve_target(path))
+    with said_of(path):
+        file = io.BufferedRandom(OutputFile(temporary, path))
+    try:
+        with file:
+            yield cast("BinaryIO", file)
+    finally:
+        temporary.unlink()
+
+
 def keep_mode(target: Path, fd: int) -> None:
     """Give a new file the permissions of the one it replaces."""
     with suppress(FileNotFoundError):

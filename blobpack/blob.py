@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from blobpack.discovery import find_index
 from blobpack.errors import BlobChangedError, MemberNotFoundError
 from blobpack.index import Index
-from blobpack.stores import open_store
+from blobpack.stores import open_tar
 
 if TYPE_CHECKING:
     import os
@@ -114,7 +114,8 @@ def open_blob(
     its last bytes, and of an index file also samples of it.
 
     Args:
-        url: A path, file:// or s3://bucket/key.
+        url: A path, file:// or s3://bucket/key; a tar, or one compressed as seekable zstd, whose offsets are
+            those in the tar that it decompresses to.
         index: Its members, or the path or URL of an index or offsets file. An offsets file says nothing of
             the blob it was made from: it is noticed when some members do not stand behind headers.
         stale: What to do with an index of another state of the blob, or a damaged one: refuse it, or scan
@@ -127,7 +128,7 @@ def open_blob(
         FormatError: the blob, the index or the offsets file is damaged.
         StorageError: the store could not be reached, or refused.
     """
-    store = open_store(url, tail=not isinstance(index, Index))
+    store = open_tar(url, tail=not isinstance(index, Index))
     try:
         if not isinstance(index, Index):
             index = find_index(store, index, stale)

@@ -21,6 +21,7 @@ from blobpack.scan import scan_store
 from blobpack.stored import open_stored, read_footer
 from blobpack.stores import is_local
 from blobpack.stores.local import LocalStore
+from blobpack.stores.zstd import SeekableStore
 from blobpack.tarformat import BLOCK, begins_tar
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def embedded_index(store: Store) -> Index | None:
             f"{identity.archive_bytes if identity else 0} bytes, and {start} are before it: the archive was "
             f"changed or joined with another; {REMEDY}"
         )
+    if isinstance(store, SeekableStore):  # frames, index and seek table are of one making
+        return Index.from_stored(open_stored(store.base, store.region[0], footer))
     tail = store.peek(max(0, start - TAIL_BYTES), min(start + HEADER.size, store.size))
     archive, header = tail[: min(start, TAIL_BYTES)], tail[min(start, TAIL_BYTES) :]
     if crc32c(archive) != identity.tail_crc or not header.startswith(MAGIC):

@@ -10,9 +10,10 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, cast
 
 from blobpack import _facts, _gather
-from blobpack.atomic import replacing, resolve_target
+from blobpack.atomic import replacing, resolve_target, scratch
 from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns, media_type_of
+from blobpack.compress import LEVEL, check_level, compress_blob, is_compressed_target
 from blobpack.discovery import sidecar_path
 from blobpack.embed import IndexPlace, region_bytes, write_behind, write_beside
 from blobpack.errors import DuplicateNameError, SourceError, StorageError
@@ -28,7 +29,7 @@ from blobpack.sources import (
     passing,
     unreadable_error,
 )
-from blobpack.stores.local import LocalStore
+from blobpack.stores import open_tar
 from blobpack.tarformat import (
     BLOCK,
     END_OF_ARCHIVE,
@@ -38,6 +39,7 @@ from blobpack.tarformat import (
     member_header,
     padding,
 )
+from blobpack.zstdseek import is_zstd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -105,12 +107,15 @@ def pack(
     facts: bool = True,
     dry_run: bool = False,
     index: IndexPlace = "embed",
+    level: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> PackReport:
     """Pack images into a blob: a plain tar, the same bytes from the same input on any machine.
 
     The blob appears whole or not at all, and replaces one that is there. It is never packed into itself.
+    A target that ends in .tar.zst or .tzst becomes seekable zstd: the index's offsets are then those in the
+    tar that it decompresses to, which takes as much room beside the target until it is compressed.
 
     Args:
         source: A folder, packed in byte order of the names relative to it; a file or a list of files, whose
@@ -125,9 +130,10 @@ def pack(
         keep_mtime: Store modification times, in whole seconds; else 0.
         facts: Also take, for the index, what tools would open every image to learn: media type, width and
             height as shown, CRC-32C and mtime. No pixel is decoded; a damaged header is of unknown size.
-        dry_run: Read everything, write nothing.
+        dry_run: Read everything, write nothing; blob_bytes is then what they are before compression.
         index: Where the index goes: behind the archive in the blob itself, into a file beside it,
             `<blob>.idx`, or nowhere.
+        level: Of zstd, 1 to 22, for a target that is compressed; None for 3.
         threads: How many read; None for as many as there are processors, up to 4.
         progress: progress(files, bytes), called now and then.
 
@@ -140,7 +146,12 @@ def pack(
         DuplicateNameError: two files have one member name.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
         StorageError: the blob can't be written, or would replace a file that is no tar.
+        ValueError: a level for a target that is not compressed, or one that zstd does not have.
     """
+    compressed = is_compressed_target(target)
+    if level is not None and not compressed:
+        raise ValueError(f"{os.fspath(target)}: a level is for .tar.zst; a plain tar has none")
+    level = check_level(LEVEL if level is None else level)
     began = time.perf_counter()
     skipped = Skipped()
     globs, exclude = _listed(globs), _listed(exclude)
@@ -153,11 +164,14 @@ def pack(
         sources = list_folder(os.fsencode(source), skipped, hidden=hidden, follow=follow_symlinks)
     else:
         sources = _listed_or_payloads(source, skipped, follow=follow_symlinks)
-    with nullcontext() if dry_run else replacing(target) as file:
+    with (
+        nullcontext() if dry_run else replacing(target) as file,
+        scratch(target) if file and compressed else nullcontext(file) as tar,
+    ):
         if isinstance(sources, Sources):
             packed, size = _pack_files(
                 filtered(sources, globs, exclude, skipped),
-                file,
+                tar,
                 skipped,
                 target=os.fspath(target),
                 replaced=replaced,
@@ -170,14 +184,17 @@ def pack(
             )
         else:
             wanted = _wanted(sources, globs, exclude, skipped, images_only=not all_files)
-            packed, size = _pack_payloads(wanted, file, progress, facts=facts)
+            packed, size = _pack_payloads(wanted, tar, progress, facts=facts)
         if replaced and file and not packed:
             raise SourceError(f"nothing to pack, so {os.fspath(target)} stays as it is")
         packed.report = ScanReport(bytes_scanned=size - len(END_OF_ARCHIVE), end_marker=2)
+        archive_bytes = size
         if index == "embed":
-            size += write_behind(file, packed, size) if file else region_bytes(packed)
+            size += write_behind(tar, packed, size) if tar else region_bytes(packed)
+        if tar and file and compressed:
+            size = compress_blob(tar, packed.columns, archive_bytes, file, level)
     if index == "sidecar" and not dry_run:
-        with LocalStore(target) as store:
+        with open_tar(target) as store:
             write_beside(store, packed, sidecar_path(target))
     return PackReport(
         members=len(packed),
@@ -195,7 +212,7 @@ def check_target(target: str | os.PathLike[str]) -> os.stat_result | None:
     """Find the file that a blob would replace, if there is one, and refuse to lose one that is no tar.
 
     Raises:
-        StorageError: it is not a plain file, or neither empty nor a tar.
+        StorageError: it is not a plain file, or neither empty nor a tar, nor zstd where that is written.
     """
     if "://" in os.fspath(target):
         raise StorageError(
@@ -210,7 +227,7 @@ def check_target(target: str | os.PathLike[str]) -> os.stat_result | None:
         return None
     except OSError as exc:
         raise StorageError(f"{os.fspath(target)}: can't be replaced: {exc.strerror}") from exc
-    if block and not begins_tar(block):
+    if block and not begins_tar(block) and not (is_compressed_target(path) and is_zstd(block)):
         raise StorageError(
             f"{os.fspath(target)}: exists and is no tar; it is not replaced: remove it first"
         )

@@ -11,8 +11,8 @@ from blobpack.errors import FormatError, TruncatedError
 from blobpack.facts import take_facts
 from blobpack.index import Index
 from blobpack.model import ScanReport
-from blobpack.processors import processors as processors  # where others look for it
-from blobpack.stores import open_store
+from blobpack.processors import processors
+from blobpack.stores import open_tar
 from blobpack.stores.local import LocalStore
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 THREADS_MAX = 8
 
-# first bytes → what they are, and how to get at the tar inside
+# first bytes → what they are, and the tool that gets at the tar inside, where repack does not
 COMPRESSED = (
-    (b"\x1f\x8b", "gzip data", "gunzip"),
-    (b"BZh", "bzip2 data", "bunzip2"),
-    (b"\xfd7zXZ\0", "xz data", "unxz"),
-    (b"\x28\xb5\x2f\xfd", "zstd data", "unzstd"),
+    (b"\x1f\x8b", "gzip", ""),
+    (b"BZh", "bzip2", ""),
+    (b"\xfd7zXZ\0", "xz", ""),
+    (b"\x28\xb5\x2f\xfd", "zstd", ""),
     (b"\x04\x22\x4d\x18", "LZ4 data", "unlz4"),
     (b"LZIP", "lzip data", "lzip -d"),
     (b"\x1f\x9d", "compress data", "uncompress"),
@@ -50,7 +50,8 @@ def scan(
     between two members without an end marker is accepted, as tar tools do, and reported.
 
     Args:
-        blob: A path, file:// or s3:// URL.
+        blob: A path, file:// or s3:// URL; of seekable zstd the offsets are those in the tar that it
+            decompresses to.
         concatenated: Go on behind end-of-archive markers, into tars appended with cat.
         facts: Also read every payload, and take media type, width and height as shown, CRC-32C and mtime.
         threads: How many walk a local file; None for as many as there are processors, up to 8.
@@ -61,7 +62,7 @@ def scan(
         FormatError: a header is damaged (`offset` says which), or the data is compressed.
         StorageError: the blob can't be read.
     """
-    store = open_store(blob)
+    store = open_tar(blob)
     try:
         return scan_store(store, concatenated=concatenated, facts=facts, threads=threads)
     finally:
@@ -115,8 +116,13 @@ def refuse_other_formats(store: Store) -> None:
     head = store.read_range(0, min(8, store.size))
     for magic, what, tool in COMPRESSED:
         if head.startswith(magic):
+            found = f"{what}, not a plain tar" if tool else f"one {what} stream"
+            advice = (
+                f"decompress it first ({tool})"
+                if tool
+                else "make a blob of it with `blobpack repack FILE OUT.tar`"
+            )
             raise FormatError(
-                f"{store.url}: {what}, not a plain tar, so no member can be read by its offsets: "
-                f"decompress it first ({tool}), at byte 0",
+                f"{store.url}: {found}, so no member can be read by its offsets: {advice}, at byte 0",
                 offset=0,
             )

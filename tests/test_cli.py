@@ -213,7 +213,7 @@ def test_info_describes_the_blob(packed):
 def test_a_blobpack_error_is_one_line_and_exit_1(packed):
     (packed / "bad.tar").write_bytes(b"\x1f\x8b" + bytes(1000))
     _, err = run("ls", "bad.tar", cwd=packed, code=1)
-    assert err.startswith("Error: bad.tar: gzip data, not a plain tar")
+    assert err.startswith("Error: bad.tar: one gzip stream")
     assert err.count("\n") == 1
     _, err = run("info", "none.tar", cwd=packed, code=1)
     assert err == "Error: none.tar: no such file\n"

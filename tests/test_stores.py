@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import random
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from blobpack.compress import FrameWriter
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores import open_store
+from blobpack.stores import open_store, open_tar
 from blobpack.stores.base import Store, to_http_range
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
@@ -184,6 +186,30 @@ class TestMemoryStore(StoreContract):
     def test_name_in_messages_can_be_given(self) -> None:
         with pytest.raises(ValueError, match="upload-7"):
             MemoryStore(DATA, "upload-7").read_range(0, len(DATA) + 1)
+
+
+def compressed(data: bytes, frame_bytes: int) -> bytes:
+    file = io.BytesIO()
+    with FrameWriter(file, threads=1) as writer:
+        for at in range(0, len(data), frame_bytes):
+            writer.write_frame(data[at : at + frame_bytes])
+        writer.close()
+    return file.getvalue()
+
+
+class TestSeekableStore(StoreContract):
+    """What it promises beside is in test_zstd_store.py."""
+
+    @pytest.fixture(params=[777, 1 << 17], ids=["many frames", "one frame"])
+    def make_store(
+        self, request: pytest.FixtureRequest, tmp_path: Path
+    ) -> Callable[[bytes], Store]:
+        def make(data: bytes) -> Store:
+            path = tmp_path / "a.tar.zst"
+            path.write_bytes(compressed(data, request.param))
+            return open_tar(path)
+
+        return make
 
 
 class TestLocalStore(StoreContract):

@@ -11,7 +11,7 @@ from blobpack.cli.options import blob_argument, is_same_file
 from blobpack.discovery import sidecar_path
 from blobpack.embed import embed_index, write_beside
 from blobpack.scan import scan_store
-from blobpack.stores import is_local, local_name, open_store
+from blobpack.stores import is_local, local_name, open_tar
 
 
 @click.command()
@@ -45,7 +45,7 @@ def index(blob: str, output: str | None, embed: bool, concatenated: bool, as_jso
         target = output or sidecar_path(local_name(blob))
         if is_same_file(target, local_name(blob)):
             raise click.UsageError(f"{target} is the blob itself")
-        with open_store(blob) as store:
+        with open_tar(blob) as store:
             made = scan_store(store, concatenated=concatenated)
             write_beside(store, made, target)
     if as_json:

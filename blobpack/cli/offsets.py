@@ -11,7 +11,7 @@ from blobpack.cli.options import blob_argument, is_same_file, select, selection_
 from blobpack.discovery import whole_index
 from blobpack.offsets import NameStyle, OffsetsFormat, format_of, offsets_path, write_offsets
 from blobpack.scan import scan_store
-from blobpack.stores import local_name, open_store
+from blobpack.stores import local_name, open_tar
 
 
 @click.command()
@@ -58,7 +58,7 @@ def offsets(
     target = output or str(offsets_path(local_name(blob), format))
     if not to_stdout and is_same_file(target, local_name(blob)):
         raise click.UsageError(f"{target} is the blob itself")
-    store = click.get_current_context().with_resource(open_store(blob, tail=True))
+    store = click.get_current_context().with_resource(open_tar(blob, tail=True))
     index = scan_store(store) if rescan else whole_index(store)
     chosen = select(index, **selection)
     write_offsets(

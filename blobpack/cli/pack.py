@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from blobpack import pack as library
 from blobpack.cli.options import is_same_file, progress_bar
+from blobpack.compress import is_compressed_target
+
+if TYPE_CHECKING:
+    from blobpack.pack import PackReport
 
 
 @click.command()
@@ -31,6 +36,7 @@ from blobpack.cli.options import is_same_file, progress_bar
 @click.option(
     "--dry-run", is_flag=True, help="Read everything, write nothing, tell counts and bytes."
 )
+@click.option("--level", type=click.IntRange(1, 22), help="Of zstd, for OUT.tar.zst.  [default: 3]")
 @click.option(
     "--threads", type=click.IntRange(1, 64), help="How many read.  [default: processors, up to 4]"
 )
@@ -46,18 +52,22 @@ def pack(
     keep_mtime: bool,
     facts: bool,
     dry_run: bool,
+    level: int | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
     """Pack a folder, or files, into the blob OUT.
 
     Images are recognised by what they are, not by their names. The same files give the same bytes on any
-    machine. OUT appears whole or not at all.
+    machine. OUT appears whole or not at all; .tar.zst is compressed so that any member can still be read alone.
 
     \b
     blobpack pack imgs/ out.tar
     blobpack pack imgs/ cats.tar --filter 'cats/*' --exclude '*_mask.png'
+    blobpack pack scans/ out.tar.zst --level 9
     """
+    if level is not None and not is_compressed_target(out):
+        raise click.UsageError(f"--level is for OUT.tar.zst, and {out} is a plain tar")
     if len(sources) > 1 and (folders := [source for source in sources if os.path.isdir(source)]):  # noqa: PTH112
         raise click.UsageError(f"{folders[0]} is a folder: give one folder, or files")
     if any(is_same_file(out, source) for source in sources):
@@ -81,9 +91,15 @@ def pack(
             keep_mtime=keep_mtime,
             facts=facts,
             dry_run=dry_run,
+            level=level,
             threads=threads,
             progress=show,
         )
+    show_report(report, as_json=as_json)
+
+
+def show_report(report: PackReport, *, as_json: bool) -> None:
+    """Print what was packed."""
     if not as_json:
         click.echo(str(report))
         return

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from blobpack.stores.local import LocalStore
+from blobpack.zstdseek import SEEK_TABLE_BYTES_MIN
 
 if TYPE_CHECKING:
-    import os
-
     from blobpack.stores.base import Store
 
 
 SCHEMES = ("file", "s3")
+ZSTD_SUFFIXES = (".zst", ".tzst")
 TAIL_BYTES = 128 << 10  # holds the footer, the guide and the directory of a million members
 
 
@@ -60,6 +61,33 @@ def open_store(url: str | os.PathLike[str], *, tail: bool = False) -> Store:
 
         return S3Store(str(url), tail_bytes=TAIL_BYTES if tail else 0)
     return LocalStore(local_name(url))
+
+
+def open_tar(url: str | os.PathLike[str], *, tail: bool = False) -> Store:
+    """Open the store of a blob: of one that is seekable zstd, what it decompresses to.
+
+    Whether it is, its last bytes say. Of a blob far away they are looked at if they come with the request that
+    opens it, as the caller says, or if its name ends in .zst or .tzst.
+
+    Args:
+        url: Where the blob lies.
+        tail: As of open_store.
+
+    Raises:
+        FormatError: it is seekable zstd, and the seek table is damaged.
+        The same as open_store.
+    """
+    tail = tail or os.fspath(url).lower().endswith(ZSTD_SUFFIXES)
+    store = open_store(url, tail=tail)
+    if not tail and not is_local(url):
+        return store
+    from blobpack.stores.zstd import open_seekable
+
+    try:  # of a file the table's own last bytes are enough to begin with
+        return open_seekable(store, SEEK_TABLE_BYTES_MIN if is_local(url) else TAIL_BYTES) or store
+    except BaseException:
+        store.close()
+        raise
 
 
 def local_name(url: str | os.PathLike[str]) -> str | os.PathLike[str]:

@@ -1,0 +1,216 @@
+"""A plain tar → the same tar as seekable zstd: frames cut where members end, compressed by several threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from mmap import ACCESS_READ, mmap
+from typing import TYPE_CHECKING
+
+from blobpack.processors import processors
+from blobpack.tarformat import BLOCK
+from blobpack.zstdseek import (
+    INDEX_MAGIC,
+    NO_CONTENT_CHECKSUM,
+    encode_seek_table,
+    frame_checksum,
+    skippable_header,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from concurrent.futures import Future
+    from typing import BinaryIO
+
+    from typing_extensions import Buffer
+
+    from blobpack.columns import Columns
+
+SUFFIXES = (".tar.zst", ".tzst")
+LEVEL = 3
+FRAME_BYTES = 1 << 17
+THREADS_MAX = 8
+WAITING_MAX = 4  # frames a thread may be ahead of the writing
+
+
+class FrameWriter:
+    """Writes frames of one zstd stream to a file, in the order given, and a seek table behind them.
+
+    The same frames at the same level give the same bytes, however many threads there are, with one version
+    of zstd. A context manager: left without close, the file is not complete.
+    """
+
+    def __init__(self, file: BinaryIO, level: int = LEVEL, *, threads: int | None = None) -> None:
+        """Take a file, which must be at its start.
+
+        Args:
+            file: Written to from the calling thread only.
+            level: Of zstd, 1 to 22.
+            threads: How many compress; None for as many as there are processors, up to 8.
+
+        Raises:
+            ValueError: no level of zstd.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        threads = threads or processors(THREADS_MAX)
+        self._file = file
+        self._level = check_level(level)
+        self._pool = ThreadPoolExecutor(threads)
+        self._of_thread = threading.local()
+        self._waiting: deque[tuple[int, Future[bytes]]] = deque()
+        self._waiting_max = threads * WAITING_MAX
+        self._frames: list[tuple[int, int, int]] = []
+        self._written = 0
+
+    def write_frame(self, content: bytes) -> None:
+        """Compress bytes to a frame of their own, now or later."""
+        self._waiting.append((len(content), self._pool.submit(self._compress, content)))
+        if len(self._waiting) > self._waiting_max:
+            self._write_next()
+
+    def close(self, index_region: Buffer | None = None) -> int:
+        """Write what waits, the index region in a frame of its own, and the seek table.
+
+        Returns:
+            The file's bytes.
+
+        Raises:
+            FormatError: the index region is larger than 4 GiB, which no frame can hold.
+        """
+        while self._waiting:
+            self._write_next()
+        if index_region is not None:
+            region = memoryview(index_region).cast("B")
+            header = skippable_header(INDEX_MAGIC, len(region))
+            self._write(header, 0, NO_CONTENT_CHECKSUM, region)
+        table = encode_seek_table(self._frames)
+        self._file.write(table)
+        self._pool.shutdown()
+        return self._written + len(table)
+
+    def _compress(self, content: bytes) -> bytes:
+        compressor = getattr(self._of_thread, "compressor", None)
+        if compressor is None:
+            import zstandard
+
+            compressor = zstandard.ZstdCompressor(
+                level=self._level, write_checksum=True, write_content_size=True
+            )
+            self._of_thread.compressor = compressor
+        frame: bytes = compressor.compress(content)
+        return frame
+
+    def _write_next(self) -> None:
+        content_bytes, future = self._waiting.popleft()
+        frame = future.result()
+        self._write(frame, content_bytes, frame_checksum(frame))
+
+    def _write(
+        self, frame: bytes, content_bytes: int, checksum: int, rest: Buffer | memoryview = b""
+    ) -> None:
+        self._file.write(frame)
+        self._file.write(rest)
+        frame_bytes = len(frame) + len(memoryview(rest))
+        self._frames.append((frame_bytes, content_bytes, checksum))
+        self._written += frame_bytes
+
+    def __enter__(self) -> FrameWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+def is_compressed_target(target: str | os.PathLike[str]) -> bool:
+    """Tell by its name whether a blob is to be compressed."""
+    return os.fspath(target).lower().endswith(SUFFIXES)
+
+
+def check_level(level: int) -> int:
+    """Return a level that zstd has.
+
+    Raises:
+        ValueError: it has no such level.
+    """
+    if not 1 <= level <= 22:
+        raise ValueError(f"zstd has levels 1 to 22, not {level}")
+    return level
+
+
+def compress_blob(
+    tar: BinaryIO,
+    columns: Columns,
+    archive_bytes: int,
+    file: BinaryIO,
+    level: int = LEVEL,
+    *,
+    threads: int | None = None,
+    frame_bytes: int = FRAME_BYTES,
+) -> int:
+    """Compress a plain blob so that each of its members can be read without those before it.
+
+    Args:
+        tar: The blob: its archive, and behind it its index region, if there is one.
+        columns: Its members, in archive order.
+        archive_bytes: Where the archive ends.
+        file: Where to, at its start.
+        level: Of zstd, 1 to 22.
+        threads: How many compress; None for as many as there are processors, up to 8.
+        frame_bytes: The size that frames are cut around, before compression.
+
+    Returns:
+        The file's bytes.
+
+    Raises:
+        FormatError: the index region is larger than 4 GiB, which no frame can hold.
+        StorageError: the file can't be written.
+    """
+    tar.flush()
+    fd = tar.fileno()
+    region_bytes = os.fstat(fd).st_size - archive_bytes
+    skippable_header(INDEX_MAGIC, region_bytes)  # before all the work
+    ends = (end + -end % BLOCK for end in columns.offset_end)
+    with FrameWriter(file, level, threads=threads) as writer:
+        start = 0
+        for end in cuts(ends, archive_bytes, frame_bytes):
+            writer.write_frame(os.pread(fd, end - start, start))
+            start = end
+        if not region_bytes:
+            return writer.close()
+        region = memoryview(mmap(fd, 0, access=ACCESS_READ))[archive_bytes:]
+        return writer.close(region)
+
+
+def cuts(ends: Iterable[int], size: int, frame_bytes: int) -> Iterator[int]:
+    """Choose where frames end: where a member does, as near to frame_bytes behind the last cut as may be.
+
+    A member of more than frame_bytes has frames of its own, each of frame_bytes but the last.
+
+    Args:
+        ends: Where members end; one that is not behind the last is passed over.
+        size: Where the archive does: the last cut, if there is anything to cut.
+        frame_bytes: The size that frames are cut around.
+    """
+    cut = last = 0
+    for end in ends:
+        if end <= last:
+            continue
+        if end - last > frame_bytes:
+            if last > cut:
+                yield last
+            yield from range(last + frame_bytes, end, frame_bytes)
+            yield end
+            cut = end
+        elif end - cut >= frame_bytes:
+            if last > cut and frame_bytes - (last - cut) <= end - cut - frame_bytes:
+                yield last
+                cut = last
+            else:
+                yield end
+                cut = end
+        last = end
+    if size > cut:  # the last members, and the end of the archive: seldom more than one frame
+        yield from range(cut + 2 * frame_bytes, size, 2 * frame_bytes)
+        yield size

@@ -1,0 +1,129 @@
+"""A tar, compressed or not, wherever it lies → a blob, in one pass, with no file of it unpacked to disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from blobpack._gather import recognise_image
+from blobpack.errors import SourceError
+from blobpack.pack import PackReport, pack
+from blobpack.sources import Skipped, passing
+from blobpack.stores import open_store
+from blobpack.tarformat import encode_name
+
+if TYPE_CHECKING:
+    import os
+    import tarfile
+    from collections.abc import Callable, Iterable, Iterator
+
+    from blobpack.embed import IndexPlace
+    from blobpack.stores.base import Store
+
+HEAD_BYTES = 1 << 12  # enough to recognise any image
+MEMBER_BYTES_MAX = 1 << 30
+
+
+def repack(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    globs: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    all_files: bool = False,
+    dry_run: bool = False,
+    index: IndexPlace = "embed",
+    level: int | None = None,
+    member_bytes_max: int = MEMBER_BYTES_MAX,
+    progress: Callable[[int, int], object] | None = None,
+) -> PackReport:
+    """Make a blob of a tar that can't be read by offsets, such as a .tar.gz; of any other, too.
+
+    The source is read once, front to back: plain, or compressed by gzip, zstd, xz or bzip2, as its first bytes
+    say. Members keep their order and names; everything else about them is as pack makes it. Memory holds one
+    member at a time and what the decompressor needs, at most 128 MiB for zstd.
+
+    Args:
+        source: A path, file:// or s3:// URL.
+        target: The blob to write; compressed if it ends in .tar.zst or .tzst.
+        globs: Repack only names that match one of these; `*` crosses "/".
+        exclude: And none of these.
+        all_files: Repack every file, not only images.
+        dry_run: Read everything, write nothing.
+        index: Where the index goes, as of pack.
+        level: Of zstd, 1 to 22, for a target that is compressed; None for 3.
+        member_bytes_max: The largest payload that is taken into memory.
+        progress: progress(members, bytes), called now and then.
+
+    Returns:
+        What was repacked, and what was skipped and why: links, devices and sparse files. What a hard link
+        points at is further up the stream, so it is skipped, too.
+
+    Raises:
+        BlobNotFoundError: there is no such source.
+        FormatError: the source is damaged, cut (TruncatedError), or no tar; nothing is written then.
+        SourceError: a payload is larger than member_bytes_max.
+        DuplicateNameError, UnsafeNameError, StorageError, ValueError: as of pack.
+    """
+    skipped = Skipped()
+    with open_store(source) as store:
+        payloads = _payloads(
+            store, skipped, _listed(globs), _listed(exclude), not all_files, member_bytes_max
+        )
+        report = pack(
+            payloads,
+            target,
+            all_files=True,
+            dry_run=dry_run,
+            index=index,
+            level=level,
+            progress=progress,
+        )
+    return replace(report, skipped=dict(skipped.counts), examples=skipped.examples)
+
+
+def _listed(globs: Iterable[str]) -> list[str]:
+    return [globs] if isinstance(globs, str) else list(globs)
+
+
+def _payloads(
+    store: Store,
+    skipped: Skipped,
+    globs: list[str],
+    exclude: list[str],
+    images_only: bool,
+    most: int,
+) -> Iterator[tuple[str, bytes]]:
+    """Read the members that are wanted, one at a time."""
+    from blobpack.tarstream import decompressed, read_members, said_of
+
+    with said_of(store), decompressed(store) as stream:
+        for member, file in read_members(stream):
+            name = encode_name(member.name)
+            reason = _no_payload(member)
+            if reason is None and not passing([name], globs, exclude)[0]:
+                reason = "filtered out"
+            if reason is not None:
+                skipped.add(reason, name)
+            elif file is not None:
+                head = file.read(HEAD_BYTES)
+                if images_only and not recognise_image(head, name):
+                    skipped.add("not an image", name)
+                    continue
+                if member.size > most:
+                    raise SourceError(
+                        f"{store.url}: member {member.name!r} has {member.size} bytes, more than the "
+                        f"{most} that may be taken into memory"
+                    )
+                yield member.name, head + file.read()
+
+
+def _no_payload(member: tarfile.TarInfo) -> str | None:
+    """Say why a member has no payload that can be repacked; None for files, and for folders, which have none."""
+    if member.issym():
+        return "symbolic links"
+    if member.islnk():
+        return "hard links"
+    if member.issparse():
+        return "sparse files"
+    return None if member.isfile() or member.isdir() else "not a plain file"

@@ -1,0 +1,185 @@
+"""A blob compressed as seekable zstd, read as the tar that it decompresses to."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from blobpack.errors import FormatError
+from blobpack.stores import TAIL_BYTES
+from blobpack.stores.base import StoreBase
+from blobpack.zstdseek import SeekTable, decode_frame, decode_seek_table, seek_table_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from blobpack.stores.base import Store
+
+CACHE_BYTES = 1 << 24
+
+
+class SeekableStore(StoreBase):
+    """A seekable zstd file as the blob that was compressed: sizes and offsets are those of the tar inside.
+
+    Behind the tar follows the index region, if the file has one, as in a plain blob, though in the file it is
+    not compressed. A range is one read of the frames that cover it. Decompressed frames are kept, up to
+    16 MiB, or the last one if it alone is larger: members that lie together are read once. Closing it closes
+    the store below.
+    """
+
+    def __init__(self, base: Store, table: SeekTable, *, cache_bytes: int = CACHE_BYTES) -> None:
+        """Join a store and the seek table at its end.
+
+        Args:
+            base: The store of the compressed file.
+            table: Its seek table; open_seekable reads it.
+            cache_bytes: How much of decompressed frames is kept.
+        """
+        self.url = base.url
+        self.version = base.version
+        self.base = base
+        self.table = table
+        self.region = table.index_range() or (base.size, base.size)
+        self.content_bytes = table.content_bytes
+        self.size = self.content_bytes + self.region[1] - self.region[0]
+        self._cache_bytes = cache_bytes
+        self._frames = FrameCache(cache_bytes)
+
+    def index_range(self) -> tuple[int, int] | None:
+        """Find where in the store below the index region lies; None if there is no room for one.
+
+        The region's own footer says whether it is an index.
+        """
+        return self.table.index_range()
+
+    def fetch(self, start: int, end: int) -> bytes:
+        """Decompress the bytes start to end."""
+        return self._read(start, end, self.base.read_range)
+
+    def peek(self, start: int, end: int) -> bytes:
+        """Read as read_range does, from the end of the store below where that is at hand."""
+        if self.closed or not self.content_bytes <= start <= end <= self.size:
+            return self.read_range(start, end)
+        return self._read(start, end, self.base.peek)
+
+    def _read(self, start: int, end: int, read: Callable[[int, int], bytes]) -> bytes:
+        content_end = min(end, self.content_bytes)
+        behind = (
+            self.region[0] - self.content_bytes
+        )  # the file's offset of what is behind the tar, less ours
+        if start >= content_end:
+            return read(start + behind, end + behind)
+        bounds = self.table.content_bounds
+        frames = self.table.frames_of(start, content_end)
+        if self._frames.pid != os.getpid():  # a fork: another thread may have held the lock
+            self._frames = FrameCache(self._cache_bytes)
+        contents = self._frames.get(frames)
+        missing = [i for i in frames if i not in contents and bounds[i] < bounds[i + 1]]
+        if missing:
+            fresh = self._decompress(missing)
+            self._frames.put(fresh)
+            contents |= fresh
+        first = frames[0]
+        if len(frames) == 1 and end == content_end:
+            return contents[first][start - bounds[first] : end - bounds[first]]
+        parts = [memoryview(contents[i]) for i in frames if i in contents]
+        parts[-1] = parts[-1][: content_end - bounds[frames[-1]]]
+        parts[0] = parts[0][start - bounds[first] :]
+        if end > content_end:
+            parts.append(memoryview(read(self.region[0], end + behind)))
+        return b"".join(parts)
+
+    def _decompress(self, frames: list[int]) -> dict[int, bytes]:
+        """Read frames, and what is between them, at once, and decompress them."""
+        table = self.table
+        begin = table.frame_bounds[frames[0]]
+        compressed = memoryview(self.base.read_range(begin, table.frame_bounds[frames[-1] + 1]))
+        contents = {}
+        for i in frames:
+            at, end = table.frame_bounds[i], table.frame_bounds[i + 1]
+            content_bytes = table.content_bounds[i + 1] - table.content_bounds[i]
+            checksum = table.checksums[i] if table.checksums is not None else None
+            frame = bytes(compressed[at - begin : end - begin])
+            try:
+                contents[i] = decode_frame(frame, content_bytes, checksum, at)
+            except FormatError as exc:
+                raise type(exc)(f"{self.url}: {exc}", offset=exc.offset) from exc
+        return contents
+
+    def close(self) -> None:
+        """Close the store below, and forget what was kept; again is harmless."""
+        super().close()
+        self._frames = FrameCache(0)
+        self.base.close()
+
+    def __reduce__(self) -> tuple[Callable[..., SeekableStore], tuple[Store, SeekTable, int]]:
+        return _reopen, (self.base, self.table, self._cache_bytes)
+
+
+class FrameCache:
+    """Decompressed frames by number, those used last, bounded by their bytes; for the threads of one process."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self.pid = os.getpid()
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._contents: OrderedDict[int, bytes] = OrderedDict()
+
+    def get(self, frames: Iterable[int]) -> dict[int, bytes]:
+        """Give those of the frames that are here."""
+        found = {}
+        with self._lock:
+            for i in frames:
+                content = self._contents.get(i)
+                if content is not None:
+                    self._contents.move_to_end(i)
+                    found[i] = content
+        return found
+
+    def put(self, contents: dict[int, bytes]) -> None:
+        """Keep frames, and drop those not used for longest; the last stays, whatever its size."""
+        with self._lock:
+            for i, content in contents.items():
+                self._bytes += len(content) - len(self._contents.pop(i, b""))
+                self._contents[i] = content
+            while self._bytes > self._most_bytes and len(self._contents) > 1:
+                self._bytes -= len(self._contents.popitem(last=False)[1])
+
+
+def open_seekable(store: Store, tail_bytes: int = TAIL_BYTES) -> SeekableStore | None:
+    """Open what a store's file decompresses to, if it is seekable zstd.
+
+    One read of the file's end, and a second if the seek table is longer than that: then so much more is read
+    that the end of an index before the table is at hand, too.
+
+    Args:
+        store: The compressed file; closing the result closes it.
+        tail_bytes: How much is read first.
+
+    Returns:
+        A store of the decompressed stream; None if the file does not end in a seek table.
+
+    Raises:
+        FormatError: the seek table is damaged.
+        StorageError: the file can't be read.
+    """
+    tail = store.peek(max(0, store.size - tail_bytes), store.size)
+    try:
+        size = seek_table_bytes(tail, store.size)
+        if size is None:
+            return None
+        if size > len(tail):
+            start = max(0, store.size - size - tail_bytes)
+            tail = store.read_range(start, store.size - len(tail)) + tail
+            if isinstance(store, StoreBase) and store.tail:
+                store.tail = tail
+        return SeekableStore(store, decode_seek_table(tail[len(tail) - size :], store.size))
+    except FormatError as exc:
+        raise type(exc)(f"{store.url}: {exc}", offset=exc.offset) from exc
+
+
+def _reopen(base: Store, table: SeekTable, cache_bytes: int) -> SeekableStore:
+    return SeekableStore(base, table, cache_bytes=cache_bytes)

@@ -1,0 +1,333 @@
+"""The seekable zstd format: what is written is read by other readers, and nothing hostile gets through."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import pytest
+import pyzstd
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blobpack.compress import FrameWriter
+from blobpack.errors import ChecksumError, FormatError, TruncatedError
+from blobpack.stores.memory import MemoryStore
+from blobpack.stores.zstd import open_seekable
+from blobpack.zstdseek import (
+    CONTENT_BYTES_MAX,
+    INDEX_MAGIC,
+    NO_CONTENT_CHECKSUM,
+    decode_seek_table,
+    encode_seek_table,
+    is_zstd,
+    seek_table_bytes,
+    skippable_header,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+CHANCE = random.Random(7)
+PIECES = [
+    b"first " * 500,
+    CHANCE.randbytes(3000),
+    b"x",
+    bytes(100_000),
+    bytes(CHANCE.choices(b"abcd", k=20_000)),
+]
+CONTENT = b"".join(PIECES)
+REGION = b"index region " * 300
+ENTRY_BYTES = 12
+FOOTER_BYTES = 9
+
+
+def seekable(pieces: list[bytes] = PIECES, region: bytes | None = REGION) -> bytes:
+    file = io.BytesIO()
+    with FrameWriter(file, threads=2) as writer:
+        for piece in pieces:
+            writer.write_frame(piece)
+        size = writer.close(region)
+    assert size == len(file.getvalue())
+    return file.getvalue()
+
+
+def entries_of(blob: bytes) -> list[list[int]]:
+    """The seek table's rows, by the format's own words and not by our code."""
+    count, descriptor, magic = struct.unpack("<IBI", blob[-9:])
+    assert (descriptor, magic) == (0x80, 0x8F92EAB1)
+    start = len(blob) - FOOTER_BYTES - ENTRY_BYTES * count
+    assert struct.unpack("<II", blob[start - 8 : start]) == (0x184D2A5E, len(blob) - start)
+    return [list(row) for row in struct.iter_unpack("<III", blob[start:-9])]
+
+
+def with_entries(blob: bytes, rows: list[list[int]]) -> bytes:
+    """The same frames with another seek table."""
+    frames = blob[: len(blob) - FOOTER_BYTES - ENTRY_BYTES * len(entries_of(blob)) - 8]
+    packed = b"".join(struct.pack("<III", *row) for row in rows)
+    size = len(packed) + FOOTER_BYTES
+    return (
+        frames
+        + struct.pack("<II", 0x184D2A5E, size)
+        + packed
+        + struct.pack("<IBI", len(rows), 0x80, 0x8F92EAB1)
+    )
+
+
+def read_all(blob: bytes) -> bytes:
+    store = open_seekable(MemoryStore(blob))
+    assert store is not None
+    return store.read_range(0, store.content_bytes)
+
+
+# What is written
+
+
+def test_frames_are_listed_as_the_format_says():
+    blob = seekable()
+    rows = entries_of(blob)
+    assert [row[1] for row in rows] == [*map(len, PIECES), 0]
+    for (compressed, _, checksum), end, piece in zip(
+        rows, accumulate(row[0] for row in rows), PIECES, strict=False
+    ):
+        frame = blob[end - compressed : end]
+        assert zstandard.decompress(frame) == piece
+        assert frame[-4:] == struct.pack("<I", checksum)  # RFC 8878, 3.1.1: Content_Checksum
+
+
+def test_index_region_is_a_skippable_frame_before_the_table():
+    blob = seekable()
+    store = open_seekable(MemoryStore(blob))
+    start, end = store.index_range()
+    assert blob[start:end] == REGION
+    assert blob[start - 8 : start] == struct.pack("<II", INDEX_MAGIC, len(REGION))
+    assert entries_of(blob)[-1] == [8 + len(REGION), 0, NO_CONTENT_CHECKSUM]
+    assert 0x184D2A50 <= INDEX_MAGIC <= 0x184D2A5F
+    assert INDEX_MAGIC != 0x184D2A5E
+
+
+def test_checksum_of_no_content_is_the_one_zstd_writes():
+    empty = zstandard.ZstdCompressor(write_checksum=True).compress(b"")
+    assert empty[-4:] == struct.pack("<I", NO_CONTENT_CHECKSUM)
+
+
+def test_without_a_region_there_is_none():
+    assert open_seekable(MemoryStore(seekable(region=None))).index_range() is None
+    assert open_seekable(MemoryStore(seekable([], None))).index_range() is None
+
+
+def test_another_reader_of_the_format_reads_any_range(tmp_path: Path):
+    path = tmp_path / "a.tar.zst"
+    path.write_bytes(seekable())
+    with pyzstd.SeekableZstdFile(path) as file:
+        assert file.seek_table_info[2] == len(CONTENT)
+        for start in [0, 2999, 3000, 5999, 6000, 6001, 50_000, len(CONTENT) - 1]:
+            file.seek(start)
+            assert file.read(700) == CONTENT[start : start + 700]
+
+
+def test_what_another_writer_wrote_is_read(tmp_path: Path):
+    path = tmp_path / "b.zst"
+    with pyzstd.SeekableZstdFile(path, "w", max_frame_content_size=1000) as file:
+        file.write(CONTENT)
+    store = open_seekable(MemoryStore(path.read_bytes()))
+    assert store.table.checksums is None
+    assert store.read_range(1, 9999) == CONTENT[1:9999]
+    assert read_all(path.read_bytes()) == CONTENT
+
+
+@pytest.mark.parametrize("content_size", [True, False])
+def test_checksums_in_the_table_alone_are_checked(content_size: bool):
+    """As zstd's own seekable writer leaves them out of the frames."""
+    rows = entries_of(seekable(region=None))
+    plain = zstandard.ZstdCompressor(write_checksum=False, write_content_size=content_size)
+    frames = [
+        plain.compress(piece)
+        if content_size
+        else b"".join((c := plain.compressobj(), c.compress(piece), c.flush())[1:])
+        for piece in PIECES
+    ]
+    fresh = [[len(frame), *row[1:]] for frame, row in zip(frames, rows, strict=True)]
+    blob = with_entries(b"".join(frames) + seekable([], None), fresh)
+    assert read_all(blob) == CONTENT
+    fresh[4][2] ^= 1
+    with pytest.raises(ChecksumError, match=r"at byte \d+"):
+        read_all(with_entries(blob, fresh))
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 1 << 20), st.integers(0, 1 << 20), st.integers(0, (1 << 32) - 1)),
+        max_size=50,
+    ),
+    data=st.data(),
+)
+def test_tables_come_back(rows: list[tuple[int, int, int]], data: st.DataObject):
+    frame = encode_seek_table(rows)
+    size = sum(row[0] for row in rows) + len(frame)
+    assert seek_table_bytes(frame, size) == len(frame)
+    table = decode_seek_table(frame, size)
+    assert list(table.frame_bounds) == [0, *accumulate(row[0] for row in rows)]
+    assert list(table.content_bounds) == [0, *accumulate(row[1] for row in rows)]
+    assert list(table.checksums) == [row[2] for row in rows]
+    if table.content_bytes:
+        start = data.draw(st.integers(0, table.content_bytes - 1))
+        end = data.draw(st.integers(start + 1, table.content_bytes))
+        holding = [
+            i
+            for i in range(len(rows))
+            if table.content_bounds[i] < end and table.content_bounds[i + 1] > start
+        ]
+        frames = table.frames_of(start, end)
+        assert [frames[0], frames[-1]] == [holding[0], holding[-1]]
+
+
+# What is refused
+
+
+def test_other_files_are_not_seekable():
+    for other in (b"", b"x" * 16, bytes(100_000), zstandard.compress(CONTENT)):
+        assert open_seekable(MemoryStore(other)) is None
+
+
+def test_zstd_is_told_by_its_first_bytes():
+    assert is_zstd(zstandard.compress(b""))
+    assert is_zstd(skippable_header(INDEX_MAGIC, 5))
+    assert is_zstd(seekable([]))
+    assert not any(map(is_zstd, (b"", b"\x28\xb5\x2f", bytes(8), b"P*M", b"ustar   ")))
+
+
+def table_only(count: int, descriptor: int = 0x80) -> bytes:
+    return struct.pack("<IBI", count, descriptor, 0x8F92EAB1)
+
+
+@pytest.mark.parametrize(
+    ("blob", "error", "message"),
+    [
+        pytest.param(bytes(8) + table_only(1), TruncatedError, "1 frames does not fit", id="cut"),
+        pytest.param(
+            bytes(8) + table_only(0xFFFFFFFF), TruncatedError, "does not fit", id="huge count"
+        ),
+        pytest.param(
+            bytes(8) + table_only(0, 0x84), FormatError, "unknown kind .*0x84", id="reserved"
+        ),
+        pytest.param(bytes(8) + table_only(0), FormatError, "was expected", id="no magic"),
+        pytest.param(
+            b"abc" + seekable([], None), FormatError, "take 0 bytes, and 3 are before", id="gap"
+        ),
+    ],
+)
+def test_a_damaged_table_is_a_format_error(blob: bytes, error: type[FormatError], message: str):
+    with pytest.raises(error, match=message) as caught:
+        open_seekable(MemoryStore(blob, "a.tar.zst"))
+    assert str(caught.value).startswith("a.tar.zst: ")
+    assert caught.value.offset in range(len(blob))
+
+
+def test_unused_bits_are_not_looked_at():
+    blob = bytearray(seekable())
+    blob[-5] |= 0x03
+    assert read_all(bytes(blob)) == CONTENT
+
+
+def content_is_larger(rows: list[list[int]]) -> None:
+    rows[1][1] += 1
+
+
+def content_is_smaller(rows: list[list[int]]) -> None:
+    rows[1][1] -= 1
+
+
+def content_is_huge(rows: list[list[int]]) -> None:
+    rows[1][1] = CONTENT_BYTES_MAX
+
+
+def frame_is_longer(rows: list[list[int]]) -> None:
+    rows[1][0] += 1
+    rows[2][0] -= 1
+
+
+def frames_are_joined(rows: list[list[int]]) -> None:
+    size, content, checksum = rows.pop(2)
+    rows[1] = [rows[1][0] + size, rows[1][1] + content, checksum]
+
+
+def checksum_is_wrong(rows: list[list[int]]) -> None:
+    rows[1][2] ^= 1 << 31
+
+
+def skippable_has_content(rows: list[list[int]]) -> None:
+    rows[-1][1] = len(REGION)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        content_is_larger,
+        content_is_smaller,
+        content_is_huge,
+        frame_is_longer,
+        frames_are_joined,
+        checksum_is_wrong,
+        skippable_has_content,
+    ],
+)
+def test_a_frame_that_is_not_as_listed_is_a_format_error(
+    damage: Callable[[list[list[int]]], None],
+):
+    rows = entries_of(seekable())
+    damage(rows)
+    store = open_seekable(MemoryStore(with_entries(seekable(), rows), "a.tar.zst"))
+    with pytest.raises(FormatError, match=r"a\.tar\.zst: .* at byte \d+") as caught:
+        store.read_range(0, store.content_bytes)
+    bad = len(PIECES) if damage is skippable_has_content else 1
+    assert caught.value.offset == store.table.frame_bounds[bad]
+    assert store.read_range(0, 3000) == CONTENT[:3000]
+
+
+def test_a_size_that_no_frame_may_have_is_refused_when_opened():
+    rows = entries_of(seekable())
+    rows[0][1] = CONTENT_BYTES_MAX + 1
+    with pytest.raises(FormatError, match="at most 1073741824"):
+        open_seekable(MemoryStore(with_entries(seekable(), rows)))
+
+
+def test_claims_beyond_what_zstd_can_pack_take_no_memory():
+    """A frame without a size of its own would be given what the table claims."""
+    writer = zstandard.ZstdCompressor(write_content_size=False).compressobj()
+    frame = writer.compress(b"abc") + writer.flush()
+    rows = [[len(frame), CONTENT_BYTES_MAX, 0]] * 1000
+    blob = with_entries(frame * 1000 + seekable([], None), rows)
+    store = open_seekable(MemoryStore(blob))
+    assert store.size == 1000 << 30
+    with pytest.raises(FormatError, match="can't hold"):
+        store.read_range(0, store.size)
+
+
+def test_damage_anywhere_is_an_error_or_the_right_bytes():
+    blob = seekable()
+    for seed in range(10_000):
+        chance = random.Random(seed)
+        damaged = bytearray(blob)
+        for _ in range(chance.choice([1, 1, 1, 4])):
+            if chance.random() < 0.5:  # the table is small, and decides the most
+                at = chance.randrange(len(blob) - 100, len(blob))
+            else:
+                at = chance.randrange(len(blob))
+            damaged[at] = chance.randrange(256)
+        if chance.random() < 0.1:
+            del damaged[chance.randrange(len(damaged)) :]
+        try:
+            store = open_seekable(MemoryStore(bytes(damaged)))
+            if store is None:
+                continue
+            whole = store.read_range(0, store.content_bytes)
+        except FormatError as exc:
+            assert exc.offset is not None
+            continue
+        assert whole == CONTENT
