@@ -20,7 +20,7 @@ LADDER = [
     {"index", "sources"},
     {"facts"},
     {"offsets", "scan"},
-    {"blob"},
+    {"blob", "structure"},
     {"extract", "image", "pack", "verify"},
     {"cli"},
 ]
