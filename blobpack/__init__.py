@@ -25,7 +25,8 @@ from blobpack.offsets import iter_offsets, read_offsets, write_offsets
 from blobpack.pack import PackReport, pack
 from blobpack.repack import repack
 from blobpack.scan import scan
-from blobpack.verify import Failure, VerifyReport, verify
+from blobpack.structure import Failure
+from blobpack.verify import VerifyReport, verify
 
 __all__ = [
     "Blob",

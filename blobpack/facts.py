@@ -8,6 +8,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from operator import gt
 from typing import TYPE_CHECKING
 
 from blobpack import _facts
@@ -31,6 +32,7 @@ THREADS_MAX = 8
 REMOTE_THREADS = 8  # a store far away is waited for, not computed
 WINDOW_BYTES = 1 << 22
 GAP_BYTES_MAX = 1 << 16  # read over, where small payloads lie this close
+ENDED = "the blob ends before they do"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,9 @@ def take_facts(
     store: Store, index: Index, threads: int | None = None, *, progress: Progress | None = None
 ) -> Index:
     """Read all payloads once, and add what their bytes tell to the index.
+
+    No pixel is decoded. Of a payload far away, over 4 MiB and with what says its size behind them, as in some
+    TIFFs, the size stays unknown.
 
     Args:
         store: The blob.
@@ -72,14 +77,11 @@ def take_facts(
 
 
 def _error_of(store: Store, columns: Columns, first: Unreadable) -> StorageError:
-    where = (
+    message = (
         f"{store.url}: member {columns.name_at(first.row)!r}: "
         f"bytes {columns.offset_start[first.row]} to {columns.offset_end[first.row]}: {first.reason}"
     )
-    return BlobChangedError(where) if first.reason == ENDED else StorageError(where)
-
-
-ENDED = "the blob ends before them"
+    return BlobChangedError(message) if first.reason == ENDED else StorageError(message)
 
 
 def read_facts(
@@ -198,44 +200,43 @@ def _read_run(
 ) -> tuple[int, int]:
     """Read the rows first:last of one window, and take their facts; how many, and their bytes."""
     start, end = columns.offset_start[first], columns.offset_end[last - 1]
+    part = columns.slice(first, last)
+    if not 0 <= start <= end <= store.size or any(map(gt, part.offset_start, part.offset_end)):
+        return _read_one_by_one(store, columns, first, last, taken, images=images)
     try:
-        if end > store.size or start < 0 or end < start:
-            _read_one_by_one(store, columns, first, last, taken, images=images)
-        elif end - start > WINDOW_BYTES:
-            taken.put(first, _read_large(store, columns, first, images=images))
+        if end - start > WINDOW_BYTES:
+            found = _read_large(store, columns, first, images=images)
         else:
-            part = columns.slice(first, last)
-            taken.put(
-                first,
-                _facts.take_facts_within(
-                    store.read_range(start, end),
-                    start,
-                    part.names,
-                    part.name_bounds,
-                    part.offset_start,
-                    part.offset_end,
-                    images=images,
-                    crc32c_address=crc32c_address(),
-                ),
+            found = _facts.take_facts_within(
+                store.read_range(start, end),
+                start,
+                part.names,
+                part.name_bounds,
+                part.offset_start,
+                part.offset_end,
+                images=images,
+                crc32c_address=crc32c_address(),
             )
     except BlobChangedError:
         raise
-    except ValueError:  # a row whose end lies before its start
-        _read_one_by_one(store, columns, first, last, taken, images=images)
     except StorageError as exc:
         taken.unreadable.extend(Unreadable(row, str(exc)) for row in range(first, last))
-    return last - first, end - start
+    else:
+        taken.put(first, found)
+    return last - first, sum(part.offset_end) - sum(part.offset_start)
 
 
 def _read_one_by_one(
     store: Store, columns: Columns, first: int, last: int, taken: _Taken, *, images: bool
-) -> None:
+) -> tuple[int, int]:
     """Read what can be read of rows that are not all within the blob."""
+    size = 0
     for row in range(first, last):
         if 0 <= columns.offset_start[row] <= columns.offset_end[row] <= store.size:
-            _read_run(store, columns, row, row + 1, taken, images=images)
+            size += _read_run(store, columns, row, row + 1, taken, images=images)[1]
         else:
             taken.unreadable.append(Unreadable(row, ENDED))
+    return last - first, size
 
 
 def _read_large(store: Store, columns: Columns, row: int, *, images: bool) -> FactColumns:

@@ -246,7 +246,11 @@ def seeds() -> list[bytes]:
     kinds = [kind for kind in WRITTEN if kind != "avif" or features.check("avif")]
     kinds = [kind for kind in kinds if kind != "qoi" or "QOI" in Image.SAVE]
     plain = [encoded(kind) for kind in kinds]
-    turned = [encoded(kind, exif=exif(6)) for kind in kinds if kind in WITH_EXIF]
+    turned = [
+        encoded(kind, exif=(b"Exif\0\0" if kind == "jpeg" else b"") + exif(6))
+        for kind in kinds
+        if kind in WITH_EXIF
+    ]
     return plain + turned + [path.read_bytes() for path in SAMPLES]
 
 

@@ -26,7 +26,7 @@ LADDER = [
     {"facts"},
     {"offsets", "scan"},
     {"compress", "discovery", "embed", "tarstream"},
-    {"blob"},
+    {"blob", "structure"},
     {"extract", "image", "pack", "verify"},
     {"repack"},
     {"cli"},
