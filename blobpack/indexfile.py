@@ -30,6 +30,7 @@ PAGE_BYTES = 4096
 PAGE_POSITIONS = 511
 BLOCK_ROWS = 1024
 GUIDE_BYTES_MAX = 1 << 18
+PAYLOAD_BYTES_MAX = (1 << 64) - 1  # of members that overlap
 PART_ROWS = 64 * BLOCK_ROWS  # encoded at a time
 HAS_REPORT = 1
 IS_TIED = 2  # the footer's identity says which archive the index is of
@@ -212,7 +213,7 @@ def write_sections(
         region_bytes=filled + -filled % FOOTER_BYTES,
         identity=identity,
         row_count=len(builder),
-        payload_bytes=payload_bytes,
+        payload_bytes=min(payload_bytes, PAYLOAD_BYTES_MAX),
         last_end=last_end,
         block_count=-(-len(builder) // BLOCK_ROWS),
         directory=directory,

@@ -1,0 +1,206 @@
+"""Reads an index in plain Python, from docs/format.md alone: neither blobpack nor numpy are imported."""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAGIC = b"BLOBIDX\n"
+ROWS = 1024
+PAGE = 4096
+U64 = (1 << 64) - 1
+FOOTER = struct.Struct("<II2Q2I10Q2I9q128s184s8s")
+FACTS = ("media_type", "width", "height", "crc32c", "mtime")
+VALUES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
+
+class DamagedError(Exception):
+    """The bytes are not what the page says."""
+
+
+class PlainMember(NamedTuple):
+    """A member: its name, where its payload is, and the facts that were taken of it."""
+
+    name: bytes
+    offset_start: int
+    offset_end: int
+    facts: dict[str, int]
+
+
+def _rest(byte: int) -> int:
+    for _ in range(8):
+        byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+    return byte
+
+
+CRC_TABLE = [_rest(byte) for byte in range(256)]
+
+
+def crc32c(piece: bytes, crc: int = 0) -> int:
+    """Take the CRC-32C of bytes, on from that of the bytes before."""
+    crc ^= 0xFFFFFFFF
+    for byte in piece:
+        crc = CRC_TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
+    return crc ^ 0xFFFFFFFF
+
+
+def hash_of(name: bytes, seed: int) -> int:
+    """Hash a name for the lookup."""
+
+    def mix(x: int) -> int:
+        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & U64
+        x = (x ^ x >> 27) * 0x94D049BB133111EB & U64
+        return x ^ x >> 31
+
+    whole = len(name) // 8 * 8
+    h = len(name) * 0x9E3779B97F4A7C15 & U64
+    for (word,) in struct.iter_unpack("<Q", name[:whole]):
+        h = mix(h ^ word)
+    return mix(mix(h ^ int.from_bytes(name[whole:], "little")) ^ seed)
+
+
+def expect(right: bool, what: str) -> None:
+    """Refuse bytes of which something is not right."""
+    if not right:
+        raise DamagedError(what)
+
+
+def sealed(piece: bytes, what: str) -> bytes:
+    """Give bytes back of which the first four are the CRC-32C of the others."""
+    expect(len(piece) >= 4 and crc32c(piece[4:]) == int.from_bytes(piece[:4], "little"), what)
+    return piece
+
+
+class PlainIndex:
+    """An index, from the bytes of its file or of the blob that it stands in."""
+
+    def __init__(self, packed: bytes) -> None:
+        footer = FOOTER.unpack(sealed(packed[-512:], "footer"))
+        (_, version, self.region_bytes, self.archive_bytes, self.tail_crc, self.samples_crc) = (
+            footer[:6]
+        )
+        (self.row_count, self.payload_bytes, self.last_end, self.block_count) = footer[6:10]
+        (
+            self.directory,
+            self.lookup,
+            self.lookup_pages,
+            self.seed,
+            self.guide,
+            self.guide_bytes,
+        ) = footer[10:16]
+        (facts, self.flags), self.report = footer[16:18], footer[18:27]
+        self.blob_version = footer[27].rstrip(b"\0").decode()
+        expect(version == 1 and footer[29] == MAGIC and not any(footer[28]), "footer")
+        expect(512 <= self.region_bytes <= len(packed), "region_bytes")
+        self.region_start = len(packed) - self.region_bytes
+        self.region = packed[self.region_start :]
+        expect(self.region[:64] == MAGIC + struct.pack("<I52x", 1), "header")
+        self.facts = [name for bit, name in enumerate(FACTS) if facts >> bit & 1]
+        self.blocks: dict[int, list[PlainMember]] = {}  # that were read
+        self.block_starts = self._read_directory(self.directory)
+        self.first_names = self._read_guide(self.guide)
+
+    def _read_directory(self, start: int) -> list[int]:
+        positions: list[int] = []
+        while len(positions) <= self.block_count:
+            page = sealed(self.region[start : start + PAGE], "directory")
+            positions += struct.unpack("<8x511Q", page)
+            start += PAGE
+        expect(not any(positions[self.block_count + 1 :]), "the directory's end")
+        return positions[: self.block_count + 1]
+
+    def _read_guide(self, start: int) -> list[bytes]:
+        if not self.guide_bytes:
+            return []
+        guide = sealed(self.region[start : start + self.guide_bytes], "guide")
+        ends = struct.unpack_from(f"<{self.block_count}I", guide, 4)
+        return _names(guide[4 + 4 * self.block_count :], ends)
+
+    def block(self, number: int) -> list[PlainMember]:
+        """Read the members of a block, once."""
+        if number not in self.blocks:
+            self.blocks[number] = self._read_block(number)
+        return self.blocks[number]
+
+    def _read_block(self, number: int) -> list[PlainMember]:
+        start, end = self.block_starts[number : number + 2]
+        block = sealed(self.region[start:end], f"block {number}")
+        rows, first_row, start_base, mtime_base, _names_bytes, unit, *widths = struct.unpack_from(
+            "<4xIQQqII8B", block
+        )
+        expect(rows == min(ROWS, self.row_count - number * ROWS), f"rows of block {number}")
+        expect(first_row == number * ROWS, f"first row of block {number}")
+        columns, at = [], 48
+        for width in widths:
+            kind = f"<{rows}{VALUES[width]}" if width else ""
+            columns.append(struct.unpack_from(kind, block, at) if width else (0,) * rows)
+            at += (rows * width + 7) // 8 * 8
+        columns[7] = tuple((mtime_base + v + (1 << 63)) % (1 << 64) - (1 << 63) for v in columns[7])
+        taken = [columns[3 + FACTS.index(name)] for name in self.facts]
+        return [
+            PlainMember(
+                name,
+                start_base + columns[1][i] * unit,
+                start_base + columns[1][i] * unit + columns[2][i],
+                {fact: column[i] for fact, column in zip(self.facts, taken, strict=True)},
+            )
+            for i, name in enumerate(_names(block[at:], columns[0]))
+        ]
+
+    def members(self) -> Iterator[PlainMember]:
+        """Read all members, in order."""
+        for number in range(self.block_count):
+            yield from self.block(number)
+
+    def lookup_page(self, number: int) -> bytes:
+        """Read a page of the lookup."""
+        start = self.lookup + number * PAGE
+        return sealed(self.region[start : start + PAGE], f"page {number} of the lookup")
+
+    def find_by_lookup(self, name: bytes) -> int | None:
+        """Find the last row of a name by the lookup."""
+        if not self.lookup_pages:
+            rows = [row for row, member in enumerate(self.members()) if member.name == name]
+            return rows[-1] if rows else None
+        h = hash_of(name, self.seed)
+        page = self.lookup_page((h >> 32) * self.lookup_pages >> 32)
+        first = (h & 0xFFFF) * 63 >> 16
+        for line in range(first, first + 63):
+            for fingerprint, row in struct.iter_unpack("<II", page[64 + line % 63 * 64 :][:64]):
+                if fingerprint == row == 0xFFFFFFFF:
+                    return None
+                if (
+                    fingerprint == h >> 16 & 0xFFFFFFFF
+                    and self.block(row // ROWS)[row % ROWS].name == name
+                ):
+                    return int(row)
+        return None
+
+    def find_by_guide(self, name: bytes) -> int | None:
+        """Find the last row of a name by the guide."""
+        number = bisect_right(self.first_names, name) - 1
+        if number < 0:
+            return None
+        rows = [row for row, member in enumerate(self.block(number)) if member.name == name]
+        return number * ROWS + rows[-1] if rows else None
+
+    def is_of(self, archive: bytes) -> bool:
+        """Tell whether this is the archive that was indexed, by all that the footer says of it."""
+        samples = archive
+        if len(archive) > 16384:
+            starts = [(len(archive) - 1024) * i // 15 for i in range(16)]
+            samples = b"".join(archive[start : start + 1024] for start in starts)
+        found = len(archive), crc32c(archive[-4096:]), crc32c(samples)
+        return bool(self.flags & 2) and found == (
+            self.archive_bytes,
+            self.tail_crc,
+            self.samples_crc,
+        )
+
+
+def _names(packed: bytes, ends: tuple[int, ...]) -> list[bytes]:
+    return [packed[start:end] for start, end in zip((0, *ends), ends, strict=False)]
