@@ -1,6 +1,7 @@
 """Pack millions of small images into one tar, and read any of them with one ranged GET."""
 
 from blobpack.blob import Blob, open_blob
+from blobpack.combine import CombineReport, merge, subset
 from blobpack.errors import (
     BlobChangedError,
     BlobNotFoundError,
@@ -33,6 +34,7 @@ __all__ = [
     "BlobpackError",
     "ByteRange",
     "ChecksumError",
+    "CombineReport",
     "DuplicateNameError",
     "ExtractReport",
     "Failure",
@@ -52,12 +54,14 @@ __all__ = [
     "VerifyReport",
     "extract",
     "iter_offsets",
+    "merge",
     "open_blob",
     "pack",
     "read_image",
     "read_images",
     "read_offsets",
     "scan",
+    "subset",
     "verify",
     "write_offsets",
 ]

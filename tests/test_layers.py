@@ -18,7 +18,7 @@ LADDER = [
     {f"_{path.stem}" for path in (PACKAGE.parent / "_native").glob("*.pyx")},
     {"model"},
     {"atomic", "checksum", "columns", "plan", "processors", "stores", "tarformat"},
-    {"identity"},
+    {"identity", "splice"},
     {"indexfile", "selection", "sources", "tables"},
     {"stored"},
     {"index"},
@@ -27,6 +27,7 @@ LADDER = [
     {"discovery", "embed"},
     {"blob"},
     {"extract", "image", "pack", "verify"},
+    {"append", "combine"},
     {"cli"},
 ]
 RUNG = {module: rung for rung, modules in enumerate(LADDER) for module in modules}
