@@ -1,5 +1,6 @@
 """Pack millions of small images into one tar, and read any of them with one ranged GET."""
 
+from blobpack.append import AppendReport, append
 from blobpack.blob import Blob, open_blob
 from blobpack.combine import CombineReport, merge, subset
 from blobpack.errors import (
@@ -28,6 +29,7 @@ from blobpack.scan import scan
 from blobpack.verify import Failure, VerifyReport, verify
 
 __all__ = [
+    "AppendReport",
     "Blob",
     "BlobChangedError",
     "BlobNotFoundError",
@@ -52,6 +54,7 @@ __all__ = [
     "TruncatedError",
     "UnsafeNameError",
     "VerifyReport",
+    "append",
     "extract",
     "iter_offsets",
     "merge",
