@@ -37,6 +37,7 @@ setup(
             native(
                 "scan", "columns", "extensions", "links", "names", "pthreads", "runs", "tar", "walk"
             ),
+            native("splice", "columns", "extensions", "headers", "tar", "utf8", "walk"),
         ],
         build_dir="build",  # generated C stays out of the tree, and of the sdist
         include_path=["_native"],

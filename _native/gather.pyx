@@ -214,8 +214,10 @@ def gather(
     uintptr_t crc32c_address,
     int threads,
     progress=None,
+    int64_t start=0,
+    unsigned char[::1] held=None,
 ):
-    """Write files as tar members, in the order given, from the start of out_fd.
+    """Write files as tar members, in the order given.
 
     Args:
         root_fd: The folder that relative paths start from.
@@ -231,11 +233,13 @@ def gather(
         crc32c_address: Where libcrc32c's function is; 0: nowhere.
         threads: How many read and write.
         progress: progress(files, bytes), called from this thread now and then.
+        start: Where in out_fd the first one goes.
+        held: Takes the first bytes from there on, which are not written.
 
     Returns:
         columns: names, name_bounds, offset_start, offset_end of what was packed; with
             facts, also media_type, width, height, crc32c, mtime.
-        position: The bytes written.
+        position: Where the next member would go.
         write_error: errno of a write that failed, or 0.
         not_packed: (index, FILE_…, errno) of each file that was not packed.
     """
@@ -253,6 +257,10 @@ def gather(
     g.keep_mtime = keep_mtime
     g.with_facts = facts
     g.extend = crc32c_at(crc32c_address)
+    g.start = g.pos = start
+    if held is not None and held.shape[0]:
+        g.held = &held[0]
+        g.held_bytes = held.shape[0]
     g.count = len(paths)
     g.files = <source_file*> calloc(max(g.count, 1), sizeof(source_file))
     if g.files == NULL:

@@ -137,6 +137,22 @@ cdef class NameLookup:
                 marked[row] = self.slots[slot] != FREE_SLOT
         return bytes(mask)
 
+    def last_rows(self):
+        """Tell the rows that their names lead to from those that a later row hides.
+
+        Returns:
+            (n,) bytes, 1 or 0.
+        """
+        cdef int64_t count = self.name_bounds.shape[0] - 1
+        cdef bytearray mask = bytearray(count)
+        cdef unsigned char[::1] leads = mask
+        cdef uint64_t slot
+        with nogil:
+            for slot in range(self.mask + 1):
+                if self.slots[slot] != FREE_SLOT:
+                    leads[self.slots[slot]] = True
+        return bytes(mask)
+
     def find(self, str name not None):
         """Return the last row of that name, -1 when there is none."""
         cdef Py_ssize_t length

@@ -56,6 +56,9 @@ cdef struct source_file:
 cdef struct gathering:
     int root_fd
     int out_fd                     # -1: everything but the writing
+    int64_t start                  # where the first member goes
+    unsigned char* held            # takes the first bytes from there on; NULL: none
+    int64_t held_bytes
     bint images_only
     bint follow_links
     bint keep_mtime
@@ -97,8 +100,14 @@ cdef inline int write_at(
     gathering* g, const unsigned char* bytes, int64_t length, int64_t pos
 ) noexcept nogil:
     cdef ssize_t done
+    cdef int64_t kept = min(length, g.start + g.held_bytes - pos)
     if g.out_fd < 0:
         return 0
+    if kept > 0:
+        memcpy(g.held + (pos - g.start), bytes, kept)
+        bytes += kept
+        pos += kept
+        length -= kept
     while length > 0:
         done = pwrite(g.out_fd, bytes, length, pos)
         if done < 0:
@@ -140,7 +149,7 @@ cdef inline int place(worker* w, int64_t next_unplaced, bint last) noexcept nogi
         pthread_mutex_lock(&g.lock)
         g.turn += 1
         g.done_files += next_unplaced - w.share_first
-        g.done_bytes = g.pos
+        g.done_bytes = g.pos - g.start
         pthread_cond_broadcast(&g.changed)
         pthread_mutex_unlock(&g.lock)
         w.has_turn = False

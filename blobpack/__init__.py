@@ -1,6 +1,8 @@
 """Pack millions of small images into one tar, and read any of them with one ranged GET."""
 
+from blobpack.append import AppendReport, append
 from blobpack.blob import Blob, open_blob
+from blobpack.combine import CombineReport, merge, subset
 from blobpack.errors import (
     BlobChangedError,
     BlobNotFoundError,
@@ -29,12 +31,14 @@ from blobpack.structure import Failure
 from blobpack.verify import VerifyReport, verify
 
 __all__ = [
+    "AppendReport",
     "Blob",
     "BlobChangedError",
     "BlobNotFoundError",
     "BlobpackError",
     "ByteRange",
     "ChecksumError",
+    "CombineReport",
     "DuplicateNameError",
     "ExtractReport",
     "Failure",
@@ -52,8 +56,10 @@ __all__ = [
     "TruncatedError",
     "UnsafeNameError",
     "VerifyReport",
+    "append",
     "extract",
     "iter_offsets",
+    "merge",
     "open_blob",
     "pack",
     "read_image",
@@ -61,6 +67,7 @@ __all__ = [
     "read_offsets",
     "repack",
     "scan",
+    "subset",
     "verify",
     "write_offsets",
 ]

@@ -57,6 +57,8 @@ def said_of(path: str | os.PathLike[str]) -> Iterator[None]:
     """Translate the system's errors while an output is made."""
     try:
         yield
+    except StorageError:  # it says already what is the matter
+        raise
     except OSError as exc:
         raise StorageError(f"{os.fspath(path)}: can't be written: {exc.strerror}") from exc
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, get_args
 
 from blobpack.atomic import resolve_target, said_of
 from blobpack.errors import StorageError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 IndexPlace = Literal["embed", "sidecar", "none"]
 WINDOW_BYTES = 1 << 20
+UNDER_WAY = b"blobpack: an append is at work here, or was interrupted; index: "
 
 
 def write_behind(file: BinaryIO, index: Index, archive_bytes: int) -> int:
@@ -113,8 +114,9 @@ def archive_end(store: Store, scanned: Index) -> tuple[int, bytes]:
         return marked, bytes(marked - end)
     footer = read_footer(store)
     if footer is None:
-        behind = trailing_zeros(store, marked)
-        if behind < store.size - marked:
+        if place_left_behind(store, marked):
+            return marked, END_OF_ARCHIVE
+        if trailing_zeros(store, marked) < store.size - marked:
             raise StorageError(
                 f"{store.url}: something other than zeros stands behind the archive's end at byte {marked}, "
                 f"so an index can't go there: make one beside it"
@@ -123,6 +125,37 @@ def archive_end(store: Store, scanned: Index) -> tuple[int, bytes]:
     kept = footer.identity.archive_bytes if footer.identity else 0
     whole = kept == store.size - footer.region_bytes and kept >= marked
     return (kept, b"") if whole else (marked, END_OF_ARCHIVE)
+
+
+def mark_of(place: IndexPlace) -> bytes:
+    """Make the block that says an append is under way, and where the blob's index goes after it."""
+    return (UNDER_WAY + place.encode() + b"\n").ljust(BLOCK, b"\0")
+
+
+def place_marked(block: bytes) -> IndexPlace | None:
+    """Read what such a block says; None when it is none."""
+    places: tuple[IndexPlace, ...] = get_args(IndexPlace)
+    return next((place for place in places if block == mark_of(place)), None)
+
+
+def place_left_behind(store: Store, marked: int) -> IndexPlace | None:
+    """Find what an index, or an append or embedding that was interrupted, left behind an archive's end.
+
+    Args:
+        store: The blob.
+        marked: Where its end-of-archive marker ends.
+
+    Returns:
+        Where the blob's index was; None when what is there, if anything, is not ours.
+    """
+    if store.size <= marked:
+        return None
+    last = store.read_range(max(store.size - BLOCK, 0), store.size)
+    pos = marked + trailing_zeros(store, marked) // BLOCK * BLOCK
+    first = store.read_range(pos, min(pos + BLOCK, store.size))
+    if first.startswith(MAGIC) or last.endswith(MAGIC):
+        return "embed"
+    return place_marked(first) or place_marked(last)
 
 
 def trailing_zeros(store: Store, start: int) -> int:

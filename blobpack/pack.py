@@ -154,37 +154,27 @@ def pack(
     level = check_level(LEVEL if level is None else level)
     began = time.perf_counter()
     skipped = Skipped()
-    globs, exclude = _listed(globs), _listed(exclude)
     replaced = check_target(target)
-    sources: Sources | Iterator[Payload]
-    if isinstance(source, (str, os.PathLike)) and os.path.isfile(source):  # noqa: PTH113
-        source = [source]
-    is_folder = isinstance(source, (str, os.PathLike))
-    if isinstance(source, (str, os.PathLike)):
-        sources = list_folder(os.fsencode(source), skipped, hidden=hidden, follow=follow_symlinks)
-    else:
-        sources = _listed_or_payloads(source, skipped, follow=follow_symlinks)
+    sources, is_folder = find_sources(source, skipped, hidden=hidden, follow=follow_symlinks)
     with (
         nullcontext() if dry_run else replacing(target) as file,
         scratch(target) if file and compressed else nullcontext(file) as tar,
     ):
-        if isinstance(sources, Sources):
-            packed, size = _pack_files(
-                filtered(sources, globs, exclude, skipped),
-                tar,
-                skipped,
-                target=os.fspath(target),
-                replaced=replaced,
-                images_only=not all_files,
-                follow_links=follow_symlinks or not is_folder,
-                keep_mtime=keep_mtime,
-                facts=facts,
-                threads=threads or processors(THREADS_MAX),
-                progress=progress,
-            )
-        else:
-            wanted = _wanted(sources, globs, exclude, skipped, images_only=not all_files)
-            packed, size = _pack_payloads(wanted, tar, progress, facts=facts)
+        packed, size = pack_sources(
+            sources,
+            tar,
+            skipped,
+            target=os.fspath(target),
+            replaced=replaced,
+            globs=globs,
+            exclude=exclude,
+            images_only=not all_files,
+            follow_links=follow_symlinks or not is_folder,
+            keep_mtime=keep_mtime,
+            facts=facts,
+            threads=threads,
+            progress=progress,
+        )
         if replaced and file and not packed:
             raise SourceError(f"nothing to pack, so {os.fspath(target)} stays as it is")
         packed.report = ScanReport(bytes_scanned=size - len(END_OF_ARCHIVE), end_marker=2)
@@ -234,6 +224,86 @@ def check_target(target: str | os.PathLike[str]) -> os.stat_result | None:
     return state
 
 
+def find_sources(
+    source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Iterable[Payload],
+    skipped: Skipped,
+    *,
+    hidden: bool,
+    follow: bool,
+) -> tuple[Sources | Iterator[Payload], bool]:
+    """List a folder's files, or take files or (name, payload) pairs.
+
+    Returns:
+        What there is to pack, and whether it is a folder's.
+    """
+    if isinstance(source, (str, os.PathLike)) and os.path.isfile(source):  # noqa: PTH113
+        source = [source]
+    if isinstance(source, (str, os.PathLike)):
+        return list_folder(os.fsencode(source), skipped, hidden=hidden, follow=follow), True
+    return _listed_or_payloads(source, skipped, follow=follow), False
+
+
+def pack_sources(
+    sources: Sources | Iterator[Payload],
+    file: BinaryIO | None,
+    skipped: Skipped,
+    *,
+    target: str,
+    replaced: os.stat_result | None,
+    globs: Iterable[str],
+    exclude: Iterable[str],
+    images_only: bool,
+    follow_links: bool,
+    keep_mtime: bool,
+    facts: bool,
+    threads: int | None,
+    progress: Progress | None,
+    start: int = 0,
+    held: bytearray | None = None,
+) -> tuple[Index, int]:
+    """Write members and the end-of-archive marker.
+
+    Args:
+        sources: What to pack.
+        file: Where to; None writes nothing.
+        skipped: Takes what was left out.
+        target: The blob, for messages.
+        replaced: The file that must not be packed: the blob, as it is.
+        globs: Pack only names that match one of these.
+        exclude: And none of these.
+        images_only: Leave out what is no image.
+        follow_links: Open symbolic links.
+        keep_mtime: Store modification times.
+        facts: Take them.
+        threads: How many read.
+        progress: progress(files, bytes).
+        start: Where in the file the first member goes.
+        held: Takes the first bytes from there on, which are not written, when files are packed.
+
+    Returns:
+        The members, and where the archive ends.
+    """
+    globs, exclude = _listed(globs), _listed(exclude)
+    if not isinstance(sources, Sources):
+        wanted = _wanted(sources, globs, exclude, skipped, images_only=images_only)
+        return _pack_payloads(wanted, file, progress, start, facts=facts)
+    return _pack_files(
+        filtered(sources, globs, exclude, skipped),
+        file,
+        skipped,
+        target=target,
+        replaced=replaced,
+        images_only=images_only,
+        follow_links=follow_links,
+        keep_mtime=keep_mtime,
+        facts=facts,
+        threads=threads or processors(THREADS_MAX),
+        progress=progress,
+        start=start,
+        held=held,
+    )
+
+
 def _listed_or_payloads(
     source: Iterable[str | os.PathLike[str]] | Iterable[Payload], skipped: Skipped, *, follow: bool
 ) -> Sources | Iterator[Payload]:
@@ -263,6 +333,8 @@ def _pack_files(
     facts: bool,
     threads: int,
     progress: Progress | None,
+    start: int,
+    held: bytearray | None,
 ) -> tuple[Index, int]:
     """Gather files natively, end the archive, and turn what went wrong into errors."""
     root_fd = os.open(sources.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -281,6 +353,8 @@ def _pack_files(
             crc32c_address=crc32c_address() if facts else 0,
             threads=threads,
             progress=progress,
+            start=start,
+            held=held,
         )
     finally:
         os.close(root_fd)
@@ -345,12 +419,13 @@ def _pack_payloads(
     payloads: Iterable[tuple[bytes, bytes]],
     file: BinaryIO | None,
     progress: Progress | None,
+    first: int,
     *,
     facts: bool,
 ) -> tuple[Index, int]:
-    """Write payloads as members, in their order."""
+    """Write payloads as members, in their order, the first one at a position."""
     members = []
-    position = 0
+    position = first
     for name, payload in payloads:
         header = member_header(name, len(payload))
         start = position + len(header)
@@ -361,7 +436,7 @@ def _pack_payloads(
         if file:
             file.write(written)
         if progress and len(members) % 1000 == 0:
-            progress(len(members), position)
+            progress(len(members), position - first)
     if file:
         file.write(END_OF_ARCHIVE)
     return Index(members), position + len(END_OF_ARCHIVE)

@@ -37,7 +37,11 @@ def begins_tar(block: bytes) -> bool:
         return False
     stored = block[148:156].split(b"\0")[0].strip()
     blanked = block[:148] + b" " * 8 + block[156:BLOCK]
-    return not any(block) or stored.lstrip(b"0") == b"%o" % sum(blanked)
+    sums = (
+        sum(blanked),
+        sum(blanked) - 256 * sum(byte > 127 for byte in blanked),
+    )  # old tars: signed
+    return not any(block) or stored.lstrip(b"0") in [b"%o" % max(total, 0) for total in sums]
 
 
 def encode_name(name: str) -> bytes:

@@ -19,7 +19,7 @@ LADDER = [
     {"model"},
     {"atomic", "checksum", "columns", "plan", "processors", "zstdseek"},
     {"stores", "tarformat"},
-    {"identity"},
+    {"identity", "splice"},
     {"indexfile", "selection", "sources", "tables"},
     {"stored"},
     {"index"},
@@ -28,7 +28,7 @@ LADDER = [
     {"compress", "discovery", "embed", "tarstream"},
     {"blob", "structure"},
     {"extract", "image", "pack", "verify"},
-    {"repack"},
+    {"append", "combine", "repack"},
     {"cli"},
 ]
 RUNG = {module: rung for rung, modules in enumerate(LADDER) for module in modules}

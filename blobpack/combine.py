@@ -1,0 +1,272 @@
+"""Members of blobs → one blob: payloads are copied with their headers, nothing is decoded or packed anew.
+
+Members that lie together in a source are copied as one range. Which bytes before a payload are the member's
+own headers is read from the source, so that an index of another blob is noticed before its bytes are copied;
+names and offsets come from the sources' indexes. What stands between members (folders, symbolic links, end
+markers) stays behind. A hard link becomes a member of its own, with a copy of the payload it points at.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
+
+from blobpack._lookup import NameLookup
+from blobpack.atomic import replacing
+from blobpack.blob import opened
+from blobpack.columns import Columns
+from blobpack.discovery import sidecar_path
+from blobpack.embed import IndexPlace, write_behind, write_beside
+from blobpack.errors import DuplicateNameError, StorageError
+from blobpack.index import Index
+from blobpack.model import ScanReport
+from blobpack.pack import check_target
+from blobpack.splice import Offsets, splice
+from blobpack.stores.local import LocalStore
+from blobpack.tarformat import END_OF_ARCHIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from concurrent.futures import Future
+
+    from blobpack.blob import Blob
+    from blobpack.model import Member
+    from blobpack.stores.base import Store
+
+    Progress = Callable[[int, int], object]
+
+Duplicates = Literal["refuse", "last"]
+
+
+@dataclass(frozen=True, slots=True)
+class CombineReport:
+    """What merge or subset did.
+
+    Attributes:
+        members: Those of the new blob.
+        payload_bytes: Their bytes.
+        blob_bytes: The blob's.
+        replaced: Members left out because a later one has their name.
+        new_headers: Members whose header was encoded anew: hard links, and those that a global header named.
+        left_out: Kind → how many of what has no payload stayed behind, as far as the sources' scans tell.
+        seconds: How long it took.
+        index: The blob's members.
+    """
+
+    members: int
+    payload_bytes: int
+    blob_bytes: int
+    replaced: int
+    new_headers: int
+    left_out: dict[str, int]
+    seconds: float
+    index: Index = field(repr=False)
+
+    def __str__(self) -> str:
+        rate = self.blob_bytes / 1e6 / self.seconds if self.seconds else 0.0
+        text = (
+            f"copied {self.members:,} members, {self.payload_bytes:,} bytes, into {self.blob_bytes:,} bytes "
+            f"in {self.seconds:.2f} s ({rate:,.0f} MB/s)"
+        )
+        if self.replaced:
+            text += f"\nreplaced by later members of the same name: {self.replaced:,}"
+        for kind, count in sorted(self.left_out.items()):
+            text += f"\nleft out {count:,}: {kind.replace('_', ' ')}"
+        return text
+
+
+def merge(
+    target: str | os.PathLike[str],
+    sources: Iterable[Blob | str | os.PathLike[str]],
+    *,
+    duplicates: Duplicates = "refuse",
+    index: IndexPlace = "embed",
+    progress: Progress | None = None,
+) -> CombineReport:
+    """Put the members of several blobs into one, in the order of the sources.
+
+    The blob appears whole or not at all, and replaces one that is there.
+
+    Args:
+        target: The blob to write.
+        sources: Blobs, or their paths or URLs.
+        duplicates: What to do about members of one name: "refuse", or keep the "last" of them.
+        index: Where the new blob's index goes: "embed" puts it behind the members, "sidecar" beside the blob.
+        progress: progress(members, bytes), called now and then.
+
+    Returns:
+        What was copied, with the index.
+
+    Raises:
+        DuplicateNameError: two members have one name.
+        BlobNotFoundError: a source is not there.
+        BlobChangedError: an index is not that of its blob.
+        FormatError: a source is damaged.
+        StorageError: a source can't be read; or the target can't be written, is one of the sources, or would
+            replace a file that is no tar.
+    """
+    if duplicates not in ("refuse", "last"):
+        raise ValueError(f"duplicates must be 'refuse' or 'last', not {duplicates!r}")
+    with ExitStack() as stack:
+        blobs = [stack.enter_context(opened(source)) for source in sources]
+        parts = [(blob, blob.index.columns) for blob in blobs]
+        return _combine(target, parts, duplicates, index, progress)
+
+
+def subset(
+    source: Blob | str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    members: Index | Iterable[str | Member],
+    *,
+    index: IndexPlace = "embed",
+    progress: Progress | None = None,
+) -> CombineReport:
+    """Put some members of a blob into a new one, in the order given.
+
+    The blob appears whole or not at all, and replaces one that is there.
+
+    Args:
+        source: A blob, its path or URL.
+        target: The blob to write.
+        members: A selection of its index; or names, or members.
+        index: Where the new blob's index goes, as in merge.
+        progress: progress(members, bytes), called now and then.
+
+    Returns:
+        What was copied, with the index.
+
+    Raises:
+        MemberNotFoundError: a name is not there.
+        TypeError: one name instead of several.
+        The same as merge.
+    """
+    with opened(source) as blob:
+        columns = _selected(blob.index, members).columns
+        return _combine(target, [(blob, columns)], None, index, progress)
+
+
+def _selected(index: Index, members: Index | Iterable[str | Member]) -> Index:
+    if isinstance(members, Index):
+        return members
+    if isinstance(members, str):
+        raise TypeError(f"several names are wanted, not one: [{members!r}]")
+    return Index(index[member] if isinstance(member, str) else member for member in members)
+
+
+def _combine(
+    target: str | os.PathLike[str],
+    parts: Sequence[tuple[Blob, Columns]],
+    duplicates: Duplicates | None,
+    place: IndexPlace,
+    progress: Progress | None,
+) -> CombineReport:
+    began = time.perf_counter()
+    if place not in get_args(IndexPlace):
+        raise ValueError(f"index must be 'embed', 'sidecar' or 'none', not {place!r}")
+    check_target(target)
+    for blob, _ in parts:
+        _refuse_same_file(target, blob.store)
+    wanted = [columns for _, columns in parts]
+    if duplicates == "last":
+        wanted = _last_of_each_name(wanted)
+    names = Columns.concatenate(wanted)
+    offsets = Offsets(len(names))
+    with replacing(target) as file, ThreadPoolExecutor(1) as pool:
+        check = pool.submit(
+            _check_names, names, parts, duplicates
+        )  # takes as long as 500 MB of copying
+        for (blob, _), columns in zip(parts, wanted, strict=True):
+            splice(
+                blob.store,
+                blob.index.columns,
+                columns,
+                file.fileno(),
+                offsets,
+                _stopped_by(check, progress),
+            )
+        check.result()
+        file.seek(offsets.pos)
+        file.write(END_OF_ARCHIVE)
+        report = ScanReport(bytes_scanned=offsets.pos, end_marker=2)
+        index = Index.from_columns(offsets.put_into(names), report=report)
+        blob_bytes = file.tell()
+        if place == "embed":
+            blob_bytes += write_behind(file, index, blob_bytes)
+    if place == "sidecar":
+        with LocalStore(target) as store:
+            write_beside(store, index, sidecar_path(target))
+    left_out: Counter[str] = Counter()
+    for blob, _ in parts:
+        left_out.update(blob.index.report.without_row() if blob.index.report else {})
+    return CombineReport(
+        members=len(index),
+        payload_bytes=index.payload_bytes,
+        blob_bytes=blob_bytes,
+        replaced=sum(len(columns) for _, columns in parts) - len(index),
+        new_headers=offsets.new_headers,
+        left_out=dict(left_out),
+        seconds=time.perf_counter() - began,
+        index=index,
+    )
+
+
+def _refuse_same_file(target: str | os.PathLike[str], store: Store) -> None:
+    if not isinstance(store, LocalStore):
+        return
+    try:
+        same = os.path.samestat(os.stat(target), os.fstat(store.fileno()))  # noqa: PTH116 (paths of any kind)
+    except FileNotFoundError:
+        return
+    if same:
+        raise StorageError(f"{os.fspath(target)}: can't be written: it is read from, too")
+
+
+def _check_names(
+    names: Columns, parts: Sequence[tuple[Blob, Columns]], duplicates: Duplicates | None
+) -> None:
+    """Refuse two members of one name, if that is wanted, and say which blobs hold them."""
+    if duplicates != "refuse":
+        return
+    rows = NameLookup(names.names, names.name_bounds).first_duplicate()
+    if rows is None:
+        return
+    holders = []
+    for row in rows:
+        first = 0
+        for blob, columns in parts:
+            if first <= row < first + len(columns):
+                holders.append(blob.url)
+            first += len(columns)
+    one, other = holders
+    where = f"twice in {one}" if one == other else f"in {one} and in {other}"
+    raise DuplicateNameError(f"member {names.name_at(rows[0])!r} is {where}")
+
+
+def _stopped_by(check: Future[None], progress: Progress | None) -> Progress:
+    """Tell progress, and let a check that has failed meanwhile end the work."""
+
+    def show(members: int, copied_bytes: int) -> None:
+        if check.done():
+            check.result()
+        if progress:
+            progress(members, copied_bytes)
+
+    return show
+
+
+def _last_of_each_name(parts: Sequence[Columns]) -> list[Columns]:
+    import numpy as np
+
+    names = Columns.concatenate(parts)
+    last = np.frombuffer(NameLookup(names.names, names.name_bounds).last_rows(), bool)
+    kept, first = [], 0
+    for columns in parts:
+        mask = last[first : first + len(columns)]
+        kept.append(columns if mask.all() else columns.take(np.flatnonzero(mask)))
+        first += len(columns)
+    return kept
