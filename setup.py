@@ -5,6 +5,11 @@ from setuptools import Extension, setup
 
 LIMITED_API = "0x030B0000"  # one wheel for CPython 3.11 and later
 
+FACTS = (
+    *("boxes", "columns", "crc32c", "dimensions", "directory"),
+    *("fact_columns", "images", "peek"),
+)
+
 
 def native(name: str, *pxds: str) -> Extension:
     """Describe one module of _native/, compiled into blobpack/."""
@@ -22,7 +27,8 @@ def native(name: str, *pxds: str) -> Extension:
 setup(
     ext_modules=cythonize(
         [
-            native("gather", "columns", "headers", "images", "pthreads", "share", "tar", "utf8"),
+            native("facts", *FACTS, "pthreads", "rereading"),
+            native("gather", *FACTS, "headers", "pthreads", "share", "tar", "utf8"),
             native("index_reader", "blocks", "columns", "crc32c", "index_rows", "names", "pages"),
             native("index_writer", "blocks", "crc32c", "names", "pages"),
             native("lookup", "columns", "names", "utf8"),

@@ -16,6 +16,8 @@ cdef struct member_columns:
     int64_t* name_bounds
     int64_t* offset_start          # (count,)
     int64_t* offset_end            # (count,)
+    int64_t* mtime                 # (count,) where it is kept, else NULL
+    bint with_mtime                # set before the first row
     int64_t capacity
     int64_t count
 
@@ -46,6 +48,11 @@ cdef inline int columns_reserve(
         if grown == NULL:
             return -1
         columns.offset_end = <int64_t*> grown
+        if columns.with_mtime:
+            grown = realloc(columns.mtime, capacity * sizeof(int64_t))
+            if grown == NULL:
+                return -1
+            columns.mtime = <int64_t*> grown
         columns.capacity = capacity
     if used + name_bytes > columns.names_capacity or columns.names == NULL:
         capacity = max(used + name_bytes, 2 * columns.names_capacity, 2048)
@@ -106,7 +113,9 @@ cdef inline int columns_extend(
         columns.name_bounds[row + i] = other.name_bounds[first + i] + shift
     i = rows * sizeof(int64_t)
     memcpy(columns.offset_start + row, other.offset_start + first, i)
-    memcpy(columns.offset_end + row, other.offset_end + first, rows * sizeof(int64_t))
+    memcpy(columns.offset_end + row, other.offset_end + first, i)
+    if columns.with_mtime:
+        memcpy(columns.mtime + row, other.mtime + first, i)
     columns.count = row + rows
     return 0
 
@@ -116,7 +125,9 @@ cdef inline void columns_free(member_columns* columns) noexcept nogil:
     free(columns.name_bounds)
     free(columns.offset_start)
     free(columns.offset_end)
+    free(columns.mtime)
     columns.names = NULL
+    columns.mtime = NULL
     columns.name_bounds = columns.offset_start = columns.offset_end = NULL
     columns.capacity = columns.count = columns.names_capacity = 0
 
@@ -156,3 +167,13 @@ cdef inline tuple columns_to_python(member_columns* columns):
     if count:
         columns.offset_end = NULL
     return names, name_bounds, offset_start, offset_end
+
+
+cdef inline object mtime_to_python(member_columns* columns, Py_ssize_t count):
+    """Hand over the times too: "q", or None where they were not kept."""
+    if not columns.with_mtime:
+        return None
+    mtime = owned_view(columns.mtime, count, sizeof(int64_t), "q")
+    if count:
+        columns.mtime = NULL
+    return mtime

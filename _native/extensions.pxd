@@ -44,6 +44,7 @@ cdef struct extension:  # what pax and GNU headers say of the member behind them
     text long_name
     text long_link
     int64_t size                   # -1: not given
+    text mtime
     bint sparse
     bint pending                   # a member must follow
 
@@ -79,6 +80,34 @@ cdef inline int64_t decimal(text value) noexcept nogil:
     return number
 
 
+cdef inline bint whole_seconds(text value, int64_t* seconds) noexcept nogil:
+    """Round a pax time down, such as -1.25 to -2; False when it is none."""
+    cdef text whole = value
+    cdef int64_t i
+    cdef bint negative = value.length > 0 and value.bytes[0] == b"-"
+    cdef bint fraction = False
+    if negative:
+        whole.bytes += 1
+        whole.length -= 1
+    for i in range(whole.length):
+        if whole.bytes[i] == b".":
+            break
+    else:
+        i = whole.length
+    while whole.length > i:                        # what stands behind the point
+        whole.length -= 1
+        if 49 <= whole.bytes[whole.length] <= 57:
+            fraction = True
+        elif whole.bytes[whole.length] != 48 and whole.length > i:
+            return False
+    seconds[0] = decimal(whole)
+    if seconds[0] < 0:
+        return False
+    if negative:
+        seconds[0] = -seconds[0] - fraction
+    return True
+
+
 cdef inline walk_status read_record(
     text key, text value, extension* ext, bint* size_given
 ) noexcept nogil:
@@ -97,6 +126,8 @@ cdef inline walk_status read_record(
             ext.size = decimal(value)
             if ext.size < 0:
                 return WALK_BAD_SIZE
+    elif is_key(key, b"mtime", 5):
+        ext.mtime = value
     elif (
         (key.length > 11 and memcmp(key.bytes, b"GNU.sparse.", 11) == 0)
         or is_key(key, b"SCHILY.realsize", 15)
@@ -148,7 +179,7 @@ cdef inline walk_status read_records(
 
 
 cdef inline void reset_extension(extension* ext) noexcept nogil:
-    ext.path = ext.link_path = ext.long_name = ext.long_link = nothing()
+    ext.path = ext.link_path = ext.long_name = ext.long_link = ext.mtime = nothing()
     ext.size = -1
     ext.sparse = ext.pending = False
 
@@ -209,7 +240,7 @@ cdef inline walk_status read_extension(
     cdef bint size_given = False
     ext.pending = True
     if typeflag == b"x" or typeflag == b"X":
-        ext.path = ext.link_path = nothing()
+        ext.path = ext.link_path = ext.mtime = nothing()
         ext.size = -1
         ext.sparse = False
         return read_records(data, length, ext, &size_given)

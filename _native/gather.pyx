@@ -7,22 +7,23 @@ side by side again. So the members keep their order, and no pass over the files 
 needed to learn their sizes first.
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
-from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from posix.unistd cimport close
 
 from cpython.exc cimport PyErr_CheckSignals
 
 from columns cimport columns_free, columns_push, columns_to_python, member_columns
+from crc32c cimport crc32c_at
+from fact_columns cimport facts_free, facts_move, facts_reserve, facts_to_python
 from headers cimport describe, header_length, member_header, put_header
-from images cimport is_image
+from images cimport media_type_of
 from pthreads cimport (
+    any_working,
     pthread_cond_broadcast,
     pthread_cond_destroy,
     pthread_cond_init,
-    pthread_cond_timedwait,
     pthread_create,
     pthread_join,
     pthread_mutex_destroy,
@@ -53,7 +54,6 @@ cdef enum:
     SHARE_BYTES = 524288           # about what a thread takes on at a time
     SHARE_FILES_MAX = 128
     THREADS_MAX = 64
-    SUPERVISE_NS = 50000000        # between two looks at pending signals
 
 FILE_CHANGED = CHANGED
 FILE_IS_TARGET = IS_TARGET
@@ -113,24 +113,6 @@ cdef void* work(void* argument) noexcept nogil:
     return NULL
 
 
-cdef bint supervise(gathering* g) noexcept nogil:
-    """Wait for the threads, but not for long; whether any is still at work."""
-    cdef timespec until
-    cdef bint working
-    clock_gettime(CLOCK_REALTIME, &until)
-    until.tv_nsec += SUPERVISE_NS
-    if until.tv_nsec >= 1000000000:
-        until.tv_sec += 1
-        until.tv_nsec -= 1000000000
-    pthread_mutex_lock(&g.lock)
-    while g.working:
-        if pthread_cond_timedwait(&g.changed, &g.lock, &until) != 0:
-            break
-    working = g.working > 0
-    pthread_mutex_unlock(&g.lock)
-    return working
-
-
 cdef void call_off(gathering* g) noexcept nogil:
     pthread_mutex_lock(&g.lock)
     g.cancelled = True
@@ -169,7 +151,7 @@ cdef int run_threads(gathering* g, int threads, progress) except -1:
             raise MemoryError
         while working:
             with nogil:
-                working = supervise(g)
+                working = any_working(&g.lock, &g.changed, &g.working)
             PyErr_CheckSignals()
             if progress is not None:
                 progress(g.done_files, g.done_bytes)
@@ -207,7 +189,12 @@ cdef object outcome(gathering* g):
                 file.offset_start + file.size,
             ) < 0:
                 raise MemoryError
-        return (columns_to_python(&rows), g.pos, g.write_error, not_packed)
+            elif g.with_facts:
+                facts_move(&g.facts, i, rows.count - 1)
+        columns = columns_to_python(&rows)
+        if g.with_facts:
+            columns += facts_to_python(&g.facts, len(columns[2]))
+        return (columns, g.pos, g.write_error, not_packed)
     finally:
         columns_free(&rows)
 
@@ -223,6 +210,8 @@ def gather(
     bint images_only,
     bint follow_links,
     bint keep_mtime,
+    bint facts,
+    uintptr_t crc32c_address,
     int threads,
     progress=None,
 ):
@@ -238,11 +227,14 @@ def gather(
         images_only: Leave out what is not an image by its first bytes.
         follow_links: Open symbolic links.
         keep_mtime: Store the files' modification times, in whole seconds.
+        facts: Also take media type, sizes as shown, CRC-32C and mtime of the packed.
+        crc32c_address: Where libcrc32c's function is; 0: nowhere.
         threads: How many read and write.
         progress: progress(files, bytes), called from this thread now and then.
 
     Returns:
-        columns: names, name_bounds, offset_start, offset_end of what was packed.
+        columns: names, name_bounds, offset_start, offset_end of what was packed; with
+            facts, also media_type, width, height, crc32c, mtime.
         position: The bytes written.
         write_error: errno of a write that failed, or 0.
         not_packed: (index, FILE_…, errno) of each file that was not packed.
@@ -259,9 +251,14 @@ def gather(
     g.images_only = images_only
     g.follow_links = follow_links
     g.keep_mtime = keep_mtime
+    g.with_facts = facts
+    g.extend = crc32c_at(crc32c_address)
     g.count = len(paths)
     g.files = <source_file*> calloc(max(g.count, 1), sizeof(source_file))
     if g.files == NULL:
+        raise MemoryError
+    if facts and facts_reserve(&g.facts, g.count, True) < 0:
+        free(g.files)
         raise MemoryError
     pthread_mutex_init(&g.lock, NULL)
     pthread_cond_init(&g.changed, NULL)
@@ -276,6 +273,7 @@ def gather(
     finally:
         pthread_cond_destroy(&g.changed)
         pthread_mutex_destroy(&g.lock)
+        facts_free(&g.facts)
         free(g.files)
 
 
@@ -296,4 +294,4 @@ def recognise_image(const unsigned char[::1] payload not None, bytes name not No
     cdef const unsigned char* first = b""
     if payload.shape[0]:                           # &payload[0] of nothing is nothing
         first = &payload[0]
-    return bool(is_image(first, payload.shape[0], name, len(name)))
+    return bool(media_type_of(first, payload.shape[0], name, len(name)))

@@ -10,6 +10,7 @@ from tar cimport (
     BLOCK,
     CHECKSUM_OFFSET,
     MAGIC_OFFSET,
+    MTIME_OFFSET,
     PREFIX_OFFSET,
     SIZE_OFFSET,
     TYPEFLAG_OFFSET,
@@ -23,7 +24,6 @@ cdef enum:
     MODE_OFFSET = 100
     UID_OFFSET = 108
     GID_OFFSET = 116
-    MTIME_OFFSET = 136
     # " path=" and the newline, or the like, beside digits and value
     RECORD_EXTRA_BYTES = 16
 

@@ -93,6 +93,8 @@ cdef inline int64_t drop_dangling(member_columns* rows) noexcept nogil:
         used += length
         rows.offset_start[kept] = rows.offset_start[row]
         rows.offset_end[kept] = rows.offset_end[row]
+        if rows.with_mtime:
+            rows.mtime[kept] = rows.mtime[row]
         kept += 1
         rows.name_bounds[kept] = used  # kept <= row + 1, and that bound has been read
     row = rows.count - kept

@@ -258,6 +258,7 @@ cdef inline void prepare_wave(
         s = &team.segments[i]
         walker_init(&s.walk, w.fd, w.length)
         s.walk.speculative = True
+        s.walk.rows.with_mtime = w.rows.with_mtime
         s.walk.window_bytes = s.walk.window_bytes_max
         s.start = w.pos + i * segment_bytes
         s.walk.stop = min(s.start + segment_bytes, w.length)

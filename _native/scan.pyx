@@ -4,7 +4,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy, strerror
 
-from columns cimport columns_to_python
+from columns cimport columns_to_python, mtime_to_python
 from extensions cimport (
     WALK_BAD_CHECKSUM,
     WALK_BAD_PAX,
@@ -207,6 +207,7 @@ def walk_headers(
     read=None,
     *,
     bint concatenated=False,
+    bint with_mtime=False,
     int threads=1,
 ):
     """Walk a tar's headers from its first byte to its end.
@@ -217,6 +218,7 @@ def walk_headers(
         blob: Its name, for messages.
         read: read(start, end) -> the bytes start to end.
         concatenated: Go on behind end-of-archive markers.
+        with_mtime: Keep the members' times, too.
         threads: How many may walk a local file.
 
     Returns:
@@ -227,6 +229,7 @@ def walk_headers(
         dangling_links: Hard links that have no row.
         kinds: How many there are of files, hard links, folders, symbolic links,
             devices, sparse files, others.
+        mtime: (n,) int64, whole seconds since 1970 UTC; None where it was not kept.
 
     Raises:
         TruncatedError: the blob ends inside a header, a payload or its padding.
@@ -238,6 +241,7 @@ def walk_headers(
     cdef walk_status status
     cdef int64_t blocks = 0, dangling
     walker_init(&w, fd, length)
+    w.rows.with_mtime = with_mtime
     try:
         while True:
             status = walk_through(&w, max(1, min(threads, THREADS_MAX)), read, &group)
@@ -257,6 +261,8 @@ def walk_headers(
         if dangling < 0:
             raise MemoryError
         kinds = tuple([w.kinds[i] for i in range(<int> KIND_COUNT)])
-        return (*columns_to_python(&w.rows), position, blocks, dangling, kinds)
+        columns = columns_to_python(&w.rows)
+        mtime = mtime_to_python(&w.rows, len(columns[2]))
+        return (*columns, position, blocks, dangling, kinds, mtime)
     finally:
         walker_free(&w)

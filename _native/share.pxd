@@ -10,8 +10,11 @@ from posix.fcntl cimport O_CLOEXEC, O_DIRECTORY, O_NONBLOCK, O_RDONLY
 from posix.stat cimport S_ISREG, fstat, struct_stat
 from posix.unistd cimport close, pwrite, read
 
+from crc32c cimport crc32c_function
+from fact_columns cimport fact_columns, note_bytes, note_image
 from headers cimport describe, header_length, member_header, put_header
-from images cimport is_image
+from images cimport MEDIA_UNKNOWN, media_type, media_type_of
+from peek cimport peek, peek_at
 from pthreads cimport (
     pthread_cond_broadcast,
     pthread_cond_t,
@@ -56,6 +59,9 @@ cdef struct gathering:
     bint images_only
     bint follow_links
     bint keep_mtime
+    bint with_facts
+    fact_columns facts             # a row a file
+    crc32c_function extend
     uint64_t target_device         # of the file that will be replaced; 0: there is none
     uint64_t target_inode
     source_file* files
@@ -220,6 +226,33 @@ cdef inline int judge(
     return FILE_PACKED if same_state(before, &after) else FILE_CHANGED
 
 
+cdef inline bint take_facts(
+    worker* w,
+    source_file* file,
+    int fd,
+    const unsigned char* bytes,
+    int64_t length,
+    const member_header* header,
+) noexcept nogil:
+    """Take facts from a file's first bytes; False when it is to be left out."""
+    cdef gathering* g = w.all
+    cdef int64_t row = file - g.files
+    cdef peek payload
+    cdef media_type kind
+    if not g.images_only and not g.with_facts:
+        return True
+    kind = media_type_of(bytes, length, file.name, file.name_length)
+    if g.images_only and kind == MEDIA_UNKNOWN:
+        return False
+    if g.with_facts:
+        peek_at(&payload, bytes, length, header.size)
+        payload.fd = fd
+        note_image(&g.facts, row, &payload, kind)
+        note_bytes(&g.facts, row, g.extend, bytes, length)
+        g.facts.mtime[row] = header.mtime
+    return True
+
+
 cdef inline int read_small(
     worker* w,
     source_file* file,
@@ -228,7 +261,6 @@ cdef inline int read_small(
     const member_header* header,
 ) noexcept nogil:
     """Read a file whole into the buffer, behind its header."""
-    cdef gathering* g = w.all
     cdef unsigned char* payload = w.buffer + w.length + header_length(header)
     cdef int64_t got = read_up_to(fd, payload, header.size + 1)
     cdef int status
@@ -240,7 +272,7 @@ cdef inline int read_small(
     status = judge(file, fd, before)
     if status != FILE_PACKED:
         return status
-    if g.images_only and not is_image(payload, got, file.name, file.name_length):
+    if not take_facts(w, file, fd, payload, got, header):
         return FILE_NOT_IMAGE
     put_header(w.buffer + w.length, header)
     memset(payload + got, 0, padded(got) - got)
@@ -269,13 +301,13 @@ cdef inline int read_large(
         if got < 0:
             file.error = errno
             return FILE_UNREADABLE
-        if done == 0 and g.images_only and not is_image(
-            w.buffer + before_payload, got, file.name, file.name_length
-        ):
-            return FILE_NOT_IMAGE
         if done == 0:
+            if not take_facts(w, file, fd, w.buffer + before_payload, got, header):
+                return FILE_NOT_IMAGE
             put_header(w.buffer, header)
             file.offset_start = g.pos + before_payload
+        elif g.with_facts:
+            note_bytes(&g.facts, index, g.extend, w.buffer, got)
         w.length = before_payload + got
         done += got
         before_payload = 0

@@ -44,6 +44,7 @@ cdef extern from * nogil:
 cdef enum:
     BLOCK = 512
     SIZE_OFFSET = 124              # 12
+    MTIME_OFFSET = 136             # 12
     CHECKSUM_OFFSET = 148          # 8
     TYPEFLAG_OFFSET = 156          # 1
     LINKNAME_OFFSET = 157          # 100
@@ -103,6 +104,19 @@ cdef inline int64_t decode_number(const unsigned char* field, int width) noexcep
     while i < width and field[i] == 32:
         i += 1
     return value if i == width or field[i] == 0 else -1
+
+
+cdef inline int64_t decode_mtime(const unsigned char* field) noexcept nogil:
+    """Decode a time, which may be negative in base 256; 0 when it is no number."""
+    cdef int64_t value = -1
+    cdef int i
+    if field[0] != 0xFF:
+        return max(decode_number(field, 12), 0)
+    for i in range(1, 12):
+        if value >> 54 != -1:
+            return 0
+        value = (value << 8) | field[i]
+    return value
 
 
 cdef inline bint checksum_matches(const unsigned char* header) noexcept nogil:

@@ -42,17 +42,20 @@ from extensions cimport (
     reset_extension,
     text,
     walk_status,
+    whole_seconds,
 )
 from tar cimport (
     BLOCK,
     GNU_EXTENDED_OFFSET,
     LINKNAME_OFFSET,
     MAP_EXTENDED_OFFSET,
+    MTIME_OFFSET,
     PREFIX_OFFSET,
     SIZE_OFFSET,
     STAR_EXTENDED_OFFSET,
     TYPEFLAG_OFFSET,
     checksum_matches,
+    decode_mtime,
     decode_number,
     field_length,
     has_magic,
@@ -90,6 +93,7 @@ cdef struct member_group:
     member_kind kind
     text name
     text link_name
+    int64_t mtime                  # where it is kept
     int64_t offset_start
     int64_t offset_end
     unsigned char composed[COMPOSED_BYTES]
@@ -324,6 +328,8 @@ cdef inline walk_status read_member(
             return status
     if ext.size >= 0:
         size = ext.size
+    if w.rows.with_mtime and not whole_seconds(ext.mtime, &group.mtime):
+        group.mtime = decode_mtime(header + MTIME_OFFSET)
     if group.kind == KIND_HARD_LINK:
         group.link_name = link_target(w, header, ext)
     if (
@@ -423,6 +429,18 @@ cdef inline int keep_group(walker* w, member_kind kind) noexcept nogil:
     return 0
 
 
+cdef inline int keep_row(
+    walker* w, const member_group* group, int64_t offset_start, int64_t offset_end
+) noexcept nogil:
+    if columns_push(
+        &w.rows, group.name.bytes, group.name.length, offset_start, offset_end
+    ) < 0:
+        return -1
+    if w.rows.with_mtime:
+        w.rows.mtime[w.rows.count - 1] = group.mtime
+    return 0
+
+
 cdef inline int keep_member(walker* w, const member_group* group) noexcept nogil:
     """Append the group's row, if its kind has one.
 
@@ -432,20 +450,14 @@ cdef inline int keep_member(walker* w, const member_group* group) noexcept nogil
         return -1
     w.kinds[<int> group.kind] += 1
     if group.kind == KIND_FILE:
-        return columns_push(
-            &w.rows,
-            group.name.bytes,
-            group.name.length,
-            group.offset_start,
-            group.offset_end,
-        )
+        return keep_row(w, group, group.offset_start, group.offset_end)
     if group.kind != KIND_HARD_LINK:
         return 0
     if columns_push(
         &w.links, group.link_name.bytes, group.link_name.length, w.rows.count, 0
     ) < 0:
         return -1
-    return columns_push(&w.rows, group.name.bytes, group.name.length, -1, -1)
+    return keep_row(w, group, -1, -1)
 
 
 cdef inline walk_status walk(

@@ -25,6 +25,7 @@ from blobpack.offsets import iter_offsets, read_offsets, write_offsets
 from blobpack.pack import PackReport, pack
 from blobpack.repack import repack
 from blobpack.scan import scan
+from blobpack.verify import Failure, VerifyReport, verify
 
 __all__ = [
     "Blob",
@@ -35,6 +36,7 @@ __all__ = [
     "ChecksumError",
     "DuplicateNameError",
     "ExtractReport",
+    "Failure",
     "FormatError",
     "ImageError",
     "Index",
@@ -48,6 +50,7 @@ __all__ = [
     "StorageError",
     "TruncatedError",
     "UnsafeNameError",
+    "VerifyReport",
     "extract",
     "iter_offsets",
     "open_blob",
@@ -57,5 +60,6 @@ __all__ = [
     "read_offsets",
     "repack",
     "scan",
+    "verify",
     "write_offsets",
 ]

@@ -22,10 +22,10 @@ def gather(
     images_only: bool,
     follow_links: bool,
     keep_mtime: bool,
+    facts: bool,
+    crc32c_address: int,
     threads: int,
     progress: Callable[[int, int], object] | None = None,
-) -> tuple[
-    tuple[memoryview, memoryview, memoryview, memoryview], int, int, list[tuple[int, int, int]]
-]: ...
+) -> tuple[tuple[memoryview, ...], int, int, list[tuple[int, int, int]]]: ...
 def encode_header(name: bytes, size: int, mtime: int = 0) -> bytes: ...
 def recognise_image(payload: Buffer, name: bytes) -> bool: ...

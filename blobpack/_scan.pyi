@@ -9,6 +9,7 @@ def walk_headers(
     read: Callable[[int, int], bytes] | None = None,
     *,
     concatenated: bool = False,
+    with_mtime: bool = False,
     threads: int = 1,
 ) -> tuple[
     memoryview,
@@ -19,4 +20,5 @@ def walk_headers(
     int,
     int,
     tuple[int, int, int, int, int, int, int],
+    memoryview | None,
 ]: ...

@@ -42,6 +42,7 @@ MEDIA_TYPES = (
 
 # the columns that may be missing → what stands in them, as array and struct name it
 FACTS = {"media_type": "B", "width": "I", "height": "I", "crc32c": "I", "mtime": "q"}
+MUST_BE_KNOWN = ("crc32c", "mtime")  # no value of these says "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Columns:
 
     @classmethod
     def of_members(cls, members: Iterable[Member]) -> Columns:
-        """Put members into columns; a fact that not all of them have is left out.
+        """Put members into columns; a checksum or mtime that not all of them have is left out.
 
         Raises:
             FormatError: a member's offsets are negative or out of order.
@@ -94,12 +95,17 @@ class Columns:
             ends.append(member.offset_end)
             for name in list(facts):
                 value = getattr(member, name)
-                if value is None:
+                if value is None and name in MUST_BE_KNOWN:
                     del facts[name]
+                elif name == "media_type":
+                    facts[name].append(MEDIA_TYPES.index(value or ""))
                 else:
-                    facts[name].append(MEDIA_TYPES.index(value) if name == "media_type" else value)
-        if not starts:
-            facts = {}
+                    facts[name].append(value or 0)
+        facts = {
+            name: column
+            for name, column in facts.items()
+            if starts and (name in MUST_BE_KNOWN or any(column))
+        }
         return cls(
             memoryview(bytes(names)),
             *(memoryview(column).toreadonly() for column in (bounds, starts, ends)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 from blobpack.atomic import resolve_target, said_of
 from blobpack.errors import StorageError
 from blobpack.identity import identify
-from blobpack.indexfile import FOOTER_BYTES
+from blobpack.indexfile import MAGIC
 from blobpack.scan import scan_store
 from blobpack.stored import read_footer
 from blobpack.stores.local import LocalStore
@@ -88,8 +88,8 @@ def embed_index(blob: str | os.PathLike[str], index: Index | None = None) -> Ind
         size = store.size
     index = scanned if index is None else index
     with said_of(blob), target.open("r+b") as file:
-        if size > archive_bytes:  # the old footer goes first: from here on the blob has no index
-            write_durably(file, size - FOOTER_BYTES, bytes(FOOTER_BYTES))
+        if size > archive_bytes:  # the old magic goes first: from here on the blob has no index
+            write_durably(file, size - len(MAGIC), bytes(len(MAGIC)))
         write_durably(file, archive_bytes - len(marker), marker)
         with LocalStore(target) as store:
             identity = identify(store, archive_bytes)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, cast
 
-from blobpack import _gather
+from blobpack import _facts, _gather
 from blobpack.atomic import replacing, resolve_target, scratch
-from blobpack.columns import Columns
+from blobpack.checksum import crc32c_address
+from blobpack.columns import Columns, media_type_of
 from blobpack.compress import LEVEL, check_level, compress_blob, is_compressed_target
 from blobpack.discovery import sidecar_path
 from blobpack.embed import IndexPlace, region_bytes, write_behind, write_beside
 from blobpack.errors import DuplicateNameError, SourceError, StorageError
 from blobpack.index import Index
 from blobpack.model import Member, ScanReport
-from blobpack.scan import processors
+from blobpack.processors import processors
 from blobpack.sources import (
     Skipped,
     Sources,
@@ -103,6 +104,7 @@ def pack(
     hidden: bool = False,
     follow_symlinks: bool = False,
     keep_mtime: bool = False,
+    facts: bool = True,
     dry_run: bool = False,
     index: IndexPlace = "embed",
     level: int | None = None,
@@ -126,6 +128,8 @@ def pack(
         hidden: Also files and folders whose names begin with ".".
         follow_symlinks: Pack what symbolic links point at, under the links' names.
         keep_mtime: Store modification times, in whole seconds; else 0.
+        facts: Also take, for the index, what tools would open every image to learn: media type, width and
+            height as shown, CRC-32C and mtime. No pixel is decoded; a damaged header is of unknown size.
         dry_run: Read everything, write nothing; blob_bytes is then what they are before compression.
         index: Where the index goes: behind the archive in the blob itself, into a file beside it,
             `<blob>.idx`, or nowhere.
@@ -174,12 +178,13 @@ def pack(
                 images_only=not all_files,
                 follow_links=follow_symlinks or not is_folder,
                 keep_mtime=keep_mtime,
+                facts=facts,
                 threads=threads or processors(THREADS_MAX),
                 progress=progress,
             )
         else:
             wanted = _wanted(sources, globs, exclude, skipped, images_only=not all_files)
-            packed, size = _pack_payloads(wanted, tar, progress)
+            packed, size = _pack_payloads(wanted, tar, progress, facts=facts)
         if replaced and file and not packed:
             raise SourceError(f"nothing to pack, so {os.fspath(target)} stays as it is")
         packed.report = ScanReport(bytes_scanned=size - len(END_OF_ARCHIVE), end_marker=2)
@@ -255,6 +260,7 @@ def _pack_files(
     images_only: bool,
     follow_links: bool,
     keep_mtime: bool,
+    facts: bool,
     threads: int,
     progress: Progress | None,
 ) -> tuple[Index, int]:
@@ -271,6 +277,8 @@ def _pack_files(
             images_only=images_only,
             follow_links=follow_links,
             keep_mtime=keep_mtime,
+            facts=facts,
+            crc32c_address=crc32c_address() if facts else 0,
             threads=threads,
             progress=progress,
         )
@@ -334,7 +342,11 @@ def _wanted(
 
 
 def _pack_payloads(
-    payloads: Iterable[tuple[bytes, bytes]], file: BinaryIO | None, progress: Progress | None
+    payloads: Iterable[tuple[bytes, bytes]],
+    file: BinaryIO | None,
+    progress: Progress | None,
+    *,
+    facts: bool,
 ) -> tuple[Index, int]:
     """Write payloads as members, in their order."""
     members = []
@@ -342,7 +354,8 @@ def _pack_payloads(
     for name, payload in payloads:
         header = member_header(name, len(payload))
         start = position + len(header)
-        members.append(Member(os.fsdecode(name), start, start + len(payload)))
+        member = Member(os.fsdecode(name), start, start + len(payload))
+        members.append(_with_facts(member, name, payload) if facts else member)
         written = b"".join((header, payload, padding(len(payload))))
         position += len(written)
         if file:
@@ -352,3 +365,15 @@ def _pack_payloads(
     if file:
         file.write(END_OF_ARCHIVE)
     return Index(members), position + len(END_OF_ARCHIVE)
+
+
+def _with_facts(member: Member, name: bytes, payload: bytes) -> Member:
+    code, width, height, crc32c = _facts.facts_of(payload, name, crc32c_address=crc32c_address())
+    return replace(
+        member,
+        media_type=media_type_of(code) or "",
+        width=width,
+        height=height,
+        crc32c=crc32c,
+        mtime=0,
+    )

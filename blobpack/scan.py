@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blobpack._scan import walk_headers
 from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
+from blobpack.facts import take_facts
 from blobpack.index import Index
 from blobpack.model import ScanReport
+from blobpack.processors import processors as processors  # where others look for it
 from blobpack.stores import open_tar
 from blobpack.stores.local import LocalStore
 
 if TYPE_CHECKING:
+    import os
+
     from blobpack.stores.base import Store
 
 THREADS_MAX = 8
@@ -33,7 +37,11 @@ COMPRESSED = (
 
 
 def scan(
-    blob: str | os.PathLike[str], *, concatenated: bool = False, threads: int | None = None
+    blob: str | os.PathLike[str],
+    *,
+    concatenated: bool = False,
+    facts: bool = False,
+    threads: int | None = None,
 ) -> Index:
     """Find every member of a tar, of any dialect, by walking its headers natively.
 
@@ -45,6 +53,7 @@ def scan(
         blob: A path, file:// or s3:// URL; of seekable zstd the offsets are those in the tar that it
             decompresses to.
         concatenated: Go on behind end-of-archive markers, into tars appended with cat.
+        facts: Also read every payload, and take media type, width and height as shown, CRC-32C and mtime.
         threads: How many walk a local file; None for as many as there are processors, up to 8.
 
     Raises:
@@ -55,21 +64,24 @@ def scan(
     """
     store = open_tar(blob)
     try:
-        return scan_store(store, concatenated=concatenated, threads=threads)
+        return scan_store(store, concatenated=concatenated, facts=facts, threads=threads)
     finally:
         store.close()
 
 
-def scan_store(store: Store, *, concatenated: bool = False, threads: int | None = None) -> Index:
+def scan_store(
+    store: Store, *, concatenated: bool = False, facts: bool = False, threads: int | None = None
+) -> Index:
     """Scan the blob of a store; see scan."""
     local = isinstance(store, LocalStore)
     try:
-        *columns, position, end_marker, dangling, kinds = walk_headers(
+        *members, position, end_marker, dangling, kinds, mtime = walk_headers(
             store.fileno() if isinstance(store, LocalStore) else -1,
             store.size,
             store.url,
             None if local else store.read_range,
             concatenated=concatenated,
+            with_mtime=facts,
             threads=threads or processors(THREADS_MAX),
         )
     except FormatError as exc:
@@ -90,12 +102,9 @@ def scan_store(store: Store, *, concatenated: bool = False, threads: int | None 
         sparse=sparse,
         other=other,
     )
-    return Index.from_columns(Columns(*columns), report=report)
-
-
-def processors(most: int) -> int:
-    """Count the processors this process may use, up to what the work gains from."""
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, most)
+    columns = replace(Columns(*members), mtime=mtime)
+    index = Index.from_columns(columns, report=report)
+    return take_facts(store, index, threads) if facts else index
 
 
 def refuse_other_formats(store: Store) -> None:

@@ -239,7 +239,7 @@ class TestTheBytes:
                 judge.addfile(member, io.BytesIO(files[name]))
         assert contents(tmp_path / "o.tar") == files
         assert blobpack.scan(tmp_path / "o.tar") == report.index
-        assert list(report.index) == list(blobpack.scan(tmp_path / "judge.tar"))
+        assert report.index == blobpack.scan(tmp_path / "judge.tar")
 
     @pytest.mark.parametrize("extra", range(-3, 4))
     def test_sizes_around_the_buffer_come_out_whole(self, extra, tmp_path):

@@ -19,6 +19,7 @@ from blobpack.cli.ls import ls
 from blobpack.cli.offsets import offsets
 from blobpack.cli.pack import pack
 from blobpack.cli.repack import repack
+from blobpack.cli.verify import verify
 from blobpack.errors import BlobpackError
 
 
@@ -73,5 +74,5 @@ def main() -> None:
     """
 
 
-for command in (cat, extract, index, info, ls, offsets, pack, repack):
+for command in (cat, extract, index, info, ls, offsets, pack, repack, verify):
     main.add_command(command)

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 @click.option("--follow-symlinks", is_flag=True, help="Pack what symbolic links point at.")
 @click.option("--keep-mtime", is_flag=True, help="Store modification times, in whole seconds.")
 @click.option(
+    "--facts/--no-facts",
+    default=True,
+    show_default=True,
+    help="Take media type, width and height as shown, CRC-32C and mtime into the index.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Read everything, write nothing, tell counts and bytes."
 )
 @click.option("--level", type=click.IntRange(1, 22), help="Of zstd, for OUT.tar.zst.  [default: 3]")
@@ -44,6 +50,7 @@ def pack(
     hidden: bool,
     follow_symlinks: bool,
     keep_mtime: bool,
+    facts: bool,
     dry_run: bool,
     level: int | None,
     threads: int | None,
@@ -82,6 +89,7 @@ def pack(
             hidden=hidden,
             follow_symlinks=follow_symlinks,
             keep_mtime=keep_mtime,
+            facts=facts,
             dry_run=dry_run,
             level=level,
             threads=threads,

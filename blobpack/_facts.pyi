@@ -1,0 +1,36 @@
+"""The stub of _native/facts.pyx."""
+
+from collections.abc import Callable
+from typing import Final
+
+from typing_extensions import Buffer
+
+READ_ENDED: Final[int]
+
+def take_facts(
+    fd: int,
+    size: int,
+    names: Buffer,
+    name_bounds: Buffer,
+    offset_start: Buffer,
+    offset_end: Buffer,
+    *,
+    images: bool,
+    crc32c_address: int,
+    threads: int,
+    progress: Callable[[int, int], object] | None = None,
+) -> tuple[tuple[memoryview, memoryview, memoryview, memoryview], list[tuple[int, int]]]: ...
+def take_facts_within(
+    window: Buffer,
+    window_start: int,
+    names: Buffer,
+    name_bounds: Buffer,
+    offset_start: Buffer,
+    offset_end: Buffer,
+    *,
+    images: bool,
+    crc32c_address: int,
+) -> tuple[memoryview, memoryview, memoryview, memoryview]: ...
+def facts_of(
+    payload: Buffer, name: bytes, *, crc32c_address: int, size: int = -1
+) -> tuple[int, int, int, int]: ...

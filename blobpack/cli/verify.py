@@ -1,0 +1,59 @@
+"""`blobpack verify`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from blobpack.cli.options import blob_argument, index_option, progress_bar
+from blobpack.verify import verify as library
+
+
+@click.command()
+@blob_argument
+@click.option(
+    "--full/--fast",
+    default=True,
+    show_default=True,
+    help="Compare every payload with its checksum, or only the headers with the index.",
+)
+@index_option
+@click.option("--threads", type=click.IntRange(1, 64), help="How many read.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    blob: str,
+    full: bool,
+    index_path: str | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Compare BLOB with its index: each header, and each payload with its checksum.
+
+    Each member that fails is named on stdout, with its bytes; exit code 1 if there is one.
+
+    \b
+    blobpack verify out.tar
+    blobpack verify s3://bucket/out.tar --fast
+    """
+    with progress_bar("B") as bar:
+
+        def show(members: int, payload_bytes: int) -> None:
+            bar.n = payload_bytes
+            bar.set_postfix_str(f"{members:,} members", refresh=False)
+            bar.update(0)
+
+        report = library(blob, index=index_path, full=full, threads=threads, progress=show)
+    if as_json:
+        click.echo(
+            json.dumps(asdict(report) | {"ok": report.ok, "seconds": round(report.seconds, 3)})
+        )
+    else:
+        for failure in report.failures:
+            click.echo(str(failure))
+        click.echo(str(report))
+    if not report.ok:
+        ctx.exit(1)

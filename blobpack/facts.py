@@ -1,0 +1,258 @@
+"""Facts of members that lie in a blob already: media type, sizes as shown, CRC-32C, in one pass over it."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from blobpack import _facts
+from blobpack.checksum import crc32c, crc32c_address
+from blobpack.errors import BlobChangedError, StorageError
+from blobpack.index import Index
+from blobpack.processors import processors
+from blobpack.stores.local import LocalStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    from blobpack.columns import Columns
+    from blobpack.stores.base import Store
+
+    Progress = Callable[[int, int], object]
+    FactColumns = tuple[memoryview, memoryview, memoryview, memoryview]
+
+THREADS_MAX = 8
+REMOTE_THREADS = 8  # a store far away is waited for, not computed
+WINDOW_BYTES = 1 << 22
+GAP_BYTES_MAX = 1 << 16  # read over, where small payloads lie this close
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row whose bytes could not be read, and why."""
+
+    row: int
+    reason: str
+
+
+def take_facts(
+    store: Store, index: Index, threads: int | None = None, *, progress: Progress | None = None
+) -> Index:
+    """Read all payloads once, and add what their bytes tell to the index.
+
+    Args:
+        store: The blob.
+        index: Its members, or some of them; mtime and the report stay as they are.
+        threads: How many read; None for as many as there are processors, up to 8, or 8 for a store that is
+            not a local file.
+        progress: progress(members, bytes), called now and then.
+
+    Returns:
+        A new index, with media_type, width, height and crc32c.
+
+    Raises:
+        BlobChangedError: the blob is no longer the one that was opened, or ends before a member does.
+        StorageError: the store failed.
+    """
+    columns = index.columns
+    (media_type, width, height, checksums), unreadable = read_facts(
+        store, columns, threads=threads, progress=progress
+    )
+    if unreadable:
+        first = unreadable[0]
+        raise _error_of(store, columns, first)
+    taken = replace(columns, media_type=media_type, width=width, height=height, crc32c=checksums)
+    return Index.from_columns(taken, report=index.report)
+
+
+def _error_of(store: Store, columns: Columns, first: Unreadable) -> StorageError:
+    where = (
+        f"{store.url}: member {columns.name_at(first.row)!r}: "
+        f"bytes {columns.offset_start[first.row]} to {columns.offset_end[first.row]}: {first.reason}"
+    )
+    return BlobChangedError(where) if first.reason == ENDED else StorageError(where)
+
+
+ENDED = "the blob ends before them"
+
+
+def read_facts(
+    store: Store,
+    columns: Columns,
+    *,
+    images: bool = True,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[FactColumns, list[Unreadable]]:
+    """Read payloads, by several threads, and take facts of each.
+
+    Args:
+        store: The blob.
+        columns: The members.
+        images: Also recognise and measure images; else checksums alone.
+        threads: How many read; see take_facts.
+        progress: progress(members, bytes).
+
+    Returns:
+        media_type, width, height, crc32c, (n,) each; and the rows that could not be read, in order.
+
+    Raises:
+        BlobChangedError: a store that is not a local file is another version now.
+    """
+    if not isinstance(store, LocalStore):
+        return _read_far_facts(
+            store, columns, images=images, threads=threads or REMOTE_THREADS, progress=progress
+        )
+    facts, faults = _facts.take_facts(
+        store.fileno(),
+        store.size,
+        columns.names,
+        columns.name_bounds,
+        columns.offset_start,
+        columns.offset_end,
+        images=images,
+        crc32c_address=crc32c_address(),
+        threads=threads or processors(THREADS_MAX),
+        progress=progress,
+    )
+    return facts, [
+        Unreadable(row, ENDED if error == _facts.READ_ENDED else os.strerror(error))
+        for row, error in faults
+    ]
+
+
+# Stores that are no local file
+
+
+class _Taken:
+    """The facts of n members while they come in, a window at a time."""
+
+    def __init__(self, rows: int) -> None:
+        self.columns = tuple(array(kind, bytes(rows * array(kind).itemsize)) for kind in "BIII")
+        self.unreadable: list[Unreadable] = []
+
+    def put(self, first: int, columns: FactColumns) -> None:
+        for column, part in zip(self.columns, columns, strict=True):
+            memoryview(column)[first : first + len(part)] = part
+
+    def views(self) -> FactColumns:
+        media_type, width, height, checksums = (
+            memoryview(column).toreadonly() for column in self.columns
+        )
+        return media_type, width, height, checksums
+
+
+def windows(columns: Columns) -> Iterator[tuple[int, int]]:
+    """Part rows into runs that lie together and fit one window; a large payload is a run by itself."""
+    starts, ends = columns.offset_start, columns.offset_end
+    first = 0
+    for row in range(1, len(columns)):
+        if (
+            not 0 <= starts[row] - ends[row - 1] <= GAP_BYTES_MAX
+            or ends[row] - starts[first] > WINDOW_BYTES
+        ):
+            yield first, row
+            first = row
+    if len(columns):
+        yield first, len(columns)
+
+
+def _read_far_facts(
+    store: Store, columns: Columns, *, images: bool, threads: int, progress: Progress | None
+) -> tuple[FactColumns, list[Unreadable]]:
+    """Bring windows by threads that wait for the store; a few more than there are threads are under way."""
+    taken = _Taken(len(columns))
+    under_way: deque[Future[tuple[int, int]]] = deque()
+    members = size = 0
+
+    def settle() -> None:
+        nonlocal members, size
+        rows, read = under_way.popleft().result()
+        members += rows
+        size += read
+        if progress:
+            progress(members, size)
+
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(threads))
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        for first, last in windows(columns):
+            under_way.append(
+                pool.submit(_read_run, store, columns, first, last, taken, images=images)
+            )
+            if len(under_way) > 2 * threads:
+                settle()
+        while under_way:
+            settle()
+    return taken.views(), sorted(taken.unreadable, key=lambda failed: failed.row)
+
+
+def _read_run(
+    store: Store, columns: Columns, first: int, last: int, taken: _Taken, *, images: bool
+) -> tuple[int, int]:
+    """Read the rows first:last of one window, and take their facts; how many, and their bytes."""
+    start, end = columns.offset_start[first], columns.offset_end[last - 1]
+    try:
+        if end > store.size or start < 0 or end < start:
+            _read_one_by_one(store, columns, first, last, taken, images=images)
+        elif end - start > WINDOW_BYTES:
+            taken.put(first, _read_large(store, columns, first, images=images))
+        else:
+            part = columns.slice(first, last)
+            taken.put(
+                first,
+                _facts.take_facts_within(
+                    store.read_range(start, end),
+                    start,
+                    part.names,
+                    part.name_bounds,
+                    part.offset_start,
+                    part.offset_end,
+                    images=images,
+                    crc32c_address=crc32c_address(),
+                ),
+            )
+    except BlobChangedError:
+        raise
+    except ValueError:  # a row whose end lies before its start
+        _read_one_by_one(store, columns, first, last, taken, images=images)
+    except StorageError as exc:
+        taken.unreadable.extend(Unreadable(row, str(exc)) for row in range(first, last))
+    return last - first, end - start
+
+
+def _read_one_by_one(
+    store: Store, columns: Columns, first: int, last: int, taken: _Taken, *, images: bool
+) -> None:
+    """Read what can be read of rows that are not all within the blob."""
+    for row in range(first, last):
+        if 0 <= columns.offset_start[row] <= columns.offset_end[row] <= store.size:
+            _read_run(store, columns, row, row + 1, taken, images=images)
+        else:
+            taken.unreadable.append(Unreadable(row, ENDED))
+
+
+def _read_large(store: Store, columns: Columns, row: int, *, images: bool) -> FactColumns:
+    """Read one payload in pieces."""
+    start, end = columns.offset_start[row], columns.offset_end[row]
+    name = bytes(columns.slice(row, row + 1).packed_names())
+    piece = store.read_range(start, start + WINDOW_BYTES)
+    media_type, width, height, checksum = _facts.facts_of(
+        piece, name, crc32c_address=crc32c_address(), size=end - start
+    )
+    if not images:
+        media_type = width = height = 0
+    for pos in range(start + WINDOW_BYTES, end, WINDOW_BYTES):
+        checksum = crc32c(store.read_range(pos, min(pos + WINDOW_BYTES, end)), checksum)
+    return (
+        memoryview(array("B", [media_type])),
+        memoryview(array("I", [width])),
+        memoryview(array("I", [height])),
+        memoryview(array("I", [checksum])),
+    )

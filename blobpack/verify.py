@@ -1,0 +1,479 @@
+"""A blob against its index: does each header say what the index says, and is each payload what was packed?
+
+The headers are scanned anew and compared row by row. Where a header is damaged, the index says where the next
+member begins, and the scan goes on from there: so one damaged header hides no other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from blobpack.blob import Blob, open_blob
+from blobpack.columns import Columns
+from blobpack.errors import BlobChangedError, FormatError, TruncatedError
+from blobpack.facts import ENDED, read_facts
+from blobpack.index import Index
+from blobpack.offsets import read_offsets
+from blobpack.scan import scan_store
+from blobpack.stores import open_tar
+from blobpack.stores.base import StoreBase
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blobpack.stores.base import Store
+
+    Progress = Callable[[int, int], object]
+
+FailureKind = Literal["archive", "header", "missing", "extra", "differs", "checksum", "unreadable"]
+
+FAULTS_MAX = 1000  # damaged headers that are stepped over before the rest is given up
+RUN_ROWS = 1024
+BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Something that is not as it should be.
+
+    Attributes:
+        kind: "header" damaged; "missing" from the blob; "extra", not in the index; "differs" from it in name or
+            offsets; "checksum" of the payload; "unreadable"; "archive" for what concerns no member.
+        name: The member's; None for the archive.
+        offset_start: Where its payload should lie; for the archive, where the fault is, if it has a place.
+        offset_end: The same; None for the archive.
+        reason: What was found.
+    """
+
+    kind: FailureKind
+    name: str | None
+    offset_start: int | None
+    offset_end: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        if self.name is None:
+            return f"the archive: {self.reason}"
+        return f"{self.name}: bytes {self.offset_start} to {self.offset_end}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What verify found.
+
+    Attributes:
+        url: The blob.
+        members: How many the index has.
+        payload_bytes: How many bytes of payloads were compared with their checksums.
+        checksums: Whether there were any to compare: False for fast, and for an index without them.
+        full: Whether they were asked for.
+        failures: What is wrong, structure first, then payloads, each in archive order.
+        seconds: How long it took.
+    """
+
+    url: str
+    members: int
+    payload_bytes: int
+    checksums: bool
+    full: bool
+    failures: list[Failure] = field(repr=False)
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Nothing failed."""
+        return not self.failures
+
+    def __str__(self) -> str:
+        what = "structure"
+        if self.checksums:
+            what += f" and checksums of {self.payload_bytes:,} bytes"
+        elif self.full:
+            what += " only: the index has no checksums to compare"
+        found = f"{len(self.failures):,} failures" if self.failures else "all is well"
+        return f"{self.url}: {self.members:,} members, {what}, {self.seconds:.2f} s: {found}"
+
+
+def verify(
+    blob: Blob | str | os.PathLike[str],
+    *,
+    index: Index | str | os.PathLike[str] | None = None,
+    full: bool = True,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Compare a blob with its index.
+
+    Damage is reported, not raised: each member that fails is named.
+
+    Args:
+        blob: A blob, or a path or URL of one.
+        index: Its members, or the path of its offsets file, where blob is a path or URL; None for the index that
+            open_blob finds.
+        full: Also read every payload and compare it with the index's checksum, if the index has them.
+        threads: How many read.
+        progress: progress(members, bytes), called now and then while payloads are read.
+
+    Raises:
+        BlobNotFoundError: there is no such blob.
+        FormatError: the index given is damaged itself.
+        StorageError: the store failed.
+    """
+    began = time.perf_counter()
+    with ExitStack() as stack:
+        if isinstance(blob, Blob):
+            store, members = blob.store, blob.index
+        elif index is not None:
+            members = index if isinstance(index, Index) else read_offsets(index)
+            store = stack.enter_context(open_tar(blob))
+        else:
+            try:
+                opened = stack.enter_context(open_blob(blob))
+            except (BlobChangedError, FormatError) as exc:
+                failure = Failure(
+                    "archive",
+                    None,
+                    getattr(exc, "offset", None),
+                    None,
+                    _without_url(str(exc), blob),
+                )
+                return VerifyReport(
+                    str(blob), 0, 0, False, full, [failure], time.perf_counter() - began
+                )
+            store, members = opened.store, opened.index
+        columns = members.columns
+        failures, failed = _check_structure(store, columns, threads)
+        compared = 0
+        checksums = full and columns.crc32c is not None
+        if checksums:
+            broken, compared = _check_payloads(store, columns, failed, threads, progress)
+            failures += broken
+        return VerifyReport(
+            store.url,
+            len(columns),
+            compared,
+            checksums,
+            full,
+            failures,
+            time.perf_counter() - began,
+        )
+
+
+def _without_url(message: str, url: object) -> str:
+    return message.removeprefix(f"{url}: ")
+
+
+def _failure(kind: FailureKind, columns: Columns, row: int, reason: str) -> Failure:
+    start, end = columns.offset_start[row], columns.offset_end[row]
+    return Failure(kind, columns.name_at(row), start, end, reason)
+
+
+# Payloads
+
+
+def _check_payloads(
+    store: Store,
+    columns: Columns,
+    failed: set[int],
+    threads: int | None,
+    progress: Progress | None,
+) -> tuple[list[Failure], int]:
+    """Compare checksums; the failures, and the bytes compared.
+
+    Args:
+        store: The blob.
+        columns: The index, with checksums.
+        failed: Rows that are known to be out of place: if they can't be read, that is no news.
+        threads: How many read.
+        progress: progress(members, bytes).
+    """
+    import numpy as np
+
+    (_, _, _, checksums), unreadable = read_facts(
+        store, columns, images=False, threads=threads, progress=progress
+    )
+    found, wanted = np.asarray(checksums), np.asarray(columns.crc32c)
+    differs = found != wanted
+    failures = {}
+    sizes = np.asarray(columns.offset_end) - np.asarray(columns.offset_start)
+    for fault in unreadable:
+        differs[fault.row] = False
+        sizes[fault.row] = 0
+        if fault.row not in failed or fault.reason != ENDED:
+            failures[fault.row] = _failure("unreadable", columns, fault.row, fault.reason)
+    for row in np.flatnonzero(differs).tolist():
+        failures[row] = _failure(
+            "checksum",
+            columns,
+            row,
+            f"its CRC-32C is {found[row]:08x}, the index says {wanted[row]:08x}",
+        )
+    return [failures[row] for row in sorted(failures)], int(sizes.sum())
+
+
+# Structure
+
+
+class _Part(StoreBase):
+    """The bytes start to end of another store."""
+
+    def __init__(self, store: Store, start: int, end: int) -> None:
+        self.url = store.url
+        self.size = end - start
+        self.version = store.version
+        self._store, self._start = store, start
+
+    def fetch(self, start: int, end: int) -> bytes:
+        return self._store.read_range(self._start + start, self._start + end)
+
+
+def _check_structure(
+    store: Store, columns: Columns, threads: int | None
+) -> tuple[list[Failure], set[int]]:
+    """Compare the headers with the index; the failures, and the rows that are not where they should be."""
+    found, failures, failed = _Walk(store, columns, threads).walk()
+    left, right = _unmatched(columns, found)
+    left = [row for row in left if row not in failed]
+    failures += _explain(store, columns, left, found, right)
+    failures.sort(key=lambda failure: failure.offset_start or 0)
+    return failures, failed.union(left)
+
+
+class _Walk:
+    """A scan that steps over damage by what the index says: between two members it may begin anew."""
+
+    def __init__(self, store: Store, columns: Columns, threads: int | None) -> None:
+        self.store, self.columns, self.threads = store, columns, threads
+        self.last_end = Index.from_columns(columns).last_end
+        self.failures: list[Failure] = []
+        self.failed: set[int] = set()
+
+    @cached_property
+    def borders(self) -> NDArray[np.int64]:
+        """Where the index says that a member and its padding end, ascending."""
+        import numpy as np
+
+        ends = np.asarray(self.columns.offset_end, np.int64)
+        borders = np.sort((ends + (BLOCK - 1)) & ~(BLOCK - 1))
+        return borders[(borders > 0) & (borders < self.store.size)]
+
+    @cached_property
+    def by_start(self) -> NDArray[np.int64]:
+        """The rows in the order of their payloads."""
+        import numpy as np
+
+        return np.argsort(np.asarray(self.columns.offset_start, np.int64), kind="stable")
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """Where their payloads start."""
+        import numpy as np
+
+        return np.asarray(self.columns.offset_start, np.int64)[self.by_start]
+
+    def walk(self) -> tuple[Columns, list[Failure], set[int]]:
+        """Scan all that can be; the members found, what is damaged, and its rows."""
+        parts: list[Columns] = []
+        waiting = [(0, self.store.size)]
+        while waiting:
+            start, end = waiting.pop()
+            if len(self.failures) == FAULTS_MAX:
+                self._give_up(start)
+                break
+            fault = self._scan(start, end, parts)
+            if fault is None:
+                continue
+            before, after = self._around(fault.offset or 0, start, end)
+            if (before, after) == (start, end):
+                self._blame(start, end, fault)
+                continue
+            pieces = ((start, before), (before, after), (after, end))
+            waiting += [piece for piece in reversed(pieces) if piece[0] < piece[1]]
+        found = parts[0] if len(parts) == 1 else Columns.concatenate(parts)
+        return found, self.failures, self.failed
+
+    def _scan(self, start: int, end: int, parts: list[Columns]) -> FormatError | None:
+        """Scan a piece; the fault, with its offset in the blob, if there is one."""
+        whole = start == 0 and end == self.store.size
+        try:
+            index = scan_store(
+                self.store if whole else _Part(self.store, start, end), threads=self.threads
+            )
+        except FormatError as exc:
+            offset = start + (exc.offset or 0)
+            if isinstance(exc, TruncatedError):
+                return TruncatedError(f"{self._cut(end)}, at byte {offset}", offset=offset)
+            what, found, _ = _without_url(str(exc), self.store.url).rpartition(", at byte ")
+            return FormatError(f"{what if found else exc}, at byte {offset}", offset=offset)
+        walked = start + (index.report.bytes_scanned if index.report else end - start)
+        if walked < min(end, self.last_end) and self._goes_on(walked, end):
+            return FormatError(f"zero blocks instead of a header, at byte {walked}", offset=walked)
+        parts.append(_moved(index.columns, start))
+        return None
+
+    def _cut(self, end: int) -> str:
+        if end == self.store.size:
+            return f"cut: the blob ends at byte {end}, before this member does"
+        return f"its header says a size that runs past byte {end}, into the next member"
+
+    def _goes_on(self, start: int, end: int) -> bool:
+        """Tell whether there are members within start to end, by the index."""
+        borders = self.borders.searchsorted((start, end - 1), "right")
+        return bool(borders[1] > borders[0]) or self._row_behind(start, end) is not None
+
+    def _around(self, offset: int, start: int, end: int) -> tuple[int, int]:
+        """Find the borders between members that are next to an offset, within a piece."""
+        place = int(self.borders.searchsorted(offset, "right"))
+        before = int(self.borders[place - 1]) if place else 0
+        after = int(self.borders[place]) if place < len(self.borders) else end
+        return max(before, start), min(after, end)
+
+    def _row_behind(self, start: int, end: int) -> int | None:
+        """Find the member whose header lies at start, by the index."""
+        place = int(self.starts.searchsorted(start, "right"))
+        if place == len(self.starts) or (self.starts[place] > end and end < self.store.size):
+            return None
+        return int(self.by_start[place])
+
+    def _blame(self, start: int, end: int, fault: FormatError) -> None:
+        row = self._row_behind(start, end)
+        if row is None:
+            self.failures.append(Failure("archive", None, fault.offset, None, str(fault)))
+            return
+        self.failures.append(_failure("header", self.columns, row, str(fault)))
+        self.failed.add(row)
+
+    def _give_up(self, start: int) -> None:
+        reason = f"over {FAULTS_MAX} damaged headers: those behind byte {start} were not looked at"
+        self.failures.append(Failure("archive", None, start, None, reason))
+        place = int(self.starts.searchsorted(start, "right"))
+        self.failed.update(self.by_start[place:].tolist())
+
+
+def _moved(columns: Columns, by: int) -> Columns:
+    import numpy as np
+
+    if by == 0:
+        return columns
+    starts, ends = (
+        (np.asarray(column, np.int64) + by).data.toreadonly()
+        for column in (columns.offset_start, columns.offset_end)
+    )
+    return replace(columns, offset_start=starts, offset_end=ends)
+
+
+def _unmatched(index: Columns, found: Columns) -> tuple[list[int], list[int]]:
+    """Step through both tables side by side; the rows of each that the other does not have."""
+    left: list[int] = []
+    right: list[int] = []
+    one, other = 0, 0
+    while one < len(index) and other < len(found):
+        same = _same_rows(index, one, found, other)
+        one += same
+        other += same
+        if one == len(index) or other == len(found):
+            break
+        if index.offset_start[one] <= found.offset_start[other]:
+            left.append(one)
+            one += 1
+        else:
+            right.append(other)
+            other += 1
+    left += range(one, len(index))
+    right += range(other, len(found))
+    return _without_pairs(index, left, found, right)
+
+
+def _same_rows(index: Columns, one: int, found: Columns, other: int) -> int:
+    """Count the rows that are alike in both tables from here on."""
+    total = 0
+    rows = 1
+    while rows := min(rows, len(index) - one, len(found) - other):
+        same = _same_run(index, one, found, other, rows)
+        total += same
+        one += same
+        other += same
+        if same < rows:
+            break
+        rows = min(4 * rows, RUN_ROWS)
+    return total
+
+
+def _same_run(index: Columns, one: int, found: Columns, other: int, rows: int) -> int:
+    import numpy as np
+
+    first, second = index.slice(one, one + rows), found.slice(other, other + rows)
+    if (
+        np.array_equal(np.asarray(first.offset_start), np.asarray(second.offset_start))
+        and np.array_equal(np.asarray(first.offset_end), np.asarray(second.offset_end))
+        and np.array_equal(_name_lengths(first), _name_lengths(second))
+        and first.packed_names() == second.packed_names()
+    ):
+        return rows
+    return next(row for row in range(rows) if _row(first, row) != _row(second, row))
+
+
+def _name_lengths(columns: Columns) -> NDArray[np.int64]:
+    import numpy as np
+
+    return np.diff(np.asarray(columns.name_bounds))
+
+
+def _row(columns: Columns, row: int) -> tuple[bytes, int, int]:
+    name = bytes(columns.names[columns.name_bounds[row] : columns.name_bounds[row + 1]])
+    return name, columns.offset_start[row], columns.offset_end[row]
+
+
+def _without_pairs(
+    index: Columns, left: list[int], found: Columns, right: list[int]
+) -> tuple[list[int], list[int]]:
+    """Take out rows that are in both tables, but in another order."""
+    places = defaultdict(list)
+    for other in reversed(right):
+        places[_row(found, other)].append(other)
+    paired = set()
+    alone = []
+    for one in left:
+        others = places.get(_row(index, one))
+        if others:
+            paired.add(others.pop())
+        else:
+            alone.append(one)
+    return alone, [other for other in right if other not in paired]
+
+
+def _explain(
+    store: Store, index: Columns, left: list[int], found: Columns, right: list[int]
+) -> Iterator[Failure]:
+    """Say of each row that only one table has, what the other has in its place."""
+    by_name = {found.name_at(other): other for other in reversed(right)}
+    by_place = {_row(found, other)[1:]: other for other in reversed(right)}
+    explained = set()
+    for one in left:
+        name, start, end = index.name_at(one), index.offset_start[one], index.offset_end[one]
+        if name in by_name:
+            other = by_name[name]
+            reason = (
+                f"its header says bytes {found.offset_start[other]} to {found.offset_end[other]}"
+            )
+        elif (start, end) in by_place:
+            other = by_place[start, end]
+            reason = f"its header says that this is {found.name_at(other)!r}"
+        else:
+            end_of_blob = f": the blob ends at byte {store.size}" if end > store.size else ""
+            yield _failure("missing", index, one, f"in the index, not in the blob{end_of_blob}")
+            continue
+        explained.add(other)
+        yield _failure("differs", index, one, reason)
+    for other in right:
+        if other not in explained:
+            yield _failure("extra", found, other, "in the blob, not in the index")

@@ -1,0 +1,163 @@
+"""An index put into a tar that is there: any tool's tar, at once or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+
+import pytest
+from tars import need_tool
+
+import blobpack
+from blobpack import embed
+from blobpack.embed import embed_index
+
+
+@pytest.fixture
+def folder(tmp_path, small_images):
+    (tmp_path / "imgs").mkdir()
+    for i, payload in enumerate(small_images.values()):
+        (tmp_path / "imgs" / f"{i}.img").write_bytes(payload)
+    return tmp_path
+
+
+def packed_by(tool: str, folder, *options: str):
+    path = folder / f"{tool}.tar"
+    subprocess.run([need_tool(tool), *options, "-cf", path, "imgs"], check=True, cwd=folder)
+    return path
+
+
+def payloads_of(path) -> dict[str, bytes]:
+    with tarfile.open(path) as archive:
+        return {
+            member.name: archive.extractfile(member).read() for member in archive if member.isfile()
+        }
+
+
+def check(path, expected: dict[str, bytes], recwarn) -> None:
+    with blobpack.open_blob(path) as blob:
+        assert {member.name: blob.read(member.name) for member in blob.index} == expected
+    assert not recwarn.list
+    assert payloads_of(path) == expected
+
+
+@pytest.mark.parametrize(
+    "options", [("--format=gnu",), ("--format=pax",), ("--format=v7",), ("-b1",)], ids=" ".join
+)
+def test_gnu_tars(folder, options, recwarn):
+    path = packed_by("tar", folder, *options)
+    expected = payloads_of(path)
+    size = path.stat().st_size
+    index = embed_index(path)
+    assert len(index) == 6
+    assert index.identity.archive_bytes == size  # the padding of its records stays
+    check(path, expected, recwarn)
+
+
+def test_bsdtar(folder, recwarn):
+    path = packed_by("bsdtar", folder)
+    expected = payloads_of(path)
+    embed_index(path)
+    check(path, expected, recwarn)
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+def test_an_end_marker_that_is_short_is_made_whole(folder, blocks, recwarn):
+    path = packed_by("tar", folder, "-b1")
+    expected = payloads_of(path)
+    os.truncate(path, blobpack.scan(path).report.bytes_scanned + 512 * blocks)
+    embed_index(path)
+    check(path, expected, recwarn)
+    assert blobpack.scan(path).report.end_marker == 2
+
+
+def test_again_gives_the_same_bytes(folder, recwarn):
+    path = packed_by("tar", folder)
+    embed_index(path)
+    first = path.read_bytes()
+    embed_index(path)
+    assert path.read_bytes() == first
+
+
+def test_after_tar_appended_the_index_is_made_anew(folder, recwarn):
+    blob = folder / "out.tar"
+    blobpack.pack(folder / "imgs", blob)
+    (folder / "new").write_bytes(b"no image")
+    subprocess.run([need_tool("tar"), "-rf", blob, "new"], check=True, cwd=folder)
+    size = blob.stat().st_size
+    embed_index(blob)
+    assert blob.stat().st_size >= size  # a file that is mapped elsewhere must not shrink
+    check(blob, payloads_of(blob), recwarn)
+    assert "new" in payloads_of(blob)
+
+
+def test_what_stands_behind_the_end_is_not_overwritten(folder):
+    path = packed_by("tar", folder)
+    path.write_bytes(path.read_bytes() + path.read_bytes())
+    before = path.read_bytes()
+    with pytest.raises(blobpack.StorageError, match="something other than zeros"):
+        embed_index(path)
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_tar_stays_as_it_is(folder):
+    path = packed_by("tar", folder)
+    data = bytearray(path.read_bytes())
+    data[512] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(blobpack.FormatError):
+        embed_index(path)
+    assert path.read_bytes() == bytes(data)
+
+
+class Killed(BaseException):
+    """Stands for a process that ends here."""
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["foreign", "with an index"])
+def test_interrupted_anywhere_the_tar_is_whole_and_opens(folder, packed, monkeypatch):
+    """After each write that reaches the disk, the file is what a killed process would leave."""
+    path = folder / "out.tar"
+    if packed:
+        blobpack.pack(folder / "imgs", path)
+    else:
+        path = packed_by("tar", folder)
+    expected = payloads_of(path)
+    before = path.read_bytes()
+    writes = 0
+    real = embed.write_durably
+
+    def counted(file, position, block):
+        nonlocal writes, left
+        writes += 1
+        if left == 0:
+            file.seek(position)
+            file.write(block[: len(block) // 2])  # half of it
+            file.flush()
+            raise Killed
+        left -= 1
+        real(file, position, block)
+
+    monkeypatch.setattr(embed, "write_durably", counted)
+    for steps in range(10):
+        path.write_bytes(before)
+        left = steps
+        try:
+            embed_index(path)
+        except Killed:
+            assert payloads_of(path) == expected
+            with blobpack.open_blob(path) as blob:
+                assert {m.name: blob.read(m.name) for m in blob.index} == expected
+        else:
+            break
+    assert steps >= 2
+    assert payloads_of(path) == expected
+
+
+def test_a_file_like_output_can_be_counted():
+    index = blobpack.Index([blobpack.Member("a", 512, 600)])
+    file = io.BytesIO()
+    footer = index.write_sections(file, None)
+    assert embed.region_bytes(index) == footer.region_bytes == len(file.getvalue()) + 512
