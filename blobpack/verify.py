@@ -12,8 +12,14 @@ from blobpack.errors import BlobChangedError, FormatError
 from blobpack.facts import ENDED, read_facts
 from blobpack.index import Index
 from blobpack.offsets import read_offsets
+<<<<<<< HEAD
 from blobpack.stores import open_store
 from blobpack.structure import Failure, check_structure, failure_at, without_url
+=======
+from blobpack.scan import scan_store
+from blobpack.stores import open_tar
+from blobpack.stores.base import StoreBase
+>>>>>>> zstd
 
 if TYPE_CHECKING:
     import os
@@ -94,7 +100,7 @@ def verify(
             store, members = blob.store, blob.index
         elif index is not None:
             members = index if isinstance(index, Index) else read_offsets(index)
-            store = stack.enter_context(open_store(blob))
+            store = stack.enter_context(open_tar(blob))
         else:
             try:
                 opened = stack.enter_context(open_blob(blob))
