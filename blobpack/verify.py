@@ -12,14 +12,8 @@ from blobpack.errors import BlobChangedError, FormatError
 from blobpack.facts import ENDED, read_facts
 from blobpack.index import Index
 from blobpack.offsets import read_offsets
-<<<<<<< HEAD
-from blobpack.stores import open_store
-from blobpack.structure import Failure, check_structure, failure_at, without_url
-=======
-from blobpack.scan import scan_store
 from blobpack.stores import open_tar
-from blobpack.stores.base import StoreBase
->>>>>>> zstd
+from blobpack.structure import Failure, check_structure, failure_at, without_url
 
 if TYPE_CHECKING:
     import os
