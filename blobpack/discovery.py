@@ -19,7 +19,7 @@ from blobpack.indexfile import HEADER, MAGIC
 from blobpack.offsets import offsets_path, read_offsets
 from blobpack.scan import scan_store
 from blobpack.stored import open_stored, read_footer
-from blobpack.stores import is_local
+from blobpack.stores import is_local, local_name
 from blobpack.stores.local import LocalStore
 from blobpack.stores.zstd import SeekableStore
 from blobpack.tarformat import BLOCK, begins_tar
@@ -94,17 +94,33 @@ def given_index(store: Store, path: str | os.PathLike[str]) -> Index:
         BlobNotFoundError: there is none.
         StaleIndexError: it is of another blob, or another state of it.
     """
-    if not is_local(path):
-        return _checked(store, Index.load(path), str(path))
-    with LocalStore(path) as file:
-        begins = file.read_range(0, min(len(MAGIC), file.size))
-    if begins != MAGIC:
-        return check_headers(store, read_offsets(path), os.fspath(path))
-    return _checked(store, Index.load(path), os.fspath(path))
+    index = read_any_index(path)
+    if index.identity is None:
+        return check_headers(store, index, os.fspath(path))
+    return _checked(store, index, os.fspath(path))
 
 
-def embedded_index(store: Store) -> Index | None:
+def read_any_index(path: str | os.PathLike[str]) -> Index:
+    """Open an index file, or read an offsets file, whichever is there.
+
+    Raises:
+        BlobNotFoundError: there is none.
+        FormatError: it is damaged, or neither.
+    """
+    if is_local(path):
+        with LocalStore(local_name(path)) as file:
+            begins = file.read_range(0, min(len(MAGIC), file.size))
+        if begins != MAGIC:
+            return read_offsets(local_name(path))
+    return Index.load(path)
+
+
+def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
     """Open the index behind the archive; None when there is none.
+
+    Args:
+        store: The blob.
+        believe: Only the sizes must fit: for who compares the whole archive with the index anyway.
 
     Raises:
         StaleIndexError: the archive before it has changed.
@@ -123,6 +139,8 @@ def embedded_index(store: Store) -> Index | None:
         )
     if isinstance(store, SeekableStore):  # frames, index and seek table are of one making
         return Index.from_stored(open_stored(store.base, store.region[0], footer))
+    if believe:
+        return Index.from_stored(open_stored(store, start, footer))
     tail = store.peek(max(0, start - TAIL_BYTES), min(start + HEADER.size, store.size))
     archive, header = tail[: min(start, TAIL_BYTES)], tail[min(start, TAIL_BYTES) :]
     if crc32c(archive) != identity.tail_crc or not header.startswith(MAGIC):

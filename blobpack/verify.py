@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from blobpack.blob import Blob, open_blob
-from blobpack.errors import BlobChangedError, FormatError
+from blobpack.blob import Blob
+from blobpack.discovery import embedded_index, find_index, read_any_index
+from blobpack.errors import FormatError, StaleIndexError
 from blobpack.facts import ENDED, read_facts
 from blobpack.index import Index
-from blobpack.offsets import read_offsets
 from blobpack.stores import open_tar
 from blobpack.structure import Failure, check_structure, failure_at, without_url
 
@@ -77,7 +77,7 @@ def verify(
 
     Args:
         blob: A blob, or a path or URL of one.
-        index: Its members, or the path of its offsets file, where blob is a path or URL; None for the index that
+        index: Its members, or the path of its index or offsets file, where blob is a path or URL; None for the index that
             open_blob finds.
         full: Also read every payload and compare it with the index's checksum, if the index has them.
         threads: How many read.
@@ -90,28 +90,22 @@ def verify(
     """
     began = time.perf_counter()
     with ExitStack() as stack:
+        failures: list[Failure] = []
         if isinstance(blob, Blob):
             store, members = blob.store, blob.index
-        elif index is not None:
-            members = index if isinstance(index, Index) else read_offsets(index)
-            store = stack.enter_context(open_tar(blob))
         else:
-            try:
-                opened = stack.enter_context(open_blob(blob))
-            except (BlobChangedError, FormatError) as exc:
-                failure = Failure(
-                    "archive",
-                    None,
-                    getattr(exc, "offset", None),
-                    None,
-                    without_url(str(exc), blob),
-                )
-                return VerifyReport(
-                    str(blob), 0, 0, False, full, [failure], time.perf_counter() - began
-                )
-            store, members = opened.store, opened.index
+            store = stack.enter_context(open_tar(blob, tail=True))
+            if isinstance(index, Index):
+                members = index
+            else:
+                found, failures = _index_to_compare(store, index)
+                if found is None:
+                    seconds = time.perf_counter() - began
+                    return VerifyReport(str(blob), 0, 0, False, full, failures, seconds)
+                members = found
         columns = members.columns
-        failures, failed = check_structure(store, columns, threads)
+        broken, failed = check_structure(store, columns, threads)
+        failures += broken
         compared = 0
         checksums = full and columns.crc32c is not None
         if checksums:
@@ -126,6 +120,24 @@ def verify(
             failures,
             time.perf_counter() - began,
         )
+
+
+def _index_to_compare(
+    store: Store, index: str | os.PathLike[str] | None
+) -> tuple[Index | None, list[Failure]]:
+    """Find the index; one of another state of the blob is a failure, and compared all the same if it can be."""
+    if index is not None:
+        return read_any_index(index), []
+    try:
+        return find_index(store, None, "refuse"), []
+    except StaleIndexError as exc:
+        failure = Failure("archive", None, None, None, without_url(str(exc), store.url))
+        try:
+            return embedded_index(store, believe=True), [failure]
+        except StaleIndexError:  # not even its sizes fit
+            return None, [failure]
+    except FormatError as exc:
+        return None, [Failure("archive", None, exc.offset, None, without_url(str(exc), store.url))]
 
 
 # Payloads

@@ -49,6 +49,13 @@ def blob(packed: tuple[bytes, Index], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def bare(blob: Path, index: Index) -> Path:
+    """The same blob without the index behind it."""
+    os.truncate(blob, index.identity.archive_bytes)
+    return blob
+
+
+@pytest.fixture
 def index(packed: tuple[bytes, Index]) -> Index:
     return packed[1]
 
@@ -226,14 +233,25 @@ class TestCut:
         assert f"the blob ends at byte {member.offset_start + 100}" in first.reason
         assert [failure.kind for failure in rest] == ["missing"] * (COUNT - row - 1)
 
-    def test_without_an_index_a_damaged_blob_is_one_failure(self, blob: Path, index: Index) -> None:
+    def test_without_an_index_a_damaged_blob_is_one_failure(self, bare: Path, index: Index) -> None:
         offset = index.member_at(100).offset_start - BLOCK
-        flip(blob, offset)
-        report = verify(blob)
+        flip(bare, offset)
+        report = verify(bare)
         assert [failure.kind for failure in report.failures] == ["archive"]
         assert report.failures[0].offset_start == offset
-        os.truncate(blob, 1000)
-        assert "at byte" in verify(blob).failures[0].reason
+        os.truncate(bare, 1000)
+        assert "at byte" in verify(bare).failures[0].reason
+
+    def test_the_index_inside_names_what_is_damaged_in_its_last_bytes_too(
+        self, blob: Path, index: Index
+    ) -> None:
+        """An index of another state of the blob is not believed, but compared."""
+        flip(blob, index.last_end - 1)
+        report = verify(blob)
+        last = max(index, key=lambda member: member.offset_end)
+        assert found(report)[0] == ("archive", None)
+        assert {name for _, name in found(report)[1:]} <= {last.name, index.name_at(COUNT - 1)}
+        assert len(report.failures) == 2
 
     def test_a_missing_blob_is_an_error(self, tmp_path: Path, index: Index) -> None:
         with pytest.raises(blobpack.BlobNotFoundError):

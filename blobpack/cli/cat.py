@@ -6,13 +6,14 @@ import sys
 
 import click
 
-from blobpack.cli.options import blob_argument, index_option, opened_blob
+from blobpack.cli.options import blob_argument, index_option, opened_blob, rescan_option
 
 
 @click.command()
 @blob_argument
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @index_option
+@rescan_option
 def cat(blob: str, names: tuple[str, ...], index_path: str | None, rescan: bool) -> None:
     """Write the payloads of members to stdout, one behind the other.
 

@@ -11,6 +11,7 @@ from blobpack.cli.options import (
     index_option,
     opened_blob,
     progress_bar,
+    rescan_option,
     select,
     selection_options,
 )
@@ -21,6 +22,7 @@ from blobpack.extract import extract as library
 @blob_argument
 @click.argument("folder", type=click.Path(file_okay=False))
 @index_option
+@rescan_option
 @selection_options
 def extract(blob: str, folder: str, index_path: str | None, rescan: bool, **selection: Any) -> None:
     """Write members of BLOB as files below FOLDER, and nowhere else.

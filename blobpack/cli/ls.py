@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from blobpack.cli.options import blob_argument, index_option, opened_blob, select, selection_options
+from blobpack.cli.options import (
+    blob_argument,
+    index_option,
+    opened_blob,
+    rescan_option,
+    select,
+    selection_options,
+)
 
 
 @click.command()
@@ -19,6 +26,7 @@ from blobpack.cli.options import blob_argument, index_option, opened_blob, selec
 @click.option("-0", "--null", is_flag=True, help="End each name with NUL instead of a newline.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
 @index_option
+@rescan_option
 @selection_options
 def ls(
     blob: str,

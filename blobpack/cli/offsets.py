@@ -7,7 +7,13 @@ from typing import Any, get_args
 
 import click
 
-from blobpack.cli.options import blob_argument, is_same_file, select, selection_options
+from blobpack.cli.options import (
+    blob_argument,
+    is_same_file,
+    rescan_option,
+    select,
+    selection_options,
+)
 from blobpack.discovery import whole_index
 from blobpack.offsets import NameStyle, OffsetsFormat, format_of, offsets_path, write_offsets
 from blobpack.scan import scan_store
@@ -36,7 +42,7 @@ from blobpack.stores import local_name, open_tar
     help="Supervisely's pickle batches; or CSV, JSON lines or Parquet, with the facts that the index has.  "
     "[default: by FILE's suffix, else pkl]",
 )
-@click.option("--rescan", is_flag=True, help="Scan the blob's headers, whatever index there is.")
+@rescan_option
 @selection_options
 def offsets(
     blob: str,

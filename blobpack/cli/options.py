@@ -89,11 +89,14 @@ def index_option(command: F) -> F:
         "index_path",
         type=click.Path(dir_okay=False),
         help="Index or offsets file of the blob.  [default: the one inside the blob or beside it]",
-    )(
-        click.option(
-            "--rescan", is_flag=True, help="Scan the blob's headers, whatever index there is."
-        )(command)
-    )
+    )(command)
+
+
+def rescan_option(command: F) -> F:
+    """Add the option that does without any index."""
+    return click.option(
+        "--rescan", is_flag=True, help="Scan the blob's headers, whatever index there is."
+    )(command)
 
 
 SELECTION = (
