@@ -3,6 +3,7 @@
    floors scan TAR WINDOW THREADS ROUNDS     walk the headers into arrays; WINDOW 512 reads each header by itself
    floors pack FOLDER LIST OUT ROUNDS        make one tar of the files whose paths stand in LIST, one a line
    floors pread FILE RANGES ROUNDS           read ranges; RANGES holds pairs of int64, start and end
+   floors read FILE WINDOW ROUNDS            read all of it, as cat does; an item is a million bytes
 
    Each prints one line a round: nanoseconds an item, and how many items there were. */
 
@@ -369,6 +370,24 @@ static void pread_ranges(const char *path, const char *ranges_path, int rounds)
     }
 }
 
+/* read */
+
+static void read_through(const char *path, int64_t window, int rounds)
+{
+    int fd = opened(path, O_RDONLY);
+    unsigned char *buffer = aligned(window);
+    for (int round = 0; round < rounds; round++) {
+        double began = nanoseconds();
+        int64_t size = 0;
+        ssize_t got;
+        while ((got = pread(fd, buffer, window, size)) > 0)
+            size += got;
+        if (got < 0 || size == 0)
+            fail(path);
+        printf("%.3f %lld\n", (nanoseconds() - began) / (size / 1e6), (long long)(size / 1000000));
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 6 && strcmp(argv[1], "scan") == 0)
@@ -377,6 +396,8 @@ int main(int argc, char **argv)
         pack(argv[2], argv[3], argv[4], atoi(argv[5]));
     else if (argc == 5 && strcmp(argv[1], "pread") == 0)
         pread_ranges(argv[2], argv[3], atoi(argv[4]));
+    else if (argc == 5 && strcmp(argv[1], "read") == 0)
+        read_through(argv[2], atoll(argv[3]), atoi(argv[4]));
     else
         fail("usage: see the top of floors.c");
     return 0;

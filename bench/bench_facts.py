@@ -1,0 +1,78 @@
+"""Facts: what they add to a pack, and how near to plain reading they are taken of a tar, or verified."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from bench_scan import TO_REACH as KEYS
+
+import blobpack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Figure, Floors
+    from data import DataSets, Folder, Tar
+
+    from blobpack import Index
+
+PACK_ROUNDS = 15
+ROUNDS = {"a": 25, "b_gnu": 5, "b_pax": 5, "c": 9}
+WINDOW_BYTES = 1 << 19  # the fastest for plain reads of 64 KiB to 4 MiB
+
+
+def pack_task(threads: int) -> str:
+    """Name the task."""
+    return f"pack with facts (a), {threads} thread{'s' * (threads > 1)}"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("facts", [True, False], ids=["facts", "no_facts"])
+def bench_pack(figure: Figure, folder: Folder, output: Path, threads: int, facts: bool) -> None:
+    """Pack with and without: at most 1.6 times as long."""
+    out = output / "out.tar"
+    system = {} if facts else {"system": "blobpack --no-facts"}
+    figure.of(pack_task(threads), items=len(folder.paths), unit="file", **system)
+    report = figure.take(
+        lambda: blobpack.pack(folder.path, out, threads=threads, facts=facts),
+        rounds=PACK_ROUNDS,
+        setup=lambda: out.unlink(missing_ok=True),
+    )
+    assert (report.index.columns.crc32c is not None) == facts
+
+
+@pytest.fixture(scope="module", params=list(KEYS))
+def tar(request: pytest.FixtureRequest, data: DataSets) -> Tar:
+    """Give each tar in turn, so that all systems meet it before the next one comes."""
+    return data.tar(request.param)
+
+
+@pytest.fixture(scope="module")
+def index(tar: Tar) -> Index:
+    """Take its facts once, for verify to compare with."""
+    return blobpack.scan(tar.path, facts=True)
+
+
+def megabytes(tar: Tar) -> int:
+    """Count a tar's millions of bytes."""
+    return tar.path.stat().st_size // 1_000_000
+
+
+@pytest.mark.parametrize("task", ["scan with facts", "verify"])
+def bench_ours(figure: Figure, tar: Tar, index: Index, task: str) -> None:
+    """Scan and take facts; verify headers and payloads."""
+    work = {
+        "scan with facts": lambda: blobpack.scan(tar.path, facts=True),
+        "verify": lambda: blobpack.verify(tar.path, index=index),
+    }[task]
+    figure.of(f"{task} {tar.label}", items=megabytes(tar), unit="MB")
+    result = figure.take(work, rounds=ROUNDS[tar.key])
+    assert not getattr(result, "failures", [])
+
+
+@pytest.mark.parametrize("task", ["scan with facts", "verify"])
+def bench_plain_c(figure: Figure, tar: Tar, floors: Floors, task: str) -> None:
+    """Read the file, and do nothing with it; one thread."""
+    figure.of(f"{task} {tar.label}", "plain read", items=megabytes(tar), unit="MB")
+    figure.take_timed(lambda: floors("read", tar.path, WINDOW_BYTES, ROUNDS[tar.key]))
