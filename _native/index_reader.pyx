@@ -4,7 +4,7 @@ docs/format.md has the layout. What is read is checked against its checksum the 
 time, and each number in it every time: the file is mapped, and may change.
 """
 
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 from posix.fcntl cimport F_DUPFD_CLOEXEC, fcntl
@@ -37,6 +37,7 @@ from index_rows cimport (
 )
 from names cimport hash_name
 from pages cimport (
+    DIRECTORY,
     FREE_ROW,
     LINE_SLOTS,
     LINES,
@@ -199,19 +200,23 @@ cdef class MappedIndex:
         )
 
     cdef bint page_checked(
-        self, unsigned char* checked, int64_t section, int64_t page
+        self, unsigned char* checked, int64_t section, int64_t page, uint32_t number
     ) noexcept nogil:
         """Check a page the first time it is used."""
         if checked[page >> 3] >> (page & 7) & 1:
             return True
-        if not page_is_whole(self.bytes + section + page * PAGE_BYTES, self.crc32c):
+        if not page_is_whole(
+            self.bytes + section + page * PAGE_BYTES, number, self.crc32c
+        ):
             return False
         checked[page >> 3] |= 1 << (page & 7)
         return True
 
     cdef fault position_of(self, int64_t block, int64_t* position) noexcept nogil:
         cdef int64_t page = block // PAGE_POSITIONS
-        if not self.page_checked(self.directory_checked, self.directory, page):
+        if not self.page_checked(
+            self.directory_checked, self.directory, page, DIRECTORY + <uint32_t> page
+        ):
             return FAULT_CHECKSUM
         memcpy(
             position,
@@ -279,7 +284,7 @@ cdef class MappedIndex:
             return FAULT_ABSENT
         page = page_of(hashed, self.pages)
         position[0] = self.lookup + page * PAGE_BYTES
-        if not self.page_checked(self.pages_checked, self.lookup, page):
+        if not self.page_checked(self.pages_checked, self.lookup, page, page):
             return FAULT_CHECKSUM
         for probe in range(LINES * LINE_SLOTS):
             slot_at(self.bytes + self.lookup + page * PAGE_BYTES, hashed, probe, &found)

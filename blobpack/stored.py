@@ -375,7 +375,8 @@ class RemoteIndex:
             start = self.footer.directory + page * PAGE_BYTES
             packed = self._read(start, start + PAGE_BYTES)
             offset = self._offset + start
-            return decode_directory_page(packed, self._store.url, offset), 8 * PAGE_BYTES
+            decoded = decode_directory_page(packed, page, self._store.url, offset)
+            return decoded, 8 * PAGE_BYTES
 
         positions: tuple[int, ...] = self._kept_or_made(("directory", page), make)  # type: ignore[assignment]
         return positions[block % PAGE_POSITIONS]
@@ -392,7 +393,7 @@ class RemoteIndex:
 
         def make(number: int, packed: bytes) -> bytes:
             offset = self._offset + ranges[number][0]
-            check_page(packed, "a page of its lookup", self._store.url, offset)
+            check_page(packed, number, "a page of its lookup", self._store.url, offset)
             return packed
 
         return self._fetched("page", ranges, make)
