@@ -101,7 +101,7 @@ cdef class MappedIndex:
         fd: The file.
         where, offset: What messages name: the file, and where the region starts in it.
         crc32c: Of blobpack.checksum.crc32c_address.
-        row_count … pages: Of the footer, positions from the region's start.
+        row_count … facts: Of the footer, positions from the region's start.
     """
 
     cdef const unsigned char[::1] region
@@ -111,6 +111,7 @@ cdef class MappedIndex:
     cdef str where
     cdef int64_t offset
     cdef int64_t row_count
+    cdef int64_t last_end
     cdef int64_t block_count
     cdef int64_t directory
     cdef int64_t lookup
@@ -132,6 +133,7 @@ cdef class MappedIndex:
         uintptr_t crc32c,
         *,
         int64_t row_count,
+        int64_t last_end,
         int64_t block_count,
         int64_t directory,
         int64_t lookup,
@@ -145,6 +147,7 @@ cdef class MappedIndex:
         if (
             block_count < 0
             or row_count < 0
+            or last_end < 0
             or block_count > (<int64_t> 1 << 32)
             or not 0 <= row_count <= block_count * BLOCK_ROWS
             or row_count <= (block_count - 1) * BLOCK_ROWS
@@ -164,6 +167,7 @@ cdef class MappedIndex:
         self.end = offset + length
         self.crc32c = crc32c_at(crc32c)
         self.row_count = row_count
+        self.last_end = last_end
         self.block_count = block_count
         self.directory = directory
         self.lookup = lookup
@@ -245,7 +249,9 @@ cdef class MappedIndex:
             ):
                 return FAULT_CHECKSUM
             self.blocks_checked[block >> 3] |= 1 << (block & 7)
-        if not open_block(view, self.bytes + position[0], end - position[0]):
+        if not open_block(
+            view, self.bytes + position[0], end - position[0], self.last_end
+        ):
             return FAULT_LAYOUT
         if <int64_t> view.header.first_row != first_row or (
             view.header.rows != min(self.row_count - first_row, <int64_t> BLOCK_ROWS)
@@ -395,6 +401,7 @@ def decode_blocks(
     const int64_t[::1] positions not None,
     int64_t first_row,
     int64_t row_count,
+    int64_t last_end,
     int facts,
     uintptr_t crc32c,
     str where not None,
@@ -407,6 +414,7 @@ def decode_blocks(
         positions: (blocks + 1,): where each starts, and the last one ends.
         first_row: Of the first block.
         row_count: Of the whole index.
+        last_end: No member ends behind it.
         facts: Which optional columns it has.
         crc32c: Of blobpack.checksum.crc32c_address.
         where, offset: What messages name: the file, and where `blocks` starts in it.
@@ -435,7 +443,7 @@ def decode_blocks(
             elif not block_is_whole(&blocks[start], end - start, check):
                 kind = FAULT_CHECKSUM
             elif (
-                not open_block(&view, &blocks[start], end - start)
+                not open_block(&view, &blocks[start], end - start, last_end)
                 or <int64_t> view.header.first_row != first_row
                 or view.header.rows != wanted
             ):

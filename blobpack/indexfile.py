@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from blobpack._index_writer import IndexBuilder
 from blobpack._lookup import measure
 from blobpack.checksum import crc32c, crc32c_address
-from blobpack.columns import FACTS, Columns
+from blobpack.columns import FACTS, OFFSET_MAX, Columns
 from blobpack.errors import ChecksumError, FormatError
 from blobpack.identity import Identity
 from blobpack.model import ScanReport
@@ -82,6 +82,30 @@ class Footer:
     def directory_bytes(self) -> int:
         """The directory's pages."""
         return (self.block_count // PAGE_POSITIONS + 1) * PAGE_BYTES
+
+    def check_fits(self, where: str, offset: int) -> None:
+        """Compare its numbers with one another.
+
+        Args:
+            where: The file, for messages.
+            offset: Where the region starts in it.
+
+        Raises:
+            FormatError: sections that are not within the region, or counts that can't be.
+        """
+        sections = (
+            (self.lookup, self.lookup_pages * PAGE_BYTES),
+            (self.directory, self.directory_bytes),
+            (self.guide, self.guide_bytes),
+        )
+        if (
+            any(start + size > self.region_bytes - FOOTER_BYTES for start, size in sections)
+            or self.block_count != -(-self.row_count // BLOCK_ROWS)
+            or self.last_end > OFFSET_MAX
+        ):
+            raise FormatError(
+                f"{where}: the index is damaged: its footer does not fit its size", offset=offset
+            )
 
     def encode(self) -> bytes:
         """Make the footer's 512 bytes."""
