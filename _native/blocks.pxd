@@ -39,6 +39,7 @@ cdef struct block_header:
 cdef struct block_view:
     const unsigned char* columns[8]
     const unsigned char* names
+    int64_t last_end               # no member ends behind it
     block_header header
 
 # The members of a block as they stand in memory; what was not taken is NULL.
@@ -59,8 +60,16 @@ cdef inline int64_t aligned(int64_t size) noexcept nogil:
     return (size + ALIGNMENT - 1) & ~<int64_t> (ALIGNMENT - 1)
 
 
+cdef inline bint is_width(block_column column, uint8_t width) noexcept nogil:
+    if column == MEDIA_TYPE:
+        return width <= 1
+    if width == 8:
+        return column == OFFSET_START or column == SIZE or column == MTIME
+    return width <= 2 or width == 4
+
+
 cdef inline bint open_block(
-    block_view* view, const unsigned char* block, int64_t length
+    block_view* view, const unsigned char* block, int64_t length, int64_t last_end
 ) noexcept nogil:
     """Find a block's columns; false when they do not fit into its length."""
     cdef int64_t pos = BLOCK_HEADER_BYTES, i
@@ -72,11 +81,12 @@ cdef inline bint open_block(
     if view.header.start_unit != 1 and view.header.start_unit != TAR_BLOCK:
         return False
     for i in range(COLUMN_COUNT):
-        if view.header.widths[i] > 8:
+        if not is_width(<block_column> i, view.header.widths[i]):
             return False
         view.columns[i] = block + pos
         pos += aligned(<int64_t> view.header.rows * view.header.widths[i])
     view.names = block + pos
+    view.last_end = last_end
     return pos <= length and <int64_t> view.header.names_bytes <= length - pos
 
 
@@ -136,14 +146,14 @@ cdef inline bint offsets_in(
     const block_view* view, int64_t place, int64_t* start, int64_t* end
 ) noexcept nogil:
     """Read a row's offsets; false when they are none."""
-    cdef uint64_t limit = <uint64_t> 1 << 63
+    cdef uint64_t last = view.last_end
     cdef uint64_t stored = value_at(view, OFFSET_START, place)
     cdef uint64_t size = value_at(view, SIZE, place)
     cdef uint64_t base = view.header.start_base
-    if base >= limit or stored > (limit - 1 - base) // view.header.start_unit:
+    if base > last or stored > (last - base) // view.header.start_unit:
         return False
     base += stored * view.header.start_unit
-    if size > limit - 1 - base:
+    if size > last - base:
         return False
     start[0] = base
     end[0] = base + size

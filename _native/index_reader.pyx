@@ -4,7 +4,7 @@ docs/format.md has the layout. What is read is checked against its checksum the 
 time, and each number in it every time: the file is mapped, and may change.
 """
 
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 from posix.fcntl cimport F_DUPFD_CLOEXEC, fcntl
@@ -37,6 +37,7 @@ from index_rows cimport (
 )
 from names cimport hash_name
 from pages cimport (
+    DIRECTORY,
     FREE_ROW,
     LINE_SLOTS,
     LINES,
@@ -100,7 +101,7 @@ cdef class MappedIndex:
         fd: The file.
         where, offset: What messages name: the file, and where the region starts in it.
         crc32c: Of blobpack.checksum.crc32c_address.
-        row_count … pages: Of the footer, positions from the region's start.
+        row_count … facts: Of the footer, positions from the region's start.
     """
 
     cdef const unsigned char[::1] region
@@ -110,6 +111,7 @@ cdef class MappedIndex:
     cdef str where
     cdef int64_t offset
     cdef int64_t row_count
+    cdef int64_t last_end
     cdef int64_t block_count
     cdef int64_t directory
     cdef int64_t lookup
@@ -131,6 +133,7 @@ cdef class MappedIndex:
         uintptr_t crc32c,
         *,
         int64_t row_count,
+        int64_t last_end,
         int64_t block_count,
         int64_t directory,
         int64_t lookup,
@@ -144,6 +147,7 @@ cdef class MappedIndex:
         if (
             block_count < 0
             or row_count < 0
+            or last_end < 0
             or block_count > (<int64_t> 1 << 32)
             or not 0 <= row_count <= block_count * BLOCK_ROWS
             or row_count <= (block_count - 1) * BLOCK_ROWS
@@ -163,6 +167,7 @@ cdef class MappedIndex:
         self.end = offset + length
         self.crc32c = crc32c_at(crc32c)
         self.row_count = row_count
+        self.last_end = last_end
         self.block_count = block_count
         self.directory = directory
         self.lookup = lookup
@@ -199,19 +204,23 @@ cdef class MappedIndex:
         )
 
     cdef bint page_checked(
-        self, unsigned char* checked, int64_t section, int64_t page
+        self, unsigned char* checked, int64_t section, int64_t page, uint32_t number
     ) noexcept nogil:
         """Check a page the first time it is used."""
         if checked[page >> 3] >> (page & 7) & 1:
             return True
-        if not page_is_whole(self.bytes + section + page * PAGE_BYTES, self.crc32c):
+        if not page_is_whole(
+            self.bytes + section + page * PAGE_BYTES, number, self.crc32c
+        ):
             return False
         checked[page >> 3] |= 1 << (page & 7)
         return True
 
     cdef fault position_of(self, int64_t block, int64_t* position) noexcept nogil:
         cdef int64_t page = block // PAGE_POSITIONS
-        if not self.page_checked(self.directory_checked, self.directory, page):
+        if not self.page_checked(
+            self.directory_checked, self.directory, page, DIRECTORY + <uint32_t> page
+        ):
             return FAULT_CHECKSUM
         memcpy(
             position,
@@ -240,7 +249,9 @@ cdef class MappedIndex:
             ):
                 return FAULT_CHECKSUM
             self.blocks_checked[block >> 3] |= 1 << (block & 7)
-        if not open_block(view, self.bytes + position[0], end - position[0]):
+        if not open_block(
+            view, self.bytes + position[0], end - position[0], self.last_end
+        ):
             return FAULT_LAYOUT
         if <int64_t> view.header.first_row != first_row or (
             view.header.rows != min(self.row_count - first_row, <int64_t> BLOCK_ROWS)
@@ -279,7 +290,7 @@ cdef class MappedIndex:
             return FAULT_ABSENT
         page = page_of(hashed, self.pages)
         position[0] = self.lookup + page * PAGE_BYTES
-        if not self.page_checked(self.pages_checked, self.lookup, page):
+        if not self.page_checked(self.pages_checked, self.lookup, page, page):
             return FAULT_CHECKSUM
         for probe in range(LINES * LINE_SLOTS):
             slot_at(self.bytes + self.lookup + page * PAGE_BYTES, hashed, probe, &found)
@@ -390,6 +401,7 @@ def decode_blocks(
     const int64_t[::1] positions not None,
     int64_t first_row,
     int64_t row_count,
+    int64_t last_end,
     int facts,
     uintptr_t crc32c,
     str where not None,
@@ -402,6 +414,7 @@ def decode_blocks(
         positions: (blocks + 1,): where each starts, and the last one ends.
         first_row: Of the first block.
         row_count: Of the whole index.
+        last_end: No member ends behind it.
         facts: Which optional columns it has.
         crc32c: Of blobpack.checksum.crc32c_address.
         where, offset: What messages name: the file, and where `blocks` starts in it.
@@ -430,7 +443,7 @@ def decode_blocks(
             elif not block_is_whole(&blocks[start], end - start, check):
                 kind = FAULT_CHECKSUM
             elif (
-                not open_block(&view, &blocks[start], end - start)
+                not open_block(&view, &blocks[start], end - start, last_end)
                 or <int64_t> view.header.first_row != first_row
                 or view.header.rows != wanted
             ):

@@ -11,6 +11,7 @@ from blocks cimport BLOCK_ROWS, block_header, measure_block, member_rows, put_bl
 from crc32c cimport crc32c_at, crc32c_function
 from names cimport hash_name
 from pages cimport (
+    DIRECTORY,
     FREE_ROW,
     LINE_SLOTS,
     LINES,
@@ -200,7 +201,7 @@ cdef class IndexBuilder:
                 8,
             )
         for i in range(len(pages) // PAGE_BYTES):
-            seal_page(&view[i * PAGE_BYTES], self.crc32c)
+            seal_page(&view[i * PAGE_BYTES], DIRECTORY + i, self.crc32c)
         return bytes(pages)
 
     def lookup(self, same_name not None):
@@ -246,7 +247,7 @@ cdef class IndexBuilder:
             row += 1
         for i in range(pages):
             memset(&view[i * PAGE_BYTES], 0, 64)
-            seal_page(&view[i * PAGE_BYTES], self.crc32c)
+            seal_page(&view[i * PAGE_BYTES], i, self.crc32c)
         return filled
 
     cdef int64_t fill_until_equal(

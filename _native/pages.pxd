@@ -12,8 +12,9 @@ from names cimport mixed
 
 cdef enum:
     PAGE_BYTES = 4096
-    PAGE_HEADER_BYTES = 8          # of a directory page: checksum, four zeros
+    PAGE_HEADER_BYTES = 8          # checksum, number
     PAGE_POSITIONS = 511           # in a directory page
+    DIRECTORY = 1 << 31            # the number of the directory's first page
     PAGE_NAMES = 400               # on average: 504 would fill it
     LINE_BYTES = 64
     LINES = 63                     # the first line is the page's header
@@ -65,14 +66,19 @@ cdef inline void put_slot(
 
 
 cdef inline bint page_is_whole(
-    const unsigned char* page, crc32c_function crc32c
+    const unsigned char* page, uint32_t number, crc32c_function crc32c
 ) noexcept nogil:
-    """Compare a page, of the lookup or the directory, with its checksum."""
-    cdef uint32_t crc
+    """Compare a page with its checksum, and with its place by its number."""
+    cdef uint32_t crc, found
     memcpy(&crc, page, 4)
-    return crc == crc32c(0, page + 4, PAGE_BYTES - 4)
+    memcpy(&found, page + 4, 4)
+    return found == number and crc == crc32c(0, page + 4, PAGE_BYTES - 4)
 
 
-cdef inline void seal_page(unsigned char* page, crc32c_function crc32c) noexcept nogil:
-    cdef uint32_t crc = crc32c(0, page + 4, PAGE_BYTES - 4)
+cdef inline void seal_page(
+    unsigned char* page, uint32_t number, crc32c_function crc32c
+) noexcept nogil:
+    cdef uint32_t crc
+    memcpy(page + 4, &number, 4)
+    crc = crc32c(0, page + 4, PAGE_BYTES - 4)
     memcpy(page, &crc, 4)

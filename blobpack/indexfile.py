@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from blobpack._index_writer import IndexBuilder
 from blobpack._lookup import measure
 from blobpack.checksum import crc32c, crc32c_address
-from blobpack.columns import FACTS, Columns
+from blobpack.columns import FACTS, OFFSET_MAX, Columns
 from blobpack.errors import ChecksumError, FormatError
 from blobpack.identity import Identity
 from blobpack.model import ScanReport
@@ -28,6 +28,7 @@ FOOTER = struct.Struct("<II QQII QQQQ QQQQ QQII 9q 128s 184x 8s".replace(" ", ""
 FOOTER_BYTES = 512
 PAGE_BYTES = 4096
 PAGE_POSITIONS = 511
+DIRECTORY = 1 << 31  # the number of the directory's first page
 BLOCK_ROWS = 1024
 GUIDE_BYTES_MAX = 1 << 18
 PAYLOAD_BYTES_MAX = (1 << 64) - 1  # of members that overlap
@@ -81,6 +82,30 @@ class Footer:
     def directory_bytes(self) -> int:
         """The directory's pages."""
         return (self.block_count // PAGE_POSITIONS + 1) * PAGE_BYTES
+
+    def check_fits(self, where: str, offset: int) -> None:
+        """Compare its numbers with one another.
+
+        Args:
+            where: The file, for messages.
+            offset: Where the region starts in it.
+
+        Raises:
+            FormatError: sections that are not within the region, or counts that can't be.
+        """
+        sections = (
+            (self.lookup, self.lookup_pages * PAGE_BYTES),
+            (self.directory, self.directory_bytes),
+            (self.guide, self.guide_bytes),
+        )
+        if (
+            any(start + size > self.region_bytes - FOOTER_BYTES for start, size in sections)
+            or self.block_count != -(-self.row_count // BLOCK_ROWS)
+            or self.last_end > OFFSET_MAX
+        ):
+            raise FormatError(
+                f"{where}: the index is damaged: its footer does not fit its size", offset=offset
+            )
 
     def encode(self) -> bytes:
         """Make the footer's 512 bytes."""
@@ -270,23 +295,29 @@ def decode_guide(packed: bytes, block_count: int, where: str, offset: int) -> li
     return [names[start:end] for start, end in zip((0, *ends), ends, strict=False)]
 
 
-def decode_directory_page(packed: bytes, where: str, offset: int) -> tuple[int, ...]:
+def decode_directory_page(packed: bytes, number: int, where: str, offset: int) -> tuple[int, ...]:
     """Read a page of the directory: 511 positions from the region's start.
+
+    Args:
+        packed: The page.
+        number: In the directory.
+        where: The file, for messages.
+        offset: Where the page starts in it.
 
     Raises:
         ChecksumError: it is damaged.
     """
-    check_page(packed, "a page of its directory", where, offset)
+    check_page(packed, DIRECTORY + number, "a page of its directory", where, offset)
     return struct.unpack_from(f"<{PAGE_POSITIONS}Q", packed, 8)
 
 
-def check_page(packed: bytes, what: str, where: str, offset: int) -> None:
-    """Compare a page of the lookup or the directory with its checksum.
+def check_page(packed: bytes, number: int, what: str, where: str, offset: int) -> None:
+    """Compare a page of the lookup or the directory with its checksum, and with its place by its number.
 
     Raises:
         ChecksumError: it does not match.
     """
-    if int.from_bytes(packed[:4], "little") != crc32c(packed[4:]):
+    if struct.unpack_from("<II", packed) != (crc32c(packed[4:]), number):
         raise ChecksumError(
             f"{where}: the index is damaged: {what} at byte {offset} does not match its checksum",
             offset=offset,

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 PART_ROWS = 64 * BLOCK_ROWS
 WINDOW_BYTES = 4 << 20  # of blocks, when all are read
+WINDOW_BLOCKS = (
+    512  # most take more than 8 KiB, but members without names and sizes next to nothing
+)
 KEPT_BYTES_MAX = 64 << 20
 BATCH_GAP_BYTES = 256 << 10
 BATCH_BYTES_MAX = 8 << 20
@@ -129,6 +132,7 @@ class LocalIndex:
         Raises:
             FormatError: the footer does not fit the region.
         """
+        footer.check_fits(store.url, offset)
         self.footer = footer
         self._store, self._offset = store, offset
         before = offset % mmap.ALLOCATIONGRANULARITY
@@ -145,6 +149,7 @@ class LocalIndex:
             offset,
             crc32c_address(),
             row_count=footer.row_count,
+            last_end=footer.last_end,
             block_count=footer.block_count,
             directory=footer.directory,
             lookup=footer.lookup,
@@ -226,21 +231,9 @@ class RemoteIndex:
         Raises:
             FormatError: the footer does not fit the region.
         """
+        footer.check_fits(store.url, offset)
         self.footer = footer
         self._store, self._offset = store, offset
-        sections = (
-            (footer.lookup, footer.lookup_pages * PAGE_BYTES),
-            (footer.directory, footer.directory_bytes),
-            (footer.guide, footer.guide_bytes),
-        )
-        if any(
-            start < 0 or size < 0 or start + size > footer.region_bytes - FOOTER_BYTES
-            for start, size in sections
-        ) or footer.block_count != -(-footer.row_count // BLOCK_ROWS):
-            raise FormatError(
-                f"{store.url}: the index is damaged: its footer does not fit its size",
-                offset=offset,
-            )
         self._kept: OrderedDict[tuple[str, int], tuple[object, int]] = OrderedDict()
         self._kept_bytes = 0
         self._lock = threading.Lock()
@@ -323,7 +316,7 @@ class RemoteIndex:
         first = 0
         while first < self.footer.block_count:
             start, last = self._position(first), first + 1
-            while last < self.footer.block_count and (
+            while last < min(self.footer.block_count, first + WINDOW_BLOCKS) and (
                 self._position(last + 1) - start <= WINDOW_BYTES
             ):
                 last += 1
@@ -375,7 +368,13 @@ class RemoteIndex:
             start = self.footer.directory + page * PAGE_BYTES
             packed = self._read(start, start + PAGE_BYTES)
             offset = self._offset + start
-            return decode_directory_page(packed, self._store.url, offset), 8 * PAGE_BYTES
+            decoded = decode_directory_page(packed, page, self._store.url, offset)
+            if max(decoded) > self.footer.region_bytes:
+                raise FormatError(
+                    f"{self._store.url}: the index is damaged: a position of {max(decoded)} in its directory",
+                    offset=offset,
+                )
+            return decoded, 8 * PAGE_BYTES
 
         positions: tuple[int, ...] = self._kept_or_made(("directory", page), make)  # type: ignore[assignment]
         return positions[block % PAGE_POSITIONS]
@@ -392,7 +391,7 @@ class RemoteIndex:
 
         def make(number: int, packed: bytes) -> bytes:
             offset = self._offset + ranges[number][0]
-            check_page(packed, "a page of its lookup", self._store.url, offset)
+            check_page(packed, number, "a page of its lookup", self._store.url, offset)
             return packed
 
         return self._fetched("page", ranges, make)
@@ -456,6 +455,7 @@ class RemoteIndex:
                 positions,
                 first * BLOCK_ROWS,
                 len(self),
+                self.footer.last_end,
                 self.footer.facts_mask,
                 crc32c_address(),
                 self._store.url,

@@ -108,7 +108,9 @@ class PlainIndex:
         positions: list[int] = []
         while len(positions) <= self.block_count:
             page = sealed(self.region[start : start + PAGE], "directory")
-            positions += struct.unpack("<8x511Q", page)
+            number, *some = struct.unpack("<4xI511Q", page)
+            expect(number == (1 << 31) + len(positions) // 511, "the directory page's number")
+            positions += some
             start += PAGE
         expect(not any(positions[self.block_count + 1 :]), "the directory's end")
         return positions[: self.block_count + 1]
@@ -159,7 +161,9 @@ class PlainIndex:
     def lookup_page(self, number: int) -> bytes:
         """Read a page of the lookup."""
         start = self.lookup + number * PAGE
-        return sealed(self.region[start : start + PAGE], f"page {number} of the lookup")
+        page = sealed(self.region[start : start + PAGE], f"page {number} of the lookup")
+        expect(struct.unpack_from("<4xI", page) == (number,), "the lookup page's number")
+        return page
 
     def find_by_lookup(self, name: bytes) -> int | None:
         """Find the last row of a name by the lookup."""
