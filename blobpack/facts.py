@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from blobpack import _facts
 from blobpack.checksum import crc32c, crc32c_address
-from blobpack.errors import BlobChangedError, StorageError
+from blobpack.errors import BlobChangedError, FormatError, StorageError
 from blobpack.index import Index
 from blobpack.processors import processors
 from blobpack.stores.local import LocalStore
@@ -219,6 +219,11 @@ def _read_run(
             )
     except BlobChangedError:
         raise
+    except FormatError as exc:  # a damaged frame of a compressed blob
+        if last - first > 1:
+            _read_one_by_one(store, columns, first, last, taken, images=images)
+        else:
+            taken.unreadable.append(Unreadable(first, str(exc)))
     except StorageError as exc:
         taken.unreadable.extend(Unreadable(row, str(exc)) for row in range(first, last))
     else:

@@ -78,7 +78,10 @@ class _Part(StoreBase):
         self._store, self._start = store, start
 
     def fetch(self, start: int, end: int) -> bytes:
-        return self._store.read_range(self._start + start, self._start + end)
+        try:
+            return self._store.read_range(self._start + start, self._start + end)
+        except FormatError as exc:  # of a compressed blob, whose frame may begin before this part
+            raise type(exc)(str(exc), offset=max(0, (exc.offset or 0) - self._start)) from exc
 
 
 def check_structure(

@@ -201,14 +201,13 @@ def decode_seek_table(frame: bytes, file_bytes: int) -> SeekTable:
     return SeekTable(frame_bounds, content_bounds, fields[2::3] if step == 3 else None)
 
 
-def decode_frame(frame: bytes, content_bytes: int, checksum: int | None, at: int) -> bytes:
+def decode_frame(frame: bytes, content_bytes: int, checksum: int | None) -> bytes:
     """Decompress one frame, which must be what the seek table says.
 
     Args:
         frame: Its bytes in the file.
         content_bytes: The size of its content.
         checksum: The low 32 bits of XXH64 of its content; None if it is not known.
-        at: Where in the file it lies, for errors.
 
     Raises:
         ChecksumError: the content is not the one that was compressed.
@@ -218,35 +217,30 @@ def decode_frame(frame: bytes, content_bytes: int, checksum: int | None, at: int
 
     if content_bytes > len(frame) // BLOCK_BYTES_MIN * BLOCK_BYTES_MAX:
         raise FormatError(
-            f"a zstd frame of {len(frame)} bytes can't hold the {content_bytes} that the seek table says, "
-            f"at byte {at}",
-            offset=at,
+            f"{len(frame)} bytes can't hold the {content_bytes} that the seek table says"
         )
     try:
         found = zstandard.get_frame_parameters(frame)
         if found.content_size not in (content_bytes, zstandard.CONTENTSIZE_UNKNOWN):
             raise FormatError(
-                f"a zstd frame of {found.content_size} bytes, and the seek table says {content_bytes}, "
-                f"at byte {at}",
-                offset=at,
+                f"{found.content_size} bytes of content, and the seek table says {content_bytes}"
             )
         if checksum is not None:
-            frame = _with_checksum(frame, checksum, present=found.has_checksum, at=at)
+            frame = _with_checksum(frame, checksum, present=found.has_checksum)
         content: bytes = zstandard.ZstdDecompressor().decompress(
             frame, max_output_size=content_bytes, allow_extra_data=False
         )
     except zstandard.ZstdError as exc:
         kind = ChecksumError if "checksum" in str(exc) else FormatError
-        raise kind(f"a damaged zstd frame ({exc}), at byte {at}", offset=at) from exc
+        raise kind(str(exc)) from exc
     if len(content) != content_bytes:
         raise FormatError(
-            f"a zstd frame of {len(content)} bytes, and the seek table says {content_bytes}, at byte {at}",
-            offset=at,
+            f"{len(content)} bytes of content, and the seek table says {content_bytes}"
         )
     return content
 
 
-def _with_checksum(frame: bytes, checksum: int, *, present: bool, at: int) -> bytes:
+def _with_checksum(frame: bytes, checksum: int, *, present: bool) -> bytes:
     """Make a frame that zstd checks against the seek table's checksum.
 
     Many writers keep checksums in the table only: then it is put where the frame would have it.
@@ -254,9 +248,7 @@ def _with_checksum(frame: bytes, checksum: int, *, present: bool, at: int) -> by
     stored = checksum.to_bytes(CHECKSUM_BYTES, "little")
     if present:
         if frame[-CHECKSUM_BYTES:] != stored:
-            raise ChecksumError(
-                f"a zstd frame's checksum is not the seek table's, at byte {at}", offset=at
-            )
+            raise ChecksumError("its checksum is not the seek table's")
         return frame
     magic_bytes = len(ZSTD_MAGIC)
     flags = frame[magic_bytes] | FRAME_CHECKSUM_FLAG

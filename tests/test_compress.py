@@ -149,6 +149,22 @@ def test_an_index_beside_it_is_found(tmp_path: Path):
         blobpack.open_blob(tmp_path / "a.tar.zst")
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_verify_names_the_members_of_a_damaged_frame(blobs: Path, tmp_path: Path, full: bool):
+    assert not blobpack.verify(blobs / "out.tar.zst", full=full).failures
+    damaged = bytearray((blobs / "out.tar.zst").read_bytes())
+    with open_tar(blobs / "out.tar.zst") as store:
+        at = sum(store.table.frame_bounds[5:7]) // 2
+        start, end = store.table.content_bounds[5:7]
+    damaged[at] ^= 1
+    (tmp_path / "a.tar.zst").write_bytes(damaged)
+    report = blobpack.verify(tmp_path / "a.tar.zst", full=full)
+    members = {m.name for m in scan(blobs / "out.tar") if start <= m.offset_start < end}
+    assert len(members) > 5
+    assert {failure.name for failure in report.failures} == members
+    assert all("zstd frame 5" in failure.reason for failure in report.failures)
+
+
 def test_offsets_of_a_plain_blob_fit_the_compressed_one(blobs: Path, tmp_path: Path):
     with blobpack.open_blob(blobs / "out.tar") as blob:
         blobpack.write_offsets(blob.index, tmp_path / "offsets.pkl")

@@ -286,7 +286,9 @@ def test_a_frame_that_is_not_as_listed_is_a_format_error(
     with pytest.raises(FormatError, match=r"a\.tar\.zst: .* at byte \d+") as caught:
         store.read_range(0, store.content_bytes)
     bad = len(PIECES) if damage is skippable_has_content else 1
-    assert caught.value.offset == store.table.frame_bounds[bad]
+    assert caught.value.offset == store.table.content_bounds[bad]
+    start, end = store.table.frame_bounds[bad : bad + 2]
+    assert f"frame {bad}, the file's bytes {start} to {end}: " in str(caught.value)
     assert store.read_range(0, 3000) == CONTENT[:3000]
 
 

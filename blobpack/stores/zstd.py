@@ -92,20 +92,28 @@ class SeekableStore(StoreBase):
         return b"".join(parts)
 
     def _decompress(self, frames: list[int]) -> dict[int, bytes]:
-        """Read frames, and what is between them, at once, and decompress them."""
+        """Read frames, and what is between them, at once, and decompress them.
+
+        Raises:
+            FormatError: a frame is damaged; `offset` is where its content begins.
+        """
         table = self.table
         begin = table.frame_bounds[frames[0]]
         compressed = memoryview(self.base.read_range(begin, table.frame_bounds[frames[-1] + 1]))
         contents = {}
         for i in frames:
-            at, end = table.frame_bounds[i], table.frame_bounds[i + 1]
-            content_bytes = table.content_bounds[i + 1] - table.content_bounds[i]
+            start, end = table.frame_bounds[i], table.frame_bounds[i + 1]
+            offset = table.content_bounds[i]
             checksum = table.checksums[i] if table.checksums is not None else None
-            frame = bytes(compressed[at - begin : end - begin])
+            frame = bytes(compressed[start - begin : end - begin])
             try:
-                contents[i] = decode_frame(frame, content_bytes, checksum, at)
+                contents[i] = decode_frame(frame, table.content_bounds[i + 1] - offset, checksum)
             except FormatError as exc:
-                raise type(exc)(f"{self.url}: {exc}", offset=exc.offset) from exc
+                raise type(exc)(
+                    f"{self.url}: zstd frame {i}, the file's bytes {start} to {end}: {exc}, "
+                    f"at byte {offset}",
+                    offset=offset,
+                ) from exc
         return contents
 
     def close(self) -> None:
