@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import random
+from collections import deque
 from typing import TYPE_CHECKING
 
 import pytest
@@ -106,3 +107,75 @@ def bench_select_with_fnmatch(figure: Figure, index: Index) -> None:
     names = index.names[:]
     figure.of(f"select {GLOB} (b)", "fnmatch.filter", items=len(index), unit="member")
     assert len(figure.take(lambda: fnmatch.filter(names, GLOB), rounds=5)) == -(-len(index) // 3)
+
+
+def ends_in_five(name: str) -> bool:
+    """Be a predicate, as a caller of select would write it."""
+    return name.endswith("5.jpg")
+
+
+def bench_select_where(figure: Figure, index: Index) -> None:
+    """Choose by a predicate over members' names, into an index."""
+    figure.of("select where name (b)", items=len(index), unit="member")
+    chosen = figure.take(lambda: index.select(where=lambda m: m.name.endswith("5.jpg")), rounds=7)
+    assert len(chosen) == sum(map(ends_in_five, index.names))
+
+
+def bench_select_where_in_a_loop(figure: Figure, index: Index) -> None:
+    """Ask the same of each name in a plain loop."""
+    figure.of("select where name (b)", "loop over index.names", items=len(index), unit="member")
+    figure.take(lambda: [name for name in index.names if ends_in_five(name)], rounds=7)
+
+
+def bench_select_where_in_a_list(figure: Figure, index: Index) -> None:
+    """Ask the same of each name in a list that is there."""
+    names = list(index.names)
+    figure.of("select where name (b)", "loop over a list", items=len(index), unit="member")
+    figure.take(lambda: [name for name in names if ends_in_five(name)], rounds=7)
+
+
+def bench_select_where_size(figure: Figure, index: Index) -> None:
+    """Choose by a predicate over members' sizes."""
+    figure.of("select where size (b)", items=len(index), unit="member")
+    figure.take(lambda: index.select(where=lambda m: m.size > 1500), rounds=7)
+
+
+def bench_select_where_size_in_a_loop(figure: Figure, index: Index) -> None:
+    """Ask each size in a list that is there."""
+    sizes = (index.offset_end - index.offset_start).tolist()
+    is_large = (1500).__lt__
+    figure.of("select where size (b)", "loop over a list", items=len(index), unit="member")
+    figure.take(lambda: [size for size in sizes if is_large(size)], rounds=7)
+
+
+def bench_select_names(figure: Figure, index: Index) -> None:
+    """Choose the names of another index."""
+    other = index.select("*.png")
+    figure.of("select names of an index (b)", items=len(index), unit="member")
+    assert figure.take(lambda: index.select(names=other), rounds=7) == other
+
+
+def bench_select_names_of_a_set(figure: Figure, index: Index) -> None:
+    """Choose those in a set, from a list that is there."""
+    names = list(index.names)
+    others = list(index.select("*.png").names)
+    figure.of("select names of an index (b)", "set", items=len(index), unit="member")
+
+    def choose() -> list[str]:
+        wanted = set(others)
+        return [name for name in names if name in wanted]
+
+    assert figure.take(choose, rounds=7) == others
+
+
+def bench_iterate_members(figure: Figure, index: Index) -> None:
+    """Go through all members."""
+    figure.of("go through members (b)", items=len(index), unit="member")
+    figure.take(lambda: deque(index, 0), rounds=7)
+
+
+def bench_iterate_tuples(figure: Figure, index: Index) -> None:
+    """Make a tuple of each name, start and end, from lists that are there."""
+    lists = (list(index.names), index.offset_start.tolist(), index.offset_end.tolist())
+    figure.of("go through members (b)", "zip of lists", items=len(index), unit="member")
+    figure.take(lambda: deque(map(tuple, zip(*lists, strict=True)), 0), rounds=7)

@@ -6,7 +6,7 @@ Every condition narrows one mask; those that call Python come last, and only for
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from blobpack._lookup import NameLookup, match_names
@@ -100,10 +100,9 @@ class Conditions:
             marked = self.names.mark(part.names, part.name_bounds)
             passed &= np.frombuffer(marked, np.bool_)
         if self.regex is not None:
-            _narrow(passed, self.regex.search, part.iter_names(passed.view(np.uint8).data))
+            _narrow(part, passed, self.regex.search, Columns.iter_names)
         if self.where is not None:
-            members = part.iter_members(passed.view(np.uint8).data, reuse=True)
-            _narrow(passed, self.where, members)
+            _narrow(part, passed, self.where, partial(Columns.iter_members, reuse=True))
         return passed
 
 
@@ -169,13 +168,19 @@ def _fact(part: Columns, name: str) -> NDArray[Any]:
 
 
 def _narrow(
-    passed: Mask, ask: Callable[[Any], object], members: NameIterator | MemberIterator
+    part: Columns,
+    passed: Mask,
+    ask: Callable[[Any], object],
+    iterate: Callable[[Columns, memoryview], NameIterator | MemberIterator],
 ) -> None:
     """Ask of each row that passed so far, in their order.
 
-    A loop in Python, because calling Python from C takes longer. The mask changes behind the iterator.
+    A loop in Python, because calling Python from C takes longer.
     """
-    while (first := members.row + 1) < len(passed):
-        rows = [members.row for member in islice(members, ASKED_AT_ONCE) if ask(member)]
-        passed[first : members.row + 1] = False
-        passed[rows] = True
+    for first in range(0, len(part), ASKED_AT_ONCE):
+        last = min(first + ASKED_AT_ONCE, len(part))
+        mask = passed[first:last]
+        members = iterate(part.slice(first, last), mask.data.cast("B"))
+        rows = [members.row for member in members if ask(member)]
+        mask[:] = False
+        mask[rows] = True

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from blobpack.atomic import replacing
-from blobpack.columns import FACTS, MEDIA_TYPES, Columns
+from blobpack.columns import FACTS, MEDIA_TYPES, MUST_BE_KNOWN, Columns
 from blobpack.errors import BlobNotFoundError, FormatError, PackageMissingError, StorageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 GROUP_ROWS = 1 << 17  # of a Parquet file, read and written at once
 UNKNOWN_IS_ZERO = ("width", "height")
-WHOLE_OR_NOT = ("crc32c", "mtime")  # facts that all members have, or none
 
 # the columns beside the name → pyarrow's word for what stands in them here
 FIELDS = {
@@ -334,7 +333,7 @@ def _numbers_of_arrow(name: str, values: Any) -> NDArray[Any] | None:
     missing = values.null_count
     if missing and name not in FACTS:
         raise FormatError(f"column {name}: row {_first_null(values)} is null")
-    if missing and name in WHOLE_OR_NOT:
+    if missing and name in MUST_BE_KNOWN:
         return None
     if pa.types.is_null(values.type):  # nothing is known of any
         return cast("NDArray[Any]", pa.array([0] * len(values), kind).to_numpy())

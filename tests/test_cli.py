@@ -149,18 +149,25 @@ def test_offsets_go_to_stdout(packed):
 
 
 def test_offsets_in_other_formats(packed):
-    """With what else the index knows: it is inside the blob."""
-    index = blobpack.open_blob(packed / "out.tar").index
-    rows = [[m.name, str(m.offset_start), str(m.offset_end)] for m in index]
-    out, _ = run("offsets", "out.tar", "--format", "csv", "-o", "-", cwd=packed)
-    head, *lines = csv.reader(io.StringIO(out.decode()))
-    assert head[:4] == ["name", "offset_start", "offset_end", "media_type"]
-    assert [line[:3] for line in lines] == rows
-    run("offsets", "out.tar", "--format", "jsonl", cwd=packed)
-    objects = map(json.loads, (packed / "out_offsets.jsonl").read_text().splitlines())
-    for member, fields in zip(index, objects, strict=True):
-        assert fields["name"] == member.name
-        assert fields["crc32c"] == member.crc32c
+    index = blobpack.scan(packed / "out.tar")
+    bare = [[m.name, m.offset_start, m.offset_end] for m in index]
+    fields = ["name", "offset_start", "offset_end"]
+    out, _ = run("offsets", "out.tar", "--rescan", "--format", "csv", "-o", "-", cwd=packed)
+    assert list(csv.reader(io.StringIO(out.decode()))) == [
+        fields,
+        *[[*map(str, row)] for row in bare],
+    ]
+    run("offsets", "out.tar", "--rescan", "--format", "jsonl", cwd=packed)
+    lines = (packed / "out_offsets.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        dict(zip(fields, row, strict=True)) for row in bare
+    ]
+    run("offsets", "out.tar", "-o", "facts.jsonl", cwd=packed)  # of the index that pack embedded
+    with blobpack.open_blob(packed / "out.tar") as blob:
+        members = list(blob.index)
+    lines = (packed / "facts.jsonl").read_text().splitlines()
+    assert [blobpack.Member(**json.loads(line)) for line in lines] == members
+    assert all(member.crc32c is not None for member in members)
 
 
 def test_offsets_count_what_has_none(packed):

@@ -219,6 +219,16 @@ def test_names_of_another_index(index: Index) -> None:
     assert list(index.select(names=[MEMBERS[1], "a.jpg"]).names) == ["a.jpg", "b.png"]
 
 
+def test_many_names_of_another_index() -> None:
+    index = make_index(5003)
+    other = index.select(regex="[37].png")
+    assert 0 < len(other) < 5003
+    for wanted in (other, list(other.names), other.slice(7, 99), index):
+        expected = set(wanted.names if isinstance(wanted, Index) else wanted)
+        found = list(index.select(names=wanted).names)
+        assert found == [name for name in index.names if name in expected]
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(
