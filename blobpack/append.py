@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn, cast
 
 from blobpack._gather import recognise_image
 from blobpack.atomic import resolve_target, said_of, sync_folder
-from blobpack.columns import FACTS, Columns
+from blobpack.columns import Columns
 from blobpack.discovery import sidecar_path, whole_index
 from blobpack.embed import (
     IndexPlace,
@@ -156,7 +156,7 @@ def append(
         hidden: Also files and folders whose names begin with ".".
         follow_symlinks: Add what symbolic links point at, under the links' names.
         keep_mtime: Store modification times, in whole seconds; else 0.
-        facts: Take them for the index, as pack does, if the blob's index has them all.
+        facts: Take them for the index, as pack does, if the blob's index has some.
         stale: What to do with an index that is not of the blob as it is now: refuse, or scan the blob.
         threads: How many read; None for as many as there are processors, up to 4.
         progress: progress(files, bytes), called now and then.
@@ -199,8 +199,7 @@ def append(
                 images_only=not all_files,
                 follow_links=follow_symlinks or not is_folder,
                 keep_mtime=keep_mtime,
-                facts=facts
-                and (not before.index or len(dict(before.index.columns.facts())) == len(FACTS)),
+                facts=facts and before.has_facts,
                 threads=threads,
                 progress=progress,
                 start=before.end,
@@ -332,6 +331,11 @@ class _Before:
     place: IndexPlace
     footer: Footer | None
     zeros: bool
+
+    @property
+    def has_facts(self) -> bool:
+        """Whether facts of new members can be of use."""
+        return not len(self.index) or any(self.index.columns.facts())
 
 
 def _examine(path: Path, stale: Stale) -> _Before:

@@ -242,8 +242,7 @@ def _check_names(
             if first <= row < first + len(columns):
                 holders.append(blob.url)
             first += len(columns)
-    one, other = holders
-    where = f"twice in {one}" if one == other else f"in {one} and in {other}"
+    where = f"in {holders[0]} and in {holders[1]}"
     raise DuplicateNameError(f"member {names.name_at(rows[0])!r} is {where}")
 
 

@@ -217,6 +217,61 @@ def test_info_describes_the_blob(packed):
     assert described["after_the_end"] == 0
 
 
+def test_append_adds_members(packed):
+    (packed / "more" / "d").mkdir(parents=True)
+    (packed / "more" / "d" / "new.png").write_bytes(PNG)
+    (packed / "more" / "notes.txt").write_bytes(b"text")
+    out, err = run("append", "out.tar", "more", cwd=packed)
+    assert out.startswith(b"appended 1 members, 68 bytes, in ")
+    assert b"the blob has 5 members" in out
+    assert out.endswith(b"skipped 1: not an image (notes.txt)\n")
+    assert err == ""
+    out, _ = run("ls", "out.tar", cwd=packed)
+    assert out.split()[-1] == b"d/new.png"
+    _, err = run("append", "out.tar", "more", cwd=packed, code=1)
+    assert "the blob has a member 'd/new.png' already" in err
+    options = ["--json", "--all", "--filter", "*.txt", "--no-facts"]
+    out, _ = run("append", "out.tar", "more", *options, cwd=packed)
+    report = json.loads(out)
+    assert (report["appended"], report["members"], report["index"]) == (1, 6, "embed")
+    out, _ = run("append", "out.tar", "more", "--duplicates", "last", cwd=packed)
+    assert b"the blob has 7 members" in out
+    _, err = run("append", "out.tar", "imgs/a", "imgs/c.jpg", cwd=packed, code=2)
+    assert "imgs/a is a folder" in err
+    _, err = run("append", "out.tar", "out.tar", cwd=packed, code=2)
+    assert "out.tar is among the files to append" in err
+
+
+def test_subset_and_merge(packed):
+    out, err = run("subset", "out.tar", "a.tar", "--filter", "a/*", cwd=packed)
+    assert out.startswith(b"copied 2 members, 1,072 bytes, into ")
+    assert err == ""
+    out, _ = run("subset", "out.tar", "b.tar", "--exclude", "a/*", "--json", cwd=packed)
+    assert json.loads(out)["members"] == 2
+    out, _ = run("merge", "all.tar", "b.tar", "a.tar", "--json", cwd=packed)
+    report = json.loads(out)
+    assert (report["members"], report["payload_bytes"], report["left_out"]) == (4, 2145, {})
+    out, err = run("ls", "all.tar", cwd=packed)
+    assert (out.split(), err) == ([b"b/1.png", b"c.jpg", b"a/1.png", b"a/2.jpg"], "")
+    _, err = run("merge", "m.tar", "a.tar", "a.tar", cwd=packed, code=1)
+    assert err == "Error: member 'a/1.png' is in a.tar and in a.tar\n"
+    out, _ = run("merge", "m.tar", "a.tar", "a.tar", "--duplicates", "last", cwd=packed)
+    assert out.endswith(b"replaced by later members of the same name: 2\n")
+    run("merge", "m.tar", "a.tar", "b.tar", "--index", "sidecar", cwd=packed)
+    assert (packed / "m.tar.idx").exists()
+
+
+def test_a_forgotten_output_of_merge_destroys_nothing(packed):
+    before = (packed / "out.tar").read_bytes()
+    run("subset", "out.tar", "a.tar", "--filter", "a/*", cwd=packed)
+    _, err = run("merge", "out.tar", "a.tar", cwd=packed, code=2)
+    assert "OUT comes first" in err
+    _, err = run("merge", "out.tar", "a.tar", "out.tar", cwd=packed, code=1)
+    assert err == "Error: out.tar: can't be written: it is read from, too\n"
+    _, err = run("subset", "out.tar", "out.tar", cwd=packed, code=1)
+    assert (packed / "out.tar").read_bytes() == before
+
+
 def test_a_blobpack_error_is_one_line_and_exit_1(packed):
     (packed / "bad.tar").write_bytes(b"\x1f\x8b" + bytes(1000))
     _, err = run("ls", "bad.tar", cwd=packed, code=1)

@@ -129,7 +129,7 @@ class TestMerge:
             blobpack.DuplicateNameError, match=r"'y' is in .*a\.tar and in .*b\.tar"
         ):
             blobpack.merge(tmp_path / "o.tar", [a, b])
-        with pytest.raises(blobpack.DuplicateNameError, match=r"twice|a\.tar and in .*a\.tar"):
+        with pytest.raises(blobpack.DuplicateNameError, match=r"a\.tar and in .*a\.tar"):
             blobpack.merge(tmp_path / "o.tar", [a, a])
         assert sorted(os.listdir(tmp_path)) == ["a.tar", "b.tar"]
 

@@ -29,12 +29,14 @@ def make_png(i):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working folder with imgs/, as the README supposes."""
+    """A working folder with imgs/ and more/, as the README supposes."""
     for i in range(3):
         path = tmp_path / "imgs" / "cats" / f"{i:04}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (20, 10), (i, 100, 200)).save(path)
     (tmp_path / "imgs" / "cats" / "0000_mask.png").write_bytes(make_png(1))
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "new.png").write_bytes(make_png(2))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -11,14 +11,17 @@ from typing import Any
 
 import click
 
+from blobpack.cli.append import append
 from blobpack.cli.cat import cat
 from blobpack.cli.extract import extract
 from blobpack.cli.index import index
 from blobpack.cli.info import info
 from blobpack.cli.ls import ls
+from blobpack.cli.merge import merge
 from blobpack.cli.offsets import offsets
 from blobpack.cli.pack import pack
 from blobpack.cli.repack import repack
+from blobpack.cli.subset import subset
 from blobpack.cli.verify import verify
 from blobpack.errors import BlobpackError
 
@@ -74,5 +77,18 @@ def main() -> None:
     """
 
 
-for command in (cat, extract, index, info, ls, offsets, pack, repack, verify):
+for command in (
+    append,
+    cat,
+    extract,
+    index,
+    info,
+    ls,
+    merge,
+    offsets,
+    pack,
+    repack,
+    subset,
+    verify,
+):
     main.add_command(command)

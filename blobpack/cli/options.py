@@ -99,6 +99,44 @@ def rescan_option(command: F) -> F:
     )(command)
 
 
+PACKING = (
+    click.option(
+        "--filter",
+        "globs",
+        multiple=True,
+        metavar="GLOB",
+        help="Only names that match; repeatable.",
+    ),
+    click.option(
+        "--exclude", multiple=True, metavar="GLOB", help="No names that match; repeatable."
+    ),
+    click.option("--all", "all_files", is_flag=True, help="Take every file, not only images."),
+    click.option(
+        "--hidden", is_flag=True, help="Take files and folders whose names begin with a dot."
+    ),
+    click.option("--follow-symlinks", is_flag=True, help="Take what symbolic links point at."),
+    click.option("--keep-mtime", is_flag=True, help="Store modification times, in whole seconds."),
+    click.option(
+        "--facts/--no-facts",
+        default=True,
+        show_default=True,
+        help="Take media type, width and height as shown, CRC-32C and mtime into the index.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, 64),
+        help="How many read.  [default: processors, up to 4]",
+    ),
+)
+
+
+def packing_options(command: F) -> F:
+    """Add the options that say what of files and folders is taken, and how."""
+    for option in reversed(PACKING):
+        command = option(command)
+    return command
+
+
 SELECTION = (
     click.option(
         "--filter",
@@ -226,3 +264,14 @@ def progress_bar(unit: str, total: int | None = None) -> Iterator[tqdm[Any]]:
         total=total, unit=unit, unit_scale=True, file=sys.stderr, disable=None, leave=False
     ) as bar:
         yield bar
+
+
+def show_pieces(bar: tqdm[Any]) -> Callable[[int, int], None]:
+    """Make a progress function that shows how many are done, and their bytes."""
+
+    def show(done: int, done_bytes: int) -> None:
+        bar.n = done
+        bar.set_postfix_str(f"{done_bytes / 1e6:,.0f} MB", refresh=False)
+        bar.update(0)
+
+    return show

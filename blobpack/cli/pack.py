@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from blobpack import pack as library
-from blobpack.cli.options import is_same_file, progress_bar
+from blobpack.cli.options import is_same_file, packing_options, progress_bar, show_pieces
 from blobpack.compress import is_compressed_target
 
 if TYPE_CHECKING:
@@ -19,27 +19,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True), metavar="SRC...")
 @click.argument("out", type=click.Path(dir_okay=False))
-@click.option(
-    "--filter", "globs", multiple=True, metavar="GLOB", help="Only names that match; repeatable."
-)
-@click.option("--exclude", multiple=True, metavar="GLOB", help="No names that match; repeatable.")
-@click.option("--all", "all_files", is_flag=True, help="Pack every file, not only images.")
-@click.option("--hidden", is_flag=True, help="Pack files and folders whose names begin with a dot.")
-@click.option("--follow-symlinks", is_flag=True, help="Pack what symbolic links point at.")
-@click.option("--keep-mtime", is_flag=True, help="Store modification times, in whole seconds.")
-@click.option(
-    "--facts/--no-facts",
-    default=True,
-    show_default=True,
-    help="Take media type, width and height as shown, CRC-32C and mtime into the index.",
-)
+@packing_options
 @click.option(
     "--dry-run", is_flag=True, help="Read everything, write nothing, tell counts and bytes."
 )
 @click.option("--level", type=click.IntRange(1, 22), help="Of zstd, for OUT.tar.zst.  [default: 3]")
-@click.option(
-    "--threads", type=click.IntRange(1, 64), help="How many read.  [default: processors, up to 4]"
-)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def pack(
     sources: tuple[str, ...],
@@ -74,12 +58,6 @@ def pack(
         raise click.UsageError(f"{out} is among the files to pack: the blob to write comes last")
     source = sources[0] if os.path.isdir(sources[0]) else sources  # noqa: PTH112
     with progress_bar("files") as bar:
-
-        def show(files: int, payload_bytes: int) -> None:
-            bar.n = files
-            bar.set_postfix_str(f"{payload_bytes / 1e6:,.0f} MB", refresh=False)
-            bar.update(0)
-
         report = library(
             source,
             out,
@@ -93,7 +71,7 @@ def pack(
             dry_run=dry_run,
             level=level,
             threads=threads,
-            progress=show,
+            progress=show_pieces(bar),
         )
     show_report(report, as_json=as_json)
 

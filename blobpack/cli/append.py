@@ -1,0 +1,70 @@
+"""`blobpack append`."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import click
+
+from blobpack.append import append as library
+from blobpack.cli.options import is_same_file, packing_options, progress_bar, show_pieces
+
+
+@click.command()
+@click.argument("blob", type=click.Path(exists=True, dir_okay=False))
+@click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True), metavar="SRC...")
+@packing_options
+@click.option(
+    "--duplicates",
+    type=click.Choice(["refuse", "last"]),
+    default="refuse",
+    show_default=True,
+    help="Names that the blob has already: refuse them, or let the last one count.",
+)
+@click.option(
+    "--rescan", is_flag=True, help="Scan the blob's headers if its index is not of it any more."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def append(
+    blob: str, sources: tuple[str, ...], rescan: bool, as_json: bool, **options: Any
+) -> None:
+    """Add a folder, or files, to BLOB, in place.
+
+    What is there is neither moved nor read. Killed at any moment, BLOB opens as before or as after. Its index
+    stays where it was: inside BLOB, or beside it.
+
+    \b
+    blobpack append out.tar more/
+    blobpack append out.tar cats/0001.jpg cats/0002.jpg --duplicates last
+    """
+    if len(sources) > 1 and (folders := [source for source in sources if os.path.isdir(source)]):  # noqa: PTH112
+        raise click.UsageError(f"{folders[0]} is a folder: give one folder, or files")
+    if any(is_same_file(blob, source) for source in sources):
+        raise click.UsageError(f"{blob} is among the files to append: the blob comes first")
+    source = sources[0] if os.path.isdir(sources[0]) else sources  # noqa: PTH112
+    with progress_bar("files") as bar:
+        report = library(
+            blob,
+            source,
+            stale="rescan" if rescan else "refuse",
+            progress=show_pieces(bar),
+            **options,
+        )
+    if not as_json:
+        click.echo(str(report))
+        return
+    click.echo(
+        json.dumps(
+            {
+                "appended": report.appended,
+                "appended_bytes": report.appended_bytes,
+                "members": report.members,
+                "blob_bytes": report.blob_bytes,
+                "index": report.index_place,
+                "skipped": report.skipped,
+                "seconds": round(report.seconds, 3),
+            }
+        )
+    )

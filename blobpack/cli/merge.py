@@ -1,0 +1,77 @@
+"""`blobpack merge`."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from blobpack.blob import open_blob
+from blobpack.cli.options import BlobUrl, progress_bar, show_pieces
+from blobpack.combine import merge as library
+from blobpack.embed import IndexPlace
+
+if TYPE_CHECKING:
+    from blobpack.combine import CombineReport, Duplicates
+
+
+@click.command()
+@click.argument("out", type=click.Path(dir_okay=False))
+@click.argument("blobs", nargs=-1, required=True, type=BlobUrl(), metavar="BLOB...")
+@click.option(
+    "--duplicates",
+    type=click.Choice(["refuse", "last"]),
+    default="refuse",
+    show_default=True,
+    help="Members of one name: refuse them, or keep the last one.",
+)
+@click.option(
+    "--index",
+    "place",
+    type=click.Choice(get_args(IndexPlace)),
+    default="embed",
+    show_default=True,
+    help="Where OUT's index goes: into it, beside it or nowhere.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def merge(
+    out: str, blobs: tuple[str, ...], duplicates: Duplicates, place: IndexPlace, as_json: bool
+) -> None:
+    """Copy the members of BLOBs into the blob OUT, one BLOB after the other.
+
+    Payloads are copied with their headers, by the kernel where it can. OUT appears whole or not at all.
+
+    \b
+    blobpack merge all.tar cats.tar dogs.tar
+    """
+    if len(blobs) == 1 and os.path.exists(out):  # noqa: PTH110
+        raise click.UsageError(f"{out} exists and would be replaced by one blob: OUT comes first")
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_blob(blob)) for blob in blobs]
+        bar = stack.enter_context(progress_bar("members", sum(len(blob.index) for blob in opened)))
+        report = library(out, opened, duplicates=duplicates, index=place, progress=show_pieces(bar))
+    print_combined(report, out, as_json=as_json)
+
+
+def print_combined(report: CombineReport, out: str, *, as_json: bool) -> None:
+    """Print what was copied."""
+    if not as_json:
+        click.echo(str(report))
+        return
+    click.echo(
+        json.dumps(
+            {
+                "blob": out,
+                "members": report.members,
+                "payload_bytes": report.payload_bytes,
+                "blob_bytes": report.blob_bytes,
+                "replaced": report.replaced,
+                "new_headers": report.new_headers,
+                "left_out": report.left_out,
+                "seconds": round(report.seconds, 3),
+            }
+        )
+    )

@@ -1,0 +1,58 @@
+"""`blobpack subset`."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import click
+
+from blobpack.cli.merge import print_combined
+from blobpack.cli.options import (
+    blob_argument,
+    index_option,
+    opened_blob,
+    progress_bar,
+    select,
+    selection_options,
+    show_pieces,
+)
+from blobpack.combine import subset as library
+from blobpack.embed import IndexPlace
+
+
+@click.command()
+@blob_argument
+@click.argument("out", type=click.Path(dir_okay=False))
+@index_option
+@selection_options
+@click.option(
+    "--out-index",
+    "place",
+    type=click.Choice(get_args(IndexPlace)),
+    default="embed",
+    show_default=True,
+    help="Where OUT's index goes: into it, beside it or nowhere.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def subset(
+    blob: str,
+    out: str,
+    index_path: str | None,
+    rescan: bool,
+    place: IndexPlace,
+    as_json: bool,
+    **selection: Any,
+) -> None:
+    """Copy the members of BLOB that are chosen into the blob OUT.
+
+    Payloads are copied with their headers. OUT appears whole or not at all.
+
+    \b
+    blobpack subset out.tar cats.tar --filter 'cats/*'
+    blobpack subset s3://bucket/out.tar small.tar --max-size 50k
+    """
+    opened = opened_blob(blob, index_path, rescan=rescan)
+    members = select(opened.index, **selection)
+    with progress_bar("members", len(members)) as bar:
+        report = library(opened, out, members, index=place, progress=show_pieces(bar))
+    print_combined(report, out, as_json=as_json)
