@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from blobpack.discovery import find_index
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from blobpack.discovery import Stale
     from blobpack.model import Member
     from blobpack.stores.base import Store
+
+LOOKED_UP_AT_ONCE = 256
 
 
 class Blob:
@@ -69,6 +72,8 @@ class Blob:
     def read_many(self, names: Iterable[str | Member]) -> Iterator[bytes]:
         """Read members' payloads one by one, in the order asked.
 
+        Where the index is far away, names are looked up some hundred at a time, with few requests.
+
         Args:
             names: Names, or members, such as an index of some.
 
@@ -76,7 +81,18 @@ class Blob:
             TypeError: one name instead of several.
             The same as read, at the member that is reached.
         """
-        return map(self.read, names_of(names))
+        wanted = names_of(names)
+        return self._read_batches(wanted) if self.index.is_remote else map(self.read, wanted)
+
+    def _read_batches(self, names: Iterator[str]) -> Iterator[bytes]:
+        while batch := list(islice(names, LOOKED_UP_AT_ONCE)):
+            try:
+                located = self.index.bounds_of_many(batch)
+            except MemberNotFoundError:  # raised again where it is reached
+                yield from map(self.read, batch)
+                continue
+            for start, end in located:
+                yield self.store.read_range(start, end)
 
     def close(self) -> None:
         """Let go of the store; again is harmless."""

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, get_args
 
 from blobpack.atomic import resolve_target, said_of
 from blobpack.errors import StorageError
+from blobpack.facts import take_facts
 from blobpack.identity import identify
 from blobpack.indexfile import MAGIC
 from blobpack.scan import scan_store
 from blobpack.stored import read_footer
+from blobpack.stores import is_local
 from blobpack.stores.local import LocalStore
 from blobpack.tarformat import BLOCK, END_OF_ARCHIVE
 
@@ -59,13 +61,15 @@ def write_beside(store: Store, index: Index, path: str | os.PathLike[str]) -> In
     Raises:
         StorageError: the file can't be written.
     """
-    version = "" if isinstance(store, LocalStore) else store.version
+    version = "" if is_local(store.url) else store.version
     index.identity = identify(store, store.size, version)
     index.save(path)
     return index
 
 
-def embed_index(blob: str | os.PathLike[str], index: Index | None = None) -> Index:
+def embed_index(
+    blob: str | os.PathLike[str], index: Index | None = None, *, facts: bool = False
+) -> Index:
     """Put an index behind the archive of a local blob, in place of one that is there.
 
     What stands behind the end-of-archive marker is the index's. Interrupted, the blob is a valid tar
@@ -74,6 +78,7 @@ def embed_index(blob: str | os.PathLike[str], index: Index | None = None) -> Ind
     Args:
         blob: The blob's path.
         index: Its members; None scans the blob.
+        facts: Also read every payload, and take what its bytes tell.
 
     Returns:
         The index.
@@ -87,7 +92,9 @@ def embed_index(blob: str | os.PathLike[str], index: Index | None = None) -> Ind
         scanned = scan_store(store)
         archive_bytes, marker = archive_end(store, scanned)
         size = store.size
-    index = scanned if index is None else index
+        index = scanned if index is None else index
+        if facts:
+            index = take_facts(store, index)
     with said_of(blob), target.open("r+b") as file:
         if size > archive_bytes:  # the old magic goes first: from here on the blob has no index
             write_durably(file, size - len(MAGIC), bytes(len(MAGIC)))

@@ -16,7 +16,7 @@ from blobpack.errors import DuplicateNameError, MemberNotFoundError
 from blobpack.indexfile import write_sections
 from blobpack.model import ByteRange, Member, ScanReport
 from blobpack.selection import Conditions, find_media_types, look_up_names
-from blobpack.stored import StoredIndex, load_stored
+from blobpack.stored import RemoteIndex, StoredIndex, load_stored
 from blobpack.tables import as_arrays, as_arrow, as_frame, of_arrow, read_parquet, write_parquet
 
 if TYPE_CHECKING:
@@ -225,6 +225,11 @@ class Index:
 
     def __repr__(self) -> str:
         return f"<Index of {len(self)} members>"
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a lookup may take requests to a store."""
+        return isinstance(self._stored, RemoteIndex) and self._columns is None
 
     @property
     def names(self) -> Names:

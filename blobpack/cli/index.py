@@ -24,14 +24,21 @@ from blobpack.stores import is_local, local_name, open_tar
     help="Where to.  [default: <blob>.idx beside the blob]",
 )
 @click.option("--embed", is_flag=True, help="Put it into the blob, behind the archive's end.")
+@click.option(
+    "--facts",
+    is_flag=True,
+    help="Also read every payload: media type, width, height and checksum.",
+)
 @click.option("--concatenated", is_flag=True, help="Go on behind end-of-archive markers.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
-def index(blob: str, output: str | None, embed: bool, concatenated: bool, as_json: bool) -> None:
+def index(
+    blob: str, output: str | None, embed: bool, facts: bool, concatenated: bool, as_json: bool
+) -> None:
     """Scan BLOB and write its index, so that it opens at once from then on.
 
     \b
     blobpack index foreign.tar
-    blobpack index foreign.tar --embed
+    blobpack index foreign.tar --embed --facts
     blobpack index s3://bucket/foreign.tar -o foreign.idx
     """
     if embed and (output or concatenated or not is_local(blob)):
@@ -40,13 +47,13 @@ def index(blob: str, output: str | None, embed: bool, concatenated: bool, as_jso
         )
     if embed:
         target = os.fspath(local_name(blob))
-        made = embed_index(target)
+        made = embed_index(target, facts=facts)
     else:
         target = output or sidecar_path(local_name(blob))
         if is_same_file(target, local_name(blob)):
             raise click.UsageError(f"{target} is the blob itself")
         with open_tar(blob) as store:
-            made = scan_store(store, concatenated=concatenated)
+            made = scan_store(store, concatenated=concatenated, facts=facts)
             write_beside(store, made, target)
     if as_json:
         click.echo(json.dumps({"members": len(made), "index": target, "embedded": embed}))
