@@ -132,8 +132,12 @@ cdef inline int64_t gif_frame(peek* p, int64_t pos) noexcept nogil:
         elif bytes[0] == b"!":
             in_extension = True
             pos += 2
-        else:
-            return pos if bytes[0] == b"," else -1
+        elif bytes[0] == b",":
+            return pos
+        elif bytes[0] == b";":                     # the end
+            return -1
+        else:                                      # a stray byte
+            pos += 1
     return -1
 
 

@@ -51,13 +51,13 @@ cdef inline uint64_t tag_value(
 cdef inline void note_tag(
     const unsigned char* tag, int count_width, bint big, directory* found
 ) noexcept nogil:
-    """Keep what a tag says of size and orientation; of equal tags, the last."""
+    """Keep what a tag says of size and orientation; of equal tags, the first."""
     cdef uint64_t name = number_at(tag, 2, big)
-    if name == TAG_WIDTH:
+    if name == TAG_WIDTH and found.width == 0:
         found.width = tag_value(tag, count_width, big)
-    elif name == TAG_HEIGHT:
+    elif name == TAG_HEIGHT and found.height == 0:
         found.height = tag_value(tag, count_width, big)
-    elif name == TAG_ORIENTATION:
+    elif name == TAG_ORIENTATION and found.orientation == 0:
         found.orientation = tag_value(tag, count_width, big)
 
 

@@ -101,7 +101,7 @@ cdef class NameLookup:
             start = self.name_bounds[row]
             if (
                 self.name_bounds[row + 1] - start == length
-                and memcmp(self.name_at(start), name, length) == 0
+                and (length == 0 or memcmp(self.name_at(start), name, length) == 0)
             ):
                 return slot
             slot = (slot + 1) & self.mask

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from blobpack import _facts, _gather
 from blobpack.atomic import replacing, resolve_target, scratch
@@ -429,8 +429,8 @@ def _pack_payloads(
     for name, payload in payloads:
         header = member_header(name, len(payload))
         start = position + len(header)
-        member = Member(os.fsdecode(name), start, start + len(payload))
-        members.append(_with_facts(member, name, payload) if facts else member)
+        taken = _facts_of(name, payload) if facts else {}
+        members.append(Member(os.fsdecode(name), start, start + len(payload), **taken))
         written = b"".join((header, payload, padding(len(payload))))
         position += len(written)
         if file:
@@ -442,13 +442,13 @@ def _pack_payloads(
     return Index(members), position + len(END_OF_ARCHIVE)
 
 
-def _with_facts(member: Member, name: bytes, payload: bytes) -> Member:
+def _facts_of(name: bytes, payload: bytes) -> dict[str, Any]:
     code, width, height, crc32c = _facts.facts_of(payload, name, crc32c_address=crc32c_address())
-    return replace(
-        member,
-        media_type=media_type_of(code) or "",
-        width=width,
-        height=height,
-        crc32c=crc32c,
-        mtime=0,
-    )
+    media_type = media_type_of(code) or ""
+    return {
+        "media_type": media_type,
+        "width": width,
+        "height": height,
+        "crc32c": crc32c,
+        "mtime": 0,
+    }

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageOps, features
 
 from blobpack._facts import facts_of
 from blobpack._gather import recognise_image
@@ -297,7 +297,7 @@ def test_damage_is_unknown_or_what_pillow_says() -> None:
     rng = random.Random(5)
     opened = 0
     for payload in seeds():
-        if measured(payload)[0] in ("image/jxl", "image/heif", "image/avif"):
+        if measured(payload)[0] in ("image/jxl", "image/heif"):  # Pillow reads neither
             continue
         for _ in range(200):
             damaged = bytearray(payload)
@@ -306,9 +306,7 @@ def test_damage_is_unknown_or_what_pillow_says() -> None:
             try:
                 with Image.open(io.BytesIO(damaged)) as image:
                     sides = set(image.size)
-            except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
-                continue
-            except Image.DecompressionBombError:
+            except Exception:  # of any kind: Pillow opens it, or it does not
                 continue
             opened += 1
             assert ours == (0, 0) or set(ours) == sides, bytes(damaged[:64])
