@@ -74,6 +74,7 @@ if TYPE_CHECKING:
 
 Duplicates = Literal["refuse", "last"]
 
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 HELD_BYTES = 3 * BLOCK  # the two zero blocks and the mark
 PAGE_BYTES = 4096
 WRITE_BYTES = 1 << 20
@@ -347,6 +348,11 @@ def _examine(path: Path, stale: Stale) -> _Before:
         StorageError: something else stands behind the end.
     """
     with LocalStore(path) as store:
+        if store.read_range(0, min(len(ZSTD_MAGIC), store.size)) == ZSTD_MAGIC:
+            raise StorageError(
+                f"{store.url}: members can't be appended to a compressed blob: `blobpack repack` it to a "
+                f"plain tar, and that to a compressed one again"
+            )
         try:
             found = whole_index(store)
         except (StaleIndexError, FormatError):

@@ -326,6 +326,9 @@ class TestFailures:
         (tmp_path / "o.tar.gz").write_bytes(b"\x1f\x8b" + bytes(1000))
         with pytest.raises(blobpack.FormatError, match="gzip"):
             blobpack.append(tmp_path / "o.tar.gz", NEW.items())
+        blobpack.pack(list(OLD.items()), tmp_path / "o.tar.zst")
+        with pytest.raises(blobpack.StorageError, match="a compressed blob"):
+            blobpack.append(tmp_path / "o.tar.zst", NEW.items())
         (tmp_path / "o.tar").write_bytes(b"x" * 2000)
         with pytest.raises(blobpack.FormatError, match="no tar header"):
             blobpack.append(tmp_path / "o.tar", NEW.items())
