@@ -5,8 +5,8 @@ is interrupted, by a kill or a power failure, the blob is a valid tar of the old
 opens as such; only its index may be missing, and the next append puts it back. The steps, each on disk before
 the next one begins:
 
-1. The footer is overwritten by a mark, and an index file beside the blob is put aside: the index is void, and
-   the blob opens by a scan of its headers.
+1. A note beside the blob says that its index and offsets files are void, if there are any, and the index file is
+   removed; the footer is overwritten by a mark. From here on the blob opens by a scan of its headers.
 2. A second mark goes behind the zero blocks: what will stand there is no other archive, and may be written over.
 3. All that is new is written but its first 1,536 bytes, which belong where zero blocks and mark are: the rest of
    the members, their zero blocks, a mark.
@@ -14,10 +14,11 @@ the next one begins:
    what kernels and disks write whole. Else what lies in the next page is written first. In one of eight cases
    that is the second zero block: if just this write is interrupted, one zero block ends the archive. GNU tar then
    lists the old members with a warning, bsdtar and Python's tarfile without one; busybox lists them, then fails.
-5. The index is written, and when it is on disk, its footer. Until then readers scan.
+5. The index is written, and when it is on disk, its footer. Until then readers scan. The note is removed.
 
 A file never gets shorter while an index in it may be mapped: readers would be killed. Readers that have the blob
-open go on reading payloads; an index they have mapped is overwritten, which its checksums tell: open it anew.
+open go on reading payloads; in an index they have mapped, which is overwritten, names are not found, or it is
+said to be damaged: they should open the blob anew.
 An append that fails, rather than being killed, puts back what it found.
 """
 
@@ -33,13 +34,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn, cast
 
 from blobpack._gather import recognise_image
-from blobpack.atomic import resolve_target, said_of, sync_folder
+from blobpack.atomic import replacing, resolve_target, said_of, sync_folder
 from blobpack.columns import Columns
-from blobpack.discovery import sidecar_path, whole_index
+from blobpack.discovery import sidecar_path, void_path, whole_index
 from blobpack.embed import (
     IndexPlace,
     mark_of,
     place_left_behind,
+    place_marked,
     trailing_zeros,
     write_beside,
 )
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
 
 Duplicates = Literal["refuse", "last"]
 
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 HELD_BYTES = 3 * BLOCK  # the two zero blocks and the mark
 PAGE_BYTES = 4096
 WRITE_BYTES = 1 << 20
@@ -347,6 +350,11 @@ def _examine(path: Path, stale: Stale) -> _Before:
         StorageError: something else stands behind the end.
     """
     with LocalStore(path) as store:
+        if store.read_range(0, min(len(ZSTD_MAGIC), store.size)) == ZSTD_MAGIC:
+            raise StorageError(
+                f"{store.url}: members can't be appended to a compressed blob: `blobpack repack` it to a "
+                f"plain tar, and that to a compressed one again"
+            )
         try:
             found = whole_index(store)
         except (StaleIndexError, FormatError):
@@ -364,17 +372,25 @@ def _examine(path: Path, stale: Stale) -> _Before:
                 f"{store.url}: something that is not blobpack's stands behind the archive's end at byte "
                 f"{marked}, perhaps another tar, and would be overwritten"
             )
-        beside = Path(sidecar_path(path)).exists() or _aside(path).exists()
+        beside = "sidecar" if Path(sidecar_path(path)).exists() else "none"
         tied = found.identity is not None and place == "embed"
         return _Before(
             found=found,
             index=Index.from_columns(found.columns, report=report, identity=found.identity),
             end=report.bytes_scanned,
             size=store.size,
-            place=place or ("sidecar" if beside else "none"),
+            place=place or _place_noted(path) or cast("IndexPlace", beside),
             footer=read_footer(store) if tied else None,
             zeros=zeros,
         )
+
+
+def _place_noted(path: Path) -> IndexPlace | None:
+    """Read what an append that was interrupted has left beside a blob."""
+    try:
+        return place_marked(void_path(path).read_bytes())
+    except FileNotFoundError:
+        return None
 
 
 def _without_taken(
@@ -432,13 +448,15 @@ def _listed(globs: Iterable[str]) -> list[str]:
 @contextmanager
 def _voided(file: _File, before: _Before) -> Iterator[None]:
     """Void the index and mark the blob's end (steps 1 and 2); put all back if the block fails."""
-    sidecar, aside = Path(sidecar_path(file.path)), _aside(file.path)
     mark = mark_of(before.place)
-    put_aside = sidecar.exists()
+    sidecar, void = Path(sidecar_path(file.path)), void_path(file.path)
+    had_sidecar = sidecar.exists()
     try:
-        if put_aside:
+        if had_sidecar or offsets_path(file.path).exists():
+            with replacing(void) as note:
+                note.write(mark)
             with said_of(sidecar):
-                sidecar.replace(aside)
+                sidecar.unlink(missing_ok=True)
             sync_folder(sidecar.parent)
         if before.size - BLOCK >= before.end + HELD_BYTES:
             file.write(mark, before.size - BLOCK)
@@ -448,15 +466,11 @@ def _voided(file: _File, before: _Before) -> Iterator[None]:
         yield
     except BaseException as exc:
         _restore(file, before)
-        if put_aside:
-            aside.replace(sidecar)
+        if had_sidecar and before.index.identity:
+            before.index.save(sidecar)
+        void.unlink(missing_ok=True)
         if not isinstance(exc, _NothingAdded):
             raise
-
-
-def _aside(path: Path) -> Path:
-    """Name the place where a void index file stays until there is a new one: it tells that one is wanted."""
-    return path.with_name(f".{path.name}.idx.void")
 
 
 def _restore(file: _File, before: _Before) -> None:
@@ -556,12 +570,12 @@ def _write_index(file: _File, before: _Before, added: Index, end: int) -> Index:
         file.sync()
         file.write(footer.encode(), end + footer.region_bytes - BLOCK)
         file.sync()
-        _aside(file.path).unlink(missing_ok=True)
+        void_path(file.path).unlink(missing_ok=True)
         return index
     file.cut(end)
     file.sync()
     if before.place == "sidecar":
         with LocalStore(file.path) as store:
             write_beside(store, index, sidecar_path(file.path))
-        _aside(file.path).unlink(missing_ok=True)
+        void_path(file.path).unlink(missing_ok=True)
     return index

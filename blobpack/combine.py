@@ -20,6 +20,7 @@ from blobpack._lookup import NameLookup
 from blobpack.atomic import replacing
 from blobpack.blob import opened
 from blobpack.columns import Columns
+from blobpack.compress import is_compressed_target
 from blobpack.discovery import sidecar_path
 from blobpack.embed import IndexPlace, write_behind, write_beside
 from blobpack.errors import DuplicateNameError, StorageError
@@ -168,6 +169,10 @@ def _combine(
     began = time.perf_counter()
     if place not in get_args(IndexPlace):
         raise ValueError(f"index must be 'embed', 'sidecar' or 'none', not {place!r}")
+    if is_compressed_target(target):
+        raise StorageError(
+            f"{os.fspath(target)}: merge and subset write plain tars: make one, and `blobpack repack` it"
+        )
     check_target(target)
     for blob, _ in parts:
         _refuse_same_file(target, blob.store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from blobpack.checksum import crc32c
@@ -156,6 +157,12 @@ def sidecar_path(url: str | os.PathLike[str]) -> str:
     return f"{os.fspath(url)}.idx"
 
 
+def void_path(url: str | os.PathLike[str]) -> Path:
+    """Name the note beside a blob that an append leaves while the files beside it lag behind."""
+    path = Path(url)
+    return path.with_name(f".{path.name}.idx.void")
+
+
 def sidecar_index(store: Store) -> Index | None:
     """Open the index file beside the blob; None when there is none.
 
@@ -208,7 +215,7 @@ def offsets_index(store: Store) -> Index | None:
     if not isinstance(store, LocalStore):
         return None
     path = offsets_path(store.url)
-    if not path.exists():
+    if not path.exists() or void_path(store.url).exists():
         return None
     return check_headers(store, read_offsets(path), os.fspath(path))
 

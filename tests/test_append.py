@@ -326,6 +326,9 @@ class TestFailures:
         (tmp_path / "o.tar.gz").write_bytes(b"\x1f\x8b" + bytes(1000))
         with pytest.raises(blobpack.FormatError, match="gzip"):
             blobpack.append(tmp_path / "o.tar.gz", NEW.items())
+        blobpack.pack(list(OLD.items()), tmp_path / "o.tar.zst")
+        with pytest.raises(blobpack.StorageError, match="a compressed blob"):
+            blobpack.append(tmp_path / "o.tar.zst", NEW.items())
         (tmp_path / "o.tar").write_bytes(b"x" * 2000)
         with pytest.raises(blobpack.FormatError, match="no tar header"):
             blobpack.append(tmp_path / "o.tar", NEW.items())
@@ -372,7 +375,7 @@ def test_progress_is_of_what_is_new(tmp_path):
 
 # Cut short
 
-CALLS = ("pwrite", "fsync", "ftruncate", "rename", "replace", "unlink")
+CALLS = ("pwrite", "fsync", "ftruncate", "rename", "replace", "unlink", "remove")
 
 
 def run_cut_short(work, k, *, after):
@@ -451,6 +454,23 @@ def test_killed_at_every_call(place, end, after, tmp_path):
             path.unlink()
     assert seen == {len(old), len(old | NEW)}
     assert k > 6
+
+
+def test_an_offsets_file_of_some_members_hides_none_of_a_blob_that_was_cut_short(tmp_path):
+    fresh = pack_files(tmp_path / "fresh.tar", OLD)
+    some = blobpack.scan(fresh).select("*1.png")
+    blob, cut = tmp_path / "o.tar", True
+    for k in range(1, 100):
+        shutil.copy(fresh, blob)
+        blobpack.write_offsets(some, tmp_path / "o_offsets.pkl")
+        cut = run_cut_short(lambda: blobpack.append(blob, NEW.items()), k, after=False)
+        assert len(members_of(blob)) in (len(OLD), len(OLD | NEW))
+        if not cut:
+            break
+        blobpack.append(blob, [("later.png", PNG)])
+        assert not list(tmp_path.glob(".*.void"))
+    assert k > 10
+    assert not cut
 
 
 @pytest.mark.parametrize("place", PLACES)
