@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from blobpack import pack as library
 from blobpack.cli.options import is_same_file, packing_options, progress_bar, show_pieces
 from blobpack.compress import is_compressed_target
+from blobpack.embed import IndexPlace
 
 if TYPE_CHECKING:
     from blobpack.pack import PackReport
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 @click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True), metavar="SRC...")
 @click.argument("out", type=click.Path(dir_okay=False))
 @packing_options
+@click.option(
+    "--index",
+    "place",
+    type=click.Choice(get_args(IndexPlace)),
+    default="embed",
+    show_default=True,
+    help="Where the index goes: into OUT, beside it or nowhere.",
+)
 @click.option(
     "--dry-run", is_flag=True, help="Read everything, write nothing, tell counts and bytes."
 )
@@ -35,6 +44,7 @@ def pack(
     follow_symlinks: bool,
     keep_mtime: bool,
     facts: bool,
+    place: IndexPlace,
     dry_run: bool,
     level: int | None,
     threads: int | None,
@@ -68,6 +78,7 @@ def pack(
             follow_symlinks=follow_symlinks,
             keep_mtime=keep_mtime,
             facts=facts,
+            index=place,
             dry_run=dry_run,
             level=level,
             threads=threads,

@@ -12,6 +12,7 @@ from blobpack.cli.options import (
     index_option,
     opened_blob,
     progress_bar,
+    rescan_option,
     select,
     selection_options,
     show_pieces,
@@ -24,6 +25,7 @@ from blobpack.embed import IndexPlace
 @blob_argument
 @click.argument("out", type=click.Path(dir_okay=False))
 @index_option
+@rescan_option
 @selection_options
 @click.option(
     "--out-index",
