@@ -168,7 +168,9 @@ class LocalIndex:
 
     def locate_many(self, names: Sequence[str]) -> list[tuple[int, int] | None]:
         """Find the offsets of many names."""
-        return list(map(self.locate, names))
+        if self.locate != self._mapped.locate:  # there is no lookup in the file
+            return list(map(self.locate, names))
+        return self._mapped.locate_many(list(names))
 
     def rows(self, first: int, last: int) -> Columns:
         """Copy the rows first:last out of the mapping."""
