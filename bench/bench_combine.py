@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from bench_scan import gnu_tar
+from data import warm
 
 import blobpack
 
@@ -21,51 +22,57 @@ if TYPE_CHECKING:
 
 ROUNDS = 3
 APPENDED = 1000
-MERGE = "merge (b) and (a)"
+MERGE = "merge two halves of (b)"
 SUBSET = "subset, every other member of (b)"
 APPEND = f"append {APPENDED:,} files of (a) to (b)"
 
 
 @pytest.fixture(scope="module")
-def sources(data: DataSets) -> Iterator[list[blobpack.Blob]]:
-    """Give (b) and (a), opened."""
-    blobs = []
-    for key in ("b_gnu", "a"):
-        path = data.tar(key).path
-        blobs.append(blobpack.open_blob(path, blobpack.scan(path)))
-    yield blobs
-    for blob in blobs:
-        blob.close()
+def blob(data: DataSets) -> Iterator[blobpack.Blob]:
+    """Give (b), opened."""
+    path = data.tar("b_gnu").path
+    with blobpack.open_blob(path, blobpack.scan(path)) as opened:
+        yield opened
 
 
-def bench_merge(figure: Figure, sources: list[blobpack.Blob], output: Path) -> None:
+@pytest.fixture(scope="module")
+def halves(blob: blobpack.Blob, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Give two blobs, each of half the members of (b), with an index inside."""
+    folder, half = tmp_path_factory.mktemp("halves"), len(blob.index) // 2
+    paths = [folder / "one.tar", folder / "other.tar"]
+    for path, rows in zip(paths, ((0, half), (half, len(blob.index))), strict=True):
+        blobpack.subset(blob, path, blob.index.slice(*rows))
+        warm(path)
+    return paths
+
+
+def bench_merge(figure: Figure, blob: blobpack.Blob, halves: list[Path], output: Path) -> None:
     """Merge, names checked and the index written."""
-    members = sum(len(blob.index) for blob in sources)
-    figure.of(MERGE, items=members, unit="member")
+    figure.of(MERGE, items=len(blob.index), unit="member")
     out = output / "out.tar"
     report = figure.take(
-        lambda: blobpack.merge(out, sources, duplicates="last"),
+        lambda: blobpack.merge(out, halves),
         rounds=ROUNDS,
         setup=lambda: out.unlink(missing_ok=True),
     )
-    assert report.members + report.replaced == members
+    assert report.members == len(blob.index)
 
 
-def bench_cat(figure: Figure, sources: list[blobpack.Blob], output: Path) -> None:
+def bench_cat(figure: Figure, blob: blobpack.Blob, halves: list[Path], output: Path) -> None:
     """Concatenate the files with cat."""
-    figure.of(MERGE, "cat", items=sum(len(blob.index) for blob in sources), unit="member")
+    figure.of(MERGE, "cat", items=len(blob.index), unit="member")
     out = output / "out.tar"
 
     def concatenate() -> None:
         with out.open("wb") as file:
-            subprocess.run(["cat", *(blob.url for blob in sources)], stdout=file, check=True)
+            subprocess.run(["cat", *halves], stdout=file, check=True)
 
     figure.take(concatenate, rounds=ROUNDS, setup=lambda: out.unlink(missing_ok=True))
 
 
-def bench_subset(figure: Figure, sources: list[blobpack.Blob], output: Path) -> None:
+def bench_subset(figure: Figure, blob: blobpack.Blob, output: Path) -> None:
     """Copy every other member, the index written."""
-    blob, out = sources[0], output / "out.tar"
+    out = output / "out.tar"
     half = blob.index.take(np.arange(0, len(blob.index), 2))
     figure.of(SUBSET, items=len(half), unit="member", to_reach=2.0)
     report = figure.take(
@@ -76,12 +83,12 @@ def bench_subset(figure: Figure, sources: list[blobpack.Blob], output: Path) -> 
     assert report.members == len(half)
 
 
-def bench_copy_of_the_subset(figure: Figure, sources: list[blobpack.Blob], output: Path) -> None:
-    """Copy a blob of as many bytes with cp."""
-    blob, made, out = sources[0], output / "made.tar", output / "out.tar"
+def bench_copy_of_the_subset(figure: Figure, blob: blobpack.Blob, output: Path) -> None:
+    """Copy a blob of as many bytes at once."""
+    made, out = output / "made.tar", output / "out.tar"
     half = blob.index.take(np.arange(0, len(blob.index), 2))
     blobpack.subset(blob, made, half)
-    figure.of(SUBSET, "cp of the result", items=len(half), unit="member")
+    figure.of(SUBSET, "copy of the result", items=len(half), unit="member")
     figure.take(
         lambda: shutil.copyfile(made, out),
         rounds=ROUNDS,
@@ -89,24 +96,20 @@ def bench_copy_of_the_subset(figure: Figure, sources: list[blobpack.Blob], outpu
     )
 
 
-def bench_append(
-    figure: Figure, sources: list[blobpack.Blob], folder: Folder, output: Path
-) -> None:
+def bench_append(figure: Figure, blob: blobpack.Blob, folder: Folder, output: Path) -> None:
     """Append files, names checked, all on disk in five steps, the index of all members written."""
     out = output / "out.tar"
-    blobpack.merge(out, sources[:1])
+    blobpack.merge(out, [blob])
     files = [folder.path / path for path in folder.paths[:APPENDED]]
     figure.of(APPEND, items=1, unit="append")
     report = figure.take(lambda: blobpack.append(out, files, duplicates="last"), rounds=ROUNDS)
     assert report.appended == APPENDED
 
 
-def bench_gnu_tar_append(
-    figure: Figure, sources: list[blobpack.Blob], folder: Folder, output: Path
-) -> None:
+def bench_gnu_tar_append(figure: Figure, blob: blobpack.Blob, folder: Folder, output: Path) -> None:
     """Let GNU tar append them, which reads all headers first."""
     out = output / "out.tar"
-    shutil.copyfile(sources[0].url, out)
+    shutil.copyfile(blob.url, out)
     names = output / "names"
     names.write_text("".join(f"{path}\n" for path in folder.paths[:APPENDED]))
     command = [gnu_tar(), "-rf", out, "-C", folder.path, "-T", names]
@@ -114,8 +117,8 @@ def bench_gnu_tar_append(
     figure.take(lambda: subprocess.run(command, check=True), rounds=ROUNDS)
 
 
-def bench_write_the_index(figure: Figure, sources: list[blobpack.Blob], output: Path) -> None:
+def bench_write_the_index(figure: Figure, blob: blobpack.Blob, output: Path) -> None:
     """Write the index of all members alone: what an append can't do without."""
-    index = blobpack.Index.from_columns(sources[0].index.columns)
+    index = blobpack.Index.from_columns(blob.index.columns)
     figure.of(APPEND, "writing the index alone", items=1, unit="append")
     figure.take(lambda: index.save(output / "index"), rounds=ROUNDS)

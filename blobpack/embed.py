@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from typing import TYPE_CHECKING, BinaryIO, Literal, get_args
 
@@ -96,6 +97,7 @@ def embed_index(
         if facts:
             index = take_facts(store, index)
     with said_of(blob), target.open("r+b") as file:
+        lock(file.fileno(), os.fspath(blob))
         if size > archive_bytes:  # the old magic goes first: from here on the blob has no index
             write_durably(file, size - len(MAGIC), bytes(len(MAGIC)))
         write_durably(file, archive_bytes - len(marker), marker)
@@ -106,6 +108,20 @@ def embed_index(
         write_durably(file, file.tell(), footer.encode())
     index.identity = identity
     return index
+
+
+def lock(fd: int, url: str) -> None:
+    """Keep others from changing a blob, for as long as the file is open.
+
+    Raises:
+        StorageError: another process is at work on it.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        raise StorageError(f"{url}: another append or embedding is at work on it") from exc
+    except OSError as exc:
+        raise StorageError(f"{url}: can't be locked: {exc.strerror}") from exc
 
 
 def archive_end(store: Store, scanned: Index) -> tuple[int, bytes]:

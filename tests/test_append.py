@@ -16,7 +16,7 @@ from tars import END, Tar, need_tool
 
 import blobpack
 from blobpack.discovery import sidecar_path
-from blobpack.embed import mark_of
+from blobpack.embed import embed_index, mark_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::blobpack.MissingIndexWarning")
 
@@ -176,8 +176,6 @@ class TestEnds:
     def test_a_foreign_tar_with_an_index_inside(self, marker, tmp_path):
         tar = Tar().file("a.jpg", b"1" * 700).link("b.jpg", "a.jpg").end(marker)
         (tmp_path / "o.tar").write_bytes(tar.blob)
-        from blobpack.embed import embed_index
-
         embed_index(tmp_path / "o.tar")
         before = snapshot(tmp_path)
         with pytest.raises(RuntimeError):
@@ -311,8 +309,14 @@ class TestFailures:
         blob = pack_files(tmp_path / "o.tar", OLD)
         with open(blob, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            with pytest.raises(blobpack.StorageError, match="another append is at work"):
+            with pytest.raises(
+                blobpack.StorageError, match="another append or embedding is at work"
+            ):
                 blobpack.append(blob, NEW.items())
+            with pytest.raises(
+                blobpack.StorageError, match="another append or embedding is at work"
+            ):
+                embed_index(blob)
         blobpack.append(blob, NEW.items())
         check(blob, OLD | NEW)
 
