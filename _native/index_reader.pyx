@@ -201,7 +201,11 @@ cdef class MappedIndex:
     def __len__(self):
         return self.row_count
 
-    cdef int refuse_cut_file(self, int64_t size) except -1:
+    cdef int refuse_cut_file(self) except -1:
+        """Refuse to touch the mapping of a file that was cut."""
+        cdef int64_t size = lseek(self.fd, 0, SEEK_END)
+        if size >= self.end:
+            return 0
         raise BlobChangedError(
             f"{self.where}: the file was cut to {size} bytes; its index was there up "
             f"to byte {self.end} when it was opened"
@@ -321,10 +325,8 @@ cdef class MappedIndex:
         cdef const char* text
         cdef Py_ssize_t length
         cdef bytes encoded = None
-        cdef int64_t row = -1, position = 0, size = lseek(self.fd, 0, SEEK_END)
+        cdef int64_t row = -1, position = 0
         cdef fault kind
-        if size < self.end:
-            self.refuse_cut_file(size)
         try:
             text = PyUnicode_AsUTF8AndSize(name, &length)
         except UnicodeEncodeError:  # surrogates: bytes that are not UTF-8
@@ -346,6 +348,7 @@ cdef class MappedIndex:
             FormatError: what was read of the index is damaged.
         """
         cdef block_view view
+        self.refuse_cut_file()
         return self.find_row(name, &view)
 
     def locate(self, str name not None):
@@ -355,6 +358,10 @@ cdef class MappedIndex:
             BlobChangedError: the file was cut.
             FormatError: what was read of the index is damaged.
         """
+        self.refuse_cut_file()
+        return self.offsets_of(name)
+
+    cdef tuple offsets_of(self, str name):
         cdef block_view view
         cdef int64_t start, end, row = self.find_row(name, &view)
         if row < 0:
@@ -378,7 +385,7 @@ cdef class MappedIndex:
             last = min(first + GROUP_NAMES, len(names))
             self.bring(names, first, last)
             for i in range(first, last):
-                located.append(self.locate(names[i]))
+                located.append(self.offsets_of(names[i]))
         return located
 
     cdef int bring(self, list names, Py_ssize_t first, Py_ssize_t last) except -1:
@@ -386,8 +393,8 @@ cdef class MappedIndex:
         cdef uint64_t[GROUP_NAMES] hashes
         cdef const char* text
         cdef Py_ssize_t length, i, count = 0
-        cdef int64_t size = lseek(self.fd, 0, SEEK_END)
-        if self.pages == 0 or size < self.end:
+        self.refuse_cut_file()
+        if self.pages == 0:
             return 0
         for i in range(first, last):
             if not isinstance(names[i], str) or not (<str> names[i]).isascii():
@@ -433,9 +440,7 @@ cdef class MappedIndex:
         cdef fault kind = FAULT_NONE
         if not 0 <= first <= last <= self.row_count:
             raise IndexError(f"rows {first} to {last} of {self.row_count}")
-        cdef int64_t size = lseek(self.fd, 0, SEEK_END)
-        if size < self.end:  # touching the mapping would kill
-            self.refuse_cut_file(size)
+        self.refuse_cut_file()
         try:
             if not row_columns_init(&out, last - first, self.facts):
                 raise MemoryError
