@@ -62,19 +62,17 @@ def start_s3(folder: str) -> dict[str, str] | None:
 
 
 def read_from_s3(url: str, tar: Path, name: str, expected: np.ndarray[Any, Any]) -> None:
-    """Upload the blob, and read one image of it by one ranged GET."""
+    """Upload the blob, open it without downloading it, and read one image of it by one ranged GET."""
     import boto3
 
     bucket, _, key = url.removeprefix("s3://").partition("/")
     with step(f"$ aws s3 cp {tar} {url}") as said:
         boto3.client("s3").upload_file(str(tar), bucket, key)
         said.append(f"{tar.stat().st_size:,} bytes")
-    offsets = OUT / "out_offsets.pkl"
-    with (
-        step(f'>>> blob = blobpack.open_blob("{url}", index="{offsets}")') as said,
-    ):
-        blob = blobpack.open_blob(url, index=offsets)
+    with step(f'>>> blob = blobpack.open_blob("{url}")') as said:
+        blob = blobpack.open_blob(url)
         said.append(f"{blob!r}, ETag {blob.store.version}")
+    blob.index.row_of(name)  # from afar, the index is read where it is asked
     requests: list[str] = []
 
     def note(request: Any, **_: Any) -> None:
@@ -128,8 +126,8 @@ def main() -> None:
             listed = subprocess.run(["tar", "tvf", tar], capture_output=True, text=True, check=True)
             said.extend(listed.stdout.splitlines()[:3])
 
-    with step(f'>>> index = blobpack.scan("{tar}")') as said:
-        index = blobpack.scan(tar)
+    with step(f'>>> index = blobpack.open_blob("{tar}").index        (it is inside)') as said:
+        index = blobpack.open_blob(tar).index
         said.append(f"{index!r}; the first: {next(iter(index))}")
 
     name = next((name for name in index.names if name.endswith(".jpg")), index.names[0])
@@ -141,7 +139,7 @@ def main() -> None:
             f"kept {kept:,} of {len(index):,} members: {offsets}, {offsets.stat().st_size:,} bytes"
         )
 
-    with blobpack.open_blob(tar, index=offsets) as blob:
+    with blobpack.open_blob(tar) as blob:
         with step(f'>>> blobpack.read_image(blob, "{name}")        (from disk)') as said:
             pixels = blobpack.read_image(blob, name)
             said.append(f"{pixels.shape} {pixels.dtype}, mean {pixels.mean():.1f}")
