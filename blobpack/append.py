@@ -24,7 +24,6 @@ An append that fails, rather than being killed, puts back what it found.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 import time
@@ -39,6 +38,7 @@ from blobpack.columns import Columns
 from blobpack.discovery import sidecar_path, void_path, whole_index
 from blobpack.embed import (
     IndexPlace,
+    exclusive,
     mark_of,
     place_left_behind,
     place_marked,
@@ -300,15 +300,10 @@ def _locked(path: Path, url: str) -> Iterator[_File]:
         except OSError as exc:
             raise StorageError(f"{url}: can't be written: {exc.strerror}") from exc
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                raise StorageError(f"{url}: another append is at work on it") from exc
-            except OSError as exc:
-                raise StorageError(f"{url}: can't be locked: {exc.strerror}") from exc
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(fd)):
-                yield _File(fd, path, url)
-                return  # else it was replaced before it was locked
+            with exclusive(fd, url):
+                if path.exists() and os.path.samestat(path.stat(), os.fstat(fd)):
+                    yield _File(fd, path, url)
+                    return  # else it was replaced before it was locked
         finally:
             os.close(fd)
 

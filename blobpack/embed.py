@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Literal, get_args
 
 from blobpack.atomic import resolve_target, said_of
-from blobpack.errors import StorageError
+from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.facts import take_facts
 from blobpack.identity import identify
 from blobpack.indexfile import MAGIC
@@ -17,6 +19,9 @@ from blobpack.stores.local import LocalStore
 from blobpack.tarformat import BLOCK, END_OF_ARCHIVE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from blobpack.index import Index
     from blobpack.stores.base import Store
 
@@ -84,10 +89,37 @@ def embed_index(
         The index.
 
     Raises:
-        StorageError: the blob can't be written, or something else stands behind its end.
+        BlobNotFoundError: there is no such blob.
+        StorageError: the blob can't be written, an append is at work on it, or something else stands behind its
+            end.
         FormatError: the blob is damaged.
     """
     target = resolve_target(blob)
+    if not target.exists():
+        raise BlobNotFoundError(f"{os.fspath(blob)}: no such file")
+    with said_of(blob), target.open("r+b") as locked, exclusive(locked.fileno(), os.fspath(blob)):
+        return _embed(blob, target, index, facts=facts)
+
+
+@contextmanager
+def exclusive(fd: int, url: str) -> Iterator[None]:
+    """Keep appends and embeddings from a blob until the descriptor is closed.
+
+    Raises:
+        StorageError: another has it.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        raise StorageError(f"{url}: another append is at work on it, or an embedding") from exc
+    except OSError as exc:
+        raise StorageError(f"{url}: can't be locked: {exc.strerror}") from exc
+    yield
+
+
+def _embed(
+    blob: str | os.PathLike[str], target: Path, index: Index | None, *, facts: bool
+) -> Index:
     with LocalStore(target) as store:
         scanned = scan_store(store)
         archive_bytes, marker = archive_end(store, scanned)
