@@ -149,7 +149,24 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
             f"{store.url}: the archive has changed since the index at its end was made: its last "
             f"{len(archive)} bytes before byte {start} are others; {REMEDY}"
         )
-    return Index.from_stored(open_stored(store, start, footer))
+    index = Index.from_stored(open_stored(store, start, footer))
+    if (pos := _grown_into_padding(store, index, start)) is not None:
+        raise StaleIndexError(
+            f"{store.url}: the archive has changed since the index at its end was made: it ended at byte {pos} "
+            f"then, and goes on there now; {REMEDY}"
+        )
+    return index
+
+
+def _grown_into_padding(store: Store, index: Index, archive_bytes: int) -> int | None:
+    """Find where an archive ended when it was scanned, if more stands there now; None if it still ends there.
+
+    `tar -r` writes into the zeros behind an archive, up to a whole record: neither its size nor its last bytes
+    need change.
+    """
+    end = index.report.bytes_scanned if index.report else archive_bytes
+    marker = store.peek(end, min(end + BLOCK, archive_bytes)) if end < archive_bytes else b""
+    return end if any(marker) else None
 
 
 def sidecar_path(url: str | os.PathLike[str]) -> str:
@@ -184,14 +201,14 @@ def _checked(store: Store, index: Index, where: str) -> Index:
     A file's samples are compared, too; of a blob far away only the version, or else the last bytes.
     """
     identity = index.identity
-    if identity is not None and (difference := _difference(store, identity)):
+    if identity is not None and (difference := _difference(store, identity, index)):
         raise StaleIndexError(
             f"{where} is not the index of {store.url} as it is now: {difference}; {REMEDY}"
         )
     return index
 
 
-def _difference(store: Store, identity: Identity) -> str:
+def _difference(store: Store, identity: Identity, index: Index) -> str:
     """Say in what an archive differs from an identity; nothing when it does not."""
     size = identity.archive_bytes
     if store.size < size or (store.size > size and read_footer(store) is None):
@@ -203,6 +220,8 @@ def _difference(store: Store, identity: Identity) -> str:
     local = isinstance(store, LocalStore)
     if local and samples_crc_of(store, size) != identity.samples_crc:
         return "samples of its bytes are others"
+    if (pos := _grown_into_padding(store, index, size)) is not None:
+        return f"it ended at byte {pos}, and goes on there now"
     return ""
 
 

@@ -606,3 +606,19 @@ def test_killed_at_any_time(place, tmp_path):
 def test_the_mark_says_what_it_is():
     assert mark_of("embed").startswith(b"blobpack: an append is at work here, or was interrupted")
     assert len(mark_of("embed")) == 512
+
+
+def test_an_index_is_not_embedded_while_an_append_is_at_work(tmp_path):
+    """It would go where the new members are."""
+    blob = tmp_path / "out.tar"
+    blobpack.pack([("a", b"a")], blob, all_files=True)
+
+    def payloads():
+        yield "b", b"b"
+        with pytest.raises(blobpack.StorageError, match="another append or embedding is at work"):
+            blobpack.embed.embed_index(blob)
+        yield "c", bytes(3_000_000)
+
+    blobpack.append(blob, payloads(), all_files=True)
+    with blobpack.open_blob(blob) as opened:
+        assert list(opened.index.names) == ["a", "b", "c"]

@@ -185,6 +185,26 @@ class TestStale:
             blobpack.open_blob(foreign)
         assert names_of(foreign, stale="rescan") == members(foreign)
 
+    @pytest.mark.parametrize("factor", [20, 4000])
+    @pytest.mark.parametrize("embed", [True, False])
+    def test_an_archive_that_grew_into_its_padding_is_refused(self, folder, embed, factor):
+        """Neither its size nor its last 4,096 bytes change."""
+        blob, png = folder / "padded.tar", folder / "more" / "new.png"
+        (folder / "more" / "tiny").write_bytes(b"tiny")
+        tar(folder, "-b", factor, "-cf", blob, "-C", "more", "tiny")
+        size = blob.stat().st_size
+        if embed:
+            blobpack.embed.embed_index(blob)
+        else:
+            index_beside(blob)
+        assert names_of(blob) == ["tiny"]
+        shutil.copy(png, folder / "more" / "b")
+        tar(folder, "-b", factor, "-rf", blob, "-C", "more", "b")
+        assert blob.stat().st_size >= size
+        with pytest.raises(StaleIndexError, match=r"goes on there now|are others"):
+            blobpack.open_blob(blob)
+        assert names_of(blob, stale="rescan") == ["tiny", "b"]
+
     @pytest.mark.parametrize("cut", [1, 512, 4096, 9000])
     def test_a_cut_blob_is_read_right_or_refused(self, blob, cut):
         expected = members(blob)
