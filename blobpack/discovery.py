@@ -150,7 +150,7 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
             f"{len(archive)} bytes before byte {start} are others; {REMEDY}"
         )
     index = Index.from_stored(open_stored(store, start, footer))
-    if (pos := _grown_into_padding(store, index, start)) is not None:
+    if (pos := _grown_into_padding(store, index, archive, start)) is not None:
         raise StaleIndexError(
             f"{store.url}: the archive has changed since the index at its end was made: it ended at byte {pos} "
             f"then, and goes on there now; {REMEDY}"
@@ -158,14 +158,17 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
     return index
 
 
-def _grown_into_padding(store: Store, index: Index, archive_bytes: int) -> int | None:
+def _grown_into_padding(store: Store, index: Index, tail: bytes, archive_bytes: int) -> int | None:
     """Find where an archive ended when it was scanned, if more stands there now; None if it still ends there.
 
     `tar -r` writes into the zeros behind an archive, up to a whole record: neither its size nor its last bytes
-    need change.
+    need change. The end of most is in the tail, which was read already: no request more.
     """
     end = index.report.bytes_scanned if index.report else archive_bytes
-    marker = store.peek(end, min(end + BLOCK, archive_bytes)) if end < archive_bytes else b""
+    if end >= archive_bytes:
+        return None
+    at = end - (archive_bytes - len(tail))
+    marker = tail[at : at + BLOCK] if at >= 0 else store.peek(end, min(end + BLOCK, archive_bytes))
     return end if any(marker) else None
 
 
@@ -215,12 +218,13 @@ def _difference(store: Store, identity: Identity, index: Index) -> str:
         return f"it has {store.size} bytes, and had {size} then"
     if identity.version and identity.version == store.version:
         return ""
-    if crc32c(read_tail(store, size)) != identity.tail_crc:
+    tail = read_tail(store, size)
+    if crc32c(tail) != identity.tail_crc:
         return f"its last {TAIL_BYTES} bytes are others"
     local = isinstance(store, LocalStore)
     if local and samples_crc_of(store, size) != identity.samples_crc:
         return "samples of its bytes are others"
-    if (pos := _grown_into_padding(store, index, size)) is not None:
+    if (pos := _grown_into_padding(store, index, tail, size)) is not None:
         return f"it ended at byte {pos}, and goes on there now"
     return ""
 
