@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn, cast
 from blobpack._gather import recognise_image
 from blobpack.atomic import replacing, resolve_target, said_of, sync_folder
 from blobpack.columns import Columns
-from blobpack.discovery import sidecar_path, void_path, whole_index
+from blobpack.discovery import void_path, whole_index
 from blobpack.embed import (
     IndexPlace,
     lock,
@@ -54,6 +54,7 @@ from blobpack.errors import (
 )
 from blobpack.identity import identify
 from blobpack.index import Index
+from blobpack.indexfile import sidecar_path
 from blobpack.offsets import offsets_path
 from blobpack.pack import find_sources, pack_sources
 from blobpack.scan import scan_store

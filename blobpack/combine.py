@@ -21,10 +21,10 @@ from blobpack.atomic import replacing
 from blobpack.blob import opened
 from blobpack.columns import Columns
 from blobpack.compress import is_compressed_target
-from blobpack.discovery import sidecar_path
-from blobpack.embed import IndexPlace, write_behind, write_beside
+from blobpack.embed import IndexPlace, forget_beside, write_behind, write_beside
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index import Index
+from blobpack.indexfile import sidecar_path
 from blobpack.model import ScanReport
 from blobpack.pack import check_target
 from blobpack.splice import Offsets, splice
@@ -202,6 +202,7 @@ def _combine(
         blob_bytes = file.tell()
         if place == "embed":
             blob_bytes += write_behind(file, index, blob_bytes)
+    forget_beside(target)
     if place == "sidecar":
         with LocalStore(target) as store:
             write_beside(store, index, sidecar_path(target))

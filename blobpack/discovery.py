@@ -16,14 +16,14 @@ from blobpack.errors import (
 )
 from blobpack.identity import TAIL_BYTES, read_tail, samples_crc_of
 from blobpack.index import Index
-from blobpack.indexfile import HEADER, MAGIC
+from blobpack.indexfile import HEADER, MAGIC, sidecar_path
 from blobpack.offsets import offsets_path, read_offsets
 from blobpack.scan import scan_store
 from blobpack.stored import open_stored, read_footer
 from blobpack.stores import is_local, local_name
 from blobpack.stores.local import LocalStore
 from blobpack.stores.zstd import SeekableStore
-from blobpack.tarformat import BLOCK, begins_tar
+from blobpack.tarformat import BLOCK, begins_tar, size_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,11 +172,6 @@ def _grown_into_padding(store: Store, index: Index, tail: bytes, archive_bytes: 
     return end if any(marker) else None
 
 
-def sidecar_path(url: str | os.PathLike[str]) -> str:
-    """Name the index file beside a blob: its own name and ".idx"."""
-    return f"{os.fspath(url)}.idx"
-
-
 def void_path(url: str | os.PathLike[str]) -> Path:
     """Name the note beside a blob that an append leaves while the files beside it lag behind."""
     path = Path(url)
@@ -258,6 +253,7 @@ def check_headers(store: Store, index: Index, where: str) -> Index:
             start >= BLOCK
             and begins_tar(header := store.read_range(start - BLOCK, start))
             and any(header)
+            and size_in(header) in (None, member.size)
         ):
             raise StaleIndexError(
                 f"{where} is not of {store.url} as it is now: no header before member {member.name!r} at "

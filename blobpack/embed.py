@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, get_args
 
 from blobpack.atomic import resolve_target, said_of
-from blobpack.errors import StorageError
+from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.facts import take_facts
 from blobpack.identity import identify
-from blobpack.indexfile import MAGIC
+from blobpack.indexfile import MAGIC, sidecar_path
 from blobpack.scan import scan_store
 from blobpack.stored import read_footer
 from blobpack.stores import is_local
@@ -18,6 +20,7 @@ from blobpack.stores.local import LocalStore
 from blobpack.tarformat import BLOCK, END_OF_ARCHIVE
 
 if TYPE_CHECKING:
+    from blobpack.identity import Identity
     from blobpack.index import Index
     from blobpack.stores.base import Store
 
@@ -89,15 +92,32 @@ def embed_index(
         FormatError: the blob is damaged.
     """
     target = resolve_target(blob)
-    with LocalStore(target) as store:
-        scanned = scan_store(store)
-        archive_bytes, marker = archive_end(store, scanned)
-        size = store.size
-        index = scanned if index is None else index
-        if facts:
-            index = take_facts(store, index)
-    with said_of(blob), target.open("r+b") as file:
-        lock(file.fileno(), os.fspath(blob))
+    if not target.exists():
+        raise BlobNotFoundError(f"{os.fspath(blob)}: no such file")
+    with said_of(blob), target.open("r+b") as locked:
+        lock(locked.fileno(), os.fspath(blob))
+        with LocalStore(target) as store:
+            size = store.size
+            scanned = scan_store(store)
+            archive_bytes, marker = archive_end(store, scanned)
+            index = scanned if index is None else index
+            if facts:
+                index = take_facts(store, index)
+        try:
+            index.identity = _write_index(target, index, archive_bytes, marker, size)
+        except BaseException:
+            if size <= archive_bytes:  # it had no index: it is as it was
+                os.truncate(target, size)
+            raise
+    forget_beside(target)
+    return index
+
+
+def _write_index(
+    target: Path, index: Index, archive_bytes: int, marker: bytes, size: int
+) -> Identity:
+    """Write an index behind the archive of a file, its footer last."""
+    with target.open("r+b") as file:
         if size > archive_bytes:  # the old magic goes first: from here on the blob has no index
             write_durably(file, size - len(MAGIC), bytes(len(MAGIC)))
         write_durably(file, archive_bytes - len(marker), marker)
@@ -106,8 +126,17 @@ def embed_index(
         file.seek(archive_bytes)
         footer = index.write_sections(file, identity, bytes_min=size - archive_bytes)
         write_durably(file, file.tell(), footer.encode())
-    index.identity = identity
-    return index
+    return identity
+
+
+def forget_beside(blob: str | os.PathLike[str]) -> None:
+    """Remove an index file left beside a blob that is another one now, or has its index inside."""
+    path = Path(sidecar_path(blob))
+    with suppress(OSError):
+        with path.open("rb") as file:
+            ours = file.read(len(MAGIC)) == MAGIC
+        if ours:
+            path.unlink()
 
 
 def lock(fd: int, url: str) -> None:

@@ -6,6 +6,7 @@ comes last, has a fixed size, and says what archive it belongs to.
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, BinaryIO
@@ -35,6 +36,11 @@ PAYLOAD_BYTES_MAX = (1 << 64) - 1  # of members that overlap
 PART_ROWS = 64 * BLOCK_ROWS  # encoded at a time
 HAS_REPORT = 1
 IS_TIED = 2  # the footer's identity says which archive the index is of
+
+
+def sidecar_path(url: str | os.PathLike[str]) -> str:
+    """Name the index file beside a blob: its own name and ".idx"."""
+    return f"{os.fspath(url)}.idx"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from blobpack.atomic import replacing, resolve_target, scratch
 from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns, media_type_of
 from blobpack.compress import LEVEL, check_level, compress_blob, is_compressed_target
-from blobpack.discovery import sidecar_path
-from blobpack.embed import IndexPlace, region_bytes, write_behind, write_beside
+from blobpack.embed import IndexPlace, forget_beside, region_bytes, write_behind, write_beside
 from blobpack.errors import DuplicateNameError, SourceError, StorageError
 from blobpack.index import Index
+from blobpack.indexfile import sidecar_path
 from blobpack.model import Member, ScanReport
 from blobpack.processors import processors
 from blobpack.sources import (
@@ -183,6 +183,8 @@ def pack(
             size += write_behind(tar, packed, size) if tar else region_bytes(packed)
         if tar and file and compressed:
             size = compress_blob(tar, packed.columns, archive_bytes, file, level)
+    if not dry_run:
+        forget_beside(target)
     if index == "sidecar" and not dry_run:
         with open_tar(target) as store:
             write_beside(store, packed, sidecar_path(target))

@@ -19,7 +19,7 @@ from blobpack._index_reader import MappedIndex, decode_blocks, page_number, rows
 from blobpack._lookup import NameLookup
 from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns
-from blobpack.errors import FormatError
+from blobpack.errors import FormatError, StorageError
 from blobpack.indexfile import (
     BLOCK_ROWS,
     FOOTER_BYTES,
@@ -136,12 +136,15 @@ class LocalIndex:
         self.footer = footer
         self._store, self._offset = store, offset
         before = offset % mmap.ALLOCATIONGRANULARITY
-        mapped = mmap.mmap(
-            store.fileno(),
-            before + footer.region_bytes,
-            access=mmap.ACCESS_READ,
-            offset=offset - before,
-        )
+        try:
+            mapped = mmap.mmap(
+                store.fileno(),
+                before + footer.region_bytes,
+                access=mmap.ACCESS_READ,
+                offset=offset - before,
+            )
+        except (OSError, ValueError) as exc:  # no descriptor left; a file cut meanwhile
+            raise StorageError(f"{store.url}: its index can't be mapped: {exc}") from exc
         self._mapped = MappedIndex(
             memoryview(mapped)[before:],
             store.fileno(),

@@ -44,6 +44,12 @@ def begins_tar(block: bytes) -> bool:
     return not any(block) or stored.lstrip(b"0") in [b"%o" % max(total, 0) for total in sums]
 
 
+def size_in(header: bytes) -> int | None:
+    """Read the size a header states in octal; None where it is stated otherwise."""
+    digits = header[124:136].strip(b" \0")
+    return int(digits, 8) if digits.isdigit() and not digits.strip(b"01234567") else None
+
+
 def encode_name(name: str) -> bytes:
     """Turn a name into a tar's bytes.
 

@@ -13,7 +13,7 @@ from tars import need_tool
 
 import blobpack
 from blobpack import Index, MissingIndexWarning, StaleIndexError
-from blobpack.discovery import sidecar_path
+from blobpack.indexfile import sidecar_path
 
 
 @pytest.fixture
@@ -150,7 +150,29 @@ def rewritten(path: Path) -> None:
 STALE = [appended, joined, shortened, concatenated, followed, rewritten]
 
 
+def test_a_new_blob_takes_the_old_one_s_sidecar_away(folder, small_images):
+    """Tiny members, two names exchanged: size, end and samples are as they were."""
+    names = [f"{i:05d}.svg" for i in range(2000)]
+    payloads = dict(zip(names, (b"<svg>%05d" % i for i in range(2000)), strict=True))
+    blobpack.pack(payloads.items(), folder / "o.tar", index="sidecar")
+    payloads["01000.svg"], payloads["01001.svg"] = payloads["01001.svg"], payloads["01000.svg"]
+    blobpack.pack(payloads.items(), folder / "o.tar", index="none")
+    with blobpack.open_blob(folder / "o.tar") as blob:
+        assert blob.read("01000.svg") == b"<svg>01001"
+    (folder / "o.tar.idx").write_bytes(b"someone else's")
+    blobpack.pack(payloads.items(), folder / "o.tar")
+    assert (folder / "o.tar.idx").exists()
+
+
 class TestStale:
+    def test_an_offsets_file_with_other_sizes_is_refused(self, folder):
+        pairs = [("a.svg", b"1"), ("b.svg", b"22")]
+        blobpack.pack(pairs, folder / "o.tar", index="none")
+        blobpack.write_offsets(blobpack.scan(folder / "o.tar"), folder / "o_offsets.pkl")
+        blobpack.pack(pairs[::-1], folder / "o.tar", index="none")
+        with pytest.raises(StaleIndexError, match="no header before member"):
+            blobpack.open_blob(folder / "o.tar")
+
     @pytest.mark.parametrize("change", STALE, ids=lambda change: change.__name__)
     def test_an_index_inside_a_changed_blob_is_refused_or_the_blob_rescanned(
         self, folder, small_images, change

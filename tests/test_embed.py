@@ -112,6 +112,24 @@ def test_a_damaged_tar_stays_as_it_is(folder):
     assert path.read_bytes() == bytes(data)
 
 
+def test_an_embedding_that_fails_leaves_the_blob_as_it_was(folder, monkeypatch):
+    path = packed_by("tar", folder)
+    before = path.read_bytes()
+    real = embed.write_durably
+
+    def fails(file, position, block):
+        if len(block) == 512:
+            file.seek(position)
+            file.write(block[:100])
+            raise OSError(28, "No space left on device")
+        real(file, position, block)
+
+    monkeypatch.setattr(embed, "write_durably", fails)
+    with pytest.raises(blobpack.StorageError, match="No space left"):
+        embed_index(path)
+    assert path.read_bytes() == before
+
+
 class Killed(BaseException):
     """Stands for a process that ends here."""
 

@@ -8,8 +8,8 @@ import os
 import click
 
 from blobpack.cli.options import blob_argument, is_same_file
-from blobpack.discovery import sidecar_path
 from blobpack.embed import embed_index, write_beside
+from blobpack.indexfile import sidecar_path
 from blobpack.scan import scan_store
 from blobpack.stores import is_local, local_name, open_tar
 
