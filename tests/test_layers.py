@@ -17,7 +17,7 @@ LADDER = [
     {"_members"},
     {f"_{path.stem}" for path in (PACKAGE.parent / "_native").glob("*.pyx")},
     {"model"},
-    {"atomic", "checksum", "columns", "plan", "processors", "zstdseek"},
+    {"atomic", "checksum", "columns", "plan", "processors", "stats", "zstdseek"},
     {"stores", "tarformat"},
     {"identity", "splice"},
     {"indexfile", "selection", "sources", "tables"},
