@@ -25,7 +25,7 @@ LADDER = [
     {"index"},
     {"facts"},
     {"offsets", "scan"},
-    {"compress", "discovery", "embed", "tarstream"},
+    {"compress", "discovery", "embed", "fetch", "tarstream"},
     {"blob", "structure"},
     {"extract", "image", "pack", "verify"},
     {"append", "combine", "repack"},
