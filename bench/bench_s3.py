@@ -42,6 +42,10 @@ SEED = 5
 RANGE_BYTES = 4096
 ROUNDS = 7
 DELAY_MS = 20
+OPENSSL = (
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost "
+    "-addext subjectAltName=IP:127.0.0.1"
+)
 FAULTS = {"p503": 0.05, "preset": 0.05, "pcut": 0.05, "pstall": 0.01}
 
 
@@ -79,8 +83,7 @@ class Ground:
 
     def _start_nginx(self, stack: ExitStack) -> list[int]:
         subprocess.run(
-            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost "
-            "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem".split(),
+            [*OPENSSL.split(), "-keyout", "key.pem", "-out", "cert.pem"],
             cwd=self.folder,
             check=True,
             capture_output=True,
@@ -268,49 +271,51 @@ def batches_at(
 
 def faults(ground: Ground, reads: int) -> Iterator[dict[str, object]]:
     """Reads by name through faults, each compared with what was packed."""
-    reads = reads or 20_000
-    names = random.Random(SEED).choices(list(ground.payloads), k=reads)
     for place, port in (("nginx", ground.ports[2]), ("Ceph RGW", ground.ports[3])):
-        with endpoint(f"http://127.0.0.1:{port}"):
-            with blobpack.open_blob(f"s3://{NAME}") as blob:
-                hits = ground.faults(port, **FAULTS)
-                right = wrong = lost = 0
-                latencies: list[float] = []
-
-                def read(name: str, blob: blobpack.Blob = blob) -> bytes | None:
-                    began = time.perf_counter()
-                    try:
-                        return blob.read(name)
-                    except blobpack.StorageError as exc:
-                        print(exc, file=sys.stderr)
-                        return None
-                    finally:
-                        latencies.append(time.perf_counter() - began)  # noqa: B023
-
-                began, began_cpu = time.perf_counter(), time.process_time()
-                with ThreadPoolExecutor(32) as pool:
-                    for name, payload in zip(names, pool.map(read, names), strict=True):
-                        lost += payload is None
-                        right += payload == ground.payloads[name]
-                        wrong += payload is not None and payload != ground.payloads[name]
-                took_s, cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
-                stats = blob.stats
+        url = f"http://127.0.0.1:{port}"
+        with endpoint(url), blobpack.open_blob(f"s3://{NAME}") as blob:
+            blob.read("00000.bin")
+            ground.faults(port, **FAULTS)
+            row = faults_at(ground, blob, reads or 20_000)
         hits = ground.faults(port, **dict.fromkeys(FAULTS, 0))
-        latencies.sort()
-        yield {
-            "server": place,
-            "reads": reads,
-            "right": right,
-            "wrong": wrong,
-            "lost": lost,
-            **{name.removeprefix("hit_"): int(n) for name, n in hits.items() if "hit" in name},
-            "retried": stats.retried,
-            "seconds": round(took_s, 1),
-            "cpu_s": round(cpu_s, 1),
-            "p50_ms": round(1000 * latencies[reads // 2], 1),
-            "p99_ms": round(1000 * latencies[reads * 99 // 100], 1),
-            "most_ms": round(1000 * latencies[-1], 1),
-        }
+        counted = {name[4:]: int(n) for name, n in sorted(hits.items()) if name[:4] == "hit_"}
+        ground.faults(port, **{f"hit_{name}": 0 for name in counted})
+        yield {"server": place} | row | counted
+
+
+def faults_at(ground: Ground, blob: blobpack.Blob, reads: int) -> dict[str, object]:
+    names = random.Random(SEED).choices(list(ground.payloads), k=reads)
+    took: list[float] = []
+
+    def is_right(name: str) -> bool | None:
+        began = time.perf_counter()
+        try:
+            payload = blob.read(name)
+        except blobpack.StorageError as exc:
+            print(exc, file=sys.stderr)
+            return None
+        finally:
+            took.append(time.perf_counter() - began)
+        return payload == ground.payloads[name]
+
+    before, began, began_cpu = blob.stats, time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(32) as pool:
+        results = list(pool.map(is_right, names))
+    seconds, cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
+    took.sort()
+    return {
+        "reads": reads,
+        "right": results.count(True),
+        "wrong": results.count(False),
+        "lost": results.count(None),
+        "requests": blob.stats.requests - before.requests,
+        "retried": blob.stats.retried - before.retried,
+        "seconds": round(seconds, 1),
+        "cpu_s": round(cpu_s, 1),
+        "p50_ms": round(1000 * took[reads // 2], 1),
+        "p99_ms": round(1000 * took[reads * 99 // 100], 1),
+        "most_ms": round(1000 * took[-1], 1),
+    }
 
 
 def main() -> None:

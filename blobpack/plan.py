@@ -11,7 +11,9 @@ LATENCY_S = 0.03  # of S3, where nothing was measured yet
 BYTES_PER_S = 50e6  # on one connection
 GAP_BYTES_MIN = 16 << 10
 GAP_BYTES_MAX = 256 << 10  # more would read several times what is wanted
-FETCH_BYTES_MAX = 4 << 20  # larger ones come sooner by two connections
+FETCH_BYTES_MAX = (
+    2 << 20
+)  # about latency times bandwidth: larger ones come sooner by two connections
 
 
 class Fetch(NamedTuple):
