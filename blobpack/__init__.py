@@ -29,6 +29,7 @@ from blobpack.offsets import iter_offsets, read_offsets, write_offsets
 from blobpack.pack import PackReport, pack
 from blobpack.repack import repack
 from blobpack.scan import scan
+from blobpack.stats import Stats, stats
 from blobpack.structure import Failure
 from blobpack.verify import VerifyReport, verify
 
@@ -56,6 +57,7 @@ __all__ = [
     "ScanReport",
     "SourceError",
     "StaleIndexError",
+    "Stats",
     "StorageError",
     "TruncatedError",
     "UnsafeNameError",
@@ -71,6 +73,7 @@ __all__ = [
     "read_offsets",
     "repack",
     "scan",
+    "stats",
     "subset",
     "verify",
     "write_offsets",

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from blobpack.discovery import find_index
 from blobpack.errors import BlobChangedError, MemberNotFoundError
+from blobpack.fetch import Batch, Located, checked, threads
 from blobpack.index import Index
+from blobpack.stats import Stats
 from blobpack.stores import open_tar
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from blobpack.discovery import Stale
+    from blobpack.errors import BlobpackError
     from blobpack.model import Member
     from blobpack.stores.base import Store
-
-LOOKED_UP_AT_ONCE = 256
 
 
 class Blob:
@@ -34,7 +35,7 @@ class Blob:
         store: Where its bytes come from.
     """
 
-    __slots__ = ("__weakref__", "index", "store")
+    __slots__ = ("__weakref__", "_is_remote", "index", "store")
 
     def __init__(self, store: Store, index: Index) -> None:
         """Join a store and an index of it.
@@ -49,6 +50,7 @@ class Blob:
             )
         self.store = store
         self.index = index
+        self._is_remote = getattr(store, "is_remote", False)
 
     @property
     def url(self) -> str:
@@ -61,8 +63,15 @@ class Blob:
         Raises:
             MemberNotFoundError: there is none of that name; names near to it are suggested.
             BlobChangedError: the blob is no longer the one that was opened.
+            ChecksumError: from afar, the payload is not what the index was made of.
             StorageError: the store failed.
         """
+        if self._is_remote:
+            located, failure = self._locate([name])
+            if failure is not None:
+                raise failure
+            payload = self.store.read_range(located[0].start, located[0].end)
+            return checked(payload, located[0], self.store)
         try:
             start, end = self.index.bounds_of(name)
         except MemberNotFoundError as exc:
@@ -70,9 +79,10 @@ class Blob:
         return self.store.read_range(start, end)
 
     def read_many(self, names: Iterable[str | Member]) -> Iterator[bytes]:
-        """Read members' payloads one by one, in the order asked.
+        """Read members' payloads, in the order asked.
 
-        Where the index is far away, names are looked up some hundred at a time, with few requests.
+        From afar they are read as a batch: names looked up and near ranges fetched together, many requests in
+        flight, a name asked twice fetched once, and no more than some 64 MB waiting to be taken.
 
         Args:
             names: Names, or members, such as an index of some.
@@ -82,17 +92,38 @@ class Blob:
             The same as read, at the member that is reached.
         """
         wanted = names_of(names)
-        return self._read_batches(wanted) if self.index.is_remote else map(self.read, wanted)
+        if self._is_remote or self.index.is_remote:
+            return iter(Batch(self.store, self._locate, wanted))
+        return map(self.read, wanted)
 
-    def _read_batches(self, names: Iterator[str]) -> Iterator[bytes]:
-        while batch := list(islice(names, LOOKED_UP_AT_ONCE)):
-            try:
-                located = self.index.bounds_of_many(batch)
-            except MemberNotFoundError:  # raised again where it is reached
-                yield from map(self.read, batch)
-                continue
-            for start, end in located:
-                yield self.store.read_range(start, end)
+    async def aread(self, name: str) -> bytes:
+        """Read a member's payload as read does, without blocking the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(threads(), self.read, name)
+
+    def aread_many(self, names: Iterable[str | Member]) -> AsyncIterator[bytes]:
+        """Read members' payloads as read_many does, without blocking the event loop: for `async for`."""
+        return aiter(Batch(self.store, self._locate, names_of(names)))
+
+    @property
+    def stats(self) -> Stats:
+        """What reading it has cost until now; of a local blob, nothing."""
+        return getattr(self.store, "stats", None) or Stats()
+
+    def _locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
+        """Find names, up to the first that is not there, and say why it isn't found."""
+        located: list[Located] = []
+        for name, found in zip(names, self.index.payloads_of_many(names), strict=True):
+            if found is None:
+                return located, self._not_found(name)
+            located.append(Located(name, *found))
+        return located, None
+
+    def _not_found(self, name: str) -> BlobpackError:
+        try:
+            self.index.row_of(name)
+        except MemberNotFoundError as exc:
+            return MemberNotFoundError(f"{self.url}: {exc}")
+        return MemberNotFoundError(f"{self.url}: {name!r}")
 
     def close(self) -> None:
         """Let go of the store; again is harmless."""
@@ -130,7 +161,7 @@ def open_blob(
     its last bytes, and of an index file also samples of it.
 
     Args:
-        url: A path, file:// or s3://bucket/key; a tar, or one compressed as seekable zstd, whose offsets are
+        url: A path, file://, s3://bucket/key or http(s)://; a tar, or one compressed as seekable zstd, whose offsets are
             those in the tar that it decompresses to.
         index: Its members, or the path or URL of an index or offsets file. An offsets file says nothing of
             the blob it was made from: it is noticed when some members do not stand behind headers.

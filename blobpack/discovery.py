@@ -13,6 +13,7 @@ from blobpack.errors import (
     FormatError,
     MissingIndexWarning,
     StaleIndexError,
+    StorageError,
 )
 from blobpack.identity import TAIL_BYTES, read_tail, samples_crc_of
 from blobpack.index import Index
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 Stale = Literal["refuse", "rescan"]
 HEADERS_CHECKED = 16
+FORBIDDEN = 403
 REMEDY = "make it anew with `blobpack index`, or open the blob with stale='rescan'"
 
 
@@ -190,6 +192,10 @@ def sidecar_index(store: Store) -> Index | None:
         index = Index.load(sidecar_path(store.url))
     except BlobNotFoundError:
         return None
+    except StorageError as exc:
+        if exc.status == FORBIDDEN:  # S3 says so of what isn't there, to who may not list
+            return None
+        raise
     return _checked(store, index, sidecar_path(store.url))
 
 

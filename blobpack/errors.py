@@ -83,7 +83,13 @@ class SourceError(BlobpackError, OSError):
 
 
 class StorageError(BlobpackError, OSError):
-    """A store could not do what was asked."""
+    """A store could not do what was asked.
+
+    Attributes:
+        status: The HTTP status that said so, 0 if none did.
+    """
+
+    status = 0
 
 
 class BlobNotFoundError(StorageError, FileNotFoundError):

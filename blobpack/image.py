@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import tee
 from typing import TYPE_CHECKING
 
 from blobpack.blob import Blob, names_of, opened
 from blobpack.errors import ImageError
+from blobpack.processors import processors
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
     from blobpack.model import Member
 
+DECODERS_MAX = 16
+DECODED_AHEAD = 2  # images a thread
 EIGHT_BIT_MODES = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"})
 
 
@@ -64,7 +70,9 @@ def read_images(
     mode: str | None = "RGB",
     apply_exif_orientation: bool = True,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Read images one by one, in the order asked.
+    """Read images, in the order asked.
+
+    Payloads are read as Blob.read_many does, and decoded by a thread a processor, some images ahead.
 
     Args:
         blob: An open blob, a path or a URL.
@@ -79,8 +87,44 @@ def read_images(
         The same as read_image, at the image that is reached.
     """
     with opened(blob) as source:
-        for name in names_of(names):
-            yield read_image(source, name, mode=mode, apply_exif_orientation=apply_exif_orientation)
+        wanted, asked = tee(names_of(names))
+
+        def decode(payload: bytes, name: str) -> NDArray[np.uint8]:
+            return decode_image(
+                payload,
+                f"{source.url}: {name}",
+                mode=mode,
+                apply_exif_orientation=apply_exif_orientation,
+            )
+
+        yield from decoded_ahead(zip(source.read_many(wanted), asked, strict=False), decode)
+
+
+def decoded_ahead(
+    payloads: Iterable[tuple[bytes, str]], decode: Callable[[bytes, str], NDArray[np.uint8]]
+) -> Iterator[NDArray[np.uint8]]:
+    """Decode by threads, and give out in order; a failure comes where it is reached."""
+    workers = processors(DECODERS_MAX)
+    waiting: deque[Future[NDArray[np.uint8]]] = deque()
+    source = iter(payloads)
+    with ThreadPoolExecutor(workers, thread_name_prefix="blobpack-decode") as threads:
+        try:
+            failure: Exception | None = None
+            while failure is None or waiting:
+                while failure is None and len(waiting) < workers * DECODED_AHEAD:
+                    try:
+                        payload, name = next(source)
+                    except Exception as exc:  # also the end; raised where it is reached
+                        failure = exc
+                    else:
+                        waiting.append(threads.submit(decode, payload, name))
+                if waiting:
+                    yield waiting.popleft().result()
+            if not isinstance(failure, StopIteration):
+                raise failure
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def decode_image(

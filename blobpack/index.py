@@ -16,7 +16,7 @@ from blobpack.errors import DuplicateNameError, MemberNotFoundError
 from blobpack.indexfile import write_sections
 from blobpack.model import ByteRange, Member, ScanReport
 from blobpack.selection import Conditions, find_media_types, look_up_names
-from blobpack.stored import RemoteIndex, StoredIndex, load_stored
+from blobpack.stored import RemoteIndex, StoredIndex, load_stored, payload_in
 from blobpack.tables import as_arrays, as_arrow, as_frame, of_arrow, read_parquet, write_parquet
 
 if TYPE_CHECKING:
@@ -306,6 +306,24 @@ class Index:
             return list(map(self.bounds_of, names))
         located = self._stored.locate_many(names)
         return [bounds or self.bounds_of(name) for name, bounds in zip(names, located, strict=True)]
+
+    def payloads_of_many(self, names: Sequence[str]) -> list[tuple[int, int, int | None] | None]:
+        """Find offsets and CRC-32C of many names at once, to read and check them.
+
+        Returns:
+            Of each name start, end, and the checksum, None where there is none; None where there is no such member.
+        """
+        if isinstance(self._stored, RemoteIndex) and self._columns is None:
+            return self._stored.locate_many_checked(names)
+        found: list[tuple[int, int, int | None] | None] = []
+        for name in names:
+            row = self._find(name)
+            if row < 0:
+                found.append(None)
+                continue
+            columns, place = self._rows(row)
+            found.append(payload_in(columns, place))
+        return found
 
     def row_of(self, name: str) -> int:
         """Find the last row with that name.

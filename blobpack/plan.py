@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+LATENCY_S = 0.03  # of S3, where nothing was measured yet
+BYTES_PER_S = 50e6  # on one connection
+GAP_BYTES_MIN = 16 << 10
+GAP_BYTES_MAX = 256 << 10  # more would read several times what is wanted
+FETCH_BYTES_MAX = (
+    2 << 20
+)  # about latency times bandwidth: larger ones come sooner by two connections
+
+
+class Fetch(NamedTuple):
+    """One request, and the places of the ranges that it answers, in the order asked."""
+
+    start: int
+    end: int
+    places: tuple[int, ...]
+
+
+def gap_bytes(latency_s: float, bytes_per_s: float) -> int:
+    """Tell how long a gap takes no longer to read than a request would; 0 stands for what isn't known."""
+    gap = (latency_s or LATENCY_S) * (bytes_per_s or BYTES_PER_S)
+    return int(min(max(gap, GAP_BYTES_MIN), GAP_BYTES_MAX))
 
 
 def merged_ranges(
@@ -18,12 +40,30 @@ def merged_ranges(
         max_gap_bytes: Ranges no further apart than this are fetched together.
         max_bytes: No fetch grows beyond this by merging.
     """
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(set(ranges)):
-        if merged:
-            first, last = merged[-1]
-            if start - last <= max_gap_bytes and max(end, last) - first <= max_bytes:
-                merged[-1] = (first, max(end, last))
+    planned = plan_fetches(list(ranges), max_gap_bytes=max_gap_bytes, max_bytes=max_bytes)
+    return sorted((fetch.start, fetch.end) for fetch in planned)
+
+
+def plan_fetches(
+    ranges: Sequence[tuple[int, int]], *, max_gap_bytes: int, max_bytes: int
+) -> list[Fetch]:
+    """Plan the fetches of ranges, those first whose answers are wanted first.
+
+    Args:
+        ranges: Half-open, in the order asked; equal and overlapping ones are fetched once.
+        max_gap_bytes: Ranges no further apart than this are fetched together.
+        max_bytes: No fetch grows beyond this by merging.
+    """
+    fetches: list[tuple[int, int, list[int]]] = []
+    for place in sorted(range(len(ranges)), key=ranges.__getitem__):
+        start, end = ranges[place]
+        if fetches:
+            first, last, places = fetches[-1]
+            grown = max(end, last)
+            if grown == last or (start - last <= max_gap_bytes and grown - first <= max_bytes):
+                places.append(place)
+                fetches[-1] = (first, grown, places)
                 continue
-        merged.append((start, end))
-    return merged
+        fetches.append((start, end, [place]))
+    planned = [Fetch(start, end, tuple(sorted(places))) for start, end, places in fetches]
+    return sorted(planned, key=lambda fetch: fetch.places[0])

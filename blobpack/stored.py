@@ -205,10 +205,21 @@ class WholeLookup:
 
     def locate(self, name: str) -> tuple[int, int] | None:
         """Return its offsets."""
+        found = self.locate_checked(name)
+        return found and found[:2]
+
+    def locate_checked(self, name: str) -> tuple[int, int, int | None] | None:
+        """Return its offsets and checksum."""
         row = self.find(name)
         if row < 0 or self._columns is None:
             return None
-        return self._columns.offset_start[row], self._columns.offset_end[row]
+        return payload_in(self._columns, row)
+
+
+def payload_in(columns: Columns, row: int) -> tuple[int, int, int | None]:
+    """Give the offsets and the checksum of a row, None where there is none."""
+    crc = None if columns.crc32c is None else columns.crc32c[row]
+    return columns.offset_start[row], columns.offset_end[row], crc
 
 
 class Block:
@@ -258,21 +269,25 @@ class RemoteIndex:
 
     def locate_many(self, names: Sequence[str]) -> list[tuple[int, int] | None]:
         """Find the offsets of many names: their pages in one turn, their blocks in the next."""
+        return [found and found[1][:2] for found in self._search(names)]
+
+    def locate_many_checked(self, names: Sequence[str]) -> list[tuple[int, int, int | None] | None]:
+        """Find offsets and checksums of many names, None where there is none."""
         return [found and found[1] for found in self._search(names)]
 
-    def _search(self, names: Sequence[str]) -> list[tuple[int, tuple[int, int]] | None]:
-        """Find row and offsets of each name."""
+    def _search(self, names: Sequence[str]) -> list[tuple[int, tuple[int, int, int | None]] | None]:
+        """Find row, offsets and checksum of each name."""
         if not self.footer.row_count:
             return [None] * len(names)
         if not self.footer.guide_bytes and not self.footer.lookup_pages:
-            rows = map(self._whole.find, names)
-            located = map(self._whole.locate, names)
+            rows = list(map(self._whole.find, names))
+            located = map(self._whole.locate_checked, names)
             return [
                 (row, bounds) if bounds else None for row, bounds in zip(rows, located, strict=True)
             ]
         candidates = self._candidates(names)
         blocks = self._blocks({block for wanted in candidates for block in wanted})
-        found: list[tuple[int, tuple[int, int]] | None] = []
+        found: list[tuple[int, tuple[int, int, int | None]] | None] = []
         for name, wanted in zip(names, candidates, strict=True):
             rows_of_name = [
                 (block.first_row + place, block.columns, place)
@@ -283,7 +298,7 @@ class RemoteIndex:
                 found.append(None)
                 continue
             row, columns, place = max(rows_of_name, key=lambda hit: hit[0])
-            found.append((row, (columns.offset_start[place], columns.offset_end[place])))
+            found.append((row, payload_in(columns, place)))
         return found
 
     def _candidates(self, names: Sequence[str]) -> list[set[int]]:

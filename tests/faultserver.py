@@ -8,6 +8,7 @@ It takes requests without a body: those that read.
 from __future__ import annotations
 
 import http.client
+import random
 import socket
 import struct
 import sys
@@ -20,13 +21,21 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
 # the body cut half way; no answer at all; half of the body and then nothing; the whole object in place of a
-# range (which must be public: the range is signed); an error of S3
-Fault = Literal["cut", "reset", "stall", "whole", "500", "503"]
+# range (which must be public, for boto3's range is signed); an error of S3
+Fault = Literal["cut", "reset", "stall", "whole", "301", "307", "400", "403", "500", "503"]
 
-CODES = {"500": "InternalError", "503": "SlowDown"}
+CODES = {
+    "301": "PermanentRedirect",
+    "307": "TemporaryRedirect",
+    "400": "AuthorizationHeaderMalformed",
+    "403": "RequestTimeTooSkewed",
+    "500": "InternalError",
+    "503": "SlowDown",
+}
 REQUEST_ID = "injected"  # of the answers that are the proxy's own
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER for 0 s: close sends RST
 STALL_S = 60  # at most; less if the client closes, or the proxy
@@ -42,6 +51,7 @@ class Request:
         if_match: Its If-Match header, or None.
         authorization: Its signature, or None.
         client_port: The other end of the connection it came by.
+        user_agent: Who says to have sent it.
     """
 
     method: str
@@ -49,6 +59,7 @@ class Request:
     if_match: str | None
     authorization: str | None
     client_port: int
+    user_agent: str
 
 
 class FaultServer(ThreadingHTTPServer):
@@ -62,17 +73,18 @@ class FaultServer(ThreadingHTTPServer):
 
     daemon_threads = False  # so that closing waits for them
 
-    def __init__(self, upstream: str) -> None:
-        """Listen, in front of the server with that URL."""
+    def __init__(self, upstream: str, *, tls: ssl.SSLContext | None = None) -> None:
+        """Listen, in front of the server with that URL, with TLS if a context is given."""
         super().__init__(("127.0.0.1", 0), Handler)
         self.upstream = urlsplit(upstream).netloc
-        self.endpoint = f"http://127.0.0.1:{self.server_port}"
+        self.tls = tls
+        self.endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{self.server_port}"
         self.requests: list[Request] = []
         self.before_fault: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
         self._errors: list[Exception] = []
-        self._faults: Iterator[Fault] = iter(())
+        self._faults: Iterator[Fault | None] = iter(())
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
 
     def fail_next(self, *faults: Fault, times: int = 1) -> None:
@@ -84,6 +96,14 @@ class FaultServer(ThreadingHTTPServer):
         """Spoil the answers to all GETs from now on."""
         with self._lock:
             self._faults = repeat(fault)
+
+    def fail_at_rates(self, rates: dict[Fault, float], *, seed: int = 1) -> None:
+        """Spoil the answers to GETs from now on by chance: each fault at its rate."""
+        chance = random.Random(seed)
+        faults: list[Fault | None] = [*rates, None]
+        weights = [*rates.values(), 1 - sum(rates.values())]
+        with self._lock:
+            self._faults = (chance.choices(faults, weights)[0] for _ in repeat(None))
 
     def count(self, method: str) -> int:
         """Count the requests seen with that method."""
@@ -113,6 +133,10 @@ class FaultServer(ThreadingHTTPServer):
     def get_request(self) -> tuple[socket.socket, object]:
         """Accept a connection, and remember it."""
         connection, address = super().get_request()
+        if self.tls is not None:
+            connection = self.tls.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
         with self._lock:
             self._connections.add(connection)
         return connection, address
@@ -157,6 +181,7 @@ class Handler(BaseHTTPRequestHandler):
                 headers["If-Match"],
                 headers["Authorization"],
                 self.client_address[1],
+                headers["User-Agent"] or "",
             )
         )
         if fault == "reset":

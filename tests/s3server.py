@@ -13,7 +13,7 @@ import boto3
 import botocore.loaders
 import botocore.session
 
-from blobpack.stores import s3
+from blobpack.stores import connections, s3
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -140,7 +140,8 @@ def new_session() -> boto3.session.Session:
 
 
 def forget_clients() -> None:
-    """Close the clients that stores share in this process: the next is made from the environment."""
+    """Close the clients and connections that stores share in this process: the next are made anew."""
+    connections.forget_pools()
     while s3._clients:
         _, client = s3._clients.popitem()
         client.close()

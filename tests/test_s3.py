@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import pickle
 import posixpath
 import re
@@ -15,6 +16,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
 from faultserver import REQUEST_ID
 from test_stores import FORKS, in_fork
 
@@ -26,6 +28,7 @@ from blobpack.errors import (
     StorageError,
     TruncatedError,
 )
+from blobpack.stores import retries
 from blobpack.stores import s3 as s3_module
 from blobpack.stores.s3 import S3Store
 
@@ -74,7 +77,8 @@ def blob(url: str, index: blobpack.Index) -> Iterator[blobpack.Blob]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait little for a body that stalls, and hardly at all between attempts at one."""
     monkeypatch.setattr(s3_module, "READ_TIMEOUT_S", READ_TIMEOUT_S)
-    monkeypatch.setattr(s3_module, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(retries, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(retries, "BACKOFF_MAX_S", 0.001)
 
 
 class TestReading:
@@ -460,20 +464,20 @@ class TestFaults:
         blob: blobpack.Blob,
         small_images: dict[str, bytes],
     ) -> None:
-        faults.fail_next("cut", times=s3_module.BODY_ATTEMPTS - 1)
+        faults.fail_next("cut", times=retries.ATTEMPTS - 1)
         assert blob.read("cats/0001.jpg") == small_images["cats/0001.jpg"]
-        assert faults.count("GET") == s3_module.BODY_ATTEMPTS
+        assert faults.count("GET") == retries.ATTEMPTS
 
     def test_body_always_cut_is_storage_error_never_short_bytes(
         self, faults: FaultServer, impatient: None, blob: blobpack.Blob
     ) -> None:
         faults.fail_always("cut")
         with pytest.raises(
-            StorageError, match=rf"after {s3_module.BODY_ATTEMPTS} attempts, {REQUEST}"
+            StorageError, match=rf"after {retries.ATTEMPTS} attempts, {REQUEST}"
         ) as caught:
             blob.read("cats/0001.jpg")
         assert type(caught.value) is StorageError
-        assert faults.count("GET") == s3_module.BODY_ATTEMPTS
+        assert faults.count("GET") == retries.ATTEMPTS
         assert_survives_pickling(caught.value)
 
     def test_range_ignored_is_retried_then_storage_error_never_other_bytes(
@@ -496,7 +500,7 @@ class TestFaults:
     def test_body_always_stalled_is_storage_error(
         self, faults: FaultServer, url: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(s3_module, "BODY_ATTEMPTS", 2)
+        monkeypatch.setattr(retries, "ATTEMPTS", 2)
         client = s3.new_client(endpoint=faults.endpoint, config=Config(read_timeout=READ_TIMEOUT_S))
         store = S3Store(url, client=client)
         faults.fail_always("stall")
@@ -538,6 +542,133 @@ class TestFaults:
         faults.before_fault = lambda: s3.put(bucket, "out.tar", b"x" * blob.store.size)
         with pytest.raises(BlobChangedError):
             blob.read("cats/0001.jpg")
+
+
+class TestThinPath:
+    """Reads go by our own connections, with boto3's signature, and to boto3 where they don't do."""
+
+    @pytest.fixture
+    def log(self, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+        caplog.set_level("DEBUG", logger="blobpack")
+        return caplog
+
+    def agents(self, faults: FaultServer) -> list[str]:
+        gets = [request for request in faults.requests if request.method == "GET"]
+        return [get.user_agent.partition("/")[0] for get in gets]
+
+    def test_one_signature_serves_every_range(
+        self, faults: FaultServer, blob: blobpack.Blob, small_images: dict[str, bytes]
+    ) -> None:
+        for name in small_images:
+            assert blob.read(name) == small_images[name]
+        assert self.agents(faults) == ["blobpack"] * len(small_images)
+        signatures = {get.authorization for get in faults.requests if get.method == "GET"}
+        assert len(signatures) == 1
+        assert "range" not in signatures.pop().lower()
+
+    def test_nothing_of_boto3_runs_in_a_read(self, blob: blobpack.Blob) -> None:
+        import cProfile
+        import pstats
+
+        blob.read("cats/0001.jpg")
+        with cProfile.Profile() as profile:
+            blob.read("cats/0002.jpg")
+        files = {where[0] for where in pstats.Stats(profile).stats}
+        assert any("connections" in file for file in files)
+        assert not any("boto" in file or "urllib3" in file for file in files)
+
+    def test_signature_is_made_anew_when_it_is_old(
+        self,
+        faults: FaultServer,
+        blob: blobpack.Blob,
+        monkeypatch: pytest.MonkeyPatch,
+        small_images: dict[str, bytes],
+    ) -> None:
+        made: list[object] = []
+        sign = blob.store._sign
+        monkeypatch.setattr(blob.store, "_sign", lambda: made.append(1) or sign())
+        for _ in range(2):
+            blob.read("cats/0001.jpg")
+        assert len(made) == 1
+        monkeypatch.setattr(s3_module, "SIGNED_FOR_S", -1)
+        assert blob.read("cats/0001.jpg") == small_images["cats/0001.jpg"]
+        assert len(made) == 2
+
+    def test_403_is_signed_anew_once(
+        self, faults: FaultServer, blob: blobpack.Blob, small_images: dict[str, bytes]
+    ) -> None:
+        faults.fail_next("403")
+        assert blob.read("cats/0001.jpg") == small_images["cats/0001.jpg"]
+        assert self.agents(faults) == ["blobpack", "blobpack"]
+
+    @pytest.mark.parametrize("faults_first", [["301"], ["307"], ["400"], ["403", "403"]])
+    def test_what_boto3_may_solve_goes_to_boto3_and_stays_there(
+        self,
+        faults: FaultServer,
+        blob: blobpack.Blob,
+        small_images: dict[str, bytes],
+        log: pytest.LogCaptureFixture,
+        faults_first: list[Fault],
+    ) -> None:
+        faults.fail_next(*faults_first)
+        for _ in range(2):
+            assert blob.read("cats/0001.jpg") == small_images["cats/0001.jpg"]
+        assert self.agents(faults) == [*["blobpack"] * len(faults_first), "Boto3", "Boto3"]
+        assert [r.levelname for r in log.records if "through boto3" in r.message] == ["DEBUG"]
+
+    def test_user_may_force_boto3(
+        self,
+        faults: FaultServer,
+        blob: blobpack.Blob,
+        small_images: dict[str, bytes],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("BLOBPACK_S3", "boto3")
+        assert blob.read("cats/0001.jpg") == small_images["cats/0001.jpg"]
+        assert self.agents(faults) == ["Boto3"]
+
+    def test_proxy_is_left_to_boto3(
+        self, faults: FaultServer, blob: blobpack.Blob, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("NO_PROXY", "")
+        monkeypatch.setenv("no_proxy", "")
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+        with pytest.raises(s3_module.ThinPathError, match="proxy"):
+            blob.store._sign()
+
+    def test_customers_key_is_left_to_boto3(self, blob: blobpack.Blob) -> None:
+        def add_key(params: dict[str, dict[str, str]], **more: object) -> None:
+            params["headers"]["x-amz-server-side-encryption-customer-algorithm"] = "AES256"
+
+        blob.store.client.meta.events.register("before-call.s3.GetObject", add_key)
+        with pytest.raises(s3_module.ThinPathError, match="unusual"):
+            blob.store._sign()
+
+    def test_temporary_credentials_are_refreshed_by_boto3(
+        self, faults: FaultServer, blob: blobpack.Blob, s3: S3Server
+    ) -> None:
+        fresh = {
+            "access_key": s3.access_key,
+            "secret_key": s3.secret_key,
+            "token": None,
+            "expiry_time": "2999-01-01T00:00:00Z",
+        }
+        expired = datetime.datetime.now(datetime.UTC)
+        blob.store.client._request_signer._credentials = RefreshableCredentials(
+            "old", "old", None, expired, lambda: fresh, "test"
+        )
+        blob.read("cats/0001.jpg")
+        assert self.agents(faults) == ["blobpack"]
+        assert f"Credential={s3.access_key}/" in faults.requests[-1].authorization
+
+    def test_signing_is_of_each_thread_alone(
+        self, blob: blobpack.Blob, small_images: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While one thread has its request caught, another's goes out."""
+        monkeypatch.setattr(s3_module, "SIGNED_FOR_S", -1)
+        names = list(small_images) * 20
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(blob.read, names)) == [small_images[name] for name in names]
 
 
 class TestProcesses:

@@ -6,11 +6,18 @@ import sys
 
 import click
 
-from blobpack.cli.options import blob_argument, index_option, opened_blob, rescan_option
+from blobpack.cli.options import (
+    blob_argument,
+    index_option,
+    opened_blob,
+    rescan_option,
+    stats_option,
+)
 
 
 @click.command()
 @blob_argument
+@stats_option
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @index_option
 @rescan_option

@@ -14,6 +14,7 @@ import click
 from blobpack.blob import Blob, open_blob
 from blobpack.errors import BlobpackError
 from blobpack.scan import scan
+from blobpack.stats import stats
 from blobpack.stores import local_name
 
 if TYPE_CHECKING:
@@ -96,6 +97,22 @@ def rescan_option(command: F) -> F:
     """Add the option that does without any index."""
     return click.option(
         "--rescan", is_flag=True, help="Scan the blob's headers, whatever index there is."
+    )(command)
+
+
+def stats_option(command: F) -> F:
+    """Add the option that tells, at the end, what reading from afar has cost."""
+
+    def tell(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+        if wanted:
+            ctx.call_on_close(lambda: click.echo(f"stats: {stats()}", err=True))
+
+    return click.option(
+        "--stats",
+        is_flag=True,
+        expose_value=False,
+        callback=tell,
+        help="Print to stderr, at the end, what was asked of S3 or HTTP, and what that costs.",
     )(command)
 
 

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 
-SCHEMES = ("file", "s3")
+SCHEMES = ("file", "http", "https", "s3")
 ZSTD_SUFFIXES = (".zst", ".tzst")
 TAIL_BYTES = 128 << 10  # holds the footer, the guide and the directory of a million members
 
 
 def scheme_of(url: str) -> str:
-    """Tell which kind of place a blob lies in: "" for a path, "file" or "s3".
+    """Tell which kind of place a blob lies in: "" for a path, "file", "http", "https" or "s3".
 
     Raises:
         ValueError: a URL of another kind, or one that names no object.
@@ -30,7 +30,7 @@ def scheme_of(url: str) -> str:
         return ""
     if scheme not in SCHEMES:
         raise ValueError(
-            f"{url!r}: blobs are read from paths, file:// and s3:// URLs, not {scheme}://"
+            f"{url!r}: blobs are read from paths, file://, s3:// and http(s):// URLs, not {scheme}://"
         )
     bucket, _, key = rest.partition("/")
     if scheme == "s3" and not (bucket and key):
@@ -44,7 +44,7 @@ def is_local(url: str | os.PathLike[str]) -> bool:
 
 
 def open_store(url: str | os.PathLike[str], *, tail: bool = False) -> Store:
-    """Open the store for a path, file:// or s3:// URL.
+    """Open the store for a path, file://, s3:// or http(s):// URL.
 
     Args:
         url: Where the blob lies.
@@ -60,6 +60,10 @@ def open_store(url: str | os.PathLike[str], *, tail: bool = False) -> Store:
         from blobpack.stores.s3 import S3Store
 
         return S3Store(str(url), tail_bytes=TAIL_BYTES if tail else 0)
+    if scheme.startswith("http"):
+        from blobpack.stores.http import HttpStore
+
+        return HttpStore(str(url), tail_bytes=TAIL_BYTES if tail else 0)
     return LocalStore(local_name(url))
 
 
@@ -98,7 +102,7 @@ def local_name(url: str | os.PathLike[str]) -> str | os.PathLike[str]:
     scheme = scheme_of(url) if isinstance(url, str) else ""
     if not scheme:
         return url
-    if scheme == "s3":
+    if scheme != "file":
         return str(url).rpartition("/")[2]
     host, slash, path = str(url).partition("://")[2].partition("/")
     if host not in ("", "localhost"):

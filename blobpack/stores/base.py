@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
 
 from blobpack.errors import StorageError
+from blobpack.stats import Stats
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -63,6 +64,12 @@ class StoreBase:
     version: str
     tail = b""  # the blob's last bytes, if they came when it was opened
     closed = False
+    is_remote = False
+
+    @property
+    def stats(self) -> Stats:
+        """What reading it has cost in requests: nothing, here."""
+        return Stats()
 
     def read_range(self, start: int, end: int) -> bytes:
         """Read the bytes start to end; see Store."""

@@ -1,19 +1,28 @@
-"""A blob in S3, read through boto3 by ranged GETs that carry If-Match: the only module that imports boto3.
+"""A blob in S3: boto3 decides who we are and where the bucket is, and ranged GETs take our own connections.
 
-boto3 decides who we are and where the bucket is: credentials, profile, region and endpoint
-(AWS_ENDPOINT_URL_S3 and the like) are its own. It retries requests, but never a body: that is done here.
+Credentials, their refresh, profile, region, endpoint, addressing and certificates are boto3's: it prepares and
+signs a whole GET of the object, which is caught before it is sent, and repeated with each Range and If-Match,
+as neither needs to be signed. It is signed anew each minute, and when S3 says 403. A GET through boto3 takes
+twenty to seventy times the processor time.
+
+What our connections don't do goes through boto3: an answer of 301, 307, 400 or a second 403, keys of the
+customer's (SSE-C), requester pays, access points, proxies, a client of the caller's; BLOBPACK_S3=boto3 sends
+all there. The only module that imports boto3.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
-import random
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
 
 import boto3
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -24,23 +33,44 @@ from botocore.exceptions import (
     ReadTimeoutError,
     ResponseStreamingError,
 )
+from botocore.httpsession import get_cert_path
+from botocore.utils import get_environ_proxies
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.base import StoreBase, to_http_range
+from blobpack.stores.base import to_http_range
+from blobpack.stores.connections import Origin, pool_of
+from blobpack.stores.http import Place, RangedStore
+from blobpack.stores.retries import Budget, Fault, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from botocore.awsrequest import AWSPreparedRequest
     from mypy_boto3_s3 import S3Client
+
+    from blobpack.stores.connections import Answer
 
 log = logging.getLogger(__name__)
 
-BODY_ATTEMPTS = 5
-BACKOFF_S = 0.1
-BACKOFF_MAX_S = 5.0
 CONNECTIONS = 64
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30
+SIGNED_FOR_S = 60.0  # S3 takes a signature for 15 minutes, less what the clocks differ
+TO_BOTO3 = (301, 307, 400, 403)
+UNUSUAL_HEADERS = (
+    "x-amz-server-side-encryption-customer",
+    "x-amz-request-payer",
+    "x-amz-s3session",
+)
+NOT_REPEATED = (
+    "range",
+    "if-match",
+    "user-agent",
+    "host",
+    "connection",
+    "amz-sdk-",
+    "accept-encoding",
+)
 
 BODY_FAULTS = (HTTPClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 
@@ -55,6 +85,9 @@ ERRORS: dict[str, type[StorageError]] = {
     "416": BlobChangedError,
     "InvalidRange": BlobChangedError,
 }
+
+_caught = threading.local()
+_budget = Budget()  # of what boto3 reads
 
 _clients: dict[int, S3Client] = {}
 _clients_lock = threading.Lock()
@@ -71,6 +104,10 @@ def default_client() -> S3Client:
                 raise StorageError(f"the AWS configuration is wrong: {exc}") from exc
             except BotoCoreError as exc:  # a profile that is not there, no region …
                 raise StorageError(f"the AWS configuration is wrong: {exc}") from exc
+            catch_signed: Callable[..., Any] = _catch  # may answer in the server's place
+            client.meta.events.register_first(
+                "before-send.s3.GetObject", catch_signed, unique_id="blobpack"
+            )
             _clients[os.getpid()] = client
         return client
 
@@ -79,6 +116,7 @@ def _renew_lock() -> None:
     """Forget, in a forked child, that a thread of the parent may have held the lock."""
     global _clients_lock
     _clients_lock = threading.Lock()
+    _budget.renew_lock()
 
 
 os.register_at_fork(after_in_child=_renew_lock)
@@ -112,7 +150,11 @@ def split_url(url: str) -> tuple[str, str]:
     return bucket, key
 
 
-class S3Store(StoreBase):
+class ThinPathError(Exception):
+    """Our own connections don't do this; boto3 may."""
+
+
+class S3Store(RangedStore):
     """A blob that is an object in S3, pinned to the version found when it was opened."""
 
     def __init__(
@@ -137,10 +179,14 @@ class S3Store(StoreBase):
             StorageError: S3 refused or could not be reached.
             ValueError: the URL is not one of S3.
         """
+        super().__init__()
         self.url = url
         self.bucket, self.key = split_url(url)
         self._client = client
         self._pid = os.getpid()
+        self._is_thin = True
+        self._place: Place | None = None
+        self._signed_anew: Place | None = None
         self.tail = b""
         if not tail_bytes or not self._open_with_tail(tail_bytes):
             head = self._call("head_object", what="open")
@@ -182,29 +228,111 @@ class S3Store(StoreBase):
         self.size, self.version, self.tail = int(size), answer["ETag"], body
         return True
 
+    def place(self) -> Place:
+        """Give the signed request, signed anew when it is a minute old."""
+        place = self._place
+        if place is None or time.monotonic() - place.made_at > SIGNED_FOR_S:
+            place = self._place = self._sign()
+        return place
+
+    def _sign(self) -> Place:
+        """Let boto3 prepare and sign a GET of the object, and catch it.
+
+        Raises:
+            ThinPathError: our connections can't send it.
+        """
+        if os.environ.get("BLOBPACK_S3", "").lower() == "boto3":
+            raise ThinPathError("BLOBPACK_S3 says so")
+        if self._client is not None:
+            raise ThinPathError("a client of the caller's")
+        if self.bucket.startswith("arn:"):
+            raise ThinPathError("an access point")
+        client = self.client
+        _caught.request = None
+        _caught.wanted = True
+        try:
+            self._call("get_object", what="sign")
+        finally:
+            _caught.wanted = False
+        request: AWSPreparedRequest | None = _caught.request
+        if request is None:
+            raise ThinPathError("boto3 answered by itself")
+        url = urlsplit(request.url)
+        if getattr(client.meta.config, "proxies", None) or get_environ_proxies(request.url):
+            raise ThinPathError("a proxy")
+        headers = {name: _text(value) for name, value in request.headers.items()}
+        if any(name.lower().startswith(UNUSUAL_HEADERS) for name in headers):
+            raise ThinPathError("a request with unusual headers")
+        ca_file = _ca_file() if url.scheme == "https" else None
+        origin = Origin(url.hostname or "", url.port or (443 if ca_file else 80), ca_file)
+        target = request.url.partition("://")[2].partition("/")[2]
+        lines = [
+            f"GET /{target} HTTP/1.1",
+            f"Host: {url.netloc}",
+            "Accept-Encoding: identity",
+            "User-Agent: blobpack",
+            *(
+                f"{name}: {value}"
+                for name, value in headers.items()
+                if not name.lower().startswith(NOT_REPEATED)
+            ),
+            f"If-Match: {self.version}",
+            "Range: bytes=",
+        ]
+        return Place(pool_of(origin), "\r\n".join(lines).encode("latin-1"), f"ETag: {self.version}")
+
     def fetch(self, start: int, end: int) -> bytes:
-        """Read the bytes start to end: one ranged GET, again if its body is cut or stalls."""
+        """Read the bytes start to end: one ranged GET, again if it fails in a way that may pass."""
+        if self._is_thin:
+            try:
+                return super().fetch(start, end)
+            except ThinPathError as exc:
+                self._is_thin = False
+                log.debug("%s: reads go through boto3: %s", self.url, exc)
+        return self._fetch_by_boto3(start, end)
+
+    def handle(self, answer: Answer, start: int, end: int) -> bytes | None:
+        """Sign anew on 403, once; leave to boto3 what it may solve; else raise what the status means."""
+        place = self._place
+        if answer.status == 403 and place is not None and place is not self._signed_anew:
+            self._place = self._signed_anew = self._sign()
+            self.counters.count_retried()
+            return None
+        if answer.status in TO_BOTO3:
+            raise ThinPathError(f"HTTP {answer.status}, request {answer.request}")
+        self.refuse_answer(answer, f"read bytes {start} to {end}")
+
+    def _fetch_by_boto3(self, start: int, end: int) -> bytes:
+        """Do the same through boto3, which retries requests, but never a body."""
         what = f"read bytes {start} to {end}"
-        for attempt in range(1, BODY_ATTEMPTS + 1):
-            answer = self._call(
-                "get_object", what=what, Range=to_http_range(start, end), IfMatch=self.version
-            )
-            if answer.get("ETag", self.version) != self.version:  # a server that ignores If-Match
-                answer["Body"].close()
-                raise BlobChangedError(
-                    f"{self.url}: can't {what}: the object's ETag is {answer['ETag']}, "
-                    f"it was {self.version} when it was opened"
+        trial = Trial(f"{self.url}: {what}", _budget, self.attempts)
+        while True:
+            fetched, began = 0, time.perf_counter()
+            try:
+                answer = self._call(
+                    "get_object", what=what, Range=to_http_range(start, end), IfMatch=self.version
                 )
-            body, fault, cause = _read_body(answer, end - start)
-            if body is not None:
-                return body
-            log.debug("%s: attempt %d to %s: %s", self.url, attempt, what, fault)
-            if attempt < BODY_ATTEMPTS:
-                time.sleep(random.uniform(0, min(BACKOFF_S * 2**attempt, BACKOFF_MAX_S)))
-        request = request_id(answer)
-        raise StorageError(
-            f"{self.url}: can't {what}: {fault} (after {BODY_ATTEMPTS} attempts, request {request})"
-        ) from cause
+                if (
+                    answer.get("ETag", self.version) != self.version
+                ):  # a server that ignores If-Match
+                    answer["Body"].close()
+                    raise BlobChangedError(
+                        f"{self.url}: can't {what}: the object's ETag is {answer['ETag']}, "
+                        f"it was {self.version} when it was opened"
+                    )
+                body, message, cause = _read_body(answer, end - start)
+                if body is not None:
+                    fetched = len(body)
+                    return body
+            finally:
+                self.counters.count_request(fetched, fetched, time.perf_counter() - began)
+            fault = Fault(message, status=206, request=request_id(answer))
+            if not trial.may_retry(fault):
+                raise StorageError(
+                    f"{self.url}: can't {what}: {fault} (after {trial.failed} attempts, request "
+                    f"{fault.request})"
+                ) from cause
+            self.counters.count_retried()
 
     def _call(self, operation: str, *, what: str, **arguments: str) -> dict[str, Any]:
         """Call the client, and translate its errors."""
@@ -236,7 +364,9 @@ class S3Store(StoreBase):
                 f"{self.url}: can't {what}: the object is no longer the one that was opened {where}"
             ) from exc
         said = f"{code}: {message}" if message else code
-        raise StorageError(f"{self.url}: can't {what}: {said} {where}") from exc
+        refused = StorageError(f"{self.url}: can't {what}: {said} {where}")
+        refused.status = meta.get("HTTPStatusCode", 0)
+        raise refused from exc
 
     def __reduce__(self) -> tuple[Callable[..., S3Store], tuple[str, str]]:
         if self._client is not None:
@@ -257,6 +387,24 @@ def _read_body(answer: dict[str, Any], wanted: int) -> tuple[bytes | None, str, 
     if len(body) != wanted:
         return None, f"{len(body)} bytes came instead of {wanted}", None
     return body, "", None
+
+
+def _catch(request: AWSPreparedRequest, **more: object) -> AWSResponse | None:
+    """Keep a request that this thread wants only signed, and answer in the server's place."""
+    if not getattr(_caught, "wanted", False):
+        return None
+    _caught.request = request
+    return AWSResponse(request.url, 200, HTTPHeaders(), io.BytesIO())
+
+
+def _ca_file() -> str:
+    """Find the certificates that boto3 would verify S3's with."""
+    configured = boto3.Session()._session.get_config_variable("ca_bundle")
+    return str(get_cert_path(configured or True))
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 def request_id(answer: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from blobpack.errors import FormatError
+from blobpack.stats import Stats
 from blobpack.stores import TAIL_BYTES
 from blobpack.stores.base import StoreBase
 from blobpack.zstdseek import SeekTable, decode_frame, decode_seek_table, seek_table_bytes
@@ -40,12 +41,18 @@ class SeekableStore(StoreBase):
         self.url = base.url
         self.version = base.version
         self.base = base
+        self.is_remote = getattr(base, "is_remote", False)
         self.table = table
         self.region = table.index_range() or (base.size, base.size)
         self.content_bytes = table.content_bytes
         self.size = self.content_bytes + self.region[1] - self.region[0]
         self._cache_bytes = cache_bytes
         self._frames = FrameCache(cache_bytes)
+
+    @property
+    def stats(self) -> Stats:
+        """What reading the store below has cost."""
+        return getattr(self.base, "stats", None) or Stats()
 
     def index_range(self) -> tuple[int, int] | None:
         """Find where in the store below the index region lies; None if there is no room for one.

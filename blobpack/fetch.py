@@ -1,0 +1,217 @@
+"""Batches: runs plans against a store, many fetches at once, and answers in the order asked.
+
+A batch is taken window by window: some names are looked up, their ranges planned and fetched by threads that all
+batches share, while the answers of the window before are given out. So requests stay in flight, and no more than
+a few windows in memory. A range lies in its fetch's answer; it is copied out there, so that a small image does
+not keep a large buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from blobpack.checksum import crc32c
+from blobpack.errors import BlobpackError, ChecksumError
+from blobpack.plan import FETCH_BYTES_MAX, gap_bytes, plan_fetches
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from blobpack.plan import Fetch
+    from blobpack.stores.base import Store
+
+log = logging.getLogger(__name__)
+
+THREADS = 128  # requests in flight
+LOOKED_UP_AT_ONCE = 256
+WINDOW_BYTES = 16 << 20
+WINDOWS_AHEAD = 4
+FILLED_AT_ONCE = 2
+
+
+class Located(NamedTuple):
+    """A member's payload, and what its checksum must be; None where the index has none."""
+
+    name: str
+    start: int
+    end: int
+    crc32c: int | None
+
+
+class Answer(NamedTuple):
+    """A payload to come: the fetch that brings it, and its place in that."""
+
+    located: Located
+    future: Future[list[bytes]] | None
+    place: int
+
+    def payload(self, store: Store) -> bytes:
+        """Wait for it, and check it.
+
+        Raises:
+            ChecksumError: it is not what the index was made of.
+        """
+        payload = b"" if self.future is None else self.future.result()[self.place]
+        return checked(payload, self.located, store)
+
+
+_threads: ThreadPoolExecutor | None = None
+
+
+def threads() -> ThreadPoolExecutor:
+    """Give the threads of this process that fetch; they start as they are needed."""
+    global _threads
+    if _threads is None:
+        _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="blobpack")
+    return _threads
+
+
+def _forget_threads() -> None:
+    """A forked child has none of its parent's threads."""
+    global _threads
+    _threads = None
+
+
+os.register_at_fork(after_in_child=_forget_threads)
+
+
+def checked(payload: bytes, located: Located, store: Store) -> bytes:
+    """Compare a payload with its checksum, if it has one.
+
+    Raises:
+        ChecksumError: it is not what the index was made of.
+    """
+    if located.crc32c is not None:
+        found = crc32c(payload)
+        if found != located.crc32c:
+            raise ChecksumError(
+                f"{store.url}: {located.name}: bytes {located.start} to {located.end} are not what the index "
+                f"was made of: their CRC-32C is {found:08x}, the index says {located.crc32c:08x}",
+                offset=located.start,
+            )
+    return payload
+
+
+class Batch:
+    """Members of one blob, being read; iterated once, as it is or by `async for`."""
+
+    def __init__(
+        self,
+        store: Store,
+        locate: Callable[[Sequence[str]], tuple[list[Located], BlobpackError | None]],
+        names: Iterator[str],
+    ) -> None:
+        """Begin; nothing is asked for yet.
+
+        Args:
+            store: Where the payloads are.
+            locate: Finds names; those before the first that it can't, and why it can't.
+            names: In the order asked.
+        """
+        self._store = store
+        self._locate = locate
+        self._names = names
+        self._located: deque[Located] = deque()
+        self._windows: deque[list[Answer]] = deque()
+        self._failure: BlobpackError | None = None
+        self._ended = False
+
+    def fill(self) -> bool:
+        """Ask for the next windows, if there is room; false when all has been given out.
+
+        Raises:
+            BlobpackError: what comes next can't be found, and all before it has been given out.
+        """
+        for _ in range(FILLED_AT_ONCE):
+            if len(self._windows) < WINDOWS_AHEAD and (window := self._next_window()):
+                self._windows.append(self._ask(window))
+        if not self._windows and self._failure is not None:
+            raise self._failure
+        return bool(self._windows)
+
+    def _next_window(self) -> list[Located]:
+        """Take members up to so many bytes; look names up as they are needed."""
+        if not self._located and not self._ended:
+            names = list(islice(self._names, LOOKED_UP_AT_ONCE))
+            try:
+                found, self._failure = self._locate(names)
+            except BlobpackError as exc:
+                found, self._failure = [], exc
+            self._located.extend(found)
+            self._ended = self._failure is not None or len(names) < LOOKED_UP_AT_ONCE
+        window: list[Located] = []
+        size = 0
+        while self._located and (
+            not window or size + self._located[0].end - self._located[0].start <= WINDOW_BYTES
+        ):
+            window.append(self._located.popleft())
+            size += window[-1].end - window[-1].start
+        return window
+
+    def _ask(self, window: list[Located]) -> list[Answer]:
+        """Plan a window's fetches, and hand them to the threads."""
+        filled = [i for i, located in enumerate(window) if located.end > located.start]
+        base = getattr(self._store, "base", self._store)
+        gap = gap_bytes(getattr(base, "latency_s", 0.0), getattr(base, "bytes_per_s", 0.0))
+        ranges = [(window[i].start, window[i].end) for i in filled]
+        fetches = plan_fetches(ranges, max_gap_bytes=gap, max_bytes=FETCH_BYTES_MAX)
+        answers = [Answer(located, None, 0) for located in window]
+        for fetch in fetches:
+            future = threads().submit(_run, self._store, fetch, ranges)
+            for place, i in enumerate(fetch.places):
+                row = filled[i]
+                answers[row] = Answer(window[row], future, place)
+        log.debug(
+            "%s: %d members by %d fetches, gaps up to %d bytes",
+            self._store.url,
+            len(window),
+            len(fetches),
+            gap,
+        )
+        return answers
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            while self.fill():
+                for answer in self._windows.popleft():
+                    yield answer.payload(self._store)
+        finally:
+            self.cancel()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        try:
+            while await loop.run_in_executor(threads(), self.fill):
+                for answer in self._windows.popleft():
+                    if answer.future is not None and not answer.future.done():
+                        await asyncio.wait([asyncio.wrap_future(answer.future)])
+                    yield answer.payload(self._store)
+        finally:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Ask for nothing more; what is in flight comes, and is dropped."""
+        while self._windows:
+            for answer in self._windows.popleft():
+                if answer.future is not None:
+                    answer.future.cancel()
+
+
+def _run(store: Store, fetch: Fetch, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Fetch, and copy out each range."""
+    body = store.read_range(fetch.start, fetch.end)
+    if len(fetch.places) == 1:
+        return [body]
+    wanted = {ranges[place] for place in fetch.places}
+    gaps = max(0, len(body) - sum(end - start for start, end in wanted))
+    counters = getattr(getattr(store, "base", store), "counters", None)
+    if counters is not None:
+        counters.count_merged(len(fetch.places) - 1, gaps)
+    copies = {(start, end): body[start - fetch.start : end - fetch.start] for start, end in wanted}
+    return [copies[ranges[place]] for place in fetch.places]

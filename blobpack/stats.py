@@ -1,0 +1,100 @@
+"""What reading from afar costs: counters, of each store and of the whole process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, fields, replace
+
+USD_PER_1000_GETS = 0.0004  # S3 Standard, us-east-1
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters of the requests that were made; local reads are none.
+
+    Attributes:
+        requests: Sent, those sent again included.
+        bytes_wanted: Of what was asked for.
+        bytes_fetched: Of what came, with the gaps between ranges that were fetched together.
+        merged: Ranges that were fetched together with another, and took no request of their own.
+        retried: Requests that were sent again.
+        hedged: Requests that were sent a second time before the first had failed.
+        wait_s: Seconds spent waiting for answers, those of all threads added up.
+    """
+
+    requests: int = 0
+    bytes_wanted: int = 0
+    bytes_fetched: int = 0
+    merged: int = 0
+    retried: int = 0
+    hedged: int = 0
+    wait_s: float = 0.0
+
+    def cost_usd(self, usd_per_1000: float = USD_PER_1000_GETS) -> float:
+        """Estimate what the requests cost; what a byte costs depends on where it goes, and isn't in it."""
+        return self.requests * usd_per_1000 / 1000
+
+    def __str__(self) -> str:
+        return (
+            f"{self.requests:,} requests, {self.bytes_wanted:,} bytes wanted, "
+            f"{self.bytes_fetched:,} fetched, {self.merged:,} merged, {self.retried:,} retried, "
+            f"{self.hedged:,} hedged, {self.wait_s:.3f} s waiting, about ${self.cost_usd():.6f}"
+        )
+
+
+class Counters:
+    """Stats that threads add to; what is added is added to the process's, too."""
+
+    __slots__ = ("_stats",)
+
+    def __init__(self) -> None:
+        self._stats = Stats()
+
+    def count_request(self, wanted: int, fetched: int, wait_s: float) -> None:
+        """Count a request that was answered, or given up."""
+        with _lock:
+            for stats in (self._stats, _process):
+                stats.requests += 1
+                stats.bytes_wanted += wanted
+                stats.bytes_fetched += fetched
+                stats.wait_s += wait_s
+
+    def count_merged(self, merged: int, gap_bytes: int) -> None:
+        """Count ranges that came with others, and the bytes that nobody wanted."""
+        with _lock:
+            for stats in (self._stats, _process):
+                stats.merged += merged
+                stats.bytes_wanted -= gap_bytes
+
+    def count_retried(self) -> None:
+        """Count a request that will be sent again."""
+        with _lock:
+            self._stats.retried += 1
+            _process.retried += 1
+
+    def snapshot(self) -> Stats:
+        """Copy them as they are now."""
+        with _lock:
+            return replace(self._stats)
+
+
+_lock = threading.Lock()
+_process = Stats()
+
+
+def stats() -> Stats:
+    """Tell what all stores of this process have asked for, those that are closed included."""
+    with _lock:
+        return replace(_process)
+
+
+def _renew() -> None:
+    """Begin anew in a forked child, where a thread of the parent may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+    for field in fields(Stats):
+        setattr(_process, field.name, field.default)
+
+
+os.register_at_fork(after_in_child=_renew)

@@ -1,0 +1,112 @@
+"""When a request that failed is sent again: with full jitter, and within a budget that all threads share."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 10  # at 16 % faults one read in a hundred million is lost
+BACKOFF_S = 0.05
+SLOW_DOWN_BACKOFF_S = 0.2
+BACKOFF_MAX_S = 5.0
+TIMEOUT_S = 2.0  # of the first attempt, for the first byte and between bytes; doubled at each
+TIMEOUT_MAX_S = 30.0
+BUDGET_RETRIES = 1000
+BUDGET_REGAINED = 0.25  # of a retry, for each request that succeeds
+SLOW_DOWN_STATUSES = (429, 503)
+
+
+class Fault(Exception):  # noqa: N818 (it never leaves the stores)
+    """An attempt failed, and another may succeed.
+
+    Attributes:
+        status: The HTTP status, 0 if none came.
+        request: The server's name for the request, "?" if none came.
+        at_once: A kept connection had been closed: no reason to wait.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 0, request: str = "?", at_once: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.request = request
+        self.at_once = at_once
+
+
+class Budget:
+    """Retries that may still be made: so an outage isn't made worse by all that retry."""
+
+    __slots__ = ("_left", "_lock", "_most")
+
+    def __init__(self, most: float = BUDGET_RETRIES) -> None:
+        self._left = self._most = most
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        """Take one; false when none is left."""
+        with self._lock:
+            if self._left < 1:
+                return False
+            self._left -= 1
+            return True
+
+    def regain(self) -> None:
+        """Note a request that succeeded."""
+        if self._left < self._most:
+            with self._lock:
+                self._left = min(self._most, self._left + BUDGET_REGAINED)
+
+    def renew_lock(self) -> None:
+        """Forget, in a forked child, that a thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
+
+
+class Trial:
+    """The attempts at one request."""
+
+    __slots__ = ("_was_stale", "attempts", "budget", "failed", "what")
+
+    def __init__(self, what: str, budget: Budget, attempts: int | None = None) -> None:
+        """Begin.
+
+        Args:
+            what: Names the request, for the log.
+            budget: Retries are taken from it.
+            attempts: How many there may be.
+        """
+        self.what = what
+        self.budget = budget
+        self.attempts = attempts or ATTEMPTS
+        self.failed = 0
+        self._was_stale = False
+
+    @property
+    def timeout_s(self) -> float:
+        """How long the next attempt waits for bytes."""
+        return min(TIMEOUT_S * (1 << self.failed), TIMEOUT_MAX_S)
+
+    def may_retry(self, fault: Fault) -> bool:
+        """Note a fault, and wait before the next attempt; false if there is to be none."""
+        if fault.at_once and not self._was_stale:  # the server had closed what we kept: no failure
+            self._was_stale = True
+            return True
+        self.failed += 1
+        if self.failed >= self.attempts or not self.budget.take():
+            return False
+        log.debug("%s: attempt %d: %s (request %s)", self.what, self.failed, fault, fault.request)
+        time.sleep(backoff_s(self.failed, slow_down=fault.status in SLOW_DOWN_STATUSES))
+        return True
+
+
+def backoff_s(failed: int, *, slow_down: bool = False) -> float:
+    """Choose a time to wait after so many attempts that failed.
+
+    Source: AWS Architecture Blog, "Exponential Backoff and Jitter": full jitter.
+    """
+    first = SLOW_DOWN_BACKOFF_S if slow_down else BACKOFF_S
+    return random.uniform(0, min(first * 2 ** (failed - 1), BACKOFF_MAX_S))

@@ -1,0 +1,352 @@
+"""Batches from a real S3: the right bytes in the order asked, few requests, and errors where they are reached."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from test_stores import FORKS, in_fork
+
+import blobpack
+from blobpack import fetch as fetch_module
+from blobpack.cli.main import main
+from blobpack.errors import (
+    BlobChangedError,
+    ChecksumError,
+    ImageError,
+    MemberNotFoundError,
+    StorageError,
+)
+from blobpack.stores import retries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from faultserver import Fault, FaultServer
+    from s3server import S3Server
+
+COUNT = 3000
+FAULT_RATES: dict[Fault, float] = {"503": 0.05, "reset": 0.05, "cut": 0.05, "stall": 0.01}
+
+
+@pytest.fixture(scope="module")
+def payloads() -> dict[str, bytes]:
+    chance = random.Random(4)
+    return {f"{i:05}.bin": chance.randbytes(chance.randrange(3000)) for i in range(COUNT)}
+
+
+@pytest.fixture(scope="module")
+def tar(tmp_path_factory: pytest.TempPathFactory, payloads: dict[str, bytes]) -> Path:
+    path = tmp_path_factory.mktemp("fetch") / "many.tar"
+    blobpack.pack(payloads.items(), path, all_files=True)
+    return path
+
+
+@pytest.fixture
+def blob(faults: FaultServer, s3: S3Server, tar: Path) -> Iterator[blobpack.Blob]:
+    """The blob in S3, through the fault proxy, with the index inside it; opened, and nothing read yet."""
+    with blobpack.open_blob(s3.put(s3.new_bucket(), "many.tar", tar.read_bytes())) as blob:
+        yield blob
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(retries, "BACKOFF_MAX_S", 0.01)
+
+
+def shuffled(payloads: dict[str, bytes], count: int, *, seed: int = 1) -> list[str]:
+    return random.Random(seed).choices(list(payloads), k=count)
+
+
+class TestReadMany:
+    @pytest.mark.parametrize("count", [0, 1, 64, 1000])
+    def test_answers_come_in_the_order_asked_duplicates_included(
+        self, blob: blobpack.Blob, payloads: dict[str, bytes], count: int
+    ) -> None:
+        names = shuffled(payloads, count)
+        assert list(blob.read_many(names)) == [payloads[name] for name in names]
+
+    def test_members_may_be_given_too(
+        self, blob: blobpack.Blob, payloads: dict[str, bytes]
+    ) -> None:
+        members = blob.index.select("0000*")
+        assert list(blob.read_many(members)) == [payloads[m.name] for m in members]
+
+    def test_neighbours_come_by_one_request(
+        self, faults: FaultServer, blob: blobpack.Blob, payloads: dict[str, bytes]
+    ) -> None:
+        names = list(payloads)[1000:1064]
+        blob.read_many(names[:1]).__next__()  # the index's blocks are at hand
+        before = blob.stats
+        assert list(blob.read_many(names)) == [payloads[name] for name in names]
+        after = blob.stats
+        assert after.requests - before.requests <= 2
+        assert after.merged - before.merged == 63
+
+    def test_duplicates_are_fetched_once(
+        self, blob: blobpack.Blob, payloads: dict[str, bytes]
+    ) -> None:
+        name = max(payloads, key=lambda name: len(payloads[name]))
+        blob.read(name)
+        before = blob.stats
+        assert list(blob.read_many([name] * 50)) == [payloads[name]] * 50
+        assert blob.stats.requests - before.requests == 1
+        assert blob.stats.bytes_fetched - before.bytes_fetched == len(payloads[name])
+
+    def test_small_answers_do_not_keep_a_large_buffer(
+        self, blob: blobpack.Blob, payloads: dict[str, bytes]
+    ) -> None:
+        assert all(type(payload) is bytes for payload in blob.read_many(list(payloads)[:10]))
+
+    def test_no_more_than_some_windows_wait(
+        self, blob: blobpack.Blob, payloads: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fetch_module, "WINDOW_BYTES", 10_000)
+        answers = blob.read_many(list(payloads))
+        next(answers)
+        time.sleep(0.3)
+        assert blob.stats.bytes_fetched < 400_000  # index blocks included; the blob has 4.5 MB
+        assert sum(map(len, answers)) == sum(map(len, payloads.values())) - len(
+            payloads["00000.bin"]
+        )
+
+    def test_unknown_name_is_raised_where_it_is_reached(
+        self, blob: blobpack.Blob, payloads: dict[str, bytes]
+    ) -> None:
+        answers = blob.read_many(["00007.bin", "00008.bin", "none.bin", "00009.bin"])
+        assert [next(answers), next(answers)] == [payloads["00007.bin"], payloads["00008.bin"]]
+        with pytest.raises(MemberNotFoundError, match=r"s3://.*none\.bin"):
+            next(answers)
+
+    def test_blob_changed_in_the_middle_is_changed(
+        self,
+        blob: blobpack.Blob,
+        payloads: dict[str, bytes],
+        s3: S3Server,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(fetch_module, "WINDOW_BYTES", 10_000)
+        answers = blob.read_many(list(payloads))
+        assert next(answers) == payloads["00000.bin"]
+        s3.put(blob.store.bucket, blob.store.key, b"x" * blob.store.size)
+        right = 0
+        with pytest.raises(BlobChangedError):
+            for payload, name in zip(answers, list(payloads)[1:], strict=True):
+                assert payload == payloads[name]
+                right += 1
+        assert right < COUNT - 1
+
+    def test_wrong_bytes_are_checksum_error_with_name_and_offsets(
+        self, faults: FaultServer, s3: S3Server, tar: Path, payloads: dict[str, bytes]
+    ) -> None:
+        """A payload damaged before it was stored."""
+        index = blobpack.scan(tar, facts=True)
+        member = index["01234.bin"]
+        data = bytearray(tar.read_bytes())
+        data[member.offset_start] ^= 1
+        url = s3.put(s3.new_bucket(), "damaged.tar", bytes(data))
+        where = f"01234.bin: bytes {member.offset_start} to {member.offset_end}"
+        with blobpack.open_blob(url, index=index) as blob:
+            with pytest.raises(ChecksumError, match=where) as caught:
+                list(blob.read_many(["01233.bin", "01234.bin"]))
+            assert caught.value.offset == member.offset_start
+            with pytest.raises(ChecksumError, match=where):
+                blob.read("01234.bin")
+            assert blob.read("01233.bin") == payloads["01233.bin"]
+
+    def test_abandoned_batch_asks_for_no_more(
+        self, blob: blobpack.Blob, payloads: dict[str, bytes]
+    ) -> None:
+        answers = blob.read_many(list(payloads))
+        next(answers)
+        answers.close()
+        time.sleep(0.3)
+        before = blob.stats.requests
+        time.sleep(0.2)
+        assert blob.stats.requests == before
+
+    @FORKS
+    def test_fork_reads_batches(self, blob: blobpack.Blob, payloads: dict[str, bytes]) -> None:
+        names = shuffled(payloads, 100)
+        list(blob.read_many(names))
+        assert in_fork(lambda: list(blob.read_many(names))) == [payloads[n] for n in names]
+
+    def test_compressed_blob_is_read_in_batches(
+        self, s3_env: S3Server, tmp_path: Path, payloads: dict[str, bytes]
+    ) -> None:
+        path = tmp_path / "many.tar.zst"
+        blobpack.pack(payloads.items(), path, all_files=True)
+        names = shuffled(payloads, 300)
+        url = s3_env.put(s3_env.new_bucket(), "many.tar.zst", path.read_bytes())
+        with blobpack.open_blob(url) as blob:
+            assert list(blob.read_many(names)) == [payloads[name] for name in names]
+            assert blob.stats.requests > 0
+
+
+class TestAsync:
+    def test_many_come_in_order_and_the_loop_runs_on(
+        self, faults: FaultServer, blob: blobpack.Blob, payloads: dict[str, bytes]
+    ) -> None:
+        names = shuffled(payloads, 500)
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0.001)
+                turns += 1
+
+        async def read() -> list[bytes]:
+            counter = asyncio.create_task(count_turns())
+            answers = [payload async for payload in blob.aread_many(names)]
+            counter.cancel()
+            return answers
+
+        assert asyncio.run(read()) == [payloads[name] for name in names]
+        assert turns > 3
+
+    def test_one_is_read_beside_others(
+        self, blob: blobpack.Blob, payloads: dict[str, bytes]
+    ) -> None:
+        names = shuffled(payloads, 40)
+
+        async def read() -> list[bytes]:
+            return await asyncio.gather(*map(blob.aread, names))
+
+        assert asyncio.run(read()) == [payloads[name] for name in names]
+
+    def test_errors_arrive(self, blob: blobpack.Blob) -> None:
+        async def read() -> None:
+            await blob.aread("none.bin")
+
+        with pytest.raises(MemberNotFoundError):
+            asyncio.run(read())
+
+    def test_local_blob_is_read_too(self, tar: Path, payloads: dict[str, bytes]) -> None:
+        names = shuffled(payloads, 100)
+
+        async def read(blob: blobpack.Blob) -> list[bytes]:
+            return [payload async for payload in blob.aread_many(names)]
+
+        with blobpack.open_blob(tar) as blob:
+            assert asyncio.run(read(blob)) == [payloads[name] for name in names]
+
+
+class TestImages:
+    def test_failure_comes_where_it_is_reached(
+        self, s3_env: S3Server, tmp_path: Path, small_images: dict[str, bytes]
+    ) -> None:
+        path = tmp_path / "out.tar"
+        blobpack.pack([*small_images.items(), ("cats/0003.jpg", b"no image")], path, all_files=True)
+        names = ["cats/0001.jpg", "cats/0002.jpg", "cats/0003.jpg", "cats/0001.jpg"]
+        url = s3_env.put(s3_env.new_bucket(), "out.tar", path.read_bytes())
+        for place in (url, path):
+            images = blobpack.read_images(place, names)
+            with blobpack.open_blob(path) as local:
+                for name in names[:2]:
+                    np.testing.assert_array_equal(next(images), blobpack.read_image(local, name))
+            with pytest.raises(ImageError, match=r"cats/0003\.jpg"):
+                next(images)
+
+    def test_images_left_untaken_stop_their_threads(
+        self, tmp_path: Path, small_images: dict[str, bytes]
+    ) -> None:
+        path = tmp_path / "out.tar"
+        blobpack.pack(small_images.items(), path)
+        images = blobpack.read_images(path, list(small_images) * 50)
+        next(images)
+        images.close()
+        assert not any("decode" in thread.name for thread in threading.enumerate())
+
+
+class TestStats:
+    def test_counts_are_those_of_the_server(
+        self, faults: FaultServer, blob: blobpack.Blob, payloads: dict[str, bytes]
+    ) -> None:
+        faults.requests.clear()
+        before, all_before = blob.stats, blobpack.stats()
+        names = shuffled(payloads, 200)
+        list(blob.read_many(names))
+        after, all_after = blob.stats, blobpack.stats()
+        asked = after.requests - before.requests
+        assert asked == faults.count("GET") == all_after.requests - all_before.requests
+        fetched = after.bytes_fetched - before.bytes_fetched
+        ranges = [r.range.removeprefix("bytes=").split("-") for r in faults.requests]
+        assert fetched == sum(int(last) - int(first) + 1 for first, last in ranges)
+        assert after.bytes_wanted - before.bytes_wanted <= fetched
+        assert after.wait_s > before.wait_s
+        assert after.cost_usd(1.0) == after.requests / 1000
+
+    def test_retries_are_counted_and_logged(
+        self,
+        faults: FaultServer,
+        blob: blobpack.Blob,
+        impatient: None,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        caplog.set_level(logging.DEBUG, logger="blobpack")
+        blob.read("00001.bin")
+        before = blob.stats
+        faults.fail_next("503", "cut")
+        blob.read("00001.bin")
+        assert blob.stats.retried - before.retried == 2
+        assert blob.stats.requests - before.requests == 3
+        assert [r.message for r in caplog.records if "attempt 1: SlowDown" in r.message]
+
+    def test_command_prints_them_to_stderr(
+        self, blob: blobpack.Blob, payloads: dict[str, bytes]
+    ) -> None:
+        ran = CliRunner().invoke(main, ["cat", blob.url, "00001.bin", "--stats"])
+        assert ran.exit_code == 0
+        assert ran.stdout_bytes == payloads["00001.bin"]
+        assert re.search(r"stats: [\d,]+ requests, .* about \$0\.0000", ran.stderr)
+
+    def test_local_blob_costs_nothing(self, tar: Path) -> None:
+        with blobpack.open_blob(tar) as blob:
+            blob.read("00001.bin")
+            assert blob.stats == blobpack.Stats()
+
+    @FORKS
+    def test_fork_begins_at_nothing(self, blob: blobpack.Blob) -> None:
+        blob.read("00001.bin")
+        assert blobpack.stats().requests > 0
+        assert in_fork(lambda: blobpack.stats().requests) == 0
+
+
+class TestFaultRun:
+    def test_thousands_of_reads_are_right_and_none_is_lost(
+        self,
+        faults: FaultServer,
+        blob: blobpack.Blob,
+        payloads: dict[str, bytes],
+        impatient: None,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """bench/faults.py runs the twenty thousand."""
+        monkeypatch.setattr(fetch_module, "gap_bytes", lambda *measured: 0)
+        faults.fail_at_rates(FAULT_RATES)
+        names = shuffled(payloads, 2000)
+        before = blob.stats
+        for payload, name in zip(blob.read_many(names), names, strict=True):
+            assert payload == payloads[name]
+        assert blob.stats.requests - before.requests > 1000
+        assert blob.stats.retried - before.retried > 100
+
+    def test_server_that_always_fails_is_storage_error_that_says_all(
+        self, faults: FaultServer, blob: blobpack.Blob, impatient: None
+    ) -> None:
+        blob.read("00001.bin")
+        faults.fail_always("503")
+        where = rf"{blob.url}: can't read bytes \d+ to \d+: SlowDown: .* \(after 10 attempts, request injected\)"
+        with pytest.raises(StorageError, match=where):
+            list(blob.read_many(["00001.bin", "00002.bin"]))

@@ -1,0 +1,354 @@
+"""Blobs behind public HTTP URLs: Ceph RGW serves public objects, with ranges; Python's own server none."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from faultserver import FaultServer
+from test_stores import DATA, FORKS, StoreContract, in_fork
+
+import blobpack
+from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
+from blobpack.stores import connections, open_store, retries
+from blobpack.stores.connections import CONNECT_TIMEOUT_S, Connection, Origin
+from blobpack.stores.http import HttpStore, split_http
+from blobpack.stores.retries import Budget, Fault, Trial, backoff_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from s3server import S3Server
+
+    from blobpack.stores.base import Store
+
+
+@pytest.fixture(autouse=True)
+def no_connections_left() -> Iterator[None]:
+    yield
+    connections.forget_pools()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(retries, "BACKOFF_MAX_S", 0.001)
+
+
+def publish(s3: S3Server, data: bytes, *, endpoint: str | None = None) -> str:
+    """Store an object that anyone may read; return its http:// URL."""
+    bucket = s3.new_bucket()
+    s3.put(bucket, "a b.tar", data)
+    s3.client.put_object_acl(Bucket=bucket, Key="a b.tar", ACL="public-read")
+    return f"{endpoint or s3.endpoint}/{bucket}/a b.tar"
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """A server that says one thing to all, and then closes; its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    if not connection.recv(65536):
+                        continue
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/a.tar"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+class TestHttpStore(StoreContract):
+    @pytest.fixture
+    def make_store(self, s3_env: S3Server) -> Callable[[bytes], Store]:
+        return lambda data: open_store(publish(s3_env, data))
+
+    def test_tail_comes_with_the_opening(self, s3_env: S3Server) -> None:
+        with HttpStore(publish(s3_env, DATA), tail_bytes=1000) as store:
+            assert store.peek(len(DATA) - 1000, len(DATA)) == DATA[-1000:]
+            assert store.stats.requests == 1
+
+    def test_overwritten_blob_is_changed(self, store: HttpStore, s3: S3Server) -> None:
+        bucket = store.url.split("/")[3]
+        s3.put(bucket, "a b.tar", b"x" * len(DATA))
+        s3.client.put_object_acl(Bucket=bucket, Key="a b.tar", ACL="public-read")
+        with pytest.raises(BlobChangedError, match="HTTP 412"):
+            store.read_range(0, 10)
+
+    def test_missing_blob_is_not_found(self, s3_env: S3Server) -> None:
+        with pytest.raises(BlobNotFoundError, match="HTTP 404"):
+            HttpStore(f"{s3_env.endpoint}/none/none.tar")
+
+    def test_private_blob_is_storage_error_with_the_code(self, s3_env: S3Server) -> None:
+        bucket = s3_env.new_bucket()
+        s3_env.put(bucket, "a.tar", DATA)
+        with pytest.raises(StorageError, match=r"AccessDenied.*HTTP 403, request tx"):
+            HttpStore(f"{s3_env.endpoint}/{bucket}/a.tar")
+
+    def test_version_asked_for_must_be_there(self, store: HttpStore) -> None:
+        with pytest.raises(BlobChangedError, match="not other"):
+            HttpStore(store.url, version="other")
+
+
+def test_images_are_read_by_http_url(
+    s3_env: S3Server, tmp_path: Path, small_images: dict[str, bytes]
+) -> None:
+    path = tmp_path / "out.tar"
+    blobpack.pack(small_images.items(), path, index=True)
+    with blobpack.open_blob(publish(s3_env, path.read_bytes())) as blob:
+        assert {name: blob.read(name) for name in small_images} == small_images
+
+
+def test_server_without_ranges_is_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(DATA)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        with pytest.raises(StorageError, match="doesn't answer ranged requests"):
+            open_store(f"http://127.0.0.1:{server.server_port}/a.tar")
+        server.shutdown()
+        thread.join()
+
+
+RIGHT = b'HTTP/1.1 206 OK\r\nContent-Length: 1\r\nContent-Range: bytes 9-9/10\r\nETag: "1"\r\n\r\n9'
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        pytest.param(RIGHT.replace(b" 9-9/", b" 4-4/"), "bytes 4 to 5 came", id="another range"),
+        pytest.param(RIGHT.replace(b" 9-9/", b" 3-4/"), "bytes 3 to 5 came", id="too long a range"),
+        pytest.param(RIGHT.replace(b"Content-Range", b"X"), "which range", id="no range"),
+        pytest.param(RIGHT.replace(b"/10", b"/11"), "has 11 bytes, it had 10", id="another size"),
+        pytest.param(RIGHT.replace(b'"1"', b'"2"'), 'ETag is "2"', id="another version"),
+        pytest.param(RIGHT.replace(b"Length: 1", b"Length: 2"), "2 bytes came", id="longer"),
+        pytest.param(RIGHT.replace(b"Content-Length: 1", b"X: 1"), "chunked", id="no length"),
+        pytest.param(RIGHT + b"x", "more than its 1 bytes", id="more than it says"),
+        pytest.param(b"HTTP/1.1 2\r\n\r\n", "not an answer of HTTP", id="not HTTP"),
+        pytest.param(b"SSH-2.0-x\r\n\r\n", "not an answer of HTTP", id="not HTTP at all"),
+        pytest.param(b"HTTP/1.1 206 " + b"x" * 40_000, "headers are longer", id="endless head"),
+        pytest.param(b"", "closed before an answer", id="nothing"),
+        pytest.param(b"HTTP/1.1 404 no\r\nContent-Length: 0\r\n\r\n", "HTTP 404", id="404"),
+    ],
+)
+def test_wrong_answer_is_never_bytes(
+    answer: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "ATTEMPTS", 2)
+    with answering(RIGHT) as url:
+        store = HttpStore(url)
+        assert (store.size, store.version) == (10, '"1"')
+        assert store.read_range(9, 10) == b"9"
+    with answering(answer) as url:
+        origin, _ = split_http(url)
+        store._place.pool = connections.pool_of(origin)
+        with pytest.raises(StorageError, match=message):
+            store.read_range(9, 10)
+
+
+def test_header_names_may_be_in_lower_case() -> None:
+    answer = RIGHT.replace(b"Content-", b"content-").replace(b"ETag: ", b"etag:")
+    with answering(answer) as url, HttpStore(url) as store:
+        assert store.read_range(9, 10) == b"9"
+        assert store.version == '"1"'
+
+
+def test_redirect_is_followed_and_loops_end(s3_env: S3Server) -> None:
+    target = publish(s3_env, DATA).replace(" ", "%20").encode()
+    moved = b"HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n"
+    with answering(moved % target) as url, HttpStore(url) as store:
+        assert store.read_range(5, 50) == DATA[5:50]
+    with answering(moved % b"/again") as url, pytest.raises(StorageError, match="HTTP 302"):
+        HttpStore(url)
+
+
+def test_server_that_is_not_there_is_storage_error(
+    impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "ATTEMPTS", 2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(StorageError, match=f"connect to 127.0.0.1:{port}.*after 2 attempts"):
+        HttpStore(f"http://127.0.0.1:{port}/a.tar")
+
+
+@pytest.mark.parametrize("url", ["http://", "http:///a", "https://me:secret@host/a", "ftp://h/a"])
+def test_url_that_is_none_is_value_error(url: str) -> None:
+    with pytest.raises(ValueError, match="is not http"):
+        split_http(url)
+
+
+class TestConnections:
+    def test_connection_is_kept_and_one_that_was_closed_is_found_out(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            pool = connections.Pool(Origin("127.0.0.1", listener.getsockname()[1], None))
+
+            def answer_once() -> None:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(RIGHT)
+
+            for _ in range(2):
+                thread = threading.Thread(target=answer_once)
+                thread.start()
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(connections, "IDLE_TRUSTED_S", 0)
+                    assert pool.get(b"GET / HTTP/1.1\r\n\r\n", 1, 5).body == b"9"
+                thread.join()
+            pool.forget()
+
+    def test_closed_connection_that_was_trusted_is_retried_at_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waits: list[float] = []
+        monkeypatch.setattr(retries.time, "sleep", waits.append)
+        with answering(RIGHT) as url, HttpStore(url) as store:
+            for _ in range(5):
+                assert store.read_range(9, 10) == b"9"
+        assert not waits
+
+    @FORKS
+    def test_fork_has_its_own_connections(self, s3_env: S3Server) -> None:
+        with FaultServer(s3_env.endpoint) as proxy:
+            store = HttpStore(publish(s3_env, DATA, endpoint=proxy.endpoint))
+            before = {request.client_port for request in proxy.requests}
+            proxy.requests.clear()
+            assert in_fork(lambda: store.read_range(10, 20)) == DATA[10:20]
+            assert before.isdisjoint(request.client_port for request in proxy.requests)
+
+    def test_threads_keep_no_more_connections_than_there_are_threads(
+        self, s3_env: S3Server
+    ) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with FaultServer(s3_env.endpoint) as proxy:
+            store = HttpStore(publish(s3_env, DATA, endpoint=proxy.endpoint))
+            with ThreadPoolExecutor(8) as threads:
+                list(threads.map(lambda at: store.read_range(at, at + 9), range(200)))
+            assert len({request.client_port for request in proxy.requests}) <= 9
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate of this host that no one trusts, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+        "-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
+    )
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.fixture
+def tls_proxy(s3_env: S3Server, certificate: tuple[Path, Path]) -> Iterator[FaultServer]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    with FaultServer(s3_env.endpoint, tls=context) as proxy:
+        yield proxy
+        connections.forget_pools()
+
+
+class TestTls:
+    def test_s3_is_read_with_the_certificates_that_boto3_is_given(
+        self,
+        tls_proxy: FaultServer,
+        s3_env: S3Server,
+        certificate: tuple[Path, Path],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", tls_proxy.endpoint)
+        monkeypatch.setenv("AWS_CA_BUNDLE", os.fspath(certificate[0]))
+        with open_store(s3_env.put(s3_env.new_bucket(), "a.tar", DATA)) as store:
+            assert store.read_range(0, len(DATA)) == DATA
+            assert store.read_range(7, 4000) == DATA[7:4000]
+        assert [r.user_agent for r in tls_proxy.requests[1:]] == ["blobpack"] * 2
+
+    def test_certificate_that_is_not_trusted_is_refused_at_once(
+        self, tls_proxy: FaultServer
+    ) -> None:
+        with pytest.raises(StorageError, match="is not trusted"):
+            HttpStore(f"{tls_proxy.endpoint}/a.tar")
+        assert not tls_proxy.requests
+
+
+class TestRetries:
+    def test_jitter_is_full_and_bounded(self) -> None:
+        waits = [backoff_s(3) for _ in range(1000)]
+        most = 4 * retries.BACKOFF_S
+        assert 0 <= min(waits) < most / 10
+        assert most * 0.9 < max(waits) <= most
+        assert max(backoff_s(50) for _ in range(100)) <= retries.BACKOFF_MAX_S
+
+    def test_slow_down_waits_longer(self) -> None:
+        assert max(backoff_s(1, slow_down=True) for _ in range(1000)) > retries.BACKOFF_S * 3
+
+    def test_budget_ends_retries_and_is_regained(self, impatient: None) -> None:
+        budget = Budget(2)
+        fault = Fault("x")
+        assert [Trial("", budget).may_retry(fault) for _ in range(3)] == [True, True, False]
+        for _ in range(4):
+            budget.regain()
+        assert Trial("", budget).may_retry(fault)
+        assert not Trial("", budget).may_retry(fault)
+
+    def test_timeouts_grow(self) -> None:
+        trial = Trial("", Budget())
+        first = trial.timeout_s
+        trial.failed = 1
+        assert trial.timeout_s == 2 * first
+        trial.failed = 30
+        assert trial.timeout_s == retries.TIMEOUT_MAX_S
+
+
+def test_body_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes within the timeout, the whole would never."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        done = threading.Event()
+
+        def trickle() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(RIGHT.replace(b"Length: 1", b"Length: 9999"))
+                while not done.wait(0.02):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        connection = Connection(Origin("127.0.0.1", listener.getsockname()[1], None))
+        with pytest.raises(Fault, match="stalled"):
+            connection.get(b"GET / HTTP/1.1\r\n\r\n", 9999, 0.1)
+        done.set()
+        thread.join()
+        connection.close()
+    assert CONNECT_TIMEOUT_S > 0.1

@@ -1,0 +1,58 @@
+"""Plans: every range within its fetch, no fetch too large, nothing twice."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blobpack.plan import (
+    BYTES_PER_S,
+    GAP_BYTES_MAX,
+    GAP_BYTES_MIN,
+    LATENCY_S,
+    gap_bytes,
+    merged_ranges,
+    plan_fetches,
+)
+
+RANGES = st.lists(
+    st.tuples(st.integers(0, 500), st.integers(1, 90)).map(lambda r: (r[0], r[0] + r[1])),
+    max_size=30,
+)
+
+
+@given(RANGES, st.integers(0, 60), st.integers(1, 200))
+def test_every_range_is_in_its_fetch_and_no_fetch_grows_too_large(ranges, gap, most):
+    fetches = plan_fetches(ranges, max_gap_bytes=gap, max_bytes=most)
+    places = [place for fetch in fetches for place in fetch.places]
+    assert sorted(places) == list(range(len(ranges)))
+    for fetch in fetches:
+        wanted = [ranges[place] for place in fetch.places]
+        assert fetch.start == min(start for start, _ in wanted)
+        assert fetch.end == max(end for _, end in wanted)
+        assert fetch.end - fetch.start <= max(most, *(end - start for start, end in wanted))
+        covered = sorted(wanted)
+        reached = covered[0][1]
+        for start, end in covered[1:]:
+            assert start - reached <= gap
+            reached = max(reached, end)
+    assert [fetch.places[0] for fetch in fetches] == sorted(fetch.places[0] for fetch in fetches)
+
+
+def test_equal_ranges_are_fetched_once():
+    assert merged_ranges([(5, 9)] * 3, max_gap_bytes=0, max_bytes=1) == [(5, 9)]
+
+
+def test_range_within_one_too_large_to_grow_is_not_fetched_again():
+    assert merged_ranges([(0, 100), (20, 30)], max_gap_bytes=0, max_bytes=10) == [(0, 100)]
+
+
+def test_neighbours_are_one_fetch_and_far_ones_two():
+    ranges = [(0, 10), (12, 20), (1000, 1010)]
+    assert merged_ranges(ranges, max_gap_bytes=2, max_bytes=100) == [(0, 20), (1000, 1010)]
+    assert merged_ranges(ranges, max_gap_bytes=1, max_bytes=100) == ranges
+
+
+def test_gap_is_latency_times_bandwidth_within_bounds():
+    assert gap_bytes(0.001, 100e6) == 100_000
+    assert gap_bytes(0.0001, 1e6) == GAP_BYTES_MIN
+    assert gap_bytes(1, 1e9) == GAP_BYTES_MAX
+    assert gap_bytes(0, 0) == min(int(LATENCY_S * BYTES_PER_S), GAP_BYTES_MAX)
