@@ -94,7 +94,7 @@ class Witness:
             store: Holds what stands before it in the archive, if something does.
             start: So many bytes.
         """
-        self._file = file
+        self.file = file
         self._pos = start
         self._step = sample_step(start)
         self._tail = bytearray()
@@ -123,7 +123,7 @@ class Witness:
                 self._samples.setdefault(start, bytearray()).extend(part)
         self._tail = (self._tail + view[-TAIL_BYTES:])[-TAIL_BYTES:]
         self._pos = end
-        self._file.write(view)
+        self.file.write(view)
         return len(view)
 
     def identity(self) -> Identity:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, cast
 
 from blobpack import _facts, _gather
-from blobpack.atomic import replacing, resolve_target, scratch
+from blobpack.atomic import resolve_target, scratch
 from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns, media_type_of
 from blobpack.compress import LEVEL, check_level, compress_blob, is_compressed_target
 from blobpack.discovery import sidecar_path
 from blobpack.embed import IndexPlace, region_bytes, write_behind, write_beside
-from blobpack.errors import DuplicateNameError, SourceError, StorageError
+from blobpack.errors import BlobNotFoundError, DuplicateNameError, SourceError, StorageError
+from blobpack.identity import Witness
 from blobpack.index import Index
 from blobpack.model import Member, ScanReport
+from blobpack.output import writing
 from blobpack.processors import processors
+from blobpack.slices import gather_slices, total_bytes
 from blobpack.sources import (
     Skipped,
     Sources,
@@ -29,7 +33,7 @@ from blobpack.sources import (
     passing,
     unreadable_error,
 )
-from blobpack.stores import open_tar
+from blobpack.stores import is_local, open_store, open_tar
 from blobpack.tarformat import (
     BLOCK,
     END_OF_ARCHIVE,
@@ -106,6 +110,7 @@ def pack(
     keep_mtime: bool = False,
     facts: bool = True,
     dry_run: bool = False,
+    resume: bool = False,
     index: IndexPlace = "embed",
     level: int | None = None,
     threads: int | None = None,
@@ -116,12 +121,13 @@ def pack(
     The blob appears whole or not at all, and replaces one that is there. It is never packed into itself.
     A target that ends in .tar.zst or .tzst becomes seekable zstd: the index's offsets are then those in the
     tar that it decompresses to, which takes as much room beside the target until it is compressed.
+    A target in S3 goes up while it is packed, in bounded memory; if anything fails, nothing is left there.
 
     Args:
         source: A folder, packed in byte order of the names relative to it; a file or a list of files, whose
             names are their paths as given, without a leading "/"; or (name, payload) pairs, packed in their
             order.
-        target: The blob to write.
+        target: The blob to write: a path, or an s3:// URL.
         globs: Pack only names that match one of these; `*` crosses "/".
         exclude: And none of these.
         all_files: Pack every file, not only images (recognised by their first bytes; SVG by name).
@@ -131,6 +137,8 @@ def pack(
         facts: Also take, for the index, what tools would open every image to learn: media type, width and
             height as shown, CRC-32C and mtime. No pixel is decoded; a damaged header is of unknown size.
         dry_run: Read everything, write nothing; blob_bytes is then what they are before compression.
+        resume: Of a target in S3, go on with an upload that was interrupted: what went up and is the same is not
+            sent again. A failure then leaves it there, for the next time.
         index: Where the index goes: behind the archive in the blob itself, into a file beside it,
             `<blob>.idx`, or nowhere.
         level: Of zstd, 1 to 22, for a target that is compressed; None for 3.
@@ -146,7 +154,7 @@ def pack(
         DuplicateNameError: two files have one member name.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
         StorageError: the blob can't be written, or would replace a file that is no tar.
-        ValueError: a level for a target that is not compressed, or one that zstd does not have.
+        ValueError: resume for a target that is not in S3; a level for a target that is not compressed, or one that zstd does not have.
     """
     compressed = is_compressed_target(target)
     if level is not None and not compressed:
@@ -154,11 +162,24 @@ def pack(
     level = check_level(LEVEL if level is None else level)
     began = time.perf_counter()
     skipped = Skipped()
-    replaced = check_target(target)
+    far = is_far(target)
+    if resume and not far:
+        raise ValueError(f"{os.fspath(target)}: only an upload to S3 can be resumed")
+    if far and compressed:
+        raise StorageError(
+            f"{os.fspath(target)}: compressed blobs are packed to local files; upload them then"
+        )
+    replaced = None if far else check_target(target)
+    exists = check_far_target(os.fspath(target)) if far else replaced is not None
     sources, is_folder = find_sources(source, skipped, hidden=hidden, follow=follow_symlinks)
+    expected = total_bytes(sources) if far and isinstance(sources, Sources) else None
     with (
-        nullcontext() if dry_run else replacing(target) as file,
-        scratch(target) if file and compressed else nullcontext(file) as tar,
+        nullcontext()
+        if dry_run
+        else writing(target, expected_bytes=expected, resume=resume) as file,
+        scratch(target)
+        if file and compressed
+        else nullcontext(cast("BinaryIO", Witness(file)) if file and far else file) as tar,
     ):
         packed, size = pack_sources(
             sources,
@@ -175,7 +196,7 @@ def pack(
             threads=threads,
             progress=progress,
         )
-        if replaced and file and not packed:
+        if exists and file and not packed:
             raise SourceError(f"nothing to pack, so {os.fspath(target)} stays as it is")
         packed.report = ScanReport(bytes_scanned=size - len(END_OF_ARCHIVE), end_marker=2)
         archive_bytes = size
@@ -183,7 +204,10 @@ def pack(
             size += write_behind(tar, packed, size) if tar else region_bytes(packed)
         if tar and file and compressed:
             size = compress_blob(tar, packed.columns, archive_bytes, file, level)
-    if index == "sidecar" and not dry_run:
+    if index == "sidecar" and isinstance(tar, Witness):
+        packed.identity = replace(tar.identity(), version=getattr(file, "version", ""))
+        packed.save(sidecar_path(target))
+    elif index == "sidecar" and not dry_run:
         with open_tar(target) as store:
             write_beside(store, packed, sidecar_path(target))
     return PackReport(
@@ -196,6 +220,28 @@ def pack(
         index=packed,
         dry_run=dry_run,
     )
+
+
+def is_far(target: str | os.PathLike[str]) -> bool:
+    """Tell whether a blob is to go to S3."""
+    return isinstance(target, str) and target[:5].lower() == "s3://" and not is_local(target)
+
+
+def check_far_target(target: str) -> bool:
+    """Tell whether there is an object that a blob would replace, and refuse to lose one that is no tar.
+
+    Raises:
+        StorageError: it is neither empty nor a tar, or S3 can't be reached.
+        ValueError: the URL names no object.
+    """
+    try:
+        with open_store(target) as store:
+            block = store.read_range(0, min(BLOCK, store.size))
+    except BlobNotFoundError:
+        return False
+    if block and not begins_tar(block):
+        raise StorageError(f"{target}: exists and is no tar; it is not replaced: remove it first")
+    return True
 
 
 def check_target(target: str | os.PathLike[str]) -> os.stat_result | None:
@@ -338,33 +384,43 @@ def _pack_files(
 ) -> tuple[Index, int]:
     """Gather files natively, end the archive, and turn what went wrong into errors."""
     root_fd = os.open(sources.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    gather = partial(
+        _gather.gather,
+        target_device=replaced.st_dev if replaced else 0,
+        target_inode=replaced.st_ino if replaced else 0,
+        images_only=images_only,
+        follow_links=follow_links,
+        keep_mtime=keep_mtime,
+        facts=facts,
+        crc32c_address=crc32c_address() if facts else 0,
+        threads=threads,
+    )
     try:
-        columns, position, write_error, not_packed = _gather.gather(
-            root_fd,
-            file.fileno() if file else -1,
-            sources.paths,
-            sources.names,
-            target_device=replaced.st_dev if replaced else 0,
-            target_inode=replaced.st_ino if replaced else 0,
-            images_only=images_only,
-            follow_links=follow_links,
-            keep_mtime=keep_mtime,
-            facts=facts,
-            crc32c_address=crc32c_address() if facts else 0,
-            threads=threads,
-            progress=progress,
-            start=start,
-            held=held,
-        )
+        if isinstance(file, Witness):
+            columns, position, write_error, not_packed = gather_slices(
+                gather, root_fd, sources, cast("BinaryIO", file), start=start, progress=progress
+            )
+        else:
+            rows, position, write_error, not_packed = gather(
+                root_fd,
+                file.fileno() if file else -1,
+                sources.paths,
+                sources.names,
+                progress=progress,
+                start=start,
+                held=held,
+            )
+            columns = Columns(*rows)
     finally:
         os.close(root_fd)
     if write_error:
         raise StorageError(f"{target}: can't be written: {os.strerror(write_error)}")
     _judge(sources, not_packed, skipped)
     if file:
-        file.seek(position)
+        if not isinstance(file, Witness):
+            file.seek(position)
         file.write(END_OF_ARCHIVE)
-    return Index.from_columns(Columns(*columns)), position + len(END_OF_ARCHIVE)
+    return Index.from_columns(columns), position + len(END_OF_ARCHIVE)
 
 
 def _judge(sources: Sources, not_packed: list[tuple[int, int, int]], skipped: Skipped) -> None:

@@ -234,4 +234,4 @@ def test_ten_thousand_parts_suffice(expected):
     sizes = [part_size(number, expected) for number in range(1, PARTS_MAX + 1)]
     assert min(sizes) >= PART_BYTES_MIN
     assert max(sizes) <= 5 << 30
-    assert sum(sizes) >= (450 << 30 if expected is None else expected)
+    assert sum(sizes) >= (7 << 40 if expected is None else expected)

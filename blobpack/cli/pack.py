@@ -12,6 +12,7 @@ from blobpack import pack as library
 from blobpack.cli.options import is_same_file, packing_options, progress_bar, show_pieces
 from blobpack.compress import is_compressed_target
 from blobpack.embed import IndexPlace
+from blobpack.pack import is_far
 
 if TYPE_CHECKING:
     from blobpack.pack import PackReport
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 @click.option(
     "--dry-run", is_flag=True, help="Read everything, write nothing, tell counts and bytes."
 )
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with an upload to S3 that was interrupted; one that fails is kept to go on with.",
+)
 @click.option("--level", type=click.IntRange(1, 22), help="Of zstd, for OUT.tar.zst.  [default: 3]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def pack(
@@ -46,6 +52,7 @@ def pack(
     facts: bool,
     place: IndexPlace,
     dry_run: bool,
+    resume: bool,
     level: int | None,
     threads: int | None,
     as_json: bool,
@@ -59,9 +66,12 @@ def pack(
     blobpack pack imgs/ out.tar
     blobpack pack imgs/ cats.tar --filter 'cats/*' --exclude '*_mask.png'
     blobpack pack scans/ out.tar.zst --level 9
+    blobpack pack imgs/ s3://bucket/out.tar
     """
     if level is not None and not is_compressed_target(out):
         raise click.UsageError(f"--level is for OUT.tar.zst, and {out} is a plain tar")
+    if resume and not is_far(out):
+        raise click.UsageError(f"--resume is for OUT in S3, and {out} is not there")
     if len(sources) > 1 and (folders := [source for source in sources if os.path.isdir(source)]):  # noqa: PTH112
         raise click.UsageError(f"{folders[0]} is a folder: give one folder, or files")
     if any(is_same_file(out, source) for source in sources):
@@ -80,6 +90,7 @@ def pack(
             facts=facts,
             index=place,
             dry_run=dry_run,
+            resume=resume,
             level=level,
             threads=threads,
             progress=show_pieces(bar),

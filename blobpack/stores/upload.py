@@ -13,6 +13,7 @@ from base64 import b64encode
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
@@ -32,7 +33,7 @@ COPY_BYTES_MAX = 5 << 30
 PARTS_MAX = 10_000
 PART_BYTES = 8 << 20
 PART_STEP_BYTES = 1 << 20
-PARTS_ALIKE = 2_000  # of an object of unknown size, before they double
+PARTS_ALIKE = 1_000  # of an object of unknown size, before they double
 COPY_BYTES = 256 << 20
 THREADS = 4
 
@@ -63,7 +64,7 @@ def part_size(number: int, expected_bytes: int | None) -> int:
     Args:
         number: The part's, from 1 on.
         expected_bytes: What the object will have at most; None when that is not known: parts then double
-            now and then, and 10,000 of them hold 450 GiB.
+            now and then, and 10,000 of them hold 7 TiB.
     """
     if expected_bytes is None:
         return PART_BYTES << ((number - 1) // PARTS_ALIKE)
@@ -182,7 +183,7 @@ class Upload:
             raise StorageError(f"{self.url}: {size} bytes are more than an object in S3 may have")
         self.begin()
         bounds = [size * i // count for i in range(count + 1)]
-        for start, end in zip(bounds, bounds[1:], strict=False):
+        for start, end in pairwise(bounds):
             self._hand_over(self._copy_part, source, start, end)
         self._pos += size
 
