@@ -54,6 +54,7 @@ from blobpack.errors import (
 )
 from blobpack.identity import identify
 from blobpack.index import Index
+from blobpack.objects import Objects
 from blobpack.offsets import offsets_path
 from blobpack.pack import find_sources, pack_sources
 from blobpack.scan import scan_store
@@ -188,7 +189,9 @@ def append(
         before = _examine(path, stale)
         sources, is_folder = find_sources(source, skipped, hidden=hidden, follow=follow_symlinks)
         if duplicates == "refuse":
-            sources = _without_taken(sources, before, globs, exclude, images_only=not all_files)
+            sources = _without_taken(
+                sources, before, globs, exclude, skipped=skipped, images_only=not all_files
+            )
         tail = _Tail(file, before)
         with _voided(file, before):
             added, end = pack_sources(
@@ -394,11 +397,12 @@ def _place_noted(path: Path) -> IndexPlace | None:
 
 
 def _without_taken(
-    sources: Sources | Iterator[Payload],
+    sources: Sources | Objects | Iterator[Payload],
     before: _Before,
     globs: Iterable[str],
     exclude: Iterable[str],
     *,
+    skipped: Skipped,
     images_only: bool,
 ) -> Sources | Iterator[Payload]:
     """Refuse names that the blob has already: of files at once, of payloads as they come.
@@ -406,6 +410,9 @@ def _without_taken(
     Raises:
         DuplicateNameError: there is one.
     """
+    if isinstance(sources, Objects):
+        listed = (_listed(globs), _listed(exclude))
+        sources = iter(sources.only(*listed, skipped, images_only=images_only))
     if not isinstance(sources, Sources):
         return _checked(sources, before.index)
     chosen = filtered(sources, _listed(globs), _listed(exclude), Skipped())

@@ -21,6 +21,7 @@ from blobpack.errors import BlobNotFoundError, DuplicateNameError, SourceError, 
 from blobpack.identity import Witness
 from blobpack.index import Index
 from blobpack.model import Member, ScanReport
+from blobpack.objects import Objects, list_prefix
 from blobpack.output import writing
 from blobpack.processors import processors
 from blobpack.slices import gather_slices, total_bytes
@@ -33,7 +34,7 @@ from blobpack.sources import (
     passing,
     unreadable_error,
 )
-from blobpack.stores import is_local, open_store, open_tar
+from blobpack.stores import open_store, open_tar
 from blobpack.tarformat import (
     BLOCK,
     END_OF_ARCHIVE,
@@ -124,7 +125,7 @@ def pack(
     A target in S3 goes up while it is packed, in bounded memory; if anything fails, nothing is left there.
 
     Args:
-        source: A folder, packed in byte order of the names relative to it; a file or a list of files, whose
+        source: A folder, or a prefix in S3, packed in byte order of the names relative to it; a file or a list of files, whose
             names are their paths as given, without a leading "/"; or (name, payload) pairs, packed in their
             order.
         target: The blob to write: a path, or an s3:// URL.
@@ -149,7 +150,8 @@ def pack(
         What was packed and what was skipped and why, with the index.
 
     Raises:
-        SourceError: files can't be read (all are listed) or changed while they were packed; or there is
+        SourceError: files can't be read (all are listed) or changed while they were packed; objects
+            the same (the first is named); or there is
             nothing to pack, and a blob that would be replaced.
         DuplicateNameError: two files have one member name.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
@@ -162,7 +164,7 @@ def pack(
     level = check_level(LEVEL if level is None else level)
     began = time.perf_counter()
     skipped = Skipped()
-    far = is_far(target)
+    far = is_s3(target)
     if resume and not far:
         raise ValueError(f"{os.fspath(target)}: only an upload to S3 can be resumed")
     if far and compressed:
@@ -172,7 +174,7 @@ def pack(
     replaced = None if far else check_target(target)
     exists = check_far_target(os.fspath(target)) if far else replaced is not None
     sources, is_folder = find_sources(source, skipped, hidden=hidden, follow=follow_symlinks)
-    expected = total_bytes(sources) if far and isinstance(sources, Sources) else None
+    expected = _expected_bytes(sources) if far else None
     with (
         nullcontext()
         if dry_run
@@ -222,9 +224,15 @@ def pack(
     )
 
 
-def is_far(target: str | os.PathLike[str]) -> bool:
-    """Tell whether a blob is to go to S3."""
-    return isinstance(target, str) and target[:5].lower() == "s3://" and not is_local(target)
+def is_s3(url: str | os.PathLike[str]) -> bool:
+    """Tell whether a URL is one of S3, be it an object's or a prefix."""
+    return isinstance(url, str) and url[:5].lower() == "s3://"
+
+
+def _expected_bytes(sources: Sources | Objects | Iterator[Payload]) -> int | None:
+    if isinstance(sources, Objects):
+        return sources.total_bytes()
+    return total_bytes(sources) if isinstance(sources, Sources) else None
 
 
 def check_far_target(target: str) -> bool:
@@ -276,12 +284,16 @@ def find_sources(
     *,
     hidden: bool,
     follow: bool,
-) -> tuple[Sources | Iterator[Payload], bool]:
-    """List a folder's files, or take files or (name, payload) pairs.
+) -> tuple[Sources | Objects | Iterator[Payload], bool]:
+    """List a folder's files or a prefix's objects, or take files or (name, payload) pairs.
 
     Returns:
         What there is to pack, and whether it is a folder's.
     """
+    if isinstance(source, Objects):
+        return source, False
+    if isinstance(source, str) and is_s3(source):
+        return list_prefix(source, skipped, hidden=hidden), False
     if isinstance(source, (str, os.PathLike)) and os.path.isfile(source):  # noqa: PTH113
         source = [source]
     if isinstance(source, (str, os.PathLike)):
@@ -290,7 +302,7 @@ def find_sources(
 
 
 def pack_sources(
-    sources: Sources | Iterator[Payload],
+    sources: Sources | Objects | Iterator[Payload],
     file: BinaryIO | None,
     skipped: Skipped,
     *,
@@ -330,6 +342,9 @@ def pack_sources(
         The members, and where the archive ends.
     """
     globs, exclude = _listed(globs), _listed(exclude)
+    if isinstance(sources, Objects):
+        sources = iter(sources.only(globs, exclude, skipped, images_only=images_only))
+        globs = exclude = []
     if not isinstance(sources, Sources):
         wanted = _wanted(sources, globs, exclude, skipped, images_only=images_only)
         return _pack_payloads(wanted, file, progress, start, facts=facts)
@@ -352,7 +367,7 @@ def pack_sources(
 
 def _listed_or_payloads(
     source: Iterable[str | os.PathLike[str]] | Iterable[Payload], skipped: Skipped, *, follow: bool
-) -> Sources | Iterator[Payload]:
+) -> Sources | Objects | Iterator[Payload]:
     """Tell a list of files from (name, payload) pairs by the first of them."""
     items = iter(source)
     first = list(islice(items, 1))

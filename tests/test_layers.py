@@ -21,7 +21,7 @@ LADDER = [
     {"stores", "tarformat"},
     {"identity", "splice"},
     {"indexfile", "output", "selection", "sources", "tables"},
-    {"slices", "stored"},
+    {"objects", "slices", "stored"},
     {"index"},
     {"facts"},
     {"offsets", "scan"},

@@ -221,3 +221,152 @@ class TestToS3:
         assert done.stdout.startswith("packed 319 members")
         blobpack.pack(folder, tmp_path / "out.tar")
         assert stored(s3_env, bucket, "out.tar") == (tmp_path / "out.tar").read_bytes()
+
+
+def put_folder(s3: S3Server, bucket: str, folder: Path, prefix: str = "data/imgs/") -> str:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            s3.put(bucket, prefix + path.relative_to(folder).as_posix(), path.read_bytes())
+    return f"s3://{bucket}/{prefix}".rstrip("/")
+
+
+@pytest.fixture
+def prefix(s3_env: S3Server, bucket: str, folder: Path) -> str:
+    """The same images below a prefix in S3, and something beside it."""
+    s3_env.put(bucket, "data/imgs.old/x.jpg", b"another folder")
+    s3_env.put(bucket, "data/imgs/", b"")
+    s3_env.put(bucket, "data/imgs/.hidden/x.jpg", b"hidden")
+    return put_folder(s3_env, bucket, folder)
+
+
+class TestFromS3:
+    @pytest.mark.parametrize("slash", ["", "/"])
+    @pytest.mark.parametrize("window", [1, 64 << 20])
+    def test_the_same_bytes_as_of_the_folder(
+        self, prefix, folder, tmp_path, monkeypatch, window, slash
+    ):
+        monkeypatch.setattr("blobpack.objects.WINDOW_BYTES", window)
+        local = blobpack.pack(folder, tmp_path / "local.tar")
+        far = blobpack.pack(prefix + slash, tmp_path / "far.tar")
+        assert (tmp_path / "far.tar").read_bytes() == (tmp_path / "local.tar").read_bytes()
+        assert far.skipped == {
+            "an object that stands for a folder": 1,
+            "hidden": 1,
+            "not an image": 1,
+        }
+        assert far.members == local.members
+
+    def test_from_s3_to_s3(self, s3_env, bucket, prefix, folder, tmp_path):
+        blobpack.pack(folder, tmp_path / "local.tar")
+        blobpack.pack(prefix, f"s3://{bucket}/out.tar")
+        assert stored(s3_env, bucket, "out.tar") == (tmp_path / "local.tar").read_bytes()
+        assert not uploads(s3_env, bucket)
+
+    def test_a_whole_bucket(self, s3_env, folder, tmp_path):
+        bucket = s3_env.new_bucket()
+        put_folder(s3_env, bucket, folder, "")
+        blobpack.pack(folder, tmp_path / "local.tar")
+        blobpack.pack(f"s3://{bucket}", tmp_path / "far.tar")
+        assert (tmp_path / "far.tar").read_bytes() == (tmp_path / "local.tar").read_bytes()
+
+    def test_what_is_filtered_out_is_not_fetched(self, prefix, tmp_path, sent):
+        report = blobpack.pack(prefix, tmp_path / "out.tar", globs=["cats/*"], exclude=["*many*"])
+        assert sorted(report.index.names) == ["cats/0001.jpg", "cats/0002.jpg", "cats/turned.jpg"]
+        assert report.skipped["filtered out"] == 317
+        assert [operation for operation, _ in sent].count("GetObject") == 3
+
+    def test_of_something_large_that_is_no_image_only_the_start_is_fetched(
+        self, s3_env, bucket, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr("blobpack.objects.LARGE_BYTES", 10_000)
+        s3_env.put(bucket, "a/video.mp4", bytes(5_000_000))
+        ranges: list[object] = []
+        default_client().meta.events.register(
+            "before-send.s3.GetObject",
+            lambda request, **_: ranges.append(request.headers["Range"]),
+        )
+        report = blobpack.pack(f"s3://{bucket}/a", tmp_path / "out.tar")
+        assert report.skipped == {"not an image": 1}
+        assert [bytes(value) if isinstance(value, bytes) else value for value in ranges] in (
+            [b"bytes=0-4095"],
+            ["bytes=0-4095"],
+        )
+
+    @pytest.mark.parametrize("change", ["put", "delete"])
+    def test_an_object_that_changes_meanwhile_is_an_error(
+        self, s3_env, bucket, prefix, tmp_path, monkeypatch, change
+    ):
+        from blobpack.stores import listing
+
+        list_objects = listing.list_objects
+
+        def and_change(*arguments: Any, **options: Any) -> Any:
+            listed = list_objects(*arguments, **options)
+            if change == "put":
+                s3_env.put(bucket, "data/imgs/cats/0002.jpg", b"new")
+            else:
+                s3_env.delete(bucket, "data/imgs/cats/0002.jpg")
+            return listed
+
+        monkeypatch.setattr(listing, "list_objects", and_change)
+        with pytest.raises(SourceError, match=r"cats/0002.jpg (changed|is gone)") as caught:
+            blobpack.pack(prefix, f"s3://{bucket}/out.tar")
+        assert caught.value.paths == (f"{prefix}/cats/0002.jpg",)
+        assert "out.tar" not in keys(s3_env, bucket)
+        assert not uploads(s3_env, bucket)
+
+    def test_nothing_there_is_an_error(self, s3_env, bucket, tmp_path):
+        with pytest.raises(SourceError, match="nothing below"):
+            blobpack.pack(f"s3://{bucket}/none", tmp_path / "out.tar")
+        with pytest.raises(SourceError, match="no such bucket"):
+            blobpack.pack("s3://no-such-bucket-here/x", tmp_path / "out.tar")
+
+    def test_append_takes_objects_too(self, prefix, folder, tmp_path):
+        blob = tmp_path / "out.tar"
+        blobpack.pack([folder / "large-00.jpg"], blob)
+        report = blobpack.append(blob, prefix, globs=["cats/*"])
+        assert report.appended == 303
+        assert report.skipped["filtered out"] == 17
+        with blobpack.open_blob(blob) as opened:
+            assert opened.read("cats/0001.jpg") == (folder / "cats/0001.jpg").read_bytes()
+
+    def test_the_command_does_it(self, s3_env, bucket, prefix, folder, tmp_path):
+        def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [COMMAND, "pack", *map(str, arguments)],
+                env=s3_env.env(),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+
+        assert run(prefix, tmp_path / "far.tar", "--filter", "*.jpg").returncode == 0
+        blobpack.pack(folder, tmp_path / "local.tar", globs=["*.jpg"])
+        assert (tmp_path / "far.tar").read_bytes() == (tmp_path / "local.tar").read_bytes()
+        assert run(prefix, folder, tmp_path / "x.tar").returncode == 2
+        assert run(prefix, "s3://bucket-only").returncode == 2
+        assert run(folder, tmp_path / "x.tar", "--resume").returncode == 2
+
+
+class TestListing:
+    @pytest.mark.parametrize(
+        "found",
+        [
+            [f"{i:05d}" for i in range(1050)],  # more than a page, no folder
+            [f"d{i:04d}/x" for i in range(1010)],  # more folders than a page
+            [f"one/only/{c}/{i}" for c, n in (("a", 1002), ("b", 3)) for i in range(n)]
+            + ["one/y", "one/only/é"],
+            [],
+        ],
+        ids=["flat", "many folders", "few folders", "none"],
+    )
+    def test_all_keys_come_in_byte_order(self, s3_env, bucket, found):
+        from concurrent.futures import ThreadPoolExecutor
+
+        from blobpack.stores.listing import list_objects
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda key: s3_env.put(bucket, f"p/{key}", b""), found))
+        s3_env.put(bucket, "other", b"")
+        listed = [one.key for one in list_objects(bucket, "p/")]
+        assert listed == sorted((f"p/{key}" for key in found), key=str.encode)

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, get_args
 
 import click
 
 from blobpack import pack as library
-from blobpack.cli.options import is_same_file, packing_options, progress_bar, show_pieces
+from blobpack.cli.options import (
+    PathOrS3,
+    is_same_file,
+    one_source,
+    packing_options,
+    progress_bar,
+    show_pieces,
+)
 from blobpack.compress import is_compressed_target
 from blobpack.embed import IndexPlace
-from blobpack.pack import is_far
+from blobpack.pack import is_s3
 
 if TYPE_CHECKING:
     from blobpack.pack import PackReport
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True), metavar="SRC...")
-@click.argument("out", type=click.Path(dir_okay=False))
+@click.argument(
+    "sources", nargs=-1, required=True, type=PathOrS3(exists=True, prefix=True), metavar="SRC..."
+)
+@click.argument("out", type=PathOrS3(dir_okay=False))
 @packing_options
 @click.option(
     "--index",
@@ -57,7 +65,7 @@ def pack(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Pack a folder, or files, into the blob OUT.
+    """Pack a folder, files or what is below an s3:// prefix into the blob OUT, a file or an s3:// URL.
 
     Images are recognised by what they are, not by their names. The same files give the same bytes on any
     machine. OUT appears whole or not at all; .tar.zst is compressed so that any member can still be read alone.
@@ -67,16 +75,15 @@ def pack(
     blobpack pack imgs/ cats.tar --filter 'cats/*' --exclude '*_mask.png'
     blobpack pack scans/ out.tar.zst --level 9
     blobpack pack imgs/ s3://bucket/out.tar
+    blobpack pack s3://bucket/imgs/ out.tar
     """
     if level is not None and not is_compressed_target(out):
         raise click.UsageError(f"--level is for OUT.tar.zst, and {out} is a plain tar")
-    if resume and not is_far(out):
+    if resume and not is_s3(out):
         raise click.UsageError(f"--resume is for OUT in S3, and {out} is not there")
-    if len(sources) > 1 and (folders := [source for source in sources if os.path.isdir(source)]):  # noqa: PTH112
-        raise click.UsageError(f"{folders[0]} is a folder: give one folder, or files")
     if any(is_same_file(out, source) for source in sources):
         raise click.UsageError(f"{out} is among the files to pack: the blob to write comes last")
-    source = sources[0] if os.path.isdir(sources[0]) else sources  # noqa: PTH112
+    source = one_source(sources)
     with progress_bar("files") as bar:
         report = library(
             source,
