@@ -6,6 +6,7 @@ can't be read again, before its size is known.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 TAIL_BYTES = 4096  # the end-of-archive marker, and most of what stands before it
 SAMPLES = 32
 SAMPLE_BYTES = 1024
+READ_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,13 @@ class Witness:
         self._samples: dict[int, bytearray] = {}
         if store:
             self._tail += store.read_range(max(0, start - TAIL_BYTES), start)
-            for begin, end in sample_ranges(start):
-                self._samples[begin] = bytearray(store.read_range(begin, end))
+            ranges = sample_ranges(start)
+            with ThreadPoolExecutor(READ_THREADS) as pool:
+                read = pool.map(lambda bounds: store.read_range(*bounds), ranges)
+                self._samples = {
+                    begin: bytearray(sample)
+                    for (begin, _), sample in zip(ranges, read, strict=True)
+                }
 
     def tell(self) -> int:
         """Say how many bytes the archive has so far."""

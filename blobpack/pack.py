@@ -174,7 +174,7 @@ def pack(
     replaced = None if far else check_target(target)
     exists = check_far_target(os.fspath(target)) if far else replaced is not None
     sources, is_folder = find_sources(source, skipped, hidden=hidden, follow=follow_symlinks)
-    expected = _expected_bytes(sources) if far else None
+    expected = expected_bytes(sources) if far else None
     with (
         nullcontext()
         if dry_run
@@ -229,7 +229,8 @@ def is_s3(url: str | os.PathLike[str]) -> bool:
     return isinstance(url, str) and url[:5].lower() == "s3://"
 
 
-def _expected_bytes(sources: Sources | Objects | Iterator[Payload]) -> int | None:
+def expected_bytes(sources: Sources | Objects | Iterator[Payload]) -> int | None:
+    """Add up what members of these take at most, about; None when that is not known."""
     if isinstance(sources, Objects):
         return sources.total_bytes()
     return total_bytes(sources) if isinstance(sources, Sources) else None

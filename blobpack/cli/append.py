@@ -19,7 +19,7 @@ from blobpack.cli.options import (
 
 
 @click.command()
-@click.argument("blob", type=click.Path(exists=True, dir_okay=False))
+@click.argument("blob", type=PathOrS3(exists=True, dir_okay=False))
 @click.argument(
     "sources", nargs=-1, required=True, type=PathOrS3(exists=True, prefix=True), metavar="SRC..."
 )
@@ -38,13 +38,14 @@ from blobpack.cli.options import (
 def append(
     blob: str, sources: tuple[str, ...], rescan: bool, as_json: bool, **options: Any
 ) -> None:
-    """Add a folder, or files, to BLOB, in place.
+    """Add a folder, files or what is below an s3:// prefix to BLOB, in place.
 
     What is there is neither moved nor read. Killed at any moment, BLOB opens as before or as after. Its index
     stays where it was: inside BLOB, or beside it.
 
     \b
     blobpack append out.tar more/
+    blobpack append s3://bucket/out.tar more/
     blobpack append out.tar cats/0001.jpg cats/0002.jpg --duplicates last
     """
     if any(is_same_file(blob, source) for source in sources):

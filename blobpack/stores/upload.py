@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from base64 import b64encode
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,8 @@ PART_STEP_BYTES = 1 << 20
 PARTS_ALIKE = 1_000  # of an object of unknown size, before they double
 COPY_BYTES = 256 << 20
 THREADS = 4
+ALONE_TIMEOUT_S = 30.0  # a loser that is at work on a part notices when it ends
+ALONE_POLL_S = 0.2
 
 
 class S3Object(S3Store):
@@ -314,29 +317,56 @@ class Upload:
 
     # For servers that do not know If-Match on CompleteMultipartUpload, Ceph's for one
 
-    def _check_alone(self) -> None:
-        """Refuse to go on if another upload to the key is under way, or the object changed.
-
-        Whoever replaces the object began an upload before looking. Of two that are under way at once, one at
-        least sees the other here, or what it has made of the object: never do both go on.
+    def claim(self) -> None:
+        """Begin, unless another upload to the key was first.
 
         Raises:
-            BlobChangedError: one of the two.
+            BlobChangedError: there is one.
         """
-        others = [upload for upload in self._uploads() if upload["UploadId"] != self._id]
-        if others:
-            other = others[0]
-            raise BlobChangedError(
-                f"{self.url}: another upload to it is under way since {other['Initiated']:%Y-%m-%d %H:%M:%S} "
-                f"(upload {other['UploadId']}), so it stays as it is: try again; if that one was "
-                f"interrupted, abort it first"
-            )
+        self.begin()
+        self._others()
+
+    def _check_alone(self) -> None:
+        """Go on only when no other upload to the key is under way, and the object is the one to replace.
+
+        Whoever replaces the object so began an upload before looking. Of two that are under way at once, one
+        at least sees the other here, or what it has made of the object: never do both go on. The later one
+        gives up, the earlier one waits for that.
+
+        Raises:
+            BlobChangedError: another upload was first, or does not end; or the object is another one.
+        """
+        deadline = time.monotonic() + ALONE_TIMEOUT_S
+        while others := self._others():
+            if time.monotonic() > deadline:
+                raise self._not_alone(others[0])
+            time.sleep(ALONE_POLL_S)
         try:
             found = self._head()["ETag"]
         except BlobNotFoundError:
             found = None
         if found != self._replaces:
             raise self._lost(BlobChangedError(self.url))
+
+    def _others(self) -> list[dict[str, Any]]:
+        """Find the other uploads to the key; all began later than this one.
+
+        Raises:
+            BlobChangedError: one was first.
+        """
+        uploads = sorted(
+            self._uploads(), key=lambda upload: (upload["Initiated"], upload["UploadId"])
+        )
+        if uploads and uploads[0]["UploadId"] != self._id:
+            raise self._not_alone(uploads[0])
+        return uploads[1:]
+
+    def _not_alone(self, other: dict[str, Any]) -> BlobChangedError:
+        return BlobChangedError(
+            f"{self.url}: another upload to it is under way since {other['Initiated']:%Y-%m-%d %H:%M:%S} "
+            f"(upload {other['UploadId']}), so it stays as it is: try again; if that one was "
+            f"interrupted, abort it first"
+        )
 
     def _uploads(self) -> Iterator[dict[str, Any]]:
         """Go through the uploads to the key that are under way."""
