@@ -22,7 +22,7 @@ LADDER = [
     {"identity", "splice"},
     {"indexfile", "output", "selection", "sources", "tables"},
     {"objects", "slices", "stored"},
-    {"index"},
+    {"index", "manifest"},
     {"facts"},
     {"offsets", "scan"},
     {"compress", "discovery", "embed", "tarstream"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -18,6 +18,7 @@ from blobpack.cli.options import (
 )
 from blobpack.compress import is_compressed_target
 from blobpack.embed import IndexPlace
+from blobpack.manifest import read_manifest
 from blobpack.pack import is_s3
 
 if TYPE_CHECKING:
@@ -25,11 +26,16 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument(
-    "sources", nargs=-1, required=True, type=PathOrS3(exists=True, prefix=True), metavar="SRC..."
-)
+@click.argument("sources", nargs=-1, type=PathOrS3(exists=True, prefix=True), metavar="[SRC]...")
 @click.argument("out", type=PathOrS3(dir_okay=False))
 @packing_options
+@click.option(
+    "--manifest",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="LIST",
+    help="Pack what a list names: text, one URL, key or path a line; .csv or .jsonl with url, path or key, and "
+    "perhaps name. What is relative is so to SRC.",
+)
 @click.option(
     "--index",
     "place",
@@ -63,6 +69,7 @@ def pack(
     resume: bool,
     level: int | None,
     threads: int | None,
+    manifest: str | None,
     as_json: bool,
 ) -> None:
     """Pack a folder, files or what is below an s3:// prefix into the blob OUT, a file or an s3:// URL.
@@ -76,6 +83,7 @@ def pack(
     blobpack pack scans/ out.tar.zst --level 9
     blobpack pack imgs/ s3://bucket/out.tar
     blobpack pack s3://bucket/imgs/ out.tar
+    blobpack pack --manifest list.csv s3://bucket/imgs/ out.tar
     """
     if level is not None and not is_compressed_target(out):
         raise click.UsageError(f"--level is for OUT.tar.zst, and {out} is a plain tar")
@@ -83,7 +91,16 @@ def pack(
         raise click.UsageError(f"--resume is for OUT in S3, and {out} is not there")
     if any(is_same_file(out, source) for source in sources):
         raise click.UsageError(f"{out} is among the files to pack: the blob to write comes last")
-    source = one_source(sources)
+    if manifest:
+        if len(sources) > 1:
+            raise click.UsageError(
+                "a list has one SRC at most: the folder or prefix it starts from"
+            )
+        source: Any = read_manifest(manifest, *sources)
+    elif sources:
+        source = one_source(sources)
+    else:
+        raise click.UsageError("Missing argument 'SRC...'.")
     with progress_bar("files") as bar:
         report = library(
             source,
