@@ -24,6 +24,7 @@ from blobpack.errors import (
 from blobpack.extract import ExtractReport, extract
 from blobpack.image import read_image, read_images
 from blobpack.index import Index
+from blobpack.manifest import read_manifest
 from blobpack.model import ByteRange, Member, ScanReport
 from blobpack.offsets import iter_offsets, read_offsets, write_offsets
 from blobpack.pack import PackReport, pack
@@ -70,6 +71,7 @@ __all__ = [
     "pack",
     "read_image",
     "read_images",
+    "read_manifest",
     "read_offsets",
     "repack",
     "scan",

@@ -1,4 +1,4 @@
-"""New members behind those of a local blob, in place: the payloads that are there are neither moved nor read.
+"""New members behind those of a blob, in place: the payloads that are there are neither moved nor read.
 
 A blob is its members, two zero blocks, and perhaps its index with a footer as the last bytes. Whenever an append
 is interrupted, by a kill or a power failure, the blob is a valid tar of the old members or of old and new ones, and
@@ -20,6 +20,9 @@ A file never gets shorter while an index in it may be mapped: readers would be k
 open go on reading payloads; in an index they have mapped, which is overwritten, names are not found, or it is
 said to be damaged: they should open the blob anew.
 An append that fails, rather than being killed, puts back what it found.
+
+A blob in S3 is made anew: S3 copies the old members by itself, what is new and the index go up behind them, and
+the object appears whole, in place of the one that was opened and of no other one.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn, cast
@@ -43,6 +46,7 @@ from blobpack.embed import (
     place_left_behind,
     place_marked,
     trailing_zeros,
+    write_behind,
     write_beside,
 )
 from blobpack.errors import (
@@ -55,12 +59,14 @@ from blobpack.errors import (
 from blobpack.identity import identify
 from blobpack.index import Index
 from blobpack.indexfile import sidecar_path
+from blobpack.objects import Objects
 from blobpack.offsets import offsets_path
-from blobpack.pack import find_sources, pack_sources
+from blobpack.output import continuing
+from blobpack.pack import expected_bytes, find_sources, pack_sources
 from blobpack.scan import scan_store
 from blobpack.sources import Skipped, Sources, filtered
 from blobpack.stored import read_footer
-from blobpack.stores import is_local, local_name
+from blobpack.stores import is_local, local_name, open_store
 from blobpack.stores.local import LocalStore
 from blobpack.tarformat import BLOCK, END_OF_ARCHIVE
 
@@ -71,6 +77,8 @@ if TYPE_CHECKING:
 
     from blobpack.discovery import Stale
     from blobpack.indexfile import Footer
+    from blobpack.stores.base import Store
+    from blobpack.stores.s3 import S3Store
 
     Progress = Callable[[int, int], object]
     Payload = tuple[str, Buffer]
@@ -144,14 +152,17 @@ def append(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> AppendReport:
-    """Add members to a local blob, in time that grows with what is added, and with the index.
+    """Add members to a blob, in time that grows with what is added, and with the index.
 
     The index stays where it was: inside the blob, beside it, or nowhere. Killed at any moment, the blob opens as
     before or as after. Two appends can't be at work on one blob: the second one is refused at once.
 
+    A blob in S3 is neither downloaded nor changed: a new one takes its place, of which S3 copies the old part by
+    itself. Of two appends at once at most one succeeds there, and nothing is left of the other one.
+
     Args:
-        blob: The blob's path.
-        source: A folder, files, or (name, payload) pairs, as in pack.
+        blob: The blob's path, or an s3:// URL.
+        source: A folder, a prefix in S3, files, or (name, payload) pairs, as in pack.
         duplicates: What to do about a name that the blob has already: "refuse", or let the "last" one count. The
             old member stays in the blob, and in the order of its members.
         globs: Add only names that match one of these; `*` crosses "/".
@@ -173,6 +184,7 @@ def append(
         SourceError: files can't be read, or changed meanwhile.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
         BlobNotFoundError: there is no such blob.
+        BlobChangedError: of a blob in S3, another one took its place meanwhile, or another upload is under way.
         StaleIndexError: the index is not of the blob as it is now.
         FormatError: the blob is damaged, or compressed.
         StorageError: another append is at work on the blob; something else stands behind its end; or it can't
@@ -182,14 +194,32 @@ def append(
     if duplicates not in ("refuse", "last"):
         raise ValueError(f"duplicates must be 'refuse' or 'last', not {duplicates!r}")
     if not is_local(blob):
-        raise StorageError(f"{os.fspath(blob)}: members are appended to local blobs only")
+        return _append_far(
+            os.fspath(blob),
+            source,
+            began,
+            duplicates=duplicates,
+            globs=globs,
+            exclude=exclude,
+            all_files=all_files,
+            hidden=hidden,
+            follow_symlinks=follow_symlinks,
+            keep_mtime=keep_mtime,
+            facts=facts,
+            stale=stale,
+            threads=threads,
+            progress=progress,
+        )
     path = resolve_target(local_name(blob))
     skipped = Skipped()
     with _locked(path, os.fspath(blob)) as file:
-        before = _examine(path, stale)
+        with LocalStore(path) as store:
+            before = _examine(store, stale)
         sources, is_folder = find_sources(source, skipped, hidden=hidden, follow=follow_symlinks)
         if duplicates == "refuse":
-            sources = _without_taken(sources, before, globs, exclude, images_only=not all_files)
+            sources = _without_taken(
+                sources, before, globs, exclude, skipped=skipped, images_only=not all_files
+            )
         tail = _Tail(file, before)
         with _voided(file, before):
             added, end = pack_sources(
@@ -337,7 +367,79 @@ class _Before:
         return not len(self.index) or any(self.index.columns.facts())
 
 
-def _examine(path: Path, stale: Stale) -> _Before:
+def _append_far(
+    url: str,
+    source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Iterable[Payload],
+    began: float,
+    *,
+    duplicates: Duplicates,
+    globs: Iterable[str],
+    exclude: Iterable[str],
+    all_files: bool,
+    hidden: bool,
+    follow_symlinks: bool,
+    keep_mtime: bool,
+    facts: bool,
+    stale: Stale,
+    threads: int | None,
+    progress: Progress | None,
+) -> AppendReport:
+    """Add members to a blob in S3; see append."""
+    skipped = Skipped()
+    with open_store(url, tail=True) as store:
+        before = _examine(store, stale)
+        sources, is_folder = find_sources(source, skipped, hidden=hidden, follow=follow_symlinks)
+        new_bytes = expected_bytes(sources)
+        if duplicates == "refuse":
+            sources = _without_taken(
+                sources, before, globs, exclude, skipped=skipped, images_only=not all_files
+            )
+        index, blob_bytes = before.index, store.size
+        with (
+            suppress(_NothingAdded),
+            continuing(cast("S3Store", store), before.end, new_bytes) as tail,
+        ):
+            added, end = pack_sources(
+                sources,
+                cast("BinaryIO", tail),
+                skipped,
+                target=url,
+                replaced=None,
+                globs=globs,
+                exclude=exclude,
+                images_only=not all_files,
+                follow_links=follow_symlinks or not is_folder,
+                keep_mtime=keep_mtime,
+                facts=facts and before.has_facts,
+                threads=threads,
+                progress=progress,
+                start=before.end,
+            )
+            if not added:
+                raise _NothingAdded
+            index = _joined(before, added, end)
+            index.identity = tail.identity()
+            if before.place == "embed":
+                write_behind(tail, index, end)
+            blob_bytes = tail.file.tell()
+    if added and before.place == "sidecar" and index.identity:
+        with open_store(url) as store:
+            index.identity = replace(index.identity, version=store.version)
+        index.save(sidecar_path(url))
+    return AppendReport(
+        appended=len(added),
+        appended_bytes=added.payload_bytes,
+        members=len(index),
+        blob_bytes=blob_bytes,
+        index_place=before.place,
+        skipped=dict(skipped.counts),
+        examples=skipped.examples,
+        seconds=time.perf_counter() - began,
+        index=index,
+    )
+
+
+def _examine(store: Store, stale: Stale) -> _Before:
     """Find a blob's members and their end, and that nothing of another's is behind it.
 
     Raises:
@@ -345,44 +447,56 @@ def _examine(path: Path, stale: Stale) -> _Before:
         FormatError: the blob is damaged, or compressed.
         StorageError: something else stands behind the end.
     """
-    with LocalStore(path) as store:
-        if store.read_range(0, min(len(ZSTD_MAGIC), store.size)) == ZSTD_MAGIC:
-            raise StorageError(
-                f"{store.url}: members can't be appended to a compressed blob: `blobpack repack` it to a "
-                f"plain tar, and that to a compressed one again"
-            )
-        try:
-            found = whole_index(store)
-        except (StaleIndexError, FormatError):
-            if stale == "refuse":
-                raise
-            found = scan_store(store)
-        report = found.report or scan_store(store).report
-        if report is None:  # of a scan, never
-            raise FormatError(f"{store.url}: its end is not known")
-        marked = report.bytes_scanned + BLOCK * report.end_marker
-        place = place_left_behind(store, marked)
-        zeros = place is None
-        if zeros and marked + trailing_zeros(store, marked) < store.size:
-            raise StorageError(
-                f"{store.url}: something that is not blobpack's stands behind the archive's end at byte "
-                f"{marked}, perhaps another tar, and would be overwritten"
-            )
-        beside = "sidecar" if Path(sidecar_path(path)).exists() else "none"
-        tied = found.identity is not None and place == "embed"
-        return _Before(
-            found=found,
-            index=Index.from_columns(found.columns, report=report, identity=found.identity),
-            end=report.bytes_scanned,
-            size=store.size,
-            place=place or _place_noted(path) or cast("IndexPlace", beside),
-            footer=read_footer(store) if tied else None,
-            zeros=zeros,
+    if store.read_range(0, min(len(ZSTD_MAGIC), store.size)) == ZSTD_MAGIC:
+        raise StorageError(
+            f"{store.url}: members can't be appended to a compressed blob: `blobpack repack` it to a "
+            f"plain tar, and that to a compressed one again"
         )
+    try:
+        found = whole_index(store)
+    except (StaleIndexError, FormatError):
+        if stale == "refuse":
+            raise
+        found = scan_store(store)
+    report = found.report or scan_store(store).report
+    if report is None:  # of a scan, never
+        raise FormatError(f"{store.url}: its end is not known")
+    marked = report.bytes_scanned + BLOCK * report.end_marker
+    place = place_left_behind(store, marked)
+    zeros = place is None
+    if zeros and marked + trailing_zeros(store, marked) < store.size:
+        raise StorageError(
+            f"{store.url}: something that is not blobpack's stands behind the archive's end at byte "
+            f"{marked}, perhaps another tar, and would be overwritten"
+        )
+    beside = "sidecar" if _has_sidecar(store.url) else "none"
+    tied = found.identity is not None and place == "embed"
+    index = Index.from_columns(found.columns, report=report, identity=found.identity)
+    return _Before(
+        found=found if is_local(store.url) else index,  # far away, each lookup is a request
+        index=index,
+        end=report.bytes_scanned,
+        size=store.size,
+        place=place or _place_noted(store.url) or cast("IndexPlace", beside),
+        footer=read_footer(store) if tied else None,
+        zeros=zeros,
+    )
 
 
-def _place_noted(path: Path) -> IndexPlace | None:
-    """Read what an append that was interrupted has left beside a blob."""
+def _has_sidecar(url: str) -> bool:
+    """Tell whether there is an index file beside a blob."""
+    try:
+        open_store(sidecar_path(url)).close()
+    except BlobNotFoundError:
+        return False
+    return True
+
+
+def _place_noted(url: str) -> IndexPlace | None:
+    """Read what an append that was interrupted has left beside a local blob."""
+    if not is_local(url):
+        return None
+    path = Path(url)
     try:
         return place_marked(void_path(path).read_bytes())
     except FileNotFoundError:
@@ -390,11 +504,12 @@ def _place_noted(path: Path) -> IndexPlace | None:
 
 
 def _without_taken(
-    sources: Sources | Iterator[Payload],
+    sources: Sources | Objects | Iterator[Payload],
     before: _Before,
     globs: Iterable[str],
     exclude: Iterable[str],
     *,
+    skipped: Skipped,
     images_only: bool,
 ) -> Sources | Iterator[Payload]:
     """Refuse names that the blob has already: of files at once, of payloads as they come.
@@ -402,6 +517,9 @@ def _without_taken(
     Raises:
         DuplicateNameError: there is one.
     """
+    if isinstance(sources, Objects):
+        listed = (_listed(globs), _listed(exclude))
+        sources = iter(sources.only(*listed, skipped, images_only=images_only))
     if not isinstance(sources, Sources):
         return _checked(sources, before.index)
     chosen = filtered(sources, _listed(globs), _listed(exclude), Skipped())
@@ -545,17 +663,22 @@ class _Tail:
         self._file.sync()
 
 
+def _joined(before: _Before, added: Index, end: int) -> Index:
+    """Put the index of the new members behind that of the old ones."""
+    report = before.index.report
+    if report:
+        report = replace(report, bytes_scanned=end - len(END_OF_ARCHIVE), end_marker=2)
+    columns = Columns.concatenate([before.index.columns, added.columns])
+    return Index.from_columns(columns, report=report)
+
+
 def _write_index(file: _File, before: _Before, added: Index, end: int) -> Index:
     """Write the index of all members where it was (step 5).
 
     Raises:
         StorageError: it can't be written; the members are there all the same.
     """
-    columns = Columns.concatenate([before.index.columns, added.columns])
-    report = before.index.report
-    if report:
-        report = replace(report, bytes_scanned=end - len(END_OF_ARCHIVE), end_marker=2)
-    index = Index.from_columns(columns, report=report)
+    index = _joined(before, added, end)
     if before.place == "embed":
         with LocalStore(file.path) as store:
             index.identity = identify(store, end)

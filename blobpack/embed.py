@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, get_args
 from blobpack.atomic import resolve_target, said_of
 from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.facts import take_facts
-from blobpack.identity import identify
+from blobpack.identity import Witness, identify
 from blobpack.indexfile import MAGIC, sidecar_path
 from blobpack.scan import scan_store
 from blobpack.stored import read_footer
@@ -29,21 +29,24 @@ WINDOW_BYTES = 1 << 20
 UNDER_WAY = b"blobpack: an append is at work here, or was interrupted; index: "
 
 
-def write_behind(file: BinaryIO, index: Index, archive_bytes: int) -> int:
+def write_behind(file: BinaryIO | Witness, index: Index, archive_bytes: int) -> int:
     """Write an index behind the archive that a new file holds so far.
 
     Args:
-        file: At the archive's end, open for writing, and named.
+        file: At the archive's end, open for writing, and named; or a Witness of what was written.
         index: Its members.
         archive_bytes: The archive's bytes, its end marker included.
 
     Returns:
         The index's bytes.
     """
-    file.flush()
-    with LocalStore(file.name) as store:
-        identity = identify(store, archive_bytes)
-    file.seek(archive_bytes)
+    if isinstance(file, Witness):
+        identity, file = file.identity(), file.file
+    else:
+        file.flush()
+        with LocalStore(file.name) as store:
+            identity = identify(store, archive_bytes)
+        file.seek(archive_bytes)
     footer = index.write_sections(file, identity)
     file.write(footer.encode())
     index.identity = identity

@@ -1,18 +1,28 @@
-"""What tells one archive from another without reading it: its size, and checksums of some of its bytes."""
+"""What tells one archive from another without reading it: its size, and checksums of some of its bytes.
+
+Samples stand at multiples of a power of two, so that they can be taken while an archive is written to where it
+can't be read again, before its size is known.
+"""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blobpack.checksum import crc32c
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from typing_extensions import Buffer
+
     from blobpack.stores.base import Store
 
 TAIL_BYTES = 4096  # the end-of-archive marker, and most of what stands before it
-SAMPLES = 16
+SAMPLES = 32
 SAMPLE_BYTES = 1024
+READ_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +32,7 @@ class Identity:
     Attributes:
         archive_bytes: The tar's bytes: all of the blob, or up to the index inside it.
         tail_crc: CRC-32C of its last 4,096 bytes.
-        samples_crc: CRC-32C of 16 samples of 1,024 bytes, spread evenly over it.
+        samples_crc: CRC-32C of up to 32 samples of 1,024 bytes, spread evenly over it.
         version: What the store called this version of the blob; empty if that says nothing elsewhere.
     """
 
@@ -33,7 +43,7 @@ class Identity:
 
 
 def identify(store: Store, archive_bytes: int, version: str = "") -> Identity:
-    """Describe the archive in the first bytes of a store: at most 20 KiB of it are read.
+    """Describe the archive in the first bytes of a store: at most 36 KiB of it are read.
 
     Raises:
         StorageError: the store failed.
@@ -56,9 +66,76 @@ def samples_crc_of(store: Store, archive_bytes: int) -> int:
 
 
 def sample_ranges(archive_bytes: int) -> list[tuple[int, int]]:
-    """Choose the samples: all of a small archive, else 16, the first and the last bytes among them."""
-    if archive_bytes <= SAMPLES * SAMPLE_BYTES:
-        return [(0, archive_bytes)]
-    last = archive_bytes - SAMPLE_BYTES
-    starts = (last * i // (SAMPLES - 1) for i in range(SAMPLES))
-    return [(start, start + SAMPLE_BYTES) for start in starts]
+    """Choose the samples: all of a small archive, else 17 to 32, evenly spaced from the first byte on."""
+    step = sample_step(archive_bytes)
+    return [
+        (start, min(start + SAMPLE_BYTES, archive_bytes)) for start in range(0, archive_bytes, step)
+    ]
+
+
+def sample_step(archive_bytes: int) -> int:
+    """Compute how far apart samples start: the least power of two that makes at most 32 of them."""
+    step = SAMPLE_BYTES
+    while step * SAMPLES < archive_bytes:
+        step *= 2
+    return step
+
+
+class Witness:
+    """A file that is written front to back, and tells what archive went through it, in 36 KiB of memory.
+
+    When the archive outgrows its samples, every other one of them is dropped: those that are left are the samples
+    of one twice as large.
+    """
+
+    def __init__(self, file: BinaryIO, store: Store | None = None, start: int = 0) -> None:
+        """Watch what is written.
+
+        Args:
+            file: Takes it all; only written to.
+            store: Holds what stands before it in the archive, if something does.
+            start: So many bytes.
+        """
+        self.file = file
+        self._pos = start
+        self._step = sample_step(start)
+        self._tail = bytearray()
+        self._samples: dict[int, bytearray] = {}
+        if store:
+            self._tail += store.read_range(max(0, start - TAIL_BYTES), start)
+            ranges = sample_ranges(start)
+            with ThreadPoolExecutor(READ_THREADS) as pool:
+                read = pool.map(lambda bounds: store.read_range(*bounds), ranges)
+                self._samples = {
+                    begin: bytearray(sample)
+                    for (begin, _), sample in zip(ranges, read, strict=True)
+                }
+
+    def tell(self) -> int:
+        """Say how many bytes the archive has so far."""
+        return self._pos
+
+    def write(self, data: Buffer) -> int:
+        """Write on."""
+        view = memoryview(data).cast("B")
+        end = self._pos + len(view)
+        while self._step * SAMPLES < end:
+            self._step *= 2
+            self._samples = {
+                start: sample for start, sample in self._samples.items() if start % self._step == 0
+            }
+        for start in range(self._pos - self._pos % self._step, end, self._step):
+            part = view[max(start - self._pos, 0) : max(start + SAMPLE_BYTES - self._pos, 0)]
+            if part:
+                self._samples.setdefault(start, bytearray()).extend(part)
+        self._tail = (self._tail + view[-TAIL_BYTES:])[-TAIL_BYTES:]
+        self._pos = end
+        self.file.write(view)
+        return len(view)
+
+    def identity(self) -> Identity:
+        """Describe the archive that was written so far, as identify would from a store."""
+        crc = 0
+        for start in sorted(self._samples):
+            crc = crc32c(bytes(self._samples[start]), crc)
+        return Identity(self._pos, crc32c(bytes(self._tail)), crc)

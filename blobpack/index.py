@@ -10,11 +10,11 @@ from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from blobpack._lookup import NameLookup, match_names, measure
-from blobpack.atomic import replacing
 from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError, MemberNotFoundError
 from blobpack.indexfile import write_sections
 from blobpack.model import ByteRange, Member, ScanReport
+from blobpack.output import writing
 from blobpack.selection import Conditions, find_media_types, look_up_names
 from blobpack.stored import RemoteIndex, StoredIndex, load_stored, payload_in
 from blobpack.tables import as_arrays, as_arrow, as_frame, of_arrow, read_parquet, write_parquet
@@ -143,7 +143,7 @@ class Index:
         Raises:
             StorageError: the file can't be written.
         """
-        with replacing(path) as file:
+        with writing(path) as file:
             file.write(self.write_sections(file, self.identity).encode())
 
     def write_sections(

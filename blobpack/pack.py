@@ -5,21 +5,26 @@ from __future__ import annotations
 import os
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, cast
 
 from blobpack import _facts, _gather
-from blobpack.atomic import replacing, resolve_target, scratch
+from blobpack.atomic import resolve_target, scratch
 from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns, media_type_of
 from blobpack.compress import LEVEL, check_level, compress_blob, is_compressed_target
 from blobpack.embed import IndexPlace, forget_beside, region_bytes, write_behind, write_beside
-from blobpack.errors import DuplicateNameError, SourceError, StorageError
+from blobpack.errors import BlobNotFoundError, DuplicateNameError, SourceError, StorageError
+from blobpack.identity import Witness
 from blobpack.index import Index
 from blobpack.indexfile import sidecar_path
 from blobpack.model import Member, ScanReport
+from blobpack.objects import Objects, list_prefix
+from blobpack.output import writing
 from blobpack.processors import processors
+from blobpack.slices import gather_slices, total_bytes
 from blobpack.sources import (
     Skipped,
     Sources,
@@ -29,7 +34,7 @@ from blobpack.sources import (
     passing,
     unreadable_error,
 )
-from blobpack.stores import open_tar
+from blobpack.stores import open_store, open_tar
 from blobpack.tarformat import (
     BLOCK,
     END_OF_ARCHIVE,
@@ -106,6 +111,7 @@ def pack(
     keep_mtime: bool = False,
     facts: bool = True,
     dry_run: bool = False,
+    resume: bool = False,
     index: IndexPlace = "embed",
     level: int | None = None,
     threads: int | None = None,
@@ -116,12 +122,13 @@ def pack(
     The blob appears whole or not at all, and replaces one that is there. It is never packed into itself.
     A target that ends in .tar.zst or .tzst becomes seekable zstd: the index's offsets are then those in the
     tar that it decompresses to, which takes as much room beside the target until it is compressed.
+    A target in S3 goes up while it is packed, in bounded memory; if anything fails, nothing is left there.
 
     Args:
-        source: A folder, packed in byte order of the names relative to it; a file or a list of files, whose
+        source: A folder, or a prefix in S3, packed in byte order of the names relative to it; a file or a list of files, whose
             names are their paths as given, without a leading "/"; or (name, payload) pairs, packed in their
             order.
-        target: The blob to write.
+        target: The blob to write: a path, or an s3:// URL.
         globs: Pack only names that match one of these; `*` crosses "/".
         exclude: And none of these.
         all_files: Pack every file, not only images (recognised by their first bytes; SVG by name).
@@ -131,6 +138,8 @@ def pack(
         facts: Also take, for the index, what tools would open every image to learn: media type, width and
             height as shown, CRC-32C and mtime. No pixel is decoded; a damaged header is of unknown size.
         dry_run: Read everything, write nothing; blob_bytes is then what they are before compression.
+        resume: Of a target in S3, go on with an upload that was interrupted: what went up and is the same is not
+            sent again. A failure then leaves it there, for the next time.
         index: Where the index goes: behind the archive in the blob itself, into a file beside it,
             `<blob>.idx`, or nowhere.
         level: Of zstd, 1 to 22, for a target that is compressed; None for 3.
@@ -141,12 +150,13 @@ def pack(
         What was packed and what was skipped and why, with the index.
 
     Raises:
-        SourceError: files can't be read (all are listed) or changed while they were packed; or there is
+        SourceError: files can't be read (all are listed) or changed while they were packed; objects
+            the same (the first is named); or there is
             nothing to pack, and a blob that would be replaced.
         DuplicateNameError: two files have one member name.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
         StorageError: the blob can't be written, or would replace a file that is no tar.
-        ValueError: a level for a target that is not compressed, or one that zstd does not have.
+        ValueError: resume for a target that is not in S3; a level for a target that is not compressed, or one that zstd does not have.
     """
     compressed = is_compressed_target(target)
     if level is not None and not compressed:
@@ -154,11 +164,24 @@ def pack(
     level = check_level(LEVEL if level is None else level)
     began = time.perf_counter()
     skipped = Skipped()
-    replaced = check_target(target)
+    far = is_s3(target)
+    if resume and not far:
+        raise ValueError(f"{os.fspath(target)}: only an upload to S3 can be resumed")
+    if far and compressed:
+        raise StorageError(
+            f"{os.fspath(target)}: compressed blobs are packed to local files; upload them then"
+        )
+    replaced = None if far else check_target(target)
+    exists = check_far_target(os.fspath(target)) if far else replaced is not None
     sources, is_folder = find_sources(source, skipped, hidden=hidden, follow=follow_symlinks)
+    expected = expected_bytes(sources) if far else None
     with (
-        nullcontext() if dry_run else replacing(target) as file,
-        scratch(target) if file and compressed else nullcontext(file) as tar,
+        nullcontext()
+        if dry_run
+        else writing(target, expected_bytes=expected, resume=resume) as file,
+        scratch(target)
+        if file and compressed
+        else nullcontext(cast("BinaryIO", Witness(file)) if file and far else file) as tar,
     ):
         packed, size = pack_sources(
             sources,
@@ -175,7 +198,7 @@ def pack(
             threads=threads,
             progress=progress,
         )
-        if replaced and file and not packed:
+        if exists and file and not packed:
             raise SourceError(f"nothing to pack, so {os.fspath(target)} stays as it is")
         packed.report = ScanReport(bytes_scanned=size - len(END_OF_ARCHIVE), end_marker=2)
         archive_bytes = size
@@ -183,9 +206,12 @@ def pack(
             size += write_behind(tar, packed, size) if tar else region_bytes(packed)
         if tar and file and compressed:
             size = compress_blob(tar, packed.columns, archive_bytes, file, level)
-    if not dry_run:
+    if not dry_run and not is_s3(target):
         forget_beside(target)
-    if index == "sidecar" and not dry_run:
+    if index == "sidecar" and isinstance(tar, Witness):
+        packed.identity = replace(tar.identity(), version=getattr(file, "version", ""))
+        packed.save(sidecar_path(target))
+    elif index == "sidecar" and not dry_run:
         with open_tar(target) as store:
             write_beside(store, packed, sidecar_path(target))
     return PackReport(
@@ -198,6 +224,35 @@ def pack(
         index=packed,
         dry_run=dry_run,
     )
+
+
+def is_s3(url: str | os.PathLike[str]) -> bool:
+    """Tell whether a URL is one of S3, be it an object's or a prefix."""
+    return isinstance(url, str) and url[:5].lower() == "s3://"
+
+
+def expected_bytes(sources: Sources | Objects | Iterator[Payload]) -> int | None:
+    """Add up what members of these take at most, about; None when that is not known."""
+    if isinstance(sources, Objects):
+        return sources.total_bytes()
+    return total_bytes(sources) if isinstance(sources, Sources) else None
+
+
+def check_far_target(target: str) -> bool:
+    """Tell whether there is an object that a blob would replace, and refuse to lose one that is no tar.
+
+    Raises:
+        StorageError: it is neither empty nor a tar, or S3 can't be reached.
+        ValueError: the URL names no object.
+    """
+    try:
+        with open_store(target) as store:
+            block = store.read_range(0, min(BLOCK, store.size))
+    except BlobNotFoundError:
+        return False
+    if block and not begins_tar(block):
+        raise StorageError(f"{target}: exists and is no tar; it is not replaced: remove it first")
+    return True
 
 
 def check_target(target: str | os.PathLike[str]) -> os.stat_result | None:
@@ -232,12 +287,16 @@ def find_sources(
     *,
     hidden: bool,
     follow: bool,
-) -> tuple[Sources | Iterator[Payload], bool]:
-    """List a folder's files, or take files or (name, payload) pairs.
+) -> tuple[Sources | Objects | Iterator[Payload], bool]:
+    """List a folder's files or a prefix's objects, or take files or (name, payload) pairs.
 
     Returns:
         What there is to pack, and whether it is a folder's.
     """
+    if isinstance(source, Objects):
+        return source, False
+    if isinstance(source, str) and is_s3(source):
+        return list_prefix(source, skipped, hidden=hidden), False
     if isinstance(source, (str, os.PathLike)) and os.path.isfile(source):  # noqa: PTH113
         source = [source]
     if isinstance(source, (str, os.PathLike)):
@@ -246,7 +305,7 @@ def find_sources(
 
 
 def pack_sources(
-    sources: Sources | Iterator[Payload],
+    sources: Sources | Objects | Iterator[Payload],
     file: BinaryIO | None,
     skipped: Skipped,
     *,
@@ -286,6 +345,9 @@ def pack_sources(
         The members, and where the archive ends.
     """
     globs, exclude = _listed(globs), _listed(exclude)
+    if isinstance(sources, Objects):
+        sources = iter(sources.only(globs, exclude, skipped, images_only=images_only))
+        globs = exclude = []
     if not isinstance(sources, Sources):
         wanted = _wanted(sources, globs, exclude, skipped, images_only=images_only)
         return _pack_payloads(wanted, file, progress, start, facts=facts)
@@ -308,7 +370,7 @@ def pack_sources(
 
 def _listed_or_payloads(
     source: Iterable[str | os.PathLike[str]] | Iterable[Payload], skipped: Skipped, *, follow: bool
-) -> Sources | Iterator[Payload]:
+) -> Sources | Objects | Iterator[Payload]:
     """Tell a list of files from (name, payload) pairs by the first of them."""
     items = iter(source)
     first = list(islice(items, 1))
@@ -340,33 +402,43 @@ def _pack_files(
 ) -> tuple[Index, int]:
     """Gather files natively, end the archive, and turn what went wrong into errors."""
     root_fd = os.open(sources.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    gather = partial(
+        _gather.gather,
+        target_device=replaced.st_dev if replaced else 0,
+        target_inode=replaced.st_ino if replaced else 0,
+        images_only=images_only,
+        follow_links=follow_links,
+        keep_mtime=keep_mtime,
+        facts=facts,
+        crc32c_address=crc32c_address() if facts else 0,
+        threads=threads,
+    )
     try:
-        columns, position, write_error, not_packed = _gather.gather(
-            root_fd,
-            file.fileno() if file else -1,
-            sources.paths,
-            sources.names,
-            target_device=replaced.st_dev if replaced else 0,
-            target_inode=replaced.st_ino if replaced else 0,
-            images_only=images_only,
-            follow_links=follow_links,
-            keep_mtime=keep_mtime,
-            facts=facts,
-            crc32c_address=crc32c_address() if facts else 0,
-            threads=threads,
-            progress=progress,
-            start=start,
-            held=held,
-        )
+        if isinstance(file, Witness):
+            columns, position, write_error, not_packed = gather_slices(
+                gather, root_fd, sources, cast("BinaryIO", file), start=start, progress=progress
+            )
+        else:
+            rows, position, write_error, not_packed = gather(
+                root_fd,
+                file.fileno() if file else -1,
+                sources.paths,
+                sources.names,
+                progress=progress,
+                start=start,
+                held=held,
+            )
+            columns = Columns(*rows)
     finally:
         os.close(root_fd)
     if write_error:
         raise StorageError(f"{target}: can't be written: {os.strerror(write_error)}")
     _judge(sources, not_packed, skipped)
     if file:
-        file.seek(position)
+        if not isinstance(file, Witness):
+            file.seek(position)
         file.write(END_OF_ARCHIVE)
-    return Index.from_columns(Columns(*columns)), position + len(END_OF_ARCHIVE)
+    return Index.from_columns(columns), position + len(END_OF_ARCHIVE)
 
 
 def _judge(sources: Sources, not_packed: list[tuple[int, int, int]], skipped: Skipped) -> None:

@@ -74,16 +74,19 @@ def test_the_s3_commands_run(folder, s3_env):
     blobpack.write_offsets(blobpack.scan("out.tar"), "out_offsets.pkl")
     bucket = s3_env.new_bucket()
     s3_env.client.upload_file("out.tar", bucket, "out.tar")
+    for path in Path("imgs").rglob("*.*"):
+        s3_env.put(bucket, path.as_posix(), path.read_bytes())
     lines = [
         line.replace("s3://bucket/", f"s3://{bucket}/") for line in SHELL if "s3://bucket" in line
     ]
     ours = [line for line in lines if line.startswith("blobpack ")]
     assert ours
     for line in ours:
-        command = shlex.split(line.partition(">")[0])
+        command = shlex.split(line.partition(">")[0], comments=True)
         command[0] = str(Path(sys.executable).with_name("blobpack"))
         done = subprocess.run(command, capture_output=True, check=True)
-        assert done.stdout == Path("imgs/cats/0001.jpg").read_bytes()
+        if command[1] == "cat":
+            assert done.stdout == Path("imgs/cats/0001.jpg").read_bytes()
 
 
 def test_every_command_is_named():

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import click
 
 from blobpack.append import append as library
-from blobpack.cli.options import is_same_file, packing_options, progress_bar, show_pieces
+from blobpack.cli.options import (
+    PathOrS3,
+    is_same_file,
+    one_source,
+    packing_options,
+    progress_bar,
+    show_pieces,
+)
 
 
 @click.command()
-@click.argument("blob", type=click.Path(exists=True, dir_okay=False))
-@click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True), metavar="SRC...")
+@click.argument("blob", type=PathOrS3(exists=True, dir_okay=False))
+@click.argument(
+    "sources", nargs=-1, required=True, type=PathOrS3(exists=True, prefix=True), metavar="SRC..."
+)
 @packing_options
 @click.option(
     "--duplicates",
@@ -30,20 +38,19 @@ from blobpack.cli.options import is_same_file, packing_options, progress_bar, sh
 def append(
     blob: str, sources: tuple[str, ...], rescan: bool, as_json: bool, **options: Any
 ) -> None:
-    """Add a folder, or files, to BLOB, in place.
+    """Add a folder, files or what is below an s3:// prefix to BLOB, in place.
 
     What is there is neither moved nor read. Killed at any moment, BLOB opens as before or as after. Its index
     stays where it was: inside BLOB, or beside it.
 
     \b
     blobpack append out.tar more/
+    blobpack append s3://bucket/out.tar more/
     blobpack append out.tar cats/0001.jpg cats/0002.jpg --duplicates last
     """
-    if len(sources) > 1 and (folders := [source for source in sources if os.path.isdir(source)]):  # noqa: PTH112
-        raise click.UsageError(f"{folders[0]} is a folder: give one folder, or files")
     if any(is_same_file(blob, source) for source in sources):
         raise click.UsageError(f"{blob} is among the files to append: the blob comes first")
-    source = sources[0] if os.path.isdir(sources[0]) else sources  # noqa: PTH112
+    source = one_source(sources)
     with progress_bar("files") as bar:
         report = library(
             blob,

@@ -13,9 +13,10 @@ import click
 
 from blobpack.blob import Blob, open_blob
 from blobpack.errors import BlobpackError
+from blobpack.pack import is_s3
 from blobpack.scan import scan
 from blobpack.stats import stats
-from blobpack.stores import local_name
+from blobpack.stores import local_name, scheme_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +41,32 @@ class BlobUrl(click.ParamType[str]):
         """Refuse URLs of other kinds as wrong usage."""
         try:
             local_name(value)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+        return value
+
+
+class PathOrS3(click.Path):
+    """A path, as click.Path, or an s3:// URL."""
+
+    def __init__(self, *, prefix: bool = False, **options: Any) -> None:
+        """Say what may be given.
+
+        Args:
+            prefix: Also a bucket, or a prefix in it.
+            options: Of click.Path.
+        """
+        super().__init__(**options)
+        self._prefix = prefix
+
+    def convert(  # type: ignore[override]
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Refuse an URL that names no object, or no bucket, as wrong usage."""
+        if not is_s3(value):
+            return str(super().convert(value, param, ctx))
+        try:
+            scheme_of(f"{value.rstrip('/')}/*" if self._prefix else value)
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
         return value
@@ -262,6 +289,15 @@ def read_names(file: IO[bytes]) -> list[str]:
     """Read names, one a line; line ends may be those of Windows, and so may the first bytes."""
     lines = file.read().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     return [os.fsdecode(name) for line in lines if (name := line.removesuffix(b"\r"))]
+
+
+def one_source(sources: tuple[str, ...]) -> str | tuple[str, ...]:
+    """Take a folder or an S3 prefix that was given alone, or files."""
+    wholes = [source for source in sources if is_s3(source) or os.path.isdir(source)]  # noqa: PTH112
+    if wholes and len(sources) > 1:
+        kind = "a prefix in S3" if is_s3(wholes[0]) else "a folder"
+        raise click.UsageError(f"{wholes[0]} is {kind}: give one folder or prefix, or files")
+    return sources[0] if wholes else sources
 
 
 def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import json
-import os
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from blobpack import pack as library
-from blobpack.cli.options import is_same_file, packing_options, progress_bar, show_pieces
+from blobpack.cli.options import (
+    PathOrS3,
+    is_same_file,
+    one_source,
+    packing_options,
+    progress_bar,
+    show_pieces,
+)
 from blobpack.compress import is_compressed_target
 from blobpack.embed import IndexPlace
+from blobpack.manifest import read_manifest
+from blobpack.pack import is_s3
 
 if TYPE_CHECKING:
     from blobpack.pack import PackReport
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True), metavar="SRC...")
-@click.argument("out", type=click.Path(dir_okay=False))
+@click.argument("sources", nargs=-1, type=PathOrS3(exists=True, prefix=True), metavar="[SRC]...")
+@click.argument("out", type=PathOrS3(dir_okay=False))
 @packing_options
+@click.option(
+    "--manifest",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="LIST",
+    help="Pack what a list names: text, one URL, key or path a line; .csv or .jsonl with url, path or key, and "
+    "perhaps name. What is relative is so to SRC.",
+)
 @click.option(
     "--index",
     "place",
@@ -31,6 +46,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--dry-run", is_flag=True, help="Read everything, write nothing, tell counts and bytes."
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with an upload to S3 that was interrupted; one that fails is kept to go on with.",
 )
 @click.option("--level", type=click.IntRange(1, 22), help="Of zstd, for OUT.tar.zst.  [default: 3]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -46,11 +66,13 @@ def pack(
     facts: bool,
     place: IndexPlace,
     dry_run: bool,
+    resume: bool,
     level: int | None,
     threads: int | None,
+    manifest: str | None,
     as_json: bool,
 ) -> None:
-    """Pack a folder, or files, into the blob OUT.
+    """Pack a folder, files or what is below an s3:// prefix into the blob OUT, a file or an s3:// URL.
 
     Images are recognised by what they are, not by their names. The same files give the same bytes on any
     machine. OUT appears whole or not at all; .tar.zst is compressed so that any member can still be read alone.
@@ -59,14 +81,26 @@ def pack(
     blobpack pack imgs/ out.tar
     blobpack pack imgs/ cats.tar --filter 'cats/*' --exclude '*_mask.png'
     blobpack pack scans/ out.tar.zst --level 9
+    blobpack pack imgs/ s3://bucket/out.tar
+    blobpack pack s3://bucket/imgs/ out.tar
+    blobpack pack --manifest list.csv s3://bucket/imgs/ out.tar
     """
     if level is not None and not is_compressed_target(out):
         raise click.UsageError(f"--level is for OUT.tar.zst, and {out} is a plain tar")
-    if len(sources) > 1 and (folders := [source for source in sources if os.path.isdir(source)]):  # noqa: PTH112
-        raise click.UsageError(f"{folders[0]} is a folder: give one folder, or files")
+    if resume and not is_s3(out):
+        raise click.UsageError(f"--resume is for OUT in S3, and {out} is not there")
     if any(is_same_file(out, source) for source in sources):
         raise click.UsageError(f"{out} is among the files to pack: the blob to write comes last")
-    source = sources[0] if os.path.isdir(sources[0]) else sources  # noqa: PTH112
+    if manifest:
+        if len(sources) > 1:
+            raise click.UsageError(
+                "a list has one SRC at most: the folder or prefix it starts from"
+            )
+        source: Any = read_manifest(manifest, *sources)
+    elif sources:
+        source = one_source(sources)
+    else:
+        raise click.UsageError("Missing argument 'SRC...'.")
     with progress_bar("files") as bar:
         report = library(
             source,
@@ -80,6 +114,7 @@ def pack(
             facts=facts,
             index=place,
             dry_run=dry_run,
+            resume=resume,
             level=level,
             threads=threads,
             progress=show_pieces(bar),

@@ -179,21 +179,24 @@ class S3Store(RangedStore):
             StorageError: S3 refused or could not be reached.
             ValueError: the URL is not one of S3.
         """
-        super().__init__()
         self.url = url
         self.bucket, self.key = split_url(url)
-        self._client = client
-        self._pid = os.getpid()
-        self._is_thin = True
-        self._place: Place | None = None
-        self._signed_anew: Place | None = None
-        self.tail = b""
+        self.use(client)
         if not tail_bytes or not self._open_with_tail(tail_bytes):
             head = self._call("head_object", what="open")
             self.size = head["ContentLength"]
             self.version = head["ETag"]
         if version is not None and version != self.version:
             raise BlobChangedError(f"{url}: the object's ETag is {self.version}, not {version}")
+
+    def use(self, client: S3Client | None) -> None:
+        """Take a client; None for one from the environment."""
+        super().__init__()
+        self._client = client
+        self._pid = os.getpid()
+        self._is_thin = True
+        self._place: Place | None = None
+        self._signed_anew: Place | None = None
 
     @property
     def client(self) -> S3Client:
@@ -334,11 +337,15 @@ class S3Store(RangedStore):
                 ) from cause
             self.counters.count_retried()
 
-    def _call(self, operation: str, *, what: str, **arguments: str) -> dict[str, Any]:
-        """Call the client, and translate its errors."""
+    def _call(self, operation: str, *, what: str, **arguments: Any) -> dict[str, Any]:
+        """Call the client about the object, and translate its errors."""
+        return self.ask(operation, what=what, Key=self.key, **arguments)
+
+    def ask(self, operation: str, *, what: str, **arguments: Any) -> dict[str, Any]:
+        """Call the client about the bucket, and translate its errors."""
         try:
             answer: dict[str, Any] = getattr(self.client, operation)(
-                Bucket=self.bucket, Key=self.key, **arguments
+                Bucket=self.bucket, **arguments
             )
         except ClientError as exc:
             self._raise_translated(exc, what)

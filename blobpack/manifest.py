@@ -1,0 +1,128 @@
+"""A list of what to pack: text, CSV or JSON lines of URLs, keys and paths."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blobpack.errors import FormatError, SourceError, UnsafeNameError
+from blobpack.objects import Objects, Source
+from blobpack.stores import local_name, scheme_of
+from blobpack.tarformat import check_name, encode_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Line = tuple[int, str, str | None]  # its number, where the payload is, its member's name
+
+PLACES = ("url", "path", "key")
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+
+
+def read_manifest(path: str | os.PathLike[str], base: str | os.PathLike[str] = "") -> Objects:
+    """Read which objects and files to pack, from a list; its suffix tells which kind.
+
+    A text has one URL, key or path a line. A CSV has a column url, path or key, and may have one called name; JSON
+    lines have the same keys, or are strings. Without a name, a member is called as the payload is relative to the
+    base, else by its key, or its path without a leading "/".
+
+    Args:
+        path: The list: .csv, .jsonl or .ndjson, or anything else for text.
+        base: What is no URL and no absolute path is relative to this: a folder, or s3://bucket/prefix; empty for
+            the current folder.
+
+    Returns:
+        What pack takes: in byte order of the names, whatever the order of the list.
+
+    Raises:
+        SourceError: the list can't be read.
+        FormatError: a line of it is wrong.
+        UnsafeNameError: a name is empty, absolute or leads upwards with "..".
+        DuplicateNameError: two payloads would have one name.
+    """
+    where = os.fspath(path)
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
+    except OSError as exc:
+        raise SourceError(f"{where}: can't be read: {exc.strerror}", paths=(where,)) from exc
+    suffix = Path(path).suffix.lower()
+    lines = _csv_lines if suffix == ".csv" else _json_lines if suffix in JSON_SUFFIXES else _lines
+    return Objects(
+        _source(place, name, os.fspath(base).rstrip("/"), f"{where}, line {number}")
+        for number, place, name in lines(text, where)
+    )
+
+
+def _lines(text: str, where: str) -> Iterator[Line]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if place := line.removesuffix("\r"):
+            yield number, place, None
+
+
+def _csv_lines(text: str, where: str) -> Iterator[Line]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        column = next((name for name in PLACES if name in (reader.fieldnames or ())), None)
+        if column is None:
+            raise FormatError(f"{where}: its first line names no column url, path or key")
+        for row in reader:
+            yield reader.line_num, row[column] or "", row.get("name") or None
+    except csv.Error as exc:
+        raise FormatError(f"{where}, line {reader.reader.line_num}: {exc}") from exc
+
+
+def _json_lines(text: str, where: str) -> Iterator[Line]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as exc:
+            raise FormatError(f"{where}, line {number}: {exc}") from exc
+        row = {"url": row} if isinstance(row, str) else row
+        place = (
+            next((row[key] for key in PLACES if key in row), None)
+            if isinstance(row, dict)
+            else None
+        )
+        name = row.get("name") if isinstance(row, dict) else None
+        if not isinstance(place, str) or not isinstance(name, str | None):
+            raise FormatError(
+                f"{where}, line {number}: neither a string nor an object with url, path or key"
+            )
+        yield number, place, name
+
+
+def _source(place: str, name: str | None, base: str, where: str) -> Source:
+    """Say where a line's payload is, and what its member is called.
+
+    Raises:
+        FormatError: there is nothing, or a URL of another kind.
+        UnsafeNameError: its name can't be a member's.
+    """
+    try:
+        if not place:
+            raise ValueError("it says no url, path or key")
+        scheme = scheme_of(place)
+        url = place
+        if scheme == "s3":
+            default = place.partition("://")[2].partition("/")[2]
+        elif scheme or place.startswith("/"):
+            url = os.fspath(local_name(place))
+            default = os.path.normpath(url).lstrip("/")
+        elif base:
+            url, default = f"{base}/{place}", place
+            scheme_of(url)
+        else:
+            default = os.path.normpath(place)
+        encoded = encode_name(name or default)
+        check_name(encoded)
+    except UnsafeNameError as exc:
+        raise UnsafeNameError(f"{where}: {exc}") from exc
+    except ValueError as exc:
+        raise FormatError(f"{where}: {exc}") from exc
+    return Source(encoded, url)

@@ -1,0 +1,182 @@
+"""Objects in S3, or a mix of them and files, as payloads to pack: many fetched at once, in the order of their names."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from blobpack._gather import recognise_image
+from blobpack.errors import (
+    BlobChangedError,
+    BlobNotFoundError,
+    DuplicateNameError,
+    SourceError,
+    StorageError,
+)
+from blobpack.sources import Skipped, passing
+from blobpack.stores import TAIL_BYTES, is_local, local_name
+from blobpack.stores.local import LocalStore
+from blobpack.tarformat import encode_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+
+THREADS = 16
+WINDOW_BYTES = 64 << 20  # of payloads that wait for their turn, or one larger
+UNKNOWN_BYTES = 1 << 20  # taken for the size of what was not listed
+LARGE_BYTES = 16 << 20
+HEAD_BYTES = 4096
+
+
+class Source(NamedTuple):
+    """One object or file.
+
+    Attributes:
+        name: Its member's.
+        url: A path, file:// or s3:// URL.
+        size: Its bytes; -1 when that is not known.
+        version: Its ETag when it was listed; empty when that is not known.
+    """
+
+    name: bytes
+    url: str
+    size: int = -1
+    version: str = ""
+
+
+class Objects:
+    """Objects to pack: (name, payload) pairs, in byte order of the names."""
+
+    def __init__(self, sources: Iterable[Source], *, images_only: bool = False) -> None:
+        """Put them in order.
+
+        Args:
+            sources: What to fetch.
+            images_only: Of something large that is no image, the first bytes are enough.
+
+        Raises:
+            DuplicateNameError: two would have one name.
+        """
+        self._sources = sorted(sources, key=lambda source: source.name)
+        self._images_only = images_only
+        for one, other in pairwise(self._sources):
+            if one.name == other.name:
+                raise DuplicateNameError(
+                    f"{one.url!r} and {other.url!r} would both be member {os.fsdecode(one.name)!r}"
+                )
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def only(
+        self, globs: Sequence[str], exclude: Sequence[str], skipped: Skipped, *, images_only: bool
+    ) -> Objects:
+        """Keep those whose names pass the globs: the others need not be fetched."""
+        sources = self._sources
+        if globs or exclude:
+            chosen = passing([source.name for source in sources], globs, exclude)
+            for source, kept in zip(sources, chosen, strict=True):
+                if not kept:
+                    skipped.add("filtered out", source.name)
+            sources = [source for source, kept in zip(sources, chosen, strict=True) if kept]
+        return Objects(sources, images_only=images_only)
+
+    def total_bytes(self) -> int | None:
+        """Add up what their members take at most, with headers and index; None if that is not known."""
+        if any(source.size < 0 for source in self._sources):
+            return None
+        return sum(source.size + 3072 + 2 * len(source.name) for source in self._sources)
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        """Fetch them; so many are under way or wait that they fit the window.
+
+        Raises:
+            SourceError: one can't be read, or changed since it was listed.
+        """
+        waiting: deque[tuple[Source, int, Future[bytes]]] = deque()
+        held = 0
+        with ExitStack() as stack:
+            pool = stack.enter_context(ThreadPoolExecutor(THREADS))
+            stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+            for source in self._sources:
+                size = source.size if source.size >= 0 else UNKNOWN_BYTES
+                while waiting and held + size > WINDOW_BYTES:
+                    first, first_size, future = waiting.popleft()
+                    yield os.fsdecode(first.name), future.result()
+                    held -= first_size
+                waiting.append((source, size, pool.submit(self._read, source)))
+                held += size
+            while waiting:
+                first, _, future = waiting.popleft()
+                yield os.fsdecode(first.name), future.result()
+
+    def _read(self, source: Source) -> bytes:
+        try:
+            if is_local(source.url):
+                with LocalStore(local_name(source.url)) as file:
+                    return file.read_range(0, file.size)
+            return self._fetch(source)
+        except BlobChangedError as exc:
+            reason = "changed while it was packed"
+            raise _refused(source, reason) from exc
+        except BlobNotFoundError as exc:
+            raise _refused(source, "is gone" if source.version else "is not there") from exc
+        except StorageError as exc:
+            raise SourceError(f"nothing was packed: {exc}", paths=(source.url,)) from exc
+
+    def _fetch(self, source: Source) -> bytes:
+        from blobpack.stores.s3 import S3Store
+        from blobpack.stores.upload import S3Object
+
+        if source.version:
+            store: S3Store = S3Object(source.url, size=source.size, version=source.version)
+        else:
+            store = S3Store(source.url, tail_bytes=TAIL_BYTES)
+        if self._images_only and store.size > LARGE_BYTES:
+            head = store.read_range(0, HEAD_BYTES)
+            if not recognise_image(head, source.name):
+                return head
+        tail = store.tail
+        return store.read_range(0, store.size - len(tail)) + tail
+
+
+def _refused(source: Source, reason: str) -> SourceError:
+    return SourceError(f"nothing was packed: {source.url} {reason}", paths=(source.url,))
+
+
+def list_prefix(url: str, skipped: Skipped, *, hidden: bool) -> Objects:
+    """List the objects below a prefix as a folder's files; names are relative to it.
+
+    Args:
+        url: s3://bucket or s3://bucket/prefix, with or without a "/" at its end.
+        skipped: Takes what is left out: what is hidden, and the empty objects that stand for folders.
+        hidden: Also take what has a "." before a part of its name.
+
+    Raises:
+        SourceError: there is nothing, or it can't be listed.
+    """
+    from blobpack.stores.listing import list_objects
+
+    bucket, _, prefix = url.partition("://")[2].partition("/")
+    prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
+    try:
+        listed = list_objects(bucket, prefix)
+    except StorageError as exc:
+        raise SourceError(str(exc), paths=(url,)) from exc
+    if not listed:
+        raise SourceError(f"{url}: there is nothing below s3://{bucket}/{prefix}", paths=(url,))
+    sources = []
+    for found in listed:
+        name = encode_name(found.key.removeprefix(prefix))
+        if not name or name.endswith(b"/"):
+            skipped.add("an object that stands for a folder", encode_name(found.key))
+        elif not hidden and any(part.startswith(b".") for part in name.split(b"/")):
+            skipped.add("hidden", name)
+        else:
+            sources.append(Source(name, f"s3://{bucket}/{found.key}", found.size, found.version))
+    return Objects(sources)

@@ -1,0 +1,117 @@
+"""Files gathered natively for a stream: a slice at a time into a temporary file, and from there on.
+
+The native gather writes members side by side, each at its place, which a stream can't take. A pipe would put
+one thread in charge of the order; slices of some 32 MiB keep the gather as it is, and while one is gathered,
+parts of those before go up. The temporary file has no name, and never more than a slice, or one large file.
+"""
+
+from __future__ import annotations
+
+import os
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any
+
+from blobpack import _gather
+from blobpack.columns import Columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO
+
+    from blobpack.sources import Sources
+
+    Progress = Callable[[int, int], object]
+    NotPacked = list[tuple[int, int, int]]
+
+SLICE_BYTES = 32 << 20
+SLICE_FILES = 65_536
+COPY_BYTES = 1 << 20
+FAULTS = (_gather.FILE_UNREADABLE, _gather.FILE_CHANGED)
+
+
+def gather_slices(
+    gather: Callable[..., Any],
+    root_fd: int,
+    sources: Sources,
+    file: BinaryIO,
+    *,
+    start: int,
+    progress: Progress | None,
+) -> tuple[Columns, int, int, NotPacked]:
+    """Gather files into a stream.
+
+    Args:
+        gather: _gather.gather, all but what follows.
+        root_fd: The folder that the files' paths start from.
+        sources: The files. Once one of them can't be read, the others are only tried.
+        file: Takes the members.
+        start: Where in the blob the first one is.
+        progress: progress(files, bytes).
+
+    Returns:
+        The same as gather, the rows as Columns.
+    """
+    parts: list[Columns] = []
+    not_packed: NotPacked = []
+    position, failed, sent = start, False, 0
+    with TemporaryFile() as buffer:
+        for first, last in slices(root_fd, sources.paths):
+
+            def show(files: int, size: int, first: int = first, sent: int = sent) -> None:
+                if progress:
+                    progress(first + files, sent + size)
+
+            columns, end, error, left = gather(
+                root_fd,
+                -1 if failed else buffer.fileno(),
+                sources.paths[first:last],
+                sources.names[first:last],
+                start=position,
+                progress=show,
+            )
+            parts.append(Columns(*columns))
+            not_packed += [(first + i, status, errno) for i, status, errno in left]
+            failed = failed or any(status in FAULTS for _, status, _ in left)
+            if error:
+                return parts[-1], end, error, not_packed
+            if not failed:
+                _send(buffer.fileno(), position, end, file)
+                os.ftruncate(buffer.fileno(), 0)
+            sent += end - position
+            position = end
+    return Columns.concatenate(parts), position, 0, not_packed
+
+
+def slices(root_fd: int, paths: list[bytes]) -> Iterator[tuple[int, int]]:
+    """Part files into runs of so many bytes or files; at least one run."""
+    first = size = 0
+    for i, path in enumerate(paths):
+        size += size_of(path, root_fd)
+        if size >= SLICE_BYTES or i + 1 - first >= SLICE_FILES:
+            yield first, i + 1
+            first, size = i + 1, 0
+    if first < len(paths) or not paths:
+        yield first, len(paths)
+
+
+def size_of(path: bytes, root_fd: int) -> int:
+    """Ask for a file's size; 0 where it can't be had: gathering it tells why."""
+    try:
+        return os.stat(path, dir_fd=root_fd).st_size
+    except OSError:
+        return 0
+
+
+def total_bytes(sources: Sources) -> int:
+    """Add up what members of these files take at most, with headers and index."""
+    root_fd = os.open(sources.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        payloads = sum(size_of(path, root_fd) for path in sources.paths)
+    finally:
+        os.close(root_fd)
+    return payloads + sum(3072 + 2 * len(name) for name in sources.names)
+
+
+def _send(fd: int, start: int, end: int, file: BinaryIO) -> None:
+    for pos in range(start, end, COPY_BYTES):
+        file.write(os.pread(fd, min(COPY_BYTES, end - pos), pos))

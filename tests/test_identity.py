@@ -1,0 +1,57 @@
+"""What tells an archive from another: the same whether it is read back or watched while it is written."""
+
+from __future__ import annotations
+
+import io
+import random
+
+import pytest
+
+from blobpack.identity import Witness, identify, sample_ranges
+from blobpack.stores.memory import MemoryStore
+
+SIZES = (
+    0,
+    1,
+    1023,
+    1024,
+    1025,
+    16_383,
+    16_384,
+    16_385,
+    32_768,
+    32_769,
+    65_536,
+    65_537,
+    100_000,
+    3_000_001,
+)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_samples_are_few_and_cover_a_small_archive(size):
+    ranges = sample_ranges(size)
+    assert len(ranges) <= 32
+    assert all(0 <= start < end <= size for start, end in ranges)
+    if size <= 32_768:
+        assert sum(end - start for start, end in ranges) == size
+    else:
+        assert len(ranges) >= 17
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("before", [0, 1, 700, 5_000, 40_000])
+def test_watched_while_written_is_as_read_back(size, before):
+    rng = random.Random(size)
+    archive = rng.randbytes(size)
+    before = min(before, size)
+    file = io.BytesIO()
+    witness = Witness(file, MemoryStore(archive[:before]), before)
+    pos = before
+    while pos < size:
+        end = min(size, pos + rng.choice((1, 511, 512, 1024, 4096, 70_000)))
+        witness.write(archive[pos:end])
+        pos = end
+    assert file.getvalue() == archive[before:]
+    assert witness.identity() == identify(MemoryStore(archive), size)
+    assert witness.tell() == size

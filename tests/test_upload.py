@@ -1,0 +1,237 @@
+"""An object written front to back in S3: the right bytes, under its conditions, and nothing left dangling."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
+from blobpack.stores.s3 import S3Store, default_client
+from blobpack.stores.upload import (
+    PART_BYTES,
+    PART_BYTES_MIN,
+    PARTS_MAX,
+    part_size,
+    uploading,
+)
+
+if TYPE_CHECKING:
+    from s3server import S3Server
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def bucket(s3_env: S3Server) -> str:
+    return s3_env.new_bucket()
+
+
+@pytest.fixture
+def sent(s3_env: S3Server) -> list[tuple[str, str]]:
+    """What is asked of S3 from now on: operation and URL."""
+    requests: list[tuple[str, str]] = []
+
+    def note(request: Any, event_name: str, **_: object) -> None:
+        requests.append((event_name.rpartition(".")[2], request.url))
+
+    default_client().meta.events.register("before-send.s3", note)
+    return requests
+
+
+def uploads(s3: S3Server, bucket: str) -> list[str]:
+    """The keys of the uploads that are under way."""
+    answer = s3.client.list_multipart_uploads(Bucket=bucket)
+    return [upload["Key"] for upload in answer.get("Uploads", [])]
+
+
+def stored(s3: S3Server, bucket: str, key: str) -> bytes:
+    return s3.client.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+
+def content(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
+@pytest.mark.parametrize(
+    "size", [0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES, 30 * MIB + 7]
+)
+def test_what_is_written_is_there(s3_env, bucket, size):
+    data, url = content(size), f"s3://{bucket}/dir/ä b+%25.bin"
+    rng = random.Random(1)
+    with uploading(url) as upload:
+        pos = 0
+        while pos < size:
+            pos += upload.write(data[pos : pos + rng.randrange(1, 3 * MIB)])
+        assert upload.tell() == size
+        with pytest.raises(BlobNotFoundError):  # it appears whole or not at all
+            S3Store(url)
+    assert stored(s3_env, bucket, "dir/ä b+%25.bin") == data
+    assert S3Store(url).version == upload.version
+    assert not uploads(s3_env, bucket)
+
+
+def test_a_small_object_is_one_request(bucket, sent):
+    with uploading(f"s3://{bucket}/small") as upload:
+        upload.write(b"x" * 1000)
+    assert [operation for operation, _ in sent] == ["PutObject"]
+
+
+@pytest.mark.parametrize("written", [0, 100, 3 * PART_BYTES])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_nothing_dangles_after_a_failure_or_ctrl_c(s3_env, bucket, written, error):
+    with pytest.raises(error), uploading(f"s3://{bucket}/out") as upload:
+        upload.write(bytes(written))
+        raise error
+    assert not uploads(s3_env, bucket)
+    with pytest.raises(BlobNotFoundError):
+        S3Store(f"s3://{bucket}/out")
+
+
+def test_a_failed_part_fails_the_upload_and_leaves_nothing(s3_env, bucket, monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    began = threading.active_count()
+    with (
+        pytest.raises(StorageError, match=r"can't upload part \d"),
+        uploading(f"s3://{bucket}/out") as upload,
+    ):
+        upload.write(bytes(PART_BYTES + 1))
+        s3_env.client.abort_multipart_upload(Bucket=bucket, Key="out", UploadId=upload._id)
+        upload.write(bytes(4 * PART_BYTES))
+    assert not uploads(s3_env, bucket)
+    assert threading.active_count() <= began
+
+
+class TestConditions:
+    @pytest.mark.parametrize("size", [10, PART_BYTES + 1])
+    def test_another_object_is_not_replaced(self, s3_env, bucket, size):
+        url = s3_env.put(bucket, "out", b"old")
+        with (
+            pytest.raises(BlobChangedError, match="was changed meanwhile"),
+            uploading(url, replaces='"0"') as upload,
+        ):
+            upload.write(bytes(size))
+        assert stored(s3_env, bucket, "out") == b"old"
+        assert not uploads(s3_env, bucket)
+
+    def test_the_right_one_is_replaced(self, s3_env, bucket):
+        url = s3_env.put(bucket, "out", b"old")
+        with uploading(url, replaces=S3Store(url).version) as upload:
+            upload.begin()
+            upload.write(b"new")
+        assert stored(s3_env, bucket, "out") == b"new"
+
+    def test_a_new_one_replaces_none(self, s3_env, bucket):
+        url = s3_env.put(bucket, "out", b"old")
+        with (
+            pytest.raises(BlobChangedError, match="is there already"),
+            uploading(url, new=True) as upload,
+        ):
+            upload.write(b"new")
+        assert stored(s3_env, bucket, "out") == b"old"
+
+    def test_while_another_upload_is_under_way_nothing_is_replaced(self, s3_env, bucket):
+        url = s3_env.put(bucket, "out", b"old")
+        other = s3_env.client.create_multipart_upload(Bucket=bucket, Key="out")["UploadId"]
+        with (
+            pytest.raises(BlobChangedError, match=f"upload {other}"),
+            uploading(url, replaces=S3Store(url).version) as upload,
+        ):
+            upload.begin()
+            upload.write(b"new")
+        assert stored(s3_env, bucket, "out") == b"old"
+        assert uploads(s3_env, bucket) == ["out"]
+
+
+class TestCopy:
+    def test_the_start_of_another_object_is_taken_without_fetching_it(self, s3_env, bucket, sent):
+        old = content(23 * MIB)
+        url = s3_env.put(bucket, "out", old)
+        source = S3Store(url)
+        with uploading(url, replaces=source.version) as upload:
+            upload.copy(source, 17 * MIB + 5)
+            upload.write(b"and more")
+        assert stored(s3_env, bucket, "out") == old[: 17 * MIB + 5] + b"and more"
+        assert "GetObject" not in dict(sent)
+
+    def test_several_copies_are_each_of_five_mib(self, s3_env, bucket, monkeypatch):
+        monkeypatch.setattr("blobpack.stores.upload.COPY_BYTES", MIB)
+        old = content(23 * MIB)
+        source = S3Store(s3_env.put(bucket, "old", old))
+        with uploading(f"s3://{bucket}/new") as upload:
+            upload.copy(source, len(old))
+            assert len(upload._parts) == len(old) // PART_BYTES_MIN
+            upload.write(b"!")
+        assert stored(s3_env, bucket, "new") == old + b"!"
+
+
+KILLED = """
+import sys, time
+from blobpack.stores.upload import uploading
+with uploading(sys.argv[1], resume=True) as upload:
+    upload.write(sys.stdin.buffer.read())
+    upload._settle(0)
+    print("up", flush=True)
+    time.sleep(100)
+"""
+
+
+class TestResume:
+    def interrupt(self, s3, url: str, data: bytes) -> None:
+        """Kill a process in the midst of an upload."""
+        child = subprocess.Popen(
+            [sys.executable, "-c", KILLED, url],
+            env=s3.env(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        child.stdin.write(data)
+        child.stdin.close()
+        assert child.stdout.readline() == b"up\n"
+        child.kill()
+        child.wait()
+        child.stdout.close()
+
+    def test_parts_of_the_same_bytes_are_not_sent_again(self, s3_env, bucket, sent):
+        data = content(4 * PART_BYTES + 9)
+        url = f"s3://{bucket}/out"
+        self.interrupt(s3_env, url, data)
+        assert uploads(s3_env, bucket) == ["out"]
+        with uploading(url, resume=True) as upload:
+            upload.write(data)
+        assert [operation for operation, _ in sent].count("UploadPart") == 1
+        assert stored(s3_env, bucket, "out") == data
+        assert not uploads(s3_env, bucket)
+
+    def test_parts_of_other_bytes_are(self, s3_env, bucket, sent):
+        data = content(4 * PART_BYTES + 9)
+        url = f"s3://{bucket}/out"
+        self.interrupt(s3_env, url, data)
+        changed = data[:100] + b"!" + data[101:]
+        with uploading(url, resume=True) as upload:
+            upload.write(changed)
+        assert [operation for operation, _ in sent].count("UploadPart") == 2
+        assert stored(s3_env, bucket, "out") == changed
+
+    def test_a_failure_keeps_the_parts_for_the_next(self, s3_env, bucket):
+        url = f"s3://{bucket}/out"
+        with (
+            pytest.raises(ValueError, match="stop") as caught,
+            uploading(url, resume=True) as upload,
+        ):
+            upload.write(bytes(2 * PART_BYTES))
+            raise ValueError("stop")
+        assert "kept" in caught.value.__notes__[0]
+        assert uploads(s3_env, bucket) == ["out"]
+
+
+@pytest.mark.parametrize("expected", [None, 0, 10**9, 10**12, 5 * 1024**4])
+def test_ten_thousand_parts_suffice(expected):
+    sizes = [part_size(number, expected) for number in range(1, PARTS_MAX + 1)]
+    assert min(sizes) >= PART_BYTES_MIN
+    assert max(sizes) <= 5 << 30
+    assert sum(sizes) >= (7 << 40 if expected is None else expected)
