@@ -113,17 +113,20 @@ cdef object failure(
 
 
 cdef walk_status feed(walker* w, read) except *:
-    """Bring a window through the shell's read(start, end)."""
+    """Bring a window through the shell's read(start, end, stride)."""
     cdef int64_t wanted = window_wanted(w)
-    cdef bytes brought = read(w.pos, w.pos + wanted)
-    if len(brought) != wanted:
-        w.fault = w.pos + len(brought)
+    cdef const unsigned char[::1] brought = read(w.pos, w.pos + wanted, w.stride)
+    cdef int64_t size = brought.shape[0]
+    if size < wanted:
+        w.fault = w.pos + size
         return WALK_SHRUNK
-    if grow_window(w, wanted) < 0:
+    size = min(size, w.length - w.pos)
+    if grow_window(w, size) < 0:
         return WALK_NO_MEMORY
-    memcpy(w.window, <const char*> brought, wanted)
+    with nogil:                                    # others fetch meanwhile
+        memcpy(w.window, &brought[0], size)
     w.window_start = w.pos
-    w.window_end = w.pos + wanted
+    w.window_end = w.pos + size
     return WALK_TURN
 
 
@@ -216,7 +219,8 @@ def walk_headers(
         fd: Open for reading; -1 when the bytes come through `read`.
         length: The blob's bytes.
         blob: Its name, for messages.
-        read: read(start, end) -> the bytes start to end.
+        read: read(start, end, stride) -> the bytes from start on, to end at least;
+            stride is the mean distance between the headers before, 0 if not known.
         concatenated: Go on behind end-of-archive markers.
         with_mtime: Keep the members' times, too.
         threads: How many may walk a local file.

@@ -19,7 +19,7 @@ LADDER = [
     {"model"},
     {"atomic", "checksum", "columns", "plan", "processors", "zstdseek"},
     {"stores", "tarformat"},
-    {"identity", "splice"},
+    {"identity", "readahead", "splice"},
     {"indexfile", "selection", "sources", "tables"},
     {"stored"},
     {"index"},
