@@ -101,7 +101,7 @@ cdef struct walker:
     int64_t length
     int64_t stop                   # the walk ends at the first group from here on
     bint speculative  # walks a guessed chain, and keeps the starts of its groups
-    unsigned char* window
+    unsigned char* window          # the shell's where it brings the bytes
     int64_t window_capacity
     int64_t window_start
     int64_t window_end
@@ -501,7 +501,8 @@ cdef inline void walker_init(walker* w, int fd, int64_t length) noexcept nogil:
 cdef inline void walker_free(walker* w) noexcept nogil:
     columns_free(&w.rows)
     columns_free(&w.links)
-    free(w.window)
+    if w.fd >= 0:
+        free(w.window)
     free(w.globals.path)
     free(w.globals.link)
     free(w.group_start)

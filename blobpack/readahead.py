@@ -87,6 +87,7 @@ class Readahead:
         self._ahead_bytes = 0  # of the windows
         self._next_start = 0  # of the window after the last
         self._run_start: int | None = None
+        self._given_end = 0  # of the bytes that were given last
         self._run_began = 0.0
         self._latency_s = 0.0
         self._bandwidth = 0.0  # bytes a second
@@ -110,11 +111,12 @@ class Readahead:
         if self._progress:
             self._progress(start)
         try:
-            if stride > self.gap_bytes():
-                return self._hop(start, end, stride)
-            return self._stream(start, end)
+            far = stride > self.gap_bytes()
+            content = self._hop(start, end, stride) if far else self._stream(start, end)
         except StorageError as exc:
             raise type(exc)(f"{exc}; the scan came to byte {start} of {self._store.size}") from exc
+        self._given_end = start + len(content)
+        return content
 
     def gap_bytes(self) -> int:
         """Compute how far headers may lie apart to be read with what is between them."""
@@ -135,11 +137,16 @@ class Readahead:
     def _stream(self, start: int, end: int) -> bytes | memoryview:
         """Read from windows, and have more of them fetched."""
         self._drop_before(start)
+        jumped = start - self._given_end
+        if self._run_start is None or (
+            not self._windows and start - self._next_start > self.gap_bytes()
+        ):
+            return self._begin_run(start, end)
+        if jumped > self.gap_bytes():  # what is jumped over is not what the run has come
+            self._run_start += jumped
         if not self._windows:
-            if self._run_start is None or start - self._next_start > self.gap_bytes():
-                return self._begin_run(start, end)
             self._next_start = start
-        come = start - (self._run_start or 0)
+        come = start - self._run_start
         if come >= MEASURED_BYTES_MIN:
             self._bandwidth = come / (time.monotonic() - self._run_began)
         allowed = min(max(AHEAD_RATIO * come, WINDOW_BYTES_MIN), AHEAD_BYTES_MAX)
