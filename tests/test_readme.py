@@ -73,17 +73,22 @@ def test_the_s3_commands_run(folder, s3_env):
     blobpack.pack("imgs", "out.tar")
     blobpack.write_offsets(blobpack.scan("out.tar"), "out_offsets.pkl")
     bucket = s3_env.new_bucket()
-    s3_env.client.upload_file("out.tar", bucket, "out.tar")
+    for key in ("out.tar", "foreign.tar"):
+        s3_env.client.upload_file("out.tar", bucket, key)
     lines = [
         line.replace("s3://bucket/", f"s3://{bucket}/") for line in SHELL if "s3://bucket" in line
     ]
     ours = [line for line in lines if line.startswith("blobpack ")]
     assert ours
     for line in ours:
-        command = shlex.split(line.partition(">")[0])
+        command = shlex.split(line.partition(">")[0], comments=True)
         command[0] = str(Path(sys.executable).with_name("blobpack"))
         done = subprocess.run(command, capture_output=True, check=True)
-        assert done.stdout == Path("imgs/cats/0001.jpg").read_bytes()
+        if command[1] == "cat":
+            assert done.stdout == Path("imgs/cats/0001.jpg").read_bytes()
+    for image in Path("imgs").rglob("*.jpg"):
+        assert Path("out", image.relative_to("imgs")).read_bytes() == image.read_bytes()
+    assert Path("cache").is_dir()
 
 
 def test_every_command_is_named():
