@@ -2,7 +2,7 @@
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcpy, strerror
+from libc.string cimport strerror
 
 from columns cimport columns_to_python, mtime_to_python
 from extensions cimport (
@@ -47,7 +47,6 @@ from walk cimport (
     KIND_COUNT,
     MAX_EXTENSION_BYTES,
     bytes_at,
-    grow_window,
     member_group,
     refill,
     walk,
@@ -112,18 +111,29 @@ cdef object failure(
     return error(f"{blob}: {member}{message}, at byte {w.fault}", offset=w.fault)
 
 
-cdef walk_status feed(walker* w, read) except *:
-    """Bring a window through the shell's read(start, end)."""
+cdef class Supply:
+    """What brings the bytes that are not in a file, and the window brought last."""
+
+    cdef object read
+    cdef const unsigned char[::1] brought
+
+    def __cinit__(self, read):
+        self.read = read
+
+
+cdef walk_status feed(walker* w, Supply supply) except *:
+    """Bring a window through the shell's read(start, end, stride): it is not copied."""
     cdef int64_t wanted = window_wanted(w)
-    cdef bytes brought = read(w.pos, w.pos + wanted)
-    if len(brought) != wanted:
-        w.fault = w.pos + len(brought)
+    cdef int64_t size
+    w.window_start = w.window_end = 0
+    supply.brought = supply.read(w.pos, w.pos + wanted, w.stride)
+    size = supply.brought.shape[0]
+    if size < wanted:
+        w.fault = w.pos + size
         return WALK_SHRUNK
-    if grow_window(w, wanted) < 0:
-        return WALK_NO_MEMORY
-    memcpy(w.window, <const char*> brought, wanted)
+    w.window = <unsigned char*> &supply.brought[0]
     w.window_start = w.pos
-    w.window_end = w.pos + wanted
+    w.window_end = w.pos + min(size, w.length - w.pos)
     return WALK_TURN
 
 
@@ -143,7 +153,7 @@ cdef walk_status take_turn(walker* w, int threads, member_group* group) noexcept
 
 
 cdef walk_status walk_through(
-    walker* w, int threads, read, member_group* group
+    walker* w, int threads, Supply supply, member_group* group
 ) except *:
     """Walk to the end of the archive, or to a fault.
 
@@ -154,13 +164,13 @@ cdef walk_status walk_through(
         with nogil:
             status = take_turn(w, threads, group)
         if status == WALK_FEED:
-            status = feed(w, read)
+            status = feed(w, supply)
         PyErr_CheckSignals()
         if status != WALK_TURN:
             return status
 
 
-cdef walk_status count_marker(walker* w, read, int64_t* blocks) except *:
+cdef walk_status count_marker(walker* w, Supply supply, int64_t* blocks) except *:
     """Count the zero blocks that end the archive: one is at w.pos, a second is due."""
     cdef const unsigned char* block
     cdef walk_status status
@@ -174,12 +184,12 @@ cdef walk_status count_marker(walker* w, read, int64_t* blocks) except *:
             return WALK_END_MARKER
         status = refill(w)
         if status == WALK_FEED:
-            status = feed(w, read)
+            status = feed(w, supply)
         if status != WALK_GROUP and status != WALK_TURN:
             return status
 
 
-cdef walk_status skip_zero_blocks(walker* w, read) except *:
+cdef walk_status skip_zero_blocks(walker* w, Supply supply) except *:
     """Step to the next block that is not zero, or to the blob's end."""
     cdef const unsigned char* block
     cdef walk_status status
@@ -189,7 +199,7 @@ cdef walk_status skip_zero_blocks(walker* w, read) except *:
         if block == NULL:
             status = refill(w)
             if status == WALK_FEED:
-                status = feed(w, read)
+                status = feed(w, supply)
             if status != WALK_GROUP and status != WALK_TURN:
                 return status
         elif is_zero_block(block):
@@ -216,7 +226,8 @@ def walk_headers(
         fd: Open for reading; -1 when the bytes come through `read`.
         length: The blob's bytes.
         blob: Its name, for messages.
-        read: read(start, end) -> the bytes start to end.
+        read: read(start, end, stride) -> the bytes from start on, to end at least;
+            stride is the mean distance between the headers before, 0 if not known.
         concatenated: Go on behind end-of-archive markers.
         with_mtime: Keep the members' times, too.
         threads: How many may walk a local file.
@@ -240,17 +251,18 @@ def walk_headers(
     cdef member_group group
     cdef walk_status status
     cdef int64_t blocks = 0, dangling
+    cdef Supply supply = Supply(read)
     walker_init(&w, fd, length)
     w.rows.with_mtime = with_mtime
     try:
         while True:
-            status = walk_through(&w, max(1, min(threads, THREADS_MAX)), read, &group)
+            status = walk_through(&w, max(1, min(threads, THREADS_MAX)), supply, &group)
             position = w.pos
             blocks = 0
             if status == WALK_END_MARKER:
-                status = count_marker(&w, read, &blocks)
+                status = count_marker(&w, supply, &blocks)
                 if concatenated and status == WALK_END_MARKER:
-                    status = skip_zero_blocks(&w, read)
+                    status = skip_zero_blocks(&w, supply)
                     if status == WALK_TURN:
                         continue
             break

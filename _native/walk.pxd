@@ -73,8 +73,6 @@ cdef enum:
     NEAR_BYTES_COLD = 131072       # the same balance when the disk answers
     COLD_READ_NS = 15000  # a read of one header that takes longer came from the disk
     SLOW_READS = 3                 # so many of them in a row are no accident
-    REMOTE_WINDOW_BYTES = 4194304
-    REMOTE_NEAR_BYTES = 524288
     MAX_EXTENSION_BYTES = 67108864  # as libarchive bounds a pax header
     COMPOSED_BYTES = 256           # prefix, "/" and name
 
@@ -103,7 +101,7 @@ cdef struct walker:
     int64_t length
     int64_t stop                   # the walk ends at the first group from here on
     bint speculative  # walks a guessed chain, and keeps the starts of its groups
-    unsigned char* window
+    unsigned char* window          # the shell's where it brings the bytes
     int64_t window_capacity
     int64_t window_start
     int64_t window_end
@@ -166,12 +164,15 @@ cdef inline int grow_window(walker* w, int64_t size) noexcept nogil:
 
 
 cdef inline int64_t window_wanted(walker* w) noexcept nogil:
-    """Choose how much to read: a window while headers lie close, else headers alone."""
+    """Choose how much to read: a window while headers lie close, else headers alone.
+
+    Where the shell brings the bytes, this is the least, and it may bring more.
+    """
     cdef int64_t wanted = w.need_end - w.pos
     cdef int64_t usual = w.header_bytes
-    if wanted > w.window_bytes_max:
+    if wanted > (w.window_bytes_max if w.fd >= 0 else BLOCK):
         wanted *= 2  # a group of many headers is read again from its start: not often
-    if w.stride <= w.near_bytes:
+    if w.fd >= 0 and w.stride <= w.near_bytes:
         usual = w.window_bytes
     return min(max(wanted, usual), w.length - w.pos)
 
@@ -490,9 +491,9 @@ cdef inline void walker_init(walker* w, int fd, int64_t length) noexcept nogil:
     w.fd = fd
     w.length = length
     w.stop = length + 1  # the group at the very end is the end itself
-    w.window_bytes_max = WINDOW_BYTES if fd >= 0 else REMOTE_WINDOW_BYTES
-    w.window_bytes = FIRST_WINDOW_BYTES if fd >= 0 else REMOTE_WINDOW_BYTES
-    w.near_bytes = NEAR_BYTES if fd >= 0 else REMOTE_NEAR_BYTES
+    w.window_bytes_max = WINDOW_BYTES
+    w.window_bytes = FIRST_WINDOW_BYTES
+    w.near_bytes = NEAR_BYTES
     w.header_bytes = BLOCK
     w.globals.path_length = w.globals.link_length = -1
 
@@ -500,7 +501,8 @@ cdef inline void walker_init(walker* w, int fd, int64_t length) noexcept nogil:
 cdef inline void walker_free(walker* w) noexcept nogil:
     columns_free(&w.rows)
     columns_free(&w.links)
-    free(w.window)
+    if w.fd >= 0:
+        free(w.window)
     free(w.globals.path)
     free(w.globals.link)
     free(w.group_start)

@@ -119,6 +119,10 @@ class Figure:
             work, setup=prepare, rounds=rounds, warmup_rounds=int(rounds > 1)
         )
 
+    def note(self, **counts: int) -> None:
+        """Keep what was counted beside the times, such as requests and bytes."""
+        self._benchmark.extra_info.update(counts)
+
     def take_timed(self, work: Callable[[], list[float]]) -> None:
         """Take what the work itself has timed: the seconds an item of each round."""
         seconds = self._benchmark.pedantic(work, rounds=1)

@@ -53,6 +53,7 @@ SPECS = {
     "b_gnu": TarSpec("(b) 1.1 KB, GNU", MANY, MANY_SIZES),
     "b_pax": TarSpec("(b) 1.1 KB, pax", MANY, MANY_SIZES, tarfile.PAX_FORMAT),
     "c": TarSpec("(c) 5 MB", (200, 40), (5_000_000, 5_000_000)),
+    "remote_small": TarSpec("4 KB", (220_000, 22_000), (4000, 4200)),
 }
 
 

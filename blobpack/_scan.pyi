@@ -6,7 +6,7 @@ def walk_headers(
     fd: int,
     length: int,
     blob: str,
-    read: Callable[[int, int], bytes] | None = None,
+    read: Callable[[int, int, int], bytes | memoryview] | None = None,
     *,
     concatenated: bool = False,
     with_mtime: bool = False,

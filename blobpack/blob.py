@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from blobpack.errors import BlobpackError
     from blobpack.model import Member
     from blobpack.stores.base import Store
+    from blobpack.stores.cache import Cache
 
 
 class Blob:
@@ -152,6 +153,8 @@ def open_blob(
     index: Index | str | os.PathLike[str] | None = None,
     *,
     stale: Stale = "refuse",
+    cache: str | os.PathLike[str] | None = None,
+    cache_bytes: int = 10 << 30,
 ) -> Blob:
     """Open a blob to read its members.
 
@@ -167,6 +170,10 @@ def open_blob(
             the blob it was made from: it is noticed when some members do not stand behind headers.
         stale: What to do with an index of another state of the blob, or a damaged one: refuse it, or scan
             the blob's headers.
+        cache: A folder that keeps what is read of a blob far away, index and payloads, for this process and
+            others: read again, it takes no request but the one that opens the blob, which tells whether it
+            has changed. A local blob needs none, and goes without.
+        cache_bytes: How much the folder may take; what was not used for longest goes first. 1 MiB at least.
 
     Raises:
         BlobNotFoundError: there is no such blob, index or offsets file.
@@ -175,7 +182,8 @@ def open_blob(
         FormatError: the blob, the index or the offsets file is damaged.
         StorageError: the store could not be reached, or refused.
     """
-    store = open_tar(url, tail=not isinstance(index, Index))
+    kept = kept_in(cache, cache_bytes)
+    store = open_tar(url, tail=not isinstance(index, Index), cache=kept)
     try:
         if not isinstance(index, Index):
             index = find_index(store, index, stale)
@@ -183,6 +191,15 @@ def open_blob(
     except BaseException:
         store.close()
         raise
+
+
+def kept_in(folder: str | os.PathLike[str] | None, most_bytes: int) -> Cache | None:
+    """Describe a cache; None without a folder."""
+    if folder is None:
+        return None
+    from blobpack.stores.cache import Cache
+
+    return Cache(folder, most_bytes)
 
 
 def names_of(names: Iterable[str | Member]) -> Iterator[str]:

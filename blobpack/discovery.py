@@ -20,7 +20,7 @@ from blobpack.index import Index
 from blobpack.indexfile import HEADER, MAGIC, sidecar_path
 from blobpack.offsets import offsets_path, read_offsets
 from blobpack.scan import scan_store
-from blobpack.stored import open_stored, read_footer
+from blobpack.stored import load_stored, open_stored, read_footer
 from blobpack.stores import is_local, local_name
 from blobpack.stores.local import LocalStore
 from blobpack.stores.zstd import SeekableStore
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from blobpack.identity import Identity
     from blobpack.stores.base import Store
+    from blobpack.stores.cache import Cache
 
 Stale = Literal["refuse", "rescan"]
 HEADERS_CHECKED = 16
@@ -97,13 +98,13 @@ def given_index(store: Store, path: str | os.PathLike[str]) -> Index:
         BlobNotFoundError: there is none.
         StaleIndexError: it is of another blob, or another state of it.
     """
-    index = read_any_index(path)
+    index = read_any_index(path, cache_of(store))
     if index.identity is None:
         return check_headers(store, index, os.fspath(path))
     return _checked(store, index, os.fspath(path))
 
 
-def read_any_index(path: str | os.PathLike[str]) -> Index:
+def read_any_index(path: str | os.PathLike[str], cache: Cache | None = None) -> Index:
     """Open an index file, or read an offsets file, whichever is there.
 
     Raises:
@@ -115,7 +116,13 @@ def read_any_index(path: str | os.PathLike[str]) -> Index:
             begins = file.read_range(0, min(len(MAGIC), file.size))
         if begins != MAGIC:
             return read_offsets(local_name(path))
-    return Index.load(path)
+    return Index.from_stored(load_stored(path, cache))
+
+
+def cache_of(store: Store) -> Cache | None:
+    """Find the cache in which a blob's bytes are kept: its index file's go there, too."""
+    base = store.base if isinstance(store, SeekableStore) else store
+    return getattr(base, "cache", None)
 
 
 def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
@@ -189,7 +196,7 @@ def sidecar_index(store: Store) -> Index | None:
     if store.url.startswith("memory:"):
         return None
     try:
-        index = Index.load(sidecar_path(store.url))
+        index = Index.from_stored(load_stored(sidecar_path(store.url), cache_of(store)))
     except BlobNotFoundError:
         return None
     except StorageError as exc:

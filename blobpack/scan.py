@@ -12,6 +12,7 @@ from blobpack.facts import take_facts
 from blobpack.index import Index
 from blobpack.model import ScanReport
 from blobpack.processors import processors
+from blobpack.readahead import Readahead
 from blobpack.stores import open_tar
 from blobpack.stores.local import LocalStore
 
@@ -70,20 +71,34 @@ def scan(
 
 
 def scan_store(
-    store: Store, *, concatenated: bool = False, facts: bool = False, threads: int | None = None
+    store: Store,
+    *,
+    concatenated: bool = False,
+    facts: bool = False,
+    threads: int | None = None,
+    reader: Readahead | None = None,
 ) -> Index:
-    """Scan the blob of a store; see scan."""
+    """Scan the blob of a store; see scan.
+
+    Args:
+        store: The blob.
+        concatenated: As of scan.
+        facts: As of scan.
+        threads: As of scan.
+        reader: Reads what is no local file, and counts; closed when the walk ends. None for a new one.
+    """
     local = isinstance(store, LocalStore)
     try:
-        *members, position, end_marker, dangling, kinds, mtime = walk_headers(
-            store.fileno() if isinstance(store, LocalStore) else -1,
-            store.size,
-            store.url,
-            None if local else store.read_range,
-            concatenated=concatenated,
-            with_mtime=facts,
-            threads=threads or processors(THREADS_MAX),
-        )
+        with reader or Readahead(store) as far:
+            *members, position, end_marker, dangling, kinds, mtime = walk_headers(
+                store.fileno() if isinstance(store, LocalStore) else -1,
+                store.size,
+                store.url,
+                None if local else far.read,
+                concatenated=concatenated,
+                with_mtime=facts,
+                threads=threads or processors(THREADS_MAX),
+            )
     except FormatError as exc:
         if exc.offset == 0:
             refuse_other_formats(store)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from blobpack.stores.base import Store
+    from blobpack.stores.cache import Cache
 
 PART_ROWS = 64 * BLOCK_ROWS
 WINDOW_BYTES = 4 << 20  # of blocks, when all are read
@@ -92,14 +93,14 @@ def open_stored(store: Store, offset: int, footer: Footer) -> StoredIndex:
     return RemoteIndex(store, offset, footer)
 
 
-def load_stored(path: str | os.PathLike[str]) -> StoredIndex:
-    """Open an index file, wherever it lies.
+def load_stored(path: str | os.PathLike[str], cache: Cache | None = None) -> StoredIndex:
+    """Open an index file, wherever it lies; of one far away, keep what is read in a cache.
 
     Raises:
         BlobNotFoundError: there is none.
         FormatError: it is damaged, or no index.
     """
-    store = open_store(path, tail=True)
+    store = open_store(path, tail=True, cache=cache)
     footer = read_footer(store)
     if footer is None or footer.region_bytes != store.size:
         raise FormatError(f"{store.url}: not an index file of blobpack, at byte 0", offset=0)

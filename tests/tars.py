@@ -691,7 +691,9 @@ def rows_of(index: Index) -> list[Row]:
 
 def walk(blob: bytes, **options: object) -> tuple[object, ...]:
     """Walk a blob in memory."""
-    return walk_headers(-1, len(blob), "blob", lambda start, end: bytes(blob[start:end]), **options)
+    return walk_headers(
+        -1, len(blob), "blob", lambda start, end, _: bytes(blob[start:end]), **options
+    )
 
 
 def walked_rows(columns: tuple[object, ...]) -> list[Row]:

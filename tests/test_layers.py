@@ -19,7 +19,7 @@ LADDER = [
     {"model"},
     {"atomic", "checksum", "columns", "plan", "processors", "stats", "zstdseek"},
     {"stores", "tarformat"},
-    {"identity", "splice"},
+    {"identity", "readahead", "splice"},
     {"indexfile", "output", "selection", "sources", "tables"},
     {"objects", "slices", "stored"},
     {"index", "manifest"},

@@ -73,7 +73,8 @@ def test_the_s3_commands_run(folder, s3_env):
     blobpack.pack("imgs", "out.tar")
     blobpack.write_offsets(blobpack.scan("out.tar"), "out_offsets.pkl")
     bucket = s3_env.new_bucket()
-    s3_env.client.upload_file("out.tar", bucket, "out.tar")
+    for key in ("out.tar", "foreign.tar"):
+        s3_env.client.upload_file("out.tar", bucket, key)
     for path in Path("imgs").rglob("*.*"):
         s3_env.put(bucket, path.as_posix(), path.read_bytes())
     lines = [
@@ -87,6 +88,9 @@ def test_the_s3_commands_run(folder, s3_env):
         done = subprocess.run(command, capture_output=True, check=True)
         if command[1] == "cat":
             assert done.stdout == Path("imgs/cats/0001.jpg").read_bytes()
+    for image in Path("imgs").rglob("*.jpg"):
+        assert Path("out", image.relative_to("imgs")).read_bytes() == image.read_bytes()
+    assert Path("cache").is_dir()
 
 
 def test_every_command_is_named():

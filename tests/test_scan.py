@@ -147,7 +147,7 @@ def test_the_bytes_read_of_a_long_group_grow_with_its_length(group: str) -> None
     blob = LONG_GROUPS[group] + b"1".ljust(BLOCK, b"\0") + END
     total = 0
 
-    def read(start: int, end: int) -> bytes:
+    def read(start: int, end: int, stride: int) -> bytes:
         nonlocal total
         total += end - start
         assert total < 8 * len(blob)

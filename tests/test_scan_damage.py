@@ -139,7 +139,7 @@ def test_a_file_cut_while_it_is_scanned_is_truncated(threads: int, tmp_path: Pat
 def test_a_store_that_gives_too_little_is_truncated() -> None:
     blob = bytes(DIALECTS["ustar"]().blob)
     with pytest.raises(TruncatedError, match="became shorter"):
-        walk_headers(-1, len(blob), "blob", lambda start, end: blob[start : end - 1])
+        walk_headers(-1, len(blob), "blob", lambda start, end, _: blob[start : end - 1])
 
 
 # Flipped

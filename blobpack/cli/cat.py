@@ -8,6 +8,7 @@ import click
 
 from blobpack.cli.options import (
     blob_argument,
+    cache_option,
     index_option,
     opened_blob,
     rescan_option,
@@ -21,7 +22,15 @@ from blobpack.cli.options import (
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @index_option
 @rescan_option
-def cat(blob: str, names: tuple[str, ...], index_path: str | None, rescan: bool) -> None:
+@cache_option
+def cat(
+    blob: str,
+    names: tuple[str, ...],
+    index_path: str | None,
+    rescan: bool,
+    cache: str | None,
+    cache_bytes: int,
+) -> None:
     """Write the payloads of members to stdout, one behind the other.
 
     \b
@@ -29,6 +38,7 @@ def cat(blob: str, names: tuple[str, ...], index_path: str | None, rescan: bool)
     blobpack cat s3://bucket/out.tar cats/0001.jpg --index out_offsets.pkl > cat.jpg
     """
     out = sys.stdout.buffer
-    for payload in opened_blob(blob, index_path, rescan=rescan).read_many(names):
+    opened = opened_blob(blob, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes)
+    for payload in opened.read_many(names):
         out.write(payload)
     out.flush()

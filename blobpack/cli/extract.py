@@ -8,6 +8,7 @@ import click
 
 from blobpack.cli.options import (
     blob_argument,
+    cache_option,
     index_option,
     opened_blob,
     progress_bar,
@@ -25,14 +26,23 @@ from blobpack.extract import extract as library
 @click.argument("folder", type=click.Path(file_okay=False))
 @index_option
 @rescan_option
+@cache_option
 @selection_options
-def extract(blob: str, folder: str, index_path: str | None, rescan: bool, **selection: Any) -> None:
+def extract(
+    blob: str,
+    folder: str,
+    index_path: str | None,
+    rescan: bool,
+    cache: str | None,
+    cache_bytes: int,
+    **selection: Any,
+) -> None:
     """Write members of BLOB as files below FOLDER, and nowhere else.
 
     \b
     blobpack extract out.tar imgs/ --filter 'cats/*'
     """
-    opened = opened_blob(blob, index_path, rescan=rescan)
+    opened = opened_blob(blob, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes)
     members = select(opened.index, **selection)
     with progress_bar("files", len(members)) as bar:
         report = library(opened, folder, members, progress=lambda _: bar.update(1))

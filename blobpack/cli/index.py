@@ -7,9 +7,10 @@ import os
 
 import click
 
-from blobpack.cli.options import blob_argument, is_same_file
+from blobpack.cli.options import blob_argument, is_same_file, progress_bar
 from blobpack.embed import embed_index, write_beside
 from blobpack.indexfile import sidecar_path
+from blobpack.readahead import Readahead
 from blobpack.scan import scan_store
 from blobpack.stores import is_local, local_name, open_tar
 
@@ -45,6 +46,7 @@ def index(
         raise click.UsageError(
             "--embed is for a local blob, and goes without -o and --concatenated"
         )
+    traffic: dict[str, int] = {}
     if embed:
         target = os.fspath(local_name(blob))
         made = embed_index(target, facts=facts)
@@ -52,13 +54,30 @@ def index(
         target = output or sidecar_path(local_name(blob))
         if is_same_file(target, local_name(blob)):
             raise click.UsageError(f"{target} is the blob itself")
-        with open_tar(blob) as store:
-            made = scan_store(store, concatenated=concatenated, facts=facts)
+        with open_tar(blob) as store, progress_bar("B", store.size) as bar:
+            reader = Readahead(store, progress=lambda position: bar.update(position - bar.n))
+            made = scan_store(store, concatenated=concatenated, facts=facts, reader=reader)
             write_beside(store, made, target)
+        if not is_local(blob):
+            traffic = {
+                "blob_bytes": store.size,
+                "bytes_read": reader.bytes_read,
+                "requests": reader.requests,
+                "retried": reader.retried,
+            }
     if as_json:
-        click.echo(json.dumps({"members": len(made), "index": target, "embedded": embed}))
+        click.echo(
+            json.dumps({"members": len(made), "index": target, "embedded": embed, **traffic})
+        )
     else:
         click.echo(f"indexed {len(made):,} members: {target}")
+    if traffic and not as_json:
+        click.echo(
+            "scanned by {requests:,} requests of {bytes_read:,} bytes; the blob has {blob_bytes:,}".format_map(
+                traffic
+            ),
+            err=True,
+        )
     if made.report and (without := made.report.without_row()):
         listed = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in without.items())
         click.echo(f"without a row: {listed}", err=True)

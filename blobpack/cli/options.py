@@ -143,6 +143,24 @@ def stats_option(command: F) -> F:
     )(command)
 
 
+def cache_option(command: F) -> F:
+    """Add the options that keep on disk what is read of a blob far away."""
+    command = click.option(
+        "--cache-bytes",
+        type=ByteSize(),
+        metavar="BYTES",
+        default=10 << 30,
+        show_default="10Gi",
+        help="How much --cache may take.",
+    )(command)
+    return click.option(
+        "--cache",
+        type=click.Path(file_okay=False),
+        metavar="DIR",
+        help="Keep what is read of a blob far away in this folder, for the next time.",
+    )(command)
+
+
 PACKING = (
     click.option(
         "--filter",
@@ -235,10 +253,20 @@ def selection_options(command: F) -> F:
     return command
 
 
-def opened_blob(blob: str, index_path: str | None, *, rescan: bool) -> Blob:
+def opened_blob(
+    blob: str,
+    index_path: str | None,
+    *,
+    rescan: bool,
+    cache: str | None = None,
+    cache_bytes: int = 10 << 30,
+) -> Blob:
     """Open a blob for as long as the command runs."""
+    if cache_bytes < 1 << 20:
+        raise click.UsageError("--cache-bytes is 1Mi at least")
     index = scan(blob) if rescan else index_path
-    return click.get_current_context().with_resource(open_blob(blob, index=index))
+    opened = open_blob(blob, index=index, cache=cache, cache_bytes=cache_bytes)
+    return click.get_current_context().with_resource(opened)
 
 
 def select(

@@ -11,6 +11,7 @@ from blobpack.zstdseek import SEEK_TABLE_BYTES_MIN
 
 if TYPE_CHECKING:
     from blobpack.stores.base import Store
+    from blobpack.stores.cache import Cache
 
 
 SCHEMES = ("file", "http", "https", "s3")
@@ -43,12 +44,15 @@ def is_local(url: str | os.PathLike[str]) -> bool:
     return not isinstance(url, str) or scheme_of(url) in ("", "file")
 
 
-def open_store(url: str | os.PathLike[str], *, tail: bool = False) -> Store:
+def open_store(
+    url: str | os.PathLike[str], *, tail: bool = False, cache: Cache | None = None
+) -> Store:
     """Open the store for a path, file://, s3:// or http(s):// URL.
 
     Args:
         url: Where the blob lies.
         tail: Of a blob far away, fetch the last bytes in the request that opens it: an index may be there.
+        cache: Of a blob far away, keep what is read there.
 
     Raises:
         BlobNotFoundError: there is no such blob.
@@ -59,15 +63,19 @@ def open_store(url: str | os.PathLike[str], *, tail: bool = False) -> Store:
     if scheme == "s3":
         from blobpack.stores.s3 import S3Store
 
-        return S3Store(str(url), tail_bytes=TAIL_BYTES if tail else 0)
+        store: Store = S3Store(str(url), tail_bytes=TAIL_BYTES if tail else 0)
+        return cache.around(store) if cache else store
     if scheme.startswith("http"):
         from blobpack.stores.http import HttpStore
 
-        return HttpStore(str(url), tail_bytes=TAIL_BYTES if tail else 0)
+        store = HttpStore(str(url), tail_bytes=TAIL_BYTES if tail else 0)
+        return cache.around(store) if cache else store
     return LocalStore(local_name(url))
 
 
-def open_tar(url: str | os.PathLike[str], *, tail: bool = False) -> Store:
+def open_tar(
+    url: str | os.PathLike[str], *, tail: bool = False, cache: Cache | None = None
+) -> Store:
     """Open the store of a blob: of one that is seekable zstd, what it decompresses to.
 
     Whether it is, its last bytes say. Of a blob far away they are looked at if they come with the request that
@@ -76,13 +84,14 @@ def open_tar(url: str | os.PathLike[str], *, tail: bool = False) -> Store:
     Args:
         url: Where the blob lies.
         tail: As of open_store.
+        cache: As of open_store; what is kept is compressed if the blob is.
 
     Raises:
         FormatError: it is seekable zstd, and the seek table is damaged.
         The same as open_store.
     """
     tail = tail or os.fspath(url).lower().endswith(ZSTD_SUFFIXES)
-    store = open_store(url, tail=tail)
+    store = open_store(url, tail=tail, cache=cache)
     if not tail and not is_local(url):
         return store
     from blobpack.stores.zstd import open_seekable

@@ -1,0 +1,499 @@
+"""A cache on disk: what was read once makes no request, whoever asks, and what is damaged is fetched anew."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import random
+import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+from test_stores import FORKS, StoreContract, in_fork
+
+import blobpack
+from blobpack.cli.main import main
+from blobpack.errors import BlobChangedError, StorageError
+from blobpack.stores import cache as cache_module
+from blobpack.stores import open_store
+from blobpack.stores.cache import BLOCK_BYTES, HEADER, Cache, CachingStore, covering, files_below
+from blobpack.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from faultserver import FaultServer
+    from s3server import S3Server
+
+    from blobpack.stores.base import Store
+
+MIB = 1 << 20
+LARGE = random.Random(5).randbytes(3 * MIB + 12_345)
+
+
+class CountingStore(MemoryStore):
+    """A store that remembers what it was asked."""
+
+    def __init__(self, data: bytes, url: str = "memory:") -> None:
+        super().__init__(data, url)
+        self.asked: list[tuple[int, int]] = []
+
+    def fetch(self, start: int, end: int) -> bytes:
+        self.asked.append((start, end))
+        return super().fetch(start, end)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def base() -> CountingStore:
+    return CountingStore(LARGE)
+
+
+@pytest.fixture
+def store(base: CountingStore, cache: Cache) -> CachingStore:
+    return CachingStore(base, cache)
+
+
+def block_files(cache: Cache) -> list[Path]:
+    return [Path(path) for _, _, path in files_below(Path(cache.folder))]
+
+
+class TestContractEmpty(StoreContract):
+    """Every promise of a store, where nothing is here yet."""
+
+    @pytest.fixture
+    def make_store(self, cache: Cache) -> Callable[[bytes], Store]:
+        return lambda data: CachingStore(MemoryStore(data), cache)
+
+
+class TestContractFilled(StoreContract):
+    """And where all is."""
+
+    @pytest.fixture
+    def make_store(self, cache: Cache) -> Callable[[bytes], Store]:
+        def make(data: bytes) -> Store:
+            CachingStore(MemoryStore(data), cache).read_range(0, len(data))
+            return CachingStore(MemoryStore(data), cache)
+
+        return make
+
+
+class TestContractS3(StoreContract):
+    """And over S3, as it is used."""
+
+    @pytest.fixture
+    def make_store(self, s3_env: S3Server, cache: Cache) -> Callable[[bytes], Store]:
+        def make(data: bytes) -> Store:
+            return open_store(s3_env.put(s3_env.new_bucket(), "a.tar", data), cache=cache)
+
+        return make
+
+
+class TestKeeping:
+    def test_a_range_is_fetched_once_and_exactly(
+        self, store: CachingStore, base: CountingStore
+    ) -> None:
+        for _ in range(3):
+            assert store.read_range(100_000, 104_096) == LARGE[100_000:104_096]
+        assert base.asked == [(100_000, 104_096)]
+
+    def test_any_part_or_join_of_what_was_read_is_here(
+        self, store: CachingStore, base: CountingStore
+    ) -> None:
+        for start in range(200_000, 600_000, 10_000):
+            store.read_range(start, start + 10_000)
+        asked = len(base.asked)
+        for start, end in ((200_000, 600_000), (205_000, 205_001), (255_000, 270_001)):
+            assert store.read_range(start, end) == LARGE[start:end]
+        assert len(base.asked) == asked
+
+    def test_only_what_is_missing_is_fetched(
+        self, store: CachingStore, base: CountingStore
+    ) -> None:
+        store.read_range(300_000, 900_000)
+        assert store.read_range(200_000, 1_000_000) == LARGE[200_000:1_000_000]
+        assert base.asked[1:] == [(200_000, 300_000), (900_000, 1_000_000)]
+
+    def test_a_short_stretch_that_is_here_is_read_over(
+        self, store: CachingStore, base: CountingStore
+    ) -> None:
+        store.read_range(310_000, 320_000)
+        assert store.read_range(300_000, 330_000) == LARGE[300_000:330_000]
+        assert base.asked[1:] == [(300_000, 330_000)]
+
+    @pytest.mark.parametrize("seed", range(10))
+    def test_reads_at_random_are_right(self, cache: Cache, seed: int) -> None:
+        chance = random.Random(seed)
+        store = CachingStore(CountingStore(LARGE), cache)
+        known = bytearray(len(LARGE))
+        for _ in range(150):
+            start = chance.randrange(len(LARGE))
+            end = min(len(LARGE), start + int(2 ** chance.uniform(0, 20)))
+            asked = len(store.base.asked)
+            assert store.read_range(start, end) == LARGE[start:end]
+            if all(known[start:end]):
+                assert len(store.base.asked) == asked
+            known[start:end] = b"\1" * (end - start)
+
+    def test_another_version_or_blob_never_meets_it(self, cache: Cache) -> None:
+        stores = [CountingStore(LARGE), CountingStore(LARGE[:-1]), CountingStore(LARGE, "memory:2")]
+        stores[1].version, stores[2].version = stores[0].version, stores[0].version
+        other = CountingStore(bytes(len(LARGE)))
+        other.version = "other"
+        for base in (*stores, other):
+            store = CachingStore(base, cache)
+            assert store.read_range(5, 50) == base._data[5:50]
+            assert len(base.asked) == 1
+
+    def test_two_stores_share_a_folder(self, cache: Cache, base: CountingStore) -> None:
+        one, two = CachingStore(base, cache), CachingStore(base, cache)
+        for start in range(0, MIB, 50_000):
+            assert one.read_range(start, start + 50_000) == two.read_range(start, start + 50_000)
+        assert len(base.asked) == MIB // 50_000 + 1
+
+    def test_threads_and_processes_share_a_folder(self, cache: Cache) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            store = CachingStore(MemoryStore(LARGE), cache)
+            assert all(pool.map(lambda seed: read_randomly(store, seed), range(8)))
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(4) as processes:
+            done = processes.starmap(
+                read_randomly, [(CachingStore(MemoryStore(LARGE), cache), i) for i in range(4)]
+            )
+        assert all(done)
+
+    @FORKS
+    def test_a_fork_reads_what_its_parent_kept(
+        self, store: CachingStore, base: CountingStore
+    ) -> None:
+        store.read_range(0, 1000)
+
+        def read() -> int:
+            store.read_range(0, 1000)
+            store.read_range(1000, 2000)
+            return len(base.asked)
+
+        assert in_fork(read) == 2
+        store.read_range(500, 1500)
+        assert len(base.asked) == 1
+
+    def test_pickled_it_has_the_same_folder(
+        self, store: CachingStore, base: CountingStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store.read_range(0, 1000)
+        again = pickle.loads(pickle.dumps(store))
+        assert again.cache == store.cache
+        assert again.read_range(0, 1000) == LARGE[:1000]
+        assert again.base.asked == base.asked
+
+    def test_the_tail_that_came_at_the_opening_is_kept(self, cache: Cache) -> None:
+        base = CountingStore(LARGE)
+        base.tail = LARGE[-100_000:]
+        CachingStore(base, cache)
+        other = CachingStore(CountingStore(LARGE), cache)
+        assert other.peek(len(LARGE) - 100_000, len(LARGE)) == LARGE[-100_000:]
+        assert other.base.asked == []
+
+
+def read_randomly(store: CachingStore, seed: int) -> bool:
+    """Read the same ranges as others do, in another order."""
+    starts = list(range(0, len(LARGE) - 20_000, 15_000))
+    random.Random(seed).shuffle(starts)
+    return all(store.read_range(at, at + 20_000) == LARGE[at : at + 20_000] for at in starts)
+
+
+class TestDamage:
+    @pytest.fixture
+    def kept(self, store: CachingStore, base: CountingStore, cache: Cache) -> Path:
+        """The file of a block of which three ranges are here."""
+        for start in (1000, 9000, 5000):
+            store.read_range(start, start + 3000)
+        base.asked.clear()
+        (path,) = block_files(cache)
+        return path
+
+    def check(self, cache: Cache, store: CachingStore, base: CountingStore) -> None:
+        """What is read is right, by the store that knew the file and by one that did not; then it is here again."""
+        for reader in (store, CachingStore(base, cache)):
+            for start in (1000, 5000, 9000):
+                assert reader.read_range(start, start + 3000) == LARGE[start : start + 3000]
+        base.asked.clear()
+        assert store.read_range(1000, 4000) == LARGE[1000:4000]
+        assert base.asked == []
+
+    def test_cut_anywhere(
+        self, kept: Path, cache: Cache, store: CachingStore, base: CountingStore
+    ) -> None:
+        whole = kept.read_bytes()
+        for length in (*range(60), len(whole) // 2, *range(len(whole) - 40, len(whole))):
+            kept.write_bytes(whole[:length])
+            self.check(cache, store, base)
+
+    def test_flipped_anywhere(
+        self, kept: Path, cache: Cache, store: CachingStore, base: CountingStore
+    ) -> None:
+        whole = kept.read_bytes()
+        record = HEADER.size + 3000
+        for at in (*range(HEADER.size), 500, *range(record, record + HEADER.size), len(whole) - 1):
+            kept.write_bytes(whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :])
+            self.check(cache, store, base)
+
+    def test_stray_bytes_appended(
+        self, kept: Path, cache: Cache, store: CachingStore, base: CountingStore
+    ) -> None:
+        for stray in (b"x", bytes(100), kept.read_bytes()[:-7]):
+            with kept.open("ab") as file:
+                file.write(stray)
+            self.check(cache, store, base)
+
+    def test_another_blocks_file(
+        self, kept: Path, cache: Cache, store: CachingStore, base: CountingStore
+    ) -> None:
+        store.read_range(BLOCK_BYTES + 1000, BLOCK_BYTES + 4000)
+        (other,) = set(block_files(cache)) - {kept}
+        kept.write_bytes(other.read_bytes())
+        self.check(cache, store, base)
+
+    def test_folder_removed_meanwhile(
+        self, kept: Path, cache: Cache, store: CachingStore, base: CountingStore
+    ) -> None:
+        kept.unlink()
+        kept.parent.rmdir()
+        self.check(cache, store, base)
+
+
+class TestFaults:
+    def test_a_disk_that_refuses_does_not_matter(
+        self, cache: Cache, base: CountingStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = CachingStore(base, cache)
+
+        def full(fd: int, content: bytes) -> int:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(cache_module.os, "write", full)
+            for _ in range(2):
+                assert store.read_range(0, 5000) == LARGE[:5000]
+        assert len(base.asked) == 2
+        store.read_range(0, 5000)
+        store.read_range(0, 5000)
+        assert len(base.asked) == 3
+
+    def test_a_short_write_is_dropped(
+        self, store: CachingStore, base: CountingStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write = os.write
+        with monkeypatch.context() as patch:
+            patch.setattr(cache_module.os, "write", lambda fd, content: write(fd, content[:50]))
+            store.read_range(0, 5000)
+        assert store.read_range(0, 5000) == LARGE[:5000]
+        assert len(base.asked) == 2
+
+    def test_a_folder_that_cannot_be_made_is_storage_error(
+        self, tmp_path: Path, base: CountingStore
+    ) -> None:
+        (tmp_path / "file").write_bytes(b"")
+        with pytest.raises(StorageError, match="no cache can be kept here"):
+            CachingStore(base, Cache(tmp_path / "file"))
+
+    def test_too_few_bytes_are_refused(self, tmp_path: Path, base: CountingStore) -> None:
+        with pytest.raises(ValueError, match="at least 1048576 bytes, not 1000"):
+            CachingStore(base, Cache(tmp_path, 1000))
+
+    def test_a_fault_below_is_not_kept(self, cache: Cache) -> None:
+        class Failing(CountingStore):
+            def fetch(self, start: int, end: int) -> bytes:
+                super().fetch(start, end)
+                raise BlobChangedError("changed")
+
+        store = CachingStore(Failing(LARGE), cache)
+        for _ in range(2):
+            with pytest.raises(BlobChangedError):
+                store.read_range(0, 10)
+        assert block_files(cache) == []
+
+
+class TestBounds:
+    def test_it_never_takes_more_than_it_may(self, tmp_path: Path) -> None:
+        data = random.Random(6).randbytes(24 * MIB)
+        cache = Cache(tmp_path / "cache", 4 * MIB)
+        store = CachingStore(CountingStore(data), cache)
+        most = 0
+        for start in range(0, len(data), 30_000):
+            store.read_range(start, min(start + 30_000, len(data)))
+            if start % 10 == 0:
+                most = max(most, sum(size for _, size, _ in files_below(Path(cache.folder))))
+        assert 2 * MIB < most <= 4 * MIB
+        folders = [path for path in Path(cache.folder).rglob("*") if path.is_dir()]
+        assert len(folders) < 6  # those emptied are gone
+
+    def test_what_was_not_used_for_longest_goes_first(self, tmp_path: Path) -> None:
+        cache = Cache(tmp_path / "cache", 4 * MIB)
+        base = CountingStore(random.Random(6).randbytes(12 * MIB))
+        store = CachingStore(base, cache)
+        for block in range(8):
+            for start in range(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES, 1 << 16):
+                store.read_range(start, start + (1 << 16))
+        for at, path in enumerate(sorted(block_files(cache))):
+            os.utime(path, (1000 + at, 1000 + at))
+        store.read_range(0, 10)  # used again, the oldest is the youngest
+        assert time.time() - sorted(block_files(cache))[0].stat().st_mtime < 60
+        for start in range(8 * BLOCK_BYTES, 16 * BLOCK_BYTES, 1 << 16):
+            store.read_range(start, start + (1 << 16))
+        base.asked.clear()
+        store.read_range(0, 10)
+        assert base.asked == []
+        store.read_range(BLOCK_BYTES, BLOCK_BYTES + 10)
+        assert len(base.asked) == 1
+
+    def test_a_read_of_a_large_part_is_not_kept(self, tmp_path: Path) -> None:
+        store = CachingStore(CountingStore(LARGE), Cache(tmp_path / "cache", MIB))
+        store.read_range(0, MIB)
+        assert block_files(store.cache) == []
+
+    def test_files_that_are_not_its_own_stay(self, tmp_path: Path) -> None:
+        precious = tmp_path / "precious.jpg"
+        precious.write_bytes(bytes(3 * MIB))
+        os.utime(precious, (0, 0))
+        store = CachingStore(CountingStore(LARGE), Cache(tmp_path, MIB))
+        for start in range(0, 2 * MIB, 30_000):
+            store.read_range(start, start + 30_000)
+        assert precious.stat().st_size == 3 * MIB
+
+    def test_a_file_does_not_grow_without_end(self, store: CachingStore, cache: Cache) -> None:
+        for _ in range(30):  # as if so many processes had read the same at once
+            store._keep(0, LARGE[: BLOCK_BYTES - 1])
+        assert all(path.stat().st_size < 6 * BLOCK_BYTES for path in block_files(cache))
+        assert store.read_range(0, 1000) == LARGE[:1000]
+
+
+@pytest.mark.parametrize(
+    ("records", "start", "end", "chosen"),
+    [
+        ([(0, 10), (10, 20)], 0, 20, [(0, 10), (10, 20)]),
+        ([(0, 10), (5, 20)], 0, 20, [(0, 10), (5, 20)]),
+        ([(0, 5), (0, 20), (2, 9)], 3, 15, [(0, 20)]),
+        ([(0, 5), (8, 12)], 0, 20, [(0, 5), (8, 12)]),
+        ([(0, 5), (4, 6), (4, 9), (20, 30)], 0, 20, [(0, 5), (4, 9)]),
+        ([(5, 5), (0, 3)], 4, 8, []),
+    ],
+)
+def test_covering_takes_few_records(
+    records: list[tuple[int, int]], start: int, end: int, chosen: list[tuple[int, int]]
+) -> None:
+    rows = tuple(sorted((begin, stop, 0) for begin, stop in records))
+    assert [(begin, stop) for begin, stop, _ in covering(rows, start, end)] == chosen
+
+
+class TestOpenBlob:
+    @pytest.fixture
+    def url(self, s3_env: S3Server, tmp_path: Path, small_images: dict[str, bytes]) -> str:
+        path = tmp_path / "out.tar"
+        blobpack.pack(small_images.items(), path)
+        return s3_env.put(s3_env.new_bucket(), "out.tar", path.read_bytes())
+
+    @pytest.mark.parametrize("place", ["embed", "sidecar"])
+    @pytest.mark.parametrize("suffix", [".tar", ".tar.zst"])
+    def test_a_second_epoch_makes_no_request(
+        self,
+        s3_env: S3Server,
+        faults: FaultServer,
+        tmp_path: Path,
+        place: str,
+        suffix: str,
+    ) -> None:
+        images = {
+            f"{i:04d}.jpg": b"\xff\xd8\xff\xe0" + random.Random(i).randbytes(3000)
+            for i in range(300)
+        }
+        path = tmp_path / f"out{suffix}"
+        blobpack.pack(images.items(), path, index=place)
+        bucket = s3_env.new_bucket()
+        url = s3_env.put(bucket, path.name, path.read_bytes())
+        if place == "sidecar":
+            s3_env.put(bucket, f"{path.name}.idx", (tmp_path / f"{path.name}.idx").read_bytes())
+        with blobpack.open_blob(url, cache=tmp_path / "cache") as blob:
+            assert dict(zip(images, blob.read_many(images), strict=True)) == images
+            seen = len(faults.requests)
+            names = random.Random(1).sample(list(images), len(images))
+            assert list(blob.read_many(names)) == [images[name] for name in names]
+            assert len(faults.requests) == seen
+        with blobpack.open_blob(url, cache=tmp_path / "cache") as blob:
+            opening = len(faults.requests) - seen
+            assert list(blob.read_many(names)) == [images[name] for name in names]
+        assert len(faults.requests) - seen == opening <= 3
+
+    def test_the_second_opening_is_one_request(
+        self, url: str, faults: FaultServer, tmp_path: Path, small_images: dict[str, bytes]
+    ) -> None:
+        for _ in range(2):
+            faults.requests.clear()
+            with blobpack.open_blob(url, cache=tmp_path / "cache") as blob:
+                assert [blob.read(name) for name in small_images] == [*small_images.values()]
+        assert len(faults.requests) == 1
+
+    def test_an_overwritten_blob_is_read_as_it_is_now(
+        self, url: str, s3_env: S3Server, tmp_path: Path, small_images: dict[str, bytes]
+    ) -> None:
+        bucket, key = url.removeprefix("s3://").split("/")
+        for salt in (b"", b"more"):
+            path = tmp_path / "new.tar"
+            images = {name: payload + salt for name, payload in small_images.items()}
+            blobpack.pack(images.items(), path)
+            s3_env.put(bucket, key, path.read_bytes())
+            with blobpack.open_blob(url, cache=tmp_path / "cache") as blob:
+                assert {name: blob.read(name) for name in images} == images
+
+    def test_a_blob_pickled_for_a_worker_has_its_cache(
+        self, url: str, faults: FaultServer, tmp_path: Path, small_images: dict[str, bytes]
+    ) -> None:
+        with blobpack.open_blob(url, cache=tmp_path / "cache") as blob:
+            expected = [blob.read(name) for name in small_images]
+            worker = pickle.loads(pickle.dumps(blob))
+        opening = len(faults.requests)
+        assert [worker.read(name) for name in small_images] == expected
+        assert len(faults.requests) == opening
+
+    def test_a_local_blob_goes_without(
+        self, tmp_path: Path, small_images: dict[str, bytes]
+    ) -> None:
+        path = tmp_path / "out.tar"
+        blobpack.pack(small_images.items(), path)
+        with blobpack.open_blob(path, cache=tmp_path / "cache") as blob:
+            assert blob.read("cats/0001.jpg") == small_images["cats/0001.jpg"]
+        assert not (tmp_path / "cache").exists()
+
+    def test_commands_use_it(
+        self, url: str, faults: FaultServer, tmp_path: Path, small_images: dict[str, bytes]
+    ) -> None:
+        cache = ["--cache", str(tmp_path / "cache"), "--cache-bytes", "50M"]
+        done = CliRunner().invoke(main, ["extract", url, str(tmp_path / "out"), *cache])
+        assert done.exit_code == 0, done.output
+        faults.requests.clear()
+        done = CliRunner().invoke(main, ["cat", url, "cats/0001.jpg", *cache])
+        assert done.stdout_bytes == small_images["cats/0001.jpg"]
+        assert len(faults.requests) == 1
+        done = CliRunner().invoke(main, ["cat", url, "x", *cache[:3], "5k"])
+        assert done.exit_code == 2
+        assert "1Mi at least" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_cache_is_still_read(
+    store: CachingStore, cache: Cache, base: CountingStore
+) -> None:
+    store.read_range(0, 1000)
+    for path in Path(cache.folder).rglob("*"):
+        path.chmod(path.stat().st_mode & ~stat.S_IWUSR)
+    assert store.read_range(0, 2000) == LARGE[:2000]
+    assert base.asked == [(0, 1000), (1000, 2000)]
