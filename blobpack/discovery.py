@@ -14,7 +14,7 @@ from blobpack.errors import (
     MissingIndexWarning,
     StaleIndexError,
 )
-from blobpack.identity import TAIL_BYTES, read_tail, samples_crc_of
+from blobpack.identity import OF_A_COLLECTION, TAIL_BYTES, read_tail, samples_crc_of
 from blobpack.index import Index
 from blobpack.indexfile import HEADER, MAGIC
 from blobpack.offsets import offsets_path, read_offsets
@@ -184,15 +184,17 @@ def _checked(store: Store, index: Index, where: str) -> Index:
     A file's samples are compared, too; of a blob far away only the version, or else the last bytes.
     """
     identity = index.identity
-    if identity is not None and (difference := _difference(store, identity)):
+    if identity is not None and (found := difference(store, identity)):
         raise StaleIndexError(
-            f"{where} is not the index of {store.url} as it is now: {difference}; {REMEDY}"
+            f"{where} is not the index of {store.url} as it is now: {found}; {REMEDY}"
         )
     return index
 
 
-def _difference(store: Store, identity: Identity) -> str:
+def difference(store: Store, identity: Identity) -> str:
     """Say in what an archive differs from an identity; nothing when it does not."""
+    if identity == OF_A_COLLECTION:
+        return "it is of members of several blobs"
     size = identity.archive_bytes
     if store.size < size or (store.size > size and read_footer(store) is None):
         return f"it has {store.size} bytes, and had {size} then"
