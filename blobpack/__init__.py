@@ -2,6 +2,8 @@
 
 from blobpack.append import AppendReport, append
 from blobpack.blob import Blob, open_blob
+from blobpack.collect import CollectReport, collect
+from blobpack.collection import Collection, open_collection
 from blobpack.combine import CombineReport, merge, subset
 from blobpack.errors import (
     BlobChangedError,
@@ -40,6 +42,8 @@ __all__ = [
     "BlobpackError",
     "ByteRange",
     "ChecksumError",
+    "CollectReport",
+    "Collection",
     "CombineReport",
     "DuplicateNameError",
     "ExtractReport",
@@ -61,10 +65,12 @@ __all__ = [
     "UnsafeNameError",
     "VerifyReport",
     "append",
+    "collect",
     "extract",
     "iter_offsets",
     "merge",
     "open_blob",
+    "open_collection",
     "pack",
     "read_image",
     "read_images",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING
+from os import PathLike
+from typing import TYPE_CHECKING, Protocol
 
 from blobpack.discovery import find_index
 from blobpack.errors import BlobChangedError, MemberNotFoundError
@@ -21,6 +22,23 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 LOOKED_UP_AT_ONCE = 256
+
+
+class Readable(Protocol):
+    """What members are read from: a blob, or a collection of them."""
+
+    @property
+    def url(self) -> str:
+        """Where it lies."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Read a member's payload."""
+        ...
+
+    def read_many(self, names: Iterable[str | Member]) -> Iterator[bytes]:
+        """Read members' payloads, in the order asked."""
+        ...
 
 
 class Blob:
@@ -173,3 +191,13 @@ def opened(blob: Blob | str | os.PathLike[str]) -> Iterator[Blob]:
         return
     with open_blob(blob) as fresh:
         yield fresh
+
+
+@contextmanager
+def reading(source: Readable | str | os.PathLike[str]) -> Iterator[Readable]:
+    """Take what is open as it is, or open a blob's path or URL for as long as the block lasts."""
+    if not isinstance(source, (str, PathLike)):
+        yield source
+        return
+    with open_blob(source) as blob:
+        yield blob

@@ -20,15 +20,16 @@ LADDER = [
     {"atomic", "checksum", "columns", "plan", "processors", "zstdseek"},
     {"stores", "tarformat"},
     {"identity", "splice"},
-    {"indexfile", "selection", "sources", "tables"},
+    {"indexfile", "selection", "shards", "sources", "tables"},
     {"stored"},
     {"index"},
     {"facts"},
     {"offsets", "scan"},
     {"compress", "discovery", "embed", "tarstream"},
     {"blob", "structure"},
-    {"extract", "image", "pack", "verify"},
+    {"collection", "extract", "image", "pack", "verify"},
     {"append", "combine", "repack"},
+    {"collect"},
     {"cli"},
 ]
 RUNG = {module: rung for rung, modules in enumerate(LADDER) for module in modules}

@@ -63,6 +63,13 @@ def open_store(url: str | os.PathLike[str], *, tail: bool = False) -> Store:
     return LocalStore(local_name(url))
 
 
+def open_pinned(url: str, size: int, version: str) -> Store:
+    """Open the store of an object far away as it was, without asking: a read finds out if it has changed."""
+    from blobpack.stores.s3 import S3Store
+
+    return S3Store(url, size=size, version=version)
+
+
 def open_tar(url: str | os.PathLike[str], *, tail: bool = False) -> Store:
     """Open the store of a blob: of one that is seekable zstd, what it decompresses to.
 

@@ -11,7 +11,8 @@ import os
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import boto3
 from botocore.config import Config
@@ -29,7 +30,7 @@ from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.base import StoreBase, to_http_range
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mypy_boto3_s3 import S3Client
 
@@ -121,6 +122,7 @@ class S3Store(StoreBase):
         *,
         client: S3Client | None = None,
         version: str | None = None,
+        size: int | None = None,
         tail_bytes: int = 0,
     ) -> None:
         """Ask for the object's size and ETag.
@@ -129,6 +131,8 @@ class S3Store(StoreBase):
             url: s3://bucket/key.
             client: A boto3 client; None for one from the environment. One that is given isn't pickled.
             version: The ETag it must have; None takes what is there.
+            size: Its bytes, if they are known together with the version: then nothing is asked, and the first
+                read finds out if it has changed.
             tail_bytes: Fetch so many of its last bytes in the same request, and keep them.
 
         Raises:
@@ -142,6 +146,9 @@ class S3Store(StoreBase):
         self._client = client
         self._pid = os.getpid()
         self.tail = b""
+        if size is not None and version is not None:
+            self.size, self.version = size, version
+            return
         if not tail_bytes or not self._open_with_tail(tail_bytes):
             head = self._call("head_object", what="open")
             self.size = head["ContentLength"]
@@ -208,40 +215,72 @@ class S3Store(StoreBase):
 
     def _call(self, operation: str, *, what: str, **arguments: str) -> dict[str, Any]:
         """Call the client, and translate its errors."""
-        try:
+        with translated(self.url, what):
             answer: dict[str, Any] = getattr(self.client, operation)(
                 Bucket=self.bucket, Key=self.key, **arguments
             )
-        except ClientError as exc:
-            self._raise_translated(exc, what)
-        except NoCredentialsError as exc:
-            raise StorageError(
-                f"{self.url}: can't {what}: no AWS credentials were found; set AWS_ACCESS_KEY_ID and "
-                f"AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-            ) from exc
-        except BotoCoreError as exc:
-            raise StorageError(f"{self.url}: can't {what}: {exc}") from exc
         return answer
-
-    def _raise_translated(self, exc: ClientError, what: str) -> NoReturn:
-        error = exc.response.get("Error", {})
-        code, message = error.get("Code", "?"), error.get("Message", "")
-        meta = exc.response.get("ResponseMetadata", {})
-        where = f"(HTTP {meta.get('HTTPStatusCode', '?')}, request {meta.get('RequestId') or '?'})"
-        kind = ERRORS.get(code, StorageError)
-        if kind is BlobNotFoundError:
-            raise BlobNotFoundError(f"{self.url}: no such bucket or key {where}") from exc
-        if kind is BlobChangedError:
-            raise BlobChangedError(
-                f"{self.url}: can't {what}: the object is no longer the one that was opened {where}"
-            ) from exc
-        said = f"{code}: {message}" if message else code
-        raise StorageError(f"{self.url}: can't {what}: {said} {where}") from exc
 
     def __reduce__(self) -> tuple[Callable[..., S3Store], tuple[str, str]]:
         if self._client is not None:
             raise TypeError(f"{self.url}: a store with a client of its own can't be pickled")
         return _reopen, (self.url, self.version)
+
+
+def list_keys(bucket: str, prefix: str) -> Iterator[str]:
+    """List the keys that begin with a prefix, in S3's order.
+
+    Raises:
+        BlobNotFoundError: no such bucket.
+        StorageError: S3 refused or could not be reached.
+    """
+    with translated(f"s3://{bucket}/{prefix}", "list the keys"):
+        pages = default_client().get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=bucket, Prefix=prefix):
+            yield from (found["Key"] for found in page.get("Contents", ()))
+
+
+def put_object(url: str, file: BinaryIO) -> None:
+    """Store a file as an object: it appears whole or not at all, and replaces one that is there.
+
+    Raises:
+        StorageError: S3 refused or could not be reached.
+    """
+    bucket, key = split_url(url)
+    with translated(url, "store the object"):
+        default_client().put_object(Bucket=bucket, Key=key, Body=file)
+
+
+@contextmanager
+def translated(url: str, what: str) -> Iterator[None]:
+    """Translate the client's errors."""
+    try:
+        yield
+    except ClientError as exc:
+        _raise_translated(exc, url, what)
+    except NoCredentialsError as exc:
+        raise StorageError(
+            f"{url}: can't {what}: no AWS credentials were found; set AWS_ACCESS_KEY_ID and "
+            f"AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        ) from exc
+    except BotoCoreError as exc:
+        raise StorageError(f"{url}: can't {what}: {exc}") from exc
+
+
+def _raise_translated(exc: ClientError, url: str, what: str) -> NoReturn:
+    error = exc.response.get("Error", {})
+    code, message = error.get("Code", "?"), error.get("Message", "")
+    meta = exc.response.get("ResponseMetadata", {})
+    where = f"(HTTP {meta.get('HTTPStatusCode', '?')}, request {meta.get('RequestId') or '?'})"
+    kind = ERRORS.get(code, StorageError)
+    if kind is BlobNotFoundError:
+        raise BlobNotFoundError(f"{url}: no such bucket or key {where}") from exc
+    if kind is BlobChangedError:
+        raise BlobChangedError(
+            f"{url}: can't {what}: the object is no longer the one that was opened {where}"
+        ) from exc
+    said = f"{code}: {message}" if message else code
+    raise StorageError(f"{url}: can't {what}: {said} {where}") from exc
 
 
 def _read_body(answer: dict[str, Any], wanted: int) -> tuple[bytes | None, str, Exception | None]:
