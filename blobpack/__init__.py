@@ -31,6 +31,7 @@ from blobpack.offsets import iter_offsets, read_offsets, write_offsets
 from blobpack.pack import PackReport, pack
 from blobpack.repack import repack
 from blobpack.scan import scan
+from blobpack.sharded import pack_shards
 from blobpack.structure import Failure
 from blobpack.verify import VerifyReport, verify
 
@@ -72,6 +73,7 @@ __all__ = [
     "open_blob",
     "open_collection",
     "pack",
+    "pack_shards",
     "read_image",
     "read_images",
     "read_offsets",

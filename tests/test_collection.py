@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import random
 import shutil
 import struct
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,8 +34,6 @@ from blobpack.checksum import crc32c
 from blobpack.stores.listing import translate
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from faultserver import FaultServer
     from s3server import S3Server
 
@@ -467,6 +469,47 @@ def test_names_do_not_lead_out_of_the_folder(name: str, folder: Path) -> None:
     with pytest.raises(FormatError, match="gopher"):
         url_from("s3://bucket/", "gopher://x/y", "x.idx")
     assert url_from("s3://bucket/", name, "x.idx") == f"s3://bucket/{name}"  # a key like any other
+
+
+# On the command line
+
+
+def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[bytes]:
+    command = [Path(sys.executable).with_name("blobpack"), *arguments]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_collect_cat_ls_and_extract(folder: Path, tmp_path: Path) -> None:
+    done = run("collect", str(folder), "--json")
+    assert json.loads(done.stdout)["members"] == 100
+    assert b"100 members" in run("collect", f"{folder}/*.tar").stdout
+    assert run("cat", f"{folder}/", ALL[70], ALL[3]).stdout == payload_of(ALL[70]) + payload_of(
+        ALL[3]
+    )
+    assert run("ls", f"{folder}/collection.idx").stdout.decode().split() == ALL
+    assert run("ls", str(folder), "--filter", "003/*").stdout.decode().split() == [
+        f"003/000{number}.bin" for number in range(5)
+    ]
+    run("extract", f"{folder}/*.tar", str(tmp_path / "files"), "--filter", "01*")
+    extracted = {
+        path.relative_to(tmp_path / "files").as_posix()
+        for path in (tmp_path / "files").rglob("*.bin")
+    }
+    assert extracted == {name for name in ALL if name.startswith("01")}
+    assert all((tmp_path / "files" / name).read_bytes() == payload_of(name) for name in extracted)
+
+
+def test_wrong_usage_and_errors(folder: Path) -> None:
+    blobs = [f"{folder}/0000.tar", f"{folder}/0001.tar"]
+    assert b"need -o" in run("collect", *blobs, code=2).stderr
+    assert b"there is no collection" in run("ls", str(folder), code=1).stderr
+    run("collect", *blobs, "-o", f"{folder}/two.idx")
+    assert b"--rescan" in run("ls", f"{folder}/two.idx", "--rescan", code=2).stderr
+    make_blob(folder / "again.tar", names_in(1))
+    assert b"is in 0001.tar and in again.tar" in run("collect", str(folder), code=1).stderr
+    run("collect", str(folder), "--duplicates", "last")
 
 
 # In S3

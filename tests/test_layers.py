@@ -27,9 +27,11 @@ LADDER = [
     {"offsets", "scan"},
     {"compress", "discovery", "embed", "tarstream"},
     {"blob", "structure"},
-    {"collection", "extract", "image", "pack", "verify"},
+    {"collection"},
+    {"extract", "image", "pack", "verify"},
     {"append", "combine", "repack"},
     {"collect"},
+    {"sharded"},
     {"cli"},
 ]
 RUNG = {module: rung for rung, modules in enumerate(LADDER) for module in modules}

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from blobpack.cli.options import blob_argument, index_option, opened_blob, rescan_option
+from blobpack.cli.options import blob_argument, index_option, opened_source, rescan_option
 
 
 @click.command()
@@ -19,9 +19,10 @@ def cat(blob: str, names: tuple[str, ...], index_path: str | None, rescan: bool)
 
     \b
     blobpack cat out.tar cats/0001.jpg > cat.jpg
+    blobpack cat s3://bucket/train/ cats/0001.jpg > cat.jpg
     blobpack cat s3://bucket/out.tar cats/0001.jpg --index out_offsets.pkl > cat.jpg
     """
     out = sys.stdout.buffer
-    for payload in opened_blob(blob, index_path, rescan=rescan).read_many(names):
+    for payload in opened_source(blob, index_path, rescan=rescan).read_many(names):
         out.write(payload)
     out.flush()

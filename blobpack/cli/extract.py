@@ -9,7 +9,7 @@ import click
 from blobpack.cli.options import (
     blob_argument,
     index_option,
-    opened_blob,
+    opened_source,
     progress_bar,
     rescan_option,
     select,
@@ -30,7 +30,7 @@ def extract(blob: str, folder: str, index_path: str | None, rescan: bool, **sele
     \b
     blobpack extract out.tar imgs/ --filter 'cats/*'
     """
-    opened = opened_blob(blob, index_path, rescan=rescan)
+    opened = opened_source(blob, index_path, rescan=rescan)
     members = select(opened.index, **selection)
     with progress_bar("files", len(members)) as bar:
         report = library(opened, folder, members, progress=lambda _: bar.update(1))

@@ -12,9 +12,11 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from blobpack.blob import Blob, open_blob
+from blobpack.collection import Collection, open_collection
 from blobpack.errors import BlobpackError
 from blobpack.scan import scan
-from blobpack.stores import local_name
+from blobpack.stores import is_local, local_name
+from blobpack.stores.listing import has_glob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -195,6 +197,24 @@ def opened_blob(blob: str, index_path: str | None, *, rescan: bool) -> Blob:
     """Open a blob for as long as the command runs."""
     index = scan(blob) if rescan else index_path
     return click.get_current_context().with_resource(open_blob(blob, index=index))
+
+
+def opened_source(url: str, index_path: str | None, *, rescan: bool) -> Blob | Collection:
+    """Open a blob or a collection for as long as the command runs."""
+    if not is_collection(url):
+        return opened_blob(url, index_path, rescan=rescan)
+    if index_path or rescan:
+        raise click.UsageError("a collection goes without --index and --rescan")
+    return click.get_current_context().with_resource(open_collection(url))
+
+
+def is_collection(url: str) -> bool:
+    """Tell whether a collection is meant: its file, or the folder, prefix or glob of its blobs."""
+    return (
+        url.endswith((".idx", "/"))
+        or has_glob(url)
+        or (is_local(url) and os.path.isdir(local_name(url)))  # noqa: PTH112
+    )
 
 
 def select(

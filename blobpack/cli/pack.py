@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from blobpack import pack as library
-from blobpack.cli.options import is_same_file, packing_options, progress_bar, show_pieces
+from blobpack.cli.options import (
+    ByteSize,
+    is_same_file,
+    packing_options,
+    progress_bar,
+    show_pieces,
+)
 from blobpack.compress import is_compressed_target
 from blobpack.embed import IndexPlace
+from blobpack.sharded import pack_shards
 
 if TYPE_CHECKING:
     from blobpack.pack import PackReport
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True), metavar="SRC...")
-@click.argument("out", type=click.Path(dir_okay=False))
+@click.argument("out", type=click.Path())
 @packing_options
 @click.option(
     "--index",
@@ -31,6 +38,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--dry-run", is_flag=True, help="Read everything, write nothing, tell counts and bytes."
+)
+@click.option(
+    "--shard-size",
+    "shard_bytes",
+    type=ByteSize(),
+    metavar="BYTES",
+    help="Pack blobs of at most this, such as 1Gi, into the folder OUT, and their collection.",
 )
 @click.option("--level", type=click.IntRange(1, 22), help="Of zstd, for OUT.tar.zst.  [default: 3]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -46,6 +60,7 @@ def pack(
     facts: bool,
     place: IndexPlace,
     dry_run: bool,
+    shard_bytes: int | None,
     level: int | None,
     threads: int | None,
     as_json: bool,
@@ -59,7 +74,12 @@ def pack(
     blobpack pack imgs/ out.tar
     blobpack pack imgs/ cats.tar --filter 'cats/*' --exclude '*_mask.png'
     blobpack pack scans/ out.tar.zst --level 9
+    blobpack pack imgs/ shards/ --shard-size 1Gi
     """
+    if shard_bytes is None and os.path.isdir(out):  # noqa: PTH112
+        raise click.UsageError(f"{out} is a folder: name a blob in it, or say --shard-size")
+    if shard_bytes is not None and (dry_run or level is not None or place != "embed"):
+        raise click.UsageError("--shard-size goes without --dry-run, --level and --index")
     if level is not None and not is_compressed_target(out):
         raise click.UsageError(f"--level is for OUT.tar.zst, and {out} is a plain tar")
     if len(sources) > 1 and (folders := [source for source in sources if os.path.isdir(source)]):  # noqa: PTH112
@@ -68,22 +88,21 @@ def pack(
         raise click.UsageError(f"{out} is among the files to pack: the blob to write comes last")
     source = sources[0] if os.path.isdir(sources[0]) else sources  # noqa: PTH112
     with progress_bar("files") as bar:
-        report = library(
-            source,
-            out,
-            globs=globs,
-            exclude=exclude,
-            all_files=all_files,
-            hidden=hidden,
-            follow_symlinks=follow_symlinks,
-            keep_mtime=keep_mtime,
-            facts=facts,
-            index=place,
-            dry_run=dry_run,
-            level=level,
-            threads=threads,
-            progress=show_pieces(bar),
-        )
+        packing: dict[str, Any] = {
+            "globs": globs,
+            "exclude": exclude,
+            "all_files": all_files,
+            "hidden": hidden,
+            "follow_symlinks": follow_symlinks,
+            "keep_mtime": keep_mtime,
+            "facts": facts,
+            "threads": threads,
+            "progress": show_pieces(bar),
+        }
+        if shard_bytes is None:
+            report = library(source, out, index=place, dry_run=dry_run, level=level, **packing)
+        else:
+            report = pack_shards(source, out, shard_bytes, **packing)
     show_report(report, as_json=as_json)
 
 
@@ -101,6 +120,7 @@ def show_report(report: PackReport, *, as_json: bool) -> None:
                 "skipped": report.skipped,
                 "seconds": round(report.seconds, 3),
                 "dry_run": report.dry_run,
+                "shards": report.shards,
             }
         )
     )
