@@ -289,14 +289,13 @@ class _Collecting:
         Raises:
             DuplicateNameError: both blobs are said.
         """
-        holders = [
-            self.shards[bisect_right(self.shards, place, key=lambda shard: shard.row_end)].name
-            for place in sorted((row, other))
-        ]
-        if holders[0] != holders[1]:
-            raise DuplicateNameError(
-                f"member {name!r} is in {holders[0]} and in {holders[1]}, of those in {self.folder}"
-            )
+        first, last = sorted(
+            bisect_right(self.shards, place, key=lambda shard: shard.row_end)
+            for place in (row, other)
+        )
+        if first != last:
+            holders = f"in {self.shards[first].name} and in {self.shards[last].name}"
+            raise DuplicateNameError(f"member {name!r} is {holders}, of those in {self.folder}")
 
 
 def _without_others(part: Columns, facts: frozenset[str]) -> Columns:

@@ -260,6 +260,11 @@ def test_a_name_in_two_blobs_is_refused_and_both_are_said(folder: Path) -> None:
         ]
 
 
+def test_a_blob_that_is_given_twice_is_refused(folder: Path) -> None:
+    with pytest.raises(DuplicateNameError, match=r"in 0001\.tar and in 0001\.tar"):
+        blobpack.collect([folder / "0001.tar"] * 2, folder / "two.idx")
+
+
 def test_a_name_that_one_blob_has_twice_is_its_own_matter(folder: Path) -> None:
     import tarfile
 
@@ -350,6 +355,8 @@ def test_it_is_never_taken_for_the_index_of_one_blob(folder: Path, tmp_path: Pat
         blobpack.open_blob(folder / "0001.tar", index=path)
     with blobpack.open_collection(folder) as collection:
         collection.index.select("01*").save(tmp_path / "some.idx")
+        with pytest.raises(ValueError, match="several blobs"):
+            blobpack.write_offsets(collection.index.select("01*"), tmp_path / "some.pkl")
     with pytest.raises(StaleIndexError, match="several blobs"):
         blobpack.open_blob(folder / "0001.tar", index=tmp_path / "some.idx")
     Index.load(tmp_path / "some.idx").save(tmp_path / "again.idx")
