@@ -2,6 +2,8 @@
 
 from blobpack.append import AppendReport, append
 from blobpack.blob import Blob, open_blob
+from blobpack.collect import CollectReport, collect
+from blobpack.collection import Collection, open_collection
 from blobpack.combine import CombineReport, merge, subset
 from blobpack.errors import (
     BlobChangedError,
@@ -30,6 +32,7 @@ from blobpack.offsets import iter_offsets, read_offsets, write_offsets
 from blobpack.pack import PackReport, pack
 from blobpack.repack import repack
 from blobpack.scan import scan
+from blobpack.sharded import pack_shards
 from blobpack.stats import Stats, stats
 from blobpack.structure import Failure
 from blobpack.verify import VerifyReport, verify
@@ -42,6 +45,8 @@ __all__ = [
     "BlobpackError",
     "ByteRange",
     "ChecksumError",
+    "CollectReport",
+    "Collection",
     "CombineReport",
     "DuplicateNameError",
     "ExtractReport",
@@ -64,11 +69,14 @@ __all__ = [
     "UnsafeNameError",
     "VerifyReport",
     "append",
+    "collect",
     "extract",
     "iter_offsets",
     "merge",
     "open_blob",
+    "open_collection",
     "pack",
+    "pack_shards",
     "read_image",
     "read_images",
     "read_manifest",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from os import PathLike
+from typing import TYPE_CHECKING, Protocol
 
 from blobpack.discovery import find_index
 from blobpack.errors import BlobChangedError, MemberNotFoundError
@@ -23,6 +24,23 @@ if TYPE_CHECKING:
     from blobpack.model import Member
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
+
+
+class Readable(Protocol):
+    """What members are read from: a blob, or a collection of them."""
+
+    @property
+    def url(self) -> str:
+        """Where it lies."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Read a member's payload."""
+        ...
+
+    def read_many(self, names: Iterable[str | Member]) -> Iterator[bytes]:
+        """Read members' payloads, in the order asked."""
+        ...
 
 
 class Blob:
@@ -221,3 +239,13 @@ def opened(blob: Blob | str | os.PathLike[str]) -> Iterator[Blob]:
         return
     with open_blob(blob) as fresh:
         yield fresh
+
+
+@contextmanager
+def reading(source: Readable | str | os.PathLike[str]) -> Iterator[Readable]:
+    """Take what is open as it is, or open a blob's path or URL for as long as the block lasts."""
+    if not isinstance(source, (str, PathLike)):
+        yield source
+        return
+    with open_blob(source) as blob:
+        yield blob

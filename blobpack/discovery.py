@@ -15,7 +15,7 @@ from blobpack.errors import (
     StaleIndexError,
     StorageError,
 )
-from blobpack.identity import TAIL_BYTES, read_tail, samples_crc_of
+from blobpack.identity import OF_A_COLLECTION, TAIL_BYTES, read_tail, samples_crc_of
 from blobpack.index import Index
 from blobpack.indexfile import HEADER, MAGIC, sidecar_path
 from blobpack.offsets import offsets_path, read_offsets
@@ -212,15 +212,17 @@ def _checked(store: Store, index: Index, where: str) -> Index:
     A file's samples are compared, too; of a blob far away only the version, or else the last bytes.
     """
     identity = index.identity
-    if identity is not None and (difference := _difference(store, identity, index)):
+    if identity is not None and (found := difference(store, identity, index)):
         raise StaleIndexError(
-            f"{where} is not the index of {store.url} as it is now: {difference}; {REMEDY}"
+            f"{where} is not the index of {store.url} as it is now: {found}; {REMEDY}"
         )
     return index
 
 
-def _difference(store: Store, identity: Identity, index: Index) -> str:
+def difference(store: Store, identity: Identity, index: Index | None = None) -> str:
     """Say in what an archive differs from an identity; nothing when it does not."""
+    if identity == OF_A_COLLECTION:
+        return "it is of members of several blobs"
     size = identity.archive_bytes
     if store.size < size or (store.size > size and read_footer(store) is None):
         return f"it has {store.size} bytes, and had {size} then"
@@ -232,7 +234,7 @@ def _difference(store: Store, identity: Identity, index: Index) -> str:
     local = isinstance(store, LocalStore)
     if local and samples_crc_of(store, size) != identity.samples_crc:
         return "samples of its bytes are others"
-    if (pos := _grown_into_padding(store, index, tail, size)) is not None:
+    if index and (pos := _grown_into_padding(store, index, tail, size)) is not None:
         return f"it ended at byte {pos}, and goes on there now"
     return ""
 

@@ -9,12 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from blobpack.blob import Blob
 from blobpack.errors import StorageError, UnsafeNameError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from blobpack.blob import Blob
+    from blobpack.collection import Collection
     from blobpack.model import Member
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -34,7 +35,7 @@ class ExtractReport:
 
 
 def extract(
-    blob: Blob,
+    blob: Blob | Collection,
     folder: str | os.PathLike[str],
     members: Iterable[Member] | None = None,
     *,
@@ -46,7 +47,7 @@ def extract(
     tool does. Of members with one name the last one wins.
 
     Args:
-        blob: An open blob.
+        blob: An open blob or collection.
         folder: Where to.
         members: Which; None for all of the blob's.
         progress: progress(members), called after each one.
@@ -59,9 +60,14 @@ def extract(
     chosen = {member.name: member for member in (blob.index if members is None else members)}
     split = [(split_name(name), member) for name, member in chosen.items()]
     total = 0
+    payloads = (
+        (blob.store.read_range(member.offset_start, member.offset_end) for _, member in split)
+        if isinstance(blob, Blob)
+        else blob.read_many(chosen)
+    )
     with _Folders(folder) as folders:
         for count, (parts, member) in enumerate(split, 1):
-            payload = blob.store.read_range(member.offset_start, member.offset_end)
+            payload = next(payloads)
             try:
                 write_file(folders.descend(parts[:-1]), parts[-1], payload)
             except OSError as exc:

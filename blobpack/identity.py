@@ -42,6 +42,10 @@ class Identity:
     version: str = ""
 
 
+# what no archive is: of an index whose offsets are in several blobs
+OF_A_COLLECTION = Identity((1 << 64) - 1, 0, 0, "a collection")
+
+
 def identify(store: Store, archive_bytes: int, version: str = "") -> Identity:
     """Describe the archive in the first bytes of a store: at most 36 KiB of it are read.
 

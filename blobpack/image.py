@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import tee
 from typing import TYPE_CHECKING
 
-from blobpack.blob import Blob, names_of, opened
+from blobpack.blob import Readable, names_of, reading
 from blobpack.errors import ImageError
 from blobpack.processors import processors
 
@@ -28,7 +28,7 @@ EIGHT_BIT_MODES = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"})
 
 
 def read_image(
-    blob: Blob | str | os.PathLike[str],
+    blob: Readable | str | os.PathLike[str],
     name: str,
     *,
     mode: str | None = "RGB",
@@ -37,7 +37,7 @@ def read_image(
     """Read one image: one ranged read, then Pillow.
 
     Args:
-        blob: An open blob; or a path or URL, whose headers are then scanned for this one image.
+        blob: An open blob or collection; or a path or URL of a blob, opened for this one image.
         name: The member's name.
         mode: Pillow's mode to convert to: "RGB", "L", "RGBA" …; None leaves the image as it is stored.
         apply_exif_orientation: Turn the image as its EXIF data says it is to be shown.
@@ -53,7 +53,7 @@ def read_image(
         BlobChangedError: the blob is no longer the one that was opened.
         StorageError: the store failed.
     """
-    with opened(blob) as source:
+    with reading(blob) as source:
         payload = source.read(name)
         return decode_image(
             payload,
@@ -64,7 +64,7 @@ def read_image(
 
 
 def read_images(
-    blob: Blob | str | os.PathLike[str],
+    blob: Readable | str | os.PathLike[str],
     names: Iterable[str | Member],
     *,
     mode: str | None = "RGB",
@@ -75,7 +75,7 @@ def read_images(
     Payloads are read as Blob.read_many does, and decoded by a thread a processor, some images ahead.
 
     Args:
-        blob: An open blob, a path or a URL.
+        blob: An open blob or collection; or a path or URL of a blob.
         names: Names, or members, such as an index of some.
         mode: As for read_image.
         apply_exif_orientation: As for read_image.
@@ -86,7 +86,7 @@ def read_images(
     Raises:
         The same as read_image, at the image that is reached.
     """
-    with opened(blob) as source:
+    with reading(blob) as source:
         wanted, asked = tee(names_of(names))
 
         def decode(payload: bytes, name: str) -> NDArray[np.uint8]:

@@ -254,6 +254,13 @@ class Index:
         return measure(self.columns.offset_start, self.columns.offset_end)[0]
 
     @property
+    def taken(self) -> frozenset[str]:
+        """The facts that it has of its members."""
+        if self._stored is not None:
+            return self._stored.footer.facts
+        return frozenset(name for name, _ in self.columns.facts())
+
+    @property
     def last_end(self) -> int:
         """One past the last byte of any payload, from the start of the blob; 0 of no members."""
         if self._stored is not None:
@@ -324,6 +331,20 @@ class Index:
             columns, place = self._rows(row)
             found.append(payload_in(columns, place))
         return found
+
+    def rows_and_bounds_of(self, names: Sequence[str]) -> list[tuple[int, tuple[int, int]]]:
+        """Find row and offsets of many names, each the last row of its name.
+
+        Raises:
+            MemberNotFoundError: there is none of one name, the first such.
+        """
+        if self._stored is None or self._lookup is not None:
+            return [(self.row_of(name), self.bounds_of(name)) for name in names]
+        found = self._stored.search(names)
+        return [
+            hit or (self.row_of(name), self.bounds_of(name))
+            for name, hit in zip(names, found, strict=True)
+        ]
 
     def row_of(self, name: str) -> int:
         """Find the last row with that name.

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import struct
+from array import array
+from collections import OrderedDict
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
+from blobpack._index_reader import decode_blocks
 from blobpack._index_writer import IndexBuilder
 from blobpack._lookup import measure
 from blobpack.checksum import crc32c, crc32c_address
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 MAGIC = b"BLOBIDX\n"
 VERSION = 1
 HEADER = struct.Struct("<8sI52x")
-FOOTER = struct.Struct("<II QQII QQQQ QQQQ QQII 9q 128s 184x 8s".replace(" ", ""))
+FOOTER = struct.Struct("<II QQII QQQQ QQQQ QQII 9q 128s QQ 168x 8s".replace(" ", ""))
 FOOTER_BYTES = 512
 PAGE_BYTES = 4096
 PAGE_POSITIONS = 511
@@ -34,8 +37,13 @@ BLOCK_ROWS = 1024
 GUIDE_BYTES_MAX = 1 << 18
 PAYLOAD_BYTES_MAX = (1 << 64) - 1  # of members that overlap
 PART_ROWS = 64 * BLOCK_ROWS  # encoded at a time
+BLOCKS_KEPT = 256  # of those read back
 HAS_REPORT = 1
 IS_TIED = 2  # the footer's identity says which archive the index is of
+IS_COLLECTION = 1 << 16  # the members are those of several blobs, which a section names
+MUST_BE_KNOWN = (
+    0xFFFF0000 & ~IS_COLLECTION
+)  # flags of which a reader that does not know them reads wrongly
 
 
 def sidecar_path(url: str | os.PathLike[str]) -> str:
@@ -62,6 +70,8 @@ class Footer:
         guide_bytes: 0 when there is none.
         facts: The optional columns that were taken.
         report: What the scan met.
+        blobs: Where the section of a collection's blobs starts.
+        blobs_bytes: 0 when the index is of one archive.
     """
 
     region_bytes: int
@@ -78,11 +88,13 @@ class Footer:
     guide_bytes: int
     facts: frozenset[str]
     report: ScanReport | None
+    blobs: int = 0
+    blobs_bytes: int = 0
 
     @property
     def facts_mask(self) -> int:
         """The optional columns as bits, in the order of columns.FACTS."""
-        return sum(1 << i for i, name in enumerate(FACTS) if name in self.facts)
+        return _mask_of(self.facts)
 
     @property
     def directory_bytes(self) -> int:
@@ -103,6 +115,7 @@ class Footer:
             (self.lookup, self.lookup_pages * PAGE_BYTES),
             (self.directory, self.directory_bytes),
             (self.guide, self.guide_bytes),
+            (self.blobs, self.blobs_bytes),
         )
         if (
             any(start + size > self.region_bytes - FOOTER_BYTES for start, size in sections)
@@ -117,7 +130,11 @@ class Footer:
         """Make the footer's 512 bytes."""
         identity = self.identity or Identity(0, 0, 0)
         report = astuple(self.report) if self.report else (0,) * 9
-        flags = HAS_REPORT * (self.report is not None) | IS_TIED * (self.identity is not None)
+        flags = (
+            HAS_REPORT * (self.report is not None)
+            | IS_TIED * (self.identity is not None)
+            | IS_COLLECTION * (self.blobs_bytes > 0)
+        )
         packed = FOOTER.pack(
             0,
             VERSION,
@@ -139,6 +156,8 @@ class Footer:
             flags,
             *report,
             identity.version.encode()[:128],
+            self.blobs,
+            self.blobs_bytes,
             MAGIC,
         )
         return struct.pack("<I", crc32c(packed[4:])) + packed[4:]
@@ -172,6 +191,12 @@ class Footer:
                 offset=offset,
             )
         facts, flags = rest[10:12]
+        blobs, blobs_bytes = rest[22:24]
+        if flags & MUST_BE_KNOWN or bool(flags & IS_COLLECTION) != bool(blobs_bytes):
+            raise FormatError(
+                f"{where}: the index has flags {flags:#x}, of a later version of blobpack, at byte {offset}",
+                offset=offset,
+            )
         blob_version = rest[21].rstrip(b"\0").decode(errors="replace")
         return cls(
             region_bytes,
@@ -181,27 +206,37 @@ class Footer:
             *rest[:10],  # type: ignore[call-arg]
             frozenset(name for i, name in enumerate(FACTS) if facts >> i & 1),
             ScanReport(*rest[12:21]) if flags & HAS_REPORT else None,
+            blobs,
+            blobs_bytes,
         )
+
+
+def _mask_of(facts: frozenset[str]) -> int:
+    return sum(1 << i for i, name in enumerate(FACTS) if name in facts)
 
 
 def write_sections(
     file: BinaryIO,
     parts: Iterable[Columns],
-    name_at: Callable[[int], str],
+    name_at: Callable[[int], str] | None,
     *,
     identity: Identity | None,
     report: ScanReport | None = None,
     bytes_min: int = 0,
+    blobs: Callable[[], bytes] | None = None,
+    repeated: Callable[[str, int, int], object] | None = None,
 ) -> Footer:
     """Write an index but its footer, at the file's position.
 
     Args:
         file: Open for writing.
         parts: The members, in order.
-        name_at: Gives the name in a row that was among parts already.
+        name_at: Gives the name in a row that was among parts already; None reads it back from the file.
         identity: The archive the index is of.
         report: What the scan met.
         bytes_min: The region is filled up with zeros to at least this, its footer included.
+        blobs: Of a collection, gives the section of its blobs, once all parts were taken.
+        repeated: repeated(name, row, other), called for two rows of one name.
 
     Returns:
         The footer to write behind it.
@@ -229,7 +264,16 @@ def write_sections(
         )
         size, end = measure(part.offset_start, part.offset_end)
         payload_bytes, last_end = payload_bytes + size, max(last_end, end)
-    seed, pages = builder.lookup(lambda row, other: name_at(row) == name_at(other))
+    names = name_at or _WrittenNames(file, builder, last_end, facts or frozenset()).name_at
+
+    def is_same_name(row: int, other: int) -> bool:
+        name = names(row)
+        same = name == names(other)
+        if same and repeated:
+            repeated(name, row, other)
+        return same
+
+    seed, pages = builder.lookup(is_same_name)
     written += file.write(bytes(-written % 64))
     lookup = written
     written += file.write(pages)
@@ -238,6 +282,9 @@ def write_sections(
     packed_guide = _encode_guide(builder.guide())
     guide = written
     written += file.write(packed_guide)
+    packed_blobs = blobs() if blobs else b""
+    section = written
+    written += file.write(packed_blobs)
     filled = max(written + FOOTER_BYTES, bytes_min)
     file.write(bytes(filled + -filled % FOOTER_BYTES - FOOTER_BYTES - written))
     return Footer(
@@ -255,6 +302,8 @@ def write_sections(
         guide_bytes=len(packed_guide),
         facts=facts or frozenset(),
         report=report,
+        blobs=section if packed_blobs else 0,
+        blobs_bytes=len(packed_blobs),
     )
 
 
@@ -269,6 +318,53 @@ def _whole_blocks(parts: Iterable[Columns]) -> Iterator[Columns]:
         left = whole.slice(last, len(whole))
     if left is not None and len(left):
         yield left
+
+
+class _WrittenNames:
+    """The names of rows whose blocks a file holds: what they were read from need not be at hand any more."""
+
+    def __init__(
+        self, file: BinaryIO, builder: IndexBuilder, last_end: int, facts: frozenset[str]
+    ) -> None:
+        self._file, self._builder = file, builder
+        self._last_end, self._facts = last_end, _mask_of(facts)
+        self._directory = builder.directory(0)
+        self._kept: OrderedDict[int, Columns] = OrderedDict()
+
+    def name_at(self, row: int) -> str:
+        """Read the name in a row."""
+        number, place = divmod(row, BLOCK_ROWS)
+        if number not in self._kept:
+            self._kept[number] = self._read(number)
+            if len(self._kept) > BLOCKS_KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(number)
+        return self._kept[number].name_at(place)
+
+    def _read(self, number: int) -> Columns:
+        start, last = self._position(number), self._position(number + 1)
+        end = self._file.tell()
+        self._file.seek(end - self._builder.blocks_bytes + start)
+        packed = self._file.read(last - start)
+        self._file.seek(end)
+        return Columns(
+            *decode_blocks(
+                packed,
+                array("q", [0, last - start]),
+                number * BLOCK_ROWS,
+                len(self._builder),
+                self._last_end,
+                self._facts,
+                crc32c_address(),
+                "the index that is being written",
+                0,
+            )
+        )
+
+    def _position(self, number: int) -> int:
+        page, place = divmod(number, PAGE_POSITIONS)
+        start = page * PAGE_BYTES + 8 + 8 * place
+        return int.from_bytes(self._directory[start : start + 8], "little")
 
 
 def _encode_guide(names: list[bytes] | None) -> bytes:

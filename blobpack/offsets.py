@@ -17,6 +17,7 @@ from blobpack._pickles import OffsetsDecoder, encode_batch
 from blobpack.atomic import replacing
 from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError
+from blobpack.identity import OF_A_COLLECTION
 from blobpack.index import Index
 from blobpack.tables import write_parquet
 
@@ -75,12 +76,17 @@ def write_offsets(
         DuplicateNameError: two members have one basename; both are named.
         StorageError: the file can't be written.
         PackageMissingError: Parquet is asked for, and there is no pyarrow.
+        ValueError: the members are those of a collection.
     """
     if names not in ("path", "basename"):
         raise ValueError(f"names must be 'path' or 'basename', not {names!r}")
     if format not in get_args(OffsetsFormat):
         formats = ", ".join(get_args(OffsetsFormat))
         raise ValueError(f"format must be one of {formats}, not {format!r}")
+    if isinstance(index, Index) and index.identity == OF_A_COLLECTION:
+        raise ValueError(
+            "offsets in several blobs can't stand in one file: write those of each blob, or keep the collection"
+        )
     if format == "parquet":
         return _write_parquet(index, path, names)
     rows = 0

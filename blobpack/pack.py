@@ -71,6 +71,7 @@ class PackReport:
         seconds: How long it took.
         index: The blob's members.
         dry_run: Nothing was written.
+        shards: How many blobs were written.
     """
 
     members: int
@@ -81,6 +82,7 @@ class PackReport:
     seconds: float
     index: Index = field(repr=False)
     dry_run: bool = False
+    shards: int = 1
 
     @property
     def megabytes_per_second(self) -> float:
@@ -91,6 +93,7 @@ class PackReport:
         done = "would pack" if self.dry_run else "packed"
         text = (
             f"{done} {self.members:,} members, {self.payload_bytes:,} bytes, into {self.blob_bytes:,} bytes "
+            f"{f'of {self.shards:,} blobs ' if self.shards != 1 else ''}"
             f"in {self.seconds:.2f} s ({self.megabytes_per_second:,.0f} MB/s)"
         )
         for reason, count in sorted(self.skipped.items()):

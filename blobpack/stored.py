@@ -73,6 +73,10 @@ class StoredIndex(Protocol):
         """Do the same for many names at once, with as few requests as they need."""
         ...
 
+    def search(self, names: Sequence[str]) -> list[tuple[int, tuple[int, int]] | None]:
+        """Find row and offsets of each name, in the same way."""
+        ...
+
     def rows(self, first: int, last: int) -> Columns:
         """Read the rows first:last."""
         ...
@@ -98,13 +102,29 @@ def load_stored(path: str | os.PathLike[str], cache: Cache | None = None) -> Sto
 
     Raises:
         BlobNotFoundError: there is none.
+        FormatError: it is damaged, no index, or the collection of several blobs.
+    """
+    store, footer = open_region(path, cache)
+    if footer.blobs_bytes:
+        raise FormatError(
+            f"{store.url}: a collection of several blobs, not the index of one: open_collection opens it",
+            offset=0,
+        )
+    return open_stored(store, 0, footer)
+
+
+def open_region(path: str | os.PathLike[str], cache: Cache | None = None) -> tuple[Store, Footer]:
+    """Open the store of an index file, and read its footer.
+
+    Raises:
+        BlobNotFoundError: there is none.
         FormatError: it is damaged, or no index.
     """
     store = open_store(path, tail=True, cache=cache)
     footer = read_footer(store)
     if footer is None or footer.region_bytes != store.size:
         raise FormatError(f"{store.url}: not an index file of blobpack, at byte 0", offset=0)
-    return open_stored(store, 0, footer)
+    return store, footer
 
 
 def read_footer(store: Store) -> Footer | None:
@@ -175,6 +195,11 @@ class LocalIndex:
         if self.locate != self._mapped.locate:  # there is no lookup in the file
             return list(map(self.locate, names))
         return self._mapped.locate_many(list(names))
+
+    def search(self, names: Sequence[str]) -> list[tuple[int, tuple[int, int]] | None]:
+        """Find row and offsets of each name."""
+        found = zip(map(self.find, names), map(self.locate, names), strict=True)
+        return [(row, bounds) if bounds else None for row, bounds in found]
 
     def rows(self, first: int, last: int) -> Columns:
         """Copy the rows first:last out of the mapping."""
@@ -261,7 +286,7 @@ class RemoteIndex:
 
     def find(self, name: str) -> int:
         """Return the last row of that name, -1 when there is none."""
-        found = self._search([name])[0]
+        found = self.search([name])[0]
         return -1 if found is None else found[0]
 
     def locate(self, name: str) -> tuple[int, int] | None:
@@ -275,6 +300,10 @@ class RemoteIndex:
     def locate_many_checked(self, names: Sequence[str]) -> list[tuple[int, int, int | None] | None]:
         """Find offsets and checksums of many names, None where there is none."""
         return [found and found[1] for found in self._search(names)]
+
+    def search(self, names: Sequence[str]) -> list[tuple[int, tuple[int, int]] | None]:
+        """Find row and offsets of each name."""
+        return [found and (found[0], found[1][:2]) for found in self._search(names)]
 
     def _search(self, names: Sequence[str]) -> list[tuple[int, tuple[int, int, int | None]] | None]:
         """Find row, offsets and checksum of each name."""

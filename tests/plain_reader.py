@@ -13,8 +13,10 @@ MAGIC = b"BLOBIDX\n"
 ROWS = 1024
 PAGE = 4096
 U64 = (1 << 64) - 1
-FOOTER = struct.Struct("<II2Q2I10Q2I9q128s184s8s")
+FOOTER = struct.Struct("<II2Q2I10Q2I9q128s2Q168s8s")
 FACTS = ("media_type", "width", "height", "crc32c", "mtime")
+BLOB_U64 = ("row_end", "blob_bytes", "payload_bytes", "archive_bytes")
+BLOB_U32 = ("tail_crc", "samples_crc", "blob_flags", "name_end", "version_end")
 VALUES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
@@ -94,7 +96,9 @@ class PlainIndex:
         ) = footer[10:16]
         (facts, self.flags), self.report = footer[16:18], footer[18:27]
         self.blob_version = footer[27].rstrip(b"\0").decode()
-        expect(version == 1 and footer[29] == MAGIC and not any(footer[28]), "footer")
+        self.blobs, self.blobs_bytes = footer[28:30]
+        expect(version == 1 and footer[31] == MAGIC and not any(footer[30]), "footer")
+        expect(self.flags >> 17 == 0 and self.flags >> 16 == (self.blobs_bytes > 0), "flags")
         expect(512 <= self.region_bytes <= len(packed), "region_bytes")
         self.region_start = len(packed) - self.region_bytes
         self.region = packed[self.region_start :]
@@ -121,6 +125,29 @@ class PlainIndex:
         guide = sealed(self.region[start : start + self.guide_bytes], "guide")
         ends = struct.unpack_from(f"<{self.block_count}I", guide, 4)
         return _names(guide[4 + 4 * self.block_count :], ends)
+
+    def blob_columns(self) -> dict[str, list[int | bytes]]:
+        """Read whose the rows are, and what the blobs must be, of a collection."""
+        packed = sealed(self.region[self.blobs : self.blobs + self.blobs_bytes], "blobs")
+        (count,) = struct.unpack_from("<4xI", packed)
+        columns: dict[str, list[int | bytes]] = {}
+        at = 8
+        for width, names in ((8, BLOB_U64), (4, BLOB_U32)):
+            for name in names:
+                columns[name] = list(struct.unpack_from(f"<{count}{VALUES[width]}", packed, at))
+                at += count * width
+        for name in ("name", "version"):
+            ends = tuple(columns.pop(f"{name}_end"))
+            columns[name] = list(_names(packed[at:], ends))
+            at += ends[-1] if ends else 0
+        expect(at == len(packed), "the section of blobs")
+        expect(columns["row_end"] == sorted(columns["row_end"]), "row_end")
+        expect(columns["row_end"][-1:] == [self.row_count][:count], "the last row_end")
+        return columns
+
+    def blob_of(self, row: int) -> int:
+        """Tell which blob of a collection holds a row."""
+        return bisect_right(self.blob_columns()["row_end"], row)
 
     def block(self, number: int) -> list[PlainMember]:
         """Read the members of a block, once."""

@@ -10,7 +10,7 @@ from blobpack.cli.options import (
     blob_argument,
     cache_option,
     index_option,
-    opened_blob,
+    opened_source,
     rescan_option,
     stats_option,
 )
@@ -35,10 +35,11 @@ def cat(
 
     \b
     blobpack cat out.tar cats/0001.jpg > cat.jpg
+    blobpack cat s3://bucket/train/ cats/0001.jpg > cat.jpg
     blobpack cat s3://bucket/out.tar cats/0001.jpg --index out_offsets.pkl > cat.jpg
     """
     out = sys.stdout.buffer
-    opened = opened_blob(blob, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes)
-    for payload in opened.read_many(names):
+    source = opened_source(blob, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes)
+    for payload in source.read_many(names):
         out.write(payload)
     out.flush()

@@ -10,7 +10,7 @@ from blobpack.cli.options import (
     blob_argument,
     cache_option,
     index_option,
-    opened_blob,
+    opened_source,
     progress_bar,
     rescan_option,
     select,
@@ -42,7 +42,7 @@ def extract(
     \b
     blobpack extract out.tar imgs/ --filter 'cats/*'
     """
-    opened = opened_blob(blob, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes)
+    opened = opened_source(blob, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes)
     members = select(opened.index, **selection)
     with progress_bar("files", len(members)) as bar:
         report = library(opened, folder, members, progress=lambda _: bar.update(1))

@@ -11,7 +11,7 @@ import click
 from blobpack.cli.options import (
     blob_argument,
     index_option,
-    opened_blob,
+    opened_source,
     rescan_option,
     select,
     selection_options,
@@ -46,7 +46,7 @@ def ls(
     """
     out = sys.stdout.buffer
     end = b"\0" if null else b"\n"
-    for member in select(opened_blob(blob, index_path, rescan=rescan).index, **selection):
+    for member in select(opened_source(blob, index_path, rescan=rescan).index, **selection):
         name = member.name.encode("utf-8", "surrogateescape")
         if as_json:
             fields = {

@@ -13,6 +13,7 @@ import click
 
 from blobpack.cli.append import append
 from blobpack.cli.cat import cat
+from blobpack.cli.collect import collect
 from blobpack.cli.extract import extract
 from blobpack.cli.index import index
 from blobpack.cli.info import info
@@ -80,6 +81,7 @@ def main() -> None:
 for command in (
     append,
     cat,
+    collect,
     extract,
     index,
     info,

@@ -12,11 +12,13 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from blobpack.blob import Blob, open_blob
+from blobpack.collection import Collection, open_collection
 from blobpack.errors import BlobpackError
 from blobpack.pack import is_s3
 from blobpack.scan import scan
 from blobpack.stats import stats
-from blobpack.stores import local_name, scheme_of
+from blobpack.stores import is_local, local_name, scheme_of
+from blobpack.stores.globs import has_glob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -267,6 +269,31 @@ def opened_blob(
     index = scan(blob) if rescan else index_path
     opened = open_blob(blob, index=index, cache=cache, cache_bytes=cache_bytes)
     return click.get_current_context().with_resource(opened)
+
+
+def opened_source(
+    url: str,
+    index_path: str | None,
+    *,
+    rescan: bool,
+    cache: str | None = None,
+    cache_bytes: int = 10 << 30,
+) -> Blob | Collection:
+    """Open a blob or a collection for as long as the command runs."""
+    if not is_collection(url):
+        return opened_blob(url, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes)
+    if index_path or rescan or cache:
+        raise click.UsageError("a collection goes without --index, --rescan and --cache")
+    return click.get_current_context().with_resource(open_collection(url))
+
+
+def is_collection(url: str) -> bool:
+    """Tell whether a collection is meant: its file, or the folder, prefix or glob of its blobs."""
+    return (
+        url.endswith((".idx", "/"))
+        or has_glob(url)
+        or (is_local(url) and os.path.isdir(local_name(url)))  # noqa: PTH112
+    )
 
 
 def select(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from blobpack import pack as library
 from blobpack.cli.options import (
+    ByteSize,
     PathOrS3,
     is_same_file,
     one_source,
@@ -20,6 +22,7 @@ from blobpack.compress import is_compressed_target
 from blobpack.embed import IndexPlace
 from blobpack.manifest import read_manifest
 from blobpack.pack import is_s3
+from blobpack.sharded import pack_shards
 
 if TYPE_CHECKING:
     from blobpack.pack import PackReport
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("sources", nargs=-1, type=PathOrS3(exists=True, prefix=True), metavar="[SRC]...")
-@click.argument("out", type=PathOrS3(dir_okay=False))
+@click.argument("out", type=PathOrS3())
 @packing_options
 @click.option(
     "--manifest",
@@ -52,6 +55,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Go on with an upload to S3 that was interrupted; one that fails is kept to go on with.",
 )
+@click.option(
+    "--shard-size",
+    "shard_bytes",
+    type=ByteSize(),
+    metavar="BYTES",
+    help="Pack blobs of at most this, such as 1Gi, into the folder OUT, and their collection.",
+)
 @click.option("--level", type=click.IntRange(1, 22), help="Of zstd, for OUT.tar.zst.  [default: 3]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def pack(
@@ -67,6 +77,7 @@ def pack(
     place: IndexPlace,
     dry_run: bool,
     resume: bool,
+    shard_bytes: int | None,
     level: int | None,
     threads: int | None,
     manifest: str | None,
@@ -84,7 +95,12 @@ def pack(
     blobpack pack imgs/ s3://bucket/out.tar
     blobpack pack s3://bucket/imgs/ out.tar
     blobpack pack --manifest list.csv s3://bucket/imgs/ out.tar
+    blobpack pack imgs/ shards/ --shard-size 1Gi
     """
+    if shard_bytes is None and os.path.isdir(out):  # noqa: PTH112
+        raise click.UsageError(f"{out} is a folder: name a blob in it, or say --shard-size")
+    if shard_bytes is not None and (dry_run or level is not None or place != "embed"):
+        raise click.UsageError("--shard-size goes without --dry-run, --level and --index")
     if level is not None and not is_compressed_target(out):
         raise click.UsageError(f"--level is for OUT.tar.zst, and {out} is a plain tar")
     if resume and not is_s3(out):
@@ -102,23 +118,23 @@ def pack(
     else:
         raise click.UsageError("Missing argument 'SRC...'.")
     with progress_bar("files") as bar:
-        report = library(
-            source,
-            out,
-            globs=globs,
-            exclude=exclude,
-            all_files=all_files,
-            hidden=hidden,
-            follow_symlinks=follow_symlinks,
-            keep_mtime=keep_mtime,
-            facts=facts,
-            index=place,
-            dry_run=dry_run,
-            resume=resume,
-            level=level,
-            threads=threads,
-            progress=show_pieces(bar),
-        )
+        packing: dict[str, Any] = {
+            "globs": globs,
+            "exclude": exclude,
+            "all_files": all_files,
+            "hidden": hidden,
+            "follow_symlinks": follow_symlinks,
+            "keep_mtime": keep_mtime,
+            "facts": facts,
+            "threads": threads,
+            "progress": show_pieces(bar),
+        }
+        if shard_bytes is None:
+            report = library(
+                source, out, index=place, dry_run=dry_run, resume=resume, level=level, **packing
+            )
+        else:
+            report = pack_shards(source, out, shard_bytes, **packing)
     show_report(report, as_json=as_json)
 
 
@@ -136,6 +152,7 @@ def show_report(report: PackReport, *, as_json: bool) -> None:
                 "skipped": report.skipped,
                 "seconds": round(report.seconds, 3),
                 "dry_run": report.dry_run,
+                "shards": report.shards,
             }
         )
     )

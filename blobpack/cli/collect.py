@@ -1,0 +1,71 @@
+"""`blobpack collect`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from blobpack.cli.options import BlobUrl, progress_bar
+from blobpack.collect import collect as library
+
+if TYPE_CHECKING:
+    from blobpack.combine import Duplicates
+
+
+@click.command()
+@click.argument("blobs", nargs=-1, required=True, type=BlobUrl(), metavar="BLOBS...")
+@click.option(
+    "-o",
+    "--output",
+    type=BlobUrl(),
+    metavar="FILE",
+    help="Where to, a path or s3:// URL.  [default: collection.idx in the folder of BLOBS]",
+)
+@click.option(
+    "--duplicates",
+    type=click.Choice(["refuse", "last"]),
+    default="refuse",
+    show_default=True,
+    help="A name in two blobs: refuse it, or find the member of the last blob.",
+)
+@click.option("--scan", is_flag=True, help="Scan blobs that have no index.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def collect(
+    blobs: tuple[str, ...], output: str | None, duplicates: Duplicates, scan: bool, as_json: bool
+) -> None:
+    """Make BLOBS, a folder, a prefix, a glob or several blobs, one collection, in which any name is found at once.
+
+    A collection's file, or its folder with a "/" at the end, is then a BLOB for cat, ls and extract.
+
+    \b
+    blobpack collect shards/
+    blobpack collect 's3://bucket/train/*.tar'
+    blobpack cat s3://bucket/train/ cats/0001.jpg > cat.jpg
+    """
+    if len(blobs) > 1 and output is None:
+        raise click.UsageError("several BLOBS need -o")
+    with progress_bar("blobs") as bar:
+        report = library(
+            blobs[0] if len(blobs) == 1 else blobs,
+            output,
+            duplicates=duplicates,
+            scan=scan,
+            progress=lambda *_: bar.update(1),
+        )
+    if not as_json:
+        click.echo(str(report))
+        return
+    click.echo(
+        json.dumps(
+            {
+                "collection": report.url,
+                "blobs": report.blobs,
+                "members": report.members,
+                "payload_bytes": report.payload_bytes,
+                "collection_bytes": report.collection_bytes,
+                "seconds": round(report.seconds, 3),
+            }
+        )
+    )

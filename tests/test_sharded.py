@@ -1,0 +1,170 @@
+"""Shards: cut between members, the same every time, and read as one through their collection."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import blobpack
+from blobpack import DuplicateNameError, SourceError, StorageError
+
+SIZES = [0, 10, 512, 513, 3000, 9000, 100, 20_000, 1, 2, 5000]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i in range(60):
+        path = tmp_path / "imgs" / f"{i % 3}" / f"{i:03d}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes([i]) * SIZES[i % len(SIZES)])
+    return tmp_path / "imgs"
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def archives_of(shards: Path) -> list[tuple[int, list[str]]]:
+    """The bytes of each archive without its index, and the names in it, as tarfile sees them."""
+    found = []
+    for path in sorted(shards.glob("*.tar")):
+        with tarfile.open(path) as tar, blobpack.open_blob(path) as blob:
+            identity = blob.index.identity
+            assert identity is not None
+            assert tar.getnames() == list(blob.index.names)
+            found.append((identity.archive_bytes, tar.getnames()))
+    return found
+
+
+@pytest.mark.parametrize("shard_bytes", [1025, 12_000, 40_000, 1 << 30])
+def test_members_are_cut_into_blobs_and_read_as_one(
+    folder: Path, tmp_path: Path, shard_bytes: int
+) -> None:
+    report = blobpack.pack_shards(folder, tmp_path / "out", shard_bytes, all_files=True)
+    archives = archives_of(tmp_path / "out")
+    wanted = files_of(folder)
+    assert [name for _, names in archives for name in names] == sorted(wanted)
+    assert (report.shards, report.members) == (len(archives), 60)
+    assert report.payload_bytes == sum(map(len, wanted.values()))
+    assert report.blob_bytes == sum(
+        path.stat().st_size for path in (tmp_path / "out").glob("*.tar")
+    )
+    for (size, names), (_, following) in pairwise(archives):
+        assert size <= shard_bytes or len(names) == 1
+        padded = -(-len(wanted[following[0]]) // 512) * 512
+        assert size + 512 + padded > shard_bytes  # no room was left for the next one
+    with blobpack.open_collection(tmp_path / "out") as collection:
+        assert list(collection.read_many(wanted)) == list(wanted.values())
+        assert list(report.index.names) == list(collection.index.names)
+        assert {"crc32c", "mtime"} <= collection.index.taken
+
+
+def test_the_same_input_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    blobpack.pack_shards(folder, tmp_path / "one", 15_000, all_files=True, threads=1)
+    blobpack.pack_shards(folder, tmp_path / "two", 15_000, all_files=True, threads=4)
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_one_shard_is_what_pack_makes(folder: Path, tmp_path: Path) -> None:
+    blobpack.pack_shards(folder, tmp_path / "out", 1 << 30, all_files=True)
+    blobpack.pack(folder, tmp_path / "out.tar", all_files=True)
+    assert (tmp_path / "out" / "00000.tar").read_bytes() == (tmp_path / "out.tar").read_bytes()
+
+
+def test_what_is_no_image_is_left_out_once(
+    folder: Path, tmp_path: Path, small_images: dict[str, bytes]
+) -> None:
+    for number, image in enumerate(small_images.values()):
+        (folder / f"0/{number:03d}x.jpg").write_bytes(image)
+    report = blobpack.pack_shards(folder, tmp_path / "out", 30_000, exclude="2/*")
+    assert report.members == len(small_images)
+    assert report.skipped == {"not an image": 40, "filtered out": 20}
+    with blobpack.open_collection(tmp_path / "out") as collection:
+        images = list(collection.read_many(collection.index))
+        assert images == list(small_images.values())
+        assert collection.index.select(min_width=40).names[:] == ["0/005x.jpg"]
+
+
+@pytest.mark.parametrize("shard_bytes", [3000, 1 << 20])
+def test_payloads_are_cut_as_they_come(tmp_path: Path, shard_bytes: int) -> None:
+    payloads = {f"{i:03d}/x{'ü' * (i % 90)}": bytes([i]) * (i * 37 % 2000) for i in range(100)}
+    report = blobpack.pack_shards(
+        iter(payloads.items()), tmp_path / "out", shard_bytes, all_files=True
+    )
+    archives = archives_of(tmp_path / "out")
+    assert all(size <= shard_bytes or len(names) == 1 for size, names in archives)
+    assert [name for _, names in archives for name in names] == list(payloads)
+    assert (len(archives) == 1) == (shard_bytes > 3000)
+    assert report.members == 100
+    with blobpack.open_collection(tmp_path / "out") as collection:
+        assert list(collection.read_many(payloads)) == list(payloads.values())
+
+
+def test_nothing_to_pack_is_an_empty_blob(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    report = blobpack.pack_shards(tmp_path / "none", tmp_path / "out", 3000)
+    assert (report.members, report.shards) == (0, 1)
+    with blobpack.open_collection(tmp_path / "out") as collection:
+        assert len(collection) == 0
+
+
+def test_after_an_error_nothing_is_left(folder: Path, tmp_path: Path) -> None:
+    payloads = [(f"{i}", bytes(1000)) for i in range(9)]
+    with pytest.raises(DuplicateNameError, match=r"'0' is in 00000\.tar and in 00004\.tar"):
+        blobpack.pack_shards([*payloads, ("0", b"")], tmp_path / "out", 5000, all_files=True)
+    assert not (tmp_path / "out").exists()
+
+    def broken() -> object:
+        yield from payloads
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        blobpack.pack_shards(broken(), tmp_path / "out", 5000, all_files=True)
+    assert not (tmp_path / "out").exists()
+    (folder / "1" / "dangling").symlink_to("nowhere")
+    with pytest.raises(SourceError, match="dangling"):
+        blobpack.pack_shards(folder, tmp_path / "out", 5000, all_files=True, follow_symlinks=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(folder: Path) -> None:
+    before = files_of(folder)
+    with pytest.raises(StorageError, match="not empty"):
+        blobpack.pack_shards(folder, folder, 5000, all_files=True)
+    with pytest.raises(StorageError, match="local folder"):
+        blobpack.pack_shards(folder, "s3://bucket/x/", 5000)
+    with pytest.raises(ValueError, match="no room"):
+        blobpack.pack_shards(folder, folder / "new", 1024)
+    assert files_of(folder) == before
+
+
+def test_on_the_command_line(folder: Path, tmp_path: Path) -> None:
+    def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [Path(sys.executable).with_name("blobpack"), *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    done = run("pack", "imgs/", "out/", "--all", "--shard-size", "40k", "--json")
+    assert json.loads(done.stdout)["shards"] == len(archives_of(tmp_path / "out")) > 1
+    done = run("pack", "imgs/", "again", "--all", "--shard-size", "40k")
+    assert "blobs in" in done.stdout
+    assert "is a folder" in run("pack", "imgs/", "out/", code=2).stderr
+    assert (
+        "goes without" in run("pack", "imgs", "x", "--shard-size", "1M", "--dry-run", code=2).stderr
+    )
+    assert "not empty" in run("pack", "imgs/", "out/", "--shard-size", "40k", code=1).stderr
