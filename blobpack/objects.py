@@ -86,6 +86,13 @@ class Objects:
             sources = [source for source, kept in zip(sources, chosen, strict=True) if kept]
         return Objects(sources, images_only=images_only)
 
+    def without(self, url: str, skipped: Skipped) -> Objects:
+        """Leave out the blob that is packed: the one that is there, to be replaced."""
+        for source in self._sources:
+            if source.url == url:
+                skipped.add("the blob itself", source.name)
+        return Objects(source for source in self._sources if source.url != url)
+
     def total_bytes(self) -> int | None:
         """Add up what their members take at most, with headers and index; None if that is not known."""
         if any(source.size < 0 for source in self._sources):

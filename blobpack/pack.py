@@ -177,6 +177,8 @@ def pack(
     replaced = None if far else check_target(target)
     exists = check_far_target(os.fspath(target)) if far else replaced is not None
     sources, is_folder = find_sources(source, skipped, hidden=hidden, follow=follow_symlinks)
+    if far and isinstance(sources, Objects):
+        sources = sources.without(os.fspath(target), skipped)
     expected = expected_bytes(sources) if far else None
     with (
         nullcontext()

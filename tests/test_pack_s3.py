@@ -262,6 +262,13 @@ class TestFromS3:
         assert stored(s3_env, bucket, "out.tar") == (tmp_path / "local.tar").read_bytes()
         assert not uploads(s3_env, bucket)
 
+    def test_a_blob_is_not_packed_into_itself(self, s3_env, bucket, prefix):
+        url = f"{prefix}/out.tar"
+        first = blobpack.pack(prefix, url, all_files=True)
+        again = blobpack.pack(prefix, url, all_files=True)
+        assert again.skipped["the blob itself"] == 1
+        assert again.index == first.index
+
     def test_a_whole_bucket(self, s3_env, folder, tmp_path):
         bucket = s3_env.new_bucket()
         put_folder(s3_env, bucket, folder, "")
