@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.checksum import crc32c
 from blobpack.errors import BlobpackError, ChecksumError
-from blobpack.plan import FETCH_BYTES_MAX, gap_bytes, plan_fetches
+from blobpack.plan import FETCH_BYTES_MAX, GAP_BYTES_MIN, gap_bytes, plan_fetches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -160,7 +160,12 @@ class Batch:
         base = getattr(self._store, "base", self._store)
         gap = gap_bytes(getattr(base, "latency_s", 0.0), getattr(base, "bytes_per_s", 0.0))
         ranges = [(window[i].start, window[i].end) for i in filled]
-        fetches = plan_fetches(ranges, max_gap_bytes=gap, max_bytes=FETCH_BYTES_MAX)
+        fetches = plan_fetches(
+            ranges,
+            max_gap_bytes=gap,
+            max_bytes=FETCH_BYTES_MAX,
+            free_gap_bytes=GAP_BYTES_MIN,
+        )
         answers = [Answer(located, None, 0) for located in window]
         for fetch in fetches:
             future = threads().submit(_run, self._store, fetch, ranges)

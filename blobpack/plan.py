@@ -45,7 +45,11 @@ def merged_ranges(
 
 
 def plan_fetches(
-    ranges: Sequence[tuple[int, int]], *, max_gap_bytes: int, max_bytes: int
+    ranges: Sequence[tuple[int, int]],
+    *,
+    max_gap_bytes: int,
+    max_bytes: int,
+    free_gap_bytes: int | None = None,
 ) -> list[Fetch]:
     """Plan the fetches of ranges, those first whose answers are wanted first.
 
@@ -53,17 +57,26 @@ def plan_fetches(
         ranges: Half-open, in the order asked; equal and overlapping ones are fetched once.
         max_gap_bytes: Ranges no further apart than this are fetched together.
         max_bytes: No fetch grows beyond this by merging.
+        free_gap_bytes: A gap longer than this is no longer than what is wanted on its two sides: at most half
+            of what is read for it is not wanted. None sets no such bound.
     """
     fetches: list[tuple[int, int, list[int]]] = []
+    wanted = 0  # by the last fetch
     for place in sorted(range(len(ranges)), key=ranges.__getitem__):
         start, end = ranges[place]
         if fetches:
             first, last, places = fetches[-1]
             grown = max(end, last)
-            if grown == last or (start - last <= max_gap_bytes and grown - first <= max_bytes):
+            gap = start - last
+            is_worth_it = gap <= max_gap_bytes and (
+                free_gap_bytes is None or gap <= max(free_gap_bytes, wanted + end - start)
+            )
+            if grown == last or (is_worth_it and grown - first <= max_bytes):
                 places.append(place)
                 fetches[-1] = (first, grown, places)
+                wanted += grown - max(start, last)
                 continue
         fetches.append((start, end, [place]))
+        wanted = end - start
     planned = [Fetch(start, end, tuple(sorted(places))) for start, end, places in fetches]
     return sorted(planned, key=lambda fetch: fetch.places[0])

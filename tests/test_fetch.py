@@ -309,7 +309,7 @@ class TestStats:
         ran = CliRunner().invoke(main, ["cat", blob.url, "00001.bin", "--stats"])
         assert ran.exit_code == 0
         assert ran.stdout_bytes == payloads["00001.bin"]
-        assert re.search(r"stats: [\d,]+ requests, .* about \$0\.0000", ran.stderr)
+        assert re.search(r"stats: [\d,]+ requests, .* about \$0\.00", ran.stderr)
 
     def test_local_blob_costs_nothing(self, tar: Path) -> None:
         with blobpack.open_blob(tar) as blob:

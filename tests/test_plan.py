@@ -51,6 +51,17 @@ def test_neighbours_are_one_fetch_and_far_ones_two():
     assert merged_ranges(ranges, max_gap_bytes=1, max_bytes=100) == ranges
 
 
+def test_long_gap_is_read_only_beside_as_much_that_is_wanted():
+    def fetches(*ranges):
+        planned = plan_fetches(ranges, max_gap_bytes=1000, max_bytes=10_000, free_gap_bytes=50)
+        return [(fetch.start, fetch.end) for fetch in planned]
+
+    assert fetches((0, 10), (60, 70)) == [(0, 70)]
+    assert fetches((0, 10), (61, 71)) == [(0, 10), (61, 71)]
+    assert fetches((0, 100), (300, 400)) == [(0, 400)]
+    assert fetches((0, 100), (301, 400)) == [(0, 100), (301, 400)]
+
+
 def test_gap_is_latency_times_bandwidth_within_bounds():
     assert gap_bytes(0.001, 100e6) == 100_000
     assert gap_bytes(0.0001, 1e6) == GAP_BYTES_MIN

@@ -74,7 +74,7 @@ def main() -> None:
     blobpack offsets out.tar --filter '*.jpg'
     blobpack cat out.tar cats/0001.jpg > cat.jpg
 
-    A BLOB is a path, a file:// or an s3://bucket/key URL.
+    A BLOB is a path, or a file://, s3://bucket/key or http(s):// URL.
     """
 
 
