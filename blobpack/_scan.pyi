@@ -1,6 +1,11 @@
 """The stub of _native/scan.pyx."""
 
 from collections.abc import Callable
+from typing import Self, final
+
+@final
+class Supply:
+    def __new__(cls, read: Callable[[int, int, int], bytes | memoryview] | None) -> Self: ...
 
 def walk_headers(
     fd: int,

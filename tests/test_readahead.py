@@ -22,8 +22,7 @@ from blobpack.errors import BlobChangedError, StorageError
 from blobpack.index import Index
 from blobpack.readahead import AHEAD_BYTES_MAX, THREADS, Readahead
 from blobpack.scan import scan_store
-from blobpack.stores import open_store
-from blobpack.stores import s3 as s3_module
+from blobpack.stores import open_store, retries
 from blobpack.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ LARGE = tar_of([5_000_000] * 20)
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hardly wait between attempts."""
-    monkeypatch.setattr(s3_module, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(retries, "BACKOFF_MAX_S", 0.001)
     monkeypatch.setattr(readahead, "BACKOFF_S", 0.001)
 
 
@@ -273,7 +272,7 @@ class TestS3:
         with open_store(small) as store:
             reader = Readahead(store)
             reader.read(0, 512, 0)
-            faults.fail_next("cut", times=3 * s3_module.BODY_ATTEMPTS)
+            faults.fail_next("cut", times=3 * retries.ATTEMPTS)
             index = scan_store(store, reader=reader)
         assert len(index) == 3000
         assert reader.retried == 3

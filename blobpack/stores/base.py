@@ -42,6 +42,10 @@ class Store(Protocol):
         """
         ...
 
+    def holds(self, start: int, end: int) -> bool:
+        """Tell whether these bytes are kept at hand, so that reading them asks nobody."""
+        ...
+
     def close(self) -> None:
         """Let go of files and connections; again is harmless."""
         ...
@@ -83,6 +87,10 @@ class StoreBase:
         if tail_start <= start <= end <= self.size:
             return self.tail[start - tail_start : end - tail_start]
         return self.read_range(start, end)
+
+    def holds(self, start: int, end: int) -> bool:
+        """Tell whether these bytes are kept at hand; see Store."""
+        return False
 
     def fetch(self, start: int, end: int) -> bytes:
         """Read a range that is not empty and lies within the blob."""

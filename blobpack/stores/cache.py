@@ -136,6 +136,10 @@ class CachingStore(StoreBase):
             for begin, end in self._missing(start, self.size)[1]:
                 self._keep(begin, self.tail[begin - start : end - start])
 
+    def holds(self, start: int, end: int) -> bool:
+        """Tell whether the folder has these bytes."""
+        return not self._missing(start, end)[1]
+
     def fetch(self, start: int, end: int) -> bytes:
         """Take the bytes start to end from the folder, and what is not there from the store below."""
         pieces, missing = self._missing(start, end)
