@@ -7,7 +7,6 @@ is: far away not even that takes a request, because the collection knows its siz
 from __future__ import annotations
 
 import os
-import threading
 from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,6 +25,7 @@ from blobpack.errors import (
 from blobpack.fetch import LOOKED_UP_AT_ONCE
 from blobpack.index import Index
 from blobpack.indexfile import BLOCK_ROWS
+from blobpack.locks import ForkLock
 from blobpack.shards import Shards, folder_of, url_from
 from blobpack.stored import PART_ROWS, open_region, open_stored
 from blobpack.stores import is_local, local_name, open_pinned, open_tar
@@ -84,7 +84,7 @@ class Collection:
         self._shards = shards
         self._open: OrderedDict[int, Blob] = OrderedDict()
         self._open_max = open_blobs
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._closed = False
 
     @property

@@ -8,7 +8,6 @@ up to a bound.
 from __future__ import annotations
 
 import mmap
-import threading
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
@@ -30,6 +29,7 @@ from blobpack.indexfile import (
     decode_directory_page,
     decode_guide,
 )
+from blobpack.locks import ForkLock
 from blobpack.plan import merged_ranges
 from blobpack.stores import open_store
 from blobpack.stores.local import LocalStore
@@ -278,7 +278,7 @@ class RemoteIndex:
         self._store, self._offset = store, offset
         self._kept: OrderedDict[tuple[str, int], tuple[object, int]] = OrderedDict()
         self._kept_bytes = 0
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._whole = WholeLookup(self)
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ LADDER = [
     {"_members"},
     {f"_{path.stem}" for path in (PACKAGE.parent / "_native").glob("*.pyx")},
     {"model"},
-    {"atomic", "checksum", "columns", "plan", "processors", "stats", "zstdseek"},
+    {"atomic", "checksum", "columns", "locks", "plan", "processors", "stats", "zstdseek"},
     {"stores", "tarformat"},
     {"identity", "readahead", "splice"},
     {"indexfile", "output", "selection", "shards", "sources", "tables"},
