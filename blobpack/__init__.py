@@ -1,41 +1,8 @@
 """Pack millions of small images into one tar, and read any of them with one ranged GET."""
 
-from blobpack.append import AppendReport, append
-from blobpack.blob import Blob, open_blob
-from blobpack.collect import CollectReport, collect
-from blobpack.collection import Collection, open_collection
-from blobpack.combine import CombineReport, merge, subset
-from blobpack.errors import (
-    BlobChangedError,
-    BlobNotFoundError,
-    BlobpackError,
-    ChecksumError,
-    DuplicateNameError,
-    FactsMissingError,
-    FormatError,
-    ImageError,
-    MemberNotFoundError,
-    MissingIndexWarning,
-    PackageMissingError,
-    SourceError,
-    StaleIndexError,
-    StorageError,
-    TruncatedError,
-    UnsafeNameError,
-)
-from blobpack.extract import ExtractReport, extract
-from blobpack.image import read_image, read_images
-from blobpack.index import Index
-from blobpack.manifest import read_manifest
-from blobpack.model import ByteRange, Member, ScanReport
-from blobpack.offsets import iter_offsets, read_offsets, write_offsets
-from blobpack.pack import PackReport, pack
-from blobpack.repack import repack
-from blobpack.scan import scan
-from blobpack.sharded import pack_shards
-from blobpack.stats import Stats, stats
-from blobpack.structure import Failure
-from blobpack.verify import VerifyReport, verify
+import sys
+
+from blobpack.lazy import LazyPackage
 
 __all__ = [
     "AppendReport",
@@ -88,3 +55,5 @@ __all__ = [
     "verify",
     "write_offsets",
 ]
+
+sys.modules[__name__].__class__ = LazyPackage  # each name is loaded when it is first asked for

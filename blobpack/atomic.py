@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 def temporary_path(target: Path) -> Path:
     """Name a file beside the target that nothing else uses; hidden, so that globs pass it by."""
-    return target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
+    return target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}.tmp")
 
 
 def resolve_target(path: str | os.PathLike[str]) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import contextmanager
 from os import PathLike
 from typing import TYPE_CHECKING, Protocol
@@ -117,6 +116,8 @@ class Blob:
 
     async def aread(self, name: str) -> bytes:
         """Read a member's payload as read does, without blocking the event loop."""
+        import asyncio
+
         return await asyncio.get_running_loop().run_in_executor(threads(), self.read, name)
 
     def aread_many(self, names: Iterable[str | Member]) -> AsyncIterator[bytes]:

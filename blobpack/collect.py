@@ -8,12 +8,9 @@ blobs have is seen there.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from bisect import bisect_right
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, cast, get_args
@@ -124,6 +121,9 @@ def collect(
             work.write(file)
             collection_bytes = file.tell()
     else:
+        import shutil
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             work.write(cast("BinaryIO", file))
             collection_bytes = file.tell()
@@ -245,6 +245,8 @@ class _Collecting:
     def _opened(self) -> Iterator[_Opened]:
         """Open the blobs some at a time, and give them in their order."""
         urls = iter(self.urls)
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(BLOBS_AT_ONCE) as threads:
             waiting = deque(threads.submit(self._open, url) for url in islice(urls, BLOBS_AT_ONCE))
             try:

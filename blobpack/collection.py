@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict, deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -159,6 +158,8 @@ class Collection:
             for number in numbers:
                 yield next(payloads[number])
             return
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(min(BLOBS_AT_ONCE, len(groups))) as threads:
             reads = {
                 number: threads.submit(_all_or_error, self._read_group(number, group))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
@@ -181,6 +180,8 @@ def _combine(
         wanted = _last_of_each_name(wanted)
     names = Columns.concatenate(wanted)
     offsets = Offsets(len(names))
+    from concurrent.futures import ThreadPoolExecutor
+
     with replacing(target) as file, ThreadPoolExecutor(1) as pool:
         check = pool.submit(
             _check_names, names, parts, duplicates

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from array import array
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from operator import gt
@@ -182,6 +181,8 @@ def _read_far_facts(
             progress(members, size)
 
     with ExitStack() as stack:
+        from concurrent.futures import ThreadPoolExecutor
+
         pool = stack.enter_context(ThreadPoolExecutor(threads))
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         for first, last in windows(columns):

@@ -8,11 +8,9 @@ not keep a large buffer.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +20,7 @@ from blobpack.plan import FETCH_BYTES_MAX, GAP_BYTES_MIN, gap_bytes, plan_fetche
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     from blobpack.plan import Fetch
     from blobpack.stores.base import Store
@@ -68,6 +67,8 @@ def threads() -> ThreadPoolExecutor:
     """Give the threads of this process that fetch; they start as they are needed."""
     global _threads
     if _threads is None:
+        from concurrent.futures import ThreadPoolExecutor
+
         _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="blobpack")
     return _threads
 
@@ -190,6 +191,8 @@ class Batch:
             self.cancel()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        import asyncio
+
         loop = asyncio.get_running_loop()
         try:
             while await loop.run_in_executor(threads(), self.fill):

@@ -6,7 +6,6 @@ can't be read again, before its size is known.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -108,6 +107,8 @@ class Witness:
         if store:
             self._tail += store.read_range(max(0, start - TAIL_BYTES), start)
             ranges = sample_ranges(start)
+            from concurrent.futures import ThreadPoolExecutor
+
             with ThreadPoolExecutor(READ_THREADS) as pool:
                 read = pool.map(lambda bounds: store.read_range(*bounds), ranges)
                 self._samples = {

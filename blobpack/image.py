@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import tee
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from blobpack.processors import processors
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
 
     import numpy as np
     from numpy.typing import NDArray
@@ -107,6 +107,8 @@ def decoded_ahead(
     workers = processors(DECODERS_MAX)
     waiting: deque[Future[NDArray[np.uint8]]] = deque()
     source = iter(payloads)
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(workers, thread_name_prefix="blobpack-decode") as threads:
         try:
             failure: Exception | None = None

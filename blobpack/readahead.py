@@ -14,7 +14,6 @@ import random
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future, ThreadPoolExecutor
     from types import TracebackType
 
     from blobpack.stores.base import Store
@@ -163,6 +163,8 @@ class Readahead:
         end = min(max(end, start + WINDOW_BYTES_MIN), self._store.size)
         self._run_start = start
         self._run_began = time.monotonic()
+        from concurrent.futures import Future
+
         content: Future[bytes] = Future()
         content.set_result(self._timed(start, end))
         self._append(Window(start, end, content))
@@ -176,6 +178,8 @@ class Readahead:
     def _send_for(self, window_bytes: int) -> None:
         """Have one more window fetched."""
         if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._pool = ThreadPoolExecutor(THREADS, "blobpack-readahead")
         start = self._next_start
         end = min(start + window_bytes, self._store.size)

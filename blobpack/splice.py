@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from array import array
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,6 +19,7 @@ from blobpack.tarformat import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np
     from numpy.typing import NDArray
@@ -118,6 +117,9 @@ def _source(store: Store) -> Iterator[LocalSource | DistantSource]:
     if isinstance(store, LocalStore):
         yield LocalSource(store)
         return
+    import tempfile
+    from concurrent.futures import ThreadPoolExecutor
+
     with tempfile.TemporaryFile() as file, ThreadPoolExecutor(FETCHES) as pool:
         yield DistantSource(store, file.fileno(), pool)
 
@@ -172,6 +174,8 @@ class _Splice:
             for first, last in parts:
                 self._copy(first, last, self._find(first, last))
             return
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(1) as pool:
             found = [pool.submit(self._find, *part) for part in parts[:1]]
             for i, (first, last) in enumerate(parts):

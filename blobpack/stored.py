@@ -11,7 +11,6 @@ import mmap
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from blobpack._index_reader import MappedIndex, decode_blocks, page_number, rows_in_page
@@ -493,6 +492,8 @@ class RemoteIndex:
     def _read_all(self, fetches: list[tuple[int, int]]) -> list[bytes]:
         if len(fetches) <= 1:
             return [self._read(*fetch) for fetch in fetches]
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(min(BATCH_THREADS, len(fetches))) as threads:
             return list(threads.map(lambda fetch: self._read(*fetch), fetches))
 

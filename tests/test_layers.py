@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 import blobpack
+from blobpack.lazy import HOME_OF
 
 PACKAGE = Path(blobpack.__file__).parent
 
 # the ladder, lowest first; modules on one rung may not import one another unless they are one thing
 LADDER = [
-    {"errors"},
+    {"errors", "lazy"},
     {"_members"},
     {f"_{path.stem}" for path in (PACKAGE.parent / "_native").glob("*.pyx")},
     {"model"},
@@ -91,3 +92,29 @@ def test_import_brings_no_heavy_package():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_the_stub_of_the_face_and_the_homes_of_its_names_agree():
+    tree = ast.parse((PACKAGE / "__init__.pyi").read_text())
+    homes = {
+        alias.name: node.module
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert homes == {name: f"blobpack.{home}" for name, home in HOME_OF.items()}
+    assert set(homes) == set(blobpack.__all__) <= set(dir(blobpack))
+
+
+def test_a_module_does_not_hide_the_function_of_its_name():
+    code = (
+        "import blobpack, blobpack.pack, blobpack.scan, blobpack.stats\n"
+        "from blobpack.append import AppendReport\n"
+        "from blobpack import collect\n"
+        "import blobpack.verify as verify\n"
+        "print(*(callable(f) for f in (blobpack.pack, blobpack.scan, blobpack.stats, blobpack.append,"
+        " collect, verify)))\n"
+        "print(type(blobpack.embed).__name__, hasattr(blobpack, 'nothing'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"] * 6 + ["module", "False"]

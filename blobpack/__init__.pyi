@@ -1,0 +1,90 @@
+"""The public face; __init__.py loads each name when it is first asked for."""
+
+from blobpack.append import AppendReport, append
+from blobpack.blob import Blob, open_blob
+from blobpack.collect import CollectReport, collect
+from blobpack.collection import Collection, open_collection
+from blobpack.combine import CombineReport, merge, subset
+from blobpack.errors import (
+    BlobChangedError,
+    BlobNotFoundError,
+    BlobpackError,
+    ChecksumError,
+    DuplicateNameError,
+    FactsMissingError,
+    FormatError,
+    ImageError,
+    MemberNotFoundError,
+    MissingIndexWarning,
+    PackageMissingError,
+    SourceError,
+    StaleIndexError,
+    StorageError,
+    TruncatedError,
+    UnsafeNameError,
+)
+from blobpack.extract import ExtractReport, extract
+from blobpack.image import read_image, read_images
+from blobpack.index import Index
+from blobpack.manifest import read_manifest
+from blobpack.model import ByteRange, Member, ScanReport
+from blobpack.offsets import iter_offsets, read_offsets, write_offsets
+from blobpack.pack import PackReport, pack
+from blobpack.repack import repack
+from blobpack.scan import scan
+from blobpack.sharded import pack_shards
+from blobpack.stats import Stats, stats
+from blobpack.structure import Failure
+from blobpack.verify import VerifyReport, verify
+
+__all__ = [
+    "AppendReport",
+    "Blob",
+    "BlobChangedError",
+    "BlobNotFoundError",
+    "BlobpackError",
+    "ByteRange",
+    "ChecksumError",
+    "CollectReport",
+    "Collection",
+    "CombineReport",
+    "DuplicateNameError",
+    "ExtractReport",
+    "FactsMissingError",
+    "Failure",
+    "FormatError",
+    "ImageError",
+    "Index",
+    "Member",
+    "MemberNotFoundError",
+    "MissingIndexWarning",
+    "PackReport",
+    "PackageMissingError",
+    "ScanReport",
+    "SourceError",
+    "StaleIndexError",
+    "Stats",
+    "StorageError",
+    "TruncatedError",
+    "UnsafeNameError",
+    "VerifyReport",
+    "append",
+    "collect",
+    "extract",
+    "iter_offsets",
+    "merge",
+    "open_blob",
+    "open_collection",
+    "pack",
+    "pack_shards",
+    "read_image",
+    "read_images",
+    "read_manifest",
+    "read_offsets",
+    "repack",
+    "scan",
+    "stats",
+    "subset",
+    "verify",
+    "write_offsets",
+]
