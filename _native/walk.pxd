@@ -501,7 +501,7 @@ cdef inline void walker_init(walker* w, int fd, int64_t length) noexcept nogil:
 cdef inline void walker_free(walker* w) noexcept nogil:
     columns_free(&w.rows)
     columns_free(&w.links)
-    if w.fd >= 0:
+    if w.window_capacity:  # else the shell's, or none
         free(w.window)
     free(w.globals.path)
     free(w.globals.link)

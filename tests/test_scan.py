@@ -445,3 +445,32 @@ def test_ctrl_c_stops_a_scan(
         finally:
             process.kill()
     assert b"KeyboardInterrupt" in complaint
+
+
+LEAK = """
+import re, sys
+from pathlib import Path
+import blobpack
+
+def private():
+    return int(re.search(r"RssAnon:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+for _ in range(3):
+    blobpack.scan(sys.argv[1], threads=2)
+before = private()
+for _ in range(40):
+    blobpack.scan(sys.argv[1], threads=2)
+print(private() - before)
+"""
+
+
+def test_scans_by_several_threads_give_their_memory_back(tmp_path):
+    """A window of 1 MiB a thread and scan would be 80 MiB."""
+    import blobpack
+
+    payloads = ((f"{i:05d}.svg", bytes(900)) for i in range(40_000))
+    blobpack.pack(payloads, tmp_path / "o.tar", index="none", facts=False)
+    done = subprocess.run(
+        [sys.executable, "-c", LEAK, tmp_path / "o.tar"], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 20 << 20
