@@ -33,7 +33,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast, get_args
 
 from blobpack._gather import recognise_image
 from blobpack.atomic import replacing, resolve_target, said_of, sync_folder
@@ -59,16 +59,18 @@ from blobpack.errors import (
 from blobpack.identity import identify
 from blobpack.index import Index
 from blobpack.indexfile import sidecar_path
+from blobpack.model import Duplicates
 from blobpack.objects import Objects
 from blobpack.offsets import offsets_path
 from blobpack.output import continuing
 from blobpack.pack import expected_bytes, find_sources, pack_sources
 from blobpack.scan import scan_store
-from blobpack.sources import Skipped, Sources, filtered
+from blobpack.sources import Skipped, Sources, filtered, listed
 from blobpack.stored import read_footer
 from blobpack.stores import is_local, local_name, open_store
 from blobpack.stores.local import LocalStore
 from blobpack.tarformat import BLOCK, END_OF_ARCHIVE
+from blobpack.zstdseek import is_zstd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -83,9 +85,6 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], object]
     Payload = tuple[str, Buffer]
 
-Duplicates = Literal["refuse", "last"]
-
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 HELD_BYTES = 3 * BLOCK  # the two zero blocks and the mark
 PAGE_BYTES = 4096
 WRITE_BYTES = 1 << 20
@@ -191,7 +190,7 @@ def append(
             be written.
     """
     began = time.perf_counter()
-    if duplicates not in ("refuse", "last"):
+    if duplicates not in get_args(Duplicates):
         raise ValueError(f"duplicates must be 'refuse' or 'last', not {duplicates!r}")
     if not is_local(blob):
         return _append_far(
@@ -447,7 +446,7 @@ def _examine(store: Store, stale: Stale) -> _Before:
         FormatError: the blob is damaged, or compressed.
         StorageError: something else stands behind the end.
     """
-    if store.read_range(0, min(len(ZSTD_MAGIC), store.size)) == ZSTD_MAGIC:
+    if is_zstd(store.read_range(0, min(BLOCK, store.size))):
         raise StorageError(
             f"{store.url}: members can't be appended to a compressed blob: `blobpack repack` it to a "
             f"plain tar, and that to a compressed one again"
@@ -518,11 +517,11 @@ def _without_taken(
         DuplicateNameError: there is one.
     """
     if isinstance(sources, Objects):
-        listed = (_listed(globs), _listed(exclude))
-        sources = iter(sources.only(*listed, skipped, images_only=images_only))
+        only = sources.only(listed(globs), listed(exclude), skipped, images_only=images_only)
+        sources = iter(only)
     if not isinstance(sources, Sources):
         return _checked(sources, before.index)
-    chosen = filtered(sources, _listed(globs), _listed(exclude), Skipped())
+    chosen = filtered(sources, listed(globs), listed(exclude), Skipped())
     for path, name in zip(chosen.paths, chosen.names, strict=True):
         if os.fsdecode(name) in before.found:
             whole = os.path.join(sources.root, path)  # noqa: PTH118 (bytes)
@@ -550,10 +549,6 @@ def _is_image(path: bytes, name: bytes) -> bool:
             return recognise_image(file.read(HEAD_BYTES), name)
     except OSError:
         return False  # packing it tells what is wrong
-
-
-def _listed(globs: Iterable[str]) -> list[str]:
-    return [globs] if isinstance(globs, str) else list(globs)
 
 
 # Voiding the index, and putting it back

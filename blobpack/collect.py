@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast, get_args
 
 from blobpack.atomic import replacing
 from blobpack.collection import COLLECTION_NAME, collection_path
-from blobpack.combine import Duplicates
 from blobpack.discovery import embedded_index, first_found, sidecar_index
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.identity import OF_A_COLLECTION, identify
 from blobpack.indexfile import MAGIC, write_sections
+from blobpack.model import Duplicates
 from blobpack.output import writing
 from blobpack.scan import scan_store
 from blobpack.shards import Shard, encode_shards, folder_of, name_from

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 from blobpack._lookup import NameLookup
 from blobpack.atomic import replacing
@@ -24,7 +24,7 @@ from blobpack.embed import IndexPlace, forget_beside, write_behind, write_beside
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index import Index
 from blobpack.indexfile import sidecar_path
-from blobpack.model import ScanReport
+from blobpack.model import Duplicates, ScanReport
 from blobpack.pack import check_target
 from blobpack.splice import Offsets, splice
 from blobpack.stores.local import LocalStore
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
     Progress = Callable[[int, int], object]
-
-Duplicates = Literal["refuse", "last"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from blobpack._members import Member
 
-__all__ = ["ByteRange", "Member", "ScanReport"]
+__all__ = ["ByteRange", "Duplicates", "Member", "ScanReport"]
+
+# of members with one name: an error, or the last one counts
+Duplicates = Literal["refuse", "last"]
 
 
 @dataclass(frozen=True, slots=True)

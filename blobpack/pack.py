@@ -31,6 +31,7 @@ from blobpack.sources import (
     filtered,
     list_files,
     list_folder,
+    listed,
     passing,
     unreadable_error,
 )
@@ -128,9 +129,9 @@ def pack(
     A target in S3 goes up while it is packed, in bounded memory; if anything fails, nothing is left there.
 
     Args:
-        source: A folder, or a prefix in S3, packed in byte order of the names relative to it; a file or a list of files, whose
-            names are their paths as given, without a leading "/"; or (name, payload) pairs, packed in their
-            order.
+        source: A folder, or a prefix in S3, packed in byte order of the names relative to it; a file or a
+            list of files, whose names are their paths as given, without a leading "/"; or (name, payload)
+            pairs, packed in their order.
         target: The blob to write: a path, or an s3:// URL.
         globs: Pack only names that match one of these; `*` crosses "/".
         exclude: And none of these.
@@ -153,13 +154,13 @@ def pack(
         What was packed and what was skipped and why, with the index.
 
     Raises:
-        SourceError: files can't be read (all are listed) or changed while they were packed; objects
-            the same (the first is named); or there is
-            nothing to pack, and a blob that would be replaced.
+        SourceError: files can't be read (all are listed) or changed while they were packed; objects the same
+            (the first is named); or there is nothing to pack, and a blob that would be replaced.
         DuplicateNameError: two files have one member name.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
         StorageError: the blob can't be written, or would replace a file that is no tar.
-        ValueError: resume for a target that is not in S3; a level for a target that is not compressed, or one that zstd does not have.
+        ValueError: resume for a target that is not in S3; a level for a target that is not compressed, or one
+            that zstd does not have.
     """
     compressed = is_compressed_target(target)
     if level is not None and not compressed:
@@ -211,7 +212,7 @@ def pack(
             size += write_behind(tar, packed, size) if tar else region_bytes(packed)
         if tar and file and compressed:
             size = compress_blob(tar, packed.columns, archive_bytes, file, level)
-    if not dry_run and not is_s3(target):
+    if not dry_run and not far:
         forget_beside(target)
     if index == "sidecar" and isinstance(tar, Witness):
         packed.identity = replace(tar.identity(), version=getattr(file, "version", ""))
@@ -349,7 +350,7 @@ def pack_sources(
     Returns:
         The members, and where the archive ends.
     """
-    globs, exclude = _listed(globs), _listed(exclude)
+    globs, exclude = listed(globs), listed(exclude)
     if isinstance(sources, Objects):
         sources = iter(sources.only(globs, exclude, skipped, images_only=images_only))
         globs = exclude = []
@@ -383,10 +384,6 @@ def _listed_or_payloads(
         return cast("Iterator[Payload]", chain(first, items))
     files = cast("Iterator[str | os.PathLike[str]]", chain(first, items))
     return list_files(files, skipped, follow=follow)
-
-
-def _listed(globs: Iterable[str]) -> list[str]:
-    return [globs] if isinstance(globs, str) else list(globs)
 
 
 def _pack_files(

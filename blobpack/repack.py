@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from blobpack._gather import recognise_image
 from blobpack.errors import SourceError
 from blobpack.pack import PackReport, pack
-from blobpack.sources import Skipped, passing
+from blobpack.sources import Skipped, listed, passing
 from blobpack.stores import open_store
 from blobpack.tarformat import encode_name
 
@@ -68,7 +68,7 @@ def repack(
     skipped = Skipped()
     with open_store(source) as store:
         payloads = _payloads(
-            store, skipped, _listed(globs), _listed(exclude), not all_files, member_bytes_max
+            store, skipped, listed(globs), listed(exclude), not all_files, member_bytes_max
         )
         report = pack(
             payloads,
@@ -80,10 +80,6 @@ def repack(
             progress=progress,
         )
     return replace(report, skipped=dict(skipped.counts), examples=skipped.examples)
-
-
-def _listed(globs: Iterable[str]) -> list[str]:
-    return [globs] if isinstance(globs, str) else list(globs)
 
 
 def _payloads(

@@ -16,7 +16,7 @@ from blobpack.errors import StorageError
 from blobpack.index import Index
 from blobpack.model import ScanReport
 from blobpack.pack import PackReport, find_sources, pack_sources
-from blobpack.sources import Skipped, Sources, filtered
+from blobpack.sources import Skipped, Sources, filtered, listed
 from blobpack.tarformat import END_OF_ARCHIVE, encode_name, member_header, padding
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def pack_shards(
     began = time.perf_counter()
     skipped = Skipped()
     found, is_folder = find_sources(source, skipped, hidden=hidden, follow=follow_symlinks)
-    globs, exclude = ([side] if isinstance(side, str) else list(side) for side in (globs, exclude))
+    globs, exclude = listed(globs), listed(exclude)
     cut: _Files | _Payloads
     if isinstance(found, Sources):
         cut, globs, exclude = _Files(filtered(found, globs, exclude, skipped)), [], []

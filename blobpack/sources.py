@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 LISTED = 20  # files named in an error, or kept as examples of each reason to skip
 
 
+def listed(globs: Iterable[str]) -> list[str]:
+    """Take globs, or one that was given alone."""
+    return [globs] if isinstance(globs, str) else list(globs)
+
+
 class Skipped:
     """Why files were left out: counts, and the first few of each."""
 

@@ -11,7 +11,7 @@ from blobpack.cli.options import BlobUrl, progress_bar
 from blobpack.collect import collect as library
 
 if TYPE_CHECKING:
-    from blobpack.combine import Duplicates
+    from blobpack.model import Duplicates
 
 
 @click.command()

@@ -15,7 +15,8 @@ from blobpack.combine import merge as library
 from blobpack.embed import IndexPlace
 
 if TYPE_CHECKING:
-    from blobpack.combine import CombineReport, Duplicates
+    from blobpack.combine import CombineReport
+    from blobpack.model import Duplicates
 
 
 @click.command()
