@@ -121,8 +121,12 @@ def read_any_index(path: str | os.PathLike[str], cache: Cache | None = None) -> 
 
 def cache_of(store: Store) -> Cache | None:
     """Find the cache in which a blob's bytes are kept: its index file's go there, too."""
-    base = store.base if isinstance(store, SeekableStore) else store
-    return getattr(base, "cache", None)
+    return getattr(_base(store), "cache", None)
+
+
+def _base(store: Store) -> Store:
+    """The store of the file itself, below what it decompresses to."""
+    return store.base if isinstance(store, SeekableStore) else store
 
 
 def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
@@ -231,8 +235,7 @@ def difference(store: Store, identity: Identity, index: Index | None = None) -> 
     tail = read_tail(store, size)
     if crc32c(tail) != identity.tail_crc:
         return f"its last {TAIL_BYTES} bytes are others"
-    local = isinstance(store, LocalStore)
-    if local and samples_crc_of(store, size) != identity.samples_crc:
+    if isinstance(_base(store), LocalStore) and samples_crc_of(store, size) != identity.samples_crc:
         return "samples of its bytes are others"
     if index and (pos := _grown_into_padding(store, index, tail, size)) is not None:
         return f"it ended at byte {pos}, and goes on there now"

@@ -144,9 +144,25 @@ def test_an_index_beside_it_is_found(tmp_path: Path):
     assert sorted(os.listdir(tmp_path)) == ["a.tar.zst", "a.tar.zst.idx"]
     with blobpack.open_blob(tmp_path / "a.tar.zst") as blob:
         assert blob.read("größer/ende") == b"the last"
+    beside = (tmp_path / "a.tar.zst.idx").read_bytes()
     blobpack.pack(payloads(8), tmp_path / "a.tar.zst", all_files=True, index="none")
+    assert os.listdir(tmp_path) == ["a.tar.zst"]  # with the blob it was of, its index went
+    (tmp_path / "a.tar.zst.idx").write_bytes(beside)
     with pytest.raises(StaleIndexError):
         blobpack.open_blob(tmp_path / "a.tar.zst")
+
+
+def test_an_index_beside_it_of_another_blob_of_the_same_size_is_stale(tmp_path: Path):
+    target = tmp_path / "a.tar.zst"
+    random_bytes = random.Random(3).randbytes
+    for i in range(2):  # same names, same sizes, same last bytes: what differs is a member in the middle
+        members = [("a", bytes(50_000)), ("b", random_bytes(50_000)), ("c", bytes(50_000))]
+        blobpack.pack(members, target, all_files=True, index=("sidecar", "none")[i])
+        if i == 0:
+            beside = (tmp_path / "a.tar.zst.idx").read_bytes()
+    (tmp_path / "a.tar.zst.idx").write_bytes(beside)
+    with pytest.raises(StaleIndexError, match="samples of its bytes are others"):
+        blobpack.open_blob(target)
 
 
 @pytest.mark.parametrize("full", [False, True])
