@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from os import PathLike
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, get_args
 
 from blobpack.discovery import find_index
 from blobpack.errors import BlobChangedError, MemberNotFoundError
@@ -12,6 +12,7 @@ from blobpack.fetch import Batch, Located, checked, threads
 from blobpack.index import Index
 from blobpack.stats import Stats
 from blobpack.stores import open_tar
+from blobpack.stores.hedging import Hedge, run_hedged
 
 if TYPE_CHECKING:
     import os
@@ -51,11 +52,12 @@ class Blob:
     Attributes:
         index: Its members.
         store: Where its bytes come from.
+        hedge: Whose requests are sent a second time when their answers are late; see open_blob.
     """
 
-    __slots__ = ("__weakref__", "_is_remote", "index", "store")
+    __slots__ = ("__weakref__", "_is_remote", "hedge", "index", "store")
 
-    def __init__(self, store: Store, index: Index) -> None:
+    def __init__(self, store: Store, index: Index, *, hedge: Hedge = "batches") -> None:
         """Join a store and an index of it.
 
         Raises:
@@ -68,6 +70,7 @@ class Blob:
             )
         self.store = store
         self.index = index
+        self.hedge = hedge
         self._is_remote = getattr(store, "is_remote", False)
 
     @property
@@ -88,7 +91,11 @@ class Blob:
             located, failure = self._locate([name])
             if failure is not None:
                 raise failure
-            payload = self.store.read_range(located[0].start, located[0].end)
+            _, start, end, _ = located[0]
+            if self.hedge == "always":
+                payload = run_hedged(self.store.read_range, start, end)
+            else:
+                payload = self.store.read_range(start, end)
             return checked(payload, located[0], self.store)
         try:
             start, end = self.index.bounds_of(name)
@@ -111,7 +118,7 @@ class Blob:
         """
         wanted = names_of(names)
         if self._is_remote or self.index.is_remote:
-            return iter(Batch(self.store, self._locate, wanted))
+            return iter(self._batch(wanted))
         return map(self.read, wanted)
 
     async def aread(self, name: str) -> bytes:
@@ -122,7 +129,10 @@ class Blob:
 
     def aread_many(self, names: Iterable[str | Member]) -> AsyncIterator[bytes]:
         """Read members' payloads as read_many does, without blocking the event loop: for `async for`."""
-        return aiter(Batch(self.store, self._locate, names_of(names)))
+        return aiter(self._batch(names_of(names)))
+
+    def _batch(self, names: Iterator[str]) -> Batch:
+        return Batch(self.store, self._locate, names, hedge=self.hedge != "never")
 
     @property
     def stats(self) -> Stats:
@@ -160,8 +170,8 @@ class Blob:
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Callable[..., Blob], tuple[Store, Index]]:
-        return Blob, (self.store, self.index)
+    def __reduce__(self) -> tuple[Callable[..., Blob], tuple[Store, Index, Hedge]]:
+        return _reopen, (self.store, self.index, self.hedge)
 
     def __repr__(self) -> str:
         return f"<Blob {self.url}: {len(self.index)} members>"
@@ -174,6 +184,7 @@ def open_blob(
     stale: Stale = "refuse",
     cache: str | os.PathLike[str] | None = None,
     cache_bytes: int = 10 << 30,
+    hedge: Hedge = "batches",
 ) -> Blob:
     """Open a blob to read its members.
 
@@ -193,6 +204,9 @@ def open_blob(
             others: read again, it takes no request but the one that opens the blob, which tells whether it
             has changed. A local blob needs none, and goes without.
         cache_bytes: How much the folder may take; what was not used for longest goes first. 1 MiB at least.
+        hedge: Which requests are sent a second time, by another connection, when the answer to the first is
+            later than 95 in 100 lately were; at most one in twenty, those that are late by far. Those of "batches", where the
+            slowest is what is waited for; "always" those of single reads, too; or "never".
 
     Raises:
         BlobNotFoundError: there is no such blob, index or offsets file.
@@ -200,16 +214,23 @@ def open_blob(
         BlobChangedError: the index reaches beyond the blob's end.
         FormatError: the blob, the index or the offsets file is damaged.
         StorageError: the store could not be reached, or refused.
+        ValueError: hedge is none of the three, or cache_bytes too few.
     """
+    if hedge not in get_args(Hedge):
+        raise ValueError(f"hedge must be one of {', '.join(get_args(Hedge))}, not {hedge!r}")
     kept = kept_in(cache, cache_bytes)
     store = open_tar(url, tail=not isinstance(index, Index), cache=kept)
     try:
         if not isinstance(index, Index):
             index = find_index(store, index, stale)
-        return Blob(store, index)
+        return Blob(store, index, hedge=hedge)
     except BaseException:
         store.close()
         raise
+
+
+def _reopen(store: Store, index: Index, hedge: Hedge) -> Blob:
+    return Blob(store, index, hedge=hedge)
 
 
 def kept_in(folder: str | os.PathLike[str] | None, most_bytes: int) -> Cache | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from blobpack.checksum import crc32c
 from blobpack.errors import BlobpackError, ChecksumError
 from blobpack.plan import FETCH_BYTES_MAX, GAP_BYTES_MIN, gap_bytes, plan_fetches
+from blobpack.stores.hedging import run_hedged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -107,6 +108,8 @@ class Batch:
         store: Store,
         locate: Callable[[Sequence[str]], tuple[list[Located], BlobpackError | None]],
         names: Iterator[str],
+        *,
+        hedge: bool = True,
     ) -> None:
         """Begin; nothing is asked for yet.
 
@@ -114,8 +117,10 @@ class Batch:
             store: Where the payloads are.
             locate: Finds names; those before the first that it can't, and why it can't.
             names: In the order asked.
+            hedge: Send requests a second time whose answers are late.
         """
         self._store = store
+        self._run = _run_hedged if hedge else _run
         self._locate = locate
         self._names = names
         self._located: deque[Located] = deque()
@@ -169,7 +174,7 @@ class Batch:
         )
         answers = [Answer(located, None, 0) for located in window]
         for fetch in fetches:
-            future = threads().submit(_run, self._store, fetch, ranges)
+            future = threads().submit(self._run, self._store, fetch, ranges)
             for place, i in enumerate(fetch.places):
                 row = filled[i]
                 answers[row] = Answer(window[row], future, place)
@@ -209,6 +214,11 @@ class Batch:
             for answer in self._windows.popleft():
                 if answer.future is not None:
                     answer.future.cancel()
+
+
+def _run_hedged(store: Store, fetch: Fetch, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Do as _run, and send requests a second time whose answers are late."""
+    return run_hedged(_run, store, fetch, ranges)
 
 
 def _run(store: Store, fetch: Fetch, ranges: Sequence[tuple[int, int]]) -> list[bytes]:

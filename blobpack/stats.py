@@ -73,6 +73,13 @@ class Counters:
             self._stats.retried += 1
             _process.retried += 1
 
+    def count_hedged(self) -> None:
+        """Count a request that was sent a second time before the first had failed."""
+        with _lock:
+            for stats in (self._stats, _process):
+                stats.requests += 1
+                stats.hedged += 1
+
     def snapshot(self) -> Stats:
         """Copy them as they are now."""
         with _lock:

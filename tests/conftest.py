@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import ssl
+import subprocess
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -12,6 +15,8 @@ import pytest
 from faultserver import FaultServer
 from PIL import Image
 from s3server import NO_AWS, CantInstallError, S3Server, forget_clients
+
+from blobpack.stores import connections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,3 +94,26 @@ def _encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate of this host that no one trusts, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+        "-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
+    )
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.fixture
+def tls_proxy(s3_env: S3Server, certificate: tuple[Path, Path]) -> Iterator[FaultServer]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    with FaultServer(s3_env.endpoint, tls=context) as proxy:
+        yield proxy
+        connections.forget_pools()

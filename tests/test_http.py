@@ -5,10 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import os
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -253,29 +250,6 @@ class TestConnections:
             with ThreadPoolExecutor(8) as threads:
                 list(threads.map(lambda at: store.read_range(at, at + 9), range(200)))
             assert len({request.client_port for request in proxy.requests}) <= 9
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate of this host that no one trusts, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
-        "-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
-    )
-    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
-    return folder / "cert.pem", folder / "key.pem"
-
-
-@pytest.fixture
-def tls_proxy(s3_env: S3Server, certificate: tuple[Path, Path]) -> Iterator[FaultServer]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    with FaultServer(s3_env.endpoint, tls=context) as proxy:
-        yield proxy
-        connections.forget_pools()
 
 
 class TestTls:

@@ -12,11 +12,15 @@ import select
 import socket
 import ssl
 import time
-from functools import cache
-from typing import NamedTuple
+from functools import cache, partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.errors import StorageError
+from blobpack.stores.hedging import OvertakenError, Pace, Race
 from blobpack.stores.retries import Budget, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BUFFER_BYTES = 64 << 10
 HEAD_BYTES_MAX = 32 << 10
@@ -71,11 +75,25 @@ class Origin(NamedTuple):
 
 
 class Connection:
-    """One connection, used by one thread at a time."""
+    """One connection, used by one thread at a time.
 
-    __slots__ = ("_buffer", "_timeout_s", "_view", "idle_since", "reusable", "socket", "used")
+    Attributes:
+        answered_at: When the first byte of the last answer had come, on the clock of perf_counter.
+    """
 
-    def __init__(self, origin: Origin) -> None:
+    __slots__ = (
+        "_buffer",
+        "_heard",
+        "_timeout_s",
+        "_view",
+        "answered_at",
+        "idle_since",
+        "reusable",
+        "socket",
+        "used",
+    )
+
+    def __init__(self, origin: Origin, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         """Connect.
 
         Raises:
@@ -84,7 +102,7 @@ class Connection:
         """
         where = f"{origin.host}:{origin.port}"
         try:
-            self.socket = socket.create_connection(origin[:2], CONNECT_TIMEOUT_S)
+            self.socket = socket.create_connection(origin[:2], timeout_s)
         except OSError as exc:
             if isinstance(exc, socket.gaierror) and exc.errno == socket.EAI_NONAME:
                 raise StorageError(f"there is no server {origin.host}: {exc}") from exc
@@ -100,7 +118,9 @@ class Connection:
             if isinstance(exc, ssl.SSLCertVerificationError):
                 raise StorageError(f"the certificate of {where} is not trusted: {exc}") from exc
             raise Fault(f"can't talk TLS with {where}: {exc}") from exc
-        self._timeout_s = CONNECT_TIMEOUT_S
+        self._timeout_s = timeout_s
+        self._heard = 0
+        self.answered_at = 0.0
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self.idle_since = 0.0
@@ -113,6 +133,7 @@ class Connection:
         wanted: int | None,
         timeout_s: float,
         expected: tuple[bytes, ...] = (),
+        race: Race | None = None,
     ) -> Answer:
         """Send a request and read its answer.
 
@@ -122,21 +143,67 @@ class Connection:
             timeout_s: For the first byte, and between bytes.
             expected: Lines that the head of a right answer has, its length among them. Where it has all,
                 the answer is a 206 with AS_EXPECTED for its headers, and they aren't taken apart.
+            race: Lets a second connection answer in this one's place.
 
         Raises:
             Fault: no answer came, or it was cut, or stalled.
+            OvertakenError: the second connection answers.
+        """
+        self.send(request, timeout_s if race is None else race.patience_s)
+        return self.answer(wanted, timeout_s, expected, race, has_body=request[:4] != b"HEAD")
+
+    def send(self, request: bytes, timeout_s: float) -> None:
+        """Send a request whose answer may take so long.
+
+        Raises:
+            Fault: it can't be sent.
         """
         self.reusable = False
-        view = self._view
         try:
-            if timeout_s != self._timeout_s:
-                self.socket.settimeout(timeout_s)
-                self._timeout_s = timeout_s
+            self.be_patient(timeout_s)
             self.socket.sendall(request)
-            have = self.socket.recv_into(view)
+        except TimeoutError as exc:
+            raise Fault(f"not even the request went out within {timeout_s:g} s") from exc
+        except OSError as exc:
+            raise Fault(f"no answer: {exc}", at_once=self.used) from exc
+
+    def be_patient(self, timeout_s: float) -> None:
+        """Let the socket wait for so long."""
+        if timeout_s != self._timeout_s:
+            self.socket.settimeout(timeout_s)
+            self._timeout_s = timeout_s
+
+    def hear(self) -> int:
+        """Take what has come of an answer, without waiting: how many bytes, 0 if it has ended, -1 for none yet."""
+        self.socket.settimeout(0)
+        try:
+            self._heard = self.socket.recv_into(self._view)
+        except (BlockingIOError, ssl.SSLWantReadError):  # TLS has things to say of its own
+            return -1
+        except OSError:
+            return 0
+        finally:
+            self.socket.settimeout(self._timeout_s)
+        return self._heard
+
+    def answer(
+        self,
+        wanted: int | None,
+        timeout_s: float,
+        expected: tuple[bytes, ...] = (),
+        race: Race | None = None,
+        *,
+        has_body: bool = True,
+    ) -> Answer:
+        """Read the answer to the request that was sent; see get."""
+        view = self._view
+        receive = self.socket.recv_into if race is None else partial(race.receive, self)
+        try:
+            have, self._heard = self._heard or receive(view), 0
+            self.answered_at = time.perf_counter()
             head_end = self._buffer.find(b"\r\n\r\n", 0, have)
             while head_end < 0:
-                came = self.socket.recv_into(view[have:]) if have < HEAD_BYTES_MAX else 0
+                came = receive(view[have:]) if have < HEAD_BYTES_MAX else 0
                 if not came:
                     raise self._no_answer(have)
                 have += came
@@ -151,7 +218,7 @@ class Connection:
                 if line not in head:
                     break
             else:
-                body = self._body(head_end + 4, have, wanted, timeout_s, head)
+                body = self._body(receive, head_end + 4, have, wanted, timeout_s, head)
                 self.reusable = self.used = True
                 return Answer(206, AS_EXPECTED, body)
         if head[:7] != b"HTTP/1." or not head[9:12].isdigit():
@@ -161,13 +228,13 @@ class Connection:
         length = headers.get(b"content-length", b"")
         size = int(length) if length.isdigit() else -1
         self.used = True
-        if request[:4] == b"HEAD":
+        if not has_body:
             size = 0
         if size < 0 or (
             size > ERROR_BODY_BYTES_MAX if status != 206 else wanted not in (None, size)
         ):
             return Answer(status, headers, b"")
-        body = self._body(head_end + 4, have, size, timeout_s, head)
+        body = self._body(receive, head_end + 4, have, size, timeout_s, head)
         self.reusable = head[:8] == b"HTTP/1.1" and headers.get(b"connection", b"") != b"close"
         return Answer(status, headers, body)
 
@@ -176,7 +243,15 @@ class Connection:
             return Fault(f"its headers are longer than {HEAD_BYTES_MAX} bytes")
         return Fault("the connection was closed before an answer", at_once=self.used and not have)
 
-    def _body(self, start: int, have: int, size: int, timeout_s: float, head: bytes) -> bytes:
+    def _body(
+        self,
+        receive: Callable[[memoryview], int],
+        start: int,
+        have: int,
+        size: int,
+        timeout_s: float,
+        head: bytes,
+    ) -> bytes:
         """Read a body of which some lies in the buffer already."""
         if have - start > size:
             raise Fault(f"more than its {size} bytes came", request=request_of(head))
@@ -189,7 +264,6 @@ class Connection:
             target[:at] = self._view[start:have]
             start = 0
         deadline = time.monotonic() + 2 * timeout_s + size / SLOWEST_BYTES_PER_S
-        receive = self.socket.recv_into
         try:
             while at < end:
                 came = receive(target[at:end])
@@ -237,15 +311,16 @@ def request_of(head: bytes) -> str:
 class Pool:
     """Connections to one server that wait for their next request; as many as there are threads that ask."""
 
-    __slots__ = ("_idle", "budget", "origin")
+    __slots__ = ("_idle", "budget", "origin", "pace")
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
         self.budget = Budget()
+        self.pace = Pace()
         self._idle: list[Connection] = []
 
-    def take(self) -> Connection:
-        """Take one that waits, else connect.
+    def take(self, timeout_s: float = CONNECT_TIMEOUT_S) -> Connection:
+        """Take one that waits, else connect within so long.
 
         Raises:
             Fault: the server can't be reached.
@@ -254,7 +329,7 @@ class Pool:
             try:
                 connection = self._idle.pop()  # the one used last; atomic
             except IndexError:
-                return Connection(self.origin)
+                return Connection(self.origin, timeout_s)
             if time.monotonic() - connection.idle_since < IDLE_TRUSTED_S or connection.is_open():
                 return connection
             connection.close()
@@ -280,6 +355,60 @@ class Pool:
             return connection.get(request, wanted, timeout_s, expected)
         finally:
             self.give(connection)
+
+    def get_hedged(
+        self,
+        request: bytes,
+        wanted: int | None,
+        timeout_s: float,
+        expected: tuple[bytes, ...],
+        count_hedged: Callable[[], object],
+    ) -> Answer:
+        """Do the same, and send the request by a second connection if the answer is late.
+
+        Args:
+            request: As of Connection.get, like the next three.
+            wanted: How long the body must be.
+            timeout_s: For the first byte, and between bytes.
+            expected: Lines of a right answer's head.
+            count_hedged: Called when it is sent a second time.
+
+        Raises:
+            Fault: no answer came from the one that was heard, or it was cut, or stalled.
+        """
+
+        def begin_rival() -> Connection | None:
+            rival = self._second(request, patience_s)
+            if rival:
+                count_hedged()
+            return rival
+
+        patience_s = self.pace.patience_s
+        connection = self.take()
+        began = time.perf_counter()
+        connection.answered_at = 0.0
+        try:
+            race = Race(begin_rival, patience_s, timeout_s)
+            return connection.get(request, wanted, timeout_s, expected, race)
+        except OvertakenError as overtaken:
+            connection.close()
+            connection = overtaken.rival
+            connection.be_patient(timeout_s)
+            return connection.answer(wanted, timeout_s, expected)
+        finally:
+            self.pace.note((connection.answered_at or time.perf_counter()) - began)
+            self.give(connection)
+
+    def _second(self, request: bytes, timeout_s: float) -> Connection | None:
+        """Send a request that was sent before by another connection; None if there is none to be had."""
+        if not self.pace.take():
+            return None
+        try:
+            rival = self.take(timeout_s)
+            rival.send(request, timeout_s)
+        except (Fault, StorageError):
+            return None
+        return rival
 
     def forget(self) -> None:
         """Close those that wait."""

@@ -16,6 +16,7 @@ from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stats import Counters
 from blobpack.stores.base import StoreBase
 from blobpack.stores.connections import AS_EXPECTED, Answer, Origin, pool_of
+from blobpack.stores.hedging import is_hedged
 from blobpack.stores.retries import Fault, Trial
 
 if TYPE_CHECKING:
@@ -130,7 +131,11 @@ class RangedStore(StoreBase):
                 b"\r\nContent-Range: bytes %d-%d/%d\r\n" % (start, end - 1, self.size),
                 place.version_line,
             )
-            answer = place.pool.get(request, wanted, timeout_s, expected)
+            if is_hedged():
+                count = self.counters.count_hedged
+                answer = place.pool.get_hedged(request, wanted, timeout_s, expected, count)
+            else:
+                answer = place.pool.get(request, wanted, timeout_s, expected)
             fetched = len(answer.body)
         finally:
             took = time.perf_counter() - began
