@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from blobpack.blob import Blob
 from blobpack.discovery import embedded_index, find_index, read_any_index
 from blobpack.errors import FormatError, StaleIndexError
-from blobpack.facts import ENDED, read_facts
+from blobpack.facts import read_facts
 from blobpack.index import Index
 from blobpack.stores import open_tar
 from blobpack.structure import Failure, check_structure, failure_at, without_url
@@ -155,7 +155,7 @@ def _check_payloads(
     Args:
         store: The blob.
         columns: The index, with checksums.
-        failed: Rows that are known to be out of place: if they can't be read, that is no news.
+        failed: Rows that have failed already: if they can't be read either, that is no news.
         threads: How many read.
         progress: progress(members, bytes).
     """
@@ -171,7 +171,7 @@ def _check_payloads(
     for fault in unreadable:
         differs[fault.row] = False
         sizes[fault.row] = 0
-        if fault.row not in failed or fault.reason != ENDED:
+        if fault.row not in failed:
             failures[fault.row] = failure_at("unreadable", columns, fault.row, fault.reason)
     for row in np.flatnonzero(differs).tolist():
         failures[row] = failure_at(

@@ -103,8 +103,13 @@ class TestReads:
             assert blob.stats.retried >= 1
 
     def test_the_second_request_may_fail_too(
-        self, faults: FaultServer, url: str, payloads: dict[str, bytes]
+        self,
+        faults: FaultServer,
+        url: str,
+        payloads: dict[str, bytes],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr(retries, "TIMEOUT_S", 1.0)
         with blobpack.open_blob(url, hedge="always") as blob:
             blob.read("000.bin")
             faults.fail_next("stall", "reset", "stall", "503")
