@@ -98,7 +98,9 @@ class TestHttpStore(StoreContract):
     def test_private_blob_is_storage_error_with_the_code(self, s3_env: S3Server) -> None:
         bucket = s3_env.new_bucket()
         s3_env.put(bucket, "a.tar", DATA)
-        with pytest.raises(StorageError, match=r"AccessDenied.*HTTP 403, request tx"):
+        with pytest.raises(
+            StorageError, match=r"AccessDenied.*HTTP 403, after 1 attempt, request tx"
+        ):
             HttpStore(f"{s3_env.endpoint}/{bucket}/a.tar")
 
     def test_version_asked_for_must_be_there(self, store: HttpStore) -> None:

@@ -251,7 +251,7 @@ class TestPinning:
         self, blob: blobpack.Blob, s3: S3Server, bucket: str
     ) -> None:
         s3.put(bucket, "out.tar", b"x" * blob.store.size)
-        with pytest.raises(BlobChangedError, match=f"no longer the one.*HTTP 412, {REQUEST}"):
+        with pytest.raises(BlobChangedError, match=f"no longer the one.*HTTP 412, after 1 attempt, {REQUEST}"):
             blob.read("cats/0001.jpg")
 
     def test_blob_overwritten_by_a_shorter_one_is_changed(
@@ -276,7 +276,7 @@ class TestPinning:
         self, blob: blobpack.Blob, s3: S3Server, bucket: str
     ) -> None:
         s3.delete(bucket, "out.tar")
-        with pytest.raises(BlobNotFoundError, match=f"HTTP 404, {REQUEST}"):
+        with pytest.raises(BlobNotFoundError, match=f"HTTP 404, after 1 attempt, {REQUEST}"):
             blob.read("cats/0001.jpg")
 
     def test_index_that_reaches_past_the_end_is_refused_at_opening(
@@ -304,7 +304,7 @@ class TestRefusals:
     def test_missing_key_is_not_found(
         self, s3_env: S3Server, bucket: str, kind: type[Exception]
     ) -> None:
-        with pytest.raises(kind, match=rf"s3://{bucket}/none\.tar: .*HTTP 404, {REQUEST}"):
+        with pytest.raises(kind, match=rf"s3://{bucket}/none\.tar: .*HTTP 404, after 1 attempt, {REQUEST}"):
             blobpack.open_blob(f"s3://{bucket}/none.tar")
 
     def test_missing_bucket_is_not_found(self, s3_env: S3Server) -> None:
@@ -319,7 +319,7 @@ class TestRefusals:
         self, url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-        with pytest.raises(StorageError, match=f"HTTP 403, {REQUEST}") as caught:
+        with pytest.raises(StorageError, match=f"HTTP 403, after 1 attempt, {REQUEST}") as caught:
             blobpack.open_blob(url)
         assert type(caught.value) is StorageError
 
@@ -329,7 +329,7 @@ class TestRefusals:
         """A GET's refusal has a body, and so a code."""
         with S3Store(url) as store:
             store._client = client = s3.new_client(secret_key="wrong")
-            with pytest.raises(StorageError, match=f"SignatureDoesNotMatch.*HTTP 403, {REQUEST}"):
+            with pytest.raises(StorageError, match=f"SignatureDoesNotMatch.*HTTP 403, after 1 attempt, {REQUEST}"):
                 store.read_range(0, 10)
             client.close()
 
@@ -516,7 +516,9 @@ class TestFaults:
         )
         store = S3Store(url, client=client)
         faults.fail_always("503")
-        with pytest.raises(StorageError, match=f"SlowDown.*HTTP 503, request {REQUEST_ID}"):
+        with pytest.raises(
+            StorageError, match=f"SlowDown.*HTTP 503, after 2 attempts, request {REQUEST_ID}"
+        ):
             store.read_range(0, 1000)
         assert faults.count("GET") == 2
         client.close()

@@ -88,7 +88,7 @@ class RangedStore(StoreBase):
         """Say where a GET goes now."""
         raise NotImplementedError
 
-    def handle(self, answer: Answer, start: int, end: int) -> bytes | None:
+    def handle(self, answer: Answer, start: int, end: int, attempt: int) -> bytes | None:
         """Deal with an answer that is neither the range nor transient: read another way, raise, or None: again."""
         raise NotImplementedError
 
@@ -97,9 +97,10 @@ class RangedStore(StoreBase):
         trial: Trial | None = None
         while True:
             place = self.place()
+            attempt = 1 if trial is None else trial.failed + 1
             try:
                 answer = self._ask(place, start, end, trial)
-                if answer.status == 206 and self._is_right(answer, start, end):
+                if answer.status == 206 and self._is_right(answer, start, end, attempt):
                     return answer.body
                 if answer.status in TRANSIENT:
                     raise Fault(described(answer), status=answer.status, request=answer.request)
@@ -110,12 +111,12 @@ class RangedStore(StoreBase):
                     )
                 if not trial.may_retry(fault):
                     raise StorageError(
-                        f"{self.url}: can't read bytes {start} to {end}: {fault} (after {trial.failed} "
-                        f"attempts, request {fault.request})"
+                        f"{self.url}: can't read bytes {start} to {end}: {fault} "
+                        f"({after(trial.failed, fault.request)})"
                     ) from fault.__cause__
                 self.counters.count_retried()
                 continue
-            body = self.handle(answer, start, end)
+            body = self.handle(answer, start, end, attempt)
             if body is not None:
                 return body
 
@@ -151,7 +152,7 @@ class RangedStore(StoreBase):
                 )
         return answer
 
-    def _is_right(self, answer: Answer, start: int, end: int) -> bool:
+    def _is_right(self, answer: Answer, start: int, end: int, attempt: int) -> bool:
         """Check that a 206 is of the range, the length and the version asked for.
 
         Raises:
@@ -161,7 +162,7 @@ class RangedStore(StoreBase):
         headers = answer.headers
         if headers is AS_EXPECTED:
             return True
-        self.check_version(answer, start, end)
+        self.check_version(answer, start, end, attempt)
         found = CONTENT_RANGE.fullmatch(headers.get(b"content-range", b""))
         if found is None:
             raise Fault("it doesn't say which range came", status=206, request=answer.request)
@@ -178,11 +179,11 @@ class RangedStore(StoreBase):
         if size != b"*" and int(size) != self.size:
             raise BlobChangedError(
                 f"{self.url}: can't read bytes {start} to {end}: the blob has {int(size)} bytes, it had "
-                f"{self.size} when it was opened (request {answer.request})"
+                f"{self.size} when it was opened ({after(attempt, answer.request)})"
             )
         return True
 
-    def check_version(self, answer: Answer, start: int, end: int) -> None:
+    def check_version(self, answer: Answer, start: int, end: int, attempt: int) -> None:
         """Compare the ETag of an answer, if it has one: a server may ignore If-Match.
 
         Raises:
@@ -193,10 +194,10 @@ class RangedStore(StoreBase):
             raise BlobChangedError(
                 f"{self.url}: can't read bytes {start} to {end}: the object's ETag is "
                 f"{found.decode('latin-1')}, it was {self.version} when it was opened "
-                f"(request {answer.request})"
+                f"({after(attempt, answer.request)})"
             )
 
-    def refuse_answer(self, answer: Answer, what: str) -> NoReturn:
+    def refuse_answer(self, answer: Answer, what: str, attempt: int) -> NoReturn:
         """Raise what a status means.
 
         Raises:
@@ -204,7 +205,7 @@ class RangedStore(StoreBase):
             BlobChangedError: 412 or 416: it is no longer the one that was opened.
             StorageError: any other.
         """
-        where = f"(HTTP {answer.status}, request {answer.request})"
+        where = f"(HTTP {answer.status}, {after(attempt, answer.request)})"
         kind = GONE.get(answer.status, StorageError)
         if kind is BlobNotFoundError:
             raise BlobNotFoundError(f"{self.url}: can't {what}: there is no such blob {where}")
@@ -218,6 +219,11 @@ class RangedStore(StoreBase):
 
 
 FIRST = Trial("", None)  # type: ignore[arg-type]  # of which only the timeout is asked
+
+
+def after(attempts: int, request: str) -> str:
+    """Say how often it was tried, and the server's name for the last request."""
+    return f"after {attempts} attempt{'s' * (attempts > 1)}, request {request}"
 
 
 def described(answer: Answer) -> str:
@@ -281,7 +287,7 @@ class HttpStore(RangedStore):
                 f"{self.url}: the server doesn't answer ranged requests: it sent the whole file, and members "
                 f"can't be read out of it; download it, and open the file"
             )
-        self.refuse_answer(answer, "open")
+        self.refuse_answer(answer, "open", 1)
 
     def _keep(self, target: str, size: int, answer: Answer, version: str | None) -> None:
         etag = answer.headers.get(b"etag", b"").decode("latin-1")
@@ -319,8 +325,7 @@ class HttpStore(RangedStore):
             except Fault as fault:
                 if not trial.may_retry(fault):
                     raise StorageError(
-                        f"{self.url}: can't open: {fault} (after {trial.failed} attempts, request "
-                        f"{fault.request})"
+                        f"{self.url}: can't open: {fault} ({after(trial.failed, fault.request)})"
                     ) from fault.__cause__
                 self.counters.count_retried()
             else:
@@ -332,25 +337,25 @@ class HttpStore(RangedStore):
         """Say where it was found."""
         return self._place
 
-    def check_version(self, answer: Answer, start: int, end: int) -> None:
+    def check_version(self, answer: Answer, start: int, end: int, attempt: int) -> None:
         """Compare ETags, or times of modification where there are none."""
         if self._by_etag:
-            super().check_version(answer, start, end)
+            super().check_version(answer, start, end, attempt)
             return
         found = answer.headers.get(b"last-modified", b"").decode("latin-1")
         if found and found != self.version:
             raise BlobChangedError(
                 f"{self.url}: can't read bytes {start} to {end}: it was modified {found}, and "
-                f"{self.version} when it was opened"
+                f"{self.version} when it was opened ({after(attempt, answer.request)})"
             )
 
-    def handle(self, answer: Answer, start: int, end: int) -> bytes | None:
+    def handle(self, answer: Answer, start: int, end: int, attempt: int) -> bytes | None:
         """Find the blob again if it has moved, or its signed address has expired; else raise what it means."""
         moved = answer.status in REDIRECTS or (answer.status == 403 and self._redirected)
         if moved and time.monotonic() - self._place.made_at > RELOCATED_S:
             self._locate(len(self.tail), self.version)
             return None
-        self.refuse_answer(answer, f"read bytes {start} to {end}")
+        self.refuse_answer(answer, f"read bytes {start} to {end}", attempt)
 
     def __reduce__(self) -> tuple[Callable[..., HttpStore], tuple[str, str]]:
         return _reopen, (self.url, self.version)

@@ -39,11 +39,11 @@ from botocore.utils import get_environ_proxies
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.base import to_http_range
 from blobpack.stores.connections import Origin, pool_of
-from blobpack.stores.http import Place, RangedStore
+from blobpack.stores.http import Place, RangedStore, after
 from blobpack.stores.retries import Budget, Fault, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from botocore.awsrequest import AWSPreparedRequest
     from mypy_boto3_s3 import S3Client
@@ -294,7 +294,7 @@ class S3Store(RangedStore):
                 log.debug("%s: reads go through boto3: %s", self.url, exc)
         return self._fetch_by_boto3(start, end)
 
-    def handle(self, answer: Answer, start: int, end: int) -> bytes | None:
+    def handle(self, answer: Answer, start: int, end: int, attempt: int) -> bytes | None:
         """Sign anew on 403, once; leave to boto3 what it may solve; else raise what the status means."""
         place = self._place
         if answer.status == 403 and place is not None and place is not self._signed_anew:
@@ -303,7 +303,7 @@ class S3Store(RangedStore):
             return None
         if answer.status in TO_BOTO3:
             raise ThinPathError(f"HTTP {answer.status}, request {answer.request}")
-        self.refuse_answer(answer, f"read bytes {start} to {end}")
+        self.refuse_answer(answer, f"read bytes {start} to {end}", attempt)
 
     def _fetch_by_boto3(self, start: int, end: int) -> bytes:
         """Do the same through boto3, which retries requests, but never a body."""
@@ -321,7 +321,8 @@ class S3Store(RangedStore):
                     answer["Body"].close()
                     raise BlobChangedError(
                         f"{self.url}: can't {what}: the object's ETag is {answer['ETag']}, "
-                        f"it was {self.version} when it was opened"
+                        f"it was {self.version} when it was opened "
+                        f"({after(trial.failed + 1, request_id(answer))})"
                     )
                 body, message, cause = _read_body(answer, end - start)
                 if body is not None:
@@ -332,8 +333,7 @@ class S3Store(RangedStore):
             fault = Fault(message, status=206, request=request_id(answer))
             if not trial.may_retry(fault):
                 raise StorageError(
-                    f"{self.url}: can't {what}: {fault} (after {trial.failed} attempts, request "
-                    f"{fault.request})"
+                    f"{self.url}: can't {what}: {fault} ({after(trial.failed, fault.request)})"
                 ) from cause
             self.counters.count_retried()
 
@@ -362,7 +362,8 @@ class S3Store(RangedStore):
         error = exc.response.get("Error", {})
         code, message = error.get("Code", "?"), error.get("Message", "")
         meta = exc.response.get("ResponseMetadata", {})
-        where = f"(HTTP {meta.get('HTTPStatusCode', '?')}, request {meta.get('RequestId') or '?'})"
+        tried = after(meta.get("RetryAttempts", 0) + 1, request_id(exc.response))
+        where = f"(HTTP {meta.get('HTTPStatusCode', '?')}, {tried})"
         kind = ERRORS.get(code, StorageError)
         if kind is BlobNotFoundError:
             raise BlobNotFoundError(f"{self.url}: no such bucket or key {where}") from exc
@@ -414,7 +415,7 @@ def _text(value: str | bytes) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-def request_id(answer: dict[str, Any]) -> str:
+def request_id(answer: Mapping[str, Any]) -> str:
     """Find the id under which S3 logged a request."""
     return str(answer.get("ResponseMetadata", {}).get("RequestId") or "?")
 
