@@ -121,6 +121,21 @@ class Blob:
             return iter(self._batch(wanted))
         return map(self.read, wanted)
 
+    def read_members(self, members: Iterable[Member]) -> Iterator[bytes]:
+        """Read the payloads of members of this blob's index where they say they are, in the order asked.
+
+        As read_many, but no name is looked up; and of members with one name, each is read as itself.
+
+        Raises:
+            The same as read, at the member that is reached.
+            ValueError: a member reaches beyond the blob: it is of another one.
+        """
+        if self._is_remote:
+            hedge = self.hedge != "never"
+            return iter(Batch(self.store, _located_as_they_say, iter(members), hedge=hedge))
+        read = self.store.read_range
+        return (read(member.offset_start, member.offset_end) for member in members)
+
     async def aread(self, name: str) -> bytes:
         """Read a member's payload as read does, without blocking the event loop."""
         import asyncio
@@ -131,7 +146,7 @@ class Blob:
         """Read members' payloads as read_many does, without blocking the event loop: for `async for`."""
         return aiter(self._batch(names_of(names)))
 
-    def _batch(self, names: Iterator[str]) -> Batch:
+    def _batch(self, names: Iterator[str]) -> Batch[str]:
         return Batch(self.store, self._locate, names, hedge=self.hedge != "never")
 
     @property
@@ -227,6 +242,10 @@ def open_blob(
     except BaseException:
         store.close()
         raise
+
+
+def _located_as_they_say(members: Sequence[Member]) -> tuple[list[Located], None]:
+    return [Located(m.name, m.offset_start, m.offset_end, m.crc32c) for m in members], None
 
 
 def _reopen(store: Store, index: Index, hedge: Hedge) -> Blob:

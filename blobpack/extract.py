@@ -60,9 +60,7 @@ def extract(
     split = [(split_name(name), member) for name, member in chosen.items()]
     total = 0
     payloads = (
-        (blob.store.read_range(member.offset_start, member.offset_end) for _, member in split)
-        if isinstance(blob, Blob)
-        else blob.read_many(chosen)
+        blob.read_members(chosen.values()) if isinstance(blob, Blob) else blob.read_many(chosen)
     )
     with _Folders(folder) as folders:
         for count, (parts, member) in enumerate(split, 1):

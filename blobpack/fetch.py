@@ -12,7 +12,7 @@ import logging
 import os
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from blobpack.checksum import crc32c
 from blobpack.errors import BlobpackError, ChecksumError
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 log = logging.getLogger(__name__)
+
+Asked = TypeVar("Asked")
 
 THREADS = 128  # requests in flight
 LOOKED_UP_AT_ONCE = 256
@@ -100,14 +102,14 @@ def checked(payload: bytes, located: Located, store: Store) -> bytes:
     return payload
 
 
-class Batch:
+class Batch(Generic[Asked]):
     """Members of one blob, being read; iterated once, as it is or by `async for`."""
 
     def __init__(
         self,
         store: Store,
-        locate: Callable[[Sequence[str]], tuple[list[Located], BlobpackError | None]],
-        names: Iterator[str],
+        locate: Callable[[Sequence[Asked]], tuple[list[Located], BlobpackError | None]],
+        names: Iterator[Asked],
         *,
         hedge: bool = True,
     ) -> None:
@@ -116,7 +118,7 @@ class Batch:
         Args:
             store: Where the payloads are.
             locate: Finds names; those before the first that it can't, and why it can't.
-            names: In the order asked.
+            names: In the order asked; or what else it finds members by.
             hedge: Send requests a second time whose answers are late.
         """
         self._store = store

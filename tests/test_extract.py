@@ -121,3 +121,16 @@ def test_a_round_trip_gives_the_same_folder(tmp_path):
         }
 
     assert files(tmp_path / "in") == files(tmp_path / "out")
+
+
+def test_from_s3_neighbours_come_together(faults, s3, tmp_path):
+    payloads = {f"d/{i:04}.bin": b"%d" % i * 300 for i in range(500)}
+    blobpack.pack(payloads.items(), tmp_path / "a.tar", all_files=True)
+    url = s3.put(s3.new_bucket(), "a.tar", (tmp_path / "a.tar").read_bytes())
+    with blobpack.open_blob(url) as blob:
+        faults.requests.clear()
+        report = blobpack.extract(blob, tmp_path / "out")
+        assert report.members == 500
+        assert len(faults.requests) < 20
+    for name, payload in payloads.items():
+        assert (tmp_path / "out" / name).read_bytes() == payload

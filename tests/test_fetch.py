@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import random
 import re
+import tarfile
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -275,8 +277,13 @@ class TestImages:
 
 class TestStats:
     def test_counts_are_those_of_the_server(
-        self, faults: FaultServer, blob: blobpack.Blob, payloads: dict[str, bytes]
+        self,
+        faults: FaultServer,
+        blob: blobpack.Blob,
+        payloads: dict[str, bytes],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr(retries, "TIMEOUT_S", 30.0)  # what is given up is seen too late
         faults.requests.clear()
         before, all_before = blob.stats, blobpack.stats()
         names = shuffled(payloads, 200)
@@ -354,3 +361,46 @@ class TestFaultRun:
         where = rf"{blob.url}: can't read bytes \d+ to \d+: SlowDown: .* \(after 10 attempts, request injected\)"
         with pytest.raises(StorageError, match=where):
             list(blob.read_many(["00001.bin", "00002.bin"]))
+
+
+class TestReadMembers:
+    def test_each_is_read_as_itself(self, s3_env: S3Server, tmp_path: Path) -> None:
+        """Of two members of one name, read by name, the last is meant; as members, each is there."""
+        with tarfile.open(tmp_path / "a.tar", "w") as tar:
+            for payload in (b"first", b"last"):
+                member = tarfile.TarInfo("same.bin")
+                member.size = len(payload)
+                tar.addfile(member, io.BytesIO(payload))
+        index = blobpack.scan(tmp_path / "a.tar")
+        url = s3_env.put(s3_env.new_bucket(), "a.tar", (tmp_path / "a.tar").read_bytes())
+        for where in (tmp_path / "a.tar", url):
+            with blobpack.open_blob(where, index=index) as blob:
+                assert list(blob.read_members(index)) == [b"first", b"last"]
+                assert list(blob.read_many(index)) == [b"last", b"last"]
+
+    def test_no_name_is_looked_up(
+        self, faults: FaultServer, blob: blobpack.Blob, payloads: dict[str, bytes]
+    ) -> None:
+        members = list(blob.index)
+        faults.requests.clear()
+        assert list(blob.read_members(members[500:564])) == list(payloads.values())[500:564]
+        assert len(faults.requests) == 1
+
+    def test_checksums_are_compared(
+        self, faults: FaultServer, blob: blobpack.Blob, payloads: dict[str, bytes]
+    ) -> None:
+        one = blob.index["00007.bin"]
+        wrong = blobpack.Member("x", one.offset_start, one.offset_end, crc32c=1)
+        read = blob.read_members([one, wrong])
+        assert next(read) == payloads["00007.bin"]
+        with pytest.raises(ChecksumError, match=r"x: bytes \d+ to \d+ are not"):
+            next(read)
+
+    def test_a_member_of_another_blob_is_refused(
+        self, faults: FaultServer, blob: blobpack.Blob, tar: Path
+    ) -> None:
+        size = tar.stat().st_size
+        with blobpack.open_blob(tar) as local:
+            for opened in (blob, local):
+                with pytest.raises(ValueError, match=rf"not within its {size}"):
+                    list(opened.read_members([blobpack.Member("x", size - 1, size + 1)]))

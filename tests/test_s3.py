@@ -251,7 +251,9 @@ class TestPinning:
         self, blob: blobpack.Blob, s3: S3Server, bucket: str
     ) -> None:
         s3.put(bucket, "out.tar", b"x" * blob.store.size)
-        with pytest.raises(BlobChangedError, match=f"no longer the one.*HTTP 412, after 1 attempt, {REQUEST}"):
+        with pytest.raises(
+            BlobChangedError, match=f"no longer the one.*HTTP 412, after 1 attempt, {REQUEST}"
+        ):
             blob.read("cats/0001.jpg")
 
     def test_blob_overwritten_by_a_shorter_one_is_changed(
@@ -304,7 +306,9 @@ class TestRefusals:
     def test_missing_key_is_not_found(
         self, s3_env: S3Server, bucket: str, kind: type[Exception]
     ) -> None:
-        with pytest.raises(kind, match=rf"s3://{bucket}/none\.tar: .*HTTP 404, after 1 attempt, {REQUEST}"):
+        with pytest.raises(
+            kind, match=rf"s3://{bucket}/none\.tar: .*HTTP 404, after 1 attempt, {REQUEST}"
+        ):
             blobpack.open_blob(f"s3://{bucket}/none.tar")
 
     def test_missing_bucket_is_not_found(self, s3_env: S3Server) -> None:
@@ -329,7 +333,9 @@ class TestRefusals:
         """A GET's refusal has a body, and so a code."""
         with S3Store(url) as store:
             store._client = client = s3.new_client(secret_key="wrong")
-            with pytest.raises(StorageError, match=f"SignatureDoesNotMatch.*HTTP 403, after 1 attempt, {REQUEST}"):
+            with pytest.raises(
+                StorageError, match=f"SignatureDoesNotMatch.*HTTP 403, after 1 attempt, {REQUEST}"
+            ):
                 store.read_range(0, 10)
             client.close()
 
