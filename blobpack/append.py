@@ -73,17 +73,16 @@ from blobpack.tarformat import BLOCK, END_OF_ARCHIVE
 from blobpack.zstdseek import is_zstd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from typing_extensions import Buffer
 
     from blobpack.discovery import Stale
     from blobpack.indexfile import Footer
+    from blobpack.model import Payload, Progress
     from blobpack.stores.base import Store
     from blobpack.stores.s3 import S3Store
 
-    Progress = Callable[[int, int], object]
-    Payload = tuple[str, Buffer]
 
 HELD_BYTES = 3 * BLOCK  # the two zero blocks and the mark
 PAGE_BYTES = 4096

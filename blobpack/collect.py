@@ -30,12 +30,12 @@ from blobpack.stores.globs import has_glob, list_blobs
 from blobpack.stores.zstd import SeekableStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from blobpack.columns import Columns
+    from blobpack.model import Progress
     from blobpack.stores.base import Store
 
-    Progress = Callable[[int, int], object]
 
 BLOBS_AT_ONCE = 16
 COPY_BYTES = 8 << 20

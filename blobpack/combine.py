@@ -31,14 +31,12 @@ from blobpack.stores.local import LocalStore
 from blobpack.tarformat import END_OF_ARCHIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from concurrent.futures import Future
 
     from blobpack.blob import Blob
-    from blobpack.model import Member
+    from blobpack.model import Member, Progress
     from blobpack.stores.base import Store
-
-    Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True, slots=True)

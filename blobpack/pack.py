@@ -48,13 +48,11 @@ from blobpack.tarformat import (
 from blobpack.zstdseek import is_zstd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from typing import BinaryIO
 
-    Progress = Callable[[int, int], object]
-    from typing_extensions import Buffer
+    from blobpack.model import Payload, Progress
 
-    Payload = tuple[str, Buffer]
 
 THREADS_MAX = 4
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import BinaryIO
 
-    from blobpack.pack import Payload, Progress
+    from blobpack.model import Payload, Progress
 
 SHARD_NAME = "{:05d}.tar"
 

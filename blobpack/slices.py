@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from blobpack.sources import Sources
 
-    Progress = Callable[[int, int], object]
     NotPacked = list[tuple[int, int, int]]
+    from blobpack.model import Progress
 
 SLICE_BYTES = 32 << 20
 SLICE_FILES = 65_536

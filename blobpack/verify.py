@@ -17,12 +17,10 @@ from blobpack.structure import Failure, check_structure, failure_at, without_url
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
 
     from blobpack.columns import Columns
+    from blobpack.model import Progress
     from blobpack.stores.base import Store
-
-    Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True, slots=True)
