@@ -23,6 +23,7 @@ from blobpack.identity import OF_A_COLLECTION, identify
 from blobpack.indexfile import MAGIC, write_sections
 from blobpack.model import Duplicates
 from blobpack.output import writing
+from blobpack.reports import CollectReport
 from blobpack.scan import scan_store
 from blobpack.shards import Shard, encode_shards, folder_of, name_from
 from blobpack.stores import is_local, local_name, open_tar
@@ -40,33 +41,6 @@ if TYPE_CHECKING:
 BLOBS_AT_ONCE = 16
 COPY_BYTES = 8 << 20
 ROWS_AT_ONCE = 1 << 16  # an index of no more is read by the thread that opens it
-
-
-@dataclass(frozen=True, slots=True)
-class CollectReport:
-    """What collect did.
-
-    Attributes:
-        url: The collection.
-        blobs: How many it is of.
-        members: Theirs.
-        payload_bytes: Their bytes.
-        collection_bytes: The collection's.
-        seconds: How long it took.
-    """
-
-    url: str
-    blobs: int
-    members: int
-    payload_bytes: int
-    collection_bytes: int
-    seconds: float
-
-    def __str__(self) -> str:
-        return (
-            f"collected {self.members:,} members, {self.payload_bytes:,} bytes, of {self.blobs:,} blobs in "
-            f"{self.seconds:.2f} s: {self.url}, {self.collection_bytes:,} bytes"
-        )
 
 
 def collect(

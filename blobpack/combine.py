@@ -12,7 +12,6 @@ import os
 import time
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
 from blobpack._lookup import NameLookup
@@ -25,10 +24,11 @@ from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index import Index
 from blobpack.indexfile import sidecar_path
 from blobpack.model import Duplicates, ScanReport
-from blobpack.pack import check_target
+from blobpack.reports import CombineReport
 from blobpack.splice import Offsets, splice
 from blobpack.stores.local import LocalStore
 from blobpack.tarformat import END_OF_ARCHIVE
+from blobpack.targets import check_target, refuse_same_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,44 +36,6 @@ if TYPE_CHECKING:
 
     from blobpack.blob import Blob
     from blobpack.model import Member, Progress
-    from blobpack.stores.base import Store
-
-
-@dataclass(frozen=True, slots=True)
-class CombineReport:
-    """What merge or subset did.
-
-    Attributes:
-        members: Those of the new blob.
-        payload_bytes: Their bytes.
-        blob_bytes: The blob's.
-        replaced: Members left out because a later one has their name.
-        new_headers: Members whose header was encoded anew: hard links, and those that a global header named.
-        left_out: Kind → how many of what has no payload stayed behind, as far as the sources' scans tell.
-        seconds: How long it took.
-        index: The blob's members.
-    """
-
-    members: int
-    payload_bytes: int
-    blob_bytes: int
-    replaced: int
-    new_headers: int
-    left_out: dict[str, int]
-    seconds: float
-    index: Index = field(repr=False)
-
-    def __str__(self) -> str:
-        rate = self.blob_bytes / 1e6 / self.seconds if self.seconds else 0.0
-        text = (
-            f"copied {self.members:,} members, {self.payload_bytes:,} bytes, into {self.blob_bytes:,} bytes "
-            f"in {self.seconds:.2f} s ({rate:,.0f} MB/s)"
-        )
-        if self.replaced:
-            text += f"\nreplaced by later members of the same name: {self.replaced:,}"
-        for kind, count in sorted(self.left_out.items()):
-            text += f"\nleft out {count:,}: {kind.replace('_', ' ')}"
-        return text
 
 
 def merge(
@@ -170,7 +132,7 @@ def _combine(
         )
     check_target(target)
     for blob, _ in parts:
-        _refuse_same_file(target, blob.store)
+        refuse_same_file(target, blob.store)
     wanted = [columns for _, columns in parts]
     if duplicates == "last":
         wanted = _last_of_each_name(wanted)
@@ -216,17 +178,6 @@ def _combine(
         seconds=time.perf_counter() - began,
         index=index,
     )
-
-
-def _refuse_same_file(target: str | os.PathLike[str], store: Store) -> None:
-    if not isinstance(store, LocalStore):
-        return
-    try:
-        same = os.path.samestat(os.stat(target), os.fstat(store.fileno()))  # noqa: PTH116 (paths of any kind)
-    except FileNotFoundError:
-        return
-    if same:
-        raise StorageError(f"{os.fspath(target)}: can't be written: it is read from, too")
 
 
 def _check_names(

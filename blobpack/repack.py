@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from blobpack._gather import recognise_image
 from blobpack.errors import SourceError
-from blobpack.pack import PackReport, pack
+from blobpack.pack import pack
 from blobpack.sources import Skipped, listed, passing
 from blobpack.stores import open_store
 from blobpack.tarformat import encode_name
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from blobpack.embed import IndexPlace
     from blobpack.model import Progress
+    from blobpack.reports import PackReport
     from blobpack.stores.base import Store
 
 HEAD_BYTES = 1 << 12  # enough to recognise any image

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import os
 import time
-from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from blobpack.atomic import replacing, said_of
+from blobpack.archive import write_members
+from blobpack.choices import Choices
 from blobpack.collect import collect
 from blobpack.collection import COLLECTION_NAME, open_collection
-from blobpack.embed import write_behind
-from blobpack.errors import StorageError
+from blobpack.cutting import cut
+from blobpack.given import find_sources, narrowed
 from blobpack.index import Index
-from blobpack.model import ScanReport
-from blobpack.pack import PackReport, find_sources, pack_sources
-from blobpack.sources import Skipped, Sources, filtered, listed
-from blobpack.tarformat import END_OF_ARCHIVE, encode_name, member_header, padding
+from blobpack.newblob import new_blob
+from blobpack.reports import PackReport
+from blobpack.shardfolder import shard_folder
+from blobpack.sources import Skipped, listed
+from blobpack.tarformat import END_OF_ARCHIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    import os
+    from collections.abc import Iterable
     from typing import BinaryIO
 
-    from blobpack.model import Payload, Progress
+    from blobpack.cutting import Files, Payloads
+    from blobpack.identity import Witness
+    from blobpack.model import Packable, Progress
+    from blobpack.shardfolder import ShardFolder
 
 SHARD_NAME = "{:05d}.tar"
 
 
 def pack_shards(
-    source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Iterable[Payload],
+    source: Packable,
     folder: str | os.PathLike[str],
     shard_bytes: int,
     *,
@@ -74,168 +78,94 @@ def pack_shards(
     if shard_bytes <= len(END_OF_ARCHIVE):
         raise ValueError(f"shards of {shard_bytes} bytes have no room for members")
     began = time.perf_counter()
+    choices = Choices(
+        globs=listed(globs),
+        exclude=listed(exclude),
+        all_files=all_files,
+        hidden=hidden,
+        follow_symlinks=follow_symlinks,
+        keep_mtime=keep_mtime,
+        facts=facts,
+        threads=threads,
+        progress=progress,
+    )
     skipped = Skipped()
-    found, is_folder = find_sources(source, skipped, hidden=hidden, follow=follow_symlinks)
-    globs, exclude = listed(globs), listed(exclude)
-    cut: _Files | _Payloads
-    if isinstance(found, Sources):
-        cut, globs, exclude = _Files(filtered(found, globs, exclude, skipped)), [], []
-    else:
-        cut = _Payloads(iter(found))
-    target = _empty_folder(folder)
-    room = shard_bytes - len(END_OF_ARCHIVE)
-
-    def write_members(file: BinaryIO, path: Path, done: tuple[int, int]) -> tuple[Index, int]:
-        """Fill a blob, and end it."""
-        parts: list[Index] = []
-        position = 0
-        while members := cut.fitting(room - position, first=not position):
-            before = done[0] + sum(len(part) for part in parts), done[1] + position
-            file.seek(position)
-            file.truncate()
-            part, end = pack_sources(
-                members,
-                file,
-                skipped,
-                target=os.fspath(path),
-                replaced=None,
-                globs=globs,
-                exclude=exclude,
-                images_only=not all_files,
-                follow_links=follow_symlinks or not is_folder,
-                keep_mtime=keep_mtime,
-                facts=facts,
-                threads=threads,
-                progress=_on_from(progress, *before),
-                start=position,
-            )
-            position = end - len(END_OF_ARCHIVE)
-            parts += [part] if len(part) else []
-        file.seek(position)
-        file.truncate()
-        file.write(END_OF_ARCHIVE)
-        return Index.concatenate(parts), position + len(END_OF_ARCHIVE)
-
-    written: list[Path] = []
-    blob_bytes = members = 0
-    try:
-        while cut or not written:
-            path = target / SHARD_NAME.format(len(written))
-            with replacing(path) as file:
-                packed, size = write_members(file, path, (members, blob_bytes))
-                packed.report = ScanReport(bytes_scanned=size - len(END_OF_ARCHIVE), end_marker=2)
-                size += write_behind(file, packed, size)
-            written.append(path)
-            if not packed and len(written) > 1:  # what was left was no image
-                written.pop().unlink()
-                break
-            blob_bytes += size
-            members += len(packed)
-        report = collect(written, target / COLLECTION_NAME)
-    except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
-        with suppress(OSError):
-            target.rmdir()
-        raise
-    with open_collection(target) as collection:
+    found = find_sources(source, choices, skipped)
+    found, choices = narrowed(found, choices, skipped)
+    with shard_folder(folder) as place:
+        filling = _Filling(cut(found), shard_bytes - len(END_OF_ARCHIVE), choices, skipped)
+        filling.write_all(place)
+        report = collect(place.written, place.path_of(COLLECTION_NAME))
+    with open_collection(report.url) as collection:
         index = collection.index
     return PackReport(
         members=report.members,
         payload_bytes=report.payload_bytes,
-        blob_bytes=blob_bytes,
+        blob_bytes=filling.blob_bytes,
         skipped=dict(skipped.counts),
         examples=skipped.examples,
         seconds=time.perf_counter() - began,
         index=index,
-        shards=len(written),
+        shards=report.blobs,
     )
 
 
-class _Files:
-    """Files, cut by the sizes they have now."""
-
-    def __init__(self, sources: Sources) -> None:
-        self._sources = sources
-        self._next = 0
-
-    def __bool__(self) -> bool:
-        return self._next < len(self._sources.paths)
-
-    def fitting(self, room: int, *, first: bool) -> Sources | None:
-        """Take the next files that fit; the very first does."""
-        begin, sources = self._next, self._sources
-        while self:
-            size = self._member_bytes(self._next)
-            if size > room and not (first and self._next == begin):
-                break
-            room -= size
-            self._next += 1
-        if begin == self._next:
-            return None
-        taken = slice(begin, self._next)
-        return Sources(sources.root, sources.paths[taken], sources.names[taken])
-
-    def _member_bytes(self, i: int) -> int:
-        path = os.path.join(self._sources.root, self._sources.paths[i])  # noqa: PTH118 (bytes)
-        try:
-            return member_bytes(self._sources.names[i], os.stat(path).st_size)  # noqa: PTH116
-        except OSError:  # packing it tells
-            return 0
+class _NothingLeft(Exception):  # noqa: N818 (no error: the blob that was begun is dropped)
+    """What was left was no image."""
 
 
-class _Payloads:
-    """(name, payload) pairs, cut as they come."""
+class _Filling:
+    """Fills one blob after the other.
 
-    def __init__(self, payloads: Iterator[Payload]) -> None:
-        self._payloads = payloads
-        self._held: Payload | None = next(payloads, None)
+    Attributes:
+        blob_bytes: Of those that are written.
+    """
 
-    def __bool__(self) -> bool:
-        return self._held is not None
+    def __init__(
+        self, cut: Files | Payloads, room: int, choices: Choices, skipped: Skipped
+    ) -> None:
+        self._cut, self._room = cut, room
+        self._choices, self._skipped = choices, skipped
+        self._members = self.blob_bytes = 0
 
-    def fitting(self, room: int, *, first: bool) -> Iterator[Payload] | None:
-        """Take the next pairs that fit; the very first does."""
-        if self._held is None or not (first or self._held_bytes() <= room):
-            return None
-        return self._fitting(room)
-
-    def _fitting(self, room: int) -> Iterator[Payload]:
-        while self._held is not None:
-            room -= self._held_bytes()
-            yield self._held
-            self._held = next(self._payloads, None)
-            if self._held is not None and self._held_bytes() > room:
+    def write_all(self, place: ShardFolder) -> None:
+        """Write blobs until nothing is left; one at least."""
+        number = 0
+        while self._cut or not number:
+            url = place.begin(SHARD_NAME.format(number))
+            try:
+                self._write_blob(url, may_be_empty=not number)
+            except _NothingLeft:
+                place.written.remove(url)
                 return
+            number += 1
 
-    def _held_bytes(self) -> int:
-        if self._held is None:
-            return 0
-        name, payload = self._held
-        return member_bytes(encode_name(name), memoryview(payload).nbytes)
+    def _write_blob(self, url: str, *, may_be_empty: bool) -> None:
+        with new_blob(url) as blob:
+            packed, end = self._fill(blob.tar, url)
+            if not packed and not may_be_empty:
+                raise _NothingLeft
+            self.blob_bytes += blob.finish(packed, end, "embed")
+        self._members += len(packed)
 
-
-def member_bytes(name: bytes, size: int) -> int:
-    """Compute how many bytes of an archive a member takes."""
-    return len(member_header(name, size)) + size + len(padding(size))
-
-
-def _empty_folder(folder: str | os.PathLike[str]) -> Path:
-    if "://" in os.fspath(folder):
-        raise StorageError(
-            f"{os.fspath(folder)}: shards are packed to a local folder; upload it then"
-        )
-    target = Path(folder)
-    with said_of(folder):
-        target.mkdir(parents=True, exist_ok=True)
-        if any(target.iterdir()):
-            raise StorageError(
-                f"{os.fspath(folder)}: is not empty: shards are packed to a folder of their own"
+    def _fill(self, tar: BinaryIO | Witness, url: str) -> tuple[Index, int]:
+        """Write members until the next one does not fit; what is no image leaves room for more."""
+        parts: list[Index] = []
+        position = members = 0
+        while found := self._cut.fitting(self._room - position, first=not position):
+            progress = _on_from(
+                self._choices.progress, self._members + members, self.blob_bytes + position
             )
-    return target
+            choices = replace(self._choices, progress=progress)
+            part, position = write_members(
+                found, tar, self._skipped, choices, target=url, start=position
+            )
+            members += len(part)
+            parts += [part] if len(part) else []
+        return Index.concatenate(parts), position
 
 
-def _on_from(progress: Progress | None, members: int, written: int) -> Callable[..., None] | None:
+def _on_from(progress: Progress | None, members: int, written: int) -> Progress | None:
     """Count on from what other blobs hold already."""
     if progress is None:
         return None

@@ -15,8 +15,8 @@ from blobpack.combine import merge as library
 from blobpack.embed import IndexPlace
 
 if TYPE_CHECKING:
-    from blobpack.combine import CombineReport
     from blobpack.model import Duplicates
+    from blobpack.reports import CombineReport
 
 
 @click.command()

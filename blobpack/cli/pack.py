@@ -21,11 +21,11 @@ from blobpack.cli.options import (
 from blobpack.compress import is_compressed_target
 from blobpack.embed import IndexPlace
 from blobpack.manifest import read_manifest
-from blobpack.pack import is_s3
 from blobpack.sharded import pack_shards
+from blobpack.targets import is_s3
 
 if TYPE_CHECKING:
-    from blobpack.pack import PackReport
+    from blobpack.reports import PackReport
 
 
 @click.command()
