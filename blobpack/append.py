@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from blobpack.adding import New
 from blobpack.anew import append_anew
-from blobpack.choices import Choices
+from blobpack.choices import Choices, check_duplicates
 from blobpack.inplace import append_in_place
-from blobpack.model import Duplicates
 from blobpack.reports import AppendReport
 from blobpack.sources import Skipped, listed
 from blobpack.stores import is_local
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from blobpack.discovery import Stale
-    from blobpack.model import Packable, Progress
+    from blobpack.model import Duplicates, Packable, Progress
 
 
 def append(
@@ -80,8 +79,7 @@ def append(
             be written.
     """
     began = time.perf_counter()
-    if duplicates not in get_args(Duplicates):
-        raise ValueError(f"duplicates must be 'refuse' or 'last', not {duplicates!r}")
+    check_duplicates(duplicates)
     choices = Choices(
         globs=listed(globs),
         exclude=listed(exclude),

@@ -1,9 +1,11 @@
-"""What the caller of pack, append or pack_shards chose, as one value."""
+"""What the caller chose: of pack, append and pack_shards as one value."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
+
+from blobpack.model import Duplicates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,3 +38,13 @@ class Choices:
     facts: bool
     threads: int | None
     progress: Progress | None
+
+
+def check_duplicates(duplicates: Duplicates) -> None:
+    """Refuse what is no choice.
+
+    Raises:
+        ValueError: neither "refuse" nor "last".
+    """
+    if duplicates not in get_args(Duplicates):
+        raise ValueError(f"duplicates must be 'refuse' or 'last', not {duplicates!r}")

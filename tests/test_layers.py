@@ -37,7 +37,7 @@ LADDER = [
     {"facts"},
     {"offsets", "scan"},
     {"compress", "discovery", "embed", "fetch", "shardfolder", "tarstream"},
-    {"before", "blob", "blobfile", "reports", "structure", "targets"},
+    {"before", "blob", "blobfile", "joining", "reports", "structure", "targets"},
     {"given"},
     {"archive", "cutting", "taken"},
     {"adding", "newblob"},
