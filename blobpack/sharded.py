@@ -6,11 +6,14 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from blobpack._lookup import NameLookup
 from blobpack.archive import write_members
 from blobpack.choices import Choices
 from blobpack.collect import collect
 from blobpack.collection import COLLECTION_NAME, open_collection
+from blobpack.compress import LEVEL, check_level
 from blobpack.cutting import cut
+from blobpack.errors import DuplicateNameError
 from blobpack.given import find_sources, narrowed
 from blobpack.index import Index
 from blobpack.newblob import new_blob
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from blobpack.shardfolder import ShardFolder
 
 SHARD_NAME = "{:05d}.tar"
+COMPRESSED_NAME = "{:05d}.tar.zst"
 
 
 def pack_shards(
@@ -44,18 +48,20 @@ def pack_shards(
     follow_symlinks: bool = False,
     keep_mtime: bool = False,
     facts: bool = True,
+    level: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> PackReport:
     """Pack images into blobs of a bounded size, each with its index inside, and make the collection of them.
 
-    They are `00000.tar`, `00001.tar` … and `collection.idx` in a folder of their own: open_collection reads them as
-    one. Each blob appears whole or not at all, and the collection last; after an error, none is left. The next blob
-    begins with the first file that does not fit any more, so the same input gives the same blobs.
+    They are `00000.tar`, `00001.tar` … and `collection.idx` in a folder or prefix of their own: open_collection reads
+    them as one. Each blob appears whole or not at all, and the collection last; after an error, none is left. The
+    next blob begins with the first file that does not fit any more, so the same input gives the same blobs. To S3
+    they go up while they are packed, in bounded memory; a kill leaves those that were whole, without a collection.
 
     Args:
         source: As for pack.
-        folder: Where to; it must be empty, or not there.
+        folder: Where to: a path, or s3://bucket/prefix; it must be empty, or not there.
         shard_bytes: The most bytes of an archive, its index apart; a member that alone is larger gets its own.
         globs: As for pack, and so all that follow.
         exclude: The same.
@@ -64,6 +70,9 @@ def pack_shards(
         follow_symlinks: The same.
         keep_mtime: The same.
         facts: The same.
+        level: Of zstd, 1 to 22: the blobs are `00000.tar.zst` … then, and shard_bytes bounds what each
+            decompresses to, which takes as much room beside it, or, for S3, in the temporary folder. None for
+            plain tars.
         threads: The same.
         progress: The same.
 
@@ -72,11 +81,13 @@ def pack_shards(
 
     Raises:
         StorageError: the folder is not empty, or can't be written.
-        ValueError: shard_bytes has no room for anything.
+        ValueError: shard_bytes has no room for anything; zstd has no such level; or the URL names no prefix.
         The same as pack.
     """
     if shard_bytes <= len(END_OF_ARCHIVE):
         raise ValueError(f"shards of {shard_bytes} bytes have no room for members")
+    if level is not None:
+        check_level(level)
     began = time.perf_counter()
     choices = Choices(
         globs=listed(globs),
@@ -92,10 +103,10 @@ def pack_shards(
     skipped = Skipped()
     found = find_sources(source, choices, skipped)
     found, choices = narrowed(found, choices, skipped)
+    filling = _Filling(cut(found), shard_bytes - len(END_OF_ARCHIVE), choices, skipped, level)
     with shard_folder(folder) as place:
-        filling = _Filling(cut(found), shard_bytes - len(END_OF_ARCHIVE), choices, skipped)
-        filling.write_all(place)
-        report = collect(place.written, place.path_of(COLLECTION_NAME))
+        blobs = filling.write_all(place)
+        report = collect(blobs, place.begin(COLLECTION_NAME))
     with open_collection(report.url) as collection:
         index = collection.index
     return PackReport(
@@ -122,26 +133,32 @@ class _Filling:
     """
 
     def __init__(
-        self, cut: Files | Payloads, room: int, choices: Choices, skipped: Skipped
+        self,
+        cut: Files | Payloads,
+        room: int,
+        choices: Choices,
+        skipped: Skipped,
+        level: int | None,
     ) -> None:
         self._cut, self._room = cut, room
-        self._choices, self._skipped = choices, skipped
+        self._choices, self._skipped, self._level = choices, skipped, level
         self._members = self.blob_bytes = 0
 
-    def write_all(self, place: ShardFolder) -> None:
-        """Write blobs until nothing is left; one at least."""
-        number = 0
-        while self._cut or not number:
-            url = place.begin(SHARD_NAME.format(number))
+    def write_all(self, place: ShardFolder) -> list[str]:
+        """Write blobs until nothing is left, one at least; where they are."""
+        written: list[str] = []
+        name = SHARD_NAME if self._level is None else COMPRESSED_NAME
+        while self._cut or not written:
+            url = place.begin(name.format(len(written)))
             try:
-                self._write_blob(url, may_be_empty=not number)
+                self._write_blob(url, may_be_empty=not written)
             except _NothingLeft:
-                place.written.remove(url)
-                return
-            number += 1
+                break
+            written.append(url)
+        return written
 
     def _write_blob(self, url: str, *, may_be_empty: bool) -> None:
-        with new_blob(url) as blob:
+        with new_blob(url, level=LEVEL if self._level is None else self._level) as blob:
             packed, end = self._fill(blob.tar, url)
             if not packed and not may_be_empty:
                 raise _NothingLeft
@@ -162,7 +179,21 @@ class _Filling:
             )
             members += len(part)
             parts += [part] if len(part) else []
-        return Index.concatenate(parts), position
+        packed = Index.concatenate(parts)
+        if len(parts) > 1:
+            _refuse_duplicates(packed)
+        return packed, position
+
+
+def _refuse_duplicates(packed: Index) -> None:
+    """Refuse two payloads of one name in one blob; those in two blobs, collect refuses.
+
+    Raises:
+        DuplicateNameError: there are two.
+    """
+    rows = NameLookup(packed.columns.names, packed.columns.name_bounds).first_duplicate()
+    if rows is not None:
+        raise DuplicateNameError(f"two payloads would both be member {packed.name_at(rows[0])!r}")
 
 
 def _on_from(progress: Progress | None, members: int, written: int) -> Progress | None:

@@ -53,9 +53,13 @@ if TYPE_CHECKING:
     "shard_bytes",
     type=ByteSize(),
     metavar="BYTES",
-    help="Pack blobs of at most this, such as 1Gi, into the folder OUT, and their collection.",
+    help="Pack blobs of at most this, such as 1Gi, into the folder or prefix OUT, and their collection.",
 )
-@click.option("--level", type=click.IntRange(1, 22), help="Of zstd, for OUT.tar.zst.  [default: 3]")
+@click.option(
+    "--level",
+    type=click.IntRange(1, 22),
+    help="Of zstd, for OUT.tar.zst [default: 3]; with --shard-size, the blobs are .tar.zst then.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def pack(
     sources: tuple[str, ...],
@@ -82,6 +86,7 @@ def pack(
     blobpack pack s3://bucket/imgs/ out.tar
     blobpack pack --manifest list.csv s3://bucket/imgs/ out.tar
     blobpack pack imgs/ shards/ --shard-size 1Gi
+    blobpack pack imgs/ s3://bucket/train/ --shard-size 1Gi
     """
     _check_usage(sources, out, place, dry_run, resume, shard_bytes, level)
     source = _source(sources, manifest)
@@ -99,7 +104,9 @@ def pack(
                 **packing,
             )
         else:
-            report = pack_shards(source, out, shard_bytes, progress=progress, **packing)
+            report = pack_shards(
+                source, out, shard_bytes, level=level, progress=progress, **packing
+            )
     print_packed(report, as_json=as_json)
 
 
@@ -115,9 +122,11 @@ def _check_usage(
     """Refuse options that do not go together, or with OUT."""
     if shard_bytes is None and os.path.isdir(out):  # noqa: PTH112
         raise click.UsageError(f"{out} is a folder: name a blob in it, or say --shard-size")
-    if shard_bytes is not None and (dry_run or level is not None or place != "embed"):
-        raise click.UsageError("--shard-size goes without --dry-run, --level and --index")
-    if level is not None and not is_compressed_target(out):
+    if shard_bytes is None and is_s3(out) and out.endswith("/"):
+        raise click.UsageError(f"{out} is a prefix: name a blob in it, or say --shard-size")
+    if shard_bytes is not None and (dry_run or resume or place != "embed"):
+        raise click.UsageError("--shard-size goes without --dry-run, --resume and --index")
+    if level is not None and shard_bytes is None and not is_compressed_target(out):
         raise click.UsageError(f"--level is for OUT.tar.zst, and {out} is a plain tar")
     if resume and not is_s3(out):
         raise click.UsageError(f"--resume is for OUT in S3, and {out} is not there")
