@@ -22,7 +22,10 @@ from blobpack.targets import check_far_target, check_target, is_s3
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from blobpack.given import Found
+    from blobpack.index import Index
     from blobpack.model import Packable, Progress
+    from blobpack.newblob import NewBlob
 
 
 def pack(
@@ -96,14 +99,14 @@ def pack(
         threads=threads,
         progress=progress,
     )
-    name, far = os.fspath(target), is_s3(target)
-    _check_wishes(name, level=level, resume=resume)
+    _check_wishes(os.fspath(target), level=level, resume=resume)
+    far = is_s3(target)
     replaced = None if far else check_target(target)
-    exists = check_far_target(name) if far else replaced is not None
+    exists = check_far_target(os.fspath(target)) if far else replaced is not None
     skipped = Skipped()
     found = find_sources(source, choices, skipped)
     if far and isinstance(found, Objects):
-        found = found.without(name, skipped)
+        found = found.without(os.fspath(target), skipped)
     opening = new_blob(
         target,
         level=LEVEL if level is None else level,
@@ -111,11 +114,9 @@ def pack(
         resume=resume,
     )
     with nullcontext() if dry_run else opening as blob:
-        tar = blob.tar if blob else None
-        packed, end = write_members(found, tar, skipped, choices, target=name, replaced=replaced)
-        if exists and blob and not packed:
-            raise SourceError(f"nothing to pack, so {name} stays as it is")
-        size = blob.finish(packed, end, index) if blob else unwritten_bytes(packed, end, index)
+        packed, size = _write(
+            found, blob, skipped, choices, os.fspath(target), replaced, exists, index
+        )
     if blob and not far:
         forget_beside(target)
     if blob and index == "sidecar":
@@ -130,6 +131,30 @@ def pack(
         index=packed,
         dry_run=dry_run,
     )
+
+
+def _write(
+    found: Found,
+    blob: NewBlob | None,
+    skipped: Skipped,
+    choices: Choices,
+    target: str,
+    replaced: os.stat_result | None,
+    exists: bool,
+    place: IndexPlace,
+) -> tuple[Index, int]:
+    """Write members and index, or only read them; the index, and the blob's bytes.
+
+    Raises:
+        SourceError: there is nothing to pack, and a blob that would be replaced.
+    """
+    tar = blob.tar if blob else None
+    packed, end = write_members(found, tar, skipped, choices, target=target, replaced=replaced)
+    if blob is None:
+        return packed, unwritten_bytes(packed, end, place)
+    if exists and not packed:
+        raise SourceError(f"nothing to pack, so {target} stays as it is")
+    return packed, blob.finish(packed, end, place)
 
 
 def _check_wishes(target: str, *, level: int | None, resume: bool) -> None:
