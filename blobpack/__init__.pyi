@@ -1,10 +1,10 @@
 """The public face; __init__.py loads each name when it is first asked for."""
 
-from blobpack.append import AppendReport, append
+from blobpack.append import append
 from blobpack.blob import Blob, open_blob
-from blobpack.collect import CollectReport, collect
+from blobpack.collect import collect
 from blobpack.collection import Collection, open_collection
-from blobpack.combine import CombineReport, merge, subset
+from blobpack.combine import merge, subset
 from blobpack.errors import (
     BlobChangedError,
     BlobNotFoundError,
@@ -29,8 +29,9 @@ from blobpack.index import Index
 from blobpack.manifest import read_manifest
 from blobpack.model import ByteRange, Member, ScanReport
 from blobpack.offsets import iter_offsets, read_offsets, write_offsets
-from blobpack.pack import PackReport, pack
+from blobpack.pack import pack
 from blobpack.repack import repack
+from blobpack.reports import AppendReport, CollectReport, CombineReport, PackReport
 from blobpack.scan import scan
 from blobpack.sharded import pack_shards
 from blobpack.stats import Stats, stats

@@ -7,47 +7,41 @@ is: far away not even that takes a request, because the collection knows its siz
 from __future__ import annotations
 
 import os
-from collections import OrderedDict, deque
-from dataclasses import replace
+from collections import OrderedDict
+from contextlib import aclosing
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from blobpack.across import Across
 from blobpack.blob import Blob, names_of
-from blobpack.discovery import difference
 from blobpack.errors import (
     BlobNotFoundError,
     FormatError,
     MemberNotFoundError,
-    StaleIndexError,
     StorageError,
 )
-from blobpack.fetch import LOOKED_UP_AT_ONCE
+from blobpack.fetch import LOOKED_UP_AT_ONCE, threads
 from blobpack.index import Index
-from blobpack.indexfile import BLOCK_ROWS
 from blobpack.locks import ForkLock
+from blobpack.shardrows import ShardRows, open_shard
 from blobpack.shards import Shards, folder_of, url_from
-from blobpack.stored import PART_ROWS, open_region, open_stored
-from blobpack.stores import is_local, local_name, open_pinned, open_tar
+from blobpack.stored import open_region, open_stored
+from blobpack.stores import is_local, local_name
 from blobpack.stores.globs import folder_before, has_glob
-from blobpack.stores.zstd import open_seekable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
-    from blobpack.columns import Columns
     from blobpack.indexfile import Footer
     from blobpack.model import Member
-    from blobpack.shards import Shard
+    from blobpack.shardrows import Located
     from blobpack.stored import StoredIndex
     from blobpack.stores.base import Store
 
 COLLECTION_NAME = "collection.idx"
 OPEN_BLOBS_MAX = 64
-BLOBS_AT_ONCE = 16
 BATCH_BYTES_MAX = 64 << 20
-
-Located = tuple[int, tuple[int, int]]  # row, offsets
 
 
 class Collection:
@@ -137,46 +131,60 @@ class Collection:
         """
         return self._read_batches(names_of(names))
 
+    async def aread(self, name: str) -> bytes:
+        """Read a member's payload as read does, without blocking the event loop."""
+        import asyncio
+
+        return await asyncio.get_running_loop().run_in_executor(threads(), self.read, name)
+
+    def aread_many(self, names: Iterable[str | Member]) -> AsyncIterator[bytes]:
+        """Read members' payloads as read_many does, without blocking the event loop: for `async for`."""
+        return self._aread_batches(names_of(names))
+
     def _read_batches(self, names: Iterator[str]) -> Iterator[bytes]:
         while batch := list(islice(names, LOOKED_UP_AT_ONCE)):
-            try:
-                located = self._located(batch)
-            except MemberNotFoundError:  # raised again where it is reached
+            parts = self._parts(batch)
+            if parts is None:
                 yield from map(self.read, batch)
                 continue
-            for first, last in _bounded(located):
-                yield from self._read_together(batch[first:last], located[first:last])
+            for part in parts:
+                if len(part.groups) == 1 or all(map(self._is_local, part.groups)):
+                    yield from part.in_turn()
+                else:
+                    yield from part.side_by_side()
 
-    def _read_together(self, names: Sequence[str], located: Sequence[Located]) -> Iterator[bytes]:
-        """Read a batch blob by blob, and give it in its order."""
+    async def _aread_batches(self, names: Iterator[str]) -> AsyncIterator[bytes]:
+        import asyncio
+
+        def take() -> tuple[list[str], list[Across] | None]:
+            batch = list(islice(names, LOOKED_UP_AT_ONCE))
+            return batch, self._parts(batch) if batch else []
+
+        loop = asyncio.get_running_loop()
+        while (taken := await loop.run_in_executor(threads(), take))[0]:
+            batch, parts = taken
+            if parts is None:
+                for name in batch:
+                    yield await self.aread(name)
+            for part in parts or ():
+                async with aclosing(part.aread()) as payloads:
+                    async for payload in payloads:
+                        yield payload
+
+    def _parts(self, names: Sequence[str]) -> list[Across] | None:
+        """Find names, and part them into so many bytes; None if one is not there: it is told when it is reached."""
+        try:
+            located = self._located(names)
+        except MemberNotFoundError:
+            return None
         numbers = [self._shards.number_of(row) for row, _ in located]
-        groups: dict[int, list[str]] = {}
-        for number, name in zip(numbers, names, strict=True):
-            groups.setdefault(number, []).append(name)
-        if len(groups) == 1 or all(is_local(self._url_of(self._shards[i].name)) for i in groups):
-            payloads = {number: self._read_group(number, group) for number, group in groups.items()}
-            for number in numbers:
-                yield next(payloads[number])
-            return
-        from concurrent.futures import ThreadPoolExecutor
+        return [
+            Across(numbers[first:last], names[first:last], self._blob)
+            for first, last in _bounded(located)
+        ]
 
-        with ThreadPoolExecutor(min(BLOBS_AT_ONCE, len(groups))) as threads:
-            reads = {
-                number: threads.submit(_all_or_error, self._read_group(number, group))
-                for number, group in groups.items()
-            }
-            try:
-                for number in numbers:
-                    read, error = reads[number].result()
-                    if not read and error:
-                        raise error
-                    yield read.popleft()
-            finally:
-                for waiting in reads.values():
-                    waiting.cancel()
-
-    def _read_group(self, number: int, names: list[str]) -> Iterator[bytes]:
-        yield from self._blob(number).read_many(names)
+    def _is_local(self, number: int) -> bool:
+        return is_local(self._url_of(self._shards[number].name))
 
     def _located(self, names: Sequence[str]) -> list[Located]:
         if self._closed:
@@ -232,61 +240,6 @@ class Collection:
         return f"<Collection {self.url}: {len(self)} members of {len(self._shards)} blobs>"
 
 
-class ShardRows:
-    """The rows of one blob in a collection's index, as the index of that blob."""
-
-    def __init__(self, stored: StoredIndex, shard: Shard) -> None:
-        """Take the rows from shard.first_row to shard.row_end."""
-        count = shard.row_end - shard.first_row
-        self.footer: Footer = replace(
-            stored.footer,
-            identity=shard.identity,
-            row_count=count,
-            payload_bytes=shard.payload_bytes,
-            last_end=min(stored.footer.last_end, shard.identity.archive_bytes),
-            block_count=-(-count // BLOCK_ROWS),
-            report=None,
-            blobs=0,
-            blobs_bytes=0,
-        )
-        self._stored, self._shard = stored, shard
-
-    def __len__(self) -> int:
-        return self.footer.row_count
-
-    def find(self, name: str) -> int:
-        """Return the row of that name, -1 when there is none here."""
-        hit = self.search([name])[0]
-        return -1 if hit is None else hit[0]
-
-    def locate(self, name: str) -> tuple[int, int] | None:
-        """Return its offsets."""
-        return self.locate_many([name])[0]
-
-    def locate_many(self, names: Sequence[str]) -> list[tuple[int, int] | None]:
-        """Find the offsets of many names."""
-        return [hit and hit[1] for hit in self.search(names)]
-
-    def search(self, names: Sequence[str]) -> list[Located | None]:
-        """Find row and offsets of each name; those of other blobs are not here."""
-        first, end = self._shard.first_row, self._shard.row_end
-        return [
-            (hit[0] - first, hit[1]) if hit and first <= hit[0] < end else None
-            for hit in self._stored.search(names)
-        ]
-
-    def rows(self, first: int, last: int) -> Columns:
-        """Read the rows first:last of the blob."""
-        if not 0 <= first <= last <= len(self):
-            raise IndexError(f"rows {first} to {last} of {len(self)}")
-        return self._stored.rows(self._shard.first_row + first, self._shard.first_row + last)
-
-    def parts(self) -> Iterator[Columns]:
-        """Read all rows of the blob, part by part."""
-        for first in range(0, len(self), PART_ROWS):
-            yield self.rows(first, min(first + PART_ROWS, len(self)))
-
-
 def open_collection(url: str | os.PathLike[str], *, open_blobs: int = OPEN_BLOBS_MAX) -> Collection:
     """Open a collection that `collect`, or `pack` with a shard size, has made.
 
@@ -340,39 +293,6 @@ def collection_path(url: str | os.PathLike[str]) -> str:
     return f"{path.rstrip('/')}/{COLLECTION_NAME}"
 
 
-def open_shard(url: str, shard: Shard, where: str) -> Store:
-    """Open a blob as it was collected.
-
-    Args:
-        url: Where it lies.
-        shard: What it must be.
-        where: The collection, for messages.
-
-    Raises:
-        StaleIndexError: it is another one.
-    """
-    if shard.identity.version and not is_local(url):
-        store = open_pinned(url, shard.blob_bytes, shard.identity.version)
-        if not shard.is_compressed:
-            return store
-        seekable = open_seekable(store)
-        found = "" if seekable else "it is not compressed any more"
-        store = seekable or store
-    else:
-        store = open_tar(url, tail=True)
-        try:
-            found = difference(store, shard.identity)
-        except BaseException:
-            store.close()
-            raise
-    if found:
-        store.close()
-        raise StaleIndexError(
-            f"{url} is not the blob that {where} was made of: {found}; `blobpack collect` makes it anew"
-        )
-    return store
-
-
 def _bounded(located: Sequence[Located]) -> Iterator[tuple[int, int]]:
     """Cut a batch into runs of at most BATCH_BYTES_MAX, or of one member."""
     first = total = 0
@@ -382,16 +302,6 @@ def _bounded(located: Sequence[Located]) -> Iterator[tuple[int, int]]:
             first, total = place, 0
         total += end - start
     yield first, len(located)
-
-
-def _all_or_error(payloads: Iterator[bytes]) -> tuple[deque[bytes], Exception | None]:
-    """Take payloads up to an error, which is raised where it is reached."""
-    read: deque[bytes] = deque()
-    try:
-        read.extend(payloads)
-    except Exception as exc:
-        return read, exc
-    return read, None
 
 
 def _reopened(url: str, stored: StoredIndex, shards: Shards, open_blobs: int) -> Collection:

@@ -12,70 +12,27 @@ import os
 import time
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
 from blobpack._lookup import NameLookup
-from blobpack.atomic import replacing
 from blobpack.blob import opened
+from blobpack.choices import check_duplicates
 from blobpack.columns import Columns
 from blobpack.compress import is_compressed_target
-from blobpack.embed import IndexPlace, forget_beside, write_behind, write_beside
+from blobpack.embed import IndexPlace, forget_beside
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index import Index
-from blobpack.indexfile import sidecar_path
-from blobpack.model import Duplicates, ScanReport
-from blobpack.pack import check_target
+from blobpack.newblob import new_blob
+from blobpack.reports import CombineReport
 from blobpack.splice import Offsets, splice
-from blobpack.stores.local import LocalStore
-from blobpack.tarformat import END_OF_ARCHIVE
+from blobpack.targets import check_target, refuse_same_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from concurrent.futures import Future
 
     from blobpack.blob import Blob
-    from blobpack.model import Member
-    from blobpack.stores.base import Store
-
-    Progress = Callable[[int, int], object]
-
-
-@dataclass(frozen=True, slots=True)
-class CombineReport:
-    """What merge or subset did.
-
-    Attributes:
-        members: Those of the new blob.
-        payload_bytes: Their bytes.
-        blob_bytes: The blob's.
-        replaced: Members left out because a later one has their name.
-        new_headers: Members whose header was encoded anew: hard links, and those that a global header named.
-        left_out: Kind → how many of what has no payload stayed behind, as far as the sources' scans tell.
-        seconds: How long it took.
-        index: The blob's members.
-    """
-
-    members: int
-    payload_bytes: int
-    blob_bytes: int
-    replaced: int
-    new_headers: int
-    left_out: dict[str, int]
-    seconds: float
-    index: Index = field(repr=False)
-
-    def __str__(self) -> str:
-        rate = self.blob_bytes / 1e6 / self.seconds if self.seconds else 0.0
-        text = (
-            f"copied {self.members:,} members, {self.payload_bytes:,} bytes, into {self.blob_bytes:,} bytes "
-            f"in {self.seconds:.2f} s ({rate:,.0f} MB/s)"
-        )
-        if self.replaced:
-            text += f"\nreplaced by later members of the same name: {self.replaced:,}"
-        for kind, count in sorted(self.left_out.items()):
-            text += f"\nleft out {count:,}: {kind.replace('_', ' ')}"
-        return text
+    from blobpack.model import Duplicates, Member, Progress
 
 
 def merge(
@@ -108,8 +65,7 @@ def merge(
         StorageError: a source can't be read; or the target can't be written, is one of the sources, or would
             replace a file that is no tar.
     """
-    if duplicates not in ("refuse", "last"):
-        raise ValueError(f"duplicates must be 'refuse' or 'last', not {duplicates!r}")
+    check_duplicates(duplicates)
     with ExitStack() as stack:
         blobs = [stack.enter_context(opened(source)) for source in sources]
         parts = [(blob, blob.index.columns) for blob in blobs]
@@ -164,47 +120,18 @@ def _combine(
     progress: Progress | None,
 ) -> CombineReport:
     began = time.perf_counter()
-    if place not in get_args(IndexPlace):
-        raise ValueError(f"index must be 'embed', 'sidecar' or 'none', not {place!r}")
-    if is_compressed_target(target):
-        raise StorageError(
-            f"{os.fspath(target)}: merge and subset write plain tars: make one, and `blobpack repack` it"
-        )
-    check_target(target)
-    for blob, _ in parts:
-        _refuse_same_file(target, blob.store)
+    _check_wishes(target, parts, place)
     wanted = [columns for _, columns in parts]
     if duplicates == "last":
         wanted = _last_of_each_name(wanted)
-    names = Columns.concatenate(wanted)
-    offsets = Offsets(len(names))
-    from concurrent.futures import ThreadPoolExecutor
-
-    with replacing(target) as file, ThreadPoolExecutor(1) as pool:
-        check = pool.submit(
-            _check_names, names, parts, duplicates
-        )  # takes as long as 500 MB of copying
-        for (blob, _), columns in zip(parts, wanted, strict=True):
-            splice(
-                blob.store,
-                blob.index.columns,
-                columns,
-                file.fileno(),
-                offsets,
-                _stopped_by(check, progress),
-            )
-        check.result()
-        file.seek(offsets.pos)
-        file.write(END_OF_ARCHIVE)
-        report = ScanReport(bytes_scanned=offsets.pos, end_marker=2)
-        index = Index.from_columns(offsets.put_into(names), report=report)
-        blob_bytes = file.tell()
-        if place == "embed":
-            blob_bytes += write_behind(file, index, blob_bytes)
+    offsets = Offsets(sum(map(len, wanted)))
+    with new_blob(target) as out:
+        index = _copied(parts, wanted, out.file.fileno(), offsets, duplicates, progress)
+        out.file.seek(offsets.pos)
+        blob_bytes = out.finish(index, offsets.pos, place)
     forget_beside(target)
     if place == "sidecar":
-        with LocalStore(target) as store:
-            write_beside(store, index, sidecar_path(target))
+        out.write_beside(index)
     left_out: Counter[str] = Counter()
     for blob, _ in parts:
         left_out.update(blob.index.report.without_row() if blob.index.report else {})
@@ -220,15 +147,40 @@ def _combine(
     )
 
 
-def _refuse_same_file(target: str | os.PathLike[str], store: Store) -> None:
-    if not isinstance(store, LocalStore):
-        return
-    try:
-        same = os.path.samestat(os.stat(target), os.fstat(store.fileno()))  # noqa: PTH116 (paths of any kind)
-    except FileNotFoundError:
-        return
-    if same:
-        raise StorageError(f"{os.fspath(target)}: can't be written: it is read from, too")
+def _check_wishes(
+    target: str | os.PathLike[str], parts: Sequence[tuple[Blob, Columns]], place: IndexPlace
+) -> None:
+    """Refuse a target that can't be written so, or is read from."""
+    if place not in get_args(IndexPlace):
+        raise ValueError(f"index must be 'embed', 'sidecar' or 'none', not {place!r}")
+    if is_compressed_target(target):
+        raise StorageError(
+            f"{os.fspath(target)}: merge and subset write plain tars: make one, and `blobpack repack` it"
+        )
+    check_target(target)
+    for blob, _ in parts:
+        refuse_same_file(target, blob.store)
+
+
+def _copied(
+    parts: Sequence[tuple[Blob, Columns]],
+    wanted: Sequence[Columns],
+    fd: int,
+    offsets: Offsets,
+    duplicates: Duplicates | None,
+    progress: Progress | None,
+) -> Index:
+    """Copy what is wanted of each part, while names are compared: that takes as long as 500 MB of copying."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    names = Columns.concatenate(wanted)
+    with ThreadPoolExecutor(1) as pool:
+        check = pool.submit(_check_names, names, parts, duplicates)
+        show = _stopped_by(check, progress)
+        for (blob, _), columns in zip(parts, wanted, strict=True):
+            splice(blob.store, blob.index.columns, columns, fd, offsets, show)
+        check.result()
+    return Index.from_columns(offsets.put_into(names))
 
 
 def _check_names(

@@ -18,14 +18,14 @@ from blobpack.processors import processors
 from blobpack.stores.local import LocalStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from concurrent.futures import Future
 
     from blobpack.columns import Columns
     from blobpack.stores.base import Store
 
-    Progress = Callable[[int, int], object]
     FactColumns = tuple[memoryview, memoryview, memoryview, memoryview]
+    from blobpack.model import Progress
 
 THREADS_MAX = 8
 REMOTE_THREADS = 8  # a store far away is waited for, not computed

@@ -7,24 +7,17 @@ from types import ModuleType
 
 # where each public name is at home
 HOMES = {
-    "append": (
-        "AppendReport",
-        "append",
-    ),
+    "append": ("append",),
     "blob": (
         "Blob",
         "open_blob",
     ),
-    "collect": (
-        "CollectReport",
-        "collect",
-    ),
+    "collect": ("collect",),
     "collection": (
         "Collection",
         "open_collection",
     ),
     "combine": (
-        "CombineReport",
         "merge",
         "subset",
     ),
@@ -66,11 +59,14 @@ HOMES = {
         "read_offsets",
         "write_offsets",
     ),
-    "pack": (
-        "PackReport",
-        "pack",
-    ),
+    "pack": ("pack",),
     "repack": ("repack",),
+    "reports": (
+        "AppendReport",
+        "CollectReport",
+        "CombineReport",
+        "PackReport",
+    ),
     "scan": ("scan",),
     "sharded": ("pack_shards",),
     "stats": (

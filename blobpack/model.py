@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from blobpack._members import Member
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable
+
+    from typing_extensions import Buffer
+
+    Payload = tuple[str, Buffer]  # a member's name, and its bytes
+    # what may be given to pack: a folder, a prefix or a file; files; or payloads
+    Packable = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Iterable[Payload]
+    Progress = Callable[[int, int], object]  # how many are done, and their bytes
 
 __all__ = ["ByteRange", "Duplicates", "Member", "ScanReport"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from blobpack._gather import recognise_image
 from blobpack.errors import SourceError
-from blobpack.pack import PackReport, pack
+from blobpack.pack import pack
 from blobpack.sources import Skipped, listed, passing
 from blobpack.stores import open_store
 from blobpack.tarformat import encode_name
@@ -15,9 +15,11 @@ from blobpack.tarformat import encode_name
 if TYPE_CHECKING:
     import os
     import tarfile
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from blobpack.embed import IndexPlace
+    from blobpack.model import Progress
+    from blobpack.reports import PackReport
     from blobpack.stores.base import Store
 
 HEAD_BYTES = 1 << 12  # enough to recognise any image
@@ -35,7 +37,7 @@ def repack(
     index: IndexPlace = "embed",
     level: int | None = None,
     member_bytes_max: int = MEMBER_BYTES_MAX,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> PackReport:
     """Make a blob of a tar that can't be read by offsets, such as a .tar.gz; of any other, too.
 

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-import os
 import time
-from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from blobpack.atomic import replacing, said_of
+from blobpack._lookup import NameLookup
+from blobpack.archive import write_members
+from blobpack.choices import Choices
 from blobpack.collect import collect
 from blobpack.collection import COLLECTION_NAME, open_collection
-from blobpack.embed import write_behind
-from blobpack.errors import StorageError
+from blobpack.compress import LEVEL, check_level
+from blobpack.cutting import cut
+from blobpack.errors import DuplicateNameError
+from blobpack.given import find_sources, narrowed
 from blobpack.index import Index
-from blobpack.model import ScanReport
-from blobpack.pack import PackReport, find_sources, pack_sources
-from blobpack.sources import Skipped, Sources, filtered, listed
-from blobpack.tarformat import END_OF_ARCHIVE, encode_name, member_header, padding
+from blobpack.newblob import new_blob
+from blobpack.reports import PackReport
+from blobpack.shardfolder import shard_folder
+from blobpack.sources import Skipped, listed
+from blobpack.tarformat import END_OF_ARCHIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    import os
+    from collections.abc import Iterable
     from typing import BinaryIO
 
-    from blobpack.pack import Payload, Progress
+    from blobpack.cutting import Files, Payloads
+    from blobpack.identity import Witness
+    from blobpack.model import Packable, Progress
+    from blobpack.shardfolder import ShardFolder
 
 SHARD_NAME = "{:05d}.tar"
+COMPRESSED_NAME = "{:05d}.tar.zst"
 
 
 def pack_shards(
-    source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Iterable[Payload],
+    source: Packable,
     folder: str | os.PathLike[str],
     shard_bytes: int,
     *,
@@ -40,18 +48,20 @@ def pack_shards(
     follow_symlinks: bool = False,
     keep_mtime: bool = False,
     facts: bool = True,
+    level: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> PackReport:
     """Pack images into blobs of a bounded size, each with its index inside, and make the collection of them.
 
-    They are `00000.tar`, `00001.tar` … and `collection.idx` in a folder of their own: open_collection reads them as
-    one. Each blob appears whole or not at all, and the collection last; after an error, none is left. The next blob
-    begins with the first file that does not fit any more, so the same input gives the same blobs.
+    They are `00000.tar`, `00001.tar` … and `collection.idx` in a folder or prefix of their own: open_collection reads
+    them as one. Each blob appears whole or not at all, and the collection last; after an error, none is left. The
+    next blob begins with the first file that does not fit any more, so the same input gives the same blobs. To S3
+    they go up while they are packed, in bounded memory; a kill leaves those that were whole, without a collection.
 
     Args:
         source: As for pack.
-        folder: Where to; it must be empty, or not there.
+        folder: Where to: a path, or s3://bucket/prefix; it must be empty, or not there.
         shard_bytes: The most bytes of an archive, its index apart; a member that alone is larger gets its own.
         globs: As for pack, and so all that follow.
         exclude: The same.
@@ -60,6 +70,9 @@ def pack_shards(
         follow_symlinks: The same.
         keep_mtime: The same.
         facts: The same.
+        level: Of zstd, 1 to 22: the blobs are `00000.tar.zst` … then, and shard_bytes bounds what each
+            decompresses to, which takes as much room beside it, or, for S3, in the temporary folder. None for
+            plain tars.
         threads: The same.
         progress: The same.
 
@@ -68,174 +81,122 @@ def pack_shards(
 
     Raises:
         StorageError: the folder is not empty, or can't be written.
-        ValueError: shard_bytes has no room for anything.
+        ValueError: shard_bytes has no room for anything; zstd has no such level; or the URL names no prefix.
         The same as pack.
     """
     if shard_bytes <= len(END_OF_ARCHIVE):
         raise ValueError(f"shards of {shard_bytes} bytes have no room for members")
+    if level is not None:
+        check_level(level)
     began = time.perf_counter()
+    choices = Choices(
+        globs=listed(globs),
+        exclude=listed(exclude),
+        all_files=all_files,
+        hidden=hidden,
+        follow_symlinks=follow_symlinks,
+        keep_mtime=keep_mtime,
+        facts=facts,
+        threads=threads,
+        progress=progress,
+    )
     skipped = Skipped()
-    found, is_folder = find_sources(source, skipped, hidden=hidden, follow=follow_symlinks)
-    globs, exclude = listed(globs), listed(exclude)
-    cut: _Files | _Payloads
-    if isinstance(found, Sources):
-        cut, globs, exclude = _Files(filtered(found, globs, exclude, skipped)), [], []
-    else:
-        cut = _Payloads(iter(found))
-    target = _empty_folder(folder)
-    room = shard_bytes - len(END_OF_ARCHIVE)
-
-    def write_members(file: BinaryIO, path: Path, done: tuple[int, int]) -> tuple[Index, int]:
-        """Fill a blob, and end it."""
-        parts: list[Index] = []
-        position = 0
-        while members := cut.fitting(room - position, first=not position):
-            before = done[0] + sum(len(part) for part in parts), done[1] + position
-            file.seek(position)
-            file.truncate()
-            part, end = pack_sources(
-                members,
-                file,
-                skipped,
-                target=os.fspath(path),
-                replaced=None,
-                globs=globs,
-                exclude=exclude,
-                images_only=not all_files,
-                follow_links=follow_symlinks or not is_folder,
-                keep_mtime=keep_mtime,
-                facts=facts,
-                threads=threads,
-                progress=_on_from(progress, *before),
-                start=position,
-            )
-            position = end - len(END_OF_ARCHIVE)
-            parts += [part] if len(part) else []
-        file.seek(position)
-        file.truncate()
-        file.write(END_OF_ARCHIVE)
-        return Index.concatenate(parts), position + len(END_OF_ARCHIVE)
-
-    written: list[Path] = []
-    blob_bytes = members = 0
-    try:
-        while cut or not written:
-            path = target / SHARD_NAME.format(len(written))
-            with replacing(path) as file:
-                packed, size = write_members(file, path, (members, blob_bytes))
-                packed.report = ScanReport(bytes_scanned=size - len(END_OF_ARCHIVE), end_marker=2)
-                size += write_behind(file, packed, size)
-            written.append(path)
-            if not packed and len(written) > 1:  # what was left was no image
-                written.pop().unlink()
-                break
-            blob_bytes += size
-            members += len(packed)
-        report = collect(written, target / COLLECTION_NAME)
-    except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
-        with suppress(OSError):
-            target.rmdir()
-        raise
-    with open_collection(target) as collection:
+    found = find_sources(source, choices, skipped)
+    found, choices = narrowed(found, choices, skipped)
+    filling = _Filling(cut(found), shard_bytes - len(END_OF_ARCHIVE), choices, skipped, level)
+    with shard_folder(folder) as place:
+        blobs = filling.write_all(place)
+        report = collect(blobs, place.begin(COLLECTION_NAME))
+    with open_collection(report.url) as collection:
         index = collection.index
     return PackReport(
         members=report.members,
         payload_bytes=report.payload_bytes,
-        blob_bytes=blob_bytes,
+        blob_bytes=filling.blob_bytes,
         skipped=dict(skipped.counts),
         examples=skipped.examples,
         seconds=time.perf_counter() - began,
         index=index,
-        shards=len(written),
+        shards=report.blobs,
     )
 
 
-class _Files:
-    """Files, cut by the sizes they have now."""
+class _NothingLeft(Exception):  # noqa: N818 (no error: the blob that was begun is dropped)
+    """What was left was no image."""
 
-    def __init__(self, sources: Sources) -> None:
-        self._sources = sources
-        self._next = 0
 
-    def __bool__(self) -> bool:
-        return self._next < len(self._sources.paths)
+class _Filling:
+    """Fills one blob after the other.
 
-    def fitting(self, room: int, *, first: bool) -> Sources | None:
-        """Take the next files that fit; the very first does."""
-        begin, sources = self._next, self._sources
-        while self:
-            size = self._member_bytes(self._next)
-            if size > room and not (first and self._next == begin):
+    Attributes:
+        blob_bytes: Of those that are written.
+    """
+
+    def __init__(
+        self,
+        cut: Files | Payloads,
+        room: int,
+        choices: Choices,
+        skipped: Skipped,
+        level: int | None,
+    ) -> None:
+        self._cut, self._room = cut, room
+        self._choices, self._skipped, self._level = choices, skipped, level
+        self._members = self.blob_bytes = 0
+
+    def write_all(self, place: ShardFolder) -> list[str]:
+        """Write blobs until nothing is left, one at least; where they are."""
+        written: list[str] = []
+        name = SHARD_NAME if self._level is None else COMPRESSED_NAME
+        while self._cut or not written:
+            url = place.begin(name.format(len(written)))
+            try:
+                self._write_blob(url, may_be_empty=not written)
+            except _NothingLeft:
                 break
-            room -= size
-            self._next += 1
-        if begin == self._next:
-            return None
-        taken = slice(begin, self._next)
-        return Sources(sources.root, sources.paths[taken], sources.names[taken])
+            written.append(url)
+        return written
 
-    def _member_bytes(self, i: int) -> int:
-        path = os.path.join(self._sources.root, self._sources.paths[i])  # noqa: PTH118 (bytes)
-        try:
-            return member_bytes(self._sources.names[i], os.stat(path).st_size)  # noqa: PTH116
-        except OSError:  # packing it tells
-            return 0
+    def _write_blob(self, url: str, *, may_be_empty: bool) -> None:
+        with new_blob(url, level=LEVEL if self._level is None else self._level) as blob:
+            packed, end = self._fill(blob.tar, url)
+            if not packed and not may_be_empty:
+                raise _NothingLeft
+            self.blob_bytes += blob.finish(packed, end, "embed")
+        self._members += len(packed)
 
-
-class _Payloads:
-    """(name, payload) pairs, cut as they come."""
-
-    def __init__(self, payloads: Iterator[Payload]) -> None:
-        self._payloads = payloads
-        self._held: Payload | None = next(payloads, None)
-
-    def __bool__(self) -> bool:
-        return self._held is not None
-
-    def fitting(self, room: int, *, first: bool) -> Iterator[Payload] | None:
-        """Take the next pairs that fit; the very first does."""
-        if self._held is None or not (first or self._held_bytes() <= room):
-            return None
-        return self._fitting(room)
-
-    def _fitting(self, room: int) -> Iterator[Payload]:
-        while self._held is not None:
-            room -= self._held_bytes()
-            yield self._held
-            self._held = next(self._payloads, None)
-            if self._held is not None and self._held_bytes() > room:
-                return
-
-    def _held_bytes(self) -> int:
-        if self._held is None:
-            return 0
-        name, payload = self._held
-        return member_bytes(encode_name(name), memoryview(payload).nbytes)
-
-
-def member_bytes(name: bytes, size: int) -> int:
-    """Compute how many bytes of an archive a member takes."""
-    return len(member_header(name, size)) + size + len(padding(size))
-
-
-def _empty_folder(folder: str | os.PathLike[str]) -> Path:
-    if "://" in os.fspath(folder):
-        raise StorageError(
-            f"{os.fspath(folder)}: shards are packed to a local folder; upload it then"
-        )
-    target = Path(folder)
-    with said_of(folder):
-        target.mkdir(parents=True, exist_ok=True)
-        if any(target.iterdir()):
-            raise StorageError(
-                f"{os.fspath(folder)}: is not empty: shards are packed to a folder of their own"
+    def _fill(self, tar: BinaryIO | Witness, url: str) -> tuple[Index, int]:
+        """Write members until the next one does not fit; what is no image leaves room for more."""
+        parts: list[Index] = []
+        position = members = 0
+        while found := self._cut.fitting(self._room - position, first=not position):
+            progress = _on_from(
+                self._choices.progress, self._members + members, self.blob_bytes + position
             )
-    return target
+            choices = replace(self._choices, progress=progress)
+            part, position = write_members(
+                found, tar, self._skipped, choices, target=url, start=position
+            )
+            members += len(part)
+            parts += [part] if len(part) else []
+        packed = Index.concatenate(parts)
+        if len(parts) > 1:
+            _refuse_duplicates(packed)
+        return packed, position
 
 
-def _on_from(progress: Progress | None, members: int, written: int) -> Callable[..., None] | None:
+def _refuse_duplicates(packed: Index) -> None:
+    """Refuse two payloads of one name in one blob; those in two blobs, collect refuses.
+
+    Raises:
+        DuplicateNameError: there are two.
+    """
+    rows = NameLookup(packed.columns.names, packed.columns.name_bounds).first_duplicate()
+    if rows is not None:
+        raise DuplicateNameError(f"two payloads would both be member {packed.name_at(rows[0])!r}")
+
+
+def _on_from(progress: Progress | None, members: int, written: int) -> Progress | None:
     """Count on from what other blobs hold already."""
     if progress is None:
         return None

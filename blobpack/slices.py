@@ -16,12 +16,12 @@ from blobpack.columns import Columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import BinaryIO
 
+    from blobpack.identity import Witness
     from blobpack.sources import Sources
 
-    Progress = Callable[[int, int], object]
     NotPacked = list[tuple[int, int, int]]
+    from blobpack.model import Progress
 
 SLICE_BYTES = 32 << 20
 SLICE_FILES = 65_536
@@ -33,7 +33,7 @@ def gather_slices(
     gather: Callable[..., Any],
     root_fd: int,
     sources: Sources,
-    file: BinaryIO,
+    file: Witness,
     *,
     start: int,
     progress: Progress | None,
@@ -112,6 +112,6 @@ def total_bytes(sources: Sources) -> int:
     return payloads + sum(3072 + 2 * len(name) for name in sources.names)
 
 
-def _send(fd: int, start: int, end: int, file: BinaryIO) -> None:
+def _send(fd: int, start: int, end: int, file: Witness) -> None:
     for pos in range(start, end, COPY_BYTES):
         file.write(os.pread(fd, min(COPY_BYTES, end - pos), pos))

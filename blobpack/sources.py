@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
@@ -47,11 +47,17 @@ class Sources:
         root: The folder that paths start from; empty for the current one.
         paths: One a file, in the order of the blob.
         names: The members' names; the same list as paths for a folder.
+        follow_links: Open symbolic links; of a list, those that are not wanted are left out already.
     """
 
     root: bytes
     paths: list[bytes]
     names: list[bytes]
+    follow_links: bool
+
+    def part(self, rows: slice) -> Sources:
+        """Take some of them."""
+        return replace(self, paths=self.paths[rows], names=self.names[rows])
 
 
 def list_folder(root: bytes, skipped: Skipped, *, hidden: bool, follow: bool) -> Sources:
@@ -82,7 +88,7 @@ def list_folder(root: bytes, skipped: Skipped, *, hidden: bool, follow: bool) ->
     if unreadable:
         raise unreadable_error([(path, exc.strerror or str(exc)) for path, exc in unreadable])
     paths.sort()
-    return Sources(root, paths, paths)
+    return Sources(root, paths, paths, follow_links=follow)
 
 
 def _sort_out(
@@ -150,7 +156,8 @@ def list_files(
                 f"{os.fsdecode(paths[one])!r} and {os.fsdecode(paths[other])!r} "
                 f"would both be member {os.fsdecode(names[one])!r}"
             )
-    return Sources(b"", [paths[i] for i in order], [names[i] for i in order])
+    paths, names = [paths[i] for i in order], [names[i] for i in order]
+    return Sources(b"", paths, names, follow_links=True)
 
 
 def filtered(
@@ -165,7 +172,7 @@ def filtered(
             skipped.add("filtered out", name)
     paths = [path for path, kept in zip(sources.paths, chosen, strict=True) if kept]
     names = [name for name, kept in zip(sources.names, chosen, strict=True) if kept]
-    return Sources(sources.root, paths, names)
+    return replace(sources, paths=paths, names=names)
 
 
 def passing(names: Sequence[bytes], globs: Sequence[str], exclude: Sequence[str]) -> list[bool]:

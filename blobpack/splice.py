@@ -18,7 +18,7 @@ from blobpack.stores.local import LocalStore
 from blobpack.tarformat import BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
     Int64s = NDArray[np.int64]
-    Progress = Callable[[int, int], object]
+    from blobpack.model import Progress
 
 PART_BYTES = 64 << 20  # of the source, found and copied at a time
 WHOLE_BYTES = 256 << 10  # a range of this size is copied by the kernel alone

@@ -17,12 +17,10 @@ from blobpack.structure import Failure, check_structure, failure_at, without_url
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
 
     from blobpack.columns import Columns
+    from blobpack.model import Progress
     from blobpack.stores.base import Store
-
-    Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,41 +89,38 @@ def verify(
     began = time.perf_counter()
     with ExitStack() as stack:
         failures: list[Failure] = []
+        members: Index | None
         if isinstance(blob, Blob):
             store, members = blob.store, blob.index
         else:
             store = stack.enter_context(open_tar(blob, tail=True))
-            if isinstance(index, Index):
-                members = index
-            else:
-                found, failures = _index_to_compare(store, index)
-                if found is None:
-                    seconds = time.perf_counter() - began
-                    return VerifyReport(str(blob), 0, 0, False, full, failures, seconds)
-                members = found
-        columns = members.columns
-        broken, failed = check_structure(store, columns, threads)
-        failures += broken
-        compared = 0
-        checksums = full and columns.crc32c is not None
-        if checksums:
-            broken, compared = _check_payloads(store, columns, failed, threads, progress)
+            members, failures = _index_to_compare(store, index)
+        compared, checksums = 0, False
+        if members is not None:
+            columns = members.columns
+            checksums = full and columns.crc32c is not None
+            broken, failed = check_structure(store, columns, threads)
             failures += broken
+            if checksums:
+                broken, compared = _check_payloads(store, columns, failed, threads, progress)
+                failures += broken
         return VerifyReport(
-            store.url,
-            len(columns),
-            compared,
-            checksums,
-            full,
-            failures,
-            time.perf_counter() - began,
+            url=store.url,
+            members=0 if members is None else len(members),
+            payload_bytes=compared,
+            checksums=checksums,
+            full=full,
+            failures=failures,
+            seconds=time.perf_counter() - began,
         )
 
 
 def _index_to_compare(
-    store: Store, index: str | os.PathLike[str] | None
+    store: Store, index: Index | str | os.PathLike[str] | None
 ) -> tuple[Index | None, list[Failure]]:
     """Find the index; one of another state of the blob is a failure, and compared all the same if it can be."""
+    if isinstance(index, Index):
+        return index, []
     if index is not None:
         return read_any_index(index), []
     try:

@@ -8,7 +8,7 @@ import shutil
 import ssl
 import subprocess
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -17,6 +17,7 @@ from PIL import Image
 from s3server import NO_AWS, CantInstallError, S3Server, forget_clients
 
 from blobpack.stores import connections
+from blobpack.stores.s3 import default_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +58,24 @@ def s3_env(s3: S3Server, no_aws: None, monkeypatch: pytest.MonkeyPatch) -> S3Ser
     for name, value in s3.settings().items():
         monkeypatch.setenv(name, value)
     return s3
+
+
+@pytest.fixture
+def bucket(s3_env: S3Server) -> str:
+    """An empty bucket."""
+    return s3_env.new_bucket()
+
+
+@pytest.fixture
+def sent(s3_env: S3Server) -> list[tuple[str, str]]:
+    """What is asked of S3 through boto3 from now on: operation and URL."""
+    requests: list[tuple[str, str]] = []
+
+    def note(request: Any, event_name: str, **_: object) -> None:
+        requests.append((event_name.rpartition(".")[2], request.url))
+
+    default_client().meta.events.register("before-send.s3", note)
+    return requests
 
 
 @pytest.fixture

@@ -103,6 +103,20 @@ class S3Server:
         self.client.put_object(Bucket=bucket, Key=key, Body=data)
         return f"s3://{bucket}/{key}"
 
+    def stored(self, bucket: str, key: str) -> bytes:
+        """Give an object's bytes."""
+        return self.client.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    def keys(self, bucket: str) -> list[str]:
+        """List the objects, a thousand at most."""
+        answer = self.client.list_objects_v2(Bucket=bucket)
+        return [found["Key"] for found in answer.get("Contents", [])]
+
+    def uploads(self, bucket: str) -> list[str]:
+        """List the keys of the uploads that are under way."""
+        answer = self.client.list_multipart_uploads(Bucket=bucket)
+        return [upload["Key"] for upload in answer.get("Uploads", [])]
+
     def delete(self, bucket: str, key: str) -> None:
         """Delete an object."""
         self.client.delete_object(Bucket=bucket, Key=key)

@@ -22,24 +22,8 @@ from blobpack.stores.s3 import S3Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from s3server import S3Server
 
 SMALL, LARGE = 3, 14  # payloads of a megabyte
-
-
-@pytest.fixture
-def bucket(s3_env: S3Server) -> str:
-    return s3_env.new_bucket()
-
-
-def uploads(s3: S3Server, bucket: str) -> list[str]:
-    """The keys of the uploads that are under way."""
-    answer = s3.client.list_multipart_uploads(Bucket=bucket)
-    return [upload["Key"] for upload in answer.get("Uploads", [])]
-
-
-def stored(s3: S3Server, bucket: str, key: str = "out.tar") -> bytes:
-    return s3.client.get_object(Bucket=bucket, Key=key)["Body"].read()
 
 
 def old_members(head: bytes, count: int) -> dict[str, bytes]:
@@ -73,13 +57,13 @@ def test_old_and_new_members_are_there(s3_env, bucket, tmp_path, head, new_membe
         report = blobpack.append(blob, new_members.items())
         assert (report.appended, report.members) == (6, count + 6)
         assert report.index_place == place
-    data = stored(s3_env, bucket)
+    data = s3_env.stored(bucket, "out.tar")
     assert payloads_of(data) == old | new_members
     end = report.index.report.bytes_scanned + 1024
     assert (
         data[:end] == local.read_bytes()[:end]
     )  # the archive is the one that a local append makes
-    assert not uploads(s3_env, bucket)
+    assert not s3_env.uploads(bucket)
     with blobpack.open_blob(url) as far, blobpack.open_blob(local) as near:
         assert far.index == near.index
         assert all(far.read(name) == payload for name, payload in (old | new_members).items())
@@ -95,7 +79,7 @@ def test_the_old_members_are_not_downloaded(s3_env, bucket, head, new_members):
     before = blobpack.stats().bytes_fetched
     blobpack.append(url, new_members.items())
     assert 0 < blobpack.stats().bytes_fetched - before < 300_000
-    assert len(payloads_of(stored(s3_env, bucket))) == LARGE + 6
+    assert len(payloads_of(s3_env.stored(bucket, "out.tar"))) == LARGE + 6
 
 
 @pytest.mark.parametrize("count", [SMALL, LARGE])
@@ -109,8 +93,8 @@ def test_a_blob_that_changes_meanwhile_stays_the_other_s(s3_env, bucket, head, n
 
     with pytest.raises(BlobChangedError, match="was changed meanwhile"):
         blobpack.append(url, payloads())
-    assert stored(s3_env, bucket) == b"another's"
-    assert not uploads(s3_env, bucket)
+    assert s3_env.stored(bucket, "out.tar") == b"another's"
+    assert not s3_env.uploads(bucket)
 
 
 @pytest.mark.parametrize("count", [SMALL, LARGE])
@@ -146,10 +130,10 @@ def test_of_two_appends_at_once_one_wins(s3_env, bucket, head, count):
             thread.join()
         assert (len(won), len(failed)) == (1, 1), failed
         expected |= {won[0]: head, f"also {won[0]}": head}
-        assert payloads_of(stored(s3_env, bucket)) == expected
-        assert not uploads(s3_env, bucket)
+        assert payloads_of(s3_env.stored(bucket, "out.tar")) == expected
+        assert not s3_env.uploads(bucket)
     blobpack.append(url, [("at last.jpg", head)])
-    assert payloads_of(stored(s3_env, bucket)) == expected | {"at last.jpg": head}
+    assert payloads_of(s3_env.stored(bucket, "out.tar")) == expected | {"at last.jpg": head}
 
 
 def test_nothing_new_and_failures_leave_the_blob_alone(s3_env, bucket, head):
@@ -168,7 +152,7 @@ def test_nothing_new_and_failures_leave_the_blob_alone(s3_env, bucket, head):
     with pytest.raises(KeyboardInterrupt):
         blobpack.append(url, broken())
     assert S3Store(url).version == version
-    assert not uploads(s3_env, bucket)
+    assert not s3_env.uploads(bucket)
 
 
 def test_the_command_appends_a_folder(s3_env, bucket, tmp_path, head, new_members):
@@ -186,4 +170,4 @@ def test_the_command_appends_a_folder(s3_env, bucket, tmp_path, head, new_member
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("appended 6 members")
-    assert payloads_of(stored(s3_env, bucket)) == old_members(head, LARGE) | new_members
+    assert payloads_of(s3_env.stored(bucket, "out.tar")) == old_members(head, LARGE) | new_members

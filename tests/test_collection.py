@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pickle
@@ -11,6 +12,7 @@ import struct
 import subprocess
 import sys
 import threading
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -532,7 +534,118 @@ def prefix(s3_env: S3Server, folder: Path) -> str:
     return f"s3://{bucket}/train/"
 
 
+async def aread_all(collection: blobpack.Collection, names: list[str]) -> list[bytes]:
+    return [payload async for payload in collection.aread_many(names)]
+
+
+class TestAsync:
+    def test_many_come_in_the_order_asked(self, folder: Path, opened: Opened) -> None:
+        blobpack.collect(folder)
+        wanted = random.Random(3).choices(ALL, k=1000)
+        with blobpack.open_collection(folder) as collection:
+            assert asyncio.run(aread_all(collection, wanted)) == list(map(payload_of, wanted))
+            assert sorted(opened) == collection.blob_urls
+            chosen = collection.index.select("01?/*")
+            read = asyncio.run(aread_all(collection, chosen))
+            assert read == [payload_of(name) for name in chosen.names]
+            assert asyncio.run(aread_all(collection, [])) == []
+            with pytest.raises(TypeError):
+                collection.aread_many("007/0003.bin")
+
+    def test_one_is_read_beside_others(self, folder: Path) -> None:
+        blobpack.collect(folder)
+
+        async def read() -> list[bytes]:
+            return await asyncio.gather(*map(collection.aread, ALL))
+
+        with blobpack.open_collection(folder) as collection:
+            assert asyncio.run(read()) == list(map(payload_of, ALL))
+            with pytest.raises(MemberNotFoundError, match="none"):
+                asyncio.run(collection.aread("none"))
+
+    def test_errors_arrive_where_they_are_reached(self, folder: Path) -> None:
+        blobpack.collect(folder)
+        (folder / "0002.tar").unlink()
+
+        async def read(names: list[str], error: type[Exception]) -> list[bytes]:
+            read = []
+            with pytest.raises(error):
+                async for payload in collection.aread_many(names):
+                    read.append(payload)
+            return read
+
+        with blobpack.open_collection(folder) as collection:
+            before = [names_in(1)[0], names_in(3)[0]]
+            expected = list(map(payload_of, before))
+            for name, error in ((names_in(2)[0], BlobNotFoundError), ("none", MemberNotFoundError)):
+                assert asyncio.run(read([*before, name, ALL[0]], error)) == expected
+        with pytest.raises(StorageError, match="closed"):
+            asyncio.run(aread_all(collection, ALL))
+
+    def test_blobs_are_opened_side_by_side_and_the_loop_runs_on(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        blobpack.collect(folder)
+        honest, met = module.open_shard, threading.Barrier(5)
+
+        def waiting(*arguments: object) -> object:
+            met.wait(30)
+            return honest(*arguments)
+
+        monkeypatch.setattr(module, "open_shard", waiting)
+
+        async def read() -> list[bytes]:
+            reading = asyncio.create_task(aread_all(collection, ALL))
+            while not met.n_waiting and not reading.done():
+                await asyncio.sleep(0)
+            return await reading
+
+        with blobpack.open_collection(folder) as collection:
+            assert asyncio.run(read()) == list(map(payload_of, ALL))
+
+    def test_who_stops_leaves_nothing_under_way(self, folder: Path) -> None:
+        blobpack.collect(folder)
+
+        async def read() -> set[str]:
+            async with aclosing(collection.aread_many(ALL)) as payloads:
+                async for _ in payloads:
+                    break
+            return {task.get_name() for task in asyncio.all_tasks()} - {
+                asyncio.current_task().get_name()
+            }
+
+        with blobpack.open_collection(folder) as collection:
+            assert asyncio.run(read()) == set()
+
+
 class TestS3:
+    def test_for_asyncio_too(self, prefix: str) -> None:
+        blobpack.collect(prefix)
+        with blobpack.open_collection(prefix) as collection:
+            wanted = random.Random(6).choices(ALL, k=600)
+            assert asyncio.run(aread_all(collection, wanted)) == list(map(payload_of, wanted))
+            assert asyncio.run(collection.aread(ALL[42])) == payload_of(ALL[42])
+
+    def test_a_blob_that_was_replaced_is_an_error_for_asyncio_too(
+        self, s3_env: S3Server, prefix: str
+    ) -> None:
+        blobpack.collect(prefix)
+        bucket, key = prefix.split("/")[2], "train/0002.tar"
+        s3_env.put(bucket, key, s3_env.stored(bucket, key).replace(b"<007", b"<XXX"))
+
+        async def read(names: list[str]) -> list[bytes]:
+            read = []
+            with pytest.raises(BlobChangedError, match=r"0002\.tar"):
+                async for payload in collection.aread_many(names):
+                    read.append(payload)
+            return read
+
+        with blobpack.open_collection(prefix) as collection:
+            with pytest.raises(BlobChangedError, match=r"0002\.tar"):
+                asyncio.run(collection.aread("007/0002.bin"))
+            names = ["001/0001.bin", "007/0003.bin", "002/0002.bin", "003/0001.bin"]
+            assert asyncio.run(read(names)) == list(map(payload_of, names[:2]))
+
     def test_a_prefix_is_collected_and_read(self, prefix: str) -> None:
         report = blobpack.collect(prefix)
         assert (report.url, report.blobs) == (f"{prefix}collection.idx", 5)

@@ -14,7 +14,7 @@ from test_cli import COMMAND
 
 import blobpack
 from blobpack.errors import SourceError, StorageError
-from blobpack.stores.s3 import S3Store, default_client
+from blobpack.stores.s3 import S3Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,23 +22,6 @@ if TYPE_CHECKING:
     from s3server import S3Server
 
 PART_BYTES = 8 << 20
-
-
-@pytest.fixture
-def bucket(s3_env: S3Server) -> str:
-    return s3_env.new_bucket()
-
-
-@pytest.fixture
-def sent(s3_env: S3Server) -> list[tuple[str, str]]:
-    """What is asked of S3 from now on: operation and URL."""
-    requests: list[tuple[str, str]] = []
-
-    def note(request: Any, event_name: str, **_: object) -> None:
-        requests.append((event_name.rpartition(".")[2], request.url))
-
-    default_client().meta.events.register("before-send.s3", note)
-    return requests
 
 
 @pytest.fixture
@@ -62,20 +45,6 @@ def folder(tmp_path: Path, small_images: dict[str, bytes]) -> Path:
     return folder
 
 
-def uploads(s3: S3Server, bucket: str) -> list[str]:
-    """The keys of the uploads that are under way."""
-    answer = s3.client.list_multipart_uploads(Bucket=bucket)
-    return [upload["Key"] for upload in answer.get("Uploads", [])]
-
-
-def stored(s3: S3Server, bucket: str, key: str) -> bytes:
-    return s3.client.get_object(Bucket=bucket, Key=key)["Body"].read()
-
-
-def keys(s3: S3Server, bucket: str) -> list[str]:
-    return [found["Key"] for found in s3.client.list_objects_v2(Bucket=bucket).get("Contents", [])]
-
-
 class TestToS3:
     @pytest.mark.parametrize(
         "options", [{}, {"facts": False}, {"all_files": True, "keep_mtime": True}]
@@ -88,14 +57,14 @@ class TestToS3:
         url = f"s3://{bucket}/out.tar"
         local = blobpack.pack(folder, tmp_path / "out.tar", **options)
         far = blobpack.pack(folder, url, **options)
-        assert stored(s3_env, bucket, "out.tar") == (tmp_path / "out.tar").read_bytes()
+        assert s3_env.stored(bucket, "out.tar") == (tmp_path / "out.tar").read_bytes()
         assert (far.members, far.blob_bytes, far.skipped) == (
             local.members,
             local.blob_bytes,
             local.skipped,
         )
         assert far.index == local.index
-        assert not uploads(s3_env, bucket)
+        assert not s3_env.uploads(bucket)
         with blobpack.open_blob(url) as blob:
             assert blob.read("large-03.jpg") == (folder / "large-03.jpg").read_bytes()
 
@@ -104,21 +73,21 @@ class TestToS3:
         for source in (list(small_images.items()), files):
             blobpack.pack(source, tmp_path / "out.tar")
             blobpack.pack(source, f"s3://{bucket}/out.tar")
-            assert stored(s3_env, bucket, "out.tar") == (tmp_path / "out.tar").read_bytes()
+            assert s3_env.stored(bucket, "out.tar") == (tmp_path / "out.tar").read_bytes()
 
     def test_an_index_beside_the_blob_or_none(self, s3_env, bucket, folder, recwarn):
         url = f"s3://{bucket}/out.tar"
         report = blobpack.pack(folder, url, index="sidecar")
-        assert keys(s3_env, bucket) == ["out.tar", "out.tar.idx"]
+        assert s3_env.keys(bucket) == ["out.tar", "out.tar.idx"]
         with blobpack.open_blob(url) as blob:
             assert blob.index == report.index
         assert not recwarn
         blobpack.pack(folder, f"s3://{bucket}/plain.tar", index="none")
-        assert stored(s3_env, bucket, "plain.tar") == stored(s3_env, bucket, "out.tar")
+        assert s3_env.stored(bucket, "plain.tar") == s3_env.stored(bucket, "out.tar")
 
     def test_a_dry_run_writes_nothing(self, s3_env, bucket, folder, tmp_path):
         dry = blobpack.pack(folder, f"s3://{bucket}/out.tar", dry_run=True)
-        assert not keys(s3_env, bucket)
+        assert not s3_env.keys(bucket)
         assert dry.blob_bytes == blobpack.pack(folder, tmp_path / "out.tar").blob_bytes
 
     def test_unreadable_files_are_all_named_and_nothing_is_left(
@@ -134,14 +103,14 @@ class TestToS3:
             "many-0001.jpg",
             "large-11.jpg",
         ]
-        assert not uploads(s3_env, bucket)
-        assert not keys(s3_env, bucket)
+        assert not s3_env.uploads(bucket)
+        assert not s3_env.keys(bucket)
 
     def test_what_is_no_tar_is_not_replaced(self, s3_env, bucket, folder):
         url = s3_env.put(bucket, "out.tar", b"precious" * 100)
         with pytest.raises(StorageError, match="exists and is no tar"):
             blobpack.pack(folder, url)
-        assert stored(s3_env, bucket, "out.tar") == b"precious" * 100
+        assert s3_env.stored(bucket, "out.tar") == b"precious" * 100
 
     def test_a_blob_is_replaced_but_not_by_nothing(self, s3_env, bucket, folder, tmp_path):
         url = f"s3://{bucket}/out.tar"
@@ -179,11 +148,11 @@ class TestToS3:
             stderr=subprocess.PIPE,
         ) as child:
             assert child.stdout.readline() == b"up\n"
-            assert uploads(s3_env, bucket) == ["out.tar"]
+            assert s3_env.uploads(bucket) == ["out.tar"]
             child.send_signal(signal.SIGINT)
             assert b"KeyboardInterrupt" in child.communicate()[1]
-        assert not uploads(s3_env, bucket)
-        assert not keys(s3_env, bucket)
+        assert not s3_env.uploads(bucket)
+        assert not s3_env.keys(bucket)
 
     def test_an_interrupted_upload_is_resumed(
         self, s3_env, bucket, folder, tmp_path, sent, monkeypatch
@@ -198,15 +167,15 @@ class TestToS3:
         with pytest.raises(SourceError) as caught:
             blobpack.pack(folder, url, follow_symlinks=True, resume=True)
         assert "--resume" in caught.value.__notes__[0]
-        assert uploads(s3_env, bucket) == ["out.tar"]
+        assert s3_env.uploads(bucket) == ["out.tar"]
         (folder / "zzz.jpg").unlink()
         del sent[:]
         blobpack.pack(folder, url, resume=True)
         assert [operation for operation, _ in sent].count(
             "UploadPart"
         ) == 1  # the last one of three
-        assert stored(s3_env, bucket, "out.tar") == (tmp_path / "out.tar").read_bytes()
-        assert not uploads(s3_env, bucket)
+        assert s3_env.stored(bucket, "out.tar") == (tmp_path / "out.tar").read_bytes()
+        assert not s3_env.uploads(bucket)
 
     def test_the_command_does_it(self, s3_env, bucket, folder, tmp_path):
         url = f"s3://{bucket}/out.tar"
@@ -220,7 +189,7 @@ class TestToS3:
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith("packed 319 members")
         blobpack.pack(folder, tmp_path / "out.tar")
-        assert stored(s3_env, bucket, "out.tar") == (tmp_path / "out.tar").read_bytes()
+        assert s3_env.stored(bucket, "out.tar") == (tmp_path / "out.tar").read_bytes()
 
 
 def put_folder(s3: S3Server, bucket: str, folder: Path, prefix: str = "data/imgs/") -> str:
@@ -259,8 +228,8 @@ class TestFromS3:
     def test_from_s3_to_s3(self, s3_env, bucket, prefix, folder, tmp_path):
         blobpack.pack(folder, tmp_path / "local.tar")
         blobpack.pack(prefix, f"s3://{bucket}/out.tar")
-        assert stored(s3_env, bucket, "out.tar") == (tmp_path / "local.tar").read_bytes()
-        assert not uploads(s3_env, bucket)
+        assert s3_env.stored(bucket, "out.tar") == (tmp_path / "local.tar").read_bytes()
+        assert not s3_env.uploads(bucket)
 
     def test_a_blob_is_not_packed_into_itself(self, s3_env, bucket, prefix):
         url = f"{prefix}/out.tar"
@@ -312,8 +281,8 @@ class TestFromS3:
         with pytest.raises(SourceError, match=r"cats/0002.jpg (changed|is gone)") as caught:
             blobpack.pack(prefix, f"s3://{bucket}/out.tar")
         assert caught.value.paths == (f"{prefix}/cats/0002.jpg",)
-        assert "out.tar" not in keys(s3_env, bucket)
-        assert not uploads(s3_env, bucket)
+        assert "out.tar" not in s3_env.keys(bucket)
+        assert not s3_env.uploads(bucket)
 
     def test_nothing_there_is_an_error(self, s3_env, bucket, tmp_path):
         with pytest.raises(SourceError, match="nothing below"):

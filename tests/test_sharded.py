@@ -110,6 +110,36 @@ def test_payloads_are_cut_as_they_come(tmp_path: Path, shard_bytes: int) -> None
         assert list(collection.read_many(payloads)) == list(payloads.values())
 
 
+@pytest.mark.parametrize("level", [1, 19])
+def test_blobs_are_compressed_if_a_level_is_given(folder: Path, tmp_path: Path, level: int) -> None:
+    plain = blobpack.pack_shards(folder, tmp_path / "plain", 40_000, all_files=True)
+    report = blobpack.pack_shards(folder, tmp_path / "out", 40_000, all_files=True, level=level)
+    assert report.index == plain.index  # offsets are those in the tar that it decompresses to
+    assert report.shards == plain.shards > 1
+    assert report.blob_bytes == sum(
+        path.stat().st_size for path in (tmp_path / "out").glob("*.tar.zst")
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *(f"{i:05d}.tar.zst" for i in range(report.shards)),
+        "collection.idx",
+    ]
+    wanted = files_of(folder)
+    with blobpack.open_collection(tmp_path / "out") as collection:
+        assert list(collection.read_many(wanted)) == list(wanted.values())
+    with pytest.raises(ValueError, match="levels 1 to 22"):
+        blobpack.pack_shards(folder, tmp_path / "other", 40_000, level=23)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_name_twice_in_one_blob_is_refused(tmp_path: Path) -> None:
+    """What is no image leaves room, so that more is taken for the blob."""
+    image = b"\x89PNG\r\n\x1a\n"
+    payloads = [("a.png", image), *[(f"{i}.txt", bytes(900)) for i in range(4)], ("a.png", image)]
+    with pytest.raises(DuplicateNameError, match=r"two payloads would both be member 'a\.png'"):
+        blobpack.pack_shards(payloads, tmp_path / "out", 5000)
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_to_pack_is_an_empty_blob(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     report = blobpack.pack_shards(tmp_path / "none", tmp_path / "out", 3000)
@@ -141,8 +171,6 @@ def test_a_folder_that_is_not_empty_is_left_alone(folder: Path) -> None:
     before = files_of(folder)
     with pytest.raises(StorageError, match="not empty"):
         blobpack.pack_shards(folder, folder, 5000, all_files=True)
-    with pytest.raises(StorageError, match="local folder"):
-        blobpack.pack_shards(folder, "s3://bucket/x/", 5000)
     with pytest.raises(ValueError, match="no room"):
         blobpack.pack_shards(folder, folder / "new", 1024)
     assert files_of(folder) == before

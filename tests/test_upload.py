@@ -6,12 +6,11 @@ import random
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.s3 import S3Store, default_client
+from blobpack.stores.s3 import S3Store
 from blobpack.stores.upload import (
     PART_BYTES,
     PART_BYTES_MIN,
@@ -20,37 +19,7 @@ from blobpack.stores.upload import (
     uploading,
 )
 
-if TYPE_CHECKING:
-    from s3server import S3Server
-
 MIB = 1 << 20
-
-
-@pytest.fixture
-def bucket(s3_env: S3Server) -> str:
-    return s3_env.new_bucket()
-
-
-@pytest.fixture
-def sent(s3_env: S3Server) -> list[tuple[str, str]]:
-    """What is asked of S3 from now on: operation and URL."""
-    requests: list[tuple[str, str]] = []
-
-    def note(request: Any, event_name: str, **_: object) -> None:
-        requests.append((event_name.rpartition(".")[2], request.url))
-
-    default_client().meta.events.register("before-send.s3", note)
-    return requests
-
-
-def uploads(s3: S3Server, bucket: str) -> list[str]:
-    """The keys of the uploads that are under way."""
-    answer = s3.client.list_multipart_uploads(Bucket=bucket)
-    return [upload["Key"] for upload in answer.get("Uploads", [])]
-
-
-def stored(s3: S3Server, bucket: str, key: str) -> bytes:
-    return s3.client.get_object(Bucket=bucket, Key=key)["Body"].read()
 
 
 def content(size: int) -> bytes:
@@ -70,9 +39,9 @@ def test_what_is_written_is_there(s3_env, bucket, size):
         assert upload.tell() == size
         with pytest.raises(BlobNotFoundError):  # it appears whole or not at all
             S3Store(url)
-    assert stored(s3_env, bucket, "dir/ä b+%25.bin") == data
+    assert s3_env.stored(bucket, "dir/ä b+%25.bin") == data
     assert S3Store(url).version == upload.version
-    assert not uploads(s3_env, bucket)
+    assert not s3_env.uploads(bucket)
 
 
 def test_a_small_object_is_one_request(bucket, sent):
@@ -87,7 +56,7 @@ def test_nothing_dangles_after_a_failure_or_ctrl_c(s3_env, bucket, written, erro
     with pytest.raises(error), uploading(f"s3://{bucket}/out") as upload:
         upload.write(bytes(written))
         raise error
-    assert not uploads(s3_env, bucket)
+    assert not s3_env.uploads(bucket)
     with pytest.raises(BlobNotFoundError):
         S3Store(f"s3://{bucket}/out")
 
@@ -102,7 +71,7 @@ def test_a_failed_part_fails_the_upload_and_leaves_nothing(s3_env, bucket, monke
         upload.write(bytes(PART_BYTES + 1))
         s3_env.client.abort_multipart_upload(Bucket=bucket, Key="out", UploadId=upload._id)
         upload.write(bytes(4 * PART_BYTES))
-    assert not uploads(s3_env, bucket)
+    assert not s3_env.uploads(bucket)
     assert threading.active_count() <= began
 
 
@@ -115,15 +84,15 @@ class TestConditions:
             uploading(url, replaces='"0"') as upload,
         ):
             upload.write(bytes(size))
-        assert stored(s3_env, bucket, "out") == b"old"
-        assert not uploads(s3_env, bucket)
+        assert s3_env.stored(bucket, "out") == b"old"
+        assert not s3_env.uploads(bucket)
 
     def test_the_right_one_is_replaced(self, s3_env, bucket):
         url = s3_env.put(bucket, "out", b"old")
         with uploading(url, replaces=S3Store(url).version) as upload:
             upload.begin()
             upload.write(b"new")
-        assert stored(s3_env, bucket, "out") == b"new"
+        assert s3_env.stored(bucket, "out") == b"new"
 
     def test_a_new_one_replaces_none(self, s3_env, bucket):
         url = s3_env.put(bucket, "out", b"old")
@@ -132,7 +101,7 @@ class TestConditions:
             uploading(url, new=True) as upload,
         ):
             upload.write(b"new")
-        assert stored(s3_env, bucket, "out") == b"old"
+        assert s3_env.stored(bucket, "out") == b"old"
 
     def test_while_another_upload_is_under_way_nothing_is_replaced(self, s3_env, bucket):
         url = s3_env.put(bucket, "out", b"old")
@@ -143,8 +112,8 @@ class TestConditions:
         ):
             upload.begin()
             upload.write(b"new")
-        assert stored(s3_env, bucket, "out") == b"old"
-        assert uploads(s3_env, bucket) == ["out"]
+        assert s3_env.stored(bucket, "out") == b"old"
+        assert s3_env.uploads(bucket) == ["out"]
 
 
 class TestCopy:
@@ -155,7 +124,7 @@ class TestCopy:
         with uploading(url, replaces=source.version) as upload:
             upload.copy(source, 17 * MIB + 5)
             upload.write(b"and more")
-        assert stored(s3_env, bucket, "out") == old[: 17 * MIB + 5] + b"and more"
+        assert s3_env.stored(bucket, "out") == old[: 17 * MIB + 5] + b"and more"
         assert "GetObject" not in dict(sent)
 
     def test_several_copies_are_each_of_five_mib(self, s3_env, bucket, monkeypatch):
@@ -166,7 +135,7 @@ class TestCopy:
             upload.copy(source, len(old))
             assert len(upload._parts) == len(old) // PART_BYTES_MIN
             upload.write(b"!")
-        assert stored(s3_env, bucket, "new") == old + b"!"
+        assert s3_env.stored(bucket, "new") == old + b"!"
 
 
 KILLED = """
@@ -200,12 +169,12 @@ class TestResume:
         data = content(4 * PART_BYTES + 9)
         url = f"s3://{bucket}/out"
         self.interrupt(s3_env, url, data)
-        assert uploads(s3_env, bucket) == ["out"]
+        assert s3_env.uploads(bucket) == ["out"]
         with uploading(url, resume=True) as upload:
             upload.write(data)
         assert [operation for operation, _ in sent].count("UploadPart") == 1
-        assert stored(s3_env, bucket, "out") == data
-        assert not uploads(s3_env, bucket)
+        assert s3_env.stored(bucket, "out") == data
+        assert not s3_env.uploads(bucket)
 
     def test_parts_of_other_bytes_are(self, s3_env, bucket, sent):
         data = content(4 * PART_BYTES + 9)
@@ -215,7 +184,7 @@ class TestResume:
         with uploading(url, resume=True) as upload:
             upload.write(changed)
         assert [operation for operation, _ in sent].count("UploadPart") == 2
-        assert stored(s3_env, bucket, "out") == changed
+        assert s3_env.stored(bucket, "out") == changed
 
     def test_a_failure_keeps_the_parts_for_the_next(self, s3_env, bucket):
         url = f"s3://{bucket}/out"
@@ -226,7 +195,7 @@ class TestResume:
             upload.write(bytes(2 * PART_BYTES))
             raise ValueError("stop")
         assert "kept" in caught.value.__notes__[0]
-        assert uploads(s3_env, bucket) == ["out"]
+        assert s3_env.uploads(bucket) == ["out"]
 
 
 @pytest.mark.parametrize("expected", [None, 0, 10**9, 10**12, 5 * 1024**4])

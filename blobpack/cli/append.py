@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -16,6 +15,7 @@ from blobpack.cli.options import (
     progress_bar,
     show_pieces,
 )
+from blobpack.cli.outputs import print_report
 
 
 @click.command()
@@ -59,19 +59,9 @@ def append(
             progress=show_pieces(bar),
             **options,
         )
-    if not as_json:
-        click.echo(str(report))
-        return
-    click.echo(
-        json.dumps(
-            {
-                "appended": report.appended,
-                "appended_bytes": report.appended_bytes,
-                "members": report.members,
-                "blob_bytes": report.blob_bytes,
-                "index": report.index_place,
-                "skipped": report.skipped,
-                "seconds": round(report.seconds, 3),
-            }
-        )
+    print_report(
+        report,
+        *("appended", "appended_bytes", "members", "blob_bytes", "skipped"),
+        as_json=as_json,
+        index=report.index_place,
     )

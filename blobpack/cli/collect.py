@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from blobpack.cli.options import BlobUrl, progress_bar
+from blobpack.cli.outputs import print_report
 from blobpack.collect import collect as library
 
 if TYPE_CHECKING:
@@ -54,18 +54,9 @@ def collect(
             scan=scan,
             progress=lambda *_: bar.update(1),
         )
-    if not as_json:
-        click.echo(str(report))
-        return
-    click.echo(
-        json.dumps(
-            {
-                "collection": report.url,
-                "blobs": report.blobs,
-                "members": report.members,
-                "payload_bytes": report.payload_bytes,
-                "collection_bytes": report.collection_bytes,
-                "seconds": round(report.seconds, 3),
-            }
-        )
+    print_report(
+        report,
+        *("blobs", "members", "payload_bytes", "collection_bytes"),
+        as_json=as_json,
+        collection=report.url,
     )

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import click
 
 from blobpack.blob import open_blob
 from blobpack.cli.options import BlobUrl, progress_bar, show_pieces
+from blobpack.cli.outputs import place_option, print_combined
 from blobpack.combine import merge as library
-from blobpack.embed import IndexPlace
 
 if TYPE_CHECKING:
-    from blobpack.combine import CombineReport
+    from blobpack.embed import IndexPlace
     from blobpack.model import Duplicates
 
 
@@ -29,14 +28,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Members of one name: refuse them, or keep the last one.",
 )
-@click.option(
-    "--index",
-    "place",
-    type=click.Choice(get_args(IndexPlace)),
-    default="embed",
-    show_default=True,
-    help="Where OUT's index goes: into it, beside it or nowhere.",
-)
+@place_option("--index")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def merge(
     out: str, blobs: tuple[str, ...], duplicates: Duplicates, place: IndexPlace, as_json: bool
@@ -55,24 +47,3 @@ def merge(
         bar = stack.enter_context(progress_bar("members", sum(len(blob.index) for blob in opened)))
         report = library(out, opened, duplicates=duplicates, index=place, progress=show_pieces(bar))
     print_combined(report, out, as_json=as_json)
-
-
-def print_combined(report: CombineReport, out: str, *, as_json: bool) -> None:
-    """Print what was copied."""
-    if not as_json:
-        click.echo(str(report))
-        return
-    click.echo(
-        json.dumps(
-            {
-                "blob": out,
-                "members": report.members,
-                "payload_bytes": report.payload_bytes,
-                "blob_bytes": report.blob_bytes,
-                "replaced": report.replaced,
-                "new_headers": report.new_headers,
-                "left_out": report.left_out,
-                "seconds": round(report.seconds, 3),
-            }
-        )
-    )

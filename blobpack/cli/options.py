@@ -14,11 +14,11 @@ import click
 from blobpack.blob import Blob, open_blob
 from blobpack.collection import Collection, open_collection
 from blobpack.errors import BlobpackError
-from blobpack.pack import is_s3
 from blobpack.scan import scan
 from blobpack.stats import stats
 from blobpack.stores import is_local, local_name, scheme_of
 from blobpack.stores.globs import has_glob
+from blobpack.targets import is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

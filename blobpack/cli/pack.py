@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,14 +17,15 @@ from blobpack.cli.options import (
     progress_bar,
     show_pieces,
 )
+from blobpack.cli.outputs import place_option, print_packed
 from blobpack.compress import is_compressed_target
-from blobpack.embed import IndexPlace
 from blobpack.manifest import read_manifest
-from blobpack.pack import is_s3
 from blobpack.sharded import pack_shards
+from blobpack.targets import is_s3
 
 if TYPE_CHECKING:
-    from blobpack.pack import PackReport
+    from blobpack.embed import IndexPlace
+    from blobpack.model import Packable
 
 
 @click.command()
@@ -39,14 +39,7 @@ if TYPE_CHECKING:
     help="Pack what a list names: text, one URL, key or path a line; .csv or .jsonl with url, path or key, and "
     "perhaps name. What is relative is so to SRC.",
 )
-@click.option(
-    "--index",
-    "place",
-    type=click.Choice(get_args(IndexPlace)),
-    default="embed",
-    show_default=True,
-    help="Where the index goes: into OUT, beside it or nowhere.",
-)
+@place_option("--index")
 @click.option(
     "--dry-run", is_flag=True, help="Read everything, write nothing, tell counts and bytes."
 )
@@ -60,28 +53,25 @@ if TYPE_CHECKING:
     "shard_bytes",
     type=ByteSize(),
     metavar="BYTES",
-    help="Pack blobs of at most this, such as 1Gi, into the folder OUT, and their collection.",
+    help="Pack blobs of at most this, such as 1Gi, into the folder or prefix OUT, and their collection.",
 )
-@click.option("--level", type=click.IntRange(1, 22), help="Of zstd, for OUT.tar.zst.  [default: 3]")
+@click.option(
+    "--level",
+    type=click.IntRange(1, 22),
+    help="Of zstd, for OUT.tar.zst [default: 3]; with --shard-size, the blobs are .tar.zst then.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def pack(
     sources: tuple[str, ...],
     out: str,
-    globs: tuple[str, ...],
-    exclude: tuple[str, ...],
-    all_files: bool,
-    hidden: bool,
-    follow_symlinks: bool,
-    keep_mtime: bool,
-    facts: bool,
     place: IndexPlace,
     dry_run: bool,
     resume: bool,
     shard_bytes: int | None,
     level: int | None,
-    threads: int | None,
     manifest: str | None,
     as_json: bool,
+    **packing: Any,
 ) -> None:
     """Pack a folder, files or what is below an s3:// prefix into the blob OUT, a file or an s3:// URL.
 
@@ -96,63 +86,62 @@ def pack(
     blobpack pack s3://bucket/imgs/ out.tar
     blobpack pack --manifest list.csv s3://bucket/imgs/ out.tar
     blobpack pack imgs/ shards/ --shard-size 1Gi
+    blobpack pack imgs/ s3://bucket/train/ --shard-size 1Gi
     """
+    _check_usage(sources, out, place, dry_run, resume, shard_bytes, level)
+    source = _source(sources, manifest)
+    with progress_bar("files") as bar:
+        progress = show_pieces(bar)
+        if shard_bytes is None:
+            report = library(
+                source,
+                out,
+                index=place,
+                dry_run=dry_run,
+                resume=resume,
+                level=level,
+                progress=progress,
+                **packing,
+            )
+        else:
+            report = pack_shards(
+                source, out, shard_bytes, level=level, progress=progress, **packing
+            )
+    print_packed(report, as_json=as_json)
+
+
+def _check_usage(
+    sources: tuple[str, ...],
+    out: str,
+    place: IndexPlace,
+    dry_run: bool,
+    resume: bool,
+    shard_bytes: int | None,
+    level: int | None,
+) -> None:
+    """Refuse options that do not go together, or with OUT."""
     if shard_bytes is None and os.path.isdir(out):  # noqa: PTH112
         raise click.UsageError(f"{out} is a folder: name a blob in it, or say --shard-size")
-    if shard_bytes is not None and (dry_run or level is not None or place != "embed"):
-        raise click.UsageError("--shard-size goes without --dry-run, --level and --index")
-    if level is not None and not is_compressed_target(out):
+    if shard_bytes is None and is_s3(out) and out.endswith("/"):
+        raise click.UsageError(f"{out} is a prefix: name a blob in it, or say --shard-size")
+    if shard_bytes is not None and (dry_run or resume or place != "embed"):
+        raise click.UsageError("--shard-size goes without --dry-run, --resume and --index")
+    if level is not None and shard_bytes is None and not is_compressed_target(out):
         raise click.UsageError(f"--level is for OUT.tar.zst, and {out} is a plain tar")
     if resume and not is_s3(out):
         raise click.UsageError(f"--resume is for OUT in S3, and {out} is not there")
     if any(is_same_file(out, source) for source in sources):
         raise click.UsageError(f"{out} is among the files to pack: the blob to write comes last")
+
+
+def _source(sources: tuple[str, ...], manifest: str | None) -> Packable:
+    """Take what a list names, or what was given."""
     if manifest:
         if len(sources) > 1:
             raise click.UsageError(
                 "a list has one SRC at most: the folder or prefix it starts from"
             )
-        source: Any = read_manifest(manifest, *sources)
-    elif sources:
-        source = one_source(sources)
-    else:
+        return read_manifest(manifest, *sources)
+    if not sources:
         raise click.UsageError("Missing argument 'SRC...'.")
-    with progress_bar("files") as bar:
-        packing: dict[str, Any] = {
-            "globs": globs,
-            "exclude": exclude,
-            "all_files": all_files,
-            "hidden": hidden,
-            "follow_symlinks": follow_symlinks,
-            "keep_mtime": keep_mtime,
-            "facts": facts,
-            "threads": threads,
-            "progress": show_pieces(bar),
-        }
-        if shard_bytes is None:
-            report = library(
-                source, out, index=place, dry_run=dry_run, resume=resume, level=level, **packing
-            )
-        else:
-            report = pack_shards(source, out, shard_bytes, **packing)
-    show_report(report, as_json=as_json)
-
-
-def show_report(report: PackReport, *, as_json: bool) -> None:
-    """Print what was packed."""
-    if not as_json:
-        click.echo(str(report))
-        return
-    click.echo(
-        json.dumps(
-            {
-                "members": report.members,
-                "payload_bytes": report.payload_bytes,
-                "blob_bytes": report.blob_bytes,
-                "skipped": report.skipped,
-                "seconds": round(report.seconds, 3),
-                "dry_run": report.dry_run,
-                "shards": report.shards,
-            }
-        )
-    )
+    return one_source(sources)

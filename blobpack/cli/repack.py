@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from blobpack.cli.options import BlobUrl, is_same_file, progress_bar
-from blobpack.cli.pack import show_report
+from blobpack.cli.options import BlobUrl, is_same_file, progress_bar, show_pieces
+from blobpack.cli.outputs import print_packed
 from blobpack.compress import is_compressed_target
 from blobpack.repack import MEMBER_BYTES_MAX
 from blobpack.repack import repack as library
@@ -57,12 +57,6 @@ def repack(
     if is_same_file(out, source):
         raise click.UsageError(f"{out} is what is read: the blob to write must be another")
     with progress_bar("files") as bar:
-
-        def show(files: int, blob_bytes: int) -> None:
-            bar.n = files
-            bar.set_postfix_str(f"{blob_bytes / 1e6:,.0f} MB", refresh=False)
-            bar.update(0)
-
         report = library(
             source,
             out,
@@ -72,6 +66,6 @@ def repack(
             dry_run=dry_run,
             level=level,
             member_bytes_max=member_bytes_max,
-            progress=show,
+            progress=show_pieces(bar),
         )
-    show_report(report, as_json=as_json)
+    print_packed(report, as_json=as_json)

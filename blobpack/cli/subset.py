@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from blobpack.cli.merge import print_combined
 from blobpack.cli.options import (
     blob_argument,
     index_option,
@@ -17,8 +16,11 @@ from blobpack.cli.options import (
     selection_options,
     show_pieces,
 )
+from blobpack.cli.outputs import place_option, print_combined
 from blobpack.combine import subset as library
-from blobpack.embed import IndexPlace
+
+if TYPE_CHECKING:
+    from blobpack.embed import IndexPlace
 
 
 @click.command()
@@ -27,14 +29,7 @@ from blobpack.embed import IndexPlace
 @index_option
 @rescan_option
 @selection_options
-@click.option(
-    "--out-index",
-    "place",
-    type=click.Choice(get_args(IndexPlace)),
-    default="embed",
-    show_default=True,
-    help="Where OUT's index goes: into it, beside it or nowhere.",
-)
+@place_option("--out-index")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def subset(
     blob: str,

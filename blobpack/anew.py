@@ -1,0 +1,49 @@
+"""Members appended to a blob in S3, which is made anew and never downloaded.
+
+S3 copies the old members by itself, what is new and the index go up behind them, and the object appears whole, in
+place of the one that was opened and of no other one.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from blobpack.adding import Done, New, NothingAdded
+from blobpack.before import examine
+from blobpack.embed import write_behind
+from blobpack.given import expected_bytes
+from blobpack.index import Index
+from blobpack.indexfile import sidecar_path
+from blobpack.output import continuing
+from blobpack.stores import open_store
+
+if TYPE_CHECKING:
+    from blobpack.stores.s3 import S3Store
+
+
+def append_anew(url: str, new: New) -> Done:
+    """Add members to a blob in S3."""
+    added = Index()
+    with open_store(url, tail=True) as store:
+        before = examine(store, new.stale)
+        found = new.find()
+        new_bytes = expected_bytes(found)
+        found = new.checked(found, before)
+        index, blob_bytes = before.index, store.size
+        with (
+            suppress(NothingAdded),
+            continuing(cast("S3Store", store), before.end, new_bytes) as tail,
+        ):
+            added, end = new.write(found, before, tail, url)
+            index = before.joined(added)
+            index.identity = tail.identity()
+            if before.place == "embed":
+                write_behind(tail, index, end)
+            blob_bytes = tail.file.tell()
+    if added and before.place == "sidecar" and index.identity:
+        with open_store(url) as store:
+            index.identity = replace(index.identity, version=store.version)
+        index.save(sidecar_path(url))
+    return Done(before, added, index, blob_bytes)

@@ -1,0 +1,207 @@
+"""Files and payloads → the members of an archive that is written front to back, and its end."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from blobpack import _facts, _gather
+from blobpack.checksum import crc32c_address
+from blobpack.columns import Columns, media_type_of
+from blobpack.errors import DuplicateNameError, StorageError
+from blobpack.given import narrowed
+from blobpack.identity import Witness
+from blobpack.index import Index
+from blobpack.model import Member, ScanReport
+from blobpack.processors import processors
+from blobpack.slices import gather_slices
+from blobpack.sources import Skipped, Sources, passing, unreadable_error
+from blobpack.tarformat import END_OF_ARCHIVE, check_name, encode_name, member_header, padding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import BinaryIO
+
+    from blobpack.choices import Choices
+    from blobpack.given import Found
+    from blobpack.model import Payload, Progress
+
+THREADS_MAX = 4
+
+
+def write_members(
+    found: Found,
+    file: BinaryIO | Witness | None,
+    skipped: Skipped,
+    choices: Choices,
+    *,
+    target: str,
+    replaced: os.stat_result | None = None,
+    start: int = 0,
+    held: bytearray | None = None,
+) -> tuple[Index, int]:
+    """Write members.
+
+    Args:
+        found: What to pack.
+        file: Where to; None writes nothing.
+        skipped: Takes what was left out.
+        choices: What is left out, and how the rest is packed.
+        target: The blob, for messages.
+        replaced: The file that must not be packed: the blob, as it is.
+        start: Where in the file the first member goes.
+        held: Takes the first bytes from there on, which are not written, when files are packed.
+
+    Returns:
+        The members, and where the last one ends: the file's position, too.
+    """
+    found, choices = narrowed(found, choices, skipped)
+    if not isinstance(found, Sources):
+        wanted = _wanted(iter(found), choices, skipped)
+        return _write_payloads(wanted, file, choices.progress, start, facts=choices.facts)
+    gather = partial(
+        _gather.gather,
+        target_device=replaced.st_dev if replaced else 0,
+        target_inode=replaced.st_ino if replaced else 0,
+        images_only=not choices.all_files,
+        follow_links=found.follow_links,
+        keep_mtime=choices.keep_mtime,
+        facts=choices.facts,
+        crc32c_address=crc32c_address() if choices.facts else 0,
+        threads=choices.threads or processors(THREADS_MAX),
+    )
+    columns, end, write_error, not_packed = _gathered(
+        gather, found, file, start, held, choices.progress
+    )
+    if write_error:
+        raise StorageError(f"{target}: can't be written: {os.strerror(write_error)}")
+    _judge(found, not_packed, skipped)
+    return Index.from_columns(columns), end
+
+
+def end_archive(file: BinaryIO | Witness | None, packed: Index, position: int) -> int:
+    """Write the end-of-archive marker behind members, and let their index tell what a scan would.
+
+    Returns:
+        Where the archive ends.
+    """
+    if file:
+        file.write(END_OF_ARCHIVE)
+    packed.report = ScanReport(bytes_scanned=position, end_marker=2)
+    return position + len(END_OF_ARCHIVE)
+
+
+# Files
+
+
+def _gathered(
+    gather: Callable[..., Any],
+    sources: Sources,
+    file: BinaryIO | Witness | None,
+    start: int,
+    held: bytearray | None,
+    progress: Progress | None,
+) -> tuple[Columns, int, int, list[tuple[int, int, int]]]:
+    """Gather files natively: into a file at once, for a stream slice by slice."""
+    root_fd = os.open(sources.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if isinstance(file, Witness):
+            return gather_slices(gather, root_fd, sources, file, start=start, progress=progress)
+        rows, end, write_error, not_packed = gather(
+            root_fd,
+            file.fileno() if file else -1,
+            sources.paths,
+            sources.names,
+            progress=progress,
+            start=start,
+            held=held,
+        )
+    finally:
+        os.close(root_fd)
+    if file:
+        file.seek(end)
+    return Columns(*rows), end, write_error, not_packed
+
+
+def _judge(sources: Sources, not_packed: list[tuple[int, int, int]], skipped: Skipped) -> None:
+    """Count what was skipped.
+
+    Raises:
+        SourceError: files could not be read, or changed meanwhile.
+    """
+    unreadable = []
+    for i, status, error in not_packed:
+        path = os.path.join(sources.root, sources.paths[i])  # noqa: PTH118 (bytes)
+        if status == _gather.FILE_NOT_IMAGE:
+            skipped.add("not an image", sources.names[i])
+        elif status == _gather.FILE_IS_TARGET:
+            skipped.add("the blob itself", sources.names[i])
+        elif status == _gather.FILE_NOT_REGULAR:
+            skipped.add("not a plain file", sources.names[i])
+        elif status == _gather.FILE_CHANGED:
+            unreadable.append((path, "changed while it was packed"))
+        else:
+            unreadable.append((path, os.strerror(error)))
+    if unreadable:
+        raise unreadable_error(unreadable)
+
+
+# Payloads
+
+
+def _wanted(
+    payloads: Iterable[Payload], choices: Choices, skipped: Skipped
+) -> Iterator[tuple[bytes, bytes]]:
+    """Check names, and leave out what is filtered or no image."""
+    globs, exclude = choices.globs, choices.exclude
+    seen: set[bytes] = set()
+    for name, payload in payloads:
+        encoded = encode_name(name)
+        check_name(encoded)
+        if encoded in seen:
+            raise DuplicateNameError(f"two payloads would both be member {name!r}")
+        seen.add(encoded)
+        data = payload if isinstance(payload, bytes) else memoryview(payload).tobytes()
+        if (globs or exclude) and not passing([encoded], globs, exclude)[0]:
+            skipped.add("filtered out", encoded)
+        elif not choices.all_files and not _gather.recognise_image(data, encoded):
+            skipped.add("not an image", encoded)
+        else:
+            yield encoded, data
+
+
+def _write_payloads(
+    payloads: Iterable[tuple[bytes, bytes]],
+    file: BinaryIO | Witness | None,
+    progress: Progress | None,
+    first: int,
+    *,
+    facts: bool,
+) -> tuple[Index, int]:
+    """Write payloads as members, in their order, the first one at a position."""
+    members = []
+    position = first
+    for name, payload in payloads:
+        header = member_header(name, len(payload))
+        start = position + len(header)
+        taken = _facts_of(name, payload) if facts else {}
+        members.append(Member(os.fsdecode(name), start, start + len(payload), **taken))
+        written = b"".join((header, payload, padding(len(payload))))
+        position += len(written)
+        if file:
+            file.write(written)
+        if progress and len(members) % 1000 == 0:
+            progress(len(members), position - first)
+    return Index(members), position
+
+
+def _facts_of(name: bytes, payload: bytes) -> dict[str, Any]:
+    code, width, height, crc32c = _facts.facts_of(payload, name, crc32c_address=crc32c_address())
+    return {
+        "media_type": media_type_of(code) or "",
+        "width": width,
+        "height": height,
+        "crc32c": crc32c,
+        "mtime": 0,
+    }

@@ -1,0 +1,131 @@
+"""A blob before an append: its members, where they end, and that nothing of another's stands behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blobpack.columns import Columns
+from blobpack.discovery import void_path, whole_index
+from blobpack.embed import IndexPlace, place_left_behind, place_marked, trailing_zeros
+from blobpack.errors import BlobNotFoundError, FormatError, StaleIndexError, StorageError
+from blobpack.index import Index
+from blobpack.indexfile import sidecar_path
+from blobpack.scan import scan_store
+from blobpack.stored import read_footer
+from blobpack.stores import is_local, open_store
+from blobpack.tarformat import BLOCK
+from blobpack.zstdseek import is_zstd
+
+if TYPE_CHECKING:
+    from blobpack.discovery import Stale
+    from blobpack.indexfile import Footer
+    from blobpack.model import ScanReport
+    from blobpack.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """A blob before an append.
+
+    Attributes:
+        found: Its index where it is, which will be written over.
+        index: The same in memory.
+        end: Where its end-of-archive marker starts, or is missing.
+        size: Its bytes.
+        place: Where its index is, or was before an append that was interrupted.
+        footer: Of the index inside it, if that is whole.
+        zeros: All behind `end` is zeros.
+    """
+
+    found: Index
+    index: Index
+    end: int
+    size: int
+    place: IndexPlace
+    footer: Footer | None
+    zeros: bool
+
+    @property
+    def has_facts(self) -> bool:
+        """Whether facts of new members can be of use."""
+        return not len(self.index) or any(self.index.columns.facts())
+
+    def joined(self, added: Index) -> Index:
+        """Put the index of new members behind that of the old ones; what a scan would tell has a new end."""
+        report = self.index.report
+        if report and added.report:
+            end = added.report
+            report = replace(report, bytes_scanned=end.bytes_scanned, end_marker=end.end_marker)
+        columns = Columns.concatenate([self.index.columns, added.columns])
+        return Index.from_columns(columns, report=report)
+
+
+def examine(store: Store, stale: Stale) -> Before:
+    """Find a blob's members and their end, and that nothing of another's is behind it.
+
+    Raises:
+        StaleIndexError: the index is not of the blob as it is now.
+        FormatError: the blob is damaged, or compressed.
+        StorageError: something else stands behind the end.
+    """
+    if is_zstd(store.read_range(0, min(BLOCK, store.size))):
+        raise StorageError(
+            f"{store.url}: members can't be appended to a compressed blob: `blobpack repack` it to a "
+            f"plain tar, and that to a compressed one again"
+        )
+    found, report = _found(store, stale)
+    marked = report.bytes_scanned + BLOCK * report.end_marker
+    place = place_left_behind(store, marked)
+    zeros = place is None
+    if zeros and marked + trailing_zeros(store, marked) < store.size:
+        raise StorageError(
+            f"{store.url}: something that is not blobpack's stands behind the archive's end at byte "
+            f"{marked}, perhaps another tar, and would be overwritten"
+        )
+    tied = found.identity is not None and place == "embed"
+    index = Index.from_columns(found.columns, report=report, identity=found.identity)
+    return Before(
+        found=found if is_local(store.url) else index,  # far away, each lookup is a request
+        index=index,
+        end=report.bytes_scanned,
+        size=store.size,
+        place=place or _place_noted(store.url) or _place_beside(store.url),
+        footer=read_footer(store) if tied else None,
+        zeros=zeros,
+    )
+
+
+def _found(store: Store, stale: Stale) -> tuple[Index, ScanReport]:
+    """Find a blob's index, and what a scan tells of its end."""
+    try:
+        found = whole_index(store)
+    except (StaleIndexError, FormatError):
+        if stale == "refuse":
+            raise
+        found = scan_store(store)
+    report = found.report or scan_store(store).report
+    if report is None:  # of a scan, never
+        raise FormatError(f"{store.url}: its end is not known")
+    return found, report
+
+
+def _place_beside(url: str) -> IndexPlace:
+    """Tell whether there is an index file beside a blob."""
+    try:
+        open_store(sidecar_path(url)).close()
+    except BlobNotFoundError:
+        return "none"
+    return "sidecar"
+
+
+def _place_noted(url: str) -> IndexPlace | None:
+    """Read what an append that was interrupted has left beside a local blob."""
+    if not is_local(url):
+        return None
+    path = Path(url)
+    try:
+        return place_marked(void_path(path).read_bytes())
+    except FileNotFoundError:
+        return None

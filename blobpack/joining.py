@@ -1,0 +1,175 @@
+"""Indexes of many blobs → one file: one behind the other, and a section that says whose rows are whose.
+
+Blobs are opened side by side, some at a time, and their indexes go by in parts, so that memory does not grow with
+their number but for 8 bytes a member while the lookup is made. Names are compared when it is: a name that two
+blobs have is seen there.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from blobpack.discovery import embedded_index, first_found, sidecar_index
+from blobpack.errors import DuplicateNameError, StorageError
+from blobpack.identity import OF_A_COLLECTION, identify
+from blobpack.indexfile import write_sections
+from blobpack.scan import scan_store
+from blobpack.shards import Shard, encode_shards, name_from
+from blobpack.stores import is_local, open_tar
+from blobpack.stores.zstd import SeekableStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from blobpack.columns import Columns
+    from blobpack.index import Index
+    from blobpack.model import Duplicates, Progress
+    from blobpack.stores.base import Store
+
+BLOBS_AT_ONCE = 16
+ROWS_AT_ONCE = 1 << 16  # an index of no more is read by the thread that opens it
+
+
+class _FewerFactsError(Exception):
+    """A blob does not have all the facts of those before it."""
+
+    def __init__(self, facts: frozenset[str]) -> None:
+        super().__init__()
+        self.facts = facts
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A blob whose index is at hand; of a large one, the parts are still to be read."""
+
+    shard: Shard
+    store: Store
+    parts: Iterable[Columns]
+    facts: frozenset[str]
+    rows: int
+
+
+class Joining:
+    """Writes one collection."""
+
+    def __init__(
+        self,
+        urls: list[str],
+        folder: str,
+        *,
+        duplicates: Duplicates,
+        scan: bool,
+        progress: Progress | None,
+    ) -> None:
+        self.urls, self.folder = urls, folder
+        self.duplicates, self.scan, self.progress = duplicates, scan, progress
+        self.shards: list[Shard] = []
+        self.facts: frozenset[str] | None = None
+
+    def write(self, file: BinaryIO) -> None:
+        """Write the collection at the start of an empty file; again without the facts that not all blobs have."""
+        while True:
+            self.shards = []
+            try:
+                footer = write_sections(
+                    file,
+                    self._parts(),
+                    None,
+                    identity=OF_A_COLLECTION,
+                    blobs=lambda: encode_shards(self.shards),
+                    repeated=self._refuse if self.duplicates == "refuse" else None,
+                )
+            except _FewerFactsError as fewer:
+                self.facts = fewer.facts
+                file.seek(0)
+                file.truncate()
+            else:
+                file.write(footer.encode())
+                return
+
+    def _parts(self) -> Iterator[Columns]:
+        row = 0
+        for opened in self._opened():
+            with opened.store:
+                if opened.rows:
+                    if self.facts is None:
+                        self.facts = opened.facts
+                    elif not self.facts <= opened.facts:
+                        raise _FewerFactsError(self.facts & opened.facts)
+                for part in opened.parts:
+                    yield _without_others(part, self.facts or frozenset())
+            self.shards.append(replace(opened.shard, first_row=row, row_end=row + opened.rows))
+            row += opened.rows
+            if self.progress:
+                self.progress(len(self.shards), row)
+
+    def _opened(self) -> Iterator[_Opened]:
+        """Open the blobs some at a time, and give them in their order."""
+        urls = iter(self.urls)
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(BLOBS_AT_ONCE) as threads:
+            waiting = deque(threads.submit(self._open, url) for url in islice(urls, BLOBS_AT_ONCE))
+            try:
+                while waiting:
+                    opened = waiting.popleft().result()
+                    waiting.extend(threads.submit(self._open, url) for url in islice(urls, 1))
+                    yield opened
+            finally:
+                for future in waiting:
+                    if not future.cancel() and not future.exception():
+                        future.result().store.close()
+
+    def _open(self, url: str) -> _Opened:
+        store = open_tar(url, tail=True)
+        try:
+            index = self._index_of(store, url)
+            identity = index.identity or identify(store, store.size)
+            rows = len(index)
+            shard = Shard(
+                name=name_from(self.folder, url),
+                first_row=0,
+                row_end=rows,
+                blob_bytes=store.base.size if isinstance(store, SeekableStore) else store.size,
+                payload_bytes=index.payload_bytes,
+                is_compressed=isinstance(store, SeekableStore),
+                identity=replace(identity, version="" if is_local(url) else store.version),
+            )
+            parts: Iterable[Columns] = [index.columns] if rows <= ROWS_AT_ONCE else index.parts()
+            return _Opened(shard, store, parts, index.taken, rows)
+        except BaseException:
+            store.close()
+            raise
+
+    def _index_of(self, store: Store, url: str) -> Index:
+        """Find a blob's index, or scan it if that is wanted."""
+        index = first_found(store, embedded_index, sidecar_index)
+        if index is None and not self.scan:
+            raise StorageError(
+                f"{url} has no index: `blobpack index {url}` makes one, or ask for a scan"
+            )
+        return scan_store(store) if index is None else index
+
+    def _refuse(self, name: str, row: int, other: int) -> None:
+        """Refuse a name that two blobs have; one that a blob has twice is that blob's own matter.
+
+        Raises:
+            DuplicateNameError: both blobs are said.
+        """
+        first, last = sorted(
+            bisect_right(self.shards, place, key=lambda shard: shard.row_end)
+            for place in (row, other)
+        )
+        if first != last:
+            holders = f"in {self.shards[first].name} and in {self.shards[last].name}"
+            raise DuplicateNameError(f"member {name!r} is {holders}, of those in {self.folder}")
+
+
+def _without_others(part: Columns, facts: frozenset[str]) -> Columns:
+    """Leave out the facts that are not among these."""
+    others: dict[str, Any] = {name: None for name, _ in part.facts() if name not in facts}
+    return replace(part, **others)

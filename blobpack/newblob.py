@@ -1,0 +1,125 @@
+"""A blob that is being written: where its archive goes, and what follows when that is whole.
+
+A plain local blob is written where it stays; to S3 it goes up as it is written, and a witness keeps what its
+identity takes. A compressed one is written to a scratch file first: frames are cut where members end.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, BinaryIO
+
+from blobpack.archive import end_archive
+from blobpack.atomic import scratch
+from blobpack.compress import LEVEL, compress_blob, is_compressed_target
+from blobpack.embed import region_bytes, write_behind, write_beside
+from blobpack.identity import Witness
+from blobpack.indexfile import sidecar_path
+from blobpack.output import writing
+from blobpack.stores import is_local, local_name, open_tar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blobpack.embed import IndexPlace
+    from blobpack.index import Index
+
+OWNER_ONLY = 0o600  # of a scratch file in a folder that others use
+
+
+@dataclass(frozen=True, slots=True)
+class NewBlob:
+    """A blob that is being written.
+
+    Attributes:
+        url: Its path or URL.
+        file: What it becomes.
+        tar: Takes the archive: the same file, what watches it, or a scratch file.
+        level: Of zstd; None of a plain blob.
+    """
+
+    url: str
+    file: BinaryIO
+    tar: BinaryIO | Witness
+    level: int | None
+
+    def finish(self, packed: Index, position: int, place: IndexPlace) -> int:
+        """End the archive, put its index behind it if that is its place, and compress it if it is to be.
+
+        Args:
+            packed: Its members.
+            position: Where the last one ends.
+            place: Where the index goes.
+
+        Returns:
+            The blob's bytes.
+        """
+        size = archive_bytes = end_archive(self.tar, packed, position)
+        if place == "embed":
+            size += write_behind(self.tar, packed, archive_bytes)
+        if self.level is None or isinstance(self.tar, Witness):
+            return size
+        return compress_blob(self.tar, packed.columns, archive_bytes, self.file, self.level)
+
+    def write_beside(self, packed: Index) -> None:
+        """Write the index into a file beside the blob, which is in its place now."""
+        path = sidecar_path(self.url)
+        if isinstance(self.tar, Witness):
+            packed.identity = replace(
+                self.tar.identity(), version=getattr(self.file, "version", "")
+            )
+            packed.save(path)
+            return
+        with open_tar(self.url) as store:
+            write_beside(store, packed, path)
+
+
+@contextmanager
+def new_blob(
+    url: str | os.PathLike[str],
+    *,
+    level: int = LEVEL,
+    expected_bytes: int | None = None,
+    resume: bool = False,
+) -> Iterator[NewBlob]:
+    """Open a new blob that takes url's place when the block ends without an error.
+
+    Args:
+        url: A path or s3:// URL; .tar.zst and .tzst are compressed.
+        level: Of zstd.
+        expected_bytes: As of writing, and so is what follows.
+        resume: The same.
+
+    Raises:
+        StorageError: it can't be created, written or put in place.
+    """
+    name = os.fspath(url)
+    with writing(url, expected_bytes=expected_bytes, resume=resume) as file:
+        if is_compressed_target(url):
+            with _scratch_for(url) as tar:
+                yield NewBlob(name, file, tar, level)
+        elif is_local(url):
+            yield NewBlob(name, file, file, None)
+        else:
+            yield NewBlob(name, file, Witness(file), None)
+
+
+@contextmanager
+def _scratch_for(url: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file that is gone when the block ends: beside a local blob, else in the temporary folder."""
+    if is_local(url):
+        with scratch(local_name(url)) as file:
+            yield file
+        return
+    with scratch(os.path.join(tempfile.gettempdir(), local_name(url))) as file:  # noqa: PTH118
+        os.fchmod(file.fileno(), OWNER_ONLY)
+        yield file
+
+
+def unwritten_bytes(packed: Index, position: int, place: IndexPlace) -> int:
+    """Tell how many bytes a plain blob of these members would have."""
+    size = end_archive(None, packed, position)
+    return size + region_bytes(packed) if place == "embed" else size

@@ -1,0 +1,151 @@
+"""The folder or prefix that the blobs of a set go to: its own, and after an error as it was."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blobpack.atomic import said_of
+from blobpack.errors import StorageError
+from blobpack.stores import is_local, local_name
+from blobpack.targets import is_s3
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def shard_folder(url: str | os.PathLike[str]) -> Iterator[ShardFolder]:
+    """Open an empty folder or prefix for blobs; if the block fails, nothing of it is left there.
+
+    Args:
+        url: A folder, which need not be there; or s3://bucket/prefix, with or without a "/" at its end.
+
+    Raises:
+        StorageError: it is not empty, or can't be made.
+        ValueError: a URL that names no prefix.
+    """
+    folder: ShardFolder
+    if is_local(url):
+        folder = LocalFolder(url)
+    elif is_s3(url):
+        folder = S3Prefix(os.fspath(url))
+    else:
+        raise StorageError(f"{os.fspath(url)}: shards are packed to a local folder or to S3")
+    folder.open()
+    try:
+        yield folder
+    except BaseException as exc:
+        try:
+            folder.discard()
+        except StorageError as failed:
+            exc.add_note(str(failed))
+        raise
+
+
+class ShardFolder(ABC):
+    """Where blobs go, and their collection.
+
+    Attributes:
+        begun: What was begun to be written to it: it may be there.
+    """
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+
+    def begin(self, name: str) -> str:
+        """Say where a file of that name goes, and count it."""
+        self.begun.append(self.url_of(name))
+        return self.begun[-1]
+
+    @abstractmethod
+    def url_of(self, name: str) -> str:
+        """Say where a file of that name goes."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Make it, if that is needed, and see that it is empty.
+
+        Raises:
+            StorageError: it is not, or can't be made.
+        """
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Remove what was begun.
+
+        Raises:
+            StorageError: something can't be removed.
+        """
+
+
+class LocalFolder(ShardFolder):
+    """A folder."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """Take its path, or file:// URL."""
+        super().__init__()
+        self._path = Path(local_name(folder))
+
+    def url_of(self, name: str) -> str:
+        """Give a path in it."""
+        return os.fspath(self._path / name)
+
+    def open(self) -> None:
+        """Make it, unless it is there and empty."""
+        with said_of(self._path):
+            self._path.mkdir(parents=True, exist_ok=True)
+            if any(self._path.iterdir()):
+                raise StorageError(
+                    f"{self._path}: is not empty: shards are packed to a folder of their own"
+                )
+
+    def discard(self) -> None:
+        """Remove the files, and the folder."""
+        with said_of(self._path):
+            for path in self.begun:
+                Path(path).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._path.rmdir()
+
+
+class S3Prefix(ShardFolder):
+    """A prefix in S3."""
+
+    def __init__(self, url: str) -> None:
+        """Take s3://bucket/prefix."""
+        from blobpack.stores.upload import S3Object
+
+        super().__init__()
+        self._url = url.rstrip("/") + "/"
+        self._place = S3Object(self._url)
+
+    def url_of(self, name: str) -> str:
+        """Give the URL of an object below it."""
+        return self._url + name
+
+    def open(self) -> None:
+        """See that there is no object below it."""
+        page = self._place.ask(
+            "list_objects_v2", what="list what is there", Prefix=self._place.key, MaxKeys=1
+        )
+        if page.get("Contents"):
+            raise StorageError(
+                f"{self._url}: is not empty, there is {page['Contents'][0]['Key']}: shards are packed to a "
+                f"prefix of their own"
+            )
+
+    def discard(self) -> None:
+        """Delete the objects; S3 does not mind those that are not there."""
+        left: list[StorageError] = []
+        for url in self.begun:
+            key = self._place.key + url.removeprefix(self._url)
+            try:
+                self._place.ask("delete_object", what=f"delete {key}", Key=key)
+            except StorageError as exc:
+                left.append(exc)
+        if left:
+            raise StorageError(f"{left[0]}; {len(left)} objects may be left below {self._url}")

@@ -1,0 +1,83 @@
+"""What a new blob would replace: nothing, or a blob; never a file that is none."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from blobpack.atomic import resolve_target
+from blobpack.compress import is_compressed_target
+from blobpack.errors import BlobNotFoundError, StorageError
+from blobpack.stores import open_store
+from blobpack.stores.local import LocalStore
+from blobpack.tarformat import BLOCK, begins_tar
+from blobpack.zstdseek import is_zstd
+
+if TYPE_CHECKING:
+    from blobpack.stores.base import Store
+
+
+def is_s3(url: str | os.PathLike[str]) -> bool:
+    """Tell whether a URL is one of S3, be it an object's or a prefix."""
+    return isinstance(url, str) and url[:5].lower() == "s3://"
+
+
+def check_target(target: str | os.PathLike[str]) -> os.stat_result | None:
+    """Find the file that a blob would replace, if there is one, and refuse to lose one that is no tar.
+
+    Raises:
+        StorageError: it is not a plain file, or neither empty nor a tar, nor zstd where that is written.
+    """
+    if "://" in os.fspath(target):
+        raise StorageError(
+            f"{os.fspath(target)}: blobs are packed to local files; upload them then"
+        )
+    path = resolve_target(target)
+    try:
+        with path.open("rb") as file:
+            block = file.read(BLOCK)
+            state = os.fstat(file.fileno())
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise StorageError(f"{os.fspath(target)}: can't be replaced: {exc.strerror}") from exc
+    if not (is_compressed_target(path) and is_zstd(block)):
+        _refuse_no_tar(block, os.fspath(target))
+    return state
+
+
+def check_far_target(target: str) -> bool:
+    """Tell whether there is an object that a blob would replace, and refuse to lose one that is no tar.
+
+    Raises:
+        StorageError: it is neither empty nor a tar, or S3 can't be reached.
+        ValueError: the URL names no object.
+    """
+    try:
+        with open_store(target) as store:
+            block = store.read_range(0, min(BLOCK, store.size))
+    except BlobNotFoundError:
+        return False
+    _refuse_no_tar(block, target)
+    return True
+
+
+def _refuse_no_tar(block: bytes, target: str) -> None:
+    if block and not begins_tar(block):
+        raise StorageError(f"{target}: exists and is no tar; it is not replaced: remove it first")
+
+
+def refuse_same_file(target: str | os.PathLike[str], store: Store) -> None:
+    """Refuse to write what is read from.
+
+    Raises:
+        StorageError: the store is that of the target.
+    """
+    if not isinstance(store, LocalStore):
+        return
+    try:
+        same = os.path.samestat(os.stat(target), os.fstat(store.fileno()))  # noqa: PTH116 (paths of any kind)
+    except FileNotFoundError:
+        return
+    if same:
+        raise StorageError(f"{os.fspath(target)}: can't be written: it is read from, too")
