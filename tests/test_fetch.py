@@ -332,7 +332,7 @@ class TestFaultRun:
         impatient: None,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """bench/faults.py runs the twenty thousand."""
+        """`scripts/bench s3 faults` runs the twenty thousand."""
         monkeypatch.setattr(fetch_module, "gap_bytes", lambda *measured: 0)
         faults.fail_at_rates(FAULT_RATES)
         names = shuffled(payloads, 2000)
