@@ -1,10 +1,12 @@
-"""S3 beside boto3, s3fs and obstore, in one run: processor time a read, batches, many in flight, and faults.
+"""S3 beside boto3, s3fs and obstore, in one run: processor time a read, batches, many in flight, objects packed,
+faults.
 
-    scripts/bench s3 [cpu|batches|flight|faults]... [--quick] [--reads N] [--json FILE]
+    scripts/bench s3 [cpu|batches|flight|objects|faults]... [--quick] [--reads N] [--json FILE]
 
-Each client is a process of its own (s3_clients.py), the peers in their own .venv-s3fs and .venv-obstore; they take
-turns round by round, so that noise hits all alike, and what they read is compared with the blob. Servers:
-s3_servers.py. Times are medians; only ratios of one run say something.
+Each client is a process of its own, the peers in their own .venv-s3fs and .venv-obstore; they take turns round by
+round, so that noise hits all alike, and what they read is compared with the blob. Of one file each: the servers
+(s3_servers.py), the processes (s3_workers.py), what runs in them (s3_clients.py). Times are medians; only ratios of
+one run say something.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,10 +23,11 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from s3_servers import BUCKET, KEY, ROOT, SEED, Counts, Ground, say
+from s3_servers import BUCKET, KEY, SEED, Ground, say
+from s3_workers import BATCH, OURS, Worker, clients
 from table import laid_out
 
 import blobpack
@@ -35,19 +37,17 @@ from blobpack.stores import s3 as s3_module
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from s3_servers import Place
+    from s3_servers import Counts, Place
+    from s3_workers import Times
 
     Row = dict[str, Any]
 
-OURS = "blobpack"
-PEERS = ("obstore", "s3fs")  # beside boto3, which ours needs anyway
 RANGE_BYTES = 4096
 SLOW = ("boto3", "s3fs")  # one read in ten is enough of these
 NOT_BY_TLS = ("obstore",)  # takes no certificates of one's own
 DELAY_MS = 20
 JITTERS_MS = (0, 5)
 IN_FLIGHT = 128
-BATCH = 64
 # of a batch and of many reads: what each client does best, by its documentation or by trial
 BATCH_WAYS = {
     OURS: ("read_many", "aread_many"),
@@ -57,87 +57,6 @@ BATCH_WAYS = {
 }
 FLIGHT_WAYS = {OURS: "threads", "obstore": "threads", "s3fs": "cat_ranges", "boto3": "threads"}
 FAULTS = {"p503": 0.05, "preset": 0.05, "pcut": 0.05, "pstall": 0.01}
-
-
-class Times(NamedTuple):
-    """What one measurement took.
-
-    Attributes:
-        wall_s: By the clock.
-        cpu_s: Of the client's process.
-        crc: Of all that was read, in order.
-        counted: Requests and bytes, if the client counts them.
-    """
-
-    wall_s: float
-    cpu_s: float
-    crc: int
-    counted: Counts | None
-
-
-class Worker:
-    """A client in its process.
-
-    Attributes:
-        name: The client's.
-        version: Its name and version.
-    """
-
-    def __init__(self, name: str, place: Place, stack: ExitStack) -> None:
-        """Start it, and have it open the blob at a place."""
-        self.name = name
-        script = Path(__file__).with_name("s3_clients.py")
-        self._process = subprocess.Popen(
-            [python_of(name), script, name, BUCKET, KEY],
-            env=place.env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        stack.callback(self._process.wait)
-        stack.callback(self._process.stdin.close)
-        self.version = self._answer()["version"]
-
-    def _answer(self) -> dict[str, Any]:
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.name} ended; what it said stands above")
-        return json.loads(line)
-
-    def measure(
-        self, how: str, members: Iterable[tuple[str, tuple[int, int]]], *, in_flight: int = BATCH
-    ) -> Times:
-        """Have it read."""
-        names, ranges = zip(*members, strict=True)
-        request = {"how": how, "names": names, "ranges": ranges, "in_flight": in_flight}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer = self._answer()
-        return Times(
-            answer["wall_s"],
-            answer["cpu_s"],
-            answer["crc"],
-            Counts(*answer["counted"]) if answer["counted"] else None,
-        )
-
-
-def python_of(client: str) -> Path:
-    """Find the Python that has a client."""
-    return ROOT / f".venv-{client}" / "bin" / "python" if client in PEERS else Path(sys.executable)
-
-
-def clients() -> list[str]:
-    """Tell who is measured: ours, boto3, and the peers that are installed."""
-    there = [peer for peer in PEERS if has(peer)]
-    for peer in set(PEERS) - set(there):
-        say(f"{peer} is not measured: it is not in .venv-{peer}; scripts/bench s3 installs it")
-    return [OURS, "boto3", *there]
-
-
-def has(peer: str) -> bool:
-    """Tell whether a peer is installed."""
-    command = [python_of(peer), "-c", f"import {peer}"]
-    return python_of(peer).exists() and not subprocess.run(command, capture_output=True).returncode
 
 
 class Run:
@@ -297,6 +216,35 @@ def flight(run: Run) -> Iterator[Row]:
             }
 
 
+def objects(run: Run) -> Iterator[Row]:
+    """Many small objects: ours lists and packs them, the others only fetch them, all with 64 in flight."""
+    put = run.ground.put_objects(run.reads or 3000)
+    members = [(key, (0, len(body))) for key, body in put]
+    crc = zlib.crc32(b"".join(body for _, body in put))
+    for place in run.ground.plain + run.ground.far if put else ():
+        if place.name != "Ceph RGW":
+            continue
+        is_far = place in run.ground.far
+        if is_far:
+            place.inject(delay_ms=DELAY_MS, jitter_ms=0)
+        taken: dict[str, list[Times]] = {}
+        with ExitStack() as stack:
+            workers = [Worker(name, place, stack) for name in run.clients]
+            for _ in range(max(1, run.rounds // 2)):
+                for worker in workers:
+                    times = worker.measure("objects", members)
+                    run.check(worker, times, crc)
+                    taken.setdefault(worker.version, []).append(times)
+        for client, all_ in taken.items():
+            yield {
+                "server": place.name,
+                "away": f"{DELAY_MS} ms" if is_far else "",
+                "client": client,
+                "objects/s": round(len(put) / statistics.median(t.wall_s for t in all_)),
+                "cpu_us": round(1e6 * statistics.median(t.cpu_s for t in all_) / len(put)),
+            }
+
+
 def faults(run: Run) -> Iterator[Row]:
     """Our reads by name through faults, each compared with what was packed."""
     for place in run.ground.far:
@@ -355,7 +303,13 @@ def faults_at(ground: Ground, blob: blobpack.Blob, reads: int) -> Row:
     }
 
 
-MEASUREMENTS = {"cpu": cpu, "batches": batches, "flight": flight, "faults": faults}
+MEASUREMENTS = {
+    "cpu": cpu,
+    "batches": batches,
+    "flight": flight,
+    "objects": objects,
+    "faults": faults,
+}
 
 
 def tables(rows: list[Row]) -> str:

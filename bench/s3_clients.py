@@ -5,10 +5,10 @@
 The server is where AWS_ENDPOINT_URL_S3 says. Prints the client's version; from then on each line of its input is a
 request, as JSON, of which one line of output tells the times:
 
-    {"how": "one by one" or a way of `ways`, "ranges": [[start, end]…], "names": […], "in_flight": 128}
+    {"how": "one by one" or one of `ways`, "ranges": [[start, end]…], "names": […], "in_flight": 128}
     {"wall_s": 1.5, "cpu_s": 0.2, "crc": 12345, "counted": [requests, bytes] or null}
 
-Processor time is that of all threads. The CRC is of all bodies in order; it is made after the times are taken.
+Processor time is that of all threads. The CRC is of all bodies in order; it is made when the times have been taken.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import starmap
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     Ranges = list[tuple[int, int]]
 
 CONNECTIONS = 128
+MEMORY = Path("/dev/shm")  # where Linux keeps files in memory
 
 
 class Client:
@@ -38,20 +42,24 @@ class Client:
 
     Attributes:
         version: Its name and version.
-        ways: Name → reads of many ranges: way(names, ranges, in_flight) gives their bytes in order.
+        ways: Name → reads of many ranges: way(names, ranges, in_flight) gives their bytes in order. Of
+            "objects" the names are keys, and all of each is read.
     """
 
     version = ""
-    ways: dict[str, Callable[[list[str], Ranges, int], list[Any]]]
+    ways: dict[str, Callable[[list[str], Ranges, int], Iterable[Any]]]
 
     def __init__(self, bucket: str, key: str) -> None:
         """Open the object, as far as the client has such a thing."""
         self.bucket, self.key = bucket, key
-        self.pool = ThreadPoolExecutor(CONNECTIONS)
-        self.ways = {"threads": self.by_threads}
+        self.ways = {"threads": self.by_threads, "objects": self.get_all}
 
     def read(self, start: int, end: int) -> Any:
         """Read one range."""
+        raise NotImplementedError
+
+    def get(self, key: str) -> Any:
+        """Read all of another object."""
         raise NotImplementedError
 
     def counted(self) -> tuple[int, int] | None:
@@ -59,7 +67,16 @@ class Client:
 
     def by_threads(self, names: list[str], ranges: Ranges, in_flight: int) -> list[Any]:
         """Read with a thread for each range that is in flight."""
-        return list(self.pool.map(lambda bounds: self.read(*bounds), ranges))
+        return list(self.threads(in_flight).map(lambda bounds: self.read(*bounds), ranges))
+
+    def get_all(self, names: list[str], ranges: Ranges, in_flight: int) -> Iterable[Any]:
+        """Read objects with a thread for each that is in flight."""
+        return list(self.threads(in_flight).map(self.get, names))
+
+    @cache  # noqa: B019 (there is one client in a process)
+    def threads(self, count: int) -> ThreadPoolExecutor:
+        """Keep so many threads."""
+        return ThreadPoolExecutor(count)
 
 
 class Blobpack(Client):
@@ -72,12 +89,23 @@ class Blobpack(Client):
         self.blob = blobpack.open_blob(f"s3://{bucket}/{key}")
         self.read = self.blob.store.read_range
         self.ways |= {"read_many": self.read_many, "aread_many": self.aread_many}
+        self.folder = TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
         self.version = "blobpack"
 
     def counted(self) -> tuple[int, int]:
         """Tell what the blob has counted."""
         stats = self.blob.stats
         return stats.requests, stats.bytes_fetched
+
+    def get_all(self, names: list[str], ranges: Ranges, in_flight: int) -> Iterable[bytes]:
+        """Pack the prefix that they have in common, and give what was packed."""
+        import blobpack
+
+        path = Path(self.folder.name, "out.tar")
+        prefix = names[0].rpartition("/")[0]
+        blobpack.pack(f"s3://{self.bucket}/{prefix}", path, all_files=True)
+        blob = blobpack.open_blob(path)
+        return blob.read_many(name.removeprefix(f"{prefix}/") for name in names)
 
     def read_many(self, names: list[str], ranges: Ranges, in_flight: int) -> list[bytes]:
         """Read members by name; the index finds their ranges."""
@@ -108,6 +136,10 @@ class Boto3(Client):
         bounds = f"bytes={start}-{end - 1}"
         return self.client.get_object(Bucket=self.bucket, Key=self.key, Range=bounds)["Body"].read()
 
+    def get(self, key: str) -> bytes:
+        """Read all of another object."""
+        return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
 
 class Obstore(Client):
     """obstore: Rust's object_store."""
@@ -129,6 +161,10 @@ class Obstore(Client):
     def read(self, start: int, end: int) -> Any:
         """Read one range."""
         return self.store.get_range(self.key, start=start, end=end)
+
+    def get(self, key: str) -> Any:
+        """Read all of another object."""
+        return self.store.get(key).bytes()
 
     def get_ranges(self, names: list[str], ranges: Ranges, in_flight: int) -> list[Any]:
         """Have it merge what is near, and fetch ten at a time."""
@@ -157,12 +193,17 @@ class S3fs(Client):
             endpoint_url=os.environ["AWS_ENDPOINT_URL_S3"],
             config_kwargs={"max_pool_connections": CONNECTIONS},
         )
-        self.ways = {"cat_ranges": self.cat_ranges}
+        self.ways = {"cat_ranges": self.cat_ranges, "objects": self.get_all}
         self.version = f"s3fs {s3fs.__version__}"
 
     def read(self, start: int, end: int) -> bytes:
         """Read one range."""
         return self.fs.cat_file(self.path, start=start, end=end)
+
+    def get_all(self, names: list[str], ranges: Ranges, in_flight: int) -> Iterable[bytes]:
+        """Have it read so many objects at a time."""
+        paths = [f"{self.bucket}/{name}" for name in names]
+        return self.fs.cat(paths, batch_size=in_flight).values()
 
     def cat_ranges(self, names: list[str], ranges: Ranges, in_flight: int) -> list[bytes]:
         """Have it read so many at a time."""

@@ -14,9 +14,10 @@ import subprocess
 import sys
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 
@@ -31,6 +32,7 @@ NGINX_PACKAGES = "nginx-light libnginx-mod-http-lua"
 BUCKET, KEY = "blobs", "big.tar"
 MEMBERS = 1000
 MEMBER_BYTES = (50_000, 150_000)
+OBJECT_BYTES = (2_000, 8_000)
 SEED = 5
 CANT_INSTALL = 3  # the exit status of scripts/s3-server
 NO_AWS = {  # nothing of this machine's user, no metadata service, no proxy before loopback
@@ -98,6 +100,7 @@ class Ground:
         path: The blob, as nginx serves it.
         payloads: Its members'.
         plain: Where a client's own work is measured.
+        client: Boto3's, of the real S3; None without it.
         far: Where latency and faults are injected.
     """
 
@@ -106,6 +109,7 @@ class Ground:
         self.path = folder / "files" / BUCKET / KEY
         self.plain: list[Place] = []
         self.far: list[Place] = []
+        self.client: Any = None
         chance = random.Random(SEED)
         self.payloads = {
             f"{i:05}.bin": chance.randbytes(chance.randrange(*MEMBER_BYTES)) for i in range(MEMBERS)
@@ -121,6 +125,23 @@ class Ground:
         with blobpack.open_blob(self.path) as blob:
             return [(m.name, (m.offset_start, m.offset_end)) for m in blob.index]
 
+    def put_objects(self, count: int) -> list[tuple[str, bytes]]:
+        """Put small objects into the real S3; none without it."""
+        if self.client is None:
+            return []
+        chance = random.Random(SEED)
+        objects = [
+            (f"objects/{i:06}.bin", chance.randbytes(chance.randrange(*OBJECT_BYTES)))
+            for i in range(count)
+        ]
+        with ThreadPoolExecutor(10) as pool:
+            list(
+                pool.map(
+                    lambda o: self.client.put_object(Bucket=BUCKET, Key=o[0], Body=o[1]), objects
+                )
+            )
+        return objects
+
     def _start_s3(self, folder: Path, stack: ExitStack) -> dict[str, str] | None:
         script = ROOT / "scripts" / "s3-server"
         said = subprocess.run([script, "start", folder], capture_output=True, text=True)
@@ -133,15 +154,15 @@ class Ground:
         settings = dict(line.split("=", 1) for line in said.stdout.splitlines())
         place = Place("Ceph RGW", settings["AWS_ENDPOINT_URL_S3"], settings)
         self.plain.append(place)
-        client = boto3.client(
+        self.client = boto3.client(
             "s3",
             endpoint_url=place.url,
             aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
             region_name=settings["AWS_DEFAULT_REGION"],
         )
-        client.create_bucket(Bucket=BUCKET)
-        client.put_object(Bucket=BUCKET, Key=KEY, Body=self.path.read_bytes())
+        self.client.create_bucket(Bucket=BUCKET)
+        self.client.put_object(Bucket=BUCKET, Key=KEY, Body=self.path.read_bytes())
         return settings
 
     def _start_nginx(self, folder: Path, settings: dict[str, str] | None, stack: ExitStack) -> None:
