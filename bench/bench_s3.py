@@ -1,289 +1,274 @@
-"""S3 and HTTP on loopback: processor time a ranged GET, batches counted in round trips, and a run through faults.
+"""S3 beside boto3, s3fs and obstore, in one run: processor time a read, batches, many in flight, objects packed,
+faults.
 
-    PYTHONPATH=. python bench/bench_s3.py cpu|batches|faults [--reads N] [--json FILE]
+    scripts/bench s3 [cpu|batches|flight|objects|faults]... [--quick] [--reads N] [--json FILE]
 
-nginx with Lua (Debian: nginx-light, libnginx-mod-http-lua) serves the ceiling, the latency and the faults; Ceph RGW,
-which scripts/s3-server starts, is the real S3. Times are medians; only ratios of one run say something.
+Each client is a process of its own, the peers in their own .venv-s3fs and .venv-obstore; they take turns round by
+round, so that noise hits all alike, and what they read is compared with the blob. Of one file each: the servers
+(s3_servers.py), the processes (s3_workers.py), what runs in them (s3_clients.py). Times are medians; only ratios of
+one run say something.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import random
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from s3_servers import BUCKET, KEY, SEED, Ground, say
+from s3_workers import BATCH, OURS, Worker, clients
+from table import laid_out
 
 import blobpack
-from blobpack.stores import connections, open_store
+from blobpack.stores import connections
 from blobpack.stores import s3 as s3_module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable, Iterator
 
-ROOT = Path(__file__).parents[1]
-MODULES = "/usr/lib/nginx/modules"
-NAME = "blobs/big.tar"  # of the object: bucket/key, and the file that nginx serves
-MEMBERS = 1000
-MEMBER_BYTES = (50_000, 150_000)
-SEED = 5
+    from s3_servers import Counts, Place
+    from s3_workers import Times
+
+    Row = dict[str, Any]
+
 RANGE_BYTES = 4096
-ROUNDS = 7
+SLOW = ("boto3", "s3fs")  # one read in ten is enough of these
+NOT_BY_TLS = ("obstore",)  # takes no certificates of one's own
 DELAY_MS = 20
-OPENSSL = (
-    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost "
-    "-addext subjectAltName=IP:127.0.0.1"
-)
+JITTERS_MS = (0, 5)
+IN_FLIGHT = 128
+# of a batch and of many reads: what each client does best, by its documentation or by trial
+BATCH_WAYS = {
+    OURS: ("read_many", "aread_many"),
+    "obstore": ("get_ranges", "get_range_async"),
+    "s3fs": ("cat_ranges",),
+    "boto3": ("threads",),
+}
+FLIGHT_WAYS = {OURS: "threads", "obstore": "threads", "s3fs": "cat_ranges", "boto3": "threads"}
 FAULTS = {"p503": 0.05, "preset": 0.05, "pcut": 0.05, "pstall": 0.01}
 
 
-class Ground:
-    """The servers, and the blob that both have.
+class Run:
+    """What is measured, and how thoroughly.
 
     Attributes:
-        folder: Where their files are.
-        ports: Of nginx: files, TLS, files with faults, S3 with faults.
-        payloads: What is in the blob.
+        ground: The servers.
+        clients: Who is measured.
+        rounds: Of each measurement.
+        reads: How many; 0 leaves it to the measurement.
     """
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        """Start them; the stack stops them."""
-        self.folder = folder
+    def __init__(self, ground: Ground, *, quick: bool, reads: int) -> None:
+        self.ground = ground
+        self.clients = clients()
+        self.rounds = 3 if quick else 7
+        self.reads = reads
+        self._blob = ground.path.read_bytes()
+
+    def crc_of(self, members: Iterable[tuple[str, tuple[int, int]]]) -> int:
+        """Compute what a client must have read."""
+        crc = 0
+        for _, (start, end) in members:
+            crc = zlib.crc32(self._blob[start:end], crc)
+        return crc
+
+    def random_ranges(self, count: int) -> list[tuple[str, tuple[int, int]]]:
+        """Choose ranges of 4 KB that are no members."""
         chance = random.Random(SEED)
-        self.payloads = {
-            f"{i:05}.bin": chance.randbytes(chance.randrange(*MEMBER_BYTES)) for i in range(MEMBERS)
+        starts = [chance.randrange(len(self._blob) - RANGE_BYTES) for _ in range(count)]
+        return [("", (start, start + RANGE_BYTES)) for start in starts]
+
+    def check(self, worker: Worker, times: Times, crc: int) -> None:
+        """Refuse figures of a client that read something else."""
+        if times.crc != crc and worker.name != "socket":
+            raise RuntimeError(f"{worker.version} read other bytes")
+
+
+def cpu(run: Run) -> Iterator[Row]:
+    """Processor time of the client a 4 KB range, one thread."""
+    reads = run.reads or 2000
+    ranges = run.random_ranges(reads)
+    for place in run.ground.plain:
+        names = list(run.clients)
+        if place.name == "nginx":
+            names.append("socket")
+        if "TLS" in place.name:
+            names = [name for name in names if name not in NOT_BY_TLS]
+        with ExitStack() as stack:
+            workers = [Worker(name, place, stack) for name in names]
+            taken: dict[str, list[Times]] = {}
+            for i in range(run.rounds + 1):  # the first one warms up
+                for worker in workers:
+                    few = ranges[: reads // 10 if worker.name in SLOW or not i else reads]
+                    times = worker.measure("one by one", few)
+                    run.check(worker, times, run.crc_of(few))
+                    if i:
+                        each = times._replace(
+                            wall_s=times.wall_s / len(few), cpu_s=times.cpu_s / len(few)
+                        )
+                        taken.setdefault(worker.version, []).append(each)
+        yield from cpu_rows(place.name, taken)
+
+
+def cpu_rows(place: str, taken: dict[str, list[Times]]) -> Iterator[Row]:
+    """Set the clients side by side."""
+    cpu_us = {name: 1e6 * statistics.median(t.cpu_s for t in all_) for name, all_ in taken.items()}
+    boto3 = next(value for name, value in cpu_us.items() if name.startswith("boto3"))
+    for name, all_ in taken.items():
+        yield {
+            "server": place,
+            "client": name,
+            "cpu_us": round(cpu_us[name], 1),
+            "boto3's by its": round(boto3 / cpu_us[name], 1),
+            "reads/s": round(1 / statistics.median(t.wall_s for t in all_)),
         }
-        path = folder / "files" / NAME
-        path.parent.mkdir(parents=True)
-        blobpack.pack(self.payloads.items(), path, all_files=True)
-        self.s3 = self._start_s3(stack)
-        self.ports = self._start_nginx(stack)
-        os.environ.update(self.s3, AWS_CA_BUNDLE=str(folder / "cert.pem"))
-        client = s3_module.default_client()
-        client.create_bucket(Bucket=NAME.partition("/")[0])
-        client.put_object(Bucket="blobs", Key="big.tar", Body=path.read_bytes())
-
-    def _start_s3(self, stack: ExitStack) -> dict[str, str]:
-        script, where = ROOT / "scripts" / "s3-server", self.folder / "s3"
-        said = subprocess.run([script, "start", where], check=True, capture_output=True, text=True)
-        stack.callback(subprocess.run, [script, "stop", where], check=True)
-        return dict(line.split("=", 1) for line in said.stdout.splitlines())
-
-    def _start_nginx(self, stack: ExitStack) -> list[int]:
-        subprocess.run(
-            [*OPENSSL.split(), "-keyout", "key.pem", "-out", "cert.pem"],
-            cwd=self.folder,
-            check=True,
-            capture_output=True,
-        )
-        ports = [free_port() for _ in range(4)]
-        config = (ROOT / "bench" / "nginx.conf").read_text()
-        names = ("@PORT@", "@TLS_PORT@", "@FAULTS_PORT@", "@S3_PORT@")
-        upstream = self.s3["AWS_ENDPOINT_URL_S3"].removeprefix("http://")
-        filled = {"@FOLDER@": str(self.folder), "@MODULES@": MODULES, "@UPSTREAM@": upstream}
-        for name, value in [*filled.items(), *zip(names, map(str, ports), strict=True)]:
-            config = config.replace(name, value)
-        if os.geteuid() == 0:
-            config = "user root;\n" + config
-        path = self.folder / "nginx.conf"
-        path.write_text(config)
-        nginx = shutil.which("nginx") or "/usr/sbin/nginx"
-        server = subprocess.Popen([nginx, "-p", self.folder, "-c", path])
-        stack.callback(server.wait)
-        stack.callback(server.terminate)
-        for port in ports:
-            await_port(port)
-        return ports
-
-    def faults(self, port: int, **values: float) -> dict[str, float]:
-        """Set what is injected at a port; return how often each was."""
-        query = "&".join(f"{name}={value}" for name, value in values.items())
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_faults?{query}") as answer:
-            lines = answer.read().decode().splitlines()
-        return {name: float(value) for name, value in map(str.split, lines)}
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+def far_away(run: Run) -> Iterator[tuple[Place, str, list[Worker]]]:
+    """Go through the servers 20 ms away, without jitter and with it."""
+    for place in run.ground.far:
+        for jitter_ms in JITTERS_MS:
+            place.inject(delay_ms=DELAY_MS, jitter_ms=jitter_ms)
+            with ExitStack() as stack:
+                workers = [Worker(name, place, stack) for name in run.clients]
+                yield place, f"{DELAY_MS} ms + Exp({jitter_ms} ms)", workers
+            place.inject(delay_ms=0, jitter_ms=0)
 
 
-def await_port(port: int) -> None:
-    for _ in range(100):
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"nothing listens at {port}")
+def batches(run: Run) -> Iterator[Row]:
+    """Batches of members 20 ms away, in round trips, with what they ask for."""
+    members = run.ground.members
+    for place, away, workers in far_away(run):
+        chance = random.Random(SEED)
+        ways = [(worker, way) for worker in workers for way in BATCH_WAYS[worker.name]]
+        for worker, way in ways:  # connections, and the index's blocks, are at hand
+            worker.measure(way, members[:200])
+            worker.measure(way, chance.sample(members, 128), in_flight=IN_FLIGHT)
+        for what in ("neighbours", "random"):
+            taken: dict[tuple[str, str], list[tuple[Times, Counts]]] = {}
+            wanted = 0
+            for _ in range(run.rounds * 3):
+                start = chance.randrange(len(members) - BATCH)
+                near = members[start : start + BATCH]
+                batch = near if what == "neighbours" else chance.sample(members, BATCH)
+                wanted += sum(end - start for _, (start, end) in batch)
+                for worker, way in ways:
+                    place.counts()
+                    times = worker.measure(way, batch)
+                    counts = place.counts()
+                    run.check(worker, times, run.crc_of(batch))
+                    taken.setdefault((worker.version, way), []).append((times, counts))
+            for (client, way), all_ in taken.items():
+                yield {
+                    "server": place.name,
+                    "away": away,
+                    "batch": f"{BATCH} {what}",
+                    "client": f"{client}, {way}",
+                    "round trips": round(
+                        statistics.median(t.wall_s for t, _ in all_) * 1000 / DELAY_MS, 2
+                    ),
+                    "cpu_ms": round(1000 * statistics.median(t.cpu_s for t, _ in all_), 2),
+                    "requests": statistics.median(counts.requests for _, counts in all_),
+                    "fetched/wanted": round(sum(counts.bytes for _, counts in all_) / wanted, 2),
+                    **own_counts(all_),
+                }
+
+
+def own_counts(all_: list[tuple[Times, Counts]]) -> Row:
+    """Tell whether a client's own counts are the server's."""
+    if all_[0][0].counted is None:
+        return {}
+    return {"counts agree": all(times.counted == counts for times, counts in all_)}
+
+
+def flight(run: Run) -> Iterator[Row]:
+    """Random 4 KB reads 20 ms away, 128 in flight."""
+    ranges = run.random_ranges(run.reads or 5000)
+    crc = run.crc_of(ranges)
+    for place, away, workers in far_away(run):
+        for worker in workers:
+            worker.measure(FLIGHT_WAYS[worker.name], ranges[:500], in_flight=IN_FLIGHT)
+        taken: dict[str, list[Times]] = {}
+        for _ in range(max(1, run.rounds // 2)):
+            for worker in workers:
+                times = worker.measure(FLIGHT_WAYS[worker.name], ranges, in_flight=IN_FLIGHT)
+                run.check(worker, times, crc)
+                taken.setdefault(worker.version, []).append(times)
+        for client, all_ in taken.items():
+            yield {
+                "server": place.name,
+                "away": away,
+                "reads": f"{len(ranges)} of 4 KB, {IN_FLIGHT} in flight",
+                "client": client,
+                "reads/s": round(len(ranges) / statistics.median(t.wall_s for t in all_)),
+                "cpu_us": round(1e6 * statistics.median(t.cpu_s for t in all_) / len(ranges)),
+            }
+
+
+def objects(run: Run) -> Iterator[Row]:
+    """Many small objects: ours lists and packs them, the others only fetch them, all with 64 in flight."""
+    put = run.ground.put_objects(run.reads or 3000)
+    members = [(key, (0, len(body))) for key, body in put]
+    crc = zlib.crc32(b"".join(body for _, body in put))
+    for place in run.ground.plain + run.ground.far if put else ():
+        if place.name != "Ceph RGW":
+            continue
+        is_far = place in run.ground.far
+        if is_far:
+            place.inject(delay_ms=DELAY_MS, jitter_ms=0)
+        taken: dict[str, list[Times]] = {}
+        with ExitStack() as stack:
+            workers = [Worker(name, place, stack) for name in run.clients]
+            for _ in range(max(1, run.rounds // 2)):
+                for worker in workers:
+                    times = worker.measure("objects", members)
+                    run.check(worker, times, crc)
+                    taken.setdefault(worker.version, []).append(times)
+        for client, all_ in taken.items():
+            yield {
+                "server": place.name,
+                "away": f"{DELAY_MS} ms" if is_far else "",
+                "client": client,
+                "objects/s": round(len(put) / statistics.median(t.wall_s for t in all_)),
+                "cpu_us": round(1e6 * statistics.median(t.cpu_s for t in all_) / len(put)),
+            }
+
+
+def faults(run: Run) -> Iterator[Row]:
+    """Our reads by name through faults, each compared with what was packed."""
+    for place in run.ground.far:
+        with here(place), blobpack.open_blob(f"s3://{BUCKET}/{KEY}") as blob:
+            blob.read("00000.bin")
+            place.inject(**FAULTS)
+            row = faults_at(run.ground, blob, run.reads or 20_000)
+        hits = place.inject(**dict.fromkeys(FAULTS, 0))
+        counted = {name[4:]: int(n) for name, n in sorted(hits.items()) if name[:4] == "hit_"}
+        place.inject(**{f"hit_{name}": 0 for name in counted})
+        yield {"server": place.name} | row | counted
 
 
 @contextmanager
-def endpoint(url: str, *, boto3: bool = False) -> Iterator[None]:
-    """Lead blobpack to an S3 server, by our connections or boto3's."""
-    os.environ["AWS_ENDPOINT_URL_S3"] = url
-    os.environ["BLOBPACK_S3"] = "boto3" if boto3 else ""
-    s3_module._clients.clear()
-    yield
-    connections.forget_pools()
+def here(place: Place) -> Iterator[None]:
+    """Lead this process to a place."""
+    with patch.dict(os.environ, place.env):
+        s3_module._clients.clear()
+        yield
+        connections.forget_pools()
 
 
-def random_ranges(size: int, count: int) -> list[tuple[int, int]]:
-    chance = random.Random(SEED)
-    starts = [chance.randrange(size - RANGE_BYTES) for _ in range(count)]
-    return [(start, start + RANGE_BYTES) for start in starts]
-
-
-def cpu(ground: Ground, reads: int) -> Iterator[dict[str, object]]:
-    """Processor time of this process a 4 KB range, one thread, thin beside boto3 and beside bare sockets."""
-    places = {
-        "nginx": f"http://127.0.0.1:{ground.ports[0]}",
-        "nginx, TLS": f"https://127.0.0.1:{ground.ports[1]}",
-        "Ceph RGW": ground.s3["AWS_ENDPOINT_URL_S3"],
-    }
-    reads = reads or 2000
-    for place, url in places.items():
-        times: dict[str, list[float]] = {"thin": [], "boto3": [], "bare socket": []}
-        stores = {}
-        for client in ("thin", "boto3"):
-            with endpoint(url, boto3=client == "boto3"):
-                stores[client] = open_store(f"s3://{NAME}")
-                stores[client].read_range(0, 9)
-        ranges = random_ranges(stores["thin"].size, reads)
-        for _ in range(ROUNDS):
-            for client, store in stores.items():
-                few = ranges if client == "thin" else ranges[: reads // 10]
-                times[client].append(seconds_each(store.read_range, few))
-            if place == "nginx":
-                times["bare socket"].append(seconds_each(bare_get(ground.ports[0]), ranges))
-        for client, seconds in times.items():
-            if seconds:
-                yield {
-                    "server": place,
-                    "client": client,
-                    "cpu_us": round(1e6 * statistics.median(seconds), 1),
-                    "boto3/this": round(
-                        statistics.median(times["boto3"]) / statistics.median(seconds), 1
-                    ),
-                }
-
-
-def seconds_each(read: Callable[[int, int], object], ranges: list[tuple[int, int]]) -> float:
-    began = time.process_time()
-    for start, end in ranges:
-        read(start, end)
-    return (time.process_time() - began) / len(ranges)
-
-
-def bare_get(port: int) -> Callable[[int, int], object]:
-    """Send and receive, and look at nothing: the floor."""
-    sock = socket.create_connection(("127.0.0.1", port))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    buffer = bytearray(1 << 16)
-    begin = f"GET /{NAME} HTTP/1.1\r\nHost: a\r\nRange: bytes=".encode()
-
-    def get(start: int, end: int) -> None:
-        sock.sendall(begin + b"%d-%d\r\n\r\n" % (start, end - 1))
-        sock.recv_into(buffer)
-
-    return get
-
-
-def batches(ground: Ground, reads: int) -> Iterator[dict[str, object]]:
-    """Batches 20 ms away, counted in round trips."""
-    reads = reads or 5000
-    for place, port in (("nginx", ground.ports[2]), ("Ceph RGW", ground.ports[3])):
-        for jitter_ms in (0, 5):
-            ground.faults(port, delay_ms=DELAY_MS, jitter_ms=jitter_ms)
-            with endpoint(f"http://127.0.0.1:{port}"):
-                yield from batches_at(ground, place, jitter_ms, reads)
-            ground.faults(port, delay_ms=0, jitter_ms=0)
-
-
-def batches_at(
-    ground: Ground, place: str, jitter_ms: int, reads: int
-) -> Iterator[dict[str, object]]:
-    names = sorted(ground.payloads)
-    chance = random.Random(SEED)
-    with blobpack.open_blob(f"s3://{NAME}") as blob:
-        list(blob.read_many(names[:200]))  # connections and the index's blocks are at hand
-        list(blob.read_many(chance.sample(names, 128)))
-
-        async def all_async(wanted: list[str]) -> None:
-            async for _ in blob.aread_many(wanted):
-                pass
-
-        for what, choose in (
-            ("64 neighbours", lambda: names[(at := chance.randrange(900)) : at + 64]),
-            ("64 random", lambda: chance.sample(names, 64)),
-        ):
-            for how in ("read_many", "aread_many"):
-                took, asked, fetched, wanted_bytes = [], [], 0, 0
-                for _ in range(ROUNDS * 3):
-                    wanted = choose()
-                    before, began = blob.stats, time.perf_counter()
-                    if how == "read_many":
-                        answers = list(blob.read_many(wanted))
-                    else:
-                        asyncio.run(all_async(wanted))
-                    took.append(time.perf_counter() - began)
-                    after = blob.stats
-                    asked.append(after.requests - before.requests)
-                    fetched += after.bytes_fetched - before.bytes_fetched
-                    wanted_bytes += after.bytes_wanted - before.bytes_wanted
-                    if how == "read_many":
-                        assert answers == [ground.payloads[name] for name in wanted]
-                yield {
-                    "server": place,
-                    "away": f"{DELAY_MS} ms + Exp({jitter_ms} ms)",
-                    "batch": f"{what}, {how}",
-                    "round trips": round(statistics.median(took) * 1000 / DELAY_MS, 2),
-                    "requests": statistics.median(asked),
-                    "fetched/wanted": round(fetched / wanted_bytes, 2),
-                }
-        ranges = random_ranges(blob.store.size, reads)
-        with ThreadPoolExecutor(128) as pool:
-            list(pool.map(lambda where: blob.store.read_range(*where), ranges[:500]))
-            began, began_cpu = time.perf_counter(), time.process_time()
-            list(pool.map(lambda where: blob.store.read_range(*where), ranges))
-            took_s, cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
-        yield {
-            "server": place,
-            "away": f"{DELAY_MS} ms + Exp({jitter_ms} ms)",
-            "batch": f"{reads} random 4 KB, 128 in flight",
-            "reads/s": round(reads / took_s),
-            "cpu_us": round(1e6 * cpu_s / reads),
-        }
-
-
-def faults(ground: Ground, reads: int) -> Iterator[dict[str, object]]:
-    """Reads by name through faults, each compared with what was packed."""
-    for place, port in (("nginx", ground.ports[2]), ("Ceph RGW", ground.ports[3])):
-        url = f"http://127.0.0.1:{port}"
-        with endpoint(url), blobpack.open_blob(f"s3://{NAME}") as blob:
-            blob.read("00000.bin")
-            ground.faults(port, **FAULTS)
-            row = faults_at(ground, blob, reads or 20_000)
-        hits = ground.faults(port, **dict.fromkeys(FAULTS, 0))
-        counted = {name[4:]: int(n) for name, n in sorted(hits.items()) if name[:4] == "hit_"}
-        ground.faults(port, **{f"hit_{name}": 0 for name in counted})
-        yield {"server": place} | row | counted
-
-
-def faults_at(ground: Ground, blob: blobpack.Blob, reads: int) -> dict[str, object]:
+def faults_at(ground: Ground, blob: blobpack.Blob, reads: int) -> Row:
+    """Read by 32 threads, and count what came."""
     names = random.Random(SEED).choices(list(ground.payloads), k=reads)
     took: list[float] = []
 
@@ -292,7 +277,7 @@ def faults_at(ground: Ground, blob: blobpack.Blob, reads: int) -> dict[str, obje
         try:
             payload = blob.read(name)
         except blobpack.StorageError as exc:
-            print(exc, file=sys.stderr)
+            say(str(exc))
             return None
         finally:
             took.append(time.perf_counter() - began)
@@ -318,20 +303,50 @@ def faults_at(ground: Ground, blob: blobpack.Blob, reads: int) -> dict[str, obje
     }
 
 
+MEASUREMENTS = {
+    "cpu": cpu,
+    "batches": batches,
+    "flight": flight,
+    "objects": objects,
+    "faults": faults,
+}
+
+
+def tables(rows: list[Row]) -> str:
+    """Lay out one table a measurement."""
+    texts = []
+    for what in dict.fromkeys(row["measurement"] for row in rows):
+        mine = [row for row in rows if row["measurement"] == what]
+        names = list(dict.fromkeys(name for row in mine for name in row))[1:]
+        lines = [tuple(str(row.get(name, "")) for name in names) for row in mine]
+        words = {i for i, name in enumerate(names) if isinstance(mine[0].get(name), str)}
+        texts.append(f"{what}\n{laid_out([tuple(names), *lines], words)}")
+    return "\n\n".join(texts)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["cpu", "batches", "faults"])
-    parser.add_argument("--reads", type=int, default=0)
-    parser.add_argument("--json", type=Path)
+    """Measure what was asked for, all if nothing was."""
+    parser = argparse.ArgumentParser(prog="scripts/bench s3", description=__doc__)
+    parser.add_argument("what", nargs="*", metavar="|".join(MEASUREMENTS))
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--reads", type=int, default=0, help="of each measurement that has reads")
+    parser.add_argument("--json", type=Path, help="keep the rows")
     arguments = parser.parse_args()
+    if unknown := set(arguments.what) - set(MEASUREMENTS):
+        parser.error(f"there is no {', '.join(unknown)}")
     rows = []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         ground = Ground(Path(folder), stack)
-        for row in globals()[arguments.what](ground, arguments.reads):
-            print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-            rows.append(row)
+        run = Run(ground, quick=arguments.quick, reads=arguments.reads)
+        for what in arguments.what or MEASUREMENTS:
+            for row in MEASUREMENTS[what](run):
+                say("  ".join(f"{name} {value}" for name, value in row.items()))
+                rows.append({"measurement": what, **row})
+    print(tables(rows))
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if not rows:
+        sys.exit("nothing could be measured; what is missing stands above")
 
 
 if __name__ == "__main__":

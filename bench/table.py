@@ -82,8 +82,12 @@ def printed(rows: list[Row]) -> str:
         aim = "-" if row.to_reach_us is None else f"≤ {row.to_reach_us:g}"
         mine = ("", "", "", "") if again else (row.task, row.unit, shown(row.ours_us), aim)
         lines.append((*mine, row.other or "-", shown(row.other_us), shown(row.ratio)))
+    return laid_out(lines, left={0, 1, 4})
+
+
+def laid_out(lines: list[tuple[str, ...]], left: set[int]) -> str:
+    """Set cells in columns, those of these columns to the left."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    left = {0, 1, 4}
     return "\n".join(
         "  ".join(
             cell.ljust(width) if i in left else cell.rjust(width)

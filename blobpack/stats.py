@@ -1,4 +1,4 @@
-"""What reading from afar costs: counters, of each store and of the whole process."""
+"""What was asked of S3 or HTTP, and what that costs: counters, of each store and of the whole process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import threading
 from dataclasses import dataclass, fields, replace
 
-USD_PER_1000_GETS = 0.0004  # S3 Standard, us-east-1
+# S3 Standard, us-east-1: GET and HEAD; PUT, COPY, POST and LIST
+USD_PER_1000_GETS = 0.0004
+USD_PER_1000_PUTS = 0.005
 
 
 @dataclass(slots=True)
@@ -21,6 +23,8 @@ class Stats:
         retried: Requests that were sent again.
         hedged: Requests that were sent a second time before the first had failed.
         wait_s: Seconds spent waiting for answers, those of all threads added up.
+        puts: Of the requests, those that write, copy or list, which S3 bills at another price.
+        bytes_sent: Of what was uploaded; what S3 copied by itself isn't in it.
     """
 
     requests: int = 0
@@ -30,16 +34,33 @@ class Stats:
     retried: int = 0
     hedged: int = 0
     wait_s: float = 0.0
+    puts: int = 0
+    bytes_sent: int = 0
 
-    def cost_usd(self, usd_per_1000: float = USD_PER_1000_GETS) -> float:
-        """Estimate what the requests cost; what a byte costs depends on where it goes, and isn't in it."""
-        return self.requests * usd_per_1000 / 1000
+    def cost_usd(
+        self,
+        usd_per_1000: float = USD_PER_1000_GETS,
+        usd_per_1000_puts: float = USD_PER_1000_PUTS,
+    ) -> float:
+        """Estimate what the requests cost; what a byte costs depends on where it goes, and isn't in it.
+
+        Args:
+            usd_per_1000: Of requests that read. One that aborts an upload, which S3 does not bill, is taken for one.
+            usd_per_1000_puts: Of those that write, copy or list.
+        """
+        gets = self.requests - self.puts
+        return (gets * usd_per_1000 + self.puts * usd_per_1000_puts) / 1000
 
     def __str__(self) -> str:
+        return self.described(self.cost_usd())
+
+    def described(self, cost_usd: float) -> str:
+        """Write them as text, with a cost that was estimated at other prices, say."""
         return (
-            f"{self.requests:,} requests, {self.bytes_wanted:,} bytes wanted, "
-            f"{self.bytes_fetched:,} fetched, {self.merged:,} merged, {self.retried:,} retried, "
-            f"{self.hedged:,} hedged, {self.wait_s:.3f} s waiting, about ${self.cost_usd():.6f}"
+            f"{self.requests:,} requests, of which {self.puts:,} to write, copy or list, "
+            f"{self.bytes_wanted:,} bytes wanted, {self.bytes_fetched:,} fetched, "
+            f"{self.bytes_sent:,} sent, {self.merged:,} merged, {self.retried:,} retried, "
+            f"{self.hedged:,} hedged, {self.wait_s:.3f} s waiting, about ${cost_usd:.6f}"
         )
 
 
@@ -59,6 +80,23 @@ class Counters:
                 stats.bytes_wanted += wanted
                 stats.bytes_fetched += fetched
                 stats.wait_s += wait_s
+
+    def count_call(self, *, is_put: bool, sent: int, wait_s: float) -> None:
+        """Count a request that wasn't for a blob's bytes."""
+        with _lock:
+            for stats in (self._stats, _process):
+                stats.requests += 1
+                stats.puts += is_put
+                stats.bytes_sent += sent
+                stats.wait_s += wait_s
+
+    def count_again(self, times: int, *, is_put: bool) -> None:
+        """Count that a request was sent so many times more, before it was answered."""
+        with _lock:
+            for stats in (self._stats, _process):
+                stats.requests += times
+                stats.retried += times
+                stats.puts += times * is_put
 
     def count_merged(self, merged: int, gap_bytes: int) -> None:
         """Count ranges that came with others, and the bytes that nobody wanted."""

@@ -76,9 +76,12 @@ def test_old_and_new_members_are_there(s3_env, bucket, tmp_path, head, new_membe
 def test_the_old_members_are_not_downloaded(s3_env, bucket, head, new_members):
     url = f"s3://{bucket}/out.tar"
     blobpack.pack(old_members(head, LARGE).items(), url)
-    before = blobpack.stats().bytes_fetched
+    before = blobpack.stats()
     blobpack.append(url, new_members.items())
-    assert 0 < blobpack.stats().bytes_fetched - before < 300_000
+    after = blobpack.stats()
+    assert 0 < after.bytes_fetched - before.bytes_fetched < 300_000
+    assert 0 < after.bytes_sent - before.bytes_sent < 300_000
+    assert after.puts - before.puts >= 4  # begin, copy, a part, complete
     assert len(payloads_of(s3_env.stored(bucket, "out.tar"))) == LARGE + 6
 
 

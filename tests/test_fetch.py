@@ -28,6 +28,7 @@ from blobpack.errors import (
     StorageError,
 )
 from blobpack.stores import retries
+from blobpack.stores.s3 import S3Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -322,6 +323,40 @@ class TestStats:
         assert ran.stdout_bytes == payloads["00001.bin"]
         assert re.search(r"stats: [\d,]+ requests, .* about \$0\.00", ran.stderr)
 
+    def test_what_boto3_sends_again_counts(
+        self, faults: FaultServer, blob: blobpack.Blob, impatient: None
+    ) -> None:
+        faults.requests.clear()
+        faults.fail_next("500")
+        with S3Store(blob.url, tail_bytes=1000) as store:
+            assert (store.stats.requests, store.stats.retried) == (2, 1)
+            assert store.stats.bytes_fetched == 1000
+        assert len(faults.requests) == 2
+
+    @pytest.mark.parametrize("by", ["option", "environment"])
+    def test_prices_are_settable(self, faults: FaultServer, blob: blobpack.Blob, by: str) -> None:
+        faults.requests.clear()
+        arguments, env = ["cat", blob.url, "00001.bin", "--stats"], {}
+        if by == "option":
+            arguments += ["--prices", "1000,5"]
+        else:
+            env["BLOBPACK_PRICES"] = "1000,5"
+        before = blobpack.stats().requests
+        ran = CliRunner(env=env).invoke(main, arguments)
+        after = blobpack.stats()
+        assert after.requests - before == len(faults.requests)  # the one that opens it included
+        assert f"about ${after.requests - after.puts + after.puts * 0.005:.6f}" in ran.stderr
+
+    @pytest.mark.parametrize("prices", ["1", "1,2,3", "a,b", "-1,2", "nan,1", "inf,1"])
+    def test_what_is_no_prices_is_usage(self, prices: str) -> None:
+        ran = CliRunner().invoke(main, ["ls", "x.tar", "--prices", prices])
+        assert ran.exit_code == 2
+        assert "is no two prices" in ran.stderr
+
+    def test_every_command_tells_them(self) -> None:
+        for name, command in main.commands.items():
+            assert {"stats", "prices"} <= {param.name for param in command.params}, name
+
     def test_local_blob_costs_nothing(self, tar: Path) -> None:
         with blobpack.open_blob(tar) as blob:
             blob.read("00001.bin")
@@ -343,7 +378,7 @@ class TestFaultRun:
         impatient: None,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """bench/faults.py runs the twenty thousand."""
+        """`scripts/bench s3 faults` runs the twenty thousand."""
         monkeypatch.setattr(fetch_module, "gap_bytes", lambda *measured: 0)
         faults.fail_at_rates(FAULT_RATES)
         names = shuffled(payloads, 2000)

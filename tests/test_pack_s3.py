@@ -177,6 +177,20 @@ class TestToS3:
         assert s3_env.stored(bucket, "out.tar") == (tmp_path / "out.tar").read_bytes()
         assert not s3_env.uploads(bucket)
 
+    def test_requests_are_counted_as_s3_bills_them(self, bucket, folder, sent):
+        before = blobpack.stats()
+        report = blobpack.pack(folder, f"s3://{bucket}/out.tar")
+        after = blobpack.stats()
+        asked = [operation for operation, _ in sent]
+        reads = sum(operation.startswith(("Get", "Head")) for operation in asked)
+        assert asked.count("UploadPart") > 2
+        assert after.requests - before.requests == len(asked)
+        assert after.puts - before.puts == len(asked) - reads
+        assert after.bytes_sent - before.bytes_sent == report.blob_bytes
+        assert after.cost_usd(0, 1) - before.cost_usd(0, 1) == pytest.approx(
+            (len(asked) - reads) / 1000
+        )
+
     def test_the_command_does_it(self, s3_env, bucket, folder, tmp_path):
         url = f"s3://{bucket}/out.tar"
         done = subprocess.run(
@@ -245,11 +259,21 @@ class TestFromS3:
         blobpack.pack(f"s3://{bucket}", tmp_path / "far.tar")
         assert (tmp_path / "far.tar").read_bytes() == (tmp_path / "local.tar").read_bytes()
 
-    def test_what_is_filtered_out_is_not_fetched(self, prefix, tmp_path, sent):
+    def test_what_is_filtered_out_is_not_fetched(self, prefix, tmp_path):
+        before = blobpack.stats().bytes_fetched
         report = blobpack.pack(prefix, tmp_path / "out.tar", globs=["cats/*"], exclude=["*many*"])
         assert sorted(report.index.names) == ["cats/0001.jpg", "cats/0002.jpg", "cats/turned.jpg"]
         assert report.skipped["filtered out"] == 317
-        assert [operation for operation, _ in sent].count("GetObject") == 3
+        assert blobpack.stats().bytes_fetched - before == report.payload_bytes
+
+    def test_requests_are_those_that_the_server_saw(self, faults, prefix, tmp_path):
+        faults.requests.clear()
+        before = blobpack.stats()
+        report = blobpack.pack(prefix, tmp_path / "out.tar", globs=["cats/*"])
+        after = blobpack.stats()
+        lists = sum(request.range is None for request in faults.requests)
+        assert after.requests - before.requests == len(faults.requests) == lists + report.members
+        assert after.puts - before.puts == lists > 1
 
     def test_of_something_large_that_is_no_image_only_the_start_is_fetched(
         self, s3_env, bucket, tmp_path, monkeypatch

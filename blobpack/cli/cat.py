@@ -12,13 +12,11 @@ from blobpack.cli.options import (
     index_option,
     opened_source,
     rescan_option,
-    stats_option,
 )
 
 
 @click.command()
 @blob_argument
-@stats_option
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @index_option
 @rescan_option

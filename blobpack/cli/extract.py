@@ -15,14 +15,12 @@ from blobpack.cli.options import (
     rescan_option,
     select,
     selection_options,
-    stats_option,
 )
 from blobpack.extract import extract as library
 
 
 @click.command()
 @blob_argument
-@stats_option
 @click.argument("folder", type=click.Path(file_okay=False))
 @index_option
 @rescan_option

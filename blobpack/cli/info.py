@@ -7,14 +7,13 @@ import json
 import click
 
 from blobpack.blob import Blob, open_blob
-from blobpack.cli.options import blob_argument, stats_option
+from blobpack.cli.options import blob_argument
 
 END_MARKERS = {0: "missing", 1: "one zero block instead of two", 2: "whole"}
 
 
 @click.command()
 @blob_argument
-@stats_option
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def info(blob: str, as_json: bool) -> None:
     """Tell what is in BLOB: members, bytes, and what has no payload.

@@ -15,13 +15,11 @@ from blobpack.cli.options import (
     rescan_option,
     select,
     selection_options,
-    stats_option,
 )
 
 
 @click.command()
 @blob_argument
-@stats_option
 @click.option(
     "-l", "--long", is_flag=True, help="Also size, offset_start and offset_end, before the name."
 )

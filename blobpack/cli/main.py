@@ -20,6 +20,7 @@ from blobpack.cli.info import info
 from blobpack.cli.ls import ls
 from blobpack.cli.merge import merge
 from blobpack.cli.offsets import offsets
+from blobpack.cli.options import stats_options
 from blobpack.cli.pack import pack
 from blobpack.cli.repack import repack
 from blobpack.cli.subset import subset
@@ -93,4 +94,4 @@ for command in (
     subset,
     verify,
 ):
-    main.add_command(command)
+    main.add_command(stats_options(command))

@@ -13,7 +13,6 @@ from blobpack.cli.options import (
     rescan_option,
     select,
     selection_options,
-    stats_option,
 )
 from blobpack.discovery import whole_index
 from blobpack.offsets import NameStyle, OffsetsFormat, format_of, offsets_path, write_offsets
@@ -23,7 +22,6 @@ from blobpack.stores import local_name, open_tar
 
 @click.command()
 @blob_argument
-@stats_option
 @click.option(
     "-o",
     "--output",

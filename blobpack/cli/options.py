@@ -7,6 +7,7 @@ import re
 import sys
 from contextlib import contextmanager
 from fractions import Fraction
+from math import inf
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,7 +16,7 @@ from blobpack.blob import Blob, open_blob
 from blobpack.collection import Collection, open_collection
 from blobpack.errors import BlobpackError
 from blobpack.scan import scan
-from blobpack.stats import stats
+from blobpack.stats import USD_PER_1000_GETS, USD_PER_1000_PUTS, stats
 from blobpack.stores import is_local, local_name, scheme_of
 from blobpack.stores.globs import has_glob
 from blobpack.targets import is_s3
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>(?:[kmg]i?)?)b?", re.IGNORECASE)
+PRICES = "blobpack.prices"  # where a command's context keeps them
 UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
 
@@ -107,6 +109,29 @@ class ByteSize(click.ParamType[int]):
         return int(size)
 
 
+class Prices(click.ParamType[tuple[float, float]]):
+    """Prices of a thousand requests, such as 0.0004,0.005."""
+
+    name = "prices"
+
+    def convert(
+        self,
+        value: str | tuple[float, float],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[float, float]:
+        """Refuse what is no two prices as wrong usage."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            get, put = (float(price) for price in value.split(","))
+        except ValueError:
+            get = put = -1.0
+        if not (0 <= get < inf and 0 <= put < inf):
+            self.fail(f"{value!r} is no two prices: 0.0004,0.005 are", param, ctx)
+        return get, put
+
+
 def blob_argument(command: F) -> F:
     """Add the argument that says which blob."""
     return click.argument("blob", type=BlobUrl())(command)
@@ -129,19 +154,39 @@ def rescan_option(command: F) -> F:
     )(command)
 
 
-def stats_option(command: F) -> F:
-    """Add the option that tells, at the end, what reading from afar has cost."""
+def stats_options(command: F) -> F:
+    """Add the options that tell, at the end, what was asked of S3 or HTTP."""
 
     def tell(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
-        if wanted:
-            ctx.call_on_close(lambda: click.echo(f"stats: {stats()}", err=True))
+        def show() -> None:
+            total = stats()
+            cost_usd = total.cost_usd(*ctx.meta[PRICES])
+            click.echo(f"stats: {total.described(cost_usd)}", err=True)
 
-    return click.option(
+        if wanted:
+            ctx.call_on_close(show)
+
+    def keep(ctx: click.Context, param: click.Parameter, prices: tuple[float, float]) -> None:
+        ctx.meta[PRICES] = prices
+
+    command = click.option(
         "--stats",
         is_flag=True,
         expose_value=False,
         callback=tell,
         help="Print to stderr, at the end, what was asked of S3 or HTTP, and what that costs.",
+    )(command)
+    return click.option(
+        "--prices",
+        type=Prices(),
+        default=f"{USD_PER_1000_GETS:g},{USD_PER_1000_PUTS:g}",
+        show_default=True,
+        envvar="BLOBPACK_PRICES",
+        show_envvar=True,
+        metavar="GET,PUT",
+        expose_value=False,
+        callback=keep,
+        help="For --stats: dollars per 1,000 requests that read, and that write, copy or list.",
     )(command)
 
 

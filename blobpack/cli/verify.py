@@ -7,13 +7,12 @@ from dataclasses import asdict
 
 import click
 
-from blobpack.cli.options import blob_argument, index_option, progress_bar, stats_option
+from blobpack.cli.options import blob_argument, index_option, progress_bar
 from blobpack.verify import verify as library
 
 
 @click.command()
 @blob_argument
-@stats_option
 @click.option(
     "--full/--fast",
     default=True,

@@ -72,6 +72,8 @@ NOT_REPEATED = (
     "accept-encoding",
 )
 
+NO_PUTS = ("get_", "head_", "abort_")  # operations that S3 doesn't bill as it does PUT
+
 BODY_FAULTS = (HTTPClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 
 # HTTP status or S3 error code → what it means to us; any other is a StorageError
@@ -217,17 +219,21 @@ class S3Store(RangedStore):
 
         An empty object has no last bytes, a server may ignore such a range, and a body may be cut.
         """
+        fetched, began = 0, time.perf_counter()
         try:
             answer = self._call("get_object", what="open", Range=f"bytes=-{tail_bytes}")
+            size = answer.get("ContentRange", "").rpartition("/")[2]
+            if not size.isdecimal():
+                answer["Body"].close()
+                return False
+            body, _, _ = _read_body(answer, min(tail_bytes, int(size)))
+            if body is None:
+                return False
+            fetched = len(body)
         except BlobChangedError:  # 416: it is empty
             return False
-        size = answer.get("ContentRange", "").rpartition("/")[2]
-        if not size.isdecimal():
-            answer["Body"].close()
-            return False
-        body, _, _ = _read_body(answer, min(tail_bytes, int(size)))
-        if body is None:
-            return False
+        finally:
+            self.counters.count_request(fetched, fetched, time.perf_counter() - began)
         self.size, self.version, self.tail = int(size), answer["ETag"], body
         return True
 
@@ -343,11 +349,13 @@ class S3Store(RangedStore):
 
     def ask(self, operation: str, *, what: str, **arguments: Any) -> dict[str, Any]:
         """Call the client about the bucket, and translate its errors."""
+        began = time.perf_counter()
         try:
             answer: dict[str, Any] = getattr(self.client, operation)(
                 Bucket=self.bucket, **arguments
             )
         except ClientError as exc:
+            self._count(operation, arguments, exc.response, began)
             self._raise_translated(exc, what)
         except NoCredentialsError as exc:
             raise StorageError(
@@ -355,8 +363,22 @@ class S3Store(RangedStore):
                 f"AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
             ) from exc
         except BotoCoreError as exc:
+            self._count(operation, arguments, {}, began)
             raise StorageError(f"{self.url}: can't {what}: {exc}") from exc
+        self._count(operation, arguments, answer, began)
         return answer
+
+    def _count(
+        self, operation: str, arguments: dict[str, Any], answer: Mapping[str, Any], began: float
+    ) -> None:
+        """Count a call; a GET is counted by who reads its body, but for what boto3 sent again."""
+        is_put = not operation.startswith(NO_PUTS)
+        if operation != "get_object":
+            sent = len(arguments.get("Body", b""))
+            wait_s = time.perf_counter() - began
+            self.counters.count_call(is_put=is_put, sent=sent, wait_s=wait_s)
+        again = answer.get("ResponseMetadata", {}).get("RetryAttempts", 0)
+        self.counters.count_again(again, is_put=is_put)
 
     def _raise_translated(self, exc: ClientError, what: str) -> NoReturn:
         error = exc.response.get("Error", {})

@@ -1,0 +1,228 @@
+"""The servers of bench_s3.py, and the blob that they have: nginx with Lua, and Ceph RGW.
+
+nginx serves the ceiling, the latency, the faults, and counts requests and bytes; RGW, which scripts/s3-server starts,
+is the real S3. What is missing here is told, and goes without.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import boto3
+
+import blobpack
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+ROOT = Path(__file__).parents[1]
+MODULES = Path("/usr/lib/nginx/modules")
+NGINX_PACKAGES = "nginx-light libnginx-mod-http-lua"
+BUCKET, KEY = "blobs", "big.tar"
+MEMBERS = 1000
+MEMBER_BYTES = (50_000, 150_000)
+OBJECT_BYTES = (2_000, 8_000)
+SEED = 5
+CANT_INSTALL = 3  # the exit status of scripts/s3-server
+NO_AWS = {  # nothing of this machine's user, no metadata service, no proxy before loopback
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "NO_PROXY": "127.0.0.1",
+    "no_proxy": "127.0.0.1",
+}
+UNCHECKED = {  # for nginx, which looks at no signature
+    "AWS_ACCESS_KEY_ID": "any",
+    "AWS_SECRET_ACCESS_KEY": "any",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+OPENSSL = (
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost "
+    "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
+)
+
+
+class Counts(NamedTuple):
+    """What a server was asked since it was last looked at, HEADs and signs of life included."""
+
+    requests: int
+    bytes: int
+
+
+class Place:
+    """One server, by one way.
+
+    Attributes:
+        name: What it is.
+        url: Where it is.
+        env: The environment that leads a client there.
+    """
+
+    def __init__(self, name: str, url: str, env: dict[str, str]) -> None:
+        self.name = name
+        self.url = url
+        self.env = (
+            {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+            | NO_AWS
+            | env
+            | {"AWS_ENDPOINT_URL_S3": url}
+        )
+
+    def inject(self, **values: float) -> dict[str, float]:
+        """Set what nginx injects here, and tell how often each was."""
+        query = "&".join(f"{name}={value}" for name, value in values.items())
+        with urllib.request.urlopen(f"{self.url}/_faults?{query}") as answer:
+            lines = answer.read().decode().splitlines()
+        return {name: float(value) for name, value in map(str.split, lines)}
+
+    def counts(self) -> Counts:
+        """Tell what was asked since the last time, and begin anew."""
+        found = self.inject()
+        self.inject(requests=0, bytes=0)
+        return Counts(int(found.get("requests", 0)), int(found.get("bytes", 0)))
+
+
+class Ground:
+    """The servers that run, and what is in the blob.
+
+    Attributes:
+        path: The blob, as nginx serves it.
+        payloads: Its members'.
+        plain: Where a client's own work is measured.
+        client: Boto3's, of the real S3; None without it.
+        far: Where latency and faults are injected.
+    """
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        """Start them; the stack stops them."""
+        self.path = folder / "files" / BUCKET / KEY
+        self.plain: list[Place] = []
+        self.far: list[Place] = []
+        self.client: Any = None
+        chance = random.Random(SEED)
+        self.payloads = {
+            f"{i:05}.bin": chance.randbytes(chance.randrange(*MEMBER_BYTES)) for i in range(MEMBERS)
+        }
+        self.path.parent.mkdir(parents=True)
+        blobpack.pack(self.payloads.items(), self.path, all_files=True)
+        settings = self._start_s3(folder / "s3", stack)
+        self._start_nginx(folder, settings, stack)
+
+    @cached_property
+    def members(self) -> list[tuple[str, tuple[int, int]]]:
+        """The names and ranges, in their order."""
+        with blobpack.open_blob(self.path) as blob:
+            return [(m.name, (m.offset_start, m.offset_end)) for m in blob.index]
+
+    def put_objects(self, count: int) -> list[tuple[str, bytes]]:
+        """Put small objects into the real S3; none without it."""
+        if self.client is None:
+            return []
+        chance = random.Random(SEED)
+        objects = [
+            (f"objects/{i:06}.bin", chance.randbytes(chance.randrange(*OBJECT_BYTES)))
+            for i in range(count)
+        ]
+        with ThreadPoolExecutor(10) as pool:
+            list(
+                pool.map(
+                    lambda o: self.client.put_object(Bucket=BUCKET, Key=o[0], Body=o[1]), objects
+                )
+            )
+        return objects
+
+    def _start_s3(self, folder: Path, stack: ExitStack) -> dict[str, str] | None:
+        script = ROOT / "scripts" / "s3-server"
+        said = subprocess.run([script, "start", folder], capture_output=True, text=True)
+        if said.returncode == CANT_INSTALL:
+            say(f"Ceph RGW is not measured: {said.stderr.strip()}")
+            return None
+        if said.returncode:
+            raise RuntimeError(said.stderr)
+        stack.callback(subprocess.run, [script, "stop", folder], check=True)
+        settings = dict(line.split("=", 1) for line in said.stdout.splitlines())
+        place = Place("Ceph RGW", settings["AWS_ENDPOINT_URL_S3"], settings)
+        self.plain.append(place)
+        self.client = boto3.client(
+            "s3",
+            endpoint_url=place.url,
+            aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
+            region_name=settings["AWS_DEFAULT_REGION"],
+        )
+        self.client.create_bucket(Bucket=BUCKET)
+        self.client.put_object(Bucket=BUCKET, Key=KEY, Body=self.path.read_bytes())
+        return settings
+
+    def _start_nginx(self, folder: Path, settings: dict[str, str] | None, stack: ExitStack) -> None:
+        program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        if program is None or not (MODULES / "ngx_http_lua_module.so").exists():
+            say(
+                "nginx with Lua is missing: no ceiling, no latency and no faults are measured. "
+                f"On Debian: apt-get install {NGINX_PACKAGES}"
+            )
+            return
+        subprocess.run(OPENSSL.split(), cwd=folder, check=True, capture_output=True)
+        ports = [free_port() for _ in range(4)]
+        config = (ROOT / "bench" / "nginx.conf").read_text()
+        upstream = settings["AWS_ENDPOINT_URL_S3"] if settings else f"http://127.0.0.1:{ports[0]}"
+        filled = {
+            "@FOLDER@": str(folder),
+            "@MODULES@": str(MODULES),
+            "@UPSTREAM@": upstream.removeprefix("http://"),
+        }
+        names = ("@PORT@", "@TLS_PORT@", "@FAULTS_PORT@", "@S3_PORT@")
+        for name, value in [*filled.items(), *zip(names, map(str, ports), strict=True)]:
+            config = config.replace(name, value)
+        if os.geteuid() == 0:
+            config = "user root;\n" + config
+        (folder / "nginx.conf").write_text(config)
+        server = subprocess.Popen([program, "-p", folder, "-c", folder / "nginx.conf"])
+        stack.callback(server.wait)
+        stack.callback(server.terminate)
+        for port in ports:
+            await_port(port)
+        urls = [f"http://127.0.0.1:{port}" for port in ports]
+        env = settings or UNCHECKED  # the same: boto3 keeps what it has found in this process
+        trusted = env | {"AWS_CA_BUNDLE": str(folder / "cert.pem")}
+        self.plain[:0] = [
+            Place("nginx", urls[0], env),
+            Place("nginx, TLS", urls[1].replace("http:", "https:"), trusted),
+        ]
+        self.far.append(Place("nginx", urls[2], env))
+        if settings:
+            self.far.append(Place("Ceph RGW", urls[3], settings))
+
+
+def say(text: str) -> None:
+    """Tell what the figures don't."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def free_port() -> int:
+    """Find one that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def await_port(port: int) -> None:
+    """Wait until somebody listens there."""
+    for _ in range(100):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError(f"nothing listens at {port}")

@@ -1,0 +1,130 @@
+"""Signatures made here are those that boto3 makes, or boto3 makes them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+import blobpack
+from blobpack.objects import list_prefix
+from blobpack.sources import Skipped
+from blobpack.stores.signatures import Signatures, Signer
+from blobpack.stores.upload import S3Object
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from faultserver import FaultServer
+
+AWKWARD = ["a b+c&d=e", "ä/ö.png", "%41%2F%", "x//y/./../z", "~*'(),;:@$!#?[]{}|\\^`\"<>", "tab\t"]
+
+
+def signed_by_boto3(url: str, like: S3Object) -> tuple[bytes, bytes]:
+    """The heads for url: signed after another object's, and by boto3 itself, in the same second."""
+    while True:
+        signatures = Signatures()
+        signatures.place_of(like)
+        other = S3Object(url, size=1, version='"v"', signatures=signatures)
+        ours, theirs = other.place().head, other.sign().head
+        if date_of(ours) == date_of(theirs):
+            return ours, theirs
+
+
+def date_of(head: bytes) -> bytes:
+    return re.findall(rb"(?i)x-amz-date: (\S+)", head)[0]
+
+
+@pytest.fixture
+def settings(no_aws: None, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """AWS itself, which is never asked."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("no_proxy", "*")
+    return monkeypatch
+
+
+class TestAsBoto3Signs:
+    @pytest.mark.parametrize("key", AWKWARD)
+    @pytest.mark.parametrize("bucket", ["bucket", "dotted.bucket"])  # in the host, in the path
+    def test_every_key(self, settings, bucket, key):
+        ours, theirs = signed_by_boto3(
+            f"s3://{bucket}/{key}", S3Object(f"s3://{bucket}/first/key", version='"v"')
+        )
+        assert ours == theirs
+        assert (b"Host: bucket." in ours) == (bucket == "bucket")
+
+    @pytest.mark.parametrize("first", AWKWARD)
+    def test_after_every_key(self, settings, first):
+        ours, theirs = signed_by_boto3(
+            "s3://bucket/plain", S3Object(f"s3://bucket/{first}", version='"v"')
+        )
+        assert ours == theirs
+
+    def test_with_a_session_token(self, settings):
+        settings.setenv("AWS_SESSION_TOKEN", "token/of+a role==")
+        ours, theirs = signed_by_boto3("s3://bucket/b", S3Object("s3://bucket/a", version='"v"'))
+        assert ours == theirs
+        assert b"x-amz-security-token" in ours.lower()
+
+    def test_what_is_signed_otherwise_is_left_to_boto3(self, settings):
+        place = S3Object("s3://bucket/a", version='"v"').sign()
+        target = S3Object("s3://bucket/b", version='"v"')
+        secret = target.secret_key()
+        assert Signer(place, "a", secret).place_of(target) is not None
+        assert Signer(place, "a", "another secret").place_of(target) is None
+        assert Signer(place, "other", secret).place_of(target) is None
+        place.head = place.head.replace(b"AWS4-HMAC-SHA256", b"AWS4-ECDSA-P256-SHA256")
+        assert Signer(place, "a", secret).place_of(target) is None
+
+
+class TestPacking:
+    @pytest.fixture
+    def prefix(self, faults: FaultServer, s3, small_images: dict[str, bytes]) -> str:
+        bucket = s3.new_bucket()
+        names = [key for key in AWKWARD if ".." not in key]
+        for i, payload in enumerate(list(small_images.values()) * 20):
+            s3.put(bucket, f"in/{i:03}{names[i % len(names)]}", payload)
+        return f"s3://{bucket}/in"
+
+    def signed(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The objects that boto3 signs for from now on."""
+        urls: list[str] = []
+        sign = S3Object.sign
+        monkeypatch.setattr(S3Object, "sign", lambda self: urls.append(self.url) or sign(self))
+        return urls
+
+    def test_boto3_signs_once_for_many_objects(
+        self, faults, prefix, tmp_path: Path, monkeypatch, small_images
+    ):
+        monkeypatch.setattr("blobpack.objects.THREADS", 1)
+        signed = self.signed(monkeypatch)
+        report = blobpack.pack(prefix, tmp_path / "out.tar")
+        assert report.members == 120
+        assert len(signed) == 1
+        gets = [get for get in faults.requests if get.range]
+        assert len({get.authorization for get in gets}) == len(gets) == 120
+        assert {get.user_agent for get in gets} == {"blobpack"}
+        with blobpack.open_blob(tmp_path / "out.tar") as blob:
+            for i, name in enumerate(blob.index.names):
+                assert blob.read(name) == list(small_images.values())[i % 6]
+
+    def test_one_that_is_refused_is_signed_by_boto3(self, faults, prefix, monkeypatch):
+        monkeypatch.setattr("blobpack.objects.THREADS", 1)
+        signed = self.signed(monkeypatch)
+        objects = list_prefix(prefix, Skipped(), hidden=False)
+        faults.requests.clear()
+        faults.fail_next("403")
+        assert len(list(objects)) == 120
+        assert len(faults.requests) == 121
+        assert {get.user_agent for get in faults.requests} == {"blobpack"}
+        assert len(signed) == 1
+
+    def test_old_ones_are_made_anew(self, prefix, tmp_path: Path, monkeypatch):
+        monkeypatch.setattr("blobpack.stores.signatures.VALID_S", -1)
+        signed = self.signed(monkeypatch)
+        blobpack.pack(prefix, tmp_path / "out.tar")
+        assert len(signed) == 120
