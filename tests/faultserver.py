@@ -72,6 +72,7 @@ class FaultServer(ThreadingHTTPServer):
     """
 
     daemon_threads = False  # so that closing waits for them
+    request_queue_size = 256  # connections that a batch begins with, at once
 
     def __init__(self, upstream: str, *, tls: ssl.SSLContext | None = None) -> None:
         """Listen, in front of the server with that URL, with TLS if a context is given."""

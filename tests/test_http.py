@@ -193,8 +193,10 @@ def test_server_that_is_not_there_is_storage_error(
     monkeypatch.setattr(retries, "ATTEMPTS", 2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
+    before = blobpack.stats()
     with pytest.raises(StorageError, match=f"connect to 127.0.0.1:{port}.*after 2 attempts"):
         HttpStore(f"http://127.0.0.1:{port}/a.tar")
+    assert blobpack.stats().requests == before.requests  # nothing was sent
 
 
 @pytest.mark.parametrize("url", ["http://", "http:///a", "https://me:secret@host/a", "ftp://h/a"])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.errors import StorageError
 from blobpack.stores.hedging import OvertakenError, Pace, Race
-from blobpack.stores.retries import Budget, Fault
+from blobpack.stores.retries import Budget, Fault, UnreachableFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +97,7 @@ class Connection:
         """Connect.
 
         Raises:
-            Fault: it can't be reached; another attempt may succeed.
+            UnreachableFault: it can't be reached; another attempt may succeed.
             StorageError: there is no such server, or its certificate is not trusted.
         """
         where = f"{origin.host}:{origin.port}"
@@ -106,7 +106,7 @@ class Connection:
         except OSError as exc:
             if isinstance(exc, socket.gaierror) and exc.errno == socket.EAI_NONAME:
                 raise StorageError(f"there is no server {origin.host}: {exc}") from exc
-            raise Fault(f"can't connect to {where}: {exc}") from exc
+            raise UnreachableFault(f"can't connect to {where}: {exc}") from exc
         try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if origin.ca_file is not None:
@@ -117,7 +117,7 @@ class Connection:
             self.socket.close()
             if isinstance(exc, ssl.SSLCertVerificationError):
                 raise StorageError(f"the certificate of {where} is not trusted: {exc}") from exc
-            raise Fault(f"can't talk TLS with {where}: {exc}") from exc
+            raise UnreachableFault(f"can't talk TLS with {where}: {exc}") from exc
         self._timeout_s = timeout_s
         self._heard = 0
         self.answered_at = 0.0
@@ -323,7 +323,7 @@ class Pool:
         """Take one that waits, else connect within so long.
 
         Raises:
-            Fault: the server can't be reached.
+            UnreachableFault: the server can't be reached.
         """
         while True:
             try:

@@ -17,7 +17,7 @@ from blobpack.stats import Counters
 from blobpack.stores.base import StoreBase
 from blobpack.stores.connections import AS_EXPECTED, Answer, Origin, pool_of
 from blobpack.stores.hedging import is_hedged
-from blobpack.stores.retries import Fault, Trial
+from blobpack.stores.retries import Fault, Trial, UnreachableFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +125,7 @@ class RangedStore(StoreBase):
         request = place.head + b"%d-%d\r\n\r\n" % (start, end - 1)
         wanted = end - start
         timeout_s = FIRST.timeout_s if trial is None else trial.timeout_s
-        fetched, began = 0, time.perf_counter()
+        fetched, began, was_sent = 0, time.perf_counter(), True
         try:
             expected = (
                 b"\r\nContent-Length: %d\r\n" % wanted,
@@ -138,9 +138,13 @@ class RangedStore(StoreBase):
             else:
                 answer = place.pool.get(request, wanted, timeout_s, expected)
             fetched = len(answer.body)
+        except (UnreachableFault, StorageError):
+            was_sent = False
+            raise
         finally:
             took = time.perf_counter() - began
-            self.counters.count_request(fetched, fetched, took)
+            if was_sent:
+                self.counters.count_request(fetched, fetched, took)
         if fetched == wanted:
             place.pool.budget.regain()
             if wanted <= SMALL_BYTES:
@@ -316,10 +320,8 @@ class HttpStore(RangedStore):
         pool = pool_of(origin)
         trial = Trial(f"{self.url}: open", pool.budget)
         while True:
-            began, fetched = time.perf_counter(), 0
             try:
-                answer = pool.get(request, None, trial.timeout_s)
-                fetched = len(answer.body) if answer.status == 206 else 0
+                answer = self._get_counted(pool, request, trial.timeout_s)
                 if answer.status in TRANSIENT and answer.status != 200:
                     raise Fault(described(answer), status=answer.status, request=answer.request)
             except Fault as fault:
@@ -330,8 +332,20 @@ class HttpStore(RangedStore):
                 self.counters.count_retried()
             else:
                 return answer
-            finally:
+
+    def _get_counted(self, pool: Pool, request: bytes, timeout_s: float) -> Answer:
+        """Send a request that takes any length, and count it."""
+        fetched, began, was_sent = 0, time.perf_counter(), True
+        try:
+            answer = pool.get(request, None, timeout_s)
+            fetched = len(answer.body) if answer.status == 206 else 0
+        except (UnreachableFault, StorageError):
+            was_sent = False
+            raise
+        finally:
+            if was_sent:
                 self.counters.count_request(fetched, fetched, time.perf_counter() - began)
+        return answer
 
     def place(self) -> Place:
         """Say where it was found."""

@@ -38,6 +38,10 @@ class Fault(Exception):  # noqa: N818 (it never leaves the stores)
         self.at_once = at_once
 
 
+class UnreachableFault(Fault):
+    """There is no connection, so nothing was sent."""
+
+
 class Budget:
     """Retries that may still be made: so an outage isn't made worse by all that retry."""
 
