@@ -1,7 +1,7 @@
 """S3 beside boto3, s3fs and obstore, in one run: processor time a read, batches, many in flight, objects packed,
-faults.
+second requests, faults.
 
-    scripts/bench s3 [cpu|batches|flight|objects|faults]... [--quick] [--reads N] [--json FILE]
+    scripts/bench s3 [cpu|batches|flight|objects|hedging|faults]... [--quick] [--reads N] [--json FILE]
 
 Each client is a process of its own, the peers in their own .venv-s3fs and .venv-obstore; they take turns round by
 round, so that noise hits all alike, and what they read is compared with the blob. Of one file each: the servers
@@ -22,6 +22,7 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from s3_servers import Counts, Place
     from s3_workers import Times
 
+    from blobpack.stores.hedging import Hedge
+
     Row = dict[str, Any]
 
 RANGE_BYTES = 4096
@@ -56,6 +59,11 @@ BATCH_WAYS = {
     "boto3": ("threads",),
 }
 FLIGHT_WAYS = {OURS: "threads", "obstore": "threads", "s3fs": "cat_ranges", "boto3": "threads"}
+TAILS = {  # how late answers are: about alike, some late, few very late
+    "20 ms + Exp(5 ms)": {"delay_ms": DELAY_MS, "jitter_ms": 5},
+    "20 ms + Exp(20 ms)": {"delay_ms": DELAY_MS, "jitter_ms": 20},
+    "20 ms + Exp(5 ms), 1 % stalled": {"delay_ms": DELAY_MS, "jitter_ms": 5, "pstall": 0.01},
+}
 FAULTS = {"p503": 0.05, "preset": 0.05, "pcut": 0.05, "pstall": 0.01}
 
 
@@ -245,17 +253,65 @@ def objects(run: Run) -> Iterator[Row]:
             }
 
 
+def hedging(run: Run) -> Iterator[Row]:
+    """Our batches of 64 random members, with second requests and without, by turns."""
+    chance = random.Random(SEED)
+    members = run.ground.members
+    for place in run.ground.far:
+        for away, injected in TAILS.items():
+            place.inject(**injected)
+            taken: dict[str, list[float]] = {"never": [], "batches": []}
+            with here(place), ExitStack() as stack:
+                blobs = {hedge: stack.enter_context(opened(hedge)) for hedge in taken}
+                for blob in blobs.values():  # connections, and how late answers are, are known
+                    list(blob.read_many(name for name, _ in members[:300]))
+                before = {hedge: blob.stats for hedge, blob in blobs.items()}
+                for _ in range(run.rounds * 10):
+                    batch = chance.sample(members, BATCH)
+                    for hedge, blob in blobs.items():
+                        began = time.perf_counter()
+                        payloads = list(blob.read_many(name for name, _ in batch))
+                        taken[hedge].append(1000 * (time.perf_counter() - began))
+                        if zlib.crc32(b"".join(payloads)) != run.crc_of(batch):
+                            raise RuntimeError("other bytes were read")
+                for hedge, blob in blobs.items():
+                    yield {
+                        "server": place.name,
+                        "away": away,
+                        "hedge": hedge,
+                        **spread(taken[hedge]),
+                        "requests": blob.stats.requests - before[hedge].requests,
+                        "hedged": blob.stats.hedged - before[hedge].hedged,
+                        "retried": blob.stats.retried - before[hedge].retried,
+                    }
+            place.inject(**dict.fromkeys(injected, 0))
+
+
+def spread(took_ms: list[float]) -> Row:
+    """Tell the median, and what is waited for now and then."""
+    ordered = sorted(took_ms)
+    at = {"p50_ms": 50, "p90_ms": 90, "p99_ms": 99, "most_ms": 100}
+    last = len(ordered) - 1
+    return {name: round(ordered[last * percent // 100], 1) for name, percent in at.items()}
+
+
+def opened(hedge: Hedge) -> blobpack.Blob:
+    """Open the blob."""
+    return blobpack.open_blob(f"s3://{BUCKET}/{KEY}", hedge=hedge)
+
+
 def faults(run: Run) -> Iterator[Row]:
     """Our reads by name through faults, each compared with what was packed."""
-    for place in run.ground.far:
-        with here(place), blobpack.open_blob(f"s3://{BUCKET}/{KEY}") as blob:
+    hedges: tuple[Hedge, ...] = ("never", "always")
+    for place, hedge in product(run.ground.far, hedges):
+        with here(place), opened(hedge) as blob:
             blob.read("00000.bin")
             place.inject(**FAULTS)
             row = faults_at(run.ground, blob, run.reads or 20_000)
         hits = place.inject(**dict.fromkeys(FAULTS, 0))
         counted = {name[4:]: int(n) for name, n in sorted(hits.items()) if name[:4] == "hit_"}
         place.inject(**{f"hit_{name}": 0 for name in counted})
-        yield {"server": place.name} | row | counted
+        yield {"server": place.name, "hedge": hedge} | row | counted
 
 
 @contextmanager
@@ -280,14 +336,13 @@ def faults_at(ground: Ground, blob: blobpack.Blob, reads: int) -> Row:
             say(str(exc))
             return None
         finally:
-            took.append(time.perf_counter() - began)
+            took.append(1000 * (time.perf_counter() - began))
         return payload == ground.payloads[name]
 
     before, began, began_cpu = blob.stats, time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(32) as pool:
         results = list(pool.map(is_right, names))
     seconds, cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
-    took.sort()
     return {
         "reads": reads,
         "right": results.count(True),
@@ -295,11 +350,10 @@ def faults_at(ground: Ground, blob: blobpack.Blob, reads: int) -> Row:
         "lost": results.count(None),
         "requests": blob.stats.requests - before.requests,
         "retried": blob.stats.retried - before.retried,
+        "hedged": blob.stats.hedged - before.hedged,
         "seconds": round(seconds, 1),
         "cpu_s": round(cpu_s, 1),
-        "p50_ms": round(1000 * took[reads // 2], 1),
-        "p99_ms": round(1000 * took[reads * 99 // 100], 1),
-        "most_ms": round(1000 * took[-1], 1),
+        **spread(took),
     }
 
 
@@ -308,6 +362,7 @@ MEASUREMENTS = {
     "batches": batches,
     "flight": flight,
     "objects": objects,
+    "hedging": hedging,
     "faults": faults,
 }
 

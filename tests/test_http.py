@@ -19,7 +19,7 @@ from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores import connections, open_store, retries
 from blobpack.stores.connections import CONNECT_TIMEOUT_S, Connection, Origin
 from blobpack.stores.http import HttpStore, split_http
-from blobpack.stores.retries import Budget, Fault, Trial, backoff_s
+from blobpack.stores.retries import Budget, Fault, TimeoutFault, Trial, backoff_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -299,13 +299,16 @@ class TestRetries:
         assert Trial("", budget).may_retry(fault)
         assert not Trial("", budget).may_retry(fault)
 
-    def test_timeouts_grow(self) -> None:
+    def test_timeouts_grow_by_what_was_late_and_by_no_other_fault(self, impatient: None) -> None:
         trial = Trial("", Budget())
         first = trial.timeout_s
-        trial.failed = 1
+        assert trial.may_retry(Fault("503"))
+        assert trial.timeout_s == first
+        assert trial.may_retry(TimeoutFault("late"))
         assert trial.timeout_s == 2 * first
-        trial.failed = 30
-        assert trial.timeout_s == retries.TIMEOUT_MAX_S
+        for _ in range(7):
+            assert trial.may_retry(TimeoutFault("late"))
+        assert trial.timeout_s == min(first * 2**8, retries.TIMEOUT_MAX_S)
 
 
 def test_body_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

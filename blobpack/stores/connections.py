@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.errors import StorageError
 from blobpack.stores.hedging import OvertakenError, Pace, Race
-from blobpack.stores.retries import Budget, Fault, UnreachableFault
+from blobpack.stores.retries import Budget, Fault, TimeoutFault, UnreachableFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,7 +163,7 @@ class Connection:
             self.be_patient(timeout_s)
             self.socket.sendall(request)
         except TimeoutError as exc:
-            raise Fault(f"not even the request went out within {timeout_s:g} s") from exc
+            raise TimeoutFault(f"not even the request went out within {timeout_s:g} s") from exc
         except OSError as exc:
             raise Fault(f"no answer: {exc}", at_once=self.used) from exc
 
@@ -209,7 +209,7 @@ class Connection:
                 have += came
                 head_end = self._buffer.find(b"\r\n\r\n", 0, have)
         except TimeoutError as exc:
-            raise Fault(f"no answer within {timeout_s:g} s") from exc
+            raise TimeoutFault(f"no answer within {timeout_s:g} s") from exc
         except OSError as exc:
             raise Fault(f"no answer: {exc}", at_once=self.used) from exc
         head = bytes(view[: head_end + 2])
@@ -276,7 +276,7 @@ class Connection:
                 if at < end and time.monotonic() > deadline:
                     raise TimeoutError(f"{at - start} of {size} bytes came")
         except TimeoutError as exc:
-            raise Fault(
+            raise TimeoutFault(
                 f"the body stalled: {at - start} of {size} bytes came within {timeout_s:g} s",
                 request=request_of(head),
             ) from exc

@@ -13,7 +13,7 @@ ATTEMPTS = 10  # at 16 % faults one read in a hundred million is lost
 BACKOFF_S = 0.05
 SLOW_DOWN_BACKOFF_S = 0.2
 BACKOFF_MAX_S = 5.0
-TIMEOUT_S = 2.0  # of the first attempt, for the first byte and between bytes; doubled at each
+TIMEOUT_S = 2.0  # for the first byte and between bytes; doubled by each attempt that took so long
 TIMEOUT_MAX_S = 30.0
 BUDGET_RETRIES = 1000
 BUDGET_REGAINED = 0.25  # of a retry, for each request that succeeds
@@ -40,6 +40,10 @@ class Fault(Exception):  # noqa: N818 (it never leaves the stores)
 
 class UnreachableFault(Fault):
     """There is no connection, so nothing was sent."""
+
+
+class TimeoutFault(Fault):
+    """No byte came for as long as the attempt waits."""
 
 
 class Budget:
@@ -73,7 +77,7 @@ class Budget:
 class Trial:
     """The attempts at one request."""
 
-    __slots__ = ("_was_stale", "attempts", "budget", "failed", "what")
+    __slots__ = ("_timed_out", "_was_stale", "attempts", "budget", "failed", "what")
 
     def __init__(self, what: str, budget: Budget, attempts: int | None = None) -> None:
         """Begin.
@@ -87,12 +91,13 @@ class Trial:
         self.budget = budget
         self.attempts = attempts or ATTEMPTS
         self.failed = 0
+        self._timed_out = 0
         self._was_stale = False
 
     @property
     def timeout_s(self) -> float:
-        """How long the next attempt waits for bytes."""
-        return min(TIMEOUT_S * (1 << self.failed), TIMEOUT_MAX_S)
+        """How long the next attempt waits for bytes: longer if others waited in vain."""
+        return min(TIMEOUT_S * (1 << self._timed_out), TIMEOUT_MAX_S)
 
     def may_retry(self, fault: Fault) -> bool:
         """Note a fault, and wait before the next attempt; false if there is to be none."""
@@ -100,6 +105,7 @@ class Trial:
             self._was_stale = True
             return True
         self.failed += 1
+        self._timed_out += isinstance(fault, TimeoutFault)
         if self.failed >= self.attempts or not self.budget.take():
             return False
         log.debug("%s: attempt %d: %s (request %s)", self.what, self.failed, fault, fault.request)
