@@ -27,8 +27,8 @@ def native(name: str, *pxds: str) -> Extension:
 setup(
     ext_modules=cythonize(
         [
-            native("facts", *FACTS, "pthreads", "rereading"),
-            native("gather", *FACTS, "headers", "pthreads", "share", "tar", "utf8"),
+            native("facts", *FACTS, "pthreads", "rereading", "threads"),
+            native("gather", *FACTS, "headers", "pthreads", "share", "tar", "threads", "utf8"),
             native("index_reader", "blocks", "columns", "crc32c", "index_rows", "names", "pages"),
             native("index_writer", "blocks", "crc32c", "names", "pages"),
             native("lookup", "columns", "names", "utf8"),
