@@ -9,6 +9,7 @@ FACTS = (
     *("boxes", "columns", "crc32c", "dimensions", "directory"),
     *("fact_columns", "images", "peek"),
 )
+WALK = ("columns", "extensions", "group", "tar", "walk_status", "window")
 
 
 def native(name: str, *pxds: str) -> Extension:
@@ -27,6 +28,7 @@ def native(name: str, *pxds: str) -> Extension:
 setup(
     ext_modules=cythonize(
         [
+            native("copying"),
             native("facts", *FACTS, "pthreads", "rereading", "threads"),
             native("gather", *FACTS, "headers", "pthreads", "share", "tar", "threads", "utf8"),
             native("index_reader", "blocks", "columns", "crc32c", "index_rows", "names", "pages"),
@@ -34,10 +36,8 @@ setup(
             native("lookup", "columns", "names", "utf8"),
             native("members"),
             native("pickles", "columns", "pickle_reader", "pickle_rows", "pickle_writer", "utf8"),
-            native(
-                "scan", "columns", "extensions", "links", "names", "pthreads", "runs", "tar", "walk"
-            ),
-            native("splice", "columns", "extensions", "headers", "tar", "utf8", "walk"),
+            native("scan", *WALK, "links", "names", "pthreads", "runs", "walk"),
+            native("splice", *WALK, "headers", "utf8"),
         ],
         build_dir="build",  # generated C stays out of the tree, and of the sdist
         include_path=["_native"],
