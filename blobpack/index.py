@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
-from blobpack._lookup import NameLookup, match_names, measure
+from blobpack._globs import match_names
+from blobpack._lookup import NameLookup
+from blobpack._packed import measure
 from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError, MemberNotFoundError
 from blobpack.indexfile import write_sections

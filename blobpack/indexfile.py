@@ -13,9 +13,9 @@ from collections import OrderedDict
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from blobpack._index_reader import decode_blocks
+from blobpack._fetched_index import decode_blocks
 from blobpack._index_writer import IndexBuilder
-from blobpack._lookup import measure
+from blobpack._packed import measure
 from blobpack.checksum import crc32c, crc32c_address
 from blobpack.columns import FACTS, OFFSET_MAX, Columns
 from blobpack.errors import ChecksumError, FormatError

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from blobpack._lookup import NameLookup, match_names
+from blobpack._globs import match_names
+from blobpack._lookup import NameLookup
 from blobpack.columns import MEDIA_TYPES, Columns
 from blobpack.errors import FactsMissingError
 

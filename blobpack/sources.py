@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-from blobpack._lookup import match_names
+from blobpack._globs import match_names
 from blobpack.errors import DuplicateNameError, SourceError
 from blobpack.tarformat import check_name
 

@@ -13,8 +13,9 @@ from bisect import bisect_right
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
-from blobpack._index_reader import MappedIndex, decode_blocks, page_number, rows_in_page
+from blobpack._fetched_index import decode_blocks, encode_name, page_number, rows_in_page
 from blobpack._lookup import NameLookup
+from blobpack._mapped_index import MappedIndex
 from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns
 from blobpack.errors import FormatError, StorageError
@@ -332,7 +333,7 @@ class RemoteIndex:
 
     def _candidates(self, names: Sequence[str]) -> list[set[int]]:
         """Tell for each name which blocks may hold it."""
-        encoded = [_encoded(name) for name in names]
+        encoded = list(map(encode_name, names))
         if self.footer.guide_bytes:
             first_names = self._guide()
             return [
@@ -516,10 +517,3 @@ class RemoteIndex:
 
     def __reduce__(self) -> tuple[object, ...]:
         return RemoteIndex, (self._store, self._offset, self.footer)
-
-
-def _encoded(name: str) -> bytes | None:
-    try:
-        return name.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # no tar holds such a name
-        return None
