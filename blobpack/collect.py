@@ -20,7 +20,8 @@ from blobpack.collection import COLLECTION_NAME, collection_path
 from blobpack.discovery import embedded_index, first_found, sidecar_index
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.identity import OF_A_COLLECTION, identify
-from blobpack.indexfile import MAGIC, write_sections
+from blobpack.indexfile import MAGIC
+from blobpack.indexwriter import write_sections
 from blobpack.model import Duplicates
 from blobpack.output import writing
 from blobpack.scan import scan_store

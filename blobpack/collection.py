@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from blobpack.blob import Blob, names_of
+from blobpack.blob import Blob
 from blobpack.discovery import difference
 from blobpack.errors import (
     BlobNotFoundError,
@@ -23,10 +23,11 @@ from blobpack.errors import (
 )
 from blobpack.fetch import LOOKED_UP_AT_ONCE
 from blobpack.index import Index
-from blobpack.indexfile import BLOCK_ROWS
+from blobpack.indexfile import BLOCK_ROWS, PART_ROWS
 from blobpack.locks import ForkLock
+from blobpack.names import names_of
 from blobpack.shards import Shards, folder_of, url_from
-from blobpack.stored import PART_ROWS, open_region, open_stored
+from blobpack.stored import open_region, open_stored
 from blobpack.stores import is_local, local_name, open_pinned, open_tar
 from blobpack.stores.globs import folder_before, has_glob
 from blobpack.stores.zstd import open_seekable

@@ -13,6 +13,7 @@ from blobpack._globs import match_names
 from blobpack._lookup import NameLookup
 from blobpack.columns import MEDIA_TYPES, Columns
 from blobpack.errors import FactsMissingError
+from blobpack.names import names_of
 
 if TYPE_CHECKING:
     import re
@@ -131,7 +132,7 @@ def look_up_names(names: Columns | Iterable[str | Member]) -> NameLookup:
     from array import array
     from itertools import accumulate
 
-    packed = [_as_bytes(name if isinstance(name, str) else name.name) for name in names]
+    packed = list(map(_as_bytes, names_of(names)))
     bounds = array("q", accumulate(map(len, packed), initial=0))
     return NameLookup(b"".join(packed), bounds)
 

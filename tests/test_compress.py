@@ -155,7 +155,9 @@ def test_an_index_beside_it_is_found(tmp_path: Path):
 def test_an_index_beside_it_of_another_blob_of_the_same_size_is_stale(tmp_path: Path):
     target = tmp_path / "a.tar.zst"
     random_bytes = random.Random(3).randbytes
-    for i in range(2):  # same names, same sizes, same last bytes: what differs is a member in the middle
+    for i in range(
+        2
+    ):  # same names, same sizes, same last bytes: what differs is a member in the middle
         members = [("a", bytes(50_000)), ("b", random_bytes(50_000)), ("c", bytes(50_000))]
         blobpack.pack(members, target, all_files=True, index=("sidecar", "none")[i])
         if i == 0:
