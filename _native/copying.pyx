@@ -136,6 +136,19 @@ cdef copy_status copy_all(
     return flush(c)
 
 
+cdef int check_pieces(
+    int64_t literal_bytes, const int64_t[::1] pieces, const int64_t[::1] sizes
+) except -1:
+    """Refuse pieces that lie outside the literals."""
+    cdef int64_t i
+    if sizes.shape[0] != pieces.shape[0]:
+        raise ValueError("columns of different lengths")
+    for i in range(pieces.shape[0]):
+        if sizes[i] < 0 or (pieces[i] < 0 and sizes[i] > literal_bytes - ~pieces[i]):
+            raise ValueError(f"piece {i}: {sizes[i]} bytes at {pieces[i]}")
+    return 0
+
+
 def copy_pieces(
     int from_fd,
     int to_fd,
@@ -165,14 +178,7 @@ def copy_pieces(
     cdef copy_status status = COPY_NO_MEMORY
     cdef const unsigned char* memory = b""
     cdef void* window = NULL
-    cdef int64_t i
-    if sizes.shape[0] != pieces.shape[0]:
-        raise ValueError("columns of different lengths")
-    for i in range(pieces.shape[0]):
-        if sizes[i] < 0 or (
-            pieces[i] < 0 and sizes[i] > literals.shape[0] - ~pieces[i]
-        ):
-            raise ValueError(f"piece {i}: {sizes[i]} bytes at {pieces[i]}")
+    check_pieces(literals.shape[0], pieces, sizes)
     if literals.shape[0]:
         memory = &literals[0]
     c.from_fd = from_fd

@@ -37,9 +37,9 @@ from blobpack.errors import BlobChangedError, StorageError
 
 
 cdef walk_status find_group(
-    cursor* at, int64_t offset_start, member_group* group
+    cursor* at, int64_t offset_start, int64_t offset_end, member_group* group
 ) noexcept nogil:
-    """Walk on to the group whose payload starts at offset_start.
+    """Walk on to the group whose payload that is.
 
     WALK_SEGMENT_END when there is none; zero blocks on the way are stepped over.
     """
@@ -55,7 +55,8 @@ cdef walk_status find_group(
         elif status != WALK_GROUP:
             return status
         elif group.offset_start == offset_start:
-            return WALK_GROUP
+            note_header(&at.window, offset_start - at.pos)
+            return WALK_GROUP if group.offset_end == offset_end else WALK_SEGMENT_END
         else:
             at.pos = group.next_start
     return WALK_SEGMENT_END
@@ -130,16 +131,13 @@ def find_groups(
         with nogil:
             while row < count:
                 go_to(&at, from_start[row])
-                status = find_group(&at, offset_start[row], &group)
-                if status == WALK_GROUP and group.offset_end != offset_end[row]:
-                    status = WALK_SEGMENT_END
+                status = find_group(&at, offset_start[row], offset_end[row], &group)
                 if status != WALK_GROUP:
                     break
                 name_length = name_bounds[row + 1] - name_bounds[row]
                 found[row] = -1
                 if says(&at, &group, packed + name_bounds[row], name_length):
                     found[row] = at.pos
-                note_header(&at.window, group.offset_start - at.pos)
                 row += 1
         if row < count:
             raise failure(status, &at, blob, offset_start[row], offset_end[row])
