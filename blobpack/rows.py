@@ -234,7 +234,8 @@ class Names(Sequence[str]):
         if isinstance(row, slice):
             rows = range(*row.indices(len(self)))
             if rows.step == 1:
-                return list(self._rows.columns_of(rows.start, rows.stop).iter_names())
+                last = max(rows.start, rows.stop)
+                return list(self._rows.columns_of(rows.start, last).iter_names())
             return [self._rows.name_at(i) for i in rows]
         if not -len(self) <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
