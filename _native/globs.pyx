@@ -4,6 +4,7 @@ Names are packed UTF-8 (or whatever bytes the tar holds): name i is
 names[name_bounds[i]:name_bounds[i + 1]].
 """
 
+cimport cython
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp
@@ -23,6 +24,7 @@ cdef struct token:
     bint negated
 
 
+@cython.final                      # its methods are called straight
 cdef class Glob:
     """A glob, compiled: `*`, `?`, `[seq]`, `[!seq]` as in fnmatch.fnmatchcase.
 
