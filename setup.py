@@ -9,6 +9,8 @@ FACTS = (
     *("boxes", "columns", "crc32c", "dimensions", "directory"),
     *("fact_columns", "images", "peek"),
 )
+INDEX = ("blocks", "columns", "crc32c", "index_faults", "index_rows", "names", "pages")
+WALK = ("columns", "extensions", "group", "tar", "walk_status", "window")
 
 
 def native(name: str, *pxds: str) -> Extension:
@@ -27,17 +29,19 @@ def native(name: str, *pxds: str) -> Extension:
 setup(
     ext_modules=cythonize(
         [
-            native("facts", *FACTS, "pthreads", "rereading"),
-            native("gather", *FACTS, "headers", "pthreads", "share", "tar", "utf8"),
-            native("index_reader", "blocks", "columns", "crc32c", "index_rows", "names", "pages"),
+            native("copying"),
+            native("facts", *FACTS, "pthreads", "rereading", "threads"),
+            native("gather", *FACTS, "headers", "pthreads", "share", "tar", "threads", "utf8"),
+            native("fetched_index", *INDEX),
+            native("globs", "utf8"),
+            native("mapped_index", *INDEX, "index_region"),
             native("index_writer", "blocks", "crc32c", "names", "pages"),
-            native("lookup", "columns", "names", "utf8"),
+            native("lookup", "names"),
             native("members"),
+            native("packed", "columns"),
             native("pickles", "columns", "pickle_reader", "pickle_rows", "pickle_writer", "utf8"),
-            native(
-                "scan", "columns", "extensions", "links", "names", "pthreads", "runs", "tar", "walk"
-            ),
-            native("splice", "columns", "extensions", "headers", "tar", "utf8", "walk"),
+            native("scan", *WALK, "links", "names", "pthreads", "runs", "walk"),
+            native("splice", *WALK, "headers", "utf8"),
         ],
         build_dir="build",  # generated C stays out of the tree, and of the sdist
         include_path=["_native"],

@@ -3,7 +3,6 @@
 The shell around rereading.pxd, dimensions.pxd and crc32c.pxd.
 """
 
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
@@ -11,18 +10,6 @@ from libc.string cimport memset
 from crc32c cimport crc32c_at
 from fact_columns cimport facts_free, facts_reserve, facts_to_python
 from peek cimport peek, peek_at
-from pthreads cimport (
-    any_working,
-    pthread_cond_destroy,
-    pthread_cond_init,
-    pthread_create,
-    pthread_join,
-    pthread_mutex_destroy,
-    pthread_mutex_init,
-    pthread_mutex_lock,
-    pthread_mutex_unlock,
-    pthread_t,
-)
 from rereading cimport (
     READ_ENDED as ENDED,
     WINDOW_BYTES,
@@ -31,9 +18,7 @@ from rereading cimport (
     rereading,
     take_payload,
 )
-
-cdef enum:
-    THREADS_MAX = 64
+from threads cimport THREADS_MAX, run_team, team_free, team_init
 
 READ_ENDED = ENDED
 
@@ -66,14 +51,10 @@ cdef int bind_rows(
 
 
 cdef int run_threads(rereading* r, int threads, progress) except -1:
-    """Start the threads and wait for them.
-
-    Ctrl-C calls them off, and none outlives this call.
-    """
-    cdef pthread_t started[THREADS_MAX]
+    """Read with several threads, each through a window of its own."""
+    cdef void* arguments[THREADS_MAX]
     cdef reader* readers = <reader*> calloc(threads, sizeof(reader))
-    cdef int count = 0, i
-    cdef bint working = True
+    cdef int i, count = 0
     if readers == NULL:
         raise MemoryError
     try:
@@ -82,28 +63,10 @@ cdef int run_threads(rereading* r, int threads, progress) except -1:
             readers[i].window = <unsigned char*> malloc(WINDOW_BYTES)
             if readers[i].window == NULL:
                 break
-            pthread_mutex_lock(&r.lock)
-            r.working += 1
-            pthread_mutex_unlock(&r.lock)
-            if pthread_create(&started[count], NULL, reread, &readers[i]) != 0:
-                pthread_mutex_lock(&r.lock)
-                r.working -= 1
-                pthread_mutex_unlock(&r.lock)
-                break
+            arguments[i] = &readers[i]
             count += 1
-        if count == 0:
-            raise MemoryError
-        while working:
-            with nogil:
-                working = any_working(&r.lock, &r.changed, &r.working)
-            PyErr_CheckSignals()
-            if progress is not None:
-                progress(r.done_rows, r.done_bytes)
+        run_team(&r.team, reread, arguments, count, progress)
     finally:
-        r.cancelled = True
-        with nogil:
-            for i in range(count):
-                pthread_join(started[i], NULL)
         for i in range(threads):
             free(readers[i].window)
         free(readers)
@@ -149,15 +112,13 @@ def take_facts(
     r.images = images
     r.extend = crc32c_at(crc32c_address)
     bind_rows(&r, names, name_bounds, offset_start, offset_end)
-    pthread_mutex_init(&r.lock, NULL)
-    pthread_cond_init(&r.changed, NULL)
+    team_init(&r.team)
     try:
         run_threads(&r, max(1, min(threads, THREADS_MAX)), progress)
         faults = [(r.faults[i].row, r.faults[i].error) for i in range(r.fault_count)]
         return facts_to_python(&r.facts, r.rows.count), sorted(faults)
     finally:
-        pthread_cond_destroy(&r.changed)
-        pthread_mutex_destroy(&r.lock)
+        team_free(&r.team)
         facts_free(&r.facts)
         free(r.faults)
 

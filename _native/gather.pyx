@@ -12,26 +12,12 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 from posix.unistd cimport close
 
-from cpython.exc cimport PyErr_CheckSignals
-
 from columns cimport columns_free, columns_push, columns_to_python, member_columns
 from crc32c cimport crc32c_at
 from fact_columns cimport facts_free, facts_move, facts_reserve, facts_to_python
 from headers cimport describe, header_length, member_header, put_header
 from images cimport media_type_of
-from pthreads cimport (
-    any_working,
-    pthread_cond_broadcast,
-    pthread_cond_destroy,
-    pthread_cond_init,
-    pthread_create,
-    pthread_join,
-    pthread_mutex_destroy,
-    pthread_mutex_init,
-    pthread_mutex_lock,
-    pthread_mutex_unlock,
-    pthread_t,
-)
+from pthreads cimport pthread_mutex_lock, pthread_mutex_unlock
 from share cimport (
     BUFFER_BYTES,
     FILE_CHANGED as CHANGED,
@@ -46,6 +32,14 @@ from share cimport (
     source_file,
     worker,
 )
+from threads cimport (
+    THREADS_MAX,
+    call_off,
+    leave_team,
+    run_team,
+    team_free,
+    team_init,
+)
 
 cdef extern from "Python.h":
     const char* PyBytes_AsString(object) except NULL
@@ -53,7 +47,6 @@ cdef extern from "Python.h":
 cdef enum:
     SHARE_BYTES = 524288           # about what a thread takes on at a time
     SHARE_FILES_MAX = 128
-    THREADS_MAX = 64
 
 FILE_CHANGED = CHANGED
 FILE_IS_TARGET = IS_TARGET
@@ -69,18 +62,20 @@ cdef int64_t take_share(worker* w, int64_t* last) noexcept nogil:
     """
     cdef gathering* g = w.all
     cdef int64_t first, files, mean
-    pthread_mutex_lock(&g.lock)
+    pthread_mutex_lock(&g.team.lock)
     first = g.next_file
-    mean = g.done_bytes // g.done_files if g.done_files else SHARE_BYTES // 32
+    mean = SHARE_BYTES // 32
+    if g.team.done_count:
+        mean = g.team.done_bytes // g.team.done_count
     files = min(max(SHARE_BYTES // max(mean, 1), 1), SHARE_FILES_MAX)
     last[0] = min(first + files, g.count)
     g.next_file = last[0]
     w.share = g.next_share
     g.next_share += 1
-    pthread_mutex_unlock(&g.lock)
+    pthread_mutex_unlock(&g.team.lock)
     w.length = 0
     w.share_first = w.first_unplaced = first
-    return first if first < last[0] and not g.cancelled else -1
+    return first if first < last[0] and not g.team.cancelled else -1
 
 
 cdef void work_through(worker* w) noexcept nogil:
@@ -91,7 +86,7 @@ cdef void work_through(worker* w) noexcept nogil:
         if first < 0:
             return
         for i in range(first, last):
-            if g.cancelled or g.write_error:
+            if g.team.cancelled or g.write_error:
                 return
             read_file(w, &g.files[i])
         if place(w, last, True) < 0:
@@ -104,31 +99,17 @@ cdef void* work(void* argument) noexcept nogil:
     work_through(w)
     if w.folder_length >= 0:
         close(w.folder_fd)
-    pthread_mutex_lock(&g.lock)
     if g.write_error:
-        g.cancelled = True
-    g.working -= 1
-    pthread_cond_broadcast(&g.changed)
-    pthread_mutex_unlock(&g.lock)
+        call_off(&g.team)
+    leave_team(&g.team)
     return NULL
 
 
-cdef void call_off(gathering* g) noexcept nogil:
-    pthread_mutex_lock(&g.lock)
-    g.cancelled = True
-    pthread_cond_broadcast(&g.changed)
-    pthread_mutex_unlock(&g.lock)
-
-
 cdef int run_threads(gathering* g, int threads, progress) except -1:
-    """Start the threads and wait for them.
-
-    Ctrl-C calls them off, and none outlives this call.
-    """
-    cdef pthread_t started[THREADS_MAX]
+    """Gather with several threads, each with a buffer of its own."""
+    cdef void* arguments[THREADS_MAX]
     cdef worker* workers = <worker*> calloc(threads, sizeof(worker))
-    cdef int count = 0, i
-    cdef bint working = True
+    cdef int i, count = 0
     if workers == NULL:
         raise MemoryError
     try:
@@ -138,29 +119,10 @@ cdef int run_threads(gathering* g, int threads, progress) except -1:
             workers[i].buffer = <unsigned char*> malloc(BUFFER_BYTES)
             if workers[i].buffer == NULL:
                 break
-            pthread_mutex_lock(&g.lock)
-            g.working += 1
-            pthread_mutex_unlock(&g.lock)
-            if pthread_create(&started[count], NULL, work, &workers[i]) != 0:
-                pthread_mutex_lock(&g.lock)
-                g.working -= 1
-                pthread_mutex_unlock(&g.lock)
-                break
+            arguments[i] = &workers[i]
             count += 1
-        if count == 0:
-            raise MemoryError
-        while working:
-            with nogil:
-                working = any_working(&g.lock, &g.changed, &g.working)
-            PyErr_CheckSignals()
-            if progress is not None:
-                progress(g.done_files, g.done_bytes)
+        run_team(&g.team, work, arguments, count, progress)
     finally:
-        with nogil:
-            if working:
-                call_off(g)
-            for i in range(count):
-                pthread_join(started[i], NULL)
         for i in range(threads):
             free(workers[i].buffer)
         free(workers)
@@ -268,8 +230,7 @@ def gather(
     if facts and facts_reserve(&g.facts, g.count, True) < 0:
         free(g.files)
         raise MemoryError
-    pthread_mutex_init(&g.lock, NULL)
-    pthread_cond_init(&g.changed, NULL)
+    team_init(&g.team)
     try:
         for i in range(g.count):
             g.files[i].path = PyBytes_AsString(paths[i])
@@ -279,8 +240,7 @@ def gather(
         run_threads(&g, max(1, min(threads, THREADS_MAX)), progress)
         return outcome(&g)
     finally:
-        pthread_cond_destroy(&g.changed)
-        pthread_mutex_destroy(&g.lock)
+        team_free(&g.team)
         facts_free(&g.facts)
         free(g.files)
 

@@ -16,13 +16,7 @@ from blocks cimport (
     value_at,
 )
 from columns cimport owned_view
-
-cdef enum fault:
-    FAULT_NONE
-    FAULT_ABSENT                   # no such name
-    FAULT_CHECKSUM
-    FAULT_LAYOUT
-    FAULT_MEMORY
+from index_faults cimport FAULT_LAYOUT, FAULT_MEMORY, FAULT_NONE, fault
 
 cdef struct row_columns:
     int64_t count

@@ -1,4 +1,4 @@
-"""Hash and compare member names as bytes."""
+"""Member names as bytes: encoded, and hashed."""
 
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
@@ -29,3 +29,11 @@ cdef inline uint64_t hash_name(
     if length:
         memcpy(&word, name, length)
     return mixed(state ^ word)
+
+
+cdef inline bytes encoded_name(str name):
+    """Encode a name as a tar holds it; None when no tar can."""
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return None

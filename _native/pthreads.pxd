@@ -3,7 +3,7 @@
 Source: POSIX.1-2017, <pthread.h>.
 """
 
-from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+from posix.time cimport timespec
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_t:
@@ -23,26 +23,3 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_wait(pthread_cond_t*, pthread_mutex_t*)
     int pthread_cond_timedwait(pthread_cond_t*, pthread_mutex_t*, const timespec*)
     int pthread_cond_broadcast(pthread_cond_t*)
-
-cdef enum:
-    LOOK_NS = 50000000             # between two looks at pending signals
-
-
-cdef inline bint any_working(
-    pthread_mutex_t* lock, pthread_cond_t* changed, const int* working
-) noexcept nogil:
-    """Wait for the threads, but not for long; whether any is still at work."""
-    cdef timespec until
-    cdef bint some
-    clock_gettime(CLOCK_REALTIME, &until)
-    until.tv_nsec += LOOK_NS
-    if until.tv_nsec >= 1000000000:
-        until.tv_sec += 1
-        until.tv_nsec -= 1000000000
-    pthread_mutex_lock(lock)
-    while working[0]:
-        if pthread_cond_timedwait(changed, lock, &until) != 0:
-            break
-    some = working[0] > 0
-    pthread_mutex_unlock(lock)
-    return some

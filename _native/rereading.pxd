@@ -14,13 +14,8 @@ from crc32c cimport crc32c_function
 from fact_columns cimport fact_columns, note_bytes, note_image
 from images cimport media_type_of
 from peek cimport peek, peek_at
-from pthreads cimport (
-    pthread_cond_broadcast,
-    pthread_cond_t,
-    pthread_mutex_lock,
-    pthread_mutex_t,
-    pthread_mutex_unlock,
-)
+from pthreads cimport pthread_mutex_lock, pthread_mutex_unlock
+from threads cimport leave_team, thread_team
 
 cdef enum:
     WINDOW_BYTES = 524288          # still in the cache when the checksum is taken
@@ -46,16 +41,11 @@ cdef struct rereading:
     bint images                    # types and sizes too, not only checksums
     crc32c_function extend
     fact_columns facts
-    pthread_mutex_t lock
-    pthread_cond_t changed
+    thread_team team
     int64_t next_row
-    int64_t done_rows
-    int64_t done_bytes
     fault* faults
     int64_t fault_count
     int64_t fault_capacity
-    int working                    # threads
-    int cancelled
     int no_memory
 
 cdef struct reader:
@@ -80,20 +70,20 @@ cdef inline void take_payload(
 cdef inline void keep_fault(rereading* r, int64_t row, int error) noexcept nogil:
     cdef int64_t capacity
     cdef void* grown
-    pthread_mutex_lock(&r.lock)
+    pthread_mutex_lock(&r.team.lock)
     if r.fault_count == r.fault_capacity:
         capacity = max(2 * r.fault_capacity, 64)
         grown = realloc(r.faults, capacity * sizeof(fault))
         if grown == NULL:
             r.no_memory = True
-            pthread_mutex_unlock(&r.lock)
+            pthread_mutex_unlock(&r.team.lock)
             return
         r.faults = <fault*> grown
         r.fault_capacity = capacity
     r.faults[r.fault_count].row = row
     r.faults[r.fault_count].error = error
     r.fault_count += 1
-    pthread_mutex_unlock(&r.lock)
+    pthread_mutex_unlock(&r.team.lock)
 
 
 cdef inline bint within(const rereading* r, int64_t row) noexcept nogil:
@@ -104,7 +94,7 @@ cdef inline bint within(const rereading* r, int64_t row) noexcept nogil:
 cdef inline int64_t take_window(rereading* r, int64_t* last) noexcept nogil:
     """Take on the next rows that fit one window: the first; -1 when none is left."""
     cdef int64_t first, row, start, end
-    pthread_mutex_lock(&r.lock)
+    pthread_mutex_lock(&r.team.lock)
     first = row = r.next_row
     if row < r.rows.count:
         row += 1
@@ -121,7 +111,7 @@ cdef inline int64_t take_window(rereading* r, int64_t* last) noexcept nogil:
         r.next_row = last[0] = row
     else:
         first = -1
-    pthread_mutex_unlock(&r.lock)
+    pthread_mutex_unlock(&r.team.lock)
     return first
 
 
@@ -151,7 +141,7 @@ cdef inline void take_large(reader* at, int64_t row) noexcept nogil:
     cdef int64_t done = 0, wanted
     cdef int error
     cdef peek payload
-    while done < size and not r.cancelled:
+    while done < size and not r.team.cancelled:
         wanted = min(size - done, <int64_t> WINDOW_BYTES)
         if read_window(at, start + done, wanted, &error) < wanted:
             keep_fault(r, row, error)
@@ -189,7 +179,7 @@ cdef inline void take_small(reader* at, int64_t first, int64_t last) noexcept no
 cdef inline void read_windows(reader* at) noexcept nogil:
     cdef rereading* r = at.all
     cdef int64_t first, last, row, taken
-    while not r.cancelled:
+    while not r.team.cancelled:
         first = take_window(r, &last)
         if first < 0:
             return
@@ -203,18 +193,15 @@ cdef inline void read_windows(reader* at) noexcept nogil:
         for row in range(first, last):
             if within(r, row):
                 taken += r.rows.offset_end[row] - r.rows.offset_start[row]
-        pthread_mutex_lock(&r.lock)
-        r.done_rows += last - first
-        r.done_bytes += taken
-        pthread_mutex_unlock(&r.lock)
+        pthread_mutex_lock(&r.team.lock)
+        r.team.done_count += last - first
+        r.team.done_bytes += taken
+        pthread_mutex_unlock(&r.team.lock)
 
 
 cdef inline void* reread(void* argument) noexcept nogil:
     """Read windows until none is left: the body of each thread."""
     cdef reader* at = <reader*> argument
     read_windows(at)
-    pthread_mutex_lock(&at.all.lock)
-    at.all.working -= 1
-    pthread_cond_broadcast(&at.all.changed)
-    pthread_mutex_unlock(&at.all.lock)
+    leave_team(&at.all.team)
     return NULL

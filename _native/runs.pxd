@@ -12,7 +12,11 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
 from columns cimport columns_extend, columns_push
-from extensions cimport (
+from group cimport cursor, member_group, refill
+from pthreads cimport pthread_create, pthread_join, pthread_t
+from tar cimport BLOCK, checksum_matches, has_magic, padded
+from walk cimport walk, walker, walker_free, walker_init
+from walk_status cimport (
     WALK_GROUP,
     WALK_NO_MEMORY,
     WALK_READ_FAILED,
@@ -20,22 +24,7 @@ from extensions cimport (
     WALK_TURN,
     walk_status,
 )
-from pthreads cimport pthread_create, pthread_join, pthread_t
-from tar cimport (
-    BLOCK,
-    checksum_matches,
-    has_magic,
-    padded,
-)
-from walk cimport (
-    bytes_at,
-    member_group,
-    refill,
-    walk,
-    walker,
-    walker_free,
-    walker_init,
-)
+from window cimport bytes_at, header_window, swap_windows, window_free, window_init
 
 cdef extern from * nogil:
     """
@@ -76,8 +65,9 @@ cdef struct crew:
     int64_t count
     int64_t claimed
 
+
 cdef inline walk_status find_header(
-    walker* w, int64_t* pos, int64_t stop
+    cursor* at, int64_t* pos, int64_t stop
 ) noexcept nogil:
     """Step to the next block with a magic and a right checksum.
 
@@ -85,12 +75,12 @@ cdef inline walk_status find_header(
     """
     cdef const unsigned char* block
     cdef walk_status status
-    while pos[0] < stop and w.length - pos[0] >= BLOCK:
-        block = bytes_at(w, pos[0], BLOCK)
+    while pos[0] < stop and at.window.length - pos[0] >= BLOCK:
+        block = bytes_at(&at.window, pos[0], BLOCK)
         if block == NULL:
-            w.pos = pos[0]
-            w.stride = 0
-            status = refill(w)
+            at.pos = pos[0]
+            at.window.stride = 0
+            status = refill(at)
             if status != WALK_GROUP:
                 return status
             continue
@@ -111,7 +101,7 @@ cdef inline int keep_run(segment* s, int64_t first_group) noexcept nogil:
         s.runs = <guessed_run*> grown
         s.run_capacity = capacity
     s.runs[s.run_count].first_group = first_group
-    s.runs[s.run_count].next_start = s.walk.pos
+    s.runs[s.run_count].next_start = s.walk.at.pos
     s.run_count += 1
     return 0
 
@@ -123,10 +113,10 @@ cdef inline walk_status walk_segment(segment* s) noexcept nogil:
     cdef member_group group
     cdef walk_status status
     while True:
-        status = find_header(&s.walk, &pos, s.walk.stop)
+        status = find_header(&s.walk.at, &pos, s.walk.stop)
         if status != WALK_GROUP:
             return status
-        s.walk.pos = pos
+        s.walk.at.pos = pos
         first_group = s.walk.group_count
         status = walk(&s.walk, -1, &group)
         if status in (WALK_NO_MEMORY, WALK_READ_FAILED):
@@ -135,28 +125,19 @@ cdef inline walk_status walk_segment(segment* s) noexcept nogil:
             return WALK_NO_MEMORY
         if status == WALK_SEGMENT_END:
             return status
-        pos = s.walk.pos + BLOCK
+        pos = s.walk.at.pos + BLOCK
 
 
-cdef inline void swap_windows(walker* one, walker* other) noexcept nogil:
-    """Hand over a window's room, but not what it holds."""
-    cdef int64_t capacity = one.window_capacity
-    one.window, other.window = other.window, one.window
-    one.window_capacity = other.window_capacity
-    other.window_capacity = capacity
-    one.window_start = one.window_end = other.window_start = other.window_end = 0
-
-
-cdef inline bint walk_next(crew* team, walker* spare) noexcept nogil:
+cdef inline bint walk_next(crew* team, header_window* spare) noexcept nogil:
     """Walk the next segment through the thread's window; False when none is left."""
     cdef int64_t mine = blobpack_claim(&team.claimed)
     cdef segment* s
     if mine >= team.count:
         return False
     s = &team.segments[mine]
-    swap_windows(&s.walk, spare)
+    swap_windows(&s.walk.at.window, spare)
     s.status = walk_segment(s)
-    swap_windows(&s.walk, spare)
+    swap_windows(&s.walk.at.window, spare)
     blobpack_publish(&s.done)
     return True
 
@@ -164,11 +145,11 @@ cdef inline bint walk_next(crew* team, walker* spare) noexcept nogil:
 cdef inline void* work(void* argument) noexcept nogil:
     """Walk segments until none is left: the body of each thread."""
     cdef crew* team = <crew*> argument
-    cdef walker spare
-    walker_init(&spare, -1, 0)
+    cdef header_window spare
+    window_init(&spare, -1, 0)
     while walk_next(team, &spare):
         pass
-    walker_free(&spare)
+    window_free(&spare)
     return NULL
 
 
@@ -190,14 +171,15 @@ cdef inline int64_t last_at_most(
 
 
 cdef inline int take_run(walker* w, segment* s) noexcept nogil:
-    """Take over the run that visited the group at w.pos: 1; 0 when none did.
+    """Take over the run that visited the group at the cursor: 1; 0 when none did.
 
     -1 when memory is out.
     """
     cdef walker* guessed = &s.walk
-    cdef int64_t first = last_at_most(guessed.group_start, guessed.group_count, w.pos)
+    cdef int64_t pos = w.at.pos
+    cdef int64_t first = last_at_most(guessed.group_start, guessed.group_count, pos)
     cdef int64_t last, run, first_row, last_row, base, i
-    if first < 0 or guessed.group_start[first] != w.pos:
+    if first < 0 or guessed.group_start[first] != pos:
         return 0
     run = 0
     while run + 1 < s.run_count and s.runs[run + 1].first_group <= first:
@@ -221,7 +203,7 @@ cdef inline int take_run(walker* w, segment* s) noexcept nogil:
             return -1
     for i in range(first, last):
         w.kinds[guessed.group_kind[i]] += 1
-    w.pos = s.runs[run].next_start
+    w.at.pos = s.runs[run].next_start
     return 1
 
 
@@ -233,16 +215,16 @@ cdef inline walk_status stitch(
     cdef walk_status status
     if s.status == WALK_NO_MEMORY:
         return WALK_NO_MEMORY
-    while w.pos < s.walk.stop:
+    while w.at.pos < s.walk.stop:
         taken = 0
-        if not w.globals.apply:
+        if not w.at.globals.apply:
             taken = take_run(w, s)
         if taken < 0:
             return WALK_NO_MEMORY
         if not taken:
-            w.stop = w.pos + 1                     # one group
+            w.stop = w.at.pos + 1                  # one group
             status = walk(w, -1, group)
-            w.stop = w.length + 1
+            w.stop = w.at.window.length + 1
             if status != WALK_SEGMENT_END:
                 return status
     return WALK_TURN
@@ -252,16 +234,16 @@ cdef inline void prepare_wave(
     crew* team, const walker* w, int64_t segment_bytes
 ) noexcept nogil:
     """Cut what lies ahead into segments, each with a walker of its own."""
+    cdef const header_window* whole = &w.at.window
     cdef int64_t i
     cdef segment* s
     for i in range(team.count):
         s = &team.segments[i]
-        walker_init(&s.walk, w.fd, w.length)
-        s.walk.speculative = True
-        s.walk.rows.with_mtime = w.rows.with_mtime
-        s.walk.window_bytes = s.walk.window_bytes_max
-        s.start = w.pos + i * segment_bytes
-        s.walk.stop = min(s.start + segment_bytes, w.length)
+        walker_init(&s.walk, whole.fd, whole.length, w.at.with_mtime)
+        s.walk.at.speculative = True
+        s.walk.at.window.next_bytes = s.walk.at.window.bytes_max
+        s.start = w.at.pos + i * segment_bytes
+        s.walk.stop = min(s.start + segment_bytes, whole.length)
 
 
 cdef inline walk_status walk_wave(
@@ -272,9 +254,9 @@ cdef inline walk_status walk_wave(
     cdef int running = 0
     cdef int64_t i
     cdef segment* s
-    cdef walker spare
+    cdef header_window spare
     cdef walk_status status = WALK_TURN
-    walker_init(&spare, -1, 0)
+    window_init(&spare, -1, 0)
     while running < threads - 1:
         if pthread_create(&started[running], NULL, work, team) != 0:
             break                                  # fewer threads do the same work
@@ -295,7 +277,7 @@ cdef inline walk_status walk_wave(
     while running:
         running -= 1
         pthread_join(started[running], NULL)
-    walker_free(&spare)
+    window_free(&spare)
     return status
 
 
@@ -303,7 +285,7 @@ cdef inline walk_status walk_ahead(
     walker* w, int threads, member_group* group
 ) noexcept nogil:
     """Walk a wave of segments with several threads, and the true chain behind them."""
-    cdef int64_t ahead = min(w.length - w.pos, WAVE_BYTES)
+    cdef int64_t ahead = min(w.at.window.length - w.at.pos, WAVE_BYTES)
     cdef int64_t segment_bytes = padded(ahead // (threads * SEGMENTS_A_THREAD))
     cdef crew team
     cdef walk_status status

@@ -5,7 +5,12 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport strerror
 
 from columns cimport columns_to_python, mtime_to_python
-from extensions cimport (
+from group cimport MAX_EXTENSION_BYTES, KIND_COUNT, cursor, member_group, refill
+from links cimport resolve_links
+from runs cimport HEAD_BYTES, SEGMENT_BYTES_MIN, THREADS_MAX, walk_ahead
+from tar cimport BLOCK, is_zero_block
+from walk cimport walk, walker, walker_free, walker_init
+from walk_status cimport (
     WALK_BAD_CHECKSUM,
     WALK_BAD_PAX,
     WALK_BAD_SIZE,
@@ -27,34 +32,7 @@ from extensions cimport (
     WALK_TURN,
     walk_status,
 )
-from links cimport resolve_links
-from runs cimport (
-    BLOCK,
-    HEAD_BYTES,
-    SEGMENT_BYTES_MIN,
-    THREADS_MAX,
-    WALK_GROUP,
-    WALK_NO_MEMORY,
-    WALK_READ_FAILED,
-    WALK_TURN,
-    walk_ahead,
-)
-from tar cimport (
-    BLOCK,
-    is_zero_block,
-)
-from walk cimport (
-    KIND_COUNT,
-    MAX_EXTENSION_BYTES,
-    bytes_at,
-    member_group,
-    refill,
-    walk,
-    walker,
-    walker_free,
-    walker_init,
-    window_wanted,
-)
+from window cimport bytes_at, header_window, window_wanted
 
 from os import urandom
 
@@ -89,26 +67,26 @@ cdef tuple CUT = (
 
 
 cdef object failure(
-    walk_status status, const walker* w, const member_group* group, str blob
+    walk_status status, const cursor* at, const member_group* group, str blob
 ):
     """Make the error for a status that ended the walk."""
     cdef str name = ""
     if status == WALK_NO_MEMORY:
         return MemoryError()
     if status == WALK_READ_FAILED:
-        reason = strerror(w.fault_errno).decode(errors="replace")
-        return StorageError(f"{blob}: can't read at byte {w.fault}: {reason}")
+        reason = strerror(at.window.error).decode(errors="replace")
+        return StorageError(f"{blob}: can't read at byte {at.fault}: {reason}")
     message = MESSAGES.get(status, "damaged")
     if WALK_CUT_PAYLOAD <= status < WALK_SHRUNK and group.name.length > 0:
         name = group.name.bytes[:group.name.length].decode("utf-8", "surrogateescape")
     if status == WALK_CUT_PAYLOAD:
         message = (
             f"the payload of {group.offset_end} bytes from byte {group.offset_start} "
-            f"runs past the blob's end at {w.length}"
+            f"runs past the blob's end at {at.window.length}"
         )
     member = f"member {name!r}: " if name else ""
     error = TruncatedError if status in CUT else FormatError
-    return error(f"{blob}: {member}{message}, at byte {w.fault}", offset=w.fault)
+    return error(f"{blob}: {member}{message}, at byte {at.fault}", offset=at.fault)
 
 
 cdef class Supply:
@@ -121,35 +99,49 @@ cdef class Supply:
         self.read = read
 
 
-cdef walk_status feed(walker* w, Supply supply) except *:
+cdef walk_status feed(cursor* at, Supply supply) except *:
     """Bring a window through the shell's read(start, end, stride): it is not copied."""
-    cdef int64_t wanted = window_wanted(w)
+    cdef header_window* window = &at.window
+    cdef int64_t wanted = window_wanted(window, at.pos)
     cdef int64_t size
-    w.window_start = w.window_end = 0
-    supply.brought = supply.read(w.pos, w.pos + wanted, w.stride)
+    window.start = window.end = 0
+    supply.brought = supply.read(at.pos, at.pos + wanted, window.stride)
     size = supply.brought.shape[0]
     if size < wanted:
-        w.fault = w.pos + size
+        at.fault = at.pos + size
         return WALK_SHRUNK
-    w.window = <unsigned char*> &supply.brought[0]
-    w.window_start = w.pos
-    w.window_end = w.pos + min(size, w.length - w.pos)
+    window.bytes = <unsigned char*> &supply.brought[0]
+    window.start = at.pos
+    window.end = at.pos + min(size, window.length - at.pos)
     return WALK_TURN
+
+
+cdef walk_status bring(cursor* at, Supply supply) except *:
+    """Bring what the cursor needs, from the file or through the shell.
+
+    WALK_GROUP or WALK_TURN when it is there.
+    """
+    cdef walk_status status = refill(at)
+    return feed(at, supply) if status == WALK_FEED else status
+
+
+cdef bint several_may_walk(const cursor* at) noexcept nogil:
+    """Tell whether the rest is worth more than one thread, and fit for it."""
+    return (
+        at.window.fd >= 0
+        and at.pos >= HEAD_BYTES
+        and at.window.length - at.pos >= 2 * SEGMENT_BYTES_MIN
+        and at.window.stride <= at.window.near_bytes
+        and not at.met_v7
+        and not at.globals.apply
+    )
 
 
 cdef walk_status take_turn(walker* w, int threads, member_group* group) noexcept nogil:
     """Walk on until there is something for the shell to do."""
-    if (
-        threads > 1
-        and w.fd >= 0
-        and w.pos >= HEAD_BYTES
-        and w.length - w.pos >= 2 * SEGMENT_BYTES_MIN
-        and w.stride <= w.near_bytes
-        and not w.met_v7
-        and not w.globals.apply
-    ):
+    if threads > 1 and several_may_walk(&w.at):
         return walk_ahead(w, threads, group)
-    return walk(w, REFILLS_A_TURN if w.pos >= HEAD_BYTES else 4, group)
+    return walk(w, REFILLS_A_TURN if w.at.pos >= HEAD_BYTES else 4, group)
 
 
 cdef walk_status walk_through(
@@ -164,50 +156,66 @@ cdef walk_status walk_through(
         with nogil:
             status = take_turn(w, threads, group)
         if status == WALK_FEED:
-            status = feed(w, supply)
+            status = feed(&w.at, supply)
         PyErr_CheckSignals()
         if status != WALK_TURN:
             return status
 
 
-cdef walk_status count_marker(walker* w, Supply supply, int64_t* blocks) except *:
-    """Count the zero blocks that end the archive: one is at w.pos, a second is due."""
+cdef walk_status count_marker(cursor* at, Supply supply, int64_t* blocks) except *:
+    """Count the zero blocks that end the archive: one is there, a second is due."""
     cdef const unsigned char* block
     cdef walk_status status
     blocks[0] = 1
-    if w.length - w.pos < 2 * BLOCK:
+    if at.window.length - at.pos < 2 * BLOCK:
         return WALK_END_MARKER
     while True:
-        block = bytes_at(w, w.pos, 2 * BLOCK)
+        block = bytes_at(&at.window, at.pos, 2 * BLOCK)
         if block != NULL:
             blocks[0] += is_zero_block(block + BLOCK)
             return WALK_END_MARKER
-        status = refill(w)
-        if status == WALK_FEED:
-            status = feed(w, supply)
+        status = bring(at, supply)
         if status != WALK_GROUP and status != WALK_TURN:
             return status
 
 
-cdef walk_status skip_zero_blocks(walker* w, Supply supply) except *:
+cdef walk_status skip_zero_blocks(cursor* at, Supply supply) except *:
     """Step to the next block that is not zero, or to the blob's end."""
     cdef const unsigned char* block
     cdef walk_status status
-    w.stride = 0                                   # by windows
-    while w.length - w.pos >= BLOCK:
-        block = bytes_at(w, w.pos, BLOCK)
+    at.window.stride = 0                           # by windows
+    while at.window.length - at.pos >= BLOCK:
+        block = bytes_at(&at.window, at.pos, BLOCK)
         if block == NULL:
-            status = refill(w)
-            if status == WALK_FEED:
-                status = feed(w, supply)
+            status = bring(at, supply)
             if status != WALK_GROUP and status != WALK_TURN:
                 return status
         elif is_zero_block(block):
-            w.pos += BLOCK
+            at.pos += BLOCK
         else:
             return WALK_TURN
         PyErr_CheckSignals()
     return WALK_END_MARKER
+
+
+cdef walk_status walk_archives(
+    walker* w, int threads, Supply supply, bint concatenated, member_group* group,
+    int64_t* position, int64_t* blocks,
+) except *:
+    """Walk one archive, or all that lie one behind the other.
+
+    On return *position* is where the last one ended, before so many zero blocks.
+    """
+    cdef walk_status status = WALK_TURN
+    while status == WALK_TURN:
+        status = walk_through(w, threads, supply, group)
+        position[0] = w.at.pos
+        blocks[0] = 0
+        if status == WALK_END_MARKER:
+            status = count_marker(&w.at, supply, blocks)
+            if concatenated and status == WALK_END_MARKER:
+                status = skip_zero_blocks(&w.at, supply)
+    return status
 
 
 def walk_headers(
@@ -250,24 +258,16 @@ def walk_headers(
     cdef walker w
     cdef member_group group
     cdef walk_status status
-    cdef int64_t blocks = 0, dangling
-    cdef Supply supply = Supply(read)
-    walker_init(&w, fd, length)
-    w.rows.with_mtime = with_mtime
+    cdef int64_t position = 0, blocks = 0, dangling
+    cdef Supply supply = Supply(read)              # a name in an error may lie in it
+    walker_init(&w, fd, length, with_mtime)
     try:
-        while True:
-            status = walk_through(&w, max(1, min(threads, THREADS_MAX)), supply, &group)
-            position = w.pos
-            blocks = 0
-            if status == WALK_END_MARKER:
-                status = count_marker(&w, supply, &blocks)
-                if concatenated and status == WALK_END_MARKER:
-                    status = skip_zero_blocks(&w, supply)
-                    if status == WALK_TURN:
-                        continue
-            break
+        status = walk_archives(
+            &w, max(1, min(threads, THREADS_MAX)), supply, concatenated, &group,
+            &position, &blocks,
+        )
         if status != WALK_END_MARKER and status != WALK_NO_MARKER:
-            raise failure(status, &w, &group, blob)
+            raise failure(status, &w.at, &group, blob)
         with nogil:
             dangling = resolve_links(&w.rows, &w.links, seed)
         if dangling < 0:

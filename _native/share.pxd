@@ -17,13 +17,12 @@ from images cimport MEDIA_UNKNOWN, media_type, media_type_of
 from peek cimport peek, peek_at
 from pthreads cimport (
     pthread_cond_broadcast,
-    pthread_cond_t,
     pthread_cond_wait,
     pthread_mutex_lock,
-    pthread_mutex_t,
     pthread_mutex_unlock,
 )
 from tar cimport BLOCK, padded
+from threads cimport thread_team
 
 cdef extern from "<fcntl.h>" nogil:
     int O_NOFOLLOW
@@ -69,16 +68,11 @@ cdef struct gathering:
     uint64_t target_inode
     source_file* files
     int64_t count
-    pthread_mutex_t lock
-    pthread_cond_t changed
+    thread_team team               # its progress: files, and bytes of the blob
     int64_t next_file              # to be taken on
     int64_t next_share
     int64_t turn                   # the share that may settle its place
     int64_t pos                    # where it goes
-    int64_t done_files
-    int64_t done_bytes
-    int working                    # threads
-    int cancelled
     int write_error
 
 cdef struct worker:
@@ -129,11 +123,11 @@ cdef inline int take_turn(worker* w) noexcept nogil:
     cdef gathering* g = w.all
     if w.has_turn:
         return 0
-    pthread_mutex_lock(&g.lock)
-    while g.turn != w.share and not g.cancelled:
-        pthread_cond_wait(&g.changed, &g.lock)
-    pthread_mutex_unlock(&g.lock)
-    w.has_turn = not g.cancelled
+    pthread_mutex_lock(&g.team.lock)
+    while g.turn != w.share and not g.team.cancelled:
+        pthread_cond_wait(&g.team.changed, &g.team.lock)
+    pthread_mutex_unlock(&g.team.lock)
+    w.has_turn = not g.team.cancelled
     return 0 if w.has_turn else -1
 
 
@@ -146,12 +140,12 @@ cdef inline int place(worker* w, int64_t next_unplaced, bint last) noexcept nogi
     pos = g.pos  # only the thread whose turn it is touches it
     g.pos += w.length
     if last:
-        pthread_mutex_lock(&g.lock)
+        pthread_mutex_lock(&g.team.lock)
         g.turn += 1
-        g.done_files += next_unplaced - w.share_first
-        g.done_bytes = g.pos - g.start
-        pthread_cond_broadcast(&g.changed)
-        pthread_mutex_unlock(&g.lock)
+        g.team.done_count += next_unplaced - w.share_first
+        g.team.done_bytes = g.pos - g.start
+        pthread_cond_broadcast(&g.team.changed)
+        pthread_mutex_unlock(&g.team.lock)
         w.has_turn = False
     for i in range(w.first_unplaced, next_unplaced):
         if g.files[i].status == FILE_PACKED:
@@ -303,7 +297,7 @@ cdef inline int read_large(
     cdef int64_t done = 0, got, index = file - g.files, room
     cdef int64_t before_payload = header_length(header)
     file.size = header.size
-    while not g.cancelled:
+    while not g.team.cancelled:
         room = BUFFER_BYTES - BLOCK - before_payload
         room = min(room, header.size + 1 - done)
         got = read_up_to(fd, w.buffer + before_payload, room)
@@ -324,7 +318,7 @@ cdef inline int read_large(
             break
         if place(w, index, False) < 0:
             return FILE_CHANGED
-    if done != header.size or g.cancelled:
+    if done != header.size or g.team.cancelled:
         return FILE_CHANGED
     memset(w.buffer + w.length, 0, padded(done) - done)
     w.length += padded(done) - done

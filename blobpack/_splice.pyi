@@ -15,6 +15,3 @@ def find_groups(
 def encode_headers(
     names: Buffer, name_bounds: Buffer, sizes: Buffer, mtimes: Buffer
 ) -> tuple[memoryview, memoryview]: ...
-def copy_pieces(
-    from_fd: int, to_fd: int, pos: int, literals: Buffer, pieces: Buffer, sizes: Buffer
-) -> tuple[bool, int, int]: ...

@@ -13,8 +13,9 @@ from blobpack.adding import New
 from blobpack.anew import append_anew
 from blobpack.choices import Choices, check_duplicates
 from blobpack.inplace import append_in_place
+from blobpack.names import listed
 from blobpack.reports import AppendReport
-from blobpack.sources import Skipped, listed
+from blobpack.sources import Skipped
 from blobpack.stores import is_local
 
 if TYPE_CHECKING:

@@ -71,9 +71,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target = resolve_target(path)
     temporary = temporary_path(target)
-    with said_of(path):
-        file = io.BufferedRandom(OutputFile(temporary, path))
-    try:
+    try:  # Ctrl-C may come as soon as the file is there
+        with said_of(path):
+            file = io.BufferedRandom(OutputFile(temporary, path))
         with file:
             yield cast("BinaryIO", file)
             file.flush()
@@ -96,13 +96,13 @@ def scratch(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         StorageError: the file can't be created or written.
     """
     temporary = temporary_path(resolve_target(path))
-    with said_of(path):
-        file = io.BufferedRandom(OutputFile(temporary, path))
     try:
+        with said_of(path):
+            file = io.BufferedRandom(OutputFile(temporary, path))
         with file:
             yield cast("BinaryIO", file)
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
 
 
 def keep_mode(target: Path, fd: int) -> None:

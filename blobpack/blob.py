@@ -10,6 +10,7 @@ from blobpack.discovery import find_index
 from blobpack.errors import BlobChangedError, MemberNotFoundError
 from blobpack.fetch import Batch, Located, checked, threads
 from blobpack.index import Index
+from blobpack.names import names_of
 from blobpack.stats import Stats
 from blobpack.stores import open_tar
 from blobpack.stores.hedging import Hedge, run_hedged
@@ -259,17 +260,6 @@ def kept_in(folder: str | os.PathLike[str] | None, most_bytes: int) -> Cache | N
     from blobpack.stores.cache import Cache
 
     return Cache(folder, most_bytes)
-
-
-def names_of(names: Iterable[str | Member]) -> Iterator[str]:
-    """Take names, or the names of members.
-
-    Raises:
-        TypeError: one name instead of several: its letters are not meant.
-    """
-    if isinstance(names, str):
-        raise TypeError(f"several names are wanted, not one: [{names!r}]")
-    return (name if isinstance(name, str) else name.name for name in names)
 
 
 @contextmanager

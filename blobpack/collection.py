@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from blobpack.across import Across
-from blobpack.blob import Blob, names_of
+from blobpack.blob import Blob
 from blobpack.errors import (
     BlobNotFoundError,
     FormatError,
@@ -23,6 +23,7 @@ from blobpack.errors import (
 from blobpack.fetch import LOOKED_UP_AT_ONCE, threads
 from blobpack.index import Index
 from blobpack.locks import ForkLock
+from blobpack.names import names_of
 from blobpack.shardrows import ShardRows, open_shard
 from blobpack.shards import Shards, folder_of, url_from
 from blobpack.stored import open_region, open_stored

@@ -6,8 +6,8 @@ from array import array
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from blobpack._lookup import take_basenames, take_names
 from blobpack._members import MemberIterator, NameIterator
+from blobpack._packed import take_basenames, take_names
 from blobpack.errors import FormatError
 
 if TYPE_CHECKING:
@@ -161,6 +161,11 @@ class Columns:
     def member_at(self, row: int) -> Member:
         """Return the member in a row, 0 ≤ row < len."""
         return next(self.slice(row, row + 1).iter_members())
+
+    def payload_at(self, row: int) -> tuple[int, int, int | None]:
+        """Return the offsets and the checksum in a row, None where it was not taken."""
+        crc = None if self.crc32c is None else self.crc32c[row]
+        return self.offset_start[row], self.offset_end[row], crc
 
     def iter_names(self, mask: Buffer | None = None) -> NameIterator:
         """Go through the names.

@@ -7,8 +7,9 @@ from collections import deque
 from itertools import tee
 from typing import TYPE_CHECKING
 
-from blobpack.blob import Readable, names_of, reading
+from blobpack.blob import Readable, reading
 from blobpack.errors import ImageError
+from blobpack.names import names_of
 from blobpack.processors import processors
 
 if TYPE_CHECKING:

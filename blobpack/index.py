@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import glob as globs_of_files
 import re
-from collections.abc import Iterator, Sequence
-from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Any, BinaryIO, overload
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from blobpack._lookup import NameLookup, match_names, measure
+from blobpack._lookup import NameLookup
 from blobpack.columns import Columns
-from blobpack.errors import DuplicateNameError, MemberNotFoundError
-from blobpack.indexfile import write_sections
-from blobpack.model import ByteRange, Member, ScanReport
+from blobpack.errors import DuplicateNameError
+from blobpack.indexwriter import write_sections
+from blobpack.names import listed
 from blobpack.output import writing
+from blobpack.rows import Rows
 from blobpack.selection import Conditions, find_media_types, look_up_names
-from blobpack.stored import RemoteIndex, StoredIndex, load_stored, payload_in
+from blobpack.stored import StoredIndex, load_stored
 from blobpack.tables import as_arrays, as_arrow, as_frame, of_arrow, read_parquet, write_parquet
 
 if TYPE_CHECKING:
@@ -30,47 +28,10 @@ if TYPE_CHECKING:
 
     from blobpack.identity import Identity
     from blobpack.indexfile import Footer
-
-SUGGESTIONS = 3
-SUGGESTION_CANDIDATES = 1000
+    from blobpack.model import Member, ScanReport
 
 
-class Names(Sequence[str]):
-    """The members' names in archive order, decoded one by one as they are asked for."""
-
-    __slots__ = ("_index",)
-
-    def __init__(self, index: Index) -> None:
-        self._index = index
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-    def __getitem__(self, row: int | slice) -> str | list[str]:
-        if isinstance(row, slice):
-            rows = range(*row.indices(len(self)))
-            if rows.step == 1:
-                return list(self._index.slice(rows.start, max(rows.start, rows.stop)).names)
-            return [self._index.name_at(i) for i in rows]
-        if not -len(self) <= row < len(self):
-            raise IndexError(f"row {row} of {len(self)}")
-        return self._index.name_at(row % len(self))
-
-    def __iter__(self) -> Iterator[str]:
-        return chain.from_iterable(map(Columns.iter_names, self._index.parts()))
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._index
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} names>"
-
-
-class Index:
+class Index(Rows):
     """The members of a blob, in archive order.
 
     Names need not be unique in a tar: by name, the last member wins, as in tar extraction; in order, all
@@ -82,7 +43,7 @@ class Index:
         identity: The archive it is of, as far as that was looked at.
     """
 
-    __slots__ = ("__weakref__", "_columns", "_lookup", "_stored", "identity", "report")
+    __slots__ = ("__weakref__", "identity", "report")
 
     def __init__(self, members: Iterable[Member] = (), *, report: ScanReport | None = None) -> None:
         """Make an index of members, in their order.
@@ -93,9 +54,7 @@ class Index:
             FormatError: a member's offsets are negative or out of order.
             UnicodeEncodeError: a name that no tar can hold.
         """
-        self._columns: Columns | None = Columns.of_members(members)
-        self._stored: StoredIndex | None = None
-        self._lookup: NameLookup | None = None
+        super().__init__(Columns.of_members(members), None)
         self.report = report
         self.identity: Identity | None = None
 
@@ -115,7 +74,7 @@ class Index:
             identity: The archive they are of.
         """
         index = cls.__new__(cls)
-        index._columns, index._stored, index._lookup = columns, None, None
+        Rows.__init__(index, columns, None)
         index.report, index.identity = report, identity
         return index
 
@@ -123,7 +82,7 @@ class Index:
     def from_stored(cls, stored: StoredIndex) -> Index:
         """Stand for an index that stays where it is until its rows are asked for."""
         index = cls.__new__(cls)
-        index._columns, index._stored, index._lookup = None, stored, None
+        Rows.__init__(index, None, stored)
         index.report, index.identity = stored.footer.report, stored.footer.identity
         return index
 
@@ -173,37 +132,6 @@ class Index:
         """Put indexes of one blob behind one another."""
         return cls.from_columns(Columns.concatenate([index.columns for index in indexes]))
 
-    @property
-    def columns(self) -> Columns:
-        """All members as columns; a stored index is read whole for it."""
-        if self._columns is None:
-            self._columns = Columns.concatenate(list(self.parts()))
-        return self._columns
-
-    def parts(self) -> Iterator[Columns]:
-        """Go through the members in order, as columns of some of them, in bounded memory."""
-        if self._columns is not None or self._stored is None:
-            yield self.columns
-        else:
-            yield from self._stored.parts()
-
-    def __len__(self) -> int:
-        return len(self._columns if self._stored is None else self._stored)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[Member]:
-        return chain.from_iterable(map(Columns.iter_members, self.parts()))
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._find(name) >= 0
-
-    def __getitem__(self, name: str) -> Member:
-        """Find a member by name.
-
-        Raises:
-            MemberNotFoundError: there is none of that name.
-        """
-        return self.member_at(self.row_of(name))
-
     def __eq__(self, other: object) -> bool:
         """Compare names and offsets, in order."""
         if not isinstance(other, Index):
@@ -225,173 +153,6 @@ class Index:
 
     def __repr__(self) -> str:
         return f"<Index of {len(self)} members>"
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether a lookup may take requests to a store."""
-        return isinstance(self._stored, RemoteIndex) and self._columns is None
-
-    @property
-    def names(self) -> Names:
-        """The names in archive order, a sequence of str."""
-        return Names(self)
-
-    @property
-    def offset_start(self) -> NDArray[np.int64]:
-        """Where each payload starts in the blob, bytes: (n,) int64, read-only."""
-        return _read_only(self.columns.offset_start)
-
-    @property
-    def offset_end(self) -> NDArray[np.int64]:
-        """One past where each payload ends, bytes: (n,) int64, read-only."""
-        return _read_only(self.columns.offset_end)
-
-    @property
-    def payload_bytes(self) -> int:
-        """The sum of all payloads' sizes."""
-        if self._stored is not None:
-            return self._stored.footer.payload_bytes
-        return measure(self.columns.offset_start, self.columns.offset_end)[0]
-
-    @property
-    def taken(self) -> frozenset[str]:
-        """The facts that it has of its members."""
-        if self._stored is not None:
-            return self._stored.footer.facts
-        return frozenset(name for name, _ in self.columns.facts())
-
-    @property
-    def last_end(self) -> int:
-        """One past the last byte of any payload, from the start of the blob; 0 of no members."""
-        if self._stored is not None:
-            return self._stored.footer.last_end
-        return measure(self.columns.offset_start, self.columns.offset_end)[1]
-
-    def _rows(self, row: int) -> tuple[Columns, int]:
-        """Find the columns that hold a row, and its place in them."""
-        if self._columns is not None or self._stored is None:
-            return self.columns, row
-        return self._stored.rows(row, row + 1), 0
-
-    def name_at(self, row: int) -> str:
-        """Return the name in a row, 0 ≤ row < len."""
-        columns, place = self._rows(row)
-        return columns.name_at(place)
-
-    def member_at(self, row: int) -> Member:
-        """Return the member in a row, 0 ≤ row < len."""
-        columns, place = self._rows(row)
-        return columns.member_at(place)
-
-    def range_of(self, name: str) -> ByteRange:
-        """Find where a member's payload lies.
-
-        Raises:
-            MemberNotFoundError: there is none of that name.
-        """
-        return ByteRange(*self.bounds_of(name))
-
-    def bounds_of(self, name: str) -> tuple[int, int]:
-        """Find the same as a plain pair, for the read path: making a ByteRange takes half a µs."""
-        if self._stored is not None and self._lookup is None:
-            bounds = self._stored.locate(name)
-            if bounds is not None:
-                return bounds
-        row = self._find(name)
-        if row < 0:
-            row = self.row_of(name)  # raises
-        columns, place = self._rows(row)
-        return columns.offset_start[place], columns.offset_end[place]
-
-    def bounds_of_many(self, names: Sequence[str]) -> list[tuple[int, int]]:
-        """Find the offsets of many names at once: an index far away is asked as seldom as it can be.
-
-        Raises:
-            MemberNotFoundError: there is none of one name, the first such.
-        """
-        if self._stored is None or self._lookup is not None:
-            return list(map(self.bounds_of, names))
-        located = self._stored.locate_many(names)
-        return [bounds or self.bounds_of(name) for name, bounds in zip(names, located, strict=True)]
-
-    def payloads_of_many(self, names: Sequence[str]) -> list[tuple[int, int, int | None] | None]:
-        """Find offsets and CRC-32C of many names at once, to read and check them.
-
-        Returns:
-            Of each name start, end, and the checksum, None where there is none; None where there is no such member.
-        """
-        if isinstance(self._stored, RemoteIndex) and self._columns is None:
-            return self._stored.locate_many_checked(names)
-        found: list[tuple[int, int, int | None] | None] = []
-        for name in names:
-            row = self._find(name)
-            if row < 0:
-                found.append(None)
-                continue
-            columns, place = self._rows(row)
-            found.append(payload_in(columns, place))
-        return found
-
-    def rows_and_bounds_of(self, names: Sequence[str]) -> list[tuple[int, tuple[int, int]]]:
-        """Find row and offsets of many names, each the last row of its name.
-
-        Raises:
-            MemberNotFoundError: there is none of one name, the first such.
-        """
-        if self._stored is None or self._lookup is not None:
-            return [(self.row_of(name), self.bounds_of(name)) for name in names]
-        found = self._stored.search(names)
-        return [
-            hit or (self.row_of(name), self.bounds_of(name))
-            for name, hit in zip(names, found, strict=True)
-        ]
-
-    def row_of(self, name: str) -> int:
-        """Find the last row with that name.
-
-        Raises:
-            MemberNotFoundError: there is none; names near to it are suggested.
-        """
-        row = self._find(name)
-        if row < 0:
-            near = self._names_near(name)
-            hint = f"; near it: {', '.join(map(repr, near))}" if near else ""
-            raise MemberNotFoundError(f"no member {name!r} among {len(self)}{hint}")
-        return row
-
-    def _find(self, name: str) -> int:
-        if self._lookup is None:
-            if self._stored is not None:
-                return self._stored.find(name)
-            self._lookup = NameLookup(self.columns.names, self.columns.name_bounds)
-        return self._lookup.find(name)
-
-    def _names_near(self, name: str) -> list[str]:
-        """Suggest names: the same file in another folder, else the likeliest that begin alike."""
-        base = name.rpartition("/")[2]
-        if base:
-            escaped = globs_of_files.escape(base)
-            elsewhere = self._rows_matching((escaped, f"*/{escaped}"), SUGGESTIONS)
-            if elsewhere:
-                return [self.name_at(row) for row in elsewhere]
-        length = len(name)
-        while length >= 0:
-            begin = globs_of_files.escape(name[:length])
-            rows = self._rows_matching((f"{begin}*",), SUGGESTION_CANDIDATES)
-            if rows:
-                candidates = [self.name_at(row) for row in rows]
-                return difflib.get_close_matches(name, candidates, SUGGESTIONS, 0.6)
-            length = length // 2 if length else -1
-        return []
-
-    def _rows_matching(self, globs: Sequence[str], most: int) -> list[int]:
-        mask = match_names(self.columns.names, self.columns.name_bounds, globs)
-        rows: list[int] = []
-        row = mask.find(1)
-        while row >= 0 and len(rows) < most:
-            rows.append(row)
-            row = mask.find(1, row + 1)
-        return rows
 
     def select(
         self,
@@ -434,12 +195,12 @@ class Index:
         """
         conditions = Conditions(
             globs=globs,
-            exclude=_as_tuple(exclude),
+            exclude=tuple(listed(exclude)),
             regex=None if regex is None else re.compile(regex),
             names=None if names is None else _names_to_find(names),
             min_size=min_size,
             max_size=max_size,
-            media_types=None if media_type is None else find_media_types(_as_tuple(media_type)),
+            media_types=None if media_type is None else find_media_types(listed(media_type)),
             min_width=min_width,
             max_width=max_width,
             min_height=min_height,
@@ -462,12 +223,7 @@ class Index:
 
     def slice(self, first: int, last: int) -> Index:
         """Make an index of the rows first:last, without a copy; of a stored index, only they are read."""
-        if self._columns is not None or self._stored is None:
-            columns = self.columns.slice(first, last)
-        else:
-            rows = range(len(self))[first:last]
-            columns = self._stored.rows(rows.start, max(rows.start, rows.stop))
-        return Index.from_columns(columns, identity=self.identity)
+        return Index.from_columns(self.columns_of(first, last), identity=self.identity)
 
     def to_numpy(self) -> dict[str, NDArray[Any]]:
         """Give the columns as NumPy arrays, by name; the facts that the index does not have are left out.
@@ -554,22 +310,10 @@ def _name_lengths(columns: Columns) -> list[int]:
     return [end - start for start, end in pairwise(columns.name_bounds.tolist())]
 
 
-def _as_tuple(globs: str | Iterable[str]) -> tuple[str, ...]:
-    return (globs,) if isinstance(globs, str) else tuple(globs)
-
-
 def _names_to_find(names: Iterable[str | Member]) -> NameLookup:
     if isinstance(names, Index):
         return look_up_names(names.columns)
     return look_up_names([names] if isinstance(names, str) else names)
-
-
-def _read_only(column: memoryview) -> NDArray[np.int64]:
-    import numpy as np
-
-    values = np.frombuffer(column, np.int64)
-    values.flags.writeable = False
-    return values
 
 
 def _restored(columns: Columns, report: ScanReport | None, identity: Identity | None) -> Index:

@@ -1,29 +1,20 @@
 """The index's bytes, in a file of their own or behind the tar they are of.
 
-docs/format.md has the layout, byte for byte. A region is written front to back in bounded memory; its footer
-comes last, has a fixed size, and says what archive it belongs to.
+docs/format.md has the layout, byte for byte. A region's footer comes last, has a fixed size, and says what archive
+it belongs to.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from array import array
-from collections import OrderedDict
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, BinaryIO
 
-from blobpack._index_reader import decode_blocks
-from blobpack._index_writer import IndexBuilder
-from blobpack._lookup import measure
-from blobpack.checksum import crc32c, crc32c_address
-from blobpack.columns import FACTS, OFFSET_MAX, Columns
+from blobpack.checksum import crc32c
+from blobpack.columns import FACTS, OFFSET_MAX
 from blobpack.errors import ChecksumError, FormatError
 from blobpack.identity import Identity
 from blobpack.model import ScanReport
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 MAGIC = b"BLOBIDX\n"
 VERSION = 1
@@ -34,10 +25,7 @@ PAGE_BYTES = 4096
 PAGE_POSITIONS = 511
 DIRECTORY = 1 << 31  # the number of the directory's first page
 BLOCK_ROWS = 1024
-GUIDE_BYTES_MAX = 1 << 18
-PAYLOAD_BYTES_MAX = (1 << 64) - 1  # of members that overlap
-PART_ROWS = 64 * BLOCK_ROWS  # encoded at a time
-BLOCKS_KEPT = 256  # of those read back
+PART_ROWS = 64 * BLOCK_ROWS  # encoded or read at a time
 HAS_REPORT = 1
 IS_TIED = 2  # the footer's identity says which archive the index is of
 IS_COLLECTION = 1 << 16  # the members are those of several blobs, which a section names
@@ -49,6 +37,11 @@ MUST_BE_KNOWN = (
 def sidecar_path(url: str | os.PathLike[str]) -> str:
     """Name the index file beside a blob: its own name and ".idx"."""
     return f"{os.fspath(url)}.idx"
+
+
+def mask_of(facts: frozenset[str]) -> int:
+    """Give optional columns as bits, in the order of columns.FACTS."""
+    return sum(1 << i for i, name in enumerate(FACTS) if name in facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +87,7 @@ class Footer:
     @property
     def facts_mask(self) -> int:
         """The optional columns as bits, in the order of columns.FACTS."""
-        return _mask_of(self.facts)
+        return mask_of(self.facts)
 
     @property
     def directory_bytes(self) -> int:
@@ -209,174 +202,6 @@ class Footer:
             blobs,
             blobs_bytes,
         )
-
-
-def _mask_of(facts: frozenset[str]) -> int:
-    return sum(1 << i for i, name in enumerate(FACTS) if name in facts)
-
-
-def write_sections(
-    file: BinaryIO,
-    parts: Iterable[Columns],
-    name_at: Callable[[int], str] | None,
-    *,
-    identity: Identity | None,
-    report: ScanReport | None = None,
-    bytes_min: int = 0,
-    blobs: Callable[[], bytes] | None = None,
-    repeated: Callable[[str, int, int], object] | None = None,
-) -> Footer:
-    """Write an index but its footer, at the file's position.
-
-    Args:
-        file: Open for writing.
-        parts: The members, in order.
-        name_at: Gives the name in a row that was among parts already; None reads it back from the file.
-        identity: The archive the index is of.
-        report: What the scan met.
-        bytes_min: The region is filled up with zeros to at least this, its footer included.
-        blobs: Of a collection, gives the section of its blobs, once all parts were taken.
-        repeated: repeated(name, row, other), called for two rows of one name.
-
-    Returns:
-        The footer to write behind it.
-
-    Raises:
-        FormatError: more members, or longer names, than the format holds.
-    """
-    builder = IndexBuilder(crc32c_address())
-    payload_bytes = last_end = 0
-    facts: frozenset[str] | None = None
-    written = file.write(HEADER.pack(MAGIC, VERSION))
-    for part in _whole_blocks(parts):
-        taken = frozenset(name for name, _ in part.facts())
-        if facts not in (None, taken):
-            raise ValueError(f"parts of one index with different facts: {facts} and {taken}")
-        facts = taken
-        written += file.write(
-            builder.add(
-                part.names,
-                part.name_bounds,
-                part.offset_start,
-                part.offset_end,
-                *(getattr(part, name) for name in FACTS),
-            )
-        )
-        size, end = measure(part.offset_start, part.offset_end)
-        payload_bytes, last_end = payload_bytes + size, max(last_end, end)
-    names = name_at or _WrittenNames(file, builder, last_end, facts or frozenset()).name_at
-
-    def is_same_name(row: int, other: int) -> bool:
-        name = names(row)
-        same = name == names(other)
-        if same and repeated:
-            repeated(name, row, other)
-        return same
-
-    seed, pages = builder.lookup(is_same_name)
-    written += file.write(bytes(-written % 64))
-    lookup = written
-    written += file.write(pages)
-    directory = written
-    written += file.write(builder.directory(HEADER.size))
-    packed_guide = _encode_guide(builder.guide())
-    guide = written
-    written += file.write(packed_guide)
-    packed_blobs = blobs() if blobs else b""
-    section = written
-    written += file.write(packed_blobs)
-    filled = max(written + FOOTER_BYTES, bytes_min)
-    file.write(bytes(filled + -filled % FOOTER_BYTES - FOOTER_BYTES - written))
-    return Footer(
-        region_bytes=filled + -filled % FOOTER_BYTES,
-        identity=identity,
-        row_count=len(builder),
-        payload_bytes=min(payload_bytes, PAYLOAD_BYTES_MAX),
-        last_end=last_end,
-        block_count=-(-len(builder) // BLOCK_ROWS),
-        directory=directory,
-        lookup=lookup,
-        lookup_pages=len(pages) // PAGE_BYTES,
-        lookup_seed=seed,
-        guide=guide,
-        guide_bytes=len(packed_guide),
-        facts=facts or frozenset(),
-        report=report,
-        blobs=section if packed_blobs else 0,
-        blobs_bytes=len(packed_blobs),
-    )
-
-
-def _whole_blocks(parts: Iterable[Columns]) -> Iterator[Columns]:
-    """Cut and join parts so that all but the last one end with a block."""
-    left: Columns | None = None
-    for part in parts:
-        whole = part if left is None or not len(left) else Columns.concatenate([left, part])
-        last = len(whole) // BLOCK_ROWS * BLOCK_ROWS
-        for first in range(0, last, PART_ROWS):
-            yield whole.slice(first, min(first + PART_ROWS, last))
-        left = whole.slice(last, len(whole))
-    if left is not None and len(left):
-        yield left
-
-
-class _WrittenNames:
-    """The names of rows whose blocks a file holds: what they were read from need not be at hand any more."""
-
-    def __init__(
-        self, file: BinaryIO, builder: IndexBuilder, last_end: int, facts: frozenset[str]
-    ) -> None:
-        self._file, self._builder = file, builder
-        self._last_end, self._facts = last_end, _mask_of(facts)
-        self._directory = builder.directory(0)
-        self._kept: OrderedDict[int, Columns] = OrderedDict()
-
-    def name_at(self, row: int) -> str:
-        """Read the name in a row."""
-        number, place = divmod(row, BLOCK_ROWS)
-        if number not in self._kept:
-            self._kept[number] = self._read(number)
-            if len(self._kept) > BLOCKS_KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(number)
-        return self._kept[number].name_at(place)
-
-    def _read(self, number: int) -> Columns:
-        start, last = self._position(number), self._position(number + 1)
-        end = self._file.tell()
-        self._file.seek(end - self._builder.blocks_bytes + start)
-        packed = self._file.read(last - start)
-        self._file.seek(end)
-        return Columns(
-            *decode_blocks(
-                packed,
-                array("q", [0, last - start]),
-                number * BLOCK_ROWS,
-                len(self._builder),
-                self._last_end,
-                self._facts,
-                crc32c_address(),
-                "the index that is being written",
-                0,
-            )
-        )
-
-    def _position(self, number: int) -> int:
-        page, place = divmod(number, PAGE_POSITIONS)
-        start = page * PAGE_BYTES + 8 + 8 * place
-        return int.from_bytes(self._directory[start : start + 8], "little")
-
-
-def _encode_guide(names: list[bytes] | None) -> bytes:
-    """Encode the first name of each block, when names ascend and it stays small."""
-    if not names or sum(map(len, names)) + 4 * len(names) > GUIDE_BYTES_MAX:
-        return b""
-    ends, end = [], 0
-    for name in names:
-        end += len(name)
-        ends.append(end)
-    packed = struct.pack(f"<{len(ends)}I", *ends) + b"".join(names)
-    return struct.pack("<I", crc32c(packed)) + packed
 
 
 def decode_guide(packed: bytes, block_count: int, where: str, offset: int) -> list[bytes]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from blobpack.discovery import embedded_index, first_found, sidecar_index
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.identity import OF_A_COLLECTION, identify
-from blobpack.indexfile import write_sections
+from blobpack.indexwriter import write_sections
 from blobpack.scan import scan_store
 from blobpack.shards import Shard, encode_shards, name_from
 from blobpack.stores import is_local, open_tar

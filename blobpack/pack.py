@@ -13,10 +13,11 @@ from blobpack.compress import LEVEL, check_level, is_compressed_target
 from blobpack.embed import IndexPlace, forget_beside
 from blobpack.errors import SourceError, StorageError
 from blobpack.given import expected_bytes, find_sources
+from blobpack.names import listed
 from blobpack.newblob import new_blob, unwritten_bytes
 from blobpack.objects import Objects
 from blobpack.reports import PackReport
-from blobpack.sources import Skipped, listed
+from blobpack.sources import Skipped
 from blobpack.targets import check_far_target, check_target, is_s3
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from blobpack._gather import recognise_image
 from blobpack.errors import SourceError
+from blobpack.names import listed
 from blobpack.pack import pack
-from blobpack.sources import Skipped, listed, passing
+from blobpack.sources import Skipped, passing
 from blobpack.stores import open_store
 from blobpack.tarformat import encode_name
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from blobpack._lookup import NameLookup, match_names
+from blobpack._globs import match_names
+from blobpack._lookup import NameLookup
 from blobpack.columns import MEDIA_TYPES, Columns
 from blobpack.errors import FactsMissingError
+from blobpack.names import names_of
 
 if TYPE_CHECKING:
     import re
@@ -130,7 +132,7 @@ def look_up_names(names: Columns | Iterable[str | Member]) -> NameLookup:
     from array import array
     from itertools import accumulate
 
-    packed = [_as_bytes(name if isinstance(name, str) else name.name) for name in names]
+    packed = list(map(_as_bytes, names_of(names)))
     bounds = array("q", accumulate(map(len, packed), initial=0))
     return NameLookup(b"".join(packed), bounds)
 

@@ -16,10 +16,11 @@ from blobpack.cutting import cut
 from blobpack.errors import DuplicateNameError
 from blobpack.given import find_sources, narrowed
 from blobpack.index import Index
+from blobpack.names import listed
 from blobpack.newblob import new_blob
 from blobpack.reports import PackReport
 from blobpack.shardfolder import shard_folder
-from blobpack.sources import Skipped, listed
+from blobpack.sources import Skipped
 from blobpack.tarformat import END_OF_ARCHIVE
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.discovery import difference
 from blobpack.errors import StaleIndexError
-from blobpack.indexfile import BLOCK_ROWS
-from blobpack.stored import PART_ROWS
+from blobpack.indexfile import BLOCK_ROWS, PART_ROWS
 from blobpack.stores import is_local, open_pinned, open_tar
 from blobpack.stores.zstd import open_seekable
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-from blobpack._lookup import match_names
+from blobpack._globs import match_names
 from blobpack.errors import DuplicateNameError, SourceError
 from blobpack.tarformat import check_name
 
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 LISTED = 20  # files named in an error, or kept as examples of each reason to skip
-
-
-def listed(globs: Iterable[str]) -> list[str]:
-    """Take globs, or one that was given alone."""
-    return [globs] if isinstance(globs, str) else list(globs)
 
 
 class Skipped:

@@ -24,7 +24,8 @@ from blobpack.checksum import crc32c
 from blobpack.columns import FACTS, Columns
 from blobpack.discovery import find_index
 from blobpack.identity import TAIL_BYTES
-from blobpack.stored import RemoteIndex, read_footer
+from blobpack.remoteindex import RemoteIndex
+from blobpack.stored import read_footer
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
 

@@ -138,6 +138,8 @@ def test_names_are_a_sequence(index: Index) -> None:
     assert list(names) == expected
     assert len(names) == len(expected)
     assert [names[i] for i in range(-7, 7)] == expected * 2
+    assert names[1:4] == expected[1:4]
+    assert names[4:1] == []
     assert names[1:5:2] == expected[1:5:2]
     assert names[::-1] == expected[::-1]
     assert list(reversed(names)) == expected[::-1]

@@ -7,7 +7,8 @@ from test_stores import FORKS, in_fork
 
 from blobpack import Index, Member
 from blobpack.locks import ForkLock
-from blobpack.stored import RemoteIndex, read_footer
+from blobpack.remoteindex import RemoteIndex
+from blobpack.stored import read_footer
 from blobpack.stores.memory import MemoryStore
 
 
@@ -29,7 +30,7 @@ def test_an_index_far_away_is_asked_in_a_child_whose_parent_was_asking(tmp_path)
     Index([Member("a.jpg", 512, 700)]).save(tmp_path / "i.idx")
     store = MemoryStore((tmp_path / "i.idx").read_bytes())
     remote = RemoteIndex(store, 0, read_footer(store))
-    with remote._lock:
+    with remote._parts._kept._lock:
         assert in_fork(lambda: remote.locate("a.jpg")) == (512, 700)
 
 

@@ -13,7 +13,8 @@ import pytest
 import blobpack
 from blobpack import Index, Member
 from blobpack.columns import Columns
-from blobpack.stored import RemoteIndex, read_footer
+from blobpack.remoteindex import RemoteIndex
+from blobpack.stored import read_footer
 from blobpack.stores.memory import MemoryStore
 
 if TYPE_CHECKING:

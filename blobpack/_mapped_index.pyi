@@ -1,4 +1,4 @@
-"""The stub of _native/index_reader.pyx."""
+"""The stub of _native/mapped_index.pyx."""
 
 from typing import Self, final
 
@@ -40,17 +40,3 @@ class MappedIndex:
     def locate(self, name: str) -> tuple[int, int] | None: ...
     def locate_many(self, names: list[str]) -> list[tuple[int, int] | None]: ...
     def rows(self, first: int, last: int) -> _Columns: ...
-
-def decode_blocks(
-    blocks: Buffer,
-    positions: Buffer,
-    first_row: int,
-    row_count: int,
-    last_end: int,
-    facts: int,
-    crc32c: int,
-    where: str,
-    offset: int,
-) -> _Columns: ...
-def page_number(name: bytes, seed: int, pages: int) -> int: ...
-def rows_in_page(page: Buffer, name: bytes, seed: int) -> list[int]: ...

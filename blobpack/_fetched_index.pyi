@@ -1,0 +1,30 @@
+"""The stub of _native/fetched_index.pyx."""
+
+from typing_extensions import Buffer
+
+_Columns = tuple[
+    memoryview,
+    memoryview,
+    memoryview,
+    memoryview,
+    memoryview | None,
+    memoryview | None,
+    memoryview | None,
+    memoryview | None,
+    memoryview | None,
+]
+
+def decode_blocks(
+    blocks: Buffer,
+    positions: Buffer,
+    first_row: int,
+    row_count: int,
+    last_end: int,
+    facts: int,
+    crc32c: int,
+    where: str,
+    offset: int,
+) -> _Columns: ...
+def encode_name(name: str) -> bytes | None: ...
+def page_number(name: bytes, seed: int, pages: int) -> int: ...
+def rows_in_page(page: Buffer, name: bytes, seed: int) -> list[int]: ...

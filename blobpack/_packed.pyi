@@ -1,0 +1,9 @@
+"""The stub of _native/packed.pyx."""
+
+from typing_extensions import Buffer
+
+def take_names(
+    names: Buffer, name_bounds: Buffer, rows: Buffer
+) -> tuple[memoryview, memoryview]: ...
+def take_basenames(names: Buffer, name_bounds: Buffer) -> tuple[memoryview, memoryview]: ...
+def measure(offset_start: Buffer, offset_end: Buffer) -> tuple[int, int]: ...

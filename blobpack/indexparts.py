@@ -1,0 +1,222 @@
+"""The parts of an index far away, each fetched when it is asked for: the guide, pages and blocks.
+
+What was fetched and decoded is kept, up to a bound; what lies near is fetched together.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from blobpack._fetched_index import decode_blocks
+from blobpack._lookup import NameLookup
+from blobpack.checksum import crc32c_address
+from blobpack.columns import Columns
+from blobpack.errors import FormatError
+from blobpack.indexfile import (
+    BLOCK_ROWS,
+    PAGE_BYTES,
+    PAGE_POSITIONS,
+    check_page,
+    decode_directory_page,
+    decode_guide,
+)
+from blobpack.locks import ForkLock
+from blobpack.plan import merged_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from blobpack.indexfile import Footer
+    from blobpack.stores.base import Store
+
+KEPT_BYTES_MAX = 64 << 20
+BATCH_GAP_BYTES = 256 << 10
+BATCH_BYTES_MAX = 8 << 20
+BATCH_THREADS = 16
+
+T = TypeVar("T")
+
+
+class Block:
+    """The members of a fetched block, found by name."""
+
+    __slots__ = ("columns", "first_row", "lookup")
+
+    def __init__(self, columns: Columns, first_row: int) -> None:
+        self.columns = columns
+        self.first_row = first_row
+        self.lookup = NameLookup(columns.names, columns.name_bounds)
+
+
+class Kept:
+    """What was made of fetched bytes; what was not used for longest goes first."""
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[tuple[str, int], tuple[Any, int]] = OrderedDict()
+        self._bytes = 0
+        self._lock = ForkLock()
+
+    def find(self, kind: str, numbers: Iterable[int]) -> dict[int, Any]:
+        """Give those of a kind that are here, by number."""
+        found = {}
+        with self._lock:
+            for number in numbers:
+                if (kind, number) in self._made:
+                    self._made.move_to_end((kind, number))
+                    found[number] = self._made[kind, number][0]
+        return found
+
+    def keep(self, kind: str, number: int, made: object, size: int) -> None:
+        """Keep one, of about so many bytes."""
+        with self._lock:
+            if (kind, number) not in self._made:
+                self._made[kind, number] = (made, size)
+                self._bytes += size
+            while self._bytes > KEPT_BYTES_MAX and len(self._made) > 1:
+                self._bytes -= self._made.popitem(last=False)[1][1]
+
+
+class IndexParts:
+    """Fetches, decodes and keeps the parts of one index."""
+
+    def __init__(self, store: Store, offset: int, footer: Footer) -> None:
+        """Take the place of the index' region.
+
+        Args:
+            store: Where it is.
+            offset: Where the region starts in it.
+            footer: The region's, which fits it.
+        """
+        self._store, self._offset, self._footer = store, offset, footer
+        self._kept = Kept()
+
+    def guide(self) -> list[bytes]:
+        """Read the first name of each block."""
+
+        def make() -> tuple[list[bytes], int]:
+            start, end = self._footer.guide, self._footer.guide + self._footer.guide_bytes
+            packed, offset = self._read(start, end), self._offset + start
+            names = decode_guide(packed, self._footer.block_count, self._store.url, offset)
+            return names, 2 * len(packed)
+
+        return self._kept_or_made("guide", 0, make)
+
+    def position(self, block: int) -> int:
+        """Read where a block starts in the region; behind the last one, where that ends."""
+        page, place = divmod(block, PAGE_POSITIONS)
+
+        def make() -> tuple[tuple[int, ...], int]:
+            start = self._footer.directory + page * PAGE_BYTES
+            packed, offset = self._read(start, start + PAGE_BYTES), self._offset + start
+            decoded = decode_directory_page(packed, page, self._store.url, offset)
+            if max(decoded) > self._footer.region_bytes:
+                raise self._damaged(f"a position of {max(decoded)} in its directory", offset)
+            return decoded, 8 * PAGE_BYTES
+
+        return self._kept_or_made("directory", page, make)[place]
+
+    def pages(self, numbers: set[int]) -> dict[int, bytes]:
+        """Read pages of the lookup."""
+        first = self._footer.lookup
+        ranges = {
+            number: (first + number * PAGE_BYTES, first + (number + 1) * PAGE_BYTES)
+            for number in numbers
+        }
+
+        def make(number: int, packed: bytes) -> bytes:
+            offset = self._offset + ranges[number][0]
+            check_page(packed, number, "a page of its lookup", self._store.url, offset)
+            return packed
+
+        return self._fetched("page", ranges, make)
+
+    def blocks(self, numbers: set[int]) -> dict[int, Block]:
+        """Read blocks.
+
+        Raises:
+            FormatError: there is no such block, or it is damaged.
+        """
+        ranges = {}
+        for number in numbers:
+            if number >= self._footer.block_count:
+                raise self._damaged(
+                    f"its lookup gives row {number * BLOCK_ROWS} of {self._footer.row_count}",
+                    self._offset + self._footer.lookup,
+                )
+            ranges[number] = (self.position(number), self.position(number + 1))
+
+        def make(number: int, packed: bytes) -> Block:
+            return Block(self._decoded(packed, number, number + 1), number * BLOCK_ROWS)
+
+        return self._fetched("block", ranges, make)
+
+    def rows_of_blocks(self, first: int, last: int) -> Columns:
+        """Read the rows of the blocks first:last in one request; they are not kept."""
+        return self._decoded(self._read(self.position(first), self.position(last)), first, last)
+
+    def _decoded(self, packed: bytes, first: int, last: int) -> Columns:
+        start = self.position(first)
+        positions = array("q", (self.position(block) - start for block in range(first, last + 1)))
+        return Columns(
+            *decode_blocks(
+                packed,
+                positions,
+                first * BLOCK_ROWS,
+                self._footer.row_count,
+                self._footer.last_end,
+                self._footer.facts_mask,
+                crc32c_address(),
+                self._store.url,
+                self._offset + start,
+            )
+        )
+
+    def _kept_or_made(self, kind: str, number: int, make: Callable[[], tuple[T, int]]) -> T:
+        kept: dict[int, T] = self._kept.find(kind, (number,))
+        if number in kept:
+            return kept[number]
+        made, size = make()
+        self._kept.keep(kind, number, made, size)
+        return made
+
+    def _fetched(
+        self,
+        kind: str,
+        ranges: dict[int, tuple[int, int]],
+        make: Callable[[int, bytes], T],
+    ) -> dict[int, T]:
+        """Take what is kept; fetch the rest side by side, near ranges together."""
+        ready: dict[int, T] = self._kept.find(kind, ranges)
+        missing = {number: ranges[number] for number in ranges if number not in ready}
+        fetches = merged_ranges(
+            missing.values(), max_gap_bytes=BATCH_GAP_BYTES, max_bytes=BATCH_BYTES_MAX
+        )
+        starts = [start for start, _ in fetches]
+        bodies = self._read_all(fetches)
+        for number, (start, end) in missing.items():
+            at = bisect_right(starts, start) - 1
+            first = starts[at]
+            ready[number] = make(number, bodies[at][start - first : end - first])
+            self._kept.keep(kind, number, ready[number], 2 * (end - start))
+        return ready
+
+    def _read_all(self, fetches: list[tuple[int, int]]) -> list[bytes]:
+        if len(fetches) <= 1:
+            return [self._read(*fetch) for fetch in fetches]
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(BATCH_THREADS, len(fetches))) as threads:
+            return list(threads.map(lambda fetch: self._read(*fetch), fetches))
+
+    def _read(self, start: int, end: int) -> bytes:
+        if not 0 <= start <= end <= self._footer.region_bytes:
+            raise self._damaged(
+                f"a position of {start} in its directory", self._offset + self._footer.directory
+            )
+        return self._store.peek(self._offset + start, self._offset + end)
+
+    def _damaged(self, what: str, offset: int) -> FormatError:
+        return FormatError(f"{self._store.url}: the index is damaged: {what}", offset=offset)

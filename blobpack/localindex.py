@@ -1,0 +1,94 @@
+"""An index mapped from a local file."""
+
+from __future__ import annotations
+
+import mmap
+from typing import TYPE_CHECKING
+
+from blobpack._mapped_index import MappedIndex
+from blobpack.checksum import crc32c_address
+from blobpack.columns import Columns
+from blobpack.errors import StorageError
+from blobpack.indexfile import PART_ROWS
+from blobpack.wholelookup import WholeLookup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from blobpack.indexfile import Footer
+    from blobpack.stores.local import LocalStore
+
+
+class LocalIndex:
+    """An index mapped from a local file: opened in no time at any size, and with no memory of its own."""
+
+    def __init__(self, store: LocalStore, offset: int, footer: Footer) -> None:
+        """Map the region.
+
+        Args:
+            store: The file.
+            offset: Where the region starts in it.
+            footer: The region's.
+
+        Raises:
+            FormatError: the footer does not fit the region.
+        """
+        footer.check_fits(store.url, offset)
+        self.footer = footer
+        self._store, self._offset = store, offset
+        before = offset % mmap.ALLOCATIONGRANULARITY
+        try:
+            mapped = mmap.mmap(
+                store.fileno(),
+                before + footer.region_bytes,
+                access=mmap.ACCESS_READ,
+                offset=offset - before,
+            )
+        except (OSError, ValueError) as exc:  # no descriptor left; a file cut meanwhile
+            raise StorageError(f"{store.url}: its index can't be mapped: {exc}") from exc
+        self._mapped = MappedIndex(
+            memoryview(mapped)[before:],
+            store.fileno(),
+            store.url,
+            offset,
+            crc32c_address(),
+            row_count=footer.row_count,
+            last_end=footer.last_end,
+            block_count=footer.block_count,
+            directory=footer.directory,
+            lookup=footer.lookup,
+            pages=footer.lookup_pages,
+            seed=footer.lookup_seed,
+            facts=footer.facts_mask,
+        )
+        self.find: Callable[[str], int] = self._mapped.find
+        self.locate: Callable[[str], tuple[int, int] | None] = self._mapped.locate
+        if footer.row_count and not footer.lookup_pages:
+            lookup = WholeLookup(self.parts)
+            self.find, self.locate = lookup.find, lookup.locate
+
+    def __len__(self) -> int:
+        return self.footer.row_count
+
+    def locate_many(self, names: Sequence[str]) -> list[tuple[int, int] | None]:
+        """Find the offsets of many names."""
+        if self.locate != self._mapped.locate:  # there is no lookup in the file
+            return list(map(self.locate, names))
+        return self._mapped.locate_many(list(names))
+
+    def search(self, names: Sequence[str]) -> list[tuple[int, tuple[int, int]] | None]:
+        """Find row and offsets of each name."""
+        found = zip(map(self.find, names), map(self.locate, names), strict=True)
+        return [(row, bounds) if bounds else None for row, bounds in found]
+
+    def rows(self, first: int, last: int) -> Columns:
+        """Copy the rows first:last out of the mapping."""
+        return Columns(*self._mapped.rows(first, last))
+
+    def parts(self) -> Iterator[Columns]:
+        """Copy all rows, part by part."""
+        for first in range(0, len(self), PART_ROWS):
+            yield self.rows(first, min(first + PART_ROWS, len(self)))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return LocalIndex, (self._store, self._offset, self.footer)

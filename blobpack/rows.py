@@ -1,0 +1,259 @@
+"""The members of a blob by row and by name: in memory, or read from where their index lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, overload
+
+from blobpack._lookup import NameLookup
+from blobpack._packed import measure
+from blobpack.columns import Columns
+from blobpack.errors import MemberNotFoundError
+from blobpack.model import ByteRange
+from blobpack.remoteindex import RemoteIndex
+from blobpack.suggestions import names_near
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blobpack.model import Member
+    from blobpack.stored import StoredIndex
+
+
+class Rows:
+    """The members in archive order.
+
+    By name, the last member of a name is meant, as in tar extraction; in order, all are there.
+    """
+
+    __slots__ = ("_columns", "_lookup", "_stored")
+
+    def __init__(self, columns: Columns | None, stored: StoredIndex | None) -> None:
+        """Take one of them: columns in memory, or an index where it lies."""
+        self._columns = columns
+        self._stored = stored
+        self._lookup: NameLookup | None = None
+
+    @property
+    def columns(self) -> Columns:
+        """All members as columns; a stored index is read whole for it."""
+        if self._columns is None:
+            self._columns = Columns.concatenate(list(self.parts()))
+        return self._columns
+
+    def parts(self) -> Iterator[Columns]:
+        """Go through the members in order, as columns of some of them, in bounded memory."""
+        if self._columns is not None or self._stored is None:
+            yield self.columns
+        else:
+            yield from self._stored.parts()
+
+    def __len__(self) -> int:
+        return len(self._columns if self._stored is None else self._stored)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Member]:
+        return chain.from_iterable(map(Columns.iter_members, self.parts()))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._find(name) >= 0
+
+    def __getitem__(self, name: str) -> Member:
+        """Find a member by name.
+
+        Raises:
+            MemberNotFoundError: there is none of that name.
+        """
+        return self.member_at(self.row_of(name))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a lookup may take requests to a store."""
+        return isinstance(self._stored, RemoteIndex) and self._columns is None
+
+    @property
+    def names(self) -> Names:
+        """The names in archive order, a sequence of str."""
+        return Names(self)
+
+    @property
+    def offset_start(self) -> NDArray[np.int64]:
+        """Where each payload starts in the blob, bytes: (n,) int64, read-only."""
+        return _read_only(self.columns.offset_start)
+
+    @property
+    def offset_end(self) -> NDArray[np.int64]:
+        """One past where each payload ends, bytes: (n,) int64, read-only."""
+        return _read_only(self.columns.offset_end)
+
+    @property
+    def payload_bytes(self) -> int:
+        """The sum of all payloads' sizes."""
+        if self._stored is not None:
+            return self._stored.footer.payload_bytes
+        return measure(self.columns.offset_start, self.columns.offset_end)[0]
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """The facts that it has of its members."""
+        if self._stored is not None:
+            return self._stored.footer.facts
+        return frozenset(name for name, _ in self.columns.facts())
+
+    @property
+    def last_end(self) -> int:
+        """One past the last byte of any payload, from the start of the blob; 0 of no members."""
+        if self._stored is not None:
+            return self._stored.footer.last_end
+        return measure(self.columns.offset_start, self.columns.offset_end)[1]
+
+    def _rows(self, row: int) -> tuple[Columns, int]:
+        """Find the columns that hold a row, and its place in them."""
+        if self._columns is not None or self._stored is None:
+            return self.columns, row
+        return self._stored.rows(row, row + 1), 0
+
+    def columns_of(self, first: int, last: int) -> Columns:
+        """Return the rows first:last as columns, without a copy; of a stored index, only they are read."""
+        if self._columns is not None or self._stored is None:
+            return self.columns.slice(first, last)
+        rows = range(len(self))[first:last]
+        return self._stored.rows(rows.start, max(rows.start, rows.stop))
+
+    def name_at(self, row: int) -> str:
+        """Return the name in a row, 0 ≤ row < len."""
+        columns, place = self._rows(row)
+        return columns.name_at(place)
+
+    def member_at(self, row: int) -> Member:
+        """Return the member in a row, 0 ≤ row < len."""
+        columns, place = self._rows(row)
+        return columns.member_at(place)
+
+    def range_of(self, name: str) -> ByteRange:
+        """Find where a member's payload lies.
+
+        Raises:
+            MemberNotFoundError: there is none of that name.
+        """
+        return ByteRange(*self.bounds_of(name))
+
+    def bounds_of(self, name: str) -> tuple[int, int]:
+        """Find the same as a plain pair, for the read path: making a ByteRange takes half a µs."""
+        if self._stored is not None and self._lookup is None:
+            bounds = self._stored.locate(name)
+            if bounds is not None:
+                return bounds
+        row = self._find(name)
+        if row < 0:
+            row = self.row_of(name)  # raises
+        columns, place = self._rows(row)
+        return columns.offset_start[place], columns.offset_end[place]
+
+    def bounds_of_many(self, names: Sequence[str]) -> list[tuple[int, int]]:
+        """Find the offsets of many names at once: an index far away is asked as seldom as it can be.
+
+        Raises:
+            MemberNotFoundError: there is none of one name, the first such.
+        """
+        if self._stored is None or self._lookup is not None:
+            return list(map(self.bounds_of, names))
+        located = self._stored.locate_many(names)
+        return [bounds or self.bounds_of(name) for name, bounds in zip(names, located, strict=True)]
+
+    def payloads_of_many(self, names: Sequence[str]) -> list[tuple[int, int, int | None] | None]:
+        """Find offsets and CRC-32C of many names at once, to read and check them.
+
+        Returns:
+            Of each name start, end, and the checksum, None where there is none; None where there is no such member.
+        """
+        if isinstance(self._stored, RemoteIndex) and self._columns is None:
+            return self._stored.locate_many_checked(names)
+        found: list[tuple[int, int, int | None] | None] = []
+        for name in names:
+            row = self._find(name)
+            if row < 0:
+                found.append(None)
+                continue
+            columns, place = self._rows(row)
+            found.append(columns.payload_at(place))
+        return found
+
+    def rows_and_bounds_of(self, names: Sequence[str]) -> list[tuple[int, tuple[int, int]]]:
+        """Find row and offsets of many names, each the last row of its name.
+
+        Raises:
+            MemberNotFoundError: there is none of one name, the first such.
+        """
+        if self._stored is None or self._lookup is not None:
+            return [(self.row_of(name), self.bounds_of(name)) for name in names]
+        found = self._stored.search(names)
+        return [
+            hit or (self.row_of(name), self.bounds_of(name))
+            for name, hit in zip(names, found, strict=True)
+        ]
+
+    def row_of(self, name: str) -> int:
+        """Find the last row with that name.
+
+        Raises:
+            MemberNotFoundError: there is none; names near to it are suggested.
+        """
+        row = self._find(name)
+        if row < 0:
+            near = names_near(self.columns, name)
+            hint = f"; near it: {', '.join(map(repr, near))}" if near else ""
+            raise MemberNotFoundError(f"no member {name!r} among {len(self)}{hint}")
+        return row
+
+    def _find(self, name: str) -> int:
+        if self._lookup is None:
+            if self._stored is not None:
+                return self._stored.find(name)
+            self._lookup = NameLookup(self.columns.names, self.columns.name_bounds)
+        return self._lookup.find(name)
+
+
+class Names(Sequence[str]):
+    """The members' names in archive order, decoded one by one as they are asked for."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        if isinstance(row, slice):
+            rows = range(*row.indices(len(self)))
+            if rows.step == 1:
+                last = max(rows.start, rows.stop)
+                return list(self._rows.columns_of(rows.start, last).iter_names())
+            return [self._rows.name_at(i) for i in rows]
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        return self._rows.name_at(row % len(self))
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(map(Columns.iter_names, self._rows.parts()))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} names>"
+
+
+def _read_only(column: memoryview) -> NDArray[np.int64]:
+    import numpy as np
+
+    values = np.frombuffer(column, np.int64)
+    values.flags.writeable = False
+    return values

@@ -1,0 +1,45 @@
+"""Names near to one that is not there."""
+
+from __future__ import annotations
+
+import difflib
+import glob as globs_of_files
+from typing import TYPE_CHECKING
+
+from blobpack._globs import match_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from blobpack.columns import Columns
+
+SUGGESTIONS = 3
+SUGGESTION_CANDIDATES = 1000
+
+
+def names_near(columns: Columns, name: str) -> list[str]:
+    """Suggest names: the same file in another folder, else the likeliest that begin alike."""
+    base = name.rpartition("/")[2]
+    if base:
+        escaped = globs_of_files.escape(base)
+        elsewhere = _names_matching(columns, (escaped, f"*/{escaped}"), SUGGESTIONS)
+        if elsewhere:
+            return elsewhere
+    length = len(name)
+    while length >= 0:
+        begin = globs_of_files.escape(name[:length])
+        candidates = _names_matching(columns, (f"{begin}*",), SUGGESTION_CANDIDATES)
+        if candidates:
+            return difflib.get_close_matches(name, candidates, SUGGESTIONS, 0.6)
+        length = length // 2 if length else -1
+    return []
+
+
+def _names_matching(columns: Columns, globs: Sequence[str], most: int) -> list[str]:
+    mask = match_names(columns.names, columns.name_bounds, globs)
+    names: list[str] = []
+    row = mask.find(1)
+    while row >= 0 and len(names) < most:
+        names.append(columns.name_at(row))
+        row = mask.find(1, row + 1)
+    return names
