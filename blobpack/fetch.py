@@ -165,7 +165,7 @@ class Batch(Generic[Asked]):
     def _ask(self, window: list[Located]) -> list[Answer]:
         """Plan a window's fetches, and hand them to the threads."""
         filled = [i for i, located in enumerate(window) if located.end > located.start]
-        base = getattr(self._store, "base", self._store)
+        base = lowest(self._store)
         gap = gap_bytes(getattr(base, "latency_s", 0.0), getattr(base, "bytes_per_s", 0.0))
         ranges = [(window[i].start, window[i].end) for i in filled]
         fetches = plan_fetches(
@@ -218,6 +218,13 @@ class Batch(Generic[Asked]):
                     answer.future.cancel()
 
 
+def lowest(store: Store) -> Store:
+    """Find the store that asks the server, below what decompresses and what keeps."""
+    while (base := getattr(store, "base", None)) is not None:
+        store = base
+    return store
+
+
 def _run_hedged(store: Store, fetch: Fetch, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
     """Do as _run, and send requests a second time whose answers are late."""
     return run_hedged(_run, store, fetch, ranges)
@@ -232,7 +239,7 @@ def _run(store: Store, fetch: Fetch, ranges: Sequence[tuple[int, int]]) -> list[
         return [body]
     wanted = {ranges[place] for place in fetch.places}
     gaps = max(0, len(body) - sum(end - start for start, end in wanted))
-    counters = getattr(getattr(store, "base", store), "counters", None)
+    counters = getattr(store, "counters", None)  # a store on another asks in its own way
     if counters is not None:
         counters.count_merged(len(fetch.places) - 1, gaps)
     copies = {(start, end): body[start - fetch.start : end - fetch.start] for start, end in wanted}

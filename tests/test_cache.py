@@ -18,7 +18,7 @@ from test_stores import FORKS, StoreContract, in_fork
 
 import blobpack
 from blobpack.cli.main import main
-from blobpack.errors import BlobChangedError, StorageError
+from blobpack.errors import BlobChangedError, ChecksumError, StorageError
 from blobpack.stores import cache as cache_module
 from blobpack.stores import open_store
 from blobpack.stores.cache import BLOCK_BYTES, HEADER, Cache, CachingStore, covering, files_below
@@ -453,6 +453,26 @@ class TestOpenBlob:
             s3_env.put(bucket, key, path.read_bytes())
             with blobpack.open_blob(url, cache=tmp_path / "cache") as blob:
                 assert {name: blob.read(name) for name in images} == images
+
+    def test_it_is_read_as_far_away_as_it_is(
+        self, url: str, faults: FaultServer, tmp_path: Path, small_images: dict[str, bytes]
+    ) -> None:
+        """In batches, and counted."""
+        index = blobpack.Index(list(blobpack.scan(url)))
+        with blobpack.open_blob(url, index=index, cache=tmp_path / "cache", hedge="never") as blob:
+            seen = len(faults.requests)
+            assert list(blob.read_members(index)) == [*small_images.values()]
+            assert len(faults.requests) - seen == blob.stats.requests == 1
+            assert list(blob.read_members(index)) == [*small_images.values()]
+            assert len(faults.requests) - seen == 1
+
+    def test_a_single_read_is_compared_with_its_checksum(
+        self, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with blobpack.open_blob(url, cache=tmp_path / "cache") as blob:
+            monkeypatch.setattr(type(blob.store), "fetch", lambda self, a, b: bytes(b - a))
+            with pytest.raises(ChecksumError, match=r"cats/0001\.jpg"):
+                blob.read("cats/0001.jpg")
 
     def test_a_blob_pickled_for_a_worker_has_its_cache(
         self, url: str, faults: FaultServer, tmp_path: Path, small_images: dict[str, bytes]
