@@ -171,6 +171,16 @@ def test_wrong_answer_is_never_bytes(
             store.read_range(9, 10)
 
 
+@pytest.mark.parametrize("came", [b"0-3/10", b"5-8/10", b"6-9/11", b"7-9/10"])
+def test_a_tail_that_is_none_is_not_believed(came: bytes) -> None:
+    """Some servers answer bytes=-4 with other bytes."""
+    answer = RIGHT.replace(b"9-9/10", came).replace(b"Length: 1", b"Length: 4") + b"678"
+    with answering(answer) as url:
+        assert HttpStore(url, tail_bytes=4).tail == b""
+    with answering(answer.replace(came, b"6-9/10")) as url:
+        assert HttpStore(url, tail_bytes=4).tail == b"9678"
+
+
 def test_header_names_may_be_in_lower_case() -> None:
     answer = RIGHT.replace(b"Content-", b"content-").replace(b"ETag: ", b"etag:")
     with answering(answer) as url, HttpStore(url) as store:

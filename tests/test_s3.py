@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import pickle
 import posixpath
 import re
@@ -17,6 +18,8 @@ import numpy as np
 import pytest
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
+from botocore.response import StreamingBody
+from botocore.stub import Stubber
 from faultserver import REQUEST_ID
 from test_stores import FORKS, in_fork
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from faultserver import Fault, FaultServer
+    from mypy_boto3_s3 import S3Client
     from s3server import S3Server
 
 REQUEST = r"request tx[0-9a-f]+-\S+"  # as Ceph RGW spells its ids
@@ -738,18 +742,59 @@ def assert_survives_pickling(error: Exception) -> None:
     assert again.args == error.args
 
 
-def test_a_server_that_ignores_if_match_is_found_out(s3_env):
+class TestAnswers:
     """Stubber fakes the answers, to inject what no real server here does."""
-    import io
 
-    from botocore.response import StreamingBody
-    from botocore.stub import Stubber
+    @pytest.fixture
+    def client(self, s3_env: S3Server) -> S3Client:
+        return s3_env.new_client()
 
-    client = s3_env.new_client()
-    with Stubber(client) as stub:
+    @pytest.fixture
+    def stub(self, client: S3Client) -> Iterator[Stubber]:
+        with Stubber(client) as stub:
+            yield stub
+
+    def answer(self, stub: Stubber, body: bytes, content_range: str, etag: str = '"one"') -> None:
+        stub.add_response(
+            "get_object",
+            {
+                "ContentLength": len(body),
+                "ContentRange": content_range,
+                "ETag": etag,
+                "Body": StreamingBody(io.BytesIO(body), len(body)),
+            },
+        )
+
+    def opened(self, client: S3Client, stub: Stubber) -> S3Store:
         stub.add_response("head_object", {"ContentLength": 100, "ETag": '"one"'})
-        store = S3Store("s3://bucket/key", client=client)
-        body = StreamingBody(io.BytesIO(b"Z" * 10), 10)
-        stub.add_response("get_object", {"ContentLength": 10, "ETag": '"two"', "Body": body})
+        return S3Store("s3://bucket/key", client=client)
+
+    def test_a_server_that_ignores_if_match_is_found_out(
+        self, client: S3Client, stub: Stubber
+    ) -> None:
+        store = self.opened(client, stub)
+        self.answer(stub, b"Z" * 10, "bytes 0-9/100", '"two"')
         with pytest.raises(blobpack.BlobChangedError, match='ETag is "two"'):
             store.read_range(0, 10)
+
+    @pytest.mark.parametrize("came", ["bytes 0-9/100", ""])
+    def test_another_range_of_the_same_length_is_never_bytes(
+        self, client: S3Client, stub: Stubber, impatient: None, came: str
+    ) -> None:
+        store = self.opened(client, stub)
+        self.answer(stub, b"Z" * 10, came)
+        self.answer(stub, b"A" * 10, "bytes 10-19/100")
+        assert store.read_range(10, 20) == b"A" * 10
+
+    def test_all_of_the_object_may_come_without_a_range(
+        self, client: S3Client, stub: Stubber
+    ) -> None:
+        store = self.opened(client, stub)
+        self.answer(stub, b"A" * 100, "")
+        assert store.read_range(0, 100) == b"A" * 100
+
+    def test_a_tail_that_is_none_is_not_believed(self, client: S3Client, stub: Stubber) -> None:
+        self.answer(stub, b"Z" * 10, "bytes 89-98/100")
+        stub.add_response("head_object", {"ContentLength": 100, "ETag": '"one"'})
+        store = S3Store("s3://bucket/key", client=client, tail_bytes=10)
+        assert (store.size, store.tail) == (100, b"")

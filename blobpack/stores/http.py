@@ -281,7 +281,9 @@ class HttpStore(RangedStore):
         found = CONTENT_RANGE.fullmatch(answer.headers.get(b"content-range", b""))
         if answer.status == 206 and found is not None and found[3].isdigit():
             self._keep(target, int(found[3]), answer, version)
-            self.tail = answer.body if tail_bytes and len(answer.body) <= self.size else b""
+            start, end = int(found[1]), int(found[2]) + 1
+            is_tail = end == self.size and end - start == len(answer.body)
+            self.tail = answer.body if tail_bytes and is_tail else b""
             return
         if answer.status == 200:
             if answer.headers.get(b"content-length") == b"0":

@@ -226,7 +226,8 @@ class S3Store(RangedStore):
             if not size.isdecimal():
                 answer["Body"].close()
                 return False
-            body, _, _ = _read_body(answer, min(tail_bytes, int(size)))
+            end = int(size)
+            body, _, _ = _read_body(answer, max(0, end - tail_bytes), end)
             if body is None:
                 return False
             fetched = len(body)
@@ -234,7 +235,7 @@ class S3Store(RangedStore):
             return False
         finally:
             self.counters.count_request(fetched, fetched, time.perf_counter() - began)
-        self.size, self.version, self.tail = int(size), answer["ETag"], body
+        self.size, self.version, self.tail = end, answer["ETag"], body
         return True
 
     def place(self) -> Place:
@@ -330,7 +331,7 @@ class S3Store(RangedStore):
                         f"it was {self.version} when it was opened "
                         f"({after(trial.failed + 1, request_id(answer))})"
                     )
-                body, message, cause = _read_body(answer, end - start)
+                body, message, cause = _read_body(answer, start, end)
                 if body is not None:
                     fetched = len(body)
                     return body
@@ -404,11 +405,17 @@ class S3Store(RangedStore):
         return _reopen, (self.url, self.version)
 
 
-def _read_body(answer: dict[str, Any], wanted: int) -> tuple[bytes | None, str, Exception | None]:
-    """Read a body that must have so many bytes; else None, what is wrong with it, and the cause."""
+def _read_body(
+    answer: dict[str, Any], start: int, end: int
+) -> tuple[bytes | None, str, Exception | None]:
+    """Read a body that must be these bytes; else None, what is wrong with it, and the cause."""
+    wanted = end - start
+    came = answer.get("ContentRange", "").rpartition("/")[0]
     try:
         if answer["ContentLength"] != wanted:  # a server that ignores Range would send all of it
             return None, f"{answer['ContentLength']} bytes came instead of {wanted}", None
+        if came != f"bytes {start}-{end - 1}" and (came or start):  # else it is all of the object
+            return None, f"{came or 'an unknown range'} came instead of {start}-{end - 1}", None
         body: bytes = answer["Body"].read()
     except BODY_FAULTS as exc:
         return None, str(exc), exc
