@@ -68,6 +68,7 @@ class FaultServer(ThreadingHTTPServer):
     Attributes:
         endpoint: Its URL.
         requests: What it was asked, in order.
+        refused: Signatures that are answered by 403.
         before_fault: Called when an answer is to be spoiled, before any of it is sent.
     """
 
@@ -81,6 +82,7 @@ class FaultServer(ThreadingHTTPServer):
         self.tls = tls
         self.endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{self.server_port}"
         self.requests: list[Request] = []
+        self.refused: set[str | None] = set()
         self.before_fault: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
@@ -114,6 +116,8 @@ class FaultServer(ThreadingHTTPServer):
         """Record a request, and say how its answer is to be spoiled."""
         with self._lock:
             self.requests.append(request)
+            if request.authorization in self.refused:
+                return "403"
             return next(self._faults, None) if request.method == "GET" else None
 
     def __enter__(self) -> FaultServer:

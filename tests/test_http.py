@@ -7,6 +7,7 @@ import http.server
 import os
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ import blobpack
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores import connections, open_store, retries
 from blobpack.stores.connections import CONNECT_TIMEOUT_S, Connection, Origin
-from blobpack.stores.http import HttpStore, split_http
+from blobpack.stores.http import RELOCATED_S, HttpStore, split_http
 from blobpack.stores.retries import Budget, Fault, TimeoutFault, Trial, backoff_s
 
 if TYPE_CHECKING:
@@ -195,6 +196,48 @@ def test_redirect_is_followed_and_loops_end(s3_env: S3Server) -> None:
         assert store.read_range(5, 50) == DATA[5:50]
     with answering(moved % b"/again") as url, pytest.raises(StorageError, match="HTTP 302"):
         HttpStore(url)
+
+
+def test_redirect_that_expires_is_followed_anew_by_many_threads() -> None:
+    """As of a signed address."""
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        target = "/one"
+        barrier = threading.Barrier(4, timeout=10)
+
+        def do_GET(self) -> None:
+            if self.path == "/a.tar":
+                self.send_response(302)
+                self.send_header("Location", self.target)
+                self.send_header("Content-Length", "0")
+            elif self.path != self.target:
+                self.barrier.wait()  # all are asked for before the first is refused
+                self.send_response(403)
+                self.send_header("Content-Length", "0")
+            else:
+                self.send_response_only(206)
+                self.send_header("Content-Length", "1")
+                self.send_header("Content-Range", "bytes 9-9/10")
+                self.send_header("ETag", '"1"')
+            self.end_headers()
+            if self.path == self.target:
+                self.wfile.write(b"9")
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        store = HttpStore(f"http://127.0.0.1:{server.server_port}/a.tar")
+        store._place.made_at -= RELOCATED_S
+        Server.target = "/two"
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(store.read_range, [9] * 4, [10] * 4)) == [b"9"] * 4
+        connections.forget_pools()
+        server.shutdown()
+        thread.join()
 
 
 def test_server_that_is_not_there_is_storage_error(

@@ -10,6 +10,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -612,6 +613,17 @@ class TestThinPath:
         faults.fail_next("403")
         assert blob.read("cats/0001.jpg") == small_images["cats/0001.jpg"]
         assert self.agents(faults) == ["blobpack", "blobpack"]
+
+    def test_403_of_many_threads_is_signed_anew_and_stays_off_boto3(
+        self, faults: FaultServer, blob: blobpack.Blob, small_images: dict[str, bytes]
+    ) -> None:
+        names = list(small_images) * 10
+        blob.read(names[0])
+        faults.refused.add(faults.requests[-1].authorization)
+        time.sleep(1)  # a signature of another second is another one
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(blob.read, names)) == [small_images[name] for name in names]
+        assert set(self.agents(faults)) == {"blobpack"}
 
     @pytest.mark.parametrize("faults_first", [["301"], ["307"], ["400"], ["403", "403"]])
     def test_what_boto3_may_solve_goes_to_boto3_and_stays_there(

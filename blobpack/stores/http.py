@@ -88,8 +88,18 @@ class RangedStore(StoreBase):
         """Say where a GET goes now."""
         raise NotImplementedError
 
-    def handle(self, answer: Answer, start: int, end: int, attempt: int) -> bytes | None:
-        """Deal with an answer that is neither the range nor transient: read another way, raise, or None: again."""
+    def handle(
+        self, answer: Answer, place: Place, start: int, end: int, attempt: int
+    ) -> bytes | None:
+        """Deal with an answer that is neither the range nor transient: read another way, raise, or None: again.
+
+        Args:
+            answer: What came.
+            place: Where it came from; another thread may have found a better one meanwhile.
+            start: Of the range that was asked for.
+            end: The same.
+            attempt: The how manieth this was.
+        """
         raise NotImplementedError
 
     def fetch(self, start: int, end: int) -> bytes:
@@ -116,7 +126,7 @@ class RangedStore(StoreBase):
                     ) from fault.__cause__
                 self.counters.count_retried()
                 continue
-            body = self.handle(answer, start, end, attempt)
+            body = self.handle(answer, place, start, end, attempt)
             if body is not None:
                 return body
 
@@ -365,10 +375,14 @@ class HttpStore(RangedStore):
                 f"{self.version} when it was opened ({after(attempt, answer.request)})"
             )
 
-    def handle(self, answer: Answer, start: int, end: int, attempt: int) -> bytes | None:
+    def handle(
+        self, answer: Answer, place: Place, start: int, end: int, attempt: int
+    ) -> bytes | None:
         """Find the blob again if it has moved, or its signed address has expired; else raise what it means."""
         moved = answer.status in REDIRECTS or (answer.status == 403 and self._redirected)
-        if moved and time.monotonic() - self._place.made_at > RELOCATED_S:
+        if moved and place is not self._place:  # another thread has found it
+            return None
+        if moved and time.monotonic() - place.made_at > RELOCATED_S:
             self._locate(len(self.tail), self.version)
             return None
         self.refuse_answer(answer, f"read bytes {start} to {end}", attempt)

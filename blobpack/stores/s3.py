@@ -301,11 +301,14 @@ class S3Store(RangedStore):
                 log.debug("%s: reads go through boto3: %s", self.url, exc)
         return self._fetch_by_boto3(start, end)
 
-    def handle(self, answer: Answer, start: int, end: int, attempt: int) -> bytes | None:
+    def handle(
+        self, answer: Answer, place: Place, start: int, end: int, attempt: int
+    ) -> bytes | None:
         """Sign anew on 403, once; leave to boto3 what it may solve; else raise what the status means."""
-        place = self._place
-        if answer.status == 403 and place is not None and place is not self._signed_anew:
-            self._place = self._signed_anew = self._sign()
+        latest = self._place
+        if answer.status == 403 and (place is not latest or latest is not self._signed_anew):
+            if place is latest:  # else another thread has signed anew
+                self._place = self._signed_anew = self._sign()
             self.counters.count_retried()
             return None
         if answer.status in TO_BOTO3:
