@@ -7,6 +7,7 @@ import http.server
 import os
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -212,7 +213,8 @@ def test_redirect_that_expires_is_followed_anew_by_many_threads() -> None:
                 self.send_header("Location", self.target)
                 self.send_header("Content-Length", "0")
             elif self.path != self.target:
-                self.barrier.wait()  # all are asked for before the first is refused
+                if self.barrier.wait():  # all have asked, and one is refused before the others
+                    time.sleep(0.3)
                 self.send_response(403)
                 self.send_header("Content-Length", "0")
             else:
