@@ -21,6 +21,7 @@ from blobpack.stores import open_store
 
 if TYPE_CHECKING:
     from blobpack.stores.s3 import S3Store
+    from blobpack.stores.upload import Upload
 
 
 def append_anew(url: str, new: New) -> Done:
@@ -43,7 +44,6 @@ def append_anew(url: str, new: New) -> Done:
                 write_behind(tail, index, end)
             blob_bytes = tail.file.tell()
     if added and before.place == "sidecar" and index.identity:
-        with open_store(url) as store:
-            index.identity = replace(index.identity, version=store.version)
+        index.identity = replace(index.identity, version=cast("Upload", tail.file).version)
         index.save(sidecar_path(url))
     return Done(before, added, index, blob_bytes)

@@ -18,6 +18,7 @@ from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.identity import identify
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.s3 import S3Store
+from blobpack.stores.upload import Upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,6 +99,25 @@ def test_a_blob_that_changes_meanwhile_stays_the_other_s(s3_env, bucket, head, n
         blobpack.append(url, payloads())
     assert s3_env.stored(bucket, "out.tar") == b"another's"
     assert not s3_env.uploads(bucket)
+
+
+def test_a_blob_replaced_right_after_has_no_claim_to_the_index(
+    s3_env, bucket, head, new_members, monkeypatch
+):
+    """The index file says which version it is of: the one that the append has made."""
+    url = f"s3://{bucket}/out.tar"
+    blobpack.pack(old_members(head, LARGE).items(), url, index="sidecar")
+    finish = Upload.finish
+
+    def finish_and_replace(upload: Upload) -> None:
+        finish(upload)
+        size = len(stored(s3_env, bucket))
+        s3_env.put(bucket, "out.tar", bytes(size))
+
+    monkeypatch.setattr(Upload, "finish", finish_and_replace)
+    blobpack.append(url, new_members.items())
+    with pytest.raises(blobpack.StaleIndexError):
+        blobpack.open_blob(url)
 
 
 @pytest.mark.parametrize("count", [SMALL, LARGE])
