@@ -34,6 +34,7 @@ from blobpack.errors import (
 )
 from blobpack.stores import retries
 from blobpack.stores import s3 as s3_module
+from blobpack.stores.retries import Budget
 from blobpack.stores.s3 import S3Store
 
 if TYPE_CHECKING:
@@ -797,6 +798,18 @@ class TestAnswers:
         self.answer(stub, b"Z" * 10, came)
         self.answer(stub, b"A" * 10, "bytes 10-19/100")
         assert store.read_range(10, 20) == b"A" * 10
+
+    def test_retries_are_regained(
+        self, client: S3Client, stub: Stubber, impatient: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(s3_module, "_budget", Budget(1))
+        store = self.opened(client, stub)
+        for _ in range(3):
+            self.answer(stub, b"Z" * 9, "bytes 10-18/100")
+            for _ in range(4):
+                self.answer(stub, b"A" * 10, "bytes 10-19/100")
+            for _ in range(4):
+                assert store.read_range(10, 20) == b"A" * 10
 
     def test_all_of_the_object_may_come_without_a_range(
         self, client: S3Client, stub: Stubber

@@ -337,6 +337,7 @@ class S3Store(RangedStore):
                 body, message, cause = _read_body(answer, start, end)
                 if body is not None:
                     fetched = len(body)
+                    _budget.regain()
                     return body
             finally:
                 self.counters.count_request(fetched, fetched, time.perf_counter() - began)
