@@ -15,6 +15,7 @@ from blobpack.stores.upload import (
     PART_BYTES,
     PART_BYTES_MIN,
     PARTS_MAX,
+    Upload,
     part_size,
     uploading,
 )
@@ -59,6 +60,21 @@ def test_nothing_dangles_after_a_failure_or_ctrl_c(s3_env, bucket, written, erro
     assert not s3_env.uploads(bucket)
     with pytest.raises(BlobNotFoundError):
         S3Store(f"s3://{bucket}/out")
+
+
+def test_nothing_dangles_after_a_second_ctrl_c(s3_env, bucket, monkeypatch):
+    """While the parts under way are awaited."""
+    stop = Upload.stop
+
+    def interrupted(upload: Upload) -> None:
+        monkeypatch.setattr(Upload, "stop", stop)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Upload, "stop", interrupted)
+    with pytest.raises(KeyboardInterrupt), uploading(f"s3://{bucket}/out") as upload:
+        upload.write(bytes(3 * PART_BYTES))
+        raise KeyboardInterrupt
+    assert not uploads(s3_env, bucket)
 
 
 def test_a_failed_part_fails_the_upload_and_leaves_nothing(s3_env, bucket, monkeypatch):

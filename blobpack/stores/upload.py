@@ -434,7 +434,12 @@ class Upload:
         Args:
             exc: What went wrong; takes a note if they can't be thrown away.
         """
-        self.stop()
+        try:
+            self.stop()
+        finally:  # also after a second Ctrl-C
+            self._throw_away(exc)
+
+    def _throw_away(self, exc: BaseException) -> None:
         if not self._id:
             return
         if self._resume:
