@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
@@ -20,6 +21,7 @@ from blobpack.plan import FETCH_BYTES_MAX, GAP_BYTES_MIN, gap_bytes, plan_fetche
 from blobpack.stores.hedging import run_hedged
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -129,6 +131,7 @@ class Batch(Generic[Asked]):
         self._windows: deque[list[Answer]] = deque()
         self._failure: BlobpackError | None = None
         self._ended = False
+        self._is_cancelled = False
 
     def fill(self) -> bool:
         """Ask for the next windows, if there is room; false when all has been given out.
@@ -139,6 +142,8 @@ class Batch(Generic[Asked]):
         for _ in range(FILLED_AT_ONCE):
             if len(self._windows) < WINDOWS_AHEAD and (window := self._next_window()):
                 self._windows.append(self._ask(window))
+        if self._is_cancelled:  # meanwhile, by the event loop
+            self.cancel()
         if not self._windows and self._failure is not None:
             raise self._failure
         return bool(self._windows)
@@ -192,8 +197,9 @@ class Batch(Generic[Asked]):
     def __iter__(self) -> Iterator[bytes]:
         try:
             while self.fill():
-                for answer in self._windows.popleft():
+                for answer in self._windows[0]:
                     yield answer.payload(self._store)
+                self._windows.popleft()
         finally:
             self.cancel()
 
@@ -203,19 +209,30 @@ class Batch(Generic[Asked]):
         loop = asyncio.get_running_loop()
         try:
             while await loop.run_in_executor(threads(), self.fill):
-                for answer in self._windows.popleft():
+                for answer in self._windows[0]:
                     if answer.future is not None and not answer.future.done():
-                        await asyncio.wait([asyncio.wrap_future(answer.future)])
+                        arrival = asyncio.wrap_future(answer.future)
+                        arrival.add_done_callback(_look_at_failure)
+                        await asyncio.wait([arrival])
                     yield answer.payload(self._store)
+                self._windows.popleft()
         finally:
             self.cancel()
 
     def cancel(self) -> None:
         """Ask for nothing more; what is in flight comes, and is dropped."""
-        while self._windows:
-            for answer in self._windows.popleft():
-                if answer.future is not None:
-                    answer.future.cancel()
+        self._is_cancelled = True
+        with suppress(IndexError):  # all are out; the event loop and fill may be at it together
+            while True:
+                for answer in self._windows.popleft():
+                    if answer.future is not None:
+                        answer.future.cancel()
+
+
+def _look_at_failure(arrival: asyncio.Future[list[bytes]]) -> None:
+    """Keep asyncio from logging what is raised to the caller anyway, or what nobody waits for any more."""
+    if not arrival.cancelled():
+        arrival.exception()
 
 
 def lowest(store: Store) -> Store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import logging
 import random
@@ -10,6 +11,7 @@ import re
 import tarfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +29,7 @@ from blobpack.errors import (
     MemberNotFoundError,
     StorageError,
 )
+from blobpack.plan import Fetch
 from blobpack.stores import retries
 from blobpack.stores.s3 import S3Store
 
@@ -69,6 +72,11 @@ def blob(faults: FaultServer, s3: S3Server, tar: Path) -> Iterator[blobpack.Blob
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "TIMEOUT_S", 0.3)
     monkeypatch.setattr(retries, "BACKOFF_MAX_S", 0.01)
+
+
+def one_by_one(ranges: list[tuple[int, int]], **bounds: object) -> list[Fetch]:
+    """Plan a fetch for each range, as if they lay far apart."""
+    return [Fetch(*bounds, (place,)) for place, bounds in enumerate(ranges)]
 
 
 def shuffled(payloads: dict[str, bytes], count: int, *, seed: int = 1) -> list[str]:
@@ -182,6 +190,20 @@ class TestReadMany:
         time.sleep(0.2)
         assert blob.stats.requests == before
 
+    def test_of_an_abandoned_window_the_rest_is_not_asked_for(
+        self, blob: blobpack.Blob, payloads: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names = list(payloads)[:100]
+        blob.read(names[0])
+        monkeypatch.setattr(fetch_module, "plan_fetches", one_by_one)
+        monkeypatch.setattr(fetch_module, "_threads", ThreadPoolExecutor(2))
+        before = blob.stats.requests
+        answers = blob.read_many(names)
+        next(answers)
+        answers.close()
+        fetch_module.threads().shutdown()
+        assert blob.stats.requests - before < len(names) / 2
+
     @FORKS
     def test_fork_reads_batches(self, blob: blobpack.Blob, payloads: dict[str, bytes]) -> None:
         names = shuffled(payloads, 100)
@@ -240,6 +262,57 @@ class TestAsync:
 
         with pytest.raises(MemberNotFoundError):
             asyncio.run(read())
+
+    def test_a_failure_is_raised_once_and_not_logged(
+        self,
+        faults: FaultServer,
+        blob: blobpack.Blob,
+        caplog: pytest.LogCaptureFixture,
+        impatient: None,
+    ) -> None:
+        async def read() -> None:
+            async for _ in blob.aread_many(["00001.bin"]):
+                pass
+
+        blob.read("00000.bin")
+        faults.fail_next("stall", *["400"] * 2)  # of ours, and of boto3
+        with pytest.raises(StorageError):
+            asyncio.run(read())
+        gc.collect()
+        assert not [record for record in caplog.records if record.name == "asyncio"]
+
+    def test_cancelled_it_asks_for_no_more(
+        self, blob: blobpack.Blob, payloads: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also while a thread plans its next windows."""
+        planning, cancelled = threading.Event(), threading.Event()
+        plan = fetch_module.plan_fetches
+
+        def plan_slowly(ranges: list[tuple[int, int]], **bounds: int) -> list[Fetch]:
+            planning.set()
+            assert cancelled.wait(10)
+            return plan(ranges, **bounds)
+
+        async def read() -> None:
+            async for _ in blob.aread_many(payloads):
+                pass
+
+        async def cancel() -> None:
+            task = asyncio.create_task(read())
+            await asyncio.to_thread(planning.wait, 10)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            cancelled.set()
+
+        blob.read("00000.bin")
+        monkeypatch.setattr(fetch_module, "plan_fetches", plan_slowly)
+        pool = ThreadPoolExecutor(1)
+        monkeypatch.setattr(fetch_module, "_threads", pool)
+        before = blob.stats.requests
+        asyncio.run(cancel())
+        pool.shutdown()
+        assert blob.stats.requests == before
 
     def test_local_blob_is_read_too(self, tar: Path, payloads: dict[str, bytes]) -> None:
         names = shuffled(payloads, 100)
