@@ -19,6 +19,7 @@ from blobpack.checksum import crc32c
 from blobpack.errors import BlobpackError, ChecksumError
 from blobpack.plan import FETCH_BYTES_MAX, GAP_BYTES_MIN, gap_bytes, plan_fetches
 from blobpack.stores.hedging import run_hedged
+from blobpack.stores.retries import run_while_wanted
 
 if TYPE_CHECKING:
     import asyncio
@@ -133,6 +134,9 @@ class Batch(Generic[Asked]):
         self._ended = False
         self._is_cancelled = False
 
+    def _is_wanted(self) -> bool:
+        return not self._is_cancelled
+
     def fill(self) -> bool:
         """Ask for the next windows, if there is room; false when all has been given out.
 
@@ -181,7 +185,9 @@ class Batch(Generic[Asked]):
         )
         answers = [Answer(located, None, 0) for located in window]
         for fetch in fetches:
-            future = threads().submit(self._run, self._store, fetch, ranges)
+            future = threads().submit(
+                run_while_wanted, self._is_wanted, self._run, self._store, fetch, ranges
+            )
             for place, i in enumerate(fetch.places):
                 row = filled[i]
                 answers[row] = Answer(window[row], future, place)
@@ -220,7 +226,7 @@ class Batch(Generic[Asked]):
             self.cancel()
 
     def cancel(self) -> None:
-        """Ask for nothing more; what is in flight comes, and is dropped."""
+        """Ask for nothing more; what is in flight comes, and is dropped, or fails, and is not sent again."""
         self._is_cancelled = True
         with suppress(IndexError):  # all are out; the event loop and fill may be at it together
             while True:

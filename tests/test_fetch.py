@@ -204,6 +204,23 @@ class TestReadMany:
         fetch_module.threads().shutdown()
         assert blob.stats.requests - before < len(names) / 2
 
+    def test_of_an_abandoned_batch_nothing_is_sent_again(
+        self, blob: blobpack.Blob, faults: FaultServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After Ctrl-C, say: the process ends when its threads do."""
+        monkeypatch.setattr(retries, "TIMEOUT_S", 0.5)
+        monkeypatch.setattr(fetch_module, "_threads", ThreadPoolExecutor(2))
+        blob.read("00000.bin")
+        faults.requests.clear()
+        faults.fail_always("stall")
+        batch = blob._batch(iter(["00003.bin"]))
+        assert batch.fill()
+        while not faults.requests:
+            time.sleep(0.01)
+        batch.cancel()
+        fetch_module.threads().shutdown()
+        assert len(faults.requests) == 1
+
     @FORKS
     def test_fork_reads_batches(self, blob: blobpack.Blob, payloads: dict[str, bytes]) -> None:
         names = shuffled(payloads, 100)

@@ -6,6 +6,16 @@ import logging
 import random
 import threading
 import time
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import ParamSpec
+
+    P = ParamSpec("P")
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -106,11 +116,31 @@ class Trial:
             return True
         self.failed += 1
         self._timed_out += isinstance(fault, TimeoutFault)
-        if self.failed >= self.attempts or not self.budget.take():
+        if self.failed >= self.attempts or not is_wanted() or not self.budget.take():
             return False
         log.debug("%s: attempt %d: %s (request %s)", self.what, self.failed, fault, fault.request)
         time.sleep(backoff_s(self.failed, slow_down=fault.status in SLOW_DOWN_STATUSES))
         return True
+
+
+_thread = threading.local()
+
+
+def run_while_wanted(
+    is_wanted: Callable[[], bool], function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Run what reads; what fails in this thread is not sent again when it is no longer wanted."""
+    _thread.is_wanted = is_wanted
+    try:
+        return function(*args, **kwargs)
+    finally:
+        del _thread.is_wanted
+
+
+def is_wanted() -> bool:
+    """Tell whether somebody still waits for what this thread reads."""
+    asked: Callable[[], bool] | None = getattr(_thread, "is_wanted", None)
+    return asked is None or asked()
 
 
 def backoff_s(failed: int, *, slow_down: bool = False) -> float:
