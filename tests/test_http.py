@@ -366,8 +366,10 @@ class TestRetries:
         assert trial.timeout_s == min(first * 2**8, retries.TIMEOUT_MAX_S)
 
 
-def test_body_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each byte comes within the timeout, the whole would never."""
+@contextmanager
+def trickling(size: int, piece: bytes) -> Iterator[Connection]:
+    """A connection to a server that answers with so many bytes, a piece of them each 20 ms."""
+    answer = RIGHT.replace(b"Length: 1", b"Length: %d" % size)[:-1]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         done = threading.Event()
 
@@ -375,16 +377,36 @@ def test_body_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
             connection, _ = listener.accept()
             with connection:
                 connection.recv(65536)
-                connection.sendall(RIGHT.replace(b"Length: 1", b"Length: 9999"))
-                while not done.wait(0.02):
-                    connection.sendall(b"x")
+                connection.sendall(answer)
+                for _ in range(size // len(piece)):
+                    if done.wait(0.02):
+                        return
+                    connection.sendall(piece)
 
         thread = threading.Thread(target=trickle)
         thread.start()
         connection = Connection(Origin("127.0.0.1", listener.getsockname()[1], None))
-        with pytest.raises(Fault, match="stalled"):
-            connection.get(b"GET / HTTP/1.1\r\n\r\n", 9999, 0.1)
+        yield connection
         done.set()
         thread.join()
         connection.close()
+
+
+def test_body_that_trickles_is_given_up() -> None:
+    """Each byte comes within the timeout, the whole would never."""
+    with (
+        trickling(9999, b"x") as connection,
+        pytest.raises(Fault, match="stalled"),
+    ):
+        connection.get(b"GET / HTTP/1.1\r\n\r\n", 9999, 0.1)
     assert CONNECT_TIMEOUT_S > 0.1
+
+
+def test_body_over_a_slow_link_is_given_more_time_at_each_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "SLOWEST_BYTES", 1000)
+    with trickling(4000, bytes(100)) as connection, pytest.raises(Fault, match="stalled"):
+        connection.get(b"GET / HTTP/1.1\r\n\r\n", 4000, 0.1)
+    with trickling(4000, bytes(100)) as connection:
+        assert len(connection.get(b"GET / HTTP/1.1\r\n\r\n", 4000, 1).body) == 4000

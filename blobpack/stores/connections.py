@@ -28,7 +28,7 @@ ERROR_BODY_BYTES_MAX = 32 << 10
 CONNECT_TIMEOUT_S = 5.0
 IDLE_MAX = 256  # connections kept
 IDLE_TRUSTED_S = 0.5  # one idle for longer may have been closed by the server: look first
-SLOWEST_BYTES_PER_S = 50_000  # a body that comes slower than this has stalled
+SLOWEST_BYTES = 100_000  # a body of which less comes within its timeout, all in all, has stalled
 
 HEADERS = re.compile(
     rb"\r\n(content-length|content-range|etag|connection|transfer-encoding|last-modified|location"
@@ -263,7 +263,8 @@ class Connection:
             target, at, end = memoryview(bytearray(size)), have - start, size
             target[:at] = self._view[start:have]
             start = 0
-        deadline = time.monotonic() + 2 * timeout_s + size / SLOWEST_BYTES_PER_S
+        # longer at each attempt, as the timeout is: the link may be slow, and many share it
+        deadline = time.monotonic() + timeout_s * (2 + size / SLOWEST_BYTES)
         try:
             while at < end:
                 came = receive(target[at:end])
