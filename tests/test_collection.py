@@ -661,6 +661,19 @@ class TestS3:
             assert collection.blob_urls == [f"{prefix}0001.tar", f"{prefix}0002.tar"]
             assert collection.read("007/0002.bin") == payload_of("007/0002.bin")
 
+    def test_it_is_read_by_http_urls(self, s3_env: S3Server, prefix: str, tmp_path: Path) -> None:
+        blobpack.collect(prefix)
+        bucket = prefix.split("/")[2]
+        for found in s3_env.client.list_objects_v2(Bucket=bucket)["Contents"]:
+            s3_env.client.put_object_acl(Bucket=bucket, Key=found["Key"], ACL="public-read")
+        url = f"{s3_env.endpoint}/{bucket}/train/collection.idx"
+        with blobpack.open_collection(url) as collection:
+            assert list(collection.read_many(ALL[::20])) == list(map(payload_of, ALL[::20]))
+            blobs = collection.blob_urls
+        blobpack.collect(blobs, tmp_path / "c.idx")
+        with blobpack.open_collection(tmp_path / "c.idx") as collection:
+            assert collection.read(ALL[42]) == payload_of(ALL[42])
+
     def test_made_in_a_folder_and_uploaded_with_it(
         self, s3_env: S3Server, folder: Path, prefix: str
     ) -> None:

@@ -74,7 +74,11 @@ def open_store(
 
 
 def open_pinned(url: str, size: int, version: str) -> Store:
-    """Open the store of an object far away as it was, without asking: a read finds out if it has changed."""
+    """Open the store of an object far away as it was; of one in S3 without asking: a read finds out."""
+    if scheme_of(url) != "s3":
+        from blobpack.stores.http import HttpStore
+
+        return HttpStore(url, version=version)
     from blobpack.stores.upload import S3Object
 
     return S3Object(url, size=size, version=version)
