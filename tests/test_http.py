@@ -267,6 +267,12 @@ class TestConnections:
 
             def answer_once() -> None:
                 connection, _ = listener.accept()
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_name_that_no_server_has_is_storage_error(host: str) -> None:
+    with pytest.raises(StorageError, match="there is no server a"):
+        HttpStore(f"http://{host}/a.tar")
+
+
                 with connection:
                     connection.recv(65536)
                     connection.sendall(RIGHT)

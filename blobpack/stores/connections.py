@@ -107,6 +107,8 @@ class Connection:
             if isinstance(exc, socket.gaierror) and exc.errno == socket.EAI_NONAME:
                 raise StorageError(f"there is no server {origin.host}: {exc}") from exc
             raise UnreachableFault(f"can't connect to {where}: {exc}") from exc
+        except UnicodeError as exc:  # a part of the name is empty, or of over 63 letters
+            raise StorageError(f"there is no server {origin.host}: {exc}") from exc
         try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if origin.ca_file is not None:
