@@ -19,6 +19,7 @@ from test_stores import DATA, FORKS, StoreContract, in_fork
 import blobpack
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores import connections, open_store, retries
+from blobpack.stores.cache import Cache, CachingStore
 from blobpack.stores.connections import CONNECT_TIMEOUT_S, Connection, Origin
 from blobpack.stores.http import RELOCATED_S, HttpStore, split_http
 from blobpack.stores.retries import Budget, Fault, TimeoutFault, Trial, backoff_s
@@ -183,6 +184,18 @@ def test_a_tail_that_is_none_is_not_believed(came: bytes) -> None:
         assert HttpStore(url, tail_bytes=4).tail == b"9678"
 
 
+@pytest.mark.parametrize(
+    ("said", "is_kept"), [(b'ETag: "1"', True), (b"Last-Modified: now", True), (b"X: y", False)]
+)
+def test_a_cache_keeps_nothing_of_what_may_change_unseen(
+    tmp_path: Path, said: bytes, is_kept: bool
+) -> None:
+    with answering(RIGHT.replace(b'ETag: "1"', said)) as url:
+        store = open_store(url, cache=Cache(tmp_path))
+        assert isinstance(store, CachingStore) == is_kept
+        assert store.read_range(9, 10) == b"9"
+
+
 def test_header_names_may_be_in_lower_case() -> None:
     answer = RIGHT.replace(b"Content-", b"content-").replace(b"ETag: ", b"etag:")
     with answering(answer) as url, HttpStore(url) as store:
@@ -254,6 +267,12 @@ def test_server_that_is_not_there_is_storage_error(
     assert blobpack.stats().requests == before.requests  # nothing was sent
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_name_that_no_server_has_is_storage_error(host: str) -> None:
+    with pytest.raises(StorageError, match="there is no server a"):
+        HttpStore(f"http://{host}/a.tar")
+
+
 @pytest.mark.parametrize("url", ["http://", "http:///a", "https://me:secret@host/a", "ftp://h/a"])
 def test_url_that_is_none_is_value_error(url: str) -> None:
     with pytest.raises(ValueError, match="is not http"):
@@ -267,12 +286,6 @@ class TestConnections:
 
             def answer_once() -> None:
                 connection, _ = listener.accept()
-@pytest.mark.parametrize("host", ["a..b", "a" * 64])
-def test_name_that_no_server_has_is_storage_error(host: str) -> None:
-    with pytest.raises(StorageError, match="there is no server a"):
-        HttpStore(f"http://{host}/a.tar")
-
-
                 with connection:
                     connection.recv(65536)
                     connection.sendall(RIGHT)

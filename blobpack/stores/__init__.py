@@ -52,7 +52,7 @@ def open_store(
     Args:
         url: Where the blob lies.
         tail: Of a blob far away, fetch the last bytes in the request that opens it: an index may be there.
-        cache: Of a blob far away, keep what is read there.
+        cache: Of a blob far away, keep what is read there, unless its server does not tell its versions apart.
 
     Raises:
         BlobNotFoundError: there is no such blob.
@@ -68,8 +68,8 @@ def open_store(
     if scheme.startswith("http"):
         from blobpack.stores.http import HttpStore
 
-        store = HttpStore(str(url), tail_bytes=TAIL_BYTES if tail else 0)
-        return cache.around(store) if cache else store
+        found = HttpStore(str(url), tail_bytes=TAIL_BYTES if tail else 0)
+        return cache.around(found) if cache and found.is_pinned else found
     return LocalStore(local_name(url))
 
 

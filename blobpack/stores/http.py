@@ -253,7 +253,11 @@ def described(answer: Answer) -> str:
 
 
 class HttpStore(RangedStore):
-    """A blob behind a public http:// or https:// URL, on a server that answers ranged GETs."""
+    """A blob behind a public http:// or https:// URL, on a server that answers ranged GETs.
+
+    Attributes:
+        is_pinned: The server tells its versions apart; else nothing but its size does.
+    """
 
     def __init__(self, url: str, *, version: str | None = None, tail_bytes: int = 0) -> None:
         """Learn its size and version from a GET of its last bytes.
@@ -319,6 +323,7 @@ class HttpStore(RangedStore):
         elif modified and not etag:
             condition = f"If-Unmodified-Since: {modified}\r\n"
         self._by_etag = bool(etag)
+        self.is_pinned = bool(etag or modified)
         self._redirected = target != self.url
         head = f"GET {begin}{condition}Range: bytes=".encode("latin-1")
         version_line = f"ETag: {etag}" if etag else f"Last-Modified: {modified}"
