@@ -212,9 +212,8 @@ class Batch(Generic[Asked]):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         import asyncio
 
-        loop = asyncio.get_running_loop()
         try:
-            while await loop.run_in_executor(threads(), self.fill):
+            while await asyncio.to_thread(self.fill):  # none of those that it may wait for
                 for answer in self._windows[0]:
                     if answer.future is not None and not answer.future.done():
                         arrival = asyncio.wrap_future(answer.future)

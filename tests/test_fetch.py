@@ -298,6 +298,22 @@ class TestAsync:
         gc.collect()
         assert not [record for record in caplog.records if record.name == "asyncio"]
 
+    def test_names_may_come_from_another_batch(
+        self, blob: blobpack.Blob, payloads: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """They are taken by a thread: none of those that fetch."""
+        monkeypatch.setattr(fetch_module, "_threads", ThreadPoolExecutor(1))
+        names = list(payloads)[:3]
+
+        async def read() -> list[bytes]:
+            found = (name for name, _ in zip(names, blob.read_many(names), strict=True))
+            return [payload async for payload in blob.aread_many(found)]
+
+        async def read_in_time() -> list[bytes]:
+            return await asyncio.wait_for(read(), 10)
+
+        assert asyncio.run(read_in_time()) == [payloads[name] for name in names]
+
     def test_cancelled_it_asks_for_no_more(
         self, blob: blobpack.Blob, payloads: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -324,11 +340,9 @@ class TestAsync:
 
         blob.read("00000.bin")
         monkeypatch.setattr(fetch_module, "plan_fetches", plan_slowly)
-        pool = ThreadPoolExecutor(1)
-        monkeypatch.setattr(fetch_module, "_threads", pool)
         before = blob.stats.requests
-        asyncio.run(cancel())
-        pool.shutdown()
+        asyncio.run(cancel())  # ends when the thread does
+        fetch_module.threads().submit(int).result()
         assert blob.stats.requests == before
 
     def test_local_blob_is_read_too(self, tar: Path, payloads: dict[str, bytes]) -> None:
