@@ -30,7 +30,7 @@ from blobpack.errors import (
     StorageError,
 )
 from blobpack.plan import Fetch
-from blobpack.stores import retries
+from blobpack.stores import open_store, retries
 from blobpack.stores.s3 import S3Store
 
 if TYPE_CHECKING:
@@ -462,6 +462,16 @@ class TestStats:
     def test_every_command_tells_them(self) -> None:
         for name, command in main.commands.items():
             assert {"stats", "prices"} <= {param.name for param in command.params}, name
+
+    @pytest.mark.parametrize("data", [b"", b"x" * 1000])
+    @pytest.mark.parametrize("tail", [False, True])
+    def test_opening_counts(
+        self, faults: FaultServer, s3: S3Server, data: bytes, tail: bool
+    ) -> None:
+        url = s3.put(s3.new_bucket(), "x", data)
+        with open_store(url, tail=tail) as store:
+            assert store.stats.requests == len(faults.requests)
+            assert store.stats.bytes_fetched == len(data) * tail
 
     def test_local_blob_costs_nothing(self, tar: Path) -> None:
         with blobpack.open_blob(tar) as blob:
