@@ -212,6 +212,29 @@ def test_redirect_is_followed_and_loops_end(s3_env: S3Server) -> None:
         HttpStore(url)
 
 
+CHUNKED = (
+    b"HTTP/1.1 503 busy\r\nTransfer-Encoding: chunked\r\nx-amz-request-id: me\r\n\r\n"
+    b"2e\r\n<Error><Code>SlowDown</Code><Message>less</Message>\r\n8\r\n</Error>\r\n0\r\n\r\n"
+)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("cut", [0, 5, 20])
+def test_error_in_chunks_is_told(cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "ATTEMPTS", 2)
+    with answering(RIGHT) as url:
+        store = HttpStore(url)
+    with answering(CHUNKED[: len(CHUNKED) - cut]) as url:
+        origin, _ = split_http(url)
+        store._place.pool = connections.pool_of(origin)
+        with pytest.raises(StorageError, match=r"SlowDown: less \(after 2 attempts, request me"):
+            store.read_range(9, 10)
+        connection = Connection(origin)
+        connection.get(b"GET / HTTP/1.1\r\n\r\n", 1, 1)
+        assert connection.reusable == (not cut)
+        connection.close()
+
+
 def test_redirect_that_expires_is_followed_anew_by_many_threads() -> None:
     """As of a signed address."""
 

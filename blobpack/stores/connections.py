@@ -12,6 +12,7 @@ import select
 import socket
 import ssl
 import time
+from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,6 +39,7 @@ HEADERS = re.compile(
 
 
 CLOSES = b"onnection: close"
+LAST_CHUNK = b"\r\n0\r\n\r\n"
 AS_EXPECTED: dict[bytes, bytes] = {}  # stands for headers that were as expected
 
 
@@ -232,6 +234,10 @@ class Connection:
         self.used = True
         if not has_body:
             size = 0
+        elif status >= 400 and headers.get(b"transfer-encoding", b"").lower() == b"chunked":
+            body = self._said_in_chunks(receive, head_end + 4, have, timeout_s)
+            self.reusable = CLOSES not in head and body.endswith(LAST_CHUNK)
+            return Answer(status, headers, body)
         if size < 0 or (
             size > ERROR_BODY_BYTES_MAX if status != 206 else wanted not in (None, size)
         ):
@@ -289,6 +295,19 @@ class Connection:
                 request=request_of(head),
             ) from exc
         return bytes(target[start:end])
+
+    def _said_in_chunks(
+        self, receive: Callable[[memoryview], int], start: int, have: int, timeout_s: float
+    ) -> bytes:
+        """Read what is said of an error in chunks, as S3 does; their sizes stay in it, and it may be cut."""
+        deadline = time.monotonic() + timeout_s
+        with suppress(OSError):  # the status has come
+            while not self._buffer.endswith(LAST_CHUNK, start, have) and have < BUFFER_BYTES:
+                came = receive(self._view[have:])
+                if not came or time.monotonic() > deadline:
+                    break
+                have += came
+        return bytes(self._view[start:have])
 
     def is_open(self) -> bool:
         """Tell whether the server still waits for a request: it has neither closed nor said anything."""
