@@ -111,7 +111,7 @@ def test_a_blob_replaced_right_after_has_no_claim_to_the_index(
 
     def finish_and_replace(upload: Upload) -> None:
         finish(upload)
-        size = len(stored(s3_env, bucket))
+        size = len(s3_env.stored(bucket, "out.tar"))
         s3_env.put(bucket, "out.tar", bytes(size))
 
     monkeypatch.setattr(Upload, "finish", finish_and_replace)

@@ -74,7 +74,7 @@ def test_nothing_dangles_after_a_second_ctrl_c(s3_env, bucket, monkeypatch):
     with pytest.raises(KeyboardInterrupt), uploading(f"s3://{bucket}/out") as upload:
         upload.write(bytes(3 * PART_BYTES))
         raise KeyboardInterrupt
-    assert not uploads(s3_env, bucket)
+    assert not s3_env.uploads(bucket)
 
 
 def test_a_failed_part_fails_the_upload_and_leaves_nothing(s3_env, bucket, monkeypatch):
