@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from posix.fcntl cimport F_DUPFD_CLOEXEC, fcntl
 from posix.unistd cimport SEEK_END, close, lseek
 
-from blocks cimport BLOCK_ROWS, block_view, offsets_in
+from blocks cimport BLOCK_ROWS, CRC32C, block_view, offsets_in, value_at
 from crc32c cimport crc32c_at
 from index_faults cimport FAULT_ABSENT, FAULT_LAYOUT, FAULT_NONE, failure, fault
 from index_region cimport (
@@ -29,6 +29,7 @@ from blobpack.errors import BlobChangedError, FormatError, StorageError
 
 cdef enum:
     GROUP_NAMES = 32               # whose cache lines are brought together
+    HAS_CRC32C = 8                 # of the footer's facts
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
@@ -187,6 +188,36 @@ cdef class MappedIndex:
             for i in range(first, last):
                 located.append(self.offsets_of(names[i]))
         return located
+
+    def search(self, list names not None):
+        """Return the last row of each of many names, with its offsets and CRC-32C.
+
+        Returns:
+            (row, (offset_start, offset_end, crc32c)) of each, the checksum None where
+                the index has none; None where there is no such name.
+
+        Raises:
+            As locate.
+        """
+        cdef block_view view
+        cdef Py_ssize_t first, last, i
+        cdef int64_t row, start, end
+        cdef list found = []
+        cdef object crc = None
+        for first in range(0, len(names), GROUP_NAMES):
+            last = min(first + GROUP_NAMES, len(names))
+            self.bring(names, first, last)
+            for i in range(first, last):
+                row = self.find_row(names[i], &view)
+                if row < 0:
+                    found.append(None)
+                    continue
+                if not offsets_in(&view, row % BLOCK_ROWS, &start, &end):
+                    raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
+                if self.facts & HAS_CRC32C:
+                    crc = value_at(&view, CRC32C, row % BLOCK_ROWS)
+                found.append((row, (start, end, crc)))
+        return found
 
     cdef int bring(self, list names, Py_ssize_t first, Py_ssize_t last) except -1:
         """Prefetch the slots of some names, then the rows that those give."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Protocol, get_args
 
 from blobpack.discovery import find_index
 from blobpack.errors import BlobChangedError, MemberNotFoundError
-from blobpack.fetch import Batch, Located, checked, threads
+from blobpack.fetch import Batch, Located, threads
 from blobpack.index import Index
 from blobpack.names import names_of
 from blobpack.stats import Stats
 from blobpack.stores import open_tar
-from blobpack.stores.hedging import Hedge, run_hedged
+from blobpack.stores.hedging import Hedge
 
 if TYPE_CHECKING:
     import os
@@ -92,12 +92,7 @@ class Blob:
             located, failure = self._locate([name])
             if failure is not None:
                 raise failure
-            _, start, end, _ = located[0]
-            if self.hedge == "always":
-                payload = run_hedged(self.store.read_range, start, end)
-            else:
-                payload = self.store.read_range(start, end)
-            return checked(payload, located[0], self.store)
+            return located[0].read(hedge=self.hedge == "always")
         try:
             start, end = self.index.bounds_of(name)
         except MemberNotFoundError as exc:
@@ -132,8 +127,7 @@ class Blob:
             ValueError: a member reaches beyond the blob: it is of another one.
         """
         if self._is_remote:
-            hedge = self.hedge != "never"
-            return iter(Batch(self.store, _located_as_they_say, iter(members), hedge=hedge))
+            return iter(Batch(self._as_they_say, iter(members), hedge=self.hedge != "never"))
         read = self.store.read_range
         return (read(member.offset_start, member.offset_end) for member in members)
 
@@ -148,7 +142,7 @@ class Blob:
         return aiter(self._batch(names_of(names)))
 
     def _batch(self, names: Iterator[str]) -> Batch[str]:
-        return Batch(self.store, self._locate, names, hedge=self.hedge != "never")
+        return Batch(self._locate, names, hedge=self.hedge != "never")
 
     @property
     def stats(self) -> Stats:
@@ -158,11 +152,16 @@ class Blob:
     def _locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
         """Find names, up to the first that is not there, and say why it isn't found."""
         located: list[Located] = []
-        for name, found in zip(names, self.index.payloads_of_many(names), strict=True):
+        for name, found in zip(names, self.index.search(names), strict=True):
             if found is None:
                 return located, self._not_found(name)
-            located.append(Located(name, *found))
+            located.append(Located(self.store, name, *found[1]))
         return located, None
+
+    def _as_they_say(self, members: Sequence[Member]) -> tuple[list[Located], None]:
+        return [
+            Located(self.store, m.name, m.offset_start, m.offset_end, m.crc32c) for m in members
+        ], None
 
     def _not_found(self, name: str) -> BlobpackError:
         try:
@@ -232,8 +231,7 @@ def open_blob(
         StorageError: the store could not be reached, or refused.
         ValueError: hedge is none of the three, or cache_bytes too few.
     """
-    if hedge not in get_args(Hedge):
-        raise ValueError(f"hedge must be one of {', '.join(get_args(Hedge))}, not {hedge!r}")
+    check_hedge(hedge)
     kept = kept_in(cache, cache_bytes)
     store = open_tar(url, tail=not isinstance(index, Index), cache=kept)
     try:
@@ -245,12 +243,18 @@ def open_blob(
         raise
 
 
-def _located_as_they_say(members: Sequence[Member]) -> tuple[list[Located], None]:
-    return [Located(m.name, m.offset_start, m.offset_end, m.crc32c) for m in members], None
-
-
 def _reopen(store: Store, index: Index, hedge: Hedge) -> Blob:
     return Blob(store, index, hedge=hedge)
+
+
+def check_hedge(hedge: Hedge) -> None:
+    """Refuse what is no such choice.
+
+    Raises:
+        ValueError: it is none of the three.
+    """
+    if hedge not in get_args(Hedge):
+        raise ValueError(f"hedge must be one of {', '.join(get_args(Hedge))}, not {hedge!r}")
 
 
 def kept_in(folder: str | os.PathLike[str] | None, most_bytes: int) -> Cache | None:

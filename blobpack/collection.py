@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from contextlib import aclosing
-from itertools import islice
 from typing import TYPE_CHECKING
 
-from blobpack.across import Across
-from blobpack.blob import Blob
+from blobpack.blob import check_hedge, kept_in
 from blobpack.errors import (
     BlobNotFoundError,
+    BlobpackError,
     FormatError,
     MemberNotFoundError,
     StorageError,
 )
-from blobpack.fetch import LOOKED_UP_AT_ONCE, threads
+from blobpack.fetch import Batch, Located, lowest, threads
 from blobpack.index import Index
 from blobpack.locks import ForkLock
 from blobpack.names import names_of
-from blobpack.shardrows import ShardRows, open_shard
+from blobpack.openshard import open_shard
 from blobpack.shards import Shards, folder_of, url_from
+from blobpack.stats import Counters
 from blobpack.stored import open_region, open_stored
 from blobpack.stores import is_local, local_name
 from blobpack.stores.globs import folder_before, has_glob
@@ -36,13 +35,15 @@ if TYPE_CHECKING:
 
     from blobpack.indexfile import Footer
     from blobpack.model import Member
-    from blobpack.shardrows import Located
+    from blobpack.stats import Stats
     from blobpack.stored import StoredIndex
     from blobpack.stores.base import Store
+    from blobpack.stores.cache import Cache
+    from blobpack.stores.hedging import Hedge
 
 COLLECTION_NAME = "collection.idx"
 OPEN_BLOBS_MAX = 64
-BATCH_BYTES_MAX = 64 << 20
+BLOBS_OPENED_AT_ONCE = 16
 
 
 class Collection:
@@ -54,29 +55,44 @@ class Collection:
     Attributes:
         url: Where the collection's index lies.
         index: All members, blob by blob. Offsets are those in a member's own blob.
+        hedge: Whose requests are sent a second time when their answers are late; see open_blob.
     """
 
     __slots__ = (
         "__weakref__",
+        "_cache",
         "_closed",
+        "_counters",
         "_lock",
         "_open",
         "_open_max",
         "_shards",
         "_stored",
+        "hedge",
         "index",
         "url",
     )
 
     def __init__(
-        self, url: str, stored: StoredIndex, shards: Shards, *, open_blobs: int = OPEN_BLOBS_MAX
+        self,
+        url: str,
+        stored: StoredIndex,
+        shards: Shards,
+        *,
+        open_blobs: int = OPEN_BLOBS_MAX,
+        cache: Cache | None = None,
+        hedge: Hedge = "batches",
+        counters: Counters | None = None,
     ) -> None:
         """Join an index and its table of blobs; open_collection reads both."""
         self.url = url
+        self.hedge = hedge
+        self._cache = cache
+        self._counters = counters or Counters()
         self.index = Index.from_stored(stored)
         self._stored = stored
         self._shards = shards
-        self._open: OrderedDict[int, Blob] = OrderedDict()
+        self._open: OrderedDict[int, Store] = OrderedDict()
         self._open_max = open_blobs
         self._lock = ForkLock()
         self._closed = False
@@ -113,15 +129,15 @@ class Collection:
             BlobNotFoundError: it is not there any more.
             StorageError: the store failed.
         """
-        ((row, _),) = self._located([name])
-        blob = self._blob(self._shards.number_of(row))
-        return blob.read(name)
+        located, failure = self._locate([name])
+        if failure is not None:
+            raise failure
+        return located[0].read(hedge=self.hedge == "always")
 
     def read_many(self, names: Iterable[str | Member]) -> Iterator[bytes]:
         """Read members' payloads one by one, in the order asked.
 
-        Names are looked up some hundred at a time. Those of one blob are read together, and blobs far away side
-        by side.
+        As of one blob: those far away are read as a batch, of however many blobs they are.
 
         Args:
             names: Names, or members, such as an index of some.
@@ -130,7 +146,7 @@ class Collection:
             TypeError: one name instead of several.
             The same as read, at the member that is reached.
         """
-        return self._read_batches(names_of(names))
+        return iter(self._batch(names_of(names)))
 
     async def aread(self, name: str) -> bytes:
         """Read a member's payload as read does, without blocking the event loop."""
@@ -140,88 +156,94 @@ class Collection:
 
     def aread_many(self, names: Iterable[str | Member]) -> AsyncIterator[bytes]:
         """Read members' payloads as read_many does, without blocking the event loop: for `async for`."""
-        return self._aread_batches(names_of(names))
+        return aiter(self._batch(names_of(names)))
 
-    def _read_batches(self, names: Iterator[str]) -> Iterator[bytes]:
-        while batch := list(islice(names, LOOKED_UP_AT_ONCE)):
-            parts = self._parts(batch)
-            if parts is None:
-                yield from map(self.read, batch)
-                continue
-            for part in parts:
-                if len(part.groups) == 1 or all(map(self._is_local, part.groups)):
-                    yield from part.in_turn()
-                else:
-                    yield from part.side_by_side()
+    def _batch(self, names: Iterator[str]) -> Batch[str]:
+        return Batch(self._locate, names, hedge=self.hedge != "never")
 
-    async def _aread_batches(self, names: Iterator[str]) -> AsyncIterator[bytes]:
-        import asyncio
+    @property
+    def stats(self) -> Stats:
+        """What reading its index and its blobs has cost until now; of local ones, nothing."""
+        return self._counters.snapshot()
 
-        def take() -> tuple[list[str], list[Across] | None]:
-            batch = list(islice(names, LOOKED_UP_AT_ONCE))
-            return batch, self._parts(batch) if batch else []
-
-        loop = asyncio.get_running_loop()
-        while (taken := await loop.run_in_executor(threads(), take))[0]:
-            batch, parts = taken
-            if parts is None:
-                for name in batch:
-                    yield await self.aread(name)
-            for part in parts or ():
-                async with aclosing(part.aread()) as payloads:
-                    async for payload in payloads:
-                        yield payload
-
-    def _parts(self, names: Sequence[str]) -> list[Across] | None:
-        """Find names, and part them into so many bytes; None if one is not there: it is told when it is reached."""
-        try:
-            located = self._located(names)
-        except MemberNotFoundError:
-            return None
-        numbers = [self._shards.number_of(row) for row, _ in located]
-        return [
-            Across(numbers[first:last], names[first:last], self._blob)
-            for first, last in _bounded(located)
-        ]
-
-    def _is_local(self, number: int) -> bool:
-        return is_local(self._url_of(self._shards[number].name))
-
-    def _located(self, names: Sequence[str]) -> list[Located]:
+    def _locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
+        """Find names, and open their blobs, up to the first that can't be, and say why."""
         if self._closed:
             raise StorageError(f"{self.url}: the collection is closed")
-        try:
-            return self.index.rows_and_bounds_of(names)
-        except MemberNotFoundError as exc:
-            raise MemberNotFoundError(f"{self.url}: {exc}") from None
+        found = self.index.search(names)
+        numbers = [hit and self._shards.number_of(hit[0]) for hit in found]
+        stores = self._opened(dict.fromkeys(number for number in numbers if number is not None))
+        located: list[Located] = []
+        for name, hit, number in zip(names, found, numbers, strict=True):
+            if hit is None or number is None:
+                return located, self._not_found(name)
+            store = stores[number]
+            if isinstance(store, BlobpackError):
+                return located, store
+            located.append(Located(store, name, *hit[1]))
+        return located, None
 
-    def _blob(self, number: int) -> Blob:
-        """Open a blob, or take the one that is open.
+    def _not_found(self, name: str) -> BlobpackError:
+        try:
+            self.index.row_of(name)
+        except MemberNotFoundError as exc:
+            return MemberNotFoundError(f"{self.url}: {exc}")
+        return MemberNotFoundError(f"{self.url}: {name!r}")
+
+    def _opened(self, numbers: Iterable[int]) -> dict[int, Store | BlobpackError]:
+        """Open blobs that are not open, side by side; in place of one that can't be, why."""
+        with self._lock:
+            stores: dict[int, Store | BlobpackError] = {}
+            missing = []
+            for number in numbers:
+                if number in self._open:
+                    stores[number] = self._open[number]
+                else:
+                    missing.append(number)
+        if len(missing) < 2:
+            stores |= zip(missing, map(self._open_one, missing), strict=True)
+        else:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(min(BLOBS_OPENED_AT_ONCE, len(missing))) as pool:
+                stores |= zip(missing, pool.map(self._open_one, missing), strict=True)
+        return self._used(stores)
+
+    def _open_one(self, number: int) -> Store | BlobpackError:
+        shard = self._shards[number]
+        try:
+            return open_shard(
+                self._url_of(shard.name),
+                shard,
+                self.url,
+                cache=self._cache,
+                counters=self._counters,
+            )
+        except BlobpackError as exc:
+            return exc
+
+    def _used(self, stores: dict[int, Store | BlobpackError]) -> dict[int, Store | BlobpackError]:
+        """Keep blobs open, those last that were used last.
 
         One that is used no longer is let go, not closed: another thread may be reading from it.
         """
         with self._lock:
-            if number in self._open:
-                self._open.move_to_end(number)
-                return self._open[number]
-        shard = self._shards[number]
-        url = self._url_of(shard.name)
-        store = open_shard(url, shard, self.url)
-        blob = Blob(store, Index.from_stored(ShardRows(self._stored, shard)))
-        with self._lock:
-            blob = self._open.setdefault(number, blob)
+            for number, store in stores.items():
+                if not isinstance(store, BlobpackError):
+                    stores[number] = self._open.setdefault(number, store)
+                    self._open.move_to_end(number)
             while len(self._open) > self._open_max:
                 self._open.popitem(last=False)
-        return blob
+        return stores
 
     def close(self) -> None:
         """Close the blobs that are open; again is harmless."""
         self._closed = True
         with self._lock:
-            blobs = list(self._open.values())
+            stores = list(self._open.values())
             self._open.clear()
-        for blob in blobs:
-            blob.close()
+        for store in stores:
+            store.close()
 
     def __enter__(self) -> Collection:
         return self
@@ -235,28 +257,42 @@ class Collection:
         self.close()
 
     def __reduce__(self) -> tuple[Callable[..., Collection], tuple[object, ...]]:
-        return _reopened, (self.url, self._stored, self._shards, self._open_max)
+        again = (self.url, self._stored, self._shards, self._open_max, self._cache, self.hedge)
+        return _reopened, again
 
     def __repr__(self) -> str:
         return f"<Collection {self.url}: {len(self)} members of {len(self._shards)} blobs>"
 
 
-def open_collection(url: str | os.PathLike[str], *, open_blobs: int = OPEN_BLOBS_MAX) -> Collection:
+def open_collection(
+    url: str | os.PathLike[str],
+    *,
+    open_blobs: int = OPEN_BLOBS_MAX,
+    cache: str | os.PathLike[str] | None = None,
+    cache_bytes: int = 10 << 30,
+    hedge: Hedge = "batches",
+) -> Collection:
     """Open a collection that `collect`, or `pack` with a shard size, has made.
 
     Args:
         url: The collection's file, `<name>.idx`, at a path or s3:// URL; or a folder, a prefix or a glob of its
             blobs, where it is `collection.idx`.
         open_blobs: At most so many blobs are kept open.
+        cache: A folder that keeps what is read, as of open_blob.
+        cache_bytes: How much the folder may take.
+        hedge: Which requests are sent a second time when their answers are late, as of open_blob.
 
     Raises:
         BlobNotFoundError: there is no collection.
         FormatError: it is damaged, or the index of one blob.
         StorageError: it could not be reached.
+        ValueError: hedge is none of the three, or cache_bytes too few.
     """
+    check_hedge(hedge)
     path = collection_path(url)
+    kept = kept_in(cache, cache_bytes)
     try:
-        store, footer = open_region(path)
+        store, footer = open_region(path, kept)
     except BlobNotFoundError as exc:
         raise BlobNotFoundError(
             f"{path}: there is no collection; `blobpack collect {os.fspath(url)}` makes one of the blobs there"
@@ -271,7 +307,10 @@ def open_collection(url: str | os.PathLike[str], *, open_blobs: int = OPEN_BLOBS
     except BaseException:
         store.close()
         raise
-    return Collection(path, stored, shards, open_blobs=open_blobs)
+    counters = getattr(lowest(store), "counters", None)
+    return Collection(
+        path, stored, shards, open_blobs=open_blobs, cache=kept, hedge=hedge, counters=counters
+    )
 
 
 def read_shards(store: Store, footer: Footer) -> Shards:
@@ -294,16 +333,12 @@ def collection_path(url: str | os.PathLike[str]) -> str:
     return f"{path.rstrip('/')}/{COLLECTION_NAME}"
 
 
-def _bounded(located: Sequence[Located]) -> Iterator[tuple[int, int]]:
-    """Cut a batch into runs of at most BATCH_BYTES_MAX, or of one member."""
-    first = total = 0
-    for place, (_, (start, end)) in enumerate(located):
-        if place > first and total + end - start > BATCH_BYTES_MAX:
-            yield first, place
-            first, total = place, 0
-        total += end - start
-    yield first, len(located)
-
-
-def _reopened(url: str, stored: StoredIndex, shards: Shards, open_blobs: int) -> Collection:
-    return Collection(url, stored, shards, open_blobs=open_blobs)
+def _reopened(
+    url: str,
+    stored: StoredIndex,
+    shards: Shards,
+    open_blobs: int,
+    cache: Cache | None,
+    hedge: Hedge,
+) -> Collection:
+    return Collection(url, stored, shards, open_blobs=open_blobs, cache=cache, hedge=hedge)

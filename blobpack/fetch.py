@@ -13,6 +13,7 @@ import os
 from collections import deque
 from contextlib import suppress
 from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from blobpack.checksum import crc32c
@@ -41,29 +42,58 @@ FILLED_AT_ONCE = 2
 
 
 class Located(NamedTuple):
-    """A member's payload, and what its checksum must be; None where the index has none."""
+    """A member's payload: where it is, and what its checksum must be; None where the index has none."""
 
+    store: Store
     name: str
     start: int
     end: int
     crc32c: int | None
 
+    def read(self, *, hedge: bool = False) -> bytes:
+        """Read it alone.
+
+        Raises:
+            ChecksumError: it is not what the index was made of.
+            StorageError: the store failed.
+        """
+        if hedge:
+            return self.checked(run_hedged(self.store.read_range, self.start, self.end))
+        return self.checked(self.store.read_range(self.start, self.end))
+
+    def checked(self, payload: bytes) -> bytes:
+        """Compare its bytes with its checksum, if it has one.
+
+        Raises:
+            ChecksumError: it is not what the index was made of.
+        """
+        if self.crc32c is not None:
+            found = crc32c(payload)
+            if found != self.crc32c:
+                raise ChecksumError(
+                    f"{self.store.url}: {self.name}: bytes {self.start} to {self.end} are not what the index "
+                    f"was made of: their CRC-32C is {found:08x}, the index says {self.crc32c:08x}",
+                    offset=self.start,
+                )
+        return payload
+
 
 class Answer(NamedTuple):
-    """A payload to come: the fetch that brings it, and its place in that."""
+    """A payload to come: the fetch that brings it, and its place in that; None of one that none is needed for."""
 
     located: Located
     future: Future[list[bytes]] | None
     place: int
 
-    def payload(self, store: Store) -> bytes:
+    def payload(self) -> bytes:
         """Wait for it, and check it.
 
         Raises:
             ChecksumError: it is not what the index was made of.
         """
-        payload = b"" if self.future is None else self.future.result()[self.place]
-        return checked(payload, self.located, store)
+        if self.future is None:
+            return self.located.read()
+        return self.located.checked(self.future.result()[self.place])
 
 
 _threads: ThreadPoolExecutor | None = None
@@ -88,29 +118,11 @@ def _forget_threads() -> None:
 os.register_at_fork(after_in_child=_forget_threads)
 
 
-def checked(payload: bytes, located: Located, store: Store) -> bytes:
-    """Compare a payload with its checksum, if it has one.
-
-    Raises:
-        ChecksumError: it is not what the index was made of.
-    """
-    if located.crc32c is not None:
-        found = crc32c(payload)
-        if found != located.crc32c:
-            raise ChecksumError(
-                f"{store.url}: {located.name}: bytes {located.start} to {located.end} are not what the index "
-                f"was made of: their CRC-32C is {found:08x}, the index says {located.crc32c:08x}",
-                offset=located.start,
-            )
-    return payload
-
-
 class Batch(Generic[Asked]):
-    """Members of one blob, being read; iterated once, as it is or by `async for`."""
+    """Members of one blob or of several, being read; iterated once, as it is or by `async for`."""
 
     def __init__(
         self,
-        store: Store,
         locate: Callable[[Sequence[Asked]], tuple[list[Located], BlobpackError | None]],
         names: Iterator[Asked],
         *,
@@ -119,12 +131,10 @@ class Batch(Generic[Asked]):
         """Begin; nothing is asked for yet.
 
         Args:
-            store: Where the payloads are.
             locate: Finds names; those before the first that it can't, and why it can't.
             names: In the order asked; or what else it finds members by.
             hedge: Send requests a second time whose answers are late.
         """
-        self._store = store
         self._run = _run_hedged if hedge else _run
         self._locate = locate
         self._names = names
@@ -133,6 +143,7 @@ class Batch(Generic[Asked]):
         self._failure: BlobpackError | None = None
         self._ended = False
         self._is_cancelled = False
+        self._is_async = False
 
     def _is_wanted(self) -> bool:
         return not self._is_cancelled
@@ -172,39 +183,38 @@ class Batch(Generic[Asked]):
         return window
 
     def _ask(self, window: list[Located]) -> list[Answer]:
-        """Plan a window's fetches, and hand them to the threads."""
-        filled = [i for i, located in enumerate(window) if located.end > located.start]
-        base = lowest(self._store)
-        gap = gap_bytes(getattr(base, "latency_s", 0.0), getattr(base, "bytes_per_s", 0.0))
-        ranges = [(window[i].start, window[i].end) for i in filled]
-        fetches = plan_fetches(
-            ranges,
-            max_gap_bytes=gap,
-            max_bytes=FETCH_BYTES_MAX,
-            free_gap_bytes=GAP_BYTES_MIN,
-        )
+        """Plan a window's fetches, blob by blob, and hand them to the threads, those first that are wanted first."""
+        rows_of: dict[int, list[int]] = {}
+        for row, located in enumerate(window):
+            if located.end > located.start and self._is_handed_on(located.store):
+                rows_of.setdefault(id(located.store), []).append(row)
+        planned = [
+            (rows[fetch.places[0]], fetch, rows, ranges)
+            for rows in rows_of.values()
+            for ranges in [[window[row][2:4] for row in rows]]
+            for fetch in _plan(window[rows[0]].store, ranges)
+        ]
+        planned.sort(key=itemgetter(0))
         answers = [Answer(located, None, 0) for located in window]
-        for fetch in fetches:
+        for first, fetch, rows, ranges in planned:
+            store = window[first].store
             future = threads().submit(
-                run_while_wanted, self._is_wanted, self._run, self._store, fetch, ranges
+                run_while_wanted, self._is_wanted, self._run, store, fetch, ranges
             )
             for place, i in enumerate(fetch.places):
-                row = filled[i]
-                answers[row] = Answer(window[row], future, place)
-        log.debug(
-            "%s: %d members by %d fetches, gaps up to %d bytes",
-            self._store.url,
-            len(window),
-            len(fetches),
-            gap,
-        )
+                answers[rows[i]] = Answer(window[rows[i]], future, place)
+        log.debug("%d members of %d blobs by %d fetches", len(window), len(rows_of), len(planned))
         return answers
+
+    def _is_handed_on(self, store: Store) -> bool:
+        """Tell whether threads read from a store; from a local file the caller itself does so sooner."""
+        return self._is_async or getattr(store, "is_remote", False)
 
     def __iter__(self) -> Iterator[bytes]:
         try:
             while self.fill():
                 for answer in self._windows[0]:
-                    yield answer.payload(self._store)
+                    yield answer.payload()
                 self._windows.popleft()
         finally:
             self.cancel()
@@ -212,6 +222,7 @@ class Batch(Generic[Asked]):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         import asyncio
 
+        self._is_async = True
         try:
             while await asyncio.to_thread(self.fill):  # none of those that it may wait for
                 for answer in self._windows[0]:
@@ -219,7 +230,7 @@ class Batch(Generic[Asked]):
                         arrival = asyncio.wrap_future(answer.future)
                         arrival.add_done_callback(_look_at_failure)
                         await asyncio.wait([arrival])
-                    yield answer.payload(self._store)
+                    yield answer.payload()
                 self._windows.popleft()
         finally:
             self.cancel()
@@ -238,6 +249,17 @@ def _look_at_failure(arrival: asyncio.Future[list[bytes]]) -> None:
     """Keep asyncio from logging what is raised to the caller anyway, or what nobody waits for any more."""
     if not arrival.cancelled():
         arrival.exception()
+
+
+def _plan(store: Store, ranges: Sequence[tuple[int, int]]) -> list[Fetch]:
+    """Merge what costs less together, by what is known of the store's server."""
+    base = lowest(store)
+    return plan_fetches(
+        ranges,
+        max_gap_bytes=gap_bytes(getattr(base, "latency_s", 0.0), getattr(base, "bytes_per_s", 0.0)),
+        max_bytes=FETCH_BYTES_MAX,
+        free_gap_bytes=GAP_BYTES_MIN,
+    )
 
 
 def lowest(store: Store) -> Store:

@@ -15,6 +15,7 @@ from blobpack.wholelookup import WholeLookup
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from blobpack.columns import Found
     from blobpack.indexfile import Footer
     from blobpack.stores.local import LocalStore
 
@@ -63,23 +64,25 @@ class LocalIndex:
         )
         self.find: Callable[[str], int] = self._mapped.find
         self.locate: Callable[[str], tuple[int, int] | None] = self._mapped.locate
+        self._whole: WholeLookup | None = None
         if footer.row_count and not footer.lookup_pages:
-            lookup = WholeLookup(self.parts)
-            self.find, self.locate = lookup.find, lookup.locate
+            self._whole = WholeLookup(self.parts)
+            self.find, self.locate = self._whole.find, self._whole.locate
 
     def __len__(self) -> int:
         return self.footer.row_count
 
     def locate_many(self, names: Sequence[str]) -> list[tuple[int, int] | None]:
         """Find the offsets of many names."""
-        if self.locate != self._mapped.locate:  # there is no lookup in the file
-            return list(map(self.locate, names))
+        if self._whole:
+            return list(map(self._whole.locate, names))
         return self._mapped.locate_many(list(names))
 
-    def search(self, names: Sequence[str]) -> list[tuple[int, tuple[int, int]] | None]:
-        """Find row and offsets of each name."""
-        found = zip(map(self.find, names), map(self.locate, names), strict=True)
-        return [(row, bounds) if bounds else None for row, bounds in found]
+    def search(self, names: Sequence[str]) -> list[Found | None]:
+        """Find row, offsets and checksum of each name."""
+        if self._whole:
+            return list(map(self._whole.search, names))
+        return self._mapped.search(list(names))
 
     def rows(self, first: int, last: int) -> Columns:
         """Copy the rows first:last out of the mapping."""

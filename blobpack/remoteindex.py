@@ -18,11 +18,10 @@ from blobpack.wholelookup import WholeLookup
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from blobpack.columns import Found
     from blobpack.indexfile import Footer
     from blobpack.indexparts import Block
     from blobpack.stores.base import Store
-
-    Found = tuple[int, tuple[int, int, int | None]]  # row; offsets and checksum
 
 WINDOW_BYTES = 4 << 20  # of blocks, when all are read
 WINDOW_BLOCKS = 512  # most take over 8 KiB, but members without names and sizes next to nothing
@@ -53,7 +52,7 @@ class RemoteIndex:
 
     def find(self, name: str) -> int:
         """Return the last row of that name, -1 when there is none."""
-        found = self._search([name])[0]
+        found = self.search([name])[0]
         return -1 if found is None else found[0]
 
     def locate(self, name: str) -> tuple[int, int] | None:
@@ -62,17 +61,10 @@ class RemoteIndex:
 
     def locate_many(self, names: Sequence[str]) -> list[tuple[int, int] | None]:
         """Find the offsets of many names: their pages in one turn, their blocks in the next."""
-        return [found and found[1][:2] for found in self._search(names)]
+        return [found and found[1][:2] for found in self.search(names)]
 
-    def locate_many_checked(self, names: Sequence[str]) -> list[tuple[int, int, int | None] | None]:
-        """Find offsets and checksums of many names, None where there is none."""
-        return [found and found[1] for found in self._search(names)]
-
-    def search(self, names: Sequence[str]) -> list[tuple[int, tuple[int, int]] | None]:
-        """Find row and offsets of each name."""
-        return [found and (found[0], found[1][:2]) for found in self._search(names)]
-
-    def _search(self, names: Sequence[str]) -> list[Found | None]:
+    def search(self, names: Sequence[str]) -> list[Found | None]:
+        """Find row, offsets and checksum of each name."""
         if not self.footer.row_count:
             return [None] * len(names)
         if not self.footer.guide_bytes and not self.footer.lookup_pages:

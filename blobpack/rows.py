@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from blobpack.columns import Found
     from blobpack.model import Member
     from blobpack.stored import StoredIndex
 
@@ -162,37 +163,17 @@ class Rows:
         located = self._stored.locate_many(names)
         return [bounds or self.bounds_of(name) for name, bounds in zip(names, located, strict=True)]
 
-    def payloads_of_many(self, names: Sequence[str]) -> list[tuple[int, int, int | None] | None]:
-        """Find offsets and CRC-32C of many names at once, to read and check them.
+    def search(self, names: Sequence[str]) -> list[Found | None]:
+        """Find the last row of each of many names, with its offsets and CRC-32C, to read and check them.
 
         Returns:
-            Of each name start, end, and the checksum, None where there is none; None where there is no such member.
+            Of each name the row, and start, end and checksum, None where there is none; None where there is no
+            such member.
         """
-        if isinstance(self._stored, RemoteIndex) and self._columns is None:
-            return self._stored.locate_many_checked(names)
-        found: list[tuple[int, int, int | None] | None] = []
-        for name in names:
-            row = self._find(name)
-            if row < 0:
-                found.append(None)
-                continue
-            columns, place = self._rows(row)
-            found.append(columns.payload_at(place))
-        return found
-
-    def rows_and_bounds_of(self, names: Sequence[str]) -> list[tuple[int, tuple[int, int]]]:
-        """Find row and offsets of many names, each the last row of its name.
-
-        Raises:
-            MemberNotFoundError: there is none of one name, the first such.
-        """
-        if self._stored is None or self._lookup is not None:
-            return [(self.row_of(name), self.bounds_of(name)) for name in names]
-        found = self._stored.search(names)
-        return [
-            hit or (self.row_of(name), self.bounds_of(name))
-            for name, hit in zip(names, found, strict=True)
-        ]
+        if self._stored is not None and self._columns is None:
+            return self._stored.search(names)
+        rows = map(self._find, names)
+        return [(row, self.columns.payload_at(row)) if row >= 0 else None for row in rows]
 
     def row_of(self, name: str) -> int:
         """Find the last row with that name.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-    from blobpack.columns import Columns
+    from blobpack.columns import Columns, Found
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
 
@@ -39,8 +39,8 @@ class StoredIndex(Protocol):
         """Do the same for many names at once, with as few requests as they need."""
         ...
 
-    def search(self, names: Sequence[str]) -> list[tuple[int, tuple[int, int]] | None]:
-        """Find row and offsets of each name, in the same way."""
+    def search(self, names: Sequence[str]) -> list[Found | None]:
+        """Find row, offsets and checksum of each name, in the same way."""
         ...
 
     def rows(self, first: int, last: int) -> Columns:

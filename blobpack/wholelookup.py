@@ -10,6 +10,8 @@ from blobpack.columns import Columns
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from blobpack.columns import Found
+
 
 class WholeLookup:
     """Finds names when the file has no lookup: names that were made to collide."""
@@ -28,7 +30,7 @@ class WholeLookup:
         found = self.search(name)
         return found and found[1][:2]
 
-    def search(self, name: str) -> tuple[int, tuple[int, int, int | None]] | None:
+    def search(self, name: str) -> Found | None:
         """Return its row, offsets and checksum."""
         columns, lookup = self._table()
         row = lookup.find(name)

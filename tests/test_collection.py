@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 from plain_reader import PlainIndex
 
 import blobpack
@@ -24,6 +25,7 @@ from blobpack import (
     BlobChangedError,
     BlobNotFoundError,
     BlobpackError,
+    ChecksumError,
     DuplicateNameError,
     FormatError,
     Index,
@@ -33,7 +35,9 @@ from blobpack import (
 )
 from blobpack import collection as module
 from blobpack.checksum import crc32c
+from blobpack.cli.main import main
 from blobpack.stores.globs import translate
+from blobpack.stores.http import RangedStore
 
 if TYPE_CHECKING:
     from faultserver import FaultServer
@@ -70,9 +74,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
     urls: list[str] = []
     honest = module.open_shard
 
-    def counted(url: str, *rest: object) -> object:
+    def counted(url: str, *rest: object, **named: object) -> object:
         urls.append(url)
-        return honest(url, *rest)
+        return honest(url, *rest, **named)
 
     monkeypatch.setattr(module, "open_shard", counted)
     return urls
@@ -311,9 +315,9 @@ def test_large_and_empty_blobs(tmp_path: Path) -> None:
         assert len(collection) == 70_001
         wanted = ["last", "000000", "069999", "012345"]
         assert list(collection.read_many(wanted)) == list(map(payload_of, wanted))
-        whole = blobpack.open_blob(tmp_path / "b.tar")
-        assert collection._blob(1).index == whole.index
-        assert collection._blob(1).index.payload_bytes == whole.index.payload_bytes
+        with blobpack.open_blob(tmp_path / "b.tar") as whole:
+            assert collection.index["069999"] == whole.index["069999"]
+            assert collection.index.payload_bytes > whole.index.payload_bytes
 
 
 def test_compressed_blobs(tmp_path: Path) -> None:
@@ -534,6 +538,16 @@ def prefix(s3_env: S3Server, folder: Path) -> str:
     return f"s3://{bucket}/train/"
 
 
+@pytest.fixture
+def collected(s3_env: S3Server, prefix: str, faults: FaultServer, tmp_path: Path) -> str:
+    """The prefix with its collection, read through the fault proxy, which passes on nothing that writes."""
+    blobpack.collect(prefix, tmp_path / "made.idx")
+    made = (tmp_path / "made.idx").read_bytes()
+    s3_env.put(prefix.split("/")[2], "train/collection.idx", made)
+    faults.requests.clear()
+    return prefix
+
+
 async def aread_all(collection: blobpack.Collection, names: list[str]) -> list[bytes]:
     return [payload async for payload in collection.aread_many(names)]
 
@@ -588,9 +602,9 @@ class TestAsync:
         blobpack.collect(folder)
         honest, met = module.open_shard, threading.Barrier(5)
 
-        def waiting(*arguments: object) -> object:
+        def waiting(*arguments: object, **named: object) -> object:
             met.wait(30)
-            return honest(*arguments)
+            return honest(*arguments, **named)
 
         monkeypatch.setattr(module, "open_shard", waiting)
 
@@ -684,16 +698,9 @@ class TestS3:
             assert list(collection.read_many(ALL)) == list(map(payload_of, ALL))
 
     def test_a_name_takes_one_request_of_one_blob(
-        self, s3_env: S3Server, prefix: str, faults: FaultServer, tmp_path: Path
+        self, collected: str, faults: FaultServer
     ) -> None:
-        blobpack.collect(prefix, tmp_path / "collection.idx")
-        s3_env.put(
-            prefix.split("/")[2],
-            "train/collection.idx",
-            (tmp_path / "collection.idx").read_bytes(),
-        )
-        faults.requests.clear()
-        with blobpack.open_collection(prefix) as collection:
+        with blobpack.open_collection(collected) as collection:
             assert len(faults.requests) == 1  # all of this small collection
             assert collection.read("007/0002.bin") == payload_of("007/0002.bin")
             assert len(faults.requests) == 2
@@ -733,3 +740,52 @@ class TestS3:
             blobpack.open_collection(prefix)
         with pytest.raises(BlobNotFoundError):
             blobpack.collect("s3://no-such-bucket-at-all/*.tar")
+
+    def test_a_batch_is_planned_across_blobs(self, collected: str, faults: FaultServer) -> None:
+        """Neighbours come together, and what is in another blob is asked for at the same time."""
+        met = threading.Barrier(5)
+        faults.before_fault = lambda: met.wait(30)  # all five blobs' requests, or the test fails
+        with blobpack.open_collection(collected, hedge="never") as collection:
+            faults.requests.clear()
+            faults.fail_next("cut", times=5)
+            assert list(collection.read_many(ALL)) == list(map(payload_of, ALL))
+            assert len(faults.requests) == collection.stats.requests - 1 == 10
+            assert collection.stats.merged == 95
+            assert collection.stats.retried == 5
+
+    def test_what_comes_is_compared_with_the_index(
+        self, prefix: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        blobpack.collect(prefix)
+        with blobpack.open_collection(prefix) as collection:
+            read = RangedStore.read_range
+            monkeypatch.setattr(
+                RangedStore, "read_range", lambda *args: read(*args).replace(b"<007", b"<XXX")
+            )
+            for wrong in (collection.read, lambda name: list(collection.read_many([name]))):
+                with pytest.raises(ChecksumError, match=r"0003\.tar: 007/0003\.bin"):
+                    wrong("007/0003.bin")
+
+    def test_a_second_epoch_through_a_cache_takes_no_request(
+        self, collected: str, faults: FaultServer, tmp_path: Path
+    ) -> None:
+        for requests in (6, 1):  # that of the collection itself tells whether it has changed
+            faults.requests.clear()
+            with blobpack.open_collection(
+                collected, cache=tmp_path / "cache", hedge="never"
+            ) as collection:
+                assert list(collection.read_many(ALL)) == list(map(payload_of, ALL))
+                assert len(faults.requests) == collection.stats.requests == requests
+        ran = CliRunner().invoke(
+            main, ["cat", collected, ALL[7], "--cache", str(tmp_path / "cache"), "--stats"]
+        )
+        assert ran.stdout_bytes == payload_of(ALL[7])
+
+    def test_late_answers_are_asked_for_again(self, collected: str, faults: FaultServer) -> None:
+        with blobpack.open_collection(collected) as collection:
+            faults.fail_next("stall")
+            assert list(collection.read_many(ALL)) == list(map(payload_of, ALL))
+            assert collection.stats.hedged >= 1
+            assert pickle.loads(pickle.dumps(collection)).hedge == "batches"
+        with pytest.raises(ValueError, match="hedge must be one of"):
+            blobpack.open_collection(collected, hedge="ever")  # type: ignore[arg-type]

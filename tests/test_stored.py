@@ -89,6 +89,13 @@ def test_members_are_as_they_were(opened):
     assert index["caf\udce9.png"] == MEMBERS[2]
     assert "\ud800" not in index
     assert "none" not in index
+    assert index.search(["b.jpg", "none", "", "caf\udce9.png", "\ud800"]) == [
+        (3, (1 << 41, (1 << 41) + 3, 2)),
+        None,
+        (1, (1024, 1024, 0)),
+        (2, (3072, 1 << 40, 1)),
+        None,
+    ]
     assert index.payload_bytes == sum(member.size for member in MEMBERS)
     assert index.last_end == (1 << 41) + 3
     assert [index.name_at(row) for row in range(4)] == [member.name for member in MEMBERS]
@@ -103,8 +110,11 @@ def test_every_name_is_found_in_thousands(opened, shuffled):
             columns.offset_start[row],
             columns.offset_end[row],
         )
-    names = [columns.name_at(row) for row in range(0, 5000, 7)]
+    rows = range(0, 5000, 7)
+    names = [columns.name_at(row) for row in rows]
     assert index.bounds_of_many(names) == [index.bounds_of(name) for name in names]
+    found = [(row, (*index.bounds_of(columns.name_at(row)), None)) for row in rows]
+    assert index.search(names) == found  # no checksums were taken
     with pytest.raises(blobpack.MemberNotFoundError, match=r"nope.*among 5000"):
         index.bounds_of_many([names[0], "nope"])
     assert index.select("*1.jpg") == Index.from_columns(columns).select("*1.jpg")

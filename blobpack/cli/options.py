@@ -309,8 +309,7 @@ def opened_blob(
     cache_bytes: int = 10 << 30,
 ) -> Blob:
     """Open a blob for as long as the command runs."""
-    if cache_bytes < 1 << 20:
-        raise click.UsageError("--cache-bytes is 1Mi at least")
+    check_cache_bytes(cache_bytes)
     index = scan(blob) if rescan else index_path
     opened = open_blob(blob, index=index, cache=cache, cache_bytes=cache_bytes)
     return click.get_current_context().with_resource(opened)
@@ -327,9 +326,17 @@ def opened_source(
     """Open a blob or a collection for as long as the command runs."""
     if not is_collection(url):
         return opened_blob(url, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes)
-    if index_path or rescan or cache:
-        raise click.UsageError("a collection goes without --index, --rescan and --cache")
-    return click.get_current_context().with_resource(open_collection(url))
+    if index_path or rescan:
+        raise click.UsageError("a collection goes without --index and --rescan")
+    check_cache_bytes(cache_bytes)
+    opened = open_collection(url, cache=cache, cache_bytes=cache_bytes)
+    return click.get_current_context().with_resource(opened)
+
+
+def check_cache_bytes(cache_bytes: int) -> None:
+    """Refuse a cache that could keep nothing."""
+    if cache_bytes < 1 << 20:
+        raise click.UsageError("--cache-bytes is 1Mi at least")
 
 
 def is_collection(url: str) -> bool:

@@ -1,0 +1,57 @@
+"""A blob of a collection, opened as it was collected: far away even without a request, for its size and ETag are known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blobpack.discovery import difference
+from blobpack.errors import StaleIndexError
+from blobpack.stores import is_local, open_pinned, open_tar
+from blobpack.stores.http import RangedStore
+from blobpack.stores.zstd import open_seekable
+
+if TYPE_CHECKING:
+    from blobpack.shards import Shard
+    from blobpack.stats import Counters
+    from blobpack.stores.base import Store
+    from blobpack.stores.cache import Cache
+
+
+def open_shard(
+    url: str, shard: Shard, where: str, *, cache: Cache | None, counters: Counters
+) -> Store:
+    """Open a blob as it was collected.
+
+    Args:
+        url: Where it lies.
+        shard: What it must be.
+        where: The collection, for messages.
+        cache: Keeps what is read of it, if it is far away.
+        counters: Count what reading it costs.
+
+    Raises:
+        StaleIndexError: it is another one.
+    """
+    if shard.identity.version and not is_local(url):
+        store = open_pinned(url, shard.blob_bytes, shard.identity.version)
+        if isinstance(store, RangedStore):
+            store.counters = counters
+        store = cache.around(store) if cache else store
+        if not shard.is_compressed:
+            return store
+        seekable = open_seekable(store)
+        found = "" if seekable else "it is not compressed any more"
+        store = seekable or store
+    else:
+        store = open_tar(url, tail=True, cache=cache)
+        try:
+            found = difference(store, shard.identity)
+        except BaseException:
+            store.close()
+            raise
+    if found:
+        store.close()
+        raise StaleIndexError(
+            f"{url} is not the blob that {where} was made of: {found}; `blobpack collect` makes it anew"
+        )
+    return store
