@@ -134,6 +134,7 @@ class TestToS3:
         (folder / "zz.jpg").unlink(missing_ok=True)
         code = (
             "import os, sys, time, signal, blobpack\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's job may ignore it
             "def payloads():\n"
             "    head = open(sys.argv[2], 'rb').read()\n"
             "    for i in range(100):\n"

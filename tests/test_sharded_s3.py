@@ -217,7 +217,8 @@ class TestFailures:
     @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
     def test_ctrl_c_leaves_nothing_and_a_kill_no_collection(self, s3_env, bucket, folder, how):
         code = (
-            "import sys, time, blobpack\n"
+            "import signal, sys, time, blobpack\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's job may ignore it
             "def payloads():\n"
             "    head = open(sys.argv[2], 'rb').read()\n"
             "    for i in range(60):\n"
