@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from os import PathLike
-from typing import TYPE_CHECKING, Protocol, get_args
+from typing import TYPE_CHECKING, get_args
 
 from blobpack.discovery import find_index
 from blobpack.errors import BlobChangedError, MemberNotFoundError
-from blobpack.fetch import Batch, Located, threads
+from blobpack.fetch import Batch, Located
 from blobpack.index import Index
 from blobpack.names import names_of
+from blobpack.reader import Reader
 from blobpack.stats import Stats
 from blobpack.stores import open_tar
 from blobpack.stores.hedging import Hedge
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from blobpack.discovery import Stale
     from blobpack.errors import BlobpackError
@@ -27,24 +27,7 @@ if TYPE_CHECKING:
     from blobpack.stores.cache import Cache
 
 
-class Readable(Protocol):
-    """What members are read from: a blob, or a collection of them."""
-
-    @property
-    def url(self) -> str:
-        """Where it lies."""
-        ...
-
-    def read(self, name: str) -> bytes:
-        """Read a member's payload."""
-        ...
-
-    def read_many(self, names: Iterable[str | Member]) -> Iterator[bytes]:
-        """Read members' payloads, in the order asked."""
-        ...
-
-
-class Blob:
+class Blob(Reader):
     """One archive whose members are read by name, each with one ranged read.
 
     A context manager. Safe to share between threads and after a fork; pickled, it is opened anew where it
@@ -80,19 +63,9 @@ class Blob:
         return self.store.url
 
     def read(self, name: str) -> bytes:
-        """Read a member's payload: one ranged read, of the version that was opened.
-
-        Raises:
-            MemberNotFoundError: there is none of that name; names near to it are suggested.
-            BlobChangedError: the blob is no longer the one that was opened.
-            ChecksumError: from afar, the payload is not what the index was made of.
-            StorageError: the store failed.
-        """
+        """Read a member's payload; see Reader."""
         if self._is_remote:
-            located, failure = self._locate([name])
-            if failure is not None:
-                raise failure
-            return located[0].read(hedge=self.hedge == "always")
+            return super().read(name)
         try:
             start, end = self.index.bounds_of(name)
         except MemberNotFoundError as exc:
@@ -100,22 +73,10 @@ class Blob:
         return self.store.read_range(start, end)
 
     def read_many(self, names: Iterable[str | Member]) -> Iterator[bytes]:
-        """Read members' payloads, in the order asked.
-
-        From afar they are read as a batch: names looked up and near ranges fetched together, many requests in
-        flight, a name asked twice fetched once, and no more than some 64 MB waiting to be taken.
-
-        Args:
-            names: Names, or members, such as an index of some.
-
-        Raises:
-            TypeError: one name instead of several.
-            The same as read, at the member that is reached.
-        """
-        wanted = names_of(names)
+        """Read members' payloads, in the order asked; see Reader."""
         if self._is_remote or self.index.is_remote:
-            return iter(self._batch(wanted))
-        return map(self.read, wanted)
+            return super().read_many(names)
+        return map(self.read, names_of(names))
 
     def read_members(self, members: Iterable[Member]) -> Iterator[bytes]:
         """Read the payloads of members of this blob's index where they say they are, in the order asked.
@@ -131,25 +92,12 @@ class Blob:
         read = self.store.read_range
         return (read(member.offset_start, member.offset_end) for member in members)
 
-    async def aread(self, name: str) -> bytes:
-        """Read a member's payload as read does, without blocking the event loop."""
-        import asyncio
-
-        return await asyncio.get_running_loop().run_in_executor(threads(), self.read, name)
-
-    def aread_many(self, names: Iterable[str | Member]) -> AsyncIterator[bytes]:
-        """Read members' payloads as read_many does, without blocking the event loop: for `async for`."""
-        return aiter(self._batch(names_of(names)))
-
-    def _batch(self, names: Iterator[str]) -> Batch[str]:
-        return Batch(self._locate, names, hedge=self.hedge != "never")
-
     @property
     def stats(self) -> Stats:
         """What reading it has cost until now; of a local blob, nothing."""
         return getattr(self.store, "stats", None) or Stats()
 
-    def _locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
+    def locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
         """Find names, up to the first that is not there, and say why it isn't found."""
         located: list[Located] = []
         for name, found in zip(names, self.index.search(names), strict=True):
@@ -163,27 +111,9 @@ class Blob:
             Located(self.store, m.name, m.offset_start, m.offset_end, m.crc32c) for m in members
         ], None
 
-    def _not_found(self, name: str) -> BlobpackError:
-        try:
-            self.index.row_of(name)
-        except MemberNotFoundError as exc:
-            return MemberNotFoundError(f"{self.url}: {exc}")
-        return MemberNotFoundError(f"{self.url}: {name!r}")
-
     def close(self) -> None:
         """Let go of the store; again is harmless."""
         self.store.close()
-
-    def __enter__(self) -> Blob:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __reduce__(self) -> tuple[Callable[..., Blob], tuple[Store, Index, Hedge]]:
         return _reopen, (self.store, self.index, self.hedge)
@@ -277,7 +207,7 @@ def opened(blob: Blob | str | os.PathLike[str]) -> Iterator[Blob]:
 
 
 @contextmanager
-def reading(source: Readable | str | os.PathLike[str]) -> Iterator[Readable]:
+def reading(source: Reader | str | os.PathLike[str]) -> Iterator[Reader]:
     """Take what is open as it is, or open a blob's path or URL for as long as the block lasts."""
     if not isinstance(source, (str, PathLike)):
         yield source

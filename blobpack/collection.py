@@ -15,14 +15,13 @@ from blobpack.errors import (
     BlobNotFoundError,
     BlobpackError,
     FormatError,
-    MemberNotFoundError,
     StorageError,
 )
-from blobpack.fetch import Batch, Located, lowest, threads
+from blobpack.fetch import Located, lowest
 from blobpack.index import Index
 from blobpack.locks import ForkLock
-from blobpack.names import names_of
 from blobpack.openshard import open_shard
+from blobpack.reader import Reader
 from blobpack.shards import Shards, folder_of, url_from
 from blobpack.stats import Counters
 from blobpack.stored import open_region, open_stored
@@ -30,11 +29,9 @@ from blobpack.stores import is_local, local_name
 from blobpack.stores.globs import folder_before, has_glob
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Iterable, Sequence
 
     from blobpack.indexfile import Footer
-    from blobpack.model import Member
     from blobpack.stats import Stats
     from blobpack.stored import StoredIndex
     from blobpack.stores.base import Store
@@ -46,14 +43,13 @@ OPEN_BLOBS_MAX = 64
 BLOBS_OPENED_AT_ONCE = 16
 
 
-class Collection:
+class Collection(Reader):
     """Many blobs whose members are read by name, as if they were in one.
 
     A context manager. Safe to share between threads and after a fork; pickled, it is opened anew where it arrives.
     Of members with one name the last one is read, as in one blob.
 
     Attributes:
-        url: Where the collection's index lies.
         index: All members, blob by blob. Offsets are those in a member's own blob.
         hedge: Whose requests are sent a second time when their answers are late; see open_blob.
     """
@@ -68,9 +64,9 @@ class Collection:
         "_open_max",
         "_shards",
         "_stored",
+        "_url",
         "hedge",
         "index",
-        "url",
     )
 
     def __init__(
@@ -85,7 +81,7 @@ class Collection:
         counters: Counters | None = None,
     ) -> None:
         """Join an index and its table of blobs; open_collection reads both."""
-        self.url = url
+        self._url = url
         self.hedge = hedge
         self._cache = cache
         self._counters = counters or Counters()
@@ -96,6 +92,11 @@ class Collection:
         self._open_max = open_blobs
         self._lock = ForkLock()
         self._closed = False
+
+    @property
+    def url(self) -> str:
+        """Where the collection's index lies."""
+        return self._url
 
     @property
     def blob_urls(self) -> list[str]:
@@ -120,53 +121,12 @@ class Collection:
     def __contains__(self, name: object) -> bool:
         return name in self.index
 
-    def read(self, name: str) -> bytes:
-        """Read a member's payload: one ranged read of its blob, as it was when it was collected.
-
-        Raises:
-            MemberNotFoundError: there is none of that name; names near to it are suggested.
-            BlobChangedError: its blob is no longer the one that was collected.
-            BlobNotFoundError: it is not there any more.
-            StorageError: the store failed.
-        """
-        located, failure = self._locate([name])
-        if failure is not None:
-            raise failure
-        return located[0].read(hedge=self.hedge == "always")
-
-    def read_many(self, names: Iterable[str | Member]) -> Iterator[bytes]:
-        """Read members' payloads one by one, in the order asked.
-
-        As of one blob: those far away are read as a batch, of however many blobs they are.
-
-        Args:
-            names: Names, or members, such as an index of some.
-
-        Raises:
-            TypeError: one name instead of several.
-            The same as read, at the member that is reached.
-        """
-        return iter(self._batch(names_of(names)))
-
-    async def aread(self, name: str) -> bytes:
-        """Read a member's payload as read does, without blocking the event loop."""
-        import asyncio
-
-        return await asyncio.get_running_loop().run_in_executor(threads(), self.read, name)
-
-    def aread_many(self, names: Iterable[str | Member]) -> AsyncIterator[bytes]:
-        """Read members' payloads as read_many does, without blocking the event loop: for `async for`."""
-        return aiter(self._batch(names_of(names)))
-
-    def _batch(self, names: Iterator[str]) -> Batch[str]:
-        return Batch(self._locate, names, hedge=self.hedge != "never")
-
     @property
     def stats(self) -> Stats:
         """What reading its index and its blobs has cost until now; of local ones, nothing."""
         return self._counters.snapshot()
 
-    def _locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
+    def locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
         """Find names, and open their blobs, up to the first that can't be, and say why."""
         if self._closed:
             raise StorageError(f"{self.url}: the collection is closed")
@@ -182,13 +142,6 @@ class Collection:
                 return located, store
             located.append(Located(store, name, *hit[1]))
         return located, None
-
-    def _not_found(self, name: str) -> BlobpackError:
-        try:
-            self.index.row_of(name)
-        except MemberNotFoundError as exc:
-            return MemberNotFoundError(f"{self.url}: {exc}")
-        return MemberNotFoundError(f"{self.url}: {name!r}")
 
     def _opened(self, numbers: Iterable[int]) -> dict[int, Store | BlobpackError]:
         """Open blobs that are not open, side by side; in place of one that can't be, why."""
@@ -244,17 +197,6 @@ class Collection:
             self._open.clear()
         for store in stores:
             store.close()
-
-    def __enter__(self) -> Collection:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __reduce__(self) -> tuple[Callable[..., Collection], tuple[object, ...]]:
         again = (self.url, self._stored, self._shards, self._open_max, self._cache, self.hedge)

@@ -96,23 +96,25 @@ class Answer(NamedTuple):
         return self.located.checked(self.future.result()[self.place])
 
 
-_threads: ThreadPoolExecutor | None = None
+_threads: dict[str, ThreadPoolExecutor] = {}
 
 
-def threads() -> ThreadPoolExecutor:
-    """Give the threads of this process that fetch; they start as they are needed."""
-    global _threads
-    if _threads is None:
+def threads(of: str = "batches") -> ThreadPoolExecutor:
+    """Give the threads of this process that fetch for batches, or for who reads alone, lest that wait for batches.
+
+    They start as they are needed.
+    """
+    pool = _threads.get(of)
+    if pool is None:
         from concurrent.futures import ThreadPoolExecutor
 
-        _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="blobpack")
-    return _threads
+        pool = _threads.setdefault(of, ThreadPoolExecutor(THREADS, thread_name_prefix="blobpack"))
+    return pool
 
 
 def _forget_threads() -> None:
     """A forked child has none of its parent's threads."""
-    global _threads
-    _threads = None
+    _threads.clear()
 
 
 os.register_at_fork(after_in_child=_forget_threads)

@@ -7,7 +7,7 @@ from collections import deque
 from itertools import tee
 from typing import TYPE_CHECKING
 
-from blobpack.blob import Readable, reading
+from blobpack.blob import reading
 from blobpack.errors import ImageError
 from blobpack.names import names_of
 from blobpack.processors import processors
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from blobpack.model import Member
+    from blobpack.reader import Reader
 
 DECODERS_MAX = 16
 DECODED_AHEAD = 2  # images a thread
@@ -29,7 +30,7 @@ EIGHT_BIT_MODES = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"})
 
 
 def read_image(
-    blob: Readable | str | os.PathLike[str],
+    blob: Reader | str | os.PathLike[str],
     name: str,
     *,
     mode: str | None = "RGB",
@@ -65,7 +66,7 @@ def read_image(
 
 
 def read_images(
-    blob: Readable | str | os.PathLike[str],
+    blob: Reader | str | os.PathLike[str],
     names: Iterable[str | Member],
     *,
     mode: str | None = "RGB",

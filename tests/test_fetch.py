@@ -196,7 +196,7 @@ class TestReadMany:
         names = list(payloads)[:100]
         blob.read(names[0])
         monkeypatch.setattr(fetch_module, "plan_fetches", one_by_one)
-        monkeypatch.setattr(fetch_module, "_threads", ThreadPoolExecutor(2))
+        monkeypatch.setitem(fetch_module._threads, "batches", ThreadPoolExecutor(2))
         before = blob.stats.requests
         answers = blob.read_many(names)
         next(answers)
@@ -209,7 +209,7 @@ class TestReadMany:
     ) -> None:
         """After Ctrl-C, say: the process ends when its threads do."""
         monkeypatch.setattr(retries, "TIMEOUT_S", 0.5)
-        monkeypatch.setattr(fetch_module, "_threads", ThreadPoolExecutor(2))
+        monkeypatch.setitem(fetch_module._threads, "batches", ThreadPoolExecutor(2))
         blob.read("00000.bin")
         faults.requests.clear()
         faults.fail_always("stall")
@@ -298,11 +298,27 @@ class TestAsync:
         gc.collect()
         assert not [record for record in caplog.records if record.name == "asyncio"]
 
+    def test_one_alone_does_not_wait_for_batches(
+        self,
+        blob: blobpack.Blob,
+        payloads: dict[str, bytes],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        gate = threading.Event()
+        with ThreadPoolExecutor(1) as busy:
+            busy.submit(gate.wait, 60)
+            monkeypatch.setitem(fetch_module._threads, "batches", busy)
+            try:
+                assert asyncio.run(blob.aread("00001.bin")) == payloads["00001.bin"]
+                assert not gate.is_set()
+            finally:
+                gate.set()
+
     def test_names_may_come_from_another_batch(
         self, blob: blobpack.Blob, payloads: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """They are taken by a thread: none of those that fetch."""
-        monkeypatch.setattr(fetch_module, "_threads", ThreadPoolExecutor(1))
+        monkeypatch.setitem(fetch_module._threads, "batches", ThreadPoolExecutor(1))
         names = list(payloads)[:3]
 
         async def read() -> list[bytes]:

@@ -41,6 +41,7 @@ LADDER = [
     {"facts"},
     {"offsets", "scan"},
     {"compress", "discovery", "embed", "fetch", "tarstream"},
+    {"reader"},
     {"before", "blob", "blobfile", "joining", "openshard", "reports", "structure", "targets"},
     {"given"},
     {"archive", "cutting", "taken"},
