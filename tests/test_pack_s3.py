@@ -45,6 +45,41 @@ def folder(tmp_path: Path, small_images: dict[str, bytes]) -> Path:
     return folder
 
 
+# a command, held when its members are written, until a line comes
+MIDWAY = """
+import signal, sys
+from blobpack import anew, newblob
+from blobpack.cli.main import main
+{before}
+def held(work):
+    def wait(*arguments):
+        print("up", flush=True)
+        sys.stdin.readline()
+        return work(*arguments)
+    return wait
+newblob.end_archive = held(newblob.end_archive)
+anew.write_behind = held(anew.write_behind)
+main(sys.argv[1:])
+"""
+
+
+def end_midway(
+    s3: S3Server, command: list[str | Path], number: signal.Signals, *, before: str = ""
+) -> tuple[int, bytes]:
+    """Send a signal to a command that has begun to write; its exit status, and its complaints."""
+    with subprocess.Popen(
+        [sys.executable, "-c", MIDWAY.format(before=before), *command],
+        env=s3.env(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
+        assert child.stdout.readline() == b"up\n"
+        child.send_signal(number)
+        _, said = child.communicate(b"\n")
+    return child.returncode, said
+
+
 class TestToS3:
     @pytest.mark.parametrize(
         "options", [{}, {"facts": False}, {"all_files": True, "keep_mtime": True}]
@@ -153,6 +188,29 @@ class TestToS3:
             assert b"KeyboardInterrupt" in child.communicate()[1]
         assert not s3_env.uploads(bucket)
         assert not s3_env.keys(bucket)
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    def test_a_command_that_is_ended_leaves_nothing(self, s3_env, bucket, folder, tmp_path, number):
+        old, url = f"s3://{bucket}/old.tar", f"s3://{bucket}/new.tar"
+        blobpack.pack([folder / "large-00.jpg"], old)
+        version = S3Store(old).version
+        for command in (
+            ["pack", folder, url],
+            ["append", old, folder],
+            ["pack", folder, tmp_path / "out.tar"],
+        ):
+            status, said = end_midway(s3_env, command, number)
+            assert (status, said) == (128 + number, b"")
+            assert not s3_env.uploads(bucket)
+        assert s3_env.keys(bucket) == ["old.tar"]
+        assert S3Store(old).version == version
+        assert os.listdir(tmp_path) == ["imgs"]
+
+    def test_a_command_that_outlives_its_terminal_goes_on(self, s3_env, bucket, folder):
+        ignore = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"  # as nohup does
+        command = ["pack", folder, f"s3://{bucket}/out.tar"]
+        assert end_midway(s3_env, command, signal.SIGHUP, before=ignore) == (0, b"")
+        assert s3_env.keys(bucket) == ["out.tar"]
 
     def test_an_interrupted_upload_is_resumed(
         self, s3_env, bucket, folder, tmp_path, sent, monkeypatch

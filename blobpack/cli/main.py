@@ -23,6 +23,7 @@ from blobpack.cli.offsets import offsets
 from blobpack.cli.options import stats_options
 from blobpack.cli.pack import pack
 from blobpack.cli.repack import repack
+from blobpack.cli.signals import unwound_by_signals
 from blobpack.cli.subset import subset
 from blobpack.cli.verify import verify
 from blobpack.errors import BlobpackError
@@ -38,7 +39,8 @@ class BlobpackGroup(click.Group):
                 stream.reconfigure(errors="surrogateescape")
         warnings.showwarning = show_note
         try:
-            return super().invoke(ctx)
+            with unwound_by_signals():
+                return super().invoke(ctx)
         except BlobpackError as exc:
             raise click.ClickException(str(exc)) from exc
         except OSError as exc:
@@ -63,7 +65,7 @@ def discard_output() -> None:
 @click.group(
     cls=BlobpackGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 an error, 2 wrong usage. Shell completion: "
+    epilog="Exit codes: 0 done, 1 an error, 2 wrong usage; 128 and its number after SIGTERM or SIGHUP. Shell completion: "
     'eval "$(_BLOBPACK_COMPLETE=bash_source blobpack)" (or zsh_source, fish_source).',
 )
 @click.version_option(package_name="blobpack", message="%(prog)s %(version)s")
