@@ -140,7 +140,7 @@ class Objects:
 
     def _fetch(self, source: Source) -> bytes:
         from blobpack.stores.s3 import S3Store
-        from blobpack.stores.upload import S3Object
+        from blobpack.stores.s3object import S3Object
 
         if source.version:
             store: S3Store = S3Object(

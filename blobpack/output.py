@@ -59,9 +59,8 @@ def continuing(store: S3Store, end: int, new_bytes: int | None) -> Iterator[Witn
     """
     from blobpack.stores.upload import PART_BYTES_MIN, uploading
 
-    expected = (
-        None if new_bytes is None else 2 * new_bytes
-    )  # of the parts, copies take half at most
+    # of the parts, copies take half at most
+    expected = None if new_bytes is None else 2 * new_bytes
     with uploading(store.url, expected_bytes=expected, replaces=store.version) as upload:
         upload.claim()
         if end < PART_BYTES_MIN:

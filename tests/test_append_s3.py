@@ -61,9 +61,8 @@ def test_old_and_new_members_are_there(s3_env, bucket, tmp_path, head, new_membe
     data = s3_env.stored(bucket, "out.tar")
     assert payloads_of(data) == old | new_members
     end = report.index.report.bytes_scanned + 1024
-    assert (
-        data[:end] == local.read_bytes()[:end]
-    )  # the archive is the one that a local append makes
+    # the archive is the one that a local append makes
+    assert data[:end] == local.read_bytes()[:end]
     assert not s3_env.uploads(bucket)
     with blobpack.open_blob(url) as far, blobpack.open_blob(local) as near:
         assert far.index == near.index

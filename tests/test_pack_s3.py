@@ -229,9 +229,8 @@ class TestToS3:
         (folder / "zzz.jpg").unlink()
         del sent[:]
         blobpack.pack(folder, url, resume=True)
-        assert [operation for operation, _ in sent].count(
-            "UploadPart"
-        ) == 1  # the last one of three
+        # the last one of three
+        assert [operation for operation, _ in sent].count("UploadPart") == 1
         assert s3_env.stored(bucket, "out.tar") == (tmp_path / "out.tar").read_bytes()
         assert not s3_env.uploads(bucket)
 

@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.s3 import S3Store, split_url
+from blobpack.stores.s3object import S3Object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from typing_extensions import Buffer
 
-    from blobpack.stores.http import Place
-    from blobpack.stores.signatures import Signatures
+    from blobpack.stores.s3 import S3Store
 
 log = logging.getLogger(__name__)
 
@@ -42,49 +41,6 @@ COPY_BYTES = 256 << 20
 THREADS = 4
 ALONE_TIMEOUT_S = 30.0  # a loser that is at work on a part notices when it ends
 ALONE_POLL_S = 0.2
-
-
-class S3Object(S3Store):
-    """An object that need not be asked for: a listing told of it, or it is yet to be made."""
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        size: int = 0,
-        version: str = "",
-        client: S3Client | None = None,
-        signatures: Signatures | None = None,
-    ) -> None:
-        """Take what is known.
-
-        Args:
-            url: s3://bucket/key.
-            size: Its bytes.
-            version: Its ETag.
-            client: As of S3Store.
-            signatures: Shared by objects that are read once each; None has boto3 sign for this one.
-        """
-        self.url = url
-        self.bucket, self.key = split_url(url)
-        self.use(client)
-        self.size, self.version = size, version
-        self._signatures = signatures
-
-    def place(self) -> Place:
-        """Give the signed request, signed after another object's if the signatures are shared."""
-        if self._place is None and self._signatures is not None:
-            self._place = self._signatures.place_of(self)
-        return super().place()
-
-    def sign(self) -> Place:
-        """Have boto3 prepare and sign a GET."""
-        return self._sign()
-
-    def secret_key(self) -> str:
-        """Find what boto3 signs with; "" if there is nothing."""
-        credentials = self.client._request_signer._credentials  # type: ignore[attr-defined]
-        return str(credentials.get_frozen_credentials().secret_key) if credentials else ""
 
 
 def part_size(number: int, expected_bytes: int | None) -> int:
@@ -175,11 +131,11 @@ class Upload:
         self._id = ""
         self._pos = 0
         self._part = bytearray()
-        self._parts: dict[int, str] = {}  # number → ETag; none yet while it is under way
+        # number → ETag; none yet while it is under way
+        self._parts: dict[int, str] = {}
         self._under_way: deque[Future[None]] = deque()
-        self._left: dict[
-            int, tuple[int, str]
-        ] = {}  # by one that was interrupted: number → size, ETag
+        # by one that was interrupted: number → size, ETag
+        self._left: dict[int, tuple[int, str]] = {}
 
     def tell(self) -> int:
         """Say how many bytes were written."""
@@ -223,7 +179,7 @@ class Upload:
         if self._resume:
             self._find_left()
         if not self._id:
-            answer = self._target._call("create_multipart_upload", what="begin an upload")
+            answer = self._target.ask_object("create_multipart_upload", what="begin an upload")
             self._id = answer["UploadId"]
 
     def _send(self, part: bytearray) -> None:
@@ -250,7 +206,7 @@ class Upload:
         md5 = hashlib.md5(part, usedforsecurity=False)
         size, etag = self._left.get(number, (0, ""))
         if size != len(part) or etag.strip('"') != md5.hexdigest():
-            answer = self._target._call(
+            answer = self._target.ask_object(
                 "upload_part",
                 what=f"upload part {number}",
                 UploadId=self._id,
@@ -262,7 +218,7 @@ class Upload:
         self._parts[number] = etag
 
     def _copy_part(self, number: int, source: S3Store, start: int, end: int) -> None:
-        answer = self._target._call(
+        answer = self._target.ask_object(
             "upload_part_copy",
             what=f"copy bytes {start} to {end} of {source.url}",
             UploadId=self._id,
@@ -290,7 +246,7 @@ class Upload:
             self._check_alone()
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in self._parts.items()]
         try:
-            answer = self._target._call(
+            answer = self._target.ask_object(
                 "complete_multipart_upload",
                 what="complete the upload",
                 UploadId=self._id,
@@ -307,7 +263,7 @@ class Upload:
     def _put_whole(self) -> None:
         md5 = hashlib.md5(self._part, usedforsecurity=False).digest()
         try:
-            answer = self._target._call(
+            answer = self._target.ask_object(
                 "put_object",
                 what="upload",
                 Body=self._part,
@@ -329,7 +285,7 @@ class Upload:
         return BlobChangedError(f"{self.url} is there already, and stays as it is")
 
     def _head(self) -> dict[str, Any]:
-        return self._target._call("head_object", what="look at the object")
+        return self._target.ask_object("head_object", what="look at the object")
 
     def _is_there(self) -> bool:
         """Tell whether the object is the one of these parts, by its ETag: the MD5 of theirs."""
@@ -419,7 +375,7 @@ class Upload:
         self._id = latest["UploadId"]
         marker = 0
         while True:
-            answer = self._target._call(
+            answer = self._target.ask_object(
                 "list_parts", what="list parts", UploadId=self._id, PartNumberMarker=marker
             )
             for part in answer.get("Parts", ()):
@@ -448,7 +404,9 @@ class Upload:
             )
             return
         try:
-            self._target._call("abort_multipart_upload", what="abort the upload", UploadId=self._id)
+            self._target.ask_object(
+                "abort_multipart_upload", what="abort the upload", UploadId=self._id
+            )
         except StorageError as failed:
             if "NoSuchUpload" in str(failed):
                 return
