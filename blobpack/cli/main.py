@@ -25,6 +25,7 @@ from blobpack.cli.pack import pack
 from blobpack.cli.repack import repack
 from blobpack.cli.signals import unwound_by_signals
 from blobpack.cli.subset import subset
+from blobpack.cli.uploads import uploads
 from blobpack.cli.verify import verify
 from blobpack.errors import BlobpackError
 
@@ -94,6 +95,7 @@ for command in (
     pack,
     repack,
     subset,
+    uploads,
     verify,
 ):
     main.add_command(stats_options(command))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shlex
 import time
 from base64 import b64encode
 from collections import deque
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.s3object import S3Object
+from blobpack.stores.unfinished import uploads_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from blobpack.stores.s3 import S3Store
+    from blobpack.stores.unfinished import Unfinished
 
 log = logging.getLogger(__name__)
 
@@ -330,49 +333,35 @@ class Upload:
         if found != self._replaces:
             raise self._lost(BlobChangedError(self.url))
 
-    def _others(self) -> list[dict[str, Any]]:
+    def _others(self) -> list[Unfinished]:
         """Find the other uploads to the key; all began later than this one.
 
         Raises:
             BlobChangedError: one was first.
         """
-        uploads = sorted(
-            self._uploads(), key=lambda upload: (upload["Initiated"], upload["UploadId"])
-        )
-        if uploads and uploads[0]["UploadId"] != self._id:
+        uploads = self._uploads()
+        if uploads and uploads[0].id != self._id:
             raise self._not_alone(uploads[0])
         return uploads[1:]
 
-    def _not_alone(self, other: dict[str, Any]) -> BlobChangedError:
+    def _not_alone(self, other: Unfinished) -> BlobChangedError:
         return BlobChangedError(
-            f"{self.url}: another upload to it is under way since {other['Initiated']:%Y-%m-%d %H:%M:%S} "
-            f"(upload {other['UploadId']}), so it stays as it is: try again; if that one was "
-            f"interrupted, abort it first"
+            f"{self.url}: another upload to it is under way since {other.since:%Y-%m-%d %H:%M:%S} UTC "
+            f"(upload {other.id}), so it stays as it is: try again; if that one was interrupted, "
+            f"`blobpack uploads {shlex.quote(self.url)} --abort` throws it away"
         )
 
-    def _uploads(self) -> Iterator[dict[str, Any]]:
-        """Go through the uploads to the key that are under way."""
-        marker: dict[str, str] = {}
-        while True:
-            answer = self._target.ask(
-                "list_multipart_uploads", what="list uploads", Prefix=self._target.key, **marker
-            )
-            for upload in answer.get("Uploads", ()):
-                if upload["Key"] == self._target.key:
-                    yield upload
-            if not answer.get("IsTruncated"):
-                return
-            marker = {
-                "KeyMarker": answer["NextKeyMarker"],
-                "UploadIdMarker": answer["NextUploadIdMarker"],
-            }
+    def _uploads(self) -> list[Unfinished]:
+        """List the uploads to the key that are under way, the first one first."""
+        uploads = uploads_to(self._target, self._target.key)
+        return sorted(upload for upload in uploads if upload.key == self._target.key)
 
     def _find_left(self) -> None:
         """Find the latest upload that was interrupted, and its parts."""
-        latest = max(self._uploads(), key=lambda upload: upload["Initiated"], default=None)
-        if latest is None:
+        uploads = self._uploads()
+        if not uploads:
             return
-        self._id = latest["UploadId"]
+        self._id = uploads[-1].id
         marker = 0
         while True:
             answer = self._target.ask_object(
