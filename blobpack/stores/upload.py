@@ -13,9 +13,10 @@ import shlex
 import time
 from base64 import b64encode
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import pairwise
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
@@ -24,7 +25,6 @@ from blobpack.stores.unfinished import uploads_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
 
     from mypy_boto3_s3 import S3Client
     from typing_extensions import Buffer
@@ -182,8 +182,11 @@ class Upload:
         if self._resume:
             self._find_left()
         if not self._id:
-            answer = self._target.ask_object("create_multipart_upload", what="begin an upload")
-            self._id = answer["UploadId"]
+            uninterrupted(self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        answer = self._target.ask_object("create_multipart_upload", what="begin an upload")
+        self._id = answer["UploadId"]
 
     def _send(self, part: bytearray) -> None:
         self.begin()
@@ -393,9 +396,7 @@ class Upload:
             )
             return
         try:
-            self._target.ask_object(
-                "abort_multipart_upload", what="abort the upload", UploadId=self._id
-            )
+            uninterrupted(self._abort)
         except StorageError as failed:
             if "NoSuchUpload" in str(failed):
                 return
@@ -403,6 +404,46 @@ class Upload:
             log.warning("%s", note)
             exc.add_note(note)
 
+    def _abort(self) -> None:
+        self._target.ask_object(
+            "abort_multipart_upload", what="abort the upload", UploadId=self._id
+        )
+
     def stop(self) -> None:
         """Wait for the threads, and have no part begun any more."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def uninterrupted(work: Callable[[], None]) -> None:
+    """Do something to its end, by another thread: Ctrl-C, say, is raised when it has come."""
+    done: Future[None] = Future()
+    taken = Lock()
+
+    def run() -> None:
+        if not taken.acquire(blocking=False):
+            return
+        try:
+            work()
+        except BaseException as exc:
+            done.set_exception(exc)
+        else:
+            done.set_result(None)
+
+    interruption: BaseException | None = None
+    while True:
+        try:
+            _begin_thread(run)  # again after an interruption, which may have come before it began
+            wait([done])
+            break
+        except BaseException as exc:
+            interruption = exc
+    if interruption:
+        raise interruption
+    done.result()
+
+
+def _begin_thread(run: Callable[[], None]) -> None:
+    try:
+        Thread(target=run).start()
+    except RuntimeError:  # Python is exiting, and begins no more threads
+        run()
