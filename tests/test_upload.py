@@ -250,6 +250,14 @@ class TestResume:
         assert [operation for operation, _ in sent].count("UploadPart") == 2
         assert s3_env.stored(bucket, "out") == changed
 
+    def test_what_became_small_goes_alone_and_nothing_dangles(self, s3_env, bucket):
+        url = f"s3://{bucket}/out"
+        self.interrupt(s3_env, url, content(2 * PART_BYTES))
+        with uploading(url, resume=True) as upload:
+            upload.write(b"small")
+        assert s3_env.stored(bucket, "out") == b"small"
+        assert not s3_env.uploads(bucket)
+
     def test_a_failure_keeps_the_parts_for_the_next(self, s3_env, bucket):
         url = f"s3://{bucket}/out"
         with (

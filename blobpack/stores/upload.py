@@ -15,6 +15,7 @@ from base64 import b64encode
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
@@ -243,6 +244,8 @@ class Upload:
         """
         if not self._id:
             self._put_whole()
+            if self._resume:
+                self._drop_left()
             return
         if self._part:
             self._send(self._part)
@@ -279,6 +282,14 @@ class Upload:
         except BlobChangedError as exc:
             raise self._lost(exc) from exc
         self.version = answer["ETag"]
+
+    def _drop_left(self) -> None:
+        """Throw away the upload that was interrupted: what is small now did not go on with it."""
+        try:
+            for upload in self._uploads()[-1:]:
+                uninterrupted(partial(self._abort, upload.id))
+        except StorageError as exc:  # the object is there all the same
+            log.warning("%s; the parts of an upload that was interrupted may be left", exc)
 
     def _lost(self, exc: StorageError) -> StorageError:
         """Say what an unmet condition means here."""
@@ -396,7 +407,7 @@ class Upload:
             )
             return
         try:
-            uninterrupted(self._abort)
+            uninterrupted(partial(self._abort, self._id))
         except StorageError as failed:
             if "NoSuchUpload" in str(failed):
                 return
@@ -404,10 +415,8 @@ class Upload:
             log.warning("%s", note)
             exc.add_note(note)
 
-    def _abort(self) -> None:
-        self._target.ask_object(
-            "abort_multipart_upload", what="abort the upload", UploadId=self._id
-        )
+    def _abort(self, upload: str) -> None:
+        self._target.ask_object("abort_multipart_upload", what="abort the upload", UploadId=upload)
 
     def stop(self) -> None:
         """Wait for the threads, and have no part begun any more."""
