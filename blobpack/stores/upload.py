@@ -253,6 +253,8 @@ class Upload:
         self._settle(0)
         if self._replaces:
             self._check_alone()
+        elif self._conditions:
+            self._check_object()
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in self._parts.items()]
         try:
             answer = self._target.ask_object(
@@ -340,6 +342,14 @@ class Upload:
             if time.monotonic() > deadline:
                 raise self._not_alone(others[0])
             time.sleep(ALONE_POLL_S)
+        self._check_object()
+
+    def _check_object(self) -> None:
+        """See that the object is the one to replace, or that there is none.
+
+        Raises:
+            BlobChangedError: it is another one, or one is there.
+        """
         try:
             found = self._head()["ETag"]
         except BlobNotFoundError:
