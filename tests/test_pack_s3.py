@@ -10,9 +10,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 from test_cli import COMMAND
 
 import blobpack
+from blobpack.cli.main import main
 from blobpack.errors import SourceError, StorageError
 from blobpack.stores.s3 import S3Store
 
@@ -205,6 +207,20 @@ class TestToS3:
         assert s3_env.keys(bucket) == ["old.tar"]
         assert S3Store(old).version == version
         assert os.listdir(tmp_path) == ["imgs"]
+
+    def test_a_command_says_what_it_leaves_to_resume(self, s3_env, bucket, folder, monkeypatch):
+        command = ["pack", "--resume", "--follow-symlinks", str(folder), f"s3://{bucket}/out.tar"]
+        left = f"the parts of {command[-1]} that went up are kept: --resume goes on with them"
+        ctrl_c = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+        for number in (signal.SIGTERM, signal.SIGINT):
+            _, said = end_midway(s3_env, command, number, before=ctrl_c)
+            assert left in said.decode().splitlines()
+            assert s3_env.uploads(bucket) == ["out.tar"]
+        monkeypatch.setattr("blobpack.slices.SLICE_BYTES", 1 << 20)
+        (folder / "zzz.jpg").symlink_to("nowhere")
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 1
+        assert left in done.output.splitlines()
 
     def test_a_command_that_outlives_its_terminal_goes_on(self, s3_env, bucket, folder):
         ignore = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"  # as nohup does

@@ -42,13 +42,22 @@ class BlobpackGroup(click.Group):
         try:
             with unwound_by_signals():
                 return super().invoke(ctx)
+        except (KeyboardInterrupt, SystemExit) as exc:
+            for note in notes_of(exc):
+                click.echo(note, err=True)
+            raise
         except BlobpackError as exc:
-            raise click.ClickException(str(exc)) from exc
+            raise click.ClickException("\n".join([str(exc), *notes_of(exc)])) from exc
         except OSError as exc:
             if exc.errno == errno.EPIPE:  # `| head` has seen enough: click's own matter
                 raise
             discard_output()
             raise click.ClickException(str(exc)) from exc
+
+
+def notes_of(exc: BaseException) -> list[str]:
+    """Find what is said beside the error: what is left behind, say."""
+    return getattr(exc, "__notes__", [])
 
 
 def show_note(message: Warning | str, *where: object, **more: object) -> None:

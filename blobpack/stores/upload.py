@@ -421,9 +421,7 @@ class Upload:
         except StorageError as failed:
             if "NoSuchUpload" in str(failed):
                 return
-            note = f"{failed}; its parts are left behind: upload {self._id}"
-            log.warning("%s", note)
-            exc.add_note(note)
+            exc.add_note(f"{failed}; its parts are left behind: upload {self._id}")
 
     def _abort(self, upload: str) -> None:
         self._target.ask_object("abort_multipart_upload", what="abort the upload", UploadId=upload)
