@@ -13,19 +13,20 @@ import shlex
 import time
 from base64 import b64encode
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
-from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.s3object import S3Object
 from blobpack.stores.unfinished import uploads_to
+from blobpack.stores.uninterrupted import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     from mypy_boto3_s3 import S3Client
     from typing_extensions import Buffer
@@ -429,38 +430,3 @@ class Upload:
     def stop(self) -> None:
         """Wait for the threads, and have no part begun any more."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def uninterrupted(work: Callable[[], None]) -> None:
-    """Do something to its end, by another thread: Ctrl-C, say, is raised when it has come."""
-    done: Future[None] = Future()
-    taken = Lock()
-
-    def run() -> None:
-        if not taken.acquire(blocking=False):
-            return
-        try:
-            work()
-        except BaseException as exc:
-            done.set_exception(exc)
-        else:
-            done.set_result(None)
-
-    interruption: BaseException | None = None
-    while True:
-        try:
-            _begin_thread(run)  # again after an interruption, which may have come before it began
-            wait([done])
-            break
-        except BaseException as exc:
-            interruption = exc
-    if interruption:
-        raise interruption
-    done.result()
-
-
-def _begin_thread(run: Callable[[], None]) -> None:
-    try:
-        Thread(target=run).start()
-    except RuntimeError:  # Python is exiting, and begins no more threads
-        run()
