@@ -84,6 +84,7 @@ def new_blob(
     level: int = LEVEL,
     expected_bytes: int | None = None,
     resume: bool = False,
+    new: bool = False,
 ) -> Iterator[NewBlob]:
     """Open a new blob that takes url's place when the block ends without an error.
 
@@ -92,12 +93,14 @@ def new_blob(
         level: Of zstd.
         expected_bytes: As of writing, and so is what follows.
         resume: The same.
+        new: The same.
 
     Raises:
+        BlobChangedError: it is to be new in S3, and one is there.
         StorageError: it can't be created, written or put in place.
     """
     name = os.fspath(url)
-    with writing(url, expected_bytes=expected_bytes, resume=resume) as file:
+    with writing(url, expected_bytes=expected_bytes, resume=resume, new=new) as file:
         if is_compressed_target(url):
             with _scratch_for(url) as tar:
                 yield NewBlob(name, file, tar, level)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
+    from blobpack.stores.s3 import S3Store
+
 THREADS = 64  # at 25 ms each, 2,500 objects a second
 WINDOW_BYTES = 64 << 20  # of payloads that wait for their turn, or one larger
-UNKNOWN_BYTES = 1 << 20  # taken for the size of what was not listed
 LARGE_BYTES = 16 << 20
 HEAD_BYTES = 4096
 
@@ -48,6 +49,13 @@ class Source(NamedTuple):
     url: str
     size: int = -1
     version: str = ""
+
+
+class Opened(NamedTuple):
+    """What was not listed, once that is known: its size, and where it is read if it is in S3."""
+
+    size: int
+    store: S3Store | None = None
 
 
 class Objects:
@@ -110,53 +118,89 @@ class Objects:
         waiting: deque[tuple[Source, int, Future[bytes]]] = deque()
         held = 0
         with ExitStack() as stack:
-            pool = stack.enter_context(ThreadPoolExecutor(THREADS))
-            stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-            for source in self._sources:
-                size = source.size if source.size >= 0 else UNKNOWN_BYTES
+            opening, reading = (stack.enter_context(ThreadPoolExecutor(THREADS)) for _ in range(2))
+            stack.callback(opening.shutdown, wait=False, cancel_futures=True)
+            stack.callback(reading.shutdown, wait=False, cancel_futures=True)
+            for source, size, opened in self._opened(opening):
                 while waiting and held + size > WINDOW_BYTES:
                     first, first_size, future = waiting.popleft()
                     yield os.fsdecode(first.name), future.result()
                     held -= first_size
-                waiting.append((source, size, pool.submit(self._read, source)))
+                waiting.append((source, size, reading.submit(self._read, source, opened)))
                 held += size
             while waiting:
                 first, _, future = waiting.popleft()
                 yield os.fsdecode(first.name), future.result()
 
-    def _read(self, source: Source) -> bytes:
-        try:
+    def _opened(
+        self, pool: ThreadPoolExecutor
+    ) -> Iterator[tuple[Source, int, Future[Opened] | None]]:
+        """Learn the sizes, in order, and of what was not listed open as many ahead as there are threads.
+
+        They are not those that read: the larger the payloads, the fewer threads read, and each would keep memory.
+        """
+        ahead: deque[tuple[Source, Future[Opened] | None]] = deque()
+
+        def first() -> tuple[Source, int, Future[Opened] | None]:
+            source, opened = ahead.popleft()
+            if opened is None:
+                return source, source.size, None
+            return source, 0 if opened.exception() else opened.result().size, opened
+
+        for source in self._sources:
+            ahead.append((source, pool.submit(_open, source) if source.size < 0 else None))
+            if len(ahead) > THREADS:
+                yield first()
+        while ahead:
+            yield first()
+
+    def _read(self, source: Source, opened: Future[Opened] | None) -> bytes:
+        store = opened.result().store if opened else None
+        with _refusing(source):
             if is_local(source.url):
                 with LocalStore(local_name(source.url)) as file:
                     return file.read_range(0, file.size)
-            return self._fetch(source)
-        except BlobChangedError as exc:
-            reason = "changed while it was packed"
-            raise _refused(source, reason) from exc
-        except BlobNotFoundError as exc:
-            raise _refused(source, "is gone" if source.version else "is not there") from exc
-        except StorageError as exc:
-            raise SourceError(f"nothing was packed: {exc}", paths=(source.url,)) from exc
+            return self._fetch(source, store or self._listed(source))
 
-    def _fetch(self, source: Source) -> bytes:
-        from blobpack.stores.s3 import S3Store
-        from blobpack.stores.upload import S3Object
+    def _listed(self, source: Source) -> S3Store:
+        from blobpack.stores.s3object import S3Object
 
-        if source.version:
-            store: S3Store = S3Object(
-                source.url,
-                size=source.size,
-                version=source.version,
-                signatures=self._signatures,
-            )
-        else:
-            store = S3Store(source.url, tail_bytes=TAIL_BYTES)
+        return S3Object(
+            source.url, size=source.size, version=source.version, signatures=self._signatures
+        )
+
+    def _fetch(self, source: Source, store: S3Store) -> bytes:
         if self._images_only and store.size > LARGE_BYTES:
             head = store.read_range(0, HEAD_BYTES)
             if not recognise_image(head, source.name):
                 return head
         tail = store.tail
         return store.read_range(0, store.size - len(tail)) + tail
+
+
+def _open(source: Source) -> Opened:
+    """Learn the size of what was not listed, and open it if it is in S3."""
+    with _refusing(source):
+        if is_local(source.url):
+            with LocalStore(local_name(source.url)) as file:
+                return Opened(file.size)
+        from blobpack.stores.s3 import S3Store
+
+        store = S3Store(source.url, tail_bytes=TAIL_BYTES)
+        return Opened(store.size, store)
+
+
+@contextmanager
+def _refusing(source: Source) -> Iterator[None]:
+    """Say of errors in reading one that nothing was packed."""
+    try:
+        yield
+    except BlobChangedError as exc:
+        raise _refused(source, "changed while it was packed") from exc
+    except BlobNotFoundError as exc:
+        raise _refused(source, "is gone" if source.version else "is not there") from exc
+    except StorageError as exc:
+        raise SourceError(f"nothing was packed: {exc}", paths=(source.url,)) from exc
 
 
 def _refused(source: Source, reason: str) -> SourceError:

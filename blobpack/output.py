@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def writing(
-    url: str | os.PathLike[str], *, expected_bytes: int | None = None, resume: bool = False
+    url: str | os.PathLike[str],
+    *,
+    expected_bytes: int | None = None,
+    resume: bool = False,
+    new: bool = False,
 ) -> Iterator[BinaryIO]:
     """Open a new file or object that takes url's place when the block ends without an error.
 
@@ -27,8 +31,10 @@ def writing(
         url: A path, file:// or s3:// URL. An object can only be written front to back.
         expected_bytes: What it will have at most, about; for S3.
         resume: Go on with an upload to S3 that was interrupted.
+        new: In S3, there must be no object yet.
 
     Raises:
+        BlobChangedError: one is there.
         StorageError: it can't be created, written or put in place.
     """
     if is_local(url):
@@ -37,7 +43,7 @@ def writing(
         return
     from blobpack.stores.upload import uploading
 
-    with uploading(os.fspath(url), expected_bytes=expected_bytes, resume=resume) as upload:
+    with uploading(os.fspath(url), expected_bytes=expected_bytes, resume=resume, new=new) as upload:
         yield cast("BinaryIO", upload)
 
 
@@ -59,9 +65,8 @@ def continuing(store: S3Store, end: int, new_bytes: int | None) -> Iterator[Witn
     """
     from blobpack.stores.upload import PART_BYTES_MIN, uploading
 
-    expected = (
-        None if new_bytes is None else 2 * new_bytes
-    )  # of the parts, copies take half at most
+    # of the parts, copies take half at most
+    expected = None if new_bytes is None else 2 * new_bytes
     with uploading(store.url, expected_bytes=expected, replaces=store.version) as upload:
         upload.claim()
         if end < PART_BYTES_MIN:

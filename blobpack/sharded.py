@@ -13,7 +13,7 @@ from blobpack.collect import collect
 from blobpack.collection import COLLECTION_NAME, open_collection
 from blobpack.compress import LEVEL, check_level
 from blobpack.cutting import cut
-from blobpack.errors import DuplicateNameError
+from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.given import find_sources, narrowed
 from blobpack.index import Index
 from blobpack.names import listed
@@ -81,6 +81,7 @@ def pack_shards(
         What was packed into all blobs together, with the index of the collection.
 
     Raises:
+        BlobChangedError: another one is packed to the same prefix meanwhile; at most one succeeds.
         StorageError: the folder is not empty, or can't be written.
         ValueError: shard_bytes has no room for anything; zstd has no such level; or the URL names no prefix.
         The same as pack.
@@ -155,11 +156,15 @@ class _Filling:
                 self._write_blob(url, may_be_empty=not written)
             except _NothingLeft:
                 break
+            except BlobChangedError:  # another pack has put it there
+                place.begun.remove(url)
+                raise
             written.append(url)
         return written
 
     def _write_blob(self, url: str, *, may_be_empty: bool) -> None:
-        with new_blob(url, level=LEVEL if self._level is None else self._level) as blob:
+        level = LEVEL if self._level is None else self._level
+        with new_blob(url, level=level, new=True) as blob:
             packed, end = self._fill(blob.tar, url)
             if not packed and not may_be_empty:
                 raise _NothingLeft

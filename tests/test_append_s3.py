@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+import shlex
+import signal
 import subprocess
 import tarfile
 import threading
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from test_cli import COMMAND
+from test_pack_s3 import end_midway
 
 import blobpack
 from blobpack.errors import BlobChangedError, DuplicateNameError
@@ -61,9 +64,8 @@ def test_old_and_new_members_are_there(s3_env, bucket, tmp_path, head, new_membe
     data = s3_env.stored(bucket, "out.tar")
     assert payloads_of(data) == old | new_members
     end = report.index.report.bytes_scanned + 1024
-    assert (
-        data[:end] == local.read_bytes()[:end]
-    )  # the archive is the one that a local append makes
+    # the archive is the one that a local append makes
+    assert data[:end] == local.read_bytes()[:end]
     assert not s3_env.uploads(bucket)
     with blobpack.open_blob(url) as far, blobpack.open_blob(local) as near:
         assert far.index == near.index
@@ -194,3 +196,26 @@ def test_the_command_appends_a_folder(s3_env, bucket, tmp_path, head, new_member
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("appended 6 members")
     assert payloads_of(s3_env.stored(bucket, "out.tar")) == old_members(head, LARGE) | new_members
+
+
+def test_what_a_kill_left_is_told_and_can_be_thrown_away(
+    s3_env, bucket, tmp_path, head, new_members
+):
+    url = f"s3://{bucket}/my out.tar"
+    blobpack.pack(old_members(head, LARGE).items(), url)
+    (tmp_path / "new.jpg").write_bytes(head)
+    status, _ = end_midway(s3_env, ["append", url, tmp_path / "new.jpg"], signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    assert s3_env.uploads(bucket) == ["my out.tar"]
+    with pytest.raises(BlobChangedError, match="if that one was interrupted") as caught:
+        blobpack.append(url, new_members.items())
+    _, command, _ = str(caught.value).split("`")
+    name, *arguments = shlex.split(command)
+    assert name == COMMAND.name
+    done = subprocess.run(
+        [COMMAND, *arguments], env=s3_env.env(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert url in done.stdout
+    assert not s3_env.uploads(bucket)
+    assert blobpack.append(url, new_members.items()).members == LARGE + 6

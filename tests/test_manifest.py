@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -121,6 +122,36 @@ def test_what_is_not_there_is_an_error(s3_env, tmp_path):
         assert not (tmp_path / "out.tar").exists()
     with pytest.raises(SourceError, match="can't be read"):
         read_manifest(tmp_path / "no list.txt")
+
+
+PEAK = """
+import resource, sys
+import blobpack
+from blobpack import objects
+objects.WINDOW_BYTES = 16 << 20
+listed = blobpack.read_manifest(sys.argv[1])
+blobpack.pack(listed, sys.argv[2], globs=["0000.jpg"])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+blobpack.pack(listed, sys.argv[2])
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_memory_is_bounded_though_sizes_are_not_known(s3_env, tmp_path, small_images, far):
+    payload = small_images["cats/0001.jpg"] + bytes(6 << 20)
+    (tmp_path / "large.jpg").write_bytes(payload)
+    place = str(tmp_path / "large.jpg")
+    if far:
+        place = s3_env.put(s3_env.new_bucket(), "large.jpg", payload)
+    rows = [{"key": place, "name": f"{number:04}.jpg"} for number in range(48)]
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, written(tmp_path, "l.csv", rows), tmp_path / "out.tar"],
+        env=s3_env.env(),
+        capture_output=True,
+        check=True,
+    )
+    assert int(done.stdout) < 80  # MiB, of 288
 
 
 def test_the_command_takes_a_list(tmp_path, folder):

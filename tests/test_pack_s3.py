@@ -10,9 +10,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 from test_cli import COMMAND
 
 import blobpack
+from blobpack.cli.main import main
 from blobpack.errors import SourceError, StorageError
 from blobpack.stores.s3 import S3Store
 
@@ -43,6 +45,41 @@ def folder(tmp_path: Path, small_images: dict[str, bytes]) -> Path:
     (folder / "notes.txt").write_text("no image")
     (folder / ("n" * 120 + ".png")).write_bytes(small_images["birds/grey.png"])
     return folder
+
+
+# a command, held when its members are written, until a line comes
+MIDWAY = """
+import signal, sys
+from blobpack import anew, newblob
+from blobpack.cli.main import main
+{before}
+def held(work):
+    def wait(*arguments):
+        print("up", flush=True)
+        sys.stdin.readline()
+        return work(*arguments)
+    return wait
+newblob.end_archive = held(newblob.end_archive)
+anew.write_behind = held(anew.write_behind)
+main(sys.argv[1:])
+"""
+
+
+def end_midway(
+    s3: S3Server, command: list[str | Path], number: signal.Signals, *, before: str = ""
+) -> tuple[int, bytes]:
+    """Send a signal to a command that has begun to write; its exit status, and its complaints."""
+    with subprocess.Popen(
+        [sys.executable, "-c", MIDWAY.format(before=before), *command],
+        env=s3.env(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
+        assert child.stdout.readline() == b"up\n"
+        child.send_signal(number)
+        _, said = child.communicate(b"\n")
+    return child.returncode, said
 
 
 class TestToS3:
@@ -155,6 +192,43 @@ class TestToS3:
         assert not s3_env.uploads(bucket)
         assert not s3_env.keys(bucket)
 
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    def test_a_command_that_is_ended_leaves_nothing(self, s3_env, bucket, folder, tmp_path, number):
+        old, url = f"s3://{bucket}/old.tar", f"s3://{bucket}/new.tar"
+        blobpack.pack([folder / "large-00.jpg"], old)
+        version = S3Store(old).version
+        for command in (
+            ["pack", folder, url],
+            ["append", old, folder],
+            ["pack", folder, tmp_path / "out.tar"],
+        ):
+            status, said = end_midway(s3_env, command, number)
+            assert (status, said) == (128 + number, b"")
+            assert not s3_env.uploads(bucket)
+        assert s3_env.keys(bucket) == ["old.tar"]
+        assert S3Store(old).version == version
+        assert os.listdir(tmp_path) == ["imgs"]
+
+    def test_a_command_says_what_it_leaves_to_resume(self, s3_env, bucket, folder, monkeypatch):
+        command = ["pack", "--resume", "--follow-symlinks", str(folder), f"s3://{bucket}/out.tar"]
+        left = f"the parts of {command[-1]} that went up are kept: --resume goes on with them"
+        ctrl_c = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+        for number in (signal.SIGTERM, signal.SIGINT):
+            _, said = end_midway(s3_env, command, number, before=ctrl_c)
+            assert left in said.decode().splitlines()
+            assert s3_env.uploads(bucket) == ["out.tar"]
+        monkeypatch.setattr("blobpack.slices.SLICE_BYTES", 1 << 20)
+        (folder / "zzz.jpg").symlink_to("nowhere")
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 1
+        assert left in done.output.splitlines()
+
+    def test_a_command_that_outlives_its_terminal_goes_on(self, s3_env, bucket, folder):
+        ignore = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"  # as nohup does
+        command = ["pack", folder, f"s3://{bucket}/out.tar"]
+        assert end_midway(s3_env, command, signal.SIGHUP, before=ignore) == (0, b"")
+        assert s3_env.keys(bucket) == ["out.tar"]
+
     def test_an_interrupted_upload_is_resumed(
         self, s3_env, bucket, folder, tmp_path, sent, monkeypatch
     ):
@@ -172,9 +246,8 @@ class TestToS3:
         (folder / "zzz.jpg").unlink()
         del sent[:]
         blobpack.pack(folder, url, resume=True)
-        assert [operation for operation, _ in sent].count(
-            "UploadPart"
-        ) == 1  # the last one of three
+        # the last one of three
+        assert [operation for operation, _ in sent].count("UploadPart") == 1
         assert s3_env.stored(bucket, "out.tar") == (tmp_path / "out.tar").read_bytes()
         assert not s3_env.uploads(bucket)
 

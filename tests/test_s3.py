@@ -509,6 +509,20 @@ class TestFaults:
         with pytest.raises(StorageError, match=f"{blob.store.size} bytes came instead of"):
             blob.read("cats/0001.jpg")
 
+    @pytest.mark.parametrize("size", [1, 1_000_000])
+    def test_all_there_is_may_come_without_a_range(
+        self, faults: FaultServer, impatient: None, s3: S3Server, bucket: str, size: int
+    ) -> None:
+        store = S3Store(s3.put(bucket, "all", b"a" * size))
+        s3.client.put_object_acl(Bucket=bucket, Key="all", ACL="public-read")
+        faults.fail_always("whole")
+        assert store.read_range(0, size) == b"a" * size
+        assert store.stats.retried == 0
+        s3.put(bucket, "all", b"b" * size)
+        s3.client.put_object_acl(Bucket=bucket, Key="all", ACL="public-read")
+        with pytest.raises(BlobChangedError):
+            store.read_range(0, size)
+
     def test_body_always_stalled_is_storage_error(
         self, faults: FaultServer, url: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -14,6 +14,7 @@ from test_cli import COMMAND
 
 import blobpack
 from blobpack import (
+    BlobChangedError,
     BlobNotFoundError,
     DuplicateNameError,
     SourceError,
@@ -204,6 +205,26 @@ class TestFailures:
             blobpack.pack_shards(folder, f"s3://{bucket}/train", SHARD_BYTES)
         assert s3_env.stored(bucket, "train/00000.tar") == b"precious"
         assert s3_env.keys(bucket) == ["train/00000.tar"]
+
+    @pytest.mark.parametrize("shard_bytes", [SHARD_BYTES, 20 * MB])  # one PUT each, and in parts
+    def test_of_two_at_once_one_wins(self, s3_env, bucket, payloads, shard_bytes):
+        url = f"s3://{bucket}/train"
+        won: list[blobpack.PackReport] = []
+
+        def later() -> Iterator[tuple[str, bytes]]:
+            """Both have found the prefix empty when the other one is done."""
+            for number, (name, payload) in enumerate(payloads.items()):
+                if number == 2:
+                    won.append(blobpack.pack_shards(payloads.items(), url, shard_bytes))
+                yield f"later/{name}", payload
+
+        with pytest.raises(BlobChangedError, match=r"00000\.tar is there already, and stays"):
+            blobpack.pack_shards(later(), url, shard_bytes)
+        assert not s3_env.uploads(bucket)
+        with blobpack.open_collection(f"{url}/") as collection:
+            assert sorted(collection.index.names) == sorted(payloads)
+            assert collection.read("large-03.jpg") == payloads["large-03.jpg"]
+        assert len(s3_env.keys(bucket)) == won[0].shards + 1
 
     def test_what_is_no_prefix_is_refused(self, s3_env, bucket, folder):
         for url in (f"s3://{bucket}", f"s3://{bucket}/", "gopher://x/y"):

@@ -10,8 +10,8 @@ import pytest
 import blobpack
 from blobpack.objects import list_prefix
 from blobpack.sources import Skipped
+from blobpack.stores.s3object import S3Object
 from blobpack.stores.signatures import Signatures, Signer
-from blobpack.stores.upload import S3Object
 
 if TYPE_CHECKING:
     from pathlib import Path

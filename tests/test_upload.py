@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -74,6 +76,52 @@ def test_nothing_dangles_after_a_second_ctrl_c(s3_env, bucket, monkeypatch):
     with pytest.raises(KeyboardInterrupt), uploading(f"s3://{bucket}/out") as upload:
         upload.write(bytes(3 * PART_BYTES))
         raise KeyboardInterrupt
+    assert not s3_env.uploads(bucket)
+
+
+@pytest.mark.parametrize(
+    ("operation", "answered"),
+    [
+        ("create_multipart_upload", True),
+        ("abort_multipart_upload", False),
+        ("abort_multipart_upload", True),
+    ],
+)
+def test_nothing_dangles_after_ctrl_c_in_a_request(
+    s3_env, bucket, monkeypatch, operation, answered
+):
+    """Before or after S3 has answered the one that begins or aborts the upload."""
+    ask_object = S3Store.ask_object
+
+    raised = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        raised.set()
+        raise KeyboardInterrupt
+
+    def ctrl_c() -> None:
+        raised.clear()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        assert raised.wait(20)
+
+    def interrupted(target: S3Store, asked: str, **arguments: Any) -> Any:
+        if asked != operation:
+            return ask_object(target, asked, **arguments)
+        if not answered:
+            ctrl_c()
+        answer = ask_object(target, asked, **arguments)
+        if answered:
+            ctrl_c()
+        return answer
+
+    monkeypatch.setattr(S3Store, "ask_object", interrupted)
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt), uploading(f"s3://{bucket}/out") as upload:
+            upload.begin()
+            raise ValueError
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not s3_env.uploads(bucket)
 
 
@@ -201,6 +249,14 @@ class TestResume:
             upload.write(changed)
         assert [operation for operation, _ in sent].count("UploadPart") == 2
         assert s3_env.stored(bucket, "out") == changed
+
+    def test_what_became_small_goes_alone_and_nothing_dangles(self, s3_env, bucket):
+        url = f"s3://{bucket}/out"
+        self.interrupt(s3_env, url, content(2 * PART_BYTES))
+        with uploading(url, resume=True) as upload:
+            upload.write(b"small")
+        assert s3_env.stored(bucket, "out") == b"small"
+        assert not s3_env.uploads(bucket)
 
     def test_a_failure_keeps_the_parts_for_the_next(self, s3_env, bucket):
         url = f"s3://{bucket}/out"

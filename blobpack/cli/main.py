@@ -23,7 +23,9 @@ from blobpack.cli.offsets import offsets
 from blobpack.cli.options import stats_options
 from blobpack.cli.pack import pack
 from blobpack.cli.repack import repack
+from blobpack.cli.signals import unwound_by_signals
 from blobpack.cli.subset import subset
+from blobpack.cli.uploads import uploads
 from blobpack.cli.verify import verify
 from blobpack.errors import BlobpackError
 
@@ -38,14 +40,24 @@ class BlobpackGroup(click.Group):
                 stream.reconfigure(errors="surrogateescape")
         warnings.showwarning = show_note
         try:
-            return super().invoke(ctx)
+            with unwound_by_signals():
+                return super().invoke(ctx)
+        except (KeyboardInterrupt, SystemExit) as exc:
+            for note in notes_of(exc):
+                click.echo(note, err=True)
+            raise
         except BlobpackError as exc:
-            raise click.ClickException(str(exc)) from exc
+            raise click.ClickException("\n".join([str(exc), *notes_of(exc)])) from exc
         except OSError as exc:
             if exc.errno == errno.EPIPE:  # `| head` has seen enough: click's own matter
                 raise
             discard_output()
             raise click.ClickException(str(exc)) from exc
+
+
+def notes_of(exc: BaseException) -> list[str]:
+    """Find what is said beside the error: what is left behind, say."""
+    return getattr(exc, "__notes__", [])
 
 
 def show_note(message: Warning | str, *where: object, **more: object) -> None:
@@ -63,7 +75,7 @@ def discard_output() -> None:
 @click.group(
     cls=BlobpackGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 an error, 2 wrong usage. Shell completion: "
+    epilog="Exit codes: 0 done, 1 an error, 2 wrong usage; 128 and its number after SIGTERM or SIGHUP. Shell completion: "
     'eval "$(_BLOBPACK_COMPLETE=bash_source blobpack)" (or zsh_source, fish_source).',
 )
 @click.version_option(package_name="blobpack", message="%(prog)s %(version)s")
@@ -92,6 +104,7 @@ for command in (
     pack,
     repack,
     subset,
+    uploads,
     verify,
 ):
     main.add_command(stats_options(command))

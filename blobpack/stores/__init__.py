@@ -79,7 +79,7 @@ def open_pinned(url: str, size: int, version: str) -> Store:
         from blobpack.stores.http import HttpStore
 
         return HttpStore(url, version=version)
-    from blobpack.stores.upload import S3Object
+    from blobpack.stores.s3object import S3Object
 
     return S3Object(url, size=size, version=version)
 

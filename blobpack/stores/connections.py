@@ -239,7 +239,9 @@ class Connection:
             self.reusable = CLOSES not in head and body.endswith(LAST_CHUNK)
             return Answer(status, headers, body)
         if size < 0 or (
-            size > ERROR_BODY_BYTES_MAX if status != 206 else wanted not in (None, size)
+            wanted not in (None, size)
+            if status == 206
+            else size > ERROR_BODY_BYTES_MAX and (status, size) != (200, wanted)
         ):
             return Answer(status, headers, b"")
         body = self._body(receive, head_end + 4, have, size, timeout_s, head)

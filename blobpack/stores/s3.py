@@ -185,7 +185,7 @@ class S3Store(RangedStore):
         self.bucket, self.key = split_url(url)
         self.use(client)
         if not tail_bytes or not self._open_with_tail(tail_bytes):
-            head = self._call("head_object", what="open")
+            head = self.ask_object("head_object", what="open")
             self.size = head["ContentLength"]
             self.version = head["ETag"]
         if version is not None and version != self.version:
@@ -221,7 +221,7 @@ class S3Store(RangedStore):
         """
         fetched, began = 0, time.perf_counter()
         try:
-            answer = self._call("get_object", what="open", Range=f"bytes=-{tail_bytes}")
+            answer = self.ask_object("get_object", what="open", Range=f"bytes=-{tail_bytes}")
             size = answer.get("ContentRange", "").rpartition("/")[2]
             if not size.isdecimal():
                 answer["Body"].close()
@@ -261,7 +261,7 @@ class S3Store(RangedStore):
         _caught.request = None
         _caught.wanted = True
         try:
-            self._call("get_object", what="sign")
+            self.ask_object("get_object", what="sign")
         finally:
             _caught.wanted = False
         request: AWSPreparedRequest | None = _caught.request
@@ -322,7 +322,7 @@ class S3Store(RangedStore):
         while True:
             fetched, began = 0, time.perf_counter()
             try:
-                answer = self._call(
+                answer = self.ask_object(
                     "get_object", what=what, Range=to_http_range(start, end), IfMatch=self.version
                 )
                 if (
@@ -348,7 +348,7 @@ class S3Store(RangedStore):
                 ) from cause
             self.counters.count_retried()
 
-    def _call(self, operation: str, *, what: str, **arguments: Any) -> dict[str, Any]:
+    def ask_object(self, operation: str, *, what: str, **arguments: Any) -> dict[str, Any]:
         """Call the client about the object, and translate its errors."""
         return self.ask(operation, what=what, Key=self.key, **arguments)
 

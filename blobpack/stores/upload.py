@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shlex
 import time
 from base64 import b64encode
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.s3 import S3Store, split_url
+from blobpack.stores.s3object import S3Object
+from blobpack.stores.unfinished import uploads_to
+from blobpack.stores.uninterrupted import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,8 +31,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from typing_extensions import Buffer
 
-    from blobpack.stores.http import Place
-    from blobpack.stores.signatures import Signatures
+    from blobpack.stores.s3 import S3Store
+    from blobpack.stores.unfinished import Unfinished
 
 log = logging.getLogger(__name__)
 
@@ -42,49 +46,6 @@ COPY_BYTES = 256 << 20
 THREADS = 4
 ALONE_TIMEOUT_S = 30.0  # a loser that is at work on a part notices when it ends
 ALONE_POLL_S = 0.2
-
-
-class S3Object(S3Store):
-    """An object that need not be asked for: a listing told of it, or it is yet to be made."""
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        size: int = 0,
-        version: str = "",
-        client: S3Client | None = None,
-        signatures: Signatures | None = None,
-    ) -> None:
-        """Take what is known.
-
-        Args:
-            url: s3://bucket/key.
-            size: Its bytes.
-            version: Its ETag.
-            client: As of S3Store.
-            signatures: Shared by objects that are read once each; None has boto3 sign for this one.
-        """
-        self.url = url
-        self.bucket, self.key = split_url(url)
-        self.use(client)
-        self.size, self.version = size, version
-        self._signatures = signatures
-
-    def place(self) -> Place:
-        """Give the signed request, signed after another object's if the signatures are shared."""
-        if self._place is None and self._signatures is not None:
-            self._place = self._signatures.place_of(self)
-        return super().place()
-
-    def sign(self) -> Place:
-        """Have boto3 prepare and sign a GET."""
-        return self._sign()
-
-    def secret_key(self) -> str:
-        """Find what boto3 signs with; "" if there is nothing."""
-        credentials = self.client._request_signer._credentials  # type: ignore[attr-defined]
-        return str(credentials.get_frozen_credentials().secret_key) if credentials else ""
 
 
 def part_size(number: int, expected_bytes: int | None) -> int:
@@ -175,11 +136,11 @@ class Upload:
         self._id = ""
         self._pos = 0
         self._part = bytearray()
-        self._parts: dict[int, str] = {}  # number → ETag; none yet while it is under way
+        # number → ETag; none yet while it is under way
+        self._parts: dict[int, str] = {}
         self._under_way: deque[Future[None]] = deque()
-        self._left: dict[
-            int, tuple[int, str]
-        ] = {}  # by one that was interrupted: number → size, ETag
+        # by one that was interrupted: number → size, ETag
+        self._left: dict[int, tuple[int, str]] = {}
 
     def tell(self) -> int:
         """Say how many bytes were written."""
@@ -223,8 +184,11 @@ class Upload:
         if self._resume:
             self._find_left()
         if not self._id:
-            answer = self._target._call("create_multipart_upload", what="begin an upload")
-            self._id = answer["UploadId"]
+            uninterrupted(self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        answer = self._target.ask_object("create_multipart_upload", what="begin an upload")
+        self._id = answer["UploadId"]
 
     def _send(self, part: bytearray) -> None:
         self.begin()
@@ -250,7 +214,7 @@ class Upload:
         md5 = hashlib.md5(part, usedforsecurity=False)
         size, etag = self._left.get(number, (0, ""))
         if size != len(part) or etag.strip('"') != md5.hexdigest():
-            answer = self._target._call(
+            answer = self._target.ask_object(
                 "upload_part",
                 what=f"upload part {number}",
                 UploadId=self._id,
@@ -262,7 +226,7 @@ class Upload:
         self._parts[number] = etag
 
     def _copy_part(self, number: int, source: S3Store, start: int, end: int) -> None:
-        answer = self._target._call(
+        answer = self._target.ask_object(
             "upload_part_copy",
             what=f"copy bytes {start} to {end} of {source.url}",
             UploadId=self._id,
@@ -281,6 +245,8 @@ class Upload:
         """
         if not self._id:
             self._put_whole()
+            if self._resume:
+                self._drop_left()
             return
         if self._part:
             self._send(self._part)
@@ -288,9 +254,11 @@ class Upload:
         self._settle(0)
         if self._replaces:
             self._check_alone()
+        elif self._conditions:
+            self._check_object()
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in self._parts.items()]
         try:
-            answer = self._target._call(
+            answer = self._target.ask_object(
                 "complete_multipart_upload",
                 what="complete the upload",
                 UploadId=self._id,
@@ -307,7 +275,7 @@ class Upload:
     def _put_whole(self) -> None:
         md5 = hashlib.md5(self._part, usedforsecurity=False).digest()
         try:
-            answer = self._target._call(
+            answer = self._target.ask_object(
                 "put_object",
                 what="upload",
                 Body=self._part,
@@ -317,6 +285,14 @@ class Upload:
         except BlobChangedError as exc:
             raise self._lost(exc) from exc
         self.version = answer["ETag"]
+
+    def _drop_left(self) -> None:
+        """Throw away the upload that was interrupted: what is small now did not go on with it."""
+        try:
+            for upload in self._uploads()[-1:]:
+                uninterrupted(partial(self._abort, upload.id))
+        except StorageError as exc:  # the object is there all the same
+            log.warning("%s; the parts of an upload that was interrupted may be left", exc)
 
     def _lost(self, exc: StorageError) -> StorageError:
         """Say what an unmet condition means here."""
@@ -329,7 +305,7 @@ class Upload:
         return BlobChangedError(f"{self.url} is there already, and stays as it is")
 
     def _head(self) -> dict[str, Any]:
-        return self._target._call("head_object", what="look at the object")
+        return self._target.ask_object("head_object", what="look at the object")
 
     def _is_there(self) -> bool:
         """Tell whether the object is the one of these parts, by its ETag: the MD5 of theirs."""
@@ -367,6 +343,14 @@ class Upload:
             if time.monotonic() > deadline:
                 raise self._not_alone(others[0])
             time.sleep(ALONE_POLL_S)
+        self._check_object()
+
+    def _check_object(self) -> None:
+        """See that the object is the one to replace, or that there is none.
+
+        Raises:
+            BlobChangedError: it is another one, or one is there.
+        """
         try:
             found = self._head()["ETag"]
         except BlobNotFoundError:
@@ -374,52 +358,38 @@ class Upload:
         if found != self._replaces:
             raise self._lost(BlobChangedError(self.url))
 
-    def _others(self) -> list[dict[str, Any]]:
+    def _others(self) -> list[Unfinished]:
         """Find the other uploads to the key; all began later than this one.
 
         Raises:
             BlobChangedError: one was first.
         """
-        uploads = sorted(
-            self._uploads(), key=lambda upload: (upload["Initiated"], upload["UploadId"])
-        )
-        if uploads and uploads[0]["UploadId"] != self._id:
+        uploads = self._uploads()
+        if uploads and uploads[0].id != self._id:
             raise self._not_alone(uploads[0])
         return uploads[1:]
 
-    def _not_alone(self, other: dict[str, Any]) -> BlobChangedError:
+    def _not_alone(self, other: Unfinished) -> BlobChangedError:
         return BlobChangedError(
-            f"{self.url}: another upload to it is under way since {other['Initiated']:%Y-%m-%d %H:%M:%S} "
-            f"(upload {other['UploadId']}), so it stays as it is: try again; if that one was "
-            f"interrupted, abort it first"
+            f"{self.url}: another upload to it is under way since {other.since:%Y-%m-%d %H:%M:%S} UTC "
+            f"(upload {other.id}), so it stays as it is: try again; if that one was interrupted, "
+            f"`blobpack uploads {shlex.quote(self.url)} --abort` throws it away"
         )
 
-    def _uploads(self) -> Iterator[dict[str, Any]]:
-        """Go through the uploads to the key that are under way."""
-        marker: dict[str, str] = {}
-        while True:
-            answer = self._target.ask(
-                "list_multipart_uploads", what="list uploads", Prefix=self._target.key, **marker
-            )
-            for upload in answer.get("Uploads", ()):
-                if upload["Key"] == self._target.key:
-                    yield upload
-            if not answer.get("IsTruncated"):
-                return
-            marker = {
-                "KeyMarker": answer["NextKeyMarker"],
-                "UploadIdMarker": answer["NextUploadIdMarker"],
-            }
+    def _uploads(self) -> list[Unfinished]:
+        """List the uploads to the key that are under way, the first one first."""
+        uploads = uploads_to(self._target, self._target.key)
+        return sorted(upload for upload in uploads if upload.key == self._target.key)
 
     def _find_left(self) -> None:
         """Find the latest upload that was interrupted, and its parts."""
-        latest = max(self._uploads(), key=lambda upload: upload["Initiated"], default=None)
-        if latest is None:
+        uploads = self._uploads()
+        if not uploads:
             return
-        self._id = latest["UploadId"]
+        self._id = uploads[-1].id
         marker = 0
         while True:
-            answer = self._target._call(
+            answer = self._target.ask_object(
                 "list_parts", what="list parts", UploadId=self._id, PartNumberMarker=marker
             )
             for part in answer.get("Parts", ()):
@@ -448,13 +418,14 @@ class Upload:
             )
             return
         try:
-            self._target._call("abort_multipart_upload", what="abort the upload", UploadId=self._id)
+            uninterrupted(partial(self._abort, self._id))
         except StorageError as failed:
             if "NoSuchUpload" in str(failed):
                 return
-            note = f"{failed}; its parts are left behind: upload {self._id}"
-            log.warning("%s", note)
-            exc.add_note(note)
+            exc.add_note(f"{failed}; its parts are left behind: upload {self._id}")
+
+    def _abort(self, upload: str) -> None:
+        self._target.ask_object("abort_multipart_upload", what="abort the upload", UploadId=upload)
 
     def stop(self) -> None:
         """Wait for the threads, and have no part begun any more."""
