@@ -21,7 +21,7 @@ from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores import connections, open_store, retries
 from blobpack.stores.cache import Cache, CachingStore
 from blobpack.stores.connections import CONNECT_TIMEOUT_S, Connection, Origin
-from blobpack.stores.http import RELOCATED_S, HttpStore, split_http
+from blobpack.stores.http import RELOCATED_S, HttpStore, fault_of, split_http
 from blobpack.stores.retries import Budget, Fault, TimeoutFault, Trial, backoff_s
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def no_connections_left() -> Iterator[None]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "TIMEOUT_S", 0.2)
     monkeypatch.setattr(retries, "BACKOFF_MAX_S", 0.001)
+    monkeypatch.setattr(retries, "TRIED_FOR_S", 0)
 
 
 def publish(s3: S3Server, data: bytes, *, endpoint: str | None = None) -> str:
@@ -160,7 +161,7 @@ RIGHT = b'HTTP/1.1 206 OK\r\nContent-Length: 1\r\nContent-Range: bytes 9-9/10\r\
     ],
 )
 def test_wrong_answer_is_never_bytes(
-    answer: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+    answer: bytes, message: str, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retries, "ATTEMPTS", 2)
     with answering(RIGHT) as url:
@@ -376,6 +377,26 @@ class TestTls:
         assert not tls_proxy.requests
 
 
+class Clock:
+    """A time that passes only by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(retries, "time", clock)
+    return clock
+
+
 class TestRetries:
     def test_jitter_is_full_and_bounded(self) -> None:
         waits = [backoff_s(3) for _ in range(1000)]
@@ -395,6 +416,55 @@ class TestRetries:
             budget.regain()
         assert Trial("", budget).may_retry(fault)
         assert not Trial("", budget).may_retry(fault)
+
+    def test_an_outage_of_a_minute_is_outlasted_by_many_threads(self, clock: Clock) -> None:
+        budget = Budget()
+        for _ in range(128):
+            clock.now = 0.0
+            trial = Trial("", budget)
+            while clock.now < retries.TRIED_FOR_S:
+                assert trial.may_retry(Fault("HTTP status 503", status=503))
+            assert trial.failed > retries.ATTEMPTS
+
+    def test_trying_ends_by_the_clock(self, clock: Clock) -> None:
+        trial = Trial("", Budget())
+        while trial.may_retry(Fault("reset")):
+            pass
+        assert trial.failed >= retries.ATTEMPTS
+        assert 0 <= clock.now - retries.TRIED_FOR_S <= retries.BACKOFF_MAX_S
+
+    @pytest.mark.parametrize("status", [200, 206])
+    def test_wrong_answers_end_by_their_count(self, clock: Clock, status: int) -> None:
+        trial = Trial("", Budget())
+        while trial.may_retry(Fault("other bytes", status=status)):
+            pass
+        assert trial.failed == retries.ATTEMPTS
+        assert clock.now < retries.TRIED_FOR_S
+
+    @pytest.mark.parametrize(
+        ("asked_s", "waited_s"), [(20, 20), (10**30, retries.RETRY_AFTER_MAX_S)]
+    )
+    def test_retry_after_is_waited_for(self, clock: Clock, asked_s: float, waited_s: float) -> None:
+        fault = Fault("busy", status=503, retry_after_s=asked_s)
+        assert Trial("", Budget()).may_retry(fault)
+        assert waited_s <= clock.now <= waited_s + retries.SLOW_DOWN_BACKOFF_S
+
+    def test_what_is_not_wanted_any_more_is_not_waited_for(self, clock: Clock) -> None:
+        fault = Fault("busy", status=503, retry_after_s=20)
+        trial = Trial("", Budget())
+        assert not retries.run_while_wanted(lambda: clock.now < 3, trial.may_retry, fault)
+        assert 3 <= clock.now < 4
+
+    @pytest.mark.parametrize(
+        ("said", "seconds"),
+        [(b"20", 20), (b" 7 ", 7), (b"Wed, 21 Oct 2026 07:28:00 GMT", 0), (b"-1", 0), (b"", 0)],
+    )
+    def test_retry_after_is_read_in_seconds(self, said: bytes, seconds: float) -> None:
+        busy = b"HTTP/1.1 503 no\r\nContent-Length: 0\r\nRetry-After: %s\r\n\r\n" % said
+        with answering(busy) as url:
+            origin, _ = split_http(url)
+            answer = connections.pool_of(origin).get(b"GET / HTTP/1.1\r\n\r\n", 1, 5)
+        assert fault_of(answer).retry_after_s == seconds
 
     def test_timeouts_grow_by_what_was_late_and_by_no_other_fault(self, impatient: None) -> None:
         trial = Trial("", Budget())

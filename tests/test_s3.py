@@ -85,6 +85,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_module, "READ_TIMEOUT_S", READ_TIMEOUT_S)
     monkeypatch.setattr(retries, "TIMEOUT_S", 0.2)
     monkeypatch.setattr(retries, "BACKOFF_MAX_S", 0.001)
+    monkeypatch.setattr(retries, "TRIED_FOR_S", 0)
 
 
 class TestReading:

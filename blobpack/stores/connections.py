@@ -33,7 +33,7 @@ SLOWEST_BYTES = 100_000  # a body of which less comes within its timeout, all in
 
 HEADERS = re.compile(
     rb"\r\n(content-length|content-range|etag|connection|transfer-encoding|last-modified|location"
-    rb"|x-amz-request-id|accept-ranges):[ \t]*([^\r\n]*)",
+    rb"|x-amz-request-id|accept-ranges|retry-after):[ \t]*([^\r\n]*)",
     re.IGNORECASE,
 )
 
@@ -60,6 +60,12 @@ class Answer(NamedTuple):
     def request(self) -> str:
         """The server's name for the request."""
         return self.headers.get(b"x-amz-request-id", b"?").decode("latin-1")
+
+    @property
+    def retry_after_s(self) -> float:
+        """How long the server asks to be left alone; 0 if it does not say, or says it by a date."""
+        said = self.headers.get(b"retry-after", b"").strip()
+        return float(said) if said.isdigit() else 0.0
 
 
 class Origin(NamedTuple):

@@ -72,7 +72,6 @@ class RangedStore(StoreBase):
     """
 
     is_remote = True
-    attempts: int | None = None
 
     def __init__(self) -> None:
         self.counters = Counters()
@@ -113,12 +112,10 @@ class RangedStore(StoreBase):
                 if answer.status == 206 and self._is_right(answer, start, end, attempt):
                     return answer.body
                 if answer.status in TRANSIENT:
-                    raise Fault(described(answer), status=answer.status, request=answer.request)
+                    raise fault_of(answer)
             except Fault as fault:
                 if trial is None:
-                    trial = Trial(
-                        f"{self.url}: bytes {start} to {end}", place.pool.budget, self.attempts
-                    )
+                    trial = Trial(f"{self.url}: bytes {start} to {end}", place.pool.budget)
                 if not trial.may_retry(fault):
                     raise StorageError(
                         f"{self.url}: can't read bytes {start} to {end}: {fault} "
@@ -252,6 +249,16 @@ def described(answer: Answer) -> str:
     return ": ".join(said)
 
 
+def fault_of(answer: Answer) -> Fault:
+    """Make a fault of an answer after which another may be better."""
+    return Fault(
+        described(answer),
+        status=answer.status,
+        request=answer.request,
+        retry_after_s=answer.retry_after_s,
+    )
+
+
 class HttpStore(RangedStore):
     """A blob behind a public http:// or https:// URL, on a server that answers ranged GETs.
 
@@ -335,12 +342,13 @@ class HttpStore(RangedStore):
         method, rest = ("GET", f"Range: {wanted}\r\n") if wanted else ("HEAD", "")
         request = f"{method} {begin}{rest}\r\n".encode("latin-1")
         pool = pool_of(origin)
-        trial = Trial(f"{self.url}: open", pool.budget)
+        # there may be no such server
+        trial = Trial(f"{self.url}: open", pool.budget, is_patient=False)
         while True:
             try:
                 answer = self._get_counted(pool, request, trial.timeout_s)
                 if answer.status in TRANSIENT and answer.status != 200:
-                    raise Fault(described(answer), status=answer.status, request=answer.request)
+                    raise fault_of(answer)
             except Fault as fault:
                 if not trial.may_retry(fault):
                     raise StorageError(

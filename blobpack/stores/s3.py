@@ -318,7 +318,7 @@ class S3Store(RangedStore):
     def _fetch_by_boto3(self, start: int, end: int) -> bytes:
         """Do the same through boto3, which retries requests, but never a body."""
         what = f"read bytes {start} to {end}"
-        trial = Trial(f"{self.url}: {what}", _budget, self.attempts)
+        trial = Trial(f"{self.url}: {what}", _budget)
         while True:
             fetched, began = 0, time.perf_counter()
             try:
