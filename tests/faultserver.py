@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator
 
-# the body cut half way; no answer at all; half of the body and then nothing; the whole object in place of a
+# the body cut half way, or after a MiB; no answer at all; half of the body and then nothing; the whole object in place of a
 # range (which must be public, for boto3's range is signed); an error of S3
-Fault = Literal["cut", "reset", "stall", "whole", "301", "307", "400", "403", "500", "503"]
+Fault = Literal["cut", "short", "reset", "stall", "whole", "301", "307", "400", "403", "500", "503"]
 
 CODES = {
     "301": "PermanentRedirect",
@@ -38,6 +38,7 @@ CODES = {
 }
 REQUEST_ID = "injected"  # of the answers that are the proxy's own
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER for 0 s: close sends RST
+SHORT_BYTES = 1 << 20
 STALL_S = 60  # at most; less if the client closes, or the proxy
 
 
@@ -220,8 +221,8 @@ class Handler(BaseHTTPRequestHandler):
         if length is not None:
             self.send_header("Content-Length", str(length))
         self.end_headers()
-        if fault in ("cut", "stall"):
-            self.wfile.write(body[: len(body) // 2])
+        if fault in ("cut", "stall", "short"):
+            self.wfile.write(body[: SHORT_BYTES if fault == "short" else len(body) // 2])
             self.close_connection = True
         else:
             self.wfile.write(body)

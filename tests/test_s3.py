@@ -6,6 +6,7 @@ import datetime
 import io
 import pickle
 import posixpath
+import random
 import re
 import socket
 import subprocess
@@ -32,7 +33,7 @@ from blobpack.errors import (
     StorageError,
     TruncatedError,
 )
-from blobpack.stores import retries
+from blobpack.stores import open_store, retries
 from blobpack.stores import s3 as s3_module
 from blobpack.stores.retries import Budget
 from blobpack.stores.s3 import S3Store
@@ -480,6 +481,40 @@ class TestFaults:
         faults.fail_next("cut", times=retries.ATTEMPTS - 1)
         assert blob.read("cats/0001.jpg") == small_images["cats/0001.jpg"]
         assert faults.count("GET") == retries.ATTEMPTS
+
+    def test_long_body_is_gone_on_with_where_it_was_cut(
+        self, faults: FaultServer, s3: S3Server, bucket: str
+    ) -> None:
+        data = random.Random(1).randbytes(12 << 20)
+        with open_store(s3.put(bucket, "long.tar", data)) as store:
+            faults.fail_always("short")
+            assert store.read_range(100, 8 << 20) == data[100 : 8 << 20]
+            gets = [request for request in faults.requests if request.method == "GET"]
+            assert [get.range for get in gets] == [
+                f"bytes={100 + (at << 20)}-{(8 << 20) - 1}" for at in range(8)
+            ]
+            assert {get.if_match for get in gets} == {store.version}
+            assert store.stats.bytes_fetched == (8 << 20) - 100
+            assert store.stats.retried == 7
+
+    def test_long_body_that_changes_where_it_was_cut_is_changed(
+        self, faults: FaultServer, s3: S3Server, bucket: str
+    ) -> None:
+        with open_store(s3.put(bucket, "long.tar", bytes(4 << 20))) as store:
+            faults.fail_next("short")
+            faults.before_fault = lambda: s3.put(bucket, "long.tar", b"x" * (4 << 20))
+            with pytest.raises(BlobChangedError):
+                store.read_range(0, 4 << 20)
+
+    def test_long_body_that_makes_no_progress_ends(
+        self, faults: FaultServer, impatient: None, s3: S3Server, bucket: str
+    ) -> None:
+        with open_store(s3.put(bucket, "long.tar", bytes(4 << 20))) as store:
+            faults.fail_next("short")
+            faults.fail_next("reset", times=retries.ATTEMPTS)
+            with pytest.raises(StorageError, match=f"read bytes 0 to {4 << 20}: "):
+                store.read_range(0, 4 << 20)
+            assert faults.count("GET") == 1 + retries.ATTEMPTS - 1
 
     def test_body_always_cut_is_storage_error_never_short_bytes(
         self, faults: FaultServer, impatient: None, blob: blobpack.Blob

@@ -234,7 +234,7 @@ class Connection:
         if head[:7] != b"HTTP/1." or not head[9:12].isdigit():
             raise Fault(f"not an answer of HTTP: {head[:20]!r}")
         status = int(head[9:12])
-        headers = {name.lower(): value for name, value in HEADERS.findall(head)}
+        headers = headers_of(head)
         length = headers.get(b"content-length", b"")
         size = int(length) if length.isdigit() else -1
         self.used = True
@@ -268,7 +268,8 @@ class Connection:
     ) -> bytes:
         """Read a body of which some lies in the buffer already."""
         if have - start > size:
-            raise Fault(f"more than its {size} bytes came", request=request_of(head))
+            request = Answer(0, headers_of(head), b"").request
+            raise Fault(f"more than its {size} bytes came", request=request)
         if have - start == size:
             return bytes(self._view[start:have])
         if start + size <= BUFFER_BYTES:
@@ -283,23 +284,12 @@ class Connection:
             while at < end:
                 came = receive(target[at:end])
                 if not came:
-                    raise Fault(
-                        f"{at - start} bytes came instead of {size}: the body was cut",
-                        request=request_of(head),
-                    )
+                    raise ConnectionError("the body was cut")
                 at += came
                 if at < end and time.monotonic() > deadline:
-                    raise TimeoutError(f"{at - start} of {size} bytes came")
-        except TimeoutError as exc:
-            raise TimeoutFault(
-                f"the body stalled: {at - start} of {size} bytes came within {timeout_s:g} s",
-                request=request_of(head),
-            ) from exc
+                    raise TimeoutError
         except OSError as exc:
-            raise Fault(
-                f"{at - start} bytes came instead of {size}: {exc}",
-                request=request_of(head),
-            ) from exc
+            raise cut_fault(exc, head, bytes(target[start:at]), size, timeout_s) from exc
         return bytes(target[start:end])
 
     def _said_in_chunks(
@@ -330,10 +320,23 @@ class Connection:
             self.socket.close()
 
 
-def request_of(head: bytes) -> str:
-    """Find the server's name for a request in the head of its answer."""
-    headers = {name.lower(): value for name, value in HEADERS.findall(head)}
-    return Answer(0, headers, b"").request
+def headers_of(head: bytes) -> dict[bytes, bytes]:
+    """Find the headers that we know in the head of an answer."""
+    return {name.lower(): value for name, value in HEADERS.findall(head)}
+
+
+def cut_fault(exc: OSError, head: bytes, came: bytes, size: int, timeout_s: float) -> Fault:
+    """Make a fault of a body of which not all has come."""
+    part = Answer(int(head[9:12]), headers_of(head), came)
+    if isinstance(exc, TimeoutError):
+        return TimeoutFault(
+            f"the body stalled: {len(came)} of {size} bytes came within {timeout_s:g} s",
+            request=part.request,
+            part=part,
+        )
+    return Fault(
+        f"{len(came)} bytes came instead of {size}: {exc}", request=part.request, part=part
+    )
 
 
 class Pool:

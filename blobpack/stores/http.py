@@ -39,6 +39,7 @@ GONE = {
 SAFE_IN_TARGETS = "/?&=%:@!$'()*+,;~[]-._"
 CONTENT_RANGE = re.compile(rb"bytes (\d+)-(\d+)/(\d+|\*)")
 ERROR_CODE = re.compile(rb"<Code>([^<]*)</Code>(?:\s*<Message>([^<]*)</Message>)?")
+PART_BYTES_MIN = 64 << 10  # of a body that was cut, less is fetched again
 SMALL_BYTES = 64 << 10  # an answer of this tells the latency, a longer one the bandwidth
 SMOOTHING = 0.1
 RELOCATED_S = 1.0  # a place found later than this ago isn't looked for again
@@ -102,21 +103,29 @@ class RangedStore(StoreBase):
         raise NotImplementedError
 
     def fetch(self, start: int, end: int) -> bytes:
-        """Read the bytes start to end: one ranged GET, again if it fails in a way that may pass."""
+        """Read the bytes start to end: one ranged GET, again if it fails in a way that may pass.
+
+        A long body that is cut is gone on with where it was cut.
+        """
         trial: Trial | None = None
+        parts: list[bytes] = []
+        at = start
         while True:
             place = self.place()
             attempt = 1 if trial is None else trial.failed + 1
             try:
-                answer = self._ask(place, start, end, trial)
-                if answer.status == 206 and self._is_right(answer, start, end, attempt):
-                    return answer.body
+                answer = self._ask(place, at, end, trial)
+                if answer.status == 206 and self._is_right(answer, at, end, attempt):
+                    return answer.body if not parts else b"".join((*parts, answer.body))
                 if answer.status in TRANSIENT:
                     raise fault_of(answer)
             except Fault as fault:
                 if trial is None:
                     trial = Trial(f"{self.url}: bytes {start} to {end}", place.pool.budget)
-                if not trial.may_retry(fault):
+                if part := self._right_part(fault.part, at, end, attempt):
+                    parts.append(part)
+                    at += len(part)
+                if not trial.may_retry(fault, has_progressed=bool(part)):
                     raise StorageError(
                         f"{self.url}: can't read bytes {start} to {end}: {fault} "
                         f"({after(trial.failed, fault.request)})"
@@ -148,6 +157,10 @@ class RangedStore(StoreBase):
         except (UnreachableFault, StorageError):
             was_sent = False
             raise
+        except Fault as fault:
+            if fault.part is not None and len(fault.part.body) >= PART_BYTES_MIN:
+                fetched = len(fault.part.body)
+            raise
         finally:
             took = time.perf_counter() - began
             if was_sent:
@@ -174,15 +187,40 @@ class RangedStore(StoreBase):
         if headers is AS_EXPECTED:
             return True
         self.check_version(answer, start, end, attempt)
-        found = CONTENT_RANGE.fullmatch(headers.get(b"content-range", b""))
-        if found is None:
-            raise Fault("it doesn't say which range came", status=206, request=answer.request)
-        first, last, size = found.groups()
         if len(answer.body) != end - start:
             length = headers.get(b"content-length", b"? (chunked)").decode("latin-1")
             raise Fault(
                 f"{length} bytes came instead of {end - start}", status=206, request=answer.request
             )
+        self._check_place(answer, start, end, attempt)
+        return True
+
+    def _right_part(self, part: Answer | None, start: int, end: int, attempt: int) -> bytes:
+        """Give what came of an answer that was cut, if the rest may be read behind it; else nothing.
+
+        It must be long, and surely of the version that the rest will be of: a strong ETag tells.
+        """
+        if part is None or part.status != 206 or len(part.body) < PART_BYTES_MIN:
+            return b""
+        if self.version[:1] != '"' or part.headers.get(b"etag") != self.version.encode("latin-1"):
+            return b""
+        try:
+            self._check_place(part, start, end, attempt)
+        except Fault:
+            return b""
+        return part.body
+
+    def _check_place(self, answer: Answer, start: int, end: int, attempt: int) -> None:
+        """Check that a 206 says that it is of the range asked for.
+
+        Raises:
+            BlobChangedError: the blob has another size.
+            Fault: it is of another range.
+        """
+        found = CONTENT_RANGE.fullmatch(answer.headers.get(b"content-range", b""))
+        if found is None:
+            raise Fault("it doesn't say which range came", status=206, request=answer.request)
+        first, last, size = found.groups()
         if int(first) != start or int(last) != end - 1:
             raise Fault(
                 f"bytes {int(first)} to {int(last) + 1} came", status=206, request=answer.request
@@ -192,7 +230,6 @@ class RangedStore(StoreBase):
                 f"{self.url}: can't read bytes {start} to {end}: the blob has {int(size)} bytes, it had "
                 f"{self.size} when it was opened ({after(attempt, answer.request)})"
             )
-        return True
 
     def check_version(self, answer: Answer, start: int, end: int, attempt: int) -> None:
         """Compare the ETag of an answer, if it has one: a server may ignore If-Match.

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec
 
+    from blobpack.stores.connections import Answer
+
     P = ParamSpec("P")
 
 T = TypeVar("T")
@@ -46,6 +48,7 @@ class Fault(Exception):  # noqa: N818 (it never leaves the stores)
         request: The server's name for the request, "?" if none came.
         at_once: A kept connection had been closed: no reason to wait.
         retry_after_s: How long the server asks to be left alone.
+        part: Of an answer that was cut, what came.
     """
 
     def __init__(
@@ -56,12 +59,14 @@ class Fault(Exception):  # noqa: N818 (it never leaves the stores)
         request: str = "?",
         at_once: bool = False,
         retry_after_s: float = 0.0,
+        part: Answer | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.request = request
         self.at_once = at_once
         self.retry_after_s = retry_after_s
+        self.part = part
 
 
 class UnreachableFault(Fault):
@@ -125,14 +130,22 @@ class Trial:
         """How long the next attempt waits for bytes: longer if others waited in vain."""
         return min(TIMEOUT_S * (1 << self._timed_out), TIMEOUT_MAX_S)
 
-    def may_retry(self, fault: Fault) -> bool:
-        """Note a fault, and wait before the next attempt; false if there is to be none."""
+    def may_retry(self, fault: Fault, *, has_progressed: bool = False) -> bool:
+        """Note a fault, and wait before the next attempt; false if there is to be none.
+
+        After progress the trial begins anew: the next attempt has less to do, and is taken from no budget.
+        """
+        if has_progressed:
+            self.failed = 0
+            self._gives_up_at = time.monotonic() + TRIED_FOR_S
         if fault.at_once and not self._was_stale:  # the server had closed what we kept: no failure
             self._was_stale = True
             return True
         self.failed += 1
         self._timed_out += isinstance(fault, TimeoutFault)
-        if self._is_last(fault) or not is_wanted() or not self.budget.take():
+        if self._is_last(fault) or not is_wanted():
+            return False
+        if not has_progressed and not self.budget.take():
             return False
         log.debug("%s: attempt %d: %s (request %s)", self.what, self.failed, fault, fault.request)
         jitter_s = backoff_s(self.failed, slow_down=fault.status in SLOW_DOWN_STATUSES)
