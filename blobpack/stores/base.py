@@ -46,6 +46,13 @@ class Store(Protocol):
         """Tell whether these bytes are kept at hand, so that reading them asks nobody."""
         ...
 
+    def forget(self, start: int, end: int) -> bool:
+        """Drop what is kept of these bytes, which were found to be wrong; false if nothing was.
+
+        Where something was, reading them again may give others.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of files and connections; again is harmless."""
         ...
@@ -91,6 +98,13 @@ class StoreBase:
     def holds(self, start: int, end: int) -> bool:
         """Tell whether these bytes are kept at hand; see Store."""
         return False
+
+    def forget(self, start: int, end: int) -> bool:
+        """Drop the tail if these bytes reach into it; see Store."""
+        has_them = start < end and end > self.size - len(self.tail)
+        if has_them:
+            self.tail = b""
+        return has_them
 
     def fetch(self, start: int, end: int) -> bytes:
         """Read a range that is not empty and lies within the blob."""

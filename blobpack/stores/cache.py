@@ -147,6 +147,22 @@ class CachingStore(StoreBase):
         """Tell whether the folder has these bytes."""
         return not self._missing(start, end)[1]
 
+    def forget(self, start: int, end: int) -> bool:
+        """Drop the blocks that these bytes lie in: a read gave them wrong; see Store."""
+        had_some = super().forget(start, end)
+        had_some |= self.base.forget(start, end)
+        for block, _, _ in blocks_of(start, end):
+            self._tables.pop(block, None)
+            try:
+                os.unlink(self._path(block))  # noqa: PTH108 (all paths are strings)
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                log.debug("%s: can't drop what is damaged: %s", self._root, exc)
+                continue
+            had_some = True
+        return had_some
+
     def fetch(self, start: int, end: int) -> bytes:
         """Take the bytes start to end from the folder, and what is not there from the store below."""
         pieces, missing = self._missing(start, end)

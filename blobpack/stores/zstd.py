@@ -65,6 +65,20 @@ class SeekableStore(StoreBase):
         """Decompress the bytes start to end."""
         return self._read(start, end, self.base.read_range)
 
+    def forget(self, start: int, end: int) -> bool:
+        """Drop the frames that these bytes lie in, and have the store below do so; see Store."""
+        content_end = min(end, self.content_bytes)
+        if start >= content_end:
+            behind = self.region[0] - self.content_bytes
+            return self.base.forget(start + behind, end + behind)
+        self._frames = FrameCache(self._cache_bytes)
+        frames = self.table.frames_of(start, content_end)
+        return self._forget_frames(frames[0], frames[-1])
+
+    def _forget_frames(self, first: int, last: int) -> bool:
+        bounds = self.table.frame_bounds
+        return self.base.forget(bounds[first], bounds[last + 1])
+
     def peek(self, start: int, end: int) -> bytes:
         """Read as read_range does, from the end of the store below where that is at hand."""
         if self.closed or not self.content_bytes <= start <= end <= self.size:
@@ -85,7 +99,12 @@ class SeekableStore(StoreBase):
         contents = self._frames.get(frames)
         missing = [i for i in frames if i not in contents and bounds[i] < bounds[i + 1]]
         if missing:
-            fresh = self._decompress(missing)
+            try:
+                fresh = self._decompress(missing)
+            except FormatError:
+                if not self._forget_frames(missing[0], missing[-1]):
+                    raise
+                fresh = self._decompress(missing)  # what was kept of them was damaged
             self._frames.put(fresh)
             contents |= fresh
         first = frames[0]
