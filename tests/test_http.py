@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -479,8 +480,8 @@ class TestRetries:
 
 
 @contextmanager
-def trickling(size: int, piece: bytes) -> Iterator[Connection]:
-    """A connection to a server that answers with so many bytes, a piece of them each 20 ms."""
+def trickling(size: int, piece: bytes, *, pause_s: float = 0.02) -> Iterator[Connection]:
+    """A connection to a server that answers with so many bytes, a piece of them after each pause."""
     answer = RIGHT.replace(b"Length: 1", b"Length: %d" % size)[:-1]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         done = threading.Event()
@@ -491,7 +492,7 @@ def trickling(size: int, piece: bytes) -> Iterator[Connection]:
                 connection.recv(65536)
                 connection.sendall(answer)
                 for _ in range(size // len(piece)):
-                    if done.wait(0.02):
+                    if done.wait(pause_s):
                         return
                     connection.sendall(piece)
 
@@ -502,6 +503,20 @@ def trickling(size: int, piece: bytes) -> Iterator[Connection]:
         done.set()
         thread.join()
         connection.close()
+
+
+def test_long_body_takes_its_size_of_memory_once() -> None:
+    size = 32 << 20
+    with trickling(size, bytes(size // 2), pause_s=0) as connection:
+        tracemalloc.start()
+        try:
+            body = connection.get(b"GET / HTTP/1.1\r\n\r\n", size, 5).body
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert type(body) is bytes
+    assert body == bytes(size)
+    assert peak < 1.1 * size
 
 
 def test_body_that_trickles_is_given_up() -> None:

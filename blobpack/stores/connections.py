@@ -6,6 +6,7 @@ than the kernel's. It does what ranged GETs need and no more: HTTP/1.1, bodies o
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import select
@@ -272,10 +273,12 @@ class Connection:
             raise Fault(f"more than its {size} bytes came", request=request)
         if have - start == size:
             return bytes(self._view[start:have])
+        large: io.BytesIO | None = None
         if start + size <= BUFFER_BYTES:
             target, at, end = self._view, have, start + size
         else:
-            target, at, end = memoryview(bytearray(size)), have - start, size
+            large = io.BytesIO(bytes(size))  # it is written in place, and given out without a copy
+            target, at, end = large.getbuffer(), have - start, size
             target[:at] = self._view[start:have]
             start = 0
         # longer at each attempt, as the timeout is: the link may be slow, and many share it
@@ -290,7 +293,10 @@ class Connection:
                     raise TimeoutError
         except OSError as exc:
             raise cut_fault(exc, head, bytes(target[start:at]), size, timeout_s) from exc
-        return bytes(target[start:end])
+        if large is None:
+            return bytes(target[start:end])
+        target.release()
+        return large.getvalue()
 
     def _said_in_chunks(
         self, receive: Callable[[memoryview], int], start: int, have: int, timeout_s: float
