@@ -282,7 +282,8 @@ class Connection:
             target[:at] = self._view[start:have]
             start = 0
         # longer at each attempt, as the timeout is: the link may be slow, and many share it
-        deadline = time.monotonic() + timeout_s * (2 + size / SLOWEST_BYTES)
+        began = time.monotonic()
+        deadline = began + timeout_s * (2 + size / SLOWEST_BYTES)
         try:
             while at < end:
                 came = receive(target[at:end])
@@ -292,7 +293,8 @@ class Connection:
                 if at < end and time.monotonic() > deadline:
                     raise TimeoutError
         except OSError as exc:
-            raise cut_fault(exc, head, bytes(target[start:at]), size, timeout_s) from exc
+            took_s = time.monotonic() - began
+            raise cut_fault(exc, head, bytes(target[start:at]), size, took_s) from exc
         if large is None:
             return bytes(target[start:end])
         target.release()
@@ -331,12 +333,12 @@ def headers_of(head: bytes) -> dict[bytes, bytes]:
     return {name.lower(): value for name, value in HEADERS.findall(head)}
 
 
-def cut_fault(exc: OSError, head: bytes, came: bytes, size: int, timeout_s: float) -> Fault:
+def cut_fault(exc: OSError, head: bytes, came: bytes, size: int, took_s: float) -> Fault:
     """Make a fault of a body of which not all has come."""
     part = Answer(int(head[9:12]), headers_of(head), came)
     if isinstance(exc, TimeoutError):
         return TimeoutFault(
-            f"the body stalled: {len(came)} of {size} bytes came within {timeout_s:g} s",
+            f"the body stalled: {len(came)} of {size} bytes came in {took_s:.1f} s",
             request=part.request,
             part=part,
         )
