@@ -69,7 +69,7 @@ class FaultServer(ThreadingHTTPServer):
     Attributes:
         endpoint: Its URL.
         requests: What it was asked, in order.
-        refused: Signatures that are answered by 403.
+        refused: Signatures that are answered by a fault, and by which.
         before_fault: Called when an answer is to be spoiled, before any of it is sent.
     """
 
@@ -83,7 +83,7 @@ class FaultServer(ThreadingHTTPServer):
         self.tls = tls
         self.endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{self.server_port}"
         self.requests: list[Request] = []
-        self.refused: set[str | None] = set()
+        self.refused: dict[str | None, Fault] = {}
         self.before_fault: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
@@ -91,8 +91,11 @@ class FaultServer(ThreadingHTTPServer):
         self._faults: Iterator[Fault | None] = iter(())
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
 
-    def fail_next(self, *faults: Fault, times: int = 1) -> None:
-        """Spoil the answers to the GETs that come next: one a fault, the whole row of them `times` over."""
+    def fail_next(self, *faults: Fault | None, times: int = 1) -> None:
+        """Spoil the answers to the GETs that come next: one a fault, the whole row of them `times` over.
+
+        None lets one pass.
+        """
         with self._lock:
             self._faults = chain(self._faults, chain.from_iterable(repeat(faults, times)))
 
@@ -117,8 +120,8 @@ class FaultServer(ThreadingHTTPServer):
         """Record a request, and say how its answer is to be spoiled."""
         with self._lock:
             self.requests.append(request)
-            if request.authorization in self.refused:
-                return "403"
+            if fault := self.refused.get(request.authorization):
+                return fault
             return next(self._faults, None) if request.method == "GET" else None
 
     def __enter__(self) -> FaultServer:

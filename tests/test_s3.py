@@ -656,25 +656,63 @@ class TestThinPath:
     ) -> None:
         names = list(small_images) * 10
         blob.read(names[0])
-        faults.refused.add(faults.requests[-1].authorization)
+        faults.refused[faults.requests[-1].authorization] = "403"
         time.sleep(1)  # a signature of another second is another one
         with ThreadPoolExecutor(8) as pool:
             assert list(pool.map(blob.read, names)) == [small_images[name] for name in names]
         assert set(self.agents(faults)) == {"blobpack"}
 
-    @pytest.mark.parametrize("faults_first", [["301"], ["307"], ["400"], ["403", "403"]])
-    def test_what_boto3_may_solve_goes_to_boto3_and_stays_there(
+    @pytest.mark.parametrize("fault", ["301", "307", "400"])
+    def test_what_boto3_solved_is_read_as_boto3_signs_it(
+        self,
+        faults: FaultServer,
+        blob: blobpack.Blob,
+        small_images: dict[str, bytes],
+        fault: Fault,
+    ) -> None:
+        """As of a bucket in another region."""
+        blob.read("cats/0001.jpg")
+        refused = faults.requests[-1].authorization
+        faults.requests.clear()
+        faults.fail_next(fault)
+        time.sleep(1)  # a signature of another second is another one
+        for _ in range(3):
+            assert blob.read("cats/0001.jpg") == small_images["cats/0001.jpg"]
+        assert self.agents(faults) == ["blobpack", "Boto3", "blobpack", "blobpack"]
+        signatures = [get.authorization for get in faults.requests]
+        assert signatures[0] == refused
+        assert signatures[2] not in signatures[:2]
+
+    def test_what_boto3_solved_for_many_threads_is_off_boto3_again(
+        self, faults: FaultServer, blob: blobpack.Blob, small_images: dict[str, bytes]
+    ) -> None:
+        names = list(small_images) * 10
+        blob.read(names[0])
+        faults.refused[faults.requests[-1].authorization] = "301"
+        time.sleep(1)  # a signature of another second is another one
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(blob.read, names)) == [small_images[name] for name in names]
+        faults.requests.clear()
+        blob.read(names[0])
+        assert self.agents(faults) == ["blobpack"]
+
+    @pytest.mark.parametrize(
+        "faults_first",
+        [["301", None, "301"], ["307", None, "400"], ["403", "403"]],
+    )
+    def test_what_only_boto3_does_goes_to_boto3_and_stays_there(
         self,
         faults: FaultServer,
         blob: blobpack.Blob,
         small_images: dict[str, bytes],
         log: pytest.LogCaptureFixture,
-        faults_first: list[Fault],
+        faults_first: list[Fault | None],
     ) -> None:
         faults.fail_next(*faults_first)
-        for _ in range(2):
+        for _ in range(3):
             assert blob.read("cats/0001.jpg") == small_images["cats/0001.jpg"]
-        assert self.agents(faults) == [*["blobpack"] * len(faults_first), "Boto3", "Boto3"]
+        before = ["blobpack" if fault else "Boto3" for fault in faults_first]
+        assert self.agents(faults) == [*before, *["Boto3"] * (3 - before.count("Boto3"))]
         assert [r.levelname for r in log.records if "through boto3" in r.message] == ["DEBUG"]
 
     def test_user_may_force_boto3(

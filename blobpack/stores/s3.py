@@ -5,9 +5,10 @@ signs a whole GET of the object, which is caught before it is sent, and repeated
 as neither needs to be signed. It is signed anew each minute, and when S3 says 403. A GET through boto3 takes
 twenty to seventy times the processor time.
 
-What our connections don't do goes through boto3: an answer of 301, 307, 400 or a second 403, keys of the
-customer's (SSE-C), requester pays, access points, proxies, a client of the caller's; BLOBPACK_S3=boto3 sends
-all there. The only module that imports boto3.
+What our connections don't do goes through boto3: a second 403, keys of the customer's (SSE-C), requester pays, access
+points, proxies, a client of the caller's; BLOBPACK_S3=boto3 sends all there. After 301, 307 or 400 boto3 reads, too: it
+finds the bucket's region, or credentials that have not expired. Then it signs once more, and our connections are
+tried again. The only module that imports boto3.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ CONNECTIONS = 64
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30
 SIGNED_FOR_S = 60.0  # S3 takes a signature for 15 minutes, less what the clocks differ
-TO_BOTO3 = (301, 307, 400, 403)
+MISDIRECTED = (301, 307, 400)  # 400 is an expired token's, too
 UNUSUAL_HEADERS = (
     "x-amz-server-side-encryption-customer",
     "x-amz-request-payer",
@@ -156,6 +157,18 @@ class ThinPathError(Exception):
     """Our own connections don't do this; boto3 may."""
 
 
+class MisdirectedError(ThinPathError):
+    """The request went to a wrong region, say, or with a token that has expired; boto3 may find what is right.
+
+    Attributes:
+        place: Where it went.
+    """
+
+    def __init__(self, message: str, place: Place) -> None:
+        super().__init__(message)
+        self.place = place
+
+
 class S3Store(RangedStore):
     """A blob that is an object in S3, pinned to the version found when it was opened."""
 
@@ -199,6 +212,7 @@ class S3Store(RangedStore):
         self._is_thin = True
         self._place: Place | None = None
         self._signed_anew: Place | None = None
+        self._signed_after_boto3: Place | None = None
 
     @property
     def client(self) -> S3Client:
@@ -296,10 +310,26 @@ class S3Store(RangedStore):
         if self._is_thin:
             try:
                 return super().fetch(start, end)
+            except MisdirectedError as exc:
+                if exc.place is not self._signed_after_boto3:
+                    return self._fetch_misdirected(start, end)
+                self._leave_to_boto3(exc)
             except ThinPathError as exc:
-                self._is_thin = False
-                log.debug("%s: reads go through boto3: %s", self.url, exc)
+                self._leave_to_boto3(exc)
         return self._fetch_by_boto3(start, end)
+
+    def _fetch_misdirected(self, start: int, end: int) -> bytes:
+        """Read through boto3, which learns from it, and sign as it does from then on."""
+        content = self._fetch_by_boto3(start, end)
+        try:
+            self._place = self._signed_after_boto3 = self._sign()
+        except ThinPathError as exc:
+            self._leave_to_boto3(exc)
+        return content
+
+    def _leave_to_boto3(self, reason: ThinPathError) -> None:
+        self._is_thin = False
+        log.debug("%s: reads go through boto3: %s", self.url, reason)
 
     def handle(
         self, answer: Answer, place: Place, start: int, end: int, attempt: int
@@ -311,8 +341,11 @@ class S3Store(RangedStore):
                 self._place = self._signed_anew = self._sign()
             self.counters.count_retried()
             return None
-        if answer.status in TO_BOTO3:
-            raise ThinPathError(f"HTTP {answer.status}, request {answer.request}")
+        reason = f"HTTP {answer.status}, request {answer.request}"
+        if answer.status in MISDIRECTED:
+            raise MisdirectedError(reason, place)
+        if answer.status == 403:
+            raise ThinPathError(reason)
         self.refuse_answer(answer, f"read bytes {start} to {end}", attempt)
 
     def _fetch_by_boto3(self, start: int, end: int) -> bytes:
