@@ -213,7 +213,9 @@ class Pairs:
         self.hedged += 1
 
     def get(self, timeout_s: float = 10) -> connections.Answer:
-        return self.pool.get_hedged(b"GET /\r\n\r\n", 10, timeout_s, EXPECTED, self.count)
+        return self.pool.get_hedged(
+            b"GET /\r\n\r\n", 10, timeout_s, EXPECTED, b"series", self.count
+        )
 
     def when_asked(self, *answer: Callable[[list[socket.socket]], object]) -> threading.Thread:
         """When the n-th connection is made, do the n-th of these."""

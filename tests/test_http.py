@@ -11,7 +11,7 @@ import threading
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -319,11 +319,58 @@ class TestConnections:
             for _ in range(2):
                 thread = threading.Thread(target=answer_once)
                 thread.start()
-                with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr(connections, "IDLE_TRUSTED_S", 0)
-                    assert pool.get(b"GET / HTTP/1.1\r\n\r\n", 1, 5).body == b"9"
+                assert pool.get(b"GET / HTTP/1.1\r\n\r\n", 1, 5).body == b"9"
                 thread.join()
             pool.forget()
+
+    @pytest.mark.parametrize("etag", ["", 'W/"1"', '"1"'])
+    @pytest.mark.parametrize("size", [5, 100_000])
+    def test_an_answer_that_comes_twice_is_not_the_next_ones(self, etag: str, size: int) -> None:
+        """Two blobs that are alike but for their bytes, on a server that answers twice, for one of them."""
+        listener = socket.create_server(("127.0.0.1", 0))
+
+        def serve(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                while request := connection.recv(65536):
+                    asked = re.search(
+                        rb"GET /(.) .*\r\nRange: bytes=(\d*)-(\d+)", request, re.DOTALL
+                    )
+                    assert asked
+                    start = int(asked[2] or 2 * size - 1)
+                    end = 2 * size if not asked[2] else int(asked[3]) + 1
+                    head = f"HTTP/1.1 206 x\r\nContent-Length: {end - start}\r\n"
+                    head += f"Content-Range: bytes {start}-{end - 1}/{2 * size}\r\n"
+                    head += f"ETag: {etag}\r\n\r\n" if etag else "\r\n"
+                    connection.sendall(head.encode() + asked[1] * (end - start))
+                    if asked[1] == b"a" and asked[2]:
+                        time.sleep(0.1)  # the body has been taken
+                        connection.sendall(head.encode() + asked[1] * (end - start))
+                        has_come_twice.set()
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    one = listener.accept()[:1]
+                    threads.append(threading.Thread(target=serve, args=one, daemon=True))
+                    threads[-1].start()
+
+        has_come_twice = threading.Event()
+        threads = [threading.Thread(target=accept, daemon=True)]
+        threads[0].start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        stores = [HttpStore(url + name) for name in "ab"]
+        try:
+            for start in (0, size):
+                has_come_twice.clear()
+                for store, byte in zip(stores, (b"a", b"b"), strict=True):
+                    assert store.read_range(start, start + size) == byte * size
+                    assert has_come_twice.wait(10)
+        finally:
+            connections.forget_pools()
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        for thread in threads:
+            thread.join(10)
 
     def test_closed_connection_that_was_trusted_is_retried_at_once(
         self, monkeypatch: pytest.MonkeyPatch

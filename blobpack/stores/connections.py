@@ -88,6 +88,8 @@ class Connection:
 
     Attributes:
         answered_at: When the first byte of the last answer had come, on the clock of perf_counter.
+        idle_since: When it was given back, on the monotonic clock.
+        series: What the last request was one of; see Pool.take.
     """
 
     __slots__ = (
@@ -98,6 +100,7 @@ class Connection:
         "answered_at",
         "idle_since",
         "reusable",
+        "series",
         "socket",
         "used",
     )
@@ -129,12 +132,13 @@ class Connection:
             if isinstance(exc, ssl.SSLCertVerificationError):
                 raise StorageError(f"the certificate of {where} is not trusted: {exc}") from exc
             raise UnreachableFault(f"can't talk TLS with {where}: {exc}") from exc
+        self.idle_since = 0.0
+        self.series: bytes | None = None
         self._timeout_s = timeout_s
         self._heard = 0
         self.answered_at = 0.0
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
-        self.idle_since = 0.0
         self.reusable = False
         self.used = False
 
@@ -314,10 +318,15 @@ class Connection:
         return bytes(self._view[start:have])
 
     def is_open(self) -> bool:
-        """Tell whether the server still waits for a request: it has neither closed nor said anything."""
+        """Tell whether the server still waits for a request: it has neither closed nor said anything.
+
+        What it says unasked, an answer twice for instance, would be taken for the answer to the next request.
+        """
         poller = select.poll()
         poller.register(self.socket, select.POLLIN)
-        return not poller.poll(0)
+        if poller.poll(0):
+            return False
+        return not (isinstance(self.socket, ssl.SSLSocket) and self.socket.pending())
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -358,8 +367,13 @@ class Pool:
         self.pace = Pace()
         self._idle: list[Connection] = []
 
-    def take(self, timeout_s: float = CONNECT_TIMEOUT_S) -> Connection:
+    def take(self, timeout_s: float = CONNECT_TIMEOUT_S, series: bytes | None = None) -> Connection:
         """Take one that waits, else connect within so long.
+
+        Args:
+            timeout_s: To connect.
+            series: Names requests whose answers tell which of them they answer: a connection that was just used
+                for another of them need not be looked at. None for a request that is no such.
 
         Raises:
             UnreachableFault: the server can't be reached.
@@ -368,8 +382,15 @@ class Pool:
             try:
                 connection = self._idle.pop()  # the one used last; atomic
             except IndexError:
-                return Connection(self.origin, timeout_s)
-            if time.monotonic() - connection.idle_since < IDLE_TRUSTED_S or connection.is_open():
+                connection = Connection(self.origin, timeout_s)
+                connection.series = series
+                return connection
+            if (
+                series is not None
+                and connection.series is series
+                and time.monotonic() - connection.idle_since < IDLE_TRUSTED_S
+            ) or connection.is_open():
+                connection.series = series
                 return connection
             connection.close()
 
@@ -387,9 +408,10 @@ class Pool:
         wanted: int | None,
         timeout_s: float,
         expected: tuple[bytes, ...] = (),
+        series: bytes | None = None,
     ) -> Answer:
-        """Send a request by one of the connections; see Connection.get."""
-        connection = self.take()
+        """Send a request by one of the connections; see Connection.get, and take for its series."""
+        connection = self.take(CONNECT_TIMEOUT_S, series)
         try:
             return connection.get(request, wanted, timeout_s, expected)
         finally:
@@ -401,6 +423,7 @@ class Pool:
         wanted: int | None,
         timeout_s: float,
         expected: tuple[bytes, ...],
+        series: bytes | None,
         count_hedged: Callable[[], object],
     ) -> Answer:
         """Do the same, and send the request by a second connection if the answer is late.
@@ -410,6 +433,7 @@ class Pool:
             wanted: How long the body must be.
             timeout_s: For the first byte, and between bytes.
             expected: Lines of a right answer's head.
+            series: As of take.
             count_hedged: Called when it is sent a second time.
 
         Raises:
@@ -417,13 +441,13 @@ class Pool:
         """
 
         def begin_rival() -> Connection | None:
-            rival = self._second(request, patience_s)
+            rival = self._second(request, patience_s, series)
             if rival:
                 count_hedged()
             return rival
 
         patience_s = self.pace.patience_s
-        connection = self.take()
+        connection = self.take(CONNECT_TIMEOUT_S, series)
         began = time.perf_counter()
         connection.answered_at = 0.0
         try:
@@ -438,12 +462,12 @@ class Pool:
             self.pace.note((connection.answered_at or time.perf_counter()) - began)
             self.give(connection)
 
-    def _second(self, request: bytes, timeout_s: float) -> Connection | None:
+    def _second(self, request: bytes, timeout_s: float, series: bytes | None) -> Connection | None:
         """Send a request that was sent before by another connection; None if there is none to be had."""
         if not self.pace.take():
             return None
         try:
-            rival = self.take(timeout_s)
+            rival = self.take(timeout_s, series)
             rival.send(request, timeout_s)
         except (Fault, StorageError):
             return None

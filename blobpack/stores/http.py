@@ -53,15 +53,17 @@ class Place:
         head: The request up to the numbers of its Range header.
         version_line: What right answers have among their headers.
         made_at: When, on the monotonic clock.
+        series: Names the requests to Pool.take: the head, if a strong ETag tells the blob's answers from others.
     """
 
-    __slots__ = ("head", "made_at", "pool", "version_line")
+    __slots__ = ("head", "made_at", "pool", "series", "version_line")
 
     def __init__(self, pool: Pool, head: bytes, version_line: str) -> None:
         self.pool = pool
         self.head = head
         self.version_line = f"\r\n{version_line}\r\n".encode("latin-1")
         self.made_at = time.monotonic()
+        self.series = head if version_line.startswith('ETag: "') else None
 
 
 class RangedStore(StoreBase):
@@ -120,6 +122,8 @@ class RangedStore(StoreBase):
                 if answer.status in TRANSIENT:
                     raise fault_of(answer)
             except Fault as fault:
+                if fault.status == 206:
+                    place.pool.forget()  # a connection may be an answer behind
                 if trial is None:
                     trial = Trial(f"{self.url}: bytes {start} to {end}", place.pool.budget)
                 if part := self._right_part(fault.part, at, end, attempt):
@@ -150,9 +154,11 @@ class RangedStore(StoreBase):
             )
             if is_hedged():
                 count = self.counters.count_hedged
-                answer = place.pool.get_hedged(request, wanted, timeout_s, expected, count)
+                answer = place.pool.get_hedged(
+                    request, wanted, timeout_s, expected, place.series, count
+                )
             else:
-                answer = place.pool.get(request, wanted, timeout_s, expected)
+                answer = place.pool.get(request, wanted, timeout_s, expected, place.series)
             fetched = len(answer.body)
         except (UnreachableFault, StorageError):
             was_sent = False
