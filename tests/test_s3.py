@@ -864,6 +864,34 @@ class TestAnswers:
         with pytest.raises(blobpack.BlobChangedError, match='ETag is "two"'):
             store.read_range(0, 10)
 
+    def test_a_weak_etag_is_compared_and_not_asked_for(
+        self, client: S3Client, stub: Stubber
+    ) -> None:
+        """If-Match with one always fails; a CDN in front of S3 makes ETags weak."""
+        stub.add_response("head_object", {"ContentLength": 100, "ETag": 'W/"one"'})
+        store = S3Store("s3://bucket/key", client=client)
+        for etag in 'W/"one"', 'W/"two"':
+            stub.add_response(
+                "get_object",
+                {
+                    "ContentLength": 10,
+                    "ContentRange": "bytes 0-9/100",
+                    "ETag": etag,
+                    "Body": StreamingBody(io.BytesIO(b"A" * 10), 10),
+                },
+                {"Bucket": "bucket", "Key": "key", "Range": "bytes=0-9"},
+            )
+        assert store.read_range(0, 10) == b"A" * 10
+        with pytest.raises(blobpack.BlobChangedError, match='ETag is W/"two"'):
+            store.read_range(0, 10)
+
+    def test_a_weak_etag_is_not_asked_for_by_our_connections(self, blob: blobpack.Blob) -> None:
+        assert b"\r\nIf-Match: " in blob.store._sign().head
+        blob.store.version = f"W/{blob.store.version}"
+        assert b"\r\nIf-Match: " not in blob.store._sign().head
+        with pytest.raises(BlobChangedError, match="ETag is"):
+            blob.read("cats/0001.jpg")
+
     @pytest.mark.parametrize("came", ["bytes 0-9/100", ""])
     def test_another_range_of_the_same_length_is_never_bytes(
         self, client: S3Client, stub: Stubber, impatient: None, came: str

@@ -275,6 +275,14 @@ class RangedStore(StoreBase):
 FIRST = Trial("", None)  # type: ignore[arg-type]  # of which only the timeout is asked
 
 
+def if_match(etag: str) -> str:
+    """Write the header that asks for a version; "" where the ETag is weak, as some CDNs make it, or there is none.
+
+    Source: RFC 9110, 13.1.1: If-Match takes strong ones only, so a weak one would always fail.
+    """
+    return f"If-Match: {etag}\r\n" if etag and not etag.startswith("W/") else ""
+
+
 def after(attempts: int, request: str) -> str:
     """Say how often it was tried, and the server's name for the last request."""
     return f"after {attempts} attempt{'s' * (attempts > 1)}, request {request}"
@@ -367,10 +375,8 @@ class HttpStore(RangedStore):
             raise BlobChangedError(f"{self.url}: its version is {found}, not {version}")
         self.size, self.version = size, found
         origin, begin = split_http(target)
-        condition = ""
-        if etag and not etag.startswith("W/"):  # RFC 9110, 13.1.1: If-Match takes strong ones only
-            condition = f"If-Match: {etag}\r\n"
-        elif modified and not etag:
+        condition = if_match(etag)
+        if modified and not etag:
             condition = f"If-Unmodified-Since: {modified}\r\n"
         self._by_etag = bool(etag)
         self.is_pinned = bool(etag or modified)

@@ -40,7 +40,7 @@ from botocore.utils import get_environ_proxies
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.base import to_http_range
 from blobpack.stores.connections import Origin, pool_of
-from blobpack.stores.http import Place, RangedStore, after
+from blobpack.stores.http import Place, RangedStore, after, if_match
 from blobpack.stores.retries import Budget, Fault, Trial
 
 if TYPE_CHECKING:
@@ -300,8 +300,7 @@ class S3Store(RangedStore):
                 for name, value in headers.items()
                 if not name.lower().startswith(NOT_REPEATED)
             ),
-            f"If-Match: {self.version}",
-            "Range: bytes=",
+            f"{if_match(self.version)}Range: bytes=",
         ]
         return Place(pool_of(origin), "\r\n".join(lines).encode("latin-1"), f"ETag: {self.version}")
 
@@ -352,11 +351,12 @@ class S3Store(RangedStore):
         """Do the same through boto3, which retries requests, but never a body."""
         what = f"read bytes {start} to {end}"
         trial = Trial(f"{self.url}: {what}", _budget)
+        condition = {"IfMatch": self.version} if if_match(self.version) else {}
         while True:
             fetched, began = 0, time.perf_counter()
             try:
                 answer = self._call(
-                    "get_object", what=what, Range=to_http_range(start, end), IfMatch=self.version
+                    "get_object", what=what, Range=to_http_range(start, end), **condition
                 )
                 if (
                     answer.get("ETag", self.version) != self.version
