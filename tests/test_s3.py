@@ -353,7 +353,7 @@ class TestRefusals:
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
         with pytest.raises(
-            StorageError, match=r"no AWS credentials.*AWS_ACCESS_KEY_ID.*AWS_PROFILE"
+            StorageError, match=r"no AWS credentials.*AWS_ACCESS_KEY_ID.*AWS_PROFILE.*https://"
         ):
             blobpack.open_blob(url)
 

@@ -398,7 +398,7 @@ class S3Store(RangedStore):
         except NoCredentialsError as exc:
             raise StorageError(
                 f"{self.url}: can't {what}: no AWS credentials were found; set AWS_ACCESS_KEY_ID and "
-                f"AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+                f"AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; public objects are read without by their https:// URL"
             ) from exc
         except BotoCoreError as exc:
             self._count(operation, arguments, {}, began)
