@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import http.server
+import http.server as http_server
 import os
 import re
 import socket
@@ -12,7 +12,7 @@ import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from faultserver import FaultServer
@@ -20,7 +20,7 @@ from test_stores import DATA, FORKS, StoreContract, in_fork
 
 import blobpack
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores import connections, open_store, retries
+from blobpack.stores import connections, http, open_store, retries
 from blobpack.stores.cache import Cache, CachingStore
 from blobpack.stores.connections import CONNECT_TIMEOUT_S, Connection, Origin
 from blobpack.stores.http import RELOCATED_S, HttpStore, fault_of, split_http
@@ -126,12 +126,12 @@ def test_images_are_read_by_http_url(
 def test_server_without_ranges_is_storage_error(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(DATA)
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
+    class Quiet(http_server.SimpleHTTPRequestHandler):
         def log_message(self, *args: object) -> None:
             pass
 
     handler = functools.partial(Quiet, directory=tmp_path)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with http_server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         with pytest.raises(StorageError, match="doesn't answer ranged requests"):
@@ -241,7 +241,7 @@ def test_error_in_chunks_is_told(cut: int, monkeypatch: pytest.MonkeyPatch) -> N
 def test_redirect_that_expires_is_followed_anew_by_many_threads() -> None:
     """As of a signed address."""
 
-    class Server(http.server.BaseHTTPRequestHandler):
+    class Server(http_server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         target = "/one"
         barrier = threading.Barrier(4, timeout=10)
@@ -268,7 +268,7 @@ def test_redirect_that_expires_is_followed_anew_by_many_threads() -> None:
         def log_message(self, *args: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+    with http_server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         store = HttpStore(f"http://127.0.0.1:{server.server_port}/a.tar")
@@ -435,6 +435,8 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
+    perf_counter = monotonic
+
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
@@ -444,6 +446,23 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(retries, "time", clock)
     return clock
+
+
+def test_connecting_is_no_latency(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = socket.create_connection
+
+    def connect_slowly(*args: Any) -> socket.socket:
+        clock.sleep(5)
+        return connect(*args)
+
+    for module in connections, http:
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(socket, "create_connection", connect_slowly)
+    with answering(RIGHT) as url, HttpStore(url) as store:
+        connections.forget_pools()
+        store.read_range(9, 10)
+        assert store.stats.wait_s == 10
+        assert store.latency_s == 0
 
 
 class TestRetries:

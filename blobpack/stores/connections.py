@@ -51,11 +51,13 @@ class Answer(NamedTuple):
         status: HTTP's.
         headers: Those we know, by their names in lower case.
         body: Whole if it had the length wanted; of an error, its beginning; else empty.
+        connect_s: How long connecting for it took; 0 by a connection that was kept.
     """
 
     status: int
     headers: dict[bytes, bytes]
     body: bytes
+    connect_s: float = 0.0
 
     @property
     def request(self) -> str:
@@ -88,6 +90,7 @@ class Connection:
 
     Attributes:
         answered_at: When the first byte of the last answer had come, on the clock of perf_counter.
+        connect_s: How long connecting took; 0 after the first answer.
         idle_since: When it was given back, on the monotonic clock.
         series: What the last request was one of; see Pool.take.
     """
@@ -98,6 +101,7 @@ class Connection:
         "_timeout_s",
         "_view",
         "answered_at",
+        "connect_s",
         "idle_since",
         "reusable",
         "series",
@@ -113,6 +117,7 @@ class Connection:
             StorageError: there is no such server, or its certificate is not trusted.
         """
         where = f"{origin.host}:{origin.port}"
+        began = time.perf_counter()
         try:
             self.socket = socket.create_connection(origin[:2], timeout_s)
         except OSError as exc:
@@ -134,6 +139,7 @@ class Connection:
             raise UnreachableFault(f"can't talk TLS with {where}: {exc}") from exc
         self.idle_since = 0.0
         self.series: bytes | None = None
+        self.connect_s = time.perf_counter() - began
         self._timeout_s = timeout_s
         self._heard = 0
         self.answered_at = 0.0
@@ -356,6 +362,12 @@ def cut_fault(exc: OSError, head: bytes, came: bytes, size: int, took_s: float) 
     )
 
 
+def with_connect_s(answer: Answer, connection: Connection) -> Answer:
+    """Note with a connection's first answer how long connecting took."""
+    connect_s, connection.connect_s = connection.connect_s, 0.0
+    return answer._replace(connect_s=connect_s)
+
+
 class Pool:
     """Connections to one server that wait for their next request; as many as there are threads that ask."""
 
@@ -413,7 +425,8 @@ class Pool:
         """Send a request by one of the connections; see Connection.get, and take for its series."""
         connection = self.take(CONNECT_TIMEOUT_S, series)
         try:
-            return connection.get(request, wanted, timeout_s, expected)
+            answer = connection.get(request, wanted, timeout_s, expected)
+            return with_connect_s(answer, connection) if connection.connect_s else answer
         finally:
             self.give(connection)
 
@@ -452,10 +465,12 @@ class Pool:
         connection.answered_at = 0.0
         try:
             race = Race(begin_rival, patience_s, timeout_s)
-            return connection.get(request, wanted, timeout_s, expected, race)
+            answer = connection.get(request, wanted, timeout_s, expected, race)
+            return with_connect_s(answer, connection) if connection.connect_s else answer
         except OvertakenError as overtaken:
             connection.close()
             connection = overtaken.rival
+            connection.connect_s = 0.0
             connection.be_patient(timeout_s)
             return connection.answer(wanted, timeout_s, expected)
         finally:

@@ -70,7 +70,7 @@ class RangedStore(StoreBase):
     """What stores that are read by ranged GETs do alike; a subclass says where they go.
 
     Attributes:
-        latency_s: Until the answer to a small request has come, lately; 0 before the first.
+        latency_s: Until the answer to a small request has come by a connection, lately; 0 before the first.
         bytes_per_s: How fast long bodies came, lately, on one connection; 0 before the first.
     """
 
@@ -173,6 +173,7 @@ class RangedStore(StoreBase):
                 self.counters.count_request(fetched, fetched, took)
         if fetched == wanted:
             place.pool.budget.regain()
+            took -= answer.connect_s
             if wanted <= SMALL_BYTES:
                 self.latency_s += (took - self.latency_s) * (SMOOTHING if self.latency_s else 1)
             else:
