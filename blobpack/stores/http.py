@@ -14,6 +14,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stats import Counters
+from blobpack.stores import retries
 from blobpack.stores.base import StoreBase
 from blobpack.stores.connections import AS_EXPECTED, Answer, Origin, pool_of
 from blobpack.stores.hedging import is_hedged
@@ -144,7 +145,7 @@ class RangedStore(StoreBase):
         """Send one GET, and count it."""
         request = place.head + b"%d-%d\r\n\r\n" % (start, end - 1)
         wanted = end - start
-        timeout_s = FIRST.timeout_s if trial is None else trial.timeout_s
+        timeout_s = retries.TIMEOUT_S if trial is None else trial.timeout_s
         fetched, began, was_sent = 0, time.perf_counter(), True
         try:
             expected = (
@@ -271,9 +272,6 @@ class RangedStore(StoreBase):
         refused = StorageError(f"{self.url}: can't {what}: {described(answer)} {where}")
         refused.status = answer.status
         raise refused
-
-
-FIRST = Trial("", None)  # type: ignore[arg-type]  # of which only the timeout is asked
 
 
 def if_match(etag: str) -> str:

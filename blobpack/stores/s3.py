@@ -241,11 +241,9 @@ class S3Store(RangedStore):
                 answer["Body"].close()
                 return False
             end = int(size)
-            body, _, _ = _read_body(answer, max(0, end - tail_bytes), end)
-            if body is None:
-                return False
+            body = _read_body(answer, max(0, end - tail_bytes), end)
             fetched = len(body)
-        except BlobChangedError:  # 416: it is empty
+        except (BlobChangedError, Fault):  # 416: it is empty
             return False
         finally:
             self.counters.count_request(fetched, fetched, time.perf_counter() - began)
@@ -358,27 +356,27 @@ class S3Store(RangedStore):
                 answer = self._call(
                     "get_object", what=what, Range=to_http_range(start, end), **condition
                 )
-                if (
-                    answer.get("ETag", self.version) != self.version
-                ):  # a server that ignores If-Match
+                # a server may ignore If-Match
+                if answer.get("ETag", self.version) != self.version:
                     answer["Body"].close()
                     raise BlobChangedError(
                         f"{self.url}: can't {what}: the object's ETag is {answer['ETag']}, "
                         f"it was {self.version} when it was opened "
                         f"({after(trial.failed + 1, request_id(answer))})"
                     )
-                body, message, cause = _read_body(answer, start, end)
-                if body is not None:
-                    fetched = len(body)
-                    _budget.regain()
-                    return body
+                body = _read_body(answer, start, end)
+                fetched = len(body)
+            except Fault as exc:
+                fault = exc
+            else:
+                _budget.regain()
+                return body
             finally:
                 self.counters.count_request(fetched, fetched, time.perf_counter() - began)
-            fault = Fault(message, status=206, request=request_id(answer))
             if not trial.may_retry(fault):
                 raise StorageError(
                     f"{self.url}: can't {what}: {fault} ({after(trial.failed, fault.request)})"
-                ) from cause
+                ) from fault.__cause__
             self.counters.count_retried()
 
     def _call(self, operation: str, *, what: str, **arguments: Any) -> dict[str, Any]:
@@ -442,25 +440,30 @@ class S3Store(RangedStore):
         return _reopen, (self.url, self.version)
 
 
-def _read_body(
-    answer: dict[str, Any], start: int, end: int
-) -> tuple[bytes | None, str, Exception | None]:
-    """Read a body that must be these bytes; else None, what is wrong with it, and the cause."""
+def _read_body(answer: dict[str, Any], start: int, end: int) -> bytes:
+    """Read a body that must be these bytes.
+
+    Raises:
+        Fault: it is of other bytes, or was cut.
+    """
     wanted = end - start
     came = answer.get("ContentRange", "").rpartition("/")[0]
+    request = request_id(answer)
     try:
         if answer["ContentLength"] != wanted:  # a server that ignores Range would send all of it
-            return None, f"{answer['ContentLength']} bytes came instead of {wanted}", None
+            message = f"{answer['ContentLength']} bytes came instead of {wanted}"
+            raise Fault(message, status=206, request=request)
         if came != f"bytes {start}-{end - 1}" and (came or start):  # else it is all of the object
-            return None, f"{came or 'an unknown range'} came instead of {start}-{end - 1}", None
+            message = f"{came or 'an unknown range'} came instead of {start}-{end - 1}"
+            raise Fault(message, status=206, request=request)
         body: bytes = answer["Body"].read()
     except BODY_FAULTS as exc:
-        return None, str(exc), exc
+        raise Fault(str(exc), status=206, request=request) from exc
     finally:
         answer["Body"].close()
     if len(body) != wanted:
-        return None, f"{len(body)} bytes came instead of {wanted}", None
-    return body, "", None
+        raise Fault(f"{len(body)} bytes came instead of {wanted}", status=206, request=request)
+    return body
 
 
 def _catch(request: AWSPreparedRequest, **more: object) -> AWSResponse | None:
