@@ -19,11 +19,18 @@ class Store(Protocol):
         url: Where the blob lies, as it was given.
         size: Its bytes, when it was opened.
         version: What tells this version of it from another (an ETag, say).
+        is_remote: Reading it asks a server.
     """
 
     url: str
     size: int
     version: str
+    is_remote: bool
+
+    @property
+    def stats(self) -> Stats:
+        """What reading it has cost in requests."""
+        ...
 
     def read_range(self, start: int, end: int) -> bytes:
         """Read the bytes start to end, half-open: all of them, of the version that was opened.

@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING
 from blobpack.checksum import crc32c
 from blobpack.errors import StorageError
 from blobpack.plan import merged_ranges
-from blobpack.stats import Stats
 from blobpack.stores.base import StoreBase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from blobpack.stats import Stats
     from blobpack.stores.base import Store
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class CachingStore(StoreBase):
             raise ValueError(f"a cache takes at least {CACHE_BYTES_MIN} bytes, not {max_bytes}")
         self.url, self.size, self.version = base.url, base.size, base.version
         self.base = base
-        self.is_remote = getattr(base, "is_remote", False)
+        self.is_remote = base.is_remote
         self.tail = base.tail if isinstance(base, StoreBase) else b""
         self._root = Path(cache.folder).absolute() / FOLDER
         self.cache = Cache(self._root.parent, max_bytes)
@@ -141,7 +141,7 @@ class CachingStore(StoreBase):
     @property
     def stats(self) -> Stats:
         """What reading the store below has cost."""
-        return getattr(self.base, "stats", None) or Stats()
+        return self.base.stats
 
     def holds(self, start: int, end: int) -> bool:
         """Tell whether the folder has these bytes."""

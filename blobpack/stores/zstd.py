@@ -8,7 +8,6 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from blobpack.errors import FormatError
-from blobpack.stats import Stats
 from blobpack.stores import TAIL_BYTES
 from blobpack.stores.base import StoreBase
 from blobpack.zstdseek import SeekTable, decode_frame, decode_seek_table, seek_table_bytes
@@ -16,6 +15,7 @@ from blobpack.zstdseek import SeekTable, decode_frame, decode_seek_table, seek_t
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from blobpack.stats import Stats
     from blobpack.stores.base import Store
 
 CACHE_BYTES = 1 << 24
@@ -41,7 +41,7 @@ class SeekableStore(StoreBase):
         self.url = base.url
         self.version = base.version
         self.base = base
-        self.is_remote = getattr(base, "is_remote", False)
+        self.is_remote = base.is_remote
         self.table = table
         self.region = table.index_range() or (base.size, base.size)
         self.content_bytes = table.content_bytes
@@ -52,7 +52,7 @@ class SeekableStore(StoreBase):
     @property
     def stats(self) -> Stats:
         """What reading the store below has cost."""
-        return getattr(self.base, "stats", None) or Stats()
+        return self.base.stats
 
     def index_range(self) -> tuple[int, int] | None:
         """Find where in the store below the index region lies; None if there is no room for one.
