@@ -45,9 +45,8 @@ PLACE = struct.Struct("<QI")
 HEADER = struct.Struct("<4s12sI")
 BLOCK_BYTES = 1 << 18
 RECORD_BYTES_MAX = 1 << 16  # checked whole, so that a small read of a large one costs little
-FILE_BYTES_MAX = (
-    4 * BLOCK_BYTES
-)  # the same range may be kept twice, by processes that read it at once
+# the same range may be kept twice, by processes that read it at once
+FILE_BYTES_MAX = 4 * BLOCK_BYTES
 BLOCKS_A_FOLDER = 256
 GAP_BYTES_MAX = 1 << 17  # bytes that are here, read over where a second request would cost more
 TABLES_MAX = 4096

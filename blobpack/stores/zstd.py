@@ -87,9 +87,8 @@ class SeekableStore(StoreBase):
 
     def _read(self, start: int, end: int, read: Callable[[int, int], bytes]) -> bytes:
         content_end = min(end, self.content_bytes)
-        behind = (
-            self.region[0] - self.content_bytes
-        )  # the file's offset of what is behind the tar, less ours
+        # the file's offset of what is behind the tar, less ours
+        behind = self.region[0] - self.content_bytes
         if start >= content_end:
             return read(start + behind, end + behind)
         bounds = self.table.content_bounds
