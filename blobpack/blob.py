@@ -12,7 +12,6 @@ from blobpack.fetch import Batch, Located
 from blobpack.index import Index
 from blobpack.names import names_of
 from blobpack.reader import Reader
-from blobpack.stats import Stats
 from blobpack.stores import open_tar
 from blobpack.stores.hedging import Hedge
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from blobpack.discovery import Stale
     from blobpack.errors import BlobpackError
     from blobpack.model import Member
+    from blobpack.stats import Stats
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
 
@@ -55,7 +55,7 @@ class Blob(Reader):
         self.store = store
         self.index = index
         self.hedge = hedge
-        self._is_remote = getattr(store, "is_remote", False)
+        self._is_remote = store.is_remote
 
     @property
     def url(self) -> str:
@@ -95,7 +95,7 @@ class Blob(Reader):
     @property
     def stats(self) -> Stats:
         """What reading it has cost until now; of a local blob, nothing."""
-        return getattr(self.store, "stats", None) or Stats()
+        return self.store.stats
 
     def locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
         """Find names, up to the first that is not there, and say why it isn't found."""

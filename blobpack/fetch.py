@@ -62,19 +62,22 @@ class Located(NamedTuple):
         return self.checked(self.store.read_range(self.start, self.end))
 
     def checked(self, payload: bytes) -> bytes:
-        """Compare its bytes with its checksum, if it has one.
+        """Compare its bytes with its checksum, if it has one; those that a cache kept wrong are read again.
 
         Raises:
             ChecksumError: it is not what the index was made of.
         """
-        if self.crc32c is not None:
-            found = crc32c(payload)
-            if found != self.crc32c:
-                raise ChecksumError(
-                    f"{self.store.url}: {self.name}: bytes {self.start} to {self.end} are not what the index "
-                    f"was made of: their CRC-32C is {found:08x}, the index says {self.crc32c:08x}",
-                    offset=self.start,
-                )
+        if self.crc32c is None or crc32c(payload) == self.crc32c:
+            return payload
+        if self.store.forget(self.start, self.end):
+            payload = self.store.read_range(self.start, self.end)
+        found = crc32c(payload)
+        if found != self.crc32c:
+            raise ChecksumError(
+                f"{self.store.url}: {self.name}: bytes {self.start} to {self.end} are not what the index "
+                f"was made of: their CRC-32C is {found:08x}, the index says {self.crc32c:08x}",
+                offset=self.start,
+            )
         return payload
 
 
@@ -210,7 +213,7 @@ class Batch(Generic[Asked]):
 
     def _is_handed_on(self, store: Store) -> bool:
         """Tell whether threads read from a store; from a local file the caller itself does so sooner."""
-        return self._is_async or getattr(store, "is_remote", False)
+        return self._is_async or store.is_remote
 
     def __iter__(self) -> Iterator[bytes]:
         try:

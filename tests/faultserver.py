@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator
 
-# the body cut half way; no answer at all; half of the body and then nothing; the whole object in place of a
+# the body cut half way, or after a MiB; no answer at all; half of the body and then nothing; the whole object in place of a
 # range (which must be public, for boto3's range is signed); an error of S3
-Fault = Literal["cut", "reset", "stall", "whole", "301", "307", "400", "403", "500", "503"]
+Fault = Literal["cut", "short", "reset", "stall", "whole", "301", "307", "400", "403", "500", "503"]
 
 CODES = {
     "301": "PermanentRedirect",
@@ -38,6 +38,7 @@ CODES = {
 }
 REQUEST_ID = "injected"  # of the answers that are the proxy's own
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER for 0 s: close sends RST
+SHORT_BYTES = 1 << 20
 STALL_S = 60  # at most; less if the client closes, or the proxy
 
 
@@ -68,7 +69,7 @@ class FaultServer(ThreadingHTTPServer):
     Attributes:
         endpoint: Its URL.
         requests: What it was asked, in order.
-        refused: Signatures that are answered by 403.
+        refused: Signatures that are answered by a fault, and by which.
         before_fault: Called when an answer is to be spoiled, before any of it is sent.
     """
 
@@ -82,7 +83,7 @@ class FaultServer(ThreadingHTTPServer):
         self.tls = tls
         self.endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{self.server_port}"
         self.requests: list[Request] = []
-        self.refused: set[str | None] = set()
+        self.refused: dict[str | None, Fault] = {}
         self.before_fault: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
@@ -90,8 +91,11 @@ class FaultServer(ThreadingHTTPServer):
         self._faults: Iterator[Fault | None] = iter(())
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
 
-    def fail_next(self, *faults: Fault, times: int = 1) -> None:
-        """Spoil the answers to the GETs that come next: one a fault, the whole row of them `times` over."""
+    def fail_next(self, *faults: Fault | None, times: int = 1) -> None:
+        """Spoil the answers to the GETs that come next: one a fault, the whole row of them `times` over.
+
+        None lets one pass.
+        """
         with self._lock:
             self._faults = chain(self._faults, chain.from_iterable(repeat(faults, times)))
 
@@ -116,8 +120,8 @@ class FaultServer(ThreadingHTTPServer):
         """Record a request, and say how its answer is to be spoiled."""
         with self._lock:
             self.requests.append(request)
-            if request.authorization in self.refused:
-                return "403"
+            if fault := self.refused.get(request.authorization):
+                return fault
             return next(self._faults, None) if request.method == "GET" else None
 
     def __enter__(self) -> FaultServer:
@@ -220,8 +224,8 @@ class Handler(BaseHTTPRequestHandler):
         if length is not None:
             self.send_header("Content-Length", str(length))
         self.end_headers()
-        if fault in ("cut", "stall"):
-            self.wfile.write(body[: len(body) // 2])
+        if fault in ("cut", "stall", "short"):
+            self.wfile.write(body[: SHORT_BYTES if fault == "short" else len(body) // 2])
             self.close_connection = True
         else:
             self.wfile.write(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import pickle
@@ -18,11 +19,13 @@ from test_stores import FORKS, StoreContract, in_fork
 
 import blobpack
 from blobpack.cli.main import main
-from blobpack.errors import BlobChangedError, ChecksumError, StorageError
+from blobpack.compress import FrameWriter
+from blobpack.errors import BlobChangedError, ChecksumError, FormatError, StorageError
 from blobpack.stores import cache as cache_module
 from blobpack.stores import open_store
 from blobpack.stores.cache import BLOCK_BYTES, HEADER, Cache, CachingStore, covering, files_below
 from blobpack.stores.memory import MemoryStore
+from blobpack.stores.zstd import open_seekable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -269,6 +272,78 @@ class TestDamage:
         kept.unlink()
         kept.parent.rmdir()
         self.check(cache, store, base)
+
+
+class TestForget:
+    """What was read wrong once, and kept, is read again after forget."""
+
+    def test_only_the_blocks_of_the_range_are_dropped(
+        self, store: CachingStore, base: CountingStore, cache: Cache
+    ) -> None:
+        store.read_range(0, 3 * MIB)
+        base.asked.clear()
+        assert store.forget(BLOCK_BYTES + 1, 3 * BLOCK_BYTES)
+        assert not store.holds(BLOCK_BYTES + 1, 3 * BLOCK_BYTES)
+        assert store.read_range(0, 3 * MIB) == LARGE[: 3 * MIB]
+        assert base.asked == [(BLOCK_BYTES, 3 * BLOCK_BYTES)]
+
+    def test_a_faulty_read_does_not_stay(self, cache: Cache) -> None:
+        faulty = bytearray(LARGE)
+        faulty[5000] ^= 1
+        first = CachingStore(CountingStore(bytes(faulty)), cache)
+        assert first.read_range(4000, 6000) != LARGE[4000:6000]
+        later = CachingStore(CountingStore(LARGE), cache)
+        assert later.read_range(4000, 6000) != LARGE[4000:6000]  # it was kept
+        assert later.forget(4000, 6000)
+        assert later.read_range(4000, 6000) == LARGE[4000:6000]
+
+    def test_the_tail_is_dropped_where_it_is_wrong(self, cache: Cache) -> None:
+        base = CountingStore(LARGE)
+        base.tail = b"wrong"
+        store = CachingStore(base, cache)
+        size = len(LARGE)
+        assert not store.forget(0, BLOCK_BYTES)
+        assert store.peek(size - 5, size) == b"wrong"
+        assert store.forget(size - 6, size - 4)
+        assert store.peek(size - 5, size) == LARGE[-5:]
+
+    def test_nothing_is_forgotten_where_nothing_is_kept(self, store: CachingStore) -> None:
+        assert not store.forget(0, len(LARGE))
+        assert not MemoryStore(LARGE).forget(0, len(LARGE))
+
+    def test_damaged_frames_are_read_again(self, cache: Cache) -> None:
+        file = io.BytesIO()
+        with FrameWriter(file) as writer:
+            for at in range(0, len(LARGE), MIB):
+                writer.write_frame(LARGE[at : at + MIB])
+            writer.close(b"index")
+        data = file.getvalue()
+        faulty = bytearray(data)
+        faulty[MIB // 2] ^= 1
+        kept = CachingStore(CountingStore(bytes(faulty)), cache)
+        kept.read_range(0, MIB)
+        base = CountingStore(data)
+        store = open_seekable(CachingStore(base, cache))
+        assert store.read_range(10, 2 * MIB) == LARGE[10 : 2 * MIB]
+        base.asked.clear()
+        assert store.forget(MIB + 1, MIB + 2)
+        assert base.asked == []
+        assert store.read_range(MIB + 1, MIB + 2) == LARGE[MIB + 1 : MIB + 2]
+        assert base.asked
+
+    def test_frames_damaged_where_they_lie_are_told(self, cache: Cache) -> None:
+        file = io.BytesIO()
+        with FrameWriter(file) as writer:
+            writer.write_frame(LARGE)
+            writer.close(b"")
+        faulty = bytearray(file.getvalue())
+        faulty[MIB // 2] ^= 1
+        base = CountingStore(bytes(faulty))
+        store = open_seekable(CachingStore(base, cache))
+        base.asked.clear()
+        with pytest.raises(FormatError, match="zstd frame 0"):
+            store.read_range(0, 10)
+        assert len(base.asked) == 2
 
 
 class TestFaults:

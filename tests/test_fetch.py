@@ -72,6 +72,7 @@ def blob(faults: FaultServer, s3: S3Server, tar: Path) -> Iterator[blobpack.Blob
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "TIMEOUT_S", 0.3)
     monkeypatch.setattr(retries, "BACKOFF_MAX_S", 0.01)
+    monkeypatch.setattr(retries, "TRIED_FOR_S", 0)
 
 
 def one_by_one(ranges: list[tuple[int, int]], **bounds: object) -> list[Fetch]:

@@ -213,7 +213,9 @@ class Pairs:
         self.hedged += 1
 
     def get(self, timeout_s: float = 10) -> connections.Answer:
-        return self.pool.get_hedged(b"GET /\r\n\r\n", 10, timeout_s, EXPECTED, self.count)
+        return self.pool.get_hedged(
+            b"GET /\r\n\r\n", 10, timeout_s, EXPECTED, b"series", self.count
+        )
 
     def when_asked(self, *answer: Callable[[list[socket.socket]], object]) -> threading.Thread:
         """When the n-th connection is made, do the n-th of these."""
@@ -252,7 +254,7 @@ def pairs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pairs]:
 class TestRace:
     def test_the_second_connection_answers(self, pairs: Pairs) -> None:
         thread = pairs.when_asked(lambda s: None, lambda s: s[1].sendall(ANSWER))
-        assert pairs.get() == (206, AS_EXPECTED, BODY)
+        assert pairs.get()[:3] == (206, AS_EXPECTED, BODY)
         thread.join()
         assert pairs.hedged == 1
         assert pairs.servers[0].recv(99) == pairs.servers[1].recv(99) == b"GET /\r\n\r\n"
@@ -261,7 +263,7 @@ class TestRace:
 
     def test_the_first_may_yet_answer(self, pairs: Pairs) -> None:
         thread = pairs.when_asked(lambda s: None, lambda s: s[0].sendall(ANSWER))
-        assert pairs.get() == (206, AS_EXPECTED, BODY)
+        assert pairs.get()[:3] == (206, AS_EXPECTED, BODY)
         thread.join()
         assert pairs.servers[1].recv(99) == b"GET /\r\n\r\n"
         assert pairs.servers[1].recv(99) == b"", "the second connection is closed"
@@ -270,14 +272,14 @@ class TestRace:
         thread = pairs.when_asked(
             lambda s: s[0].sendall(HEAD + b"01234"), lambda s: s[1].sendall(ANSWER)
         )
-        assert pairs.get() == (206, AS_EXPECTED, BODY)
+        assert pairs.get()[:3] == (206, AS_EXPECTED, BODY)
         thread.join()
 
     def test_a_first_that_goes_on_half_way_is_heard(self, pairs: Pairs) -> None:
         thread = pairs.when_asked(
             lambda s: s[0].sendall(HEAD + b"01234"), lambda s: s[0].sendall(b"56789")
         )
-        assert pairs.get() == (206, AS_EXPECTED, BODY)
+        assert pairs.get()[:3] == (206, AS_EXPECTED, BODY)
         thread.join()
         assert pairs.hedged == 1
 
@@ -288,7 +290,7 @@ class TestRace:
             threading.Timer(0.1, servers[0].sendall, (ANSWER,)).start()
 
         thread = pairs.when_asked(lambda s: None, close_and_answer)
-        assert pairs.get() == (206, AS_EXPECTED, BODY)
+        assert pairs.get()[:3] == (206, AS_EXPECTED, BODY)
         thread.join()
 
     def test_a_second_that_is_cut_is_a_fault(self, pairs: Pairs) -> None:
@@ -314,7 +316,7 @@ class TestRace:
             pass
         timer = threading.Timer(0.2, lambda: pairs.servers[0].sendall(ANSWER))
         timer.start()
-        assert pairs.get() == (206, AS_EXPECTED, BODY)
+        assert pairs.get()[:3] == (206, AS_EXPECTED, BODY)
         assert pairs.hedged == 0
         assert len(pairs.servers) == 1
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-import http.server
+import http.server as http_server
 import os
+import re
 import socket
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from faultserver import FaultServer
@@ -18,10 +20,10 @@ from test_stores import DATA, FORKS, StoreContract, in_fork
 
 import blobpack
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores import connections, open_store, retries
+from blobpack.stores import connections, http, open_store, retries
 from blobpack.stores.cache import Cache, CachingStore
 from blobpack.stores.connections import CONNECT_TIMEOUT_S, Connection, Origin
-from blobpack.stores.http import RELOCATED_S, HttpStore, split_http
+from blobpack.stores.http import RELOCATED_S, HttpStore, fault_of, split_http
 from blobpack.stores.retries import Budget, Fault, TimeoutFault, Trial, backoff_s
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ def no_connections_left() -> Iterator[None]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "TIMEOUT_S", 0.2)
     monkeypatch.setattr(retries, "BACKOFF_MAX_S", 0.001)
+    monkeypatch.setattr(retries, "TRIED_FOR_S", 0)
 
 
 def publish(s3: S3Server, data: bytes, *, endpoint: str | None = None) -> str:
@@ -123,12 +126,12 @@ def test_images_are_read_by_http_url(
 def test_server_without_ranges_is_storage_error(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(DATA)
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
+    class Quiet(http_server.SimpleHTTPRequestHandler):
         def log_message(self, *args: object) -> None:
             pass
 
     handler = functools.partial(Quiet, directory=tmp_path)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with http_server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         with pytest.raises(StorageError, match="doesn't answer ranged requests"):
@@ -160,7 +163,7 @@ RIGHT = b'HTTP/1.1 206 OK\r\nContent-Length: 1\r\nContent-Range: bytes 9-9/10\r\
     ],
 )
 def test_wrong_answer_is_never_bytes(
-    answer: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+    answer: bytes, message: str, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retries, "ATTEMPTS", 2)
     with answering(RIGHT) as url:
@@ -238,7 +241,7 @@ def test_error_in_chunks_is_told(cut: int, monkeypatch: pytest.MonkeyPatch) -> N
 def test_redirect_that_expires_is_followed_anew_by_many_threads() -> None:
     """As of a signed address."""
 
-    class Server(http.server.BaseHTTPRequestHandler):
+    class Server(http_server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         target = "/one"
         barrier = threading.Barrier(4, timeout=10)
@@ -265,7 +268,7 @@ def test_redirect_that_expires_is_followed_anew_by_many_threads() -> None:
         def log_message(self, *args: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+    with http_server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         store = HttpStore(f"http://127.0.0.1:{server.server_port}/a.tar")
@@ -316,11 +319,58 @@ class TestConnections:
             for _ in range(2):
                 thread = threading.Thread(target=answer_once)
                 thread.start()
-                with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr(connections, "IDLE_TRUSTED_S", 0)
-                    assert pool.get(b"GET / HTTP/1.1\r\n\r\n", 1, 5).body == b"9"
+                assert pool.get(b"GET / HTTP/1.1\r\n\r\n", 1, 5).body == b"9"
                 thread.join()
             pool.forget()
+
+    @pytest.mark.parametrize("etag", ["", 'W/"1"', '"1"'])
+    @pytest.mark.parametrize("size", [5, 100_000])
+    def test_an_answer_that_comes_twice_is_not_the_next_ones(self, etag: str, size: int) -> None:
+        """Two blobs that are alike but for their bytes, on a server that answers twice, for one of them."""
+        listener = socket.create_server(("127.0.0.1", 0))
+
+        def serve(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                while request := connection.recv(65536):
+                    asked = re.search(
+                        rb"GET /(.) .*\r\nRange: bytes=(\d*)-(\d+)", request, re.DOTALL
+                    )
+                    assert asked
+                    start = int(asked[2] or 2 * size - 1)
+                    end = 2 * size if not asked[2] else int(asked[3]) + 1
+                    head = f"HTTP/1.1 206 x\r\nContent-Length: {end - start}\r\n"
+                    head += f"Content-Range: bytes {start}-{end - 1}/{2 * size}\r\n"
+                    head += f"ETag: {etag}\r\n\r\n" if etag else "\r\n"
+                    connection.sendall(head.encode() + asked[1] * (end - start))
+                    if asked[1] == b"a" and asked[2]:
+                        time.sleep(0.1)  # the body has been taken
+                        connection.sendall(head.encode() + asked[1] * (end - start))
+                        has_come_twice.set()
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    one = listener.accept()[:1]
+                    threads.append(threading.Thread(target=serve, args=one, daemon=True))
+                    threads[-1].start()
+
+        has_come_twice = threading.Event()
+        threads = [threading.Thread(target=accept, daemon=True)]
+        threads[0].start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        stores = [HttpStore(url + name) for name in "ab"]
+        try:
+            for start in (0, size):
+                has_come_twice.clear()
+                for store, byte in zip(stores, (b"a", b"b"), strict=True):
+                    assert store.read_range(start, start + size) == byte * size
+                    assert has_come_twice.wait(10)
+        finally:
+            connections.forget_pools()
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        for thread in threads:
+            thread.join(10)
 
     def test_closed_connection_that_was_trusted_is_retried_at_once(
         self, monkeypatch: pytest.MonkeyPatch
@@ -376,6 +426,45 @@ class TestTls:
         assert not tls_proxy.requests
 
 
+class Clock:
+    """A time that passes only by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    perf_counter = monotonic
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(retries, "time", clock)
+    return clock
+
+
+def test_connecting_is_no_latency(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = socket.create_connection
+
+    def connect_slowly(*args: Any) -> socket.socket:
+        clock.sleep(5)
+        return connect(*args)
+
+    for module in connections, http:
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(socket, "create_connection", connect_slowly)
+    with answering(RIGHT) as url, HttpStore(url) as store:
+        connections.forget_pools()
+        store.read_range(9, 10)
+        assert store.stats.wait_s == 10
+        assert store.latency_s == 0
+
+
 class TestRetries:
     def test_jitter_is_full_and_bounded(self) -> None:
         waits = [backoff_s(3) for _ in range(1000)]
@@ -396,6 +485,55 @@ class TestRetries:
         assert Trial("", budget).may_retry(fault)
         assert not Trial("", budget).may_retry(fault)
 
+    def test_an_outage_of_a_minute_is_outlasted_by_many_threads(self, clock: Clock) -> None:
+        budget = Budget()
+        for _ in range(128):
+            clock.now = 0.0
+            trial = Trial("", budget)
+            while clock.now < retries.TRIED_FOR_S:
+                assert trial.may_retry(Fault("HTTP status 503", status=503))
+            assert trial.failed > retries.ATTEMPTS
+
+    def test_trying_ends_by_the_clock(self, clock: Clock) -> None:
+        trial = Trial("", Budget())
+        while trial.may_retry(Fault("reset")):
+            pass
+        assert trial.failed >= retries.ATTEMPTS
+        assert 0 <= clock.now - retries.TRIED_FOR_S <= retries.BACKOFF_MAX_S
+
+    @pytest.mark.parametrize("status", [200, 206])
+    def test_wrong_answers_end_by_their_count(self, clock: Clock, status: int) -> None:
+        trial = Trial("", Budget())
+        while trial.may_retry(Fault("other bytes", status=status)):
+            pass
+        assert trial.failed == retries.ATTEMPTS
+        assert clock.now < retries.TRIED_FOR_S
+
+    @pytest.mark.parametrize(
+        ("asked_s", "waited_s"), [(20, 20), (10**30, retries.RETRY_AFTER_MAX_S)]
+    )
+    def test_retry_after_is_waited_for(self, clock: Clock, asked_s: float, waited_s: float) -> None:
+        fault = Fault("busy", status=503, retry_after_s=asked_s)
+        assert Trial("", Budget()).may_retry(fault)
+        assert waited_s <= clock.now <= waited_s + retries.SLOW_DOWN_BACKOFF_S
+
+    def test_what_is_not_wanted_any_more_is_not_waited_for(self, clock: Clock) -> None:
+        fault = Fault("busy", status=503, retry_after_s=20)
+        trial = Trial("", Budget())
+        assert not retries.run_while_wanted(lambda: clock.now < 3, trial.may_retry, fault)
+        assert 3 <= clock.now < 4
+
+    @pytest.mark.parametrize(
+        ("said", "seconds"),
+        [(b"20", 20), (b" 7 ", 7), (b"Wed, 21 Oct 2026 07:28:00 GMT", 0), (b"-1", 0), (b"", 0)],
+    )
+    def test_retry_after_is_read_in_seconds(self, said: bytes, seconds: float) -> None:
+        busy = b"HTTP/1.1 503 no\r\nContent-Length: 0\r\nRetry-After: %s\r\n\r\n" % said
+        with answering(busy) as url:
+            origin, _ = split_http(url)
+            answer = connections.pool_of(origin).get(b"GET / HTTP/1.1\r\n\r\n", 1, 5)
+        assert fault_of(answer).retry_after_s == seconds
+
     def test_timeouts_grow_by_what_was_late_and_by_no_other_fault(self, impatient: None) -> None:
         trial = Trial("", Budget())
         first = trial.timeout_s
@@ -409,8 +547,8 @@ class TestRetries:
 
 
 @contextmanager
-def trickling(size: int, piece: bytes) -> Iterator[Connection]:
-    """A connection to a server that answers with so many bytes, a piece of them each 20 ms."""
+def trickling(size: int, piece: bytes, *, pause_s: float = 0.02) -> Iterator[Connection]:
+    """A connection to a server that answers with so many bytes, a piece of them after each pause."""
     answer = RIGHT.replace(b"Length: 1", b"Length: %d" % size)[:-1]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         done = threading.Event()
@@ -421,7 +559,7 @@ def trickling(size: int, piece: bytes) -> Iterator[Connection]:
                 connection.recv(65536)
                 connection.sendall(answer)
                 for _ in range(size // len(piece)):
-                    if done.wait(0.02):
+                    if done.wait(pause_s):
                         return
                     connection.sendall(piece)
 
@@ -434,14 +572,30 @@ def trickling(size: int, piece: bytes) -> Iterator[Connection]:
         connection.close()
 
 
+def test_long_body_takes_its_size_of_memory_once() -> None:
+    size = 32 << 20
+    with trickling(size, bytes(size // 2), pause_s=0) as connection:
+        tracemalloc.start()
+        try:
+            body = connection.get(b"GET / HTTP/1.1\r\n\r\n", size, 5).body
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert type(body) is bytes
+    assert body == bytes(size)
+    assert peak < 1.1 * size
+
+
 def test_body_that_trickles_is_given_up() -> None:
-    """Each byte comes within the timeout, the whole would never."""
-    with (
-        trickling(9999, b"x") as connection,
-        pytest.raises(Fault, match="stalled"),
-    ):
-        connection.get(b"GET / HTTP/1.1\r\n\r\n", 9999, 0.1)
-    assert CONNECT_TIMEOUT_S > 0.1
+    """Each byte comes within the timeout, the whole would never; the time that it took is told."""
+    timeout_s = 0.5
+    told = r"stalled: \d+ of 9999 bytes came in (\S+) s"
+    with trickling(9999, b"x") as connection, pytest.raises(Fault, match=told) as caught:
+        connection.get(b"GET / HTTP/1.1\r\n\r\n", 9999, timeout_s)
+    took = re.search(told, str(caught.value))
+    assert took
+    assert float(took[1]) > 2 * timeout_s - 0.1
+    assert timeout_s < CONNECT_TIMEOUT_S
 
 
 def test_body_over_a_slow_link_is_given_more_time_at_each_attempt(

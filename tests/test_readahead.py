@@ -80,6 +80,7 @@ LARGE = tar_of([5_000_000] * 20)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hardly wait between attempts."""
     monkeypatch.setattr(retries, "BACKOFF_MAX_S", 0.001)
+    monkeypatch.setattr(retries, "TRIED_FOR_S", 0)
     monkeypatch.setattr(readahead, "BACKOFF_S", 0.001)
 
 

@@ -6,6 +6,7 @@ import datetime
 import io
 import pickle
 import posixpath
+import random
 import re
 import socket
 import subprocess
@@ -32,7 +33,7 @@ from blobpack.errors import (
     StorageError,
     TruncatedError,
 )
-from blobpack.stores import retries
+from blobpack.stores import open_store, retries
 from blobpack.stores import s3 as s3_module
 from blobpack.stores.retries import Budget
 from blobpack.stores.s3 import S3Store
@@ -85,6 +86,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_module, "READ_TIMEOUT_S", READ_TIMEOUT_S)
     monkeypatch.setattr(retries, "TIMEOUT_S", 0.2)
     monkeypatch.setattr(retries, "BACKOFF_MAX_S", 0.001)
+    monkeypatch.setattr(retries, "TRIED_FOR_S", 0)
 
 
 class TestReading:
@@ -351,7 +353,7 @@ class TestRefusals:
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
         with pytest.raises(
-            StorageError, match=r"no AWS credentials.*AWS_ACCESS_KEY_ID.*AWS_PROFILE"
+            StorageError, match=r"no AWS credentials.*AWS_ACCESS_KEY_ID.*AWS_PROFILE.*https://"
         ):
             blobpack.open_blob(url)
 
@@ -479,6 +481,40 @@ class TestFaults:
         faults.fail_next("cut", times=retries.ATTEMPTS - 1)
         assert blob.read("cats/0001.jpg") == small_images["cats/0001.jpg"]
         assert faults.count("GET") == retries.ATTEMPTS
+
+    def test_long_body_is_gone_on_with_where_it_was_cut(
+        self, faults: FaultServer, s3: S3Server, bucket: str
+    ) -> None:
+        data = random.Random(1).randbytes(12 << 20)
+        with open_store(s3.put(bucket, "long.tar", data)) as store:
+            faults.fail_always("short")
+            assert store.read_range(100, 8 << 20) == data[100 : 8 << 20]
+            gets = [request for request in faults.requests if request.method == "GET"]
+            assert [get.range for get in gets] == [
+                f"bytes={100 + (at << 20)}-{(8 << 20) - 1}" for at in range(8)
+            ]
+            assert {get.if_match for get in gets} == {store.version}
+            assert store.stats.bytes_fetched == (8 << 20) - 100
+            assert store.stats.retried == 7
+
+    def test_long_body_that_changes_where_it_was_cut_is_changed(
+        self, faults: FaultServer, s3: S3Server, bucket: str
+    ) -> None:
+        with open_store(s3.put(bucket, "long.tar", bytes(4 << 20))) as store:
+            faults.fail_next("short")
+            faults.before_fault = lambda: s3.put(bucket, "long.tar", b"x" * (4 << 20))
+            with pytest.raises(BlobChangedError):
+                store.read_range(0, 4 << 20)
+
+    def test_long_body_that_makes_no_progress_ends(
+        self, faults: FaultServer, impatient: None, s3: S3Server, bucket: str
+    ) -> None:
+        with open_store(s3.put(bucket, "long.tar", bytes(4 << 20))) as store:
+            faults.fail_next("short")
+            faults.fail_next("reset", times=retries.ATTEMPTS)
+            with pytest.raises(StorageError, match=f"read bytes 0 to {4 << 20}: "):
+                store.read_range(0, 4 << 20)
+            assert faults.count("GET") == 1 + retries.ATTEMPTS - 1
 
     def test_body_always_cut_is_storage_error_never_short_bytes(
         self, faults: FaultServer, impatient: None, blob: blobpack.Blob
@@ -634,25 +670,63 @@ class TestThinPath:
     ) -> None:
         names = list(small_images) * 10
         blob.read(names[0])
-        faults.refused.add(faults.requests[-1].authorization)
+        faults.refused[faults.requests[-1].authorization] = "403"
         time.sleep(1)  # a signature of another second is another one
         with ThreadPoolExecutor(8) as pool:
             assert list(pool.map(blob.read, names)) == [small_images[name] for name in names]
         assert set(self.agents(faults)) == {"blobpack"}
 
-    @pytest.mark.parametrize("faults_first", [["301"], ["307"], ["400"], ["403", "403"]])
-    def test_what_boto3_may_solve_goes_to_boto3_and_stays_there(
+    @pytest.mark.parametrize("fault", ["301", "307", "400"])
+    def test_what_boto3_solved_is_read_as_boto3_signs_it(
+        self,
+        faults: FaultServer,
+        blob: blobpack.Blob,
+        small_images: dict[str, bytes],
+        fault: Fault,
+    ) -> None:
+        """As of a bucket in another region."""
+        blob.read("cats/0001.jpg")
+        refused = faults.requests[-1].authorization
+        faults.requests.clear()
+        faults.fail_next(fault)
+        time.sleep(1)  # a signature of another second is another one
+        for _ in range(3):
+            assert blob.read("cats/0001.jpg") == small_images["cats/0001.jpg"]
+        assert self.agents(faults) == ["blobpack", "Boto3", "blobpack", "blobpack"]
+        signatures = [get.authorization for get in faults.requests]
+        assert signatures[0] == refused
+        assert signatures[2] not in signatures[:2]
+
+    def test_what_boto3_solved_for_many_threads_is_off_boto3_again(
+        self, faults: FaultServer, blob: blobpack.Blob, small_images: dict[str, bytes]
+    ) -> None:
+        names = list(small_images) * 10
+        blob.read(names[0])
+        faults.refused[faults.requests[-1].authorization] = "301"
+        time.sleep(1)  # a signature of another second is another one
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(blob.read, names)) == [small_images[name] for name in names]
+        faults.requests.clear()
+        blob.read(names[0])
+        assert self.agents(faults) == ["blobpack"]
+
+    @pytest.mark.parametrize(
+        "faults_first",
+        [["301", None, "301"], ["307", None, "400"], ["403", "403"]],
+    )
+    def test_what_only_boto3_does_goes_to_boto3_and_stays_there(
         self,
         faults: FaultServer,
         blob: blobpack.Blob,
         small_images: dict[str, bytes],
         log: pytest.LogCaptureFixture,
-        faults_first: list[Fault],
+        faults_first: list[Fault | None],
     ) -> None:
         faults.fail_next(*faults_first)
-        for _ in range(2):
+        for _ in range(3):
             assert blob.read("cats/0001.jpg") == small_images["cats/0001.jpg"]
-        assert self.agents(faults) == [*["blobpack"] * len(faults_first), "Boto3", "Boto3"]
+        before = ["blobpack" if fault else "Boto3" for fault in faults_first]
+        assert self.agents(faults) == [*before, *["Boto3"] * (3 - before.count("Boto3"))]
         assert [r.levelname for r in log.records if "through boto3" in r.message] == ["DEBUG"]
 
     def test_user_may_force_boto3(
@@ -803,6 +877,34 @@ class TestAnswers:
         self.answer(stub, b"Z" * 10, "bytes 0-9/100", '"two"')
         with pytest.raises(blobpack.BlobChangedError, match='ETag is "two"'):
             store.read_range(0, 10)
+
+    def test_a_weak_etag_is_compared_and_not_asked_for(
+        self, client: S3Client, stub: Stubber
+    ) -> None:
+        """If-Match with one always fails; a CDN in front of S3 makes ETags weak."""
+        stub.add_response("head_object", {"ContentLength": 100, "ETag": 'W/"one"'})
+        store = S3Store("s3://bucket/key", client=client)
+        for etag in 'W/"one"', 'W/"two"':
+            stub.add_response(
+                "get_object",
+                {
+                    "ContentLength": 10,
+                    "ContentRange": "bytes 0-9/100",
+                    "ETag": etag,
+                    "Body": StreamingBody(io.BytesIO(b"A" * 10), 10),
+                },
+                {"Bucket": "bucket", "Key": "key", "Range": "bytes=0-9"},
+            )
+        assert store.read_range(0, 10) == b"A" * 10
+        with pytest.raises(blobpack.BlobChangedError, match='ETag is W/"two"'):
+            store.read_range(0, 10)
+
+    def test_a_weak_etag_is_not_asked_for_by_our_connections(self, blob: blobpack.Blob) -> None:
+        assert b"\r\nIf-Match: " in blob.store._sign().head
+        blob.store.version = f"W/{blob.store.version}"
+        assert b"\r\nIf-Match: " not in blob.store._sign().head
+        with pytest.raises(BlobChangedError, match="ETag is"):
+            blob.read("cats/0001.jpg")
 
     @pytest.mark.parametrize("came", ["bytes 0-9/100", ""])
     def test_another_range_of_the_same_length_is_never_bytes(

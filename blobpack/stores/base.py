@@ -19,11 +19,18 @@ class Store(Protocol):
         url: Where the blob lies, as it was given.
         size: Its bytes, when it was opened.
         version: What tells this version of it from another (an ETag, say).
+        is_remote: Reading it asks a server.
     """
 
     url: str
     size: int
     version: str
+    is_remote: bool
+
+    @property
+    def stats(self) -> Stats:
+        """What reading it has cost in requests."""
+        ...
 
     def read_range(self, start: int, end: int) -> bytes:
         """Read the bytes start to end, half-open: all of them, of the version that was opened.
@@ -44,6 +51,13 @@ class Store(Protocol):
 
     def holds(self, start: int, end: int) -> bool:
         """Tell whether these bytes are kept at hand, so that reading them asks nobody."""
+        ...
+
+    def forget(self, start: int, end: int) -> bool:
+        """Drop what is kept of these bytes, which were found to be wrong; false if nothing was.
+
+        Where something was, reading them again may give others.
+        """
         ...
 
     def close(self) -> None:
@@ -91,6 +105,13 @@ class StoreBase:
     def holds(self, start: int, end: int) -> bool:
         """Tell whether these bytes are kept at hand; see Store."""
         return False
+
+    def forget(self, start: int, end: int) -> bool:
+        """Drop the tail if these bytes reach into it; see Store."""
+        has_them = start < end and end > self.size - len(self.tail)
+        if has_them:
+            self.tail = b""
+        return has_them
 
     def fetch(self, start: int, end: int) -> bytes:
         """Read a range that is not empty and lies within the blob."""

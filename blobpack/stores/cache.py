@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING
 from blobpack.checksum import crc32c
 from blobpack.errors import StorageError
 from blobpack.plan import merged_ranges
-from blobpack.stats import Stats
 from blobpack.stores.base import StoreBase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from blobpack.stats import Stats
     from blobpack.stores.base import Store
 
 log = logging.getLogger(__name__)
@@ -45,9 +45,8 @@ PLACE = struct.Struct("<QI")
 HEADER = struct.Struct("<4s12sI")
 BLOCK_BYTES = 1 << 18
 RECORD_BYTES_MAX = 1 << 16  # checked whole, so that a small read of a large one costs little
-FILE_BYTES_MAX = (
-    4 * BLOCK_BYTES
-)  # the same range may be kept twice, by processes that read it at once
+# the same range may be kept twice, by processes that read it at once
+FILE_BYTES_MAX = 4 * BLOCK_BYTES
 BLOCKS_A_FOLDER = 256
 GAP_BYTES_MAX = 1 << 17  # bytes that are here, read over where a second request would cost more
 TABLES_MAX = 4096
@@ -120,7 +119,7 @@ class CachingStore(StoreBase):
             raise ValueError(f"a cache takes at least {CACHE_BYTES_MIN} bytes, not {max_bytes}")
         self.url, self.size, self.version = base.url, base.size, base.version
         self.base = base
-        self.is_remote = getattr(base, "is_remote", False)
+        self.is_remote = base.is_remote
         self.tail = base.tail if isinstance(base, StoreBase) else b""
         self._root = Path(cache.folder).absolute() / FOLDER
         self.cache = Cache(self._root.parent, max_bytes)
@@ -141,11 +140,27 @@ class CachingStore(StoreBase):
     @property
     def stats(self) -> Stats:
         """What reading the store below has cost."""
-        return getattr(self.base, "stats", None) or Stats()
+        return self.base.stats
 
     def holds(self, start: int, end: int) -> bool:
         """Tell whether the folder has these bytes."""
         return not self._missing(start, end)[1]
+
+    def forget(self, start: int, end: int) -> bool:
+        """Drop the blocks that these bytes lie in: a read gave them wrong; see Store."""
+        had_some = super().forget(start, end)
+        had_some |= self.base.forget(start, end)
+        for block, _, _ in blocks_of(start, end):
+            self._tables.pop(block, None)
+            try:
+                os.unlink(self._path(block))  # noqa: PTH108 (all paths are strings)
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                log.debug("%s: can't drop what is damaged: %s", self._root, exc)
+                continue
+            had_some = True
+        return had_some
 
     def fetch(self, start: int, end: int) -> bytes:
         """Take the bytes start to end from the folder, and what is not there from the store below."""

@@ -6,6 +6,7 @@ than the kernel's. It does what ranged GETs need and no more: HTTP/1.1, bodies o
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import select
@@ -33,7 +34,7 @@ SLOWEST_BYTES = 100_000  # a body of which less comes within its timeout, all in
 
 HEADERS = re.compile(
     rb"\r\n(content-length|content-range|etag|connection|transfer-encoding|last-modified|location"
-    rb"|x-amz-request-id|accept-ranges):[ \t]*([^\r\n]*)",
+    rb"|x-amz-request-id|accept-ranges|retry-after):[ \t]*([^\r\n]*)",
     re.IGNORECASE,
 )
 
@@ -50,16 +51,24 @@ class Answer(NamedTuple):
         status: HTTP's.
         headers: Those we know, by their names in lower case.
         body: Whole if it had the length wanted; of an error, its beginning; else empty.
+        connect_s: How long connecting for it took; 0 by a connection that was kept.
     """
 
     status: int
     headers: dict[bytes, bytes]
     body: bytes
+    connect_s: float = 0.0
 
     @property
     def request(self) -> str:
         """The server's name for the request."""
         return self.headers.get(b"x-amz-request-id", b"?").decode("latin-1")
+
+    @property
+    def retry_after_s(self) -> float:
+        """How long the server asks to be left alone; 0 if it does not say, or says it by a date."""
+        said = self.headers.get(b"retry-after", b"").strip()
+        return float(said) if said.isdigit() else 0.0
 
 
 class Origin(NamedTuple):
@@ -81,6 +90,9 @@ class Connection:
 
     Attributes:
         answered_at: When the first byte of the last answer had come, on the clock of perf_counter.
+        connect_s: How long connecting took; 0 after the first answer.
+        idle_since: When it was given back, on the monotonic clock.
+        series: What the last request was one of; see Pool.take.
     """
 
     __slots__ = (
@@ -89,8 +101,10 @@ class Connection:
         "_timeout_s",
         "_view",
         "answered_at",
+        "connect_s",
         "idle_since",
         "reusable",
+        "series",
         "socket",
         "used",
     )
@@ -103,6 +117,7 @@ class Connection:
             StorageError: there is no such server, or its certificate is not trusted.
         """
         where = f"{origin.host}:{origin.port}"
+        began = time.perf_counter()
         try:
             self.socket = socket.create_connection(origin[:2], timeout_s)
         except OSError as exc:
@@ -122,12 +137,14 @@ class Connection:
             if isinstance(exc, ssl.SSLCertVerificationError):
                 raise StorageError(f"the certificate of {where} is not trusted: {exc}") from exc
             raise UnreachableFault(f"can't talk TLS with {where}: {exc}") from exc
+        self.idle_since = 0.0
+        self.series: bytes | None = None
+        self.connect_s = time.perf_counter() - began
         self._timeout_s = timeout_s
         self._heard = 0
         self.answered_at = 0.0
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
-        self.idle_since = 0.0
         self.reusable = False
         self.used = False
 
@@ -228,7 +245,7 @@ class Connection:
         if head[:7] != b"HTTP/1." or not head[9:12].isdigit():
             raise Fault(f"not an answer of HTTP: {head[:20]!r}")
         status = int(head[9:12])
-        headers = {name.lower(): value for name, value in HEADERS.findall(head)}
+        headers = headers_of(head)
         length = headers.get(b"content-length", b"")
         size = int(length) if length.isdigit() else -1
         self.used = True
@@ -264,39 +281,36 @@ class Connection:
     ) -> bytes:
         """Read a body of which some lies in the buffer already."""
         if have - start > size:
-            raise Fault(f"more than its {size} bytes came", request=request_of(head))
+            request = Answer(0, headers_of(head), b"").request
+            raise Fault(f"more than its {size} bytes came", request=request)
         if have - start == size:
             return bytes(self._view[start:have])
+        large: io.BytesIO | None = None
         if start + size <= BUFFER_BYTES:
             target, at, end = self._view, have, start + size
         else:
-            target, at, end = memoryview(bytearray(size)), have - start, size
+            large = io.BytesIO(bytes(size))  # it is written in place, and given out without a copy
+            target, at, end = large.getbuffer(), have - start, size
             target[:at] = self._view[start:have]
             start = 0
         # longer at each attempt, as the timeout is: the link may be slow, and many share it
-        deadline = time.monotonic() + timeout_s * (2 + size / SLOWEST_BYTES)
+        began = time.monotonic()
+        deadline = began + timeout_s * (2 + size / SLOWEST_BYTES)
         try:
             while at < end:
                 came = receive(target[at:end])
                 if not came:
-                    raise Fault(
-                        f"{at - start} bytes came instead of {size}: the body was cut",
-                        request=request_of(head),
-                    )
+                    raise ConnectionError("the body was cut")
                 at += came
                 if at < end and time.monotonic() > deadline:
-                    raise TimeoutError(f"{at - start} of {size} bytes came")
-        except TimeoutError as exc:
-            raise TimeoutFault(
-                f"the body stalled: {at - start} of {size} bytes came within {timeout_s:g} s",
-                request=request_of(head),
-            ) from exc
+                    raise TimeoutError
         except OSError as exc:
-            raise Fault(
-                f"{at - start} bytes came instead of {size}: {exc}",
-                request=request_of(head),
-            ) from exc
-        return bytes(target[start:end])
+            took_s = time.monotonic() - began
+            raise cut_fault(exc, head, bytes(target[start:at]), size, took_s) from exc
+        if large is None:
+            return bytes(target[start:end])
+        target.release()
+        return large.getvalue()
 
     def _said_in_chunks(
         self, receive: Callable[[memoryview], int], start: int, have: int, timeout_s: float
@@ -312,10 +326,15 @@ class Connection:
         return bytes(self._view[start:have])
 
     def is_open(self) -> bool:
-        """Tell whether the server still waits for a request: it has neither closed nor said anything."""
+        """Tell whether the server still waits for a request: it has neither closed nor said anything.
+
+        What it says unasked, an answer twice for instance, would be taken for the answer to the next request.
+        """
         poller = select.poll()
         poller.register(self.socket, select.POLLIN)
-        return not poller.poll(0)
+        if poller.poll(0):
+            return False
+        return not (isinstance(self.socket, ssl.SSLSocket) and self.socket.pending())
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -326,10 +345,29 @@ class Connection:
             self.socket.close()
 
 
-def request_of(head: bytes) -> str:
-    """Find the server's name for a request in the head of its answer."""
-    headers = {name.lower(): value for name, value in HEADERS.findall(head)}
-    return Answer(0, headers, b"").request
+def headers_of(head: bytes) -> dict[bytes, bytes]:
+    """Find the headers that we know in the head of an answer."""
+    return {name.lower(): value for name, value in HEADERS.findall(head)}
+
+
+def cut_fault(exc: OSError, head: bytes, came: bytes, size: int, took_s: float) -> Fault:
+    """Make a fault of a body of which not all has come."""
+    part = Answer(int(head[9:12]), headers_of(head), came)
+    if isinstance(exc, TimeoutError):
+        return TimeoutFault(
+            f"the body stalled: {len(came)} of {size} bytes came in {took_s:.1f} s",
+            request=part.request,
+            part=part,
+        )
+    return Fault(
+        f"{len(came)} bytes came instead of {size}: {exc}", request=part.request, part=part
+    )
+
+
+def with_connect_s(answer: Answer, connection: Connection) -> Answer:
+    """Note with a connection's first answer how long connecting took."""
+    connect_s, connection.connect_s = connection.connect_s, 0.0
+    return answer._replace(connect_s=connect_s)
 
 
 class Pool:
@@ -343,8 +381,13 @@ class Pool:
         self.pace = Pace()
         self._idle: list[Connection] = []
 
-    def take(self, timeout_s: float = CONNECT_TIMEOUT_S) -> Connection:
+    def take(self, timeout_s: float = CONNECT_TIMEOUT_S, series: bytes | None = None) -> Connection:
         """Take one that waits, else connect within so long.
+
+        Args:
+            timeout_s: To connect.
+            series: Names requests whose answers tell which of them they answer: a connection that was just used
+                for another of them need not be looked at. None for a request that is no such.
 
         Raises:
             UnreachableFault: the server can't be reached.
@@ -353,8 +396,15 @@ class Pool:
             try:
                 connection = self._idle.pop()  # the one used last; atomic
             except IndexError:
-                return Connection(self.origin, timeout_s)
-            if time.monotonic() - connection.idle_since < IDLE_TRUSTED_S or connection.is_open():
+                connection = Connection(self.origin, timeout_s)
+                connection.series = series
+                return connection
+            if (
+                series is not None
+                and connection.series is series
+                and time.monotonic() - connection.idle_since < IDLE_TRUSTED_S
+            ) or connection.is_open():
+                connection.series = series
                 return connection
             connection.close()
 
@@ -372,11 +422,13 @@ class Pool:
         wanted: int | None,
         timeout_s: float,
         expected: tuple[bytes, ...] = (),
+        series: bytes | None = None,
     ) -> Answer:
-        """Send a request by one of the connections; see Connection.get."""
-        connection = self.take()
+        """Send a request by one of the connections; see Connection.get, and take for its series."""
+        connection = self.take(CONNECT_TIMEOUT_S, series)
         try:
-            return connection.get(request, wanted, timeout_s, expected)
+            answer = connection.get(request, wanted, timeout_s, expected)
+            return with_connect_s(answer, connection) if connection.connect_s else answer
         finally:
             self.give(connection)
 
@@ -386,6 +438,7 @@ class Pool:
         wanted: int | None,
         timeout_s: float,
         expected: tuple[bytes, ...],
+        series: bytes | None,
         count_hedged: Callable[[], object],
     ) -> Answer:
         """Do the same, and send the request by a second connection if the answer is late.
@@ -395,6 +448,7 @@ class Pool:
             wanted: How long the body must be.
             timeout_s: For the first byte, and between bytes.
             expected: Lines of a right answer's head.
+            series: As of take.
             count_hedged: Called when it is sent a second time.
 
         Raises:
@@ -402,33 +456,35 @@ class Pool:
         """
 
         def begin_rival() -> Connection | None:
-            rival = self._second(request, patience_s)
+            rival = self._second(request, patience_s, series)
             if rival:
                 count_hedged()
             return rival
 
         patience_s = self.pace.patience_s
-        connection = self.take()
+        connection = self.take(CONNECT_TIMEOUT_S, series)
         began = time.perf_counter()
         connection.answered_at = 0.0
         try:
             race = Race(begin_rival, patience_s, timeout_s)
-            return connection.get(request, wanted, timeout_s, expected, race)
+            answer = connection.get(request, wanted, timeout_s, expected, race)
+            return with_connect_s(answer, connection) if connection.connect_s else answer
         except OvertakenError as overtaken:
             connection.close()
             connection = overtaken.rival
+            connection.connect_s = 0.0
             connection.be_patient(timeout_s)
             return connection.answer(wanted, timeout_s, expected)
         finally:
             self.pace.note((connection.answered_at or time.perf_counter()) - began)
             self.give(connection)
 
-    def _second(self, request: bytes, timeout_s: float) -> Connection | None:
+    def _second(self, request: bytes, timeout_s: float, series: bytes | None) -> Connection | None:
         """Send a request that was sent before by another connection; None if there is none to be had."""
         if not self.pace.take():
             return None
         try:
-            rival = self.take(timeout_s)
+            rival = self.take(timeout_s, series)
             rival.send(request, timeout_s)
         except (Fault, StorageError):
             return None

@@ -14,6 +14,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stats import Counters
+from blobpack.stores import retries
 from blobpack.stores.base import StoreBase
 from blobpack.stores.connections import AS_EXPECTED, Answer, Origin, pool_of
 from blobpack.stores.hedging import is_hedged
@@ -39,6 +40,7 @@ GONE = {
 SAFE_IN_TARGETS = "/?&=%:@!$'()*+,;~[]-._"
 CONTENT_RANGE = re.compile(rb"bytes (\d+)-(\d+)/(\d+|\*)")
 ERROR_CODE = re.compile(rb"<Code>([^<]*)</Code>(?:\s*<Message>([^<]*)</Message>)?")
+PART_BYTES_MIN = 64 << 10  # of a body that was cut, less is fetched again
 SMALL_BYTES = 64 << 10  # an answer of this tells the latency, a longer one the bandwidth
 SMOOTHING = 0.1
 RELOCATED_S = 1.0  # a place found later than this ago isn't looked for again
@@ -52,27 +54,28 @@ class Place:
         head: The request up to the numbers of its Range header.
         version_line: What right answers have among their headers.
         made_at: When, on the monotonic clock.
+        series: Names the requests to Pool.take: the head, if a strong ETag tells the blob's answers from others.
     """
 
-    __slots__ = ("head", "made_at", "pool", "version_line")
+    __slots__ = ("head", "made_at", "pool", "series", "version_line")
 
     def __init__(self, pool: Pool, head: bytes, version_line: str) -> None:
         self.pool = pool
         self.head = head
         self.version_line = f"\r\n{version_line}\r\n".encode("latin-1")
         self.made_at = time.monotonic()
+        self.series = head if version_line.startswith('ETag: "') else None
 
 
 class RangedStore(StoreBase):
     """What stores that are read by ranged GETs do alike; a subclass says where they go.
 
     Attributes:
-        latency_s: Until the answer to a small request has come, lately; 0 before the first.
+        latency_s: Until the answer to a small request has come by a connection, lately; 0 before the first.
         bytes_per_s: How fast long bodies came, lately, on one connection; 0 before the first.
     """
 
     is_remote = True
-    attempts: int | None = None
 
     def __init__(self) -> None:
         self.counters = Counters()
@@ -103,26 +106,34 @@ class RangedStore(StoreBase):
         raise NotImplementedError
 
     def fetch(self, start: int, end: int) -> bytes:
-        """Read the bytes start to end: one ranged GET, again if it fails in a way that may pass."""
+        """Read the bytes start to end: one ranged GET, again if it fails in a way that may pass.
+
+        A long body that is cut is gone on with where it was cut.
+        """
         trial: Trial | None = None
+        parts: list[bytes] = []
+        at = start
         while True:
             place = self.place()
             attempt = 1 if trial is None else trial.failed + 1
             try:
-                answer = self._ask(place, start, end, trial)
-                if answer.status == 206 and self._is_right(answer, start, end, attempt):
-                    return answer.body
-                if answer.status == 200 and start == 0 and end == len(answer.body) == self.size:
+                answer = self._ask(place, at, end, trial)
+                if answer.status == 206 and self._is_right(answer, at, end, attempt):
+                    return answer.body if not parts else b"".join((*parts, answer.body))
+                if answer.status == 200 and at == 0 and end == len(answer.body) == self.size:
                     self.check_version(answer, start, end, attempt)  # some say so of all there is
                     return answer.body
                 if answer.status in TRANSIENT:
-                    raise Fault(described(answer), status=answer.status, request=answer.request)
+                    raise fault_of(answer)
             except Fault as fault:
+                if fault.status == 206:
+                    place.pool.forget()  # a connection may be an answer behind
                 if trial is None:
-                    trial = Trial(
-                        f"{self.url}: bytes {start} to {end}", place.pool.budget, self.attempts
-                    )
-                if not trial.may_retry(fault):
+                    trial = Trial(f"{self.url}: bytes {start} to {end}", place.pool.budget)
+                if part := self._right_part(fault.part, at, end, attempt):
+                    parts.append(part)
+                    at += len(part)
+                if not trial.may_retry(fault, has_progressed=bool(part)):
                     raise StorageError(
                         f"{self.url}: can't read bytes {start} to {end}: {fault} "
                         f"({after(trial.failed, fault.request)})"
@@ -137,7 +148,7 @@ class RangedStore(StoreBase):
         """Send one GET, and count it."""
         request = place.head + b"%d-%d\r\n\r\n" % (start, end - 1)
         wanted = end - start
-        timeout_s = FIRST.timeout_s if trial is None else trial.timeout_s
+        timeout_s = retries.TIMEOUT_S if trial is None else trial.timeout_s
         fetched, began, was_sent = 0, time.perf_counter(), True
         try:
             expected = (
@@ -147,12 +158,18 @@ class RangedStore(StoreBase):
             )
             if is_hedged():
                 count = self.counters.count_hedged
-                answer = place.pool.get_hedged(request, wanted, timeout_s, expected, count)
+                answer = place.pool.get_hedged(
+                    request, wanted, timeout_s, expected, place.series, count
+                )
             else:
-                answer = place.pool.get(request, wanted, timeout_s, expected)
+                answer = place.pool.get(request, wanted, timeout_s, expected, place.series)
             fetched = len(answer.body)
         except (UnreachableFault, StorageError):
             was_sent = False
+            raise
+        except Fault as fault:
+            if fault.part is not None and len(fault.part.body) >= PART_BYTES_MIN:
+                fetched = len(fault.part.body)
             raise
         finally:
             took = time.perf_counter() - began
@@ -160,6 +177,7 @@ class RangedStore(StoreBase):
                 self.counters.count_request(fetched, fetched, took)
         if fetched == wanted:
             place.pool.budget.regain()
+            took -= answer.connect_s
             if wanted <= SMALL_BYTES:
                 self.latency_s += (took - self.latency_s) * (SMOOTHING if self.latency_s else 1)
             else:
@@ -180,15 +198,40 @@ class RangedStore(StoreBase):
         if headers is AS_EXPECTED:
             return True
         self.check_version(answer, start, end, attempt)
-        found = CONTENT_RANGE.fullmatch(headers.get(b"content-range", b""))
-        if found is None:
-            raise Fault("it doesn't say which range came", status=206, request=answer.request)
-        first, last, size = found.groups()
         if len(answer.body) != end - start:
             length = headers.get(b"content-length", b"? (chunked)").decode("latin-1")
             raise Fault(
                 f"{length} bytes came instead of {end - start}", status=206, request=answer.request
             )
+        self._check_place(answer, start, end, attempt)
+        return True
+
+    def _right_part(self, part: Answer | None, start: int, end: int, attempt: int) -> bytes:
+        """Give what came of an answer that was cut, if the rest may be read behind it; else nothing.
+
+        It must be long, and surely of the version that the rest will be of: a strong ETag tells.
+        """
+        if part is None or part.status != 206 or len(part.body) < PART_BYTES_MIN:
+            return b""
+        if self.version[:1] != '"' or part.headers.get(b"etag") != self.version.encode("latin-1"):
+            return b""
+        try:
+            self._check_place(part, start, end, attempt)
+        except Fault:
+            return b""
+        return part.body
+
+    def _check_place(self, answer: Answer, start: int, end: int, attempt: int) -> None:
+        """Check that a 206 says that it is of the range asked for.
+
+        Raises:
+            BlobChangedError: the blob has another size.
+            Fault: it is of another range.
+        """
+        found = CONTENT_RANGE.fullmatch(answer.headers.get(b"content-range", b""))
+        if found is None:
+            raise Fault("it doesn't say which range came", status=206, request=answer.request)
+        first, last, size = found.groups()
         if int(first) != start or int(last) != end - 1:
             raise Fault(
                 f"bytes {int(first)} to {int(last) + 1} came", status=206, request=answer.request
@@ -198,7 +241,6 @@ class RangedStore(StoreBase):
                 f"{self.url}: can't read bytes {start} to {end}: the blob has {int(size)} bytes, it had "
                 f"{self.size} when it was opened ({after(attempt, answer.request)})"
             )
-        return True
 
     def check_version(self, answer: Answer, start: int, end: int, attempt: int) -> None:
         """Compare the ETag of an answer, if it has one: a server may ignore If-Match.
@@ -235,7 +277,12 @@ class RangedStore(StoreBase):
         raise refused
 
 
-FIRST = Trial("", None)  # type: ignore[arg-type]  # of which only the timeout is asked
+def if_match(etag: str) -> str:
+    """Write the header that asks for a version; "" where the ETag is weak, as some CDNs make it, or there is none.
+
+    Source: RFC 9110, 13.1.1: If-Match takes strong ones only, so a weak one would always fail.
+    """
+    return f"If-Match: {etag}\r\n" if etag and not etag.startswith("W/") else ""
 
 
 def after(attempts: int, request: str) -> str:
@@ -253,6 +300,16 @@ def described(answer: Answer) -> str:
         return f"HTTP status {answer.status}"
     said = [part.decode("utf-8", "replace") for part in code.groups() if part]
     return ": ".join(said)
+
+
+def fault_of(answer: Answer) -> Fault:
+    """Make a fault of an answer after which another may be better."""
+    return Fault(
+        described(answer),
+        status=answer.status,
+        request=answer.request,
+        retry_after_s=answer.retry_after_s,
+    )
 
 
 class HttpStore(RangedStore):
@@ -320,10 +377,8 @@ class HttpStore(RangedStore):
             raise BlobChangedError(f"{self.url}: its version is {found}, not {version}")
         self.size, self.version = size, found
         origin, begin = split_http(target)
-        condition = ""
-        if etag and not etag.startswith("W/"):  # RFC 9110, 13.1.1: If-Match takes strong ones only
-            condition = f"If-Match: {etag}\r\n"
-        elif modified and not etag:
+        condition = if_match(etag)
+        if modified and not etag:
             condition = f"If-Unmodified-Since: {modified}\r\n"
         self._by_etag = bool(etag)
         self.is_pinned = bool(etag or modified)
@@ -338,12 +393,13 @@ class HttpStore(RangedStore):
         method, rest = ("GET", f"Range: {wanted}\r\n") if wanted else ("HEAD", "")
         request = f"{method} {begin}{rest}\r\n".encode("latin-1")
         pool = pool_of(origin)
-        trial = Trial(f"{self.url}: open", pool.budget)
+        # there may be no such server
+        trial = Trial(f"{self.url}: open", pool.budget, is_patient=False)
         while True:
             try:
                 answer = self._get_counted(pool, request, trial.timeout_s)
                 if answer.status in TRANSIENT and answer.status != 200:
-                    raise Fault(described(answer), status=answer.status, request=answer.request)
+                    raise fault_of(answer)
             except Fault as fault:
                 if not trial.may_retry(fault):
                     raise StorageError(

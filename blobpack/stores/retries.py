@@ -1,4 +1,8 @@
-"""When a request that failed is sent again: with full jitter, and within a budget that all threads share."""
+"""When a request that failed is sent again: with full jitter, when the server says, for a minute, within a budget.
+
+The minute is that of a server that restarts, or says so; the budget is shared by all threads. A wrong answer is
+not an outage, and ends by a count of attempts.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +17,27 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec
 
+    from blobpack.stores.connections import Answer
+
     P = ParamSpec("P")
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 10  # at 16 % faults one read in a hundred million is lost
+ATTEMPTS = 10  # at least; at 16 % faults one read in a hundred million is lost
+TRIED_FOR_S = 60.0  # at least, where the server is at fault
+RETRY_AFTER_MAX_S = 30.0  # a server that asks for more is asked again sooner
+WANTED_POLL_S = 0.5
 BACKOFF_S = 0.05
 SLOW_DOWN_BACKOFF_S = 0.2
 BACKOFF_MAX_S = 5.0
 TIMEOUT_S = 2.0  # for the first byte and between bytes; doubled by each attempt that took so long
 TIMEOUT_MAX_S = 30.0
-BUDGET_RETRIES = 1000
+BUDGET_RETRIES = 5000  # 128 threads through an outage of a minute take 4,000
 BUDGET_REGAINED = 0.25  # of a retry, for each request that succeeds
 SLOW_DOWN_STATUSES = (429, 503)
+WRONG_STATUSES = (200, 206)  # an answer, but not what was asked for
 
 
 class Fault(Exception):  # noqa: N818 (it never leaves the stores)
@@ -37,15 +47,26 @@ class Fault(Exception):  # noqa: N818 (it never leaves the stores)
         status: The HTTP status, 0 if none came.
         request: The server's name for the request, "?" if none came.
         at_once: A kept connection had been closed: no reason to wait.
+        retry_after_s: How long the server asks to be left alone.
+        part: Of an answer that was cut, what came.
     """
 
     def __init__(
-        self, message: str, *, status: int = 0, request: str = "?", at_once: bool = False
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        request: str = "?",
+        at_once: bool = False,
+        retry_after_s: float = 0.0,
+        part: Answer | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.request = request
         self.at_once = at_once
+        self.retry_after_s = retry_after_s
+        self.part = part
 
 
 class UnreachableFault(Fault):
@@ -87,20 +108,20 @@ class Budget:
 class Trial:
     """The attempts at one request."""
 
-    __slots__ = ("_timed_out", "_was_stale", "attempts", "budget", "failed", "what")
+    __slots__ = ("_gives_up_at", "_timed_out", "_was_stale", "budget", "failed", "what")
 
-    def __init__(self, what: str, budget: Budget, attempts: int | None = None) -> None:
+    def __init__(self, what: str, budget: Budget, *, is_patient: bool = True) -> None:
         """Begin.
 
         Args:
             what: Names the request, for the log.
             budget: Retries are taken from it.
-            attempts: How many there may be.
+            is_patient: Try for a minute at least, where the server is at fault; else ten times.
         """
         self.what = what
         self.budget = budget
-        self.attempts = attempts or ATTEMPTS
         self.failed = 0
+        self._gives_up_at = time.monotonic() + (TRIED_FOR_S if is_patient else 0)
         self._timed_out = 0
         self._was_stale = False
 
@@ -109,18 +130,31 @@ class Trial:
         """How long the next attempt waits for bytes: longer if others waited in vain."""
         return min(TIMEOUT_S * (1 << self._timed_out), TIMEOUT_MAX_S)
 
-    def may_retry(self, fault: Fault) -> bool:
-        """Note a fault, and wait before the next attempt; false if there is to be none."""
+    def may_retry(self, fault: Fault, *, has_progressed: bool = False) -> bool:
+        """Note a fault, and wait before the next attempt; false if there is to be none.
+
+        After progress the trial begins anew: the next attempt has less to do, and is taken from no budget.
+        """
+        if has_progressed:
+            self.failed = 0
+            self._gives_up_at = time.monotonic() + TRIED_FOR_S
         if fault.at_once and not self._was_stale:  # the server had closed what we kept: no failure
             self._was_stale = True
             return True
         self.failed += 1
         self._timed_out += isinstance(fault, TimeoutFault)
-        if self.failed >= self.attempts or not is_wanted() or not self.budget.take():
+        if self._is_last(fault) or not is_wanted():
+            return False
+        if not has_progressed and not self.budget.take():
             return False
         log.debug("%s: attempt %d: %s (request %s)", self.what, self.failed, fault, fault.request)
-        time.sleep(backoff_s(self.failed, slow_down=fault.status in SLOW_DOWN_STATUSES))
-        return True
+        jitter_s = backoff_s(self.failed, slow_down=fault.status in SLOW_DOWN_STATUSES)
+        return waited(min(fault.retry_after_s, RETRY_AFTER_MAX_S) + jitter_s)
+
+    def _is_last(self, fault: Fault) -> bool:
+        if self.failed < ATTEMPTS:
+            return False
+        return fault.status in WRONG_STATUSES or time.monotonic() >= self._gives_up_at
 
 
 _thread = threading.local()
@@ -141,6 +175,17 @@ def is_wanted() -> bool:
     """Tell whether somebody still waits for what this thread reads."""
     asked: Callable[[], bool] | None = getattr(_thread, "is_wanted", None)
     return asked is None or asked()
+
+
+def waited(seconds: float) -> bool:
+    """Wait; false if meanwhile nobody waits any more for what this thread reads."""
+    while seconds > WANTED_POLL_S:
+        time.sleep(WANTED_POLL_S)
+        seconds -= WANTED_POLL_S
+        if not is_wanted():
+            return False
+    time.sleep(seconds)
+    return is_wanted()
 
 
 def backoff_s(failed: int, *, slow_down: bool = False) -> float:

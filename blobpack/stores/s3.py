@@ -5,9 +5,10 @@ signs a whole GET of the object, which is caught before it is sent, and repeated
 as neither needs to be signed. It is signed anew each minute, and when S3 says 403. A GET through boto3 takes
 twenty to seventy times the processor time.
 
-What our connections don't do goes through boto3: an answer of 301, 307, 400 or a second 403, keys of the
-customer's (SSE-C), requester pays, access points, proxies, a client of the caller's; BLOBPACK_S3=boto3 sends
-all there. The only module that imports boto3.
+What our connections don't do goes through boto3: a second 403, keys of the customer's (SSE-C), requester pays, access
+points, proxies, a client of the caller's; BLOBPACK_S3=boto3 sends all there. After 301, 307 or 400 boto3 reads, too: it
+finds the bucket's region, or credentials that have not expired. Then it signs once more, and our connections are
+tried again. The only module that imports boto3.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from botocore.utils import get_environ_proxies
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.base import to_http_range
 from blobpack.stores.connections import Origin, pool_of
-from blobpack.stores.http import Place, RangedStore, after
+from blobpack.stores.http import Place, RangedStore, after, if_match
 from blobpack.stores.retries import Budget, Fault, Trial
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ CONNECTIONS = 64
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30
 SIGNED_FOR_S = 60.0  # S3 takes a signature for 15 minutes, less what the clocks differ
-TO_BOTO3 = (301, 307, 400, 403)
+MISDIRECTED = (301, 307, 400)  # 400 is an expired token's, too
 UNUSUAL_HEADERS = (
     "x-amz-server-side-encryption-customer",
     "x-amz-request-payer",
@@ -156,6 +157,18 @@ class ThinPathError(Exception):
     """Our own connections don't do this; boto3 may."""
 
 
+class MisdirectedError(ThinPathError):
+    """The request went to a wrong region, say, or with a token that has expired; boto3 may find what is right.
+
+    Attributes:
+        place: Where it went.
+    """
+
+    def __init__(self, message: str, place: Place) -> None:
+        super().__init__(message)
+        self.place = place
+
+
 class S3Store(RangedStore):
     """A blob that is an object in S3, pinned to the version found when it was opened."""
 
@@ -199,6 +212,7 @@ class S3Store(RangedStore):
         self._is_thin = True
         self._place: Place | None = None
         self._signed_anew: Place | None = None
+        self._signed_after_boto3: Place | None = None
 
     @property
     def client(self) -> S3Client:
@@ -227,11 +241,9 @@ class S3Store(RangedStore):
                 answer["Body"].close()
                 return False
             end = int(size)
-            body, _, _ = _read_body(answer, max(0, end - tail_bytes), end)
-            if body is None:
-                return False
+            body = _read_body(answer, max(0, end - tail_bytes), end)
             fetched = len(body)
-        except BlobChangedError:  # 416: it is empty
+        except (BlobChangedError, Fault):  # 416: it is empty
             return False
         finally:
             self.counters.count_request(fetched, fetched, time.perf_counter() - began)
@@ -286,8 +298,7 @@ class S3Store(RangedStore):
                 for name, value in headers.items()
                 if not name.lower().startswith(NOT_REPEATED)
             ),
-            f"If-Match: {self.version}",
-            "Range: bytes=",
+            f"{if_match(self.version)}Range: bytes=",
         ]
         return Place(pool_of(origin), "\r\n".join(lines).encode("latin-1"), f"ETag: {self.version}")
 
@@ -296,10 +307,26 @@ class S3Store(RangedStore):
         if self._is_thin:
             try:
                 return super().fetch(start, end)
+            except MisdirectedError as exc:
+                if exc.place is not self._signed_after_boto3:
+                    return self._fetch_misdirected(start, end)
+                self._leave_to_boto3(exc)
             except ThinPathError as exc:
-                self._is_thin = False
-                log.debug("%s: reads go through boto3: %s", self.url, exc)
+                self._leave_to_boto3(exc)
         return self._fetch_by_boto3(start, end)
+
+    def _fetch_misdirected(self, start: int, end: int) -> bytes:
+        """Read through boto3, which learns from it, and sign as it does from then on."""
+        content = self._fetch_by_boto3(start, end)
+        try:
+            self._place = self._signed_after_boto3 = self._sign()
+        except ThinPathError as exc:
+            self._leave_to_boto3(exc)
+        return content
+
+    def _leave_to_boto3(self, reason: ThinPathError) -> None:
+        self._is_thin = False
+        log.debug("%s: reads go through boto3: %s", self.url, reason)
 
     def handle(
         self, answer: Answer, place: Place, start: int, end: int, attempt: int
@@ -311,41 +338,45 @@ class S3Store(RangedStore):
                 self._place = self._signed_anew = self._sign()
             self.counters.count_retried()
             return None
-        if answer.status in TO_BOTO3:
-            raise ThinPathError(f"HTTP {answer.status}, request {answer.request}")
+        reason = f"HTTP {answer.status}, request {answer.request}"
+        if answer.status in MISDIRECTED:
+            raise MisdirectedError(reason, place)
+        if answer.status == 403:
+            raise ThinPathError(reason)
         self.refuse_answer(answer, f"read bytes {start} to {end}", attempt)
 
     def _fetch_by_boto3(self, start: int, end: int) -> bytes:
         """Do the same through boto3, which retries requests, but never a body."""
         what = f"read bytes {start} to {end}"
-        trial = Trial(f"{self.url}: {what}", _budget, self.attempts)
+        trial = Trial(f"{self.url}: {what}", _budget)
+        condition = {"IfMatch": self.version} if if_match(self.version) else {}
         while True:
             fetched, began = 0, time.perf_counter()
             try:
                 answer = self.ask_object(
-                    "get_object", what=what, Range=to_http_range(start, end), IfMatch=self.version
+                    "get_object", what=what, Range=to_http_range(start, end), **condition
                 )
-                if (
-                    answer.get("ETag", self.version) != self.version
-                ):  # a server that ignores If-Match
+                # a server may ignore If-Match
+                if answer.get("ETag", self.version) != self.version:
                     answer["Body"].close()
                     raise BlobChangedError(
                         f"{self.url}: can't {what}: the object's ETag is {answer['ETag']}, "
                         f"it was {self.version} when it was opened "
                         f"({after(trial.failed + 1, request_id(answer))})"
                     )
-                body, message, cause = _read_body(answer, start, end)
-                if body is not None:
-                    fetched = len(body)
-                    _budget.regain()
-                    return body
+                body = _read_body(answer, start, end)
+                fetched = len(body)
+            except Fault as exc:
+                fault = exc
+            else:
+                _budget.regain()
+                return body
             finally:
                 self.counters.count_request(fetched, fetched, time.perf_counter() - began)
-            fault = Fault(message, status=206, request=request_id(answer))
             if not trial.may_retry(fault):
                 raise StorageError(
                     f"{self.url}: can't {what}: {fault} ({after(trial.failed, fault.request)})"
-                ) from cause
+                ) from fault.__cause__
             self.counters.count_retried()
 
     def ask_object(self, operation: str, *, what: str, **arguments: Any) -> dict[str, Any]:
@@ -365,7 +396,7 @@ class S3Store(RangedStore):
         except NoCredentialsError as exc:
             raise StorageError(
                 f"{self.url}: can't {what}: no AWS credentials were found; set AWS_ACCESS_KEY_ID and "
-                f"AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+                f"AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; public objects are read without by their https:// URL"
             ) from exc
         except BotoCoreError as exc:
             self._count(operation, arguments, {}, began)
@@ -409,25 +440,30 @@ class S3Store(RangedStore):
         return _reopen, (self.url, self.version)
 
 
-def _read_body(
-    answer: dict[str, Any], start: int, end: int
-) -> tuple[bytes | None, str, Exception | None]:
-    """Read a body that must be these bytes; else None, what is wrong with it, and the cause."""
+def _read_body(answer: dict[str, Any], start: int, end: int) -> bytes:
+    """Read a body that must be these bytes.
+
+    Raises:
+        Fault: it is of other bytes, or was cut.
+    """
     wanted = end - start
     came = answer.get("ContentRange", "").rpartition("/")[0]
+    request = request_id(answer)
     try:
         if answer["ContentLength"] != wanted:  # a server that ignores Range would send all of it
-            return None, f"{answer['ContentLength']} bytes came instead of {wanted}", None
+            message = f"{answer['ContentLength']} bytes came instead of {wanted}"
+            raise Fault(message, status=206, request=request)
         if came != f"bytes {start}-{end - 1}" and (came or start):  # else it is all of the object
-            return None, f"{came or 'an unknown range'} came instead of {start}-{end - 1}", None
+            message = f"{came or 'an unknown range'} came instead of {start}-{end - 1}"
+            raise Fault(message, status=206, request=request)
         body: bytes = answer["Body"].read()
     except BODY_FAULTS as exc:
-        return None, str(exc), exc
+        raise Fault(str(exc), status=206, request=request) from exc
     finally:
         answer["Body"].close()
     if len(body) != wanted:
-        return None, f"{len(body)} bytes came instead of {wanted}", None
-    return body, "", None
+        raise Fault(f"{len(body)} bytes came instead of {wanted}", status=206, request=request)
+    return body
 
 
 def _catch(request: AWSPreparedRequest, **more: object) -> AWSResponse | None:

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
-from blobpack.stores.http import Place
+from blobpack.stores.http import Place, if_match
 
 if TYPE_CHECKING:
     from blobpack.stores.connections import Pool
@@ -85,7 +85,8 @@ class Signer:
         """
         self.made_at = place.made_at
         self._pool: Pool = place.pool
-        request = REQUEST.fullmatch(place.head.partition(b"\r\nIf-Match: ")[0].decode("latin-1"))
+        signed_head = place.head.partition(b"\r\nIf-Match: ")[0].partition(b"\r\nRange: ")[0]
+        request = REQUEST.fullmatch(signed_head.decode("latin-1"))
         self._can = False
         if request is None or not request["target"].endswith(quoted(key)):
             return
@@ -120,7 +121,7 @@ class Signer:
         path = self._before_key + quoted(target.key)
         head = (
             f"GET {path} HTTP/1.1\r\n{self._headers}{self._signature(path)}{self._rest}\r\n"
-            f"If-Match: {target.version}\r\nRange: bytes="
+            f"{if_match(target.version)}Range: bytes="
         )
         place = Place(self._pool, head.encode("latin-1"), f"ETag: {target.version}")
         place.made_at = self.made_at

@@ -8,7 +8,6 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from blobpack.errors import FormatError
-from blobpack.stats import Stats
 from blobpack.stores import TAIL_BYTES
 from blobpack.stores.base import StoreBase
 from blobpack.zstdseek import SeekTable, decode_frame, decode_seek_table, seek_table_bytes
@@ -16,6 +15,7 @@ from blobpack.zstdseek import SeekTable, decode_frame, decode_seek_table, seek_t
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from blobpack.stats import Stats
     from blobpack.stores.base import Store
 
 CACHE_BYTES = 1 << 24
@@ -41,7 +41,7 @@ class SeekableStore(StoreBase):
         self.url = base.url
         self.version = base.version
         self.base = base
-        self.is_remote = getattr(base, "is_remote", False)
+        self.is_remote = base.is_remote
         self.table = table
         self.region = table.index_range() or (base.size, base.size)
         self.content_bytes = table.content_bytes
@@ -52,7 +52,7 @@ class SeekableStore(StoreBase):
     @property
     def stats(self) -> Stats:
         """What reading the store below has cost."""
-        return getattr(self.base, "stats", None) or Stats()
+        return self.base.stats
 
     def index_range(self) -> tuple[int, int] | None:
         """Find where in the store below the index region lies; None if there is no room for one.
@@ -65,6 +65,20 @@ class SeekableStore(StoreBase):
         """Decompress the bytes start to end."""
         return self._read(start, end, self.base.read_range)
 
+    def forget(self, start: int, end: int) -> bool:
+        """Drop the frames that these bytes lie in, and have the store below do so; see Store."""
+        content_end = min(end, self.content_bytes)
+        if start >= content_end:
+            behind = self.region[0] - self.content_bytes
+            return self.base.forget(start + behind, end + behind)
+        self._frames = FrameCache(self._cache_bytes)
+        frames = self.table.frames_of(start, content_end)
+        return self._forget_frames(frames[0], frames[-1])
+
+    def _forget_frames(self, first: int, last: int) -> bool:
+        bounds = self.table.frame_bounds
+        return self.base.forget(bounds[first], bounds[last + 1])
+
     def peek(self, start: int, end: int) -> bytes:
         """Read as read_range does, from the end of the store below where that is at hand."""
         if self.closed or not self.content_bytes <= start <= end <= self.size:
@@ -73,9 +87,8 @@ class SeekableStore(StoreBase):
 
     def _read(self, start: int, end: int, read: Callable[[int, int], bytes]) -> bytes:
         content_end = min(end, self.content_bytes)
-        behind = (
-            self.region[0] - self.content_bytes
-        )  # the file's offset of what is behind the tar, less ours
+        # the file's offset of what is behind the tar, less ours
+        behind = self.region[0] - self.content_bytes
         if start >= content_end:
             return read(start + behind, end + behind)
         bounds = self.table.content_bounds
@@ -85,7 +98,12 @@ class SeekableStore(StoreBase):
         contents = self._frames.get(frames)
         missing = [i for i in frames if i not in contents and bounds[i] < bounds[i + 1]]
         if missing:
-            fresh = self._decompress(missing)
+            try:
+                fresh = self._decompress(missing)
+            except FormatError:
+                if not self._forget_frames(missing[0], missing[-1]):
+                    raise
+                fresh = self._decompress(missing)  # what was kept of them was damaged
             self._frames.put(fresh)
             contents |= fresh
         first = frames[0]
