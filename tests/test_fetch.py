@@ -31,6 +31,7 @@ from blobpack.errors import (
 )
 from blobpack.plan import Fetch
 from blobpack.stores import open_store, retries
+from blobpack.stores.ranged import RangedStore
 from blobpack.stores.s3 import S3Store
 
 if TYPE_CHECKING:
@@ -572,3 +573,38 @@ class TestReadMembers:
             for opened in (blob, local):
                 with pytest.raises(ValueError, match=rf"not within its {size}"):
                     list(opened.read_members([blobpack.Member("x", size - 1, size + 1)]))
+
+
+class TestWrongBytesInACache:
+    @pytest.mark.parametrize("alone", [True, False])
+    def test_what_came_wrong_is_not_kept(
+        self,
+        faults: FaultServer,
+        s3: S3Server,
+        tar: Path,
+        payloads: dict[str, bytes],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        alone: bool,
+    ) -> None:
+        """A bit that flips on the way costs a second request, and not each later process its read."""
+        url = s3.put(s3.new_bucket(), "many.tar", tar.read_bytes())
+        with blobpack.open_blob(url, cache=tmp_path / "cache") as blob:
+            blob.index["00007.bin"]
+            fetch, flipped = RangedStore.fetch, []
+
+            def flip_once(store: RangedStore, start: int, end: int) -> bytes:
+                body = fetch(store, start, end)
+                if flipped:
+                    return body
+                flipped.append(start)
+                return bytes([body[0] ^ 1]) + body[1:]
+
+            monkeypatch.setattr(RangedStore, "fetch", flip_once)
+            read = blob.read("00007.bin") if alone else next(blob.read_many(["00007.bin"]))
+            assert flipped
+            assert read == payloads["00007.bin"]
+        faults.requests.clear()
+        with blobpack.open_blob(url, cache=tmp_path / "cache") as blob:
+            assert blob.read("00007.bin") == payloads["00007.bin"]
+            assert len(faults.requests) == 1  # that opens it

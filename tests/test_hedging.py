@@ -12,7 +12,9 @@ import pytest
 
 import blobpack
 from blobpack.stores import connections, open_store, retries
-from blobpack.stores.connections import AS_EXPECTED, Connection, Origin, Pool
+from blobpack.stores.answers import AS_EXPECTED, Answer
+from blobpack.stores.connection import Connection, Origin
+from blobpack.stores.connections import Pool
 from blobpack.stores.hedging import BURST, PATIENCE_MIN_S, PATIENCE_UNKNOWN_S, SAMPLES, SHARE, Pace
 from blobpack.stores.retries import Fault
 
@@ -212,7 +214,7 @@ class Pairs:
     def count(self) -> None:
         self.hedged += 1
 
-    def get(self, timeout_s: float = 10) -> connections.Answer:
+    def get(self, timeout_s: float = 10) -> Answer:
         return self.pool.get_hedged(
             b"GET /\r\n\r\n", 10, timeout_s, EXPECTED, b"series", self.count
         )

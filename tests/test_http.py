@@ -20,10 +20,12 @@ from test_stores import DATA, FORKS, StoreContract, in_fork
 
 import blobpack
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores import connections, http, open_store, retries
+from blobpack.stores import connection as connection_module
+from blobpack.stores import connections, http, open_store, ranged, retries
 from blobpack.stores.cache import Cache, CachingStore
-from blobpack.stores.connections import CONNECT_TIMEOUT_S, Connection, Origin
-from blobpack.stores.http import RELOCATED_S, HttpStore, fault_of, split_http
+from blobpack.stores.connection import CONNECT_TIMEOUT_S, Connection, Origin
+from blobpack.stores.http import RELOCATED_S, HttpStore, split_http
+from blobpack.stores.ranged import fault_of
 from blobpack.stores.retries import Budget, Fault, TimeoutFault, Trial, backoff_s
 
 if TYPE_CHECKING:
@@ -455,7 +457,7 @@ def test_connecting_is_no_latency(clock: Clock, monkeypatch: pytest.MonkeyPatch)
         clock.sleep(5)
         return connect(*args)
 
-    for module in connections, http:
+    for module in connection_module, connections, http, ranged:
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(socket, "create_connection", connect_slowly)
     with answering(RIGHT) as url, HttpStore(url) as store:
@@ -601,8 +603,8 @@ def test_body_that_trickles_is_given_up() -> None:
 def test_body_over_a_slow_link_is_given_more_time_at_each_attempt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "SLOWEST_BYTES", 1000)
-    with trickling(4000, bytes(100)) as connection, pytest.raises(Fault, match="stalled"):
-        connection.get(b"GET / HTTP/1.1\r\n\r\n", 4000, 0.1)
+    monkeypatch.setattr(connection_module, "SLOWEST_BYTES", 1000)
+    with trickling(4000, bytes(100)) as slow, pytest.raises(Fault, match="stalled"):
+        slow.get(b"GET / HTTP/1.1\r\n\r\n", 4000, 0.1)
     with trickling(4000, bytes(100)) as connection:
         assert len(connection.get(b"GET / HTTP/1.1\r\n\r\n", 4000, 1).body) == 4000

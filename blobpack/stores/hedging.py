@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec
 
-    from blobpack.stores.connections import Connection
+    from blobpack.stores.connection import Connection
 
     P = ParamSpec("P")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec
 
-    from blobpack.stores.connections import Answer
+    from blobpack.stores.answers import Answer
 
     P = ParamSpec("P")
 

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
-from blobpack.stores.http import Place, if_match
+from blobpack.stores.ranged import Place, if_match
 
 if TYPE_CHECKING:
     from blobpack.stores.connections import Pool
