@@ -12,6 +12,7 @@ import logging
 import os
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
@@ -19,8 +20,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from blobpack.checksum import crc32c
 from blobpack.errors import BlobpackError, ChecksumError
 from blobpack.plan import FETCH_BYTES_MAX, GAP_BYTES_MIN, gap_bytes, plan_fetches
-from blobpack.stores.hedging import run_hedged
-from blobpack.stores.retries import run_while_wanted
+from blobpack.stores.wishes import read_by
 
 if TYPE_CHECKING:
     import asyncio
@@ -58,7 +58,7 @@ class Located(NamedTuple):
             StorageError: the store failed.
         """
         if hedge:
-            return self.checked(run_hedged(self.store.read_range, self.start, self.end))
+            return self.checked(read_by(self.store.read_range, self.start, self.end, hedge=True))
         return self.checked(self.store.read_range(self.start, self.end))
 
     def checked(self, payload: bytes) -> bytes:
@@ -140,7 +140,7 @@ class Batch(Generic[Asked]):
             names: In the order asked; or what else it finds members by.
             hedge: Send requests a second time whose answers are late.
         """
-        self._run = _run_hedged if hedge else _run
+        self._read = partial(read_by, _run, hedge=hedge, is_wanted=self._is_wanted)
         self._locate = locate
         self._names = names
         self._located: deque[Located] = deque()
@@ -203,9 +203,7 @@ class Batch(Generic[Asked]):
         answers = [Answer(located, None, 0) for located in window]
         for first, fetch, rows, ranges in planned:
             store = window[first].store
-            future = threads().submit(
-                run_while_wanted, self._is_wanted, self._run, store, fetch, ranges
-            )
+            future = threads().submit(self._read, store, fetch, ranges)
             for place, i in enumerate(fetch.places):
                 answers[rows[i]] = Answer(window[rows[i]], future, place)
         log.debug("%d members of %d blobs by %d fetches", len(window), len(rows_of), len(planned))
@@ -272,11 +270,6 @@ def lowest(store: Store) -> Store:
     while (base := getattr(store, "base", None)) is not None:
         store = base
     return store
-
-
-def _run_hedged(store: Store, fetch: Fetch, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Do as _run, and send requests a second time whose answers are late."""
-    return run_hedged(_run, store, fetch, ranges)
 
 
 def _run(store: Store, fetch: Fetch, ranges: Sequence[tuple[int, int]]) -> list[bytes]:

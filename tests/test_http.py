@@ -27,6 +27,7 @@ from blobpack.stores.connection import CONNECT_TIMEOUT_S, Connection, Origin
 from blobpack.stores.http import RELOCATED_S, HttpStore, split_http
 from blobpack.stores.ranged import fault_of
 from blobpack.stores.retries import Budget, Fault, TimeoutFault, Trial, backoff_s
+from blobpack.stores.wishes import read_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -522,7 +523,7 @@ class TestRetries:
     def test_what_is_not_wanted_any_more_is_not_waited_for(self, clock: Clock) -> None:
         fault = Fault("busy", status=503, retry_after_s=20)
         trial = Trial("", Budget())
-        assert not retries.run_while_wanted(lambda: clock.now < 3, trial.may_retry, fault)
+        assert not read_by(trial.may_retry, fault, is_wanted=lambda: clock.now < 3)
         assert 3 <= clock.now < 4
 
     @pytest.mark.parametrize(

@@ -11,20 +11,13 @@ does not get more to do for it.
 from __future__ import annotations
 
 import select
-import threading
 import time
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from typing_extensions import ParamSpec
-
     from blobpack.stores.connection import Connection
-
-    P = ParamSpec("P")
-
-T = TypeVar("T")
 
 Hedge = Literal["batches", "always", "never"]
 
@@ -147,20 +140,3 @@ def speaks_first(rival: Connection, first: Connection, timeout_s: float) -> bool
         if ready and (heard := rival.hear()) >= 0:
             return heard > 0
     raise TimeoutError
-
-
-_thread = threading.local()
-
-
-def run_hedged(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run what reads, and let the requests that it makes in this thread be hedged."""
-    _thread.is_hedged = True
-    try:
-        return function(*args, **kwargs)
-    finally:
-        _thread.is_hedged = False
-
-
-def is_hedged() -> bool:
-    """Tell whether the requests of this thread are hedged now."""
-    return getattr(_thread, "is_hedged", False)

@@ -23,8 +23,8 @@ from blobpack.stores.answers import (
     described,
 )
 from blobpack.stores.base import StoreBase
-from blobpack.stores.hedging import is_hedged
 from blobpack.stores.retries import Fault, Trial, UnreachableFault
+from blobpack.stores.wishes import is_hedged
 
 if TYPE_CHECKING:
     from blobpack.stats import Stats

@@ -10,18 +10,12 @@ import logging
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
+
+from blobpack.stores.wishes import is_wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from typing_extensions import ParamSpec
-
     from blobpack.stores.answers import Answer
-
-    P = ParamSpec("P")
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -155,26 +149,6 @@ class Trial:
         if self.failed < ATTEMPTS:
             return False
         return fault.status in WRONG_STATUSES or time.monotonic() >= self._gives_up_at
-
-
-_thread = threading.local()
-
-
-def run_while_wanted(
-    is_wanted: Callable[[], bool], function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-) -> T:
-    """Run what reads; what fails in this thread is not sent again when it is no longer wanted."""
-    _thread.is_wanted = is_wanted
-    try:
-        return function(*args, **kwargs)
-    finally:
-        del _thread.is_wanted
-
-
-def is_wanted() -> bool:
-    """Tell whether somebody still waits for what this thread reads."""
-    asked: Callable[[], bool] | None = getattr(_thread, "is_wanted", None)
-    return asked is None or asked()
 
 
 def waited(seconds: float) -> bool:
