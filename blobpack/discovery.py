@@ -62,9 +62,10 @@ def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale)
     if found is not None:
         return found
     scanned = scan_store(store)
+    place = "" if is_local(store.url) else f" -o {sidecar_path(store.url)}"
     warnings.warn(
-        f"{store.url} has no index, so its headers were scanned; `blobpack index {store.url}` makes one that "
-        f"opens at once",
+        f"{store.url} has no index, so its headers were scanned; `blobpack index {store.url}{place}` makes one "
+        f"that opens at once",
         MissingIndexWarning,
         stacklevel=4,
     )

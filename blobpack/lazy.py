@@ -100,5 +100,5 @@ class LazyPackage(ModuleType):
             super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
-        """List the public names, too."""
-        return sorted({*super().__dir__(), *HOME_OF})
+        """List the public names."""
+        return sorted({name for name in super().__dir__() if name.startswith("__")} | {*HOME_OF})

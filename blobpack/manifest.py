@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from blobpack.errors import FormatError, SourceError, UnsafeNameError
 from blobpack.objects import Objects, Source
@@ -28,11 +29,11 @@ def read_manifest(path: str | os.PathLike[str], base: str | os.PathLike[str] = "
 
     A text has one URL, key or path a line. A CSV has a column url, path or key, and may have one called name; JSON
     lines have the same keys, or are strings. Without a name, a member is called as the payload is relative to the
-    base, else by its key, or its path without a leading "/".
+    base, else by its key, or its path, also of a URL, without a leading "/".
 
     Args:
         path: The list: .csv, .jsonl or .ndjson, or anything else for text.
-        base: What is no URL and no absolute path is relative to this: a folder, or s3://bucket/prefix; empty for
+        base: What is no URL and no absolute path is relative to this: a folder, s3://bucket/prefix or https://host/path; empty for
             the current folder.
 
     Returns:
@@ -111,6 +112,8 @@ def _source(place: str, name: str | None, base: str, where: str) -> Source:
         url = place
         if scheme == "s3":
             default = place.partition("://")[2].partition("/")[2]
+        elif scheme.startswith("http"):
+            default = unquote(urlsplit(place).path, errors="surrogateescape").lstrip("/")
         elif scheme or place.startswith("/"):
             url = os.fspath(local_name(place))
             default = os.path.normpath(url).lstrip("/")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
+    from blobpack.stores.ranged import RangedStore
     from blobpack.stores.s3 import S3Store
 
 THREADS = 64  # at 25 ms each, 2,500 objects a second
@@ -40,7 +41,7 @@ class Source(NamedTuple):
 
     Attributes:
         name: Its member's.
-        url: A path, file:// or s3:// URL.
+        url: A path, or a file://, s3:// or http(s):// URL.
         size: Its bytes; -1 when that is not known.
         version: Its ETag when it was listed; empty when that is not known.
     """
@@ -52,10 +53,10 @@ class Source(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """What was not listed, once that is known: its size, and where it is read if it is in S3."""
+    """What was not listed, once that is known: its size, and where it is read if it is far away."""
 
     size: int
-    store: S3Store | None = None
+    store: RangedStore | None = None
 
 
 class Objects:
@@ -169,7 +170,7 @@ class Objects:
             source.url, size=source.size, version=source.version, signatures=self._signatures
         )
 
-    def _fetch(self, source: Source, store: S3Store) -> bytes:
+    def _fetch(self, source: Source, store: RangedStore) -> bytes:
         if self._images_only and store.size > LARGE_BYTES:
             head = store.read_range(0, HEAD_BYTES)
             if not recognise_image(head, source.name):
@@ -179,14 +180,20 @@ class Objects:
 
 
 def _open(source: Source) -> Opened:
-    """Learn the size of what was not listed, and open it if it is in S3."""
+    """Learn the size of what was not listed, and open it if it is far away."""
     with _refusing(source):
         if is_local(source.url):
             with LocalStore(local_name(source.url)) as file:
                 return Opened(file.size)
-        from blobpack.stores.s3 import S3Store
+        store: RangedStore
+        if source.url[:5].lower() == "s3://":
+            from blobpack.stores.s3 import S3Store
 
-        store = S3Store(source.url, tail_bytes=TAIL_BYTES)
+            store = S3Store(source.url, tail_bytes=TAIL_BYTES)
+        else:
+            from blobpack.stores.http import HttpStore
+
+            store = HttpStore(source.url, tail_bytes=TAIL_BYTES)
         return Opened(store.size, store)
 
 

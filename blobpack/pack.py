@@ -173,5 +173,5 @@ def _check_wishes(target: str, *, level: int | None, resume: bool) -> None:
         raise ValueError(f"{target}: only an upload to S3 can be resumed")
     if far and compressed:
         raise StorageError(
-            f"{target}: compressed blobs are packed to local files; upload them then"
+            f"{target}: a compressed blob is packed to a local file, or to S3 in shards (--shard-size); upload it then"
         )

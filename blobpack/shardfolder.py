@@ -135,7 +135,7 @@ class S3Prefix(ShardFolder):
         if page.get("Contents"):
             raise StorageError(
                 f"{self._url}: is not empty, there is {page['Contents'][0]['Key']}: shards are packed to a "
-                f"prefix of their own"
+                f"prefix of their own; what a kill has left there, without a collection, is to be deleted first"
             )
 
     def discard(self) -> None:

@@ -60,7 +60,7 @@ class Stats:
             f"{self.requests:,} requests, of which {self.puts:,} to write, copy or list, "
             f"{self.bytes_wanted:,} bytes wanted, {self.bytes_fetched:,} fetched, "
             f"{self.bytes_sent:,} sent, {self.merged:,} merged, {self.retried:,} retried, "
-            f"{self.hedged:,} hedged, {self.wait_s:.3f} s waiting, about ${cost_usd:.6f}"
+            f"{self.hedged:,} hedged, {self.wait_s:.3f} s waiting in all threads, about ${cost_usd:.6f}"
         )
 
 

@@ -30,7 +30,7 @@ def check_target(target: str | os.PathLike[str]) -> os.stat_result | None:
     """
     if "://" in os.fspath(target):
         raise StorageError(
-            f"{os.fspath(target)}: blobs are packed to local files; upload them then"
+            f"{os.fspath(target)}: this is written to a local file only; upload it then"
         )
     path = resolve_target(target)
     try:

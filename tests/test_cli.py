@@ -352,3 +352,13 @@ def test_every_command_has_help_with_an_example():
 def test_version():
     out, _ = run("--version")
     assert out.startswith(b"blobpack 0.")
+
+
+def test_offsets_of_a_blob_far_away_replace_no_file_here(packed, s3_env):
+    url = s3_env.put(s3_env.new_bucket(), "out.tar", (packed / "out.tar").read_bytes())
+    out, _ = run("offsets", url, cwd=packed)
+    assert out == b"kept 4 of 4 members: out_offsets.pkl\n"
+    made = (packed / "out_offsets.pkl").read_bytes()
+    _, err = run("offsets", url, "--filter", "*.png", cwd=packed, code=2)
+    assert "out_offsets.pkl may be another blob's, and is not replaced: say -o" in err
+    assert (packed / "out_offsets.pkl").read_bytes() == made

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 from test_cli import COMMAND
@@ -170,3 +171,28 @@ def test_the_command_takes_a_list(tmp_path, folder):
         assert list(blob.index.names) == ["cats/0001.jpg", "dogs/clear.png"]
     run("--manifest", tmp_path / "l.txt", "cats", "dogs", tmp_path / "x.tar", code=2)
     run(tmp_path / "x.tar", code=2)
+
+
+def test_urls_of_http_are_fetched_and_no_file_of_their_name(
+    s3_env: S3Server, tmp_path: Path, folder: Path, small_images: dict[str, bytes], monkeypatch
+):
+    bucket = s3_env.new_bucket()
+    for key, payload in small_images.items():
+        s3_env.put(bucket, key, payload)
+        s3_env.client.put_object_acl(Bucket=bucket, Key=key, ACL="public-read")
+        (tmp_path / key.rpartition("/")[2]).write_bytes(b"another file of that name")
+    monkeypatch.chdir(tmp_path)
+    base = f"{s3_env.endpoint}/{bucket}"
+    lines = [f"{base}/{quote(key)}" for key in small_images]
+    (tmp_path / "urls.txt").write_text("\n".join(lines))
+    report = blobpack.pack(read_manifest(tmp_path / "urls.txt"), tmp_path / "out.tar")
+    with blobpack.open_blob(tmp_path / "out.tar") as blob:
+        assert {name: blob.read(f"{bucket}/{name}") for name in small_images} == small_images
+    (tmp_path / "keys.txt").write_text("\n".join(small_images))
+    blobpack.pack(read_manifest(tmp_path / "keys.txt", base), tmp_path / "by-base.tar")
+    blobpack.pack(folder, tmp_path / "expected.tar")
+    assert (tmp_path / "by-base.tar").read_bytes() == (tmp_path / "expected.tar").read_bytes()
+    assert report.members == len(small_images)
+    (tmp_path / "urls.txt").write_text(f"{base}/none.jpg")
+    with pytest.raises(SourceError, match=r"nothing was packed: http://.*/none\.jpg: "):
+        blobpack.pack(read_manifest(tmp_path / "urls.txt"), tmp_path / "none.tar")

@@ -22,7 +22,8 @@ from blobpack.stores import is_local, local_name, open_tar
     "--output",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Where to.  [default: <blob>.idx beside the blob]",
+    help="Where to: a file, or an s3:// URL. It is found beside the blob.  [default: <blob>.idx beside a local "
+    "blob; of another, in this folder]",
 )
 @click.option("--embed", is_flag=True, help="Put it into the blob, behind the archive's end.")
 @click.option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
 import warnings
 from typing import Any
@@ -23,7 +24,7 @@ from blobpack.cli.offsets import offsets
 from blobpack.cli.options import stats_options
 from blobpack.cli.pack import pack
 from blobpack.cli.repack import repack
-from blobpack.cli.signals import unwound_by_signals
+from blobpack.cli.signals import KILLED, unwound_by_signals
 from blobpack.cli.subset import subset
 from blobpack.cli.uploads import uploads
 from blobpack.cli.verify import verify
@@ -45,7 +46,10 @@ class BlobpackGroup(click.Group):
         except (KeyboardInterrupt, SystemExit) as exc:
             for note in notes_of(exc):
                 click.echo(note, err=True)
-            raise
+            if isinstance(exc, SystemExit):
+                raise
+            click.echo("Aborted!", err=True)
+            raise SystemExit(KILLED + signal.SIGINT) from exc
         except BlobpackError as exc:
             raise click.ClickException("\n".join([str(exc), *notes_of(exc)])) from exc
         except OSError as exc:
@@ -75,7 +79,7 @@ def discard_output() -> None:
 @click.group(
     cls=BlobpackGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 an error, 2 wrong usage; 128 and its number after SIGTERM or SIGHUP. Shell completion: "
+    epilog="Exit codes: 0 done, 1 an error, 2 wrong usage; 128 and its number after a signal. Shell completion: "
     'eval "$(_BLOBPACK_COMPLETE=bash_source blobpack)" (or zsh_source, fish_source).',
 )
 @click.version_option(package_name="blobpack", message="%(prog)s %(version)s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, get_args
 
@@ -17,7 +18,7 @@ from blobpack.cli.options import (
 from blobpack.discovery import whole_index
 from blobpack.offsets import NameStyle, OffsetsFormat, format_of, offsets_path, write_offsets
 from blobpack.scan import scan_store
-from blobpack.stores import local_name, open_tar
+from blobpack.stores import is_local, local_name, open_tar
 
 
 @click.command()
@@ -27,7 +28,8 @@ from blobpack.stores import local_name, open_tar
     "--output",
     type=click.Path(dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="Where to; - for stdout.  [default: <stem>_offsets.pkl beside the blob]",
+    help="Where to; - for stdout.  [default: <stem>_offsets.pkl beside a local blob; of another, in this folder, "
+    "where none is replaced]",
 )
 @click.option(
     "--names",
@@ -62,6 +64,8 @@ def offsets(
     to_stdout = output == "-"
     format = format or format_of(output or "")
     target = output or str(offsets_path(local_name(blob), format))
+    if not output and not is_local(blob) and os.path.exists(target):  # noqa: PTH110 (a path of any kind)
+        raise click.UsageError(f"{target} may be another blob's, and is not replaced: say -o")
     if not to_stdout and is_same_file(target, local_name(blob)):
         raise click.UsageError(f"{target} is the blob itself")
     store = click.get_current_context().with_resource(open_tar(blob, tail=True))

@@ -54,7 +54,10 @@ def uploads(url: str, aborting: bool, older_than: timedelta | None, as_json: boo
         raise click.UsageError(f"{url} is not in S3: s3://bucket/key is")
     from blobpack.stores.unfinished import abort, find_unfinished  # and boto3
 
-    for upload in find_unfinished(url, older_than=older_than):
+    found = list(find_unfinished(url, older_than=older_than))
+    if not found:
+        click.echo(f"no unfinished uploads to {url}", err=True)
+    for upload in found:
         if aborting and not abort(upload):
             continue
         if as_json:

@@ -91,6 +91,9 @@ ERRORS: dict[str, type[StorageError]] = {
     "InvalidRange": BlobChangedError,
 }
 
+# what an error code says is missing; a HEAD has no code
+MISSING = {"NoSuchBucket": "no such bucket", "NoSuchKey": "no such key"}
+
 _caught = threading.local()
 _budget = Budget()  # of what boto3 reads
 
@@ -426,7 +429,8 @@ class S3Store(RangedStore):
         where = f"(HTTP {meta.get('HTTPStatusCode', '?')}, {tried})"
         kind = ERRORS.get(code, StorageError)
         if kind is BlobNotFoundError:
-            raise BlobNotFoundError(f"{self.url}: no such bucket or key {where}") from exc
+            missing = MISSING.get(code, "no such bucket or key")
+            raise BlobNotFoundError(f"{self.url}: {missing} {where}") from exc
         if kind is BlobChangedError:
             raise BlobChangedError(
                 f"{self.url}: can't {what}: the object is no longer the one that was opened {where}"
