@@ -306,11 +306,11 @@ def faults(run: Run) -> Iterator[Row]:
     for place, hedge in product(run.ground.far, hedges):
         with here(place), opened(hedge) as blob:
             blob.read("00000.bin")
+            place.inject(**{f"hit_{name[1:]}": 0 for name in FAULTS})
             place.inject(**FAULTS)
             row = faults_at(run.ground, blob, run.reads or 20_000)
         hits = place.inject(**dict.fromkeys(FAULTS, 0))
         counted = {name[4:]: int(n) for name, n in sorted(hits.items()) if name[:4] == "hit_"}
-        place.inject(**{f"hit_{name}": 0 for name in counted})
         yield {"server": place.name, "hedge": hedge} | row | counted
 
 
