@@ -9,11 +9,11 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from blobpack.adding import New
-from blobpack.anew import append_anew
+from blobpack.appending import New
 from blobpack.choices import Choices, check_duplicates
-from blobpack.inplace import append_in_place
+from blobpack.localappend import append_in_place
 from blobpack.names import listed
+from blobpack.remoteappend import append_anew
 from blobpack.reports import AppendReport
 from blobpack.sources import Skipped
 from blobpack.stores import is_local

@@ -10,9 +10,9 @@ from blobpack import _facts, _gather
 from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns, media_type_of
 from blobpack.errors import DuplicateNameError, StorageError
-from blobpack.given import narrowed
 from blobpack.identity import Witness
 from blobpack.index import Index
+from blobpack.inputs import narrowed
 from blobpack.model import Member, ScanReport
 from blobpack.processors import processors
 from blobpack.slices import gather_slices
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from blobpack.choices import Choices
-    from blobpack.given import Found
+    from blobpack.inputs import Found
     from blobpack.model import Payload, Progress
 
 THREADS_MAX = 4

@@ -11,7 +11,7 @@ from blobpack.tarformat import encode_name, member_header, padding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blobpack.given import Found
+    from blobpack.inputs import Found
     from blobpack.model import Payload
 
 

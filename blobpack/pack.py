@@ -12,7 +12,7 @@ from blobpack.choices import Choices
 from blobpack.compress import LEVEL, check_level, is_compressed_target
 from blobpack.embed import IndexPlace, forget_beside
 from blobpack.errors import SourceError, StorageError
-from blobpack.given import expected_bytes, find_sources
+from blobpack.inputs import expected_bytes, find_sources
 from blobpack.names import listed
 from blobpack.newblob import new_blob, unwritten_bytes
 from blobpack.objects import Objects
@@ -23,8 +23,8 @@ from blobpack.targets import check_far_target, check_target, is_s3
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from blobpack.given import Found
     from blobpack.index import Index
+    from blobpack.inputs import Found
     from blobpack.model import Packable, Progress
     from blobpack.newblob import NewBlob
 

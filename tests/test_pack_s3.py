@@ -50,7 +50,7 @@ def folder(tmp_path: Path, small_images: dict[str, bytes]) -> Path:
 # a command, held when its members are written, until a line comes
 MIDWAY = """
 import signal, sys
-from blobpack import anew, newblob
+from blobpack import newblob, remoteappend
 from blobpack.cli.main import main
 {before}
 def held(work):
@@ -60,7 +60,7 @@ def held(work):
         return work(*arguments)
     return wait
 newblob.end_archive = held(newblob.end_archive)
-anew.write_behind = held(anew.write_behind)
+remoteappend.write_behind = held(remoteappend.write_behind)
 main(sys.argv[1:])
 """
 

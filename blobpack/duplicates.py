@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 from blobpack._gather import recognise_image
 from blobpack.errors import DuplicateNameError
-from blobpack.given import narrowed
+from blobpack.inputs import narrowed
 from blobpack.objects import Objects
 from blobpack.sources import Skipped, Sources, filtered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from blobpack.before import Before
+    from blobpack.blobstate import Before
     from blobpack.choices import Choices
-    from blobpack.given import Found
     from blobpack.index import Index
+    from blobpack.inputs import Found
     from blobpack.model import Payload
 
 HEAD_BYTES = 4096  # of a file, to tell whether it is an image

@@ -6,18 +6,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.archive import end_archive, write_members
-from blobpack.given import find_sources
-from blobpack.taken import without_taken
+from blobpack.duplicates import without_taken
+from blobpack.inputs import find_sources
 
 if TYPE_CHECKING:
     import os
 
-    from blobpack.before import Before
+    from blobpack.blobstate import Before
     from blobpack.choices import Choices
     from blobpack.discovery import Stale
-    from blobpack.given import Found
     from blobpack.identity import Witness
     from blobpack.index import Index
+    from blobpack.inputs import Found
     from blobpack.model import Duplicates, Packable
     from blobpack.sources import Skipped
 

@@ -10,12 +10,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from blobpack.adding import Done, New, NothingAdded
-from blobpack.before import examine
+from blobpack.appending import Done, New, NothingAdded
+from blobpack.blobstate import examine
 from blobpack.embed import write_behind
-from blobpack.given import expected_bytes
 from blobpack.index import Index
 from blobpack.indexfile import sidecar_path
+from blobpack.inputs import expected_bytes
 from blobpack.output import continuing
 from blobpack.stores import open_store
 

@@ -29,10 +29,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from blobpack.adding import Done, New, NothingAdded
+from blobpack.appending import Done, New, NothingAdded
 from blobpack.atomic import replacing, resolve_target, said_of, sync_folder
-from blobpack.before import Before, examine
 from blobpack.blobfile import WRITE_BYTES, BlobFile, locked
+from blobpack.blobstate import Before, examine
 from blobpack.discovery import void_path
 from blobpack.embed import mark_of, write_beside
 from blobpack.errors import StorageError
