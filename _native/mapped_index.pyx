@@ -159,38 +159,21 @@ cdef class MappedIndex:
             BlobChangedError: the file was cut.
             FormatError: what was read of the index is damaged.
         """
-        self.refuse_cut_file()
-        return self.offsets_of(name)
-
-    cdef tuple offsets_of(self, str name):
         cdef block_view view
-        cdef int64_t start, end, row = self.find_row(name, &view)
+        cdef int64_t start, end, row
+        self.refuse_cut_file()
+        row = self.find_row(name, &view)
         if row < 0:
             return None
         if not offsets_in(&view, row % BLOCK_ROWS, &start, &end):
             raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
         return start, end
 
-    def locate_many(self, list names not None):
-        """Return the same for many names, in their order.
+    def search(self, list names not None):
+        """Return the last row of each of many names, with its offsets and CRC-32C.
 
         What binds is waiting for memory, so the cache lines of some names are brought
         side by side before the first of them is looked at.
-
-        Raises:
-            As locate.
-        """
-        cdef Py_ssize_t first, last, i
-        cdef list located = []
-        for first in range(0, len(names), GROUP_NAMES):
-            last = min(first + GROUP_NAMES, len(names))
-            self.bring(names, first, last)
-            for i in range(first, last):
-                located.append(self.offsets_of(names[i]))
-        return located
-
-    def search(self, list names not None):
-        """Return the last row of each of many names, with its offsets and CRC-32C.
 
         Returns:
             (row, (offset_start, offset_end, crc32c)) of each, the checksum None where

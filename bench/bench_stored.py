@@ -119,7 +119,7 @@ def bench_lookup_many(figure: Figure, path: Path, names: list[str]) -> None:
     """Look them up all at once."""
     stored = Index.load(path)._stored
     figure.of("look up many names at once (b)", items=LOOKUPS, unit="lookup", to_reach=0.3)
-    figure.take(lambda: stored.locate_many(names), rounds=ROUNDS)
+    figure.take(lambda: stored.search(names), rounds=ROUNDS)
 
 
 def bench_lookup_many_in_dict(figure: Figure, index: Index, names: list[str]) -> None:

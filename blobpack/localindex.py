@@ -72,12 +72,6 @@ class LocalIndex:
     def __len__(self) -> int:
         return self.footer.row_count
 
-    def locate_many(self, names: Sequence[str]) -> list[tuple[int, int] | None]:
-        """Find the offsets of many names."""
-        if self._whole:
-            return list(map(self._whole.locate, names))
-        return self._mapped.locate_many(list(names))
-
     def search(self, names: Sequence[str]) -> list[Found | None]:
         """Find row, offsets and checksum of each name."""
         if self._whole:

@@ -57,14 +57,11 @@ class RemoteIndex:
 
     def locate(self, name: str) -> tuple[int, int] | None:
         """Return its offsets."""
-        return self.locate_many([name])[0]
-
-    def locate_many(self, names: Sequence[str]) -> list[tuple[int, int] | None]:
-        """Find the offsets of many names: their pages in one turn, their blocks in the next."""
-        return [found and found[1][:2] for found in self.search(names)]
+        found = self.search([name])[0]
+        return found and found[1][:2]
 
     def search(self, names: Sequence[str]) -> list[Found | None]:
-        """Find row, offsets and checksum of each name."""
+        """Find row, offsets and checksum of each name: their pages in one turn, their blocks in the next."""
         if not self.footer.row_count:
             return [None] * len(names)
         if not self.footer.guide_bytes and not self.footer.lookup_pages:

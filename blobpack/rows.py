@@ -152,17 +152,6 @@ class Rows:
         columns, place = self._rows(row)
         return columns.offset_start[place], columns.offset_end[place]
 
-    def bounds_of_many(self, names: Sequence[str]) -> list[tuple[int, int]]:
-        """Find the offsets of many names at once: an index far away is asked as seldom as it can be.
-
-        Raises:
-            MemberNotFoundError: there is none of one name, the first such.
-        """
-        if self._stored is None or self._lookup is not None:
-            return list(map(self.bounds_of, names))
-        located = self._stored.locate_many(names)
-        return [bounds or self.bounds_of(name) for name, bounds in zip(names, located, strict=True)]
-
     def search(self, names: Sequence[str]) -> list[Found | None]:
         """Find the last row of each of many names, with its offsets and CRC-32C, to read and check them.
 

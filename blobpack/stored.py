@@ -35,12 +35,8 @@ class StoredIndex(Protocol):
         """Return offset_start and offset_end of the last row of that name."""
         ...
 
-    def locate_many(self, names: Sequence[str]) -> list[tuple[int, int] | None]:
-        """Do the same for many names at once, with as few requests as they need."""
-        ...
-
     def search(self, names: Sequence[str]) -> list[Found | None]:
-        """Find row, offsets and checksum of each name, in the same way."""
+        """Find row, offsets and checksum of many names at once, with as few requests as they need."""
         ...
 
     def rows(self, first: int, last: int) -> Columns:

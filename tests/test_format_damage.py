@@ -103,7 +103,9 @@ class Sample:
             assert member.name == self.names[row]
             assert (member.offset_start, member.offset_end) == self.bounds[member.name]
         some = rng.sample(self.names, 5)
-        assert index.bounds_of_many(some) == [self.bounds[name] for name in some]
+        assert [hit and hit[1][:2] for hit in index.search(some)] == list(
+            map(self.bounds.get, some)
+        )
         columns = index.columns
         assert columns.packed_names() == self.columns.packed_names()
         for column in ("name_bounds", "offset_start", "offset_end", *self.facts):
@@ -362,7 +364,7 @@ def ask_everything(index: Index, sample: Sample, rng: random.Random) -> None:
         *(lambda name=name: index.bounds_of(name) for name in rng.sample(sample.names, 4)),
         lambda: "absent" in index,
         lambda: "" in index,
-        lambda: index.bounds_of_many(rng.sample(sample.names, 5)),
+        lambda: index.search(rng.sample(sample.names, 5)),
         lambda: index.row_of(rng.choice(sample.names)),
         lambda: index.member_at(rng.randrange(len(index))) if len(index) else None,
         lambda: sum(map(len, index.parts())),

@@ -213,6 +213,22 @@ class Connection:
                 body = self._body(receive, head_end + 4, have, wanted, timeout_s, head)
                 self.reusable = self.used = True
                 return Answer(206, AS_EXPECTED, body)
+        return self._other_answer(
+            receive, head, head_end + 4, have, wanted, timeout_s, has_body=has_body
+        )
+
+    def _other_answer(
+        self,
+        receive: Callable[[memoryview], int],
+        head: bytes,
+        start: int,
+        have: int,
+        wanted: int | None,
+        timeout_s: float,
+        *,
+        has_body: bool,
+    ) -> Answer:
+        """Take a head apart that is not as expected, and read what of its body is of use."""
         if head[:7] != b"HTTP/1." or not head[9:12].isdigit():
             raise Fault(f"not an answer of HTTP: {head[:20]!r}")
         status = int(head[9:12])
@@ -223,7 +239,7 @@ class Connection:
         if not has_body:
             size = 0
         elif status >= 400 and headers.get(b"transfer-encoding", b"").lower() == b"chunked":
-            body = self._said_in_chunks(receive, head_end + 4, have, timeout_s)
+            body = self._said_in_chunks(receive, start, have, timeout_s)
             self.reusable = CLOSES not in head and body.endswith(LAST_CHUNK)
             return Answer(status, headers, body)
         if size < 0 or (
@@ -232,7 +248,7 @@ class Connection:
             else size > ERROR_BODY_BYTES_MAX and (status, size) != (200, wanted)
         ):
             return Answer(status, headers, b"")
-        body = self._body(receive, head_end + 4, have, size, timeout_s, head)
+        body = self._body(receive, start, have, size, timeout_s, head)
         self.reusable = head[:8] == b"HTTP/1.1" and headers.get(b"connection", b"") != b"close"
         return Answer(status, headers, body)
 
