@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import blobpack
-from blobpack._pickles import encode_batch
+from blobpack._native.pickles import encode_batch
 from blobpack.offsets import BATCH_ROWS
 
 if TYPE_CHECKING:

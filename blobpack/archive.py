@@ -6,7 +6,8 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from blobpack import _facts, _gather
+from blobpack._native import facts as _facts
+from blobpack._native import gather as _gather
 from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns, media_type_of
 from blobpack.errors import DuplicateNameError, StorageError

@@ -6,8 +6,8 @@ from array import array
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from blobpack._members import MemberIterator, NameIterator
-from blobpack._packed import take_basenames, take_names
+from blobpack._native.members import MemberIterator, NameIterator
+from blobpack._native.packed import take_basenames, take_names
 from blobpack.errors import FormatError
 
 if TYPE_CHECKING:

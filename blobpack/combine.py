@@ -14,7 +14,7 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, get_args
 
-from blobpack._lookup import NameLookup
+from blobpack._native.lookup import NameLookup
 from blobpack.blob import opened
 from blobpack.choices import check_duplicates
 from blobpack.columns import Columns

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NoReturn
 
-from blobpack._gather import recognise_image
+from blobpack._native.gather import recognise_image
 from blobpack.errors import DuplicateNameError
 from blobpack.inputs import narrowed
 from blobpack.objects import Objects

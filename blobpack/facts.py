@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from operator import gt
 from typing import TYPE_CHECKING
 
-from blobpack import _facts
+from blobpack._native import facts as _facts
 from blobpack.checksum import crc32c, crc32c_address
 from blobpack.errors import BlobChangedError, FormatError, StorageError
 from blobpack.index import Index

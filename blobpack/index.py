@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from blobpack._lookup import NameLookup
+from blobpack._native.lookup import NameLookup
 from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError
 from blobpack.indexwriter import write_sections

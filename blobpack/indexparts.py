@@ -10,8 +10,8 @@ from bisect import bisect_right
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from blobpack._fetched_index import decode_blocks
-from blobpack._lookup import NameLookup
+from blobpack._native.fetched_index import decode_blocks
+from blobpack._native.lookup import NameLookup
 from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns
 from blobpack.errors import FormatError

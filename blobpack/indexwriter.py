@@ -7,9 +7,9 @@ from array import array
 from collections import OrderedDict
 from typing import TYPE_CHECKING, BinaryIO
 
-from blobpack._fetched_index import decode_blocks
-from blobpack._index_writer import IndexBuilder
-from blobpack._packed import measure
+from blobpack._native.fetched_index import decode_blocks
+from blobpack._native.index_writer import IndexBuilder
+from blobpack._native.packed import measure
 from blobpack.checksum import crc32c, crc32c_address
 from blobpack.columns import FACTS, Columns
 from blobpack.indexfile import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from typing import TYPE_CHECKING
 
-from blobpack._mapped_index import MappedIndex
+from blobpack._native.mapped_index import MappedIndex
 from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns
 from blobpack.errors import StorageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
-from blobpack._members import Member
+from blobpack._native.members import Member
 
 if TYPE_CHECKING:
     import os

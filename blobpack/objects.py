@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from blobpack._gather import recognise_image
+from blobpack._native.gather import recognise_image
 from blobpack.errors import (
     BlobChangedError,
     BlobNotFoundError,

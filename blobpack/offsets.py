@@ -13,7 +13,7 @@ from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Literal, cast, get_args
 
-from blobpack._pickles import OffsetsDecoder, encode_batch
+from blobpack._native.pickles import OffsetsDecoder, encode_batch
 from blobpack.atomic import replacing
 from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from blobpack._fetched_index import encode_name, page_number, rows_in_page
+from blobpack._native.fetched_index import encode_name, page_number, rows_in_page
 from blobpack.columns import Columns
 from blobpack.indexfile import BLOCK_ROWS
 from blobpack.indexparts import IndexParts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from blobpack._gather import recognise_image
+from blobpack._native.gather import recognise_image
 from blobpack.errors import SourceError
 from blobpack.names import listed
 from blobpack.pack import pack

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, overload
 
-from blobpack._lookup import NameLookup
-from blobpack._packed import measure
+from blobpack._native.lookup import NameLookup
+from blobpack._native.packed import measure
 from blobpack.columns import Columns
 from blobpack.errors import MemberNotFoundError
 from blobpack.model import ByteRange

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from blobpack._globs import match_names
-from blobpack._lookup import NameLookup
+from blobpack._native.globs import match_names
+from blobpack._native.lookup import NameLookup
 from blobpack.columns import MEDIA_TYPES, Columns
 from blobpack.errors import FactsMissingError
 from blobpack.names import names_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from blobpack._members import Member, MemberIterator, NameIterator
+    from blobpack._native.members import Member, MemberIterator, NameIterator
 
     Mask = NDArray[np.bool_]
 

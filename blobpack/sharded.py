@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from blobpack._lookup import NameLookup
+from blobpack._native.lookup import NameLookup
 from blobpack.archive import write_members
 from blobpack.choices import Choices
 from blobpack.collect import collect

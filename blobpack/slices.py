@@ -11,7 +11,7 @@ import os
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from blobpack import _gather
+from blobpack._native import gather as _gather
 from blobpack.columns import Columns
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-from blobpack._globs import match_names
+from blobpack._native.globs import match_names
 from blobpack.errors import DuplicateNameError, SourceError
 from blobpack.tarformat import check_name
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from blobpack._copying import copy_pieces
-from blobpack._splice import encode_headers, find_groups
+from blobpack._native.copying import copy_pieces
+from blobpack._native.splice import encode_headers, find_groups
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.stores.local import LocalStore
 from blobpack.tarformat import BLOCK

@@ -6,7 +6,7 @@ import difflib
 import glob as globs_of_files
 from typing import TYPE_CHECKING
 
-from blobpack._globs import match_names
+from blobpack._native.globs import match_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

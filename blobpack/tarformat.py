@@ -5,7 +5,7 @@ Source: POSIX.1-2017, pax, "ustar Interchange Format".
 
 from __future__ import annotations
 
-from blobpack._gather import encode_header
+from blobpack._native.gather import encode_header
 from blobpack.errors import UnsafeNameError
 
 BLOCK = 512

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blobpack._lookup import NameLookup
+from blobpack._native.lookup import NameLookup
 from blobpack.columns import Columns
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from blobpack._scan import walk_headers
+from blobpack._native.scan import walk_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

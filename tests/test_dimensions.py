@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps, features
 
-from blobpack._facts import facts_of
-from blobpack._gather import recognise_image
+from blobpack._native.facts import facts_of
+from blobpack._native.gather import recognise_image
 from blobpack.columns import MEDIA_TYPES
 
 SAMPLES = sorted((Path(__file__).parent / "data" / "images").iterdir())

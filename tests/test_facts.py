@@ -20,7 +20,7 @@ from tars import DIALECTS, END, GNU, Tar, base256, header, pax
 from test_dimensions import encoded, exif, tiff
 
 import blobpack
-from blobpack import _facts
+from blobpack._native import facts as _facts
 from blobpack.checksum import crc32c, crc32c_address
 from blobpack.columns import Columns
 from blobpack.facts import WINDOW_BYTES, read_facts, take_facts

@@ -15,8 +15,7 @@ PACKAGE = Path(blobpack.__file__).parent
 # the ladder, lowest first; modules on one rung may not import one another unless they are one thing
 LADDER = [
     {"errors", "lazy"},
-    {"_members"},
-    {f"_{path.stem}" for path in (PACKAGE.parent / "_native").glob("*.pyx")},
+    {"_native"},
     {"model"},
     {
         "atomic",

@@ -35,7 +35,7 @@ from blobpack import (
     scan,
     write_offsets,
 )
-from blobpack._pickles import OffsetsDecoder
+from blobpack._native.pickles import OffsetsDecoder
 from blobpack.offsets import BATCH_ROWS, iter_offsets, offsets_path
 
 if TYPE_CHECKING:
@@ -706,7 +706,7 @@ def test_a_text_longer_than_the_file_is_truncated() -> None:
 MEMO_BOMB = """
 import io, resource, sys
 from blobpack import FormatError
-from blobpack._pickles import OffsetsDecoder
+from blobpack._native.pickles import OffsetsDecoder
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 try:
     OffsetsDecoder(io.BytesIO(sys.stdin.buffer.read()), "bomb").read_batch(1 << 62)

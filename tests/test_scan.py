@@ -27,7 +27,7 @@ from tars import (
 )
 
 from blobpack import BlobNotFoundError, FormatError, StorageError, TruncatedError
-from blobpack._scan import walk_headers
+from blobpack._native.scan import walk_headers
 from blobpack.scan import scan, scan_store
 from blobpack.stores.memory import MemoryStore
 

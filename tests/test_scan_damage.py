@@ -30,7 +30,7 @@ from tars import (
 )
 
 from blobpack import FormatError, TruncatedError
-from blobpack._scan import walk_headers
+from blobpack._native.scan import walk_headers
 from blobpack.scan import scan, scan_store
 from blobpack.stores.memory import MemoryStore
 

@@ -20,7 +20,7 @@ blobpack.write_offsets(index.select("b/*"), "o.pkl")
 with blobpack.open_blob("o.tar", index="o.pkl") as blob:
     assert blob.read("b/c.png") == png
 here = pathlib.Path(blobpack.__file__).parent
-assert (here / "py.typed").exists() and (here / "_scan.pyi").exists()
+assert (here / "py.typed").exists() and (here / "_native" / "scan.pyi").exists()
 """
 
 
@@ -63,6 +63,6 @@ def test_the_sdist_holds_the_native_sources_and_no_generated_c(built):
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    natives = {f"_native/{path.name}" for path in (ROOT / "_native").glob("*.p[xy]?")}
+    natives = {path.relative_to(ROOT).as_posix() for path in (ROOT / "_native").rglob("*.p[xy]?")}
     assert natives <= names
     assert not any(name.endswith(".c") for name in names)

@@ -1,0 +1,224 @@
+"""Facts of payloads: media type, sizes as shown, CRC-32C; from a file or from bytes.
+
+The shell around rereading.pxd, dimensions.pxd and crc32c.pxd.
+"""
+
+from libc.stdint cimport int64_t, uintptr_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
+
+from common.crc32c cimport crc32c_at
+from images.fact_columns cimport facts_free, facts_reserve, facts_to_python
+from images.payload cimport peek, peek_at
+from images.reread cimport (
+    READ_ENDED as ENDED,
+    WINDOW_BYTES,
+    reader,
+    reread,
+    rereading,
+    take_payload,
+)
+from common.threads cimport THREADS_MAX, run_team, team_free, team_init
+
+READ_ENDED = ENDED
+
+
+cdef int bind_rows(
+    rereading* r,
+    const unsigned char[::1] names,
+    const int64_t[::1] name_bounds,
+    const int64_t[::1] offset_start,
+    const int64_t[::1] offset_end,
+) except -1:
+    """Point at the columns, and make room for the facts."""
+    cdef int64_t rows = offset_start.shape[0]
+    if offset_end.shape[0] != rows or name_bounds.shape[0] != rows + 1:
+        raise ValueError(
+            f"{rows} starts, {offset_end.shape[0]} ends, "
+            f"{name_bounds.shape[0]} bounds of names"
+        )
+    r.rows.count = rows
+    r.rows.names_length = names.shape[0]
+    r.rows.name_bounds = &name_bounds[0]
+    if names.shape[0]:                             # &names[0] of nothing is nothing
+        r.rows.names = &names[0]
+    if rows:
+        r.rows.offset_start = &offset_start[0]
+        r.rows.offset_end = &offset_end[0]
+    if facts_reserve(&r.facts, rows, False) < 0:
+        raise MemoryError
+    return 0
+
+
+cdef int run_threads(rereading* r, int threads, progress) except -1:
+    """Read with several threads, each through a window of its own."""
+    cdef void* arguments[THREADS_MAX]
+    cdef reader* readers = <reader*> calloc(threads, sizeof(reader))
+    cdef int i, count = 0
+    if readers == NULL:
+        raise MemoryError
+    try:
+        for i in range(threads):
+            readers[i].all = r
+            readers[i].window = <unsigned char*> malloc(WINDOW_BYTES)
+            if readers[i].window == NULL:
+                break
+            arguments[i] = &readers[i]
+            count += 1
+        run_team(&r.team, reread, arguments, count, progress)
+    finally:
+        for i in range(threads):
+            free(readers[i].window)
+        free(readers)
+    if r.no_memory:
+        raise MemoryError
+    return 0
+
+
+def take_facts(
+    int fd,
+    int64_t size,
+    const unsigned char[::1] names not None,
+    const int64_t[::1] name_bounds not None,
+    const int64_t[::1] offset_start not None,
+    const int64_t[::1] offset_end not None,
+    *,
+    bint images,
+    uintptr_t crc32c_address,
+    int threads,
+    progress=None,
+):
+    """Read payloads of a file, and take facts of each.
+
+    Args:
+        fd: Open for reading.
+        size: The file's bytes; no row may reach beyond them.
+        names, name_bounds, offset_start, offset_end: The members, as in Columns.
+        images: Also recognise and measure images; else checksums alone.
+        crc32c_address: Where libcrc32c's function is; 0: nowhere.
+        threads: How many read.
+        progress: progress(rows, bytes), called from this thread now and then.
+
+    Returns:
+        columns: media_type, width, height, crc32c, (n,) each.
+        faults: (row, errno) of each row that could not be read; READ_ENDED for an errno
+            where the file ends before the row does.
+    """
+    cdef rereading r
+    cdef int64_t i
+    memset(&r, 0, sizeof(rereading))
+    r.fd = fd
+    r.size = size
+    r.images = images
+    r.extend = crc32c_at(crc32c_address)
+    bind_rows(&r, names, name_bounds, offset_start, offset_end)
+    team_init(&r.team)
+    try:
+        run_threads(&r, max(1, min(threads, THREADS_MAX)), progress)
+        faults = [(r.faults[i].row, r.faults[i].error) for i in range(r.fault_count)]
+        return facts_to_python(&r.facts, r.rows.count), sorted(faults)
+    finally:
+        team_free(&r.team)
+        facts_free(&r.facts)
+        free(r.faults)
+
+
+def take_facts_within(
+    const unsigned char[::1] window not None,
+    int64_t window_start,
+    const unsigned char[::1] names not None,
+    const int64_t[::1] name_bounds not None,
+    const int64_t[::1] offset_start not None,
+    const int64_t[::1] offset_end not None,
+    *,
+    bint images,
+    uintptr_t crc32c_address,
+):
+    """Take facts of payloads that all lie in bytes at hand.
+
+    Args:
+        window: The bytes.
+        window_start: Where they lie in the blob.
+        names, name_bounds, offset_start, offset_end: The members, as in Columns.
+        images, crc32c_address: As above.
+
+    Returns:
+        media_type, width, height, crc32c, (n,) each.
+
+    Raises:
+        ValueError: a row is not within the window.
+    """
+    cdef rereading r
+    cdef peek payload
+    cdef const unsigned char* first = b""
+    cdef int64_t row, begin, end
+    if window.shape[0]:
+        first = &window[0]
+    memset(&r, 0, sizeof(rereading))
+    r.images = images
+    r.extend = crc32c_at(crc32c_address)
+    bind_rows(&r, names, name_bounds, offset_start, offset_end)
+    try:
+        with nogil:
+            for row in range(r.rows.count):
+                begin, end = r.rows.offset_start[row], r.rows.offset_end[row]
+                if not window_start <= begin <= end or (
+                    end - window_start > window.shape[0]
+                ):
+                    break
+                end -= begin
+                peek_at(&payload, first + (begin - window_start), end, end)
+                take_payload(&r, row, &payload)
+            else:
+                row = r.rows.count
+        if row < r.rows.count:
+            raise ValueError(f"row {row} is not within the window")
+        return facts_to_python(&r.facts, r.rows.count)
+    finally:
+        facts_free(&r.facts)
+
+
+def facts_of(
+    const unsigned char[::1] payload not None,
+    bytes name not None,
+    *,
+    uintptr_t crc32c_address,
+    int64_t size=-1,
+):
+    """Take facts of one payload, or of its first bytes.
+
+    Args:
+        payload: The bytes.
+        name: The member's; only it tells an SVG.
+        crc32c_address: As above.
+        size: The whole payload's bytes, where these are only its first.
+
+    Returns:
+        media_type, width, height, crc32c; the last of these bytes.
+    """
+    cdef int64_t bounds[2]
+    cdef int64_t length = payload.shape[0]
+    cdef rereading r
+    cdef peek first
+    memset(&r, 0, sizeof(rereading))
+    r.images = True
+    r.extend = crc32c_at(crc32c_address)
+    bounds[0] = 0
+    bounds[1] = r.rows.names_length = len(name)
+    r.rows.names = <const unsigned char*> <const char*> name
+    r.rows.name_bounds = bounds
+    if facts_reserve(&r.facts, 1, False) < 0:
+        raise MemoryError
+    try:
+        with nogil:
+            peek_at(
+                &first, &payload[0] if length else r.rows.names, length,
+                max(length, size),
+            )
+            take_payload(&r, 0, &first)
+        return (
+            r.facts.media_type[0], r.facts.width[0], r.facts.height[0],
+            r.facts.crc32c[0],
+        )
+    finally:
+        facts_free(&r.facts)

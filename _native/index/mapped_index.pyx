@@ -1,0 +1,249 @@
+"""Look members up in an index file that is mapped, and copy them out of it.
+
+The shell around index_region.pxd.
+"""
+
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from posix.fcntl cimport F_DUPFD_CLOEXEC, fcntl
+from posix.unistd cimport SEEK_END, close, lseek
+
+from index.blocks cimport BLOCK_ROWS, CRC32C, block_view, offsets_in, value_at
+from common.crc32c cimport crc32c_at
+from index.faults cimport FAULT_ABSENT, FAULT_LAYOUT, FAULT_NONE, failure, fault
+from index.region cimport (
+    bring_row,
+    index_region,
+    prefetch,
+    region_fits,
+    region_free,
+    region_init,
+    search,
+    slots_of,
+    take_rows,
+)
+from index.rows cimport row_columns, row_columns_free, row_columns_init, to_python
+from common.hash cimport encoded_name, hash_name
+from index.pages cimport seeded
+
+from blobpack.errors import BlobChangedError, FormatError, StorageError
+
+cdef enum:
+    GROUP_NAMES = 32               # whose cache lines are brought together
+    HAS_CRC32C = 8                 # of the footer's facts
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+
+
+cdef class MappedIndex:
+    """Look members up in an index region that is mapped from a file.
+
+    Blocks and pages are checked once; which were is all that is kept in memory. A
+    mapping of a file that was cut kills who touches it, so each lookup asks for the
+    file's length first: lseek is the cheapest call that tells it, 0.15 us.
+
+    Args:
+        region: The region's bytes.
+        fd: The file.
+        where, offset: What messages name: the file, and where the region starts in it.
+        crc32c: Of blobpack.checksum.crc32c_address.
+        row_count … facts: Of the footer, positions from the region's start.
+    """
+
+    cdef const unsigned char[::1] mapped
+    cdef index_region region
+    cdef int fd
+    cdef bint holds_file
+    cdef int facts
+    cdef int64_t end               # of the region in the file
+    cdef str where
+    cdef int64_t offset
+
+    def __cinit__(
+        self,
+        const unsigned char[::1] region not None,
+        int fd,
+        str where not None,
+        int64_t offset,
+        uintptr_t crc32c,
+        *,
+        int64_t row_count,
+        int64_t last_end,
+        int64_t block_count,
+        int64_t directory,
+        int64_t lookup,
+        int64_t pages,
+        uint64_t seed,
+        int facts,
+    ):
+        self.mapped = region
+        self.where = where
+        self.offset = offset
+        self.end = offset + region.shape[0]
+        self.facts = facts
+        self.region.length = region.shape[0]
+        self.region.row_count = row_count
+        self.region.last_end = last_end
+        self.region.block_count = block_count
+        self.region.directory = directory
+        self.region.lookup = lookup
+        self.region.pages = pages
+        self.region.seed = seed
+        self.region.crc32c = crc32c_at(crc32c)
+        if not region_fits(&self.region):
+            raise FormatError(
+                f"{where}: the index is damaged: its footer does not fit its size",
+                offset=offset,
+            )
+        self.region.bytes = &region[0]
+        if not region_init(&self.region):
+            raise MemoryError
+        self.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)  # the caller may close his
+        if self.fd < 0:
+            raise StorageError(f"{where}: can't keep the file open")
+        self.holds_file = True
+
+    def __dealloc__(self):
+        if self.holds_file:
+            close(self.fd)
+        region_free(&self.region)
+
+    def __len__(self):
+        return self.region.row_count
+
+    cdef int refuse_cut_file(self) except -1:
+        """Refuse to touch the mapping of a file that was cut."""
+        cdef int64_t size = lseek(self.fd, 0, SEEK_END)
+        if size >= self.end:
+            return 0
+        raise BlobChangedError(
+            f"{self.where}: the file was cut to {size} bytes; its index was there up "
+            f"to byte {self.end} when it was opened"
+        )
+
+    cdef int64_t find_row(self, str name, block_view* view) except -2:
+        """Find the last row of a name, -1 when there is none; leave its block open."""
+        cdef const char* text
+        cdef Py_ssize_t length
+        cdef bytes encoded = None
+        cdef int64_t row = -1, position = 0
+        cdef fault kind
+        try:
+            text = PyUnicode_AsUTF8AndSize(name, &length)
+        except UnicodeEncodeError:  # surrogates: bytes that are not UTF-8
+            encoded = encoded_name(name)
+            if encoded is None:
+                return -1
+            text = encoded
+            length = len(encoded)
+        kind = search(&self.region, text, length, view, &row, &position)
+        if kind > FAULT_ABSENT:
+            raise failure(kind, self.where, "the part", self.offset + position)
+        return row
+
+    def find(self, str name not None):
+        """Return the last row of that name, -1 when there is none.
+
+        Raises:
+            BlobChangedError: the file was cut.
+            FormatError: what was read of the index is damaged.
+        """
+        cdef block_view view
+        self.refuse_cut_file()
+        return self.find_row(name, &view)
+
+    def locate(self, str name not None):
+        """Return offset_start and offset_end of the last row of that name, or None.
+
+        Raises:
+            BlobChangedError: the file was cut.
+            FormatError: what was read of the index is damaged.
+        """
+        cdef block_view view
+        cdef int64_t start, end, row
+        self.refuse_cut_file()
+        row = self.find_row(name, &view)
+        if row < 0:
+            return None
+        if not offsets_in(&view, row % BLOCK_ROWS, &start, &end):
+            raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
+        return start, end
+
+    def search(self, list names not None):
+        """Return the last row of each of many names, with its offsets and CRC-32C.
+
+        What binds is waiting for memory, so the cache lines of some names are brought
+        side by side before the first of them is looked at.
+
+        Returns:
+            (row, (offset_start, offset_end, crc32c)) of each, the checksum None where
+                the index has none; None where there is no such name.
+
+        Raises:
+            As locate.
+        """
+        cdef block_view view
+        cdef Py_ssize_t first, last, i
+        cdef int64_t row, start, end
+        cdef list found = []
+        cdef object crc = None
+        for first in range(0, len(names), GROUP_NAMES):
+            last = min(first + GROUP_NAMES, len(names))
+            self.bring(names, first, last)
+            for i in range(first, last):
+                row = self.find_row(names[i], &view)
+                if row < 0:
+                    found.append(None)
+                    continue
+                if not offsets_in(&view, row % BLOCK_ROWS, &start, &end):
+                    raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
+                if self.facts & HAS_CRC32C:
+                    crc = value_at(&view, CRC32C, row % BLOCK_ROWS)
+                found.append((row, (start, end, crc)))
+        return found
+
+    cdef int bring(self, list names, Py_ssize_t first, Py_ssize_t last) except -1:
+        """Prefetch the slots of some names, then the rows that those give."""
+        cdef uint64_t[GROUP_NAMES] hashes
+        cdef const char* text
+        cdef Py_ssize_t length, i, count = 0
+        self.refuse_cut_file()
+        if self.region.pages == 0:
+            return 0
+        for i in range(first, last):
+            if not isinstance(names[i], str) or not (<str> names[i]).isascii():
+                continue
+            text = PyUnicode_AsUTF8AndSize(names[i], &length)
+            hashes[count] = seeded(hash_name(text, length, 0), self.region.seed)
+            prefetch(slots_of(&self.region, hashes[count]))
+            count += 1
+        for i in range(count):
+            bring_row(&self.region, hashes[i])
+        return 0
+
+    def rows(self, int64_t first, int64_t last):
+        """Read the rows first:last into columns of their own.
+
+        Returns:
+            names, name_bounds, offset_start, offset_end, media_type, width, height,
+                crc32c, mtime; the last five are None where they were not taken.
+
+        Raises:
+            FormatError: a block is damaged.
+        """
+        cdef row_columns out
+        cdef int64_t position = 0
+        cdef fault kind
+        if not 0 <= first <= last <= self.region.row_count:
+            raise IndexError(f"rows {first} to {last} of {self.region.row_count}")
+        self.refuse_cut_file()
+        try:
+            if not row_columns_init(&out, last - first, self.facts):
+                raise MemoryError
+            with nogil:
+                kind = take_rows(&self.region, &out, first, last, &position)
+            if kind != FAULT_NONE:
+                raise failure(kind, self.where, "the block", self.offset + position)
+            return to_python(&out)
+        finally:
+            row_columns_free(&out)

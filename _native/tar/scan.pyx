@@ -1,0 +1,280 @@
+"""Walk the headers of a tar into columns: the shell around walk.pxd and runs.pxd."""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport strerror
+
+from common.columns cimport columns_to_python, mtime_to_python
+from tar.group cimport MAX_EXTENSION_BYTES, KIND_COUNT, cursor, member_group, refill
+from tar.links cimport resolve_links
+from tar.segments cimport HEAD_BYTES, SEGMENT_BYTES_MIN, THREADS_MAX, walk_ahead
+from tar.header cimport BLOCK, is_zero_block
+from tar.walk cimport walk, walker, walker_free, walker_init
+from tar.status cimport (
+    WALK_BAD_CHECKSUM,
+    WALK_BAD_PAX,
+    WALK_BAD_SIZE,
+    WALK_CUT_EXTENSION,
+    WALK_CUT_HEADER,
+    WALK_CUT_PADDING,
+    WALK_CUT_PAYLOAD,
+    WALK_END_MARKER,
+    WALK_FEED,
+    WALK_GLOBAL_SIZE,
+    WALK_GROUP,
+    WALK_HUGE_EXTENSION,
+    WALK_NO_MARKER,
+    WALK_NO_MEMORY,
+    WALK_NUL_IN_NAME,
+    WALK_ORPHAN_EXTENSION,
+    WALK_READ_FAILED,
+    WALK_SHRUNK,
+    WALK_TURN,
+    walk_status,
+)
+from tar.window cimport bytes_at, header_window, window_wanted
+
+from os import urandom
+
+from blobpack.errors import FormatError, StorageError, TruncatedError
+
+cdef enum:
+    REFILLS_A_TURN = 256           # between two looks at pending signals
+
+cdef uint64_t seed = int.from_bytes(urandom(8), "little")
+
+cdef dict MESSAGES = {
+    WALK_CUT_HEADER: "the blob ends inside a header",
+    WALK_CUT_EXTENSION: "the blob ends inside an extended header",
+    WALK_CUT_PADDING: "the blob ends inside a member's padding",
+    WALK_BAD_CHECKSUM: "no tar header here: its checksum is wrong",
+    WALK_BAD_SIZE: "a size that is not a number, or negative",
+    WALK_BAD_PAX: "a pax header whose records are malformed",
+    WALK_NUL_IN_NAME: "a pax header with a NUL byte in a name",
+    WALK_GLOBAL_SIZE: "a pax global header that sets sizes: tar readers disagree on it",
+    WALK_HUGE_EXTENSION: f"extended headers of over {MAX_EXTENSION_BYTES} bytes",
+    WALK_ORPHAN_EXTENSION: "an extended header with no member behind it",
+    WALK_SHRUNK: "the blob became shorter while it was scanned",
+}
+
+cdef tuple CUT = (
+    WALK_CUT_HEADER,
+    WALK_CUT_EXTENSION,
+    WALK_CUT_PAYLOAD,
+    WALK_CUT_PADDING,
+    WALK_SHRUNK,
+)
+
+
+cdef object failure(
+    walk_status status, const cursor* at, const member_group* group, str blob
+):
+    """Make the error for a status that ended the walk."""
+    cdef str name = ""
+    if status == WALK_NO_MEMORY:
+        return MemoryError()
+    if status == WALK_READ_FAILED:
+        reason = strerror(at.window.error).decode(errors="replace")
+        return StorageError(f"{blob}: can't read at byte {at.fault}: {reason}")
+    message = MESSAGES.get(status, "damaged")
+    if WALK_CUT_PAYLOAD <= status < WALK_SHRUNK and group.name.length > 0:
+        name = group.name.bytes[:group.name.length].decode("utf-8", "surrogateescape")
+    if status == WALK_CUT_PAYLOAD:
+        message = (
+            f"the payload of {group.offset_end} bytes from byte {group.offset_start} "
+            f"runs past the blob's end at {at.window.length}"
+        )
+    member = f"member {name!r}: " if name else ""
+    error = TruncatedError if status in CUT else FormatError
+    return error(f"{blob}: {member}{message}, at byte {at.fault}", offset=at.fault)
+
+
+cdef class Supply:
+    """What brings the bytes that are not in a file, and the window brought last."""
+
+    cdef object read
+    cdef const unsigned char[::1] brought
+
+    def __cinit__(self, read):
+        self.read = read
+
+
+cdef walk_status feed(cursor* at, Supply supply) except *:
+    """Bring a window through the shell's read(start, end, stride): it is not copied."""
+    cdef header_window* window = &at.window
+    cdef int64_t wanted = window_wanted(window, at.pos)
+    cdef int64_t size
+    window.start = window.end = 0
+    supply.brought = supply.read(at.pos, at.pos + wanted, window.stride)
+    size = supply.brought.shape[0]
+    if size < wanted:
+        at.fault = at.pos + size
+        return WALK_SHRUNK
+    window.bytes = <unsigned char*> &supply.brought[0]
+    window.start = at.pos
+    window.end = at.pos + min(size, window.length - at.pos)
+    return WALK_TURN
+
+
+cdef walk_status bring(cursor* at, Supply supply) except *:
+    """Bring what the cursor needs, from the file or through the shell.
+
+    WALK_GROUP or WALK_TURN when it is there.
+    """
+    cdef walk_status status = refill(at)
+    return feed(at, supply) if status == WALK_FEED else status
+
+
+cdef bint several_may_walk(const cursor* at) noexcept nogil:
+    """Tell whether the rest is worth more than one thread, and fit for it."""
+    return (
+        at.window.fd >= 0
+        and at.pos >= HEAD_BYTES
+        and at.window.length - at.pos >= 2 * SEGMENT_BYTES_MIN
+        and at.window.stride <= at.window.near_bytes
+        and not at.met_v7
+        and not at.globals.apply
+    )
+
+
+cdef walk_status take_turn(walker* w, int threads, member_group* group) noexcept nogil:
+    """Walk on until there is something for the shell to do."""
+    if threads > 1 and several_may_walk(&w.at):
+        return walk_ahead(w, threads, group)
+    return walk(w, REFILLS_A_TURN if w.at.pos >= HEAD_BYTES else 4, group)
+
+
+cdef walk_status walk_through(
+    walker* w, int threads, Supply supply, member_group* group
+) except *:
+    """Walk to the end of the archive, or to a fault.
+
+    Ctrl-C is looked for between turns.
+    """
+    cdef walk_status status
+    while True:
+        with nogil:
+            status = take_turn(w, threads, group)
+        if status == WALK_FEED:
+            status = feed(&w.at, supply)
+        PyErr_CheckSignals()
+        if status != WALK_TURN:
+            return status
+
+
+cdef walk_status count_marker(cursor* at, Supply supply, int64_t* blocks) except *:
+    """Count the zero blocks that end the archive: one is there, a second is due."""
+    cdef const unsigned char* block
+    cdef walk_status status
+    blocks[0] = 1
+    if at.window.length - at.pos < 2 * BLOCK:
+        return WALK_END_MARKER
+    while True:
+        block = bytes_at(&at.window, at.pos, 2 * BLOCK)
+        if block != NULL:
+            blocks[0] += is_zero_block(block + BLOCK)
+            return WALK_END_MARKER
+        status = bring(at, supply)
+        if status != WALK_GROUP and status != WALK_TURN:
+            return status
+
+
+cdef walk_status skip_zero_blocks(cursor* at, Supply supply) except *:
+    """Step to the next block that is not zero, or to the blob's end."""
+    cdef const unsigned char* block
+    cdef walk_status status
+    at.window.stride = 0                           # by windows
+    while at.window.length - at.pos >= BLOCK:
+        block = bytes_at(&at.window, at.pos, BLOCK)
+        if block == NULL:
+            status = bring(at, supply)
+            if status != WALK_GROUP and status != WALK_TURN:
+                return status
+        elif is_zero_block(block):
+            at.pos += BLOCK
+        else:
+            return WALK_TURN
+        PyErr_CheckSignals()
+    return WALK_END_MARKER
+
+
+cdef walk_status walk_archives(
+    walker* w, int threads, Supply supply, bint concatenated, member_group* group,
+    int64_t* position, int64_t* blocks,
+) except *:
+    """Walk one archive, or all that lie one behind the other.
+
+    On return *position* is where the last one ended, before so many zero blocks.
+    """
+    cdef walk_status status = WALK_TURN
+    while status == WALK_TURN:
+        status = walk_through(w, threads, supply, group)
+        position[0] = w.at.pos
+        blocks[0] = 0
+        if status == WALK_END_MARKER:
+            status = count_marker(&w.at, supply, blocks)
+            if concatenated and status == WALK_END_MARKER:
+                status = skip_zero_blocks(&w.at, supply)
+    return status
+
+
+def walk_headers(
+    int fd,
+    int64_t length,
+    str blob not None,
+    read=None,
+    *,
+    bint concatenated=False,
+    bint with_mtime=False,
+    int threads=1,
+):
+    """Walk a tar's headers from its first byte to its end.
+
+    Args:
+        fd: Open for reading; -1 when the bytes come through `read`.
+        length: The blob's bytes.
+        blob: Its name, for messages.
+        read: read(start, end, stride) -> the bytes from start on, to end at least;
+            stride is the mean distance between the headers before, 0 if not known.
+        concatenated: Go on behind end-of-archive markers.
+        with_mtime: Keep the members' times, too.
+        threads: How many may walk a local file.
+
+    Returns:
+        names, name_bounds, offset_start, offset_end: Views of bytes and of int64;
+            (n,), the bounds (n + 1,).
+        position: Where the walk ended, in bytes.
+        end_marker: Zero blocks found there: 0, 1 or 2.
+        dangling_links: Hard links that have no row.
+        kinds: How many there are of files, hard links, folders, symbolic links,
+            devices, sparse files, others.
+        mtime: (n,) int64, whole seconds since 1970 UTC; None where it was not kept.
+
+    Raises:
+        TruncatedError: the blob ends inside a header, a payload or its padding.
+        FormatError: a header is damaged.
+        StorageError: the file can't be read.
+    """
+    cdef walker w
+    cdef member_group group
+    cdef walk_status status
+    cdef int64_t position = 0, blocks = 0, dangling
+    cdef Supply supply = Supply(read)              # a name in an error may lie in it
+    walker_init(&w, fd, length, with_mtime)
+    try:
+        status = walk_archives(
+            &w, max(1, min(threads, THREADS_MAX)), supply, concatenated, &group,
+            &position, &blocks,
+        )
+        if status != WALK_END_MARKER and status != WALK_NO_MARKER:
+            raise failure(status, &w.at, &group, blob)
+        with nogil:
+            dangling = resolve_links(&w.rows, &w.links, seed)
+        if dangling < 0:
+            raise MemoryError
+        kinds = tuple([w.kinds[i] for i in range(<int> KIND_COUNT)])
+        columns = columns_to_python(&w.rows)
+        mtime = mtime_to_python(&w.rows, len(columns[2]))
+        return (*columns, position, blocks, dangling, kinds, mtime)
+    finally:
+        walker_free(&w)
