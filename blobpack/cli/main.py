@@ -12,22 +12,22 @@ from typing import Any
 
 import click
 
-from blobpack.cli.append import append
-from blobpack.cli.cat import cat
-from blobpack.cli.collect import collect
-from blobpack.cli.extract import extract
-from blobpack.cli.index import index
-from blobpack.cli.info import info
-from blobpack.cli.ls import ls
-from blobpack.cli.merge import merge
-from blobpack.cli.offsets import offsets
+from blobpack.cli.commands.append import append
+from blobpack.cli.commands.cat import cat
+from blobpack.cli.commands.collect import collect
+from blobpack.cli.commands.extract import extract
+from blobpack.cli.commands.index import index
+from blobpack.cli.commands.info import info
+from blobpack.cli.commands.ls import ls
+from blobpack.cli.commands.merge import merge
+from blobpack.cli.commands.offsets import offsets
+from blobpack.cli.commands.pack import pack
+from blobpack.cli.commands.repack import repack
+from blobpack.cli.commands.subset import subset
+from blobpack.cli.commands.uploads import uploads
+from blobpack.cli.commands.verify import verify
 from blobpack.cli.options import stats_options
-from blobpack.cli.pack import pack
-from blobpack.cli.repack import repack
 from blobpack.cli.signals import KILLED, unwound_by_signals
-from blobpack.cli.subset import subset
-from blobpack.cli.uploads import uploads
-from blobpack.cli.verify import verify
 from blobpack.errors import BlobpackError
 
 

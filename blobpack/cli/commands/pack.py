@@ -17,7 +17,7 @@ from blobpack.cli.options import (
     progress_bar,
     show_pieces,
 )
-from blobpack.cli.outputs import place_option, print_packed
+from blobpack.cli.report import place_option, print_packed
 from blobpack.compress import is_compressed_target
 from blobpack.manifest import read_manifest
 from blobpack.sharded import pack_shards

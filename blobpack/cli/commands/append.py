@@ -15,7 +15,7 @@ from blobpack.cli.options import (
     progress_bar,
     show_pieces,
 )
-from blobpack.cli.outputs import print_report
+from blobpack.cli.report import print_report
 
 
 @click.command()

@@ -10,7 +10,7 @@ import click
 
 from blobpack.blob import open_blob
 from blobpack.cli.options import BlobUrl, progress_bar, show_pieces
-from blobpack.cli.outputs import place_option, print_combined
+from blobpack.cli.report import place_option, print_combined
 from blobpack.combine import merge as library
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from blobpack.cli.options import BlobUrl, progress_bar
-from blobpack.cli.outputs import print_report
+from blobpack.cli.report import print_report
 from blobpack.collect import collect as library
 
 if TYPE_CHECKING:

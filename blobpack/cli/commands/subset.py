@@ -16,7 +16,7 @@ from blobpack.cli.options import (
     selection_options,
     show_pieces,
 )
-from blobpack.cli.outputs import place_option, print_combined
+from blobpack.cli.report import place_option, print_combined
 from blobpack.combine import subset as library
 
 if TYPE_CHECKING:

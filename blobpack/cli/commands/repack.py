@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from blobpack.cli.options import BlobUrl, is_same_file, progress_bar, show_pieces
-from blobpack.cli.outputs import print_packed
+from blobpack.cli.report import print_packed
 from blobpack.compress import is_compressed_target
 from blobpack.repack import MEMBER_BYTES_MAX
 from blobpack.repack import repack as library
