@@ -32,8 +32,8 @@ from s3_workers import BATCH, OURS, Worker, clients
 from table import laid_out
 
 import blobpack
-from blobpack.stores import connections
 from blobpack.stores import s3 as s3_module
+from blobpack.stores.http import pool as connections
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from s3_servers import Counts, Place
     from s3_workers import Times
 
-    from blobpack.stores.hedging import Hedge
+    from blobpack.stores.http.hedging import Hedge
 
     Row = dict[str, Any]
 

@@ -13,7 +13,7 @@ from blobpack.index import Index
 from blobpack.names import names_of
 from blobpack.reader import Reader
 from blobpack.stores import open_tar
-from blobpack.stores.hedging import Hedge
+from blobpack.stores.http.hedging import Hedge
 
 if TYPE_CHECKING:
     import os

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from blobpack.stored import StoredIndex
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
-    from blobpack.stores.hedging import Hedge
+    from blobpack.stores.http.hedging import Hedge
 
 COLLECTION_NAME = "collection.idx"
 OPEN_BLOBS_MAX = 64

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from blobpack.stores.ranged import RangedStore
+    from blobpack.stores.http.ranged import RangedStore
     from blobpack.stores.s3 import S3Store
 
 THREADS = 64  # at 25 ms each, 2,500 objects a second
@@ -191,7 +191,7 @@ def _open(source: Source) -> Opened:
 
             store = S3Store(source.url, tail_bytes=TAIL_BYTES)
         else:
-            from blobpack.stores.http import HttpStore
+            from blobpack.stores.http.store import HttpStore
 
             store = HttpStore(source.url, tail_bytes=TAIL_BYTES)
         return Opened(store.size, store)

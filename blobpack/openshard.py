@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from blobpack.discovery import difference
 from blobpack.errors import StaleIndexError
 from blobpack.stores import is_local, open_pinned, open_tar
-from blobpack.stores.ranged import RangedStore
+from blobpack.stores.http.ranged import RangedStore
 from blobpack.stores.zstd import open_seekable
 
 if TYPE_CHECKING:

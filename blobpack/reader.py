@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from blobpack.index import Index
     from blobpack.model import Member
     from blobpack.stats import Stats
-    from blobpack.stores.hedging import Hedge
+    from blobpack.stores.http.hedging import Hedge
 
 R = TypeVar("R", bound="Reader")
 

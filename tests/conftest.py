@@ -16,7 +16,7 @@ from faultserver import FaultServer
 from PIL import Image
 from s3server import NO_AWS, CantInstallError, S3Server, forget_clients
 
-from blobpack.stores import connections
+from blobpack.stores.http import pool as connections
 from blobpack.stores.s3 import default_client
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import boto3
 import botocore.loaders
 import botocore.session
 
-from blobpack.stores import connections, s3
+from blobpack.stores import s3
+from blobpack.stores.http import pool as connections
 
 if TYPE_CHECKING:
     from botocore.config import Config

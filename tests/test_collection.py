@@ -37,7 +37,7 @@ from blobpack import collection as module
 from blobpack.checksum import crc32c
 from blobpack.cli.main import main
 from blobpack.stores.globs import translate
-from blobpack.stores.ranged import RangedStore
+from blobpack.stores.http.ranged import RangedStore
 
 if TYPE_CHECKING:
     from faultserver import FaultServer

@@ -30,8 +30,9 @@ from blobpack.errors import (
     StorageError,
 )
 from blobpack.plan import Fetch
-from blobpack.stores import open_store, retries
-from blobpack.stores.ranged import RangedStore
+from blobpack.stores import open_store
+from blobpack.stores.http import retry as retries
+from blobpack.stores.http.ranged import RangedStore
 from blobpack.stores.s3 import S3Store
 
 if TYPE_CHECKING:

@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 import blobpack
-from blobpack.stores import connections, open_store, retries
-from blobpack.stores.answers import AS_EXPECTED, Answer
-from blobpack.stores.connection import Connection, Origin
-from blobpack.stores.connections import Pool
-from blobpack.stores.hedging import BURST, PATIENCE_MIN_S, PATIENCE_UNKNOWN_S, SAMPLES, SHARE, Pace
-from blobpack.stores.retries import Fault
+from blobpack.stores import open_store
+from blobpack.stores.http import pool as connections
+from blobpack.stores.http import retry as retries
+from blobpack.stores.http.connection import Connection, Origin
+from blobpack.stores.http.hedging import (
+    BURST,
+    PATIENCE_MIN_S,
+    PATIENCE_UNKNOWN_S,
+    SAMPLES,
+    SHARE,
+    Pace,
+)
+from blobpack.stores.http.pool import Pool
+from blobpack.stores.http.response import AS_EXPECTED, Answer
+from blobpack.stores.http.retry import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +34,7 @@ if TYPE_CHECKING:
     from faultserver import FaultServer
     from s3server import S3Server
 
-    from blobpack.stores.hedging import Hedge
+    from blobpack.stores.http.hedging import Hedge
 
 BODY = b"0123456789"
 HEAD = b"HTTP/1.1 206 Partial Content\r\nContent-Length: 10\r\n\r\n"

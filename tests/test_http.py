@@ -20,14 +20,18 @@ from test_stores import DATA, FORKS, StoreContract, in_fork
 
 import blobpack
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores import connection as connection_module
-from blobpack.stores import connections, http, open_store, ranged, retries
+from blobpack.stores import open_store
 from blobpack.stores.cache import Cache, CachingStore
-from blobpack.stores.connection import CONNECT_TIMEOUT_S, Connection, Origin
-from blobpack.stores.http import RELOCATED_S, HttpStore, split_http
-from blobpack.stores.ranged import fault_of
-from blobpack.stores.retries import Budget, Fault, TimeoutFault, Trial, backoff_s
-from blobpack.stores.wishes import read_by
+from blobpack.stores.http import connection as connection_module
+from blobpack.stores.http import pool as connections
+from blobpack.stores.http import ranged
+from blobpack.stores.http import retry as retries
+from blobpack.stores.http import store as http
+from blobpack.stores.http.connection import CONNECT_TIMEOUT_S, Connection, Origin
+from blobpack.stores.http.options import read_by
+from blobpack.stores.http.ranged import fault_of
+from blobpack.stores.http.retry import Budget, Fault, TimeoutFault, Trial, backoff_s
+from blobpack.stores.http.store import RELOCATED_S, HttpStore, split_http
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,7 +22,8 @@ from blobpack.errors import BlobChangedError, StorageError
 from blobpack.index import Index
 from blobpack.readahead import AHEAD_BYTES_MAX, THREADS, Readahead
 from blobpack.scan import scan_store
-from blobpack.stores import open_store, retries
+from blobpack.stores import open_store
+from blobpack.stores.http import retry as retries
 from blobpack.stores.memory import MemoryStore
 
 if TYPE_CHECKING:

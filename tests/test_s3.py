@@ -33,9 +33,10 @@ from blobpack.errors import (
     StorageError,
     TruncatedError,
 )
-from blobpack.stores import open_store, retries
+from blobpack.stores import open_store
 from blobpack.stores import s3 as s3_module
-from blobpack.stores.retries import Budget
+from blobpack.stores.http import retry as retries
+from blobpack.stores.http.retry import Budget
 from blobpack.stores.s3 import S3Store
 
 if TYPE_CHECKING:

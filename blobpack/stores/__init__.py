@@ -66,7 +66,7 @@ def open_store(
         store: Store = S3Store(str(url), tail_bytes=TAIL_BYTES if tail else 0)
         return cache.around(store) if cache else store
     if scheme.startswith("http"):
-        from blobpack.stores.http import HttpStore
+        from blobpack.stores.http.store import HttpStore
 
         found = HttpStore(str(url), tail_bytes=TAIL_BYTES if tail else 0)
         return cache.around(found) if cache and found.is_pinned else found
@@ -76,7 +76,7 @@ def open_store(
 def open_pinned(url: str, size: int, version: str) -> Store:
     """Open the store of an object far away as it was; of one in S3 without asking: a read finds out."""
     if scheme_of(url) != "s3":
-        from blobpack.stores.http import HttpStore
+        from blobpack.stores.http.store import HttpStore
 
         return HttpStore(url, version=version)
     from blobpack.stores.s3object import S3Object

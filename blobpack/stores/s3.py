@@ -38,12 +38,12 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.answers import after
 from blobpack.stores.base import to_http_range
-from blobpack.stores.connection import Origin
-from blobpack.stores.connections import pool_of
-from blobpack.stores.ranged import Place, RangedStore, if_match
-from blobpack.stores.retries import Budget, Fault, Trial
+from blobpack.stores.http.connection import Origin
+from blobpack.stores.http.pool import pool_of
+from blobpack.stores.http.ranged import Place, RangedStore, if_match
+from blobpack.stores.http.response import after
+from blobpack.stores.http.retry import Budget, Fault, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
     from mypy_boto3_s3 import S3Client
 
-    from blobpack.stores.answers import Answer
+    from blobpack.stores.http.response import Answer
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from blobpack.stores.s3 import S3Store, split_url
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from blobpack.stores.ranged import Place
+    from blobpack.stores.http.ranged import Place
     from blobpack.stores.signatures import Signatures
 
 

@@ -17,10 +17,10 @@ import time
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
-from blobpack.stores.ranged import Place, if_match
+from blobpack.stores.http.ranged import Place, if_match
 
 if TYPE_CHECKING:
-    from blobpack.stores.connections import Pool
+    from blobpack.stores.http.pool import Pool
 
 REQUEST = re.compile(
     r"GET (?P<target>[^ ?]*) HTTP/1\.1\r\n"

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stats import Counters
-from blobpack.stores import retries
-from blobpack.stores.answers import (
+from blobpack.stores.base import StoreBase
+from blobpack.stores.http import retry as retries
+from blobpack.stores.http.options import is_hedged
+from blobpack.stores.http.response import (
     AS_EXPECTED,
     CONTENT_RANGE,
     GONE,
@@ -22,13 +24,11 @@ from blobpack.stores.answers import (
     after,
     described,
 )
-from blobpack.stores.base import StoreBase
-from blobpack.stores.retries import Fault, Trial, UnreachableFault
-from blobpack.stores.wishes import is_hedged
+from blobpack.stores.http.retry import Fault, Trial, UnreachableFault
 
 if TYPE_CHECKING:
     from blobpack.stats import Stats
-    from blobpack.stores.connections import Pool
+    from blobpack.stores.http.pool import Pool
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blobpack.stores.connection import Connection
+    from blobpack.stores.http.connection import Connection
 
 Hedge = Literal["batches", "always", "never"]
 

@@ -7,15 +7,15 @@ import time
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError
-from blobpack.stores.connection import CONNECT_TIMEOUT_S, Connection
-from blobpack.stores.hedging import OvertakenError, Pace, Race
-from blobpack.stores.retries import Budget, Fault
+from blobpack.stores.http.connection import CONNECT_TIMEOUT_S, Connection
+from blobpack.stores.http.hedging import OvertakenError, Pace, Race
+from blobpack.stores.http.retry import Budget, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blobpack.stores.answers import Answer
-    from blobpack.stores.connection import Origin
+    from blobpack.stores.http.connection import Origin
+    from blobpack.stores.http.response import Answer
 
 IDLE_MAX = 256  # connections kept
 IDLE_TRUSTED_S = 0.5  # one idle for longer may have been closed by the server: look first

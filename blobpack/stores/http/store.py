@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin, urlsplit
 
 from blobpack.errors import BlobChangedError, StorageError
-from blobpack.stores.answers import CONTENT_RANGE, TRANSIENT, Answer, after
-from blobpack.stores.connection import Origin
-from blobpack.stores.connections import pool_of
-from blobpack.stores.ranged import Place, RangedStore, fault_of, if_match
-from blobpack.stores.retries import Fault, Trial, UnreachableFault
+from blobpack.stores.http.connection import Origin
+from blobpack.stores.http.pool import pool_of
+from blobpack.stores.http.ranged import Place, RangedStore, fault_of, if_match
+from blobpack.stores.http.response import CONTENT_RANGE, TRANSIENT, Answer, after
+from blobpack.stores.http.retry import Fault, Trial, UnreachableFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blobpack.stores.connections import Pool
+    from blobpack.stores.http.pool import Pool
 
 REDIRECTS = (301, 302, 303, 307, 308)
 REDIRECTS_MAX = 5

@@ -12,10 +12,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from blobpack.stores.wishes import is_wanted
+from blobpack.stores.http.options import is_wanted
 
 if TYPE_CHECKING:
-    from blobpack.stores.answers import Answer
+    from blobpack.stores.http.response import Answer
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from blobpack.errors import StorageError
-from blobpack.stores.answers import AS_EXPECTED, Answer, headers_of
-from blobpack.stores.retries import Fault, TimeoutFault, UnreachableFault
+from blobpack.stores.http.response import AS_EXPECTED, Answer, headers_of
+from blobpack.stores.http.retry import Fault, TimeoutFault, UnreachableFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
