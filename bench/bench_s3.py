@@ -32,8 +32,8 @@ from s3_workers import BATCH, OURS, Worker, clients
 from table import laid_out
 
 import blobpack
-from blobpack.stores import s3 as s3_module
 from blobpack.stores.http import pool as connections
+from blobpack.stores.s3 import store as s3_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

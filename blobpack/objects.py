@@ -20,7 +20,7 @@ from blobpack.errors import (
 from blobpack.sources import Skipped, passing
 from blobpack.stores import TAIL_BYTES, is_local, local_name
 from blobpack.stores.local import LocalStore
-from blobpack.stores.signatures import Signatures
+from blobpack.stores.s3.signing import Signatures
 from blobpack.tarformat import encode_name
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from blobpack.stores.http.ranged import RangedStore
-    from blobpack.stores.s3 import S3Store
+    from blobpack.stores.s3.store import S3Store
 
 THREADS = 64  # at 25 ms each, 2,500 objects a second
 WINDOW_BYTES = 64 << 20  # of payloads that wait for their turn, or one larger
@@ -164,7 +164,7 @@ class Objects:
             return self._fetch(source, store or self._listed(source))
 
     def _listed(self, source: Source) -> S3Store:
-        from blobpack.stores.s3object import S3Object
+        from blobpack.stores.s3.object import S3Object
 
         return S3Object(
             source.url, size=source.size, version=source.version, signatures=self._signatures
@@ -187,7 +187,7 @@ def _open(source: Source) -> Opened:
                 return Opened(file.size)
         store: RangedStore
         if source.url[:5].lower() == "s3://":
-            from blobpack.stores.s3 import S3Store
+            from blobpack.stores.s3.store import S3Store
 
             store = S3Store(source.url, tail_bytes=TAIL_BYTES)
         else:
@@ -225,7 +225,7 @@ def list_prefix(url: str, skipped: Skipped, *, hidden: bool) -> Objects:
     Raises:
         SourceError: there is nothing, or it can't be listed.
     """
-    from blobpack.stores.listing import list_objects
+    from blobpack.stores.s3.listing import list_objects
 
     bucket, _, prefix = url.partition("://")[2].partition("/")
     prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""

@@ -14,7 +14,7 @@ from blobpack.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blobpack.stores.s3 import S3Store
+    from blobpack.stores.s3.store import S3Store
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def writing(
         with replacing(local_name(url)) as file:
             yield file
         return
-    from blobpack.stores.upload import uploading
+    from blobpack.stores.s3.upload import uploading
 
     with uploading(os.fspath(url), expected_bytes=expected_bytes, resume=resume, new=new) as upload:
         yield cast("BinaryIO", upload)
@@ -63,7 +63,7 @@ def continuing(store: S3Store, end: int, new_bytes: int | None) -> Iterator[Witn
         BlobChangedError: the object is another one now, or another upload to it is under way.
         StorageError: S3 refused or could not be reached.
     """
-    from blobpack.stores.upload import PART_BYTES_MIN, uploading
+    from blobpack.stores.s3.upload import PART_BYTES_MIN, uploading
 
     # of the parts, copies take half at most
     expected = None if new_bytes is None else 2 * new_bytes

@@ -20,8 +20,8 @@ from blobpack.output import continuing
 from blobpack.stores import open_store
 
 if TYPE_CHECKING:
-    from blobpack.stores.s3 import S3Store
-    from blobpack.stores.upload import Upload
+    from blobpack.stores.s3.store import S3Store
+    from blobpack.stores.s3.upload import Upload
 
 
 def append_anew(url: str, new: New) -> Done:

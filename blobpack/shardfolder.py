@@ -117,7 +117,7 @@ class S3Prefix(ShardFolder):
 
     def __init__(self, url: str) -> None:
         """Take s3://bucket/prefix."""
-        from blobpack.stores.s3object import S3Object
+        from blobpack.stores.s3.object import S3Object
 
         super().__init__()
         self._url = url.rstrip("/") + "/"

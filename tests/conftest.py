@@ -17,7 +17,7 @@ from PIL import Image
 from s3server import NO_AWS, CantInstallError, S3Server, forget_clients
 
 from blobpack.stores.http import pool as connections
-from blobpack.stores.s3 import default_client
+from blobpack.stores.s3.store import default_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

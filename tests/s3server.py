@@ -13,8 +13,8 @@ import boto3
 import botocore.loaders
 import botocore.session
 
-from blobpack.stores import s3
 from blobpack.stores.http import pool as connections
+from blobpack.stores.s3 import store as s3
 
 if TYPE_CHECKING:
     from botocore.config import Config

@@ -20,8 +20,8 @@ import blobpack
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.identity import identify
 from blobpack.stores.memory import MemoryStore
-from blobpack.stores.s3 import S3Store
-from blobpack.stores.upload import Upload
+from blobpack.stores.s3.store import S3Store
+from blobpack.stores.s3.upload import Upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -33,7 +33,7 @@ from blobpack.plan import Fetch
 from blobpack.stores import open_store
 from blobpack.stores.http import retry as retries
 from blobpack.stores.http.ranged import RangedStore
-from blobpack.stores.s3 import S3Store
+from blobpack.stores.s3.store import S3Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from test_cli import COMMAND
 import blobpack
 from blobpack.cli.main import main
 from blobpack.errors import SourceError, StorageError
-from blobpack.stores.s3 import S3Store
+from blobpack.stores.s3.store import S3Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -365,7 +365,7 @@ class TestFromS3:
     def test_an_object_that_changes_meanwhile_is_an_error(
         self, s3_env, bucket, prefix, tmp_path, monkeypatch, change
     ):
-        from blobpack.stores import listing
+        from blobpack.stores.s3 import listing
 
         list_objects = listing.list_objects
 
@@ -432,7 +432,7 @@ class TestListing:
     def test_all_keys_come_in_byte_order(self, s3_env, bucket, found):
         from concurrent.futures import ThreadPoolExecutor
 
-        from blobpack.stores.listing import list_objects
+        from blobpack.stores.s3.listing import list_objects
 
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(lambda key: s3_env.put(bucket, f"p/{key}", b""), found))

@@ -34,10 +34,10 @@ from blobpack.errors import (
     TruncatedError,
 )
 from blobpack.stores import open_store
-from blobpack.stores import s3 as s3_module
 from blobpack.stores.http import retry as retries
 from blobpack.stores.http.retry import Budget
-from blobpack.stores.s3 import S3Store
+from blobpack.stores.s3 import store as s3_module
+from blobpack.stores.s3.store import S3Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,7 @@ from blobpack import (
     SourceError,
     StorageError,
 )
-from blobpack.stores.s3 import S3Store
+from blobpack.stores.s3.store import S3Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ import pytest
 import blobpack
 from blobpack.objects import list_prefix
 from blobpack.sources import Skipped
-from blobpack.stores.s3object import S3Object
-from blobpack.stores.signatures import Signatures, Signer
+from blobpack.stores.s3.object import S3Object
+from blobpack.stores.s3.signing import Signatures, Signer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,7 +124,7 @@ class TestPacking:
         assert len(signed) == 1
 
     def test_old_ones_are_made_anew(self, prefix, tmp_path: Path, monkeypatch):
-        monkeypatch.setattr("blobpack.stores.signatures.VALID_S", -1)
+        monkeypatch.setattr("blobpack.stores.s3.store.signing.VALID_S", -1)
         signed = self.signed(monkeypatch)
         blobpack.pack(prefix, tmp_path / "out.tar")
         assert len(signed) == 120

@@ -19,7 +19,7 @@ from blobpack.stores import open_store, open_tar
 from blobpack.stores.base import Store, to_http_range
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
-from blobpack.stores.s3 import S3Store, split_url
+from blobpack.stores.s3.store import S3Store, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

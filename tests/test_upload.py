@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.s3 import S3Store
-from blobpack.stores.upload import (
+from blobpack.stores.s3.store import S3Store
+from blobpack.stores.s3.upload import (
     PART_BYTES,
     PART_BYTES_MIN,
     PARTS_MAX,
@@ -192,7 +192,7 @@ class TestCopy:
         assert "GetObject" not in dict(sent)
 
     def test_several_copies_are_each_of_five_mib(self, s3_env, bucket, monkeypatch):
-        monkeypatch.setattr("blobpack.stores.upload.COPY_BYTES", MIB)
+        monkeypatch.setattr("blobpack.stores.s3.store.upload.COPY_BYTES", MIB)
         old = content(23 * MIB)
         source = S3Store(s3_env.put(bucket, "old", old))
         with uploading(f"s3://{bucket}/new") as upload:
@@ -204,7 +204,7 @@ class TestCopy:
 
 KILLED = """
 import sys, time
-from blobpack.stores.upload import uploading
+from blobpack.stores.s3.upload import uploading
 with uploading(sys.argv[1], resume=True) as upload:
     upload.write(sys.stdin.buffer.read())
     upload._settle(0)

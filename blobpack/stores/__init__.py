@@ -61,7 +61,7 @@ def open_store(
     """
     scheme = scheme_of(url) if isinstance(url, str) else ""
     if scheme == "s3":
-        from blobpack.stores.s3 import S3Store
+        from blobpack.stores.s3.store import S3Store
 
         store: Store = S3Store(str(url), tail_bytes=TAIL_BYTES if tail else 0)
         return cache.around(store) if cache else store
@@ -79,7 +79,7 @@ def open_pinned(url: str, size: int, version: str) -> Store:
         from blobpack.stores.http.store import HttpStore
 
         return HttpStore(url, version=version)
-    from blobpack.stores.s3object import S3Object
+    from blobpack.stores.s3.object import S3Object
 
     return S3Object(url, size=size, version=version)
 

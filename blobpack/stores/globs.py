@@ -78,7 +78,7 @@ def _local(path: str) -> Iterator[str]:
 
 
 def _in_s3(url: str) -> Iterator[str]:
-    from blobpack.stores.listing import list_objects
+    from blobpack.stores.s3.listing import list_objects
 
     bucket, _, key = url.partition("://")[2].partition("/")
     if key and not key.endswith("/") and not GLOB.search(key):

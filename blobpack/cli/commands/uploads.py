@@ -52,7 +52,7 @@ def uploads(url: str, aborting: bool, older_than: timedelta | None, as_json: boo
     """
     if not is_s3(url):
         raise click.UsageError(f"{url} is not in S3: s3://bucket/key is")
-    from blobpack.stores.unfinished import abort, find_unfinished  # and boto3
+    from blobpack.stores.s3.multipart import abort, find_unfinished  # and boto3
 
     found = list(find_unfinished(url, older_than=older_than))
     if not found:

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.errors import StorageError
-from blobpack.stores.s3object import S3Object
+from blobpack.stores.s3.object import S3Object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import timedelta
 
-    from blobpack.stores.s3 import S3Store
+    from blobpack.stores.s3.store import S3Store
 
 
 class Unfinished(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from blobpack.stores.s3object import S3Object
+from blobpack.stores.s3.object import S3Object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,9 +20,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.s3object import S3Object
-from blobpack.stores.unfinished import uploads_to
-from blobpack.stores.uninterrupted import uninterrupted
+from blobpack.stores.s3.multipart import uploads_to
+from blobpack.stores.s3.object import S3Object
+from blobpack.stores.s3.shield import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from typing_extensions import Buffer
 
-    from blobpack.stores.s3 import S3Store
-    from blobpack.stores.unfinished import Unfinished
+    from blobpack.stores.s3.multipart import Unfinished
+    from blobpack.stores.s3.store import S3Store
 
 log = logging.getLogger(__name__)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blobpack.stores.s3 import S3Store, split_url
+from blobpack.stores.s3.store import S3Store, split_url
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from blobpack.stores.http.ranged import Place
-    from blobpack.stores.signatures import Signatures
+    from blobpack.stores.s3.signing import Signatures
 
 
 class S3Object(S3Store):
