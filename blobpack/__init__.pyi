@@ -34,7 +34,7 @@ from blobpack.repack import repack
 from blobpack.reports import AppendReport, CollectReport, CombineReport, PackReport
 from blobpack.scan import scan
 from blobpack.sharded import pack_shards
-from blobpack.stats import Stats, stats
+from blobpack.stores.stats import Stats, stats
 from blobpack.structure import Failure
 from blobpack.verify import VerifyReport, verify
 

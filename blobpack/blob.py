@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from blobpack.discovery import Stale
     from blobpack.errors import BlobpackError
     from blobpack.model import Member
-    from blobpack.stats import Stats
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
+    from blobpack.stores.stats import Stats
 
 
 class Blob(Reader):

@@ -15,8 +15,8 @@ from blobpack.indexfile import sidecar_path
 from blobpack.scan import scan_store
 from blobpack.stored import read_footer
 from blobpack.stores import is_local, open_store
+from blobpack.stores.zstd_format import is_zstd
 from blobpack.tarformat import BLOCK
-from blobpack.zstdseek import is_zstd
 
 if TYPE_CHECKING:
     from blobpack.discovery import Stale

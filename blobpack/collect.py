@@ -8,17 +8,17 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from blobpack.atomic import replacing
 from blobpack.choices import check_duplicates
 from blobpack.collection import COLLECTION_NAME, collection_path
 from blobpack.errors import StorageError
 from blobpack.indexfile import MAGIC
 from blobpack.joining import Joining
-from blobpack.output import writing
 from blobpack.reports import CollectReport
 from blobpack.shards import folder_of
 from blobpack.stores import is_local, local_name
+from blobpack.stores.atomic import replacing
 from blobpack.stores.globs import has_glob, list_blobs
+from blobpack.stores.output import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

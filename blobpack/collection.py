@@ -23,20 +23,20 @@ from blobpack.locks import ForkLock
 from blobpack.openshard import open_shard
 from blobpack.reader import Reader
 from blobpack.shards import Shards, folder_of, url_from
-from blobpack.stats import Counters
 from blobpack.stored import open_region, open_stored
 from blobpack.stores import is_local, local_name
 from blobpack.stores.globs import folder_before, has_glob
+from blobpack.stores.stats import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from blobpack.indexfile import Footer
-    from blobpack.stats import Stats
     from blobpack.stored import StoredIndex
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
     from blobpack.stores.http.hedging import Hedge
+    from blobpack.stores.stats import Stats
 
 COLLECTION_NAME = "collection.idx"
 OPEN_BLOBS_MAX = 64

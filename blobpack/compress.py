@@ -9,14 +9,14 @@ from mmap import ACCESS_READ, mmap
 from typing import TYPE_CHECKING
 
 from blobpack.processors import processors
-from blobpack.tarformat import BLOCK
-from blobpack.zstdseek import (
+from blobpack.stores.zstd_format import (
     INDEX_MAGIC,
     NO_CONTENT_CHECKSUM,
     encode_seek_table,
     frame_checksum,
     skippable_header,
 )
+from blobpack.tarformat import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, get_args
 
-from blobpack.atomic import resolve_target, said_of
 from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.facts import take_facts
 from blobpack.identity import Witness, identify
@@ -16,6 +15,7 @@ from blobpack.indexfile import MAGIC, sidecar_path
 from blobpack.scan import scan_store
 from blobpack.stored import read_footer
 from blobpack.stores import is_local
+from blobpack.stores.atomic import resolve_target, said_of
 from blobpack.stores.local import LocalStore
 from blobpack.tarformat import BLOCK, END_OF_ARCHIVE
 

@@ -11,10 +11,10 @@ from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError
 from blobpack.indexwriter import write_sections
 from blobpack.names import listed
-from blobpack.output import writing
 from blobpack.rows import Rows
 from blobpack.selection import Conditions, find_media_types, look_up_names
 from blobpack.stored import StoredIndex, load_stored
+from blobpack.stores.output import writing
 from blobpack.tables import as_arrays, as_arrow, as_frame, of_arrow, read_parquet, write_parquet
 
 if TYPE_CHECKING:

@@ -69,7 +69,7 @@ HOMES = {
     ),
     "scan": ("scan",),
     "sharded": ("pack_shards",),
-    "stats": (
+    "stores.stats": (
         "Stats",
         "stats",
     ),

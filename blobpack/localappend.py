@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from blobpack.appending import Done, New, NothingAdded
-from blobpack.atomic import replacing, resolve_target, said_of, sync_folder
 from blobpack.blobfile import WRITE_BYTES, BlobFile, locked
 from blobpack.blobstate import Before, examine
 from blobpack.discovery import void_path
@@ -41,6 +40,7 @@ from blobpack.index import Index
 from blobpack.indexfile import sidecar_path
 from blobpack.offsets import offsets_path
 from blobpack.stores import local_name
+from blobpack.stores.atomic import replacing, resolve_target, said_of, sync_folder
 from blobpack.stores.local import LocalStore
 from blobpack.tarformat import BLOCK, END_OF_ARCHIVE
 

@@ -14,11 +14,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Literal, cast, get_args
 
 from blobpack._native.pickles import OffsetsDecoder, encode_batch
-from blobpack.atomic import replacing
 from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError
 from blobpack.identity import OF_A_COLLECTION
 from blobpack.index import Index
+from blobpack.stores.atomic import replacing
 from blobpack.tables import write_parquet
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from blobpack.stores.zstd import open_seekable
 
 if TYPE_CHECKING:
     from blobpack.shards import Shard
-    from blobpack.stats import Counters
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
+    from blobpack.stores.stats import Counters
 
 
 def open_shard(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from blobpack.fetch import Located
     from blobpack.index import Index
     from blobpack.model import Member
-    from blobpack.stats import Stats
     from blobpack.stores.http.hedging import Hedge
+    from blobpack.stores.stats import Stats
 
 R = TypeVar("R", bound="Reader")
 

@@ -16,8 +16,8 @@ from blobpack.embed import write_behind
 from blobpack.index import Index
 from blobpack.indexfile import sidecar_path
 from blobpack.inputs import expected_bytes
-from blobpack.output import continuing
 from blobpack.stores import open_store
+from blobpack.stores.output import continuing
 
 if TYPE_CHECKING:
     from blobpack.stores.s3.store import S3Store

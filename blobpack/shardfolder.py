@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blobpack.atomic import said_of
 from blobpack.errors import StorageError
 from blobpack.stores import is_local, local_name
+from blobpack.stores.atomic import said_of
 from blobpack.targets import is_s3
 
 if TYPE_CHECKING:

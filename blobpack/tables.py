@@ -11,9 +11,9 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from blobpack.atomic import replacing
 from blobpack.columns import FACTS, MEDIA_TYPES, MUST_BE_KNOWN, Columns
 from blobpack.errors import BlobNotFoundError, FormatError, PackageMissingError, StorageError
+from blobpack.stores.atomic import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

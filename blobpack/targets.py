@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from blobpack.atomic import resolve_target
 from blobpack.compress import is_compressed_target
 from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.stores import open_store
+from blobpack.stores.atomic import resolve_target
 from blobpack.stores.local import LocalStore
+from blobpack.stores.zstd_format import is_zstd
 from blobpack.tarformat import BLOCK, begins_tar
-from blobpack.zstdseek import is_zstd
 
 if TYPE_CHECKING:
     from blobpack.stores.base import Store

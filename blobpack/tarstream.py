@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Self, cast
 
 from blobpack.errors import BlobpackError, FormatError, TruncatedError
 from blobpack.scan import refuse_other_formats
-from blobpack.zstdseek import is_zstd
+from blobpack.stores.zstd_format import is_zstd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

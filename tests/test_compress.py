@@ -28,7 +28,7 @@ from blobpack.errors import (
 from blobpack.scan import scan
 from blobpack.stores import open_tar
 from blobpack.stores.zstd import SeekableStore
-from blobpack.zstdseek import INDEX_MAGIC, skippable_header
+from blobpack.stores.zstd_format import INDEX_MAGIC, skippable_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

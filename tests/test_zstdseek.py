@@ -18,7 +18,7 @@ from blobpack.compress import FrameWriter
 from blobpack.errors import ChecksumError, FormatError, TruncatedError
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.zstd import open_seekable
-from blobpack.zstdseek import (
+from blobpack.stores.zstd_format import (
     CONTENT_BYTES_MAX,
     INDEX_MAGIC,
     NO_CONTENT_CHECKSUM,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from blobpack.stores.local import LocalStore
-from blobpack.zstdseek import SEEK_TABLE_BYTES_MIN
+from blobpack.stores.zstd_format import SEEK_TABLE_BYTES_MIN
 
 if TYPE_CHECKING:
     from blobpack.stores.base import Store

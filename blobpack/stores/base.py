@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
 
 from blobpack.errors import StorageError
-from blobpack.stats import Stats
+from blobpack.stores.stats import Stats
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -33,8 +33,8 @@ from blobpack.stores.base import StoreBase
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from blobpack.stats import Stats
     from blobpack.stores.base import Store
+    from blobpack.stores.stats import Stats
 
 log = logging.getLogger(__name__)
 

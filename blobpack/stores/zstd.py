@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from blobpack.errors import FormatError
 from blobpack.stores import TAIL_BYTES
 from blobpack.stores.base import StoreBase
-from blobpack.zstdseek import SeekTable, decode_frame, decode_seek_table, seek_table_bytes
+from blobpack.stores.zstd_format import SeekTable, decode_frame, decode_seek_table, seek_table_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from blobpack.stats import Stats
     from blobpack.stores.base import Store
+    from blobpack.stores.stats import Stats
 
 CACHE_BYTES = 1 << 24
 

@@ -11,7 +11,6 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stats import Counters
 from blobpack.stores.base import StoreBase
 from blobpack.stores.http import retry as retries
 from blobpack.stores.http.options import is_hedged
@@ -25,10 +24,11 @@ from blobpack.stores.http.response import (
     described,
 )
 from blobpack.stores.http.retry import Fault, Trial, UnreachableFault
+from blobpack.stores.stats import Counters
 
 if TYPE_CHECKING:
-    from blobpack.stats import Stats
     from blobpack.stores.http.pool import Pool
+    from blobpack.stores.stats import Stats
 
 log = logging.getLogger(__name__)
 
