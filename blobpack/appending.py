@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from blobpack.blobstate import Before
     from blobpack.choices import Choices
     from blobpack.discovery import Stale
-    from blobpack.identity import Witness
     from blobpack.index import Index
+    from blobpack.indexfile.identity import Witness
     from blobpack.inputs import Found
     from blobpack.model import Duplicates, Packable
     from blobpack.sources import Skipped

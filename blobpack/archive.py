@@ -11,8 +11,8 @@ from blobpack._native import gather as _gather
 from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns, media_type_of
 from blobpack.errors import DuplicateNameError, StorageError
-from blobpack.identity import Witness
 from blobpack.index import Index
+from blobpack.indexfile.identity import Witness
 from blobpack.inputs import narrowed
 from blobpack.model import Member, ScanReport
 from blobpack.processors import processors

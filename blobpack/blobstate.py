@@ -11,16 +11,16 @@ from blobpack.discovery import void_path, whole_index
 from blobpack.embed import IndexPlace, place_left_behind, place_marked, trailing_zeros
 from blobpack.errors import BlobNotFoundError, FormatError, StaleIndexError, StorageError
 from blobpack.index import Index
-from blobpack.indexfile import sidecar_path
+from blobpack.indexfile.footer import sidecar_path
+from blobpack.indexfile.open import read_footer
 from blobpack.scan import scan_store
-from blobpack.stored import read_footer
 from blobpack.stores import is_local, open_store
 from blobpack.stores.zstd_format import is_zstd
 from blobpack.tarformat import BLOCK
 
 if TYPE_CHECKING:
     from blobpack.discovery import Stale
-    from blobpack.indexfile import Footer
+    from blobpack.indexfile.footer import Footer
     from blobpack.model import ScanReport
     from blobpack.stores.base import Store
 

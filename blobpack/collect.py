@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from blobpack.choices import check_duplicates
 from blobpack.collection import COLLECTION_NAME, collection_path
 from blobpack.errors import StorageError
-from blobpack.indexfile import MAGIC
+from blobpack.indexfile.footer import MAGIC
+from blobpack.indexfile.shard_table import folder_of
 from blobpack.joining import Joining
 from blobpack.reports import CollectReport
-from blobpack.shards import folder_of
 from blobpack.stores import is_local, local_name
 from blobpack.stores.atomic import replacing
 from blobpack.stores.globs import has_glob, list_blobs

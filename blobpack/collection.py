@@ -19,11 +19,11 @@ from blobpack.errors import (
 )
 from blobpack.fetch import Located, lowest
 from blobpack.index import Index
+from blobpack.indexfile.open import open_region, open_stored
+from blobpack.indexfile.shard_table import Shards, folder_of, url_from
 from blobpack.locks import ForkLock
 from blobpack.openshard import open_shard
 from blobpack.reader import Reader
-from blobpack.shards import Shards, folder_of, url_from
-from blobpack.stored import open_region, open_stored
 from blobpack.stores import is_local, local_name
 from blobpack.stores.globs import folder_before, has_glob
 from blobpack.stores.stats import Counters
@@ -31,8 +31,8 @@ from blobpack.stores.stats import Counters
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from blobpack.indexfile import Footer
-    from blobpack.stored import StoredIndex
+    from blobpack.indexfile.footer import Footer
+    from blobpack.indexfile.open import StoredIndex
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
     from blobpack.stores.http.hedging import Hedge

@@ -15,12 +15,12 @@ from blobpack.errors import (
     StaleIndexError,
     StorageError,
 )
-from blobpack.identity import OF_A_COLLECTION, TAIL_BYTES, read_tail, samples_crc_of
 from blobpack.index import Index
-from blobpack.indexfile import HEADER, MAGIC, sidecar_path
+from blobpack.indexfile.footer import HEADER, MAGIC, sidecar_path
+from blobpack.indexfile.identity import OF_A_COLLECTION, TAIL_BYTES, read_tail, samples_crc_of
+from blobpack.indexfile.open import load_stored, open_stored, read_footer
 from blobpack.offsets import offsets_path, read_offsets
 from blobpack.scan import scan_store
-from blobpack.stored import load_stored, open_stored, read_footer
 from blobpack.stores import is_local, local_name
 from blobpack.stores.local import LocalStore
 from blobpack.stores.zstd import SeekableStore
@@ -29,7 +29,7 @@ from blobpack.tarformat import BLOCK, begins_tar, size_in
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blobpack.identity import Identity
+    from blobpack.indexfile.identity import Identity
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, get_args
 
 from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.facts import take_facts
-from blobpack.identity import Witness, identify
-from blobpack.indexfile import MAGIC, sidecar_path
+from blobpack.indexfile.footer import MAGIC, sidecar_path
+from blobpack.indexfile.identity import Witness, identify
+from blobpack.indexfile.open import read_footer
 from blobpack.scan import scan_store
-from blobpack.stored import read_footer
 from blobpack.stores import is_local
 from blobpack.stores.atomic import resolve_target, said_of
 from blobpack.stores.local import LocalStore
 from blobpack.tarformat import BLOCK, END_OF_ARCHIVE
 
 if TYPE_CHECKING:
-    from blobpack.identity import Identity
     from blobpack.index import Index
+    from blobpack.indexfile.identity import Identity
     from blobpack.stores.base import Store
 
 IndexPlace = Literal["embed", "sidecar", "none"]

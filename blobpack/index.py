@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from blobpack._native.lookup import NameLookup
 from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError
-from blobpack.indexwriter import write_sections
+from blobpack.indexfile.open import StoredIndex, load_stored
+from blobpack.indexfile.writer import write_sections
 from blobpack.names import listed
 from blobpack.rows import Rows
 from blobpack.selection import Conditions, find_media_types, look_up_names
-from blobpack.stored import StoredIndex, load_stored
 from blobpack.stores.output import writing
 from blobpack.tables import as_arrays, as_arrow, as_frame, of_arrow, read_parquet, write_parquet
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from blobpack.identity import Identity
-    from blobpack.indexfile import Footer
+    from blobpack.indexfile.footer import Footer
+    from blobpack.indexfile.identity import Identity
     from blobpack.model import Member, ScanReport
 
 

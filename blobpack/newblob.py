@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from blobpack.archive import end_archive
 from blobpack.compress import LEVEL, compress_blob, is_compressed_target
 from blobpack.embed import region_bytes, write_behind, write_beside
-from blobpack.identity import Witness
-from blobpack.indexfile import sidecar_path
+from blobpack.indexfile.footer import sidecar_path
+from blobpack.indexfile.identity import Witness
 from blobpack.stores import is_local, local_name, open_tar
 from blobpack.stores.atomic import scratch
 from blobpack.stores.output import writing

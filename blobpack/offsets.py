@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, cast, get_args
 from blobpack._native.pickles import OffsetsDecoder, encode_batch
 from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError
-from blobpack.identity import OF_A_COLLECTION
 from blobpack.index import Index
+from blobpack.indexfile.identity import OF_A_COLLECTION
 from blobpack.stores.atomic import replacing
 from blobpack.tables import write_parquet
 

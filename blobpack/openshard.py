@@ -11,7 +11,7 @@ from blobpack.stores.http.ranged import RangedStore
 from blobpack.stores.zstd import open_seekable
 
 if TYPE_CHECKING:
-    from blobpack.shards import Shard
+    from blobpack.indexfile.shard_table import Shard
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
     from blobpack.stores.stats import Counters

@@ -14,7 +14,7 @@ from blobpack.appending import Done, New, NothingAdded
 from blobpack.blobstate import examine
 from blobpack.embed import write_behind
 from blobpack.index import Index
-from blobpack.indexfile import sidecar_path
+from blobpack.indexfile.footer import sidecar_path
 from blobpack.inputs import expected_bytes
 from blobpack.stores import open_store
 from blobpack.stores.output import continuing

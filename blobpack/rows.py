@@ -10,8 +10,8 @@ from blobpack._native.lookup import NameLookup
 from blobpack._native.packed import measure
 from blobpack.columns import Columns
 from blobpack.errors import MemberNotFoundError
+from blobpack.indexfile.remote import RemoteIndex
 from blobpack.model import ByteRange
-from blobpack.remoteindex import RemoteIndex
 from blobpack.suggestions import names_near
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blobpack.columns import Found
+    from blobpack.indexfile.open import StoredIndex
     from blobpack.model import Member
-    from blobpack.stored import StoredIndex
 
 
 class Rows:

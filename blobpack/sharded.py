@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from blobpack.cutting import Files, Payloads
-    from blobpack.identity import Witness
+    from blobpack.indexfile.identity import Witness
     from blobpack.model import Packable, Progress
     from blobpack.shardfolder import ShardFolder
 

@@ -17,7 +17,7 @@ from blobpack.columns import Columns
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from blobpack.identity import Witness
+    from blobpack.indexfile.identity import Witness
     from blobpack.sources import Sources
 
     NotPacked = list[tuple[int, int, int]]

@@ -16,7 +16,7 @@ from tars import END, Tar, need_tool
 
 import blobpack
 from blobpack.embed import embed_index, mark_of
-from blobpack.indexfile import sidecar_path
+from blobpack.indexfile.footer import sidecar_path
 
 pytestmark = pytest.mark.filterwarnings("ignore::blobpack.MissingIndexWarning")
 

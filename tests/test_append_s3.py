@@ -18,7 +18,7 @@ from test_pack_s3 import end_midway
 
 import blobpack
 from blobpack.errors import BlobChangedError, DuplicateNameError
-from blobpack.identity import identify
+from blobpack.indexfile.identity import identify
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.s3.store import S3Store
 from blobpack.stores.s3.upload import Upload

@@ -13,7 +13,7 @@ from tars import need_tool
 
 import blobpack
 from blobpack import Index, MissingIndexWarning, StaleIndexError
-from blobpack.indexfile import sidecar_path
+from blobpack.indexfile.footer import sidecar_path
 
 
 @pytest.fixture

@@ -23,9 +23,9 @@ from blobpack import BlobChangedError, BlobpackError, FormatError, Index, Member
 from blobpack.checksum import crc32c
 from blobpack.columns import FACTS, Columns
 from blobpack.discovery import find_index
-from blobpack.identity import TAIL_BYTES
-from blobpack.remoteindex import RemoteIndex
-from blobpack.stored import read_footer
+from blobpack.indexfile.identity import TAIL_BYTES
+from blobpack.indexfile.open import read_footer
+from blobpack.indexfile.remote import RemoteIndex
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
 

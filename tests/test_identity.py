@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from blobpack.identity import Witness, identify, sample_ranges
+from blobpack.indexfile.identity import Witness, identify, sample_ranges
 from blobpack.stores.memory import MemoryStore
 
 SIZES = (

@@ -6,9 +6,9 @@ import pytest
 from test_stores import FORKS, in_fork
 
 from blobpack import Index, Member
+from blobpack.indexfile.open import read_footer
+from blobpack.indexfile.remote import RemoteIndex
 from blobpack.locks import ForkLock
-from blobpack.remoteindex import RemoteIndex
-from blobpack.stored import read_footer
 from blobpack.stores.memory import MemoryStore
 
 

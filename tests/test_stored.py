@@ -13,8 +13,8 @@ import pytest
 import blobpack
 from blobpack import Index, Member
 from blobpack.columns import Columns
-from blobpack.remoteindex import RemoteIndex
-from blobpack.stored import read_footer
+from blobpack.indexfile.open import read_footer
+from blobpack.indexfile.remote import RemoteIndex
 from blobpack.stores.memory import MemoryStore
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from blobpack.identity import Witness
+from blobpack.indexfile.identity import Witness
 from blobpack.stores import is_local, local_name
 from blobpack.stores.atomic import replacing
 from blobpack.stores.memory import MemoryStore

@@ -9,7 +9,7 @@ import click
 
 from blobpack.cli.options import blob_argument, is_same_file, progress_bar
 from blobpack.embed import embed_index, write_beside
-from blobpack.indexfile import sidecar_path
+from blobpack.indexfile.footer import sidecar_path
 from blobpack.readahead import Readahead
 from blobpack.scan import scan_store
 from blobpack.stores import is_local, local_name, open_tar

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.checksum import crc32c
 from blobpack.errors import ChecksumError, FormatError
-from blobpack.identity import Identity
+from blobpack.indexfile.identity import Identity
 from blobpack.stores import is_local
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass
 from blobpack.checksum import crc32c
 from blobpack.columns import FACTS, OFFSET_MAX
 from blobpack.errors import ChecksumError, FormatError
-from blobpack.identity import Identity
+from blobpack.indexfile.identity import Identity
 from blobpack.model import ScanReport
 
 MAGIC = b"BLOBIDX\n"

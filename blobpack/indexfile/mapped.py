@@ -9,14 +9,14 @@ from blobpack._native.mapped_index import MappedIndex
 from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns
 from blobpack.errors import StorageError
-from blobpack.indexfile import PART_ROWS
-from blobpack.wholelookup import WholeLookup
+from blobpack.indexfile.footer import PART_ROWS
+from blobpack.indexfile.name_table import WholeLookup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from blobpack.columns import Found
-    from blobpack.indexfile import Footer
+    from blobpack.indexfile.footer import Footer
     from blobpack.stores.local import LocalStore
 
 

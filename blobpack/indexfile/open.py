@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from blobpack.errors import FormatError
-from blobpack.indexfile import FOOTER_BYTES, Footer
-from blobpack.localindex import LocalIndex
-from blobpack.remoteindex import RemoteIndex
+from blobpack.indexfile.footer import FOOTER_BYTES, Footer
+from blobpack.indexfile.mapped import LocalIndex
+from blobpack.indexfile.remote import RemoteIndex
 from blobpack.stores import open_store
 from blobpack.stores.local import LocalStore
 

@@ -12,7 +12,7 @@ from blobpack._native.index_writer import IndexBuilder
 from blobpack._native.packed import measure
 from blobpack.checksum import crc32c, crc32c_address
 from blobpack.columns import FACTS, Columns
-from blobpack.indexfile import (
+from blobpack.indexfile.footer import (
     BLOCK_ROWS,
     FOOTER_BYTES,
     HEADER,
@@ -28,7 +28,7 @@ from blobpack.indexfile import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from blobpack.identity import Identity
+    from blobpack.indexfile.identity import Identity
     from blobpack.model import ScanReport
 
 GUIDE_BYTES_MAX = 1 << 18

@@ -15,7 +15,7 @@ from blobpack._native.lookup import NameLookup
 from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns
 from blobpack.errors import FormatError
-from blobpack.indexfile import (
+from blobpack.indexfile.footer import (
     BLOCK_ROWS,
     PAGE_BYTES,
     PAGE_POSITIONS,
@@ -29,7 +29,7 @@ from blobpack.plan import merged_ranges
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from blobpack.indexfile import Footer
+    from blobpack.indexfile.footer import Footer
     from blobpack.stores.base import Store
 
 KEPT_BYTES_MAX = 64 << 20

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from blobpack._native.fetched_index import encode_name, page_number, rows_in_page
 from blobpack.columns import Columns
-from blobpack.indexfile import BLOCK_ROWS
-from blobpack.indexparts import IndexParts
-from blobpack.wholelookup import WholeLookup
+from blobpack.indexfile.footer import BLOCK_ROWS
+from blobpack.indexfile.name_table import WholeLookup
+from blobpack.indexfile.sections import IndexParts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from blobpack.columns import Found
-    from blobpack.indexfile import Footer
-    from blobpack.indexparts import Block
+    from blobpack.indexfile.footer import Footer
+    from blobpack.indexfile.sections import Block
     from blobpack.stores.base import Store
 
 WINDOW_BYTES = 4 << 20  # of blocks, when all are read
