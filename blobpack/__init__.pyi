@@ -25,10 +25,10 @@ from blobpack.errors import (
 )
 from blobpack.extract import ExtractReport, extract
 from blobpack.image import read_image, read_images
-from blobpack.index import Index
+from blobpack.index.index import Index
+from blobpack.index.offsets import iter_offsets, read_offsets, write_offsets
 from blobpack.manifest import read_manifest
 from blobpack.model import ByteRange, Member, ScanReport
-from blobpack.offsets import iter_offsets, read_offsets, write_offsets
 from blobpack.pack import pack
 from blobpack.repack import repack
 from blobpack.reports import AppendReport, CollectReport, CombineReport, PackReport

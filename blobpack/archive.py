@@ -11,7 +11,7 @@ from blobpack._native import gather as _gather
 from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns, media_type_of
 from blobpack.errors import DuplicateNameError, StorageError
-from blobpack.index import Index
+from blobpack.index.index import Index
 from blobpack.indexfile.identity import Witness
 from blobpack.inputs import narrowed
 from blobpack.model import Member, ScanReport

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 from blobpack.discovery import find_index
 from blobpack.errors import BlobChangedError, MemberNotFoundError
 from blobpack.fetch import Batch, Located
-from blobpack.index import Index
+from blobpack.index.index import Index
 from blobpack.names import names_of
 from blobpack.reader import Reader
 from blobpack.stores import open_tar

@@ -10,7 +10,7 @@ from blobpack.columns import Columns
 from blobpack.discovery import void_path, whole_index
 from blobpack.embed import IndexPlace, place_left_behind, place_marked, trailing_zeros
 from blobpack.errors import BlobNotFoundError, FormatError, StaleIndexError, StorageError
-from blobpack.index import Index
+from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_path
 from blobpack.indexfile.open import read_footer
 from blobpack.scan import scan_store

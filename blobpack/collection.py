@@ -18,7 +18,7 @@ from blobpack.errors import (
     StorageError,
 )
 from blobpack.fetch import Located, lowest
-from blobpack.index import Index
+from blobpack.index.index import Index
 from blobpack.indexfile.open import open_region, open_stored
 from blobpack.indexfile.shard_table import Shards, folder_of, url_from
 from blobpack.locks import ForkLock

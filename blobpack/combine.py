@@ -21,7 +21,7 @@ from blobpack.columns import Columns
 from blobpack.compress import is_compressed_target
 from blobpack.embed import IndexPlace, forget_beside
 from blobpack.errors import DuplicateNameError, StorageError
-from blobpack.index import Index
+from blobpack.index.index import Index
 from blobpack.newblob import new_blob
 from blobpack.reports import CombineReport
 from blobpack.splice import Offsets, splice

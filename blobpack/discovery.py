@@ -15,11 +15,11 @@ from blobpack.errors import (
     StaleIndexError,
     StorageError,
 )
-from blobpack.index import Index
+from blobpack.index.index import Index
+from blobpack.index.offsets import offsets_path, read_offsets
 from blobpack.indexfile.footer import HEADER, MAGIC, sidecar_path
 from blobpack.indexfile.identity import OF_A_COLLECTION, TAIL_BYTES, read_tail, samples_crc_of
 from blobpack.indexfile.open import load_stored, open_stored, read_footer
-from blobpack.offsets import offsets_path, read_offsets
 from blobpack.scan import scan_store
 from blobpack.stores import is_local, local_name
 from blobpack.stores.local import LocalStore

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from blobpack.blobstate import Before
     from blobpack.choices import Choices
-    from blobpack.index import Index
+    from blobpack.index.index import Index
     from blobpack.inputs import Found
     from blobpack.model import Payload
 

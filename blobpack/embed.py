@@ -20,7 +20,7 @@ from blobpack.stores.local import LocalStore
 from blobpack.tarformat import BLOCK, END_OF_ARCHIVE
 
 if TYPE_CHECKING:
-    from blobpack.index import Index
+    from blobpack.index.index import Index
     from blobpack.indexfile.identity import Identity
     from blobpack.stores.base import Store
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from blobpack._native import facts as _facts
 from blobpack.checksum import crc32c, crc32c_address
 from blobpack.errors import BlobChangedError, FormatError, StorageError
-from blobpack.index import Index
+from blobpack.index.index import Index
 from blobpack.processors import processors
 from blobpack.stores.local import LocalStore
 

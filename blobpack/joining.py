@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from blobpack.columns import Columns
-    from blobpack.index import Index
+    from blobpack.index.index import Index
     from blobpack.model import Duplicates, Progress
     from blobpack.stores.base import Store
 

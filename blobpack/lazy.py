@@ -47,14 +47,14 @@ HOMES = {
         "read_image",
         "read_images",
     ),
-    "index": ("Index",),
+    "index.index": ("Index",),
     "manifest": ("read_manifest",),
     "model": (
         "ByteRange",
         "Member",
         "ScanReport",
     ),
-    "offsets": (
+    "index.offsets": (
         "iter_offsets",
         "read_offsets",
         "write_offsets",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blobpack.embed import IndexPlace
-    from blobpack.index import Index
+    from blobpack.index.index import Index
 
 OWNER_ONLY = 0o600  # of a scratch file in a folder that others use
 

@@ -23,7 +23,7 @@ from blobpack.targets import check_far_target, check_target, is_s3
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from blobpack.index import Index
+    from blobpack.index.index import Index
     from blobpack.inputs import Found
     from blobpack.model import Packable, Progress
     from blobpack.newblob import NewBlob

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from blobpack.errors import BlobpackError
     from blobpack.fetch import Located
-    from blobpack.index import Index
+    from blobpack.index.index import Index
     from blobpack.model import Member
     from blobpack.stores.http.hedging import Hedge
     from blobpack.stores.stats import Stats

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from blobpack.embed import IndexPlace
-    from blobpack.index import Index
+    from blobpack.index.index import Index
 
 EXAMPLES = 3  # of each reason, printed
 

@@ -9,7 +9,7 @@ from blobpack._native.scan import walk_headers
 from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
 from blobpack.facts import take_facts
-from blobpack.index import Index
+from blobpack.index.index import Index
 from blobpack.model import ScanReport
 from blobpack.processors import processors
 from blobpack.readahead import Readahead

@@ -14,7 +14,7 @@ from blobpack.collection import COLLECTION_NAME, open_collection
 from blobpack.compress import LEVEL, check_level
 from blobpack.cutting import cut
 from blobpack.errors import BlobChangedError, DuplicateNameError
-from blobpack.index import Index
+from blobpack.index.index import Index
 from blobpack.inputs import find_sources, narrowed
 from blobpack.names import listed
 from blobpack.newblob import new_blob

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
-from blobpack.index import Index
+from blobpack.index.index import Index
 from blobpack.scan import scan_store
 from blobpack.stores.base import StoreBase
 

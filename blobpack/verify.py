@@ -11,7 +11,7 @@ from blobpack.blob import Blob
 from blobpack.discovery import embedded_index, find_index, read_any_index
 from blobpack.errors import FormatError, StaleIndexError
 from blobpack.facts import read_facts
-from blobpack.index import Index
+from blobpack.index.index import Index
 from blobpack.stores import open_tar
 from blobpack.structure import Failure, check_structure, failure_at, without_url
 

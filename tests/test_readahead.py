@@ -19,7 +19,7 @@ from tars import DIALECTS, Tar, rows_of
 from blobpack import readahead
 from blobpack.cli.main import main
 from blobpack.errors import BlobChangedError, StorageError
-from blobpack.index import Index
+from blobpack.index.index import Index
 from blobpack.readahead import AHEAD_BYTES_MAX, THREADS, Readahead
 from blobpack.scan import scan_store
 from blobpack.stores import open_store

@@ -21,7 +21,7 @@ from blobpack import Index, Member
 from blobpack.cli.options import ByteSize
 from blobpack.columns import MEDIA_TYPES, Columns
 from blobpack.errors import FactsMissingError
-from blobpack.selection import ASKED_AT_ONCE
+from blobpack.index.select import ASKED_AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,8 +31,8 @@ from blobpack.errors import (
     PackageMissingError,
     StorageError,
 )
-from blobpack.offsets import write_offsets
-from blobpack.tables import GROUP_ROWS
+from blobpack.index.arrow import GROUP_ROWS
+from blobpack.index.offsets import write_offsets
 
 if TYPE_CHECKING:
     from pathlib import Path

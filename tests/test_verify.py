@@ -15,7 +15,7 @@ from tars import BLOCK, END, Tar, header, need_tool, with_checksum
 
 import blobpack
 from blobpack import structure
-from blobpack.index import Index
+from blobpack.index.index import Index
 from blobpack.stores.memory import MemoryStore
 from blobpack.structure import Failure
 from blobpack.verify import VerifyReport, verify

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tqdm import tqdm
 
-    from blobpack.index import Index
+    from blobpack.index.index import Index
 
 
 F = TypeVar("F", bound="Callable[..., Any]")

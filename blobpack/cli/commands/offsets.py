@@ -16,7 +16,7 @@ from blobpack.cli.options import (
     selection_options,
 )
 from blobpack.discovery import whole_index
-from blobpack.offsets import NameStyle, OffsetsFormat, format_of, offsets_path, write_offsets
+from blobpack.index.offsets import NameStyle, OffsetsFormat, format_of, offsets_path, write_offsets
 from blobpack.scan import scan_store
 from blobpack.stores import is_local, local_name, open_tar
 

@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from blobpack._native.lookup import NameLookup
 from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError
+from blobpack.index.arrow import (
+    as_arrays,
+    as_arrow,
+    as_frame,
+    of_arrow,
+    read_parquet,
+    write_parquet,
+)
+from blobpack.index.rows import Rows
+from blobpack.index.select import Conditions, find_media_types, look_up_names
 from blobpack.indexfile.open import StoredIndex, load_stored
 from blobpack.indexfile.writer import write_sections
 from blobpack.names import listed
-from blobpack.rows import Rows
-from blobpack.selection import Conditions, find_media_types, look_up_names
 from blobpack.stores.output import writing
-from blobpack.tables import as_arrays, as_arrow, as_frame, of_arrow, read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import os

@@ -10,9 +10,9 @@ from blobpack._native.lookup import NameLookup
 from blobpack._native.packed import measure
 from blobpack.columns import Columns
 from blobpack.errors import MemberNotFoundError
+from blobpack.index.suggestions import names_near
 from blobpack.indexfile.remote import RemoteIndex
 from blobpack.model import ByteRange
-from blobpack.suggestions import names_near
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, cast, get_args
 from blobpack._native.pickles import OffsetsDecoder, encode_batch
 from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError
-from blobpack.index import Index
+from blobpack.index.arrow import write_parquet
+from blobpack.index.index import Index
 from blobpack.indexfile.identity import OF_A_COLLECTION
 from blobpack.stores.atomic import replacing
-from blobpack.tables import write_parquet
 
 if TYPE_CHECKING:
     import os
