@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import blobpack
-from blobpack.readahead import THREADS, WINDOW_BYTES_MAX, Readahead
-from blobpack.scan import scan_store
 from blobpack.stores import open_store
+from blobpack.tar.readahead import THREADS, WINDOW_BYTES_MAX, Readahead
+from blobpack.tar.scan import scan_store
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 

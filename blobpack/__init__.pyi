@@ -32,10 +32,10 @@ from blobpack.model import ByteRange, Member, ScanReport
 from blobpack.pack import pack
 from blobpack.repack import repack
 from blobpack.reports import AppendReport, CollectReport, CombineReport, PackReport
-from blobpack.scan import scan
 from blobpack.sharded import pack_shards
 from blobpack.stores.stats import Stats, stats
-from blobpack.structure import Failure
+from blobpack.tar.check import Failure
+from blobpack.tar.scan import scan
 from blobpack.verify import VerifyReport, verify
 
 __all__ = [

@@ -18,7 +18,7 @@ from blobpack.model import Member, ScanReport
 from blobpack.processors import processors
 from blobpack.slices import gather_slices
 from blobpack.sources import Skipped, Sources, passing, unreadable_error
-from blobpack.tarformat import END_OF_ARCHIVE, check_name, encode_name, member_header, padding
+from blobpack.tar.header import END_OF_ARCHIVE, check_name, encode_name, member_header, padding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -13,10 +13,10 @@ from blobpack.errors import BlobNotFoundError, FormatError, StaleIndexError, Sto
 from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_path
 from blobpack.indexfile.open import read_footer
-from blobpack.scan import scan_store
 from blobpack.stores import is_local, open_store
 from blobpack.stores.zstd_format import is_zstd
-from blobpack.tarformat import BLOCK
+from blobpack.tar.header import BLOCK
+from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
     from blobpack.discovery import Stale

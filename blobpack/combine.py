@@ -24,7 +24,7 @@ from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
 from blobpack.newblob import new_blob
 from blobpack.reports import CombineReport
-from blobpack.splice import Offsets, splice
+from blobpack.tar.splice import Offsets, splice
 from blobpack.targets import check_target, refuse_same_file
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from blobpack.stores.zstd_format import (
     frame_checksum,
     skippable_header,
 )
-from blobpack.tarformat import BLOCK
+from blobpack.tar.header import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from blobpack.sources import Sources
-from blobpack.tarformat import encode_name, member_header, padding
+from blobpack.tar.header import encode_name, member_header, padding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,11 +20,11 @@ from blobpack.index.offsets import offsets_path, read_offsets
 from blobpack.indexfile.footer import HEADER, MAGIC, sidecar_path
 from blobpack.indexfile.identity import OF_A_COLLECTION, TAIL_BYTES, read_tail, samples_crc_of
 from blobpack.indexfile.open import load_stored, open_stored, read_footer
-from blobpack.scan import scan_store
 from blobpack.stores import is_local, local_name
 from blobpack.stores.local import LocalStore
 from blobpack.stores.zstd import SeekableStore
-from blobpack.tarformat import BLOCK, begins_tar, size_in
+from blobpack.tar.header import BLOCK, begins_tar, size_in
+from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, get_args
 
 from blobpack.errors import BlobNotFoundError, StorageError
-from blobpack.facts import take_facts
 from blobpack.indexfile.footer import MAGIC, sidecar_path
 from blobpack.indexfile.identity import Witness, identify
 from blobpack.indexfile.open import read_footer
-from blobpack.scan import scan_store
 from blobpack.stores import is_local
 from blobpack.stores.atomic import resolve_target, said_of
 from blobpack.stores.local import LocalStore
-from blobpack.tarformat import BLOCK, END_OF_ARCHIVE
+from blobpack.tar.facts import take_facts
+from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
+from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
     from blobpack.index.index import Index

@@ -18,9 +18,9 @@ from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.indexfile.identity import OF_A_COLLECTION, identify
 from blobpack.indexfile.shard_table import Shard, encode_shards, name_from
 from blobpack.indexfile.writer import write_sections
-from blobpack.scan import scan_store
 from blobpack.stores import is_local, open_tar
 from blobpack.stores.zstd import SeekableStore
+from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -67,13 +67,13 @@ HOMES = {
         "CombineReport",
         "PackReport",
     ),
-    "scan": ("scan",),
+    "tar.scan": ("scan",),
     "sharded": ("pack_shards",),
     "stores.stats": (
         "Stats",
         "stats",
     ),
-    "structure": ("Failure",),
+    "tar.check": ("Failure",),
     "verify": (
         "VerifyReport",
         "verify",

@@ -42,7 +42,7 @@ from blobpack.indexfile.identity import identify
 from blobpack.stores import local_name
 from blobpack.stores.atomic import replacing, resolve_target, said_of, sync_folder
 from blobpack.stores.local import LocalStore
-from blobpack.tarformat import BLOCK, END_OF_ARCHIVE
+from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

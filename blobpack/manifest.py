@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from blobpack.errors import FormatError, SourceError, UnsafeNameError
 from blobpack.objects import Objects, Source
 from blobpack.stores import local_name, scheme_of
-from blobpack.tarformat import check_name, encode_name
+from blobpack.tar.header import check_name, encode_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

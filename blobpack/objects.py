@@ -21,7 +21,7 @@ from blobpack.sources import Skipped, passing
 from blobpack.stores import TAIL_BYTES, is_local, local_name
 from blobpack.stores.local import LocalStore
 from blobpack.stores.s3.signing import Signatures
-from blobpack.tarformat import encode_name
+from blobpack.tar.header import encode_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -11,7 +11,7 @@ from blobpack.names import listed
 from blobpack.pack import pack
 from blobpack.sources import Skipped, passing
 from blobpack.stores import open_store
-from blobpack.tarformat import encode_name
+from blobpack.tar.header import encode_name
 
 if TYPE_CHECKING:
     import os
@@ -94,7 +94,7 @@ def _payloads(
     most: int,
 ) -> Iterator[tuple[str, bytes]]:
     """Read the members that are wanted, one at a time."""
-    from blobpack.tarstream import decompressed, read_members, said_of
+    from blobpack.tar.stream import decompressed, read_members, said_of
 
     with said_of(store), decompressed(store) as stream:
         for member, file in read_members(stream):

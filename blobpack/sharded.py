@@ -21,7 +21,7 @@ from blobpack.newblob import new_blob
 from blobpack.reports import PackReport
 from blobpack.shardfolder import shard_folder
 from blobpack.sources import Skipped
-from blobpack.tarformat import END_OF_ARCHIVE
+from blobpack.tar.header import END_OF_ARCHIVE
 
 if TYPE_CHECKING:
     import os

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from blobpack._native.globs import match_names
 from blobpack.errors import DuplicateNameError, SourceError
-from blobpack.tarformat import check_name
+from blobpack.tar.header import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,7 +11,7 @@ from blobpack.stores import open_store
 from blobpack.stores.atomic import resolve_target
 from blobpack.stores.local import LocalStore
 from blobpack.stores.zstd_format import is_zstd
-from blobpack.tarformat import BLOCK, begins_tar
+from blobpack.tar.header import BLOCK, begins_tar
 
 if TYPE_CHECKING:
     from blobpack.stores.base import Store

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from blobpack.blob import Blob
 from blobpack.discovery import embedded_index, find_index, read_any_index
 from blobpack.errors import FormatError, StaleIndexError
-from blobpack.facts import read_facts
 from blobpack.index.index import Index
 from blobpack.stores import open_tar
-from blobpack.structure import Failure, check_structure, failure_at, without_url
+from blobpack.tar.check import Failure, check_structure, failure_at, without_url
+from blobpack.tar.facts import read_facts
 
 if TYPE_CHECKING:
     import os

@@ -12,10 +12,10 @@ import pytest
 from tars import DIALECTS, Tar, Trapper, header, need_tool, pax
 
 import blobpack
-from blobpack import splice
 from blobpack.blob import Blob
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
+from blobpack.tar import splice
 
 pytestmark = pytest.mark.filterwarnings("ignore::blobpack.MissingIndexWarning")
 

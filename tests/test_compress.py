@@ -25,10 +25,10 @@ from blobpack.errors import (
     StaleIndexError,
     StorageError,
 )
-from blobpack.scan import scan
 from blobpack.stores import open_tar
 from blobpack.stores.zstd import SeekableStore
 from blobpack.stores.zstd_format import INDEX_MAGIC, skippable_header
+from blobpack.tar.scan import scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

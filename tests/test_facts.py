@@ -23,10 +23,10 @@ import blobpack
 from blobpack._native import facts as _facts
 from blobpack.checksum import crc32c, crc32c_address
 from blobpack.columns import Columns
-from blobpack.facts import WINDOW_BYTES, read_facts, take_facts
-from blobpack.scan import scan, scan_store
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
+from blobpack.tar.facts import WINDOW_BYTES, read_facts, take_facts
+from blobpack.tar.scan import scan, scan_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -383,7 +383,7 @@ class TestFaults:
             "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "from array import array\n"
             "from blobpack.columns import Columns\n"
-            "from blobpack.facts import read_facts\n"
+            "from blobpack.tar.facts import read_facts\n"
             "from blobpack.stores.local import LocalStore\n"
             "views = [memoryview(array('q', values)) for values in ([0, 0], [0], [1 << 42])]\n"
             f"store = LocalStore({str(tmp_path / 'huge')!r})\n"

@@ -24,8 +24,8 @@ from blobpack import (
     ScanReport,
 )
 from blobpack.errors import DuplicateNameError
-from blobpack.scan import scan_store
 from blobpack.stores.memory import MemoryStore
+from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -344,7 +344,7 @@ class TestTheBytes:
             assert (tmp_path / "out" / name).read_bytes() == payload
 
     def test_a_size_beyond_eight_gib_goes_into_pax(self):
-        from blobpack.tarformat import member_header
+        from blobpack.tar.header import member_header
 
         header = member_header(b"huge.tif", 8 << 30)
         member = tarfile.TarInfo.frombuf(header[1024:], "utf-8", "surrogateescape")

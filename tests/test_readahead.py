@@ -16,15 +16,15 @@ import pytest
 from click.testing import CliRunner
 from tars import DIALECTS, Tar, rows_of
 
-from blobpack import readahead
 from blobpack.cli.main import main
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.index.index import Index
-from blobpack.readahead import AHEAD_BYTES_MAX, THREADS, Readahead
-from blobpack.scan import scan_store
 from blobpack.stores import open_store
 from blobpack.stores.http import retry as retries
 from blobpack.stores.memory import MemoryStore
+from blobpack.tar import readahead
+from blobpack.tar.readahead import AHEAD_BYTES_MAX, THREADS, Readahead
+from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -29,7 +29,7 @@ from blobpack.errors import (
     TruncatedError,
     UnsafeNameError,
 )
-from blobpack.scan import scan
+from blobpack.tar.scan import scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable

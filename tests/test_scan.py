@@ -28,8 +28,8 @@ from tars import (
 
 from blobpack import BlobNotFoundError, FormatError, StorageError, TruncatedError
 from blobpack._native.scan import walk_headers
-from blobpack.scan import scan, scan_store
 from blobpack.stores.memory import MemoryStore
+from blobpack.tar.scan import scan, scan_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -415,7 +415,7 @@ def test_a_store_walks_traps_as_a_file_does(trapper: Trapper) -> None:
 SCAN_FOR_LONG = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored here
-from blobpack.scan import scan
+from blobpack.tar.scan import scan
 print("ready", flush=True)
 while True:
     scan(sys.argv[1], concatenated=True, threads=int(sys.argv[2]))

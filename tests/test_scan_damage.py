@@ -31,8 +31,8 @@ from tars import (
 
 from blobpack import FormatError, TruncatedError
 from blobpack._native.scan import walk_headers
-from blobpack.scan import scan, scan_store
 from blobpack.stores.memory import MemoryStore
+from blobpack.tar.scan import scan, scan_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,8 @@ import pytest
 from tars import rows_of, tarfile_rows
 
 from blobpack import FormatError, TruncatedError
-from blobpack.scan import scan, scan_store
 from blobpack.stores.memory import MemoryStore
+from blobpack.tar.scan import scan, scan_store
 
 SAMPLES = Path(__file__).parent / "data" / "tar"
 EXPECTED: list[dict[str, Any]] = [

@@ -14,10 +14,10 @@ import pytest
 from tars import BLOCK, END, Tar, header, need_tool, with_checksum
 
 import blobpack
-from blobpack import structure
 from blobpack.index.index import Index
 from blobpack.stores.memory import MemoryStore
-from blobpack.structure import Failure
+from blobpack.tar import check as structure
+from blobpack.tar.check import Failure
 from blobpack.verify import VerifyReport, verify
 
 if TYPE_CHECKING:

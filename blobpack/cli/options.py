@@ -15,10 +15,10 @@ import click
 from blobpack.blob import Blob, open_blob
 from blobpack.collection import Collection, open_collection
 from blobpack.errors import BlobpackError
-from blobpack.scan import scan
 from blobpack.stores import is_local, local_name, scheme_of
 from blobpack.stores.globs import has_glob
 from blobpack.stores.stats import USD_PER_1000_GETS, USD_PER_1000_PUTS, stats
+from blobpack.tar.scan import scan
 from blobpack.targets import is_s3
 
 if TYPE_CHECKING:

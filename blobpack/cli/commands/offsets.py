@@ -17,8 +17,8 @@ from blobpack.cli.options import (
 )
 from blobpack.discovery import whole_index
 from blobpack.index.offsets import NameStyle, OffsetsFormat, format_of, offsets_path, write_offsets
-from blobpack.scan import scan_store
 from blobpack.stores import is_local, local_name, open_tar
+from blobpack.tar.scan import scan_store
 
 
 @click.command()

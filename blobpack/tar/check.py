@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
 from blobpack.index.index import Index
-from blobpack.scan import scan_store
 from blobpack.stores.base import StoreBase
+from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, BinaryIO, Self, cast
 
 from blobpack.errors import BlobpackError, FormatError, TruncatedError
-from blobpack.scan import refuse_other_formats
 from blobpack.stores.zstd_format import is_zstd
+from blobpack.tar.scan import refuse_other_formats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from blobpack._native.scan import walk_headers
 from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
-from blobpack.facts import take_facts
 from blobpack.index.index import Index
 from blobpack.model import ScanReport
 from blobpack.processors import processors
-from blobpack.readahead import Readahead
 from blobpack.stores import open_tar
 from blobpack.stores.local import LocalStore
+from blobpack.tar.facts import take_facts
+from blobpack.tar.readahead import Readahead
 
 if TYPE_CHECKING:
     import os

@@ -16,7 +16,7 @@ from blobpack._native.copying import copy_pieces
 from blobpack._native.splice import encode_headers, find_groups
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.stores.local import LocalStore
-from blobpack.tarformat import BLOCK
+from blobpack.tar.header import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
