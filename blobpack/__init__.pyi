@@ -1,7 +1,6 @@
 """The public face; __init__.py loads each name when it is first asked for."""
 
 from blobpack.append import append
-from blobpack.blob import Blob, open_blob
 from blobpack.collect import collect
 from blobpack.collection import Collection, open_collection
 from blobpack.combine import merge, subset
@@ -23,20 +22,21 @@ from blobpack.errors import (
     TruncatedError,
     UnsafeNameError,
 )
-from blobpack.extract import ExtractReport, extract
-from blobpack.image import read_image, read_images
 from blobpack.index.index import Index
 from blobpack.index.offsets import iter_offsets, read_offsets, write_offsets
 from blobpack.manifest import read_manifest
 from blobpack.model import ByteRange, Member, ScanReport
 from blobpack.pack import pack
+from blobpack.reading.blob import Blob, open_blob
+from blobpack.reading.extract import ExtractReport, extract
+from blobpack.reading.image import read_image, read_images
+from blobpack.reading.verify import VerifyReport, verify
 from blobpack.repack import repack
 from blobpack.reports import AppendReport, CollectReport, CombineReport, PackReport
 from blobpack.sharded import pack_shards
 from blobpack.stores.stats import Stats, stats
 from blobpack.tar.check import Failure
 from blobpack.tar.scan import scan
-from blobpack.verify import VerifyReport, verify
 
 __all__ = [
     "AppendReport",

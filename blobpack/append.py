@@ -21,8 +21,8 @@ from blobpack.stores import is_local
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from blobpack.discovery import Stale
     from blobpack.model import Duplicates, Packable, Progress
+    from blobpack.reading.find_index import Stale
 
 
 def append(

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from blobpack.blobstate import Before
     from blobpack.choices import Choices
-    from blobpack.discovery import Stale
     from blobpack.index.index import Index
     from blobpack.indexfile.identity import Witness
     from blobpack.inputs import Found
     from blobpack.model import Duplicates, Packable
+    from blobpack.reading.find_index import Stale
     from blobpack.sources import Skipped
 
 

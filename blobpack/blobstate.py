@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.columns import Columns
-from blobpack.discovery import void_path, whole_index
 from blobpack.embed import IndexPlace, place_left_behind, place_marked, trailing_zeros
 from blobpack.errors import BlobNotFoundError, FormatError, StaleIndexError, StorageError
 from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_path
 from blobpack.indexfile.open import read_footer
+from blobpack.reading.find_index import void_path, whole_index
 from blobpack.stores import is_local, open_store
 from blobpack.stores.zstd_format import is_zstd
 from blobpack.tar.header import BLOCK
 from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
-    from blobpack.discovery import Stale
     from blobpack.indexfile.footer import Footer
     from blobpack.model import ScanReport
+    from blobpack.reading.find_index import Stale
     from blobpack.stores.base import Store
 
 

@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, get_args
 
 from blobpack._native.lookup import NameLookup
-from blobpack.blob import opened
 from blobpack.choices import check_duplicates
 from blobpack.columns import Columns
 from blobpack.compress import is_compressed_target
@@ -23,6 +22,7 @@ from blobpack.embed import IndexPlace, forget_beside
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
 from blobpack.newblob import new_blob
+from blobpack.reading.blob import opened
 from blobpack.reports import CombineReport
 from blobpack.tar.splice import Offsets, splice
 from blobpack.targets import check_target, refuse_same_file
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from concurrent.futures import Future
 
-    from blobpack.blob import Blob
     from blobpack.model import Duplicates, Member, Progress
+    from blobpack.reading.blob import Blob
 
 
 def merge(

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from blobpack.discovery import embedded_index, first_found, sidecar_index
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.indexfile.identity import OF_A_COLLECTION, identify
 from blobpack.indexfile.shard_table import Shard, encode_shards, name_from
 from blobpack.indexfile.writer import write_sections
+from blobpack.reading.find_index import embedded_index, first_found, sidecar_index
 from blobpack.stores import is_local, open_tar
 from blobpack.stores.zstd import SeekableStore
 from blobpack.tar.scan import scan_store

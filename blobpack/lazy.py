@@ -8,7 +8,7 @@ from types import ModuleType
 # where each public name is at home
 HOMES = {
     "append": ("append",),
-    "blob": (
+    "reading.blob": (
         "Blob",
         "open_blob",
     ),
@@ -39,11 +39,11 @@ HOMES = {
         "TruncatedError",
         "UnsafeNameError",
     ),
-    "extract": (
+    "reading.extract": (
         "ExtractReport",
         "extract",
     ),
-    "image": (
+    "reading.image": (
         "read_image",
         "read_images",
     ),
@@ -74,7 +74,7 @@ HOMES = {
         "stats",
     ),
     "tar.check": ("Failure",),
-    "verify": (
+    "reading.verify": (
         "VerifyReport",
         "verify",
     ),

@@ -32,13 +32,13 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from blobpack.appending import Done, New, NothingAdded
 from blobpack.blobfile import WRITE_BYTES, BlobFile, locked
 from blobpack.blobstate import Before, examine
-from blobpack.discovery import void_path
 from blobpack.embed import mark_of, write_beside
 from blobpack.errors import StorageError
 from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path
 from blobpack.indexfile.footer import sidecar_path
 from blobpack.indexfile.identity import identify
+from blobpack.reading.find_index import void_path
 from blobpack.stores import local_name
 from blobpack.stores.atomic import replacing, resolve_target, said_of, sync_folder
 from blobpack.stores.local import LocalStore

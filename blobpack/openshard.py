@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blobpack.discovery import difference
 from blobpack.errors import StaleIndexError
+from blobpack.reading.find_index import difference
 from blobpack.stores import is_local, open_pinned, open_tar
 from blobpack.stores.http.ranged import RangedStore
 from blobpack.stores.zstd import open_seekable

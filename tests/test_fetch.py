@@ -20,7 +20,6 @@ from click.testing import CliRunner
 from test_stores import FORKS, in_fork
 
 import blobpack
-from blobpack import fetch as fetch_module
 from blobpack.cli.main import main
 from blobpack.errors import (
     BlobChangedError,
@@ -30,6 +29,7 @@ from blobpack.errors import (
     StorageError,
 )
 from blobpack.plan import Fetch
+from blobpack.reading import batch as fetch_module
 from blobpack.stores import open_store
 from blobpack.stores.http import retry as retries
 from blobpack.stores.http.ranged import RangedStore

@@ -22,10 +22,10 @@ import blobpack
 from blobpack import BlobChangedError, BlobpackError, FormatError, Index, Member
 from blobpack.checksum import crc32c
 from blobpack.columns import FACTS, Columns
-from blobpack.discovery import find_index
 from blobpack.indexfile.identity import TAIL_BYTES
 from blobpack.indexfile.open import read_footer
 from blobpack.indexfile.remote import RemoteIndex
+from blobpack.reading.find_index import find_index
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
 

@@ -15,10 +15,10 @@ from tars import BLOCK, END, Tar, header, need_tool, with_checksum
 
 import blobpack
 from blobpack.index.index import Index
+from blobpack.reading.verify import VerifyReport, verify
 from blobpack.stores.memory import MemoryStore
 from blobpack.tar import check as structure
 from blobpack.tar.check import Failure
-from blobpack.verify import VerifyReport, verify
 
 if TYPE_CHECKING:
     from s3server import S3Server

@@ -12,9 +12,9 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from blobpack.blob import Blob, open_blob
 from blobpack.collection import Collection, open_collection
 from blobpack.errors import BlobpackError
+from blobpack.reading.blob import Blob, open_blob
 from blobpack.stores import is_local, local_name, scheme_of
 from blobpack.stores.globs import has_glob
 from blobpack.stores.stats import USD_PER_1000_GETS, USD_PER_1000_PUTS, stats

@@ -16,7 +16,7 @@ from blobpack.cli.options import (
     select,
     selection_options,
 )
-from blobpack.extract import extract as library
+from blobpack.reading.extract import extract as library
 
 
 @click.command()

@@ -6,8 +6,8 @@ import json
 
 import click
 
-from blobpack.blob import Blob, open_blob
 from blobpack.cli.options import blob_argument
+from blobpack.reading.blob import Blob, open_blob
 
 END_MARKERS = {0: "missing", 1: "one zero block instead of two", 2: "whole"}
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blobpack.blob import open_blob
 from blobpack.cli.options import BlobUrl, progress_bar, show_pieces
 from blobpack.cli.report import place_option, print_combined
 from blobpack.combine import merge as library
+from blobpack.reading.blob import open_blob
 
 if TYPE_CHECKING:
     from blobpack.embed import IndexPlace

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from blobpack.cli.options import blob_argument, index_option, progress_bar
-from blobpack.verify import verify as library
+from blobpack.reading.verify import verify as library
 
 
 @click.command()

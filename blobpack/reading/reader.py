@@ -6,17 +6,17 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
 from blobpack.errors import MemberNotFoundError
-from blobpack.fetch import Batch, threads
 from blobpack.names import names_of
+from blobpack.reading.batch import Batch, threads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from blobpack.errors import BlobpackError
-    from blobpack.fetch import Located
     from blobpack.index.index import Index
     from blobpack.model import Member
+    from blobpack.reading.batch import Located
     from blobpack.stores.http.hedging import Hedge
     from blobpack.stores.stats import Stats
 

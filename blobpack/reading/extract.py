@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blobpack.blob import Blob
 from blobpack.errors import StorageError, UnsafeNameError
+from blobpack.reading.blob import Blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -7,10 +7,10 @@ from collections import deque
 from itertools import tee
 from typing import TYPE_CHECKING
 
-from blobpack.blob import reading
 from blobpack.errors import ImageError
 from blobpack.names import names_of
 from blobpack.processors import processors
+from blobpack.reading.blob import reading
 
 if TYPE_CHECKING:
     import os
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from blobpack.model import Member
-    from blobpack.reader import Reader
+    from blobpack.reading.reader import Reader
 
 DECODERS_MAX = 16
 DECODED_AHEAD = 2  # images a thread

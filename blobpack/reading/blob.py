@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from os import PathLike
 from typing import TYPE_CHECKING, get_args
 
-from blobpack.discovery import find_index
 from blobpack.errors import BlobChangedError, MemberNotFoundError
-from blobpack.fetch import Batch, Located
 from blobpack.index.index import Index
 from blobpack.names import names_of
-from blobpack.reader import Reader
+from blobpack.reading.batch import Batch, Located
+from blobpack.reading.find_index import find_index
+from blobpack.reading.reader import Reader
 from blobpack.stores import open_tar
 from blobpack.stores.http.hedging import Hedge
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from blobpack.discovery import Stale
     from blobpack.errors import BlobpackError
     from blobpack.model import Member
+    from blobpack.reading.find_index import Stale
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
     from blobpack.stores.stats import Stats

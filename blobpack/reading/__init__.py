@@ -1,0 +1,1 @@
+"""Reading members of a blob: open it, find its index, read one, many, all, or check them."""
