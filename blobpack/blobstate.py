@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.columns import Columns
-from blobpack.embed import IndexPlace, place_left_behind, place_marked, trailing_zeros
 from blobpack.errors import BlobNotFoundError, FormatError, StaleIndexError, StorageError
 from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_path
@@ -17,6 +16,7 @@ from blobpack.stores import is_local, open_store
 from blobpack.stores.zstd_format import is_zstd
 from blobpack.tar.header import BLOCK
 from blobpack.tar.scan import scan_store
+from blobpack.writing.embed import IndexPlace, place_left_behind, place_marked, trailing_zeros
 
 if TYPE_CHECKING:
     from blobpack.indexfile.footer import Footer

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, get_args
 from blobpack._native.lookup import NameLookup
 from blobpack.choices import check_duplicates
 from blobpack.columns import Columns
-from blobpack.compress import is_compressed_target
-from blobpack.embed import IndexPlace, forget_beside
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
-from blobpack.newblob import new_blob
 from blobpack.reading.blob import opened
 from blobpack.reports import CombineReport
 from blobpack.tar.splice import Offsets, splice
-from blobpack.targets import check_target, refuse_same_file
+from blobpack.writing.compress import is_compressed_target
+from blobpack.writing.embed import IndexPlace, forget_beside
+from blobpack.writing.new_blob import new_blob
+from blobpack.writing.target import check_target, refuse_same_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

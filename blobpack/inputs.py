@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from blobpack.objects import Objects, list_prefix
 from blobpack.slices import total_bytes
 from blobpack.sources import Skipped, Sources, filtered, list_files, list_folder
-from blobpack.targets import is_s3
+from blobpack.writing.target import is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -30,9 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from blobpack.appending import Done, New, NothingAdded
-from blobpack.blobfile import WRITE_BYTES, BlobFile, locked
 from blobpack.blobstate import Before, examine
-from blobpack.embed import mark_of, write_beside
 from blobpack.errors import StorageError
 from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path
@@ -43,6 +41,8 @@ from blobpack.stores import local_name
 from blobpack.stores.atomic import replacing, resolve_target, said_of, sync_folder
 from blobpack.stores.local import LocalStore
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
+from blobpack.writing.blob_file import WRITE_BYTES, BlobFile, locked
+from blobpack.writing.embed import mark_of, write_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

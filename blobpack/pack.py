@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from blobpack.archive import write_members
 from blobpack.choices import Choices
-from blobpack.compress import LEVEL, check_level, is_compressed_target
-from blobpack.embed import IndexPlace, forget_beside
 from blobpack.errors import SourceError, StorageError
 from blobpack.inputs import expected_bytes, find_sources
 from blobpack.names import listed
-from blobpack.newblob import new_blob, unwritten_bytes
 from blobpack.objects import Objects
 from blobpack.reports import PackReport
 from blobpack.sources import Skipped
-from blobpack.targets import check_far_target, check_target, is_s3
+from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
+from blobpack.writing.embed import IndexPlace, forget_beside
+from blobpack.writing.new_blob import new_blob, unwritten_bytes
+from blobpack.writing.target import check_far_target, check_target, is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from blobpack.index.index import Index
     from blobpack.inputs import Found
     from blobpack.model import Packable, Progress
-    from blobpack.newblob import NewBlob
+    from blobpack.writing.new_blob import NewBlob
 
 
 def pack(

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, cast
 
 from blobpack.appending import Done, New, NothingAdded
 from blobpack.blobstate import examine
-from blobpack.embed import write_behind
 from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_path
 from blobpack.inputs import expected_bytes
 from blobpack.stores import open_store
 from blobpack.stores.output import continuing
+from blobpack.writing.embed import write_behind
 
 if TYPE_CHECKING:
     from blobpack.stores.s3.store import S3Store

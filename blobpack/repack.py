@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import tarfile
     from collections.abc import Iterable, Iterator
 
-    from blobpack.embed import IndexPlace
     from blobpack.model import Progress
     from blobpack.reports import PackReport
     from blobpack.stores.base import Store
+    from blobpack.writing.embed import IndexPlace
 
 HEAD_BYTES = 1 << 12  # enough to recognise any image
 MEMBER_BYTES_MAX = 1 << 30

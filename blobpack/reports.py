@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from blobpack.embed import IndexPlace
     from blobpack.index.index import Index
+    from blobpack.writing.embed import IndexPlace
 
 EXAMPLES = 3  # of each reason, printed
 

@@ -11,17 +11,17 @@ from blobpack.archive import write_members
 from blobpack.choices import Choices
 from blobpack.collect import collect
 from blobpack.collection import COLLECTION_NAME, open_collection
-from blobpack.compress import LEVEL, check_level
 from blobpack.cutting import cut
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.index.index import Index
 from blobpack.inputs import find_sources, narrowed
 from blobpack.names import listed
-from blobpack.newblob import new_blob
 from blobpack.reports import PackReport
 from blobpack.shardfolder import shard_folder
 from blobpack.sources import Skipped
 from blobpack.tar.header import END_OF_ARCHIVE
+from blobpack.writing.compress import LEVEL, check_level
+from blobpack.writing.new_blob import new_blob
 
 if TYPE_CHECKING:
     import os

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from blobpack.errors import StorageError
 from blobpack.stores import is_local, local_name
 from blobpack.stores.atomic import said_of
-from blobpack.targets import is_s3
+from blobpack.writing.target import is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

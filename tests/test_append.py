@@ -15,8 +15,8 @@ import pytest
 from tars import END, Tar, need_tool
 
 import blobpack
-from blobpack.embed import embed_index, mark_of
 from blobpack.indexfile.footer import sidecar_path
+from blobpack.writing.embed import embed_index, mark_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::blobpack.MissingIndexWarning")
 

@@ -19,13 +19,13 @@ from test_stores import FORKS, StoreContract, in_fork
 
 import blobpack
 from blobpack.cli.main import main
-from blobpack.compress import FrameWriter
 from blobpack.errors import BlobChangedError, ChecksumError, FormatError, StorageError
 from blobpack.stores import cache as cache_module
 from blobpack.stores import open_store
 from blobpack.stores.cache import BLOCK_BYTES, HEADER, Cache, CachingStore, covering, files_below
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.zstd import open_seekable
+from blobpack.writing.compress import FrameWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

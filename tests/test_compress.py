@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from tars import need_tool
 
 import blobpack
-from blobpack.compress import FRAME_BYTES, FrameWriter, compress_blob, cuts, is_compressed_target
 from blobpack.errors import (
     FormatError,
     MissingIndexWarning,
@@ -29,6 +28,13 @@ from blobpack.stores import open_tar
 from blobpack.stores.zstd import SeekableStore
 from blobpack.stores.zstd_format import INDEX_MAGIC, skippable_header
 from blobpack.tar.scan import scan
+from blobpack.writing.compress import (
+    FRAME_BYTES,
+    FrameWriter,
+    compress_blob,
+    cuts,
+    is_compressed_target,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

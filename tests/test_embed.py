@@ -11,8 +11,8 @@ import pytest
 from tars import need_tool
 
 import blobpack
-from blobpack import embed
-from blobpack.embed import embed_index
+from blobpack.writing import embed
+from blobpack.writing.embed import embed_index
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from blobpack.compress import FrameWriter
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.stores import TAIL_BYTES, open_tar
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.zstd import CACHE_BYTES, SeekableStore, open_seekable
+from blobpack.writing.compress import FrameWriter
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,6 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blobpack.compress import FrameWriter
 from blobpack.errors import ChecksumError, FormatError, TruncatedError
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.zstd import open_seekable
@@ -28,6 +27,7 @@ from blobpack.stores.zstd_format import (
     seek_table_bytes,
     skippable_header,
 )
+from blobpack.writing.compress import FrameWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

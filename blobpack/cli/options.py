@@ -19,7 +19,7 @@ from blobpack.stores import is_local, local_name, scheme_of
 from blobpack.stores.globs import has_glob
 from blobpack.stores.stats import USD_PER_1000_GETS, USD_PER_1000_PUTS, stats
 from blobpack.tar.scan import scan
-from blobpack.targets import is_s3
+from blobpack.writing.target import is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,11 +8,11 @@ import os
 import click
 
 from blobpack.cli.options import blob_argument, is_same_file, progress_bar
-from blobpack.embed import embed_index, write_beside
 from blobpack.indexfile.footer import sidecar_path
 from blobpack.stores import is_local, local_name, open_tar
 from blobpack.tar.readahead import Readahead
 from blobpack.tar.scan import scan_store
+from blobpack.writing.embed import embed_index, write_beside
 
 
 @click.command()

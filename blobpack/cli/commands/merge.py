@@ -14,8 +14,8 @@ from blobpack.combine import merge as library
 from blobpack.reading.blob import open_blob
 
 if TYPE_CHECKING:
-    from blobpack.embed import IndexPlace
     from blobpack.model import Duplicates
+    from blobpack.writing.embed import IndexPlace
 
 
 @click.command()

@@ -18,14 +18,14 @@ from blobpack.cli.options import (
     show_pieces,
 )
 from blobpack.cli.report import place_option, print_packed
-from blobpack.compress import is_compressed_target
 from blobpack.manifest import read_manifest
 from blobpack.sharded import pack_shards
-from blobpack.targets import is_s3
+from blobpack.writing.compress import is_compressed_target
+from blobpack.writing.target import is_s3
 
 if TYPE_CHECKING:
-    from blobpack.embed import IndexPlace
     from blobpack.model import Packable
+    from blobpack.writing.embed import IndexPlace
 
 
 @click.command()

@@ -6,9 +6,9 @@ import click
 
 from blobpack.cli.options import BlobUrl, is_same_file, progress_bar, show_pieces
 from blobpack.cli.report import print_packed
-from blobpack.compress import is_compressed_target
 from blobpack.repack import MEMBER_BYTES_MAX
 from blobpack.repack import repack as library
+from blobpack.writing.compress import is_compressed_target
 
 
 @click.command()

@@ -20,7 +20,7 @@ from blobpack.cli.report import place_option, print_combined
 from blobpack.combine import subset as library
 
 if TYPE_CHECKING:
-    from blobpack.embed import IndexPlace
+    from blobpack.writing.embed import IndexPlace
 
 
 @click.command()

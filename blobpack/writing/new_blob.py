@@ -13,19 +13,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.archive import end_archive
-from blobpack.compress import LEVEL, compress_blob, is_compressed_target
-from blobpack.embed import region_bytes, write_behind, write_beside
 from blobpack.indexfile.footer import sidecar_path
 from blobpack.indexfile.identity import Witness
 from blobpack.stores import is_local, local_name, open_tar
 from blobpack.stores.atomic import scratch
 from blobpack.stores.output import writing
+from blobpack.writing.compress import LEVEL, compress_blob, is_compressed_target
+from blobpack.writing.embed import region_bytes, write_behind, write_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blobpack.embed import IndexPlace
     from blobpack.index.index import Index
+    from blobpack.writing.embed import IndexPlace
 
 OWNER_ONLY = 0o600  # of a scratch file in a folder that others use
 

@@ -7,9 +7,9 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from blobpack.embed import lock
 from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.stores.atomic import said_of
+from blobpack.writing.embed import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from blobpack.compress import is_compressed_target
 from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.stores import open_store
 from blobpack.stores.atomic import resolve_target
 from blobpack.stores.local import LocalStore
 from blobpack.stores.zstd_format import is_zstd
 from blobpack.tar.header import BLOCK, begins_tar
+from blobpack.writing.compress import is_compressed_target
 
 if TYPE_CHECKING:
     from blobpack.stores.base import Store

@@ -1,0 +1,1 @@
+"""Writing one blob: a new file with its index, compression, and what may be replaced."""
