@@ -1,8 +1,8 @@
 """The public face; __init__.py loads each name when it is first asked for."""
 
 from blobpack.append import append
-from blobpack.collect import collect
-from blobpack.collection import Collection, open_collection
+from blobpack.collection.collect import collect
+from blobpack.collection.collection import Collection, open_collection
 from blobpack.combine import merge, subset
 from blobpack.errors import (
     BlobChangedError,

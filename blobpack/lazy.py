@@ -12,8 +12,8 @@ HOMES = {
         "Blob",
         "open_blob",
     ),
-    "collect": ("collect",),
-    "collection": (
+    "collection.collect": ("collect",),
+    "collection.collection": (
         "Collection",
         "open_collection",
     ),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from blobpack._native.lookup import NameLookup
 from blobpack.archive import write_members
 from blobpack.choices import Choices
-from blobpack.collect import collect
-from blobpack.collection import COLLECTION_NAME, open_collection
+from blobpack.collection.collect import collect
+from blobpack.collection.collection import COLLECTION_NAME, open_collection
 from blobpack.cutting import cut
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.index.index import Index

@@ -33,10 +33,10 @@ from blobpack import (
     StaleIndexError,
     StorageError,
 )
-from blobpack import collection as module
 from blobpack.checksum import crc32c
 from blobpack.cli.main import main
-from blobpack.stores.globs import translate
+from blobpack.collection import collection as module
+from blobpack.collection.list_blobs import translate
 from blobpack.stores.http.ranged import RangedStore
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from blobpack.collection import Collection, open_collection
+from blobpack.collection.collection import Collection, open_collection
+from blobpack.collection.list_blobs import has_glob
 from blobpack.errors import BlobpackError
 from blobpack.reading.blob import Blob, open_blob
 from blobpack.stores import is_local, local_name, scheme_of
-from blobpack.stores.globs import has_glob
 from blobpack.stores.stats import USD_PER_1000_GETS, USD_PER_1000_PUTS, stats
 from blobpack.tar.scan import scan
 from blobpack.writing.target import is_s3

@@ -14,7 +14,7 @@ from blobpack.reading.blob import Blob
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from blobpack.collection import Collection
+    from blobpack.collection.collection import Collection
     from blobpack.model import Member
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

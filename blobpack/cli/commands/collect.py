@@ -8,7 +8,7 @@ import click
 
 from blobpack.cli.options import BlobUrl, progress_bar
 from blobpack.cli.report import print_report
-from blobpack.collect import collect as library
+from blobpack.collection.collect import collect as library
 
 if TYPE_CHECKING:
     from blobpack.model import Duplicates

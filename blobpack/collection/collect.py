@@ -9,15 +9,15 @@ import time
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from blobpack.choices import check_duplicates
-from blobpack.collection import COLLECTION_NAME, collection_path
+from blobpack.collection.collection import COLLECTION_NAME, collection_path
+from blobpack.collection.join import Joining
+from blobpack.collection.list_blobs import has_glob, list_blobs
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import MAGIC
 from blobpack.indexfile.shard_table import folder_of
-from blobpack.joining import Joining
 from blobpack.reports import CollectReport
 from blobpack.stores import is_local, local_name
 from blobpack.stores.atomic import replacing
-from blobpack.stores.globs import has_glob, list_blobs
 from blobpack.stores.output import writing
 
 if TYPE_CHECKING:

@@ -10,6 +10,8 @@ import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from blobpack.collection.list_blobs import folder_before, has_glob
+from blobpack.collection.open_shard import open_shard
 from blobpack.errors import (
     BlobNotFoundError,
     BlobpackError,
@@ -20,12 +22,10 @@ from blobpack.index.index import Index
 from blobpack.indexfile.open import open_region, open_stored
 from blobpack.indexfile.shard_table import Shards, folder_of, url_from
 from blobpack.locks import ForkLock
-from blobpack.openshard import open_shard
 from blobpack.reading.batch import Located, lowest
 from blobpack.reading.blob import check_hedge, kept_in
 from blobpack.reading.reader import Reader
 from blobpack.stores import is_local, local_name
-from blobpack.stores.globs import folder_before, has_glob
 from blobpack.stores.stats import Counters
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Many blobs as one: the collection, making one, and opening its shards."""
