@@ -24,16 +24,16 @@ from blobpack.errors import (
 )
 from blobpack.index.index import Index
 from blobpack.index.offsets import iter_offsets, read_offsets, write_offsets
-from blobpack.manifest import read_manifest
 from blobpack.model import ByteRange, Member, ScanReport
-from blobpack.pack import pack
+from blobpack.packing.manifest import read_manifest
+from blobpack.packing.pack import pack
+from blobpack.packing.repack import repack
+from blobpack.packing.reports import AppendReport, CollectReport, CombineReport, PackReport
+from blobpack.packing.shards import pack_shards
 from blobpack.reading.blob import Blob, open_blob
 from blobpack.reading.extract import ExtractReport, extract
 from blobpack.reading.image import read_image, read_images
 from blobpack.reading.verify import VerifyReport, verify
-from blobpack.repack import repack
-from blobpack.reports import AppendReport, CollectReport, CombineReport, PackReport
-from blobpack.sharded import pack_shards
 from blobpack.stores.stats import Stats, stats
 from blobpack.tar.check import Failure
 from blobpack.tar.scan import scan

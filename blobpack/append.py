@@ -10,12 +10,12 @@ import time
 from typing import TYPE_CHECKING
 
 from blobpack.appending import New
-from blobpack.choices import Choices, check_duplicates
 from blobpack.localappend import append_in_place
 from blobpack.names import listed
+from blobpack.packing.choices import Choices, check_duplicates
+from blobpack.packing.files import Skipped
+from blobpack.packing.reports import AppendReport
 from blobpack.remoteappend import append_anew
-from blobpack.reports import AppendReport
-from blobpack.sources import Skipped
 from blobpack.stores import is_local
 
 if TYPE_CHECKING:

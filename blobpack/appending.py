@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from blobpack.archive import end_archive, write_members
 from blobpack.duplicates import without_taken
-from blobpack.inputs import find_sources
+from blobpack.packing.members import end_archive, write_members
+from blobpack.packing.sources import find_sources
 
 if TYPE_CHECKING:
     import os
 
     from blobpack.blobstate import Before
-    from blobpack.choices import Choices
     from blobpack.index.index import Index
     from blobpack.indexfile.identity import Witness
-    from blobpack.inputs import Found
     from blobpack.model import Duplicates, Packable
+    from blobpack.packing.choices import Choices
+    from blobpack.packing.files import Skipped
+    from blobpack.packing.sources import Found
     from blobpack.reading.find_index import Stale
-    from blobpack.sources import Skipped
 
 
 class NothingAdded(Exception):  # noqa: N818 (no error: what was void is put back)

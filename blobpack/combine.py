@@ -15,12 +15,12 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, get_args
 
 from blobpack._native.lookup import NameLookup
-from blobpack.choices import check_duplicates
 from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
+from blobpack.packing.choices import check_duplicates
+from blobpack.packing.reports import CombineReport
 from blobpack.reading.blob import opened
-from blobpack.reports import CombineReport
 from blobpack.tar.splice import Offsets, splice
 from blobpack.writing.compress import is_compressed_target
 from blobpack.writing.embed import IndexPlace, forget_beside

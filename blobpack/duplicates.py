@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, NoReturn
 
 from blobpack._native.gather import recognise_image
 from blobpack.errors import DuplicateNameError
-from blobpack.inputs import narrowed
-from blobpack.objects import Objects
-from blobpack.sources import Skipped, Sources, filtered
+from blobpack.packing.files import Skipped, Sources, filtered
+from blobpack.packing.objects import Objects
+from blobpack.packing.sources import narrowed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from blobpack.blobstate import Before
-    from blobpack.choices import Choices
     from blobpack.index.index import Index
-    from blobpack.inputs import Found
     from blobpack.model import Payload
+    from blobpack.packing.choices import Choices
+    from blobpack.packing.sources import Found
 
 HEAD_BYTES = 4096  # of a file, to tell whether it is an image
 

@@ -48,7 +48,7 @@ HOMES = {
         "read_images",
     ),
     "index.index": ("Index",),
-    "manifest": ("read_manifest",),
+    "packing.manifest": ("read_manifest",),
     "model": (
         "ByteRange",
         "Member",
@@ -59,16 +59,16 @@ HOMES = {
         "read_offsets",
         "write_offsets",
     ),
-    "pack": ("pack",),
-    "repack": ("repack",),
-    "reports": (
+    "packing.pack": ("pack",),
+    "packing.repack": ("repack",),
+    "packing.reports": (
         "AppendReport",
         "CollectReport",
         "CombineReport",
         "PackReport",
     ),
     "tar.scan": ("scan",),
-    "sharded": ("pack_shards",),
+    "packing.shards": ("pack_shards",),
     "stores.stats": (
         "Stats",
         "stats",

@@ -14,7 +14,7 @@ from blobpack.appending import Done, New, NothingAdded
 from blobpack.blobstate import examine
 from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_path
-from blobpack.inputs import expected_bytes
+from blobpack.packing.sources import expected_bytes
 from blobpack.stores import open_store
 from blobpack.stores.output import continuing
 from blobpack.writing.embed import write_behind

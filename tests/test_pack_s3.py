@@ -90,7 +90,7 @@ class TestToS3:
     def test_the_same_bytes_as_packed_locally(
         self, s3_env, bucket, folder, tmp_path, monkeypatch, slice_bytes, options
     ):
-        monkeypatch.setattr("blobpack.slices.SLICE_BYTES", slice_bytes)
+        monkeypatch.setattr("blobpack.packing.stream.SLICE_BYTES", slice_bytes)
         url = f"s3://{bucket}/out.tar"
         local = blobpack.pack(folder, tmp_path / "out.tar", **options)
         far = blobpack.pack(folder, url, **options)
@@ -130,7 +130,7 @@ class TestToS3:
     def test_unreadable_files_are_all_named_and_nothing_is_left(
         self, s3_env, bucket, folder, monkeypatch
     ):
-        monkeypatch.setattr("blobpack.slices.SLICE_BYTES", 1)
+        monkeypatch.setattr("blobpack.packing.stream.SLICE_BYTES", 1)
         for name in ("cats/many-0001.jpg", "large-11.jpg"):
             (folder / name).unlink()
             (folder / name).symlink_to("nowhere")
@@ -219,7 +219,7 @@ class TestToS3:
             assert status == 128 + number
             assert left in said.decode().splitlines()
             assert s3_env.uploads(bucket) == ["out.tar"]
-        monkeypatch.setattr("blobpack.slices.SLICE_BYTES", 1 << 20)
+        monkeypatch.setattr("blobpack.packing.stream.SLICE_BYTES", 1 << 20)
         (folder / "zzz.jpg").symlink_to("nowhere")
         done = CliRunner().invoke(main, command)
         assert done.exit_code == 1
@@ -240,7 +240,7 @@ class TestToS3:
         with pytest.raises(SourceError) as caught:
             blobpack.pack(folder, url, follow_symlinks=True, resume=True)
         assert not hasattr(caught.value, "__notes__")  # one slice: nothing went up
-        monkeypatch.setattr("blobpack.slices.SLICE_BYTES", 1 << 20)
+        monkeypatch.setattr("blobpack.packing.stream.SLICE_BYTES", 1 << 20)
         with pytest.raises(SourceError) as caught:
             blobpack.pack(folder, url, follow_symlinks=True, resume=True)
         assert "--resume" in caught.value.__notes__[0]
@@ -304,7 +304,7 @@ class TestFromS3:
     def test_the_same_bytes_as_of_the_folder(
         self, prefix, folder, tmp_path, monkeypatch, window, slash
     ):
-        monkeypatch.setattr("blobpack.objects.WINDOW_BYTES", window)
+        monkeypatch.setattr("blobpack.packing.objects.WINDOW_BYTES", window)
         local = blobpack.pack(folder, tmp_path / "local.tar")
         far = blobpack.pack(prefix + slash, tmp_path / "far.tar")
         assert (tmp_path / "far.tar").read_bytes() == (tmp_path / "local.tar").read_bytes()
@@ -354,7 +354,7 @@ class TestFromS3:
     def test_of_something_large_that_is_no_image_only_the_start_is_fetched(
         self, s3_env, bucket, tmp_path, monkeypatch
     ):
-        monkeypatch.setattr("blobpack.objects.LARGE_BYTES", 10_000)
+        monkeypatch.setattr("blobpack.packing.objects.LARGE_BYTES", 10_000)
         s3_env.put(bucket, "a/video.mp4", bytes(5_000_000))
         before = blobpack.stats().bytes_fetched
         report = blobpack.pack(f"s3://{bucket}/a", tmp_path / "out.tar")

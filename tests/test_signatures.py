@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import blobpack
-from blobpack.objects import list_prefix
-from blobpack.sources import Skipped
+from blobpack.packing.files import Skipped
+from blobpack.packing.objects import list_prefix
 from blobpack.stores.s3.object import S3Object
 from blobpack.stores.s3.signing import Signatures, Signer
 
@@ -100,7 +100,7 @@ class TestPacking:
     def test_boto3_signs_once_for_many_objects(
         self, faults, prefix, tmp_path: Path, monkeypatch, small_images
     ):
-        monkeypatch.setattr("blobpack.objects.THREADS", 1)
+        monkeypatch.setattr("blobpack.packing.objects.THREADS", 1)
         signed = self.signed(monkeypatch)
         report = blobpack.pack(prefix, tmp_path / "out.tar")
         assert report.members == 120
@@ -113,7 +113,7 @@ class TestPacking:
                 assert blob.read(name) == list(small_images.values())[i % 6]
 
     def test_one_that_is_refused_is_signed_by_boto3(self, faults, prefix, monkeypatch):
-        monkeypatch.setattr("blobpack.objects.THREADS", 1)
+        monkeypatch.setattr("blobpack.packing.objects.THREADS", 1)
         signed = self.signed(monkeypatch)
         objects = list_prefix(prefix, Skipped(), hidden=False)
         faults.requests.clear()

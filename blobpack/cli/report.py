@@ -12,12 +12,7 @@ from blobpack.writing.embed import IndexPlace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blobpack.reports import (
-        AppendReport,
-        CollectReport,
-        CombineReport,
-        PackReport,
-    )
+    from blobpack.packing.reports import AppendReport, CollectReport, CombineReport, PackReport
 
 F = TypeVar("F", bound="Callable[..., Any]")
 

@@ -8,14 +8,14 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from blobpack.choices import check_duplicates
 from blobpack.collection.collection import COLLECTION_NAME, collection_path
 from blobpack.collection.join import Joining
 from blobpack.collection.list_blobs import has_glob, list_blobs
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import MAGIC
 from blobpack.indexfile.shard_table import folder_of
-from blobpack.reports import CollectReport
+from blobpack.packing.choices import check_duplicates
+from blobpack.packing.reports import CollectReport
 from blobpack.stores import is_local, local_name
 from blobpack.stores.atomic import replacing
 from blobpack.stores.output import writing

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from blobpack.archive import end_archive
 from blobpack.indexfile.footer import sidecar_path
 from blobpack.indexfile.identity import Witness
+from blobpack.packing.members import end_archive
 from blobpack.stores import is_local, local_name, open_tar
 from blobpack.stores.atomic import scratch
 from blobpack.stores.output import writing

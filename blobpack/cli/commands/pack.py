@@ -18,8 +18,8 @@ from blobpack.cli.options import (
     show_pieces,
 )
 from blobpack.cli.report import place_option, print_packed
-from blobpack.manifest import read_manifest
-from blobpack.sharded import pack_shards
+from blobpack.packing.manifest import read_manifest
+from blobpack.packing.shards import pack_shards
 from blobpack.writing.compress import is_compressed_target
 from blobpack.writing.target import is_s3
 

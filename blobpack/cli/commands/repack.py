@@ -6,8 +6,8 @@ import click
 
 from blobpack.cli.options import BlobUrl, is_same_file, progress_bar, show_pieces
 from blobpack.cli.report import print_packed
-from blobpack.repack import MEMBER_BYTES_MAX
-from blobpack.repack import repack as library
+from blobpack.packing.repack import MEMBER_BYTES_MAX
+from blobpack.packing.repack import repack as library
 from blobpack.writing.compress import is_compressed_target
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from blobpack._native.gather import recognise_image
 from blobpack.errors import SourceError
 from blobpack.names import listed
-from blobpack.pack import pack
-from blobpack.sources import Skipped, passing
+from blobpack.packing.files import Skipped, passing
+from blobpack.packing.pack import pack
 from blobpack.stores import open_store
 from blobpack.tar.header import encode_name
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from blobpack.model import Progress
-    from blobpack.reports import PackReport
+    from blobpack.packing.reports import PackReport
     from blobpack.stores.base import Store
     from blobpack.writing.embed import IndexPlace
 

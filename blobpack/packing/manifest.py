@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from blobpack.errors import FormatError, SourceError, UnsafeNameError
-from blobpack.objects import Objects, Source
+from blobpack.packing.objects import Objects, Source
 from blobpack.stores import local_name, scheme_of
 from blobpack.tar.header import check_name, encode_name
 

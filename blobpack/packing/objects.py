@@ -17,7 +17,7 @@ from blobpack.errors import (
     SourceError,
     StorageError,
 )
-from blobpack.sources import Skipped, passing
+from blobpack.packing.files import Skipped, passing
 from blobpack.stores import TAIL_BYTES, is_local, local_name
 from blobpack.stores.local import LocalStore
 from blobpack.stores.s3.signing import Signatures

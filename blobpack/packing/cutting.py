@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from blobpack.sources import Sources
+from blobpack.packing.files import Sources
 from blobpack.tar.header import encode_name, member_header, padding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blobpack.inputs import Found
     from blobpack.model import Payload
+    from blobpack.packing.sources import Found
 
 
 def cut(found: Found) -> Files | Payloads:

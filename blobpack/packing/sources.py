@@ -7,16 +7,16 @@ from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, cast
 
-from blobpack.objects import Objects, list_prefix
-from blobpack.slices import total_bytes
-from blobpack.sources import Skipped, Sources, filtered, list_files, list_folder
+from blobpack.packing.files import Skipped, Sources, filtered, list_files, list_folder
+from blobpack.packing.objects import Objects, list_prefix
+from blobpack.packing.stream import total_bytes
 from blobpack.writing.target import is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from blobpack.choices import Choices
     from blobpack.model import Packable, Payload
+    from blobpack.packing.choices import Choices
 
     Found = Sources | Objects | Iterator[Payload]
 

@@ -13,20 +13,20 @@ from blobpack.columns import Columns, media_type_of
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
 from blobpack.indexfile.identity import Witness
-from blobpack.inputs import narrowed
 from blobpack.model import Member, ScanReport
+from blobpack.packing.files import Skipped, Sources, passing, unreadable_error
+from blobpack.packing.sources import narrowed
+from blobpack.packing.stream import gather_slices
 from blobpack.processors import processors
-from blobpack.slices import gather_slices
-from blobpack.sources import Skipped, Sources, passing, unreadable_error
 from blobpack.tar.header import END_OF_ARCHIVE, check_name, encode_name, member_header, padding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import BinaryIO
 
-    from blobpack.choices import Choices
-    from blobpack.inputs import Found
     from blobpack.model import Payload, Progress
+    from blobpack.packing.choices import Choices
+    from blobpack.packing.sources import Found
 
 THREADS_MAX = 4
 

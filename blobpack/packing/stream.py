@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from blobpack.indexfile.identity import Witness
-    from blobpack.sources import Sources
+    from blobpack.packing.files import Sources
 
     NotPacked = list[tuple[int, int, int]]
     from blobpack.model import Progress

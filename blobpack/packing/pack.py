@@ -7,14 +7,14 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from blobpack.archive import write_members
-from blobpack.choices import Choices
 from blobpack.errors import SourceError, StorageError
-from blobpack.inputs import expected_bytes, find_sources
 from blobpack.names import listed
-from blobpack.objects import Objects
-from blobpack.reports import PackReport
-from blobpack.sources import Skipped
+from blobpack.packing.choices import Choices
+from blobpack.packing.files import Skipped
+from blobpack.packing.members import write_members
+from blobpack.packing.objects import Objects
+from blobpack.packing.reports import PackReport
+from blobpack.packing.sources import expected_bytes, find_sources
 from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
 from blobpack.writing.embed import IndexPlace, forget_beside
 from blobpack.writing.new_blob import new_blob, unwritten_bytes
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from blobpack.index.index import Index
-    from blobpack.inputs import Found
     from blobpack.model import Packable, Progress
+    from blobpack.packing.sources import Found
     from blobpack.writing.new_blob import NewBlob
 
 

@@ -7,18 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blobpack._native.lookup import NameLookup
-from blobpack.archive import write_members
-from blobpack.choices import Choices
 from blobpack.collection.collect import collect
 from blobpack.collection.collection import COLLECTION_NAME, open_collection
-from blobpack.cutting import cut
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.index.index import Index
-from blobpack.inputs import find_sources, narrowed
 from blobpack.names import listed
-from blobpack.reports import PackReport
-from blobpack.shardfolder import shard_folder
-from blobpack.sources import Skipped
+from blobpack.packing.choices import Choices
+from blobpack.packing.cutting import cut
+from blobpack.packing.files import Skipped
+from blobpack.packing.members import write_members
+from blobpack.packing.reports import PackReport
+from blobpack.packing.shard_folder import shard_folder
+from blobpack.packing.sources import find_sources, narrowed
 from blobpack.tar.header import END_OF_ARCHIVE
 from blobpack.writing.compress import LEVEL, check_level
 from blobpack.writing.new_blob import new_blob
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import BinaryIO
 
-    from blobpack.cutting import Files, Payloads
     from blobpack.indexfile.identity import Witness
     from blobpack.model import Packable, Progress
-    from blobpack.shardfolder import ShardFolder
+    from blobpack.packing.cutting import Files, Payloads
+    from blobpack.packing.shard_folder import ShardFolder
 
 SHARD_NAME = "{:05d}.tar"
 COMPRESSED_NAME = "{:05d}.tar.zst"
