@@ -1,9 +1,9 @@
 """The public face; __init__.py loads each name when it is first asked for."""
 
-from blobpack.append import append
 from blobpack.collection.collect import collect
 from blobpack.collection.collection import Collection, open_collection
-from blobpack.combine import merge, subset
+from blobpack.editing.append import append
+from blobpack.editing.merge import merge, subset
 from blobpack.errors import (
     BlobChangedError,
     BlobNotFoundError,

@@ -7,7 +7,7 @@ from types import ModuleType
 
 # where each public name is at home
 HOMES = {
-    "append": ("append",),
+    "editing.append": ("append",),
     "reading.blob": (
         "Blob",
         "open_blob",
@@ -17,7 +17,7 @@ HOMES = {
         "Collection",
         "open_collection",
     ),
-    "combine": (
+    "editing.merge": (
         "merge",
         "subset",
     ),

@@ -127,7 +127,7 @@ def test_the_stub_of_the_face_and_the_homes_of_its_names_agree():
 def test_a_module_does_not_hide_the_function_of_its_name():
     code = (
         "import blobpack, blobpack.pack, blobpack.scan, blobpack.stats\n"
-        "from blobpack.append import append\n"
+        "from blobpack.editing.append import append\n"
         "from blobpack import collect\n"
         "import blobpack.verify as verify\n"
         "print(*(callable(f) for f in (blobpack.pack, blobpack.scan, blobpack.stats, blobpack.append,"

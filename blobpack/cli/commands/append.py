@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from blobpack.append import append as library
 from blobpack.cli.options import (
     PathOrS3,
     is_same_file,
@@ -16,6 +15,7 @@ from blobpack.cli.options import (
     show_pieces,
 )
 from blobpack.cli.report import print_report
+from blobpack.editing.append import append as library
 
 
 @click.command()

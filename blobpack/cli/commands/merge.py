@@ -10,7 +10,7 @@ import click
 
 from blobpack.cli.options import BlobUrl, progress_bar, show_pieces
 from blobpack.cli.report import place_option, print_combined
-from blobpack.combine import merge as library
+from blobpack.editing.merge import merge as library
 from blobpack.reading.blob import open_blob
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from blobpack.cli.options import (
     show_pieces,
 )
 from blobpack.cli.report import place_option, print_combined
-from blobpack.combine import subset as library
+from blobpack.editing.merge import subset as library
 
 if TYPE_CHECKING:
     from blobpack.writing.embed import IndexPlace

@@ -14,7 +14,7 @@ from blobpack.packing.sources import narrowed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from blobpack.blobstate import Before
+    from blobpack.editing.blob_state import Before
     from blobpack.index.index import Index
     from blobpack.model import Payload
     from blobpack.packing.choices import Choices

@@ -9,13 +9,13 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from blobpack.appending import New
-from blobpack.localappend import append_in_place
+from blobpack.editing.append_local import append_in_place
+from blobpack.editing.append_s3 import append_anew
+from blobpack.editing.new_members import New
 from blobpack.names import listed
 from blobpack.packing.choices import Choices, check_duplicates
 from blobpack.packing.files import Skipped
 from blobpack.packing.reports import AppendReport
-from blobpack.remoteappend import append_anew
 from blobpack.stores import is_local
 
 if TYPE_CHECKING:

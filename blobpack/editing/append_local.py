@@ -29,8 +29,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from blobpack.appending import Done, New, NothingAdded
-from blobpack.blobstate import Before, examine
+from blobpack.editing.blob_state import Before, examine
+from blobpack.editing.new_members import Done, New, NothingAdded
 from blobpack.errors import StorageError
 from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from blobpack.duplicates import without_taken
+from blobpack.editing.duplicates import without_taken
 from blobpack.packing.members import end_archive, write_members
 from blobpack.packing.sources import find_sources
 
 if TYPE_CHECKING:
     import os
 
-    from blobpack.blobstate import Before
+    from blobpack.editing.blob_state import Before
     from blobpack.index.index import Index
     from blobpack.indexfile.identity import Witness
     from blobpack.model import Duplicates, Packable

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from blobpack.appending import Done, New, NothingAdded
-from blobpack.blobstate import examine
+from blobpack.editing.blob_state import examine
+from blobpack.editing.new_members import Done, New, NothingAdded
 from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_path
 from blobpack.packing.sources import expected_bytes

@@ -1,0 +1,1 @@
+"""Changing or combining blobs that exist: append, merge, subset."""
