@@ -8,8 +8,8 @@ from test_stores import FORKS, in_fork
 from blobpack import Index, Member
 from blobpack.indexfile.open import read_footer
 from blobpack.indexfile.remote import RemoteIndex
-from blobpack.locks import ForkLock
 from blobpack.stores.memory import MemoryStore
+from blobpack.threads import ForkLock
 
 
 @FORKS

@@ -21,12 +21,12 @@ from blobpack.errors import (
 from blobpack.index.index import Index
 from blobpack.indexfile.open import open_region, open_stored
 from blobpack.indexfile.shard_table import Shards, folder_of, url_from
-from blobpack.locks import ForkLock
 from blobpack.reading.batch import Located, lowest
 from blobpack.reading.blob import check_hedge, kept_in
 from blobpack.reading.reader import Reader
 from blobpack.stores import is_local, local_name
 from blobpack.stores.stats import Counters
+from blobpack.threads import ForkLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -23,8 +23,8 @@ from blobpack.indexfile.footer import (
     decode_directory_page,
     decode_guide,
 )
-from blobpack.locks import ForkLock
 from blobpack.plan import merged_ranges
+from blobpack.threads import ForkLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
