@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from blobpack._native.members import Member
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from typing_extensions import Buffer
 
@@ -22,6 +22,8 @@ __all__ = ["ByteRange", "Duplicates", "Member", "ScanReport"]
 
 # of members with one name: an error, or the last one counts
 Duplicates = Literal["refuse", "last"]
+
+Stale = Literal["refuse", "rescan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +70,29 @@ class ScanReport:
         """The counts of what has no row, those that are not zero."""
         kinds = ("folders", "symbolic_links", "devices", "sparse", "other", "dangling_links")
         return {kind: count for kind, count in asdict(self).items() if kind in kinds and count}
+
+
+def check_duplicates(duplicates: Duplicates) -> None:
+    """Refuse what is no choice.
+
+    Raises:
+        ValueError: neither "refuse" nor "last".
+    """
+    if duplicates not in get_args(Duplicates):
+        raise ValueError(f"duplicates must be 'refuse' or 'last', not {duplicates!r}")
+
+
+def listed(globs: Iterable[str]) -> list[str]:
+    """Take globs, or one that was given alone."""
+    return [globs] if isinstance(globs, str) else list(globs)
+
+
+def names_of(names: Iterable[str | Member]) -> Iterator[str]:
+    """Take names, or the names of members.
+
+    Raises:
+        TypeError: one name instead of several: its letters are not meant.
+    """
+    if isinstance(names, str):
+        raise TypeError(f"several names are wanted, not one: [{names!r}]")
+    return (name if isinstance(name, str) else name.name for name in names)

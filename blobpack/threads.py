@@ -34,3 +34,8 @@ def _renew_all() -> None:
 
 
 os.register_at_fork(after_in_child=_renew_all)
+
+
+def processors(most: int) -> int:
+    """Count the processors this process may use, up to what the work gains from."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, most)

@@ -14,7 +14,7 @@ from blobpack.collection.list_blobs import has_glob, list_blobs
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import MAGIC
 from blobpack.indexfile.shard_table import folder_of
-from blobpack.packing.choices import check_duplicates
+from blobpack.model import check_duplicates
 from blobpack.packing.reports import CollectReport
 from blobpack.stores import is_local, local_name
 from blobpack.stores.atomic import replacing

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from blobpack.editing.append_local import append_in_place
 from blobpack.editing.append_s3 import append_anew
 from blobpack.editing.new_members import New
-from blobpack.names import listed
-from blobpack.packing.choices import Choices, check_duplicates
+from blobpack.model import check_duplicates, listed
+from blobpack.packing.choices import Choices
 from blobpack.packing.files import Skipped
 from blobpack.packing.reports import AppendReport
 from blobpack.stores import is_local
@@ -21,8 +21,7 @@ from blobpack.stores import is_local
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from blobpack.model import Duplicates, Packable, Progress
-    from blobpack.reading.find_index import Stale
+    from blobpack.model import Duplicates, Packable, Progress, Stale
 
 
 def append(

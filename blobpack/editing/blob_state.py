@@ -20,8 +20,7 @@ from blobpack.writing.embed import IndexPlace, place_left_behind, place_marked, 
 
 if TYPE_CHECKING:
     from blobpack.indexfile.footer import Footer
-    from blobpack.model import ScanReport
-    from blobpack.reading.find_index import Stale
+    from blobpack.model import ScanReport, Stale
     from blobpack.stores.base import Store
 
 

@@ -18,7 +18,7 @@ from blobpack._native.lookup import NameLookup
 from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
-from blobpack.packing.choices import check_duplicates
+from blobpack.model import check_duplicates
 from blobpack.packing.reports import CombineReport
 from blobpack.reading.blob import opened
 from blobpack.tar.splice import Offsets, splice

@@ -15,11 +15,10 @@ if TYPE_CHECKING:
     from blobpack.editing.blob_state import Before
     from blobpack.index.index import Index
     from blobpack.indexfile.identity import Witness
-    from blobpack.model import Duplicates, Packable
+    from blobpack.model import Duplicates, Packable, Stale
     from blobpack.packing.choices import Choices
     from blobpack.packing.files import Skipped
     from blobpack.packing.sources import Found
-    from blobpack.reading.find_index import Stale
 
 
 class NothingAdded(Exception):  # noqa: N818 (no error: what was void is put back)

@@ -21,7 +21,7 @@ from blobpack.index.rows import Rows
 from blobpack.index.select import Conditions, find_media_types, look_up_names
 from blobpack.indexfile.open import StoredIndex, load_stored
 from blobpack.indexfile.writer import write_sections
-from blobpack.names import listed
+from blobpack.model import listed
 from blobpack.stores.output import writing
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from blobpack._native.globs import match_names
 from blobpack._native.lookup import NameLookup
 from blobpack.columns import MEDIA_TYPES, Columns
 from blobpack.errors import FactsMissingError
-from blobpack.names import names_of
+from blobpack.model import names_of
 
 if TYPE_CHECKING:
     import re

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
-
-from blobpack.model import Duplicates
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,13 +36,3 @@ class Choices:
     facts: bool
     threads: int | None
     progress: Progress | None
-
-
-def check_duplicates(duplicates: Duplicates) -> None:
-    """Refuse what is no choice.
-
-    Raises:
-        ValueError: neither "refuse" nor "last".
-    """
-    if duplicates not in get_args(Duplicates):
-        raise ValueError(f"duplicates must be 'refuse' or 'last', not {duplicates!r}")

@@ -17,8 +17,8 @@ from blobpack.model import Member, ScanReport
 from blobpack.packing.files import Skipped, Sources, passing, unreadable_error
 from blobpack.packing.sources import narrowed
 from blobpack.packing.stream import gather_slices
-from blobpack.processors import processors
 from blobpack.tar.header import END_OF_ARCHIVE, check_name, encode_name, member_header, padding
+from blobpack.threads import processors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from blobpack.errors import SourceError, StorageError
-from blobpack.names import listed
+from blobpack.model import listed
 from blobpack.packing.choices import Choices
 from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members

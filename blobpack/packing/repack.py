@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from blobpack._native.gather import recognise_image
 from blobpack.errors import SourceError
-from blobpack.names import listed
+from blobpack.model import listed
 from blobpack.packing.files import Skipped, passing
 from blobpack.packing.pack import pack
 from blobpack.stores import open_store

@@ -11,7 +11,7 @@ from blobpack.collection.collect import collect
 from blobpack.collection.collection import COLLECTION_NAME, open_collection
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.index.index import Index
-from blobpack.names import listed
+from blobpack.model import listed
 from blobpack.packing.choices import Choices
 from blobpack.packing.cutting import cut
 from blobpack.packing.files import Skipped

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from blobpack.errors import BlobChangedError, MemberNotFoundError
 from blobpack.index.index import Index
-from blobpack.names import names_of
+from blobpack.model import names_of
 from blobpack.reading.batch import Batch, Located
 from blobpack.reading.find_index import find_index
 from blobpack.reading.reader import Reader
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from blobpack.errors import BlobpackError
-    from blobpack.model import Member
-    from blobpack.reading.find_index import Stale
+    from blobpack.model import Member, Stale
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
     from blobpack.stores.stats import Stats

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from blobpack.checksum import crc32c
 from blobpack.errors import (
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blobpack.indexfile.identity import Identity
+    from blobpack.model import Stale
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
 
-Stale = Literal["refuse", "rescan"]
 HEADERS_CHECKED = 16
 FORBIDDEN = 403
 REMEDY = "make it anew with `blobpack index`, or open the blob with stale='rescan'"

@@ -8,9 +8,9 @@ from itertools import tee
 from typing import TYPE_CHECKING
 
 from blobpack.errors import ImageError
-from blobpack.names import names_of
-from blobpack.processors import processors
+from blobpack.model import names_of
 from blobpack.reading.blob import reading
+from blobpack.threads import processors
 
 if TYPE_CHECKING:
     import os

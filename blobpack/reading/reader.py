@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
 from blobpack.errors import MemberNotFoundError
-from blobpack.names import names_of
+from blobpack.model import names_of
 from blobpack.reading.batch import Batch, threads
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from blobpack._native import facts as _facts
 from blobpack.checksum import crc32c, crc32c_address
 from blobpack.errors import BlobChangedError, FormatError, StorageError
 from blobpack.index.index import Index
-from blobpack.processors import processors
 from blobpack.stores.local import LocalStore
+from blobpack.threads import processors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

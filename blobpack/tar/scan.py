@@ -10,11 +10,11 @@ from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
 from blobpack.index.index import Index
 from blobpack.model import ScanReport
-from blobpack.processors import processors
 from blobpack.stores import open_tar
 from blobpack.stores.local import LocalStore
 from blobpack.tar.facts import take_facts
 from blobpack.tar.readahead import Readahead
+from blobpack.threads import processors
 
 if TYPE_CHECKING:
     import os

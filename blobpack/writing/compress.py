@@ -8,7 +8,6 @@ from collections import deque
 from mmap import ACCESS_READ, mmap
 from typing import TYPE_CHECKING
 
-from blobpack.processors import processors
 from blobpack.stores.zstd_format import (
     INDEX_MAGIC,
     NO_CONTENT_CHECKSUM,
@@ -17,6 +16,7 @@ from blobpack.stores.zstd_format import (
     skippable_header,
 )
 from blobpack.tar.header import BLOCK
+from blobpack.threads import processors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
