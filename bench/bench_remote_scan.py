@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import blobpack
-from blobpack.stores import open_store
+from blobpack.stores.open import open_store
 from blobpack.tar.readahead import THREADS, WINDOW_BYTES_MAX, Readahead
 from blobpack.tar.scan import scan_store
 

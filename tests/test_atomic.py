@@ -5,7 +5,7 @@ import os
 import pytest
 
 from blobpack import StorageError
-from blobpack.stores.atomic import replacing
+from blobpack.stores.output import replacing
 
 
 def test_the_file_appears_only_at_the_end(tmp_path):

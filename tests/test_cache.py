@@ -21,9 +21,9 @@ import blobpack
 from blobpack.cli.main import main
 from blobpack.errors import BlobChangedError, ChecksumError, FormatError, StorageError
 from blobpack.stores import cache as cache_module
-from blobpack.stores import open_store
 from blobpack.stores.cache import BLOCK_BYTES, HEADER, Cache, CachingStore, covering, files_below
 from blobpack.stores.memory import MemoryStore
+from blobpack.stores.open import open_store
 from blobpack.stores.zstd import open_seekable
 from blobpack.writing.compress import FrameWriter
 

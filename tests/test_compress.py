@@ -24,7 +24,7 @@ from blobpack.errors import (
     StaleIndexError,
     StorageError,
 )
-from blobpack.stores import open_tar
+from blobpack.stores.open import open_tar
 from blobpack.stores.zstd import SeekableStore
 from blobpack.stores.zstd_format import INDEX_MAGIC, skippable_header
 from blobpack.tar.scan import scan

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 import blobpack
-from blobpack.stores import open_store
 from blobpack.stores.http import pool as connections
 from blobpack.stores.http import retry as retries
 from blobpack.stores.http.connection import Connection, Origin
@@ -26,6 +25,7 @@ from blobpack.stores.http.hedging import (
 from blobpack.stores.http.pool import Pool
 from blobpack.stores.http.response import AS_EXPECTED, Answer
 from blobpack.stores.http.retry import Fault
+from blobpack.stores.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

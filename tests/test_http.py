@@ -20,7 +20,6 @@ from test_stores import DATA, FORKS, StoreContract, in_fork
 
 import blobpack
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores import open_store
 from blobpack.stores.cache import Cache, CachingStore
 from blobpack.stores.http import connection as connection_module
 from blobpack.stores.http import pool as connections
@@ -32,6 +31,7 @@ from blobpack.stores.http.options import read_by
 from blobpack.stores.http.ranged import fault_of
 from blobpack.stores.http.retry import Budget, Fault, TimeoutFault, Trial, backoff_s
 from blobpack.stores.http.store import RELOCATED_S, HttpStore, split_http
+from blobpack.stores.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,9 +19,9 @@ from tars import DIALECTS, Tar, rows_of
 from blobpack.cli.main import main
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.index.index import Index
-from blobpack.stores import open_store
 from blobpack.stores.http import retry as retries
 from blobpack.stores.memory import MemoryStore
+from blobpack.stores.open import open_store
 from blobpack.tar import readahead
 from blobpack.tar.readahead import AHEAD_BYTES_MAX, THREADS, Readahead
 from blobpack.tar.scan import scan_store

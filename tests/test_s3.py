@@ -33,9 +33,9 @@ from blobpack.errors import (
     StorageError,
     TruncatedError,
 )
-from blobpack.stores import open_store
 from blobpack.stores.http import retry as retries
 from blobpack.stores.http.retry import Budget
+from blobpack.stores.open import open_store
 from blobpack.stores.s3 import store as s3_module
 from blobpack.stores.s3.store import S3Store
 

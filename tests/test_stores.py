@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores import open_store, open_tar
 from blobpack.stores.base import Store, to_http_range
 from blobpack.stores.local import LocalStore
+from blobpack.stores.location import split_url
 from blobpack.stores.memory import MemoryStore
-from blobpack.stores.s3.store import S3Store, split_url
+from blobpack.stores.open import open_store, open_tar
+from blobpack.stores.s3.store import S3Store
 from blobpack.writing.compress import FrameWriter
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blobpack.errors import BlobChangedError, StorageError
-from blobpack.stores import TAIL_BYTES, open_tar
+from blobpack.stores.base import TAIL_BYTES
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
+from blobpack.stores.open import open_tar
 from blobpack.stores.zstd import CACHE_BYTES, SeekableStore, open_seekable
 from blobpack.writing.compress import FrameWriter
 

@@ -16,10 +16,9 @@ from blobpack.collection.collection import Collection, open_collection
 from blobpack.collection.list_blobs import has_glob
 from blobpack.errors import BlobpackError
 from blobpack.reading.blob import Blob, open_blob
-from blobpack.stores import is_local, local_name, scheme_of
+from blobpack.stores.location import is_local, is_s3, local_name, scheme_of
 from blobpack.stores.stats import USD_PER_1000_GETS, USD_PER_1000_PUTS, stats
 from blobpack.tar.scan import scan
-from blobpack.writing.target import is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

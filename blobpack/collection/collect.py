@@ -16,9 +16,8 @@ from blobpack.indexfile.footer import MAGIC
 from blobpack.indexfile.shard_table import folder_of
 from blobpack.model import check_duplicates
 from blobpack.packing.reports import CollectReport
-from blobpack.stores import is_local, local_name
-from blobpack.stores.atomic import replacing
-from blobpack.stores.output import writing
+from blobpack.stores.location import is_local, local_name
+from blobpack.stores.output import replacing, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -24,7 +24,7 @@ from blobpack.indexfile.shard_table import Shards, folder_of, url_from
 from blobpack.reading.batch import Located, lowest
 from blobpack.reading.blob import check_hedge, kept_in
 from blobpack.reading.reader import Reader
-from blobpack.stores import is_local, local_name
+from blobpack.stores.location import is_local, local_name
 from blobpack.stores.stats import Counters
 from blobpack.threads import ForkLock
 

@@ -18,7 +18,8 @@ from blobpack.indexfile.identity import OF_A_COLLECTION, identify
 from blobpack.indexfile.shard_table import Shard, encode_shards, name_from
 from blobpack.indexfile.writer import write_sections
 from blobpack.reading.find_index import embedded_index, first_found, sidecar_index
-from blobpack.stores import is_local, open_tar
+from blobpack.stores.location import is_local
+from blobpack.stores.open import open_tar
 from blobpack.stores.zstd import SeekableStore
 from blobpack.tar.scan import scan_store
 

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError
-from blobpack.stores import is_local, local_name
+from blobpack.stores.location import is_local, local_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

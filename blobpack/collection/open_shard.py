@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import StaleIndexError
 from blobpack.reading.find_index import difference
-from blobpack.stores import is_local, open_pinned, open_tar
 from blobpack.stores.http.ranged import RangedStore
+from blobpack.stores.location import is_local
+from blobpack.stores.open import open_pinned, open_tar
 from blobpack.stores.zstd import open_seekable
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from blobpack.model import check_duplicates, listed
 from blobpack.packing.choices import Choices
 from blobpack.packing.files import Skipped
 from blobpack.packing.reports import AppendReport
-from blobpack.stores import is_local
+from blobpack.stores.location import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -37,9 +37,9 @@ from blobpack.index.offsets import offsets_path
 from blobpack.indexfile.footer import sidecar_path
 from blobpack.indexfile.identity import identify
 from blobpack.reading.find_index import void_path
-from blobpack.stores import local_name
-from blobpack.stores.atomic import replacing, resolve_target, said_of, sync_folder
 from blobpack.stores.local import LocalStore
+from blobpack.stores.location import local_name
+from blobpack.stores.output import replacing, resolve_target, said_of, sync_folder
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
 from blobpack.writing.blob_file import WRITE_BYTES, BlobFile, locked
 from blobpack.writing.embed import mark_of, write_beside

@@ -15,7 +15,7 @@ from blobpack.editing.new_members import Done, New, NothingAdded
 from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_path
 from blobpack.packing.sources import expected_bytes
-from blobpack.stores import open_store
+from blobpack.stores.open import open_store
 from blobpack.stores.output import continuing
 from blobpack.writing.embed import write_behind
 

@@ -12,7 +12,8 @@ from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_path
 from blobpack.indexfile.open import read_footer
 from blobpack.reading.find_index import void_path, whole_index
-from blobpack.stores import is_local, open_store
+from blobpack.stores.location import is_local
+from blobpack.stores.open import open_store
 from blobpack.stores.zstd_format import is_zstd
 from blobpack.tar.header import BLOCK
 from blobpack.tar.scan import scan_store

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from blobpack.columns import FACTS, MEDIA_TYPES, MUST_BE_KNOWN, Columns
 from blobpack.errors import BlobNotFoundError, FormatError, PackageMissingError, StorageError
-from blobpack.stores.atomic import replacing
+from blobpack.stores.output import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -19,7 +19,7 @@ from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError
 from blobpack.index.arrow import write_parquet
 from blobpack.index.index import Index
 from blobpack.indexfile.identity import OF_A_COLLECTION
-from blobpack.stores.atomic import replacing
+from blobpack.stores.output import replacing
 
 if TYPE_CHECKING:
     import os

@@ -8,8 +8,8 @@ from blobpack.errors import FormatError
 from blobpack.indexfile.footer import FOOTER_BYTES, Footer
 from blobpack.indexfile.mapped import LocalIndex
 from blobpack.indexfile.remote import RemoteIndex
-from blobpack.stores import open_store
 from blobpack.stores.local import LocalStore
+from blobpack.stores.open import open_store
 
 if TYPE_CHECKING:
     import os

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from blobpack.checksum import crc32c
 from blobpack.errors import ChecksumError, FormatError
 from blobpack.indexfile.identity import Identity
-from blobpack.stores import is_local
+from blobpack.stores.location import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

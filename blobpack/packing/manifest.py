@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from blobpack.errors import FormatError, SourceError, UnsafeNameError
 from blobpack.packing.objects import Objects, Source
-from blobpack.stores import local_name, scheme_of
+from blobpack.stores.location import local_name, scheme_of
 from blobpack.tar.header import check_name, encode_name
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from blobpack.errors import (
     StorageError,
 )
 from blobpack.packing.files import Skipped, passing
-from blobpack.stores import TAIL_BYTES, is_local, local_name
+from blobpack.stores.base import TAIL_BYTES
 from blobpack.stores.local import LocalStore
+from blobpack.stores.location import is_local, local_name
 from blobpack.stores.s3.signing import Signatures
 from blobpack.tar.header import encode_name
 

@@ -15,10 +15,11 @@ from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
 from blobpack.packing.reports import PackReport
 from blobpack.packing.sources import expected_bytes, find_sources
+from blobpack.stores.location import is_s3
 from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
 from blobpack.writing.embed import IndexPlace, forget_beside
 from blobpack.writing.new_blob import new_blob, unwritten_bytes
-from blobpack.writing.target import check_far_target, check_target, is_s3
+from blobpack.writing.target import check_far_target, check_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

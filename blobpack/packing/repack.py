@@ -10,7 +10,7 @@ from blobpack.errors import SourceError
 from blobpack.model import listed
 from blobpack.packing.files import Skipped, passing
 from blobpack.packing.pack import pack
-from blobpack.stores import open_store
+from blobpack.stores.open import open_store
 from blobpack.tar.header import encode_name
 
 if TYPE_CHECKING:

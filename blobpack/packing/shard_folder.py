@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError
-from blobpack.stores import is_local, local_name
-from blobpack.stores.atomic import said_of
-from blobpack.writing.target import is_s3
+from blobpack.stores.location import is_local, is_s3, local_name
+from blobpack.stores.output import said_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

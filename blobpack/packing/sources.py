@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from blobpack.packing.files import Skipped, Sources, filtered, list_files, list_folder
 from blobpack.packing.objects import Objects, list_prefix
 from blobpack.packing.stream import total_bytes
-from blobpack.writing.target import is_s3
+from blobpack.stores.location import is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,8 +12,8 @@ from blobpack.model import names_of
 from blobpack.reading.batch import Batch, Located
 from blobpack.reading.find_index import find_index
 from blobpack.reading.reader import Reader
-from blobpack.stores import open_tar
 from blobpack.stores.http.hedging import Hedge
+from blobpack.stores.open import open_tar
 
 if TYPE_CHECKING:
     import os

@@ -20,8 +20,8 @@ from blobpack.index.offsets import offsets_path, read_offsets
 from blobpack.indexfile.footer import HEADER, MAGIC, sidecar_path
 from blobpack.indexfile.identity import OF_A_COLLECTION, TAIL_BYTES, read_tail, samples_crc_of
 from blobpack.indexfile.open import load_stored, open_stored, read_footer
-from blobpack.stores import is_local, local_name
 from blobpack.stores.local import LocalStore
+from blobpack.stores.location import is_local, local_name
 from blobpack.stores.zstd import SeekableStore
 from blobpack.tar.header import BLOCK, begins_tar, size_in
 from blobpack.tar.scan import scan_store

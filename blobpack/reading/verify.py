@@ -11,7 +11,7 @@ from blobpack.errors import FormatError, StaleIndexError
 from blobpack.index.index import Index
 from blobpack.reading.blob import Blob
 from blobpack.reading.find_index import embedded_index, find_index, read_any_index
-from blobpack.stores import open_tar
+from blobpack.stores.open import open_tar
 from blobpack.tar.check import Failure, check_structure, failure_at, without_url
 from blobpack.tar.facts import read_facts
 

@@ -10,6 +10,8 @@ from blobpack.stores.stats import Stats
 if TYPE_CHECKING:
     from types import TracebackType
 
+TAIL_BYTES = 128 << 10  # holds the footer, the guide and the directory of a million members
+
 
 @runtime_checkable
 class Store(Protocol):

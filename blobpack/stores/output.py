@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
-from contextlib import contextmanager
+import stat
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from blobpack.errors import StorageError
 from blobpack.indexfile.identity import Witness
-from blobpack.stores import is_local, local_name
-from blobpack.stores.atomic import replacing
+from blobpack.stores.location import is_local, local_name
 from blobpack.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from typing_extensions import Buffer
 
     from blobpack.stores.s3.store import S3Store
 
@@ -76,3 +81,107 @@ def continuing(store: S3Store, end: int, new_bytes: int | None) -> Iterator[Witn
         else:
             upload.copy(store, end)
             yield Witness(cast("BinaryIO", upload), store, end)
+
+
+def temporary_path(target: Path) -> Path:
+    """Name a file beside the target that nothing else uses; hidden, so that globs pass it by."""
+    return target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}.tmp")
+
+
+def resolve_target(path: str | os.PathLike[str]) -> Path:
+    """Follow links to the file that will be replaced, which must be a plain file if it exists.
+
+    Raises:
+        StorageError: it is a folder, a device or the like.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return target
+    if not stat.S_ISREG(mode):
+        raise StorageError(f"{path}: can't be replaced: it exists and is not a plain file")
+    return target
+
+
+class OutputFile(io.FileIO):
+    """A file whose failing writes are StorageErrors that name the path it is to become."""
+
+    def __init__(self, temporary: Path, path: str | os.PathLike[str]) -> None:
+        super().__init__(temporary, "x+b")
+        self.path = path
+
+    def write(self, data: Buffer, /) -> int:
+        """Write as FileIO does."""
+        with said_of(self.path):
+            return super().write(data)
+
+
+@contextmanager
+def said_of(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Translate the system's errors while an output is made."""
+    try:
+        yield
+    except StorageError:  # it says already what is the matter
+        raise
+    except OSError as exc:
+        raise StorageError(f"{os.fspath(path)}: can't be written: {exc.strerror}") from exc
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a new file for writing that takes path's place when the block ends without an error.
+
+    Raises:
+        StorageError: the file can't be created, written or put in place.
+    """
+    target = resolve_target(path)
+    temporary = temporary_path(target)
+    try:  # Ctrl-C may come as soon as the file is there
+        with said_of(path):
+            file = io.BufferedRandom(OutputFile(temporary, path))
+        with file:
+            yield cast("BinaryIO", file)
+            file.flush()
+            with said_of(path):
+                keep_mode(target, file.fileno())
+                os.fsync(file.fileno())
+        with said_of(path):
+            temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(target.parent)
+
+
+@contextmanager
+def scratch(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a new file beside path that is gone when the block ends.
+
+    Raises:
+        StorageError: the file can't be created or written.
+    """
+    temporary = temporary_path(resolve_target(path))
+    try:
+        with said_of(path):
+            file = io.BufferedRandom(OutputFile(temporary, path))
+        with file:
+            yield cast("BinaryIO", file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def keep_mode(target: Path, fd: int) -> None:
+    """Give a new file the permissions of the one it replaces."""
+    with suppress(FileNotFoundError):
+        os.fchmod(fd, stat.S_IMODE(target.stat().st_mode))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in the folder durable, where the folder may be opened and synced at all."""
+    with suppress(OSError):
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

@@ -8,8 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from blobpack.errors import FormatError
-from blobpack.stores import TAIL_BYTES
-from blobpack.stores.base import StoreBase
+from blobpack.stores.base import TAIL_BYTES, StoreBase
 from blobpack.stores.zstd_format import SeekTable, decode_frame, decode_seek_table, seek_table_bytes
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
 from blobpack.index.index import Index
 from blobpack.model import ScanReport
-from blobpack.stores import open_tar
 from blobpack.stores.local import LocalStore
+from blobpack.stores.open import open_tar
 from blobpack.tar.facts import take_facts
 from blobpack.tar.readahead import Readahead
 from blobpack.threads import processors

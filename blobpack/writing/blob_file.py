@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError, StorageError
-from blobpack.stores.atomic import said_of
+from blobpack.stores.output import said_of
 from blobpack.writing.embed import lock
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.indexfile.footer import MAGIC, sidecar_path
 from blobpack.indexfile.identity import Witness, identify
 from blobpack.indexfile.open import read_footer
-from blobpack.stores import is_local
-from blobpack.stores.atomic import resolve_target, said_of
 from blobpack.stores.local import LocalStore
+from blobpack.stores.location import is_local
+from blobpack.stores.output import resolve_target, said_of
 from blobpack.tar.facts import take_facts
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
 from blobpack.tar.scan import scan_store

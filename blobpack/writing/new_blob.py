@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, BinaryIO
 from blobpack.indexfile.footer import sidecar_path
 from blobpack.indexfile.identity import Witness
 from blobpack.packing.members import end_archive
-from blobpack.stores import is_local, local_name, open_tar
-from blobpack.stores.atomic import scratch
-from blobpack.stores.output import writing
+from blobpack.stores.location import is_local, local_name
+from blobpack.stores.open import open_tar
+from blobpack.stores.output import scratch, writing
 from blobpack.writing.compress import LEVEL, compress_blob, is_compressed_target
 from blobpack.writing.embed import region_bytes, write_behind, write_beside
 

@@ -6,20 +6,15 @@ import os
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError, StorageError
-from blobpack.stores import open_store
-from blobpack.stores.atomic import resolve_target
 from blobpack.stores.local import LocalStore
+from blobpack.stores.open import open_store
+from blobpack.stores.output import resolve_target
 from blobpack.stores.zstd_format import is_zstd
 from blobpack.tar.header import BLOCK, begins_tar
 from blobpack.writing.compress import is_compressed_target
 
 if TYPE_CHECKING:
     from blobpack.stores.base import Store
-
-
-def is_s3(url: str | os.PathLike[str]) -> bool:
-    """Tell whether a URL is one of S3, be it an object's or a prefix."""
-    return isinstance(url, str) and url[:5].lower() == "s3://"
 
 
 def check_target(target: str | os.PathLike[str]) -> os.stat_result | None:

@@ -9,7 +9,8 @@ import click
 
 from blobpack.cli.options import blob_argument, is_same_file, progress_bar
 from blobpack.indexfile.footer import sidecar_path
-from blobpack.stores import is_local, local_name, open_tar
+from blobpack.stores.location import is_local, local_name
+from blobpack.stores.open import open_tar
 from blobpack.tar.readahead import Readahead
 from blobpack.tar.scan import scan_store
 from blobpack.writing.embed import embed_index, write_beside

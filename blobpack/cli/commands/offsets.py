@@ -17,7 +17,8 @@ from blobpack.cli.options import (
 )
 from blobpack.index.offsets import NameStyle, OffsetsFormat, format_of, offsets_path, write_offsets
 from blobpack.reading.find_index import whole_index
-from blobpack.stores import is_local, local_name, open_tar
+from blobpack.stores.location import is_local, local_name
+from blobpack.stores.open import open_tar
 from blobpack.tar.scan import scan_store
 
 

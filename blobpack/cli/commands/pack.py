@@ -20,8 +20,8 @@ from blobpack.cli.options import (
 from blobpack.cli.report import place_option, print_packed
 from blobpack.packing.manifest import read_manifest
 from blobpack.packing.shards import pack_shards
+from blobpack.stores.location import is_s3
 from blobpack.writing.compress import is_compressed_target
-from blobpack.writing.target import is_s3
 
 if TYPE_CHECKING:
     from blobpack.model import Packable

@@ -9,7 +9,7 @@ from datetime import timedelta
 import click
 
 from blobpack.cli.options import PathOrS3
-from blobpack.writing.target import is_s3
+from blobpack.stores.location import is_s3
 
 AGE = re.compile(r"(?P<number>[0-9]+) ?(?P<unit>[smhd])")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blobpack.stores.s3.store import S3Store, split_url
+from blobpack.stores.location import split_url
+from blobpack.stores.s3.store import S3Store
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

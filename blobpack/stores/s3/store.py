@@ -44,6 +44,7 @@ from blobpack.stores.http.pool import pool_of
 from blobpack.stores.http.ranged import Place, RangedStore, if_match
 from blobpack.stores.http.response import after
 from blobpack.stores.http.retry import Budget, Fault, Trial
+from blobpack.stores.location import split_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -143,19 +144,6 @@ def client_config() -> Config:
         response_checksum_validation="when_required",
         retries=None if configured else {"mode": "standard", "total_max_attempts": 5},
     )
-
-
-def split_url(url: str) -> tuple[str, str]:
-    """Part s3://bucket/key; the key may hold any character.
-
-    Raises:
-        ValueError: there is no bucket or no key.
-    """
-    scheme, _, rest = url.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme.lower() != "s3" or not bucket or not key:
-        raise ValueError(f"{url!r} is not s3://bucket/key")
-    return bucket, key
 
 
 class ThinPathError(Exception):

@@ -1,0 +1,88 @@
+"""A path or URL → the store that reads it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from blobpack.stores.base import TAIL_BYTES
+from blobpack.stores.local import LocalStore
+from blobpack.stores.location import is_local, local_name, scheme_of
+from blobpack.stores.zstd_format import SEEK_TABLE_BYTES_MIN
+
+if TYPE_CHECKING:
+    from blobpack.stores.base import Store
+    from blobpack.stores.cache import Cache
+
+
+ZSTD_SUFFIXES = (".zst", ".tzst")
+
+
+def open_store(
+    url: str | os.PathLike[str], *, tail: bool = False, cache: Cache | None = None
+) -> Store:
+    """Open the store for a path, file://, s3:// or http(s):// URL.
+
+    Args:
+        url: Where the blob lies.
+        tail: Of a blob far away, fetch the last bytes in the request that opens it: an index may be there.
+        cache: Of a blob far away, keep what is read there, unless its server does not tell its versions apart.
+
+    Raises:
+        BlobNotFoundError: there is no such blob.
+        StorageError: the store could not be reached, or refused.
+        ValueError: a URL of another kind.
+    """
+    scheme = scheme_of(url) if isinstance(url, str) else ""
+    if scheme == "s3":
+        from blobpack.stores.s3.store import S3Store
+
+        store: Store = S3Store(str(url), tail_bytes=TAIL_BYTES if tail else 0)
+        return cache.around(store) if cache else store
+    if scheme.startswith("http"):
+        from blobpack.stores.http.store import HttpStore
+
+        found = HttpStore(str(url), tail_bytes=TAIL_BYTES if tail else 0)
+        return cache.around(found) if cache and found.is_pinned else found
+    return LocalStore(local_name(url))
+
+
+def open_pinned(url: str, size: int, version: str) -> Store:
+    """Open the store of an object far away as it was; of one in S3 without asking: a read finds out."""
+    if scheme_of(url) != "s3":
+        from blobpack.stores.http.store import HttpStore
+
+        return HttpStore(url, version=version)
+    from blobpack.stores.s3.object import S3Object
+
+    return S3Object(url, size=size, version=version)
+
+
+def open_tar(
+    url: str | os.PathLike[str], *, tail: bool = False, cache: Cache | None = None
+) -> Store:
+    """Open the store of a blob: of one that is seekable zstd, what it decompresses to.
+
+    Whether it is, its last bytes say. Of a blob far away they are looked at if they come with the request that
+    opens it, as the caller says, or if its name ends in .zst or .tzst.
+
+    Args:
+        url: Where the blob lies.
+        tail: As of open_store.
+        cache: As of open_store; what is kept is compressed if the blob is.
+
+    Raises:
+        FormatError: it is seekable zstd, and the seek table is damaged.
+        The same as open_store.
+    """
+    tail = tail or os.fspath(url).lower().endswith(ZSTD_SUFFIXES)
+    store = open_store(url, tail=tail, cache=cache)
+    if not tail and not is_local(url):
+        return store
+    from blobpack.stores.zstd import open_seekable
+
+    try:  # of a file the table's own last bytes are enough to begin with
+        return open_seekable(store, SEEK_TABLE_BYTES_MIN if is_local(url) else TAIL_BYTES) or store
+    except BaseException:
+        store.close()
+        raise
