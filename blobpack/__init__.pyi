@@ -1,9 +1,9 @@
 """The public face; __init__.py loads each name when it is first asked for."""
 
-from blobpack.collection.collect import collect
+from blobpack.collection.collect import CollectReport, collect
 from blobpack.collection.collection import Collection, open_collection
-from blobpack.editing.append import append
-from blobpack.editing.merge import merge, subset
+from blobpack.editing.append import AppendReport, append
+from blobpack.editing.merge import CombineReport, merge, subset
 from blobpack.errors import (
     BlobChangedError,
     BlobNotFoundError,
@@ -26,9 +26,8 @@ from blobpack.index.index import Index
 from blobpack.index.offsets import iter_offsets, read_offsets, write_offsets
 from blobpack.model import ByteRange, Member, ScanReport
 from blobpack.packing.manifest import read_manifest
-from blobpack.packing.pack import pack
+from blobpack.packing.pack import PackReport, pack
 from blobpack.packing.repack import repack
-from blobpack.packing.reports import AppendReport, CollectReport, CombineReport, PackReport
 from blobpack.packing.shards import pack_shards
 from blobpack.reading.blob import Blob, open_blob
 from blobpack.reading.extract import ExtractReport, extract

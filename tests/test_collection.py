@@ -471,7 +471,7 @@ def test_blobs_made_to_do_harm(folder: Path, packed: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["../0000.tar", "x/../../0000.tar"])
 def test_names_do_not_lead_out_of_the_folder(name: str, folder: Path) -> None:
-    from blobpack.indexfile.shard_table import url_from
+    from blobpack.collection.locations import url_from
 
     with pytest.raises(FormatError, match="which no collection"):
         url_from(f"{folder}/", name, "x.idx")

@@ -12,7 +12,10 @@ from blobpack.writing.embed import IndexPlace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blobpack.packing.reports import AppendReport, CollectReport, CombineReport, PackReport
+    from blobpack.collection.collect import CollectReport
+    from blobpack.editing.append import AppendReport
+    from blobpack.editing.merge import CombineReport
+    from blobpack.packing.pack import PackReport
 
 F = TypeVar("F", bound="Callable[..., Any]")
 

@@ -6,16 +6,16 @@ import os
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from blobpack.collection.collection import COLLECTION_NAME, collection_path
 from blobpack.collection.join import Joining
 from blobpack.collection.list_blobs import has_glob, list_blobs
+from blobpack.collection.locations import folder_of
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import MAGIC
-from blobpack.indexfile.shard_table import folder_of
 from blobpack.model import check_duplicates
-from blobpack.packing.reports import CollectReport
 from blobpack.stores.location import is_local, local_name
 from blobpack.stores.output import replacing, writing
 
@@ -139,3 +139,30 @@ def _beside(blobs: str | os.PathLike[str]) -> str:
     if has_glob(path) or path.endswith("/") or os.path.isdir(path):  # noqa: PTH112
         return collection_path(path)
     return folder_of(path) + COLLECTION_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class CollectReport:
+    """What collect did.
+
+    Attributes:
+        url: The collection.
+        blobs: How many it is of.
+        members: Theirs.
+        payload_bytes: Their bytes.
+        collection_bytes: The collection's.
+        seconds: How long it took.
+    """
+
+    url: str
+    blobs: int
+    members: int
+    payload_bytes: int
+    collection_bytes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"collected {self.members:,} members, {self.payload_bytes:,} bytes, of {self.blobs:,} blobs in "
+            f"{self.seconds:.2f} s: {self.url}, {self.collection_bytes:,} bytes"
+        )

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from blobpack.collection.list_blobs import folder_before, has_glob
+from blobpack.collection.locations import folder_of, url_from
 from blobpack.collection.open_shard import open_shard
 from blobpack.errors import (
     BlobNotFoundError,
@@ -20,7 +21,7 @@ from blobpack.errors import (
 )
 from blobpack.index.index import Index
 from blobpack.indexfile.open import open_region, open_stored
-from blobpack.indexfile.shard_table import Shards, folder_of, url_from
+from blobpack.indexfile.shard_table import Shards
 from blobpack.reading.batch import Located, lowest
 from blobpack.reading.blob import check_hedge, kept_in
 from blobpack.reading.reader import Reader

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from blobpack.collection.locations import name_from
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.indexfile.identity import OF_A_COLLECTION, identify
-from blobpack.indexfile.shard_table import Shard, encode_shards, name_from
+from blobpack.indexfile.shard_table import Shard, encode_shards
 from blobpack.indexfile.writer import write_sections
 from blobpack.reading.find_index import embedded_index, first_found, sidecar_index
 from blobpack.stores.location import is_local

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from blobpack.editing.append_local import append_in_place
@@ -15,13 +16,15 @@ from blobpack.editing.new_members import New
 from blobpack.model import check_duplicates, listed
 from blobpack.packing.choices import Choices
 from blobpack.packing.files import Skipped
-from blobpack.packing.reports import AppendReport
+from blobpack.packing.pack import _skipped
 from blobpack.stores.location import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from blobpack.index.index import Index
     from blobpack.model import Duplicates, Packable, Progress, Stale
+    from blobpack.writing.embed import IndexPlace
 
 
 def append(
@@ -105,3 +108,44 @@ def append(
         index=done.index,
         stale_offsets=done.stale_offsets,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class AppendReport:
+    """What append did.
+
+    Attributes:
+        appended: Members added.
+        appended_bytes: Their payloads' bytes.
+        members: All that the blob has now.
+        blob_bytes: Its bytes.
+        index_place: Where its index is: "embed", "sidecar" or "none", as before.
+        skipped: Reason → how many files were left out for it.
+        examples: Reason → the first few of them.
+        seconds: How long it took.
+        index: The blob's members.
+        stale_offsets: The offsets file beside the blob, which does not have the new members; None when there
+            is none.
+    """
+
+    appended: int
+    appended_bytes: int
+    members: int
+    blob_bytes: int
+    index_place: IndexPlace
+    skipped: dict[str, int]
+    examples: dict[str, list[str]] = field(repr=False)
+    seconds: float
+    index: Index = field(repr=False)
+    stale_offsets: str | None = None
+
+    def __str__(self) -> str:
+        text = (
+            f"appended {self.appended:,} members, {self.appended_bytes:,} bytes, in {self.seconds:.2f} s; "
+            f"the blob has {self.members:,} members, {self.blob_bytes:,} bytes"
+        )
+        if self.index_place == "none":
+            text += "\nthe blob had no index, and has none now: `blobpack index` makes one"
+        if self.stale_offsets:
+            text += f"\n{self.stale_offsets} does not have the new members: `blobpack offsets` makes it anew"
+        return text + _skipped(self.skipped, self.examples)

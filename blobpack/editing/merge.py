@@ -12,6 +12,7 @@ import os
 import time
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
 from blobpack._native.lookup import NameLookup
@@ -19,7 +20,7 @@ from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
 from blobpack.model import check_duplicates
-from blobpack.packing.reports import CombineReport
+from blobpack.packing.pack import _rate
 from blobpack.reading.blob import opened
 from blobpack.tar.splice import Offsets, splice
 from blobpack.writing.compress import is_compressed_target
@@ -226,3 +227,39 @@ def _last_of_each_name(parts: Sequence[Columns]) -> list[Columns]:
         kept.append(columns if mask.all() else columns.take(np.flatnonzero(mask)))
         first += len(columns)
     return kept
+
+
+@dataclass(frozen=True, slots=True)
+class CombineReport:
+    """What merge or subset did.
+
+    Attributes:
+        members: Those of the new blob.
+        payload_bytes: Their bytes.
+        blob_bytes: The blob's.
+        replaced: Members left out because a later one has their name.
+        new_headers: Members whose header was encoded anew: hard links, and those that a global header named.
+        left_out: Kind → how many of what has no payload stayed behind, as far as the sources' scans tell.
+        seconds: How long it took.
+        index: The blob's members.
+    """
+
+    members: int
+    payload_bytes: int
+    blob_bytes: int
+    replaced: int
+    new_headers: int
+    left_out: dict[str, int]
+    seconds: float
+    index: Index = field(repr=False)
+
+    def __str__(self) -> str:
+        text = (
+            f"copied {self.members:,} members, {self.payload_bytes:,} bytes, into {self.blob_bytes:,} bytes "
+            f"in {self.seconds:.2f} s ({_rate(self.blob_bytes, self.seconds):,.0f} MB/s)"
+        )
+        if self.replaced:
+            text += f"\nreplaced by later members of the same name: {self.replaced:,}"
+        for kind, count in sorted(self.left_out.items()):
+            text += f"\nleft out {count:,}: {kind.replace('_', ' ')}"
+        return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from blobpack.errors import SourceError, StorageError
@@ -13,7 +14,6 @@ from blobpack.packing.choices import Choices
 from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
-from blobpack.packing.reports import PackReport
 from blobpack.packing.sources import expected_bytes, find_sources
 from blobpack.stores.location import is_s3
 from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from blobpack.model import Packable, Progress
     from blobpack.packing.sources import Found
     from blobpack.writing.new_blob import NewBlob
+
+EXAMPLES = 3  # of each reason, printed
 
 
 def pack(
@@ -176,3 +178,56 @@ def _check_wishes(target: str, *, level: int | None, resume: bool) -> None:
         raise StorageError(
             f"{target}: a compressed blob is packed to a local file, or to S3 in shards (--shard-size); upload it then"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PackReport:
+    """What pack did.
+
+    Attributes:
+        members: Files packed.
+        payload_bytes: Their bytes.
+        blob_bytes: The blob's.
+        skipped: Reason → how many files were left out for it.
+        examples: Reason → the first few of them.
+        seconds: How long it took.
+        index: The blob's members.
+        dry_run: Nothing was written.
+        shards: How many blobs were written.
+    """
+
+    members: int
+    payload_bytes: int
+    blob_bytes: int
+    skipped: dict[str, int]
+    examples: dict[str, list[str]] = field(repr=False)
+    seconds: float
+    index: Index = field(repr=False)
+    dry_run: bool = False
+    shards: int = 1
+
+    @property
+    def megabytes_per_second(self) -> float:
+        """Payload bytes a second, in units of 1,000,000."""
+        return _rate(self.payload_bytes, self.seconds)
+
+    def __str__(self) -> str:
+        done = "would pack" if self.dry_run else "packed"
+        return (
+            f"{done} {self.members:,} members, {self.payload_bytes:,} bytes, into {self.blob_bytes:,} bytes "
+            f"{f'of {self.shards:,} blobs ' if self.shards != 1 else ''}"
+            f"in {self.seconds:.2f} s ({self.megabytes_per_second:,.0f} MB/s)"
+        ) + _skipped(self.skipped, self.examples)
+
+
+def _rate(size: int, seconds: float) -> float:
+    return size / 1e6 / seconds if seconds else 0.0
+
+
+def _skipped(counts: dict[str, int], examples: dict[str, list[str]]) -> str:
+    """Say what was left out, a line a reason."""
+    text = ""
+    for reason, count in sorted(counts.items()):
+        named = ", ".join(examples[reason][:EXAMPLES])
+        text += f"\nskipped {count:,}: {reason} ({named}{', …' if count > EXAMPLES else ''})"
+    return text

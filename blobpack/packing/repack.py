@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from blobpack.model import Progress
-    from blobpack.packing.reports import PackReport
+    from blobpack.packing.pack import PackReport
     from blobpack.stores.base import Store
     from blobpack.writing.embed import IndexPlace
 

@@ -16,7 +16,7 @@ from blobpack.packing.choices import Choices
 from blobpack.packing.cutting import cut
 from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members
-from blobpack.packing.reports import PackReport
+from blobpack.packing.pack import PackReport
 from blobpack.packing.shard_folder import shard_folder
 from blobpack.packing.sources import find_sources, narrowed
 from blobpack.tar.header import END_OF_ARCHIVE
