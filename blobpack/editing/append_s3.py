@@ -6,20 +6,23 @@ place of the one that was opened and of no other one.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from blobpack.editing.blob_state import examine
 from blobpack.editing.new_members import Done, New, NothingAdded
 from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_path
+from blobpack.indexfile.identity import Witness
 from blobpack.packing.sources import expected_bytes
+from blobpack.stores.memory import MemoryStore
 from blobpack.stores.open import open_store
-from blobpack.stores.output import continuing
 from blobpack.writing.embed import write_behind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from blobpack.stores.s3.store import S3Store
     from blobpack.stores.s3.upload import Upload
 
@@ -47,3 +50,34 @@ def append_anew(url: str, new: New) -> Done:
         index.identity = replace(index.identity, version=cast("Upload", tail.file).version)
         index.save(sidecar_path(url))
     return Done(before, added, index, blob_bytes)
+
+
+@contextmanager
+def continuing(store: S3Store, end: int, new_bytes: int | None) -> Iterator[Witness]:
+    """Open an object anew behind its first bytes; what is written takes its place when the block ends.
+
+    S3 copies these bytes by itself, or, where they are fewer than it copies, they are read and sent again. Only
+    the version that was opened is replaced: of two that do this at once, one at most succeeds.
+
+    Args:
+        store: The object.
+        end: How many bytes stay.
+        new_bytes: What will be written at most, about; None when that is not known.
+
+    Raises:
+        BlobChangedError: the object is another one now, or another upload to it is under way.
+        StorageError: S3 refused or could not be reached.
+    """
+    from blobpack.stores.s3.upload import PART_BYTES_MIN, uploading
+
+    # of the parts, copies take half at most
+    expected = None if new_bytes is None else 2 * new_bytes
+    with uploading(store.url, expected_bytes=expected, replaces=store.version) as upload:
+        upload.claim()
+        if end < PART_BYTES_MIN:
+            kept = store.read_range(0, end)
+            upload.write(kept)
+            yield Witness(cast("BinaryIO", upload), MemoryStore(kept), end)
+        else:
+            upload.copy(store, end)
+            yield Witness(cast("BinaryIO", upload), store, end)

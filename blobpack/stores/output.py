@@ -10,16 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from blobpack.errors import StorageError
-from blobpack.indexfile.identity import Witness
 from blobpack.stores.location import is_local, local_name
-from blobpack.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from typing_extensions import Buffer
-
-    from blobpack.stores.s3.store import S3Store
 
 
 @contextmanager
@@ -50,37 +46,6 @@ def writing(
 
     with uploading(os.fspath(url), expected_bytes=expected_bytes, resume=resume, new=new) as upload:
         yield cast("BinaryIO", upload)
-
-
-@contextmanager
-def continuing(store: S3Store, end: int, new_bytes: int | None) -> Iterator[Witness]:
-    """Open an object anew behind its first bytes; what is written takes its place when the block ends.
-
-    S3 copies these bytes by itself, or, where they are fewer than it copies, they are read and sent again. Only
-    the version that was opened is replaced: of two that do this at once, one at most succeeds.
-
-    Args:
-        store: The object.
-        end: How many bytes stay.
-        new_bytes: What will be written at most, about; None when that is not known.
-
-    Raises:
-        BlobChangedError: the object is another one now, or another upload to it is under way.
-        StorageError: S3 refused or could not be reached.
-    """
-    from blobpack.stores.s3.upload import PART_BYTES_MIN, uploading
-
-    # of the parts, copies take half at most
-    expected = None if new_bytes is None else 2 * new_bytes
-    with uploading(store.url, expected_bytes=expected, replaces=store.version) as upload:
-        upload.claim()
-        if end < PART_BYTES_MIN:
-            kept = store.read_range(0, end)
-            upload.write(kept)
-            yield Witness(cast("BinaryIO", upload), MemoryStore(kept), end)
-        else:
-            upload.copy(store, end)
-            yield Witness(cast("BinaryIO", upload), store, end)
 
 
 def temporary_path(target: Path) -> Path:
