@@ -14,9 +14,9 @@ from blobpack.editing.append_local import append_in_place
 from blobpack.editing.append_s3 import append_anew
 from blobpack.editing.new_members import New
 from blobpack.model import check_duplicates, listed
-from blobpack.packing.choices import Choices
 from blobpack.packing.files import Skipped
 from blobpack.packing.pack import _skipped
+from blobpack.packing.sources import Choices
 from blobpack.stores.location import is_local
 
 if TYPE_CHECKING:

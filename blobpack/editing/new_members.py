@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from blobpack.index.index import Index
     from blobpack.indexfile.identity import Witness
     from blobpack.model import Duplicates, Packable, Payload, Stale
-    from blobpack.packing.choices import Choices
-    from blobpack.packing.sources import Found
+    from blobpack.packing.sources import Choices, Found
 
 HEAD_BYTES = 4096  # of a file, to tell whether it is an image
 

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from blobpack.model import Payload, Progress
-    from blobpack.packing.choices import Choices
-    from blobpack.packing.sources import Found
+    from blobpack.packing.sources import Choices, Found
 
 THREADS_MAX = 4
 

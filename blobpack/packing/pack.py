@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import SourceError, StorageError
 from blobpack.model import listed
-from blobpack.packing.choices import Choices
 from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
-from blobpack.packing.sources import expected_bytes, find_sources
+from blobpack.packing.sources import Choices, expected_bytes, find_sources
 from blobpack.stores.location import is_s3
 from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
 from blobpack.writing.embed import IndexPlace, forget_beside

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, cast
 
@@ -13,10 +13,11 @@ from blobpack.packing.stream import total_bytes
 from blobpack.stores.location import is_s3
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from blobpack.model import Packable, Payload
-    from blobpack.packing.choices import Choices
+    from blobpack.model import Packable, Payload, Progress
+
+    pass
 
     Found = Sources | Objects | Iterator[Payload]
 
@@ -59,3 +60,30 @@ def expected_bytes(found: Found) -> int | None:
     if isinstance(found, Objects):
         return found.total_bytes()
     return total_bytes(found) if isinstance(found, Sources) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Which files are packed, and how.
+
+    Attributes:
+        globs: Only names that match one of these, if there are any.
+        exclude: And none of these.
+        all_files: Also what is no image.
+        hidden: Also what has a name that begins with ".".
+        follow_symlinks: What symbolic links point at.
+        keep_mtime: Store modification times.
+        facts: Take them for the index.
+        threads: How many read; None for as many as there are processors, up to 4.
+        progress: progress(files, bytes).
+    """
+
+    globs: Sequence[str]
+    exclude: Sequence[str]
+    all_files: bool
+    hidden: bool
+    follow_symlinks: bool
+    keep_mtime: bool
+    facts: bool
+    threads: int | None
+    progress: Progress | None
