@@ -16,7 +16,8 @@ from tars import END, Tar, need_tool
 
 import blobpack
 from blobpack.indexfile.footer import sidecar_path
-from blobpack.writing.embed import embed_index, mark_of
+from blobpack.writing.append_mark import mark_of
+from blobpack.writing.embed import embed_index
 
 pytestmark = pytest.mark.filterwarnings("ignore::blobpack.MissingIndexWarning")
 

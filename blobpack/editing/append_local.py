@@ -41,8 +41,9 @@ from blobpack.stores.local import LocalStore
 from blobpack.stores.location import local_name
 from blobpack.stores.output import replacing, resolve_target, said_of, sync_folder
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
+from blobpack.writing.append_mark import mark_of
 from blobpack.writing.blob_file import WRITE_BYTES, BlobFile, locked
-from blobpack.writing.embed import mark_of, write_beside
+from blobpack.writing.embed import write_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

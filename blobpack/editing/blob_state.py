@@ -17,12 +17,13 @@ from blobpack.stores.open import open_store
 from blobpack.stores.zstd_format import is_zstd
 from blobpack.tar.header import BLOCK
 from blobpack.tar.scan import scan_store
-from blobpack.writing.embed import IndexPlace, place_left_behind, place_marked, trailing_zeros
+from blobpack.writing.append_mark import place_left_behind, place_marked, trailing_zeros
 
 if TYPE_CHECKING:
     from blobpack.indexfile.footer import Footer
     from blobpack.model import ScanReport, Stale
     from blobpack.stores.base import Store
+    from blobpack.writing.embed import IndexPlace
 
 
 @dataclass(frozen=True, slots=True)

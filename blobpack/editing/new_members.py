@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 from blobpack._native.gather import recognise_image
 from blobpack.errors import DuplicateNameError
 from blobpack.packing.files import Skipped, Sources, filtered
-from blobpack.packing.members import end_archive, write_members
+from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
 from blobpack.packing.sources import find_sources, narrowed
+from blobpack.writing.new_blob import end_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -13,11 +13,11 @@ from blobpack.columns import Columns, media_type_of
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
 from blobpack.indexfile.identity import Witness
-from blobpack.model import Member, ScanReport
+from blobpack.model import Member
 from blobpack.packing.files import Skipped, Sources, passing, unreadable_error
 from blobpack.packing.sources import narrowed
 from blobpack.packing.stream import gather_slices
-from blobpack.tar.header import END_OF_ARCHIVE, check_name, encode_name, member_header, padding
+from blobpack.tar.header import check_name, encode_name, member_header, padding
 from blobpack.threads import processors
 
 if TYPE_CHECKING:
@@ -78,18 +78,6 @@ def write_members(
         raise StorageError(f"{target}: can't be written: {os.strerror(write_error)}")
     _judge(found, not_packed, skipped)
     return Index.from_columns(columns), end
-
-
-def end_archive(file: BinaryIO | Witness | None, packed: Index, position: int) -> int:
-    """Write the end-of-archive marker behind members, and let their index tell what a scan would.
-
-    Returns:
-        Where the archive ends.
-    """
-    if file:
-        file.write(END_OF_ARCHIVE)
-    packed.report = ScanReport(bytes_scanned=position, end_marker=2)
-    return position + len(END_OF_ARCHIVE)
 
 
 # Files

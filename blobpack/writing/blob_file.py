@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.stores.output import said_of
-from blobpack.writing.embed import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,3 +89,25 @@ def locked(path: Path, url: str) -> Iterator[BlobFile]:
                 return  # else it was replaced before it was locked
         finally:
             os.close(fd)
+
+
+def lock(fd: int, url: str) -> None:
+    """Keep others from changing a blob, for as long as the file is open.
+
+    Raises:
+        StorageError: another process is at work on it.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        raise StorageError(f"{url}: another append or embedding is at work on it") from exc
+    except OSError as exc:
+        raise StorageError(f"{url}: can't be locked: {exc.strerror}") from exc
+
+
+def write_durably(file: BinaryIO, position: int, block: bytes) -> None:
+    """Write bytes at a place, and wait until they are on disk."""
+    file.seek(position)
+    file.write(block)
+    file.flush()
+    os.fsync(file.fileno())

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, get_args
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from blobpack.errors import BlobNotFoundError, StorageError
+from blobpack.errors import BlobNotFoundError
 from blobpack.indexfile.footer import MAGIC, sidecar_path
 from blobpack.indexfile.identity import Witness, identify
-from blobpack.indexfile.open import read_footer
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import is_local
 from blobpack.stores.output import resolve_target, said_of
 from blobpack.tar.facts import take_facts
-from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
 from blobpack.tar.scan import scan_store
+from blobpack.writing.append_mark import archive_end
+from blobpack.writing.blob_file import lock, write_durably
 
 if TYPE_CHECKING:
     from blobpack.index.index import Index
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 IndexPlace = Literal["embed", "sidecar", "none"]
-WINDOW_BYTES = 1 << 20
-UNDER_WAY = b"blobpack: an append is at work here, or was interrupted; index: "
 
 
 def write_behind(file: BinaryIO | Witness, index: Index, archive_bytes: int) -> int:
@@ -140,93 +137,3 @@ def forget_beside(blob: str | os.PathLike[str]) -> None:
             ours = file.read(len(MAGIC)) == MAGIC
         if ours:
             path.unlink()
-
-
-def lock(fd: int, url: str) -> None:
-    """Keep others from changing a blob, for as long as the file is open.
-
-    Raises:
-        StorageError: another process is at work on it.
-    """
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        raise StorageError(f"{url}: another append or embedding is at work on it") from exc
-    except OSError as exc:
-        raise StorageError(f"{url}: can't be locked: {exc.strerror}") from exc
-
-
-def archive_end(store: Store, scanned: Index) -> tuple[int, bytes]:
-    """Find where an index goes behind an archive that was scanned, and which zeros are missing before it.
-
-    Raises:
-        StorageError: something that is no index of ours stands behind the archive's end.
-    """
-    report = scanned.report
-    end = report.bytes_scanned if report else 0
-    marked = end + len(END_OF_ARCHIVE)
-    if store.size <= marked:
-        return marked, bytes(marked - end)
-    footer = read_footer(store)
-    if footer is None:
-        if place_left_behind(store, marked):
-            return marked, END_OF_ARCHIVE
-        if trailing_zeros(store, marked) < store.size - marked:
-            raise StorageError(
-                f"{store.url}: something other than zeros stands behind the archive's end at byte {marked}, "
-                f"so an index can't go there: make one beside it"
-            )
-        return store.size + -store.size % BLOCK, bytes(-store.size % BLOCK)
-    kept = footer.identity.archive_bytes if footer.identity else 0
-    whole = kept == store.size - footer.region_bytes and kept >= marked
-    return (kept, b"") if whole else (marked, END_OF_ARCHIVE)
-
-
-def mark_of(place: IndexPlace) -> bytes:
-    """Make the block that says an append is under way, and where the blob's index goes after it."""
-    return (UNDER_WAY + place.encode() + b"\n").ljust(BLOCK, b"\0")
-
-
-def place_marked(block: bytes) -> IndexPlace | None:
-    """Read what such a block says; None when it is none."""
-    places: tuple[IndexPlace, ...] = get_args(IndexPlace)
-    return next((place for place in places if block == mark_of(place)), None)
-
-
-def place_left_behind(store: Store, marked: int) -> IndexPlace | None:
-    """Find what an index, or an append or embedding that was interrupted, left behind an archive's end.
-
-    Args:
-        store: The blob.
-        marked: Where its end-of-archive marker ends.
-
-    Returns:
-        Where the blob's index was; None when what is there, if anything, is not ours.
-    """
-    if store.size <= marked:
-        return None
-    last = store.read_range(max(store.size - BLOCK, 0), store.size)
-    pos = marked + trailing_zeros(store, marked) // BLOCK * BLOCK
-    first = store.read_range(pos, min(pos + BLOCK, store.size))
-    if first.startswith(MAGIC) or last.endswith(MAGIC):
-        return "embed"
-    return place_marked(first) or place_marked(last)
-
-
-def trailing_zeros(store: Store, start: int) -> int:
-    """Count the zeros from a place on, up to the store's end."""
-    pos = start
-    while pos < store.size:
-        window = store.read_range(pos, min(pos + WINDOW_BYTES, store.size))
-        if window.strip(b"\0"):
-            return pos - start + len(window) - len(window.lstrip(b"\0"))
-        pos += len(window)
-    return pos - start
-
-
-def write_durably(file: BinaryIO, position: int, block: bytes) -> None:
-    """Write bytes at a place, and wait until they are on disk."""
-    file.seek(position)
-    file.write(block)
-    file.flush()
-    os.fsync(file.fileno())

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.indexfile.footer import sidecar_path
 from blobpack.indexfile.identity import Witness
-from blobpack.packing.members import end_archive
+from blobpack.model import ScanReport
 from blobpack.stores.location import is_local, local_name
 from blobpack.stores.open import open_tar
 from blobpack.stores.output import scratch, writing
+from blobpack.tar.header import END_OF_ARCHIVE
 from blobpack.writing.compress import LEVEL, compress_blob, is_compressed_target
 from blobpack.writing.embed import region_bytes, write_behind, write_beside
 
@@ -126,3 +127,15 @@ def unwritten_bytes(packed: Index, position: int, place: IndexPlace) -> int:
     """Tell how many bytes a plain blob of these members would have."""
     size = end_archive(None, packed, position)
     return size + region_bytes(packed) if place == "embed" else size
+
+
+def end_archive(file: BinaryIO | Witness | None, packed: Index, position: int) -> int:
+    """Write the end-of-archive marker behind members, and let their index tell what a scan would.
+
+    Returns:
+        Where the archive ends.
+    """
+    if file:
+        file.write(END_OF_ARCHIVE)
+    packed.report = ScanReport(bytes_scanned=position, end_marker=2)
+    return position + len(END_OF_ARCHIVE)
