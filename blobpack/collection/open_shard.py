@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StaleIndexError
-from blobpack.reading.find_index import difference
+from blobpack.reading.freshness import difference
 from blobpack.stores.http.ranged import RangedStore
 from blobpack.stores.location import is_local
 from blobpack.stores.open import open_pinned, open_tar
