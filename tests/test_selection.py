@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blobpack import Index, Member
-from blobpack.cli.options import ByteSize
+from blobpack.cli.params import ByteSize
 from blobpack.columns import MEDIA_TYPES, Columns
 from blobpack.errors import FactsMissingError
 from blobpack.index.select import ASKED_AT_ONCE

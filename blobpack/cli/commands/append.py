@@ -6,14 +6,9 @@ from typing import Any
 
 import click
 
-from blobpack.cli.options import (
-    PathOrS3,
-    is_same_file,
-    one_source,
-    packing_options,
-    progress_bar,
-    show_pieces,
-)
+from blobpack.cli.opened import is_same_file, one_source
+from blobpack.cli.options import packing_options, progress_bar, show_pieces
+from blobpack.cli.params import PathOrS3
 from blobpack.cli.report import print_report
 from blobpack.editing.append import append as library
 

@@ -6,13 +6,8 @@ import sys
 
 import click
 
-from blobpack.cli.options import (
-    blob_argument,
-    cache_option,
-    index_option,
-    opened_source,
-    rescan_option,
-)
+from blobpack.cli.opened import opened_source
+from blobpack.cli.options import blob_argument, cache_option, index_option, rescan_option
 
 
 @click.command()

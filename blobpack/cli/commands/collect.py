@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blobpack.cli.options import BlobUrl, progress_bar
+from blobpack.cli.options import progress_bar
+from blobpack.cli.params import BlobUrl
 from blobpack.cli.report import print_report
 from blobpack.collection.collect import collect as library
 

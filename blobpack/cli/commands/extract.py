@@ -6,14 +6,13 @@ from typing import Any
 
 import click
 
+from blobpack.cli.opened import opened_source, select
 from blobpack.cli.options import (
     blob_argument,
     cache_option,
     index_option,
-    opened_source,
     progress_bar,
     rescan_option,
-    select,
     selection_options,
 )
 from blobpack.reading.extract import extract as library

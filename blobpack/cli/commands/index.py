@@ -7,7 +7,8 @@ import os
 
 import click
 
-from blobpack.cli.options import blob_argument, is_same_file, progress_bar
+from blobpack.cli.opened import is_same_file
+from blobpack.cli.options import blob_argument, progress_bar
 from blobpack.indexfile.footer import sidecar_path
 from blobpack.stores.location import is_local, local_name
 from blobpack.stores.open import open_tar

@@ -8,14 +8,8 @@ from typing import Any
 
 import click
 
-from blobpack.cli.options import (
-    blob_argument,
-    index_option,
-    opened_source,
-    rescan_option,
-    select,
-    selection_options,
-)
+from blobpack.cli.opened import opened_source, select
+from blobpack.cli.options import blob_argument, index_option, rescan_option, selection_options
 
 
 @click.command()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blobpack.cli.options import BlobUrl, progress_bar, show_pieces
+from blobpack.cli.options import progress_bar, show_pieces
+from blobpack.cli.params import BlobUrl
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import merge as library
 from blobpack.reading.blob import open_blob

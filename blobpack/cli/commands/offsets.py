@@ -8,13 +8,8 @@ from typing import Any, get_args
 
 import click
 
-from blobpack.cli.options import (
-    blob_argument,
-    is_same_file,
-    rescan_option,
-    select,
-    selection_options,
-)
+from blobpack.cli.opened import is_same_file, select
+from blobpack.cli.options import blob_argument, rescan_option, selection_options
 from blobpack.index.offsets import NameStyle, OffsetsFormat, format_of, offsets_path, write_offsets
 from blobpack.reading.find_index import whole_index
 from blobpack.stores.location import is_local, local_name

@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blobpack import pack as library
-from blobpack.cli.options import (
-    ByteSize,
-    PathOrS3,
-    is_same_file,
-    one_source,
-    packing_options,
-    progress_bar,
-    show_pieces,
-)
+from blobpack.cli.opened import is_same_file, one_source
+from blobpack.cli.options import packing_options, progress_bar, show_pieces
+from blobpack.cli.params import ByteSize, PathOrS3
 from blobpack.cli.report import place_option, print_packed
 from blobpack.packing.manifest import read_manifest
 from blobpack.packing.shards import pack_shards

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
-from blobpack.cli.options import BlobUrl, is_same_file, progress_bar, show_pieces
+from blobpack.cli.opened import is_same_file
+from blobpack.cli.options import progress_bar, show_pieces
+from blobpack.cli.params import BlobUrl
 from blobpack.cli.report import print_packed
 from blobpack.packing.repack import MEMBER_BYTES_MAX
 from blobpack.packing.repack import repack as library

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blobpack.cli.opened import opened_blob, select
 from blobpack.cli.options import (
     blob_argument,
     index_option,
-    opened_blob,
     progress_bar,
     rescan_option,
-    select,
     selection_options,
     show_pieces,
 )

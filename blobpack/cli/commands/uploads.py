@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import click
 
-from blobpack.cli.options import PathOrS3
+from blobpack.cli.params import PathOrS3
 from blobpack.stores.location import is_s3
 
 AGE = re.compile(r"(?P<number>[0-9]+) ?(?P<unit>[smhd])")

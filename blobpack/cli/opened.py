@@ -1,0 +1,135 @@
+"""Blobs, indexes and names as the options of a command ask for them."""
+
+from __future__ import annotations
+
+import os
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from blobpack.collection.collection import Collection, open_collection
+from blobpack.collection.list_blobs import has_glob
+from blobpack.errors import BlobpackError
+from blobpack.reading.blob import Blob, open_blob
+from blobpack.stores.location import is_local, is_s3, local_name
+from blobpack.tar.scan import scan
+
+if TYPE_CHECKING:
+    import re
+
+    from blobpack.index.index import Index
+
+
+def opened_blob(
+    blob: str,
+    index_path: str | None,
+    *,
+    rescan: bool,
+    cache: str | None = None,
+    cache_bytes: int = 10 << 30,
+) -> Blob:
+    """Open a blob for as long as the command runs."""
+    check_cache_bytes(cache_bytes)
+    index = scan(blob) if rescan else index_path
+    opened = open_blob(blob, index=index, cache=cache, cache_bytes=cache_bytes)
+    return click.get_current_context().with_resource(opened)
+
+
+def opened_source(
+    url: str,
+    index_path: str | None,
+    *,
+    rescan: bool,
+    cache: str | None = None,
+    cache_bytes: int = 10 << 30,
+) -> Blob | Collection:
+    """Open a blob or a collection for as long as the command runs."""
+    if not is_collection(url):
+        return opened_blob(url, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes)
+    if index_path or rescan:
+        raise click.UsageError("a collection goes without --index and --rescan")
+    check_cache_bytes(cache_bytes)
+    opened = open_collection(url, cache=cache, cache_bytes=cache_bytes)
+    return click.get_current_context().with_resource(opened)
+
+
+def check_cache_bytes(cache_bytes: int) -> None:
+    """Refuse a cache that could keep nothing."""
+    if cache_bytes < 1 << 20:
+        raise click.UsageError("--cache-bytes is 1Mi at least")
+
+
+def is_collection(url: str) -> bool:
+    """Tell whether a collection is meant: its file, or the folder, prefix or glob of its blobs."""
+    return (
+        url.endswith((".idx", "/"))
+        or has_glob(url)
+        or (is_local(url) and os.path.isdir(local_name(url)))  # noqa: PTH112
+    )
+
+
+def select(
+    index: Index,
+    *,
+    globs: tuple[str, ...],
+    exclude: tuple[str, ...],
+    regex: re.Pattern[str] | None,
+    min_size: int | None,
+    max_size: int | None,
+    media_types: tuple[str, ...],
+    min_width: int | None,
+    max_width: int | None,
+    min_height: int | None,
+    max_height: int | None,
+    names_from: IO[bytes] | None,
+) -> Index:
+    """Choose members by the selection options; names that are not there are counted on stderr."""
+    names = read_names(names_from) if names_from else None
+    if names is not None:
+        missing = [name for name in names if name not in index]
+        if missing:
+            click.echo(
+                f"{len(missing)} of {len(names)} names are not in the blob: {missing[0]!r} …",
+                err=True,
+            )
+    try:
+        return index.select(
+            *globs,
+            exclude=exclude,
+            regex=regex,
+            names=names,
+            min_size=min_size,
+            max_size=max_size,
+            media_type=media_types or None,
+            min_width=min_width,
+            max_width=max_width,
+            min_height=min_height,
+            max_height=max_height,
+        )
+    except BlobpackError:
+        raise
+    except ValueError as exc:  # no such media type
+        raise click.UsageError(str(exc)) from exc
+
+
+def read_names(file: IO[bytes]) -> list[str]:
+    """Read names, one a line; line ends may be those of Windows, and so may the first bytes."""
+    lines = file.read().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    return [os.fsdecode(name) for line in lines if (name := line.removesuffix(b"\r"))]
+
+
+def one_source(sources: tuple[str, ...]) -> str | tuple[str, ...]:
+    """Take a folder or an S3 prefix that was given alone, or files."""
+    wholes = [source for source in sources if is_s3(source) or os.path.isdir(source)]  # noqa: PTH112
+    if wholes and len(sources) > 1:
+        kind = "a prefix in S3" if is_s3(wholes[0]) else "a folder"
+        raise click.UsageError(f"{wholes[0]} is {kind}: give one folder or prefix, or files")
+    return sources[0] if wholes else sources
+
+
+def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Tell whether two paths lead to one file that is there."""
+    try:
+        return os.path.samefile(one, other)  # noqa: PTH121 (paths of any kind)
+    except OSError:
+        return False

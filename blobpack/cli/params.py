@@ -1,0 +1,111 @@
+"""Types of the command line's parameters."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from math import inf
+from typing import Any
+
+import click
+
+from blobpack.stores.location import is_s3, local_name, scheme_of
+
+SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>(?:[kmg]i?)?)b?", re.IGNORECASE)
+UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
+
+
+class BlobUrl(click.ParamType[str]):
+    """A path or a URL of a kind that blobpack reads."""
+
+    name = "blob"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse URLs of other kinds as wrong usage."""
+        try:
+            local_name(value)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+        return value
+
+
+class PathOrS3(click.Path):
+    """A path, as click.Path, or an s3:// URL."""
+
+    def __init__(self, *, prefix: bool = False, **options: Any) -> None:
+        """Say what may be given.
+
+        Args:
+            prefix: Also a bucket, or a prefix in it.
+            options: Of click.Path.
+        """
+        super().__init__(**options)
+        self._prefix = prefix
+
+    def convert(  # type: ignore[override]
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Refuse an URL that names no object, or no bucket, as wrong usage."""
+        if not is_s3(value):
+            return str(super().convert(value, param, ctx))
+        try:
+            scheme_of(f"{value.rstrip('/')}/*" if self._prefix else value)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+        return value
+
+
+class Regex(click.ParamType[re.Pattern[str]]):
+    """A regular expression of Python's."""
+
+    name = "regex"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> re.Pattern[str]:
+        """Refuse what is none as wrong usage."""
+        try:
+            return re.compile(value)
+        except re.error as exc:
+            self.fail(f"{value!r}: {exc}", param, ctx)
+
+
+class ByteSize(click.ParamType[int]):
+    """A number of bytes, such as 500, 4k or 1.5Mi."""
+
+    name = "bytes"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Refuse what is no whole number of bytes as wrong usage."""
+        written = SIZE.fullmatch(str(value).strip())
+        if written is None:
+            self.fail(f"{value!r} is no size: 500, 4k, 1.5M or 64Ki are", param, ctx)
+        size = Fraction(written["number"]) * UNITS[written["unit"].lower()]
+        if size.denominator != 1:
+            self.fail(f"{value!r} is not a whole number of bytes", param, ctx)
+        return int(size)
+
+
+class Prices(click.ParamType[tuple[float, float]]):
+    """Prices of a thousand requests, such as 0.0004,0.005."""
+
+    name = "prices"
+
+    def convert(
+        self,
+        value: str | tuple[float, float],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[float, float]:
+        """Refuse what is no two prices as wrong usage."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            get, put = (float(price) for price in value.split(","))
+        except ValueError:
+            get = put = -1.0
+        if not (0 <= get < inf and 0 <= put < inf):
+            self.fail(f"{value!r} is no two prices: 0.0004,0.005 are", param, ctx)
+        return get, put
