@@ -32,7 +32,7 @@ from s3_workers import BATCH, OURS, Worker, clients
 from table import laid_out
 
 import blobpack
-from blobpack.stores.http import pool as connections
+from blobpack.stores.http import pool
 from blobpack.stores.s3 import store as s3_module
 
 if TYPE_CHECKING:
@@ -320,7 +320,7 @@ def here(place: Place) -> Iterator[None]:
     with patch.dict(os.environ, place.env):
         s3_module._clients.clear()
         yield
-        connections.forget_pools()
+        pool.forget_pools()
 
 
 def faults_at(ground: Ground, blob: blobpack.Blob, reads: int) -> Row:

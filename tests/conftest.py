@@ -16,7 +16,7 @@ from faultserver import FaultServer
 from PIL import Image
 from s3server import NO_AWS, CantInstallError, S3Server, forget_clients
 
-from blobpack.stores.http import pool as connections
+from blobpack.stores.http import pool
 from blobpack.stores.s3.store import default_client
 
 if TYPE_CHECKING:
@@ -135,4 +135,4 @@ def tls_proxy(s3_env: S3Server, certificate: tuple[Path, Path]) -> Iterator[Faul
     context.load_cert_chain(*certificate)
     with FaultServer(s3_env.endpoint, tls=context) as proxy:
         yield proxy
-        connections.forget_pools()
+        pool.forget_pools()

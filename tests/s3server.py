@@ -13,7 +13,7 @@ import boto3
 import botocore.loaders
 import botocore.session
 
-from blobpack.stores.http import pool as connections
+from blobpack.stores.http import pool
 from blobpack.stores.s3 import store as s3
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def new_session() -> boto3.session.Session:
 
 def forget_clients() -> None:
     """Close the clients and connections that stores share in this process: the next are made anew."""
-    connections.forget_pools()
+    pool.forget_pools()
     while s3._clients:
         _, client = s3._clients.popitem()
         client.close()

@@ -30,7 +30,7 @@ from blobpack.errors import (
 )
 from blobpack.plan import Fetch
 from blobpack.reading import batch as fetch_module
-from blobpack.stores.http import retry as retries
+from blobpack.stores.http import retry
 from blobpack.stores.http.ranged import RangedStore
 from blobpack.stores.open import open_store
 from blobpack.stores.s3.store import S3Store

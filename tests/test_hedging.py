@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import blobpack
-from blobpack.stores.http import pool as connections
-from blobpack.stores.http import retry as retries
+from blobpack.stores.http import pool
+from blobpack.stores.http import retry
 from blobpack.stores.http.connection import Connection, Origin
 from blobpack.stores.http.hedging import (
     BURST,
@@ -45,11 +45,11 @@ EXPECTED = (b"\r\nContent-Length: 10\r\n",)
 @pytest.fixture(autouse=True)
 def no_connections_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Begin without connections and what is known of servers; wait longer than any test takes."""
-    connections.forget_pools()
+    pool.forget_pools()
     monkeypatch.setattr(connections, "_pools", {})
     monkeypatch.setattr(retries, "TIMEOUT_S", 20.0)
     yield
-    connections.forget_pools()
+    pool.forget_pools()
 
 
 @pytest.fixture(scope="module")

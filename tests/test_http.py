@@ -22,9 +22,9 @@ import blobpack
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.cache import Cache, CachingStore
 from blobpack.stores.http import connection as connection_module
-from blobpack.stores.http import pool as connections
+from blobpack.stores.http import pool
 from blobpack.stores.http import ranged
-from blobpack.stores.http import retry as retries
+from blobpack.stores.http import retry
 from blobpack.stores.http import store as http
 from blobpack.stores.http.connection import CONNECT_TIMEOUT_S, Connection, Origin
 from blobpack.stores.http.options import read_by
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def no_connections_left() -> Iterator[None]:
     yield
-    connections.forget_pools()
+    pool.forget_pools()
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_wrong_answer_is_never_bytes(
         assert store.read_range(9, 10) == b"9"
     with answering(answer) as url:
         origin, _ = split_http(url)
-        store._place.pool = connections.pool_of(origin)
+        store._place.pool = pool.pool_of(origin)
         with pytest.raises(StorageError, match=message):
             store.read_range(9, 10)
 
@@ -236,7 +236,7 @@ def test_error_in_chunks_is_told(cut: int, monkeypatch: pytest.MonkeyPatch) -> N
         store = HttpStore(url)
     with answering(CHUNKED[: len(CHUNKED) - cut]) as url:
         origin, _ = split_http(url)
-        store._place.pool = connections.pool_of(origin)
+        store._place.pool = pool.pool_of(origin)
         with pytest.raises(StorageError, match=r"SlowDown: less \(after 2 attempts, request me"):
             store.read_range(9, 10)
         connection = Connection(origin)
@@ -283,7 +283,7 @@ def test_redirect_that_expires_is_followed_anew_by_many_threads() -> None:
         Server.target = "/two"
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(store.read_range, [9] * 4, [10] * 4)) == [b"9"] * 4
-        connections.forget_pools()
+        pool.forget_pools()
         server.shutdown()
         thread.join()
 
@@ -315,7 +315,7 @@ def test_url_that_is_none_is_value_error(url: str) -> None:
 class TestConnections:
     def test_connection_is_kept_and_one_that_was_closed_is_found_out(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            pool = connections.Pool(Origin("127.0.0.1", listener.getsockname()[1], None))
+            pool = pool.Pool(Origin("127.0.0.1", listener.getsockname()[1], None))
 
             def answer_once() -> None:
                 connection, _ = listener.accept()
@@ -373,7 +373,7 @@ class TestConnections:
                     assert store.read_range(start, start + size) == byte * size
                     assert has_come_twice.wait(10)
         finally:
-            connections.forget_pools()
+            pool.forget_pools()
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
         for thread in threads:
@@ -383,7 +383,7 @@ class TestConnections:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         waits: list[float] = []
-        monkeypatch.setattr(retries.time, "sleep", waits.append)
+        monkeypatch.setattr(retry.time, "sleep", waits.append)
         with answering(RIGHT) as url, HttpStore(url) as store:
             for _ in range(5):
                 assert store.read_range(9, 10) == b"9"
@@ -466,7 +466,7 @@ def test_connecting_is_no_latency(clock: Clock, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(socket, "create_connection", connect_slowly)
     with answering(RIGHT) as url, HttpStore(url) as store:
-        connections.forget_pools()
+        pool.forget_pools()
         store.read_range(9, 10)
         assert store.stats.wait_s == 10
         assert store.latency_s == 0
@@ -475,13 +475,13 @@ def test_connecting_is_no_latency(clock: Clock, monkeypatch: pytest.MonkeyPatch)
 class TestRetries:
     def test_jitter_is_full_and_bounded(self) -> None:
         waits = [backoff_s(3) for _ in range(1000)]
-        most = 4 * retries.BACKOFF_S
+        most = 4 * retry.BACKOFF_S
         assert 0 <= min(waits) < most / 10
         assert most * 0.9 < max(waits) <= most
-        assert max(backoff_s(50) for _ in range(100)) <= retries.BACKOFF_MAX_S
+        assert max(backoff_s(50) for _ in range(100)) <= retry.BACKOFF_MAX_S
 
     def test_slow_down_waits_longer(self) -> None:
-        assert max(backoff_s(1, slow_down=True) for _ in range(1000)) > retries.BACKOFF_S * 3
+        assert max(backoff_s(1, slow_down=True) for _ in range(1000)) > retry.BACKOFF_S * 3
 
     def test_budget_ends_retries_and_is_regained(self, impatient: None) -> None:
         budget = Budget(2)
@@ -497,32 +497,32 @@ class TestRetries:
         for _ in range(128):
             clock.now = 0.0
             trial = Trial("", budget)
-            while clock.now < retries.TRIED_FOR_S:
+            while clock.now < retry.TRIED_FOR_S:
                 assert trial.may_retry(Fault("HTTP status 503", status=503))
-            assert trial.failed > retries.ATTEMPTS
+            assert trial.failed > retry.ATTEMPTS
 
     def test_trying_ends_by_the_clock(self, clock: Clock) -> None:
         trial = Trial("", Budget())
         while trial.may_retry(Fault("reset")):
             pass
-        assert trial.failed >= retries.ATTEMPTS
-        assert 0 <= clock.now - retries.TRIED_FOR_S <= retries.BACKOFF_MAX_S
+        assert trial.failed >= retry.ATTEMPTS
+        assert 0 <= clock.now - retry.TRIED_FOR_S <= retry.BACKOFF_MAX_S
 
     @pytest.mark.parametrize("status", [200, 206])
     def test_wrong_answers_end_by_their_count(self, clock: Clock, status: int) -> None:
         trial = Trial("", Budget())
         while trial.may_retry(Fault("other bytes", status=status)):
             pass
-        assert trial.failed == retries.ATTEMPTS
-        assert clock.now < retries.TRIED_FOR_S
+        assert trial.failed == retry.ATTEMPTS
+        assert clock.now < retry.TRIED_FOR_S
 
     @pytest.mark.parametrize(
-        ("asked_s", "waited_s"), [(20, 20), (10**30, retries.RETRY_AFTER_MAX_S)]
+        ("asked_s", "waited_s"), [(20, 20), (10**30, retry.RETRY_AFTER_MAX_S)]
     )
     def test_retry_after_is_waited_for(self, clock: Clock, asked_s: float, waited_s: float) -> None:
         fault = Fault("busy", status=503, retry_after_s=asked_s)
         assert Trial("", Budget()).may_retry(fault)
-        assert waited_s <= clock.now <= waited_s + retries.SLOW_DOWN_BACKOFF_S
+        assert waited_s <= clock.now <= waited_s + retry.SLOW_DOWN_BACKOFF_S
 
     def test_what_is_not_wanted_any_more_is_not_waited_for(self, clock: Clock) -> None:
         fault = Fault("busy", status=503, retry_after_s=20)
@@ -538,7 +538,7 @@ class TestRetries:
         busy = b"HTTP/1.1 503 no\r\nContent-Length: 0\r\nRetry-After: %s\r\n\r\n" % said
         with answering(busy) as url:
             origin, _ = split_http(url)
-            answer = connections.pool_of(origin).get(b"GET / HTTP/1.1\r\n\r\n", 1, 5)
+            answer = pool.pool_of(origin).get(b"GET / HTTP/1.1\r\n\r\n", 1, 5)
         assert fault_of(answer).retry_after_s == seconds
 
     def test_timeouts_grow_by_what_was_late_and_by_no_other_fault(self, impatient: None) -> None:
@@ -550,7 +550,7 @@ class TestRetries:
         assert trial.timeout_s == 2 * first
         for _ in range(7):
             assert trial.may_retry(TimeoutFault("late"))
-        assert trial.timeout_s == min(first * 2**8, retries.TIMEOUT_MAX_S)
+        assert trial.timeout_s == min(first * 2**8, retry.TIMEOUT_MAX_S)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from tars import DIALECTS, Tar, rows_of
 from blobpack.cli.main import main
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.index.index import Index
-from blobpack.stores.http import retry as retries
+from blobpack.stores.http import retry
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.open import open_store
 from blobpack.tar import readahead
@@ -274,7 +274,7 @@ class TestS3:
         with open_store(small) as store:
             reader = Readahead(store)
             reader.read(0, 512, 0)
-            faults.fail_next("cut", times=3 * retries.ATTEMPTS)
+            faults.fail_next("cut", times=3 * retry.ATTEMPTS)
             index = scan_store(store, reader=reader)
         assert len(index) == 3000
         assert reader.retried == 3

@@ -33,7 +33,7 @@ from blobpack.errors import (
     StorageError,
     TruncatedError,
 )
-from blobpack.stores.http import retry as retries
+from blobpack.stores.http import retry
 from blobpack.stores.http.retry import Budget
 from blobpack.stores.open import open_store
 from blobpack.stores.s3 import store as s3_module
@@ -479,9 +479,9 @@ class TestFaults:
         blob: blobpack.Blob,
         small_images: dict[str, bytes],
     ) -> None:
-        faults.fail_next("cut", times=retries.ATTEMPTS - 1)
+        faults.fail_next("cut", times=retry.ATTEMPTS - 1)
         assert blob.read("cats/0001.jpg") == small_images["cats/0001.jpg"]
-        assert faults.count("GET") == retries.ATTEMPTS
+        assert faults.count("GET") == retry.ATTEMPTS
 
     def test_long_body_is_gone_on_with_where_it_was_cut(
         self, faults: FaultServer, s3: S3Server, bucket: str
@@ -512,21 +512,21 @@ class TestFaults:
     ) -> None:
         with open_store(s3.put(bucket, "long.tar", bytes(4 << 20))) as store:
             faults.fail_next("short")
-            faults.fail_next("reset", times=retries.ATTEMPTS)
+            faults.fail_next("reset", times=retry.ATTEMPTS)
             with pytest.raises(StorageError, match=f"read bytes 0 to {4 << 20}: "):
                 store.read_range(0, 4 << 20)
-            assert faults.count("GET") == 1 + retries.ATTEMPTS - 1
+            assert faults.count("GET") == 1 + retry.ATTEMPTS - 1
 
     def test_body_always_cut_is_storage_error_never_short_bytes(
         self, faults: FaultServer, impatient: None, blob: blobpack.Blob
     ) -> None:
         faults.fail_always("cut")
         with pytest.raises(
-            StorageError, match=rf"after {retries.ATTEMPTS} attempts, {REQUEST}"
+            StorageError, match=rf"after {retry.ATTEMPTS} attempts, {REQUEST}"
         ) as caught:
             blob.read("cats/0001.jpg")
         assert type(caught.value) is StorageError
-        assert faults.count("GET") == retries.ATTEMPTS
+        assert faults.count("GET") == retry.ATTEMPTS
         assert_survives_pickling(caught.value)
 
     def test_range_ignored_is_retried_then_storage_error_never_other_bytes(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.base import StoreBase
-from blobpack.stores.http import retry as retries
+from blobpack.stores.http import retry
 from blobpack.stores.http.options import is_hedged
 from blobpack.stores.http.response import (
     AS_EXPECTED,
@@ -139,7 +139,7 @@ class RangedStore(StoreBase):
         """Send one GET, and count it."""
         request = place.head + b"%d-%d\r\n\r\n" % (start, end - 1)
         wanted = end - start
-        timeout_s = retries.TIMEOUT_S if trial is None else trial.timeout_s
+        timeout_s = retry.TIMEOUT_S if trial is None else trial.timeout_s
         fetched, began, was_sent = 0, time.perf_counter(), True
         try:
             expected = (
