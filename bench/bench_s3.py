@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from s3_servers import Counts, Place
     from s3_workers import Times
 
-    from blobpack.stores.http.hedging import Hedge
+    from blobpack.model import Hedge
 
     Row = dict[str, Any]
 

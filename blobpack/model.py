@@ -25,6 +25,10 @@ Duplicates = Literal["refuse", "last"]
 
 Stale = Literal["refuse", "rescan"]
 
+IndexPlace = Literal["embed", "sidecar", "none"]
+
+Hedge = Literal["batches", "always", "never"]
+
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:

@@ -12,7 +12,6 @@ import pytest
 
 import blobpack
 from blobpack.stores.http import pool
-from blobpack.stores.http import retry
 from blobpack.stores.http.connection import Connection, Origin
 from blobpack.stores.http.hedging import (
     BURST,
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from faultserver import FaultServer
     from s3server import S3Server
 
-    from blobpack.stores.http.hedging import Hedge
+    from blobpack.model import Hedge
 
 BODY = b"0123456789"
 HEAD = b"HTTP/1.1 206 Partial Content\r\nContent-Length: 10\r\n\r\n"

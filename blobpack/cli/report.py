@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from blobpack.writing.embed import IndexPlace
+from blobpack.model import IndexPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

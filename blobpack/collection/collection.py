@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.open import StoredIndex
+    from blobpack.model import Hedge
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
-    from blobpack.stores.http.hedging import Hedge
     from blobpack.stores.stats import Stats
 
 COLLECTION_NAME = "collection.idx"

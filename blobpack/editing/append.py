@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from blobpack.index.index import Index
-    from blobpack.model import Duplicates, Packable, Progress, Stale
-    from blobpack.writing.embed import IndexPlace
+    from blobpack.model import Duplicates, IndexPlace, Packable, Progress, Stale
 
 
 def append(

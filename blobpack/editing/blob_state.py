@@ -21,9 +21,8 @@ from blobpack.writing.append_mark import place_left_behind, place_marked, traili
 
 if TYPE_CHECKING:
     from blobpack.indexfile.footer import Footer
-    from blobpack.model import ScanReport, Stale
+    from blobpack.model import IndexPlace, ScanReport, Stale
     from blobpack.stores.base import Store
-    from blobpack.writing.embed import IndexPlace
 
 
 @dataclass(frozen=True, slots=True)

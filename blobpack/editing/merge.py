@@ -19,12 +19,12 @@ from blobpack._native.lookup import NameLookup
 from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
-from blobpack.model import check_duplicates
+from blobpack.model import IndexPlace, check_duplicates
 from blobpack.packing.pack import _rate
 from blobpack.reading.blob import opened
 from blobpack.tar.splice import Offsets, splice
 from blobpack.writing.compress import is_compressed_target
-from blobpack.writing.embed import IndexPlace, forget_beside
+from blobpack.writing.embed import forget_beside
 from blobpack.writing.new_blob import new_blob
 from blobpack.writing.target import check_target, refuse_same_file
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from blobpack.errors import SourceError, StorageError
-from blobpack.model import listed
+from blobpack.model import IndexPlace, listed
 from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
 from blobpack.packing.sources import Choices, expected_bytes, find_sources
 from blobpack.stores.location import is_s3
 from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
-from blobpack.writing.embed import IndexPlace, forget_beside
+from blobpack.writing.embed import forget_beside
 from blobpack.writing.new_blob import new_blob, unwritten_bytes
 from blobpack.writing.target import check_far_target, check_target
 

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     import tarfile
     from collections.abc import Iterable, Iterator
 
-    from blobpack.model import Progress
+    from blobpack.model import IndexPlace, Progress
     from blobpack.packing.pack import PackReport
     from blobpack.stores.base import Store
-    from blobpack.writing.embed import IndexPlace
 
 HEAD_BYTES = 1 << 12  # enough to recognise any image
 MEMBER_BYTES_MAX = 1 << 30

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, get_args
 
 from blobpack.errors import BlobChangedError, MemberNotFoundError
 from blobpack.index.index import Index
-from blobpack.model import names_of
+from blobpack.model import Hedge, names_of
 from blobpack.reading.batch import Batch, Located
 from blobpack.reading.find_index import find_index
 from blobpack.reading.reader import Reader
-from blobpack.stores.http.hedging import Hedge
 from blobpack.stores.open import open_tar
 
 if TYPE_CHECKING:

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
     from blobpack.errors import BlobpackError
     from blobpack.index.index import Index
-    from blobpack.model import Member
+    from blobpack.model import Hedge, Member
     from blobpack.reading.batch import Located
-    from blobpack.stores.http.hedging import Hedge
     from blobpack.stores.stats import Stats
 
 R = TypeVar("R", bound="Reader")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, get_args
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import MAGIC
 from blobpack.indexfile.open import read_footer
+from blobpack.model import IndexPlace
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
-from blobpack.writing.embed import IndexPlace
 
 if TYPE_CHECKING:
     from blobpack.index.index import Index

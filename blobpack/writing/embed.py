@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.errors import BlobNotFoundError
 from blobpack.indexfile.footer import MAGIC, sidecar_path
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from blobpack.index.index import Index
     from blobpack.indexfile.identity import Identity
     from blobpack.stores.base import Store
-
-IndexPlace = Literal["embed", "sidecar", "none"]
 
 
 def write_behind(file: BinaryIO | Witness, index: Index, archive_bytes: int) -> int:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blobpack.index.index import Index
-    from blobpack.writing.embed import IndexPlace
+    from blobpack.model import IndexPlace
 
 OWNER_ONLY = 0o600  # of a scratch file in a folder that others use
 

@@ -15,8 +15,7 @@ from blobpack.editing.merge import merge as library
 from blobpack.reading.blob import open_blob
 
 if TYPE_CHECKING:
-    from blobpack.model import Duplicates
-    from blobpack.writing.embed import IndexPlace
+    from blobpack.model import Duplicates, IndexPlace
 
 
 @click.command()

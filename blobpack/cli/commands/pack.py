@@ -18,8 +18,7 @@ from blobpack.stores.location import is_s3
 from blobpack.writing.compress import is_compressed_target
 
 if TYPE_CHECKING:
-    from blobpack.model import Packable
-    from blobpack.writing.embed import IndexPlace
+    from blobpack.model import IndexPlace, Packable
 
 
 @click.command()

@@ -19,7 +19,7 @@ from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import subset as library
 
 if TYPE_CHECKING:
-    from blobpack.writing.embed import IndexPlace
+    from blobpack.model import IndexPlace
 
 
 @click.command()

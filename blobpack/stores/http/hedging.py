@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import select
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blobpack.stores.http.connection import Connection
 
-Hedge = Literal["batches", "always", "never"]
 
 SAMPLES = 256  # answers that are remembered
 SAMPLES_MIN = 32
