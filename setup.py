@@ -1,26 +1,26 @@
 """The native modules; everything else is declared in pyproject.toml."""
 
-from glob import glob
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 LIMITED_API = "0x030B0000"  # one wheel for CPython 3.11 and later
+NATIVE = Path("_native")
 
 setup(
     ext_modules=cythonize(
         [
             Extension(
-                f"blobpack._native.{Path(source).stem}",
-                [source],
-                depends=sorted(glob("_native/*/*.pxd")),
+                f"blobpack._native.{source.stem}",
+                [str(source)],
+                depends=sorted(map(str, NATIVE.glob("*/*.pxd"))),
                 define_macros=[("Py_LIMITED_API", LIMITED_API)],
                 extra_compile_args=["-O3", "-pthread"],
                 extra_link_args=["-pthread"],
                 py_limited_api=True,
             )
-            for source in sorted(glob("_native/*/*.pyx"))
+            for source in sorted(NATIVE.glob("*/*.pyx"))
         ],
         build_dir="build",  # generated C stays out of the tree, and of the sdist
         include_path=["_native"],

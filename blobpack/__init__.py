@@ -1,59 +1,8 @@
 """Pack millions of small images into one tar, and read any of them with one ranged GET."""
 
-import sys
+import lazy_loader
 
-from blobpack.lazy import LazyPackage
+__version__ = "0.1.0"
 
-__all__ = [
-    "AppendReport",
-    "Blob",
-    "BlobChangedError",
-    "BlobNotFoundError",
-    "BlobpackError",
-    "ByteRange",
-    "ChecksumError",
-    "CollectReport",
-    "Collection",
-    "CombineReport",
-    "DuplicateNameError",
-    "ExtractReport",
-    "FactsMissingError",
-    "Failure",
-    "FormatError",
-    "ImageError",
-    "Index",
-    "Member",
-    "MemberNotFoundError",
-    "MissingIndexWarning",
-    "PackReport",
-    "PackageMissingError",
-    "ScanReport",
-    "SourceError",
-    "StaleIndexError",
-    "Stats",
-    "StorageError",
-    "TruncatedError",
-    "UnsafeNameError",
-    "VerifyReport",
-    "append",
-    "collect",
-    "extract",
-    "iter_offsets",
-    "merge",
-    "open_blob",
-    "open_collection",
-    "pack",
-    "pack_shards",
-    "read_image",
-    "read_images",
-    "read_manifest",
-    "read_offsets",
-    "repack",
-    "scan",
-    "stats",
-    "subset",
-    "verify",
-    "write_offsets",
-]
-
-sys.modules[__name__].__class__ = LazyPackage  # each name is loaded when it is first asked for
+# `import blobpack` loads no module of the package. The names stand in __init__.pyi.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

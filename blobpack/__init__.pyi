@@ -1,90 +1,79 @@
-"""The public face; __init__.py loads each name when it is first asked for."""
+"""The public names. They stand only here: `__init__.py` reads this file and loads each name on first use."""
 
-from blobpack.collection.collect import CollectReport, collect
-from blobpack.collection.collection import Collection, open_collection
-from blobpack.editing.append import AppendReport, append
-from blobpack.editing.merge import CombineReport, merge, subset
-from blobpack.errors import (
-    BlobChangedError,
-    BlobNotFoundError,
-    BlobpackError,
-    ChecksumError,
-    DuplicateNameError,
-    FactsMissingError,
-    FormatError,
-    ImageError,
-    MemberNotFoundError,
-    MissingIndexWarning,
-    PackageMissingError,
-    SourceError,
-    StaleIndexError,
-    StorageError,
-    TruncatedError,
-    UnsafeNameError,
+from .collection.collect import (
+    CollectReport as CollectReport,
+    collect as collect,
 )
-from blobpack.index.index import Index
-from blobpack.index.offsets import iter_offsets, read_offsets, write_offsets
-from blobpack.model import ByteRange, Member, ScanReport
-from blobpack.packing.manifest import read_manifest
-from blobpack.packing.pack import PackReport, pack
-from blobpack.packing.repack import repack
-from blobpack.packing.shards import pack_shards
-from blobpack.reading.blob import Blob, open_blob
-from blobpack.reading.extract import ExtractReport, extract
-from blobpack.reading.image import read_image, read_images
-from blobpack.reading.verify import VerifyReport, verify
-from blobpack.stores.stats import Stats, stats
-from blobpack.tar.check import Failure
-from blobpack.tar.scan import scan
+from .collection.collection import (
+    Collection as Collection,
+    open_collection as open_collection,
+)
+from .editing.append import (
+    AppendReport as AppendReport,
+    append as append,
+)
+from .editing.merge import (
+    CombineReport as CombineReport,
+    merge as merge,
+    subset as subset,
+)
+from .errors import (
+    BlobChangedError as BlobChangedError,
+    BlobNotFoundError as BlobNotFoundError,
+    BlobpackError as BlobpackError,
+    ChecksumError as ChecksumError,
+    DuplicateNameError as DuplicateNameError,
+    FactsMissingError as FactsMissingError,
+    FormatError as FormatError,
+    ImageError as ImageError,
+    MemberNotFoundError as MemberNotFoundError,
+    MissingIndexWarning as MissingIndexWarning,
+    PackageMissingError as PackageMissingError,
+    SourceError as SourceError,
+    StaleIndexError as StaleIndexError,
+    StorageError as StorageError,
+    TruncatedError as TruncatedError,
+    UnsafeNameError as UnsafeNameError,
+)
+from .index.index import Index as Index
+from .index.offsets import (
+    iter_offsets as iter_offsets,
+    read_offsets as read_offsets,
+    write_offsets as write_offsets,
+)
+from .model import (
+    ByteRange as ByteRange,
+    Member as Member,
+    ScanReport as ScanReport,
+)
+from .packing.manifest import read_manifest as read_manifest
+from .packing.pack import (
+    PackReport as PackReport,
+    pack as pack,
+)
+from .packing.repack import repack as repack
+from .packing.shards import pack_shards as pack_shards
+from .reading.blob import (
+    Blob as Blob,
+    open_blob as open_blob,
+)
+from .reading.extract import (
+    ExtractReport as ExtractReport,
+    extract as extract,
+)
+from .reading.image import (
+    read_image as read_image,
+    read_images as read_images,
+)
+from .reading.verify import (
+    VerifyReport as VerifyReport,
+    verify as verify,
+)
+from .stores.stats import (
+    Stats as Stats,
+    stats as stats,
+)
+from .tar.check import Failure as Failure
+from .tar.scan import scan as scan
 
-__all__ = [
-    "AppendReport",
-    "Blob",
-    "BlobChangedError",
-    "BlobNotFoundError",
-    "BlobpackError",
-    "ByteRange",
-    "ChecksumError",
-    "CollectReport",
-    "Collection",
-    "CombineReport",
-    "DuplicateNameError",
-    "ExtractReport",
-    "FactsMissingError",
-    "Failure",
-    "FormatError",
-    "ImageError",
-    "Index",
-    "Member",
-    "MemberNotFoundError",
-    "MissingIndexWarning",
-    "PackReport",
-    "PackageMissingError",
-    "ScanReport",
-    "SourceError",
-    "StaleIndexError",
-    "Stats",
-    "StorageError",
-    "TruncatedError",
-    "UnsafeNameError",
-    "VerifyReport",
-    "append",
-    "collect",
-    "extract",
-    "iter_offsets",
-    "merge",
-    "open_blob",
-    "open_collection",
-    "pack",
-    "pack_shards",
-    "read_image",
-    "read_images",
-    "read_manifest",
-    "read_offsets",
-    "repack",
-    "scan",
-    "stats",
-    "subset",
-    "verify",
-    "write_offsets",
-]
+__version__: str

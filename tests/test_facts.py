@@ -13,8 +13,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 from tars import DIALECTS, END, GNU, Tar, base256, header, pax
 from test_dimensions import encoded, exif, tiff

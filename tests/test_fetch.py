@@ -72,9 +72,9 @@ def blob(faults: FaultServer, s3: S3Server, tar: Path) -> Iterator[blobpack.Blob
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "TIMEOUT_S", 0.3)
-    monkeypatch.setattr(retries, "BACKOFF_MAX_S", 0.01)
-    monkeypatch.setattr(retries, "TRIED_FOR_S", 0)
+    monkeypatch.setattr(retry, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(retry, "BACKOFF_MAX_S", 0.01)
+    monkeypatch.setattr(retry, "TRIED_FOR_S", 0)
 
 
 def one_by_one(ranges: list[tuple[int, int]], **bounds: object) -> list[Fetch]:
@@ -211,7 +211,7 @@ class TestReadMany:
         self, blob: blobpack.Blob, faults: FaultServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """After Ctrl-C, say: the process ends when its threads do."""
-        monkeypatch.setattr(retries, "TIMEOUT_S", 0.5)
+        monkeypatch.setattr(retry, "TIMEOUT_S", 0.5)
         monkeypatch.setitem(fetch_module._threads, "batches", ThreadPoolExecutor(2))
         blob.read("00000.bin")
         faults.requests.clear()
@@ -409,7 +409,7 @@ class TestStats:
         payloads: dict[str, bytes],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(retries, "TIMEOUT_S", 30.0)  # what is given up is seen too late
+        monkeypatch.setattr(retry, "TIMEOUT_S", 30.0)  # what is given up is seen too late
         faults.requests.clear()
         before, all_before = blob.stats, blobpack.stats()
         names = shuffled(payloads, 200)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import blobpack
-from blobpack.stores.http import pool
+from blobpack.stores.http import pool, retry
 from blobpack.stores.http.connection import Connection, Origin
 from blobpack.stores.http.hedging import (
     BURST,
@@ -45,8 +45,8 @@ EXPECTED = (b"\r\nContent-Length: 10\r\n",)
 def no_connections_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Begin without connections and what is known of servers; wait longer than any test takes."""
     pool.forget_pools()
-    monkeypatch.setattr(connections, "_pools", {})
-    monkeypatch.setattr(retries, "TIMEOUT_S", 20.0)
+    monkeypatch.setattr(pool, "_pools", {})
+    monkeypatch.setattr(retry, "TIMEOUT_S", 20.0)
     yield
     pool.forget_pools()
 
@@ -90,7 +90,7 @@ class TestReads:
         retried: int,
     ) -> None:
         if retried:
-            monkeypatch.setattr(retries, "TIMEOUT_S", 1.0)
+            monkeypatch.setattr(retry, "TIMEOUT_S", 1.0)
         with blobpack.open_blob(url, hedge=hedge) as blob:
             blob.read("000.bin")
             faults.fail_next("stall")
@@ -104,7 +104,7 @@ class TestReads:
         payloads: dict[str, bytes],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(retries, "TIMEOUT_S", 1.0)
+        monkeypatch.setattr(retry, "TIMEOUT_S", 1.0)
         with blobpack.open_blob(url, hedge="never") as blob:
             blob.read("000.bin")
             faults.fail_next("stall")
@@ -119,7 +119,7 @@ class TestReads:
         payloads: dict[str, bytes],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(retries, "TIMEOUT_S", 1.0)
+        monkeypatch.setattr(retry, "TIMEOUT_S", 1.0)
         with blobpack.open_blob(url, hedge="always") as blob:
             blob.read("000.bin")
             faults.fail_next("stall", "reset", "stall", "503")

@@ -21,11 +21,7 @@ from test_stores import DATA, FORKS, StoreContract, in_fork
 import blobpack
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.cache import Cache, CachingStore
-from blobpack.stores.http import connection as connection_module
-from blobpack.stores.http import pool
-from blobpack.stores.http import ranged
-from blobpack.stores.http import retry
-from blobpack.stores.http import store as http
+from blobpack.stores.http import connection as connection_module, pool, ranged, retry, store as http
 from blobpack.stores.http.connection import CONNECT_TIMEOUT_S, Connection, Origin
 from blobpack.stores.http.options import read_by
 from blobpack.stores.http.ranged import fault_of
@@ -50,9 +46,9 @@ def no_connections_left() -> Iterator[None]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "TIMEOUT_S", 0.2)
-    monkeypatch.setattr(retries, "BACKOFF_MAX_S", 0.001)
-    monkeypatch.setattr(retries, "TRIED_FOR_S", 0)
+    monkeypatch.setattr(retry, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(retry, "BACKOFF_MAX_S", 0.001)
+    monkeypatch.setattr(retry, "TRIED_FOR_S", 0)
 
 
 def publish(s3: S3Server, data: bytes, *, endpoint: str | None = None) -> str:
@@ -172,7 +168,7 @@ RIGHT = b'HTTP/1.1 206 OK\r\nContent-Length: 1\r\nContent-Range: bytes 9-9/10\r\
 def test_wrong_answer_is_never_bytes(
     answer: bytes, message: str, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retries, "ATTEMPTS", 2)
+    monkeypatch.setattr(retry, "ATTEMPTS", 2)
     with answering(RIGHT) as url:
         store = HttpStore(url)
         assert (store.size, store.version) == (10, '"1"')
@@ -231,7 +227,7 @@ CHUNKED = (
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("cut", [0, 5, 20])
 def test_error_in_chunks_is_told(cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "ATTEMPTS", 2)
+    monkeypatch.setattr(retry, "ATTEMPTS", 2)
     with answering(RIGHT) as url:
         store = HttpStore(url)
     with answering(CHUNKED[: len(CHUNKED) - cut]) as url:
@@ -281,8 +277,8 @@ def test_redirect_that_expires_is_followed_anew_by_many_threads() -> None:
         store = HttpStore(f"http://127.0.0.1:{server.server_port}/a.tar")
         store._place.made_at -= RELOCATED_S
         Server.target = "/two"
-        with ThreadPoolExecutor(4) as pool:
-            assert list(pool.map(store.read_range, [9] * 4, [10] * 4)) == [b"9"] * 4
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(store.read_range, [9] * 4, [10] * 4)) == [b"9"] * 4
         pool.forget_pools()
         server.shutdown()
         thread.join()
@@ -291,7 +287,7 @@ def test_redirect_that_expires_is_followed_anew_by_many_threads() -> None:
 def test_server_that_is_not_there_is_storage_error(
     impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retries, "ATTEMPTS", 2)
+    monkeypatch.setattr(retry, "ATTEMPTS", 2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     before = blobpack.stats()
@@ -315,7 +311,7 @@ def test_url_that_is_none_is_value_error(url: str) -> None:
 class TestConnections:
     def test_connection_is_kept_and_one_that_was_closed_is_found_out(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            pool = pool.Pool(Origin("127.0.0.1", listener.getsockname()[1], None))
+            kept = pool.Pool(Origin("127.0.0.1", listener.getsockname()[1], None))
 
             def answer_once() -> None:
                 connection, _ = listener.accept()
@@ -326,9 +322,9 @@ class TestConnections:
             for _ in range(2):
                 thread = threading.Thread(target=answer_once)
                 thread.start()
-                assert pool.get(b"GET / HTTP/1.1\r\n\r\n", 1, 5).body == b"9"
+                assert kept.get(b"GET / HTTP/1.1\r\n\r\n", 1, 5).body == b"9"
                 thread.join()
-            pool.forget()
+            kept.forget()
 
     @pytest.mark.parametrize("etag", ["", 'W/"1"', '"1"'])
     @pytest.mark.parametrize("size", [5, 100_000])
@@ -451,7 +447,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(retries, "time", clock)
+    monkeypatch.setattr(retry, "time", clock)
     return clock
 
 
@@ -462,7 +458,7 @@ def test_connecting_is_no_latency(clock: Clock, monkeypatch: pytest.MonkeyPatch)
         clock.sleep(5)
         return connect(*args)
 
-    for module in connection_module, connections, http, ranged:
+    for module in connection_module, pool, http, ranged:
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(socket, "create_connection", connect_slowly)
     with answering(RIGHT) as url, HttpStore(url) as store:
@@ -516,9 +512,7 @@ class TestRetries:
         assert trial.failed == retry.ATTEMPTS
         assert clock.now < retry.TRIED_FOR_S
 
-    @pytest.mark.parametrize(
-        ("asked_s", "waited_s"), [(20, 20), (10**30, retry.RETRY_AFTER_MAX_S)]
-    )
+    @pytest.mark.parametrize(("asked_s", "waited_s"), [(20, 20), (10**30, retry.RETRY_AFTER_MAX_S)])
     def test_retry_after_is_waited_for(self, clock: Clock, asked_s: float, waited_s: float) -> None:
         fault = Fault("busy", status=503, retry_after_s=asked_s)
         assert Trial("", Budget()).may_retry(fault)

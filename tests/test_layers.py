@@ -1,76 +1,57 @@
-"""Imports point down the ladder, and the public face is what it says."""
+"""Imports point down the ladder of wings, and the public names are what they say."""
 
 import ast
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 import blobpack
-from blobpack.lazy import HOME_OF
 
 PACKAGE = Path(blobpack.__file__).parent
 
-# the ladder, lowest first; modules on one rung may not import one another unless they are one thing
-LADDER = [
-    {"errors", "lazy"},
-    {"_native"},
-    {"model"},
-    {
-        "atomic",
-        "checksum",
-        "choices",
-        "columns",
-        "locks",
-        "names",
-        "plan",
-        "processors",
-        "stats",
-        "zstdseek",
-    },
-    {"stores", "tarformat"},
-    {"identity", "readahead", "splice", "suggestions", "wholelookup"},
-    {"indexfile", "output", "selection", "shards", "sources", "tables"},
-    {"indexparts", "indexwriter", "localindex", "objects", "slices"},
-    {"remoteindex"},
-    {"stored"},
-    {"rows"},
-    {"index", "manifest"},
-    {"facts"},
-    {"offsets", "scan"},
-    {"compress", "discovery", "embed", "fetch", "tarstream"},
-    {"reader"},
-    {"blobstate", "blob", "blobfile", "joining", "openshard", "reports", "structure", "targets"},
-    {"inputs"},
-    {"archive", "cutting", "duplicates"},
-    {"appending", "newblob", "shardfolder"},
-    {"remoteappend", "localappend"},
-    {"collection"},
-    {"extract", "image", "pack", "verify"},
-    {"append", "combine", "repack"},
-    {"collect"},
-    {"sharded"},
-    {"cli"},
-]
-RUNG = {module: rung for rung, modules in enumerate(LADDER) for module in modules}
+# from top to bottom: a wing imports itself and what stands in lower lines
+LADDER = """
+    cli
+    editing
+    packing
+    collection
+    reading writing
+    tar
+    index
+    indexfile
+    stores
+    columns plan checksum
+    model threads
+    _native
+    errors
+"""
+FLOOR = {
+    wing: -line for line, wings in enumerate(LADDER.strip().splitlines()) for wing in wings.split()
+}
 MODULES = sorted(
     path.relative_to(PACKAGE).with_suffix("").as_posix()
     for path in PACKAGE.rglob("*.py")
     if path != PACKAGE / "__init__.py"
 )
+MODULES_MAX = 14  # in one folder
+UNBOUNDED = {"cli/commands"}  # one file for each command
 
 
 def imported(path: Path) -> set[str]:
-    """The blobpack modules, by their first part, that a file imports anywhere."""
+    """The wings that a file imports anywhere; `from blobpack import name` is the public face, on top of all."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        names = []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [node.module or ""]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
+        else:
+            continue
         found |= {name.split(".")[1] for name in names if name.startswith("blobpack.")}
     return found
 
@@ -79,30 +60,60 @@ def imported(path: Path) -> set[str]:
 def test_imports_point_down_the_ladder(module):
     own = module.split("/")[0]
     for other in imported(PACKAGE / f"{module}.py") - {own}:
-        if own == "cli" and other == "pack":  # `from blobpack import pack`, the function
-            continue
-        assert RUNG[other] < RUNG[own], f"{module} imports {other}"
+        assert FLOOR[other] < FLOOR[own], f"{module} imports {other}"
 
 
-def test_every_module_has_its_rung():
-    assert {module.split("/")[0] for module in MODULES} <= RUNG.keys()
+def test_only_the_command_line_imports_the_public_face():
+    users = {
+        module.split("/")[0]
+        for module in MODULES
+        for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text()))
+        if (isinstance(node, ast.ImportFrom) and node.module == "blobpack")
+        or (isinstance(node, ast.Import) and "blobpack" in [alias.name for alias in node.names])
+    }
+    assert users <= {"cli"}
 
 
-def test_only_the_s3_store_imports_boto3():
-    users = [
-        path.name
+def test_no_folder_holds_more_modules_than_one_can_take_in():
+    folders = {}
+    for module in MODULES:
+        folder, _, name = module.rpartition("/")
+        folders.setdefault(folder, []).append(name)
+    counts = {folder: len(set(names) - {"__init__"}) for folder, names in folders.items()}
+    assert len(counts) > 10
+    assert {folder for folder, count in counts.items() if count > MODULES_MAX} <= UNBOUNDED
+
+
+def test_every_folder_says_what_lives_in_it():
+    for path in PACKAGE.rglob("__init__.py"):
+        tree = ast.parse(path.read_text())
+        assert ast.get_docstring(tree), path
+        assert path.parent == PACKAGE or len(tree.body) == 1, f"{path} holds more than a docstring"
+
+
+def test_only_stores_s3_imports_boto3():
+    users = {
+        path.parent.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
         if "import boto3" in path.read_text() or "from botocore" in path.read_text()
-    ]
-    assert users == ["s3.py"]
+    }
+    assert users == {"stores/s3"}
 
 
-def test_all_is_sorted_and_complete():
-    assert blobpack.__all__ == sorted(blobpack.__all__, key=lambda name: (name[0].islower(), name))
+def test_the_public_names_can_all_be_loaded_and_are_sorted():
+    assert blobpack.__all__ == sorted(blobpack.__all__)
     assert all(hasattr(blobpack, name) for name in blobpack.__all__)
+    assert blobpack.__all__ == dir(blobpack)
+    assert not hasattr(blobpack, "nothing")
 
 
-def test_import_brings_no_heavy_package():
+def test_the_version_is_the_distributions():
+    from importlib.metadata import version
+
+    assert blobpack.__version__ == version("blobpack")
+
+
+def test_import_loads_no_heavy_package():
     code = (
         "import sys, blobpack\n"
         "heavy = {'boto3', 'botocore', 'numpy', 'PIL', 'tqdm', 'click', 'zstandard', 'pyarrow', 'pandas'}\n"
@@ -112,27 +123,16 @@ def test_import_brings_no_heavy_package():
     assert done.stdout.split() == []
 
 
-def test_the_stub_of_the_face_and_the_homes_of_its_names_agree():
-    tree = ast.parse((PACKAGE / "__init__.pyi").read_text())
-    homes = {
-        alias.name: node.module
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    assert homes == {name: f"blobpack.{home}" for name, home in HOME_OF.items()}
-    assert set(homes) == set(blobpack.__all__) <= set(dir(blobpack))
-
-
-def test_a_module_does_not_hide_the_function_of_its_name():
-    code = (
-        "import blobpack, blobpack.pack, blobpack.scan, blobpack.stats\n"
-        "from blobpack.editing.append import append\n"
-        "from blobpack import collect\n"
-        "import blobpack.verify as verify\n"
-        "print(*(callable(f) for f in (blobpack.pack, blobpack.scan, blobpack.stats, blobpack.append,"
-        " collect, verify)))\n"
-        "print(type(blobpack.embed).__name__, hasattr(blobpack, 'nothing'))"
-    )
+@pytest.mark.parametrize("used_before", [True, False])
+def test_a_function_that_mentions_the_package_goes_to_another_process(used_before, tmp_path):
+    """Ray, Dask, joblib and Spark pickle functions so."""
+    if used_before:
+        assert blobpack.scan
+    path = tmp_path / "function"
+    function = lambda: (blobpack.scan.__name__, blobpack.Index.__name__)  # noqa: E731
+    function.__module__ = "__main__"  # so that it is pickled by value
+    path.write_bytes(cloudpickle.dumps(function))
+    code = f"import pickle; print(*pickle.loads(open({str(path)!r}, 'rb').read())())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True"] * 6 + ["module", "False"]
+    assert done.stdout.split() == ["scan", "Index"]
+    assert pickle.loads(pickle.dumps(blobpack.scan)) is blobpack.scan

@@ -1,7 +1,6 @@
 """Plans: every range within its fetch, no fetch too large, nothing twice."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from blobpack.plan import (
     BYTES_PER_S,

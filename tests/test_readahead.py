@@ -80,8 +80,8 @@ LARGE = tar_of([5_000_000] * 20)
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hardly wait between attempts."""
-    monkeypatch.setattr(retries, "BACKOFF_MAX_S", 0.001)
-    monkeypatch.setattr(retries, "TRIED_FOR_S", 0)
+    monkeypatch.setattr(retry, "BACKOFF_MAX_S", 0.001)
+    monkeypatch.setattr(retry, "TRIED_FOR_S", 0)
     monkeypatch.setattr(readahead, "BACKOFF_S", 0.001)
 
 

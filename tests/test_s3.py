@@ -85,9 +85,9 @@ def blob(url: str, index: blobpack.Index) -> Iterator[blobpack.Blob]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait little for a body that stalls, and hardly at all between attempts at one."""
     monkeypatch.setattr(s3_module, "READ_TIMEOUT_S", READ_TIMEOUT_S)
-    monkeypatch.setattr(retries, "TIMEOUT_S", 0.2)
-    monkeypatch.setattr(retries, "BACKOFF_MAX_S", 0.001)
-    monkeypatch.setattr(retries, "TRIED_FOR_S", 0)
+    monkeypatch.setattr(retry, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(retry, "BACKOFF_MAX_S", 0.001)
+    monkeypatch.setattr(retry, "TRIED_FOR_S", 0)
 
 
 class TestReading:
@@ -563,7 +563,7 @@ class TestFaults:
     def test_body_always_stalled_is_storage_error(
         self, faults: FaultServer, url: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(retries, "ATTEMPTS", 2)
+        monkeypatch.setattr(retry, "ATTEMPTS", 2)
         client = s3.new_client(endpoint=faults.endpoint, config=Config(read_timeout=READ_TIMEOUT_S))
         store = S3Store(url, client=client)
         faults.fail_always("stall")

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from blobpack import Index, Member
 from blobpack.cli.params import ByteSize

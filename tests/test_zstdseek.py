@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pyzstd
 import zstandard
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from blobpack.errors import ChecksumError, FormatError, TruncatedError
 from blobpack.stores.memory import MemoryStore

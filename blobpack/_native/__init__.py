@@ -1,0 +1,1 @@
+"""Compiled modules, from `_native/`, and their type stubs."""

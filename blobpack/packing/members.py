@@ -6,8 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from blobpack._native import facts as _facts
-from blobpack._native import gather as _gather
+from blobpack._native import facts as _facts, gather as _gather
 from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns, media_type_of
 from blobpack.errors import DuplicateNameError, StorageError

@@ -14,8 +14,8 @@ from blobpack.reading.blob import Blob
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from blobpack.collection.collection import Collection
     from blobpack.model import Member
+    from blobpack.reading.reader import Reader
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -34,7 +34,7 @@ class ExtractReport:
 
 
 def extract(
-    blob: Blob | Collection,
+    blob: Reader,
     folder: str | os.PathLike[str],
     members: Iterable[Member] | None = None,
     *,

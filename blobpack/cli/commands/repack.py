@@ -8,8 +8,7 @@ from blobpack.cli.opened import is_same_file
 from blobpack.cli.options import progress_bar, show_pieces
 from blobpack.cli.params import BlobUrl
 from blobpack.cli.report import print_packed
-from blobpack.packing.repack import MEMBER_BYTES_MAX
-from blobpack.packing.repack import repack as library
+from blobpack.packing.repack import MEMBER_BYTES_MAX, repack as library
 from blobpack.writing.compress import is_compressed_target
 
 
