@@ -74,9 +74,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
     urls: list[str] = []
     honest = module.open_shard
 
-    def counted(url: str, *rest: object, **named: object) -> object:
-        urls.append(url)
-        return honest(url, *rest, **named)
+    def counted(location: Location, *rest: object, **named: object) -> object:
+        urls.append(location.text)
+        return honest(location, *rest, **named)
 
     monkeypatch.setattr(module, "open_shard", counted)
     return urls

@@ -120,7 +120,7 @@ def test_without_an_index_the_tar_alone_is_there(blobs: Path, tmp_path: Path):
     blobpack.pack(payloads(), tmp_path / "a.tar.zst", all_files=True, index="none")
     with open_tar(tmp_path / "a.tar.zst") as store, open_tar(blobs / "out.tar.zst") as whole:
         assert store.size == whole.content_bytes
-        assert store.index_range() is None
+        assert store.table.index_range() is None
     with pytest.warns(MissingIndexWarning), blobpack.open_blob(tmp_path / "a.tar.zst") as blob:
         assert len(blob.index) == 502
 

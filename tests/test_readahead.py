@@ -38,7 +38,7 @@ class SlowStore(MemoryStore):
 
     def __init__(self, data: bytes, *, latency_s: float = 0.0, faults: int = 0) -> None:
         super().__init__(data)
-        self.latency_s = latency_s
+        self.delay_s = latency_s
         self.faults = faults  # so many reads fail, after the first
         self.asked: list[tuple[int, int]] = []
         self.at_once = 0
@@ -52,7 +52,7 @@ class SlowStore(MemoryStore):
             self.most_at_once = max(self.most_at_once, self.at_once)
             fault = len(self.asked) > 1 and self.faults > 0
             self.faults -= fault
-        time.sleep(self.latency_s)
+        time.sleep(self.delay_s)
         with self._lock:
             self.at_once -= 1
         if fault:

@@ -142,6 +142,51 @@ class StoreContract:
         with pytest.raises(StorageError, match="closed"):
             store.read_range(0, 1)
 
+    def test_closed_is_said(self, store: Store) -> None:
+        assert not store.closed
+        store.close()
+        assert store.closed
+
+    def test_closing_closes_the_store_below(self, store: Store) -> None:
+        store.close()
+        assert store.base is None or store.base.closed
+
+    def test_file_descriptor_gives_the_same_bytes_while_open(self, store: Store) -> None:
+        if store.fd is not None:
+            assert os.pread(store.fd, 500, 1000) == store.read_range(1000, 1500)
+        store.close()
+        assert store.fd is None
+
+    def test_tail_is_the_end_of_the_blob(self, store: Store) -> None:
+        assert DATA.endswith(store.tail)
+
+    def test_peek_is_read_range(self, store: Store) -> None:
+        assert store.peek(len(DATA) - 99, len(DATA)) == DATA[-99:]
+        assert store.peek(5, 50) == DATA[5:50]
+
+    def test_stored_bytes_are_the_size_unless_compressed(self, store: Store) -> None:
+        assert store.is_compressed or store.stored_bytes == store.size
+
+    def test_uncompressed_byte_lies_in_this_store_unless_compressed(self, store: Store) -> None:
+        place, offset = store.uncompressed(len(DATA))
+        assert store.is_compressed or (place is store and offset == len(DATA))
+
+    def test_requests_are_counted_by_remote_stores_alone(self, store: Store) -> None:
+        before = store.stats.requests
+        store.read_range(0, 9)
+        assert (store.counters is not None) == store.is_remote
+        assert (store.stats.requests > before) == store.is_remote
+        assert (store.latency_s > 0) == store.is_remote
+        store.read_range(0, 90_000)
+        assert (store.bytes_per_s > 0) == store.is_remote
+
+    def test_store_that_wraps_another_counts_as_that_one_does(self, store: Store) -> None:
+        base = store.base or store
+        store.read_range(10, 5000)
+        assert (store.is_remote, store.version) == (base.is_remote, base.version)
+        assert (store.counters, store.stats) == (base.counters, base.stats)
+        assert (store.latency_s, store.bytes_per_s) == (base.latency_s, base.bytes_per_s)
+
     def test_threads_read_what_each_asked(self, store: Store) -> None:
         chance = random.Random(2)
         starts = [chance.randrange(len(DATA) - 1) for _ in range(200)]
@@ -211,6 +256,10 @@ class TestSeekableStore(StoreContract):
             return open_tar(path)
 
         return make
+
+    def test_stored_bytes_are_those_of_the_file(self, store: Store, tmp_path: Path) -> None:
+        assert store.is_compressed
+        assert store.stored_bytes == (tmp_path / "a.tar.zst").stat().st_size
 
 
 class TestLocalStore(StoreContract):

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from blobpack.errors import BlobChangedError, StorageError
+from blobpack.errors import BlobChangedError, FormatError, StorageError
 from blobpack.stores.base import TAIL_BYTES
+from blobpack.stores.cache import Cache, CachingStore
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.open import open_tar
@@ -114,6 +115,26 @@ def test_a_range_of_whole_frames_reads_no_other(base: RecordingStore, store: See
     bounds = store.table.frame_bounds
     assert store.read_range(3000, 5000) == DATA[3000:5000]
     assert base.reads == [(bounds[3], bounds[5])]
+
+
+def test_index_behind_the_tar_lies_uncompressed_in_the_file(store: SeekableStore):
+    file, offset = store.uncompressed(len(DATA))
+    assert file is store.base
+    assert (
+        file.read_range(offset, offset + 5) == b"index" == store.read_range(len(DATA), store.size)
+    )
+
+
+def test_its_cache_is_that_of_the_store_below(tmp_path: Path):
+    cached = CachingStore(MemoryStore(seekable()), Cache(tmp_path))
+    assert open_seekable(cached).cache == cached.cache == Cache(tmp_path)
+    assert open_seekable(MemoryStore(seekable())).cache is None
+
+
+def test_no_index_begins_within_the_compressed_tar(store: SeekableStore):
+    with pytest.raises(FormatError, match="within the tar") as refused:
+        store.uncompressed(len(DATA) - 1)
+    assert refused.value.offset == len(DATA) - 1
 
 
 def test_frames_that_were_read_are_kept(base: RecordingStore, store: SeekableStore):

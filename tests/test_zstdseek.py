@@ -102,7 +102,7 @@ def test_frames_are_listed_as_the_format_says():
 def test_index_region_is_a_skippable_frame_before_the_table():
     blob = seekable()
     store = open_seekable(MemoryStore(blob))
-    start, end = store.index_range()
+    start, end = store.table.index_range()
     assert blob[start:end] == REGION
     assert blob[start - 8 : start] == struct.pack("<II", INDEX_MAGIC, len(REGION))
     assert entries_of(blob)[-1] == [8 + len(REGION), 0, NO_CONTENT_CHECKSUM]
@@ -116,8 +116,8 @@ def test_checksum_of_no_content_is_the_one_zstd_writes():
 
 
 def test_without_a_region_there_is_none():
-    assert open_seekable(MemoryStore(seekable(region=None))).index_range() is None
-    assert open_seekable(MemoryStore(seekable([], None))).index_range() is None
+    assert open_seekable(MemoryStore(seekable(region=None))).table.index_range() is None
+    assert open_seekable(MemoryStore(seekable([], None))).table.index_range() is None
 
 
 def test_another_reader_of_the_format_reads_any_range(tmp_path: Path):

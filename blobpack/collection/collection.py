@@ -22,7 +22,7 @@ from blobpack.errors import (
 from blobpack.index.index import Index
 from blobpack.indexfile.open import open_region, open_stored
 from blobpack.indexfile.shard_table import Shards
-from blobpack.reading.batch import Located, lowest
+from blobpack.reading.batch import Located
 from blobpack.reading.blob import check_hedge, kept_in
 from blobpack.reading.reader import Reader
 from blobpack.stores.location import is_local, local_name
@@ -250,9 +250,14 @@ def open_collection(
     except BaseException:
         store.close()
         raise
-    counters = getattr(lowest(store), "counters", None)
     return Collection(
-        path, stored, shards, open_blobs=open_blobs, cache=kept, hedge=hedge, counters=counters
+        path,
+        stored,
+        shards,
+        open_blobs=open_blobs,
+        cache=kept,
+        hedge=hedge,
+        counters=store.counters,
     )
 
 

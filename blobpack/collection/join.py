@@ -19,9 +19,7 @@ from blobpack.indexfile.identity import OF_A_COLLECTION, identify
 from blobpack.indexfile.shard_table import Shard, encode_shards
 from blobpack.indexfile.writer import write_sections
 from blobpack.reading.find_index import embedded_index, first_found, sidecar_index
-from blobpack.stores.location import is_local
 from blobpack.stores.open import open_tar
-from blobpack.stores.zstd import SeekableStore
 from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
@@ -136,10 +134,10 @@ class Joining:
                 name=name_from(self.folder, url),
                 first_row=0,
                 row_end=rows,
-                blob_bytes=store.base.size if isinstance(store, SeekableStore) else store.size,
+                blob_bytes=store.stored_bytes,
                 payload_bytes=index.payload_bytes,
-                is_compressed=isinstance(store, SeekableStore),
-                identity=replace(identity, version="" if is_local(url) else store.version),
+                is_compressed=store.is_compressed,
+                identity=replace(identity, version=store.version if store.is_remote else ""),
             )
             parts: Iterable[Columns] = [index.columns] if rows <= ROWS_AT_ONCE else index.parts()
             return _Opened(shard, store, parts, index.taken, rows)

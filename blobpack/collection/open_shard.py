@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import StaleIndexError
 from blobpack.reading.freshness import difference
-from blobpack.stores.http.ranged import RangedStore
 from blobpack.stores.location import is_local
 from blobpack.stores.open import open_pinned, open_tar
 from blobpack.stores.zstd import open_seekable
@@ -34,10 +33,9 @@ def open_shard(
         StaleIndexError: it is another one.
     """
     if shard.identity.version and not is_local(url):
-        store = open_pinned(url, shard.blob_bytes, shard.identity.version)
-        if isinstance(store, RangedStore):
-            store.counters = counters
-        store = cache.around(store) if cache else store
+        store = open_pinned(
+            url, shard.blob_bytes, shard.identity.version, counters=counters, cache=cache
+        )
         if not shard.is_compressed:
             return store
         seekable = open_seekable(store)

@@ -87,7 +87,7 @@ def examine(store: Store, stale: Stale) -> Before:
     tied = found.identity is not None and place == "embed"
     index = Index.from_columns(found.columns, report=report, identity=found.identity)
     return Before(
-        found=found if is_local(store.url) else index,  # far away, each lookup is a request
+        found=index if store.is_remote else found,  # remote, each lookup is a request
         index=index,
         end=report.bytes_scanned,
         size=store.size,

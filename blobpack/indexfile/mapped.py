@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
     from blobpack.columns import Found
     from blobpack.indexfile.footer import Footer
-    from blobpack.stores.local import LocalStore
+    from blobpack.stores.base import Store
 
 
 class LocalIndex:
     """An index mapped from a local file: opened in no time at any size, and with no memory of its own."""
 
-    def __init__(self, store: LocalStore, offset: int, footer: Footer) -> None:
+    def __init__(self, store: Store, offset: int, footer: Footer) -> None:
         """Map the region.
 
         Args:
-            store: The file.
+            store: The file; it has a file descriptor.
             offset: Where the region starts in it.
             footer: The region's.
 
@@ -37,10 +37,13 @@ class LocalIndex:
         footer.check_fits(store.url, offset)
         self.footer = footer
         self._store, self._offset = store, offset
+        fd = store.fd
+        if fd is None:  # -1 would map memory without a file
+            raise StorageError(f"{store.url}: no file, or a closed one: its index can't be mapped")
         before = offset % mmap.ALLOCATIONGRANULARITY
         try:
             mapped = mmap.mmap(
-                store.fileno(),
+                fd,
                 before + footer.region_bytes,
                 access=mmap.ACCESS_READ,
                 offset=offset - before,
@@ -49,7 +52,7 @@ class LocalIndex:
             raise StorageError(f"{store.url}: its index can't be mapped: {exc}") from exc
         self._mapped = MappedIndex(
             memoryview(mapped)[before:],
-            store.fileno(),
+            fd,
             store.url,
             offset,
             crc32c_address(),

@@ -8,7 +8,6 @@ from blobpack.errors import FormatError
 from blobpack.indexfile.footer import FOOTER_BYTES, Footer
 from blobpack.indexfile.mapped import LocalIndex
 from blobpack.indexfile.remote import RemoteIndex
-from blobpack.stores.local import LocalStore
 from blobpack.stores.open import open_store
 
 if TYPE_CHECKING:
@@ -54,9 +53,7 @@ def open_stored(store: Store, offset: int, footer: Footer) -> StoredIndex:
     Raises:
         FormatError: its footer does not fit its size.
     """
-    if isinstance(store, LocalStore):
-        return LocalIndex(store, offset, footer)
-    return RemoteIndex(store, offset, footer)
+    return (RemoteIndex if store.fd is None else LocalIndex)(store, offset, footer)
 
 
 def load_stored(path: str | os.PathLike[str], cache: Cache | None = None) -> StoredIndex:

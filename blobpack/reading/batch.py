@@ -256,20 +256,12 @@ def _look_at_failure(arrival: asyncio.Future[list[bytes]]) -> None:
 
 def _plan(store: Store, ranges: Sequence[tuple[int, int]]) -> list[Fetch]:
     """Merge what costs less together, by what is known of the store's server."""
-    base = lowest(store)
     return plan_fetches(
         ranges,
-        max_gap_bytes=gap_bytes(getattr(base, "latency_s", 0.0), getattr(base, "bytes_per_s", 0.0)),
+        max_gap_bytes=gap_bytes(store.latency_s, store.bytes_per_s),
         max_bytes=FETCH_BYTES_MAX,
         free_gap_bytes=GAP_BYTES_MIN,
     )
-
-
-def lowest(store: Store) -> Store:
-    """Find the store that asks the server, below what decompresses and what keeps."""
-    while (base := getattr(store, "base", None)) is not None:
-        store = base
-    return store
 
 
 def _run(store: Store, fetch: Fetch, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -281,8 +273,8 @@ def _run(store: Store, fetch: Fetch, ranges: Sequence[tuple[int, int]]) -> list[
         return [body]
     wanted = {ranges[place] for place in fetch.places}
     gaps = max(0, len(body) - sum(end - start for start, end in wanted))
-    counters = getattr(store, "counters", None)  # a store on another asks in its own way
-    if counters is not None:
-        counters.count_merged(len(fetch.places) - 1, gaps)
+    # a store that wraps another one asks it for other ranges than these: frames, or what its cache lacks
+    if store.counters is not None and store.base is None:
+        store.counters.count_merged(len(fetch.places) - 1, gaps)
     copies = {(start, end): body[start - fetch.start : end - fetch.start] for start, end in wanted}
     return [copies[ranges[place]] for place in fetch.places]

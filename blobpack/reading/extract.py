@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError, UnsafeNameError
-from blobpack.reading.blob import Blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -59,9 +58,7 @@ def extract(
     chosen = {member.name: member for member in (blob.index if members is None else members)}
     split = [(split_name(name), member) for name, member in chosen.items()]
     total = 0
-    payloads = (
-        blob.read_members(chosen.values()) if isinstance(blob, Blob) else blob.read_many(chosen)
-    )
+    payloads = blob.read_members(chosen.values())
     with _Folders(folder) as folders:
         for count, (parts, member) in enumerate(split, 1):
             payload = next(payloads)

@@ -20,10 +20,9 @@ from blobpack.index.offsets import offsets_path, read_offsets
 from blobpack.indexfile.footer import HEADER, MAGIC, sidecar_path
 from blobpack.indexfile.identity import TAIL_BYTES
 from blobpack.indexfile.open import load_stored, open_stored, read_footer
-from blobpack.reading.freshness import REMEDY, _base, _checked, _grown_into_padding, check_headers
+from blobpack.reading.freshness import REMEDY, _checked, _grown_into_padding, check_headers
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import is_local, local_name
-from blobpack.stores.zstd import SeekableStore
 from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale)
     if found is not None:
         return found
     scanned = scan_store(store)
-    place = "" if is_local(store.url) else f" -o {sidecar_path(store.url)}"
+    place = "" if not store.is_remote else f" -o {sidecar_path(store.url)}"
     warnings.warn(
         f"{store.url} has no index, so its headers were scanned; `blobpack index {store.url}{place}` makes one "
         f"that opens at once",
@@ -96,7 +95,7 @@ def given_index(store: Store, path: str | os.PathLike[str]) -> Index:
         BlobNotFoundError: there is none.
         StaleIndexError: it is of another blob, or another state of it.
     """
-    index = read_any_index(path, cache_of(store))
+    index = read_any_index(path, store.cache)
     if index.identity is None:
         return check_headers(store, index, os.fspath(path))
     return _checked(store, index, os.fspath(path))
@@ -115,11 +114,6 @@ def read_any_index(path: str | os.PathLike[str], cache: Cache | None = None) -> 
         if begins != MAGIC:
             return read_offsets(local_name(path))
     return Index.from_stored(load_stored(path, cache))
-
-
-def cache_of(store: Store) -> Cache | None:
-    """Find the cache in which a blob's bytes are kept: its index file's go there, too."""
-    return getattr(_base(store), "cache", None)
 
 
 def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
@@ -144,10 +138,9 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
             f"{identity.archive_bytes if identity else 0} bytes, and {start} are before it: the archive was "
             f"changed or joined with another; {REMEDY}"
         )
-    if isinstance(store, SeekableStore):  # frames, index and seek table are of one making
-        return Index.from_stored(open_stored(store.base, store.region[0], footer))
-    if believe:
-        return Index.from_stored(open_stored(store, start, footer))
+    # a compressed blob's frames, index and seek table were written together: nothing to compare
+    if believe or store.is_compressed:
+        return Index.from_stored(open_stored(*store.uncompressed(start), footer))
     tail = store.peek(max(0, start - TAIL_BYTES), min(start + HEADER.size, store.size))
     archive, header = tail[: min(start, TAIL_BYTES)], tail[min(start, TAIL_BYTES) :]
     if crc32c(archive) != identity.tail_crc or not header.startswith(MAGIC):
@@ -179,7 +172,7 @@ def sidecar_index(store: Store) -> Index | None:
     if store.url.startswith("memory:"):
         return None
     try:
-        index = Index.from_stored(load_stored(sidecar_path(store.url), cache_of(store)))
+        index = Index.from_stored(load_stored(sidecar_path(store.url), store.cache))
     except BlobNotFoundError:
         return None
     except StorageError as exc:
@@ -195,7 +188,7 @@ def offsets_index(store: Store) -> Index | None:
     Raises:
         StaleIndexError: its rows do not stand behind headers of their size.
     """
-    if not isinstance(store, LocalStore):
+    if store.fd is None:
         return None
     path = offsets_path(store.url)
     if not path.exists() or void_path(store.url).exists():

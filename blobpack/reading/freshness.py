@@ -8,8 +8,6 @@ from blobpack.checksum import crc32c
 from blobpack.errors import StaleIndexError
 from blobpack.indexfile.identity import OF_A_COLLECTION, TAIL_BYTES, read_tail, samples_crc_of
 from blobpack.indexfile.open import read_footer
-from blobpack.stores.local import LocalStore
-from blobpack.stores.zstd import SeekableStore
 from blobpack.tar.header import BLOCK, begins_tar, size_in
 
 if TYPE_CHECKING:
@@ -20,11 +18,6 @@ if TYPE_CHECKING:
 
 HEADERS_CHECKED = 16
 REMEDY = "make it anew with `blobpack index`, or open the blob with stale='rescan'"
-
-
-def _base(store: Store) -> Store:
-    """The store of the file itself, below what it decompresses to."""
-    return store.base if isinstance(store, SeekableStore) else store
 
 
 def _grown_into_padding(store: Store, index: Index, tail: bytes, archive_bytes: int) -> int | None:
@@ -66,7 +59,7 @@ def difference(store: Store, identity: Identity, index: Index | None = None) -> 
     tail = read_tail(store, size)
     if crc32c(tail) != identity.tail_crc:
         return f"its last {TAIL_BYTES} bytes are others"
-    if isinstance(_base(store), LocalStore) and samples_crc_of(store, size) != identity.samples_crc:
+    if not store.is_remote and samples_crc_of(store, size) != identity.samples_crc:
         return "samples of its bytes are others"
     if index and (pos := _grown_into_padding(store, index, tail, size)) is not None:
         return f"it ended at byte {pos}, and goes on there now"

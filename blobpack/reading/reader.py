@@ -82,6 +82,16 @@ class Reader(ABC):
         """
         return iter(self._batch(names_of(names)))
 
+    def read_members(self, members: Iterable[Member]) -> Iterator[bytes]:
+        """Read the payloads of members of this index, in the order asked.
+
+        A reader that can read a member where it says it lies does so, and looks up no name.
+
+        Raises:
+            The same as read, at the member that is reached.
+        """
+        return self.read_many(members)
+
     async def aread(self, name: str) -> bytes:
         """Read a member's payload as read does, without blocking the event loop."""
         import asyncio

@@ -28,13 +28,11 @@ from typing import TYPE_CHECKING
 from blobpack.checksum import crc32c
 from blobpack.errors import StorageError
 from blobpack.plan import merged_ranges
-from blobpack.stores.base import StoreBase
+from blobpack.stores.base import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from blobpack.stores.base import Store
-    from blobpack.stores.stats import Stats
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +93,7 @@ class DamagedError(Exception):
     """A block's file is not what it should be."""
 
 
-class CachingStore(StoreBase):
+class CachingStore(Store):
     """A store whose bytes are fetched once, and then come from a folder that any number of processes may share.
 
     What is here is of the version that the store below was opened at, and is not asked for again, even if the
@@ -118,11 +116,12 @@ class CachingStore(StoreBase):
         if max_bytes < CACHE_BYTES_MIN:
             raise ValueError(f"a cache takes at least {CACHE_BYTES_MIN} bytes, not {max_bytes}")
         self.url, self.size, self.version = base.url, base.size, base.version
-        self.base = base
+        self.base: Store = base
         self.is_remote = base.is_remote
-        self.tail = base.tail if isinstance(base, StoreBase) else b""
+        self.counters = base.counters
+        self.tail = base.tail
         self._root = Path(cache.folder).absolute() / FOLDER
-        self.cache = Cache(self._root.parent, max_bytes)
+        self.cache: Cache = Cache(self._root.parent, max_bytes)
         self._max_bytes = max_bytes
         named = f"{self.url}\n{self.version}\n{self.size}".encode("utf-8", "surrogateescape")
         self._prefix = f"{self._root}/{hashlib.sha256(named).hexdigest()[:32]}/"
@@ -136,11 +135,6 @@ class CachingStore(StoreBase):
             start = self.size - len(self.tail)
             for begin, end in self._missing(start, self.size)[1]:
                 self._keep(begin, self.tail[begin - start : end - start])
-
-    @property
-    def stats(self) -> Stats:
-        """What reading the store below has cost."""
-        return self.base.stats
 
     def holds(self, start: int, end: int) -> bool:
         """Tell whether the folder has these bytes."""

@@ -7,7 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.base import StoreBase
+from blobpack.stores.base import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 READ_BYTES_MAX = 1 << 30  # what Linux reads at once, and a little less
 
 
-class LocalStore(StoreBase):
+class LocalStore(Store):
     """A blob in a file.
 
     The file stays open: replaced by another one, as by rename, it is still read as it was. Cut, it is a
@@ -55,9 +55,10 @@ class LocalStore(StoreBase):
             self.close()
             raise BlobChangedError(f"{self.url}: the file is no longer the one that was opened")
 
-    def fileno(self) -> int:
-        """The open file's descriptor, for reading without this store."""
-        return self._fd
+    @property
+    def fd(self) -> int | None:
+        """Descriptor of the open file; None once it is closed."""
+        return self._fd if self._fd >= 0 else None
 
     def fetch(self, start: int, end: int) -> bytes:
         """Read the bytes start to end."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from blobpack.stores.base import StoreBase
+from blobpack.stores.base import Store
 
 
-class MemoryStore(StoreBase):
+class MemoryStore(Store):
     """A blob that is a bytes object."""
 
     def __init__(self, data: bytes, url: str = "memory:") -> None:

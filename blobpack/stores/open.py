@@ -13,6 +13,8 @@ from blobpack.stores.zstd_format import SEEK_TABLE_BYTES_MIN
 if TYPE_CHECKING:
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
+    from blobpack.stores.http.ranged import RangedStore
+    from blobpack.stores.stats import Counters
 
 
 ZSTD_SUFFIXES = (".zst", ".tzst")
@@ -47,15 +49,35 @@ def open_store(
     return LocalStore(local_name(url))
 
 
-def open_pinned(url: str, size: int, version: str) -> Store:
-    """Open the store of an object far away as it was; of one in S3 without asking: a read finds out."""
-    if scheme_of(url) != "s3":
+def open_pinned(
+    url: str, size: int, version: str, *, counters: Counters, cache: Cache | None = None
+) -> Store:
+    """Open the store of a remote blob whose size and version are known.
+
+    In S3 that takes no request: a read finds out whether the object is still that version.
+
+    Args:
+        url: s3:// or http(s):// URL of the blob.
+        size: Its bytes.
+        version: Its version.
+        counters: Count the requests for its bytes.
+        cache: Keeps what is read.
+
+    Raises:
+        BlobChangedError: a blob behind HTTP is another version.
+        StorageError: the server could not be reached, or refused.
+    """
+    store: RangedStore
+    if scheme_of(url) == "s3":
+        from blobpack.stores.s3.object import S3Object
+
+        store = S3Object(url, size=size, version=version)
+    else:
         from blobpack.stores.http.store import HttpStore
 
-        return HttpStore(url, version=version)
-    from blobpack.stores.s3.object import S3Object
-
-    return S3Object(url, size=size, version=version)
+        store = HttpStore(url, version=version)
+    store.counters = counters
+    return cache.around(store) if cache else store
 
 
 def open_tar(

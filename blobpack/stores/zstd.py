@@ -8,19 +8,16 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from blobpack.errors import FormatError
-from blobpack.stores.base import TAIL_BYTES, StoreBase
+from blobpack.stores.base import TAIL_BYTES, Store
 from blobpack.stores.zstd_format import SeekTable, decode_frame, decode_seek_table, seek_table_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from blobpack.stores.base import Store
-    from blobpack.stores.stats import Stats
-
 CACHE_BYTES = 1 << 24
 
 
-class SeekableStore(StoreBase):
+class SeekableStore(Store):
     """A seekable zstd file as the blob that was compressed: sizes and offsets are those of the tar inside.
 
     Behind the tar follows the index region, if the file has one, as in a plain blob, though in the file it is
@@ -28,6 +25,8 @@ class SeekableStore(StoreBase):
     16 MiB, or the last one if it alone is larger: members that lie together are read once. Closing it closes
     the store below.
     """
+
+    is_compressed = True
 
     def __init__(self, base: Store, table: SeekTable, *, cache_bytes: int = CACHE_BYTES) -> None:
         """Join a store and the seek table at its end.
@@ -39,26 +38,34 @@ class SeekableStore(StoreBase):
         """
         self.url = base.url
         self.version = base.version
-        self.base = base
+        self.base: Store = base
         self.is_remote = base.is_remote
+        self.counters, self.cache = base.counters, base.cache
         self.table = table
-        self.region = table.index_range() or (base.size, base.size)
         self.content_bytes = table.content_bytes
-        self.size = self.content_bytes + self.region[1] - self.region[0]
+        region_start, region_end = table.index_range() or (base.size, base.size)
+        self.size = self.content_bytes + region_end - region_start
+        # what follows the tar lies so much further in the file
+        self._behind = region_start - self.content_bytes
         self._cache_bytes = cache_bytes
         self._frames = FrameCache(cache_bytes)
 
     @property
-    def stats(self) -> Stats:
-        """What reading the store below has cost."""
-        return self.base.stats
+    def stored_bytes(self) -> int:
+        """Bytes of the compressed file."""
+        return self.base.size
 
-    def index_range(self) -> tuple[int, int] | None:
-        """Find where in the store below the index region lies; None if there is no room for one.
+    def uncompressed(self, offset: int) -> tuple[Store, int]:
+        """Return the compressed file's store, and where in it a byte of the index lies.
 
-        The region's own footer says whether it is an index.
+        Raises:
+            FormatError: the byte is one of the tar, which is compressed: no index can begin there.
         """
-        return self.table.index_range()
+        if offset < self.content_bytes:
+            raise FormatError(
+                f"{self.url}: its index begins at byte {offset}, within the tar", offset=offset
+            )
+        return self.base, offset + self._behind
 
     def fetch(self, start: int, end: int) -> bytes:
         """Decompress the bytes start to end."""
@@ -68,8 +75,7 @@ class SeekableStore(StoreBase):
         """Drop the frames that these bytes lie in, and have the store below do so; see Store."""
         content_end = min(end, self.content_bytes)
         if start >= content_end:
-            behind = self.region[0] - self.content_bytes
-            return self.base.forget(start + behind, end + behind)
+            return self.base.forget(start + self._behind, end + self._behind)
         self._frames = FrameCache(self._cache_bytes)
         frames = self.table.frames_of(start, content_end)
         return self._forget_frames(frames[0], frames[-1])
@@ -86,10 +92,8 @@ class SeekableStore(StoreBase):
 
     def _read(self, start: int, end: int, read: Callable[[int, int], bytes]) -> bytes:
         content_end = min(end, self.content_bytes)
-        # the file's offset of what is behind the tar, less ours
-        behind = self.region[0] - self.content_bytes
         if start >= content_end:
-            return read(start + behind, end + behind)
+            return read(start + self._behind, end + self._behind)
         bounds = self.table.content_bounds
         frames = self.table.frames_of(start, content_end)
         if self._frames.pid != os.getpid():  # a fork: another thread may have held the lock
@@ -112,7 +116,7 @@ class SeekableStore(StoreBase):
         parts[-1] = parts[-1][: content_end - bounds[frames[-1]]]
         parts[0] = parts[0][start - bounds[first] :]
         if end > content_end:
-            parts.append(memoryview(read(self.region[0], end + behind)))
+            parts.append(memoryview(read(content_end + self._behind, end + self._behind)))
         return b"".join(parts)
 
     def _decompress(self, frames: list[int]) -> dict[int, bytes]:
@@ -206,7 +210,7 @@ def open_seekable(store: Store, tail_bytes: int = TAIL_BYTES) -> SeekableStore |
         if size > len(tail):
             start = max(0, store.size - size - tail_bytes)
             tail = store.read_range(start, store.size - len(tail)) + tail
-            if isinstance(store, StoreBase) and store.tail:
+            if store.tail:
                 store.tail = tail
         return SeekableStore(store, decode_seek_table(tail[len(tail) - size :], store.size))
     except FormatError as exc:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
 from blobpack.index.index import Index
-from blobpack.stores.base import StoreBase
+from blobpack.stores.base import Store
 from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from blobpack.stores.base import Store
 
 FailureKind = Literal["archive", "header", "missing", "extra", "differs", "checksum", "unreadable"]
 
@@ -68,13 +67,14 @@ def without_url(message: str, url: object) -> str:
     return message.removeprefix(f"{url}: ")
 
 
-class _Part(StoreBase):
+class _Part(Store):
     """The bytes start to end of another store."""
 
     def __init__(self, store: Store, start: int, end: int) -> None:
         self.url = store.url
         self.size = end - start
         self.version = store.version
+        self.is_remote = store.is_remote
         self._store, self._start = store, start
 
     def fetch(self, start: int, end: int) -> bytes:

@@ -14,7 +14,6 @@ from blobpack._native import facts as _facts
 from blobpack.checksum import crc32c, crc32c_address
 from blobpack.errors import BlobChangedError, FormatError, StorageError
 from blobpack.index.index import Index
-from blobpack.stores.local import LocalStore
 from blobpack.threads import processors
 
 if TYPE_CHECKING:
@@ -106,12 +105,12 @@ def read_facts(
     Raises:
         BlobChangedError: a store that is not a local file is another version now.
     """
-    if not isinstance(store, LocalStore):
+    if store.fd is None:
         return _read_far_facts(
             store, columns, images=images, threads=threads or REMOTE_THREADS, progress=progress
         )
     facts, faults = _facts.take_facts(
-        store.fileno(),
+        store.fd,
         store.size,
         columns.names,
         columns.name_bounds,

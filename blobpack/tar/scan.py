@@ -10,7 +10,6 @@ from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
 from blobpack.index.index import Index
 from blobpack.model import ScanReport
-from blobpack.stores.local import LocalStore
 from blobpack.stores.open import open_tar
 from blobpack.tar.facts import take_facts
 from blobpack.tar.readahead import Readahead
@@ -87,14 +86,13 @@ def scan_store(
         threads: As of scan.
         reader: Reads what is no local file, and counts; closed when the walk ends. None for a new one.
     """
-    local = isinstance(store, LocalStore)
     try:
         with reader or Readahead(store) as far:
             *members, position, end_marker, dangling, kinds, mtime = walk_headers(
-                store.fileno() if isinstance(store, LocalStore) else -1,
+                -1 if store.fd is None else store.fd,
                 store.size,
                 store.url,
-                None if local else far.read,
+                far.read if store.fd is None else None,
                 concatenated=concatenated,
                 with_mtime=facts,
                 threads=threads or processors(THREADS_MAX),

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from blobpack._native.copying import copy_pieces
 from blobpack._native.splice import encode_headers, find_groups
 from blobpack.errors import BlobChangedError, StorageError
-from blobpack.stores.local import LocalStore
 from blobpack.tar.header import BLOCK
 
 if TYPE_CHECKING:
@@ -64,8 +63,8 @@ class Offsets:
 class LocalSource:
     """A blob in a file."""
 
-    def __init__(self, store: LocalStore) -> None:
-        self.fd, self._url = store.fileno(), store.url
+    def __init__(self, fd: int, url: str) -> None:
+        self.fd, self._url = fd, url
 
     def bring(self, begin: Int64s, end: Int64s) -> None:
         """Have ranges in the file: they are."""
@@ -115,8 +114,8 @@ def _fetches(begin: Int64s, end: Int64s) -> tuple[list[int], list[int]]:
 
 @contextmanager
 def _source(store: Store) -> Iterator[LocalSource | DistantSource]:
-    if isinstance(store, LocalStore):
-        yield LocalSource(store)
+    if store.fd is not None:
+        yield LocalSource(store.fd, store.url)
         return
     import tempfile
     from concurrent.futures import ThreadPoolExecutor

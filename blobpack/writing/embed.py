@@ -11,7 +11,6 @@ from blobpack.errors import BlobNotFoundError
 from blobpack.indexfile.footer import MAGIC, sidecar_path
 from blobpack.indexfile.identity import Witness, identify
 from blobpack.stores.local import LocalStore
-from blobpack.stores.location import is_local
 from blobpack.stores.output import resolve_target, said_of
 from blobpack.tar.facts import take_facts
 from blobpack.tar.scan import scan_store
@@ -63,7 +62,7 @@ def write_beside(store: Store, index: Index, path: str | os.PathLike[str]) -> In
     Raises:
         StorageError: the file can't be written.
     """
-    version = "" if is_local(store.url) else store.version
+    version = store.version if store.is_remote else ""
     index.identity = identify(store, store.size, version)
     index.save(path)
     return index

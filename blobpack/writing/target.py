@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError, StorageError
-from blobpack.stores.local import LocalStore
 from blobpack.stores.open import open_store
 from blobpack.stores.output import resolve_target
 from blobpack.stores.zstd_format import is_zstd
@@ -68,10 +67,10 @@ def refuse_same_file(target: str | os.PathLike[str], store: Store) -> None:
     Raises:
         StorageError: the store is that of the target.
     """
-    if not isinstance(store, LocalStore):
+    if store.fd is None:
         return
     try:
-        same = os.path.samestat(os.stat(target), os.fstat(store.fileno()))  # noqa: PTH116 (paths of any kind)
+        same = os.path.samestat(os.stat(target), os.fstat(store.fd))  # noqa: PTH116 (paths of any kind)
     except FileNotFoundError:
         return
     if same:

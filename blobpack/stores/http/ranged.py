@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import abstractmethod
 from typing import TYPE_CHECKING, NoReturn
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.base import StoreBase
+from blobpack.stores.base import Store
 from blobpack.stores.http import retry
 from blobpack.stores.http.options import is_hedged
 from blobpack.stores.http.response import (
@@ -28,7 +29,6 @@ from blobpack.stores.stats import Counters
 
 if TYPE_CHECKING:
     from blobpack.stores.http.pool import Pool
-    from blobpack.stores.stats import Stats
 
 log = logging.getLogger(__name__)
 
@@ -58,30 +58,22 @@ class Place:
         self.series = head if version_line.startswith('ETag: "') else None
 
 
-class RangedStore(StoreBase):
-    """What stores that are read by ranged GETs do alike; a subclass says where they go.
+class RangedStore(Store):
+    """A store that is read by ranged GETs; a subclass says where they go."""
 
-    Attributes:
-        latency_s: Until the answer to a small request has come by a connection, lately; 0 before the first.
-        bytes_per_s: How fast long bodies came, lately, on one connection; 0 before the first.
-    """
-
+    counters: Counters
     is_remote = True
+    latency_s = 0.0
+    bytes_per_s = 0.0
 
     def __init__(self) -> None:
         self.counters = Counters()
-        self.latency_s = 0.0
-        self.bytes_per_s = 0.0
 
-    @property
-    def stats(self) -> Stats:
-        """What reading it has cost until now."""
-        return self.counters.snapshot()
-
+    @abstractmethod
     def place(self) -> Place:
-        """Say where a GET goes now."""
-        raise NotImplementedError
+        """Return where a GET goes now, and what it begins with."""
 
+    @abstractmethod
     def handle(
         self, answer: Answer, place: Place, start: int, end: int, attempt: int
     ) -> bytes | None:
@@ -92,9 +84,8 @@ class RangedStore(StoreBase):
             place: Where it came from; another thread may have found a better one meanwhile.
             start: Of the range that was asked for.
             end: The same.
-            attempt: The how manieth this was.
+            attempt: Number of this attempt, counted from 1.
         """
-        raise NotImplementedError
 
     def fetch(self, start: int, end: int) -> bytes:
         """Read the bytes start to end: one ranged GET, again if it fails in a way that may pass.
