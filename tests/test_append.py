@@ -15,7 +15,7 @@ import pytest
 from tars import END, Tar, need_tool
 
 import blobpack
-from blobpack.indexfile.footer import sidecar_path
+from blobpack.indexfile.footer import sidecar_of
 from blobpack.writing.append_mark import mark_of
 from blobpack.writing.embed import embed_index
 
@@ -72,7 +72,7 @@ def check(path, files, *, lone_block=False):
 
 
 def place_of(path):
-    if os.path.exists(sidecar_path(path)):
+    if os.path.exists(sidecar_of(path)):
         return "sidecar"
     return "embed" if path.read_bytes().endswith(b"BLOBIDX\n") else "none"
 
@@ -106,7 +106,7 @@ class TestWhatIsAppended:
         whole = pack_files(tmp_path / "w.tar", OLD | NEW, index=place)
         assert blob.read_bytes() == whole.read_bytes()
         if place == "sidecar":
-            one, other = (sidecar_path(path) for path in (blob, whole))
+            one, other = (sidecar_of(path) for path in (blob, whole))
             with open(one, "rb") as file, open(other, "rb") as expected:
                 assert file.read() == expected.read()
 
@@ -485,7 +485,7 @@ def test_killed_while_it_is_mended(place, tmp_path):
     for _ in range(6):
         shutil.copy(fresh, blob)
         if place == "sidecar":
-            shutil.copy(sidecar_path(fresh), sidecar_path(blob))
+            shutil.copy(sidecar_of(fresh), sidecar_of(blob))
         have = dict(OLD)
         for turn in range(6):
             new = payloads(f"turn{turn}", 3, turn)
@@ -576,7 +576,7 @@ def test_killed_at_any_time(place, tmp_path):
     for turn in range(25):
         shutil.copy(fresh, blob)
         if place == "sidecar":
-            shutil.copy(sidecar_path(fresh), sidecar_path(blob))
+            shutil.copy(sidecar_of(fresh), sidecar_of(blob))
         began = time.monotonic()
         child = os.fork()
         if child == 0:
@@ -598,7 +598,7 @@ def test_killed_at_any_time(place, tmp_path):
         assert place_of(blob) == place
         assert not list(tmp_path.glob(".*.void"))
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(sidecar_path(blob))
+            os.unlink(sidecar_of(blob))
     assert len({members for members, _ in seen}) == 2
 
 

@@ -38,6 +38,7 @@ from blobpack.cli.main import main
 from blobpack.collection import collection as module
 from blobpack.collection.list_blobs import translate
 from blobpack.stores.http.ranged import RangedStore
+from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
     from faultserver import FaultServer
@@ -471,17 +472,20 @@ def test_blobs_made_to_do_harm(folder: Path, packed: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["../0000.tar", "x/../../0000.tar"])
 def test_names_do_not_lead_out_of_the_folder(name: str, folder: Path) -> None:
-    from blobpack.collection.locations import url_from
+    from blobpack.collection.locations import location_from
 
+    bucket = Location("s3://bucket/", "s3")
     with pytest.raises(FormatError, match="which no collection"):
-        url_from(f"{folder}/", name, "x.idx")
+        location_from(Location(f"{folder}/", "local"), name, "x.idx")
     with pytest.raises(FormatError, match="which no collection"):
-        url_from("s3://bucket/", "/etc/passwd", "x.idx")
+        location_from(bucket, "/etc/passwd", "x.idx")
     with pytest.raises(FormatError, match="which no collection"):
-        url_from("s3://bucket/", "file:///etc/passwd", "x.idx")
+        location_from(bucket, "file:///etc/passwd", "x.idx")
     with pytest.raises(FormatError, match="gopher"):
-        url_from("s3://bucket/", "gopher://x/y", "x.idx")
-    assert url_from("s3://bucket/", name, "x.idx") == f"s3://bucket/{name}"  # a key like any other
+        location_from(bucket, "gopher://x/y", "x.idx")
+    assert (
+        location_from(bucket, name, "x.idx").text == f"s3://bucket/{name}"
+    )  # a key like any other
 
 
 # On the command line

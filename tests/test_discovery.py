@@ -13,7 +13,7 @@ from tars import need_tool
 
 import blobpack
 from blobpack import Index, MissingIndexWarning, StaleIndexError
-from blobpack.indexfile.footer import sidecar_path
+from blobpack.indexfile.footer import sidecar_of
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def names_of(path: Path, **options: object) -> list[str]:
 
 class TestOrder:
     def test_the_index_inside_comes_before_the_one_beside(self, blob):
-        Index().save(sidecar_path(blob))
+        Index().save(sidecar_of(blob))
         assert names_of(blob) == members(blob)
 
     def test_the_index_beside_comes_before_the_offsets_file(self, foreign):
@@ -110,7 +110,7 @@ class TestOrder:
     def test_pack_puts_it_where_it_is_told(self, folder, index):
         report = blobpack.pack(folder / "imgs", folder / "o.tar", index=index)
         assert report.blob_bytes == (folder / "o.tar").stat().st_size
-        assert Path(sidecar_path(folder / "o.tar")).exists() is (index == "sidecar")
+        assert Path(sidecar_of(folder / "o.tar")).exists() is (index == "sidecar")
         assert names_of(folder / "o.tar") == members(folder / "o.tar")
 
 
@@ -266,7 +266,7 @@ class TestStale:
     def test_the_index_of_another_blob_is_refused_when_it_is_given(self, blob, foreign):
         index_beside(foreign)
         with pytest.raises(StaleIndexError):
-            blobpack.open_blob(blob, index=sidecar_path(foreign))
+            blobpack.open_blob(blob, index=sidecar_of(foreign))
 
     def test_an_offsets_file_of_another_blob_is_refused(self, blob, foreign):
         index = blobpack.scan(foreign)

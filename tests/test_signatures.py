@@ -10,6 +10,7 @@ import pytest
 import blobpack
 from blobpack.packing.files import Skipped
 from blobpack.packing.objects import list_prefix
+from blobpack.stores.location import Location
 from blobpack.stores.s3.object import S3Object
 from blobpack.stores.s3.signing import Signatures, Signer
 
@@ -115,7 +116,7 @@ class TestPacking:
     def test_one_that_is_refused_is_signed_by_boto3(self, faults, prefix, monkeypatch):
         monkeypatch.setattr("blobpack.packing.objects.THREADS", 1)
         signed = self.signed(monkeypatch)
-        objects = list_prefix(prefix, Skipped(), hidden=False)
+        objects = list_prefix(Location.parse(prefix, prefix=True), Skipped(), hidden=False)
         faults.requests.clear()
         faults.fail_next("403")
         assert len(list(objects)) == 120

@@ -16,7 +16,6 @@ import pytest
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.base import Store, to_http_range
 from blobpack.stores.local import LocalStore
-from blobpack.stores.location import split_url
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.open import open_store, open_tar
 from blobpack.stores.s3.store import S3Store
@@ -114,6 +113,9 @@ class StoreContract:
         with pytest.raises(ValueError, match="0 to 1"):
             store.read_range(0, 1)
         store.close()
+
+    def test_location_is_the_url(self, store: Store) -> None:
+        assert store.location is None or store.location.text == store.url
 
     def test_version_is_said_and_stays(self, store: Store) -> None:
         version = store.version
@@ -228,6 +230,9 @@ class TestMemoryStore(StoreContract):
     @pytest.fixture
     def make_store(self) -> Callable[[bytes], Store]:
         return MemoryStore
+
+    def test_lies_nowhere(self, store: Store) -> None:
+        assert store.location is None
 
     def test_name_in_messages_can_be_given(self) -> None:
         with pytest.raises(ValueError, match="upload-7"):
@@ -457,42 +462,6 @@ def replace(path: Path, data: bytes) -> None:
 def test_unknown_scheme_is_value_error(url: str) -> None:
     with pytest.raises(ValueError, match="blobs are read from"):
         open_store(url)
-
-
-@pytest.mark.parametrize(
-    "url", ["s3://", "s3://bucket", "s3://bucket/", "s3:///key", "http://bucket/key"]
-)
-def test_s3_url_without_bucket_or_key_is_value_error(url: str) -> None:
-    with pytest.raises(ValueError, match="is not s3://bucket/key"):
-        split_url(url)
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        "a b.tar",
-        "ünï/ 猫.tar",
-        "100%25.tar",
-        "a+b.tar",
-        "/a//b.tar",
-        "a?b=c.tar",
-        "a#b.tar",
-        "./a/../b.tar",
-        "a[1];b\tc",
-    ],
-)
-def test_s3_key_is_all_behind_the_bucket_as_it_stands(key: str) -> None:
-    assert split_url(f"s3://bucket/{key}") == ("bucket", key)
-
-
-@pytest.mark.parametrize("url", ["s3://bucket?x/key", "s3://bucket#x/key", "s3://buc\tket/key"])
-def test_s3_bucket_is_never_cut_to_another_one(url: str) -> None:
-    """A bucket that can't exist is refused, or kept whole for S3 to refuse."""
-    try:
-        bucket, _ = split_url(url)
-    except ValueError:
-        return
-    assert bucket == url.removeprefix("s3://").removesuffix("/key")
 
 
 @pytest.mark.parametrize(

@@ -11,18 +11,18 @@ from blobpack.collection.collection import Collection, open_collection
 from blobpack.collection.list_blobs import has_glob
 from blobpack.errors import BlobpackError
 from blobpack.reading.blob import Blob, open_blob
-from blobpack.stores.location import is_local, is_s3, local_name
 from blobpack.tar.scan import scan
 
 if TYPE_CHECKING:
     import re
 
     from blobpack.index.index import Index
+    from blobpack.stores.location import Location
 
 
 def opened_blob(
-    blob: str,
-    index_path: str | None,
+    blob: Location,
+    index_path: Location | None,
     *,
     rescan: bool,
     cache: str | None = None,
@@ -36,20 +36,22 @@ def opened_blob(
 
 
 def opened_source(
-    url: str,
-    index_path: str | None,
+    location: Location,
+    index_path: Location | None,
     *,
     rescan: bool,
     cache: str | None = None,
     cache_bytes: int = 10 << 30,
 ) -> Blob | Collection:
     """Open a blob or a collection for as long as the command runs."""
-    if not is_collection(url):
-        return opened_blob(url, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes)
+    if not is_collection(location):
+        return opened_blob(
+            location, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes
+        )
     if index_path or rescan:
         raise click.UsageError("a collection goes without --index and --rescan")
     check_cache_bytes(cache_bytes)
-    opened = open_collection(url, cache=cache, cache_bytes=cache_bytes)
+    opened = open_collection(location, cache=cache, cache_bytes=cache_bytes)
     return click.get_current_context().with_resource(opened)
 
 
@@ -59,12 +61,12 @@ def check_cache_bytes(cache_bytes: int) -> None:
         raise click.UsageError("--cache-bytes is 1Mi at least")
 
 
-def is_collection(url: str) -> bool:
-    """Tell whether a collection is meant: its file, or the folder, prefix or glob of its blobs."""
+def is_collection(location: Location) -> bool:
+    """Return whether a collection is meant: its file, or the folder, prefix or glob of its blobs."""
     return (
-        url.endswith((".idx", "/"))
-        or has_glob(url)
-        or (is_local(url) and os.path.isdir(local_name(url)))  # noqa: PTH112
+        location.text.endswith((".idx", "/"))
+        or has_glob(location)
+        or (location.is_local and os.path.isdir(location.path))  # noqa: PTH112
     )
 
 
@@ -118,11 +120,11 @@ def read_names(file: IO[bytes]) -> list[str]:
     return [os.fsdecode(name) for line in lines if (name := line.removesuffix(b"\r"))]
 
 
-def one_source(sources: tuple[str, ...]) -> str | tuple[str, ...]:
-    """Take a folder or an S3 prefix that was given alone, or files."""
-    wholes = [source for source in sources if is_s3(source) or os.path.isdir(source)]  # noqa: PTH112
+def one_source(sources: tuple[Location, ...]) -> Location | tuple[Location, ...]:
+    """Return a folder or an S3 prefix that was given alone, or files."""
+    wholes = [source for source in sources if source.is_s3 or os.path.isdir(source.path)]  # noqa: PTH112
     if wholes and len(sources) > 1:
-        kind = "a prefix in S3" if is_s3(wholes[0]) else "a folder"
+        kind = "a prefix in S3" if wholes[0].is_s3 else "a folder"
         raise click.UsageError(f"{wholes[0]} is {kind}: give one folder or prefix, or files")
     return sources[0] if wholes else sources
 
@@ -131,5 +133,5 @@ def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> 
     """Tell whether two paths lead to one file that is there."""
     try:
         return os.path.samefile(one, other)  # noqa: PTH121 (paths of any kind)
-    except OSError:
+    except (OSError, ValueError):  # a remote location is no path
         return False

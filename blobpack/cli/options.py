@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from blobpack.cli.params import BlobUrl, ByteSize, Prices, Regex
+from blobpack.cli.params import BlobUrl, ByteSize, PathOrS3, Prices, Regex
 from blobpack.stores.stats import USD_PER_1000_GETS, USD_PER_1000_PUTS, stats
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def index_option(command: F) -> F:
     return click.option(
         "--index",
         "index_path",
-        type=click.Path(dir_okay=False),
+        type=PathOrS3(dir_okay=False),
         help="Index or offsets file of the blob.  [default: the one inside the blob or beside it]",
     )(command)
 

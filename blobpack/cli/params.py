@@ -9,24 +9,25 @@ from typing import Any
 
 import click
 
-from blobpack.stores.location import is_s3, local_name, scheme_of
+from blobpack.stores.location import Location
 
 SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>(?:[kmg]i?)?)b?", re.IGNORECASE)
 UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
 
-class BlobUrl(click.ParamType[str]):
+class BlobUrl(click.ParamType[Location]):
     """A path or a URL of a kind that blobpack reads."""
 
     name = "blob"
 
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(
+        self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Location:
         """Refuse URLs of other kinds as wrong usage."""
         try:
-            local_name(value)
+            return Location.parse(value)
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
-        return value
 
 
 class PathOrS3(click.Path):
@@ -43,16 +44,16 @@ class PathOrS3(click.Path):
         self._prefix = prefix
 
     def convert(  # type: ignore[override]
-        self, value: str, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
-        """Refuse an URL that names no object, or no bucket, as wrong usage."""
-        if not is_s3(value):
-            return str(super().convert(value, param, ctx))
+        self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Location:
+        """Refuse a URL of another kind, or one that names no object or no bucket, as wrong usage."""
         try:
-            scheme_of(f"{value.rstrip('/')}/*" if self._prefix else value)
+            location = Location.parse(value, prefix=self._prefix)
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
-        return value
+        if not location.is_s3:
+            super().convert(location.text, param, ctx)
+        return location
 
 
 class Regex(click.ParamType[re.Pattern[str]]):

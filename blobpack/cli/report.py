@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from blobpack.editing.append import AppendReport
     from blobpack.editing.merge import CombineReport
     from blobpack.packing.pack import PackReport
+    from blobpack.stores.location import Location
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -62,11 +63,11 @@ def print_packed(report: PackReport, *, as_json: bool) -> None:
     )
 
 
-def print_combined(report: CombineReport, out: str, *, as_json: bool) -> None:
+def print_combined(report: CombineReport, out: Location, *, as_json: bool) -> None:
     """Print what was copied."""
     print_report(
         report,
         *("members", "payload_bytes", "blob_bytes", "replaced", "new_headers", "left_out"),
         as_json=as_json,
-        blob=out,
+        blob=out.text,
     )

@@ -9,14 +9,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from blobpack.collection.collection import COLLECTION_NAME, collection_path
+from blobpack.collection.collection import COLLECTION_NAME, collection_of
 from blobpack.collection.join import Joining
 from blobpack.collection.list_blobs import has_glob, list_blobs
-from blobpack.collection.locations import folder_of
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import MAGIC
 from blobpack.model import check_duplicates
-from blobpack.stores.location import is_local, local_name
+from blobpack.stores.location import Location
 from blobpack.stores.output import replacing, writing
 
 if TYPE_CHECKING:
@@ -63,13 +62,13 @@ def collect(
     """
     check_duplicates(duplicates)
     began = time.perf_counter()
-    urls, url = _named(blobs, target)
-    check_collection_target(url)
-    joining = Joining(urls, folder_of(url), duplicates=duplicates, scan=scan, progress=progress)
-    collection_bytes = _write(joining, url)
+    found, location = _located(blobs, target)
+    check_collection_target(location)
+    joining = Joining(found, location.folder, duplicates=duplicates, scan=scan, progress=progress)
+    collection_bytes = _write(joining, location)
     return CollectReport(
-        url=url,
-        blobs=len(urls),
+        url=location.text,
+        blobs=len(found),
         members=joining.shards[-1].row_end if joining.shards else 0,
         payload_bytes=sum(shard.payload_bytes for shard in joining.shards),
         collection_bytes=collection_bytes,
@@ -77,68 +76,62 @@ def collect(
     )
 
 
-def _named(
+def _located(
     blobs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     target: str | os.PathLike[str] | None,
-) -> tuple[list[str], str]:
-    """Name the blobs, and where their collection goes."""
+) -> tuple[list[Location], Location]:
+    """Return where the blobs lie, and where their collection goes."""
     if isinstance(blobs, (str, os.PathLike)):
-        urls = list_blobs(blobs)
-        target = target or _beside(blobs)
-    else:
-        urls = [_plain(blob) for blob in blobs]
+        place = Location.parse(blobs)
+        return list_blobs(place), Location.parse(target) if target else _beside(place)
+    found = [Location.parse(blob) for blob in blobs]
     if target is None:
         raise ValueError("blobs that are given one by one need a target")
-    return urls, _plain(target)
+    return found, Location.parse(target)
 
 
-def _plain(url: str | os.PathLike[str]) -> str:
-    """Give a local file's path, or a URL as it is."""
-    return os.fspath(local_name(url) if is_local(url) else url)
-
-
-def _write(joining: Joining, url: str) -> int:
+def _write(joining: Joining, location: Location) -> int:
     """Write a collection, in place or up to S3, which takes no file that is begun anew; its bytes."""
-    if is_local(url):
-        with replacing(url) as file:
+    if location.is_local:
+        with replacing(location) as file:
             joining.write(file)
             return file.tell()
     with tempfile.TemporaryFile() as temporary:
         joining.write(cast("BinaryIO", temporary))
         collection_bytes = temporary.tell()
         temporary.seek(0)
-        with writing(url, expected_bytes=collection_bytes) as upload:
+        with writing(location, expected_bytes=collection_bytes) as upload:
             shutil.copyfileobj(temporary, upload, COPY_BYTES)
     return collection_bytes
 
 
-def check_collection_target(url: str) -> None:
+def check_collection_target(location: Location) -> None:
     """Refuse to lose a file that is no index.
 
     Raises:
         StorageError: it is there, and is none.
     """
-    if not is_local(url):
+    if not location.is_local:
         return
     try:
-        with open(url, "rb") as file:  # noqa: PTH123 (a path of any kind)
+        with open(location, "rb") as file:  # noqa: PTH123 (a path of any kind)
             begins = file.read(len(MAGIC))
     except FileNotFoundError:
         return
     except OSError as exc:
-        raise StorageError(f"{url}: can't be replaced: {exc.strerror}") from exc
+        raise StorageError(f"{location}: can't be replaced: {exc.strerror}") from exc
     if begins and begins != MAGIC:
         raise StorageError(
-            f"{url}: exists and is no collection; it is not replaced: remove it first"
+            f"{location}: exists and is no collection; it is not replaced: remove it first"
         )
 
 
-def _beside(blobs: str | os.PathLike[str]) -> str:
-    """Name the collection of a folder, prefix or glob; of one blob, that in its folder."""
-    path = _plain(blobs)
-    if has_glob(path) or path.endswith("/") or os.path.isdir(path):  # noqa: PTH112
-        return collection_path(path)
-    return folder_of(path) + COLLECTION_NAME
+def _beside(blobs: Location) -> Location:
+    """Return where the collection of a folder, prefix or glob goes; for one blob, into its folder."""
+    is_folder = blobs.text.endswith("/") or (blobs.is_local and os.path.isdir(blobs.path))  # noqa: PTH112
+    if is_folder or has_glob(blobs):
+        return collection_of(blobs)
+    return blobs.folder.below(COLLECTION_NAME)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from blobpack.collection.list_blobs import folder_before, has_glob
-from blobpack.collection.locations import folder_of, url_from
+from blobpack.collection.locations import location_from
 from blobpack.collection.open_shard import open_shard
 from blobpack.errors import (
     BlobNotFoundError,
@@ -25,7 +25,7 @@ from blobpack.indexfile.shard_table import Shards
 from blobpack.reading.batch import Located
 from blobpack.reading.blob import check_hedge, kept_in
 from blobpack.reading.reader import Reader
-from blobpack.stores.location import is_local, local_name
+from blobpack.stores.location import Location
 from blobpack.stores.stats import Counters
 from blobpack.threads import ForkLock
 
@@ -60,19 +60,19 @@ class Collection(Reader):
         "_cache",
         "_closed",
         "_counters",
+        "_location",
         "_lock",
         "_open",
         "_open_max",
         "_shards",
         "_stored",
-        "_url",
         "hedge",
         "index",
     )
 
     def __init__(
         self,
-        url: str,
+        location: Location,
         stored: StoredIndex,
         shards: Shards,
         *,
@@ -82,7 +82,7 @@ class Collection(Reader):
         counters: Counters | None = None,
     ) -> None:
         """Join an index and its table of blobs; open_collection reads both."""
-        self._url = url
+        self._location = location
         self.hedge = hedge
         self._cache = cache
         self._counters = counters or Counters()
@@ -97,12 +97,12 @@ class Collection(Reader):
     @property
     def url(self) -> str:
         """Where the collection's index lies."""
-        return self._url
+        return self._location.text
 
     @property
     def blob_urls(self) -> list[str]:
         """Where its blobs lie, in the order of their members."""
-        return [self._url_of(self._shards[number].name) for number in range(len(self._shards))]
+        return [self._location_of(number).text for number in range(len(self._shards))]
 
     def url_of(self, name: str) -> str:
         """Tell in which blob a member is.
@@ -111,10 +111,10 @@ class Collection(Reader):
             MemberNotFoundError: there is none of that name.
         """
         number = self._shards.number_of(self.index.row_of(name))
-        return self._url_of(self._shards[number].name)
+        return self._location_of(number).text
 
-    def _url_of(self, name: str) -> str:
-        return url_from(folder_of(self.url), name, self.url)
+    def _location_of(self, number: int) -> Location:
+        return location_from(self._location.folder, self._shards[number].name, self.url)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -164,11 +164,10 @@ class Collection(Reader):
         return self._used(stores)
 
     def _open_one(self, number: int) -> Store | BlobpackError:
-        shard = self._shards[number]
         try:
             return open_shard(
-                self._url_of(shard.name),
-                shard,
+                self._location_of(number),
+                self._shards[number],
                 self.url,
                 cache=self._cache,
                 counters=self._counters,
@@ -200,7 +199,14 @@ class Collection(Reader):
             store.close()
 
     def __reduce__(self) -> tuple[Callable[..., Collection], tuple[object, ...]]:
-        again = (self.url, self._stored, self._shards, self._open_max, self._cache, self.hedge)
+        again = (
+            self._location,
+            self._stored,
+            self._shards,
+            self._open_max,
+            self._cache,
+            self.hedge,
+        )
         return _reopened, again
 
     def __repr__(self) -> str:
@@ -232,18 +238,20 @@ def open_collection(
         ValueError: hedge is none of the three, or cache_bytes too few.
     """
     check_hedge(hedge)
-    path = collection_path(url)
+    given = Location.parse(url)
+    location = collection_of(given)
     kept = kept_in(cache, cache_bytes)
     try:
-        store, footer = open_region(path, kept)
+        store, footer = open_region(location, kept)
     except BlobNotFoundError as exc:
         raise BlobNotFoundError(
-            f"{path}: there is no collection; `blobpack collect {os.fspath(url)}` makes one of the blobs there"
+            f"{location}: there is no collection; `blobpack collect {given}` makes one of the blobs there"
         ) from exc
     try:
         if not footer.blobs_bytes:
             raise FormatError(
-                f"{path}: the index of one blob, and not a collection: open_blob opens it", offset=0
+                f"{location}: the index of one blob, and not a collection: open_blob opens it",
+                offset=0,
             )
         stored = open_stored(store, 0, footer)
         shards = read_shards(store, footer)
@@ -251,7 +259,7 @@ def open_collection(
         store.close()
         raise
     return Collection(
-        path,
+        location,
         stored,
         shards,
         open_blobs=open_blobs,
@@ -271,22 +279,23 @@ def read_shards(store: Store, footer: Footer) -> Shards:
     return Shards(packed, footer.row_count, store.url, footer.blobs)
 
 
-def collection_path(url: str | os.PathLike[str]) -> str:
-    """Name the collection of a folder, a prefix or a glob; a file's own name stays."""
-    path = os.fspath(local_name(url) if is_local(url) else url)
-    if has_glob(path):
-        return folder_before(path) + COLLECTION_NAME
-    if path.endswith(".idx") or (is_local(path) and os.path.isfile(path)):  # noqa: PTH113
-        return path
-    return f"{path.rstrip('/')}/{COLLECTION_NAME}"
+def collection_of(location: Location) -> Location:
+    """Return the location of the collection of a folder, a prefix or a glob; a file is the collection itself."""
+    if has_glob(location):
+        return folder_before(location).below(COLLECTION_NAME)
+    if location.text.endswith(".idx"):
+        return location
+    if location.is_local and os.path.isfile(location.path):  # noqa: PTH113
+        return location
+    return location.as_folder.below(COLLECTION_NAME)
 
 
 def _reopened(
-    url: str,
+    location: Location,
     stored: StoredIndex,
     shards: Shards,
     open_blobs: int,
     cache: Cache | None,
     hedge: Hedge,
 ) -> Collection:
-    return Collection(url, stored, shards, open_blobs=open_blobs, cache=cache, hedge=hedge)
+    return Collection(location, stored, shards, open_blobs=open_blobs, cache=cache, hedge=hedge)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from blobpack.index.index import Index
     from blobpack.model import Duplicates, Progress
     from blobpack.stores.base import Store
+    from blobpack.stores.location import Location
 
 BLOBS_AT_ONCE = 16
 ROWS_AT_ONCE = 1 << 16  # an index of no more is read by the thread that opens it
@@ -58,14 +59,14 @@ class Joining:
 
     def __init__(
         self,
-        urls: list[str],
-        folder: str,
+        blobs: list[Location],
+        folder: Location,
         *,
         duplicates: Duplicates,
         scan: bool,
         progress: Progress | None,
     ) -> None:
-        self.urls, self.folder = urls, folder
+        self.blobs, self.folder = blobs, folder
         self.duplicates, self.scan, self.progress = duplicates, scan, progress
         self.shards: list[Shard] = []
         self.facts: frozenset[str] | None = None
@@ -109,29 +110,31 @@ class Joining:
 
     def _opened(self) -> Iterator[_Opened]:
         """Open the blobs some at a time, and give them in their order."""
-        urls = iter(self.urls)
+        blobs = iter(self.blobs)
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(BLOBS_AT_ONCE) as threads:
-            waiting = deque(threads.submit(self._open, url) for url in islice(urls, BLOBS_AT_ONCE))
+            waiting = deque(
+                threads.submit(self._open, blob) for blob in islice(blobs, BLOBS_AT_ONCE)
+            )
             try:
                 while waiting:
                     opened = waiting.popleft().result()
-                    waiting.extend(threads.submit(self._open, url) for url in islice(urls, 1))
+                    waiting.extend(threads.submit(self._open, blob) for blob in islice(blobs, 1))
                     yield opened
             finally:
                 for future in waiting:
                     if not future.cancel() and not future.exception():
                         future.result().store.close()
 
-    def _open(self, url: str) -> _Opened:
-        store = open_tar(url, tail=True)
+    def _open(self, blob: Location) -> _Opened:
+        store = open_tar(blob, tail=True)
         try:
-            index = self._index_of(store, url)
+            index = self._index_of(store)
             identity = index.identity or identify(store, store.size)
             rows = len(index)
             shard = Shard(
-                name=name_from(self.folder, url),
+                name=name_from(self.folder, blob),
                 first_row=0,
                 row_end=rows,
                 blob_bytes=store.stored_bytes,
@@ -145,12 +148,12 @@ class Joining:
             store.close()
             raise
 
-    def _index_of(self, store: Store, url: str) -> Index:
+    def _index_of(self, store: Store) -> Index:
         """Find a blob's index, or scan it if that is wanted."""
         index = first_found(store, embedded_index, sidecar_index)
         if index is None and not self.scan:
             raise StorageError(
-                f"{url} has no index: `blobpack index {url}` makes one, or ask for a scan"
+                f"{store.url} has no index: `blobpack index {store.url}` makes one, or ask for a scan"
             )
         return scan_store(store) if index is None else index
 

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError
-from blobpack.stores.location import is_local, local_name
+from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,34 +18,38 @@ GLOB = re.compile(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]")
 TRANSLATED = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
-def has_glob(url: str) -> bool:
-    """Tell whether a path or URL holds a glob; a path that is there as it stands does not."""
-    return GLOB.search(url) is not None and not (is_local(url) and os.path.exists(url))  # noqa: PTH110
+def has_glob(location: Location) -> bool:
+    """Return whether a location holds a glob. The path of a file or folder that exists does not."""
+    if GLOB.search(location.text) is None:
+        return False
+    return not (location.is_local and os.path.exists(location.path))  # noqa: PTH110
 
 
-def folder_before(url: str) -> str:
-    """Give the folder that a glob begins in, with "/" at its end; empty for the current one."""
-    match = GLOB.search(url)
-    before = url[: match.start()] if match else url
-    return before[: before.rfind("/") + 1]
+def folder_before(location: Location) -> Location:
+    """Return the folder that a glob begins in, with "/" at its end; for the current one its text is empty."""
+    match = GLOB.search(location.text)
+    before = location.text[: match.start()] if match else location.text
+    return Location(before[: before.rfind("/") + 1], location.kind)
 
 
-def list_blobs(url: str | os.PathLike[str]) -> list[str]:
+def list_blobs(location: Location) -> list[Location]:
     """Find blobs, in byte order of their URLs.
 
     Args:
-        url: A folder or a prefix that ends with "/", whose .tar, .tar.zst and .tzst are taken at any depth, hidden
+        location: A folder or a prefix that ends with "/", whose .tar, .tar.zst and .tzst are taken at any depth, hidden
             ones left out; a glob, in which `*` stays within a folder and `**` does not; or one blob.
 
     Raises:
         BlobNotFoundError: there are none.
         StorageError: the folder or bucket can't be listed.
     """
-    url = os.fspath(url)
-    found = list(_local(os.fspath(local_name(url))) if is_local(url) else _in_s3(url))
+    if location.is_local:
+        found = [Location(path, "local") for path in _local(location)]
+    else:
+        found = list(_in_s3(location))
     if not found:
-        raise BlobNotFoundError(f"{url}: there are no blobs")
-    return sorted(found, key=os.fsencode)
+        raise BlobNotFoundError(f"{location}: there are no blobs")
+    return sorted(found, key=lambda blob: os.fsencode(blob.text))
 
 
 def translate(pattern: str) -> re.Pattern[str]:
@@ -62,7 +66,8 @@ def translate(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(parts) + re.escape(pattern[pos:]), re.DOTALL)
 
 
-def _local(path: str) -> Iterator[str]:
+def _local(location: Location) -> Iterator[str]:
+    path = location.path
     if os.path.isdir(path):  # noqa: PTH112
         for folder, below, names in os.walk(path):
             below[:] = [name for name in below if not name.startswith(".")]
@@ -71,21 +76,24 @@ def _local(path: str) -> Iterator[str]:
                 for name in names
                 if name.endswith(SUFFIXES) and not name.startswith(".")
             )
-    elif has_glob(path):
+    elif has_glob(location):
         yield from filter(os.path.isfile, glob.iglob(path, recursive=True))  # noqa: PTH207
     else:
         yield path
 
 
-def _in_s3(url: str) -> Iterator[str]:
+def _in_s3(location: Location) -> Iterator[Location]:
     from blobpack.stores.s3.listing import list_objects
 
-    bucket, _, key = url.partition("://")[2].partition("/")
+    if not location.is_s3:  # a server has no list of what there is
+        yield location
+        return
+    bucket, key = location.bucket, location.key
     if key and not key.endswith("/") and not GLOB.search(key):
-        yield url
+        yield location
         return
     matched = translate(key).fullmatch if GLOB.search(key) else lambda key: key.endswith(SUFFIXES)
     match = GLOB.search(key)
     for found in list_objects(bucket, key[: match.start()] if match else key):
         if matched(found.key):
-            yield f"s3://{bucket}/{found.key}"
+            yield Location.in_s3(bucket, found.key)

@@ -1,39 +1,46 @@
-"""Where the shards of a collection lie: their names relative to its folder, and back."""
+"""Names of shards, relative to the folder of their collection, and back: both can be moved together."""
 
 from __future__ import annotations
 
 import os
 
 from blobpack.errors import FormatError
-from blobpack.stores.location import is_local
+from blobpack.stores.location import Location, is_whole
 
 
-def folder_of(url: str) -> str:
-    """Give the folder that a file or object lies in, with "/" at its end."""
-    if is_local(url):
-        return os.path.join(os.path.dirname(os.path.abspath(url)), "")  # noqa: PTH100, PTH118, PTH120
-    return url[: url.rindex("/") + 1]
+def name_from(folder: Location, blob: Location) -> str:
+    """Return the name of a blob in a collection: relative to the folder if the blob is below it, else whole.
+
+    Args:
+        folder: The collection's folder, absolute, with "/" at its end.
+        blob: Where the blob lies.
+    """
+    whole = os.path.abspath(blob.path) if blob.is_local else blob.text  # noqa: PTH100 (keeps links)
+    name = whole.removeprefix(folder.text)
+    # a key such as "x://y" would be taken for a URL
+    return name if name and not is_whole(name) else whole
 
 
-def name_from(folder: str, url: str) -> str:
-    """Say where a blob lies, from a folder if it is below."""
-    whole = os.path.abspath(url) if is_local(url) else url  # noqa: PTH100 (keeps links)
-    name = whole.removeprefix(folder)
-    return whole if name.startswith("/") or "://" in name or not name else name
+def location_from(folder: Location, name: str, where: str) -> Location:
+    """Return the location of a blob that name_from named.
 
-
-def url_from(folder: str, name: str, where: str) -> str:
-    """Find the blob that name_from wrote.
+    Args:
+        folder: As name_from.
+        name: The blob's name.
+        where: The collection, for messages.
 
     Raises:
-        FormatError: a collection far away names a local file, or one leads out of its folder by "..".
+        FormatError: a remote collection names a local file, a name leads out of a local folder by "..", or it is a
+            URL of another kind.
     """
-    url = name if "://" in name or name.startswith("/") else folder + name
-    is_far = "://" in folder
     try:
-        leads_out = is_local(url) if is_far else url.startswith(folder) and ".." in name.split("/")
+        found = Location.parse(name if is_whole(name) else folder.text + name)
     except ValueError as exc:
         raise FormatError(f"{where}: a blob at {name!r}: {exc}") from exc
+    if folder.is_local:
+        leads_out = found.text.startswith(folder.text) and ".." in name.split("/")
+    else:  # a server must not choose which local files are read; ".." in a key is only a name
+        leads_out = found.is_local
     if leads_out:
         raise FormatError(f"{where}: a blob at {name!r}, which no collection there may name")
-    return url
+    return found

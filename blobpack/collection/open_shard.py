@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import StaleIndexError
 from blobpack.reading.freshness import difference
-from blobpack.stores.location import is_local
 from blobpack.stores.open import open_pinned, open_tar
 from blobpack.stores.zstd import open_seekable
 
@@ -14,16 +13,17 @@ if TYPE_CHECKING:
     from blobpack.indexfile.shard_table import Shard
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
+    from blobpack.stores.location import Location
     from blobpack.stores.stats import Counters
 
 
 def open_shard(
-    url: str, shard: Shard, where: str, *, cache: Cache | None, counters: Counters
+    location: Location, shard: Shard, where: str, *, cache: Cache | None, counters: Counters
 ) -> Store:
     """Open a blob as it was collected.
 
     Args:
-        url: Where it lies.
+        location: Where it lies.
         shard: What it must be.
         where: The collection, for messages.
         cache: Keeps what is read of it, if it is far away.
@@ -32,9 +32,9 @@ def open_shard(
     Raises:
         StaleIndexError: it is another one.
     """
-    if shard.identity.version and not is_local(url):
+    if shard.identity.version and not location.is_local:
         store = open_pinned(
-            url, shard.blob_bytes, shard.identity.version, counters=counters, cache=cache
+            location, shard.blob_bytes, shard.identity.version, counters=counters, cache=cache
         )
         if not shard.is_compressed:
             return store
@@ -42,7 +42,7 @@ def open_shard(
         found = "" if seekable else "it is not compressed any more"
         store = seekable or store
     else:
-        store = open_tar(url, tail=True, cache=cache)
+        store = open_tar(location, tail=True, cache=cache)
         try:
             found = difference(store, shard.identity)
         except BaseException:
@@ -51,6 +51,6 @@ def open_shard(
     if found:
         store.close()
         raise StaleIndexError(
-            f"{url} is not the blob that {where} was made of: {found}; `blobpack collect` makes it anew"
+            f"{location} is not the blob that {where} was made of: {found}; `blobpack collect` makes it anew"
         )
     return store

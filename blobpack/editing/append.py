@@ -5,7 +5,6 @@ A local blob grows in place, in steps that inplace.py tells; one in S3 is made a
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,9 +16,10 @@ from blobpack.model import check_duplicates, listed
 from blobpack.packing.files import Skipped
 from blobpack.packing.pack import _skipped
 from blobpack.packing.sources import Choices
-from blobpack.stores.location import is_local
+from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
 
     from blobpack.index.index import Index
@@ -93,8 +93,9 @@ def append(
         threads=threads,
         progress=progress,
     )
+    location = Location.parse(blob)
     new = New(source, choices, Skipped(), duplicates, stale)
-    done = (append_in_place if is_local(blob) else append_anew)(os.fspath(blob), new)
+    done = (append_in_place if location.is_local else append_anew)(location, new)
     return AppendReport(
         appended=len(done.added),
         appended_bytes=done.added.payload_bytes,

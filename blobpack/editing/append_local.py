@@ -34,11 +34,10 @@ from blobpack.editing.new_members import Done, New, NothingAdded
 from blobpack.errors import StorageError
 from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path
-from blobpack.indexfile.footer import sidecar_path
+from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import identify
 from blobpack.reading.find_index import void_path
 from blobpack.stores.local import LocalStore
-from blobpack.stores.location import local_name
 from blobpack.stores.output import replacing, resolve_target, said_of, sync_folder
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
 from blobpack.writing.append_mark import mark_of
@@ -48,15 +47,17 @@ from blobpack.writing.embed import write_beside
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from blobpack.stores.location import Location
+
 HELD_BYTES = 3 * BLOCK  # the two zero blocks and the mark
 PAGE_BYTES = 4096
 
 
-def append_in_place(url: str, new: New) -> Done:
+def append_in_place(location: Location, new: New) -> Done:
     """Add members to a local blob."""
-    path = resolve_target(local_name(url))
+    path = resolve_target(location)
     added, end = Index(), 0
-    with locked(path, url) as file:
+    with locked(path, location.text) as file:
         with LocalStore(path) as store:
             before = examine(store, new.stale)
         found = new.checked(new.find(), before)
@@ -66,7 +67,7 @@ def append_in_place(url: str, new: New) -> Done:
                 found,
                 before,
                 cast("BinaryIO", tail),
-                url,
+                location.text,
                 replaced=os.fstat(file.fd),
                 held=tail.held,
             )
@@ -88,7 +89,7 @@ def append_in_place(url: str, new: New) -> Done:
 def _voided(file: BlobFile, before: Before) -> Iterator[None]:
     """Void the index and mark the blob's end (steps 1 and 2); put all back if the block fails."""
     mark = mark_of(before.place)
-    sidecar, void = Path(sidecar_path(file.path)), void_path(file.path)
+    sidecar, void = Path(sidecar_of(file.path)), void_path(file.path)
     had_sidecar = sidecar.exists()
     try:
         if had_sidecar or offsets_path(file.path).exists():
@@ -226,6 +227,6 @@ def _write_index(file: BlobFile, before: Before, added: Index, end: int) -> Inde
     file.sync()
     if before.place == "sidecar":
         with LocalStore(file.path) as store:
-            write_beside(store, index, sidecar_path(file.path))
+            write_beside(store, index, sidecar_of(file.path))
         void_path(file.path).unlink(missing_ok=True)
     return index

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from blobpack.editing.blob_state import examine
 from blobpack.editing.new_members import Done, New, NothingAdded
 from blobpack.index.index import Index
-from blobpack.indexfile.footer import sidecar_path
+from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import Witness
 from blobpack.packing.sources import expected_bytes
 from blobpack.stores.memory import MemoryStore
@@ -23,14 +23,15 @@ from blobpack.writing.embed import write_behind
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from blobpack.stores.location import Location
     from blobpack.stores.s3.store import S3Store
     from blobpack.stores.s3.upload import Upload
 
 
-def append_anew(url: str, new: New) -> Done:
+def append_anew(location: Location, new: New) -> Done:
     """Add members to a blob in S3."""
     added = Index()
-    with open_store(url, tail=True) as store:
+    with open_store(location, tail=True) as store:
         before = examine(store, new.stale)
         found = new.find()
         new_bytes = expected_bytes(found)
@@ -40,7 +41,7 @@ def append_anew(url: str, new: New) -> Done:
             suppress(NothingAdded),
             continuing(cast("S3Store", store), before.end, new_bytes) as tail,
         ):
-            added, end = new.write(found, before, tail, url)
+            added, end = new.write(found, before, tail, location.text)
             index = before.joined(added)
             index.identity = tail.identity()
             if before.place == "embed":
@@ -48,7 +49,7 @@ def append_anew(url: str, new: New) -> Done:
             blob_bytes = tail.file.tell()
     if added and before.place == "sidecar" and index.identity:
         index.identity = replace(index.identity, version=cast("Upload", tail.file).version)
-        index.save(sidecar_path(url))
+        index.save(sidecar_of(location))
     return Done(before, added, index, blob_bytes)
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, FormatError, StaleIndexError, StorageError
 from blobpack.index.index import Index
-from blobpack.indexfile.footer import sidecar_path
+from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import read_footer
 from blobpack.reading.find_index import void_path, whole_index
-from blobpack.stores.location import is_local
 from blobpack.stores.open import open_store
 from blobpack.stores.zstd_format import is_zstd
 from blobpack.tar.header import BLOCK
@@ -91,7 +89,7 @@ def examine(store: Store, stale: Stale) -> Before:
         index=index,
         end=report.bytes_scanned,
         size=store.size,
-        place=place or _place_noted(store.url) or _place_beside(store.url),
+        place=place or _place_noted(store) or _place_beside(store),
         footer=read_footer(store) if tied else None,
         zeros=zeros,
     )
@@ -111,21 +109,22 @@ def _found(store: Store, stale: Stale) -> tuple[Index, ScanReport]:
     return found, report
 
 
-def _place_beside(url: str) -> IndexPlace:
-    """Tell whether there is an index file beside a blob."""
+def _place_beside(store: Store) -> IndexPlace:
+    """Return "sidecar" if there is an index file beside a blob, else "none"."""
+    if store.location is None:
+        return "none"
     try:
-        open_store(sidecar_path(url)).close()
+        open_store(sidecar_of(store.location)).close()
     except BlobNotFoundError:
         return "none"
     return "sidecar"
 
 
-def _place_noted(url: str) -> IndexPlace | None:
+def _place_noted(store: Store) -> IndexPlace | None:
     """Read what an append that was interrupted has left beside a local blob."""
-    if not is_local(url):
+    if store.location is None or store.is_remote:
         return None
-    path = Path(url)
     try:
-        return place_marked(void_path(path).read_bytes())
+        return place_marked(void_path(store.location).read_bytes())
     except FileNotFoundError:
         return None

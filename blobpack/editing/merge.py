@@ -8,7 +8,6 @@ markers) stays behind. A hard link becomes a member of its own, with a copy of t
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -22,6 +21,7 @@ from blobpack.index.index import Index
 from blobpack.model import IndexPlace, check_duplicates
 from blobpack.packing.pack import _rate
 from blobpack.reading.blob import opened
+from blobpack.stores.location import Location
 from blobpack.tar.splice import Offsets, splice
 from blobpack.writing.compress import is_compressed_target
 from blobpack.writing.embed import forget_beside
@@ -29,6 +29,7 @@ from blobpack.writing.new_blob import new_blob
 from blobpack.writing.target import check_target, refuse_same_file
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Sequence
     from concurrent.futures import Future
 
@@ -121,16 +122,17 @@ def _combine(
     progress: Progress | None,
 ) -> CombineReport:
     began = time.perf_counter()
-    _check_wishes(target, parts, place)
+    location = Location.parse(target)
+    _check_wishes(location, parts, place)
     wanted = [columns for _, columns in parts]
     if duplicates == "last":
         wanted = _last_of_each_name(wanted)
     offsets = Offsets(sum(map(len, wanted)))
-    with new_blob(target) as out:
+    with new_blob(location) as out:
         index = _copied(parts, wanted, out.file.fileno(), offsets, duplicates, progress)
         out.file.seek(offsets.pos)
         blob_bytes = out.finish(index, offsets.pos, place)
-    forget_beside(target)
+    forget_beside(location)
     if place == "sidecar":
         out.write_beside(index)
     left_out: Counter[str] = Counter()
@@ -149,14 +151,14 @@ def _combine(
 
 
 def _check_wishes(
-    target: str | os.PathLike[str], parts: Sequence[tuple[Blob, Columns]], place: IndexPlace
+    target: Location, parts: Sequence[tuple[Blob, Columns]], place: IndexPlace
 ) -> None:
     """Refuse a target that can't be written so, or is read from."""
     if place not in get_args(IndexPlace):
         raise ValueError(f"index must be 'embed', 'sidecar' or 'none', not {place!r}")
     if is_compressed_target(target):
         raise StorageError(
-            f"{os.fspath(target)}: merge and subset write plain tars: make one, and `blobpack repack` it"
+            f"{target}: merge and subset write plain tars: make one, and `blobpack repack` it"
         )
     check_target(target)
     for blob, _ in parts:

@@ -6,15 +6,19 @@ it belongs to.
 
 from __future__ import annotations
 
-import os
 import struct
 from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
 
 from blobpack.checksum import crc32c
 from blobpack.columns import FACTS, OFFSET_MAX
 from blobpack.errors import ChecksumError, FormatError
 from blobpack.indexfile.identity import Identity
 from blobpack.model import ScanReport
+from blobpack.stores.location import Location
+
+if TYPE_CHECKING:
+    import os
 
 MAGIC = b"BLOBIDX\n"
 VERSION = 1
@@ -34,9 +38,9 @@ MUST_BE_KNOWN = (
 )  # flags of which a reader that does not know them reads wrongly
 
 
-def sidecar_path(url: str | os.PathLike[str]) -> str:
-    """Name the index file beside a blob: its own name and ".idx"."""
-    return f"{os.fspath(url)}.idx"
+def sidecar_of(blob: str | os.PathLike[str]) -> Location:
+    """Return the location of the index file beside a blob: the blob's name and ".idx"."""
+    return Location.parse(blob).beside(".idx")
 
 
 def mask_of(facts: frozenset[str]) -> int:

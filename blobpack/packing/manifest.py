@@ -8,11 +8,10 @@ import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from blobpack.errors import FormatError, SourceError, UnsafeNameError
 from blobpack.packing.objects import Objects, Source
-from blobpack.stores.location import local_name, scheme_of
+from blobpack.stores.location import Location, is_whole
 from blobpack.tar.header import check_name, encode_name
 
 if TYPE_CHECKING:
@@ -52,8 +51,10 @@ def read_manifest(path: str | os.PathLike[str], base: str | os.PathLike[str] = "
         raise SourceError(f"{where}: can't be read: {exc.strerror}", paths=(where,)) from exc
     suffix = Path(path).suffix.lower()
     lines = _csv_lines if suffix == ".csv" else _json_lines if suffix in JSON_SUFFIXES else _lines
+    given = Location.parse(base, prefix=True)
+    folder = given.as_folder if given.text else None
     return Objects(
-        _source(place, name, os.fspath(base).rstrip("/"), f"{where}, line {number}")
+        _source(place, name, folder, f"{where}, line {number}")
         for number, place, name in lines(text, where)
     )
 
@@ -98,7 +99,7 @@ def _json_lines(text: str, where: str) -> Iterator[Line]:
         yield number, place, name
 
 
-def _source(place: str, name: str | None, base: str, where: str) -> Source:
+def _source(place: str, name: str | None, folder: Location | None, where: str) -> Source:
     """Say where a line's payload is, and what its member is called.
 
     Raises:
@@ -108,24 +109,17 @@ def _source(place: str, name: str | None, base: str, where: str) -> Source:
     try:
         if not place:
             raise ValueError("it says no url, path or key")
-        scheme = scheme_of(place)
-        url = place
-        if scheme == "s3":
-            default = place.partition("://")[2].partition("/")[2]
-        elif scheme.startswith("http"):
-            default = unquote(urlsplit(place).path, errors="surrogateescape").lstrip("/")
-        elif scheme or place.startswith("/"):
-            url = os.fspath(local_name(place))
-            default = os.path.normpath(url).lstrip("/")
-        elif base:
-            url, default = f"{base}/{place}", place
-            scheme_of(url)
+        location = Location.parse(place)
+        if not location.is_local:
+            default = location.remote_name
+        elif folder is None or is_whole(place):
+            default = os.path.normpath(location.path).lstrip("/")
         else:
-            default = os.path.normpath(place)
+            location, default = folder.below(place), place
         encoded = encode_name(name or default)
         check_name(encoded)
     except UnsafeNameError as exc:
         raise UnsafeNameError(f"{where}: {exc}") from exc
     except ValueError as exc:
         raise FormatError(f"{where}: {exc}") from exc
-    return Source(encoded, url)
+    return Source(encoded, location)

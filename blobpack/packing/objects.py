@@ -18,9 +18,8 @@ from blobpack.errors import (
     StorageError,
 )
 from blobpack.packing.files import Skipped, passing
-from blobpack.stores.base import TAIL_BYTES
-from blobpack.stores.local import LocalStore
-from blobpack.stores.location import is_local, local_name
+from blobpack.stores.location import Location
+from blobpack.stores.open import open_store
 from blobpack.stores.s3.signing import Signatures
 from blobpack.tar.header import encode_name
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from blobpack.stores.http.ranged import RangedStore
+    from blobpack.stores.base import Store
     from blobpack.stores.s3.store import S3Store
 
 THREADS = 64  # at 25 ms each, 2,500 objects a second
@@ -42,13 +41,13 @@ class Source(NamedTuple):
 
     Attributes:
         name: Its member's.
-        url: A path, or a file://, s3:// or http(s):// URL.
+        location: Where it lies.
         size: Its bytes; -1 when that is not known.
         version: Its ETag when it was listed; empty when that is not known.
     """
 
     name: bytes
-    url: str
+    location: Location
     size: int = -1
     version: str = ""
 
@@ -57,7 +56,7 @@ class Opened(NamedTuple):
     """What was not listed, once that is known: its size, and where it is read if it is far away."""
 
     size: int
-    store: RangedStore | None = None
+    store: Store | None = None
 
 
 class Objects:
@@ -79,7 +78,7 @@ class Objects:
         for one, other in pairwise(self._sources):
             if one.name == other.name:
                 raise DuplicateNameError(
-                    f"{one.url!r} and {other.url!r} would both be member {os.fsdecode(one.name)!r}"
+                    f"{one.location.text!r} and {other.location.text!r} would both be member {os.fsdecode(one.name)!r}"
                 )
 
     def __len__(self) -> int:
@@ -98,12 +97,12 @@ class Objects:
             sources = [source for source, kept in zip(sources, chosen, strict=True) if kept]
         return Objects(sources, images_only=images_only)
 
-    def without(self, url: str, skipped: Skipped) -> Objects:
+    def without(self, blob: Location, skipped: Skipped) -> Objects:
         """Leave out the blob that is packed: the one that is there, to be replaced."""
         for source in self._sources:
-            if source.url == url:
+            if source.location == blob:
                 skipped.add("the blob itself", source.name)
-        return Objects(source for source in self._sources if source.url != url)
+        return Objects(source for source in self._sources if source.location != blob)
 
     def total_bytes(self) -> int | None:
         """Add up what their members take at most, with headers and index; None if that is not known."""
@@ -159,8 +158,8 @@ class Objects:
     def _read(self, source: Source, opened: Future[Opened] | None) -> bytes:
         store = opened.result().store if opened else None
         with _refusing(source):
-            if is_local(source.url):
-                with LocalStore(local_name(source.url)) as file:
+            if source.location.is_local:
+                with open_store(source.location) as file:
                     return file.read_range(0, file.size)
             return self._fetch(source, store or self._listed(source))
 
@@ -168,10 +167,13 @@ class Objects:
         from blobpack.stores.s3.object import S3Object
 
         return S3Object(
-            source.url, size=source.size, version=source.version, signatures=self._signatures
+            source.location.text,
+            size=source.size,
+            version=source.version,
+            signatures=self._signatures,
         )
 
-    def _fetch(self, source: Source, store: RangedStore) -> bytes:
+    def _fetch(self, source: Source, store: Store) -> bytes:
         if self._images_only and store.size > LARGE_BYTES:
             head = store.read_range(0, HEAD_BYTES)
             if not recognise_image(head, source.name):
@@ -183,19 +185,11 @@ class Objects:
 def _open(source: Source) -> Opened:
     """Learn the size of what was not listed, and open it if it is far away."""
     with _refusing(source):
-        if is_local(source.url):
-            with LocalStore(local_name(source.url)) as file:
-                return Opened(file.size)
-        store: RangedStore
-        if source.url[:5].lower() == "s3://":
-            from blobpack.stores.s3.store import S3Store
-
-            store = S3Store(source.url, tail_bytes=TAIL_BYTES)
-        else:
-            from blobpack.stores.http.store import HttpStore
-
-            store = HttpStore(source.url, tail_bytes=TAIL_BYTES)
-        return Opened(store.size, store)
+        store = open_store(source.location, tail=True)
+        if store.is_remote:
+            return Opened(store.size, store)
+        with store:
+            return Opened(store.size)
 
 
 @contextmanager
@@ -208,18 +202,20 @@ def _refusing(source: Source) -> Iterator[None]:
     except BlobNotFoundError as exc:
         raise _refused(source, "is gone" if source.version else "is not there") from exc
     except StorageError as exc:
-        raise SourceError(f"nothing was packed: {exc}", paths=(source.url,)) from exc
+        raise SourceError(f"nothing was packed: {exc}", paths=(source.location.text,)) from exc
 
 
 def _refused(source: Source, reason: str) -> SourceError:
-    return SourceError(f"nothing was packed: {source.url} {reason}", paths=(source.url,))
+    return SourceError(
+        f"nothing was packed: {source.location} {reason}", paths=(source.location.text,)
+    )
 
 
-def list_prefix(url: str, skipped: Skipped, *, hidden: bool) -> Objects:
+def list_prefix(location: Location, skipped: Skipped, *, hidden: bool) -> Objects:
     """List the objects below a prefix as a folder's files; names are relative to it.
 
     Args:
-        url: s3://bucket or s3://bucket/prefix, with or without a "/" at its end.
+        location: s3://bucket or s3://bucket/prefix, with or without a "/" at its end.
         skipped: Takes what is left out: what is hidden, and the empty objects that stand for folders.
         hidden: Also take what has a "." before a part of its name.
 
@@ -228,14 +224,15 @@ def list_prefix(url: str, skipped: Skipped, *, hidden: bool) -> Objects:
     """
     from blobpack.stores.s3.listing import list_objects
 
-    bucket, _, prefix = url.partition("://")[2].partition("/")
-    prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
+    bucket, prefix = location.bucket, location.as_folder.key
     try:
         listed = list_objects(bucket, prefix)
     except StorageError as exc:
-        raise SourceError(str(exc), paths=(url,)) from exc
+        raise SourceError(str(exc), paths=(location.text,)) from exc
     if not listed:
-        raise SourceError(f"{url}: there is nothing below s3://{bucket}/{prefix}", paths=(url,))
+        raise SourceError(
+            f"{location}: there is nothing below s3://{bucket}/{prefix}", paths=(location.text,)
+        )
     sources = []
     for found in listed:
         name = encode_name(found.key.removeprefix(prefix))
@@ -244,5 +241,7 @@ def list_prefix(url: str, skipped: Skipped, *, hidden: bool) -> Objects:
         elif not hidden and any(part.startswith(b".") for part in name.split(b"/")):
             skipped.add("hidden", name)
         else:
-            sources.append(Source(name, f"s3://{bucket}/{found.key}", found.size, found.version))
+            sources.append(
+                Source(name, Location.in_s3(bucket, found.key), found.size, found.version)
+            )
     return Objects(sources)

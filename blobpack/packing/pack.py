@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -14,13 +13,14 @@ from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
 from blobpack.packing.sources import Choices, expected_bytes, find_sources
-from blobpack.stores.location import is_s3
+from blobpack.stores.location import Location
 from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
 from blobpack.writing.embed import forget_beside
 from blobpack.writing.new_blob import new_blob, unwritten_bytes
 from blobpack.writing.target import check_far_target, check_target
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
 
     from blobpack.index.index import Index
@@ -102,26 +102,25 @@ def pack(
         threads=threads,
         progress=progress,
     )
-    _check_wishes(os.fspath(target), level=level, resume=resume)
-    far = is_s3(target)
-    replaced = None if far else check_target(target)
-    exists = check_far_target(os.fspath(target)) if far else replaced is not None
+    location = Location.parse(target)
+    _check_wishes(location, level=level, resume=resume)
+    far = location.is_s3
+    replaced = None if far else check_target(location)
+    exists = check_far_target(location) if far else replaced is not None
     skipped = Skipped()
     found = find_sources(source, choices, skipped)
     if far and isinstance(found, Objects):
-        found = found.without(os.fspath(target), skipped)
+        found = found.without(location, skipped)
     opening = new_blob(
-        target,
+        location,
         level=LEVEL if level is None else level,
         expected_bytes=expected_bytes(found) if far else None,
         resume=resume,
     )
     with nullcontext() if dry_run else opening as blob:
-        packed, size = _write(
-            found, blob, skipped, choices, os.fspath(target), replaced, exists, index
-        )
+        packed, size = _write(found, blob, skipped, choices, location.text, replaced, exists, index)
     if blob and not far:
-        forget_beside(target)
+        forget_beside(location)
     if blob and index == "sidecar":
         blob.write_beside(packed)
     return PackReport(
@@ -160,14 +159,14 @@ def _write(
     return packed, blob.finish(packed, end, place)
 
 
-def _check_wishes(target: str, *, level: int | None, resume: bool) -> None:
+def _check_wishes(target: Location, *, level: int | None, resume: bool) -> None:
     """Refuse what can't be had of such a target.
 
     Raises:
         StorageError: it is compressed, and in S3.
         ValueError: as of pack.
     """
-    compressed, far = is_compressed_target(target), is_s3(target)
+    compressed, far = is_compressed_target(target), target.is_s3
     if level is not None and not compressed:
         raise ValueError(f"{target}: a level is for .tar.zst; a plain tar has none")
     check_level(LEVEL if level is None else level)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError
-from blobpack.stores.location import is_local, is_s3, local_name
+from blobpack.stores.location import Location
 from blobpack.stores.output import said_of
 
 if TYPE_CHECKING:
@@ -28,12 +28,13 @@ def shard_folder(url: str | os.PathLike[str]) -> Iterator[ShardFolder]:
         ValueError: a URL that names no prefix.
     """
     folder: ShardFolder
-    if is_local(url):
-        folder = LocalFolder(url)
-    elif is_s3(url):
-        folder = S3Prefix(os.fspath(url))
+    location = Location.parse(url)
+    if location.is_local:
+        folder = LocalFolder(location)
+    elif location.is_s3:
+        folder = S3Prefix(location)
     else:
-        raise StorageError(f"{os.fspath(url)}: shards are packed to a local folder or to S3")
+        raise StorageError(f"{location}: shards are packed to a local folder or to S3")
     folder.open()
     try:
         yield folder
@@ -53,16 +54,16 @@ class ShardFolder(ABC):
     """
 
     def __init__(self) -> None:
-        self.begun: list[str] = []
+        self.begun: list[Location] = []
 
-    def begin(self, name: str) -> str:
-        """Say where a file of that name goes, and count it."""
-        self.begun.append(self.url_of(name))
+    def begin(self, name: str) -> Location:
+        """Return where a file of that name goes, and note that it was begun."""
+        self.begun.append(self.location_of(name))
         return self.begun[-1]
 
     @abstractmethod
-    def url_of(self, name: str) -> str:
-        """Say where a file of that name goes."""
+    def location_of(self, name: str) -> Location:
+        """Return where a file of that name goes."""
 
     @abstractmethod
     def open(self) -> None:
@@ -84,14 +85,14 @@ class ShardFolder(ABC):
 class LocalFolder(ShardFolder):
     """A folder."""
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        """Take its path, or file:// URL."""
+    def __init__(self, location: Location) -> None:
+        """Take its path."""
         super().__init__()
-        self._path = Path(local_name(folder))
+        self._path = Path(location)
 
-    def url_of(self, name: str) -> str:
-        """Give a path in it."""
-        return os.fspath(self._path / name)
+    def location_of(self, name: str) -> Location:
+        """Return a path in it."""
+        return Location(os.fspath(self._path / name), "local")
 
     def open(self) -> None:
         """Make it, unless it is there and empty."""
@@ -105,8 +106,8 @@ class LocalFolder(ShardFolder):
     def discard(self) -> None:
         """Remove the files, and the folder."""
         with said_of(self._path):
-            for path in self.begun:
-                Path(path).unlink(missing_ok=True)
+            for location in self.begun:
+                Path(location).unlink(missing_ok=True)
         with suppress(OSError):
             self._path.rmdir()
 
@@ -114,17 +115,17 @@ class LocalFolder(ShardFolder):
 class S3Prefix(ShardFolder):
     """A prefix in S3."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, location: Location) -> None:
         """Take s3://bucket/prefix."""
         from blobpack.stores.s3.object import S3Object
 
         super().__init__()
-        self._url = url.rstrip("/") + "/"
-        self._place = S3Object(self._url)
+        self._location = location.as_folder
+        self._place = S3Object(self._location.text)
 
-    def url_of(self, name: str) -> str:
-        """Give the URL of an object below it."""
-        return self._url + name
+    def location_of(self, name: str) -> Location:
+        """Return the location of an object below it."""
+        return self._location.below(name)
 
     def open(self) -> None:
         """See that there is no object below it."""
@@ -133,18 +134,17 @@ class S3Prefix(ShardFolder):
         )
         if page.get("Contents"):
             raise StorageError(
-                f"{self._url}: is not empty, there is {page['Contents'][0]['Key']}: shards are packed to a "
+                f"{self._location}: is not empty, there is {page['Contents'][0]['Key']}: shards are packed to a "
                 f"prefix of their own; what a kill has left there, without a collection, is to be deleted first"
             )
 
     def discard(self) -> None:
         """Delete the objects; S3 does not mind those that are not there."""
         left: list[StorageError] = []
-        for url in self.begun:
-            key = self._place.key + url.removeprefix(self._url)
+        for key in [location.key for location in self.begun]:
             try:
                 self._place.ask("delete_object", what=f"delete {key}", Key=key)
             except StorageError as exc:
                 left.append(exc)
         if left:
-            raise StorageError(f"{left[0]}; {len(left)} objects may be left below {self._url}")
+            raise StorageError(f"{left[0]}; {len(left)} objects may be left below {self._location}")

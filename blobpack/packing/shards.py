@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     pass
     from blobpack.packing.shard_folder import ShardFolder
+    from blobpack.stores.location import Location
 
 SHARD_NAME = "{:05d}.tar"
 COMPRESSED_NAME = "{:05d}.tar.zst"
@@ -108,8 +109,9 @@ def pack_shards(
     filling = _Filling(cut(found), shard_bytes - len(END_OF_ARCHIVE), choices, skipped, level)
     with shard_folder(folder) as place:
         blobs = filling.write_all(place)
-        report = collect(blobs, place.begin(COLLECTION_NAME))
-    with open_collection(report.url) as collection:
+        target = place.begin(COLLECTION_NAME)
+        report = collect(blobs, target)
+    with open_collection(target) as collection:
         index = collection.index
     return PackReport(
         members=report.members,
@@ -146,26 +148,26 @@ class _Filling:
         self._choices, self._skipped, self._level = choices, skipped, level
         self._members = self.blob_bytes = 0
 
-    def write_all(self, place: ShardFolder) -> list[str]:
+    def write_all(self, place: ShardFolder) -> list[Location]:
         """Write blobs until nothing is left, one at least; where they are."""
-        written: list[str] = []
+        written: list[Location] = []
         name = SHARD_NAME if self._level is None else COMPRESSED_NAME
         while self._cut or not written:
-            url = place.begin(name.format(len(written)))
+            location = place.begin(name.format(len(written)))
             try:
-                self._write_blob(url, may_be_empty=not written)
+                self._write_blob(location, may_be_empty=not written)
             except _NothingLeft:
                 break
             except BlobChangedError:  # another pack has put it there
-                place.begun.remove(url)
+                place.begun.remove(location)
                 raise
-            written.append(url)
+            written.append(location)
         return written
 
-    def _write_blob(self, url: str, *, may_be_empty: bool) -> None:
+    def _write_blob(self, location: Location, *, may_be_empty: bool) -> None:
         level = LEVEL if self._level is None else self._level
-        with new_blob(url, level=level, new=True) as blob:
-            packed, end = self._fill(blob.tar, url)
+        with new_blob(location, level=level, new=True) as blob:
+            packed, end = self._fill(blob.tar, location.text)
             if not packed and not may_be_empty:
                 raise _NothingLeft
             self.blob_bytes += blob.finish(packed, end, "embed")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from blobpack.packing.files import Skipped, Sources, filtered, list_files, list_folder
 from blobpack.packing.objects import Objects, list_prefix
 from blobpack.packing.stream import total_bytes
-from blobpack.stores.location import is_s3
+from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,10 +26,12 @@ def find_sources(source: Packable, choices: Choices, skipped: Skipped) -> Found:
     """List a folder's files or a prefix's objects, or take files or (name, payload) pairs."""
     if isinstance(source, Objects):
         return source
-    if isinstance(source, str) and is_s3(source):
-        return list_prefix(source, skipped, hidden=choices.hidden)
     follow = choices.follow_symlinks
     if isinstance(source, (str, os.PathLike)):
+        place = Location.parse(source, prefix=True)
+        if place.is_s3:
+            return list_prefix(place, skipped, hidden=choices.hidden)
+        source = place.text
         if not os.path.isfile(source):  # noqa: PTH113
             root = os.fsencode(source)
             return list_folder(root, skipped, hidden=choices.hidden, follow=follow)

@@ -17,12 +17,12 @@ from blobpack.errors import (
 )
 from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path, read_offsets
-from blobpack.indexfile.footer import HEADER, MAGIC, sidecar_path
+from blobpack.indexfile.footer import HEADER, MAGIC, sidecar_of
 from blobpack.indexfile.identity import TAIL_BYTES
 from blobpack.indexfile.open import load_stored, open_stored, read_footer
 from blobpack.reading.freshness import REMEDY, _checked, _grown_into_padding, check_headers
 from blobpack.stores.local import LocalStore
-from blobpack.stores.location import is_local, local_name
+from blobpack.stores.location import Location
 from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale)
     if found is not None:
         return found
     scanned = scan_store(store)
-    place = "" if not store.is_remote else f" -o {sidecar_path(store.url)}"
+    place = f" -o {sidecar_of(store.location)}" if store.is_remote and store.location else ""
     warnings.warn(
         f"{store.url} has no index, so its headers were scanned; `blobpack index {store.url}{place}` makes one "
         f"that opens at once",
@@ -95,10 +95,10 @@ def given_index(store: Store, path: str | os.PathLike[str]) -> Index:
         BlobNotFoundError: there is none.
         StaleIndexError: it is of another blob, or another state of it.
     """
-    index = read_any_index(path, store.cache)
-    if index.identity is None:
-        return check_headers(store, index, os.fspath(path))
-    return _checked(store, index, os.fspath(path))
+    location = Location.parse(path)
+    index = read_any_index(location, store.cache)
+    check = check_headers if index.identity is None else _checked
+    return check(store, index, location.text)
 
 
 def read_any_index(path: str | os.PathLike[str], cache: Cache | None = None) -> Index:
@@ -108,12 +108,13 @@ def read_any_index(path: str | os.PathLike[str], cache: Cache | None = None) -> 
         BlobNotFoundError: there is none.
         FormatError: it is damaged, or neither.
     """
-    if is_local(path):
-        with LocalStore(local_name(path)) as file:
+    location = Location.parse(path)
+    if location.is_local:
+        with LocalStore(location) as file:
             begins = file.read_range(0, min(len(MAGIC), file.size))
         if begins != MAGIC:
-            return read_offsets(local_name(path))
-    return Index.from_stored(load_stored(path, cache))
+            return read_offsets(location)
+    return Index.from_stored(load_stored(location, cache))
 
 
 def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
@@ -157,9 +158,9 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
     return index
 
 
-def void_path(url: str | os.PathLike[str]) -> Path:
-    """Name the note beside a blob that an append leaves while the files beside it lag behind."""
-    path = Path(url)
+def void_path(blob: str | os.PathLike[str]) -> Path:
+    """Return the path of the note beside a local blob that an append leaves while the files beside it lag behind."""
+    path = Path(blob)
     return path.with_name(f".{path.name}.idx.void")
 
 
@@ -169,17 +170,18 @@ def sidecar_index(store: Store) -> Index | None:
     Raises:
         StaleIndexError: it is of another blob, or another state of it.
     """
-    if store.url.startswith("memory:"):
+    if store.location is None:
         return None
+    sidecar = sidecar_of(store.location)
     try:
-        index = Index.from_stored(load_stored(sidecar_path(store.url), store.cache))
+        index = Index.from_stored(load_stored(sidecar, store.cache))
     except BlobNotFoundError:
         return None
     except StorageError as exc:
         if exc.status == FORBIDDEN:  # S3 says so of what isn't there, to who may not list
             return None
         raise
-    return _checked(store, index, sidecar_path(store.url))
+    return _checked(store, index, sidecar.text)
 
 
 def offsets_index(store: Store) -> Index | None:
@@ -188,9 +190,9 @@ def offsets_index(store: Store) -> Index | None:
     Raises:
         StaleIndexError: its rows do not stand behind headers of their size.
     """
-    if store.fd is None:
+    if store.fd is None or store.location is None:
         return None
-    path = offsets_path(store.url)
-    if not path.exists() or void_path(store.url).exists():
+    path = offsets_path(store.location)
+    if not path.exists() or void_path(store.location).exists():
         return None
     return check_headers(store, read_offsets(path), os.fspath(path))

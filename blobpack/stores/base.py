@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from blobpack.stores.cache import Cache
+    from blobpack.stores.location import Location
     from blobpack.stores.stats import Counters
 
 TAIL_BYTES = 128 << 10  # holds the footer, the guide and the directory of a million members
@@ -21,13 +22,14 @@ class Store(ABC):
     """The contract of every store: the bytes of one blob, wherever it lies.
 
     Code outside `blobpack.stores` uses nothing but these members, and never asks which store it has. A new store
-    defines `fetch`, and sets `url`, `size` and `version`; the rest has defaults that are right for a blob which
+    defines `fetch`, and sets `url`, `location`, `size` and `version`; the rest has defaults that are right for a blob which
     is neither remote nor compressed nor in a file.
 
     Safe to share between threads. Can be pickled unless the class says otherwise.
 
     Attributes:
-        url: Path or URL of the blob.
+        url: Path or URL of the blob, for messages.
+        location: The same, for what lies beside the blob; None for a blob that lies nowhere.
         size: Bytes of the blob when it was opened. For a compressed blob: bytes of the tar inside, and the index.
         version: Tells this version of the blob from others: an ETag, for example.
         tail: The blob's last bytes, if they came with the request that opened it.
@@ -40,6 +42,7 @@ class Store(ABC):
     """
 
     url: str
+    location: Location | None
     size: int
     version: str
     tail: bytes = b""

@@ -117,7 +117,7 @@ class CachingStore(Store):
             raise ValueError(f"a cache takes at least {CACHE_BYTES_MIN} bytes, not {max_bytes}")
         self.url, self.size, self.version = base.url, base.size, base.version
         self.base: Store = base
-        self.is_remote = base.is_remote
+        self.location, self.is_remote = base.location, base.is_remote
         self.counters = base.counters
         self.tail = base.tail
         self._root = Path(cache.folder).absolute() / FOLDER

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.base import Store
+from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +38,7 @@ class LocalStore(Store):
         """
         self._fd = -1
         self.url = os.fspath(path)
+        self.location = Location(self.url, "local")
         self._path = os.path.abspath(self.url)  # noqa: PTH100 (keeps links); a chdir may follow
         self.size = 0
         try:

@@ -1,70 +1,180 @@
-"""A path or URL: what kind of place it names."""
+"""A path or URL, parsed once: where it enters the library, in a public function or on the command line.
+
+From there on it travels as a `Location`. Only this module knows how URLs are written.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-from urllib.parse import unquote
+import os
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote, urlsplit
 
-if TYPE_CHECKING:
-    import os
+Kind = Literal["local", "http", "s3"]
 
-SCHEMES = ("file", "http", "https", "s3")
+KINDS: dict[str, Kind] = {"http": "http", "https": "http", "s3": "s3"}
 
 
-def scheme_of(url: str) -> str:
-    """Tell which kind of place a blob lies in: "" for a path, "file", "http", "https" or "s3".
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A local path, an http(s):// URL, or the s3:// URL of an object or prefix.
+
+    A local location can be given wherever a path can: to `open`, `os.stat` or `Path`. A remote one there is a
+    ValueError.
+
+    Attributes:
+        text: The path or URL as it was given, for messages; of a file:// URL the path that it means.
+        kind: "local", "http" or "s3".
+    """
+
+    text: str
+    kind: Kind
+
+    @classmethod
+    def parse(cls, place: str | os.PathLike[str], *, prefix: bool = False) -> Location:
+        """Parse a path or URL. A location stays as it is, and what is no str is a path.
+
+        Args:
+            place: A path, or a file://, http(s):// or s3:// URL.
+            prefix: Also take a bucket of S3 without a key.
+
+        Raises:
+            ValueError: the URL is of another kind, or names no object.
+        """
+        if isinstance(place, Location):
+            return place
+        if not isinstance(place, str):
+            return cls(os.fspath(place), "local")
+        scheme, separator, rest = place.partition("://")
+        if not separator:
+            return cls(place, "local")
+        scheme = scheme.lower()
+        if scheme == "file":
+            return cls(_path_of(place, rest), "local")
+        kind = KINDS.get(scheme)
+        if kind is None:
+            raise ValueError(
+                f"{place!r}: blobs are read from paths, file://, s3:// and http(s):// URLs, not {scheme}://"
+            )
+        if kind == "s3":
+            bucket, _, key = rest.partition("/")
+            if not (bucket and (key or prefix)):
+                raise ValueError(f"{place!r} is not s3://bucket/key")
+        return cls(place, kind)
+
+    @classmethod
+    def in_s3(cls, bucket: str, key: str) -> Location:
+        """Make the location of an object that a listing told of."""
+        return cls(f"s3://{bucket}/{key}", "s3")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is a path."""
+        return self.kind == "local"
+
+    @property
+    def is_s3(self) -> bool:
+        """Whether this is an object or prefix in S3."""
+        return self.kind == "s3"
+
+    @property
+    def path(self) -> str:
+        """The local path.
+
+        Raises:
+            ValueError: the location is remote.
+        """
+        if self.kind != "local":
+            raise ValueError(f"{self.text!r} is not a local path")
+        return self.text
+
+    @property
+    def here(self) -> str:
+        """The local path; for a remote location its name, as a path in the current folder.
+
+        The command line writes there what belongs to a blob.
+        """
+        return self.text if self.kind == "local" else self.text.rpartition("/")[2]
+
+    @property
+    def bucket(self) -> str:
+        """Bucket in S3.
+
+        Raises:
+            ValueError: the location is not in S3.
+        """
+        return self._bucket_and_key()[0]
+
+    @property
+    def key(self) -> str:
+        """Key or prefix in S3, which may hold any character.
+
+        Raises:
+            ValueError: the location is not in S3.
+        """
+        return self._bucket_and_key()[1]
+
+    def _bucket_and_key(self) -> tuple[str, str]:
+        if self.kind != "s3":
+            raise ValueError(f"{self.text!r} is not s3://bucket/key")
+        bucket, _, key = self.text.partition("://")[2].partition("/")
+        return bucket, key
+
+    @property
+    def remote_name(self) -> str:
+        """Key in S3; or the path of an http(s):// URL, decoded and without its leading "/".
+
+        Raises:
+            ValueError: the location is local.
+        """
+        if self.kind == "http":
+            return unquote(urlsplit(self.text).path, errors="surrogateescape").lstrip("/")
+        return self.key
+
+    @property
+    def folder(self) -> Location:
+        """The folder or prefix that a file or object lies in, absolute, with "/" at its end."""
+        if self.kind == "local":
+            parent = os.path.dirname(os.path.abspath(self.text))  # noqa: PTH100, PTH120 (keeps links)
+            return Location(os.path.join(parent, ""), "local")  # noqa: PTH118 (keeps the "/")
+        return Location(self.text[: self.text.rindex("/") + 1], self.kind)
+
+    @property
+    def as_folder(self) -> Location:
+        """This folder or prefix, with one "/" at its end."""
+        return Location(f"{self.text.rstrip('/')}/", self.kind)
+
+    def below(self, name: str) -> Location:
+        """Return the location of a file or object in this folder, whose text is empty or ends with "/"."""
+        return Location(self.text + name, self.kind)
+
+    def beside(self, suffix: str) -> Location:
+        """Return the location of a file or object whose name is this one's, and a suffix."""
+        return Location(self.text + suffix, self.kind)
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def is_whole(name: str) -> bool:
+    """Return whether a name is a URL or an absolute path, and so not relative to a folder."""
+    return name.startswith("/") or "://" in name
+
+
+def _path_of(url: str, rest: str) -> str:
+    """Return the path that a file:// URL means.
 
     Raises:
-        ValueError: a URL of another kind, or one that names no object.
-    """
-    scheme, separator, rest = url.partition("://")
-    scheme = scheme.lower()
-    if not separator:
-        return ""
-    if scheme not in SCHEMES:
-        raise ValueError(
-            f"{url!r}: blobs are read from paths, file://, s3:// and http(s):// URLs, not {scheme}://"
-        )
-    bucket, _, key = rest.partition("/")
-    if scheme == "s3" and not (bucket and key):
-        raise ValueError(f"{url!r} is not s3://bucket/key")
-    return scheme
-
-
-def is_local(url: str | os.PathLike[str]) -> bool:
-    """Tell whether a URL is a path, or a file:// URL."""
-    return not isinstance(url, str) or scheme_of(url) in ("", "file")
-
-
-def local_name(url: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """Turn a file:// URL of this host into its path, any other into its last part; a path stays.
+        ValueError: the file is on another host, or the URL names none.
 
     Source: RFC 8089.
     """
-    scheme = scheme_of(url) if isinstance(url, str) else ""
-    if not scheme:
-        return url
-    if scheme != "file":
-        return str(url).rpartition("/")[2]
-    host, slash, path = str(url).partition("://")[2].partition("/")
+    host, slash, path = rest.partition("/")
     if host not in ("", "localhost"):
         raise ValueError(f"{url!r} is on another host")
+    if not slash:
+        raise ValueError(f"{url!r} names no file")
     return unquote(slash + path, errors="surrogateescape")
-
-
-def split_url(url: str) -> tuple[str, str]:
-    """Part s3://bucket/key; the key may hold any character.
-
-    Raises:
-        ValueError: there is no bucket or no key.
-    """
-    scheme, _, rest = url.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme.lower() != "s3" or not bucket or not key:
-        raise ValueError(f"{url!r} is not s3://bucket/key")
-    return bucket, key
-
-
-def is_s3(url: str | os.PathLike[str]) -> bool:
-    """Tell whether a URL is one of S3, be it an object's or a prefix."""
-    return isinstance(url, str) and url[:5].lower() == "s3://"

@@ -8,6 +8,8 @@ from blobpack.stores.base import Store
 class MemoryStore(Store):
     """A blob that is a bytes object."""
 
+    location = None
+
     def __init__(self, data: bytes, url: str = "memory:") -> None:
         """Take the blob's bytes, and a name for messages."""
         self.url = url

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from blobpack.stores.base import TAIL_BYTES
 from blobpack.stores.local import LocalStore
-from blobpack.stores.location import is_local, local_name, scheme_of
+from blobpack.stores.location import Location
 from blobpack.stores.zstd_format import SEEK_TABLE_BYTES_MIN
 
 if TYPE_CHECKING:
+    import os
+
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
     from blobpack.stores.http.ranged import RangedStore
     from blobpack.stores.stats import Counters
-
 
 ZSTD_SUFFIXES = (".zst", ".tzst")
 
@@ -35,29 +35,30 @@ def open_store(
         StorageError: the store could not be reached, or refused.
         ValueError: a URL of another kind.
     """
-    scheme = scheme_of(url) if isinstance(url, str) else ""
-    if scheme == "s3":
+    location = Location.parse(url)
+    if location.is_local:
+        return LocalStore(location)
+    tail_bytes = TAIL_BYTES if tail else 0
+    if location.is_s3:
         from blobpack.stores.s3.store import S3Store
 
-        store: Store = S3Store(str(url), tail_bytes=TAIL_BYTES if tail else 0)
+        store: Store = S3Store(location.text, tail_bytes=tail_bytes)
         return cache.around(store) if cache else store
-    if scheme.startswith("http"):
-        from blobpack.stores.http.store import HttpStore
+    from blobpack.stores.http.store import HttpStore
 
-        found = HttpStore(str(url), tail_bytes=TAIL_BYTES if tail else 0)
-        return cache.around(found) if cache and found.is_pinned else found
-    return LocalStore(local_name(url))
+    found = HttpStore(location.text, tail_bytes=tail_bytes)
+    return cache.around(found) if cache and found.is_pinned else found
 
 
 def open_pinned(
-    url: str, size: int, version: str, *, counters: Counters, cache: Cache | None = None
+    location: Location, size: int, version: str, *, counters: Counters, cache: Cache | None = None
 ) -> Store:
     """Open the store of a remote blob whose size and version are known.
 
     In S3 that takes no request: a read finds out whether the object is still that version.
 
     Args:
-        url: s3:// or http(s):// URL of the blob.
+        location: The blob in S3 or behind HTTP.
         size: Its bytes.
         version: Its version.
         counters: Count the requests for its bytes.
@@ -68,14 +69,14 @@ def open_pinned(
         StorageError: the server could not be reached, or refused.
     """
     store: RangedStore
-    if scheme_of(url) == "s3":
+    if location.is_s3:
         from blobpack.stores.s3.object import S3Object
 
-        store = S3Object(url, size=size, version=version)
+        store = S3Object(location.text, size=size, version=version)
     else:
         from blobpack.stores.http.store import HttpStore
 
-        store = HttpStore(url, version=version)
+        store = HttpStore(location.text, version=version)
     store.counters = counters
     return cache.around(store) if cache else store
 
@@ -97,14 +98,17 @@ def open_tar(
         FormatError: it is seekable zstd, and the seek table is damaged.
         The same as open_store.
     """
-    tail = tail or os.fspath(url).lower().endswith(ZSTD_SUFFIXES)
-    store = open_store(url, tail=tail, cache=cache)
-    if not tail and not is_local(url):
+    location = Location.parse(url)
+    tail = tail or location.text.lower().endswith(ZSTD_SUFFIXES)
+    store = open_store(location, tail=tail, cache=cache)
+    if not tail and store.is_remote:
         return store
     from blobpack.stores.zstd import open_seekable
 
-    try:  # of a file the table's own last bytes are enough to begin with
-        return open_seekable(store, SEEK_TABLE_BYTES_MIN if is_local(url) else TAIL_BYTES) or store
+    # of a file the table's own last bytes are enough to begin with
+    tail_bytes = TAIL_BYTES if store.is_remote else SEEK_TABLE_BYTES_MIN
+    try:
+        return open_seekable(store, tail_bytes) or store
     except BaseException:
         store.close()
         raise

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from blobpack.errors import StorageError
-from blobpack.stores.location import is_local, local_name
+from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,13 +38,14 @@ def writing(
         BlobChangedError: one is there.
         StorageError: it can't be created, written or put in place.
     """
-    if is_local(url):
-        with replacing(local_name(url)) as file:
+    location = Location.parse(url)
+    if location.is_local:
+        with replacing(location) as file:
             yield file
         return
     from blobpack.stores.s3.upload import uploading
 
-    with uploading(os.fspath(url), expected_bytes=expected_bytes, resume=resume, new=new) as upload:
+    with uploading(location.text, expected_bytes=expected_bytes, resume=resume, new=new) as upload:
         yield cast("BinaryIO", upload)
 
 

@@ -39,7 +39,7 @@ class SeekableStore(Store):
         self.url = base.url
         self.version = base.version
         self.base: Store = base
-        self.is_remote = base.is_remote
+        self.location, self.is_remote = base.location, base.is_remote
         self.counters, self.cache = base.counters, base.cache
         self.table = table
         self.content_bytes = table.content_bytes

@@ -71,7 +71,7 @@ class _Part(Store):
     """The bytes start to end of another store."""
 
     def __init__(self, store: Store, start: int, end: int) -> None:
-        self.url = store.url
+        self.url, self.location = store.url, store.location
         self.size = end - start
         self.version = store.version
         self.is_remote = store.is_remote

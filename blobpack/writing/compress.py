@@ -8,6 +8,7 @@ from collections import deque
 from mmap import ACCESS_READ, mmap
 from typing import TYPE_CHECKING
 
+from blobpack.stores.location import Location
 from blobpack.stores.zstd_format import (
     INDEX_MAGIC,
     NO_CONTENT_CHECKSUM,
@@ -125,7 +126,7 @@ class FrameWriter:
 
 def is_compressed_target(target: str | os.PathLike[str]) -> bool:
     """Tell by its name whether a blob is to be compressed."""
-    return os.fspath(target).lower().endswith(SUFFIXES)
+    return Location.parse(target, prefix=True).text.lower().endswith(SUFFIXES)
 
 
 def check_level(level: int) -> int:

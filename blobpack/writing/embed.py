@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.errors import BlobNotFoundError
-from blobpack.indexfile.footer import MAGIC, sidecar_path
+from blobpack.indexfile.footer import MAGIC, sidecar_of
 from blobpack.indexfile.identity import Witness, identify
 from blobpack.stores.local import LocalStore
 from blobpack.stores.output import resolve_target, said_of
@@ -128,7 +128,7 @@ def _write_index(
 
 def forget_beside(blob: str | os.PathLike[str]) -> None:
     """Remove an index file left beside a blob that is another one now, or has its index inside."""
-    path = Path(sidecar_path(blob))
+    path = Path(sidecar_of(blob))
     with suppress(OSError):
         with path.open("rb") as file:
             ours = file.read(len(MAGIC)) == MAGIC

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from blobpack.indexfile.footer import sidecar_path
+from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import Witness
 from blobpack.model import ScanReport
-from blobpack.stores.location import is_local, local_name
+from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
 from blobpack.stores.output import scratch, writing
 from blobpack.tar.header import END_OF_ARCHIVE
@@ -36,13 +36,13 @@ class NewBlob:
     """A blob that is being written.
 
     Attributes:
-        url: Its path or URL.
+        location: Where it goes.
         file: What it becomes.
         tar: Takes the archive: the same file, what watches it, or a scratch file.
         level: Of zstd; None of a plain blob.
     """
 
-    url: str
+    location: Location
     file: BinaryIO
     tar: BinaryIO | Witness
     level: int | None
@@ -67,14 +67,14 @@ class NewBlob:
 
     def write_beside(self, packed: Index) -> None:
         """Write the index into a file beside the blob, which is in its place now."""
-        path = sidecar_path(self.url)
+        path = sidecar_of(self.location)
         if isinstance(self.tar, Witness):
             packed.identity = replace(
                 self.tar.identity(), version=getattr(self.file, "version", "")
             )
             packed.save(path)
             return
-        with open_tar(self.url) as store:
+        with open_tar(self.location) as store:
             write_beside(store, packed, path)
 
 
@@ -100,25 +100,25 @@ def new_blob(
         BlobChangedError: it is to be new in S3, and one is there.
         StorageError: it can't be created, written or put in place.
     """
-    name = os.fspath(url)
-    with writing(url, expected_bytes=expected_bytes, resume=resume, new=new) as file:
-        if is_compressed_target(url):
-            with _scratch_for(url) as tar:
-                yield NewBlob(name, file, tar, level)
-        elif is_local(url):
-            yield NewBlob(name, file, file, None)
+    location = Location.parse(url)
+    with writing(location, expected_bytes=expected_bytes, resume=resume, new=new) as file:
+        if is_compressed_target(location):
+            with _scratch_for(location) as tar:
+                yield NewBlob(location, file, tar, level)
+        elif location.is_local:
+            yield NewBlob(location, file, file, None)
         else:
-            yield NewBlob(name, file, Witness(file), None)
+            yield NewBlob(location, file, Witness(file), None)
 
 
 @contextmanager
-def _scratch_for(url: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def _scratch_for(location: Location) -> Iterator[BinaryIO]:
     """Open a file that is gone when the block ends: beside a local blob, else in the temporary folder."""
-    if is_local(url):
-        with scratch(local_name(url)) as file:
+    if location.is_local:
+        with scratch(location) as file:
             yield file
         return
-    with scratch(os.path.join(tempfile.gettempdir(), local_name(url))) as file:  # noqa: PTH118
+    with scratch(os.path.join(tempfile.gettempdir(), location.here)) as file:  # noqa: PTH118
         os.fchmod(file.fileno(), OWNER_ONLY)
         yield file
 

@@ -14,18 +14,17 @@ from blobpack.writing.compress import is_compressed_target
 
 if TYPE_CHECKING:
     from blobpack.stores.base import Store
+    from blobpack.stores.location import Location
 
 
-def check_target(target: str | os.PathLike[str]) -> os.stat_result | None:
+def check_target(target: Location) -> os.stat_result | None:
     """Find the file that a blob would replace, if there is one, and refuse to lose one that is no tar.
 
     Raises:
         StorageError: it is not a plain file, or neither empty nor a tar, nor zstd where that is written.
     """
-    if "://" in os.fspath(target):
-        raise StorageError(
-            f"{os.fspath(target)}: this is written to a local file only; upload it then"
-        )
+    if not target.is_local:
+        raise StorageError(f"{target}: this is written to a local file only; upload it then")
     path = resolve_target(target)
     try:
         with path.open("rb") as file:
@@ -34,18 +33,17 @@ def check_target(target: str | os.PathLike[str]) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise StorageError(f"{os.fspath(target)}: can't be replaced: {exc.strerror}") from exc
+        raise StorageError(f"{target}: can't be replaced: {exc.strerror}") from exc
     if not (is_compressed_target(path) and is_zstd(block)):
-        _refuse_no_tar(block, os.fspath(target))
+        _refuse_no_tar(block, target)
     return state
 
 
-def check_far_target(target: str) -> bool:
+def check_far_target(target: Location) -> bool:
     """Tell whether there is an object that a blob would replace, and refuse to lose one that is no tar.
 
     Raises:
         StorageError: it is neither empty nor a tar, or S3 can't be reached.
-        ValueError: the URL names no object.
     """
     try:
         with open_store(target) as store:
@@ -56,12 +54,12 @@ def check_far_target(target: str) -> bool:
     return True
 
 
-def _refuse_no_tar(block: bytes, target: str) -> None:
+def _refuse_no_tar(block: bytes, target: Location) -> None:
     if block and not begins_tar(block):
         raise StorageError(f"{target}: exists and is no tar; it is not replaced: remove it first")
 
 
-def refuse_same_file(target: str | os.PathLike[str], store: Store) -> None:
+def refuse_same_file(target: Location, store: Store) -> None:
     """Refuse to write what is read from.
 
     Raises:
@@ -74,4 +72,4 @@ def refuse_same_file(target: str | os.PathLike[str], store: Store) -> None:
     except FileNotFoundError:
         return
     if same:
-        raise StorageError(f"{os.fspath(target)}: can't be written: it is read from, too")
+        raise StorageError(f"{target}: can't be written: it is read from, too")

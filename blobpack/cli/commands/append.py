@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from blobpack.cli.options import packing_options, progress_bar, show_pieces
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.report import print_report
 from blobpack.editing.append import append as library
+
+if TYPE_CHECKING:
+    from blobpack.stores.location import Location
 
 
 @click.command()
@@ -31,7 +34,7 @@ from blobpack.editing.append import append as library
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def append(
-    blob: str, sources: tuple[str, ...], rescan: bool, as_json: bool, **options: Any
+    blob: Location, sources: tuple[Location, ...], rescan: bool, as_json: bool, **options: Any
 ) -> None:
     """Add a folder, files or what is below an s3:// prefix to BLOB, in place.
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from blobpack.cli.opened import opened_source
 from blobpack.cli.options import blob_argument, cache_option, index_option, rescan_option
+
+if TYPE_CHECKING:
+    from blobpack.stores.location import Location
 
 
 @click.command()
@@ -17,9 +21,9 @@ from blobpack.cli.options import blob_argument, cache_option, index_option, resc
 @rescan_option
 @cache_option
 def cat(
-    blob: str,
+    blob: Location,
     names: tuple[str, ...],
-    index_path: str | None,
+    index_path: Location | None,
     rescan: bool,
     cache: str | None,
     cache_bytes: int,

@@ -13,6 +13,7 @@ from blobpack.collection.collect import collect as library
 
 if TYPE_CHECKING:
     from blobpack.model import Duplicates
+    from blobpack.stores.location import Location
 
 
 @click.command()
@@ -34,7 +35,11 @@ if TYPE_CHECKING:
 @click.option("--scan", is_flag=True, help="Scan blobs that have no index.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def collect(
-    blobs: tuple[str, ...], output: str | None, duplicates: Duplicates, scan: bool, as_json: bool
+    blobs: tuple[Location, ...],
+    output: Location | None,
+    duplicates: Duplicates,
+    scan: bool,
+    as_json: bool,
 ) -> None:
     """Make BLOBS, a folder, a prefix, a glob or several blobs, one collection, in which any name is found at once.
 

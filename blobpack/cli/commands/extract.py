@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,9 @@ from blobpack.cli.options import (
 )
 from blobpack.reading.extract import extract as library
 
+if TYPE_CHECKING:
+    from blobpack.stores.location import Location
+
 
 @click.command()
 @blob_argument
@@ -26,9 +29,9 @@ from blobpack.reading.extract import extract as library
 @cache_option
 @selection_options
 def extract(
-    blob: str,
+    blob: Location,
     folder: str,
-    index_path: str | None,
+    index_path: Location | None,
     rescan: bool,
     cache: str | None,
     cache_bytes: int,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 
 import click
 
 from blobpack.cli.opened import is_same_file
 from blobpack.cli.options import blob_argument, progress_bar
-from blobpack.indexfile.footer import sidecar_path
-from blobpack.stores.location import is_local, local_name
+from blobpack.cli.params import PathOrS3
+from blobpack.indexfile.footer import sidecar_of
+from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
 from blobpack.tar.readahead import Readahead
 from blobpack.tar.scan import scan_store
@@ -22,7 +22,7 @@ from blobpack.writing.embed import embed_index, write_beside
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False),
+    type=PathOrS3(dir_okay=False),
     metavar="FILE",
     help="Where to: a file, or an s3:// URL. It is found beside the blob.  [default: <blob>.idx beside a local "
     "blob; of another, in this folder]",
@@ -36,7 +36,12 @@ from blobpack.writing.embed import embed_index, write_beside
 @click.option("--concatenated", is_flag=True, help="Go on behind end-of-archive markers.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 def index(
-    blob: str, output: str | None, embed: bool, facts: bool, concatenated: bool, as_json: bool
+    blob: Location,
+    output: Location | None,
+    embed: bool,
+    facts: bool,
+    concatenated: bool,
+    as_json: bool,
 ) -> None:
     """Scan BLOB and write its index, so that it opens at once from then on.
 
@@ -45,23 +50,23 @@ def index(
     blobpack index foreign.tar --embed --facts
     blobpack index s3://bucket/foreign.tar -o foreign.idx
     """
-    if embed and (output or concatenated or not is_local(blob)):
+    if embed and (output or concatenated or not blob.is_local):
         raise click.UsageError(
             "--embed is for a local blob, and goes without -o and --concatenated"
         )
     traffic: dict[str, int] = {}
     if embed:
-        target = os.fspath(local_name(blob))
+        target = blob
         made = embed_index(target, facts=facts)
     else:
-        target = output or sidecar_path(local_name(blob))
-        if is_same_file(target, local_name(blob)):
+        target = output or sidecar_of(Location(blob.here, "local"))
+        if is_same_file(target, blob.here):
             raise click.UsageError(f"{target} is the blob itself")
         with open_tar(blob) as store, progress_bar("B", store.size) as bar:
             reader = Readahead(store, progress=lambda position: bar.update(position - bar.n))
             made = scan_store(store, concatenated=concatenated, facts=facts, reader=reader)
             write_beside(store, made, target)
-        if not is_local(blob):
+        if not blob.is_local:
             traffic = {
                 "blob_bytes": store.size,
                 "bytes_read": reader.bytes_read,
@@ -70,7 +75,7 @@ def index(
             }
     if as_json:
         click.echo(
-            json.dumps({"members": len(made), "index": target, "embedded": embed, **traffic})
+            json.dumps({"members": len(made), "index": target.text, "embedded": embed, **traffic})
         )
     else:
         click.echo(f"indexed {len(made):,} members: {target}")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from blobpack.cli.options import blob_argument
 from blobpack.reading.blob import Blob, open_blob
+
+if TYPE_CHECKING:
+    from blobpack.stores.location import Location
 
 END_MARKERS = {0: "missing", 1: "one zero block instead of two", 2: "whole"}
 
@@ -15,7 +19,7 @@ END_MARKERS = {0: "missing", 1: "one zero block instead of two", 2: "whole"}
 @click.command()
 @blob_argument
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def info(blob: str, as_json: bool) -> None:
+def info(blob: Location, as_json: bool) -> None:
     """Tell what is in BLOB: members, bytes, and what has no payload.
 
     \b

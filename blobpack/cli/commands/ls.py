@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from blobpack.cli.opened import opened_source, select
 from blobpack.cli.options import blob_argument, index_option, rescan_option, selection_options
+
+if TYPE_CHECKING:
+    from blobpack.stores.location import Location
 
 
 @click.command()
@@ -23,11 +26,11 @@ from blobpack.cli.options import blob_argument, index_option, rescan_option, sel
 @rescan_option
 @selection_options
 def ls(
-    blob: str,
+    blob: Location,
     long: bool,
     null: bool,
     as_json: bool,
-    index_path: str | None,
+    index_path: Location | None,
     rescan: bool,
     **selection: Any,
 ) -> None:

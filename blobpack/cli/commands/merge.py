@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 import click
 
 from blobpack.cli.options import progress_bar, show_pieces
-from blobpack.cli.params import BlobUrl
+from blobpack.cli.params import BlobUrl, PathOrS3
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import merge as library
 from blobpack.reading.blob import open_blob
 
 if TYPE_CHECKING:
     from blobpack.model import Duplicates, IndexPlace
+    from blobpack.stores.location import Location
 
 
 @click.command()
-@click.argument("out", type=click.Path(dir_okay=False))
+@click.argument("out", type=PathOrS3(dir_okay=False))
 @click.argument("blobs", nargs=-1, required=True, type=BlobUrl(), metavar="BLOB...")
 @click.option(
     "--duplicates",
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
 @place_option("--index")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def merge(
-    out: str, blobs: tuple[str, ...], duplicates: Duplicates, place: IndexPlace, as_json: bool
+    out: Location,
+    blobs: tuple[Location, ...],
+    duplicates: Duplicates,
+    place: IndexPlace,
+    as_json: bool,
 ) -> None:
     """Copy the members of BLOBs into the blob OUT, one BLOB after the other.
 
@@ -40,7 +45,7 @@ def merge(
     \b
     blobpack merge all.tar cats.tar dogs.tar
     """
-    if len(blobs) == 1 and os.path.exists(out):  # noqa: PTH110
+    if len(blobs) == 1 and out.is_local and os.path.exists(out.path):  # noqa: PTH110
         raise click.UsageError(f"{out} exists and would be replaced by one blob: OUT comes first")
     with ExitStack() as stack:
         opened = [stack.enter_context(open_blob(blob)) for blob in blobs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -12,9 +12,11 @@ from blobpack.cli.opened import is_same_file, select
 from blobpack.cli.options import blob_argument, rescan_option, selection_options
 from blobpack.index.offsets import NameStyle, OffsetsFormat, format_of, offsets_path, write_offsets
 from blobpack.reading.find_index import whole_index
-from blobpack.stores.location import is_local, local_name
 from blobpack.stores.open import open_tar
 from blobpack.tar.scan import scan_store
+
+if TYPE_CHECKING:
+    from blobpack.stores.location import Location
 
 
 @click.command()
@@ -43,7 +45,7 @@ from blobpack.tar.scan import scan_store
 @rescan_option
 @selection_options
 def offsets(
-    blob: str,
+    blob: Location,
     output: str | None,
     names: NameStyle,
     format: OffsetsFormat | None,
@@ -59,10 +61,10 @@ def offsets(
     """
     to_stdout = output == "-"
     format = format or format_of(output or "")
-    target = output or str(offsets_path(local_name(blob), format))
-    if not output and not is_local(blob) and os.path.exists(target):  # noqa: PTH110 (a path of any kind)
+    target = output or str(offsets_path(blob.here, format))
+    if not output and not blob.is_local and os.path.exists(target):  # noqa: PTH110 (a path of any kind)
         raise click.UsageError(f"{target} may be another blob's, and is not replaced: say -o")
-    if not to_stdout and is_same_file(target, local_name(blob)):
+    if not to_stdout and is_same_file(target, blob.here):
         raise click.UsageError(f"{target} is the blob itself")
     store = click.get_current_context().with_resource(open_tar(blob, tail=True))
     index = scan_store(store) if rescan else whole_index(store)

@@ -14,11 +14,11 @@ from blobpack.cli.params import ByteSize, PathOrS3
 from blobpack.cli.report import place_option, print_packed
 from blobpack.packing.manifest import read_manifest
 from blobpack.packing.shards import pack_shards
-from blobpack.stores.location import is_s3
 from blobpack.writing.compress import is_compressed_target
 
 if TYPE_CHECKING:
     from blobpack.model import IndexPlace, Packable
+    from blobpack.stores.location import Location
 
 
 @click.command()
@@ -55,8 +55,8 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def pack(
-    sources: tuple[str, ...],
-    out: str,
+    sources: tuple[Location, ...],
+    out: Location,
     place: IndexPlace,
     dry_run: bool,
     resume: bool,
@@ -104,8 +104,8 @@ def pack(
 
 
 def _check_usage(
-    sources: tuple[str, ...],
-    out: str,
+    sources: tuple[Location, ...],
+    out: Location,
     place: IndexPlace,
     dry_run: bool,
     resume: bool,
@@ -113,21 +113,21 @@ def _check_usage(
     level: int | None,
 ) -> None:
     """Refuse options that do not go together, or with OUT."""
-    if shard_bytes is None and os.path.isdir(out):  # noqa: PTH112
+    if shard_bytes is None and out.is_local and os.path.isdir(out.path):  # noqa: PTH112
         raise click.UsageError(f"{out} is a folder: name a blob in it, or say --shard-size")
-    if shard_bytes is None and is_s3(out) and out.endswith("/"):
+    if shard_bytes is None and out.is_s3 and out.text.endswith("/"):
         raise click.UsageError(f"{out} is a prefix: name a blob in it, or say --shard-size")
     if shard_bytes is not None and (dry_run or resume or place != "embed"):
         raise click.UsageError("--shard-size goes without --dry-run, --resume and --index")
     if level is not None and shard_bytes is None and not is_compressed_target(out):
         raise click.UsageError(f"--level is for OUT.tar.zst, and {out} is a plain tar")
-    if resume and not is_s3(out):
+    if resume and not out.is_s3:
         raise click.UsageError(f"--resume is for OUT in S3, and {out} is not there")
     if any(is_same_file(out, source) for source in sources):
         raise click.UsageError(f"{out} is among the files to pack: the blob to write comes last")
 
 
-def _source(sources: tuple[str, ...], manifest: str | None) -> Packable:
+def _source(sources: tuple[Location, ...], manifest: str | None) -> Packable:
     """Take what a list names, or what was given."""
     if manifest:
         if len(sources) > 1:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from blobpack.cli.opened import is_same_file
 from blobpack.cli.options import progress_bar, show_pieces
-from blobpack.cli.params import BlobUrl
+from blobpack.cli.params import BlobUrl, PathOrS3
 from blobpack.cli.report import print_packed
 from blobpack.packing.repack import MEMBER_BYTES_MAX, repack as library
 from blobpack.writing.compress import is_compressed_target
 
+if TYPE_CHECKING:
+    from blobpack.stores.location import Location
+
 
 @click.command()
 @click.argument("source", type=BlobUrl(), metavar="SRC")
-@click.argument("out", type=click.Path(dir_okay=False))
+@click.argument("out", type=PathOrS3(dir_okay=False))
 @click.option(
     "--filter", "globs", multiple=True, metavar="GLOB", help="Only names that match; repeatable."
 )
@@ -34,8 +39,8 @@ from blobpack.writing.compress import is_compressed_target
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def repack(
-    source: str,
-    out: str,
+    source: Location,
+    out: Location,
     globs: tuple[str, ...],
     exclude: tuple[str, ...],
     all_files: bool,

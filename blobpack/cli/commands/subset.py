@@ -15,25 +15,27 @@ from blobpack.cli.options import (
     selection_options,
     show_pieces,
 )
+from blobpack.cli.params import PathOrS3
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import subset as library
 
 if TYPE_CHECKING:
     from blobpack.model import IndexPlace
+    from blobpack.stores.location import Location
 
 
 @click.command()
 @blob_argument
-@click.argument("out", type=click.Path(dir_okay=False))
+@click.argument("out", type=PathOrS3(dir_okay=False))
 @index_option
 @rescan_option
 @selection_options
 @place_option("--out-index")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def subset(
-    blob: str,
-    out: str,
-    index_path: str | None,
+    blob: Location,
+    out: Location,
+    index_path: Location | None,
     rescan: bool,
     place: IndexPlace,
     as_json: bool,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
 
 from blobpack.cli.params import PathOrS3
-from blobpack.stores.location import is_s3
+
+if TYPE_CHECKING:
+    from blobpack.stores.location import Location
 
 AGE = re.compile(r"(?P<number>[0-9]+) ?(?P<unit>[smhd])")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -40,7 +43,7 @@ class Age(click.ParamType[timedelta]):
 @click.option("--abort", "aborting", is_flag=True, help="Throw them away.")
 @click.option("--older-than", type=Age(), metavar="AGE", help="Only those that began so long ago.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
-def uploads(url: str, aborting: bool, older_than: timedelta | None, as_json: bool) -> None:
+def uploads(url: Location, aborting: bool, older_than: timedelta | None, as_json: bool) -> None:
     """List the unfinished uploads to URL: s3://bucket/key, all below s3://bucket/prefix/, or a whole bucket.
 
     They are under way, or a kill has left them: then S3 keeps their parts, and bills them, and an append to the
@@ -50,11 +53,11 @@ def uploads(url: str, aborting: bool, older_than: timedelta | None, as_json: boo
     blobpack uploads s3://bucket/out.tar --abort
     blobpack uploads s3://bucket --older-than 1d
     """
-    if not is_s3(url):
+    if not url.is_s3:
         raise click.UsageError(f"{url} is not in S3: s3://bucket/key is")
     from blobpack.stores.s3.multipart import abort, find_unfinished  # and boto3
 
-    found = list(find_unfinished(url, older_than=older_than))
+    found = list(find_unfinished(url.text, older_than=older_than))
     if not found:
         click.echo(f"no unfinished uploads to {url}", err=True)
     for upload in found:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from blobpack.cli.options import blob_argument, index_option, progress_bar
 from blobpack.reading.verify import verify as library
+
+if TYPE_CHECKING:
+    from blobpack.stores.location import Location
 
 
 @click.command()
@@ -25,9 +29,9 @@ from blobpack.reading.verify import verify as library
 @click.pass_context
 def verify(
     ctx: click.Context,
-    blob: str,
+    blob: Location,
     full: bool,
-    index_path: str | None,
+    index_path: Location | None,
     threads: int | None,
     as_json: bool,
 ) -> None:

@@ -12,6 +12,7 @@ from blobpack.stores.http.pool import pool_of
 from blobpack.stores.http.ranged import Place, RangedStore, fault_of, if_match
 from blobpack.stores.http.response import CONTENT_RANGE, TRANSIENT, Answer, after
 from blobpack.stores.http.retry import Fault, Trial, UnreachableFault
+from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,8 @@ class HttpStore(RangedStore):
             ValueError: the URL is no such.
         """
         super().__init__()
-        self.url = url
+        self.location = Location.parse(url)
+        self.url = self.location.text
         self._locate(tail_bytes, version)
 
     def _locate(self, tail_bytes: int, version: str | None) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.errors import StorageError
+from blobpack.stores.location import Location
 from blobpack.stores.s3.object import S3Object
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def find_unfinished(url: str, *, older_than: timedelta | None = None) -> list[Un
         BlobNotFoundError: there is no such bucket.
         StorageError: S3 refused or could not be reached.
     """
-    bucket, _, key = url.partition("://")[2].partition("/")
+    location = Location.parse(url, prefix=True)
+    bucket, key = location.bucket, location.key
     place = S3Object(f"s3://{bucket}/{key or '*'}")
     now = datetime.now(UTC)
     below = f"{key.rstrip('/')}/" if key else ""

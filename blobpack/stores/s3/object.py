@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blobpack.stores.location import split_url
+from blobpack.stores.location import Location
 from blobpack.stores.s3.store import S3Store
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ class S3Object(S3Store):
             client: As of S3Store.
             signatures: Shared by objects that are read once each; None has boto3 sign for this one.
         """
-        self.url = url
-        self.bucket, self.key = split_url(url)
+        self.location = Location.parse(url)
+        self.url = self.location.text
+        self.bucket, self.key = self.location.bucket, self.location.key
         self.use(client)
         self.size, self.version = size, version
         self._signatures = signatures

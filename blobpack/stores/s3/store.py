@@ -44,7 +44,7 @@ from blobpack.stores.http.pool import pool_of
 from blobpack.stores.http.ranged import Place, RangedStore, if_match
 from blobpack.stores.http.response import after
 from blobpack.stores.http.retry import Budget, Fault, Trial
-from blobpack.stores.location import split_url
+from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -187,8 +187,9 @@ class S3Store(RangedStore):
             StorageError: S3 refused or could not be reached.
             ValueError: the URL is not one of S3.
         """
-        self.url = url
-        self.bucket, self.key = split_url(url)
+        self.location = Location.parse(url)
+        self.url = self.location.text
+        self.bucket, self.key = self.location.bucket, self.location.key
         self.use(client)
         if not tail_bytes or not self._open_with_tail(tail_bytes):
             head = self.ask_object("head_object", what="open")
