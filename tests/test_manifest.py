@@ -128,7 +128,7 @@ def test_what_is_not_there_is_an_error(s3_env, tmp_path):
 PEAK = """
 import resource, sys
 import blobpack
-from blobpack import objects
+from blobpack.packing import objects
 objects.WINDOW_BYTES = 16 << 20
 listed = blobpack.read_manifest(sys.argv[1])
 blobpack.pack(listed, sys.argv[2], globs=["0000.jpg"])

@@ -1,4 +1,8 @@
-"""A blob in a local file, read with pread: no shared position, and no mapping that a cut file breaks."""
+"""A blob in a local file.
+
+Strategy: pread, which has no position that threads would share. A mapping would kill the process (SIGBUS) if the file is
+cut while it is read.
+"""
 
 from __future__ import annotations
 
@@ -13,35 +17,36 @@ from blobpack.stores.location import Location
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-READ_BYTES_MAX = 1 << 30  # what Linux reads at once, and a little less
+READ_BYTES_MAX = 1 << 30  # one read; Linux allows a little less than 2 GiB (read(2))
 
 
 class LocalStore(Store):
     """A blob in a file.
 
-    The file stays open: replaced by another one, as by rename, it is still read as it was. Cut, it is a
-    BlobChangedError. Bytes overwritten in place are not noticed: looking at each read would cost as much as
-    the read.
+    The file stays open. If another file takes its place by a rename, reads still return the old bytes. If the file is
+    cut, reads behind the cut raise BlobChangedError. Bytes that are overwritten in place are not noticed: comparing
+    the modification time at each read would cost as much as the read.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, version: str | None = None) -> None:
         """Open the file.
 
         Args:
-            path: Where it is.
-            version: The version it must be; None takes what is there.
+            path: Path of the file.
+            version: The version that it must have; None takes any.
 
         Raises:
             BlobNotFoundError: there is no such file.
-            BlobChangedError: it is another version.
-            StorageError: it can't be opened, or is not a plain file.
+            BlobChangedError: the file is another version.
+            StorageError: the file can't be opened, or is not a plain file.
         """
         self._fd = -1
         self.url = os.fspath(path)
         self.location = Location(self.url, "local")
-        self._path = os.path.abspath(self.url)  # noqa: PTH100 (keeps links); a chdir may follow
+        # for pickling: this process, or the one that unpickles, may be in another folder by then
+        self._path = os.path.abspath(self.url)  # noqa: PTH100 (keeps links)
         self.size = 0
-        try:
+        try:  # O_NONBLOCK: to open a FIFO would wait for a writer
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as exc:
             raise BlobNotFoundError(f"{self.url}: no such file") from exc
@@ -73,7 +78,7 @@ class LocalStore(Store):
             raise StorageError(f"{self.url}: can't read at byte {start}: {exc.strerror}") from exc
 
     def _fetch_on(self, data: bytes, start: int, end: int) -> bytes:
-        """Read on after a short read: one of more than 2 GiB, or of a file that was cut."""
+        """Read the rest after a short read: Linux reads at most 2 GiB at once, and the file may have been cut."""
         parts = [data]
         pos = start + len(data)
         while pos < end and parts[-1]:
@@ -87,7 +92,7 @@ class LocalStore(Store):
         return b"".join(parts)
 
     def close(self) -> None:
-        """Close the file, when no thread reads from it any more; again is harmless."""
+        """Close the file. No thread may be reading from it; closing twice is harmless."""
         super().close()
         fd, self._fd = self._fd, -1
         if fd >= 0:

@@ -1,4 +1,4 @@
-"""A blob in memory, for tests and for blobs that arrive some other way."""
+"""A blob in memory: for tests, and for blobs that arrive in another way than from a store."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ class MemoryStore(Store):
     location = None
 
     def __init__(self, data: bytes, url: str = "memory:") -> None:
-        """Take the blob's bytes, and a name for messages."""
+        """Wrap the bytes of a blob.
+
+        Args:
+            data: The bytes.
+            url: The blob's name in messages.
+        """
         self.url = url
         self.size = len(data)
         self.version = f"{self.size}"
         self._data = data
 
     def fetch(self, start: int, end: int) -> bytes:
-        """Copy the bytes start to end."""
+        """Return the bytes start to end."""
         return self._data[start:end]

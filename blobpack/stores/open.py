@@ -23,17 +23,17 @@ ZSTD_SUFFIXES = (".zst", ".tzst")
 def open_store(
     url: str | os.PathLike[str], *, tail: bool = False, cache: Cache | None = None
 ) -> Store:
-    """Open the store for a path, file://, s3:// or http(s):// URL.
+    """Open the store of a blob as it is stored: of a compressed one, the compressed bytes.
 
     Args:
-        url: Where the blob lies.
-        tail: Of a blob far away, fetch the last bytes in the request that opens it: an index may be there.
-        cache: Of a blob far away, keep what is read there, unless its server does not tell its versions apart.
+        url: A path, or a file://, s3:// or http(s):// URL.
+        tail: If the blob is remote, fetch its last bytes in the request that opens it: an index may be there.
+        cache: Keeps what is read, if the blob is remote and its server tells versions of it apart.
 
     Raises:
         BlobNotFoundError: there is no such blob.
         StorageError: the store could not be reached, or refused.
-        ValueError: a URL of another kind.
+        ValueError: the URL is of another kind, or names no object.
     """
     location = Location.parse(url)
     if location.is_local:
@@ -84,18 +84,18 @@ def open_pinned(
 def open_tar(
     url: str | os.PathLike[str], *, tail: bool = False, cache: Cache | None = None
 ) -> Store:
-    """Open the store of a blob: of one that is seekable zstd, what it decompresses to.
+    """Open the store of a blob: of one that is seekable zstd, the tar that it decompresses to.
 
-    Whether it is, its last bytes say. Of a blob far away they are looked at if they come with the request that
-    opens it, as the caller says, or if its name ends in .zst or .tzst.
+    The last bytes of a blob tell whether it is seekable zstd. For a remote blob they are looked at only if `tail`
+    fetches them, or if the name ends in .zst or .tzst, so that no other blob costs a second request.
 
     Args:
-        url: Where the blob lies.
-        tail: As of open_store.
-        cache: As of open_store; what is kept is compressed if the blob is.
+        url: As open_store.
+        tail: As open_store.
+        cache: As open_store; compressed bytes stay compressed in it.
 
     Raises:
-        FormatError: it is seekable zstd, and the seek table is damaged.
+        FormatError: the blob is seekable zstd, and its seek table is damaged.
         The same as open_store.
     """
     location = Location.parse(url)
@@ -105,7 +105,7 @@ def open_tar(
         return store
     from blobpack.stores.zstd import open_seekable
 
-    # of a file the table's own last bytes are enough to begin with
+    # a second read of a file costs little, so only the seek table's footer is read at first
     tail_bytes = TAIL_BYTES if store.is_remote else SEEK_TABLE_BYTES_MIN
     try:
         return open_seekable(store, tail_bytes) or store

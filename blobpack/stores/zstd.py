@@ -20,21 +20,26 @@ CACHE_BYTES = 1 << 24
 class SeekableStore(Store):
     """A seekable zstd file as the blob that was compressed: sizes and offsets are those of the tar inside.
 
-    Behind the tar follows the index region, if the file has one, as in a plain blob, though in the file it is
-    not compressed. A range is one read of the frames that cover it. Decompressed frames are kept, up to
-    16 MiB, or the last one if it alone is larger: members that lie together are read once. Closing it closes
-    the store below.
+    The index region, if the file has one, follows the tar as in a plain blob; in the file it is not compressed. A
+    range is one read of the frames that cover it. Up to 16 MiB of decompressed frames are kept, or the last frame
+    if it alone is larger, so that members which lie together are decompressed once. Closing the store closes the
+    store of the file.
+
+    Attributes:
+        base: The store of the compressed file.
+        table: Its seek table.
+        content_bytes: Bytes of the tar.
     """
 
     is_compressed = True
 
     def __init__(self, base: Store, table: SeekTable, *, cache_bytes: int = CACHE_BYTES) -> None:
-        """Join a store and the seek table at its end.
+        """Join the store of a file and the file's seek table.
 
         Args:
             base: The store of the compressed file.
             table: Its seek table; open_seekable reads it.
-            cache_bytes: How much of decompressed frames is kept.
+            cache_bytes: Bytes of decompressed frames that are kept.
         """
         self.url = base.url
         self.version = base.version
@@ -45,7 +50,7 @@ class SeekableStore(Store):
         self.content_bytes = table.content_bytes
         region_start, region_end = table.index_range() or (base.size, base.size)
         self.size = self.content_bytes + region_end - region_start
-        # what follows the tar lies so much further in the file
+        # the file's offset of the index region, less ours; negative if compression saved bytes
         self._behind = region_start - self.content_bytes
         self._cache_bytes = cache_bytes
         self._frames = FrameCache(cache_bytes)
@@ -72,7 +77,7 @@ class SeekableStore(Store):
         return self._read(start, end, self.base.read_range)
 
     def forget(self, start: int, end: int) -> bool:
-        """Drop the frames that these bytes lie in, and have the store below do so; see Store."""
+        """Drop the frames that hold these bytes, here and in the store of the file; see Store."""
         content_end = min(end, self.content_bytes)
         if start >= content_end:
             return self.base.forget(start + self._behind, end + self._behind)
@@ -85,7 +90,7 @@ class SeekableStore(Store):
         return self.base.forget(bounds[first], bounds[last + 1])
 
     def peek(self, start: int, end: int) -> bytes:
-        """Read as read_range does, from the end of the store below where that is at hand."""
+        """Read the index region without a request if the file's tail holds it; else as read_range. See Store."""
         if self.closed or not self.content_bytes <= start <= end <= self.size:
             return self.read_range(start, end)
         return self._read(start, end, self.base.peek)
@@ -106,7 +111,9 @@ class SeekableStore(Store):
             except FormatError:
                 if not self._forget_frames(missing[0], missing[-1]):
                     raise
-                fresh = self._decompress(missing)  # what was kept of them was damaged
+                fresh = self._decompress(
+                    missing
+                )  # the cache had kept damaged bytes; now they are fetched
             self._frames.put(fresh)
             contents |= fresh
         first = frames[0]
@@ -120,10 +127,10 @@ class SeekableStore(Store):
         return b"".join(parts)
 
     def _decompress(self, frames: list[int]) -> dict[int, bytes]:
-        """Read frames, and what is between them, at once, and decompress them.
+        """Read frames, and all that lies between them, in one read, and decompress them.
 
         Raises:
-            FormatError: a frame is damaged; `offset` is where its content begins.
+            FormatError: a frame is damaged; `offset` is where its content begins in the tar.
         """
         table = self.table
         begin = table.frame_bounds[frames[0]]
@@ -145,7 +152,7 @@ class SeekableStore(Store):
         return contents
 
     def close(self) -> None:
-        """Close the store below, and forget what was kept; again is harmless."""
+        """Close the store of the file, and drop the frames; closing twice is harmless."""
         super().close()
         self._frames = FrameCache(0)
         self.base.close()
@@ -186,14 +193,14 @@ class FrameCache:
 
 
 def open_seekable(store: Store, tail_bytes: int = TAIL_BYTES) -> SeekableStore | None:
-    """Open what a store's file decompresses to, if it is seekable zstd.
+    """Open what a file decompresses to, if it is seekable zstd.
 
-    One read of the file's end, and a second if the seek table is longer than that: then so much more is read
-    that the end of an index before the table is at hand, too.
+    That takes one read of the file's end, and a second one if the seek table is longer. The second read also fetches
+    the end of an index that lies before the table.
 
     Args:
-        store: The compressed file; closing the result closes it.
-        tail_bytes: How much is read first.
+        store: The store of the file; closing the result closes it.
+        tail_bytes: Bytes of the first read.
 
     Returns:
         A store of the decompressed stream; None if the file does not end in a seek table.

@@ -77,14 +77,20 @@ class RangedStore(Store):
     def handle(
         self, answer: Answer, place: Place, start: int, end: int, attempt: int
     ) -> bytes | None:
-        """Deal with an answer that is neither the range nor transient: read another way, raise, or None: again.
+        """Handle an answer that is neither the range nor transient.
 
         Args:
-            answer: What came.
-            place: Where it came from; another thread may have found a better one meanwhile.
-            start: Of the range that was asked for.
-            end: The same.
+            answer: What the server answered.
+            place: Where the answer came from. Another thread may have found a better place meanwhile.
+            start: Where the range begins that was asked for.
+            end: Where it ends.
             attempt: Number of this attempt, counted from 1.
+
+        Returns:
+            The range, read in another way; or None to send the GET again.
+
+        Raises:
+            StorageError: the answer is final.
         """
 
     def fetch(self, start: int, end: int) -> bytes:

@@ -29,22 +29,23 @@ class HttpStore(RangedStore):
     """A blob behind a public http:// or https:// URL, on a server that answers ranged GETs.
 
     Attributes:
-        is_pinned: The server tells its versions apart; else nothing but its size does.
+        is_pinned: The server names versions of the blob, by ETag or Last-Modified. If it does not, only another
+            size shows that the blob changed.
     """
 
     def __init__(self, url: str, *, version: str | None = None, tail_bytes: int = 0) -> None:
-        """Learn its size and version from a GET of its last bytes.
+        """Learn size and version of a blob from a GET of its last bytes.
 
         Args:
-            url: http:// or https://.
-            version: What it must have; None takes what is there.
-            tail_bytes: Keep so many of its last bytes, for peek.
+            url: http:// or https:// URL.
+            version: The version that the blob must have; None takes any.
+            tail_bytes: Number of last bytes that are kept, for peek.
 
         Raises:
-            BlobNotFoundError: there is nothing there.
-            BlobChangedError: it has another version.
-            StorageError: the server refused, doesn't do ranges, or could not be reached.
-            ValueError: the URL is no such.
+            BlobNotFoundError: the server has no such blob.
+            BlobChangedError: the blob has another version.
+            StorageError: the server refused, does not answer ranged requests, or could not be reached.
+            ValueError: the URL is of another kind, or names a user or no host.
         """
         super().__init__()
         self.location = Location.parse(url)
@@ -52,7 +53,7 @@ class HttpStore(RangedStore):
         self._locate(tail_bytes, version)
 
     def _locate(self, tail_bytes: int, version: str | None) -> None:
-        """Follow redirects to where it is, and learn size and version there."""
+        """Follow redirects to the blob, and learn its size and version."""
         target = self.url
         for _ in range(REDIRECTS_MAX):
             answer = self._ask_about(target, f"bytes=-{tail_bytes or 1}")
@@ -61,7 +62,7 @@ class HttpStore(RangedStore):
             target = urljoin(target, answer.headers.get(b"location", b"").decode("latin-1"))
             if self.url[:5].lower() == "https" and not target.lower().startswith("https:"):
                 raise StorageError(f"{self.url}: it leads to {target}, away from TLS")
-        if answer.status == 416:  # nothing has no last bytes
+        if answer.status == 416:  # an empty blob has no last bytes
             answer = self._ask_about(target, None)
             if answer.status == 200 and answer.headers.get(b"content-length") == b"0":
                 self._keep(target, 0, answer, version)
@@ -107,7 +108,7 @@ class HttpStore(RangedStore):
         method, rest = ("GET", f"Range: {wanted}\r\n") if wanted else ("HEAD", "")
         request = f"{method} {begin}{rest}\r\n".encode("latin-1")
         pool = pool_of(origin)
-        # there may be no such server
+        # not patient: a server that does not exist should not be asked for a minute
         trial = Trial(f"{self.url}: open", pool.budget, is_patient=False)
         while True:
             try:
@@ -138,7 +139,7 @@ class HttpStore(RangedStore):
         return answer
 
     def place(self) -> Place:
-        """Say where it was found."""
+        """Return where the blob was found."""
         return self._place
 
     def check_version(self, answer: Answer, start: int, end: int, attempt: int) -> None:
