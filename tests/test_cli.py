@@ -302,6 +302,19 @@ def test_wrong_usage_is_exit_2(packed):
     _, err = run("ls", "ftp://host/x.tar", cwd=packed, code=2)
     assert "not ftp://" in err
     run("ls", "s3://only-a-bucket", cwd=packed, code=2)
+    for command in (
+        ["pack", "imgs", "gs://bucket/x.tar"],
+        ["merge", "gs://bucket/x.tar", "out.tar"],
+        ["repack", "out.tar", "gs://bucket/x.tar"],
+        ["subset", "out.tar", "gs://bucket/x.tar"],
+        ["index", "out.tar", "-o", "gs://bucket/x.idx"],
+        ["ls", "out.tar", "--index", "gs://bucket/x.idx"],
+        ["append", "gs://bucket/x.tar", "imgs"],
+    ):
+        _, err = run(*command, cwd=packed, code=2)
+        assert "not gs://" in err
+    _, err = run("pack", "s3://", "x.tar", cwd=packed, code=2)
+    assert "'s3://' is not s3://bucket/key" in err
 
 
 def test_no_progress_where_there_is_no_terminal(packed):

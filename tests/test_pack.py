@@ -490,6 +490,23 @@ class TestWholeOrNotAtAll:
             blobpack.pack(images, "/dev/null")
         assert not os.path.isfile("/dev/null")
 
+    def test_a_file_url_is_a_path_wherever_one_may_be(self, images, tmp_path):
+        target = tmp_path / "o o.tar"
+        assert blobpack.pack(images.as_uri(), target.as_uri(), index="sidecar").members == 4
+        assert sorted(os.listdir(tmp_path)) == sorted([images.name, "o o.tar", "o o.tar.idx"])
+        assert blobpack.merge((tmp_path / "m.tar").as_uri(), [target.as_uri()]).members == 4
+        assert (tmp_path / "m.tar").exists()
+
+    def test_a_url_that_is_not_written_to_is_refused(self, images):
+        with pytest.raises(ValueError, match="not gs://"):
+            blobpack.pack(images, "gs://bucket/o.tar")
+        with pytest.raises(ValueError, match="not gs://"):
+            blobpack.merge("gs://bucket/o.tar", [])
+        with pytest.raises(blobpack.StorageError, match="a local file only"):
+            blobpack.pack(images, "http://host/o.tar")
+        with pytest.raises(blobpack.StorageError, match="a local file only"):
+            blobpack.merge("s3://bucket/o.tar", [])
+
     def test_a_missing_target_folder_is_said(self, images, tmp_path):
         with pytest.raises(blobpack.StorageError, match="can't be written"):
             blobpack.pack(images, tmp_path / "no" / "o.tar")

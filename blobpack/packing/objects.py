@@ -167,7 +167,7 @@ class Objects:
         from blobpack.stores.s3.object import S3Object
 
         return S3Object(
-            source.location.text,
+            source.location,
             size=source.size,
             version=source.version,
             signatures=self._signatures,

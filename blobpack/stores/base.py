@@ -29,7 +29,7 @@ class Store(ABC):
 
     Attributes:
         url: Path or URL of the blob, for messages.
-        location: The same, for what lies beside the blob; None for a blob that lies nowhere.
+        location: Where the blob lies, to find its index file beside it; None for a blob in memory.
         size: Bytes of the blob when it was opened. For a compressed blob: bytes of the tar inside, and the index.
         version: Tells this version of the blob from others: an ETag, for example.
         tail: The blob's last bytes, if they came with the request that opened it.

@@ -42,11 +42,11 @@ def open_store(
     if location.is_s3:
         from blobpack.stores.s3.store import S3Store
 
-        store: Store = S3Store(location.text, tail_bytes=tail_bytes)
+        store: Store = S3Store(location, tail_bytes=tail_bytes)
         return cache.around(store) if cache else store
     from blobpack.stores.http.store import HttpStore
 
-    found = HttpStore(location.text, tail_bytes=tail_bytes)
+    found = HttpStore(location, tail_bytes=tail_bytes)
     return cache.around(found) if cache and found.is_pinned else found
 
 
@@ -72,11 +72,11 @@ def open_pinned(
     if location.is_s3:
         from blobpack.stores.s3.object import S3Object
 
-        store = S3Object(location.text, size=size, version=version)
+        store = S3Object(location, size=size, version=version)
     else:
         from blobpack.stores.http.store import HttpStore
 
-        store = HttpStore(location.text, version=version)
+        store = HttpStore(location, version=version)
     store.counters = counters
     return cache.around(store) if cache else store
 

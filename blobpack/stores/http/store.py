@@ -15,6 +15,7 @@ from blobpack.stores.http.retry import Fault, Trial, UnreachableFault
 from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
     from blobpack.stores.http.pool import Pool
@@ -33,7 +34,9 @@ class HttpStore(RangedStore):
             size shows that the blob changed.
     """
 
-    def __init__(self, url: str, *, version: str | None = None, tail_bytes: int = 0) -> None:
+    def __init__(
+        self, url: str | os.PathLike[str], *, version: str | None = None, tail_bytes: int = 0
+    ) -> None:
         """Learn size and version of a blob from a GET of its last bytes.
 
         Args:

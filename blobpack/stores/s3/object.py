@@ -8,6 +8,8 @@ from blobpack.stores.location import Location
 from blobpack.stores.s3.store import S3Store
 
 if TYPE_CHECKING:
+    import os
+
     from mypy_boto3_s3 import S3Client
 
     from blobpack.stores.http.ranged import Place
@@ -19,7 +21,7 @@ class S3Object(S3Store):
 
     def __init__(
         self,
-        url: str,
+        url: str | os.PathLike[str],
         *,
         size: int = 0,
         version: str = "",

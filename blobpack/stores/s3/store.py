@@ -167,7 +167,7 @@ class S3Store(RangedStore):
 
     def __init__(
         self,
-        url: str,
+        url: str | os.PathLike[str],
         *,
         client: S3Client | None = None,
         version: str | None = None,
