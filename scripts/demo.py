@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 OUT = Path("demo-out")
 IMAGES = 4000
-SERVER = Path(__file__).with_name("s3-server")
+START_TIMEOUT_S = 60
+COLOUR = re.compile(r"\x1b\[\d*m")  # moto's server writes it into files, too
 
 
 @contextmanager
@@ -51,18 +54,65 @@ def make_images(folder: Path, count: int) -> None:
         Image.fromarray(coarse).resize((64, 48), Image.Resampling.BICUBIC).save(path)
 
 
-def start_s3(folder: str) -> dict[str, str] | None:
-    """Start a real S3 server on loopback; its environment variables, None if it can't be installed."""
-    if shutil.which("radosgw") is None:
-        print("    installing a real S3 server (Ceph RGW, about 290 MB; the first time only) …")
-    done = subprocess.run([SERVER, "start", folder], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        return None
-    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+class LocalServer:
+    """An S3 server on loopback that keeps objects in memory: moto's.
+
+    Attributes:
+        log: The file in which the server notes each request.
+        settings: The environment variables that lead boto3 to the server.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Start the server, with its log in a folder. It needs half a second to come up."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self.log = folder / "s3-server.log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self.settings = {
+            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{self._port}",
+            "AWS_ACCESS_KEY_ID": "demo",
+            "AWS_SECRET_ACCESS_KEY": "demo",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
+
+    def wait(self) -> None:
+        """Wait until the server accepts connections."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
+                return
+            time.sleep(0.05)
+        sys.exit(f"the demo failed: its S3 server did not start:\n{self.log.read_text()}")
+
+    def stop(self) -> None:
+        """Stop the server; what it stored is gone."""
+        self._process.terminate()
+        self._process.wait()
 
 
-def read_from_s3(url: str, tar: Path, name: str, expected: np.ndarray[Any, Any]) -> None:
-    """Upload the blob, open it without downloading it, and read one image of it by one ranged GET."""
+def read_from_s3(
+    url: str, tar: Path, name: str, expected: np.ndarray[Any, Any], log: Path | None = None
+) -> None:
+    """Upload the blob, open it without downloading it, and read one image of it by one ranged GET.
+
+    Args:
+        url: Where the blob goes, as an s3:// URL.
+        tar: The blob.
+        name: The image to read.
+        expected: Its pixels.
+        log: The server's log, if it is at hand: the line about the ranged GET is shown.
+    """
     import boto3
 
     bucket, _, key = url.removeprefix("s3://").partition("/")
@@ -74,6 +124,7 @@ def read_from_s3(url: str, tar: Path, name: str, expected: np.ndarray[Any, Any])
         said.append(f"{blob!r}, ETag {blob.store.version}")
     blob.index.row_of(name)  # from afar, the index is read where it is asked
     before = blob.stats
+    logged = len(log.read_text().splitlines()) if log else 0
     with blob, step(f'>>> blobpack.read_image(blob, "{name}")') as said:
         pixels = blobpack.read_image(blob, name)
         same = "the same pixels as from disk" if (pixels == expected).all() else "OTHER PIXELS"
@@ -82,12 +133,14 @@ def read_from_s3(url: str, tar: Path, name: str, expected: np.ndarray[Any, Any])
         said.append(
             f"{requests} ranged GET, {blob.stats.bytes_fetched - before.bytes_fetched:,} bytes"
         )
-    if requests != 1 or "OTHER" in same:
+        seen = log.read_text().splitlines()[logged:] if log else []
+        said.extend(f"the server's log: {COLOUR.sub('', line)}" for line in seen)
+    if requests != 1 or len(seen) > 1 or "OTHER" in same:
         sys.exit("the demo failed: that was not one ranged GET of the right bytes")
 
 
 def main() -> None:
-    """Run the demo."""
+    """Read the arguments, and run the demo beside an S3 server if the user gave no bucket."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, help="your images; default: some made here")
     parser.add_argument(
@@ -96,8 +149,22 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.folder and arguments.folder.resolve().is_relative_to(OUT.resolve()):
         parser.error(f"{OUT} is made anew by each run: give a folder outside of it")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            line_buffering=True
+        )  # each step is seen at once, also through a pipe
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
+    server = None if arguments.s3 else LocalServer(OUT)  # it comes up while images are made
+    try:
+        run(arguments, server)
+    finally:
+        if server is not None:
+            server.stop()
+
+
+def run(arguments: argparse.Namespace, server: LocalServer | None) -> None:
+    """Run the steps one after another; the S3 steps against the server, or the user's bucket."""
     print(f"blobpack: the main job end to end, in {OUT}/")
 
     folder, tar = arguments.folder, OUT / "out.tar"
@@ -141,26 +208,18 @@ def main() -> None:
         print("    the same pixels as the file in the folder")
 
     print("\nand from S3:")
-    if arguments.s3:
+    if server is None:
         read_from_s3(f"{arguments.s3.rstrip('/')}/out.tar", tar, name, pixels)
     else:
-        with tempfile.TemporaryDirectory(prefix="blobpack-demo-") as server:
-            environment = start_s3(server)
-            if environment is None:
-                print(
-                    "    no S3 server could be installed here (see above). With a bucket of yours:"
-                )
-                print("    scripts/demo --s3 s3://your-bucket/some/prefix")
-                return
-            try:
-                os.environ.update(environment)
-                import boto3
+        server.wait()
+        for variable in [variable for variable in os.environ if variable.startswith("AWS_")]:
+            del os.environ[variable]
+        os.environ.update(server.settings)
+        import boto3
 
-                print(f"    a real one on loopback: {environment['AWS_ENDPOINT_URL_S3']}")
-                boto3.client("s3").create_bucket(Bucket="demo")
-                read_from_s3("s3://demo/out.tar", tar, name, pixels)
-            finally:
-                subprocess.run([SERVER, "stop", server], check=False)
+        print(f"    moto's S3 server, on loopback: {os.environ['AWS_ENDPOINT_URL_S3']}")
+        boto3.client("s3").create_bucket(Bucket="demo")
+        read_from_s3("s3://demo/out.tar", tar, name, pixels, server.log)
     command = Path(sys.executable).with_name("blobpack")
     print(f"\ndone. Everything is still in {OUT}/; try: {command} ls -l {tar} | head")
 

@@ -7,34 +7,65 @@ import os
 import shutil
 import ssl
 import subprocess
+import tempfile
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 from faultserver import FaultServer
+from hypothesis import HealthCheck, settings
 from PIL import Image
-from s3server import NO_AWS, CantInstallError, S3Server, forget_clients
+from s3server import NO_AWS, CantInstallError, S3Server, close_clients, forget_clients, stop_server
 
 from blobpack.stores.http import pool
 from blobpack.stores.s3.store import default_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+
+# Workers share processors with each other and with whatever else runs: how long an example takes proves nothing
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
+
+S3_FOLDER = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the folder of the S3 server, which all worker processes of a run share."""
+    workerinput = getattr(config, "workerinput", None)
+    folder = workerinput["s3_folder"] if workerinput else tempfile.mkdtemp(prefix="blobpack-s3-")
+    config.stash[S3_FOLDER] = Path(folder)
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["s3_folder"] = str(node.config.stash[S3_FOLDER])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the wheel: its compiler runs for a minute, and would keep the last worker when all else is done."""
+    items.sort(key=lambda item: item.path.name != "test_wheel.py")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the S3 server after the last worker: none of them knows whether another still needs it."""
+    if not hasattr(config, "workerinput"):
+        stop_server(config.stash[S3_FOLDER])
+        shutil.rmtree(config.stash[S3_FOLDER], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A real S3 server, started when the first test asks; skips where it can't be, but fails in CI."""
+def s3(request: pytest.FixtureRequest) -> Iterator[S3Server]:
+    """A real S3 server, started when the first test of any worker asks. Where it can't be, the test fails."""
     try:
-        server = S3Server(tmp_path_factory.mktemp("s3"))
+        server = S3Server(request.config.stash[S3_FOLDER])
     except CantInstallError as exc:
-        if os.environ.get("CI"):
-            pytest.fail(f"CI must have a real S3 server: {exc}", pytrace=False)
-        pytest.skip(str(exc))
+        pytest.fail(str(exc), pytrace=False)
     yield server
-    server.stop()
+    server.close()
 
 
 @pytest.fixture
@@ -48,7 +79,7 @@ def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("HOME", str(tmp_path))
     forget_clients()
     yield
-    forget_clients()
+    close_clients()
     boto3.DEFAULT_SESSION = None
 
 
@@ -119,7 +150,7 @@ def _encoded(image: Image.Image, kind: str, **options: object) -> bytes:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A certificate of this host that no one trusts, and its key."""
     if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate")
+        pytest.fail("openssl, which makes the certificate, is not installed")
     folder = tmp_path_factory.mktemp("tls")
     command = (
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "

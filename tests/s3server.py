@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import subprocess
@@ -30,6 +31,28 @@ class CantInstallError(Exception):
     """The server isn't installed, and can't be here; the message says what is missing."""
 
 
+def start_server(folder: Path) -> str:
+    """Start a server with its files in a folder, and return the lines that it prints: NAME=value."""
+    done = subprocess.run(
+        [SCRIPT, "start", folder],
+        capture_output=True,
+        text=True,
+        timeout=START_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode == CANT_INSTALL:
+        raise CantInstallError(done.stderr.strip())
+    if done.returncode:
+        raise RuntimeError(f"{SCRIPT.name} exited with {done.returncode}: {done.stderr}")
+    return done.stdout
+
+
+def stop_server(folder: Path) -> None:
+    """Stop the server of a folder, if there is one."""
+    (folder / "settings").unlink(missing_ok=True)
+    subprocess.run([SCRIPT, "stop", folder], check=True)
+
+
 class S3Server:
     """A running server.
 
@@ -41,35 +64,33 @@ class S3Server:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Start it, with its files in a folder.
+        """Start a server with its files in a folder, or use the one that another process started there.
 
         Raises:
             CantInstallError: it isn't installed, and can't be here.
         """
         self._folder = folder
-        done = subprocess.run(
-            [SCRIPT, "start", folder],
-            capture_output=True,
-            text=True,
-            timeout=START_TIMEOUT_S,
-            check=False,
-        )
-        if done.returncode == CANT_INSTALL:
-            raise CantInstallError(done.stderr.strip())
-        if done.returncode:
-            raise RuntimeError(f"{SCRIPT.name} exited with {done.returncode}: {done.stderr}")
-        said = dict(line.split("=", 1) for line in done.stdout.splitlines())
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # given back when the file is closed
+            settings = folder / "settings"
+            if not settings.exists():
+                settings.write_text(start_server(folder))
+            said = dict(line.split("=", 1) for line in settings.read_text().splitlines())
         self.endpoint = said["AWS_ENDPOINT_URL_S3"]
         self.access_key = said["AWS_ACCESS_KEY_ID"]
         self.secret_key = said["AWS_SECRET_ACCESS_KEY"]
         self.region = said["AWS_DEFAULT_REGION"]
         self._numbers = itertools.count()
 
-    def stop(self) -> None:
-        """Stop it; what it stored is gone."""
+    def close(self) -> None:
+        """Close the connections to the server, which goes on."""
         if "client" in self.__dict__:
             self.client.close()
-        subprocess.run([SCRIPT, "stop", self._folder], check=True)
+
+    def stop(self) -> None:
+        """Stop the server; what it stored is gone."""
+        self.close()
+        stop_server(self._folder)
 
     @cached_property
     def client(self) -> S3Client:
@@ -154,10 +175,15 @@ def new_session() -> boto3.session.Session:
     return boto3.session.Session(botocore_session=core)
 
 
-def forget_clients() -> None:
+def close_clients() -> None:
     """Close the clients and connections that stores share in this process: the next are made anew."""
     pool.forget_pools()
     while s3._clients:
         _, client = s3._clients.popitem()
         client.close()
+
+
+def forget_clients() -> None:
+    """Close the clients, and let boto3 begin again with a session that knows nothing of the environment."""
+    close_clients()
     boto3.DEFAULT_SESSION = new_session()

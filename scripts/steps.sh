@@ -1,0 +1,54 @@
+# Functions that the scripts here share: progress lines and Debian packages. Sourced, never run.
+
+# Programs that the tests run → the Debian packages that bring them.
+declare -A PACKAGE_OF=(
+  [bsdtar]=libarchive-tools
+  [busybox]=busybox
+  [bzip2]=bzip2
+  [jq]=jq
+  [openssl]=openssl
+  [tar]=tar
+  [xz]=xz-utils
+  [zstd]=zstd
+)
+# Programs of Ceph's S3 server → the Debian packages that bring them.
+declare -A CEPH_PACKAGE_OF=(
+  [ceph]=ceph-common
+  [ceph-authtool]=ceph-common
+  [ceph-mon]=ceph-mon
+  [ceph-osd]=ceph-osd
+  [monmaptool]=ceph-common
+  [radosgw]=radosgw
+  [radosgw-admin]=radosgw
+)
+
+say() { # say TEXT...: one progress line, with the seconds since the script began
+  printf '[%3d s] %s\n' "$SECONDS" "$*" >&2
+}
+
+missing_packages() { # missing_packages TABLE: print the packages of the programs that are not installed
+  local -n table=$1
+  local program
+  for program in "${!table[@]}"; do
+    command -v "$program" >/dev/null || echo "${table[$program]}"
+  done | sort -u
+}
+
+may_install() { # whether Debian packages can be installed here
+  ((EUID == 0)) && command -v apt-get >/dev/null
+}
+
+apt_install() { # apt_install PACKAGE...: on failure print what apt-get wrote
+  local log
+  log=$(
+    {
+      export DEBIAN_FRONTEND=noninteractive
+      # Old lists may still do, so a failed update is no failure yet. Another apt-get may hold the lock.
+      apt-get update -q
+      apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"
+    } 2>&1 </dev/null
+  ) || {
+    printf '%s\n' "$log" | tail -n 20 >&2
+    return 1
+  }
+}

@@ -1,0 +1,82 @@
+"""The scripts are well-formed, and say plainly what they cannot do."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BASH_SCRIPTS = sorted(
+    path
+    for path in [*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run"]
+    if path.is_file() and (path.suffix == ".sh" or b"bash" in path.read_bytes().partition(b"\n")[0])
+)
+
+
+def run(*command, **options):
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False, timeout=60, **options
+    )
+
+
+def test_there_are_scripts():
+    assert {"setup", "demo", "test", "check"} <= {path.name for path in BASH_SCRIPTS}
+
+
+@pytest.mark.parametrize("script", BASH_SCRIPTS, ids=lambda path: path.name)
+def test_bash_can_parse_it(script):
+    done = run("bash", "-n", script)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["s3-server"],
+        ["s3-server", "begin", "folder"],
+        ["s3-server", "stop", "folder", "8000"],
+        ["fresh"],
+        ["fresh", "--help"],
+        ["fresh", "trixie", "no such script"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_status_2(arguments, tmp_path):
+    done = run(ROOT / "scripts" / arguments[0], *arguments[1:], cwd=tmp_path)
+    assert done.returncode == 2
+    assert arguments[0] in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def path_with(folder, *programs):
+    """A PATH that leads to these programs and to no others."""
+    for program in programs:
+        (folder / program).symlink_to(shutil.which(program))
+    return {"PATH": str(folder)}
+
+
+def test_an_s3_server_that_cannot_be_installed_is_status_3_and_named(tmp_path):
+    (tmp_path / "bin").mkdir()
+    env = path_with(tmp_path / "bin", "bash", "dirname", "mkdir", "realpath", "sort")
+    done = run(ROOT / "scripts" / "s3-server", "start", tmp_path / "s3", env=env)
+    assert done.returncode == 3
+    assert all(package in done.stderr for package in ["radosgw", "ceph-osd", "ceph-mon"])
+    assert not done.stdout
+
+
+def test_setup_refuses_a_python_that_is_too_old(tmp_path):
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    (tmp_path / "_native").mkdir()
+    for name in ["pyproject.toml", "setup.py"]:
+        shutil.copy(ROOT / name, tmp_path)
+    old = tmp_path / "old-python"
+    old.write_text(
+        "#!/bin/sh\nexit 1\n"
+    )  # as Python 3.10 answers to the question whether it is 3.11
+    old.chmod(0o755)
+    done = run(tmp_path / "scripts" / "setup", env=os.environ | {"PYTHON": str(old)})
+    assert done.returncode == 1
+    assert "Python 3.11 or later" in done.stderr
+    assert not (tmp_path / ".venv").exists()
