@@ -1,5 +1,6 @@
 """Plans: every range within its fetch, no fetch too large, nothing twice."""
 
+import pytest
 from hypothesis import given, strategies as st
 
 from blobpack.plan import (
@@ -7,6 +8,9 @@ from blobpack.plan import (
     GAP_BYTES_MAX,
     GAP_BYTES_MIN,
     LATENCY_S,
+    SMALL_ANSWER_BYTES,
+    SMOOTHING,
+    SpeedEstimate,
     gap_bytes,
     merged_ranges,
     plan_fetches,
@@ -66,3 +70,29 @@ def test_gap_is_latency_times_bandwidth_within_bounds():
     assert gap_bytes(0.0001, 1e6) == GAP_BYTES_MIN
     assert gap_bytes(1, 1e9) == GAP_BYTES_MAX
     assert gap_bytes(0, 0) == min(int(LATENCY_S * BYTES_PER_S), GAP_BYTES_MAX)
+    assert gap_bytes(0.001, 1e6, least=1 << 16, most=1 << 20) == 1 << 16
+    assert gap_bytes(1, 1e9, least=1 << 16, most=1 << 20) == 1 << 20
+
+
+def test_speed_is_learned_from_answers():
+    speed = SpeedEstimate()
+    assert (speed.latency_s, speed.bytes_per_s) == (0, 0)
+    speed.note(SMALL_ANSWER_BYTES, 0.02)
+    assert (speed.latency_s, speed.bytes_per_s) == (0.02, 0)
+    speed.note(4_000_000, 0.02 + 0.1)  # what is not latency is the body
+    assert speed.latency_s == 0.02
+    assert speed.bytes_per_s == pytest.approx(40e6)
+    speed.note(100, 0.03)
+    assert speed.latency_s == pytest.approx(0.02 + SMOOTHING * 0.01)
+    for _ in range(100):
+        speed.note(100, 0.005)
+        speed.note(10_000_000, 0.005 + 0.1)
+    assert speed.latency_s == pytest.approx(0.005, rel=0.01)
+    assert speed.bytes_per_s == pytest.approx(100e6, rel=0.01)
+
+
+def test_an_answer_that_came_sooner_than_any_before_does_no_harm():
+    speed = SpeedEstimate()
+    speed.note(1, 1.0)
+    speed.note(1_000_000, 0.5)
+    assert speed.bytes_per_s > 0

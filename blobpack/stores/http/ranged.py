@@ -12,6 +12,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, NoReturn
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
+from blobpack.plan import SpeedEstimate
 from blobpack.stores.base import Store
 from blobpack.stores.http import retry
 from blobpack.stores.http.options import is_hedged
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PART_BYTES_MIN = 64 << 10  # of a body that was cut, less is fetched again
-SMALL_BYTES = 64 << 10  # an answer of this tells the latency, a longer one the bandwidth
-SMOOTHING = 0.1
 
 
 class Place:
@@ -63,11 +62,21 @@ class RangedStore(Store):
 
     counters: Counters
     is_remote = True
-    latency_s = 0.0
-    bytes_per_s = 0.0
 
     def __init__(self) -> None:
         self.counters = Counters()
+        self._speed = SpeedEstimate()
+
+    @property
+    def latency_s(self) -> float:
+        """Recent time from a small request to its answer; see Store."""
+        return self._speed.latency_s
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Recent speed of long answers on one connection; see Store."""
+        return self._speed.bytes_per_s
+
 
     @abstractmethod
     def place(self) -> Place:
@@ -165,14 +174,7 @@ class RangedStore(Store):
                 self.counters.count_request(fetched, fetched, took)
         if fetched == wanted:
             place.pool.budget.regain()
-            took -= answer.connect_s
-            if wanted <= SMALL_BYTES:
-                self.latency_s += (took - self.latency_s) * (SMOOTHING if self.latency_s else 1)
-            else:
-                rate = wanted / max(took - self.latency_s, 1e-6)
-                self.bytes_per_s += (rate - self.bytes_per_s) * (
-                    SMOOTHING if self.bytes_per_s else 1
-                )
+            self._speed.note(wanted, took - answer.connect_s)
         return answer
 
     def _is_right(self, answer: Answer, start: int, end: int, attempt: int) -> bool:
