@@ -104,10 +104,10 @@ class TestMerge:
         files = PAYLOADS | {"huge": bytes(range(256)) * 4000, "zlast": b"x"}
         source = pack_files(tmp_path / "a.tar", files)
         for part_bytes in (1, 512, 5000, 70_000, 1 << 30):
-            monkeypatch.setattr(splice, "PART_BYTES", part_bytes)
-            monkeypatch.setattr(splice, "WHOLE_BYTES", part_bytes // 3)
-            monkeypatch.setattr(splice, "FETCH_BYTES", max(part_bytes // 2, 512))
-            monkeypatch.setattr(splice, "FETCH_GAP_BYTES", part_bytes // 7)
+            monkeypatch.setattr(splice, "SPLICE_PART_BYTES", part_bytes)
+            monkeypatch.setattr(splice, "KERNEL_COPY_BYTES_MIN", part_bytes // 3)
+            monkeypatch.setattr(splice, "SPLICE_FETCH_BYTES", max(part_bytes // 2, 512))
+            monkeypatch.setattr(splice, "SPLICE_GAP_BYTES", part_bytes // 7)
             with opened(source) as blob:
                 blobpack.merge(tmp_path / "o.tar", [blob], index="none")
                 assert (tmp_path / "o.tar").read_bytes() == archive_of(source)

@@ -24,7 +24,7 @@ from blobpack.checksum import crc32c, crc32c_address
 from blobpack.columns import Columns
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
-from blobpack.tar.facts import WINDOW_BYTES, read_facts, take_facts
+from blobpack.tar.facts import FACTS_WINDOW_BYTES, read_facts, take_facts
 from blobpack.tar.scan import scan, scan_store
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def payloads() -> dict[str, bytes]:
         "empty.svg": b"",
         "f.bmp": encoded("bmp"),
         "turned.jpg": jpeg,
-        "window.jpg": encoded("jpeg").ljust(WINDOW_BYTES, b"\0"),
-        "window_1.jpg": encoded("jpeg").ljust(WINDOW_BYTES + 1, b"\0"),
+        "window.jpg": encoded("jpeg").ljust(FACTS_WINDOW_BYTES, b"\0"),
+        "window_1.jpg": encoded("jpeg").ljust(FACTS_WINDOW_BYTES + 1, b"\0"),
     }
 
 

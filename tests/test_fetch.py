@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from test_stores import FORKS, in_fork
 
 import blobpack
+from blobpack import threads
 from blobpack.cli.main import main
 from blobpack.errors import (
     BlobChangedError,
@@ -129,7 +130,7 @@ class TestReadMany:
     def test_no_more_than_some_windows_wait(
         self, blob: blobpack.Blob, payloads: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(fetch_module, "WINDOW_BYTES", 10_000)
+        monkeypatch.setattr(fetch_module, "BATCH_WINDOW_BYTES", 10_000)
         answers = blob.read_many(list(payloads))
         next(answers)
         time.sleep(0.3)
@@ -153,7 +154,7 @@ class TestReadMany:
         s3: S3Server,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(fetch_module, "WINDOW_BYTES", 10_000)
+        monkeypatch.setattr(fetch_module, "BATCH_WINDOW_BYTES", 10_000)
         answers = blob.read_many(list(payloads))
         assert next(answers) == payloads["00000.bin"]
         s3.put(blob.store.bucket, blob.store.key, b"x" * blob.store.size)
@@ -199,12 +200,12 @@ class TestReadMany:
         names = list(payloads)[:100]
         blob.read(names[0])
         monkeypatch.setattr(fetch_module, "plan_fetches", one_by_one)
-        monkeypatch.setitem(fetch_module._threads, "batches", ThreadPoolExecutor(2))
+        monkeypatch.setitem(threads._shared_pools, "batches", ThreadPoolExecutor(2))
         before = blob.stats.requests
         answers = blob.read_many(names)
         next(answers)
         answers.close()
-        fetch_module.threads().shutdown()
+        threads.shared_pool("batches", 1).shutdown()
         assert blob.stats.requests - before < len(names) / 2
 
     def test_of_an_abandoned_batch_nothing_is_sent_again(
@@ -212,7 +213,7 @@ class TestReadMany:
     ) -> None:
         """After Ctrl-C, say: the process ends when its threads do."""
         monkeypatch.setattr(retry, "TIMEOUT_S", 0.5)
-        monkeypatch.setitem(fetch_module._threads, "batches", ThreadPoolExecutor(2))
+        monkeypatch.setitem(threads._shared_pools, "batches", ThreadPoolExecutor(2))
         blob.read("00000.bin")
         faults.requests.clear()
         faults.fail_always("stall")
@@ -221,7 +222,7 @@ class TestReadMany:
         while not faults.requests:
             time.sleep(0.01)
         batch.cancel()
-        fetch_module.threads().shutdown()
+        threads.shared_pool("batches", 1).shutdown()
         assert len(faults.requests) == 1
 
     @FORKS
@@ -310,7 +311,7 @@ class TestAsync:
         gate = threading.Event()
         with ThreadPoolExecutor(1) as busy:
             busy.submit(gate.wait, 60)
-            monkeypatch.setitem(fetch_module._threads, "batches", busy)
+            monkeypatch.setitem(threads._shared_pools, "batches", busy)
             try:
                 assert asyncio.run(blob.aread("00001.bin")) == payloads["00001.bin"]
                 assert not gate.is_set()
@@ -321,7 +322,7 @@ class TestAsync:
         self, blob: blobpack.Blob, payloads: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """They are taken by a thread: none of those that fetch."""
-        monkeypatch.setitem(fetch_module._threads, "batches", ThreadPoolExecutor(1))
+        monkeypatch.setitem(threads._shared_pools, "batches", ThreadPoolExecutor(1))
         names = list(payloads)[:3]
 
         async def read() -> list[bytes]:
@@ -361,7 +362,7 @@ class TestAsync:
         monkeypatch.setattr(fetch_module, "plan_fetches", plan_slowly)
         before = blob.stats.requests
         asyncio.run(cancel())  # ends when the thread does
-        fetch_module.threads().submit(int).result()
+        threads.shared_pool("batches", 1).submit(int).result()
         assert blob.stats.requests == before
 
     def test_local_blob_is_read_too(self, tar: Path, payloads: dict[str, bytes]) -> None:

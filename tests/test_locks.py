@@ -9,12 +9,12 @@ from blobpack import Index, Member
 from blobpack.indexfile.open import read_footer
 from blobpack.indexfile.remote import RemoteIndex
 from blobpack.stores.memory import MemoryStore
-from blobpack.threads import ForkLock
+from blobpack.threads import ForkSafeLock
 
 
 @FORKS
 def test_it_is_free_in_the_child_and_held_here():
-    lock = ForkLock()
+    lock = ForkSafeLock()
 
     def taken() -> bool:
         with lock:
@@ -35,7 +35,7 @@ def test_an_index_far_away_is_asked_in_a_child_whose_parent_was_asking(tmp_path)
 
 
 def test_an_error_lets_it_go():
-    lock = ForkLock()
+    lock = ForkSafeLock()
     with pytest.raises(KeyError), lock:
         raise KeyError
     with lock:

@@ -129,7 +129,7 @@ PEAK = """
 import resource, sys
 import blobpack
 from blobpack.packing import objects
-objects.WINDOW_BYTES = 16 << 20
+objects.PAYLOADS_AHEAD_BYTES = 16 << 20
 listed = blobpack.read_manifest(sys.argv[1])
 blobpack.pack(listed, sys.argv[2], globs=["0000.jpg"])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -304,7 +304,7 @@ class TestFromS3:
     def test_the_same_bytes_as_of_the_folder(
         self, prefix, folder, tmp_path, monkeypatch, window, slash
     ):
-        monkeypatch.setattr("blobpack.packing.objects.WINDOW_BYTES", window)
+        monkeypatch.setattr("blobpack.packing.objects.PAYLOADS_AHEAD_BYTES", window)
         local = blobpack.pack(folder, tmp_path / "local.tar")
         far = blobpack.pack(prefix + slash, tmp_path / "far.tar")
         assert (tmp_path / "far.tar").read_bytes() == (tmp_path / "local.tar").read_bytes()
@@ -354,7 +354,7 @@ class TestFromS3:
     def test_of_something_large_that_is_no_image_only_the_start_is_fetched(
         self, s3_env, bucket, tmp_path, monkeypatch
     ):
-        monkeypatch.setattr("blobpack.packing.objects.LARGE_BYTES", 10_000)
+        monkeypatch.setattr("blobpack.packing.objects.LARGE_OBJECT_BYTES", 10_000)
         s3_env.put(bucket, "a/video.mp4", bytes(5_000_000))
         before = blobpack.stats().bytes_fetched
         report = blobpack.pack(f"s3://{bucket}/a", tmp_path / "out.tar")

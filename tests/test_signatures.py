@@ -101,7 +101,7 @@ class TestPacking:
     def test_boto3_signs_once_for_many_objects(
         self, faults, prefix, tmp_path: Path, monkeypatch, small_images
     ):
-        monkeypatch.setattr("blobpack.packing.objects.THREADS", 1)
+        monkeypatch.setattr("blobpack.packing.objects.OBJECTS_AT_ONCE", 1)
         signed = self.signed(monkeypatch)
         report = blobpack.pack(prefix, tmp_path / "out.tar")
         assert report.members == 120
@@ -114,7 +114,7 @@ class TestPacking:
                 assert blob.read(name) == list(small_images.values())[i % 6]
 
     def test_one_that_is_refused_is_signed_by_boto3(self, faults, prefix, monkeypatch):
-        monkeypatch.setattr("blobpack.packing.objects.THREADS", 1)
+        monkeypatch.setattr("blobpack.packing.objects.OBJECTS_AT_ONCE", 1)
         signed = self.signed(monkeypatch)
         objects = list_prefix(Location.parse(prefix, prefix=True), Skipped(), hidden=False)
         faults.requests.clear()

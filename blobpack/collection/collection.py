@@ -7,7 +7,6 @@ is: far away not even that takes a request, because the collection knows its siz
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from blobpack.collection.list_blobs import folder_before, has_glob
@@ -27,10 +26,10 @@ from blobpack.reading.blob import check_hedge, kept_in
 from blobpack.reading.reader import Reader
 from blobpack.stores.location import Location
 from blobpack.stores.stats import Counters
-from blobpack.threads import ForkLock
+from blobpack.threads import RecentlyUsed, map_ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.open import StoredIndex
@@ -89,9 +88,9 @@ class Collection(Reader):
         self.index = Index.from_stored(stored)
         self._stored = stored
         self._shards = shards
-        self._open: OrderedDict[int, Store] = OrderedDict()
         self._open_max = open_blobs
-        self._lock = ForkLock()
+        # one that is evicted is not closed: another thread may be reading from it
+        self._open: RecentlyUsed[int, Store] = RecentlyUsed(open_blobs)
         self._closed = False
 
     @property
@@ -144,24 +143,22 @@ class Collection(Reader):
             located.append(Located(store, name, *hit[1]))
         return located, None
 
-    def _opened(self, numbers: Iterable[int]) -> dict[int, Store | BlobpackError]:
+    def _opened(self, numbers: dict[int, None]) -> dict[int, Store | BlobpackError]:
         """Open blobs that are not open, side by side; in place of one that can't be, why."""
-        with self._lock:
-            stores: dict[int, Store | BlobpackError] = {}
-            missing = []
-            for number in numbers:
-                if number in self._open:
-                    stores[number] = self._open[number]
-                else:
-                    missing.append(number)
+        stores: dict[int, Store | BlobpackError] = {**self._open.get_many(numbers)}
+        missing = [number for number in numbers if number not in stores]
         if len(missing) < 2:
             stores |= zip(missing, map(self._open_one, missing), strict=True)
         else:
-            from concurrent.futures import ThreadPoolExecutor
-
-            with ThreadPoolExecutor(min(BLOBS_OPENED_AT_ONCE, len(missing))) as pool:
-                stores |= zip(missing, pool.map(self._open_one, missing), strict=True)
-        return self._used(stores)
+            opened = map_ahead(
+                self._open_one, missing, threads=BLOBS_OPENED_AT_ONCE, name="open-blobs"
+            )
+            stores |= zip(missing, opened, strict=True)
+        for number in missing:
+            store = stores[number]
+            if not isinstance(store, BlobpackError):
+                stores[number] = self._open.put(number, store)
+        return stores
 
     def _open_one(self, number: int) -> Store | BlobpackError:
         try:
@@ -175,27 +172,10 @@ class Collection(Reader):
         except BlobpackError as exc:
             return exc
 
-    def _used(self, stores: dict[int, Store | BlobpackError]) -> dict[int, Store | BlobpackError]:
-        """Keep blobs open, those last that were used last.
-
-        One that is used no longer is let go, not closed: another thread may be reading from it.
-        """
-        with self._lock:
-            for number, store in stores.items():
-                if not isinstance(store, BlobpackError):
-                    stores[number] = self._open.setdefault(number, store)
-                    self._open.move_to_end(number)
-            while len(self._open) > self._open_max:
-                self._open.popitem(last=False)
-        return stores
-
     def close(self) -> None:
         """Close the blobs that are open; again is harmless."""
         self._closed = True
-        with self._lock:
-            stores = list(self._open.values())
-            self._open.clear()
-        for store in stores:
+        for store in self._open.clear():
             store.close()
 
     def __reduce__(self) -> tuple[Callable[..., Collection], tuple[object, ...]]:

@@ -8,9 +8,7 @@ blobs have is seen there.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from blobpack.collection.locations import name_from
@@ -21,6 +19,7 @@ from blobpack.indexfile.writer import write_sections
 from blobpack.reading.find_index import embedded_index, first_found, sidecar_index
 from blobpack.stores.open import open_tar
 from blobpack.tar.scan import scan_store
+from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
     from blobpack.stores.location import Location
 
-BLOBS_AT_ONCE = 16
-ROWS_AT_ONCE = 1 << 16  # an index of no more is read by the thread that opens it
+BLOBS_JOINED_AT_ONCE = 16
+WHOLE_INDEX_ROWS_MAX = 1 << 16  # an index of no more is read by the thread that opens it
 
 
 class _FewerFactsError(Exception):
@@ -44,7 +43,7 @@ class _FewerFactsError(Exception):
 
 
 @dataclass(slots=True)
-class _Opened:
+class _OpenedBlob:
     """A blob whose index is at hand; of a large one, the parts are still to be read."""
 
     shard: Shard
@@ -94,7 +93,14 @@ class Joining:
 
     def _parts(self) -> Iterator[Columns]:
         row = 0
-        for opened in self._opened():
+        for opened in map_ahead(
+            self._open,
+            self.blobs,
+            threads=BLOBS_JOINED_AT_ONCE,
+            most=BLOBS_JOINED_AT_ONCE,
+            name="open-blobs",
+            drop=lambda opened: opened.store.close(),
+        ):
             with opened.store:
                 if opened.rows:
                     if self.facts is None:
@@ -108,26 +114,7 @@ class Joining:
             if self.progress:
                 self.progress(len(self.shards), row)
 
-    def _opened(self) -> Iterator[_Opened]:
-        """Open the blobs some at a time, and give them in their order."""
-        blobs = iter(self.blobs)
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(BLOBS_AT_ONCE) as threads:
-            waiting = deque(
-                threads.submit(self._open, blob) for blob in islice(blobs, BLOBS_AT_ONCE)
-            )
-            try:
-                while waiting:
-                    opened = waiting.popleft().result()
-                    waiting.extend(threads.submit(self._open, blob) for blob in islice(blobs, 1))
-                    yield opened
-            finally:
-                for future in waiting:
-                    if not future.cancel() and not future.exception():
-                        future.result().store.close()
-
-    def _open(self, blob: Location) -> _Opened:
+    def _open(self, blob: Location) -> _OpenedBlob:
         store = open_tar(blob, tail=True)
         try:
             index = self._index_of(store)
@@ -142,8 +129,10 @@ class Joining:
                 is_compressed=store.is_compressed,
                 identity=replace(identity, version=store.version if store.is_remote else ""),
             )
-            parts: Iterable[Columns] = [index.columns] if rows <= ROWS_AT_ONCE else index.parts()
-            return _Opened(shard, store, parts, index.taken, rows)
+            parts: Iterable[Columns] = (
+                [index.columns] if rows <= WHOLE_INDEX_ROWS_MAX else index.parts()
+            )
+            return _OpenedBlob(shard, store, parts, index.taken, rows)
         except BaseException:
             store.close()
             raise

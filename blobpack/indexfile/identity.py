@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blobpack.checksum import crc32c
+from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -107,14 +108,15 @@ class Witness:
         if store:
             self._tail += store.read_range(max(0, start - TAIL_BYTES), start)
             ranges = sample_ranges(start)
-            from concurrent.futures import ThreadPoolExecutor
-
-            with ThreadPoolExecutor(READ_THREADS) as pool:
-                read = pool.map(lambda bounds: store.read_range(*bounds), ranges)
-                self._samples = {
-                    begin: bytearray(sample)
-                    for (begin, _), sample in zip(ranges, read, strict=True)
-                }
+            read = map_ahead(
+                lambda bounds: store.read_range(*bounds),
+                ranges,
+                threads=READ_THREADS,
+                name="identity",
+            )
+            self._samples = {
+                begin: bytearray(sample) for (begin, _), sample in zip(ranges, read, strict=True)
+            }
 
     def tell(self) -> int:
         """Say how many bytes the archive has so far."""

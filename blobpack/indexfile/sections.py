@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blobpack._native.fetched_index import decode_blocks
@@ -24,18 +23,18 @@ from blobpack.indexfile.footer import (
     decode_guide,
 )
 from blobpack.plan import merged_ranges
-from blobpack.threads import ForkLock
+from blobpack.threads import RecentlyUsed, map_ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from blobpack.indexfile.footer import Footer
     from blobpack.stores.base import Store
 
 KEPT_BYTES_MAX = 64 << 20
-BATCH_GAP_BYTES = 256 << 10
-BATCH_BYTES_MAX = 8 << 20
-BATCH_THREADS = 16
+INDEX_GAP_BYTES = 256 << 10
+INDEX_FETCH_BYTES_MAX = 8 << 20
+INDEX_FETCHES_AT_ONCE = 16
 
 T = TypeVar("T")
 
@@ -51,34 +50,6 @@ class Block:
         self.lookup = NameLookup(columns.names, columns.name_bounds)
 
 
-class Kept:
-    """What was made of fetched bytes; what was not used for longest goes first."""
-
-    def __init__(self) -> None:
-        self._made: OrderedDict[tuple[str, int], tuple[Any, int]] = OrderedDict()
-        self._bytes = 0
-        self._lock = ForkLock()
-
-    def find(self, kind: str, numbers: Iterable[int]) -> dict[int, Any]:
-        """Give those of a kind that are here, by number."""
-        found = {}
-        with self._lock:
-            for number in numbers:
-                if (kind, number) in self._made:
-                    self._made.move_to_end((kind, number))
-                    found[number] = self._made[kind, number][0]
-        return found
-
-    def keep(self, kind: str, number: int, made: object, size: int) -> None:
-        """Keep one, of about so many bytes."""
-        with self._lock:
-            if (kind, number) not in self._made:
-                self._made[kind, number] = (made, size)
-                self._bytes += size
-            while self._bytes > KEPT_BYTES_MAX and len(self._made) > 1:
-                self._bytes -= self._made.popitem(last=False)[1][1]
-
-
 class IndexParts:
     """Fetches, decodes and keeps the parts of one index."""
 
@@ -91,7 +62,7 @@ class IndexParts:
             footer: The region's, which fits it.
         """
         self._store, self._offset, self._footer = store, offset, footer
-        self._kept = Kept()
+        self._kept: RecentlyUsed[tuple[str, int], Any] = RecentlyUsed(KEPT_BYTES_MAX)
 
     def guide(self) -> list[bytes]:
         """Read the first name of each block."""
@@ -175,12 +146,11 @@ class IndexParts:
         )
 
     def _kept_or_made(self, kind: str, number: int, make: Callable[[], tuple[T, int]]) -> T:
-        kept: dict[int, T] = self._kept.find(kind, (number,))
-        if number in kept:
-            return kept[number]
-        made, size = make()
-        self._kept.keep(kind, number, made, size)
-        return made
+        kept: T | None = self._kept.get((kind, number))
+        if kept is None:
+            kept, size = make()
+            self._kept.put((kind, number), kept, size)
+        return kept
 
     def _fetched(
         self,
@@ -189,10 +159,11 @@ class IndexParts:
         make: Callable[[int, bytes], T],
     ) -> dict[int, T]:
         """Take what is kept; fetch the rest side by side, near ranges together."""
-        ready: dict[int, T] = self._kept.find(kind, ranges)
+        kept = self._kept.get_many([(kind, number) for number in ranges])
+        ready: dict[int, T] = {number: made for (_, number), made in kept.items()}
         missing = {number: ranges[number] for number in ranges if number not in ready}
         fetches = merged_ranges(
-            missing.values(), max_gap_bytes=BATCH_GAP_BYTES, max_bytes=BATCH_BYTES_MAX
+            missing.values(), max_gap_bytes=INDEX_GAP_BYTES, max_bytes=INDEX_FETCH_BYTES_MAX
         )
         starts = [start for start, _ in fetches]
         bodies = self._read_all(fetches)
@@ -200,16 +171,20 @@ class IndexParts:
             at = bisect_right(starts, start) - 1
             first = starts[at]
             ready[number] = make(number, bodies[at][start - first : end - first])
-            self._kept.keep(kind, number, ready[number], 2 * (end - start))
+            self._kept.put((kind, number), ready[number], 2 * (end - start))
         return ready
 
     def _read_all(self, fetches: list[tuple[int, int]]) -> list[bytes]:
         if len(fetches) <= 1:
             return [self._read(*fetch) for fetch in fetches]
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(min(BATCH_THREADS, len(fetches))) as threads:
-            return list(threads.map(lambda fetch: self._read(*fetch), fetches))
+        return list(
+            map_ahead(
+                lambda fetch: self._read(*fetch),
+                fetches,
+                threads=INDEX_FETCHES_AT_ONCE,
+                name="index",
+            )
+        )
 
     def _read(self, start: int, end: int) -> bytes:
         if not 0 <= start <= end <= self._footer.region_bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections import OrderedDict
 from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack._native.fetched_index import decode_blocks
@@ -24,6 +23,7 @@ from blobpack.indexfile.footer import (
     Footer,
     mask_of,
 )
+from blobpack.threads import RecentlyUsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -185,17 +185,15 @@ class _WrittenNames:
         self._file, self._members = file, members
         self._facts = mask_of(members.facts or frozenset())
         self._directory = members.builder.directory(0)
-        self._kept: OrderedDict[int, Columns] = OrderedDict()
+        self._kept: RecentlyUsed[int, Columns] = RecentlyUsed(BLOCKS_KEPT)
 
     def name_at(self, row: int) -> str:
         """Read the name in a row."""
         number, place = divmod(row, BLOCK_ROWS)
-        if number not in self._kept:
-            self._kept[number] = self._read(number)
-            if len(self._kept) > BLOCKS_KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(number)
-        return self._kept[number].name_at(place)
+        block = self._kept.get(number)
+        if block is None:
+            block = self._kept.put(number, self._read(number))
+        return block.name_at(place)
 
     def _read(self, number: int) -> Columns:
         start, last = self._position(number), self._position(number + 1)

@@ -17,7 +17,7 @@ from blobpack.packing.files import Skipped, Sources, passing, unreadable_error
 from blobpack.packing.sources import narrowed
 from blobpack.packing.stream import gather_slices
 from blobpack.tar.header import check_name, encode_name, member_header, padding
-from blobpack.threads import processors
+from blobpack.threads import processor_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from blobpack.model import Payload, Progress
     from blobpack.packing.sources import Choices, Found
 
-THREADS_MAX = 4
+PACK_THREADS_MAX = 4
 
 
 def write_members(
@@ -68,7 +68,7 @@ def write_members(
         keep_mtime=choices.keep_mtime,
         facts=choices.facts,
         crc32c_address=crc32c_address() if choices.facts else 0,
-        threads=choices.threads or processors(THREADS_MAX),
+        threads=choices.threads or processor_count(PACK_THREADS_MAX),
     )
     columns, end, write_error, not_packed = _gathered(
         gather, found, file, start, held, choices.progress

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,18 +20,18 @@ from blobpack.stores.location import Location
 from blobpack.stores.open import open_store
 from blobpack.stores.s3.signing import Signatures
 from blobpack.tar.header import encode_name
+from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from blobpack.stores.base import Store
     from blobpack.stores.s3.store import S3Store
 
-THREADS = 64  # at 25 ms each, 2,500 objects a second
-WINDOW_BYTES = 64 << 20  # of payloads that wait for their turn, or one larger
-LARGE_BYTES = 16 << 20
-HEAD_BYTES = 4096
+OBJECTS_AT_ONCE = 64  # at 25 ms each, 2,500 objects a second
+PAYLOADS_AHEAD_BYTES = 64 << 20  # of payloads that wait for their turn, or one larger
+LARGE_OBJECT_BYTES = 16 << 20
+RECOGNISED_BYTES = 4096
 
 
 class Source(NamedTuple):
@@ -52,7 +50,7 @@ class Source(NamedTuple):
     version: str = ""
 
 
-class Opened(NamedTuple):
+class OpenedObject(NamedTuple):
     """What was not listed, once that is known: its size, and where it is read if it is far away."""
 
     size: int
@@ -116,52 +114,46 @@ class Objects:
         Raises:
             SourceError: one can't be read, or changed since it was listed.
         """
-        waiting: deque[tuple[Source, int, Future[bytes]]] = deque()
-        held = 0
-        with ExitStack() as stack:
-            opening, reading = (stack.enter_context(ThreadPoolExecutor(THREADS)) for _ in range(2))
-            stack.callback(opening.shutdown, wait=False, cancel_futures=True)
-            stack.callback(reading.shutdown, wait=False, cancel_futures=True)
-            for source, size, opened in self._opened(opening):
-                while waiting and held + size > WINDOW_BYTES:
-                    first, first_size, future = waiting.popleft()
-                    yield os.fsdecode(first.name), future.result()
-                    held -= first_size
-                waiting.append((source, size, reading.submit(self._read, source, opened)))
-                held += size
-            while waiting:
-                first, _, future = waiting.popleft()
-                yield os.fsdecode(first.name), future.result()
+        with (
+            closing(self._opened()) as opened,
+            closing(
+                map_ahead(
+                    self._read,
+                    opened,
+                    threads=OBJECTS_AT_ONCE,
+                    most_size=PAYLOADS_AHEAD_BYTES,
+                    size_of=lambda pair: pair[1].size,
+                    name="objects",
+                )
+            ) as payloads,
+        ):
+            yield from payloads
 
-    def _opened(
-        self, pool: ThreadPoolExecutor
-    ) -> Iterator[tuple[Source, int, Future[Opened] | None]]:
-        """Learn the sizes, in order, and of what was not listed open as many ahead as there are threads.
+    def _opened(self) -> Generator[tuple[Source, OpenedObject], None, None]:
+        """Learn the sizes, in order; what was not listed is opened for that, as many ahead as there are threads.
 
-        They are not those that read: the larger the payloads, the fewer threads read, and each would keep memory.
+        These are not the threads that read: the larger the payloads, the fewer threads read, and each opened
+        object keeps memory.
         """
-        ahead: deque[tuple[Source, Future[Opened] | None]] = deque()
+        if all(source.size >= 0 for source in self._sources):
+            return ((source, OpenedObject(source.size)) for source in self._sources)
+        return map_ahead(
+            _open,
+            self._sources,
+            threads=OBJECTS_AT_ONCE,
+            most=OBJECTS_AT_ONCE + 1,
+            name="open-objects",
+        )
 
-        def first() -> tuple[Source, int, Future[Opened] | None]:
-            source, opened = ahead.popleft()
-            if opened is None:
-                return source, source.size, None
-            return source, 0 if opened.exception() else opened.result().size, opened
-
-        for source in self._sources:
-            ahead.append((source, pool.submit(_open, source) if source.size < 0 else None))
-            if len(ahead) > THREADS:
-                yield first()
-        while ahead:
-            yield first()
-
-    def _read(self, source: Source, opened: Future[Opened] | None) -> bytes:
-        store = opened.result().store if opened else None
+    def _read(self, found: tuple[Source, OpenedObject]) -> tuple[str, bytes]:
+        source, opened = found
         with _refusing(source):
             if source.location.is_local:
                 with open_store(source.location) as file:
-                    return file.read_range(0, file.size)
-            return self._fetch(source, store or self._listed(source))
+                    payload = file.read_range(0, file.size)
+            else:
+                payload = self._fetch(source, opened.store or self._listed(source))
+        return os.fsdecode(source.name), payload
 
     def _listed(self, source: Source) -> S3Store:
         from blobpack.stores.s3.object import S3Object
@@ -174,22 +166,24 @@ class Objects:
         )
 
     def _fetch(self, source: Source, store: Store) -> bytes:
-        if self._images_only and store.size > LARGE_BYTES:
-            head = store.read_range(0, HEAD_BYTES)
+        if self._images_only and store.size > LARGE_OBJECT_BYTES:
+            head = store.read_range(0, RECOGNISED_BYTES)
             if not recognise_image(head, source.name):
                 return head
         tail = store.tail
         return store.read_range(0, store.size - len(tail)) + tail
 
 
-def _open(source: Source) -> Opened:
+def _open(source: Source) -> tuple[Source, OpenedObject]:
     """Learn the size of what was not listed, and open it if it is far away."""
+    if source.size >= 0:
+        return source, OpenedObject(source.size)
     with _refusing(source):
         store = open_store(source.location, tail=True)
         if store.is_remote:
-            return Opened(store.size, store)
+            return source, OpenedObject(store.size, store)
         with store:
-            return Opened(store.size)
+            return source, OpenedObject(store.size)
 
 
 @contextmanager

@@ -9,9 +9,7 @@ not keep a large buffer.
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
-from contextlib import suppress
 from functools import partial
 from itertools import islice
 from operator import itemgetter
@@ -20,12 +18,12 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from blobpack.checksum import crc32c
 from blobpack.errors import BlobpackError, ChecksumError
 from blobpack.plan import FETCH_BYTES_MAX, GAP_BYTES_MIN, gap_bytes, plan_fetches
-from blobpack.stores.http.options import read_by
+from blobpack.stores.http.options import with_options
+from blobpack.threads import LookAhead
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-    from concurrent.futures import Future, ThreadPoolExecutor
 
     from blobpack.plan import Fetch
     from blobpack.stores.base import Store
@@ -34,11 +32,11 @@ log = logging.getLogger(__name__)
 
 Asked = TypeVar("Asked")
 
-THREADS = 128  # requests in flight
-LOOKED_UP_AT_ONCE = 256
-WINDOW_BYTES = 16 << 20
+FETCHES_AT_ONCE = 128  # in the whole process
+NAMES_AT_ONCE = 256  # looked up together
+BATCH_WINDOW_BYTES = 16 << 20
 WINDOWS_AHEAD = 4
-FILLED_AT_ONCE = 2
+WINDOWS_PLANNED_AT_ONCE = 2  # planned before the next answer is given out
 
 
 class Located(NamedTuple):
@@ -58,7 +56,9 @@ class Located(NamedTuple):
             StorageError: the store failed.
         """
         if hedge:
-            return self.checked(read_by(self.store.read_range, self.start, self.end, hedge=True))
+            return self.checked(
+                with_options(self.store.read_range, self.start, self.end, hedge=True)
+            )
         return self.checked(self.store.read_range(self.start, self.end))
 
     def checked(self, payload: bytes) -> bytes:
@@ -81,46 +81,29 @@ class Located(NamedTuple):
         return payload
 
 
-class Answer(NamedTuple):
-    """A payload to come: the fetch that brings it, and its place in that; None of one that none is needed for."""
+class Awaited(NamedTuple):
+    """A payload that was asked for.
+
+    Attributes:
+        located: Its member.
+        fetch: The number of the fetch that brings it, counted from 0 in its window; -1 if the consumer's thread
+            reads it.
+        place: Its place in that fetch's result.
+    """
 
     located: Located
-    future: Future[list[bytes]] | None
+    fetch: int
     place: int
 
-    def payload(self) -> bytes:
-        """Wait for it, and check it.
 
-        Raises:
-            ChecksumError: it is not what the index was made of.
-        """
-        if self.future is None:
-            return self.located.read()
-        return self.located.checked(self.future.result()[self.place])
+class Window:
+    """Members that were planned together: what is awaited, and the results of the fetches that came already."""
 
+    __slots__ = ("awaited", "results")
 
-_threads: dict[str, ThreadPoolExecutor] = {}
-
-
-def threads(of: str = "batches") -> ThreadPoolExecutor:
-    """Give the threads of this process that fetch for batches, or for who reads alone, lest that wait for batches.
-
-    They start as they are needed.
-    """
-    pool = _threads.get(of)
-    if pool is None:
-        from concurrent.futures import ThreadPoolExecutor
-
-        pool = _threads.setdefault(of, ThreadPoolExecutor(THREADS, thread_name_prefix="blobpack"))
-    return pool
-
-
-def _forget_threads() -> None:
-    """A forked child has none of its parent's threads."""
-    _threads.clear()
-
-
-os.register_at_fork(after_in_child=_forget_threads)
+    def __init__(self, awaited: list[Awaited]) -> None:
+        self.awaited = awaited
+        self.results: list[list[bytes]] = []
 
 
 class Batch(Generic[Asked]):
@@ -140,18 +123,18 @@ class Batch(Generic[Asked]):
             names: In the order asked; or what else it finds members by.
             hedge: Send requests a second time whose answers are late.
         """
-        self._read = partial(read_by, _run, hedge=hedge, is_wanted=self._is_wanted)
+        self._read = partial(with_options, _run, hedge=hedge)
+        # in the order in which their results are needed first
+        self._fetches: LookAhead[list[bytes]] = LookAhead(
+            FETCHES_AT_ONCE, name="batches", shared=True
+        )
         self._locate = locate
         self._names = names
         self._located: deque[Located] = deque()
-        self._windows: deque[list[Answer]] = deque()
+        self._windows: deque[Window] = deque()
         self._failure: BlobpackError | None = None
         self._ended = False
-        self._is_cancelled = False
         self._is_async = False
-
-    def _is_wanted(self) -> bool:
-        return not self._is_cancelled
 
     def fill(self) -> bool:
         """Ask for the next windows, if there is room; false when all has been given out.
@@ -159,10 +142,10 @@ class Batch(Generic[Asked]):
         Raises:
             BlobpackError: what comes next can't be found, and all before it has been given out.
         """
-        for _ in range(FILLED_AT_ONCE):
+        for _ in range(WINDOWS_PLANNED_AT_ONCE):
             if len(self._windows) < WINDOWS_AHEAD and (window := self._next_window()):
                 self._windows.append(self._ask(window))
-        if self._is_cancelled:  # meanwhile, by the event loop
+        if self._fetches.is_closed:  # meanwhile, by the event loop
             self.cancel()
         if not self._windows and self._failure is not None:
             raise self._failure
@@ -171,23 +154,23 @@ class Batch(Generic[Asked]):
     def _next_window(self) -> list[Located]:
         """Take members up to so many bytes; look names up as they are needed."""
         if not self._located and not self._ended:
-            names = list(islice(self._names, LOOKED_UP_AT_ONCE))
+            names = list(islice(self._names, NAMES_AT_ONCE))
             try:
                 found, self._failure = self._locate(names)
             except BlobpackError as exc:
                 found, self._failure = [], exc
             self._located.extend(found)
-            self._ended = self._failure is not None or len(names) < LOOKED_UP_AT_ONCE
+            self._ended = self._failure is not None or len(names) < NAMES_AT_ONCE
         window: list[Located] = []
         size = 0
         while self._located and (
-            not window or size + self._located[0].end - self._located[0].start <= WINDOW_BYTES
+            not window or size + self._located[0].end - self._located[0].start <= BATCH_WINDOW_BYTES
         ):
             window.append(self._located.popleft())
             size += window[-1].end - window[-1].start
         return window
 
-    def _ask(self, window: list[Located]) -> list[Answer]:
+    def _ask(self, window: list[Located]) -> Window:
         """Plan a window's fetches, blob by blob, and hand them to the threads, those first that are wanted first."""
         rows_of: dict[int, list[int]] = {}
         for row, located in enumerate(window):
@@ -200,14 +183,28 @@ class Batch(Generic[Asked]):
             for fetch in _plan(window[rows[0]].store, ranges)
         ]
         planned.sort(key=itemgetter(0))
-        answers = [Answer(located, None, 0) for located in window]
-        for first, fetch, rows, ranges in planned:
-            store = window[first].store
-            future = threads().submit(self._read, store, fetch, ranges)
+        awaited = [Awaited(located, -1, 0) for located in window]
+        for number, (first, fetch, rows, ranges) in enumerate(planned):
+            self._fetches.submit(self._read, window[first].store, fetch, ranges)
             for place, i in enumerate(fetch.places):
-                answers[rows[i]] = Answer(window[rows[i]], future, place)
+                awaited[rows[i]] = Awaited(window[rows[i]], number, place)
         log.debug("%d members of %d blobs by %d fetches", len(window), len(rows_of), len(planned))
-        return answers
+        return Window(awaited)
+
+    def _payload(self, awaited: Awaited) -> bytes:
+        """Wait for a payload of the first window, and check it.
+
+        Raises:
+            ChecksumError: it is not what the index was made of.
+        """
+        if awaited.fetch < 0:
+            return awaited.located.read()
+        results = self._windows[0].results
+        if awaited.fetch == len(
+            results
+        ):  # the fetches were planned in the order of their first members
+            results.append(self._fetches.pop())
+        return awaited.located.checked(results[awaited.fetch][awaited.place])
 
     def _is_handed_on(self, store: Store) -> bool:
         """Tell whether threads read from a store; from a local file the caller itself does so sooner."""
@@ -216,8 +213,8 @@ class Batch(Generic[Asked]):
     def __iter__(self) -> Iterator[bytes]:
         try:
             while self.fill():
-                for answer in self._windows[0]:
-                    yield answer.payload()
+                for awaited in self._windows[0].awaited:
+                    yield self._payload(awaited)
                 self._windows.popleft()
         finally:
             self.cancel()
@@ -228,24 +225,22 @@ class Batch(Generic[Asked]):
         self._is_async = True
         try:
             while await asyncio.to_thread(self.fill):  # none of those that it may wait for
-                for answer in self._windows[0]:
-                    if answer.future is not None and not answer.future.done():
-                        arrival = asyncio.wrap_future(answer.future)
-                        arrival.add_done_callback(_look_at_failure)
-                        await asyncio.wait([arrival])
-                    yield answer.payload()
+                for awaited in self._windows[0].awaited:
+                    if awaited.fetch == len(self._windows[0].results):
+                        first = self._fetches.pending[0].future
+                        if not first.done():
+                            arrival = asyncio.wrap_future(first)
+                            arrival.add_done_callback(_look_at_failure)
+                            await asyncio.wait([arrival])
+                    yield self._payload(awaited)
                 self._windows.popleft()
         finally:
             self.cancel()
 
     def cancel(self) -> None:
         """Ask for nothing more; what is in flight comes, and is dropped, or fails, and is not sent again."""
-        self._is_cancelled = True
-        with suppress(IndexError):  # all are out; the event loop and fill may be at it together
-            while True:
-                for answer in self._windows.popleft():
-                    if answer.future is not None:
-                        answer.future.cancel()
+        self._fetches.close()
+        self._windows.clear()
 
 
 def _look_at_failure(arrival: asyncio.Future[list[bytes]]) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections import deque
 from itertools import tee
 from typing import TYPE_CHECKING
 
 from blobpack.errors import ImageError
 from blobpack.model import names_of
 from blobpack.reading.blob import reading
-from blobpack.threads import processors
+from blobpack.threads import map_ahead, processor_count
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -91,7 +89,8 @@ def read_images(
     with reading(blob) as source:
         wanted, asked = tee(names_of(names))
 
-        def decode(payload: bytes, name: str) -> NDArray[np.uint8]:
+        def decode(read: tuple[bytes, str]) -> NDArray[np.uint8]:
+            payload, name = read
             return decode_image(
                 payload,
                 f"{source.url}: {name}",
@@ -99,36 +98,14 @@ def read_images(
                 apply_exif_orientation=apply_exif_orientation,
             )
 
-        yield from decoded_ahead(zip(source.read_many(wanted), asked, strict=False), decode)
-
-
-def decoded_ahead(
-    payloads: Iterable[tuple[bytes, str]], decode: Callable[[bytes, str], NDArray[np.uint8]]
-) -> Iterator[NDArray[np.uint8]]:
-    """Decode by threads, and give out in order; a failure comes where it is reached."""
-    workers = processors(DECODERS_MAX)
-    waiting: deque[Future[NDArray[np.uint8]]] = deque()
-    source = iter(payloads)
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(workers, thread_name_prefix="blobpack-decode") as threads:
-        try:
-            failure: Exception | None = None
-            while failure is None or waiting:
-                while failure is None and len(waiting) < workers * DECODED_AHEAD:
-                    try:
-                        payload, name = next(source)
-                    except Exception as exc:  # also the end; raised where it is reached
-                        failure = exc
-                    else:
-                        waiting.append(threads.submit(decode, payload, name))
-                if waiting:
-                    yield waiting.popleft().result()
-            if not isinstance(failure, StopIteration):
-                raise failure
-        finally:
-            for future in waiting:
-                future.cancel()
+        threads = processor_count(DECODERS_MAX)
+        yield from map_ahead(
+            decode,
+            zip(source.read_many(wanted), asked, strict=False),
+            threads=threads,
+            most=threads * DECODED_AHEAD,
+            name="decode",
+        )
 
 
 def decode_image(

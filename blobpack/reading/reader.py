@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from blobpack.errors import MemberNotFoundError
 from blobpack.model import names_of
-from blobpack.reading.batch import Batch, threads
+from blobpack.reading.batch import FETCHES_AT_ONCE, Batch
+from blobpack.threads import shared_pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -97,7 +98,8 @@ class Reader(ABC):
         import asyncio
 
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(threads("alone"), self.read, name)
+        pool = shared_pool("alone", FETCHES_AT_ONCE)  # not that of the batches, which may be long
+        return await loop.run_in_executor(pool, self.read, name)
 
     def aread_many(self, names: Iterable[str | Member]) -> AsyncIterator[bytes]:
         """Read members' payloads as read_many does, without blocking the event loop: for `async for`."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from blobpack.errors import FormatError
 from blobpack.stores.base import TAIL_BYTES, Store
 from blobpack.stores.zstd_format import SeekTable, decode_frame, decode_seek_table, seek_table_bytes
+from blobpack.threads import RecentlyUsed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 CACHE_BYTES = 1 << 24
 
@@ -53,7 +51,7 @@ class SeekableStore(Store):
         # the file's offset of the index region, less ours; negative if compression saved bytes
         self._behind = region_start - self.content_bytes
         self._cache_bytes = cache_bytes
-        self._frames = FrameCache(cache_bytes)
+        self._frames: RecentlyUsed[int, bytes] = RecentlyUsed(cache_bytes)
 
     @property
     def stored_bytes(self) -> int:
@@ -81,7 +79,7 @@ class SeekableStore(Store):
         content_end = min(end, self.content_bytes)
         if start >= content_end:
             return self.base.forget(start + self._behind, end + self._behind)
-        self._frames = FrameCache(self._cache_bytes)
+        self._frames.clear()
         frames = self.table.frames_of(start, content_end)
         return self._forget_frames(frames[0], frames[-1])
 
@@ -101,9 +99,7 @@ class SeekableStore(Store):
             return read(start + self._behind, end + self._behind)
         bounds = self.table.content_bounds
         frames = self.table.frames_of(start, content_end)
-        if self._frames.pid != os.getpid():  # a fork: another thread may have held the lock
-            self._frames = FrameCache(self._cache_bytes)
-        contents = self._frames.get(frames)
+        contents = self._frames.get_many(frames)
         missing = [i for i in frames if i not in contents and bounds[i] < bounds[i + 1]]
         if missing:
             try:
@@ -111,10 +107,10 @@ class SeekableStore(Store):
             except FormatError:
                 if not self._forget_frames(missing[0], missing[-1]):
                     raise
-                fresh = self._decompress(
-                    missing
-                )  # the cache had kept damaged bytes; now they are fetched
-            self._frames.put(fresh)
+                # the cache had kept damaged bytes; now they are fetched
+                fresh = self._decompress(missing)
+            for i, content in fresh.items():
+                self._frames.put(i, content, len(content))
             contents |= fresh
         first = frames[0]
         if len(frames) == 1 and end == content_end:
@@ -154,42 +150,11 @@ class SeekableStore(Store):
     def close(self) -> None:
         """Close the store of the file, and drop the frames; closing twice is harmless."""
         super().close()
-        self._frames = FrameCache(0)
+        self._frames.clear()
         self.base.close()
 
     def __reduce__(self) -> tuple[Callable[..., SeekableStore], tuple[Store, SeekTable, int]]:
         return _reopen, (self.base, self.table, self._cache_bytes)
-
-
-class FrameCache:
-    """Decompressed frames by number, those used last, bounded by their bytes; for the threads of one process."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self.pid = os.getpid()
-        self._most_bytes = most_bytes
-        self._bytes = 0
-        self._lock = threading.Lock()
-        self._contents: OrderedDict[int, bytes] = OrderedDict()
-
-    def get(self, frames: Iterable[int]) -> dict[int, bytes]:
-        """Give those of the frames that are here."""
-        found = {}
-        with self._lock:
-            for i in frames:
-                content = self._contents.get(i)
-                if content is not None:
-                    self._contents.move_to_end(i)
-                    found[i] = content
-        return found
-
-    def put(self, contents: dict[int, bytes]) -> None:
-        """Keep frames, and drop those not used for longest; the last stays, whatever its size."""
-        with self._lock:
-            for i, content in contents.items():
-                self._bytes += len(content) - len(self._contents.pop(i, b""))
-                self._contents[i] = content
-            while self._bytes > self._most_bytes and len(self._contents) > 1:
-                self._bytes -= len(self._contents.popitem(last=False)[1])
 
 
 def open_seekable(store: Store, tail_bytes: int = TAIL_BYTES) -> SeekableStore | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections import deque
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass, replace
 from operator import gt
 from typing import TYPE_CHECKING
@@ -14,11 +13,10 @@ from blobpack._native import facts as _facts
 from blobpack.checksum import crc32c, crc32c_address
 from blobpack.errors import BlobChangedError, FormatError, StorageError
 from blobpack.index.index import Index
-from blobpack.threads import processors
+from blobpack.threads import map_ahead, processor_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from concurrent.futures import Future
 
     from blobpack.columns import Columns
     from blobpack.stores.base import Store
@@ -26,10 +24,10 @@ if TYPE_CHECKING:
     FactColumns = tuple[memoryview, memoryview, memoryview, memoryview]
     from blobpack.model import Progress
 
-THREADS_MAX = 8
-REMOTE_THREADS = 8  # a store far away is waited for, not computed
-WINDOW_BYTES = 1 << 22
-GAP_BYTES_MAX = 1 << 16  # read over, where small payloads lie this close
+FACTS_THREADS_MAX = 8
+FACTS_REMOTE_THREADS = 8  # a store far away is waited for, not computed
+FACTS_WINDOW_BYTES = 1 << 22
+FACTS_GAP_BYTES = 1 << 16  # read over, where small payloads lie this close
 ENDED = "the blob ends before they do"
 
 
@@ -107,7 +105,11 @@ def read_facts(
     """
     if store.fd is None:
         return _read_far_facts(
-            store, columns, images=images, threads=threads or REMOTE_THREADS, progress=progress
+            store,
+            columns,
+            images=images,
+            threads=threads or FACTS_REMOTE_THREADS,
+            progress=progress,
         )
     facts, faults = _facts.take_facts(
         store.fd,
@@ -118,7 +120,7 @@ def read_facts(
         columns.offset_end,
         images=images,
         crc32c_address=crc32c_address(),
-        threads=threads or processors(THREADS_MAX),
+        threads=threads or processor_count(FACTS_THREADS_MAX),
         progress=progress,
     )
     return facts, [
@@ -154,8 +156,8 @@ def windows(columns: Columns) -> Iterator[tuple[int, int]]:
     first = 0
     for row in range(1, len(columns)):
         if (
-            not 0 <= starts[row] - ends[row - 1] <= GAP_BYTES_MAX
-            or ends[row] - starts[first] > WINDOW_BYTES
+            not 0 <= starts[row] - ends[row - 1] <= FACTS_GAP_BYTES
+            or ends[row] - starts[first] > FACTS_WINDOW_BYTES
         ):
             yield first, row
             first = row
@@ -168,30 +170,19 @@ def _read_far_facts(
 ) -> tuple[FactColumns, list[Unreadable]]:
     """Bring windows by threads that wait for the store; a few more than there are threads are under way."""
     taken = _Taken(len(columns))
-    under_way: deque[Future[tuple[int, int]]] = deque()
     members = size = 0
 
-    def settle() -> None:
-        nonlocal members, size
-        rows, read = under_way.popleft().result()
-        members += rows
-        size += read
-        if progress:
-            progress(members, size)
+    def read(window: tuple[int, int]) -> tuple[int, int]:
+        return _read_run(store, columns, *window, taken, images=images)
 
-    with ExitStack() as stack:
-        from concurrent.futures import ThreadPoolExecutor
-
-        pool = stack.enter_context(ThreadPoolExecutor(threads))
-        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-        for first, last in windows(columns):
-            under_way.append(
-                pool.submit(_read_run, store, columns, first, last, taken, images=images)
-            )
-            if len(under_way) > 2 * threads:
-                settle()
-        while under_way:
-            settle()
+    with closing(
+        map_ahead(read, windows(columns), threads=threads, most=2 * threads + 1, name="facts")
+    ) as runs:
+        for rows, read_bytes in runs:
+            members += rows
+            size += read_bytes
+            if progress:
+                progress(members, size)
     return taken.views(), sorted(taken.unreadable, key=lambda failed: failed.row)
 
 
@@ -204,7 +195,7 @@ def _read_run(
     if not 0 <= start <= end <= store.size or any(map(gt, part.offset_start, part.offset_end)):
         return _read_one_by_one(store, columns, first, last, taken, images=images)
     try:
-        if end - start > WINDOW_BYTES:
+        if end - start > FACTS_WINDOW_BYTES:
             found = _read_large(store, columns, first, images=images)
         else:
             found = _facts.take_facts_within(
@@ -248,14 +239,14 @@ def _read_large(store: Store, columns: Columns, row: int, *, images: bool) -> Fa
     """Read one payload in pieces."""
     start, end = columns.offset_start[row], columns.offset_end[row]
     name = bytes(columns.slice(row, row + 1).packed_names())
-    piece = store.read_range(start, start + WINDOW_BYTES)
+    piece = store.read_range(start, start + FACTS_WINDOW_BYTES)
     media_type, width, height, checksum = _facts.facts_of(
         piece, name, crc32c_address=crc32c_address(), size=end - start
     )
     if not images:
         media_type = width = height = 0
-    for pos in range(start + WINDOW_BYTES, end, WINDOW_BYTES):
-        checksum = crc32c(store.read_range(pos, min(pos + WINDOW_BYTES, end)), checksum)
+    for pos in range(start + FACTS_WINDOW_BYTES, end, FACTS_WINDOW_BYTES):
+        checksum = crc32c(store.read_range(pos, min(pos + FACTS_WINDOW_BYTES, end)), checksum)
     return (
         memoryview(array("B", [media_type])),
         memoryview(array("I", [width])),

@@ -13,14 +13,14 @@ from blobpack.model import ScanReport
 from blobpack.stores.open import open_tar
 from blobpack.tar.facts import take_facts
 from blobpack.tar.readahead import Readahead
-from blobpack.threads import processors
+from blobpack.threads import processor_count
 
 if TYPE_CHECKING:
     import os
 
     from blobpack.stores.base import Store
 
-THREADS_MAX = 8
+SCAN_THREADS_MAX = 8
 
 # first bytes → what they are, and the tool that gets at the tar inside, where repack does not
 COMPRESSED = (
@@ -95,7 +95,7 @@ def scan_store(
                 far.read if store.fd is None else None,
                 concatenated=concatenated,
                 with_mtime=facts,
-                threads=threads or processors(THREADS_MAX),
+                threads=threads or processor_count(SCAN_THREADS_MAX),
             )
     except FormatError as exc:
         if exc.offset == 0:

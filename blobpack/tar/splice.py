@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from array import array
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,10 @@ from blobpack._native.copying import copy_pieces
 from blobpack._native.splice import encode_headers, find_groups
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.tar.header import BLOCK
+from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np
     from numpy.typing import NDArray
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     Int64s = NDArray[np.int64]
     from blobpack.model import Progress
 
-PART_BYTES = 64 << 20  # of the source, found and copied at a time
-WHOLE_BYTES = 256 << 10  # a range of this size is copied by the kernel alone
-FETCH_BYTES = 8 << 20
-FETCH_GAP_BYTES = 1 << 20
-FETCHES = 8
+SPLICE_PART_BYTES = 64 << 20  # of the source, found and copied at a time
+KERNEL_COPY_BYTES_MIN = 256 << 10  # a range of this size is copied by the kernel alone
+SPLICE_FETCH_BYTES = 8 << 20
+SPLICE_GAP_BYTES = 1 << 20
+SPLICE_FETCHES_AT_ONCE = 8
+SPLICE_FETCHES_AHEAD = 64  # they end in any order, and hold no bytes when they have
 
 # what the kernel says when it can't copy between these files itself
 CANT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY)
@@ -77,39 +78,44 @@ class LocalSource:
 class DistantSource:
     """A blob that is elsewhere, or compressed: what is needed of it is brought to a temporary file."""
 
-    def __init__(self, store: Store, fd: int, pool: ThreadPoolExecutor) -> None:
-        self._store, self.fd, self._pool = store, fd, pool
+    def __init__(self, store: Store, fd: int) -> None:
+        self._store, self.fd = store, fd
 
     def bring(self, begin: Int64s, end: Int64s) -> None:
         """Have ranges in the file, at their own offsets, and nothing else."""
         os.ftruncate(self.fd, 0)
         os.ftruncate(self.fd, self._store.size)
-        for _ in self._pool.map(self._fetch, *_fetches(begin, end)):
+        fetches = _fetches(begin, end)
+        for _ in map_ahead(
+            self._fetch,
+            fetches,
+            threads=SPLICE_FETCHES_AT_ONCE,
+            most=SPLICE_FETCHES_AHEAD,
+            name="splice",
+        ):
             pass
 
-    def _fetch(self, start: int, end: int) -> None:
+    def _fetch(self, wanted: tuple[int, int]) -> None:
+        start, end = wanted
         write_all(self.fd, self._store.read_range(start, end), start, self._store.url)
 
     def copy(self, pos: int, size: int, to_fd: int, to: int) -> None:
         """Copy a range of a long member, which was not brought."""
-        for start in range(pos, pos + size, FETCH_BYTES):
-            piece = self._store.read_range(start, min(start + FETCH_BYTES, pos + size))
+        for start in range(pos, pos + size, SPLICE_FETCH_BYTES):
+            piece = self._store.read_range(start, min(start + SPLICE_FETCH_BYTES, pos + size))
             write_all(to_fd, piece, to + start - pos, self._store.url)
 
 
-def _fetches(begin: Int64s, end: Int64s) -> tuple[list[int], list[int]]:
+def _fetches(begin: Int64s, end: Int64s) -> Iterator[tuple[int, int]]:
     """Join ranges that lie close together, and cut them into fetches."""
     import numpy as np
 
     order = np.argsort(begin, kind="stable")
     begin, end = begin[order], np.maximum.accumulate(end[order])
-    breaks = np.flatnonzero(begin[1:] > end[:-1] + FETCH_GAP_BYTES) + 1
-    starts, ends = [], []
+    breaks = np.flatnonzero(begin[1:] > end[:-1] + SPLICE_GAP_BYTES) + 1
     for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), len(begin)], strict=True):
-        for start in range(int(begin[first]), int(end[last - 1]), FETCH_BYTES):
-            starts.append(start)
-            ends.append(min(start + FETCH_BYTES, int(end[last - 1])))
-    return starts, ends
+        for start in range(int(begin[first]), int(end[last - 1]), SPLICE_FETCH_BYTES):
+            yield start, min(start + SPLICE_FETCH_BYTES, int(end[last - 1]))
 
 
 @contextmanager
@@ -118,10 +124,9 @@ def _source(store: Store) -> Iterator[LocalSource | DistantSource]:
         yield LocalSource(store.fd, store.url)
         return
     import tempfile
-    from concurrent.futures import ThreadPoolExecutor
 
-    with tempfile.TemporaryFile() as file, ThreadPoolExecutor(FETCHES) as pool:
-        yield DistantSource(store, file.fileno(), pool)
+    with tempfile.TemporaryFile() as file:
+        yield DistantSource(store, file.fileno())
 
 
 def splice(
@@ -174,20 +179,16 @@ class _Splice:
             for first, last in parts:
                 self._copy(first, last, self._find(first, last))
             return
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(1) as pool:
-            found = [pool.submit(self._find, *part) for part in parts[:1]]
-            for i, (first, last) in enumerate(parts):
-                groups = found.pop().result()
-                if i + 1 < len(parts):
-                    found.append(pool.submit(self._find, *parts[i + 1]))
+        with closing(
+            map_ahead(lambda part: self._find(*part), parts, threads=1, most=2, name="splice")
+        ) as found:
+            for (first, last), groups in zip(parts, found, strict=True):
                 self._copy(first, last, groups)
 
     def _is_long(self, first: int, last: int) -> bool:
         """Tell whether a part is one member that is too long to have in memory."""
         start = self.members.offset_start[first]
-        return last - first == 1 and int(self.padded_end[first]) - start > FETCH_BYTES
+        return last - first == 1 and int(self.padded_end[first]) - start > SPLICE_FETCH_BYTES
 
     def _find(self, first: int, last: int) -> Int64s:
         """Find where the groups of the rows first:last start; -1 where a header must be made."""
@@ -241,7 +242,7 @@ class _Splice:
         import numpy as np
 
         copy = self.source.copy if long else self._copy_brought
-        whole = np.flatnonzero((sizes >= WHOLE_BYTES) & (pieces >= 0)).tolist()
+        whole = np.flatnonzero((sizes >= KERNEL_COPY_BYTES_MIN) & (pieces >= 0)).tolist()
         first = 0
         for i in [*whole, len(pieces)]:
             short = slice(first, i)
@@ -302,7 +303,7 @@ def _extents(index: Columns, members: Columns) -> tuple[Int64s, Int64s]:
 
 
 def _parts(before: Int64s, padded_end: Int64s) -> Iterator[tuple[int, int]]:
-    """Part rows into runs of about PART_BYTES; a longer member stands alone."""
+    """Part rows into runs of about SPLICE_PART_BYTES; a longer member stands alone."""
     import numpy as np
 
     sizes = padded_end - before
@@ -310,7 +311,7 @@ def _parts(before: Int64s, padded_end: Int64s) -> Iterator[tuple[int, int]]:
     first, count = 0, len(sizes)
     while first < count:
         base = int(total[first - 1]) if first else 0
-        last = int(np.searchsorted(total, base + PART_BYTES, "right"))
+        last = int(np.searchsorted(total, base + SPLICE_PART_BYTES, "right"))
         last = max(last, first + 1)
         yield first, last
         first = last

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from mmap import ACCESS_READ, mmap
 from typing import TYPE_CHECKING
 
@@ -17,11 +16,10 @@ from blobpack.stores.zstd_format import (
     skippable_header,
 )
 from blobpack.tar.header import BLOCK
-from blobpack.threads import processors
+from blobpack.threads import LookAhead, processor_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from concurrent.futures import Future
     from typing import BinaryIO
 
     from typing_extensions import Buffer
@@ -31,8 +29,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".tar.zst", ".tzst")
 LEVEL = 3
 FRAME_BYTES = 1 << 17
-THREADS_MAX = 8
-WAITING_MAX = 4  # frames a thread may be ahead of the writing
+COMPRESSORS_MAX = 8
+FRAMES_AHEAD = 4  # frames that each thread may be ahead of the writing
 
 
 class FrameWriter:
@@ -53,22 +51,20 @@ class FrameWriter:
         Raises:
             ValueError: no level of zstd.
         """
-        from concurrent.futures import ThreadPoolExecutor
-
-        threads = threads or processors(THREADS_MAX)
+        threads = threads or processor_count(COMPRESSORS_MAX)
         self._file = file
         self._level = check_level(level)
-        self._pool = ThreadPoolExecutor(threads)
+        # content bytes and frame
+        self._compressed: LookAhead[tuple[int, bytes]] = LookAhead(threads, name="compress")
         self._of_thread = threading.local()
-        self._waiting: deque[tuple[int, Future[bytes]]] = deque()
-        self._waiting_max = threads * WAITING_MAX
+        self._ahead_max = threads * FRAMES_AHEAD
         self._frames: list[tuple[int, int, int]] = []
         self._written = 0
 
     def write_frame(self, content: bytes) -> None:
         """Compress bytes to a frame of their own, now or later."""
-        self._waiting.append((len(content), self._pool.submit(self._compress, content)))
-        if len(self._waiting) > self._waiting_max:
+        self._compressed.submit(self._compress, content)
+        if len(self._compressed) > self._ahead_max:
             self._write_next()
 
     def close(self, index_region: Buffer | None = None) -> int:
@@ -80,7 +76,7 @@ class FrameWriter:
         Raises:
             FormatError: the index region is larger than 4 GiB, which no frame can hold.
         """
-        while self._waiting:
+        while self._compressed:
             self._write_next()
         if index_region is not None:
             region = memoryview(index_region).cast("B")
@@ -88,10 +84,10 @@ class FrameWriter:
             self._write(header, 0, NO_CONTENT_CHECKSUM, region)
         table = encode_seek_table(self._frames)
         self._file.write(table)
-        self._pool.shutdown()
+        self._compressed.close()
         return self._written + len(table)
 
-    def _compress(self, content: bytes) -> bytes:
+    def _compress(self, content: bytes) -> tuple[int, bytes]:
         compressor = getattr(self._of_thread, "compressor", None)
         if compressor is None:
             import zstandard
@@ -101,11 +97,10 @@ class FrameWriter:
             )
             self._of_thread.compressor = compressor
         frame: bytes = compressor.compress(content)
-        return frame
+        return len(content), frame
 
     def _write_next(self) -> None:
-        content_bytes, future = self._waiting.popleft()
-        frame = future.result()
+        content_bytes, frame = self._compressed.pop()
         self._write(frame, content_bytes, frame_checksum(frame))
 
     def _write(
@@ -121,7 +116,7 @@ class FrameWriter:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._compressed.close()
 
 
 def is_compressed_target(target: str | os.PathLike[str]) -> bool:

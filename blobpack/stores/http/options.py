@@ -1,4 +1,4 @@
-"""What who asks wishes of the requests that a thread makes: said here, past the stores between."""
+"""Options of requests, set for one thread, because the stores in between have no parameter that would pass them on."""
 
 from __future__ import annotations
 
@@ -11,43 +11,30 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class _Wishes(threading.local):
-    """Those of one thread."""
+class _Options(threading.local):
+    """The options of one thread's requests."""
 
     hedge = False
-    is_wanted: Callable[[], bool] | None = None
 
 
-_wishes = _Wishes()
+_options = _Options()
 
 
-def read_by(
-    read: Callable[..., T],
-    *args: object,
-    hedge: bool = False,
-    is_wanted: Callable[[], bool] | None = None,
-) -> T:
-    """Run what reads.
+def with_options(read: Callable[..., T], *args: object, hedge: bool) -> T:
+    """Return read(*args); the requests that it makes in this thread have these options.
 
     Args:
-        read: Is called, in this thread.
-        args: With these.
-        hedge: Its requests are sent a second time when their answers are late.
-        is_wanted: Tells whether somebody still waits; what fails else isn't sent again.
+        read: Reads from a store.
+        args: What it is called with.
+        hedge: Send a request a second time when its answer is late.
     """
-    _wishes.hedge, _wishes.is_wanted = hedge, is_wanted
+    _options.hedge = hedge
     try:
         return read(*args)
     finally:
-        _wishes.hedge, _wishes.is_wanted = False, None
+        _options.hedge = False
 
 
 def is_hedged() -> bool:
-    """Tell whether the requests of this thread are hedged now."""
-    return _wishes.hedge
-
-
-def is_wanted() -> bool:
-    """Tell whether somebody still waits for what this thread reads."""
-    asked = _wishes.is_wanted
-    return asked is None or asked()
+    """Return whether a request of this thread is sent a second time when its answer is late."""
+    return _options.hedge

@@ -77,7 +77,6 @@ class RangedStore(Store):
         """Recent speed of long answers on one connection; see Store."""
         return self._speed.bytes_per_s
 
-
     @abstractmethod
     def place(self) -> Place:
         """Return where a GET goes now, and what it begins with."""

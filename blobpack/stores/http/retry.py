@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from blobpack.stores.http.options import is_wanted
+from blobpack.threads import is_wanted
 
 if TYPE_CHECKING:
     from blobpack.stores.http.response import Answer

@@ -12,8 +12,6 @@ import logging
 import shlex
 import time
 from base64 import b64encode
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
@@ -23,10 +21,10 @@ from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.s3.multipart import uploads_to
 from blobpack.stores.s3.object import S3Object
 from blobpack.stores.s3.shield import uninterrupted
+from blobpack.threads import LookAhead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
 
     from mypy_boto3_s3 import S3Client
     from typing_extensions import Buffer
@@ -132,13 +130,12 @@ class Upload:
         )
         self._resume = resume
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads)
         self._id = ""
         self._pos = 0
         self._part = bytearray()
         # number → ETag; none yet while it is under way
         self._parts: dict[int, str] = {}
-        self._under_way: deque[Future[None]] = deque()
+        self._under_way: LookAhead[None] = LookAhead(threads, name="upload")
         # by one that was interrupted: number → size, ETag
         self._left: dict[int, tuple[int, str]] = {}
 
@@ -203,12 +200,12 @@ class Upload:
             )
         self._parts[number] = ""
         self._settle(self._threads - 1)
-        self._under_way.append(self._pool.submit(work, number, *arguments))
+        self._under_way.submit(work, number, *arguments)
 
     def _settle(self, under_way_max: int) -> None:
         """Wait until no more parts than that are under way; raise what failed."""
         while len(self._under_way) > under_way_max:
-            self._under_way.popleft().result()
+            self._under_way.pop()
 
     def _put_part(self, number: int, part: bytearray) -> None:
         md5 = hashlib.md5(part, usedforsecurity=False)
@@ -429,4 +426,4 @@ class Upload:
 
     def stop(self) -> None:
         """Wait for the threads, and have no part begun any more."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._under_way.close()
