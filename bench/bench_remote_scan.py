@@ -18,7 +18,7 @@ import pytest
 
 import blobpack
 from blobpack.stores.open import open_store
-from blobpack.tar.readahead import THREADS, WINDOW_BYTES_MAX, Readahead
+from blobpack.tar.readahead import WINDOW_BYTES_MAX, WINDOWS_AT_ONCE, Readahead
 from blobpack.tar.scan import scan_store
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -96,7 +96,7 @@ def bench_small(figure: Figure, small: Remote) -> None:
 def bench_small_download(figure: Figure, small: Remote) -> None:
     """Download the same blob by the same client, with as many threads and ranges as large."""
     figure.of("remote scan, 4 KB", "plain download", items=small.members, unit="member")
-    with open_store(small.url) as store, ThreadPoolExecutor(THREADS) as pool:
+    with open_store(small.url) as store, ThreadPoolExecutor(WINDOWS_AT_ONCE) as pool:
         size = store.size
 
         def read(start: int) -> int:
@@ -106,7 +106,7 @@ def bench_small_download(figure: Figure, small: Remote) -> None:
             waiting: deque = deque()
             done = 0
             for start in range(0, size, WINDOW_BYTES_MAX):
-                if len(waiting) == THREADS:
+                if len(waiting) == WINDOWS_AT_ONCE:
                     done += waiting.popleft().result()
                 waiting.append(pool.submit(read, start))
             return done + sum(future.result() for future in waiting)

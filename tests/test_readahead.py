@@ -23,7 +23,7 @@ from blobpack.stores.http import retry
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.open import open_store
 from blobpack.tar import readahead
-from blobpack.tar.readahead import AHEAD_BYTES_MAX, THREADS, Readahead
+from blobpack.tar.readahead import AHEAD_BYTES_MAX, WINDOWS_AT_ONCE, Readahead
 from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
@@ -78,11 +78,15 @@ LARGE = tar_of([5_000_000] * 20)
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hardly wait between attempts."""
     monkeypatch.setattr(retry, "BACKOFF_MAX_S", 0.001)
+
+
+@pytest.fixture
+def impatient(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hardly wait between attempts, and make no more than ten."""
     monkeypatch.setattr(retry, "TRIED_FOR_S", 0)
-    monkeypatch.setattr(readahead, "BACKOFF_S", 0.001)
 
 
 @pytest.mark.parametrize("name", DIALECTS)
@@ -94,7 +98,7 @@ def test_any_dialect_has_the_same_rows_by_small_windows_and_by_hops(
     for window, gap in ((512, 1 << 20), (1536, 1 << 20), (512, 0), (700, 600)):
         monkeypatch.setattr(readahead, "WINDOW_BYTES_MIN", window)
         monkeypatch.setattr(readahead, "WINDOW_BYTES_MAX", 4 * window)
-        for limit in ("GAP_BYTES", "GAP_BYTES_MIN", "GAP_BYTES_MAX"):
+        for limit in ("HOP_GAP_BYTES", "HOP_GAP_BYTES_MIN", "HOP_GAP_BYTES_MAX"):
             monkeypatch.setattr(readahead, limit, gap)
         index = scan_store(MemoryStore(bytes(tar.blob)), concatenated=tar.concatenated)
         assert rows_of(index) == tar.rows
@@ -168,7 +172,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         while position < len(blob):
             position += len(reader.read(position, position + 512, 4096))
             assert max(furthest) - position <= AHEAD_BYTES_MAX
-            assert len(reader._windows) <= THREADS + 1
+            assert len(reader._windows) <= WINDOWS_AT_ONCE + 1
     assert max(furthest) == len(blob)
 
 
@@ -179,21 +183,12 @@ def test_a_read_across_windows_has_all_its_bytes() -> None:
             assert bytes(reader.read(start, end, 0))[: end - start] == data[start:end]
 
 
-@pytest.mark.usefixtures("impatient")
-def test_faults_are_read_again_from_where_they_were() -> None:
-    store = SlowStore(SMALL, faults=4)
-    reader = Readahead(store)
-    assert len(scan_store(store, reader=reader)) == 3000
-    assert reader.retried == 4
-    assert reader.bytes_read <= len(SMALL)
-
-
-@pytest.mark.usefixtures("impatient")
-def test_a_fault_that_stays_says_how_far_the_walk_came() -> None:
-    store = SlowStore(SMALL, faults=10_000)
+def test_a_fault_that_the_store_did_not_outlast_says_how_far_the_walk_came() -> None:
+    """The store retries; the walk does not begin that anew."""
+    store = SlowStore(SMALL, latency_s=0.01, faults=10_000)
     with pytest.raises(StorageError, match=rf"injected; the scan came to byte \d+ of {len(SMALL)}"):
         scan_store(store)
-    assert len(store.asked) > readahead.ATTEMPTS
+    assert len(store.asked) == len(set(store.asked)) <= 1 + WINDOWS_AT_ONCE
 
 
 def test_a_store_that_refuses_at_once_is_not_asked_again() -> None:
@@ -256,7 +251,7 @@ class TestS3:
         assert range_bytes(faults.requests) < 0.02 * len(LARGE)
         assert faults.count("GET") <= 22
 
-    @pytest.mark.usefixtures("impatient")
+    @pytest.mark.usefixtures("quick")
     def test_a_storm_of_faults_is_walked_through(self, small: str, faults: FaultServer) -> None:
         with open_store(small) as store:
             reader = Readahead(store)
@@ -266,18 +261,51 @@ class TestS3:
         assert rows_of(index) == rows_of(scan_store(MemoryStore(SMALL)))
         assert range_bytes(faults.requests) < 10 * len(SMALL)
 
-    @pytest.mark.usefixtures("impatient")
-    def test_more_faults_than_the_store_bears_do_not_begin_it_anew(
+    @pytest.mark.usefixtures("quick")
+    def test_as_many_faults_as_three_trials_are_outlasted(
         self, small: str, faults: FaultServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(readahead, "THREADS", 1)
+        """One read meets all of them: it goes on for a minute, however many they are."""
+        monkeypatch.setattr(readahead, "WINDOWS_AT_ONCE", 1)
         with open_store(small) as store:
             reader = Readahead(store)
             reader.read(0, 512, 0)
-            faults.fail_next("cut", times=3 * retry.ATTEMPTS)
+            faults.fail_next("reset", times=3 * retry.ATTEMPTS)
             index = scan_store(store, reader=reader)
         assert len(index) == 3000
-        assert reader.retried == 3
+        assert store.stats.retried == 3 * retry.ATTEMPTS
+        assert reader.bytes_read <= len(SMALL) + readahead.WINDOW_BYTES_MIN
+
+    @pytest.mark.usefixtures("impatient")
+    def test_more_faults_than_the_store_outlasts_end_the_walk(
+        self, small: str, faults: FaultServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(readahead, "WINDOWS_AT_ONCE", 1)
+        with open_store(small) as store:
+            reader = Readahead(store)
+            reader.read(0, 512, 0)
+            faults.fail_next("reset", times=2 * retry.ATTEMPTS)
+            with pytest.raises(StorageError, match=r"the scan came to byte \d+ of"):
+                scan_store(store, reader=reader)
+        assert retry.ATTEMPTS - 1 <= store.stats.retried < 2 * retry.ATTEMPTS
+
+    @pytest.mark.usefixtures("quick")
+    def test_the_command_tells_how_many_requests_were_sent_again(
+        self, large: str, faults: FaultServer, tmp_path: Path
+    ) -> None:
+        original = Readahead.read
+
+        def read(reader: Readahead, start: int, end: int, stride: int) -> bytes | memoryview:
+            if start == 0:
+                faults.fail_next("503", times=3)
+            return original(reader, start, end, stride)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Readahead, "read", read)
+            done = CliRunner().invoke(
+                main, ["index", large, "-o", str(tmp_path / "x.idx"), "--json"]
+            )
+        assert json.loads(done.stdout)["retried"] == 3
 
     def test_a_blob_overwritten_meanwhile_is_changed(self, small: str, s3: S3Server) -> None:
         bucket, key = small.removeprefix("s3://").split("/")

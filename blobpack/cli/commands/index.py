@@ -71,7 +71,7 @@ def index(
                 "blob_bytes": store.size,
                 "bytes_read": reader.bytes_read,
                 "requests": reader.requests,
-                "retried": reader.retried,
+                "retried": store.stats.retried,
             }
     if as_json:
         click.echo(
