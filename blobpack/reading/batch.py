@@ -1,9 +1,9 @@
-"""Batches: runs plans against a store, many fetches at once, and answers in the order asked.
+"""Batches: members asked for together, read by many fetches at once, and returned in the order asked.
 
-A batch is taken window by window: some names are looked up, their ranges planned and fetched by threads that all
-batches share, while the answers of the window before are given out. So requests stay in flight, and no more than
-a few windows in memory. A range lies in its fetch's answer; it is copied out there, so that a small image does
-not keep a large buffer.
+Strategy: a batch is worked through window by window. Some names are looked up, their ranges are planned, and threads
+that all batches share fetch them, while the payloads of the window before are returned. So requests stay in flight,
+and no more than a few windows are in memory. A payload is copied out of the body that its fetch brought, so that a
+small image does not keep a large buffer alive.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WINDOWS_PLANNED_AT_ONCE = 2  # planned before the next answer is given out
 
 
 class Located(NamedTuple):
-    """A member's payload: where it is, and what its checksum must be; None where the index has none."""
+    """Where a member's payload lies, and the checksum it must have; None if the index has no checksums."""
 
     store: Store
     name: str
@@ -49,10 +49,10 @@ class Located(NamedTuple):
     crc32c: int | None
 
     def read(self, *, hedge: bool = False) -> bytes:
-        """Read it alone.
+        """Read this payload alone.
 
         Raises:
-            ChecksumError: it is not what the index was made of.
+            ChecksumError: the bytes are not those that the index was made from.
             StorageError: the store failed.
         """
         if hedge:
@@ -62,10 +62,12 @@ class Located(NamedTuple):
         return self.checked(self.store.read_range(self.start, self.end))
 
     def checked(self, payload: bytes) -> bytes:
-        """Compare its bytes with its checksum, if it has one; those that a cache kept wrong are read again.
+        """Compare a payload with its checksum, if the index has one, and return it.
+
+        If the wrong bytes came from a cache, the cache drops them, and they are read again.
 
         Raises:
-            ChecksumError: it is not what the index was made of.
+            ChecksumError: the bytes are not those that the index was made from.
         """
         if self.crc32c is None or crc32c(payload) == self.crc32c:
             return payload
@@ -107,7 +109,7 @@ class Window:
 
 
 class Batch(Generic[Asked]):
-    """Members of one blob or of several, being read; iterated once, as it is or by `async for`."""
+    """Members of one blob or of several that are read together. Iterate it once, with `for` or `async for`."""
 
     def __init__(
         self,
@@ -116,12 +118,12 @@ class Batch(Generic[Asked]):
         *,
         hedge: bool = True,
     ) -> None:
-        """Begin; nothing is asked for yet.
+        """Prepare; nothing is looked up or requested yet.
 
         Args:
-            locate: Finds names; those before the first that it can't, and why it can't.
-            names: In the order asked; or what else it finds members by.
-            hedge: Send requests a second time whose answers are late.
+            locate: Finds members by their names. Returns those before the first that it can't find, and the error.
+            names: In the order asked; or whatever else `locate` takes.
+            hedge: Send a request a second time when its answer is late.
         """
         self._read = partial(with_options, _run, hedge=hedge)
         # in the order in which their results are needed first
@@ -137,22 +139,22 @@ class Batch(Generic[Asked]):
         self._is_async = False
 
     def fill(self) -> bool:
-        """Ask for the next windows, if there is room; false when all has been given out.
+        """Plan the next windows, if there is room, and request them. Return False when everything was returned.
 
         Raises:
-            BlobpackError: what comes next can't be found, and all before it has been given out.
+            BlobpackError: the next member can't be found, and all members before it were returned.
         """
         for _ in range(WINDOWS_PLANNED_AT_ONCE):
             if len(self._windows) < WINDOWS_AHEAD and (window := self._next_window()):
                 self._windows.append(self._ask(window))
-        if self._fetches.is_closed:  # meanwhile, by the event loop
+        if self._fetches.is_closed:  # the event loop cancelled this batch while this thread planned
             self.cancel()
         if not self._windows and self._failure is not None:
             raise self._failure
         return bool(self._windows)
 
     def _next_window(self) -> list[Located]:
-        """Take members up to so many bytes; look names up as they are needed."""
+        """Return the next members, up to a window's bytes. Names are looked up when they are needed."""
         if not self._located and not self._ended:
             names = list(islice(self._names, NAMES_AT_ONCE))
             try:
@@ -171,7 +173,7 @@ class Batch(Generic[Asked]):
         return window
 
     def _ask(self, window: list[Located]) -> Window:
-        """Plan a window's fetches, blob by blob, and hand them to the threads, those first that are wanted first."""
+        """Plan a window's fetches, blob by blob, and hand them to the threads in the order they are needed."""
         rows_of: dict[int, list[int]] = {}
         for row, located in enumerate(window):
             if located.end > located.start and self._is_handed_on(located.store):
@@ -192,22 +194,21 @@ class Batch(Generic[Asked]):
         return Window(awaited)
 
     def _payload(self, awaited: Awaited) -> bytes:
-        """Wait for a payload of the first window, and check it.
+        """Wait for the next payload of the first window, and check it.
 
         Raises:
-            ChecksumError: it is not what the index was made of.
+            ChecksumError: the bytes are not those that the index was made from.
         """
         if awaited.fetch < 0:
             return awaited.located.read()
         results = self._windows[0].results
-        if awaited.fetch == len(
-            results
-        ):  # the fetches were planned in the order of their first members
+        # fetches were handed over in the order of their first members, so the next one is the one needed
+        if awaited.fetch == len(results):
             results.append(self._fetches.pop())
         return awaited.located.checked(results[awaited.fetch][awaited.place])
 
     def _is_handed_on(self, store: Store) -> bool:
-        """Tell whether threads read from a store; from a local file the caller itself does so sooner."""
+        """Return whether threads read from this store. From a local file, the consumer reads sooner by itself."""
         return self._is_async or store.is_remote
 
     def __iter__(self) -> Iterator[bytes]:
@@ -224,7 +225,8 @@ class Batch(Generic[Asked]):
 
         self._is_async = True
         try:
-            while await asyncio.to_thread(self.fill):  # none of those that it may wait for
+            # not in the shared pool: names may come from another batch, whose fetches need those threads
+            while await asyncio.to_thread(self.fill):
                 for awaited in self._windows[0].awaited:
                     if awaited.fetch == len(self._windows[0].results):
                         first = self._fetches.pending[0].future
@@ -238,13 +240,13 @@ class Batch(Generic[Asked]):
             self.cancel()
 
     def cancel(self) -> None:
-        """Ask for nothing more; what is in flight comes, and is dropped, or fails, and is not sent again."""
+        """Request nothing more. Answers that are on their way are dropped; requests that fail are not sent again."""
         self._fetches.close()
         self._windows.clear()
 
 
 def _look_at_failure(arrival: asyncio.Future[list[bytes]]) -> None:
-    """Keep asyncio from logging what is raised to the caller anyway, or what nobody waits for any more."""
+    """Mark an error as seen, so that asyncio does not log it: it is raised to the caller, or nobody waits for it."""
     if not arrival.cancelled():
         arrival.exception()
 
