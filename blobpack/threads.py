@@ -33,7 +33,19 @@ def processor_count(most: int) -> int:
     return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, most)
 
 
-# Locks
+# Forks
+
+_fork_count = (
+    0  # of forks between the first process and this one: cheaper to compare than os.getpid()
+)
+
+
+def _count_fork() -> None:
+    global _fork_count
+    _fork_count += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
 
 
 class ForkSafeLock:
@@ -158,7 +170,7 @@ class LookAhead(Generic[Result]):
         self._is_shared = shared
         self._drop = drop
         self._pool: ThreadPoolExecutor | None = None  # of its own
-        self._process = os.getpid()
+        self._begun_at_fork = _fork_count
         self.is_closed = False
         self._outer = _of_thread.look_ahead  # whose work made this one, if any did
 
@@ -215,7 +227,7 @@ class LookAhead(Generic[Result]):
     def close(self) -> None:
         """Cancel work that has not begun, and wait for the threads, unless they are shared; again is harmless."""
         self.is_closed = True
-        if self._process != os.getpid():  # neither the threads nor what they ran came along
+        if self._begun_at_fork != _fork_count:  # neither the threads nor what they ran came along
             self.pending.clear()
             return
         self._cancel_pending()
@@ -241,14 +253,14 @@ class LookAhead(Generic[Result]):
         return self._pool
 
     def _check_process(self) -> None:
-        if self._process == os.getpid():
+        if self._begun_at_fork == _fork_count:
             return
         if self.pending:
             raise BlobpackError(
                 "results are on their way to the process that this one was forked from, and can't be taken here: "
                 "begin again in this process"
             )
-        self._process, self._pool = os.getpid(), None
+        self._begun_at_fork, self._pool = _fork_count, None
 
     def _cancel_pending(self) -> None:
         with suppress(IndexError):  # two threads may be at it
