@@ -230,8 +230,9 @@ class TestMapAhead:
     def test_ctrl_c_while_it_waits_ends_it(self) -> None:
         """In a process of its own: the interrupt must reach the main thread."""
         program = """
-import threading, time
+import signal, threading, time
 from blobpack.threads import map_ahead, is_wanted
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have background jobs ignore it
 begun = threading.Event()
 def items():
     yield from range(20)
@@ -253,7 +254,10 @@ except KeyboardInterrupt:
             assert process.stdout is not None
             assert process.stdout.readline() == "waiting\n"
             process.send_signal(signal.SIGINT)
-            said, _ = process.communicate(timeout=LIMIT_S)
+            try:
+                said, _ = process.communicate(timeout=LIMIT_S)
+            finally:
+                process.kill()
         assert said.splitlines() == ["dropped 0", "interrupted 1"]
 
 
