@@ -103,7 +103,7 @@ def bench_append(figure: Figure, blob: blobpack.Blob, folder: Folder, output: Pa
     files = [folder.path / path for path in folder.paths[:APPENDED]]
     figure.of(APPEND, items=1, unit="append")
     report = figure.take(lambda: blobpack.append(out, files, duplicates="last"), rounds=ROUNDS)
-    assert report.appended == APPENDED
+    assert report.appended == len(files)
 
 
 def bench_gnu_tar_append(figure: Figure, blob: blobpack.Blob, folder: Folder, output: Path) -> None:

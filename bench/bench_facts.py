@@ -75,4 +75,4 @@ def bench_ours(figure: Figure, tar: Tar, index: Index, task: str) -> None:
 def bench_plain_c(figure: Figure, tar: Tar, floors: Floors, task: str) -> None:
     """Read the file, and do nothing with it; one thread."""
     figure.of(f"{task} {tar.label}", "plain read", items=megabytes(tar), unit="MB")
-    figure.take_timed(lambda: floors("read", tar.path, WINDOW_BYTES, ROUNDS[tar.key]))
+    figure.take_timed(lambda: floors("read", tar.path, WINDOW_BYTES, rounds=ROUNDS[tar.key]))

@@ -49,7 +49,7 @@ def bench_plain_c(figure: Figure, tar: Tar, threads: int, floors: Floors) -> Non
         pytest.skip("a second thread has nothing to gain on (c)")
     figure.of(task_of(tar, threads), "plain C", items=tar.members, unit="member")
     figure.take_timed(
-        lambda: floors("scan", tar.path, WINDOW_BYTES[tar.key], threads, ROUNDS[tar.key])
+        lambda: floors("scan", tar.path, WINDOW_BYTES[tar.key], threads, rounds=ROUNDS[tar.key])
     )
 
 

@@ -31,7 +31,22 @@ MEMORY = Path("/dev/shm")  # where Linux keeps files in memory
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options of scripts/bench."""
-    parser.addoption("--quick", action="store_true", help="small data sets: under two minutes")
+    sizes = parser.getgroup("sizes").addoption
+    sizes(
+        "--quick",
+        dest="size",
+        action="store_const",
+        const="quick",
+        default="full",
+        help="small data sets: a minute",
+    )
+    sizes(
+        "--tiny",
+        dest="size",
+        action="store_const",
+        const="tiny",
+        help="the smallest data sets, one round: shows that each row works; the times mean nothing",
+    )
     parser.addoption("--sdk-python", help="a Python that has the Supervisely SDK")
 
 
@@ -42,7 +57,7 @@ def data(request: pytest.FixtureRequest) -> DataSets:
         os.environ.get("BLOBPACK_BENCH_DIR") or Path(tempfile.gettempdir(), "blobpack-bench")
     )
     root.mkdir(parents=True, exist_ok=True)
-    return DataSets(root, quick=request.config.getoption("--quick"))
+    return DataSets(root, request.config.getoption("size"))
 
 
 @pytest.fixture(scope="session")
@@ -61,12 +76,13 @@ def output() -> Iterator[Path]:
 class Floors:
     """The parts of floors.c, compiled."""
 
-    def __init__(self, program: Path) -> None:
+    def __init__(self, program: Path, data: DataSets) -> None:
         self.program = program
+        self.data = data
 
-    def __call__(self, *arguments: object) -> list[float]:
-        """Run one of its parts; the seconds an item of each round."""
-        command = [self.program, *map(str, arguments)]
+    def __call__(self, *arguments: object, rounds: int) -> list[float]:
+        """Run one part, and return the seconds an item of each round."""
+        command = [self.program, *map(str, arguments), str(self.data.rounds(rounds))]
         lines = subprocess.run(
             command, check=True, capture_output=True, text=True
         ).stdout.splitlines()
@@ -81,14 +97,15 @@ def floors(data: DataSets) -> Floors:
         pytest.skip("plain C needs a compiler, and there is no gcc")
     program = data.root / "floors"
     subprocess.run([compiler, "-O3", "-pthread", "-o", program, SOURCE], check=True)
-    return Floors(program)
+    return Floors(program, data)
 
 
 class Figure:
     """One system at one task: half a row of the table."""
 
-    def __init__(self, benchmark: BenchmarkFixture) -> None:
+    def __init__(self, benchmark: BenchmarkFixture, data: DataSets) -> None:
         self._benchmark = benchmark
+        self._data = data
 
     def of(
         self, task: str, system: str = OURS, *, items: int, unit: str, to_reach: float | None = None
@@ -115,6 +132,7 @@ class Figure:
             if setup:
                 setup()
 
+        rounds = self._data.rounds(rounds)
         return self._benchmark.pedantic(
             work, setup=prepare, rounds=rounds, warmup_rounds=int(rounds > 1)
         )
@@ -130,6 +148,6 @@ class Figure:
 
 
 @pytest.fixture
-def figure(benchmark: BenchmarkFixture) -> Figure:
-    """Give the figure that this bench takes."""
-    return Figure(benchmark)
+def figure(benchmark: BenchmarkFixture, data: DataSets) -> Figure:
+    """Return the figure that this bench takes."""
+    return Figure(benchmark, data)
