@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LOOKUPS = 100_000
 OPENS = 100
 ROUNDS = 15
-IMAGES = Sizes(1_000_000, 100_000, 1_000)  # in the blob whose first image is read
+IMAGES = Sizes(1_000_000, 1_000_000, 1_000)  # in the blob whose first image is read
 
 FIRST_IMAGE = """
 import sys

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from s3_servers import BUCKET, KEY, ROOT, Counts, say
+from s3_servers import BUCKET, KEY, ROOT, Counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,10 +90,7 @@ def python_of(client: str) -> Path:
 
 def clients() -> list[str]:
     """Tell who is measured: ours, boto3, and the peers that are installed."""
-    there = [peer for peer in PEERS if has(peer)]
-    for peer in set(PEERS) - set(there):
-        say(f"{peer} is not measured: it is not in .venv-{peer}; scripts/bench s3 installs it")
-    return [OURS, "boto3", *there]
+    return [OURS, "boto3", *(peer for peer in PEERS if has(peer))]
 
 
 def has(peer: str) -> bool:
