@@ -44,13 +44,13 @@ def bench_pack(figure: Figure, folder: Folder, output: Path, threads: int, facts
 
 @pytest.fixture(scope="module", params=list(KEYS))
 def tar(request: pytest.FixtureRequest, data: DataSets) -> Tar:
-    """Give each tar in turn, so that all systems meet it before the next one comes."""
+    """Return each tar in turn, so that all systems meet it before the next one comes."""
     return data.tar(request.param)
 
 
 @pytest.fixture(scope="module")
 def index(tar: Tar) -> Index:
-    """Take its facts once, for verify to compare with."""
+    """Scan the tar with facts once, so that verify can compare with them."""
     return blobpack.scan(tar.path, facts=True)
 
 

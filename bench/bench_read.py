@@ -31,7 +31,7 @@ TO_REACH = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of which tar."""
+    """A tar, and the names to read from it."""
 
     tar: Tar
     names: list[str]
@@ -54,7 +54,7 @@ def question(data: DataSets, blob: Blob) -> Question:
 
 @pytest.fixture
 def ranges(blob: Blob) -> dict[str, tuple[int, int]]:
-    """Give start and size by name: what a good program in Python keeps."""
+    """Return start and size by name: what a good program in Python keeps."""
     return {member.name: (member.offset_start, member.size) for member in blob.index}
 
 

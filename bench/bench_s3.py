@@ -71,7 +71,7 @@ FAULTS = {"p503": 0.05, "preset": 0.05, "pcut": 0.05, "pstall": 0.01}
 
 
 class Run:
-    """What is measured, and how thoroughly.
+    """The settings of a run.
 
     Attributes:
         ground: The servers.
@@ -110,7 +110,7 @@ class Run:
         return [("", (start, start + RANGE_BYTES)) for start in starts]
 
     def check(self, worker: Worker, times: Times, crc: int) -> None:
-        """Refuse figures of a client that read something else."""
+        """Raise RuntimeError if a client read other bytes than it should."""
         if times.crc != crc and worker.name != "socket":
             raise RuntimeError(f"{worker.version} read other bytes")
 
@@ -206,7 +206,7 @@ def batches(run: Run) -> Iterator[Row]:
 
 
 def own_counts(all_: list[tuple[Times, Counts]]) -> Row:
-    """Tell whether a client's own counts are the server's."""
+    """Return whether a client's own counts are the server's."""
     if all_[0][0].counted is None:
         return {}
     return {"counts agree": all(times.counted == counts for times, counts in all_)}
@@ -300,7 +300,7 @@ def hedging(run: Run) -> Iterator[Row]:
 
 
 def spread(took_ms: list[float]) -> Row:
-    """Tell the median, and what is waited for now and then."""
+    """Return the median and the higher percentiles."""
     ordered = sorted(took_ms)
     at = {"p50_ms": 50, "p90_ms": 90, "p99_ms": 99, "most_ms": 100}
     last = len(ordered) - 1

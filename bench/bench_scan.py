@@ -24,7 +24,7 @@ ROUNDS = {"a": 25, "b_gnu": 7, "b_pax": 7, "c": 300}
 
 @pytest.fixture(scope="module", params=list(TO_REACH))
 def tar(request: pytest.FixtureRequest, data: DataSets) -> Tar:
-    """Give each tar in turn, so that all systems meet it before the next one comes."""
+    """Return each tar in turn, so that all systems meet it before the next one comes."""
     return data.tar(request.param)
 
 

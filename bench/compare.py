@@ -166,7 +166,7 @@ class Worker:
         return answer
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """Have it do something, and return its answer.
+        """Send a request to the process, and return the answer.
 
         Raises:
             PeerError: it failed.
@@ -178,7 +178,7 @@ class Worker:
 
 @dataclass(slots=True)
 class Taken:
-    """What was measured of one system; lists have one item a round.
+    """The figures of one system; lists have one item a round.
 
     Attributes:
         images: How many it holds.
@@ -216,7 +216,7 @@ class Taken:
 
 
 class Asked(NamedTuple):
-    """What a system asked of the server.
+    """The requests that a system sent to the server, and the bytes it got.
 
     Attributes:
         system: Its name.
@@ -230,7 +230,7 @@ class Asked(NamedTuple):
 
 
 def measure(system: str, taken: Taken, images: Images, folder: Path, env: dict[str, str]) -> None:
-    """Take one round of a system: written, opened twice, read by name, read whole."""
+    """Measure one round of a system: written, opened twice, read by name, read whole."""
     some = images.some(SLOW_READS.get(system, min(READS, len(images.names))), random.Random(SEED))
     with Worker(system, folder, env) as worker:
         taken.version = worker.version
@@ -258,7 +258,7 @@ def append(system: str, taken: Taken, more: Images, folder: Path, env: dict[str,
 
 
 def read(worker: Worker, taken: Taken, images: Images, some: list[tuple[int, str]]) -> None:
-    """Have a worker read some images, warm, and then all, and check what it read."""
+    """Measure reads of some images, then of all, and check the bytes."""
     worker.ask("read", images=some[: len(some) // 10])
     found = worker.ask("read", images=some)
     if found["crcs"] != [images.crcs[row] for row, _ in some]:
@@ -296,7 +296,7 @@ def measure_all(
     root: Path,
     env: dict[str, str],
 ) -> Iterator[dict[str, Taken]]:
-    """Take rounds of all systems by turns. A system that fails is not tried again.
+    """Measure all systems by turns, round by round. A system that fails is not tried again.
 
     Yields:
         The table as it fills: after each round, while the archives hold the images and nothing else.
@@ -332,7 +332,7 @@ def noting(system: str, taken: Taken) -> Iterator[None]:
 def ask_remote(
     made: list[str], images: Images, root: Path, env: dict[str, str]
 ) -> Iterator[Asked | tuple[str, str]]:
-    """Have each system read two images of its archive behind a server, and count; or return why it could not."""
+    """Count what each system asks of a server to read two images; a system that fails yields its message instead."""
     middle = len(images.names) // 2
     pair = [(row, images.names[row]) for row in (middle, middle + middle // 2)]
     with CountingServer(root) as server:

@@ -23,7 +23,7 @@ PIECE_BYTES = (
 
 
 class Counted(NamedTuple):
-    """What clients asked for.
+    """The requests of all clients since the last count.
 
     Attributes:
         requests: Of any method, refused ones included.
@@ -59,7 +59,7 @@ class CountingServer(ThreadingHTTPServer):
         super().__exit__(*_)
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing of clients that hang up in the middle, as some do on purpose."""
+        """Ignore clients that hang up in the middle, as some do on purpose."""
 
     def count(self, requests: int, size: int) -> None:
         """Add to the counts."""

@@ -48,7 +48,7 @@ class Image(NamedTuple):
 
 
 class System:
-    """What every system is asked for. A part that a system cannot do is absent, and the table says so.
+    """The tasks that are measured. A task that a system cannot do is None, and the table shows a dash.
 
     Attributes:
         packages: PyPI packages it is made of; none for the standard library.

@@ -1,4 +1,4 @@
-"""What every bench has: the data sets, what plain C needs for the same work, and how a figure is taken.
+"""Fixtures of all benches: the data sets, plain C at the same work, and the figure that a bench makes.
 
 A bench belongs to a task. Of a task's systems one is blobpack; the others are peers, or floors in plain C.
 table.py sets them side by side.
@@ -52,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def data(request: pytest.FixtureRequest) -> DataSets:
-    """Give the data sets; BLOBPACK_BENCH_DIR says where they are kept."""
+    """Return the data sets; BLOBPACK_BENCH_DIR says where they are kept."""
     root = Path(
         os.environ.get("BLOBPACK_BENCH_DIR") or Path(tempfile.gettempdir(), "blobpack-bench")
     )
@@ -62,13 +62,13 @@ def data(request: pytest.FixtureRequest) -> DataSets:
 
 @pytest.fixture(scope="session")
 def folder(data: DataSets) -> Folder:
-    """Give the files of (a)."""
+    """Return the files of (a)."""
     return data.folder()
 
 
 @pytest.fixture
 def output() -> Iterator[Path]:
-    """Give a folder, in memory where that is possible, so that no disk is measured."""
+    """Return a folder, in memory where that is possible, so that no disk is measured."""
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         yield Path(folder)
 
@@ -110,7 +110,7 @@ class Figure:
     def of(
         self, task: str, system: str = OURS, *, items: int, unit: str, to_reach: float | None = None
     ) -> Figure:
-        """Say what is measured.
+        """Describe the figure.
 
         Args:
             task: What is compared.
@@ -142,7 +142,7 @@ class Figure:
         self._benchmark.extra_info.update(counts)
 
     def take_timed(self, work: Callable[[], list[float]]) -> None:
-        """Take what the work itself has timed: the seconds an item of each round."""
+        """Use times that the work measured itself: the seconds an item of each round."""
         seconds = self._benchmark.pedantic(work, rounds=1)
         self._benchmark.extra_info["seconds_an_item"] = statistics.median(seconds)
 

@@ -46,7 +46,7 @@ class Sizes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TarSpec:
-    """What a tar is made of.
+    """The recipe of a tar.
 
     Attributes:
         label: What the table calls it.

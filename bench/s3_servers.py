@@ -56,7 +56,7 @@ OPENSSL = (
 
 
 class Counts(NamedTuple):
-    """What a server was asked since it was last looked at, HEADs and signs of life included."""
+    """The requests that a server got since the last count, HEADs and checks that it is alive included."""
 
     requests: int
     bytes: int
@@ -89,7 +89,7 @@ class Place:
         return {name: float(value) for name, value in map(str.split, lines)}
 
     def counts(self) -> Counts:
-        """Tell what was asked since the last time, and begin anew."""
+        """Return the counts since the last call, and set them to zero."""
         found = self.inject()
         self.inject(requests=0, bytes=0)
         return Counts(int(found.get("requests", 0)), int(found.get("bytes", 0)))
@@ -210,7 +210,7 @@ class Ground:
 
 
 def say(text: str) -> None:
-    """Tell what the figures don't."""
+    """Print a note beside the figures, on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
