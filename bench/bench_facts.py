@@ -44,13 +44,13 @@ def bench_pack(figure: Figure, folder: Folder, output: Path, threads: int, facts
 
 @pytest.fixture(scope="module", params=list(KEYS))
 def tar(request: pytest.FixtureRequest, data: DataSets) -> Tar:
-    """Give each tar in turn, so that all systems meet it before the next one comes."""
+    """Return each tar in turn, so that all systems meet it before the next one comes."""
     return data.tar(request.param)
 
 
 @pytest.fixture(scope="module")
 def index(tar: Tar) -> Index:
-    """Take its facts once, for verify to compare with."""
+    """Scan the tar with facts once, so that verify can compare with them."""
     return blobpack.scan(tar.path, facts=True)
 
 
@@ -75,4 +75,4 @@ def bench_ours(figure: Figure, tar: Tar, index: Index, task: str) -> None:
 def bench_plain_c(figure: Figure, tar: Tar, floors: Floors, task: str) -> None:
     """Read the file, and do nothing with it; one thread."""
     figure.of(f"{task} {tar.label}", "plain read", items=megabytes(tar), unit="MB")
-    figure.take_timed(lambda: floors("read", tar.path, WINDOW_BYTES, ROUNDS[tar.key]))
+    figure.take_timed(lambda: floors("read", tar.path, WINDOW_BYTES, rounds=ROUNDS[tar.key]))

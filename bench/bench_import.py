@@ -11,6 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from conftest import Figure
+    from data import DataSets
 
 ROUNDS = 21
 TASK = "import"
@@ -23,13 +24,13 @@ def seconds_of(module: str) -> float:
     return time.perf_counter() - began
 
 
-def beyond_start(module: str) -> list[float]:
+def beyond_start(module: str, rounds: int) -> list[float]:
     """Import a module and one that is there anyway, by turns: the difference of each round."""
-    return [seconds_of(module) - seconds_of("sys") for _ in range(ROUNDS + 1)][1:]
+    return [seconds_of(module) - seconds_of("sys") for _ in range(rounds + 1)][1:]
 
 
 @pytest.mark.parametrize("module", ["blobpack", "tarfile", "numpy"])
-def bench_import(figure: Figure, module: str) -> None:
+def bench_import(figure: Figure, data: DataSets, module: str) -> None:
     """Import ours, and two for scale."""
     figure.of(TASK, module, items=1, unit="process")
-    figure.take_timed(lambda: beyond_start(module))
+    figure.take_timed(lambda: beyond_start(module, data.rounds(ROUNDS)))

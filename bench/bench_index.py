@@ -37,7 +37,7 @@ def names(index: Index) -> list[str]:
 
 @pytest.fixture
 def ranges(index: Index) -> dict[str, tuple[int, int]]:
-    """Give start and end by name, in a dict."""
+    """Return start and end by name, in a dict."""
     return {member.name: (member.offset_start, member.offset_end) for member in index}
 
 
@@ -110,7 +110,7 @@ def bench_select_with_fnmatch(figure: Figure, index: Index) -> None:
 
 
 def ends_in_five(name: str) -> bool:
-    """Be a predicate, as a caller of select would write it."""
+    """Return whether a name matches: a predicate as callers of select write it."""
     return name.endswith("5.jpg")
 
 

@@ -31,7 +31,7 @@ MODULE = "supervisely.api.image_api"
 
 @dataclass
 class BlobImageInfo:
-    """What the SDK keeps of a row."""
+    """The attributes that the SDK keeps of a row."""
 
     name: str
     offset_start: int
@@ -127,7 +127,7 @@ def count_with_pickle(path: Path) -> int:
 
 @pytest.fixture
 def sdk(request: pytest.FixtureRequest) -> str:
-    """Give the Python that has the SDK, or skip."""
+    """Return the Python that has the SDK, or skip."""
     python = request.config.getoption("--sdk-python")
     if not python:
         pytest.skip("the Supervisely SDK is not there: scripts/bench --sdk installs it (840 MB)")
@@ -142,7 +142,7 @@ def timed_by_sdk(python: str, *arguments: object) -> list[float]:
 
 @pytest.fixture(scope="module")
 def tar(data: DataSets) -> Tar:
-    """Give the tar that the SDK scans."""
+    """Return the tar that the SDK scans."""
     return data.tar("a")
 
 
@@ -157,7 +157,7 @@ def bench_from_tar(figure: Figure, tar: Tar, output: Path) -> None:
 
 
 def bench_from_tar_with_sdk(figure: Figure, tar: Tar, output: Path, sdk: str) -> None:
-    """Let the SDK do it."""
+    """Scan the tar and write its offsets with the SDK."""
     figure.of(
         f"offsets: from a tar {tar.label}", "Supervisely SDK", items=tar.members, unit="member"
     )
@@ -167,7 +167,7 @@ def bench_from_tar_with_sdk(figure: Figure, tar: Tar, output: Path, sdk: str) ->
 
 
 def bench_read_with_sdk(figure: Figure, index: Index, output: Path, sdk: str) -> None:
-    """Let the SDK read a file."""
+    """Read an offsets file with the SDK."""
     path = output / "a_offsets.pkl"
     blobpack.write_offsets(index, path)
     figure.of("offsets: read a file", "Supervisely SDK", items=len(index), unit="row")

@@ -44,7 +44,7 @@ def bench_plain_c(figure: Figure, folder: Folder, output: Path, floors: Floors) 
     paths = output / "paths"
     paths.write_text("".join(f"{path}\n" for path in folder.paths))
     figure.of(task_of(1), "plain C, files listed", items=len(folder.paths), unit="file")
-    figure.take_timed(lambda: floors("pack", folder.path, paths, output / "out.tar", ROUNDS))
+    figure.take_timed(lambda: floors("pack", folder.path, paths, output / "out.tar", rounds=ROUNDS))
 
 
 def bench_gnu_tar(figure: Figure, folder: Folder, output: Path) -> None:

@@ -31,7 +31,7 @@ TO_REACH = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of which tar."""
+    """A tar, and the names to read from it."""
 
     tar: Tar
     names: list[str]
@@ -39,8 +39,9 @@ class Question:
 
 @pytest.fixture(scope="module")
 def blob(data: DataSets) -> Iterator[Blob]:
-    """Open (a)."""
-    with blobpack.open_blob(data.tar("a").path) as blob:
+    """Open (a), a tar of another tool, with the index that a scan makes."""
+    path = data.tar("a").path
+    with blobpack.open_blob(path, blobpack.scan(path)) as blob:
         yield blob
 
 
@@ -53,7 +54,7 @@ def question(data: DataSets, blob: Blob) -> Question:
 
 @pytest.fixture
 def ranges(blob: Blob) -> dict[str, tuple[int, int]]:
-    """Give start and size by name: what a good program in Python keeps."""
+    """Return start and size by name: what a good program in Python keeps."""
     return {member.name: (member.offset_start, member.size) for member in blob.index}
 
 
@@ -83,7 +84,7 @@ def bench_plain_c(
         array("q", (at for m in members for at in (m.offset_start, m.offset_end))).tobytes()
     )
     figure.of(TASK, "plain C pread", items=READS, unit="read")
-    figure.take_timed(lambda: floors("pread", question.tar.path, path, ROUNDS))
+    figure.take_timed(lambda: floors("pread", question.tar.path, path, rounds=ROUNDS))
 
 
 def bench_dict_and_pread(

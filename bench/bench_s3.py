@@ -1,12 +1,12 @@
 """S3 beside boto3, s3fs and obstore, in one run: processor time a read, batches, many in flight, objects packed,
 second requests, faults.
 
-    scripts/bench s3 [cpu|batches|flight|objects|hedging|faults]... [--quick] [--reads N] [--json FILE]
+    scripts/bench s3 [cpu|batches|flight|objects|hedging|faults]... [--quick|--tiny] [--reads N] [--json FILE]
 
 Each client is a process of its own, the peers in their own .venv-s3fs and .venv-obstore; they take turns round by
 round, so that noise hits all alike, and what they read is compared with the blob. Of one file each: the servers
-(s3_servers.py), the processes (s3_workers.py), what runs in them (s3_clients.py). Times are medians; only ratios of
-one run say something.
+(s3_servers.py), the processes (s3_workers.py), what runs in them (s3_clients.py), the rows there are (s3_rows.py).
+Times are medians; only ratios of one run say something.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import zlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import product
@@ -27,8 +28,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from s3_servers import BUCKET, KEY, SEED, Ground, say
-from s3_workers import BATCH, OURS, Worker, clients
+from s3_rows import NOT_BY_TLS, not_measured, planned, without_figure
+from s3_servers import BUCKET, KEY, RGW, SEED, Ground, say
+from s3_workers import BATCH, OURS, PEERS, Worker, clients
 from table import laid_out
 
 import blobpack
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
 
 RANGE_BYTES = 4096
 SLOW = ("boto3", "s3fs")  # one read in ten is enough of these
-NOT_BY_TLS = ("obstore",)  # takes no certificates of one's own
 DELAY_MS = 20
 JITTERS_MS = (0, 5)
 IN_FLIGHT = 128
@@ -64,25 +65,36 @@ TAILS = {  # how late answers are: about alike, some late, few very late
     "20 ms + Exp(20 ms)": {"delay_ms": DELAY_MS, "jitter_ms": 20},
     "20 ms + Exp(5 ms), 1 % stalled": {"delay_ms": DELAY_MS, "jitter_ms": 5, "pstall": 0.01},
 }
+ROUNDS = {"full": 7, "quick": 3, "tiny": 1}
+TINY_READS = 50
 FAULTS = {"p503": 0.05, "preset": 0.05, "pcut": 0.05, "pstall": 0.01}
 
 
 class Run:
-    """What is measured, and how thoroughly.
+    """The settings of a run.
 
     Attributes:
         ground: The servers.
         clients: Who is measured.
+        missing: Servers and clients that can't be had here, and why.
         rounds: Of each measurement.
-        reads: How many; 0 leaves it to the measurement.
     """
 
-    def __init__(self, ground: Ground, *, quick: bool, reads: int) -> None:
+    def __init__(self, ground: Ground, *, size: str, reads: int) -> None:
         self.ground = ground
         self.clients = clients()
-        self.rounds = 3 if quick else 7
-        self.reads = reads
+        self.missing = ground.missing | {
+            peer: f"{peer} is not in .venv-{peer}; scripts/bench s3 installs it"
+            for peer in PEERS
+            if peer not in self.clients
+        }
+        self.rounds = ROUNDS[size]
+        self._reads = reads or (TINY_READS if size == "tiny" else 0)
         self._blob = ground.path.read_bytes()
+
+    def reads(self, count: int) -> int:
+        """Return how many reads a measurement makes, of which it would make so many by itself."""
+        return self._reads or count
 
     def crc_of(self, members: Iterable[tuple[str, tuple[int, int]]]) -> int:
         """Compute what a client must have read."""
@@ -98,14 +110,14 @@ class Run:
         return [("", (start, start + RANGE_BYTES)) for start in starts]
 
     def check(self, worker: Worker, times: Times, crc: int) -> None:
-        """Refuse figures of a client that read something else."""
+        """Raise RuntimeError if a client read other bytes than it should."""
         if times.crc != crc and worker.name != "socket":
             raise RuntimeError(f"{worker.version} read other bytes")
 
 
 def cpu(run: Run) -> Iterator[Row]:
     """Processor time of the client a 4 KB range, one thread."""
-    reads = run.reads or 2000
+    reads = run.reads(2000)
     ranges = run.random_ranges(reads)
     for place in run.ground.plain:
         names = list(run.clients)
@@ -194,7 +206,7 @@ def batches(run: Run) -> Iterator[Row]:
 
 
 def own_counts(all_: list[tuple[Times, Counts]]) -> Row:
-    """Tell whether a client's own counts are the server's."""
+    """Return whether a client's own counts are the server's."""
     if all_[0][0].counted is None:
         return {}
     return {"counts agree": all(times.counted == counts for times, counts in all_)}
@@ -202,7 +214,7 @@ def own_counts(all_: list[tuple[Times, Counts]]) -> Row:
 
 def flight(run: Run) -> Iterator[Row]:
     """Random 4 KB reads 20 ms away, 128 in flight."""
-    ranges = run.random_ranges(run.reads or 5000)
+    ranges = run.random_ranges(run.reads(5000))
     crc = run.crc_of(ranges)
     for place, away, workers in far_away(run):
         for worker in workers:
@@ -226,11 +238,11 @@ def flight(run: Run) -> Iterator[Row]:
 
 def objects(run: Run) -> Iterator[Row]:
     """Many small objects: ours lists and packs them, the others only fetch them, all with 64 in flight."""
-    put = run.ground.put_objects(run.reads or 3000)
+    put = run.ground.put_objects(run.reads(3000))
     members = [(key, (0, len(body))) for key, body in put]
     crc = zlib.crc32(b"".join(body for _, body in put))
     for place in run.ground.plain + run.ground.far if put else ():
-        if place.name != "Ceph RGW":
+        if place.name != RGW:
             continue
         is_far = place in run.ground.far
         if is_far:
@@ -288,7 +300,7 @@ def hedging(run: Run) -> Iterator[Row]:
 
 
 def spread(took_ms: list[float]) -> Row:
-    """Tell the median, and what is waited for now and then."""
+    """Return the median and the higher percentiles."""
     ordered = sorted(took_ms)
     at = {"p50_ms": 50, "p90_ms": 90, "p99_ms": 99, "most_ms": 100}
     last = len(ordered) - 1
@@ -308,7 +320,7 @@ def faults(run: Run) -> Iterator[Row]:
             blob.read("00000.bin")
             place.inject(**{f"hit_{name[1:]}": 0 for name in FAULTS})
             place.inject(**FAULTS)
-            row = faults_at(run.ground, blob, run.reads or 20_000)
+            row = faults_at(run.ground, blob, run.reads(20_000))
         hits = place.inject(**dict.fromkeys(FAULTS, 0))
         counted = {name[4:]: int(n) for name, n in sorted(hits.items()) if name[:4] == "hit_"}
         yield {"server": place.name, "hedge": hedge} | row | counted
@@ -370,8 +382,9 @@ MEASUREMENTS = {
 def tables(rows: list[Row]) -> str:
     """Lay out one table a measurement."""
     texts = []
-    for what in dict.fromkeys(row["measurement"] for row in rows):
-        mine = [row for row in rows if row["measurement"] == what]
+    measured = [row for row in rows if "not measured" not in row]
+    for what in dict.fromkeys(row["measurement"] for row in measured):
+        mine = [row for row in measured if row["measurement"] == what]
         names = list(dict.fromkeys(name for row in mine for name in row))[1:]
         lines = [tuple(str(row.get(name, "")) for name in names) for row in mine]
         words = {i for i, name in enumerate(names) if isinstance(mine[0].get(name), str)}
@@ -383,7 +396,9 @@ def main() -> None:
     """Measure what was asked for, all if nothing was."""
     parser = argparse.ArgumentParser(prog="scripts/bench s3", description=__doc__)
     parser.add_argument("what", nargs="*", metavar="|".join(MEASUREMENTS))
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    sizes = {"dest": "size", "action": "store_const"}
+    parser.add_argument("--quick", **sizes, const="quick", default="full", help="fewer rounds")
+    parser.add_argument("--tiny", **sizes, const="tiny", help="show that each row works")
     parser.add_argument("--reads", type=int, default=0, help="of each measurement that has reads")
     parser.add_argument("--json", type=Path, help="keep the rows")
     arguments = parser.parse_args()
@@ -391,16 +406,30 @@ def main() -> None:
         parser.error(f"there is no {', '.join(unknown)}")
     rows = []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        ground = Ground(Path(folder), stack)
-        run = Run(ground, quick=arguments.quick, reads=arguments.reads)
-        for what in arguments.what or MEASUREMENTS:
+        ground = Ground(Path(folder), stack, tiny=arguments.size == "tiny")
+        run = Run(ground, size=arguments.size, reads=arguments.reads)
+        measurements = arguments.what or list(MEASUREMENTS)
+        plan = [
+            row
+            for what in measurements
+            for row in planned(what, ways=BATCH_WAYS, jitters=len(JITTERS_MS), tails=len(TAILS))
+        ]
+        for what in measurements:
             for row in MEASUREMENTS[what](run):
                 say("  ".join(f"{name} {value}" for name, value in row.items()))
                 rows.append({"measurement": what, **row})
+    measured = len(rows)
     print(tables(rows))
+    rows += not_measured(plan, run.missing)
+    for reason, count in Counter(row.get("not measured") for row in rows).items():
+        if reason:
+            say(f"{count} rows are not measured: {reason}")
+    say(f"{measured} of {len(plan)} rows are measured")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
-    if not rows:
+    if wrong := without_figure(plan, rows):
+        sys.exit("\n".join(wrong))
+    if not measured:
         sys.exit("nothing could be measured; what is missing stands above")
 
 

@@ -24,7 +24,7 @@ ROUNDS = {"a": 25, "b_gnu": 7, "b_pax": 7, "c": 300}
 
 @pytest.fixture(scope="module", params=list(TO_REACH))
 def tar(request: pytest.FixtureRequest, data: DataSets) -> Tar:
-    """Give each tar in turn, so that all systems meet it before the next one comes."""
+    """Return each tar in turn, so that all systems meet it before the next one comes."""
     return data.tar(request.param)
 
 
@@ -49,7 +49,7 @@ def bench_plain_c(figure: Figure, tar: Tar, threads: int, floors: Floors) -> Non
         pytest.skip("a second thread has nothing to gain on (c)")
     figure.of(task_of(tar, threads), "plain C", items=tar.members, unit="member")
     figure.take_timed(
-        lambda: floors("scan", tar.path, WINDOW_BYTES[tar.key], threads, ROUNDS[tar.key])
+        lambda: floors("scan", tar.path, WINDOW_BYTES[tar.key], threads, rounds=ROUNDS[tar.key])
     )
 
 

@@ -1,4 +1,4 @@
-"""What every bench has: the data sets, what plain C needs for the same work, and how a figure is taken.
+"""Fixtures of all benches: the data sets, plain C at the same work, and the figure that a bench makes.
 
 A bench belongs to a task. Of a task's systems one is blobpack; the others are peers, or floors in plain C.
 table.py sets them side by side.
@@ -31,29 +31,44 @@ MEMORY = Path("/dev/shm")  # where Linux keeps files in memory
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options of scripts/bench."""
-    parser.addoption("--quick", action="store_true", help="small data sets: under two minutes")
+    sizes = parser.getgroup("sizes").addoption
+    sizes(
+        "--quick",
+        dest="size",
+        action="store_const",
+        const="quick",
+        default="full",
+        help="small data sets: a minute",
+    )
+    sizes(
+        "--tiny",
+        dest="size",
+        action="store_const",
+        const="tiny",
+        help="the smallest data sets, one round: shows that each row works; the times mean nothing",
+    )
     parser.addoption("--sdk-python", help="a Python that has the Supervisely SDK")
 
 
 @pytest.fixture(scope="session")
 def data(request: pytest.FixtureRequest) -> DataSets:
-    """Give the data sets; BLOBPACK_BENCH_DIR says where they are kept."""
+    """Return the data sets; BLOBPACK_BENCH_DIR says where they are kept."""
     root = Path(
         os.environ.get("BLOBPACK_BENCH_DIR") or Path(tempfile.gettempdir(), "blobpack-bench")
     )
     root.mkdir(parents=True, exist_ok=True)
-    return DataSets(root, quick=request.config.getoption("--quick"))
+    return DataSets(root, request.config.getoption("size"))
 
 
 @pytest.fixture(scope="session")
 def folder(data: DataSets) -> Folder:
-    """Give the files of (a)."""
+    """Return the files of (a)."""
     return data.folder()
 
 
 @pytest.fixture
 def output() -> Iterator[Path]:
-    """Give a folder, in memory where that is possible, so that no disk is measured."""
+    """Return a folder, in memory where that is possible, so that no disk is measured."""
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         yield Path(folder)
 
@@ -61,12 +76,13 @@ def output() -> Iterator[Path]:
 class Floors:
     """The parts of floors.c, compiled."""
 
-    def __init__(self, program: Path) -> None:
+    def __init__(self, program: Path, data: DataSets) -> None:
         self.program = program
+        self.data = data
 
-    def __call__(self, *arguments: object) -> list[float]:
-        """Run one of its parts; the seconds an item of each round."""
-        command = [self.program, *map(str, arguments)]
+    def __call__(self, *arguments: object, rounds: int) -> list[float]:
+        """Run one part, and return the seconds an item of each round."""
+        command = [self.program, *map(str, arguments), str(self.data.rounds(rounds))]
         lines = subprocess.run(
             command, check=True, capture_output=True, text=True
         ).stdout.splitlines()
@@ -81,19 +97,20 @@ def floors(data: DataSets) -> Floors:
         pytest.skip("plain C needs a compiler, and there is no gcc")
     program = data.root / "floors"
     subprocess.run([compiler, "-O3", "-pthread", "-o", program, SOURCE], check=True)
-    return Floors(program)
+    return Floors(program, data)
 
 
 class Figure:
     """One system at one task: half a row of the table."""
 
-    def __init__(self, benchmark: BenchmarkFixture) -> None:
+    def __init__(self, benchmark: BenchmarkFixture, data: DataSets) -> None:
         self._benchmark = benchmark
+        self._data = data
 
     def of(
         self, task: str, system: str = OURS, *, items: int, unit: str, to_reach: float | None = None
     ) -> Figure:
-        """Say what is measured.
+        """Describe the figure.
 
         Args:
             task: What is compared.
@@ -115,6 +132,7 @@ class Figure:
             if setup:
                 setup()
 
+        rounds = self._data.rounds(rounds)
         return self._benchmark.pedantic(
             work, setup=prepare, rounds=rounds, warmup_rounds=int(rounds > 1)
         )
@@ -124,12 +142,12 @@ class Figure:
         self._benchmark.extra_info.update(counts)
 
     def take_timed(self, work: Callable[[], list[float]]) -> None:
-        """Take what the work itself has timed: the seconds an item of each round."""
+        """Use times that the work measured itself: the seconds an item of each round."""
         seconds = self._benchmark.pedantic(work, rounds=1)
         self._benchmark.extra_info["seconds_an_item"] = statistics.median(seconds)
 
 
 @pytest.fixture
-def figure(benchmark: BenchmarkFixture) -> Figure:
-    """Give the figure that this bench takes."""
-    return Figure(benchmark)
+def figure(benchmark: BenchmarkFixture, data: DataSets) -> Figure:
+    """Return the figure that this bench takes."""
+    return Figure(benchmark, data)

@@ -1,6 +1,7 @@
 """The data sets: tars made from a seed, once, in a folder that outlives the run; read once, so that they are warm.
 
 (a) is what a folder of thumbnails makes, (b) a million crops with short and with pax headers, (c) photographs.
+A bench takes its numbers of members, lookups and the like from `Sizes`, so that one switch makes all of them small.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import random
 import shutil
 import tarfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -29,31 +30,45 @@ JPEG = b"\xff\xd8\xff\xe0"  # pack takes images only, and looks at the first byt
 SUFFIXES = ("jpg", "png", "txt")
 
 
+class Sizes(NamedTuple):
+    """A number for each size of a run.
+
+    Attributes:
+        full: For the figures that are published.
+        quick: With --quick: a minute in all.
+        tiny: With --tiny: the tests run each row once, and nobody reads the times.
+    """
+
+    full: int
+    quick: int
+    tiny: int
+
+
 @dataclass(frozen=True, slots=True)
 class TarSpec:
-    """What a tar is made of.
+    """The recipe of a tar.
 
     Attributes:
         label: What the table calls it.
-        members: How many, and how many with --quick.
+        members: How many.
         sizes: The smallest and the largest payload, bytes.
         format: Of tarfile; with pax, mtime is a fraction, so that each member has a pax header.
     """
 
     label: str
-    members: tuple[int, int]
+    members: Sizes
     sizes: tuple[int, int]
     format: int = tarfile.GNU_FORMAT
 
 
-MANY = (1_000_000, 100_000)
+MANY = Sizes(1_000_000, 100_000, 2_000)
 MANY_SIZES = (600, 1600)
 SPECS = {
-    "a": TarSpec("(a) 4.6 KB", (30_000, 6_000), (2600, 6700)),
+    "a": TarSpec("(a) 4.6 KB", Sizes(30_000, 6_000, 1_000), (2600, 6700)),
     "b_gnu": TarSpec("(b) 1.1 KB, GNU", MANY, MANY_SIZES),
     "b_pax": TarSpec("(b) 1.1 KB, pax", MANY, MANY_SIZES, tarfile.PAX_FORMAT),
-    "c": TarSpec("(c) 5 MB", (200, 40), (5_000_000, 5_000_000)),
-    "remote_small": TarSpec("4 KB", (220_000, 22_000), (4000, 4200)),
+    "c": TarSpec("(c) 5 MB", Sizes(200, 40, 4), (5_000_000, 5_000_000)),
+    "remote_small": TarSpec("4 KB", Sizes(220_000, 22_000, 2_000), (4000, 4200)),
 }
 
 
@@ -76,18 +91,31 @@ class Folder:
 
 
 class DataSets:
-    """Makes each data set once, in a folder that outlives the run."""
+    """Makes each data set once, in a folder that outlives the run.
 
-    def __init__(self, root: Path, *, quick: bool) -> None:
+    Attributes:
+        root: The folder.
+        size: Which of `Sizes` the run takes.
+    """
+
+    def __init__(self, root: Path, size: str) -> None:
         self.root = root
-        self.quick = quick
+        self.size = size
         self.random_bytes = random.Random(SEED).randbytes(RANDOM_BYTES)
         self._tars: dict[str, Tar] = {}
+
+    def count(self, sizes: Sizes) -> int:
+        """Return the number for the size of this run."""
+        return getattr(sizes, self.size)
+
+    def rounds(self, rounds: int) -> int:
+        """Return how often a bench repeats its work: once in a tiny run."""
+        return 1 if self.size == "tiny" else rounds
 
     def spec(self, key: str) -> tuple[TarSpec, int, Path]:
         """Look up a tar's make, its number of members and its path."""
         spec = SPECS[key]
-        members = spec.members[self.quick]
+        members = self.count(spec.members)
         made_of = repr((SEED, key, spec.sizes, spec.format, members)).encode()
         return (
             spec,

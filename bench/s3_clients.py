@@ -38,7 +38,7 @@ MEMORY = Path("/dev/shm")  # where Linux keeps files in memory
 
 
 class Client:
-    """What every client can do.
+    """The reads that every client offers.
 
     Attributes:
         version: Its name and version.
@@ -63,7 +63,7 @@ class Client:
         raise NotImplementedError
 
     def counted(self) -> tuple[int, int] | None:
-        """Tell requests and bytes until now, if the client counts them."""
+        """Return requests and bytes until now, or None if the client does not count them."""
 
     def by_threads(self, names: list[str], ranges: Ranges, in_flight: int) -> list[Any]:
         """Read with a thread for each range that is in flight."""
@@ -93,7 +93,7 @@ class Blobpack(Client):
         self.version = "blobpack"
 
     def counted(self) -> tuple[int, int]:
-        """Tell what the blob has counted."""
+        """Return the requests and bytes that the blob has counted."""
         stats = self.blob.stats
         return stats.requests, stats.bytes_fetched
 

@@ -1,7 +1,8 @@
 """The servers of bench_s3.py, and the blob that they have: nginx with Lua, and Ceph RGW.
 
 nginx serves the ceiling, the latency, the faults, and counts requests and bytes; RGW, which scripts/s3-server starts,
-is the real S3. What is missing here is told, and goes without.
+is the real S3. Debian packages that are missing are installed, where that is possible. A server that can't be had is
+named in `Ground.missing`, with the reason.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 MODULES = Path("/usr/lib/nginx/modules")
-NGINX_PACKAGES = "nginx-light libnginx-mod-http-lua"
+NGINX_PACKAGES = ("nginx-light", "libnginx-mod-http-lua")
+NGINX, NGINX_TLS, RGW = "nginx", "nginx, TLS", "Ceph RGW"
 BUCKET, KEY = "blobs", "big.tar"
-MEMBERS = 1000
-MEMBER_BYTES = (50_000, 150_000)
+MEMBERS = {False: 1000, True: 200}  # by whether the run is tiny
+MEMBER_BYTES = {False: (50_000, 150_000), True: (5_000, 15_000)}
 OBJECT_BYTES = (2_000, 8_000)
 SEED = 5
 CANT_INSTALL = 3  # the exit status of scripts/s3-server
@@ -54,7 +56,7 @@ OPENSSL = (
 
 
 class Counts(NamedTuple):
-    """What a server was asked since it was last looked at, HEADs and signs of life included."""
+    """The requests that a server got since the last count, HEADs and checks that it is alive included."""
 
     requests: int
     bytes: int
@@ -87,7 +89,7 @@ class Place:
         return {name: float(value) for name, value in map(str.split, lines)}
 
     def counts(self) -> Counts:
-        """Tell what was asked since the last time, and begin anew."""
+        """Return the counts since the last call, and set them to zero."""
         found = self.inject()
         self.inject(requests=0, bytes=0)
         return Counts(int(found.get("requests", 0)), int(found.get("bytes", 0)))
@@ -102,17 +104,20 @@ class Ground:
         plain: Where a client's own work is measured.
         client: Boto3's, of the real S3; None without it.
         far: Where latency and faults are injected.
+        missing: Servers that can't be had here, and why.
     """
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, *, tiny: bool) -> None:
         """Start them; the stack stops them."""
         self.path = folder / "files" / BUCKET / KEY
         self.plain: list[Place] = []
         self.far: list[Place] = []
         self.client: Any = None
+        self.missing: dict[str, str] = {}
         chance = random.Random(SEED)
         self.payloads = {
-            f"{i:05}.bin": chance.randbytes(chance.randrange(*MEMBER_BYTES)) for i in range(MEMBERS)
+            f"{i:05}.bin": chance.randbytes(chance.randrange(*MEMBER_BYTES[tiny]))
+            for i in range(MEMBERS[tiny])
         }
         self.path.parent.mkdir(parents=True)
         blobpack.pack(self.payloads.items(), self.path, all_files=True)
@@ -146,13 +151,13 @@ class Ground:
         script = ROOT / "scripts" / "s3-server"
         said = subprocess.run([script, "start", folder], capture_output=True, text=True)
         if said.returncode == CANT_INSTALL:
-            say(f"Ceph RGW is not measured: {said.stderr.strip()}")
+            self.missing[RGW] = said.stderr.strip()
             return None
         if said.returncode:
             raise RuntimeError(said.stderr)
         stack.callback(subprocess.run, [script, "stop", folder], check=True)
         settings = dict(line.split("=", 1) for line in said.stdout.splitlines())
-        place = Place("Ceph RGW", settings["AWS_ENDPOINT_URL_S3"], settings)
+        place = Place(RGW, settings["AWS_ENDPOINT_URL_S3"], settings)
         self.plain.append(place)
         self.client = boto3.client(
             "s3",
@@ -166,11 +171,10 @@ class Ground:
         return settings
 
     def _start_nginx(self, folder: Path, settings: dict[str, str] | None, stack: ExitStack) -> None:
-        program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-        if program is None or not (MODULES / "ngx_http_lua_module.so").exists():
-            say(
-                "nginx with Lua is missing: no ceiling, no latency and no faults are measured. "
-                f"On Debian: apt-get install {NGINX_PACKAGES}"
+        program = find_nginx() or install_nginx()
+        if program is None:
+            self.missing[NGINX] = (
+                f"nginx with Lua is missing. On Debian: apt-get install {' '.join(NGINX_PACKAGES)}"
             )
             return
         subprocess.run(OPENSSL.split(), cwd=folder, check=True, capture_output=True)
@@ -197,17 +201,39 @@ class Ground:
         env = settings or UNCHECKED  # the same: boto3 keeps what it has found in this process
         trusted = env | {"AWS_CA_BUNDLE": str(folder / "cert.pem")}
         self.plain[:0] = [
-            Place("nginx", urls[0], env),
-            Place("nginx, TLS", urls[1].replace("http:", "https:"), trusted),
+            Place(NGINX, urls[0], env),
+            Place(NGINX_TLS, urls[1].replace("http:", "https:"), trusted),
         ]
-        self.far.append(Place("nginx", urls[2], env))
+        self.far.append(Place(NGINX, urls[2], env))
         if settings:
-            self.far.append(Place("Ceph RGW", urls[3], settings))
+            self.far.append(Place(RGW, urls[3], settings))
 
 
 def say(text: str) -> None:
-    """Tell what the figures don't."""
+    """Print a note beside the figures, on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def find_nginx() -> str | None:
+    """Return nginx's program if it and its Lua module are installed."""
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    return program if (MODULES / "ngx_http_lua_module.so").exists() else None
+
+
+def install_nginx() -> str | None:
+    """Install nginx's Debian packages, and return its program; None where that is not possible."""
+    if os.geteuid() or not shutil.which("apt-get"):
+        return None
+    say(f"installing {' '.join(NGINX_PACKAGES)}")
+    env = os.environ | {
+        "DEBIAN_FRONTEND": "noninteractive",
+        "RUNLEVEL": "1",
+    }  # installed, not started
+    for command in (["update"], ["install", "-y", "--no-install-recommends", *NGINX_PACKAGES]):
+        done = subprocess.run(["apt-get", "-qq", *command], env=env, capture_output=True, text=True)
+        if done.returncode:
+            say(done.stderr.strip())
+    return find_nginx()
 
 
 def free_port() -> int:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from s3_servers import BUCKET, KEY, ROOT, Counts, say
+from s3_servers import BUCKET, KEY, ROOT, Counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +22,7 @@ BATCH = 64
 
 
 class Times(NamedTuple):
-    """What one measurement took.
+    """The result of one measurement.
 
     Attributes:
         wall_s: By the clock.
@@ -69,7 +69,7 @@ class Worker:
     def measure(
         self, how: str, members: Iterable[tuple[str, tuple[int, int]]], *, in_flight: int = BATCH
     ) -> Times:
-        """Have it read."""
+        """Send the process a batch to read, and return what it took."""
         names, ranges = zip(*members, strict=True)
         request = {"how": how, "names": names, "ranges": ranges, "in_flight": in_flight}
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -89,14 +89,11 @@ def python_of(client: str) -> Path:
 
 
 def clients() -> list[str]:
-    """Tell who is measured: ours, boto3, and the peers that are installed."""
-    there = [peer for peer in PEERS if has(peer)]
-    for peer in set(PEERS) - set(there):
-        say(f"{peer} is not measured: it is not in .venv-{peer}; scripts/bench s3 installs it")
-    return [OURS, "boto3", *there]
+    """Return the clients to measure: ours, boto3, and the peers that are installed."""
+    return [OURS, "boto3", *(peer for peer in PEERS if has(peer))]
 
 
 def has(peer: str) -> bool:
-    """Tell whether a peer is installed."""
+    """Return whether a peer is installed."""
     command = [python_of(peer), "-c", f"import {peer}"]
     return python_of(peer).exists() and not subprocess.run(command, capture_output=True).returncode

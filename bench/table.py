@@ -37,7 +37,7 @@ class Row:
 
 
 def microseconds(figure: dict) -> float:
-    """Take the median an item: what the work timed itself, or what pytest-benchmark did."""
+    """Return the median an item, as the work or pytest-benchmark timed it."""
     info = figure["extra_info"]
     return 1e6 * info.get("seconds_an_item", figure["stats"]["median"] / info["items"])
 
