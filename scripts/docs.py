@@ -47,7 +47,7 @@ def command_lines() -> Iterator[str]:
 
 
 def paragraphs(command: click.Command) -> list[str]:
-    """Split a command's help; click marks with \\b what must not be filled."""
+    """Split a command's help; click marks with a backspace what must not be filled."""
     return [part.strip() for part in inspect.cleandoc(command.help or "").split("\n\n")]
 
 

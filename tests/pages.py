@@ -100,9 +100,7 @@ class Runner:
         if block.language == "sh":
             self.shell(block.code)
             return []
-        return [
-            (command, shown, self.shell(command)) for command, shown in commands(block.code)
-        ]
+        return [(command, shown, self.shell(command)) for command, shown in commands(block.code)]
 
     def _in_bucket(self, code: str) -> str:
         return BUCKET_USED.sub(self._bucket, code)

@@ -16,7 +16,7 @@ from blobpack.cli.main import main
 
 REWRITE = "BLOBPACK_REWRITE_DOCS"  # if set, pages take the output that came, where it differs
 START = DOCS / "start.md"
-NOT_RUN = {"start.md": 1, "tables.md": 1, "compression.md": 1, "speed.md": 1}
+NOT_RUN = {"README.md": 1, "start.md": 1, "tables.md": 1, "compression.md": 1, "speed.md": 1}
 
 
 @pytest.fixture(scope="session")
@@ -132,39 +132,58 @@ def test_every_public_name_is_described(site):
     assert "Read images, in the order asked" in text  # docstrings are there, and not only names
 
 
-@pytest.fixture
-def workplace(request, images, s3_env, tmp_path, monkeypatch):
-    """A folder and a bucket in which the examples of the commands' help find what they name."""
-    shutil.copytree(images, tmp_path / "imgs")
-    monkeypatch.chdir(tmp_path)
-    bucket = s3_env.new_bucket()
-    runner = Runner(bucket)
-    runner.shell(
-        """
-        mkdir more scans && cp imgs/cats/0003.jpg more/more.jpg && cp imgs/dogs/0004.jpg scans/
-        mkdir cats && cp imgs/cats/0005.jpg cats/0001.jpg && cp imgs/cats/0006.jpg cats/0002.jpg
-        blobpack pack imgs/ out.tar && blobpack offsets out.tar
-        blobpack subset out.tar cats.tar --filter 'cats/*'
-        blobpack subset out.tar dogs.tar --filter 'dogs/*'
-        tar cf foreign.tar imgs && tar czf photos.tar.gz imgs && tar cJf scans.tar.xz scans
-        printf 'key\ncats/0001.jpg\ndogs/0002.jpg\n' > list.csv
-        """
-    )
-    if request.node.callspec.params["name"] in ("cat", "collect"):
-        runner.shell("blobpack pack imgs/ shards/ --shard-size 1Gi")
-        runner.shell("blobpack pack imgs/ s3://bucket/train/ --shard-size 1Gi")
-    for name in ("out.tar", "foreign.tar", "scans.tar.xz", "imgs/cats/0001.jpg", "imgs/dogs/0002.jpg"):
-        s3_env.client.upload_file(name, bucket, name)
-    return runner
+@pytest.fixture(scope="session")
+def workplace(images, tmp_path_factory):
+    """A folder in which the examples of the commands' help find what they name."""
+    folder = tmp_path_factory.mktemp("workplace")
+    shutil.copytree(images, folder / "imgs")
+    here = Path.cwd()
+    try:
+        os.chdir(folder)
+        Runner().shell(
+            """
+            mkdir more scans && cp imgs/cats/0003.jpg more/more.jpg && cp imgs/dogs/0004.jpg scans/
+            mkdir cats && cp imgs/cats/0005.jpg cats/0001.jpg && cp imgs/cats/0006.jpg cats/0002.jpg
+            blobpack pack imgs/ out.tar && blobpack offsets out.tar
+            blobpack subset out.tar cats.tar --filter 'cats/*'
+            blobpack subset out.tar dogs.tar --filter 'dogs/*'
+            tar cf foreign.tar imgs && tar czf photos.tar.gz imgs && tar cJf scans.tar.xz scans
+            printf 'key\ncats/0001.jpg\ndogs/0002.jpg\n' > list.csv
+            """
+        )
+    finally:
+        os.chdir(here)
+    return folder
+
+
+def fill(bucket, client):
+    """Put into a bucket what the examples name."""
+    for name in ("out.tar", "foreign.tar", "scans.tar.xz"):
+        client.upload_file(name, bucket, name)
+    for name in ("cats/0001.jpg", "dogs/0002.jpg"):
+        client.upload_file(f"imgs/{name}", bucket, f"imgs/{name}")
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
-def test_examples_of_the_command_line_reference_run(name, workplace):
+def test_examples_of_the_command_line_reference_run(
+    name, request, workplace, tmp_path, monkeypatch
+):
     spec = spec_from_file_location("docs", ROOT / "scripts" / "docs.py")
     hooks = module_from_spec(spec)
     spec.loader.exec_module(hooks)
     examples = hooks.examples(main.commands[name])
     assert examples
+    shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    bucket = ""
+    if any("bucket" in line for line in examples):
+        s3_env = request.getfixturevalue("s3_env")
+        bucket = s3_env.new_bucket()
+        fill(bucket, s3_env.client)
+    runner = Runner(bucket)
+    if name in ("cat", "collect"):
+        for place in ("shards/", "s3://bucket/train/"):
+            runner.shell(f"blobpack pack imgs/ {place} --shard-size 1Gi")
     for line in examples:
         assert line.startswith("blobpack ")
-        workplace.shell(line)
+        runner.shell(line)
