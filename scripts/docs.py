@@ -40,8 +40,8 @@ def command_lines() -> Iterator[str]:
         yield f"```text\nblobpack {name} {usage}\n```\n"
         yield "| option | what it does |\n|---|---|"
         for parameter in command.get_params(context):
-            if record := parameter.get_help_record(context):
-                option, text = record
+            option, text = parameter.get_help_record(context) or ("", "")
+            if text:
                 yield f"| {code(option)} | {escaped(text)} |"
         yield ""
 
@@ -68,11 +68,11 @@ def examples(command: click.Command) -> list[str]:
 
 def code(text: str) -> str:
     """Write as code in a cell of a table."""
-    return f"`{text}`".replace("|", "\\|")
+    return f"`{text}`"
 
 
 def escaped(text: str) -> str:
     """Write as text what Markdown would read as emphasis, a tag or a cell's end."""
-    for character in "\\*_<|[":
+    for character in "\\*_|[":
         text = text.replace(character, f"\\{character}")
-    return text
+    return text.replace("<", "&lt;")
