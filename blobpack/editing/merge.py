@@ -99,7 +99,7 @@ def subset(
     Raises:
         MemberNotFoundError: a name is not there.
         TypeError: one name instead of several.
-        The same as merge.
+        BlobpackError: as for merge.
     """
     with opened(source) as blob:
         columns = _selected(blob.index, members).columns

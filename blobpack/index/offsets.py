@@ -124,7 +124,7 @@ def iter_offsets(path: str | os.PathLike[str], rows: int = BATCH_ROWS) -> Iterat
         An iterator of indexes, whose rows follow one another.
 
     Raises:
-        The same as read_offsets, at the row that is reached.
+        BlobpackError: as for read_offsets, at the row that is reached.
         ValueError: rows is not at least 1.
     """
     if rows < 1:

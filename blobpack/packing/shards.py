@@ -85,7 +85,7 @@ def pack_shards(
         BlobChangedError: another one is packed to the same prefix meanwhile; at most one succeeds.
         StorageError: the folder is not empty, or can't be written.
         ValueError: shard_bytes has no room for anything; zstd has no such level; or the URL names no prefix.
-        The same as pack.
+        BlobpackError: as for pack.
     """
     if shard_bytes <= len(END_OF_ARCHIVE):
         raise ValueError(f"shards of {shard_bytes} bytes have no room for members")

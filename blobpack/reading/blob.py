@@ -82,7 +82,7 @@ class Blob(Reader):
         As read_many, but no name is looked up; and of members with one name, each is read as itself.
 
         Raises:
-            The same as read, at the member that is reached.
+            BlobpackError: as for read, at the member that is reached.
             ValueError: a member reaches beyond the blob: it is of another one.
         """
         if self._is_remote:

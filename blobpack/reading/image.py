@@ -84,7 +84,7 @@ def read_images(
         Arrays as of read_image.
 
     Raises:
-        The same as read_image, at the image that is reached.
+        BlobpackError: as for read_image, at the image that is reached.
     """
     with reading(blob) as source:
         wanted, asked = tee(names_of(names))

@@ -79,7 +79,7 @@ class Reader(ABC):
 
         Raises:
             TypeError: one name instead of several.
-            The same as read, at the member that is reached.
+            BlobpackError: as for read, at the member that is reached.
         """
         return iter(self._batch(names_of(names)))
 

@@ -1,0 +1,196 @@
+"""The documentation: its site builds without a broken link, and its examples run and print what it shows."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+from pages import DOCS, PAGES, ROOT, Runner, blocks, rewrite, same
+
+import blobpack
+from blobpack.cli.main import main
+
+REWRITE = "BLOBPACK_REWRITE_DOCS"  # if set, pages take the output that came, where it differs
+START = DOCS / "start.md"
+NOT_RUN = {
+    "README.md": 1,
+    "start.md": 1,
+    "tables.md": 1,
+    "compression.md": 1,
+    "speed.md": 1,
+    "comparison.md": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    """The images that the first example of the five-minute start makes."""
+    folder = tmp_path_factory.mktemp("docs")
+    here = Path.cwd()
+    try:
+        os.chdir(folder)
+        Runner().run(next(block for block in blocks(START) if block.language == "python"))
+    finally:
+        os.chdir(here)
+    return folder / "imgs"
+
+
+@pytest.fixture
+def runner(request, page, images, tmp_path, monkeypatch):
+    """What runs a page's examples, in a folder with imgs/ and, where the page speaks of S3, with a bucket."""
+    if page != START:
+        shutil.copytree(images, tmp_path / "imgs")
+    monkeypatch.chdir(tmp_path)
+    bucket = ""
+    if any("bucket" in block.code for block in blocks(page)):
+        bucket = request.getfixturevalue("s3_env").new_bucket()
+    return Runner(bucket)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if list(blocks(page))], ids=lambda page: page.stem
+)
+def test_examples_run_and_print_what_is_shown(page, runner):
+    for block in blocks(page):
+        for command, shown, came in runner.run(block) if block.runs else ():
+            if not same(shown, came) and os.environ.get(REWRITE):
+                rewrite(page, command, shown, came)
+            else:
+                assert same(shown, came), f"{block}: {command}\nprints\n{came}\nand not\n{shown}"
+
+
+def test_almost_every_example_runs():
+    left_out = [block.page.name for page in PAGES for block in blocks(page) if not block.runs]
+    assert {name: left_out.count(name) for name in left_out} == NOT_RUN
+
+
+def test_code_is_shown_only_in_ways_that_run_or_are_output():
+    for page in PAGES:
+        languages = re.findall(r"^```(\w*)", page.read_text(), re.MULTILINE)
+        assert {*languages} <= {"", "python", "sh", "console", "text"}, page
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The site, built as scripts/docs builds it: a warning, as of a link that leads nowhere, is an error."""
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_scripts_docs_builds_the_site_as_it_is_built_here():
+    script = (ROOT / "scripts" / "docs").read_text()
+    assert "mkdocs build --strict" in script
+
+
+def test_every_link_leads_somewhere(site):
+    """MkDocs checks links between pages; here also those that themes and generated sections make."""
+    pages = {page: page.read_text() for page in site.rglob("*.html") if page.name != "404.html"}
+    anchors = {page: {*re.findall(r'\bid="([^"]+)"', html)} for page, html in pages.items()}
+    assert len(pages) > 15
+    for page, html in pages.items():
+        for link in re.findall(r'<a[^>]+href="([^"]+)"', html):
+            if "://" in link:
+                continue
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            target = target / "index.html" if target.is_dir() else target
+            assert target.exists(), f"{page.name}: {link}"
+            if anchor and target in anchors and anchor != "__skip":
+                assert anchor in anchors[target], f"{page.name}: {link}"
+
+
+def test_pages_load_nothing_from_another_server(site):
+    for page in site.rglob("*.html"):
+        for tag in re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", page.read_text()):
+            assert not re.search(r'(?:src|href)="(?:https?:)?//', tag), f"{page.name}: {tag}"
+    for style in site.rglob("*.css"):
+        assert not re.search(r"@import|url\(\s*['\"]?(?:https?:)?//", style.read_text()), style
+
+
+def test_every_command_and_option_is_described(site):
+    html = (site / "cli.html").read_text()
+    for name, command in main.commands.items():
+        assert f'id="{name}"' in html
+        for parameter in command.params:
+            for option in parameter.opts if parameter.param_type_name == "option" else ():
+                assert option in html, (name, option)
+
+
+def test_every_public_name_is_described(site):
+    html = (site / "api.html").read_text()
+    for name in blobpack.__all__:
+        assert f'id="blobpack.{name}"' in html, name
+    text = re.sub(r"<[^>]+>", "", html)
+    for field in blobpack.Member.__match_args__:
+        assert re.search(rf"\b{field}\b", text), field
+    assert "Read images, in the order asked" in text  # docstrings are there, and not only names
+
+
+@pytest.fixture(scope="session")
+def workplace(images, tmp_path_factory):
+    """A folder in which the examples of the commands' help find what they name."""
+    folder = tmp_path_factory.mktemp("workplace")
+    shutil.copytree(images, folder / "imgs")
+    here = Path.cwd()
+    try:
+        os.chdir(folder)
+        Runner().shell(
+            """
+            mkdir more scans && cp imgs/cats/0003.jpg more/more.jpg && cp imgs/dogs/0004.jpg scans/
+            mkdir cats && cp imgs/cats/0005.jpg cats/0001.jpg && cp imgs/cats/0006.jpg cats/0002.jpg
+            blobpack pack imgs/ out.tar && blobpack offsets out.tar
+            blobpack subset out.tar cats.tar --filter 'cats/*'
+            blobpack subset out.tar dogs.tar --filter 'dogs/*'
+            tar cf foreign.tar imgs && tar czf photos.tar.gz imgs && tar cJf scans.tar.xz scans
+            printf 'key\ncats/0001.jpg\ndogs/0002.jpg\n' > list.csv
+            """
+        )
+    finally:
+        os.chdir(here)
+    return folder
+
+
+def fill(bucket, client):
+    """Put into a bucket what the examples name."""
+    for name in ("out.tar", "foreign.tar", "scans.tar.xz"):
+        client.upload_file(name, bucket, name)
+    for name in ("cats/0001.jpg", "dogs/0002.jpg"):
+        client.upload_file(f"imgs/{name}", bucket, f"imgs/{name}")
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_examples_of_the_command_line_reference_run(
+    name, request, workplace, tmp_path, monkeypatch
+):
+    spec = spec_from_file_location("docs", ROOT / "scripts" / "docs.py")
+    hooks = module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    examples = hooks.examples(main.commands[name])
+    assert examples
+    shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    bucket = ""
+    if any("bucket" in line for line in examples):
+        s3_env = request.getfixturevalue("s3_env")
+        bucket = s3_env.new_bucket()
+        fill(bucket, s3_env.client)
+    runner = Runner(bucket)
+    if name in ("cat", "collect"):
+        for place in ("shards/", "s3://bucket/train/"):
+            runner.shell(f"blobpack pack imgs/ {place} --shard-size 1Gi")
+    for line in examples:
+        assert line.startswith("blobpack ")
+        runner.shell(line)
