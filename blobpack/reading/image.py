@@ -8,8 +8,8 @@ from itertools import tee
 from typing import TYPE_CHECKING
 
 from blobpack.errors import ImageError
-from blobpack.model import names_of
-from blobpack.reading.blob import reading
+from blobpack.model import check_flag, check_text, names_of
+from blobpack.reading.blob import check_reader, reading
 from blobpack.threads import processors
 
 if TYPE_CHECKING:
@@ -51,10 +51,15 @@ def read_image(
     Raises:
         MemberNotFoundError: there is no member of that name.
         ImageError: it is not an image that Pillow can decode, or convert to that mode.
+        TypeError: an argument has another type.
         ValueError: no such mode.
         BlobChangedError: the blob is no longer the one that was opened.
         StorageError: the store failed.
     """
+    check_reader("blob", blob)
+    check_text("name", name)
+    check_mode(mode)
+    check_flag("apply_exif_orientation", apply_exif_orientation)
     with reading(blob) as source:
         payload = source.read(name)
         return decode_image(
@@ -88,8 +93,21 @@ def read_images(
     Raises:
         The same as read_image, at the image that is reached.
     """
+    check_reader("blob", blob)
+    wanted = names_of(names)
+    check_mode(mode)
+    check_flag("apply_exif_orientation", apply_exif_orientation)
+    return _images(blob, wanted, mode, apply_exif_orientation)
+
+
+def _images(
+    blob: Reader | str | os.PathLike[str],
+    names: Iterator[str],
+    mode: str | None,
+    apply_exif_orientation: bool,
+) -> Iterator[NDArray[np.uint8]]:
     with reading(blob) as source:
-        wanted, asked = tee(names_of(names))
+        wanted, asked = tee(names)
 
         def decode(payload: bytes, name: str) -> NDArray[np.uint8]:
             return decode_image(
@@ -100,6 +118,23 @@ def read_images(
             )
 
         yield from decoded_ahead(zip(source.read_many(wanted), asked, strict=False), decode)
+
+
+def check_mode(mode: str | None) -> None:
+    """Check that a mode is one of Pillow's.
+
+    Raises:
+        ValueError: there is no such mode.
+    """
+    from PIL import Image, ImageMode
+
+    if mode is None:
+        return
+    try:
+        ImageMode.getmode(mode)
+    except (KeyError, TypeError):
+        modes = ", ".join(map(repr, Image.MODES))
+        raise ValueError(f"mode must be None or one of Pillow's, {modes}, not {mode!r}") from None
 
 
 def decoded_ahead(
@@ -138,16 +173,10 @@ def decode_image(
 
     Raises:
         ImageError: they are no image that Pillow can decode; `where` is named.
-        ValueError: no such mode.
     """
     import numpy as np
-    from PIL import Image, ImageMode, ImageOps
+    from PIL import Image, ImageOps
 
-    if mode is not None:
-        try:
-            ImageMode.getmode(mode)
-        except KeyError as exc:
-            raise ValueError(f"mode {mode!r} is none of Pillow's, such as 'RGB' or 'L'") from exc
     try:
         with Image.open(io.BytesIO(payload)) as image:
             shown = ImageOps.exif_transpose(image) if apply_exif_orientation else image
