@@ -53,6 +53,7 @@ from .packing.pack import (
 )
 from .packing.repack import repack as repack
 from .packing.shards import pack_shards as pack_shards
+from .packing.sources import PackOptions as PackOptions
 from .reading.blob import (
     Blob as Blob,
     open_blob as open_blob,

@@ -6,9 +6,8 @@ from array import array
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from blobpack._native.members import MemberIterator, NameIterator
+from blobpack._native.members import Member, MemberIterator, NameIterator
 from blobpack._native.packed import take_basenames, take_names
-from blobpack.errors import FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Buffer
-
-    from blobpack.model import Member
 
 OFFSET_MAX = (1 << 63) - 1
 
@@ -83,17 +80,19 @@ class Columns:
         """Put members into columns; a checksum or mtime that not all of them have is left out.
 
         Raises:
-            FormatError: a member's offsets are negative or out of order.
-            UnicodeEncodeError: a name that no tar can hold.
+            TypeError: one is no Member.
+            ValueError: a member's offsets are negative or out of order; a fact that no column can hold; or a name
+                that no tar can hold.
         """
         names = bytearray()
         bounds, starts, ends = array("q", [0]), array("q"), array("q")
         facts: dict[str, array[int]] = {name: array(kind) for name, kind in FACTS.items()}
         for member in members:
+            if not isinstance(member, Member):
+                raise TypeError(f"members must be Members, and one is {member!r}")
             if not 0 <= member.offset_start <= member.offset_end <= OFFSET_MAX:
-                raise FormatError(
-                    f"member {member.name!r}: offsets {member.offset_start} to {member.offset_end}",
-                    offset=member.offset_start,
+                raise ValueError(
+                    f"members: {member.name!r} has offsets {member.offset_start} to {member.offset_end}"
                 )
             names += member.name.encode("utf-8", "surrogateescape")
             bounds.append(len(names))
@@ -103,10 +102,12 @@ class Columns:
                 value = getattr(member, name)
                 if value is None and name in MUST_BE_KNOWN:
                     del facts[name]
-                elif name == "media_type":
-                    facts[name].append(MEDIA_TYPES.index(value or ""))
-                else:
-                    facts[name].append(value or 0)
+                    continue
+                try:
+                    code = MEDIA_TYPES.index(value or "") if name == "media_type" else value or 0
+                    facts[name].append(code)
+                except (ValueError, OverflowError):
+                    raise ValueError(f"members: {member.name!r} has {name} {value!r}") from None
         facts = {
             name: column
             for name, column in facts.items()

@@ -1,4 +1,9 @@
-"""Every exception blobpack raises, misuse (TypeError) apart.
+"""Every exception blobpack raises, misuse apart.
+
+Misuse is what is wrong with the arguments alone, whatever the storage holds: a choice that there is not, a number out
+of range, a value of another type, a target that blobpack can't write to. It is a plain ValueError or TypeError that
+names the argument, raised before anything is read or written. A row number that an index does not have is an
+IndexError, as of any sequence. Every other error is a BlobpackError:
 
     BlobpackError
     ├── FormatError            ValueError         the bytes are at fault; carries `offset`

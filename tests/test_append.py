@@ -615,7 +615,7 @@ def test_an_index_is_not_embedded_while_an_append_is_at_work(tmp_path):
     def payloads():
         yield "b", b"b"
         with pytest.raises(blobpack.StorageError, match="another append or embedding is at work"):
-            blobpack.embed.embed_index(blob)
+            embed_index(blob)
         yield "c", bytes(3_000_000)
 
     blobpack.append(blob, payloads(), all_files=True)

@@ -315,6 +315,28 @@ def test_wrong_usage_is_exit_2(packed):
         assert "not gs://" in err
     _, err = run("pack", "s3://", "x.tar", cwd=packed, code=2)
     assert "'s3://' is not s3://bucket/key" in err
+    before = sorted(os.listdir(packed))
+    for arguments, said in (
+        (("pack", "imgs", "https://host/out.tar"), "neither a local path nor an s3:// URL"),
+        (("append", "https://host/out.tar", "imgs"), "neither a local path nor an s3:// URL"),
+        (("repack", "out.tar", "https://host/out.tar"), "neither a local path nor an s3:// URL"),
+        (
+            ("index", "out.tar", "-o", "https://host/out.idx"),
+            "neither a local path nor an s3:// URL",
+        ),
+        (("collect", "out.tar", "-o", "https://host/all.idx"), "-o is a path or an s3:// URL"),
+        (("merge", "s3://bucket/all.tar", "out.tar"), "this takes a local path"),
+        (("merge", "all.tar.zst", "out.tar"), "this writes plain tars"),
+        (("subset", "out.tar", "some.tzst"), "this writes plain tars"),
+        (("extract", "out.tar", "s3://bucket/folder"), "this takes a local path"),
+        (("offsets", "out.tar", "-o", "s3://bucket/out.pkl"), "this takes a local path"),
+        (("cat", "out.tar", "c.jpg", "--cache", "s3://bucket/x"), "this takes a local path"),
+        (("cat", "out.tar", "c.jpg", "--index", "ftp://host/x.idx"), "not ftp://"),
+        (("append", "out.tar", "imgs", "--duplicates", "first"), "'refuse', 'last'"),
+    ):
+        _, err = run(*arguments, cwd=packed, code=2)
+        assert said in err, arguments
+    assert sorted(os.listdir(packed)) == before
 
 
 def test_no_progress_where_there_is_no_terminal(packed):

@@ -368,7 +368,7 @@ class TestRefused:
 
     def test_a_compressed_target(self, tmp_path):
         source = pack_files(tmp_path / "a.tar", PAYLOADS)
-        with pytest.raises(blobpack.StorageError, match="plain tars"):
+        with pytest.raises(ValueError, match="plain tars"):
             blobpack.merge(tmp_path / "o.tar.zst", [source])
 
     def test_a_target_that_is_no_tar(self, tmp_path):

@@ -309,13 +309,13 @@ def test_zstd_passes_over_an_index_region(tmp_path: Path):
 
 @pytest.mark.parametrize("level", [0, 23, -1])
 def test_a_level_zstd_has_not_is_value_error_and_writes_nothing(tmp_path: Path, level: int):
-    with pytest.raises(ValueError, match="levels 1 to 22"):
+    with pytest.raises(ValueError, match="level must be from 1 to 22"):
         blobpack.pack(payloads(3), tmp_path / "a.tar.zst", all_files=True, level=level)
     assert os.listdir(tmp_path) == []
 
 
 def test_a_level_for_a_plain_tar_is_value_error(tmp_path: Path):
-    with pytest.raises(ValueError, match="a plain tar has none"):
+    with pytest.raises(ValueError, match="is a plain tar"):
         blobpack.pack(payloads(3), tmp_path / "a.tar", level=3)
 
 

@@ -14,6 +14,7 @@ from tars import need_tool
 import blobpack
 from blobpack import Index, MissingIndexWarning, StaleIndexError
 from blobpack.indexfile.footer import sidecar_of
+from blobpack.writing.embed import embed_index
 
 
 @pytest.fixture
@@ -216,7 +217,7 @@ class TestStale:
         tar(folder, "-b", factor, "-cf", blob, "-C", "more", "tiny")
         size = blob.stat().st_size
         if embed:
-            blobpack.embed.embed_index(blob)
+            embed_index(blob)
         else:
             index_beside(blob)
         assert names_of(blob) == ["tiny"]

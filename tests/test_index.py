@@ -16,7 +16,6 @@ from tars import DIALECTS, Tar
 from blobpack import (
     BlobpackError,
     ByteRange,
-    FormatError,
     Index,
     Member,
     MemberNotFoundError,
@@ -181,7 +180,7 @@ def test_an_empty_index() -> None:
 
 @pytest.mark.parametrize("offsets", [(-1, 5), (5, 4), (-2, -1)])
 def test_offsets_out_of_order_are_refused(offsets: tuple[int, int]) -> None:
-    with pytest.raises(FormatError, match="'bad'"):
+    with pytest.raises(ValueError, match="'bad' has offsets"):
         Index([Member("bad", *offsets)])
 
 
@@ -482,6 +481,6 @@ def test_a_selection_from_any_scan_keeps_names_and_offsets(dialect: str) -> None
 
 
 def test_misuse_is_no_blobpack_error(index: Index) -> None:
-    with pytest.raises(re.error) as caught:
+    with pytest.raises(ValueError, match=r"regex must be a regular expression, not '\('") as caught:
         index.select(regex="(")
     assert not isinstance(caught.value, BlobpackError)

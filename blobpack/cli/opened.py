@@ -10,6 +10,7 @@ import click
 from blobpack.collection.collection import Collection, open_collection
 from blobpack.collection.list_blobs import has_glob
 from blobpack.errors import BlobpackError
+from blobpack.model import CACHE_BYTES_MIN
 from blobpack.reading.blob import Blob, open_blob
 from blobpack.tar.scan import scan
 
@@ -57,7 +58,7 @@ def opened_source(
 
 def check_cache_bytes(cache_bytes: int) -> None:
     """Refuse a cache that could keep nothing."""
-    if cache_bytes < 1 << 20:
+    if cache_bytes < CACHE_BYTES_MIN:
         raise click.UsageError("--cache-bytes is 1Mi at least")
 
 

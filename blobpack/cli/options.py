@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from blobpack.cli.params import BlobUrl, ByteSize, PathOrS3, Prices, Regex
+from blobpack.cli.params import BlobUrl, ByteSize, LocalPath, PathOrUrl, Prices, Regex
+from blobpack.model import THREADS_ASKED_MAX, Duplicates
 from blobpack.stores.stats import USD_PER_1000_GETS, USD_PER_1000_PUTS, stats
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def index_option(command: F) -> F:
     return click.option(
         "--index",
         "index_path",
-        type=PathOrS3(dir_okay=False),
+        type=PathOrUrl(dir_okay=False),
         help="Index or offsets file of the blob.  [default: the one inside the blob or beside it]",
     )(command)
 
@@ -92,10 +93,21 @@ def cache_option(command: F) -> F:
     )(command)
     return click.option(
         "--cache",
-        type=click.Path(file_okay=False),
+        type=LocalPath(file_okay=False),
         metavar="DIR",
         help="Keep what is read of a blob far away in this folder, for the next time.",
     )(command)
+
+
+def duplicates_option(help_text: str) -> Callable[[F], F]:
+    """Make the option that says what to do about members of one name."""
+    return click.option(
+        "--duplicates",
+        type=click.Choice(get_args(Duplicates)),
+        default="refuse",
+        show_default=True,
+        help=help_text,
+    )
 
 
 PACKING = (
@@ -123,7 +135,7 @@ PACKING = (
     ),
     click.option(
         "--threads",
-        type=click.IntRange(1, 64),
+        type=click.IntRange(1, THREADS_ASKED_MAX),
         help="How many read.  [default: processors, up to 4]",
     ),
 )

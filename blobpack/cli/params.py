@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from blobpack.stores.location import Location
+from blobpack.writing.compress import is_compressed_target
 
 SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>(?:[kmg]i?)?)b?", re.IGNORECASE)
 UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
@@ -46,13 +47,60 @@ class PathOrS3(click.Path):
     def convert(  # type: ignore[override]
         self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
     ) -> Location:
-        """Refuse a URL of another kind, or one that names no object or no bucket, as wrong usage."""
+        """Return a path or s3:// URL; any other URL, or one that names no object, is wrong usage."""
         try:
             location = Location.parse(value, prefix=self._prefix)
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
+        if not (location.is_local or location.is_s3):
+            self.fail(f"{location} is neither a local path nor an s3:// URL", param, ctx)
         if not location.is_s3:
             super().convert(location.text, param, ctx)
+        return location
+
+
+class PathOrUrl(click.Path):
+    """A path, as click.Path, or a URL of a kind that blobpack reads."""
+
+    def convert(  # type: ignore[override]
+        self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Location:
+        """Return a path or URL; a URL of another kind is wrong usage."""
+        location = BlobUrl().convert(value, param, ctx)
+        if location.is_local:
+            super().convert(location.text, param, ctx)
+        return location
+
+
+class LocalPath(click.Path):
+    """A path, as click.Path; a URL is none, and would make folders called `s3:`."""
+
+    def convert(  # type: ignore[override]
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Return a path; a URL is wrong usage."""
+        if "://" in value:
+            self.fail(f"{value!r} is a URL, and this takes a local path", param, ctx)
+        return str(super().convert(value, param, ctx))
+
+
+class PlainTar(click.Path):
+    """A path, as click.Path, of a tar that is to be written."""
+
+    def convert(  # type: ignore[override]
+        self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Location:
+        """Return a path; a URL that is not local, or the path of a compressed tar, is wrong usage."""
+        location = BlobUrl().convert(value, param, ctx)
+        if not location.is_local:
+            self.fail(f"{location} is a URL, and this takes a local path", param, ctx)
+        if is_compressed_target(location):
+            self.fail(
+                f"{location} would be compressed, and this writes plain tars: make one, and `blobpack repack` it",
+                param,
+                ctx,
+            )
+        super().convert(location.text, param, ctx)
         return location
 
 

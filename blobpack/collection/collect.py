@@ -14,14 +14,20 @@ from blobpack.collection.join import Joining
 from blobpack.collection.list_blobs import has_glob, list_blobs
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import MAGIC
-from blobpack.model import check_duplicates
-from blobpack.stores.location import Location
+from blobpack.model import (
+    Duplicates,
+    check_callable,
+    check_choice,
+    check_flag,
+    check_several,
+)
+from blobpack.stores.location import Location, location_of, output_location
 from blobpack.stores.output import replacing, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from blobpack.model import Duplicates, Progress
+    from blobpack.model import Progress
 
 COPY_BYTES = 8 << 20
 
@@ -58,11 +64,16 @@ def collect(
         StorageError: a blob has no index, can't be read or changed meanwhile; or the target can't be written, or
             is no collection.
         FormatError: a blob or its index is damaged.
-        ValueError: the blobs are given one by one, and the target is not.
+        TypeError: an argument has another type.
+        ValueError: a choice that there is not; the blobs are given one by one, and the target is not; or the target
+            is neither local nor in S3.
     """
-    check_duplicates(duplicates)
+    check_choice("duplicates", duplicates, Duplicates)
+    check_flag("scan", scan)
+    check_callable("progress", progress)
+    given = None if target is None else output_location("target", target)
     began = time.perf_counter()
-    found, location = _located(blobs, target)
+    found, location = _located(blobs, given)
     check_collection_target(location)
     joining = Joining(found, location.folder, duplicates=duplicates, scan=scan, progress=progress)
     collection_bytes = _write(joining, location)
@@ -78,16 +89,16 @@ def collect(
 
 def _located(
     blobs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-    target: str | os.PathLike[str] | None,
+    target: Location | None,
 ) -> tuple[list[Location], Location]:
     """Return where the blobs lie, and where their collection goes."""
     if isinstance(blobs, (str, os.PathLike)):
-        place = Location.parse(blobs)
-        return list_blobs(place), Location.parse(target) if target else _beside(place)
-    found = [Location.parse(blob) for blob in blobs]
+        place = location_of("blobs", blobs, prefix=True)
+        return list_blobs(place), _beside(place) if target is None else target
+    check_several("blobs", blobs, "paths or URLs")
     if target is None:
-        raise ValueError("blobs that are given one by one need a target")
-    return found, Location.parse(target)
+        raise ValueError("target must be given where blobs are given one by one")
+    return [location_of("blobs", blob) for blob in blobs], target
 
 
 def _write(joining: Joining, location: Location) -> int:

@@ -21,10 +21,11 @@ from blobpack.errors import (
 from blobpack.index.index import Index
 from blobpack.indexfile.open import open_region, open_stored
 from blobpack.indexfile.shard_table import Shards
+from blobpack.model import Hedge, check_choice, check_number
 from blobpack.reading.batch import Located
-from blobpack.reading.blob import check_hedge, kept_in
+from blobpack.reading.blob import kept_in
 from blobpack.reading.reader import Reader
-from blobpack.stores.location import Location
+from blobpack.stores.location import Location, location_of
 from blobpack.stores.stats import Counters
 from blobpack.threads import RecentlyUsed, map_ahead
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.open import StoredIndex
-    from blobpack.model import Hedge
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
     from blobpack.stores.stats import Stats
@@ -215,10 +215,12 @@ def open_collection(
         BlobNotFoundError: there is no collection.
         FormatError: it is damaged, or the index of one blob.
         StorageError: it could not be reached.
-        ValueError: hedge is none of the three, or cache_bytes too few.
+        TypeError: an argument has another type.
+        ValueError: a choice that there is not, or a number out of range.
     """
-    check_hedge(hedge)
-    given = Location.parse(url)
+    given = location_of("url", url)
+    check_choice("hedge", hedge, Hedge)
+    check_number("open_blobs", open_blobs, 0)
     location = collection_of(given)
     kept = kept_in(cache, cache_bytes)
     try:

@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from blobpack.errors import BlobNotFoundError
+from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def translate(pattern: str) -> re.Pattern[str]:
 def _local(location: Location) -> Iterator[str]:
     path = location.path
     if os.path.isdir(path):  # noqa: PTH112
-        for folder, below, names in os.walk(path):
+        for folder, below, names in os.walk(path, onerror=_refuse):
             below[:] = [name for name in below if not name.startswith(".")]
             yield from (
                 os.path.join(folder, name)  # noqa: PTH118
@@ -80,6 +80,15 @@ def _local(location: Location) -> Iterator[str]:
         yield from filter(os.path.isfile, glob.iglob(path, recursive=True))  # noqa: PTH207
     else:
         yield path
+
+
+def _refuse(exc: OSError) -> None:
+    """Raise an error for a folder that can't be listed: its blobs would be missing without a word.
+
+    Raises:
+        StorageError: always.
+    """
+    raise StorageError(f"{exc.filename}: can't be listed: {exc.strerror}") from exc
 
 
 def _in_s3(location: Location) -> Iterator[Location]:

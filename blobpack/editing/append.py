@@ -7,40 +7,37 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from blobpack.editing.append_local import append_in_place
 from blobpack.editing.append_s3 import append_anew
 from blobpack.editing.new_members import New
-from blobpack.model import check_duplicates, listed
+from blobpack.model import Duplicates, Stale, check_choice
 from blobpack.packing.files import Skipped
 from blobpack.packing.pack import _skipped
-from blobpack.packing.sources import Choices
-from blobpack.stores.location import Location
+from blobpack.packing.sources import (
+    PackOptions,
+    check_source,
+    complete_options,
+    with_pack_options,
+)
+from blobpack.stores.location import output_location
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
 
     from blobpack.index.index import Index
-    from blobpack.model import Duplicates, IndexPlace, Packable, Progress, Stale
+    from blobpack.model import IndexPlace, Packable
 
 
+@with_pack_options
 def append(
     blob: str | os.PathLike[str],
     source: Packable,
     *,
     duplicates: Duplicates = "refuse",
-    globs: Iterable[str] = (),
-    exclude: Iterable[str] = (),
-    all_files: bool = False,
-    hidden: bool = False,
-    follow_symlinks: bool = False,
-    keep_mtime: bool = False,
-    facts: bool = True,
     stale: Stale = "refuse",
-    threads: int | None = None,
-    progress: Progress | None = None,
+    **options: Unpack[PackOptions],
 ) -> AppendReport:
     """Add members to a blob, in time that grows with what is added, and with the index.
 
@@ -55,16 +52,8 @@ def append(
         source: A folder, a prefix in S3, files, or (name, payload) pairs, as in pack.
         duplicates: What to do about a name that the blob has already: "refuse", or let the "last" one count. The
             old member stays in the blob, and in the order of its members.
-        globs: Add only names that match one of these; `*` crosses "/".
-        exclude: And none of these.
-        all_files: Add every file, not only images.
-        hidden: Also files and folders whose names begin with ".".
-        follow_symlinks: Add what symbolic links point at, under the links' names.
-        keep_mtime: Store modification times, in whole seconds; else 0.
-        facts: Take them for the index, as pack does, if the blob's index has some.
         stale: What to do with an index that is not of the blob as it is now: refuse, or scan the blob.
-        threads: How many read; None for as many as there are processors, up to 4.
-        progress: progress(files, bytes), called now and then.
+        options: Which files are added, and how: see PackOptions.
 
     Returns:
         What was added and what was skipped and why, with the index of all members.
@@ -79,22 +68,16 @@ def append(
         FormatError: the blob is damaged, or compressed.
         StorageError: another append is at work on the blob; something else stands behind its end; or it can't
             be written.
+        TypeError: an argument has another type, or there is no such option.
+        ValueError: a choice that there is not, or a number out of range; or the blob is neither local nor in S3.
     """
     began = time.perf_counter()
-    check_duplicates(duplicates)
-    choices = Choices(
-        globs=listed(globs),
-        exclude=listed(exclude),
-        all_files=all_files,
-        hidden=hidden,
-        follow_symlinks=follow_symlinks,
-        keep_mtime=keep_mtime,
-        facts=facts,
-        threads=threads,
-        progress=progress,
-    )
-    location = Location.parse(blob)
-    new = New(source, choices, Skipped(), duplicates, stale)
+    complete = complete_options("append", options)
+    location = output_location("blob", blob)
+    check_source(source)
+    check_choice("duplicates", duplicates, Duplicates)
+    check_choice("stale", stale, Stale)
+    new = New(source, complete, Skipped(), duplicates, stale)
     done = (append_in_place if location.is_local else append_anew)(location, new)
     return AppendReport(
         appended=len(done.added),

@@ -100,7 +100,7 @@ def _found(store: Store, stale: Stale) -> tuple[Index, ScanReport]:
     try:
         found = whole_index(store)
     except (StaleIndexError, FormatError):
-        if stale == "refuse":
+        if stale != "rescan":
             raise
         found = scan_store(store)
     report = found.report or scan_store(store).report
@@ -128,3 +128,5 @@ def _place_noted(store: Store) -> IndexPlace | None:
         return place_marked(void_path(store.location).read_bytes())
     except FileNotFoundError:
         return None
+    except OSError as exc:
+        raise StorageError(f"{void_path(store.location)}: can't be read: {exc.strerror}") from exc

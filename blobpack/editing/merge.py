@@ -12,16 +12,22 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from blobpack._native.lookup import NameLookup
 from blobpack.columns import Columns
-from blobpack.errors import DuplicateNameError, StorageError
+from blobpack.errors import DuplicateNameError
 from blobpack.index.index import Index
-from blobpack.model import IndexPlace, check_duplicates
+from blobpack.model import (
+    Duplicates,
+    IndexPlace,
+    check_callable,
+    check_choice,
+    check_several,
+)
 from blobpack.packing.pack import _rate
-from blobpack.reading.blob import opened
-from blobpack.stores.location import Location
+from blobpack.reading.blob import check_blob, opened
+from blobpack.stores.location import Location, output_location
 from blobpack.tar.splice import Offsets, splice
 from blobpack.writing.compress import is_compressed_target
 from blobpack.writing.embed import forget_beside
@@ -33,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from concurrent.futures import Future
 
-    from blobpack.model import Duplicates, Member, Progress
+    from blobpack.model import Member, Progress
     from blobpack.reading.blob import Blob
 
 
@@ -66,8 +72,15 @@ def merge(
         FormatError: a source is damaged.
         StorageError: a source can't be read; or the target can't be written, is one of the sources, or would
             replace a file that is no tar.
+        TypeError: an argument has another type, such as one blob instead of several.
+        ValueError: a choice that there is not; or a target that is a URL, or compressed.
     """
-    check_duplicates(duplicates)
+    _check_target(target, index, progress)
+    check_choice("duplicates", duplicates, Duplicates)
+    check_several("sources", sources, "blobs, paths or URLs")
+    sources = list(sources)
+    for source in sources:
+        check_blob("sources", source)
     with ExitStack() as stack:
         blobs = [stack.enter_context(opened(source)) for source in sources]
         parts = [(blob, blob.index.columns) for blob in blobs]
@@ -101,6 +114,9 @@ def subset(
         TypeError: one name instead of several.
         BlobpackError: as for merge.
     """
+    _check_target(target, index, progress)
+    check_blob("source", source)
+    check_several("members", members, "names or members")
     with opened(source) as blob:
         columns = _selected(blob.index, members).columns
         return _combine(target, [(blob, columns)], None, index, progress)
@@ -109,8 +125,6 @@ def subset(
 def _selected(index: Index, members: Index | Iterable[str | Member]) -> Index:
     if isinstance(members, Index):
         return members
-    if isinstance(members, str):
-        raise TypeError(f"several names are wanted, not one: [{members!r}]")
     return Index(index[member] if isinstance(member, str) else member for member in members)
 
 
@@ -123,7 +137,9 @@ def _combine(
 ) -> CombineReport:
     began = time.perf_counter()
     location = Location.parse(target)
-    _check_wishes(location, parts, place)
+    check_target(location)
+    for blob, _ in parts:
+        refuse_same_file(location, blob.store)
     wanted = [columns for _, columns in parts]
     if duplicates == "last":
         wanted = _last_of_each_name(wanted)
@@ -150,19 +166,22 @@ def _combine(
     )
 
 
-def _check_wishes(
-    target: Location, parts: Sequence[tuple[Blob, Columns]], place: IndexPlace
+def _check_target(
+    target: str | os.PathLike[str], place: IndexPlace, progress: Progress | None
 ) -> None:
-    """Refuse a target that can't be written so, or is read from."""
-    if place not in get_args(IndexPlace):
-        raise ValueError(f"index must be 'embed', 'sidecar' or 'none', not {place!r}")
-    if is_compressed_target(target):
-        raise StorageError(
-            f"{target}: merge and subset write plain tars: make one, and `blobpack repack` it"
+    """Check that a new blob can be written to a target, whatever is there.
+
+    Raises:
+        TypeError: an argument of another type.
+        ValueError: the target is not local, or is to be compressed; or a place that there is not.
+    """
+    location = output_location("target", target, s3=False)
+    check_choice("index", place, IndexPlace)
+    check_callable("progress", progress)
+    if is_compressed_target(location):
+        raise ValueError(
+            f"target {location}: merge and subset write plain tars: make one, and `blobpack repack` it"
         )
-    check_target(target)
-    for blob, _ in parts:
-        refuse_same_file(target, blob.store)
 
 
 def _copied(

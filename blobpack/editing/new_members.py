@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from blobpack._native.gather import recognise_image
@@ -11,7 +11,7 @@ from blobpack.errors import DuplicateNameError
 from blobpack.packing.files import Skipped, Sources, filtered
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
-from blobpack.packing.sources import find_sources, narrowed
+from blobpack.packing.sources import find_sources, globs_of, narrowed
 from blobpack.writing.new_blob import end_archive
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from blobpack.index.index import Index
     from blobpack.indexfile.identity import Witness
     from blobpack.model import Duplicates, Packable, Payload, Stale
-    from blobpack.packing.sources import Choices, Found
+    from blobpack.packing.sources import Found, PackOptions
 
 HEAD_BYTES = 4096  # of a file, to tell whether it is an image
 
@@ -35,20 +35,20 @@ class New:
     """What is to be appended, and how; skipped takes what is left out."""
 
     source: Packable
-    choices: Choices
+    options: PackOptions
     skipped: Skipped
     duplicates: Duplicates
     stale: Stale
 
     def find(self) -> Found:
         """List what there is."""
-        return find_sources(self.source, self.choices, self.skipped)
+        return find_sources(self.source, self.options, self.skipped)
 
     def checked(self, found: Found, before: Before) -> Found:
         """Refuse names that the blob has already, if that is wanted."""
         if self.duplicates == "last":
             return found
-        return without_taken(found, before, self.choices, self.skipped)
+        return without_taken(found, before, self.options, self.skipped)
 
     def write(
         self,
@@ -68,12 +68,15 @@ class New:
         Raises:
             NothingAdded: all of it was skipped.
         """
-        choices = replace(self.choices, facts=self.choices.facts and before.has_facts)
+        options: PackOptions = {
+            **self.options,
+            "facts": self.options["facts"] and before.has_facts,
+        }
         added, position = write_members(
             found,
             tail,
             self.skipped,
-            choices,
+            options,
             target=url,
             replaced=replaced,
             start=before.end,
@@ -95,21 +98,21 @@ class Done:
     stale_offsets: str | None = None
 
 
-def without_taken(found: Found, before: Before, choices: Choices, skipped: Skipped) -> Found:
+def without_taken(found: Found, before: Before, options: PackOptions, skipped: Skipped) -> Found:
     """Refuse names that the blob has already: of files at once, of payloads as they come.
 
     Raises:
         DuplicateNameError: there is one.
     """
     if isinstance(found, Objects):
-        found, _ = narrowed(found, choices, skipped)
+        found, _ = narrowed(found, options, skipped)
     if not isinstance(found, Sources):
         return _checked(found, before.index)
-    chosen = filtered(found, choices.globs, choices.exclude, Skipped())
+    chosen = filtered(found, *globs_of(options), Skipped())
     for path, name in zip(chosen.paths, chosen.names, strict=True):
         if os.fsdecode(name) in before.found:
             whole = os.path.join(found.root, path)  # noqa: PTH118 (bytes)
-            if choices.all_files or _is_image(whole, name):
+            if options["all_files"] or _is_image(whole, name):
                 _refuse(os.fsdecode(name))
     return found
 

@@ -233,7 +233,12 @@ def of_arrow(table: Any) -> Columns:
     """
     pa = need("pyarrow", "arrow")
     if not isinstance(table, pa.Table):
-        table = pa.table(table)
+        try:
+            table = pa.table(table)
+        except TypeError as exc:
+            raise TypeError(
+                f"table must be an Arrow table or a DataFrame, not {table!r:.200}"
+            ) from exc
     places = {name: table.schema.get_all_field_indices(name) for name in ("name", *FIELDS)}
     for name, found in places.items():
         if len(found) > 1 or (not found and name not in FACTS):

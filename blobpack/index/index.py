@@ -21,7 +21,17 @@ from blobpack.index.rows import Rows
 from blobpack.index.select import Conditions, find_media_types, look_up_names
 from blobpack.indexfile.open import StoredIndex, load_stored
 from blobpack.indexfile.writer import write_sections
-from blobpack.model import listed
+from blobpack.model import (
+    ScanReport,
+    check_callable,
+    check_local_path,
+    check_output,
+    check_several,
+    check_text,
+    check_texts,
+    check_whole,
+)
+from blobpack.stores.location import location_of, output_location
 from blobpack.stores.output import writing
 
 if TYPE_CHECKING:
@@ -35,7 +45,7 @@ if TYPE_CHECKING:
 
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.identity import Identity
-    from blobpack.model import Member, ScanReport
+    from blobpack.model import Member
 
 
 class Index(Rows):
@@ -58,9 +68,13 @@ class Index(Rows):
         Media type, width and height are left out where no member has one; checksum and time, where not all have.
 
         Raises:
-            FormatError: a member's offsets are negative or out of order.
-            UnicodeEncodeError: a name that no tar can hold.
+            TypeError: what is given are no Members.
+            ValueError: a member's offsets are negative or out of order; a fact that no index can hold; or a name
+                that no tar can hold.
         """
+        check_several("members", members, "Members")
+        if report is not None and not isinstance(report, ScanReport):
+            raise TypeError(f"report must be a ScanReport or None, not {report!r}")
         super().__init__(Columns.of_members(members), None)
         self.report = report
         self.identity: Identity | None = None
@@ -101,6 +115,7 @@ class Index(Rows):
             BlobNotFoundError: there is none.
             FormatError: it is damaged, or no index.
         """
+        location_of("path", path)
         return cls.from_stored(load_stored(path))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -109,6 +124,7 @@ class Index(Rows):
         Raises:
             StorageError: the file can't be written.
         """
+        output_location("path", path)
         with writing(path) as file:
             file.write(self.write_sections(file, self.identity).encode())
 
@@ -137,7 +153,12 @@ class Index(Rows):
     @classmethod
     def concatenate(cls, indexes: Iterable[Index]) -> Index:
         """Put indexes of one blob behind one another."""
-        return cls.from_columns(Columns.concatenate([index.columns for index in indexes]))
+        check_several("indexes", indexes, "indexes")
+        listed = list(indexes)
+        for index in listed:
+            if not isinstance(index, Index):
+                raise TypeError(f"indexes must be several Index, and one is {index!r}")
+        return cls.from_columns(Columns.concatenate([index.columns for index in listed]))
 
     def __eq__(self, other: object) -> bool:
         """Compare names and offsets, in order."""
@@ -198,16 +219,32 @@ class Index(Rows):
 
         Raises:
             FactsMissingError: a condition on a media type, width or height, which the index does not have.
-            ValueError: there is no such media type.
+            TypeError: an argument has another type.
+            ValueError: there is no such media type, or the regex is none.
         """
+        for side, bound in (
+            ("min_size", min_size),
+            ("max_size", max_size),
+            ("min_width", min_width),
+            ("max_width", max_width),
+            ("min_height", min_height),
+            ("max_height", max_height),
+        ):
+            if bound is not None:
+                check_whole(side, bound)
+        check_callable("where", where)
+        for glob in globs:
+            check_text("globs", glob)
         conditions = Conditions(
             globs=globs,
-            exclude=tuple(listed(exclude)),
-            regex=None if regex is None else re.compile(regex),
+            exclude=tuple(check_texts("exclude", exclude)),
+            regex=None if regex is None else _compiled(regex),
             names=None if names is None else _names_to_find(names),
             min_size=min_size,
             max_size=max_size,
-            media_types=None if media_type is None else find_media_types(listed(media_type)),
+            media_types=None
+            if media_type is None
+            else find_media_types(check_texts("media_type", media_type)),
             min_width=min_width,
             max_width=max_width,
             min_height=min_height,
@@ -226,10 +263,17 @@ class Index(Rows):
         Raises:
             IndexError: a row that does not exist.
         """
-        return Index.from_columns(self.columns.take(rows), identity=self.identity)
+        import numpy as np
+
+        numbers = np.asarray(rows)
+        if numbers.size and numbers.dtype.kind not in "iu":
+            raise TypeError(f"rows must be whole numbers, not {numbers.dtype}")
+        return Index.from_columns(self.columns.take(numbers), identity=self.identity)
 
     def slice(self, first: int, last: int) -> Index:
         """Make an index of the rows first:last, without a copy; of a stored index, only they are read."""
+        check_whole("first", first)
+        check_whole("last", last)
         return Index.from_columns(self.columns_of(first, last), identity=self.identity)
 
     def to_numpy(self) -> dict[str, NDArray[Any]]:
@@ -276,6 +320,7 @@ class Index(Rows):
             PackageMissingError: there is no pyarrow.
             StorageError: the file can't be written.
         """
+        check_output("path", path)
         write_parquet(self.parts, path)
 
     @classmethod
@@ -297,6 +342,7 @@ class Index(Rows):
             BlobNotFoundError: there is no such file.
             FormatError: it is no Parquet file, or a column is missing or not what it must be; it is named.
         """
+        check_local_path("path", path)
         return cls.from_columns(Columns.concatenate(list(read_parquet(path))))
 
     def with_basenames(self) -> Index:
@@ -315,6 +361,23 @@ class Index(Rows):
 
 def _name_lengths(columns: Columns) -> list[int]:
     return [end - start for start, end in pairwise(columns.name_bounds.tolist())]
+
+
+def _compiled(regex: str | re.Pattern[str]) -> re.Pattern[str]:
+    """Compile a regular expression for names.
+
+    Raises:
+        TypeError: it is none for str.
+        ValueError: it is none of Python's.
+    """
+    if isinstance(regex, re.Pattern):
+        check_text("regex", regex.pattern)
+        return regex
+    check_text("regex", regex)
+    try:
+        return re.compile(regex)
+    except re.error as exc:  # which is no ValueError
+        raise ValueError(f"regex must be a regular expression, not {regex!r}: {exc}") from exc
 
 
 def _names_to_find(names: Iterable[str | Member]) -> NameLookup:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, Literal, cast, get_args
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from blobpack._native.pickles import OffsetsDecoder, encode_batch
 from blobpack.columns import Columns
@@ -19,6 +19,15 @@ from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError
 from blobpack.index.arrow import write_parquet
 from blobpack.index.index import Index
 from blobpack.indexfile.identity import OF_A_COLLECTION
+from blobpack.model import (
+    NameStyle,
+    OffsetsFormat,
+    check_choice,
+    check_local_path,
+    check_number,
+    check_output,
+    check_several,
+)
 from blobpack.stores.output import replacing
 
 if TYPE_CHECKING:
@@ -27,8 +36,6 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 10_000
 
-NameStyle = Literal["path", "basename"]
-OffsetsFormat = Literal["pkl", "csv", "jsonl", "parquet"]
 SUFFIXES: dict[str, OffsetsFormat] = {
     ".csv": "csv",
     ".jsonl": "jsonl",
@@ -76,17 +83,17 @@ def write_offsets(
         DuplicateNameError: two members have one basename; both are named.
         StorageError: the file can't be written.
         PackageMissingError: Parquet is asked for, and there is no pyarrow.
-        ValueError: the members are those of a collection.
+        TypeError: an argument has another type.
+        ValueError: a choice that there is not; or the members are those of a collection.
     """
-    if names not in ("path", "basename"):
-        raise ValueError(f"names must be 'path' or 'basename', not {names!r}")
-    if format not in get_args(OffsetsFormat):
-        formats = ", ".join(get_args(OffsetsFormat))
-        raise ValueError(f"format must be one of {formats}, not {format!r}")
-    if isinstance(index, Index) and index.identity == OF_A_COLLECTION:
-        raise ValueError(
-            "offsets in several blobs can't stand in one file: write those of each blob, or keep the collection"
-        )
+    if isinstance(index, Index):
+        _check_of_one_blob(index)
+    else:
+        check_several("index", index, "indexes")
+        index = map(_checked_index, index)
+    check_output("path", path)
+    check_choice("names", names, NameStyle)
+    check_choice("format", format, OffsetsFormat)
     if format == "parquet":
         return _write_parquet(index, path, names)
     rows = 0
@@ -95,6 +102,20 @@ def write_offsets(
             file.write(encoded)
             rows += len(batch)
     return rows
+
+
+def _checked_index(index: Index) -> Index:
+    if not isinstance(index, Index):
+        raise TypeError(f"index must be an Index or several, and one is {index!r}")
+    _check_of_one_blob(index)
+    return index
+
+
+def _check_of_one_blob(index: Index) -> None:
+    if index.identity == OF_A_COLLECTION:
+        raise ValueError(
+            "index: offsets in several blobs can't stand in one file: write those of each blob, or keep the collection"
+        )
 
 
 def read_offsets(path: str | os.PathLike[str]) -> Index:
@@ -108,6 +129,7 @@ def read_offsets(path: str | os.PathLike[str]) -> Index:
         TruncatedError: it ends inside a pickle.
         FormatError: it holds anything but rows of name, offset_start and offset_end; with the byte offset.
     """
+    check_local_path("path", path)
     with _open_input(path) as file:
         columns = OffsetsDecoder(file, str(path)).read_batch(1 << 62)
     return Index.from_columns(Columns(*columns)) if columns else Index()
@@ -127,8 +149,8 @@ def iter_offsets(path: str | os.PathLike[str], rows: int = BATCH_ROWS) -> Iterat
         BlobpackError: as for read_offsets, at the row that is reached.
         ValueError: rows is not at least 1.
     """
-    if rows < 1:
-        raise ValueError(f"rows must be at least 1, not {rows}")
+    check_local_path("path", path)
+    check_number("rows", rows, 1)
     return _pieces(path, rows)
 
 

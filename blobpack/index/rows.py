@@ -12,7 +12,7 @@ from blobpack.columns import Columns
 from blobpack.errors import MemberNotFoundError
 from blobpack.index.suggestions import names_near
 from blobpack.indexfile.remote import RemoteIndex
-from blobpack.model import ByteRange
+from blobpack.model import ByteRange, check_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +66,8 @@ class Rows:
         Raises:
             MemberNotFoundError: there is none of that name.
         """
-        return self.member_at(self.row_of(name))
+        columns, place = self._rows(self.row_of(name))
+        return columns.member_at(place)
 
     @property
     def is_remote(self) -> bool:
@@ -123,14 +124,28 @@ class Rows:
         return self._stored.rows(rows.start, max(rows.start, rows.stop))
 
     def name_at(self, row: int) -> str:
-        """Return the name in a row, 0 ≤ row < len."""
-        columns, place = self._rows(row)
+        """Return the name in a row.
+
+        Raises:
+            IndexError: not 0 ≤ row < len.
+        """
+        columns, place = self._rows(self._checked_row(row))
         return columns.name_at(place)
 
     def member_at(self, row: int) -> Member:
-        """Return the member in a row, 0 ≤ row < len."""
-        columns, place = self._rows(row)
+        """Return the member in a row.
+
+        Raises:
+            IndexError: not 0 ≤ row < len.
+        """
+        columns, place = self._rows(self._checked_row(row))
         return columns.member_at(place)
+
+    def _checked_row(self, row: int) -> int:
+        number = check_whole("row", row)
+        if not 0 <= number < len(self):
+            raise IndexError(f"row {number} of {len(self)}")
+        return number
 
     def range_of(self, name: str) -> ByteRange:
         """Find where a member's payload lies.

@@ -120,7 +120,9 @@ def find_media_types(globs: Iterable[str]) -> tuple[int, ...]:
     for glob in globs:
         found = {code for code, name in enumerate(MEDIA_TYPES) if code and fnmatchcase(name, glob)}
         if not found:
-            raise ValueError(f"no media type is {glob!r}; there are {', '.join(MEDIA_TYPES[1:])}")
+            raise ValueError(
+                f"media_type must be or match one of {', '.join(MEDIA_TYPES[1:])}, not {glob!r}"
+            )
         codes |= found
     return tuple(sorted(codes))
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.errors import FormatError, SourceError, UnsafeNameError
+from blobpack.model import check_local_path
 from blobpack.packing.objects import Objects, Source
-from blobpack.stores.location import Location, is_whole
+from blobpack.stores.location import Location, is_whole, location_of
 from blobpack.tar.header import check_name, encode_name
 
 if TYPE_CHECKING:
@@ -43,7 +44,11 @@ def read_manifest(path: str | os.PathLike[str], base: str | os.PathLike[str] = "
         FormatError: a line of it is wrong.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
         DuplicateNameError: two payloads would have one name.
+        TypeError: an argument has another type.
+        ValueError: the list is at a URL, or the base is a URL of another kind.
     """
+    check_local_path("path", path)
+    given = None if base == "" else location_of("base", base, prefix=True)
     where = os.fspath(path)
     try:
         text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
@@ -51,8 +56,7 @@ def read_manifest(path: str | os.PathLike[str], base: str | os.PathLike[str] = "
         raise SourceError(f"{where}: can't be read: {exc.strerror}", paths=(where,)) from exc
     suffix = Path(path).suffix.lower()
     lines = _csv_lines if suffix == ".csv" else _json_lines if suffix in JSON_SUFFIXES else _lines
-    given = Location.parse(base, prefix=True)
-    folder = given.as_folder if given.text else None
+    folder = given and given.as_folder
     return Objects(
         _source(place, name, folder, f"{where}, line {number}")
         for number, place, name in lines(text, where)
@@ -83,7 +87,7 @@ def _json_lines(text: str, where: str) -> Iterator[Line]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:  # too many brackets one in another
             raise FormatError(f"{where}, line {number}: {exc}") from exc
         row = {"url": row} if isinstance(row, str) else row
         place = (

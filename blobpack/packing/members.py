@@ -14,7 +14,7 @@ from blobpack.index.index import Index
 from blobpack.indexfile.identity import Witness
 from blobpack.model import Member
 from blobpack.packing.files import Skipped, Sources, passing, unreadable_error
-from blobpack.packing.sources import narrowed
+from blobpack.packing.sources import globs_of, narrowed
 from blobpack.packing.stream import gather_slices
 from blobpack.tar.header import check_name, encode_name, member_header, padding
 from blobpack.threads import processor_count
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from blobpack.model import Payload, Progress
-    from blobpack.packing.sources import Choices, Found
+    from blobpack.packing.sources import Found, PackOptions
 
 PACK_THREADS_MAX = 4
 
@@ -33,7 +33,7 @@ def write_members(
     found: Found,
     file: BinaryIO | Witness | None,
     skipped: Skipped,
-    choices: Choices,
+    options: PackOptions,
     *,
     target: str,
     replaced: os.stat_result | None = None,
@@ -46,7 +46,7 @@ def write_members(
         found: What to pack.
         file: Where to; None writes nothing.
         skipped: Takes what was left out.
-        choices: What is left out, and how the rest is packed.
+        options: What is left out, and how the rest is packed; complete.
         target: The blob, for messages.
         replaced: The file that must not be packed: the blob, as it is.
         start: Where in the file the first member goes.
@@ -55,23 +55,23 @@ def write_members(
     Returns:
         The members, and where the last one ends: the file's position, too.
     """
-    found, choices = narrowed(found, choices, skipped)
+    found, options = narrowed(found, options, skipped)
     if not isinstance(found, Sources):
-        wanted = _wanted(iter(found), choices, skipped)
-        return _write_payloads(wanted, file, choices.progress, start, facts=choices.facts)
+        wanted = _wanted(iter(found), options, skipped)
+        return _write_payloads(wanted, file, options["progress"], start, facts=options["facts"])
     gather = partial(
         _gather.gather,
         target_device=replaced.st_dev if replaced else 0,
         target_inode=replaced.st_ino if replaced else 0,
-        images_only=not choices.all_files,
+        images_only=not options["all_files"],
         follow_links=found.follow_links,
-        keep_mtime=choices.keep_mtime,
-        facts=choices.facts,
-        crc32c_address=crc32c_address() if choices.facts else 0,
-        threads=choices.threads or processor_count(PACK_THREADS_MAX),
+        keep_mtime=options["keep_mtime"],
+        facts=options["facts"],
+        crc32c_address=crc32c_address() if options["facts"] else 0,
+        threads=options["threads"] or processor_count(PACK_THREADS_MAX),
     )
     columns, end, write_error, not_packed = _gathered(
-        gather, found, file, start, held, choices.progress
+        gather, found, file, start, held, options["progress"]
     )
     if write_error:
         raise StorageError(f"{target}: can't be written: {os.strerror(write_error)}")
@@ -138,10 +138,10 @@ def _judge(sources: Sources, not_packed: list[tuple[int, int, int]], skipped: Sk
 
 
 def _wanted(
-    payloads: Iterable[Payload], choices: Choices, skipped: Skipped
+    payloads: Iterable[Payload], options: PackOptions, skipped: Skipped
 ) -> Iterator[tuple[bytes, bytes]]:
     """Check names, and leave out what is filtered or no image."""
-    globs, exclude = choices.globs, choices.exclude
+    globs, exclude = globs_of(options)
     seen: set[bytes] = set()
     for name, payload in payloads:
         encoded = encode_name(name)
@@ -152,7 +152,7 @@ def _wanted(
         data = payload if isinstance(payload, bytes) else memoryview(payload).tobytes()
         if (globs or exclude) and not passing([encoded], globs, exclude)[0]:
             skipped.add("filtered out", encoded)
-        elif not choices.all_files and not _gather.recognise_image(data, encoded):
+        elif not options["all_files"] and not _gather.recognise_image(data, encoded):
             skipped.add("not an image", encoded)
         else:
             yield encoded, data

@@ -5,15 +5,22 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
-from blobpack.errors import SourceError, StorageError
-from blobpack.model import IndexPlace, listed
+from blobpack.errors import SourceError
+from blobpack.model import IndexPlace, check_choice, check_flag
 from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
-from blobpack.packing.sources import Choices, expected_bytes, find_sources
-from blobpack.stores.location import Location
+from blobpack.packing.sources import (
+    PackOptions,
+    check_source,
+    complete_options,
+    expected_bytes,
+    find_sources,
+    with_pack_options,
+)
+from blobpack.stores.location import Location, output_location
 from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
 from blobpack.writing.embed import forget_beside
 from blobpack.writing.new_blob import new_blob, unwritten_bytes
@@ -21,33 +28,25 @@ from blobpack.writing.target import check_far_target, check_target
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
 
     from blobpack.index.index import Index
-    from blobpack.model import Packable, Progress
+    from blobpack.model import Packable
     from blobpack.packing.sources import Found
     from blobpack.writing.new_blob import NewBlob
 
 EXAMPLES = 3  # of each reason, printed
 
 
+@with_pack_options
 def pack(
     source: Packable,
     target: str | os.PathLike[str],
     *,
-    globs: Iterable[str] = (),
-    exclude: Iterable[str] = (),
-    all_files: bool = False,
-    hidden: bool = False,
-    follow_symlinks: bool = False,
-    keep_mtime: bool = False,
-    facts: bool = True,
     dry_run: bool = False,
     resume: bool = False,
     index: IndexPlace = "embed",
     level: int | None = None,
-    threads: int | None = None,
-    progress: Progress | None = None,
+    **options: Unpack[PackOptions],
 ) -> PackReport:
     """Pack images into a blob: a plain tar, the same bytes from the same input on any machine.
 
@@ -61,22 +60,13 @@ def pack(
             list of files, whose names are their paths as given, without a leading "/"; or (name, payload)
             pairs, packed in their order.
         target: The blob to write: a path, or an s3:// URL.
-        globs: Pack only names that match one of these; `*` crosses "/".
-        exclude: And none of these.
-        all_files: Pack every file, not only images (recognised by their first bytes; SVG by name).
-        hidden: Also files and folders whose names begin with ".".
-        follow_symlinks: Pack what symbolic links point at, under the links' names.
-        keep_mtime: Store modification times, in whole seconds; else 0.
-        facts: Also take, for the index, what tools would open every image to learn: media type, width and
-            height as shown, CRC-32C and mtime. No pixel is decoded; a damaged header is of unknown size.
         dry_run: Read everything, write nothing; blob_bytes is then what they are before compression.
         resume: Of a target in S3, go on with an upload that was interrupted: what went up and is the same is not
             sent again. A failure then leaves it there, for the next time.
         index: Where the index goes: behind the archive in the blob itself, into a file beside it,
             `<blob>.idx`, or nowhere.
         level: Of zstd, 1 to 22, for a target that is compressed; None for 3.
-        threads: How many read; None for as many as there are processors, up to 4.
-        progress: progress(files, bytes), called now and then.
+        options: Which files are packed, and how: see PackOptions.
 
     Returns:
         What was packed and what was skipped and why, with the index.
@@ -87,28 +77,21 @@ def pack(
         DuplicateNameError: two files have one member name.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
         StorageError: the blob can't be written, or would replace a file that is no tar.
-        ValueError: resume for a target that is not in S3; a level for a target that is not compressed, or one
-            that zstd does not have.
+        TypeError: an argument has another type, or there is no such option.
+        ValueError: a choice that there is not, or a number out of range; resume for a target that is not in S3; a
+            level for a target that is not compressed; or a compressed target in S3.
     """
     began = time.perf_counter()
-    choices = Choices(
-        globs=listed(globs),
-        exclude=listed(exclude),
-        all_files=all_files,
-        hidden=hidden,
-        follow_symlinks=follow_symlinks,
-        keep_mtime=keep_mtime,
-        facts=facts,
-        threads=threads,
-        progress=progress,
-    )
-    location = Location.parse(target)
-    _check_wishes(location, level=level, resume=resume)
+    complete = complete_options("pack", options)
+    check_source(source)
+    check_flag("dry_run", dry_run)
+    check_choice("index", index, IndexPlace)
+    location = check_target_options(target, level=level, resume=resume)
     far = location.is_s3
     replaced = None if far else check_target(location)
     exists = check_far_target(location) if far else replaced is not None
     skipped = Skipped()
-    found = find_sources(source, choices, skipped)
+    found = find_sources(source, complete, skipped)
     if far and isinstance(found, Objects):
         found = found.without(location, skipped)
     opening = new_blob(
@@ -118,7 +101,9 @@ def pack(
         resume=resume,
     )
     with nullcontext() if dry_run else opening as blob:
-        packed, size = _write(found, blob, skipped, choices, location.text, replaced, exists, index)
+        packed, size = _write(
+            found, blob, skipped, complete, location.text, replaced, exists, index
+        )
     if blob and not far:
         forget_beside(location)
     if blob and index == "sidecar":
@@ -139,7 +124,7 @@ def _write(
     found: Found,
     blob: NewBlob | None,
     skipped: Skipped,
-    choices: Choices,
+    options: PackOptions,
     target: str,
     replaced: os.stat_result | None,
     exists: bool,
@@ -151,7 +136,7 @@ def _write(
         SourceError: there is nothing to pack, and a blob that would be replaced.
     """
     tar = blob.tar if blob else None
-    packed, end = write_members(found, tar, skipped, choices, target=target, replaced=replaced)
+    packed, end = write_members(found, tar, skipped, options, target=target, replaced=replaced)
     if blob is None:
         return packed, unwritten_bytes(packed, end, place)
     if exists and not packed:
@@ -159,23 +144,31 @@ def _write(
     return packed, blob.finish(packed, end, place)
 
 
-def _check_wishes(target: Location, *, level: int | None, resume: bool) -> None:
-    """Refuse what can't be had of such a target.
+def check_target_options(
+    target: str | os.PathLike[str], *, level: int | None, resume: bool = False
+) -> Location:
+    """Return where a target is, if a blob can be packed to it with these options.
 
     Raises:
-        StorageError: it is compressed, and in S3.
+        TypeError: an argument of another type.
         ValueError: as of pack.
     """
-    compressed, far = is_compressed_target(target), target.is_s3
+    location = output_location("target", target)
+    check_flag("resume", resume)
+    if level is not None:
+        check_level(level)
+    compressed, far = is_compressed_target(location), location.is_s3
     if level is not None and not compressed:
-        raise ValueError(f"{target}: a level is for .tar.zst; a plain tar has none")
-    check_level(LEVEL if level is None else level)
-    if resume and not far:
-        raise ValueError(f"{target}: only an upload to S3 can be resumed")
-    if far and compressed:
-        raise StorageError(
-            f"{target}: a compressed blob is packed to a local file, or to S3 in shards (--shard-size); upload it then"
+        raise ValueError(
+            f"level is for a target that ends in .tar.zst, and {target} is a plain tar"
         )
+    if resume and not far:
+        raise ValueError(f"resume is for a target in S3, and {target} is not there")
+    if far and compressed:
+        raise ValueError(
+            f"target {target}: a compressed blob is packed to a local file, or to S3 in shards (--shard-size); upload it then"
+        )
+    return location
 
 
 @dataclass(frozen=True, slots=True)

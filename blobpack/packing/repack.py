@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING
 
 from blobpack._native.gather import recognise_image
 from blobpack.errors import SourceError
-from blobpack.model import listed
+from blobpack.model import (
+    IndexPlace,
+    check_callable,
+    check_choice,
+    check_flag,
+    check_number,
+    check_texts,
+)
 from blobpack.packing.files import Skipped, passing
-from blobpack.packing.pack import pack
+from blobpack.packing.pack import check_target_options, pack
+from blobpack.stores.location import location_of
 from blobpack.stores.open import open_store
 from blobpack.tar.header import encode_name
 
@@ -18,7 +26,7 @@ if TYPE_CHECKING:
     import tarfile
     from collections.abc import Iterable, Iterator
 
-    from blobpack.model import IndexPlace, Progress
+    from blobpack.model import Progress
     from blobpack.packing.pack import PackReport
     from blobpack.stores.base import Store
 
@@ -65,13 +73,19 @@ def repack(
         BlobNotFoundError: there is no such source.
         FormatError: the source is damaged, cut (TruncatedError), or no tar; nothing is written then.
         SourceError: a payload is larger than member_bytes_max.
-        DuplicateNameError, UnsafeNameError, StorageError, ValueError: as of pack.
+        DuplicateNameError, UnsafeNameError, StorageError, TypeError, ValueError: as of pack.
     """
+    globs, exclude = check_texts("globs", globs), check_texts("exclude", exclude)
+    location_of("source", source)
+    check_target_options(target, level=level)
+    check_choice("index", index, IndexPlace)
+    check_flag("all_files", all_files)
+    check_flag("dry_run", dry_run)
+    check_number("member_bytes_max", member_bytes_max, 1)
+    check_callable("progress", progress)
     skipped = Skipped()
     with open_store(source) as store:
-        payloads = _payloads(
-            store, skipped, listed(globs), listed(exclude), not all_files, member_bytes_max
-        )
+        payloads = _payloads(store, skipped, globs, exclude, not all_files, member_bytes_max)
         report = pack(
             payloads,
             target,

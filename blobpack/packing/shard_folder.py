@@ -9,32 +9,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError
-from blobpack.stores.location import Location
+from blobpack.stores.location import Location, location_of
 from blobpack.stores.output import said_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def shard_location(url: str | os.PathLike[str]) -> Location:
+    """Return where shards go, whatever is there.
+
+    Raises:
+        TypeError: it is no path or URL.
+        ValueError: a URL that is neither local nor in S3, or names no prefix.
+    """
+    location = location_of("folder", url, prefix=True)
+    if not location.is_local and not (location.is_s3 and location.key.strip("/")):
+        raise ValueError(
+            f"folder must be a local path or s3://bucket/prefix, not {location.text!r}"
+        )
+    return location
+
+
 @contextmanager
-def shard_folder(url: str | os.PathLike[str]) -> Iterator[ShardFolder]:
+def shard_folder(location: Location) -> Iterator[ShardFolder]:
     """Open an empty folder or prefix for blobs; if the block fails, nothing of it is left there.
 
     Args:
-        url: A folder, which need not be there; or s3://bucket/prefix, with or without a "/" at its end.
+        location: A folder, which need not be there; or s3://bucket/prefix, with or without a "/" at its end.
 
     Raises:
         StorageError: it is not empty, or can't be made.
-        ValueError: a URL that names no prefix.
     """
-    folder: ShardFolder
-    location = Location.parse(url)
-    if location.is_local:
-        folder = LocalFolder(location)
-    elif location.is_s3:
-        folder = S3Prefix(location)
-    else:
-        raise StorageError(f"{location}: shards are packed to a local folder or to S3")
+    folder: ShardFolder = S3Prefix(location) if location.is_s3 else LocalFolder(location)
     folder.open()
     try:
         yield folder

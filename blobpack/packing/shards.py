@@ -4,55 +4,52 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from blobpack._native.lookup import NameLookup
 from blobpack.collection.collect import collect
 from blobpack.collection.collection import COLLECTION_NAME, open_collection
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.index.index import Index
-from blobpack.model import listed
+from blobpack.model import check_number
 from blobpack.packing.files import Skipped, Sources
 from blobpack.packing.members import write_members
 from blobpack.packing.pack import PackReport
-from blobpack.packing.shard_folder import shard_folder
-from blobpack.packing.sources import Choices, find_sources, narrowed
+from blobpack.packing.shard_folder import shard_folder, shard_location
+from blobpack.packing.sources import (
+    PackOptions,
+    check_source,
+    complete_options,
+    find_sources,
+    narrowed,
+    with_pack_options,
+)
 from blobpack.tar.header import END_OF_ARCHIVE, encode_name, member_header, padding
 from blobpack.writing.compress import LEVEL, check_level
 from blobpack.writing.new_blob import new_blob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from typing import BinaryIO
 
     from blobpack.indexfile.identity import Witness
     from blobpack.model import Packable, Payload, Progress
-    from blobpack.packing.sources import Found
-
-    pass
     from blobpack.packing.shard_folder import ShardFolder
+    from blobpack.packing.sources import Found
     from blobpack.stores.location import Location
 
 SHARD_NAME = "{:05d}.tar"
 COMPRESSED_NAME = "{:05d}.tar.zst"
 
 
+@with_pack_options
 def pack_shards(
     source: Packable,
     folder: str | os.PathLike[str],
     shard_bytes: int,
     *,
-    globs: Iterable[str] = (),
-    exclude: Iterable[str] = (),
-    all_files: bool = False,
-    hidden: bool = False,
-    follow_symlinks: bool = False,
-    keep_mtime: bool = False,
-    facts: bool = True,
     level: int | None = None,
-    threads: int | None = None,
-    progress: Progress | None = None,
+    **options: Unpack[PackOptions],
 ) -> PackReport:
     """Pack images into blobs of a bounded size, each with its index inside, and make the collection of them.
 
@@ -65,18 +62,10 @@ def pack_shards(
         source: As for pack.
         folder: Where to: a path, or s3://bucket/prefix; it must be empty, or not there.
         shard_bytes: The most bytes of an archive, its index apart; a member that alone is larger gets its own.
-        globs: As for pack, and so all that follow.
-        exclude: The same.
-        all_files: The same.
-        hidden: The same.
-        follow_symlinks: The same.
-        keep_mtime: The same.
-        facts: The same.
         level: Of zstd, 1 to 22: the blobs are `00000.tar.zst` … then, and shard_bytes bounds what each
             decompresses to, which takes as much room beside it, or, for S3, in the temporary folder. None for
             plain tars.
-        threads: The same.
-        progress: The same.
+        options: Which files are packed, and how: see PackOptions.
 
     Returns:
         What was packed into all blobs together, with the index of the collection.
@@ -84,30 +73,22 @@ def pack_shards(
     Raises:
         BlobChangedError: another one is packed to the same prefix meanwhile; at most one succeeds.
         StorageError: the folder is not empty, or can't be written.
+        TypeError: an argument has another type, or there is no such option.
         ValueError: shard_bytes has no room for anything; zstd has no such level; or the URL names no prefix.
         BlobpackError: as for pack.
     """
-    if shard_bytes <= len(END_OF_ARCHIVE):
-        raise ValueError(f"shards of {shard_bytes} bytes have no room for members")
+    began = time.perf_counter()
+    complete = complete_options("pack_shards", options)
+    check_source(source)
+    location = shard_location(folder)
+    check_number("shard_bytes", shard_bytes, len(END_OF_ARCHIVE) + 1)
     if level is not None:
         check_level(level)
-    began = time.perf_counter()
-    choices = Choices(
-        globs=listed(globs),
-        exclude=listed(exclude),
-        all_files=all_files,
-        hidden=hidden,
-        follow_symlinks=follow_symlinks,
-        keep_mtime=keep_mtime,
-        facts=facts,
-        threads=threads,
-        progress=progress,
-    )
     skipped = Skipped()
-    found = find_sources(source, choices, skipped)
-    found, choices = narrowed(found, choices, skipped)
-    filling = _Filling(cut(found), shard_bytes - len(END_OF_ARCHIVE), choices, skipped, level)
-    with shard_folder(folder) as place:
+    found = find_sources(source, complete, skipped)
+    found, complete = narrowed(found, complete, skipped)
+    filling = _Filling(cut(found), shard_bytes - len(END_OF_ARCHIVE), complete, skipped, level)
+    with shard_folder(location) as place:
         blobs = filling.write_all(place)
         target = place.begin(COLLECTION_NAME)
         report = collect(blobs, target)
@@ -140,12 +121,12 @@ class _Filling:
         self,
         cut: Files | Payloads,
         room: int,
-        choices: Choices,
+        options: PackOptions,
         skipped: Skipped,
         level: int | None,
     ) -> None:
         self._cut, self._room = cut, room
-        self._choices, self._skipped, self._level = choices, skipped, level
+        self._options, self._skipped, self._level = options, skipped, level
         self._members = self.blob_bytes = 0
 
     def write_all(self, place: ShardFolder) -> list[Location]:
@@ -179,11 +160,11 @@ class _Filling:
         position = members = 0
         while found := self._cut.fitting(self._room - position, first=not position):
             progress = _on_from(
-                self._choices.progress, self._members + members, self.blob_bytes + position
+                self._options["progress"], self._members + members, self.blob_bytes + position
             )
-            choices = replace(self._choices, progress=progress)
+            options: PackOptions = {**self._options, "progress": progress}
             part, position = write_members(
-                found, tar, self._skipped, choices, target=url, start=position
+                found, tar, self._skipped, options, target=url, start=position
             )
             members += len(part)
             parts += [part] if len(part) else []

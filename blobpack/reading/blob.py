@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from os import PathLike
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobChangedError, MemberNotFoundError
 from blobpack.index.index import Index
-from blobpack.model import Hedge, names_of
+from blobpack.model import (
+    CACHE_BYTES_MIN,
+    Hedge,
+    Member,
+    Stale,
+    check_choice,
+    check_local_path,
+    check_number,
+    check_several,
+    members_of,
+    names_of,
+    no_member,
+)
 from blobpack.reading.batch import Batch, Located
 from blobpack.reading.find_index import find_index
 from blobpack.reading.reader import Reader
+from blobpack.stores.location import location_of
 from blobpack.stores.open import open_tar
 
 if TYPE_CHECKING:
@@ -19,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from blobpack.errors import BlobpackError
-    from blobpack.model import Member, Stale
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
     from blobpack.stores.stats import Stats
@@ -44,7 +55,12 @@ class Blob(Reader):
 
         Raises:
             BlobChangedError: the index has members beyond the store's end.
+            TypeError: the index is no Index.
+            ValueError: hedge is none of its choices.
         """
+        check_choice("hedge", hedge, Hedge)
+        if not isinstance(index, Index):
+            raise TypeError(f"index must be an Index, not {index!r}")
         if index.last_end > store.size:
             raise BlobChangedError(
                 f"{store.url}: the index is not this blob's: a member ends at byte {index.last_end}, "
@@ -84,11 +100,20 @@ class Blob(Reader):
         Raises:
             BlobpackError: as for read, at the member that is reached.
             ValueError: a member reaches beyond the blob: it is of another one.
+            TypeError: what is given are no Members.
         """
         if self._is_remote:
-            return iter(Batch(self._as_they_say, iter(members), hedge=self.hedge != "never"))
+            asked = members_of(members)
+            return iter(Batch(self._as_they_say, asked, hedge=self.hedge != "never"))
+        check_several("members", members, "Members")
+        return self._read_members(members)
+
+    def _read_members(self, members: Iterable[Member]) -> Iterator[bytes]:
         read = self.store.read_range
-        return (read(member.offset_start, member.offset_end) for member in members)
+        for member in members:
+            if not isinstance(member, Member):  # here, because a call for each would take longer
+                raise no_member(member)
+            yield read(member.offset_start, member.offset_end)
 
     @property
     def stats(self) -> Stats:
@@ -157,9 +182,14 @@ def open_blob(
         BlobChangedError: the index reaches beyond the blob's end.
         FormatError: the blob, the index or the offsets file is damaged.
         StorageError: the store could not be reached, or refused.
-        ValueError: hedge is none of the three, or cache_bytes too few.
+        TypeError: an argument has another type.
+        ValueError: a choice that there is not, too few cache_bytes, or a URL of another kind.
     """
-    check_hedge(hedge)
+    location_of("url", url)
+    if index is not None and not isinstance(index, Index):
+        location_of("index", index)
+    check_choice("stale", stale, Stale)
+    check_choice("hedge", hedge, Hedge)
     kept = kept_in(cache, cache_bytes)
     store = open_tar(url, tail=not isinstance(index, Index), cache=kept)
     try:
@@ -175,23 +205,34 @@ def _reopen(store: Store, index: Index, hedge: Hedge) -> Blob:
     return Blob(store, index, hedge=hedge)
 
 
-def check_hedge(hedge: Hedge) -> None:
-    """Refuse what is no such choice.
+def kept_in(folder: str | os.PathLike[str] | None, most_bytes: int) -> Cache | None:
+    """Describe a cache; None without a folder.
 
     Raises:
-        ValueError: it is none of the three.
+        TypeError: the folder is no path, or the bytes no whole number.
+        ValueError: the folder is a URL, or may take less than 1 MiB.
     """
-    if hedge not in get_args(Hedge):
-        raise ValueError(f"hedge must be one of {', '.join(get_args(Hedge))}, not {hedge!r}")
-
-
-def kept_in(folder: str | os.PathLike[str] | None, most_bytes: int) -> Cache | None:
-    """Describe a cache; None without a folder."""
+    check_number("cache_bytes", most_bytes, CACHE_BYTES_MIN)
+    if folder is not None:
+        check_local_path("cache", folder)
     if folder is None:
         return None
     from blobpack.stores.cache import Cache
 
     return Cache(folder, most_bytes)
+
+
+def check_blob(name: str, blob: object) -> None:
+    """Check that a value is an open blob, or a path or URL of one.
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: it is an empty path.
+    """
+    if isinstance(blob, Reader) and not isinstance(blob, Blob):
+        raise TypeError(f"{name} must be one blob, not the collection {blob.url}")
+    if not isinstance(blob, Blob):
+        location_of(name, blob)
 
 
 @contextmanager
@@ -207,8 +248,19 @@ def opened(blob: Blob | str | os.PathLike[str]) -> Iterator[Blob]:
 @contextmanager
 def reading(source: Reader | str | os.PathLike[str]) -> Iterator[Reader]:
     """Take what is open as it is, or open a blob's path or URL for as long as the block lasts."""
-    if not isinstance(source, (str, PathLike)):
+    if isinstance(source, Reader):
         yield source
         return
     with open_blob(source) as blob:
         yield blob
+
+
+def check_reader(name: str, source: object) -> None:
+    """Check that a value is an open blob or collection, or a path or URL of a blob.
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: it is an empty path.
+    """
+    if not isinstance(source, Reader):
+        location_of(name, source)

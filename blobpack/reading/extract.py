@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError, UnsafeNameError
+from blobpack.model import check_callable, check_local_path, members_of
+from blobpack.reading.reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from blobpack.model import Member
-    from blobpack.reading.reader import Reader
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -54,8 +55,15 @@ def extract(
         UnsafeNameError: a name is empty, absolute, holds "..", or would lead through a link. Names are
             checked before the first file is written, links as each is met.
         StorageError: a file can't be written, or the store failed.
+        TypeError: an argument has another type, such as names instead of members.
+        ValueError: the folder is a URL.
     """
-    chosen = {member.name: member for member in (blob.index if members is None else members)}
+    if not isinstance(blob, Reader):
+        raise TypeError(f"blob must be an open blob or collection, not {blob!r}")
+    check_local_path("folder", folder)
+    check_callable("progress", progress)
+    given = members_of(blob.index if members is None else members)
+    chosen = {member.name: member for member in given}
     split = [(split_name(name), member) for name, member in chosen.items()]
     total = 0
     payloads = blob.read_members(chosen.values())

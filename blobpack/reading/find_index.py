@@ -52,7 +52,7 @@ def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale)
             return given_index(store, index)
         found = first_found(store, embedded_index, sidecar_index, offsets_index)
     except (StaleIndexError, FormatError):
-        if stale == "refuse":
+        if stale != "rescan":
             raise
         return scan_store(store)
     if found is not None:

@@ -7,8 +7,8 @@ from itertools import tee
 from typing import TYPE_CHECKING
 
 from blobpack.errors import ImageError
-from blobpack.model import names_of
-from blobpack.reading.blob import reading
+from blobpack.model import check_flag, check_text, names_of
+from blobpack.reading.blob import check_reader, reading
 from blobpack.threads import map_ahead, processor_count
 
 if TYPE_CHECKING:
@@ -49,10 +49,15 @@ def read_image(
     Raises:
         MemberNotFoundError: there is no member of that name.
         ImageError: it is not an image that Pillow can decode, or convert to that mode.
+        TypeError: an argument has another type.
         ValueError: no such mode.
         BlobChangedError: the blob is no longer the one that was opened.
         StorageError: the store failed.
     """
+    check_reader("blob", blob)
+    check_text("name", name)
+    check_mode(mode)
+    check_flag("apply_exif_orientation", apply_exif_orientation)
     with reading(blob) as source:
         payload = source.read(name)
         return decode_image(
@@ -86,8 +91,21 @@ def read_images(
     Raises:
         BlobpackError: as for read_image, at the image that is reached.
     """
+    check_reader("blob", blob)
+    wanted = names_of(names)
+    check_mode(mode)
+    check_flag("apply_exif_orientation", apply_exif_orientation)
+    return _images(blob, wanted, mode, apply_exif_orientation)
+
+
+def _images(
+    blob: Reader | str | os.PathLike[str],
+    names: Iterator[str],
+    mode: str | None,
+    apply_exif_orientation: bool,
+) -> Iterator[NDArray[np.uint8]]:
     with reading(blob) as source:
-        wanted, asked = tee(names_of(names))
+        wanted, asked = tee(names)
 
         def decode(read: tuple[bytes, str]) -> NDArray[np.uint8]:
             payload, name = read
@@ -108,6 +126,23 @@ def read_images(
         )
 
 
+def check_mode(mode: str | None) -> None:
+    """Check that a mode is one of Pillow's.
+
+    Raises:
+        ValueError: there is no such mode.
+    """
+    from PIL import Image, ImageMode
+
+    if mode is None:
+        return
+    try:
+        ImageMode.getmode(mode)
+    except (KeyError, TypeError):
+        modes = ", ".join(map(repr, Image.MODES))
+        raise ValueError(f"mode must be None or one of Pillow's, {modes}, not {mode!r}") from None
+
+
 def decode_image(
     payload: bytes, where: str, *, mode: str | None = "RGB", apply_exif_orientation: bool = True
 ) -> NDArray[np.uint8]:
@@ -115,16 +150,10 @@ def decode_image(
 
     Raises:
         ImageError: they are no image that Pillow can decode; `where` is named.
-        ValueError: no such mode.
     """
     import numpy as np
-    from PIL import Image, ImageMode, ImageOps
+    from PIL import Image, ImageOps
 
-    if mode is not None:
-        try:
-            ImageMode.getmode(mode)
-        except KeyError as exc:
-            raise ValueError(f"mode {mode!r} is none of Pillow's, such as 'RGB' or 'L'") from exc
     try:
         with Image.open(io.BytesIO(payload)) as image:
             shown = ImageOps.exif_transpose(image) if apply_exif_orientation else image

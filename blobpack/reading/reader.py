@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
 from blobpack.errors import MemberNotFoundError
-from blobpack.model import names_of
+from blobpack.model import check_text, members_of, names_of
 from blobpack.reading.batch import FETCHES_AT_ONCE, Batch
 from blobpack.threads import shared_pool
 
@@ -63,6 +63,7 @@ class Reader(ABC):
             ChecksumError: from afar, the payload is not what the index was made of.
             StorageError: the store failed.
         """
+        check_text("name", name)
         located, failure = self.locate([name])
         if failure is not None:
             raise failure
@@ -90,8 +91,9 @@ class Reader(ABC):
 
         Raises:
             The same as read, at the member that is reached.
+            TypeError: what is given are no Members.
         """
-        return self.read_many(members)
+        return self.read_many(members_of(members))
 
     async def aread(self, name: str) -> bytes:
         """Read a member's payload as read does, without blocking the event loop."""

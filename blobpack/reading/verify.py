@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import FormatError, StaleIndexError
 from blobpack.index.index import Index
-from blobpack.reading.blob import Blob
+from blobpack.model import check_callable, check_flag, check_threads
+from blobpack.reading.blob import Blob, check_blob
 from blobpack.reading.find_index import embedded_index, find_index, read_any_index
+from blobpack.stores.location import location_of
 from blobpack.stores.open import open_tar
 from blobpack.tar.check import Failure, check_structure, failure_at, without_url
 from blobpack.tar.facts import read_facts
@@ -85,7 +87,17 @@ def verify(
         BlobNotFoundError: there is no such blob.
         FormatError: the index given is damaged itself.
         StorageError: the store failed.
+        TypeError: an argument has another type.
+        ValueError: a number out of range; or an index beside an open blob, which has its own.
     """
+    check_blob("blob", blob)
+    if index is not None and not isinstance(index, Index):
+        location_of("index", index)
+    if index is not None and isinstance(blob, Blob):
+        raise ValueError("index goes with a path or URL: an open blob has its own")
+    check_flag("full", full)
+    check_threads(threads)
+    check_callable("progress", progress)
     began = time.perf_counter()
     with ExitStack() as stack:
         failures: list[Failure] = []

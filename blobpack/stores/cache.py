@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.checksum import crc32c
 from blobpack.errors import StorageError
+from blobpack.model import CACHE_BYTES_MIN
 from blobpack.plan import merged_ranges
 from blobpack.stores.base import Store
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FOLDER = "blobpack-1"  # nothing outside it is ever dropped
-CACHE_BYTES_MIN = 1 << 20
 MAGIC = b"BPc1"
 PLACE = struct.Struct("<QI")
 HEADER = struct.Struct("<4s12sI")

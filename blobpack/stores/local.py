@@ -43,10 +43,11 @@ class LocalStore(Store):
         self._fd = -1
         self.url = os.fspath(path)
         self.location = Location(self.url, "local")
-        # for pickling: this process, or the one that unpickles, may be in another folder by then
-        self._path = os.path.abspath(self.url)  # noqa: PTH100 (keeps links)
         self.size = 0
-        try:  # O_NONBLOCK: to open a FIFO would wait for a writer
+        try:
+            # for pickling: this process, or the one that unpickles, may be in another folder by then
+            self._path = os.path.abspath(self.url)  # noqa: PTH100 (keeps links)
+            # O_NONBLOCK: to open a FIFO would wait for a writer
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as exc:
             raise BlobNotFoundError(f"{self.url}: no such file") from exc

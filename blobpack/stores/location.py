@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from blobpack.model import check_path
+
 Kind = Literal["local", "http", "s3"]
 
 KINDS: dict[str, Kind] = {"http": "http", "https": "http", "s3": "s3"}
@@ -157,6 +159,48 @@ class Location:
 
     def __str__(self) -> str:
         return self.text
+
+
+def location_of(name: str, place: object, *, prefix: bool = False) -> Location:
+    """Parse an argument of a public function.
+
+    Args:
+        name: The argument, for messages.
+        place: What was given for it.
+        prefix: Also take a bucket of S3 without a key.
+
+    Raises:
+        TypeError: it is no path or URL.
+        ValueError: it is empty, a URL of another kind, or one that names no object.
+    """
+    if isinstance(place, Location):
+        return place
+    text = check_path(name, place)
+    try:
+        return Location.parse(
+            text if isinstance(place, str) else Location(text, "local"), prefix=prefix
+        )
+    except ValueError as exc:
+        raise ValueError(f"{name} {exc}") from None
+
+
+def output_location(name: str, place: object, *, s3: bool = True) -> Location:
+    """Parse an argument that says where to write.
+
+    Args:
+        name: The argument, for messages.
+        place: What was given for it.
+        s3: Whether an object in S3 can be written, too.
+
+    Raises:
+        TypeError: it is no path or URL.
+        ValueError: it is empty, a URL that can't be written to, or one that names no object.
+    """
+    location = location_of(name, place)
+    if not location.is_local and not (s3 and location.is_s3):
+        kinds = "a local path or an s3:// URL" if s3 else "a local path"
+        raise ValueError(f"{name} must be {kinds}, not {location.text!r}")
+    return location
 
 
 def is_whole(name: str) -> bool:

@@ -58,13 +58,15 @@ def resolve_target(path: str | os.PathLike[str]) -> Path:
     """Follow links to the file that will be replaced, which must be a plain file if it exists.
 
     Raises:
-        StorageError: it is a folder, a device or the like.
+        StorageError: it is a folder, a device or the like, or no file can be there.
     """
-    target = Path(os.path.realpath(path))
-    try:
-        mode = target.stat().st_mode
-    except FileNotFoundError:
-        return target
+    # a name may be too long, links may lead in circles, and a file may stand where a folder should be
+    with said_of(path):
+        target = Path(os.path.realpath(path))
+        try:
+            mode = target.stat().st_mode
+        except FileNotFoundError:
+            return target
     if not stat.S_ISREG(mode):
         raise StorageError(f"{path}: can't be replaced: it exists and is not a plain file")
     return target

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass, fields, replace
+from math import inf
 
 # S3 Standard, us-east-1: GET and HEAD; PUT, COPY, POST and LIST
 USD_PER_1000_GETS = 0.0004
@@ -47,7 +48,13 @@ class Stats:
         Args:
             usd_per_1000: Of requests that read. One that aborts an upload, which S3 does not bill, is taken for one.
             usd_per_1000_puts: Of those that write, copy or list.
+
+        Raises:
+            TypeError: a price is no number.
+            ValueError: a price is negative or infinite.
         """
+        check_price("usd_per_1000", usd_per_1000)
+        check_price("usd_per_1000_puts", usd_per_1000_puts)
         gets = self.requests - self.puts
         return (gets * usd_per_1000 + self.puts * usd_per_1000_puts) / 1000
 
@@ -56,12 +63,26 @@ class Stats:
 
     def described(self, cost_usd: float) -> str:
         """Write them as text, with a cost that was estimated at other prices, say."""
+        check_price("cost_usd", cost_usd)
         return (
             f"{self.requests:,} requests, of which {self.puts:,} to write, copy or list, "
             f"{self.bytes_wanted:,} bytes wanted, {self.bytes_fetched:,} fetched, "
             f"{self.bytes_sent:,} sent, {self.merged:,} merged, {self.retried:,} retried, "
             f"{self.hedged:,} hedged, {self.wait_s:.3f} s waiting in all threads, about ${cost_usd:.6f}"
         )
+
+
+def check_price(name: str, price: object) -> None:
+    """Check that a value is a price in dollars.
+
+    Raises:
+        TypeError: the price is no number.
+        ValueError: the price is negative or infinite.
+    """
+    if not isinstance(price, (int, float)) or isinstance(price, bool):
+        raise TypeError(f"{name} must be a number of dollars, not {price!r}")
+    if not 0 <= price < inf:
+        raise ValueError(f"{name} must be at least 0 dollars, not {price}")
 
 
 class Counters:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
-FailureKind = Literal["archive", "header", "missing", "extra", "differs", "checksum", "unreadable"]
+    from blobpack.model import FailureKind
 
 FAULTS_MAX = 1000  # damaged headers that are stepped over before the rest is given up
 RUN_ROWS = 1024

@@ -9,7 +9,8 @@ from blobpack._native.scan import walk_headers
 from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
 from blobpack.index.index import Index
-from blobpack.model import ScanReport
+from blobpack.model import ScanReport, check_flag, check_threads
+from blobpack.stores.location import location_of
 from blobpack.stores.open import open_tar
 from blobpack.tar.facts import take_facts
 from blobpack.tar.readahead import Readahead
@@ -61,8 +62,14 @@ def scan(
         TruncatedError: the blob is cut; `offset` is the header it happens behind.
         FormatError: a header is damaged (`offset` says which), or the data is compressed.
         StorageError: the blob can't be read.
+        TypeError: an argument has another type.
+        ValueError: a number out of range, or a URL of another kind.
     """
-    store = open_tar(blob)
+    location = location_of("blob", blob)
+    check_flag("concatenated", concatenated)
+    check_flag("facts", facts)
+    check_threads(threads)
+    store = open_tar(location)
     try:
         return scan_store(store, concatenated=concatenated, facts=facts, threads=threads)
     finally:

@@ -7,6 +7,7 @@ import threading
 from mmap import ACCESS_READ, mmap
 from typing import TYPE_CHECKING
 
+from blobpack.model import check_number
 from blobpack.stores.location import Location
 from blobpack.stores.zstd_format import (
     INDEX_MAGIC,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".tar.zst", ".tzst")
 LEVEL = 3
+LEVEL_MAX = 22  # zstd's
 FRAME_BYTES = 1 << 17
 COMPRESSORS_MAX = 8
 FRAMES_AHEAD = 4  # frames that each thread may be ahead of the writing
@@ -128,10 +130,10 @@ def check_level(level: int) -> int:
     """Return a level that zstd has.
 
     Raises:
-        ValueError: it has no such level.
+        TypeError: the level is no whole number.
+        ValueError: zstd has no such level.
     """
-    if not 1 <= level <= 22:
-        raise ValueError(f"zstd has levels 1 to 22, not {level}")
+    check_number("level", level, 1, LEVEL_MAX)
     return level
 
 

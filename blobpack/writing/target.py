@@ -23,8 +23,6 @@ def check_target(target: Location) -> os.stat_result | None:
     Raises:
         StorageError: it is not a plain file, or neither empty nor a tar, nor zstd where that is written.
     """
-    if not target.is_local:
-        raise StorageError(f"{target}: this is written to a local file only; upload it then")
     path = resolve_target(target)
     try:
         with path.open("rb") as file:

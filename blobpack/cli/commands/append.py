@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blobpack.cli.opened import is_same_file, one_source
-from blobpack.cli.options import packing_options, progress_bar, show_pieces
+from blobpack.cli.options import duplicates_option, packing_options, progress_bar, show_pieces
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.report import print_report
 from blobpack.editing.append import append as library
@@ -22,13 +22,7 @@ if TYPE_CHECKING:
     "sources", nargs=-1, required=True, type=PathOrS3(exists=True, prefix=True), metavar="SRC..."
 )
 @packing_options
-@click.option(
-    "--duplicates",
-    type=click.Choice(["refuse", "last"]),
-    default="refuse",
-    show_default=True,
-    help="Names that the blob has already: refuse them, or let the last one count.",
-)
+@duplicates_option("Names that the blob has already: refuse them, or let the last one count.")
 @click.option(
     "--rescan", is_flag=True, help="Scan the blob's headers if its index is not of it any more."
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blobpack.cli.options import progress_bar
+from blobpack.cli.options import duplicates_option, progress_bar
 from blobpack.cli.params import BlobUrl
 from blobpack.cli.report import print_report
 from blobpack.collection.collect import collect as library
@@ -25,13 +25,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Where to, a path or s3:// URL.  [default: collection.idx in the folder of BLOBS]",
 )
-@click.option(
-    "--duplicates",
-    type=click.Choice(["refuse", "last"]),
-    default="refuse",
-    show_default=True,
-    help="A name in two blobs: refuse it, or find the member of the last blob.",
-)
+@duplicates_option("A name in two blobs: refuse it, or find the member of the last blob.")
 @click.option("--scan", is_flag=True, help="Scan blobs that have no index.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def collect(
@@ -52,6 +46,8 @@ def collect(
     """
     if len(blobs) > 1 and output is None:
         raise click.UsageError("several BLOBS need -o")
+    if output and not (output.is_local or output.is_s3):
+        raise click.UsageError(f"-o is a path or an s3:// URL, and {output} is neither")
     with progress_bar("blobs") as bar:
         report = library(
             blobs[0] if len(blobs) == 1 else blobs,

@@ -15,6 +15,7 @@ from blobpack.cli.options import (
     rescan_option,
     selection_options,
 )
+from blobpack.cli.params import LocalPath
 from blobpack.reading.extract import extract as library
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @blob_argument
-@click.argument("folder", type=click.Path(file_okay=False))
+@click.argument("folder", type=LocalPath(file_okay=False))
 @index_option
 @rescan_option
 @cache_option

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blobpack.cli.options import progress_bar, show_pieces
-from blobpack.cli.params import BlobUrl, PathOrS3
+from blobpack.cli.options import duplicates_option, progress_bar, show_pieces
+from blobpack.cli.params import BlobUrl, PlainTar
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import merge as library
 from blobpack.reading.blob import open_blob
@@ -20,15 +20,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("out", type=PathOrS3(dir_okay=False))
+@click.argument("out", type=PlainTar(dir_okay=False))
 @click.argument("blobs", nargs=-1, required=True, type=BlobUrl(), metavar="BLOB...")
-@click.option(
-    "--duplicates",
-    type=click.Choice(["refuse", "last"]),
-    default="refuse",
-    show_default=True,
-    help="Members of one name: refuse them, or keep the last one.",
-)
+@duplicates_option("Members of one name: refuse them, or keep the last one.")
 @place_option("--index")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def merge(

@@ -10,7 +10,9 @@ import click
 
 from blobpack.cli.opened import is_same_file, select
 from blobpack.cli.options import blob_argument, rescan_option, selection_options
-from blobpack.index.offsets import NameStyle, OffsetsFormat, format_of, offsets_path, write_offsets
+from blobpack.cli.params import LocalPath
+from blobpack.index.offsets import format_of, offsets_path, write_offsets
+from blobpack.model import NameStyle, OffsetsFormat
 from blobpack.reading.find_index import whole_index
 from blobpack.stores.open import open_tar
 from blobpack.tar.scan import scan_store
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, allow_dash=True),
+    type=LocalPath(dir_okay=False, allow_dash=True),
     metavar="FILE",
     help="Where to; - for stdout.  [default: <stem>_offsets.pkl beside a local blob; of another, in this folder, "
     "where none is replaced]",

@@ -15,7 +15,7 @@ from blobpack.cli.options import (
     selection_options,
     show_pieces,
 )
-from blobpack.cli.params import PathOrS3
+from blobpack.cli.params import PlainTar
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import subset as library
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @blob_argument
-@click.argument("out", type=PathOrS3(dir_okay=False))
+@click.argument("out", type=PlainTar(dir_okay=False))
 @index_option
 @rescan_option
 @selection_options

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from blobpack.cli.options import blob_argument, index_option, progress_bar
+from blobpack.model import THREADS_ASKED_MAX
 from blobpack.reading.verify import verify as library
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     help="Compare every payload with its checksum, or only the headers with the index.",
 )
 @index_option
-@click.option("--threads", type=click.IntRange(1, 64), help="How many read.")
+@click.option("--threads", type=click.IntRange(1, THREADS_ASKED_MAX), help="How many read.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def verify(

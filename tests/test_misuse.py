@@ -1,0 +1,657 @@
+"""Every argument of every public function, misused: a plain ValueError or TypeError, before anything is written.
+
+The functions come from blobpack.__all__ and their parameters from their signatures. A parameter without a case here
+fails test_every_parameter_has_a_case, so a new one can't be forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+import io
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import blobpack
+from blobpack import BlobpackError, Member
+from blobpack.columns import MEDIA_TYPES
+from blobpack.model import (
+    Duplicates,
+    FailureKind,
+    Hedge,
+    IndexPlace,
+    NameStyle,
+    OffsetsFormat,
+    Stale,
+)
+from blobpack.packing.sources import DEFAULTS, PackOptions
+
+FAR = "s3://bucket/key"
+
+with io.BytesIO() as _file:
+    Image.new("L", (2, 2)).save(_file, "PNG")
+    PNG = _file.getvalue()
+
+
+class Bad(NamedTuple):
+    """A value that is misuse, and the error that it must be; `late` for one that is met in the midst of the work."""
+
+    value: Any
+    error: type[Exception]
+    says: tuple[str, ...] = ()
+    late: bool = False
+
+
+def types(*values: Any) -> list[Bad]:
+    return [Bad(value, TypeError) for value in values]
+
+
+def values(*values: Any) -> list[Bad]:
+    return [Bad(value, ValueError) for value in values]
+
+
+def late(bad: list[Bad]) -> list[Bad]:
+    return [case._replace(late=True) for case in bad]
+
+
+def choice(choices: Any) -> list[Bad]:
+    listed = get_args(choices)
+    wrong = ("nonsense", "", listed[0].upper(), None, 5, b"none", [listed[0]])
+    return [Bad(value, ValueError, tuple(map(repr, (*listed, value)))) for value in wrong]
+
+
+def number(least: int, most: int | None = None) -> list[Bad]:
+    above = [1 << 70] if most is None else [most + 1, 1 << 70]
+    return [*types("2", 1.5, True), *values(least - 1, -(1 << 70), *above)]
+
+
+PATH = [*types(None, 5, b"bytes", ["list"]), *values("", "a\0b", "a\ud800")]
+REMOTE = [*PATH, *values(FAR, "https://host/out.tar", "file://elsewhere/out.tar")]
+LOCAL = [*PATH, *values(FAR, "https://host/out", "file:///out")]
+TARGET = [*PATH, *values("https://host/out.tar", "ftp://host/out.tar", "s3://bucket", "s3:///key")]
+ANY_URL = [*PATH, *values("ftp://host/blob.tar", "s3://bucket")]
+FLAG = types("no", None, 2)
+CALLABLE = types("print", 5, [])
+THREADS = number(1, 64)
+TEXTS = types(None, 5, b"*", [b"*"], ["*", None], {"*": 5}.items())
+TEXT = types(None, 5, b"text", ["text"])
+NAMES = [*types("one", None, 5, b"one"), *late(types([5], [None], [b"one"], [Path("one")]))]
+MEMBERS = [*types("one", None, 5, b"one"), *late(types([5], ["one"], [None]))]
+SOURCE = [
+    *types(None, 5, b"folder"),
+    *values("", "https://host/folder", "file://elsewhere/folder", "s3://", "a\0b"),
+    *late(types([5], [None], [b"file"], [("a", "text")], [("a", None)], [(b"a", b"1")], [("a",)])),
+    *late(values([""], [FAR], ["https://host/a.jpg"])),
+]
+SIZE = types("2", 1.5, True)
+ROW = types("2", 1.5, None, b"2")
+PRICE = [*types("1", None, [1], True), *values(-1, float("nan"), float("inf"))]
+OUTPUT = LOCAL
+PACKED: dict[str, list[Bad]] = {
+    "globs": TEXTS,
+    "exclude": TEXTS,
+    **dict.fromkeys(
+        ("all_files", "hidden", "follow_symlinks", "keep_mtime", "facts", "dry_run"), FLAG
+    ),
+    "threads": THREADS,
+    "progress": CALLABLE,
+}
+CACHE = [*(bad for bad in LOCAL if bad.value is not None)]
+OPENED = {"cache": CACHE, "cache_bytes": number(1 << 20), "hedge": choice(Hedge)}
+INDEX_OR_PATH = [bad for bad in ANY_URL if bad.value is not None]
+LEVEL = number(1, 22)
+BLOB_OR_URL = ANY_URL
+
+
+class Ground:
+    """Where the functions are called: small files of each kind; or, for `there=False`, names of none."""
+
+    def __init__(self, folder: Path, *, there: bool = True) -> None:
+        self.new = folder / "new"
+        self.new_tar = folder / "new.tar"
+        there_folder = folder if there else folder / "nowhere"
+        self.files = there_folder / "files"
+        self.tar = there_folder / "blob.tar"
+        self.offsets = there_folder / "blob_offsets.pkl"
+        self.idx = there_folder / "blob.idx"
+        self.collection = there_folder / "collection.idx"
+        self.manifest = there_folder / "list.txt"
+        self.parquet = there_folder / "blob.parquet"
+        self.plain = there_folder / "plain.tar"
+
+    def build(self) -> Ground:
+        self.files.mkdir()
+        for name in ("a.png", "b.png"):
+            (self.files / name).write_bytes(PNG)
+        blobpack.pack(self.files, self.tar)
+        with blobpack.open_blob(self.tar) as blob:
+            blob.index.save(self.idx)
+            blob.index.to_parquet(self.parquet)
+            blobpack.write_offsets(blob.index, self.offsets)
+        blobpack.collect([self.tar], self.collection)
+        self.manifest.write_text("a.png\nb.png\n")
+        with tarfile.open(self.plain, "w") as tar:
+            tar.add(self.files / "a.png", "a.png")
+        return self
+
+    @property
+    def blob(self) -> blobpack.Blob:
+        return blobpack.open_blob(self.tar)
+
+    @property
+    def all(self) -> blobpack.Collection:
+        return blobpack.open_collection(self.collection)
+
+    @property
+    def index(self) -> blobpack.Index:
+        return blobpack.Index.load(self.idx)
+
+
+class Call(NamedTuple):
+    """A function, a right use of it, and what is misuse of its parameters."""
+
+    right: Callable[[Ground], tuple[Callable[..., Any], dict[str, Any]]]
+    bad: dict[str, list[Bad]]
+
+
+def call(right: Callable[[Ground], Any], **bad: list[Bad]) -> Call:
+    return Call(right, bad)
+
+
+def of(kind: str, method: str, given: dict[str, Any], **bad: list[Bad]) -> dict[str, Call]:
+    """A method of something that is open."""
+    return {
+        f"{kind}.{method}": Call(
+            lambda ground: (getattr(getattr(ground, PLACES[kind]), method), given), bad
+        )
+    }
+
+
+PLACES = {"Blob": "blob", "Collection": "all", "Index": "index"}
+NAME = {"name": "a.png"}
+
+CALLS: dict[str, Call] = {
+    "pack": call(
+        lambda g: (blobpack.pack, {"source": g.files, "target": g.new_tar}),
+        source=SOURCE,
+        target=TARGET,
+        resume=[*FLAG, *values(True)],
+        index=choice(IndexPlace),
+        level=[*LEVEL, *values(3)],
+        **PACKED,
+    ),
+    "pack_shards": call(
+        lambda g: (
+            blobpack.pack_shards,
+            {"source": g.files, "folder": g.new, "shard_bytes": 1 << 20},
+        ),
+        source=SOURCE,
+        folder=[*PATH, *values("https://host/x", "ftp://host/x", "s3://bucket", "s3://bucket/")],
+        shard_bytes=[*number(1025), *types(None)],
+        level=LEVEL,
+        **{name: bad for name, bad in PACKED.items() if name != "dry_run"},
+    ),
+    "append": call(
+        lambda g: (
+            blobpack.append,
+            {"blob": g.tar, "source": [("new.png", PNG)]},
+        ),
+        blob=TARGET,
+        source=SOURCE,
+        duplicates=choice(Duplicates),
+        stale=choice(Stale),
+        **{name: bad for name, bad in PACKED.items() if name != "dry_run"},
+    ),
+    "repack": call(
+        lambda g: (blobpack.repack, {"source": g.plain, "target": g.new_tar}),
+        source=ANY_URL,
+        target=TARGET,
+        globs=TEXTS,
+        exclude=TEXTS,
+        all_files=FLAG,
+        dry_run=FLAG,
+        index=choice(IndexPlace),
+        level=[*LEVEL, *values(3)],
+        member_bytes_max=[*number(1), *types(None)],
+        progress=CALLABLE,
+    ),
+    "merge": call(
+        lambda g: (blobpack.merge, {"target": g.new_tar, "sources": [g.tar]}),
+        target=[*REMOTE, *values("new.tar.zst", "new.tzst")],
+        sources=[
+            *types("blob.tar", None, 5, b"blob.tar", Path("blob.tar")),
+            *types([5], [None], [b"blob.tar"]),
+            *values([""]),
+        ],
+        duplicates=choice(Duplicates),
+        index=choice(IndexPlace),
+        progress=CALLABLE,
+    ),
+    "subset": call(
+        lambda g: (
+            blobpack.subset,
+            {"source": g.tar, "target": g.new_tar, "members": ["a.png"]},
+        ),
+        source=BLOB_OR_URL,
+        target=[*REMOTE, *values("new.tar.zst", "new.tzst")],
+        members=[*types("one", None, 5, b"one"), *late(types([5], [None]))],
+        index=choice(IndexPlace),
+        progress=CALLABLE,
+    ),
+    "collect": call(
+        lambda g: (blobpack.collect, {"blobs": [g.tar], "target": g.new}),
+        blobs=[*types(None, 5, b"folder"), *values(""), *types([5], [None]), *values([""])],
+        target=[bad for bad in TARGET if bad.value is not None] + values(None),
+        duplicates=choice(Duplicates),
+        scan=FLAG,
+        progress=CALLABLE,
+    ),
+    "extract": call(
+        lambda g: (blobpack.extract, {"blob": g.blob, "folder": g.new}),
+        blob=types(None, 5, "blob.tar", Path("blob.tar")),
+        folder=LOCAL,
+        members=[bad for bad in MEMBERS if bad.value is not None],
+        progress=CALLABLE,
+    ),
+    "open_blob": call(
+        lambda g: (blobpack.open_blob, {"url": g.tar}),
+        url=ANY_URL,
+        index=INDEX_OR_PATH,
+        stale=choice(Stale),
+        **OPENED,
+    ),
+    "open_collection": call(
+        lambda g: (blobpack.open_collection, {"url": g.collection}),
+        url=PATH,
+        open_blobs=number(0),
+        **OPENED,
+    ),
+    "read_image": call(
+        lambda g: (blobpack.read_image, {"blob": g.tar, "name": "a.png"}),
+        blob=BLOB_OR_URL,
+        name=TEXT,
+        mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
+        apply_exif_orientation=FLAG,
+    ),
+    "read_images": call(
+        lambda g: (blobpack.read_images, {"blob": g.tar, "names": ["a.png"]}),
+        blob=BLOB_OR_URL,
+        names=NAMES,
+        mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
+        apply_exif_orientation=FLAG,
+    ),
+    "read_manifest": call(
+        lambda g: (blobpack.read_manifest, {"path": g.manifest}),
+        path=LOCAL,
+        base=[*types(None, 5, b"base"), *values("ftp://host/x", "a\0b")],
+    ),
+    "read_offsets": call(lambda g: (blobpack.read_offsets, {"path": g.offsets}), path=LOCAL),
+    "iter_offsets": call(
+        lambda g: (blobpack.iter_offsets, {"path": g.offsets}),
+        path=LOCAL,
+        rows=[*number(1), *types(None)],
+    ),
+    "write_offsets": call(
+        lambda g: (blobpack.write_offsets, {"index": g.index, "path": g.new}),
+        index=[*types(None, 5, "blob.idx", b"blob.idx"), *late(types([5], ["blob.idx"]))],
+        path=OUTPUT,
+        names=choice(NameStyle),
+        format=choice(OffsetsFormat),
+    ),
+    "scan": call(
+        lambda g: (blobpack.scan, {"blob": g.tar}),
+        blob=ANY_URL,
+        concatenated=FLAG,
+        facts=FLAG,
+        threads=THREADS,
+    ),
+    "verify": call(
+        lambda g: (blobpack.verify, {"blob": g.tar}),
+        blob=BLOB_OR_URL,
+        index=INDEX_OR_PATH,
+        full=FLAG,
+        threads=THREADS,
+        progress=CALLABLE,
+    ),
+    "stats": call(lambda g: (blobpack.stats, {})),
+    "Stats.cost_usd": call(
+        lambda g: (blobpack.stats().cost_usd, {}), usd_per_1000=PRICE, usd_per_1000_puts=PRICE
+    ),
+    "Stats.described": call(
+        lambda g: (blobpack.stats().described, {"cost_usd": 0.0}), cost_usd=PRICE
+    ),
+    "ScanReport.without_row": call(
+        lambda g: (blobpack.ScanReport(bytes_scanned=0, end_marker=2).without_row, {})
+    ),
+    "Blob": call(
+        lambda g: (blobpack.Blob, {"store": g.blob.store, "index": g.index}),
+        index=types(None, 5, "blob.idx"),
+        hedge=choice(Hedge),
+    ),
+    **of("Blob", "read_members", {"members": []}, members=MEMBERS),
+    **of("Collection", "read_members", {"members": []}, members=MEMBERS),
+    **of("Collection", "url_of", NAME, name=TEXT),
+    **{
+        name: case
+        for kind in ("Blob", "Collection")
+        for method, given, bad in (
+            ("read", NAME, {"name": TEXT}),
+            ("aread", NAME, {"name": TEXT}),
+            ("read_many", {"names": ["a.png"]}, {"names": NAMES}),
+            ("aread_many", {"names": ["a.png"]}, {"names": NAMES}),
+            ("close", {}, {}),
+        )
+        for name, case in of(kind, method, given, **bad).items()
+    },
+    "Index": call(
+        lambda g: (blobpack.Index, {"members": [Member("a", 0, 1)]}),
+        members=[
+            *types(None, 5, "one", b"one", [5], ["one"], [None]),
+            *values([Member("a", 5, 1)], [Member("a", -1, 1)], [Member("a", 0, 1, width=-1)]),
+            *values(
+                [Member("a", 0, 1, media_type="image/jpg")], [Member("a", 0, 1, width=1 << 40)]
+            ),
+        ],
+        report=types(5, "report"),
+    ),
+    "Index.load": call(lambda g: (blobpack.Index.load, {"path": g.idx}), path=ANY_URL),
+    "Index.from_parquet": call(
+        lambda g: (blobpack.Index.from_parquet, {"path": g.parquet}), path=LOCAL
+    ),
+    "Index.from_arrow": call(
+        lambda g: (blobpack.Index.from_arrow, {"table": g.index.to_arrow()}),
+        table=types(None, 5, "table"),
+    ),
+    "Index.concatenate": call(
+        lambda g: (blobpack.Index.concatenate, {"indexes": [g.index]}),
+        indexes=types(None, 5, "one", [5], [None], ["one"]),
+    ),
+    "Index.save": call(lambda g: (g.index.save, {"path": g.new}), path=TARGET),
+    "Index.to_parquet": call(lambda g: (g.index.to_parquet, {"path": g.new}), path=OUTPUT),
+    **of(
+        "Index",
+        "select",
+        {},
+        globs=types(None, 5, b"*", ["*"]),
+        exclude=TEXTS,
+        regex=[*types(5, b"a", ["a"], re.compile(b"a")), *values("(", "[")],
+        names=[*types(5, b"one", [5], [None], [b"one"])],
+        media_type=[
+            *types(5, b"image/png", [5]),
+            *(
+                Bad(media_type, ValueError, (repr(media_type), *MEDIA_TYPES[1:]))
+                for media_type in ("image/jpg", "")
+            ),
+        ],
+        where=CALLABLE,
+        **dict.fromkeys(
+            ("min_size", "max_size", "min_width", "max_width", "min_height", "max_height"), SIZE
+        ),
+    ),
+    **of(
+        "Index", "take", {"rows": np.zeros(1, np.int64)}, rows=types("a", None, ["a"], [1.5], 1.5)
+    ),
+    **of("Index", "slice", {"first": 0, "last": 1}, first=ROW, last=ROW),
+    **of("Index", "name_at", {"row": 0}, row=ROW),
+    **of("Index", "member_at", {"row": 0}, row=ROW),
+    **{
+        name: case
+        for method in ("row_of", "range_of", "bounds_of")
+        for name, case in of("Index", method, NAME, name=TEXT).items()
+    },
+    **{
+        name: case
+        for method in ("to_numpy", "to_arrow", "to_pandas", "with_basenames")
+        for name, case in of("Index", method, {}).items()
+    },
+}
+
+# what is no misuse by a caller: these take what other modules of the package make and hand over
+NO_CASES = {
+    "Blob.locate": "a batch calls it with names that were checked",
+    "Blob store": "a Store is no public type: open_blob opens one",
+    "Collection": "open_collection makes it of types that are not public",
+    "Collection.locate": "a batch calls it with names that were checked",
+    "Index.columns_of": "returns Columns, which are not public",
+    "Index.from_columns": "takes Columns, which are not public",
+    "Index.from_stored": "takes a StoredIndex, which is not public",
+    "Index.parts": "returns Columns, which are not public",
+    "Index.search": "a batch calls it with names that were checked",
+    "Index.write_sections": "takes an Identity, which is not public",
+    "Member": "native: its signature's types are checked, and tests/test_selection.py looks at them",
+}
+
+
+def public_parameters() -> Iterator[tuple[str, str | None]]:
+    """Every public function and method, with each of its parameters; None for one that has none."""
+    for name in blobpack.__all__:
+        thing = getattr(blobpack, name)
+        if not isinstance(thing, type):
+            if callable(thing):
+                yield from parameters_of(name, thing)
+        elif not issubclass(thing, BaseException):
+            if not dataclasses.is_dataclass(thing):  # values that blobpack makes, and callers read
+                yield from parameters_of(name, thing)
+            for method in dir(thing):
+                function = inspect.getattr_static(thing, method)
+                if not method.startswith("_") and isinstance(
+                    function, (classmethod, staticmethod, type(parameters_of))
+                ):
+                    yield from parameters_of(f"{name}.{method}", getattr(thing, method))
+
+
+def parameters_of(name: str, function: Callable[..., Any]) -> Iterator[tuple[str, str | None]]:
+    if name in NO_CASES:
+        return
+    own = [parameter for parameter in inspect.signature(function).parameters if parameter != "self"]
+    for parameter in own or [None]:
+        if f"{name} {parameter}" not in NO_CASES:
+            yield name, parameter
+
+
+PARAMETERS = list(public_parameters())
+MISUSES = [
+    pytest.param(name, parameter, bad, id=f"{name}-{parameter}={bad.value!r:.40}")
+    for name, case in CALLS.items()
+    for parameter, cases in case.bad.items()
+    for bad in cases
+]
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ground")
+    Ground(folder).build()
+    return folder
+
+
+@pytest.fixture
+def ground(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
+    return Ground(tmp_path)
+
+
+def run(function: Callable[..., Any], given: dict[str, Any]) -> None:
+    """Call, and go through what is returned to its end."""
+    is_select = function.__name__ == "select"  # whose globs are positional
+    result = function(given["globs"]) if is_select and "globs" in given else function(**given)
+    if isinstance(result, Awaitable):
+        asyncio.run(wait(result))
+    elif isinstance(result, AsyncIterator):
+        asyncio.run(exhaust(result))
+    elif isinstance(result, Iterator):
+        list(result)
+
+
+async def wait(result: Awaitable[Any]) -> Any:
+    return await result
+
+
+async def exhaust(result: AsyncIterator[Any]) -> None:
+    async for _ in result:
+        pass
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Everything below a folder, by name."""
+    return {
+        os.fspath(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def test_every_parameter_has_a_case() -> None:
+    missing = [
+        f"{name} {parameter or '()'}"
+        for name, parameter in PARAMETERS
+        if name not in CALLS or (parameter and not CALLS[name].bad.get(parameter))
+    ]
+    assert not missing
+    unknown = {(name, parameter) for name, case in CALLS.items() for parameter in case.bad}
+    assert not unknown - set(PARAMETERS)
+
+
+def test_every_choice_has_a_case() -> None:
+    """A Literal that the model gains must be checked somewhere, or be what blobpack itself says."""
+    import blobpack.model
+
+    literals = {name for name, thing in vars(blobpack.model).items() if get_args(thing)}
+    assert literals == {
+        "Duplicates",
+        "FailureKind",
+        "Hedge",
+        "IndexPlace",
+        "NameStyle",
+        "OffsetsFormat",
+        "Stale",
+    }
+    assert "archive" in get_args(FailureKind)  # no argument: verify says it
+
+
+def test_choices_stand_in_the_model_alone() -> None:
+    package = Path(blobpack.__file__).parent
+    users = [path for path in package.rglob("*.py") if "Literal[" in path.read_text()]
+    kinds_of_places = (
+        package / "stores" / "location.py"
+    )  # what a Location is, not what callers choose
+    assert set(users) == {package / "model.py", kinds_of_places}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_right_use_works(name: str, ground: Ground) -> None:
+    run(*CALLS[name].right(ground))
+
+
+@pytest.mark.parametrize(("name", "parameter", "bad"), MISUSES)
+def test_misuse_names_the_argument_and_changes_nothing(
+    name: str, parameter: str, bad: Bad, ground: Ground, tmp_path: Path
+) -> None:
+    function, given = CALLS[name].right(ground)
+    before = contents(tmp_path)
+    with pytest.raises(bad.error) as caught:
+        run(function, given | {parameter: bad.value})
+    assert not isinstance(caught.value, BlobpackError)
+    assert type(caught.value) is bad.error
+    message = str(caught.value)
+    assert parameter in message
+    for said in bad.says:
+        assert said in message
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "bad"),
+    [
+        case
+        for case in MISUSES
+        if not case.values[2].late
+        and case.values[0] in blobpack.__all__
+        and case.values[0].islower()
+    ],
+)
+def test_misuse_is_found_before_anything_is_read(
+    name: str, parameter: str, bad: Bad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is nothing to read, reading anything first would be another error."""
+    monkeypatch.chdir(tmp_path)
+    nowhere = Ground(tmp_path, there=False)
+    if name in ("extract", "write_offsets"):  # they take what is open already
+        nowhere = Ground(tmp_path).build()
+    function, given = CALLS[name].right(nowhere)
+    before = contents(tmp_path)
+    with pytest.raises(bad.error) as caught:
+        function(**given | {parameter: bad.value})  # generators, too, check when they are called
+    assert type(caught.value) is bad.error
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("function", [blobpack.pack, blobpack.pack_shards, blobpack.append])
+def test_an_option_there_is_not_is_named(function: Callable[..., Any], ground: Ground) -> None:
+    right, given = CALLS[function.__name__].right(ground)
+    with pytest.raises(TypeError, match=rf"{function.__name__}\(\) .*'glob'.* globs,"):
+        right(**given, glob="*.png")
+
+
+@pytest.mark.parametrize("function", [blobpack.pack, blobpack.pack_shards, blobpack.append])
+def test_shared_options_are_shown_with_types_and_defaults(function: Callable[..., Any]) -> None:
+    parameters = inspect.signature(function).parameters
+    assert PackOptions.__annotations__.keys() == DEFAULTS.keys()
+    for name, default in DEFAULTS.items():
+        assert parameters[name].default == default
+        assert parameters[name].annotation == PackOptions.__annotations__[name].__forward_arg__
+        assert f"{name}: " in (function.__doc__ or "")
+    assert not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
+@pytest.mark.parametrize(
+    "right", [{"facts": np.True_}, {"facts": 0}, {"threads": np.int64(2)}, {"globs": "*.png"}]
+)
+def test_what_is_as_good_will_do(right: dict[str, Any], ground: Ground) -> None:
+    assert blobpack.pack(ground.files, ground.new_tar, **right).members == 2
+
+
+@pytest.mark.parametrize("row", [-1, 2, 1 << 70])
+@pytest.mark.parametrize("method", ["name_at", "member_at"])
+def test_a_row_there_is_not_is_an_index_error_as_of_any_sequence(
+    row: int, method: str, ground: Ground
+) -> None:
+    for index in (ground.index, blobpack.Index(ground.index)):
+        with pytest.raises(IndexError, match=f"row {row} of 2"):
+            getattr(index, method)(row)
+
+
+def test_an_index_beside_an_open_blob_is_not_ignored(ground: Ground) -> None:
+    with ground.blob as blob, pytest.raises(ValueError, match="index goes with a path"):
+        blobpack.verify(blob, index=ground.idx)
+
+
+@pytest.mark.parametrize("path", ["circle", "n" * 300, "blob.tar/below"])
+@pytest.mark.parametrize("name", ["pack", "append", "merge", "subset", "repack", "collect"])
+def test_a_path_where_no_file_can_be_is_an_error_of_ours(
+    name: str, path: str, ground: Ground, tmp_path: Path
+) -> None:
+    """What the system says is no misuse, and no bare OSError."""
+    (tmp_path / "circle").symlink_to("circle")
+    before = contents(tmp_path)
+    function, given = CALLS[name].right(ground)
+    target = "blob" if name == "append" else "target"
+    with pytest.raises(blobpack.StorageError, match=path[:20]):
+        function(**given | {target: path})
+    assert contents(tmp_path) == before
+
+
+def test_too_many_brackets_in_a_list_are_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "list.jsonl").write_text("[" * 200_000)
+    with pytest.raises(blobpack.FormatError, match="line 1"):
+        blobpack.read_manifest(tmp_path / "list.jsonl")
