@@ -84,11 +84,12 @@ def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def s3_env(s3: S3Server, no_aws: None, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+def s3_env(s3: S3Server, no_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     """The S3 server, and an environment that leads boto3 and blobpack to it."""
     for name, value in s3.settings().items():
         monkeypatch.setenv(name, value)
-    return s3
+    yield s3
+    s3.delete_large()
 
 
 @pytest.fixture

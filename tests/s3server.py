@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "s3-server"
 START_TIMEOUT_S = 600  # installing the packages included
+LARGE_BYTES = 1 << 20
 CANT_INSTALL = 3  # the script's exit status
 LOADER = botocore.loaders.create_loader()
 
@@ -81,6 +82,7 @@ class S3Server:
         self.secret_key = said["AWS_SECRET_ACCESS_KEY"]
         self.region = said["AWS_DEFAULT_REGION"]
         self._numbers = itertools.count()
+        self._buckets: list[str] = []
 
     def close(self) -> None:
         """Close the connections to the server, which goes on."""
@@ -118,7 +120,16 @@ class S3Server:
         """Make an empty bucket, and return its name."""
         name = f"bucket-{os.getpid()}-{next(self._numbers)}"
         self.client.create_bucket(Bucket=name)
+        self._buckets.append(name)
         return name
+
+    def delete_large(self) -> None:
+        """Delete the large objects of all new buckets. The server keeps objects in memory: a run stores 3 GB."""
+        for bucket in self._buckets:
+            found = self.client.list_objects_v2(Bucket=bucket).get("Contents", [])
+            for key in [one["Key"] for one in found if one["Size"] >= LARGE_BYTES]:
+                self.delete(bucket, key)
+        self._buckets.clear()
 
     def put(self, bucket: str, key: str, data: bytes) -> str:
         """Store an object, and return its s3:// URL."""
