@@ -21,6 +21,7 @@ from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.s3.multipart import uploads_to
 from blobpack.stores.s3.object import S3Object
 from blobpack.stores.s3.shield import uninterrupted
+from blobpack.stores.sink import Sink
 from blobpack.threads import LookAhead
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def uploading(
         upload.stop()
 
 
-class Upload:
+class Upload(Sink):
     """An object that is being written; uploading makes and ends it."""
 
     def __init__(
@@ -143,7 +144,7 @@ class Upload:
         """Say how many bytes were written."""
         return self._pos
 
-    def write(self, data: Buffer) -> int:
+    def write(self, data: Buffer, /) -> int:
         """Write on; waits while as many parts are under way as there are threads."""
         view = memoryview(data).cast("B")
         size = len(view)
