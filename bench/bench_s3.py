@@ -35,7 +35,7 @@ from table import laid_out
 
 import blobpack
 from blobpack.stores.http import pool
-from blobpack.stores.s3 import store as s3_module
+from blobpack.stores.s3 import client as s3_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

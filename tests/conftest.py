@@ -20,7 +20,7 @@ from PIL import Image
 from s3server import NO_AWS, CantInstallError, S3Server, close_clients, forget_clients, stop_server
 
 from blobpack.stores.http import pool
-from blobpack.stores.s3.store import default_client
+from blobpack.stores.s3.client import default_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ import botocore.loaders
 import botocore.session
 
 from blobpack.stores.http import pool
-from blobpack.stores.s3 import store as s3
+from blobpack.stores.s3 import client as s3
 
 if TYPE_CHECKING:
     from botocore.config import Config

@@ -32,7 +32,7 @@ def append_anew(location: Location, new: New) -> Done:
     from blobpack.stores.s3.store import S3Store
 
     added = Index()
-    with S3Store(location.text, tail_bytes=TAIL_BYTES) as store:
+    with S3Store(location, tail_bytes=TAIL_BYTES) as store:
         before = examine(store, new.stale)
         found = new.find()
         new_bytes = expected_bytes(found)
@@ -67,13 +67,14 @@ def continuing(store: S3Store, end: int, new_bytes: int | None) -> Iterator[Witn
         BlobChangedError: the object is another one now, or another upload to it is under way.
         StorageError: S3 refused or could not be reached.
     """
-    from blobpack.stores.s3.upload import PART_BYTES_MIN, uploading
+    from blobpack.stores.s3.multipart import UPLOAD_PART_BYTES_MIN
+    from blobpack.stores.s3.upload import uploading
 
     # copies take at most half of the 10,000 parts, so what is written must fit the other half
     expected = None if new_bytes is None else 2 * new_bytes
-    with uploading(store.url, expected_bytes=expected, replaces=store.version) as upload:
+    with uploading(store.location, expected_bytes=expected, replaces=store.version) as upload:
         upload.claim()
-        if end < PART_BYTES_MIN:
+        if end < UPLOAD_PART_BYTES_MIN:
             kept = store.read_range(0, end)
             upload.write(kept)
             yield Witness(upload, MemoryStore(kept), end)

@@ -53,7 +53,7 @@ def writing(
         return
     from blobpack.stores.s3.upload import uploading
 
-    with uploading(location.text, expected_bytes=expected_bytes, resume=resume, new=new) as upload:
+    with uploading(location, expected_bytes=expected_bytes, resume=resume, new=new) as upload:
         yield upload
 
 
