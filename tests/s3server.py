@@ -180,7 +180,7 @@ def close_clients() -> None:
     pool.forget_pools()
     while s3._clients:
         _, client = s3._clients.popitem()
-        client.close()
+        client.s3.close()
 
 
 def forget_clients() -> None:

@@ -773,6 +773,29 @@ class TestThinPath:
         assert self.agents(faults) == ["blobpack"]
         assert f"Credential={s3.access_key}/" in faults.requests[-1].authorization
 
+    @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+    def test_certificates_are_those_of_the_client_for_as_long_as_it_lives(
+        self,
+        tls_proxy: FaultServer,
+        blob: blobpack.Blob,
+        certificate: tuple[Path, Path],
+        variable: str,
+        impatient: None,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """They are looked up once: that takes longer than ten signatures."""
+        forget_clients()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", tls_proxy.endpoint)
+        monkeypatch.setenv(variable, str(certificate[0]))
+        monkeypatch.setattr(signing, "SIGNED_FOR_S", -1)
+        blob.read("cats/0001.jpg")
+        monkeypatch.setenv(variable, "/nowhere")
+        blob.read("cats/0001.jpg")
+        assert self.agents(tls_proxy) == ["blobpack"] * 2
+        forget_clients()
+        with pytest.raises(StorageError, match="can't talk TLS"):
+            blob.read("cats/0001.jpg")
+
     def test_signing_is_of_each_thread_alone(
         self, blob: blobpack.Blob, small_images: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
     ) -> None:
