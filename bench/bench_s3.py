@@ -332,7 +332,8 @@ def here(place: Place) -> Iterator[None]:
     with patch.dict(os.environ, place.env):
         s3_module._clients.clear()
         yield
-        pool.forget_pools()
+        for connections in list(pool._pools.values()):
+            connections.forget()
 
 
 def faults_at(ground: Ground, blob: blobpack.Blob, reads: int) -> Row:

@@ -177,7 +177,7 @@ def new_session() -> boto3.session.Session:
 
 def close_clients() -> None:
     """Close the clients and connections that stores share in this process: the next are made anew."""
-    pool.forget_pools()
+    close_idle_connections()
     while s3._clients:
         _, client = s3._clients.popitem()
         client.s3.close()
@@ -187,3 +187,9 @@ def forget_clients() -> None:
     """Close the clients, and let boto3 begin again with a session that knows nothing of the environment."""
     close_clients()
     boto3.DEFAULT_SESSION = new_session()
+
+
+def close_idle_connections() -> None:
+    """Close the connections that wait for their next request: a server in this process may end then."""
+    for connections in list(pool._pools.values()):
+        connections.forget()
