@@ -19,6 +19,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
 
 from blobpack.errors import StorageError
+from blobpack.threads import ForkSafeLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ class Client(NamedTuple):
 
 
 _clients: dict[int, Client] = {}  # by process id
-_clients_lock = threading.Lock()
+_clients_lock = ForkSafeLock()
 _caught = threading.local()
 
 
@@ -139,12 +140,3 @@ def _ca_file(session: Session) -> str:
     """Find the certificates as botocore's endpoint.py does: AWS_CA_BUNDLE or the profile, REQUESTS_CA_BUNDLE, its own."""
     configured = session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     return str(configured or get_cert_path(True))
-
-
-def _renew_lock() -> None:
-    """Forget, in a forked child, that a thread of the parent may have held the lock."""
-    global _clients_lock
-    _clients_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
