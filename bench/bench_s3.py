@@ -35,7 +35,7 @@ from table import laid_out
 
 import blobpack
 from blobpack.stores.http import pool
-from blobpack.stores.s3 import store as s3_module
+from blobpack.stores.s3 import client as s3_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -332,7 +332,8 @@ def here(place: Place) -> Iterator[None]:
     with patch.dict(os.environ, place.env):
         s3_module._clients.clear()
         yield
-        pool.forget_pools()
+        for connections in list(pool._pools.values()):
+            connections.forget()
 
 
 def faults_at(ground: Ground, blob: blobpack.Blob, reads: int) -> Row:

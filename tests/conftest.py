@@ -17,10 +17,17 @@ import pytest
 from faultserver import FaultServer
 from hypothesis import HealthCheck, settings
 from PIL import Image
-from s3server import NO_AWS, CantInstallError, S3Server, close_clients, forget_clients, stop_server
+from s3server import (
+    NO_AWS,
+    CantInstallError,
+    S3Server,
+    close_clients,
+    close_idle_connections,
+    forget_clients,
+    stop_server,
+)
 
-from blobpack.stores.http import pool
-from blobpack.stores.s3.store import default_client
+from blobpack.stores.s3.client import default_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,4 +174,4 @@ def tls_proxy(s3_env: S3Server, certificate: tuple[Path, Path]) -> Iterator[Faul
     context.load_cert_chain(*certificate)
     with FaultServer(s3_env.endpoint, tls=context) as proxy:
         yield proxy
-        pool.forget_pools()
+        close_idle_connections()

@@ -15,7 +15,7 @@ import botocore.loaders
 import botocore.session
 
 from blobpack.stores.http import pool
-from blobpack.stores.s3 import store as s3
+from blobpack.stores.s3 import client as s3
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -188,13 +188,19 @@ def new_session() -> boto3.session.Session:
 
 def close_clients() -> None:
     """Close the clients and connections that stores share in this process: the next are made anew."""
-    pool.forget_pools()
+    close_idle_connections()
     while s3._clients:
         _, client = s3._clients.popitem()
-        client.close()
+        client.s3.close()
 
 
 def forget_clients() -> None:
     """Close the clients, and let boto3 begin again with a session that knows nothing of the environment."""
     close_clients()
     boto3.DEFAULT_SESSION = new_session()
+
+
+def close_idle_connections() -> None:
+    """Close the connections that wait for their next request: a server in this process may end then."""
+    for connections in list(pool._pools.values()):
+        connections.forget()

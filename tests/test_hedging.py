@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from s3server import close_idle_connections
 
 import blobpack
 from blobpack.stores.http import pool, retry
@@ -44,11 +45,11 @@ EXPECTED = (b"\r\nContent-Length: 10\r\n",)
 @pytest.fixture(autouse=True)
 def no_connections_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Begin without connections and what is known of servers; wait longer than any test takes."""
-    pool.forget_pools()
+    close_idle_connections()
     monkeypatch.setattr(pool, "_pools", {})
     monkeypatch.setattr(retry, "TIMEOUT_S", 20.0)
     yield
-    pool.forget_pools()
+    close_idle_connections()
 
 
 @pytest.fixture(scope="module")

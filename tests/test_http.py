@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from faultserver import FaultServer
+from s3server import close_idle_connections
 from test_stores import DATA, FORKS, StoreContract, in_fork
 
 import blobpack
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def no_connections_left() -> Iterator[None]:
     yield
-    pool.forget_pools()
+    close_idle_connections()
 
 
 @pytest.fixture
@@ -278,7 +279,7 @@ def test_redirect_that_expires_is_followed_anew_by_many_threads() -> None:
         Server.target = "/two"
         with ThreadPoolExecutor(4) as threads:
             assert list(threads.map(store.read_range, [9] * 4, [10] * 4)) == [b"9"] * 4
-        pool.forget_pools()
+        close_idle_connections()
         server.shutdown()
         thread.join()
 
@@ -368,7 +369,7 @@ class TestConnections:
                     assert store.read_range(start, start + size) == byte * size
                     assert has_come_twice.wait(10)
         finally:
-            pool.forget_pools()
+            close_idle_connections()
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
         for thread in threads:
@@ -461,7 +462,7 @@ def test_connecting_is_no_latency(clock: Clock, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(socket, "create_connection", connect_slowly)
     with answering(RIGHT) as url, HttpStore(url) as store:
-        pool.forget_pools()
+        close_idle_connections()
         store.read_range(9, 10)
         assert store.stats.wait_s == 10
         assert store.latency_s == 0

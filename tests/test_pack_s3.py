@@ -50,8 +50,9 @@ def folder(tmp_path: Path, small_images: dict[str, bytes]) -> Path:
 # a command, held when its members are written, until a line comes
 MIDWAY = """
 import signal, sys
-from blobpack import newblob, remoteappend
 from blobpack.cli.main import main
+from blobpack.editing import append_s3
+from blobpack.writing import new_blob
 {before}
 def held(work):
     def wait(*arguments):
@@ -59,8 +60,8 @@ def held(work):
         sys.stdin.readline()
         return work(*arguments)
     return wait
-newblob.end_archive = held(newblob.end_archive)
-remoteappend.write_behind = held(remoteappend.write_behind)
+new_blob.end_archive = held(new_blob.end_archive)
+append_s3.write_behind = held(append_s3.write_behind)
 main(sys.argv[1:])
 """
 

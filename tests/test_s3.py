@@ -18,11 +18,11 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 from botocore.response import StreamingBody
 from botocore.stub import Stubber
 from faultserver import REQUEST_ID
+from s3server import forget_clients
 from test_stores import FORKS, in_fork
 
 import blobpack
@@ -36,7 +36,8 @@ from blobpack.errors import (
 from blobpack.stores.http import retry
 from blobpack.stores.http.retry import Budget
 from blobpack.stores.open import open_store
-from blobpack.stores.s3 import store as s3_module
+from blobpack.stores.s3 import boto3_get, client as client_module, signing
+from blobpack.stores.s3.client import default_client
 from blobpack.stores.s3.store import S3Store
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from faultserver import Fault, FaultServer
-    from mypy_boto3_s3 import S3Client
     from s3server import S3Server
 
 REQUEST = r"request tx[0-9a-f]+-\S+"  # as Ceph RGW spells its ids
@@ -82,9 +82,15 @@ def blob(url: str, index: blobpack.Index) -> Iterator[blobpack.Blob]:
 
 
 @pytest.fixture
+def by_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send all reads through boto3."""
+    monkeypatch.setenv("BLOBPACK_S3", "boto3")
+
+
+@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait little for a body that stalls, and hardly at all between attempts at one."""
-    monkeypatch.setattr(s3_module, "READ_TIMEOUT_S", READ_TIMEOUT_S)
+    monkeypatch.setattr(client_module, "READ_TIMEOUT_S", READ_TIMEOUT_S)
     monkeypatch.setattr(retry, "TIMEOUT_S", 0.2)
     monkeypatch.setattr(retry, "BACKOFF_MAX_S", 0.001)
     monkeypatch.setattr(retry, "TRIED_FOR_S", 0)
@@ -337,16 +343,16 @@ class TestRefusals:
         assert type(caught.value) is StorageError
 
     def test_secret_that_turns_wrong_is_storage_error_with_the_code(
-        self, url: str, s3: S3Server
+        self, url: str, by_boto3: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A GET's refusal has a body, and so a code."""
         with S3Store(url) as store:
-            store._client = client = s3.new_client(secret_key="wrong")
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+            forget_clients()
             with pytest.raises(
                 StorageError, match=f"SignatureDoesNotMatch.*HTTP 403, after 1 attempt, {REQUEST}"
             ):
                 store.read_range(0, 10)
-            client.close()
 
     def test_no_credentials_is_storage_error_that_says_what_to_set(
         self, url: str, monkeypatch: pytest.MonkeyPatch
@@ -388,8 +394,7 @@ class TestRefusals:
         """The endpoint of a server that has gone, for a client that asks it but once."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        config = Config(retries={"total_max_attempts": 1})
-        monkeypatch.setattr(s3_module, "client_config", lambda: config)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
         return endpoint
 
@@ -561,43 +566,36 @@ class TestFaults:
             store.read_range(0, size)
 
     def test_body_always_stalled_is_storage_error(
-        self, faults: FaultServer, url: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+        self, faults: FaultServer, by_boto3: None, url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(retry, "ATTEMPTS", 2)
-        client = s3.new_client(endpoint=faults.endpoint, config=Config(read_timeout=READ_TIMEOUT_S))
-        store = S3Store(url, client=client)
+        monkeypatch.setattr(client_module, "READ_TIMEOUT_S", READ_TIMEOUT_S)
+        store = S3Store(url)
         faults.fail_always("stall")
         with pytest.raises(StorageError, match=rf"after 2 attempts, {REQUEST}"):
             store.read_range(0, 1000)
-        client.close()
 
     def test_server_always_busy_is_storage_error_with_the_code(
-        self, faults: FaultServer, url: str, s3: S3Server
+        self, faults: FaultServer, by_boto3: None, url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        client = s3.new_client(
-            endpoint=faults.endpoint, config=Config(retries={"total_max_attempts": 2})
-        )
-        store = S3Store(url, client=client)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+        store = S3Store(url)
         faults.fail_always("503")
         with pytest.raises(
             StorageError, match=f"SlowDown.*HTTP 503, after 2 attempts, request {REQUEST_ID}"
         ):
             store.read_range(0, 1000)
         assert faults.count("GET") == 2
-        client.close()
 
     def test_connection_always_reset_is_storage_error(
-        self, faults: FaultServer, url: str, s3: S3Server
+        self, faults: FaultServer, by_boto3: None, url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        client = s3.new_client(
-            endpoint=faults.endpoint, config=Config(retries={"total_max_attempts": 2})
-        )
-        store = S3Store(url, client=client)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+        store = S3Store(url)
         faults.fail_always("reset")
         with pytest.raises(StorageError, match=re.escape(url)):
             store.read_range(0, 1000)
         assert faults.count("GET") == 2
-        client.close()
 
     def test_blob_changed_between_the_attempts_is_changed(
         self, faults: FaultServer, impatient: None, blob: blobpack.Blob, s3: S3Server, bucket: str
@@ -639,7 +637,7 @@ class TestThinPath:
         with cProfile.Profile() as profile:
             blob.read("cats/0002.jpg")
         files = {where[0] for where in pstats.Stats(profile).stats}
-        assert any("connections" in file for file in files)
+        assert any(file.endswith("stores/http/pool.py") for file in files)
         assert not any("boto" in file or "urllib3" in file for file in files)
 
     def test_signature_is_made_anew_when_it_is_old(
@@ -655,7 +653,7 @@ class TestThinPath:
         for _ in range(2):
             blob.read("cats/0001.jpg")
         assert len(made) == 1
-        monkeypatch.setattr(s3_module, "SIGNED_FOR_S", -1)
+        monkeypatch.setattr(signing, "SIGNED_FOR_S", -1)
         assert blob.read("cats/0001.jpg") == small_images["cats/0001.jpg"]
         assert len(made) == 2
 
@@ -747,15 +745,15 @@ class TestThinPath:
         monkeypatch.setenv("NO_PROXY", "")
         monkeypatch.setenv("no_proxy", "")
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-        with pytest.raises(s3_module.ThinPathError, match="proxy"):
+        with pytest.raises(signing.ThinPathError, match="proxy"):
             blob.store._sign()
 
     def test_customers_key_is_left_to_boto3(self, blob: blobpack.Blob) -> None:
         def add_key(params: dict[str, dict[str, str]], **more: object) -> None:
             params["headers"]["x-amz-server-side-encryption-customer-algorithm"] = "AES256"
 
-        blob.store.client.meta.events.register("before-call.s3.GetObject", add_key)
-        with pytest.raises(s3_module.ThinPathError, match="unusual"):
+        default_client().meta.events.register("before-call.s3.GetObject", add_key)
+        with pytest.raises(signing.ThinPathError, match="unusual"):
             blob.store._sign()
 
     def test_temporary_credentials_are_refreshed_by_boto3(
@@ -768,18 +766,41 @@ class TestThinPath:
             "expiry_time": "2999-01-01T00:00:00Z",
         }
         expired = datetime.datetime.now(datetime.UTC)
-        blob.store.client._request_signer._credentials = RefreshableCredentials(
+        default_client()._request_signer._credentials = RefreshableCredentials(
             "old", "old", None, expired, lambda: fresh, "test"
         )
         blob.read("cats/0001.jpg")
         assert self.agents(faults) == ["blobpack"]
         assert f"Credential={s3.access_key}/" in faults.requests[-1].authorization
 
+    @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+    def test_certificates_are_those_of_the_client_for_as_long_as_it_lives(
+        self,
+        tls_proxy: FaultServer,
+        blob: blobpack.Blob,
+        certificate: tuple[Path, Path],
+        variable: str,
+        impatient: None,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """They are looked up once: that takes longer than ten signatures."""
+        forget_clients()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", tls_proxy.endpoint)
+        monkeypatch.setenv(variable, str(certificate[0]))
+        monkeypatch.setattr(signing, "SIGNED_FOR_S", -1)
+        blob.read("cats/0001.jpg")
+        monkeypatch.setenv(variable, "/nowhere")
+        blob.read("cats/0001.jpg")
+        assert self.agents(tls_proxy) == ["blobpack"] * 2
+        forget_clients()
+        with pytest.raises(StorageError, match="can't talk TLS"):
+            blob.read("cats/0001.jpg")
+
     def test_signing_is_of_each_thread_alone(
         self, blob: blobpack.Blob, small_images: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """While one thread has its request caught, another's goes out."""
-        monkeypatch.setattr(s3_module, "SIGNED_FOR_S", -1)
+        monkeypatch.setattr(signing, "SIGNED_FOR_S", -1)
         names = list(small_images) * 20
         with ThreadPoolExecutor(8) as pool:
             assert list(pool.map(blob.read, names)) == [small_images[name] for name in names]
@@ -807,28 +828,26 @@ class TestProcesses:
     def test_fork_does_not_wait_for_a_client_being_made_in_its_parent(
         self, blob: blobpack.Blob, small_images: dict[str, bytes]
     ) -> None:
-        with s3_module._clients_lock:  # as while another thread makes one
+        with client_module._clients_lock:  # as while another thread makes one
             there = in_fork(lambda: blob.read("cats/0001.jpg"))
         assert there == small_images["cats/0001.jpg"]
 
     @FORKS
-    @pytest.mark.parametrize("own_client", [False, True])
+    @pytest.mark.parametrize("path", ["", "boto3"])
     def test_fork_never_shares_a_connection(
-        self, faults: FaultServer, url: str, s3: S3Server, tar: Path, own_client: bool
+        self, faults: FaultServer, url: str, tar: Path, path: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Else one process gets the answer to the other's request; a client that can't be made anew is refused."""
-        client = s3.new_client(endpoint=faults.endpoint)
-        store = S3Store(url, client=client if own_client else None)
+        """Else one process gets the answer to the other's request."""
+        monkeypatch.setenv("BLOBPACK_S3", path)
+        store = S3Store(url)
         data = tar.read_bytes()
         assert store.read_range(0, 10) == data[:10]
         before = {request.client_port for request in faults.requests}
         faults.requests.clear()
         there = in_fork(lambda: store.read_range(10, 20))
-        if not isinstance(there, StorageError):
-            assert there == data[10:20]
-            assert before.isdisjoint(request.client_port for request in faults.requests)
+        assert there == data[10:20]
+        assert before.isdisjoint(request.client_port for request in faults.requests)
         assert store.read_range(0, 10) == data[:10]
-        client.close()
 
 
 def bounds(index: blobpack.Index, name: str) -> tuple[int, int]:
@@ -845,15 +864,11 @@ def assert_survives_pickling(error: Exception) -> None:
 
 
 class TestAnswers:
-    """Stubber fakes the answers, to inject what no real server here does."""
+    """Stubber fakes the answers to boto3, to inject what no real server here does."""
 
     @pytest.fixture
-    def client(self, s3_env: S3Server) -> S3Client:
-        return s3_env.new_client()
-
-    @pytest.fixture
-    def stub(self, client: S3Client) -> Iterator[Stubber]:
-        with Stubber(client) as stub:
+    def stub(self, s3_env: S3Server, by_boto3: None) -> Iterator[Stubber]:
+        with Stubber(default_client()) as stub:
             yield stub
 
     def answer(self, stub: Stubber, body: bytes, content_range: str, etag: str = '"one"') -> None:
@@ -867,24 +882,20 @@ class TestAnswers:
             },
         )
 
-    def opened(self, client: S3Client, stub: Stubber) -> S3Store:
+    def opened(self, stub: Stubber) -> S3Store:
         stub.add_response("head_object", {"ContentLength": 100, "ETag": '"one"'})
-        return S3Store("s3://bucket/key", client=client)
+        return S3Store("s3://bucket/key")
 
-    def test_a_server_that_ignores_if_match_is_found_out(
-        self, client: S3Client, stub: Stubber
-    ) -> None:
-        store = self.opened(client, stub)
+    def test_a_server_that_ignores_if_match_is_found_out(self, stub: Stubber) -> None:
+        store = self.opened(stub)
         self.answer(stub, b"Z" * 10, "bytes 0-9/100", '"two"')
         with pytest.raises(blobpack.BlobChangedError, match='ETag is "two"'):
             store.read_range(0, 10)
 
-    def test_a_weak_etag_is_compared_and_not_asked_for(
-        self, client: S3Client, stub: Stubber
-    ) -> None:
+    def test_a_weak_etag_is_compared_and_not_asked_for(self, stub: Stubber) -> None:
         """If-Match with one always fails; a CDN in front of S3 makes ETags weak."""
         stub.add_response("head_object", {"ContentLength": 100, "ETag": 'W/"one"'})
-        store = S3Store("s3://bucket/key", client=client)
+        store = S3Store("s3://bucket/key")
         for etag in 'W/"one"', 'W/"two"':
             stub.add_response(
                 "get_object",
@@ -909,18 +920,18 @@ class TestAnswers:
 
     @pytest.mark.parametrize("came", ["bytes 0-9/100", ""])
     def test_another_range_of_the_same_length_is_never_bytes(
-        self, client: S3Client, stub: Stubber, impatient: None, came: str
+        self, stub: Stubber, impatient: None, came: str
     ) -> None:
-        store = self.opened(client, stub)
+        store = self.opened(stub)
         self.answer(stub, b"Z" * 10, came)
         self.answer(stub, b"A" * 10, "bytes 10-19/100")
         assert store.read_range(10, 20) == b"A" * 10
 
     def test_retries_are_regained(
-        self, client: S3Client, stub: Stubber, impatient: None, monkeypatch: pytest.MonkeyPatch
+        self, stub: Stubber, impatient: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(s3_module, "_budget", Budget(1))
-        store = self.opened(client, stub)
+        monkeypatch.setattr(boto3_get, "_budget", Budget(1))
+        store = self.opened(stub)
         for _ in range(3):
             self.answer(stub, b"Z" * 9, "bytes 10-18/100")
             for _ in range(4):
@@ -928,15 +939,13 @@ class TestAnswers:
             for _ in range(4):
                 assert store.read_range(10, 20) == b"A" * 10
 
-    def test_all_of_the_object_may_come_without_a_range(
-        self, client: S3Client, stub: Stubber
-    ) -> None:
-        store = self.opened(client, stub)
+    def test_all_of_the_object_may_come_without_a_range(self, stub: Stubber) -> None:
+        store = self.opened(stub)
         self.answer(stub, b"A" * 100, "")
         assert store.read_range(0, 100) == b"A" * 100
 
-    def test_a_tail_that_is_none_is_not_believed(self, client: S3Client, stub: Stubber) -> None:
+    def test_a_tail_that_is_none_is_not_believed(self, stub: Stubber) -> None:
         self.answer(stub, b"Z" * 10, "bytes 89-98/100")
         stub.add_response("head_object", {"ContentLength": 100, "ETag": '"one"'})
-        store = S3Store("s3://bucket/key", client=client, tail_bytes=10)
+        store = S3Store("s3://bucket/key", tail_bytes=10)
         assert (store.size, store.tail) == (100, b"")

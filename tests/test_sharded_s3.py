@@ -20,7 +20,7 @@ from blobpack import (
     SourceError,
     StorageError,
 )
-from blobpack.stores.s3.store import S3Store
+from blobpack.stores.s3.bucket import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,19 +180,19 @@ class TestFailures:
         assert not s3_env.keys(bucket)
 
     def test_what_can_t_be_removed_is_said(self, s3_env, bucket, payloads, monkeypatch):
-        ask = S3Store.ask
+        ask = Bucket.ask
 
-        def refused(store: S3Store, operation: str, **arguments: Any) -> Any:
+        def refused(bucket: Bucket, operation: str, **arguments: Any) -> Any:
             """A fault: S3 lets nobody delete."""
             if operation == "delete_object":
                 raise StorageError("not allowed")
-            return ask(store, operation, **arguments)
+            return ask(bucket, operation, **arguments)
 
         def broken() -> Iterator[tuple[str, bytes]]:
             yield from payloads.items()
             raise RuntimeError
 
-        monkeypatch.setattr(S3Store, "ask", refused)
+        monkeypatch.setattr(Bucket, "ask", refused)
         with pytest.raises(RuntimeError) as caught:
             blobpack.pack_shards(broken(), f"s3://{bucket}/train", 5 * MB)
         assert caught.value.__notes__ == [

@@ -11,8 +11,10 @@ import blobpack
 from blobpack.packing.files import Skipped
 from blobpack.packing.objects import list_prefix
 from blobpack.stores.location import Location
-from blobpack.stores.s3.object import S3Object
-from blobpack.stores.s3.signing import Signatures, Signer
+from blobpack.stores.s3 import signing
+from blobpack.stores.s3.bucket import Bucket, ObjectKey
+from blobpack.stores.s3.client import secret_key
+from blobpack.stores.s3.signing import Signatures, Signer, sign
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,13 +24,17 @@ if TYPE_CHECKING:
 AWKWARD = ["a b+c&d=e", "ä/ö.png", "%41%2F%", "x//y/./../z", "~*'(),;:@$!#?[]{}|\\^`\"<>", "tab\t"]
 
 
-def signed_by_boto3(url: str, like: S3Object) -> tuple[bytes, bytes]:
-    """The heads for url: signed after another object's, and by boto3 itself, in the same second."""
+VERSION = '"v"'
+
+
+def signed_by_boto3(bucket: str, key: str, first: str) -> tuple[bytes, bytes]:
+    """The heads for a key: signed after another one's, and by boto3 itself, in the same second."""
+    target, like = (ObjectKey(Bucket(bucket), key) for key in (key, first))
     while True:
         signatures = Signatures()
-        signatures.place_of(like)
-        other = S3Object(url, size=1, version='"v"', signatures=signatures)
-        ours, theirs = other.place().head, other.sign().head
+        signatures.place_of(like, VERSION)
+        ours = signatures.place_of(target, VERSION).head
+        theirs = sign(target, VERSION).head
         if date_of(ours) == date_of(theirs):
             return ours, theirs
 
@@ -52,34 +58,29 @@ class TestAsBoto3Signs:
     @pytest.mark.parametrize("key", AWKWARD)
     @pytest.mark.parametrize("bucket", ["bucket", "dotted.bucket"])  # in the host, in the path
     def test_every_key(self, settings, bucket, key):
-        ours, theirs = signed_by_boto3(
-            f"s3://{bucket}/{key}", S3Object(f"s3://{bucket}/first/key", version='"v"')
-        )
+        ours, theirs = signed_by_boto3(bucket, key, first="first/key")
         assert ours == theirs
         assert (b"Host: bucket." in ours) == (bucket == "bucket")
 
     @pytest.mark.parametrize("first", AWKWARD)
     def test_after_every_key(self, settings, first):
-        ours, theirs = signed_by_boto3(
-            "s3://bucket/plain", S3Object(f"s3://bucket/{first}", version='"v"')
-        )
+        ours, theirs = signed_by_boto3("bucket", "plain", first)
         assert ours == theirs
 
     def test_with_a_session_token(self, settings):
         settings.setenv("AWS_SESSION_TOKEN", "token/of+a role==")
-        ours, theirs = signed_by_boto3("s3://bucket/b", S3Object("s3://bucket/a", version='"v"'))
+        ours, theirs = signed_by_boto3("bucket", "b", first="a")
         assert ours == theirs
         assert b"x-amz-security-token" in ours.lower()
 
     def test_what_is_signed_otherwise_is_left_to_boto3(self, settings):
-        place = S3Object("s3://bucket/a", version='"v"').sign()
-        target = S3Object("s3://bucket/b", version='"v"')
-        secret = target.secret_key()
-        assert Signer(place, "a", secret).place_of(target) is not None
-        assert Signer(place, "a", "another secret").place_of(target) is None
-        assert Signer(place, "other", secret).place_of(target) is None
+        place = sign(ObjectKey(Bucket("bucket"), "a"), VERSION)
+        secret = secret_key()
+        assert Signer(place, "a", secret).place_of("b", VERSION) is not None
+        assert Signer(place, "a", "another secret").place_of("b", VERSION) is None
+        assert Signer(place, "other", secret).place_of("b", VERSION) is None
         place.head = place.head.replace(b"AWS4-HMAC-SHA256", b"AWS4-ECDSA-P256-SHA256")
-        assert Signer(place, "a", secret).place_of(target) is None
+        assert Signer(place, "a", secret).place_of("b", VERSION) is None
 
 
 class TestPacking:
@@ -94,8 +95,9 @@ class TestPacking:
     def signed(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """The objects that boto3 signs for from now on."""
         urls: list[str] = []
-        sign = S3Object.sign
-        monkeypatch.setattr(S3Object, "sign", lambda self: urls.append(self.url) or sign(self))
+        monkeypatch.setattr(
+            signing, "sign", lambda key, etag: urls.append(key.url) or sign(key, etag)
+        )
         return urls
 
     def test_boto3_signs_once_for_many_objects(
@@ -122,10 +124,10 @@ class TestPacking:
         assert len(list(objects)) == 120
         assert len(faults.requests) == 121
         assert {get.user_agent for get in faults.requests} == {"blobpack"}
-        assert len(signed) == 1
+        assert len(signed) == 2
 
     def test_old_ones_are_made_anew(self, prefix, tmp_path: Path, monkeypatch):
-        monkeypatch.setattr("blobpack.stores.s3.store.signing.VALID_S", -1)
+        monkeypatch.setattr("blobpack.stores.s3.signing.SIGNED_FOR_S", -1)
         signed = self.signed(monkeypatch)
         blobpack.pack(prefix, tmp_path / "out.tar")
         assert len(signed) == 120

@@ -440,16 +440,6 @@ class TestS3Store(StoreContract):
         with pytest.raises(BlobChangedError, match="ETag"):
             pickle.loads(pickled)
 
-    def test_own_client_is_used_and_not_pickled(
-        self, store: S3Store, s3: S3Server, no_aws: None
-    ) -> None:
-        own = s3.new_client()
-        mine = S3Store(store.url, client=own)
-        assert mine.read_range(5, 50) == DATA[5:50]
-        with pytest.raises(TypeError, match="client of its own"):
-            pickle.dumps(mine)
-        own.close()
-
 
 def replace(path: Path, data: bytes) -> None:
     """Put another file in a file's place, as a careful writer does."""

@@ -11,7 +11,8 @@ import pytest
 from test_cli import COMMAND
 
 from blobpack.errors import BlobNotFoundError
-from blobpack.stores.s3.multipart import abort, find_unfinished
+from blobpack.stores.s3.bucket import Bucket
+from blobpack.stores.s3.unfinished import abort, find_unfinished
 
 if TYPE_CHECKING:
     from s3server import S3Server
@@ -48,10 +49,8 @@ def test_by_age(bucket, begun):
 
 def test_more_than_a_page(s3_env, bucket, begun, monkeypatch):
     """The server's page has a thousand; one of two is asked for here."""
-    from blobpack.stores.s3.store import S3Store
-
-    ask = S3Store.ask
-    monkeypatch.setattr(S3Store, "ask", lambda *a, **more: ask(*a, **more, MaxUploads=2))
+    ask = Bucket.ask
+    monkeypatch.setattr(Bucket, "ask", lambda *a, **more: ask(*a, **more, MaxUploads=2))
     assert keys_of(f"s3://{bucket}") == KEYS
 
 

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.s3.store import S3Store
-from blobpack.stores.s3.upload import (
-    PART_BYTES,
-    PART_BYTES_MIN,
+from blobpack.stores.s3.bucket import ObjectKey
+from blobpack.stores.s3.multipart import (
     PARTS_MAX,
-    Upload,
+    UPLOAD_PART_BYTES,
+    UPLOAD_PART_BYTES_MIN,
     part_size,
-    uploading,
 )
+from blobpack.stores.s3.store import S3Store
+from blobpack.stores.s3.upload import Upload, uploading
 
 MIB = 1 << 20
 
@@ -30,7 +30,16 @@ def content(size: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "size", [0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES, 30 * MIB + 7]
+    "size",
+    [
+        0,
+        1,
+        UPLOAD_PART_BYTES - 1,
+        UPLOAD_PART_BYTES,
+        UPLOAD_PART_BYTES + 1,
+        3 * UPLOAD_PART_BYTES,
+        30 * MIB + 7,
+    ],
 )
 def test_what_is_written_is_there(s3_env, bucket, size):
     data, url = content(size), f"s3://{bucket}/dir/ä b+%25.bin"
@@ -53,7 +62,7 @@ def test_a_small_object_is_one_request(bucket, sent):
     assert [operation for operation, _ in sent] == ["PutObject"]
 
 
-@pytest.mark.parametrize("written", [0, 100, 3 * PART_BYTES])
+@pytest.mark.parametrize("written", [0, 100, 3 * UPLOAD_PART_BYTES])
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_nothing_dangles_after_a_failure_or_ctrl_c(s3_env, bucket, written, error):
     with pytest.raises(error), uploading(f"s3://{bucket}/out") as upload:
@@ -74,7 +83,7 @@ def test_nothing_dangles_after_a_second_ctrl_c(s3_env, bucket, monkeypatch):
 
     monkeypatch.setattr(Upload, "stop", interrupted)
     with pytest.raises(KeyboardInterrupt), uploading(f"s3://{bucket}/out") as upload:
-        upload.write(bytes(3 * PART_BYTES))
+        upload.write(bytes(3 * UPLOAD_PART_BYTES))
         raise KeyboardInterrupt
     assert not s3_env.uploads(bucket)
 
@@ -91,7 +100,7 @@ def test_nothing_dangles_after_ctrl_c_in_a_request(
     s3_env, bucket, monkeypatch, operation, answered
 ):
     """Before or after S3 has answered the one that begins or aborts the upload."""
-    ask_object = S3Store.ask_object
+    ask = ObjectKey.ask
 
     raised = threading.Event()
 
@@ -104,17 +113,17 @@ def test_nothing_dangles_after_ctrl_c_in_a_request(
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         assert raised.wait(20)
 
-    def interrupted(target: S3Store, asked: str, **arguments: Any) -> Any:
+    def interrupted(target: ObjectKey, asked: str, **arguments: Any) -> Any:
         if asked != operation:
-            return ask_object(target, asked, **arguments)
+            return ask(target, asked, **arguments)
         if not answered:
             ctrl_c()
-        answer = ask_object(target, asked, **arguments)
+        answer = ask(target, asked, **arguments)
         if answered:
             ctrl_c()
         return answer
 
-    monkeypatch.setattr(S3Store, "ask_object", interrupted)
+    monkeypatch.setattr(ObjectKey, "ask", interrupted)
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         with pytest.raises(KeyboardInterrupt), uploading(f"s3://{bucket}/out") as upload:
@@ -132,15 +141,15 @@ def test_a_failed_part_fails_the_upload_and_leaves_nothing(s3_env, bucket, monke
         pytest.raises(StorageError, match=r"can't upload part \d"),
         uploading(f"s3://{bucket}/out") as upload,
     ):
-        upload.write(bytes(PART_BYTES + 1))
-        s3_env.client.abort_multipart_upload(Bucket=bucket, Key="out", UploadId=upload._id)
-        upload.write(bytes(4 * PART_BYTES))
+        upload.write(bytes(UPLOAD_PART_BYTES + 1))
+        s3_env.client.abort_multipart_upload(Bucket=bucket, Key="out", UploadId=upload.multipart.id)
+        upload.write(bytes(4 * UPLOAD_PART_BYTES))
     assert not s3_env.uploads(bucket)
     assert threading.active_count() <= began
 
 
 class TestConditions:
-    @pytest.mark.parametrize("size", [10, PART_BYTES + 1])
+    @pytest.mark.parametrize("size", [10, UPLOAD_PART_BYTES + 1])
     def test_another_object_is_not_replaced(self, s3_env, bucket, size):
         url = s3_env.put(bucket, "out", b"old")
         with (
@@ -192,12 +201,12 @@ class TestCopy:
         assert "GetObject" not in dict(sent)
 
     def test_several_copies_are_each_of_five_mib(self, s3_env, bucket, monkeypatch):
-        monkeypatch.setattr("blobpack.stores.s3.store.upload.COPY_BYTES", MIB)
+        monkeypatch.setattr("blobpack.stores.s3.upload.COPY_BYTES", MIB)
         old = content(23 * MIB)
         source = S3Store(s3_env.put(bucket, "old", old))
         with uploading(f"s3://{bucket}/new") as upload:
             upload.copy(source, len(old))
-            assert len(upload._parts) == len(old) // PART_BYTES_MIN
+            assert upload.multipart.parts == len(old) // UPLOAD_PART_BYTES_MIN
             upload.write(b"!")
         assert s3_env.stored(bucket, "new") == old + b"!"
 
@@ -207,7 +216,7 @@ import sys, time
 from blobpack.stores.s3.upload import uploading
 with uploading(sys.argv[1], resume=True) as upload:
     upload.write(sys.stdin.buffer.read())
-    upload._settle(0)
+    upload.multipart.settle()
     print("up", flush=True)
     time.sleep(100)
 """
@@ -230,7 +239,7 @@ class TestResume:
         child.stdout.close()
 
     def test_parts_of_the_same_bytes_are_not_sent_again(self, s3_env, bucket, sent):
-        data = content(4 * PART_BYTES + 9)
+        data = content(4 * UPLOAD_PART_BYTES + 9)
         url = f"s3://{bucket}/out"
         self.interrupt(s3_env, url, data)
         assert s3_env.uploads(bucket) == ["out"]
@@ -241,7 +250,7 @@ class TestResume:
         assert not s3_env.uploads(bucket)
 
     def test_parts_of_other_bytes_are(self, s3_env, bucket, sent):
-        data = content(4 * PART_BYTES + 9)
+        data = content(4 * UPLOAD_PART_BYTES + 9)
         url = f"s3://{bucket}/out"
         self.interrupt(s3_env, url, data)
         changed = data[:100] + b"!" + data[101:]
@@ -252,7 +261,7 @@ class TestResume:
 
     def test_what_became_small_goes_alone_and_nothing_dangles(self, s3_env, bucket):
         url = f"s3://{bucket}/out"
-        self.interrupt(s3_env, url, content(2 * PART_BYTES))
+        self.interrupt(s3_env, url, content(2 * UPLOAD_PART_BYTES))
         with uploading(url, resume=True) as upload:
             upload.write(b"small")
         assert s3_env.stored(bucket, "out") == b"small"
@@ -264,7 +273,7 @@ class TestResume:
             pytest.raises(ValueError, match="stop") as caught,
             uploading(url, resume=True) as upload,
         ):
-            upload.write(bytes(2 * PART_BYTES))
+            upload.write(bytes(2 * UPLOAD_PART_BYTES))
             raise ValueError("stop")
         assert "kept" in caught.value.__notes__[0]
         assert s3_env.uploads(bucket) == ["out"]
@@ -273,6 +282,6 @@ class TestResume:
 @pytest.mark.parametrize("expected", [None, 0, 10**9, 10**12, 5 * 1024**4])
 def test_ten_thousand_parts_suffice(expected):
     sizes = [part_size(number, expected) for number in range(1, PARTS_MAX + 1)]
-    assert min(sizes) >= PART_BYTES_MIN
+    assert min(sizes) >= UPLOAD_PART_BYTES_MIN
     assert max(sizes) <= 5 << 30
     assert sum(sizes) >= (7 << 40 if expected is None else expected)

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING
 
 from blobpack.collection.collection import COLLECTION_NAME, collection_of
 from blobpack.collection.join import Joining
@@ -23,6 +23,7 @@ from blobpack.model import (
 )
 from blobpack.stores.location import Location, location_of, output_location
 from blobpack.stores.output import replacing, writing
+from blobpack.stores.sink import FileSink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -105,10 +106,10 @@ def _write(joining: Joining, location: Location) -> int:
     """Write a collection, in place or up to S3, which takes no file that is begun anew; its bytes."""
     if location.is_local:
         with replacing(location) as file:
-            joining.write(file)
+            joining.write(FileSink(file))
             return file.tell()
     with tempfile.TemporaryFile() as temporary:
-        joining.write(cast("BinaryIO", temporary))
+        joining.write(FileSink(temporary))
         collection_bytes = temporary.tell()
         temporary.seek(0)
         with writing(location, expected_bytes=collection_bytes) as upload:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from blobpack.collection.locations import name_from
 from blobpack.errors import DuplicateNameError, StorageError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from blobpack.model import Duplicates, Progress
     from blobpack.stores.base import Store
     from blobpack.stores.location import Location
+    from blobpack.stores.sink import FileSink
 
 BLOBS_JOINED_AT_ONCE = 16
 WHOLE_INDEX_ROWS_MAX = 1 << 16  # an index of no more is read by the thread that opens it
@@ -70,8 +71,8 @@ class Joining:
         self.shards: list[Shard] = []
         self.facts: frozenset[str] | None = None
 
-    def write(self, file: BinaryIO) -> None:
-        """Write the collection at the start of an empty file; again without the facts that not all blobs have."""
+    def write(self, file: FileSink) -> None:
+        """Write the collection to an empty file; again, without these facts, if not all blobs have the same facts."""
         while True:
             self.shards = []
             try:
@@ -85,8 +86,7 @@ class Joining:
                 )
             except _FewerFactsError as fewer:
                 self.facts = fewer.facts
-                file.seek(0)
-                file.truncate()
+                file.restart()
             else:
                 file.write(footer.encode())
                 return

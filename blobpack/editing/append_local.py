@@ -27,7 +27,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING
 
 from blobpack.editing.blob_state import Before, examine
 from blobpack.editing.new_members import Done, New, NothingAdded
@@ -39,6 +39,7 @@ from blobpack.indexfile.identity import identify
 from blobpack.reading.find_index import void_path
 from blobpack.stores.local import LocalStore
 from blobpack.stores.output import replacing, resolve_target, said_of, sync_folder
+from blobpack.stores.sink import FileSink, LocalSink
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
 from blobpack.writing.append_mark import mark_of
 from blobpack.writing.blob_file import WRITE_BYTES, BlobFile, locked
@@ -46,6 +47,8 @@ from blobpack.writing.embed import write_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from typing_extensions import Buffer
 
     from blobpack.stores.location import Location
 
@@ -66,7 +69,7 @@ def append_in_place(location: Location, new: New) -> Done:
             added, end = new.write(
                 found,
                 before,
-                cast("BinaryIO", tail),
+                tail,
                 location.text,
                 replaced=os.fstat(file.fd),
                 held=tail.held,
@@ -120,7 +123,7 @@ def _restore(file: BlobFile, before: Before) -> None:
         start -= before.footer.region_bytes
         writer = file.writer(start)
         footer = before.index.write_sections(
-            writer, before.index.identity, bytes_min=before.footer.region_bytes
+            FileSink(writer), before.index.identity, bytes_min=before.footer.region_bytes
         )
         writer.flush()
     elif not before.zeros and before.size - BLOCK >= before.end + HELD_BYTES:
@@ -139,8 +142,8 @@ def _restore(file: BlobFile, before: Before) -> None:
 # What is new
 
 
-class _Tail:
-    """What goes behind the members that are there: a file of which the first bytes are kept back.
+class _Tail(LocalSink):
+    """The blob behind the members that are there. The first bytes that are written are kept back.
 
     Attributes:
         held: These bytes.
@@ -152,23 +155,28 @@ class _Tail:
         self.held = bytearray(HELD_BYTES)
 
     def fileno(self) -> int:
-        """The blob's descriptor."""
+        """Return the blob's descriptor."""
         return self._file.fd
 
-    def seek(self, pos: int) -> int:
-        """Go on from a place."""
+    def tell(self) -> int:
+        """Return the position in the blob."""
+        return self._pos
+
+    def seek(self, pos: int, /) -> int:
+        """Have the next write go to a position."""
         self._pos = pos
         return pos
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: Buffer, /) -> int:
         """Write on, or keep back what belongs at the start."""
-        kept = max(0, min(len(data), self._start + HELD_BYTES - self._pos))
+        view = memoryview(data).cast("B")
+        kept = max(0, min(len(view), self._start + HELD_BYTES - self._pos))
         if kept:
             at = self._pos - self._start
-            self.held[at : at + kept] = data[:kept]
-        self._file.write(memoryview(data)[kept:], self._pos + kept)
-        self._pos += len(data)
-        return len(data)
+            self.held[at : at + kept] = view[:kept]
+        self._file.write(view[kept:], self._pos + kept)
+        self._pos += len(view)
+        return len(view)
 
     def finish(self) -> None:
         """End what was written (step 3)."""
@@ -216,7 +224,7 @@ def _write_index(file: BlobFile, before: Before, added: Index, end: int) -> Inde
             index.identity = identify(store, end)
             size = store.size
         writer = file.writer(end)
-        footer = index.write_sections(writer, index.identity, bytes_min=size - end)
+        footer = index.write_sections(FileSink(writer), index.identity, bytes_min=size - end)
         writer.flush()
         file.sync()
         file.write(footer.encode(), end + footer.region_bytes - BLOCK)

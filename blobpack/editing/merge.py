@@ -145,8 +145,9 @@ def _combine(
         wanted = _last_of_each_name(wanted)
     offsets = Offsets(sum(map(len, wanted)))
     with new_blob(location) as out:
-        index = _copied(parts, wanted, out.file.fileno(), offsets, duplicates, progress)
-        out.file.seek(offsets.pos)
+        tar = out.tar.local()
+        index = _copied(parts, wanted, tar.fileno(), offsets, duplicates, progress)
+        tar.seek(offsets.pos)
         blob_bytes = out.finish(index, offsets.pos, place)
     forget_beside(location)
     if place == "sidecar":

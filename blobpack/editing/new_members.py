@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from blobpack._native.gather import recognise_image
 from blobpack.errors import DuplicateNameError
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from blobpack.editing.blob_state import Before
     from blobpack.index.index import Index
-    from blobpack.indexfile.identity import Witness
     from blobpack.model import Duplicates, Packable, Payload, Stale
     from blobpack.packing.sources import Found, PackOptions
+    from blobpack.stores.sink import Sink
 
 HEAD_BYTES = 4096  # of a file, to tell whether it is an image
 
@@ -54,7 +54,7 @@ class New:
         self,
         found: Found,
         before: Before,
-        tail: BinaryIO | Witness,
+        tail: Sink,
         url: str,
         *,
         replaced: os.stat_result | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from blobpack._native.lookup import NameLookup
 from blobpack.columns import Columns
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.identity import Identity
     from blobpack.model import Member
+    from blobpack.stores.sink import Sink
 
 
 class Index(Rows):
@@ -125,16 +126,16 @@ class Index(Rows):
             StorageError: the file can't be written.
         """
         output_location("path", path)
-        with writing(path) as file:
-            file.write(self.write_sections(file, self.identity).encode())
+        with writing(path) as sink:
+            sink.write(self.write_sections(sink, self.identity).encode())
 
     def write_sections(
-        self, file: BinaryIO, identity: Identity | None, *, bytes_min: int = 0
+        self, sink: Sink, identity: Identity | None, *, bytes_min: int = 0
     ) -> Footer:
-        """Write the index but its footer, at a file's position.
+        """Write the index without its footer.
 
         Args:
-            file: Open for writing.
+            sink: Takes it, at its position.
             identity: The archive it is of; None ties it to none.
             bytes_min: Fill it up to at least this, with the footer.
 
@@ -142,7 +143,7 @@ class Index(Rows):
             The footer to write behind it.
         """
         return write_sections(
-            file,
+            sink,
             self.parts(),
             self.name_at,
             identity=identity,

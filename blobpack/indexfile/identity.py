@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blobpack.checksum import crc32c
+from blobpack.stores.sink import Sink
 from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
-
     from typing_extensions import Buffer
 
     from blobpack.stores.base import Store
@@ -85,22 +84,25 @@ def sample_step(archive_bytes: int) -> int:
     return step
 
 
-class Witness:
-    """A file that is written front to back, and tells what archive went through it, in 36 KiB of memory.
+class Witness(Sink):
+    """Passes an archive on to a sink, and computes the archive's identity on the way, in 36 KiB of memory.
 
-    When the archive outgrows its samples, every other one of them is dropped: those that are left are the samples
-    of one twice as large.
+    When the archive outgrows its samples, every other one of them is dropped: the remaining ones are the samples of
+    an archive twice as large.
+
+    Attributes:
+        sink: Takes what is written.
     """
 
-    def __init__(self, file: BinaryIO, store: Store | None = None, start: int = 0) -> None:
+    def __init__(self, sink: Sink, store: Store | None = None, start: int = 0) -> None:
         """Watch what is written.
 
         Args:
-            file: Takes it all; only written to.
-            store: Holds what stands before it in the archive, if something does.
-            start: So many bytes.
+            sink: Takes what is written.
+            store: Holds the bytes of the archive before it, if there are any.
+            start: How many bytes these are.
         """
-        self.file = file
+        self.sink = sink
         self._pos = start
         self._step = sample_step(start)
         self._tail = bytearray()
@@ -119,10 +121,10 @@ class Witness:
             }
 
     def tell(self) -> int:
-        """Say how many bytes the archive has so far."""
+        """Return how many bytes the archive has so far."""
         return self._pos
 
-    def write(self, data: Buffer) -> int:
+    def write(self, data: Buffer, /) -> int:
         """Write on."""
         view = memoryview(data).cast("B")
         end = self._pos + len(view)
@@ -137,7 +139,7 @@ class Witness:
                 self._samples.setdefault(start, bytearray()).extend(part)
         self._tail = (self._tail + view[-TAIL_BYTES:])[-TAIL_BYTES:]
         self._pos = end
-        self.file.write(view)
+        self.sink.write(view)
         return len(view)
 
     def identity(self) -> Identity:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from blobpack._native.fetched_index import decode_blocks
 from blobpack._native.index_writer import IndexBuilder
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from blobpack.indexfile.identity import Identity
     from blobpack.model import ScanReport
+    from blobpack.stores.sink import LocalSink, Sink
 
 GUIDE_BYTES_MAX = 1 << 18
 PAYLOAD_BYTES_MAX = (1 << 64) - 1  # of members that overlap
@@ -37,7 +38,7 @@ BLOCKS_KEPT = 256  # of those read back
 
 
 def write_sections(
-    file: BinaryIO,
+    sink: Sink,
     parts: Iterable[Columns],
     name_at: Callable[[int], str] | None,
     *,
@@ -47,12 +48,12 @@ def write_sections(
     blobs: Callable[[], bytes] | None = None,
     repeated: Callable[[str, int, int], object] | None = None,
 ) -> Footer:
-    """Write an index but its footer, at the file's position.
+    """Write an index without its footer.
 
     Args:
-        file: Open for writing.
+        sink: Takes it, at its position.
         parts: The members, in order.
-        name_at: Gives the name in a row that was among parts already; None reads it back from the file.
+        name_at: Gives the name in a row that was among parts already; None reads it back from the sink, a local file.
         identity: The archive the index is of.
         report: What the scan met.
         bytes_min: The region is filled up with zeros to at least this, its footer included.
@@ -65,11 +66,11 @@ def write_sections(
     Raises:
         FormatError: more members, or longer names, than the format holds.
     """
-    sections, members = _Sections(file), _Members()
+    sections, members = _Sections(sink), _Members()
     sections.write(HEADER.pack(MAGIC, VERSION))
     for part in _whole_blocks(parts):
         sections.write(members.encode(part))
-    names = name_at or _WrittenNames(file, members).name_at
+    names = name_at or _WrittenNames(sink.local(), members).name_at
     seed, pages = members.builder.lookup(_comparison(names, repeated))
     sections.write(bytes(-sections.length % 64))
     lookup = sections.write(pages)
@@ -102,14 +103,14 @@ def write_sections(
 class _Sections:
     """A region that is being written, section by section."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
         self.length = 0
 
     def write(self, packed: bytes | bytearray) -> int:
         """Write a section behind the last, and tell where in the region it starts."""
         start = self.length
-        self.length += self._file.write(packed)
+        self.length += self._sink.write(packed)
         return start
 
     def fill_up(self, bytes_min: int) -> int:
@@ -181,8 +182,8 @@ def _whole_blocks(parts: Iterable[Columns]) -> Iterator[Columns]:
 class _WrittenNames:
     """The names of rows whose blocks a file holds: what they were read from need not be at hand any more."""
 
-    def __init__(self, file: BinaryIO, members: _Members) -> None:
-        self._file, self._members = file, members
+    def __init__(self, sink: LocalSink, members: _Members) -> None:
+        self._sink, self._members = sink, members
         self._facts = mask_of(members.facts or frozenset())
         self._directory = members.builder.directory(0)
         self._kept: RecentlyUsed[int, Columns] = RecentlyUsed(BLOCKS_KEPT)
@@ -197,10 +198,8 @@ class _WrittenNames:
 
     def _read(self, number: int) -> Columns:
         start, last = self._position(number), self._position(number + 1)
-        end = self._file.tell()
-        self._file.seek(end - self._members.builder.blocks_bytes + start)
-        packed = self._file.read(last - start)
-        self._file.seek(end)
+        blocks = self._sink.tell() - self._members.builder.blocks_bytes
+        packed = self._sink.read_back(blocks + start, blocks + last)
         return Columns(
             *decode_blocks(
                 packed,

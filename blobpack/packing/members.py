@@ -11,7 +11,6 @@ from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns, media_type_of
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
-from blobpack.indexfile.identity import Witness
 from blobpack.model import Member
 from blobpack.packing.files import Skipped, Sources, passing, unreadable_error
 from blobpack.packing.sources import globs_of, narrowed
@@ -21,17 +20,17 @@ from blobpack.threads import processor_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import BinaryIO
 
     from blobpack.model import Payload, Progress
     from blobpack.packing.sources import Found, PackOptions
+    from blobpack.stores.sink import Sink
 
 PACK_THREADS_MAX = 4
 
 
 def write_members(
     found: Found,
-    file: BinaryIO | Witness | None,
+    sink: Sink | None,
     skipped: Skipped,
     options: PackOptions,
     *,
@@ -44,21 +43,21 @@ def write_members(
 
     Args:
         found: What to pack.
-        file: Where to; None writes nothing.
+        sink: Takes them; None writes nothing.
         skipped: Takes what was left out.
         options: What is left out, and how the rest is packed; complete.
         target: The blob, for messages.
         replaced: The file that must not be packed: the blob, as it is.
-        start: Where in the file the first member goes.
+        start: Where in the blob the first member goes.
         held: Takes the first bytes from there on, which are not written, when files are packed.
 
     Returns:
-        The members, and where the last one ends: the file's position, too.
+        The members, and where the last one ends: the sink's position, too.
     """
     found, options = narrowed(found, options, skipped)
     if not isinstance(found, Sources):
         wanted = _wanted(iter(found), options, skipped)
-        return _write_payloads(wanted, file, options["progress"], start, facts=options["facts"])
+        return _write_payloads(wanted, sink, options["progress"], start, facts=options["facts"])
     gather = partial(
         _gather.gather,
         target_device=replaced.st_dev if replaced else 0,
@@ -71,7 +70,7 @@ def write_members(
         threads=options["threads"] or processor_count(PACK_THREADS_MAX),
     )
     columns, end, write_error, not_packed = _gathered(
-        gather, found, file, start, held, options["progress"]
+        gather, found, sink, start, held, options["progress"]
     )
     if write_error:
         raise StorageError(f"{target}: can't be written: {os.strerror(write_error)}")
@@ -85,19 +84,19 @@ def write_members(
 def _gathered(
     gather: Callable[..., Any],
     sources: Sources,
-    file: BinaryIO | Witness | None,
+    sink: Sink | None,
     start: int,
     held: bytearray | None,
     progress: Progress | None,
 ) -> tuple[Columns, int, int, list[tuple[int, int, int]]]:
-    """Gather files natively: into a file at once, for a stream slice by slice."""
+    """Gather files natively: into a local file at once, for a stream slice by slice."""
     root_fd = os.open(sources.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if isinstance(file, Witness):
-            return gather_slices(gather, root_fd, sources, file, start=start, progress=progress)
+        if sink and sink.is_stream:
+            return gather_slices(gather, root_fd, sources, sink, start=start, progress=progress)
         rows, end, write_error, not_packed = gather(
             root_fd,
-            file.fileno() if file else -1,
+            sink.local().fileno() if sink else -1,
             sources.paths,
             sources.names,
             progress=progress,
@@ -106,8 +105,8 @@ def _gathered(
         )
     finally:
         os.close(root_fd)
-    if file:
-        file.seek(end)
+    if sink:
+        sink.local().seek(end)
     return Columns(*rows), end, write_error, not_packed
 
 
@@ -160,7 +159,7 @@ def _wanted(
 
 def _write_payloads(
     payloads: Iterable[tuple[bytes, bytes]],
-    file: BinaryIO | Witness | None,
+    sink: Sink | None,
     progress: Progress | None,
     first: int,
     *,
@@ -176,8 +175,8 @@ def _write_payloads(
         members.append(Member(os.fsdecode(name), start, start + len(payload), **taken))
         written = b"".join((header, payload, padding(len(payload))))
         position += len(written)
-        if file:
-            file.write(written)
+        if sink:
+            sink.write(written)
         if progress and len(members) % 1000 == 0:
             progress(len(members), position - first)
     return Index(members), position

@@ -156,9 +156,9 @@ class Objects:
         return os.fsdecode(source.name), payload
 
     def _listed(self, source: Source) -> S3Store:
-        from blobpack.stores.s3.object import S3Object
+        from blobpack.stores.s3.store import S3Store
 
-        return S3Object(
+        return S3Store(
             source.location,
             size=source.size,
             version=source.version,

@@ -124,11 +124,11 @@ class S3Prefix(ShardFolder):
 
     def __init__(self, location: Location) -> None:
         """Take s3://bucket/prefix."""
-        from blobpack.stores.s3.object import S3Object
+        from blobpack.stores.s3.bucket import Bucket
 
         super().__init__()
         self._location = location.as_folder
-        self._place = S3Object(self._location.text)
+        self._bucket = Bucket(self._location.bucket)
 
     def location_of(self, name: str) -> Location:
         """Return the location of an object below it."""
@@ -136,8 +136,8 @@ class S3Prefix(ShardFolder):
 
     def open(self) -> None:
         """See that there is no object below it."""
-        page = self._place.ask(
-            "list_objects_v2", what="list what is there", Prefix=self._place.key, MaxKeys=1
+        page = self._bucket.ask(
+            "list_objects_v2", what="list what is there", Prefix=self._location.key, MaxKeys=1
         )
         if page.get("Contents"):
             raise StorageError(
@@ -150,7 +150,7 @@ class S3Prefix(ShardFolder):
         left: list[StorageError] = []
         for key in [location.key for location in self.begun]:
             try:
-                self._place.ask("delete_object", what=f"delete {key}", Key=key)
+                self._bucket.ask("delete_object", what=f"delete {key}", Key=key)
             except StorageError as exc:
                 left.append(exc)
         if left:

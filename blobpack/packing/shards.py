@@ -30,13 +30,12 @@ from blobpack.writing.new_blob import new_blob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
 
-    from blobpack.indexfile.identity import Witness
     from blobpack.model import Packable, Payload, Progress
     from blobpack.packing.shard_folder import ShardFolder
     from blobpack.packing.sources import Found
     from blobpack.stores.location import Location
+    from blobpack.stores.sink import Sink
 
 SHARD_NAME = "{:05d}.tar"
 COMPRESSED_NAME = "{:05d}.tar.zst"
@@ -154,7 +153,7 @@ class _Filling:
             self.blob_bytes += blob.finish(packed, end, "embed")
         self._members += len(packed)
 
-    def _fill(self, tar: BinaryIO | Witness, url: str) -> tuple[Index, int]:
+    def _fill(self, tar: Sink, url: str) -> tuple[Index, int]:
         """Write members until the next one does not fit; what is no image leaves room for more."""
         parts: list[Index] = []
         position = members = 0

@@ -17,8 +17,8 @@ from blobpack.columns import Columns
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from blobpack.indexfile.identity import Witness
     from blobpack.packing.files import Sources
+    from blobpack.stores.sink import Sink
 
     NotPacked = list[tuple[int, int, int]]
     from blobpack.model import Progress
@@ -33,7 +33,7 @@ def gather_slices(
     gather: Callable[..., Any],
     root_fd: int,
     sources: Sources,
-    file: Witness,
+    sink: Sink,
     *,
     start: int,
     progress: Progress | None,
@@ -44,7 +44,7 @@ def gather_slices(
         gather: _gather.gather, all but what follows.
         root_fd: The folder that the files' paths start from.
         sources: The files. Once one of them can't be read, the others are only tried.
-        file: Takes the members.
+        sink: Takes the members.
         start: Where in the blob the first one is.
         progress: progress(files, bytes).
 
@@ -75,7 +75,7 @@ def gather_slices(
             if error:
                 return parts[-1], end, error, not_packed
             if not failed:
-                _send(buffer.fileno(), position, end, file)
+                _send(buffer.fileno(), position, end, sink)
                 os.ftruncate(buffer.fileno(), 0)
             sent += end - position
             position = end
@@ -112,6 +112,6 @@ def total_bytes(sources: Sources) -> int:
     return payloads + sum(3072 + 2 * len(name) for name in sources.names)
 
 
-def _send(fd: int, start: int, end: int, file: Witness) -> None:
+def _send(fd: int, start: int, end: int, sink: Sink) -> None:
     for pos in range(start, end, COPY_BYTES):
-        file.write(os.pread(fd, min(COPY_BYTES, end - pos), pos))
+        sink.write(os.pread(fd, min(COPY_BYTES, end - pos), pos))

@@ -70,14 +70,14 @@ def open_pinned(
     """
     store: RangedStore
     if location.is_s3:
-        from blobpack.stores.s3.object import S3Object
+        from blobpack.stores.s3.store import S3Store
 
-        store = S3Object(location, size=size, version=version)
+        store = S3Store(location, size=size, version=version, counters=counters)
     else:
         from blobpack.stores.http.store import HttpStore
 
         store = HttpStore(location, version=version)
-    store.counters = counters
+        store.counters = counters
     return cache.around(store) if cache else store
 
 

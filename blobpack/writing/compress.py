@@ -21,11 +21,11 @@ from blobpack.threads import LookAhead, processor_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import BinaryIO
 
     from typing_extensions import Buffer
 
     from blobpack.columns import Columns
+    from blobpack.stores.sink import LocalSink, Sink
 
 SUFFIXES = (".tar.zst", ".tzst")
 LEVEL = 3
@@ -42,7 +42,7 @@ class FrameWriter:
     of zstd. A context manager: left without close, the file is not complete.
     """
 
-    def __init__(self, file: BinaryIO, level: int = LEVEL, *, threads: int | None = None) -> None:
+    def __init__(self, file: Sink, level: int = LEVEL, *, threads: int | None = None) -> None:
         """Take a file, which must be at its start.
 
         Args:
@@ -138,10 +138,10 @@ def check_level(level: int) -> int:
 
 
 def compress_blob(
-    tar: BinaryIO,
+    tar: LocalSink,
     columns: Columns,
     archive_bytes: int,
-    file: BinaryIO,
+    file: Sink,
     level: int = LEVEL,
     *,
     threads: int | None = None,

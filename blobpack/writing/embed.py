@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError
 from blobpack.indexfile.footer import MAGIC, sidecar_of
-from blobpack.indexfile.identity import Witness, identify
+from blobpack.indexfile.identity import identify
 from blobpack.stores.local import LocalStore
 from blobpack.stores.output import resolve_target, said_of
+from blobpack.stores.sink import CountingSink, FileSink
 from blobpack.tar.facts import take_facts
 from blobpack.tar.scan import scan_store
 from blobpack.writing.append_mark import archive_end
@@ -21,36 +22,29 @@ if TYPE_CHECKING:
     from blobpack.index.index import Index
     from blobpack.indexfile.identity import Identity
     from blobpack.stores.base import Store
+    from blobpack.stores.sink import Sink
 
 
-def write_behind(file: BinaryIO | Witness, index: Index, archive_bytes: int) -> int:
-    """Write an index behind the archive that a new file holds so far.
+def write_behind(sink: Sink, index: Index, identity: Identity) -> int:
+    """Write an index behind the archive that a sink holds so far.
 
     Args:
-        file: At the archive's end, open for writing, and named; or a Witness of what was written.
-        index: Its members.
-        archive_bytes: The archive's bytes, its end marker included.
+        sink: At the archive's end.
+        index: The archive's members.
+        identity: Describes the archive, its end marker included.
 
     Returns:
         The index's bytes.
     """
-    if isinstance(file, Witness):
-        identity, file = file.identity(), file.file
-    else:
-        file.flush()
-        with LocalStore(file.name) as store:
-            identity = identify(store, archive_bytes)
-        file.seek(archive_bytes)
-    footer = index.write_sections(file, identity)
-    file.write(footer.encode())
+    footer = index.write_sections(sink, identity)
+    sink.write(footer.encode())
     index.identity = identity
     return footer.region_bytes
 
 
 def region_bytes(index: Index) -> int:
     """Compute how many bytes an index takes."""
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 (no path of a file)
-        return index.write_sections(nowhere, None).region_bytes
+    return index.write_sections(CountingSink(), None).region_bytes
 
 
 def write_beside(store: Store, index: Index, path: str | os.PathLike[str]) -> Index:
@@ -121,7 +115,7 @@ def _write_index(
         with LocalStore(target) as store:
             identity = identify(store, archive_bytes)
         file.seek(archive_bytes)
-        footer = index.write_sections(file, identity, bytes_min=size - archive_bytes)
+        footer = index.write_sections(FileSink(file), identity, bytes_min=size - archive_bytes)
         write_durably(file, file.tell(), footer.encode())
     return identity
 

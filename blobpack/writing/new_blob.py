@@ -1,7 +1,7 @@
 """A blob that is being written: where its archive goes, and what follows when that is whole.
 
-A plain local blob is written where it stays; to S3 it goes up as it is written, and a witness keeps what its
-identity takes. A compressed one is written to a scratch file first: frames are cut where members end.
+A plain local blob is written where it stays. A blob in S3 goes up as it is written, and a witness computes its
+identity on the way. A compressed blob is written to a scratch file first: frames are cut where members end.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import os
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from blobpack.indexfile.footer import sidecar_of
-from blobpack.indexfile.identity import Witness
+from blobpack.indexfile.identity import Witness, identify
 from blobpack.model import ScanReport
+from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
 from blobpack.stores.output import scratch, writing
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blobpack.index.index import Index
+    from blobpack.indexfile.identity import Identity
     from blobpack.model import IndexPlace
+    from blobpack.stores.sink import FileSink, Sink
 
 OWNER_ONLY = 0o600  # of a scratch file in a folder that others use
 
@@ -37,15 +40,17 @@ class NewBlob:
 
     Attributes:
         location: Where it goes.
-        file: What it becomes.
-        tar: Takes the archive: the same file, what watches it, or a scratch file.
-        level: Of zstd; None of a plain blob.
+        sink: The new file or object.
+        tar: Takes the archive: the sink, the witness that watches it, or a scratch file.
+        level: Compression level of zstd; None for a plain blob.
+        witness: Knows the archive's identity if the archive can't be read again.
     """
 
     location: Location
-    file: BinaryIO
-    tar: BinaryIO | Witness
+    sink: Sink
+    tar: Sink
     level: int | None
+    witness: Witness | None = None
 
     def finish(self, packed: Index, position: int, place: IndexPlace) -> int:
         """End the archive, put its index behind it if that is its place, and compress it if it is to be.
@@ -60,18 +65,26 @@ class NewBlob:
         """
         size = archive_bytes = end_archive(self.tar, packed, position)
         if place == "embed":
-            size += write_behind(self.tar, packed, archive_bytes)
-        if self.level is None or isinstance(self.tar, Witness):
+            behind = self.witness.sink if self.witness else self.tar
+            size += write_behind(behind, packed, self._identity(archive_bytes))
+        if self.level is None:
             return size
-        return compress_blob(self.tar, packed.columns, archive_bytes, self.file, self.level)
+        return compress_blob(self.tar.local(), packed.columns, archive_bytes, self.sink, self.level)
+
+    def _identity(self, archive_bytes: int) -> Identity:
+        """Describe the archive, which is written as far as its end."""
+        if self.witness:
+            return self.witness.identity()
+        tar = self.tar.local()
+        tar.flush()
+        with LocalStore(tar.path) as store:
+            return identify(store, archive_bytes)
 
     def write_beside(self, packed: Index) -> None:
         """Write the index into a file beside the blob, which is in its place now."""
         path = sidecar_of(self.location)
-        if isinstance(self.tar, Witness):
-            packed.identity = replace(
-                self.tar.identity(), version=getattr(self.file, "version", "")
-            )
+        if self.witness:
+            packed.identity = replace(self.witness.identity(), version=self.sink.version)
             packed.save(path)
             return
         with open_tar(self.location) as store:
@@ -101,19 +114,20 @@ def new_blob(
         StorageError: it can't be created, written or put in place.
     """
     location = Location.parse(url)
-    with writing(location, expected_bytes=expected_bytes, resume=resume, new=new) as file:
+    with writing(location, expected_bytes=expected_bytes, resume=resume, new=new) as sink:
         if is_compressed_target(location):
             with _scratch_for(location) as tar:
-                yield NewBlob(location, file, tar, level)
-        elif location.is_local:
-            yield NewBlob(location, file, file, None)
+                yield NewBlob(location, sink, tar, level)
+        elif sink.is_stream:
+            witness = Witness(sink)
+            yield NewBlob(location, sink, witness, None, witness)
         else:
-            yield NewBlob(location, file, Witness(file), None)
+            yield NewBlob(location, sink, sink, None)
 
 
 @contextmanager
-def _scratch_for(location: Location) -> Iterator[BinaryIO]:
-    """Open a file that is gone when the block ends: beside a local blob, else in the temporary folder."""
+def _scratch_for(location: Location) -> Iterator[FileSink]:
+    """Open a file that is removed when the block ends: beside a local blob, else in the temporary folder."""
     if location.is_local:
         with scratch(location) as file:
             yield file
@@ -124,18 +138,18 @@ def _scratch_for(location: Location) -> Iterator[BinaryIO]:
 
 
 def unwritten_bytes(packed: Index, position: int, place: IndexPlace) -> int:
-    """Tell how many bytes a plain blob of these members would have."""
+    """Compute how many bytes a plain blob of these members would have."""
     size = end_archive(None, packed, position)
     return size + region_bytes(packed) if place == "embed" else size
 
 
-def end_archive(file: BinaryIO | Witness | None, packed: Index, position: int) -> int:
-    """Write the end-of-archive marker behind members, and let their index tell what a scan would.
+def end_archive(sink: Sink | None, packed: Index, position: int) -> int:
+    """Write the end-of-archive marker behind members, and give their index the report of a scan.
 
     Returns:
         Where the archive ends.
     """
-    if file:
-        file.write(END_OF_ARCHIVE)
+    if sink:
+        sink.write(END_OF_ARCHIVE)
     packed.report = ScanReport(bytes_scanned=position, end_marker=2)
     return position + len(END_OF_ARCHIVE)

@@ -55,9 +55,9 @@ def uploads(url: Location, aborting: bool, older_than: timedelta | None, as_json
     """
     if not url.is_s3:
         raise click.UsageError(f"{url} is not in S3: s3://bucket/key is")
-    from blobpack.stores.s3.multipart import abort, find_unfinished  # and boto3
+    from blobpack.stores.s3.unfinished import abort, find_unfinished  # and boto3
 
-    found = list(find_unfinished(url.text, older_than=older_than))
+    found = list(find_unfinished(url, older_than=older_than))
     if not found:
         click.echo(f"no unfinished uploads to {url}", err=True)
     for upload in found:

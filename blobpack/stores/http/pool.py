@@ -166,12 +166,6 @@ def pool_of(origin: Origin) -> Pool:
     return _pools.setdefault(origin, Pool(origin))
 
 
-def forget_pools() -> None:
-    """Close all connections that wait."""
-    for pool in list(_pools.values()):
-        pool.forget()
-
-
 def _renew_pools() -> None:
     for pool in list(_pools.values()):
         pool.renew()

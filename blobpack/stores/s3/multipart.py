@@ -1,100 +1,202 @@
-"""Uploads to S3 that were begun and not ended: they are under way, or a process that was killed left them.
+"""A multipart upload: its parts are sent, or copied by S3, by several threads, and joined at the end.
 
-Nobody sees their parts, which S3 keeps, and bills, until they are aborted.
+Source: Amazon S3 User Guide, "Uploading and copying objects using multipart upload", and its limits.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+import hashlib
+from base64 import b64encode
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import StorageError
-from blobpack.stores.location import Location
-from blobpack.stores.s3.object import S3Object
+from blobpack.stores.s3.shield import uninterrupted
+from blobpack.stores.s3.unfinished import SentPart, abort_upload, list_parts
+from blobpack.threads import LookAhead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import timedelta
+    from collections.abc import Callable
 
+    from blobpack.stores.s3.bucket import ObjectKey
     from blobpack.stores.s3.store import S3Store
 
+# S3's limits: on all parts but the last, on one copied part, on the parts of an object
+UPLOAD_PART_BYTES_MIN = 5 << 20
+COPY_BYTES_MAX = 5 << 30
+PARTS_MAX = 10_000
 
-class Unfinished(NamedTuple):
-    """An upload.
-
-    Attributes:
-        since: When it began, by S3's clock.
-        id: S3's name for it.
-        bucket: Where it goes.
-        key: Of the object that it would make.
-    """
-
-    since: datetime
-    id: str
-    bucket: str
-    key: str
-
-    @property
-    def url(self) -> str:
-        """The object's."""
-        return f"s3://{self.bucket}/{self.key}"
-
-    def __str__(self) -> str:
-        return f"{self.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {self.url}  {self.id}"
+UPLOAD_PART_BYTES = 8 << 20
+PART_STEP_BYTES = 1 << 20
+EQUAL_PARTS = 1_000  # of an object of unknown size, before they double
 
 
-def find_unfinished(url: str, *, older_than: timedelta | None = None) -> list[Unfinished]:
-    """Find the uploads to an object, to what is below a prefix, or to a whole bucket.
+def part_size(number: int, expected_bytes: int | None) -> int:
+    """Compute how large a part of an object is.
 
     Args:
-        url: s3://bucket/key, s3://bucket/prefix/ or s3://bucket. Without a "/" at its end it is both an object and
-            a prefix.
-        older_than: Only those that began longer ago.
-
-    Raises:
-        BlobNotFoundError: there is no such bucket.
-        StorageError: S3 refused or could not be reached.
+        number: Number of the part, counted from 1.
+        expected_bytes: Bytes that the object will have at most. None if that is not known: then parts double every
+            thousand, and 10,000 of them hold 7 TiB.
     """
-    location = Location.parse(url, prefix=True)
-    bucket, key = location.bucket, location.key
-    place = S3Object(f"s3://{bucket}/{key or '*'}")
-    now = datetime.now(UTC)
-    below = f"{key.rstrip('/')}/" if key else ""
-    return [
-        upload
-        for upload in uploads_to(place, key)
-        if (upload.key == key or upload.key.startswith(below))
-        and (older_than is None or now - upload.since > older_than)
-    ]
+    if expected_bytes is None:
+        return UPLOAD_PART_BYTES << ((number - 1) // EQUAL_PARTS)
+    needed = -(-expected_bytes // PARTS_MAX)
+    return max(UPLOAD_PART_BYTES, needed + -needed % PART_STEP_BYTES)
 
 
-def uploads_to(place: S3Store, prefix: str) -> Iterator[Unfinished]:
-    """Go through the uploads to the keys of a bucket that begin with a prefix."""
-    marker: dict[str, str] = {}
-    while True:
-        answer = place.ask("list_multipart_uploads", what="list uploads", Prefix=prefix, **marker)
-        for found in answer.get("Uploads", ()):
-            yield Unfinished(found["Initiated"], found["UploadId"], place.bucket, found["Key"])
-        if not answer.get("IsTruncated"):
+def content_md5(body: bytearray) -> str:
+    """Compute the Content-MD5 header of a body, which S3 checks; source: RFC 1864."""
+    return b64encode(_md5(body)).decode()
+
+
+def _md5(body: bytes | bytearray) -> bytes:
+    return hashlib.md5(body, usedforsecurity=False).digest()
+
+
+class Multipart:
+    """One multipart upload. One thread calls it; its parts go up by others.
+
+    Attributes:
+        id: S3's name for it; "" before it begins and after it is complete.
+    """
+
+    def __init__(self, target: ObjectKey, part_threads: int) -> None:
+        """Prepare an upload; nothing is asked of S3 yet.
+
+        Args:
+            target: The key of the object.
+            part_threads: How many parts go up at once.
+        """
+        self.id = ""
+        self._target = target
+        self._threads = part_threads
+        self._under_way: LookAhead[None] = LookAhead(part_threads, name="upload")
+        self._etags: dict[int, str] = {}  # by part number; "" while the part is under way
+        self._sent_before: dict[int, SentPart] = {}
+
+    @property
+    def parts(self) -> int:
+        """Number of parts so far, those under way included."""
+        return len(self._etags)
+
+    def begin(self) -> None:
+        """Have S3 begin the upload. Ctrl-C waits for its id: without that nobody could abort it."""
+        uninterrupted(self._begin)
+
+    def _begin(self) -> None:
+        answer = self._target.ask("create_multipart_upload", what="begin an upload")
+        self.id = answer["UploadId"]
+
+    def go_on_with(self, upload_id: str) -> None:
+        """Go on with an upload that was interrupted: parts that S3 has with the same bytes are not sent again."""
+        self.id = upload_id
+        self._sent_before = list_parts(self._target, upload_id)
+
+    def send(self, part: bytearray) -> None:
+        """Have the next part sent; waits while as many are under way as there are threads."""
+        self._hand_over(self._send, part)
+
+    def copy(self, source: S3Store, start: int, end: int) -> None:
+        """Have S3 copy the bytes start to end of an object as the next part, which is not fetched."""
+        self._hand_over(self._copy, source, start, end)
+
+    def _hand_over(self, work: Callable[..., None], *arguments: Any) -> None:
+        number = self.parts + 1
+        # the number is entered before the part is sent: S3 wants parts in ascending order (InvalidPartOrder)
+        self._etags[number] = ""
+        self.settle(self._threads - 1)
+        self._under_way.submit(work, number, *arguments)
+
+    def settle(self, under_way_max: int = 0) -> None:
+        """Wait until at most so many parts are under way; raise the first failure."""
+        while len(self._under_way) > under_way_max:
+            self._under_way.pop()
+
+    def _send(self, number: int, part: bytearray) -> None:
+        before = self._sent_before.get(number)
+        # an ETag that is not the MD5 (SSE-KMS makes such) never matches, and the part is sent again
+        if before and before.size == len(part) and _bare(before.etag) == _md5(part).hex():
+            self._etags[number] = before.etag
             return
-        marker = {
-            "KeyMarker": answer["NextKeyMarker"],
-            "UploadIdMarker": answer["NextUploadIdMarker"],
-        }
-
-
-def abort(upload: Unfinished) -> bool:
-    """Throw the parts of an upload away; False if it has ended meanwhile.
-
-    Raises:
-        StorageError: S3 refused or could not be reached.
-    """
-    try:
-        S3Object(upload.url).ask_object(
-            "abort_multipart_upload", what="abort an upload", UploadId=upload.id
+        answer = self._target.ask(
+            "upload_part",
+            what=f"upload part {number}",
+            UploadId=self.id,
+            PartNumber=number,
+            Body=part,
+            ContentMD5=content_md5(part),
         )
-    except StorageError as exc:
-        if "NoSuchUpload" in str(exc):
+        self._etags[number] = answer["ETag"]
+
+    def _copy(self, number: int, source: S3Store, start: int, end: int) -> None:
+        answer = self._target.ask(
+            "upload_part_copy",
+            what=f"copy bytes {start} to {end} of {source.url}",
+            UploadId=self.id,
+            PartNumber=number,
+            CopySource={"Bucket": source.bucket, "Key": source.key},
+            CopySourceIfMatch=source.version,  # else parts of two versions could be joined
+            CopySourceRange=f"bytes={start}-{end - 1}",
+        )
+        self._etags[number] = answer["CopyPartResult"]["ETag"]
+
+    def complete(self, conditions: dict[str, str]) -> str:
+        """Have S3 join the parts, all of which are there, to the object.
+
+        Args:
+            conditions: IfMatch or IfNoneMatch, perhaps.
+
+        Returns:
+            The object's ETag.
+
+        Raises:
+            BlobChangedError: a condition is not met.
+            StorageError: S3 refused or could not be reached.
+        """
+        parts = [{"PartNumber": number, "ETag": etag} for number, etag in self._etags.items()]
+        try:
+            answer = self._target.ask(
+                "complete_multipart_upload",
+                what="complete the upload",
+                UploadId=self.id,
+                MultipartUpload={"Parts": parts},
+                **conditions,
+            )
+        except StorageError:
+            # if the first answer got lost, boto3 asked again, and S3 found no such upload any more
+            if not self._is_there():
+                raise
+            answer = {}
+        self.id = ""  # from here on there is nothing to abort
+        return answer.get("ETag") or self._head_etag()  # Ceph RGW's answer has an empty ETag
+
+    def _head_etag(self) -> str:
+        etag: str = self._target.head(what="look at the object")["ETag"]
+        return etag
+
+    def _is_there(self) -> bool:
+        """Return whether the object was made of these parts: its ETag is then the MD5 of their MD5s."""
+        try:
+            digests = b"".join(bytes.fromhex(_bare(etag)) for etag in self._etags.values())
+            found = self._head_etag()
+        except (StorageError, ValueError):
             return False
-        raise
-    return True
+        return _bare(found) == f"{_md5(digests).hex()}-{self.parts}"
+
+    def abort(self) -> None:
+        """Have S3 delete the parts, if there are any. Ctrl-C waits for that.
+
+        Raises:
+            StorageError: S3 refused or could not be reached.
+        """
+        if self.id:
+            uninterrupted(partial(abort_upload, self._target, self.id))
+
+    def stop(self) -> None:
+        """Wait for the threads, and have no more parts begun."""
+        self._under_way.close()
+
+
+def _bare(etag: str) -> str:
+    return etag.strip('"')

@@ -1,4 +1,4 @@
-"""Requests that are not left half way: Ctrl-C waits for the answer, which says what there is to undo."""
+"""Requests that Ctrl-C does not cut off: it waits for the answer, which says what there is to undo."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def uninterrupted(work: Callable[[], None]) -> None:
-    """Do something to its end, by another thread: Ctrl-C, say, is raised when it has come."""
+def uninterrupted(work: Callable[[], object]) -> None:
+    """Call a function in another thread, and wait for it. An interruption, Ctrl-C for example, is raised after it."""
     done: Future[None] = Future()
     taken = Lock()
 
@@ -28,7 +28,9 @@ def uninterrupted(work: Callable[[], None]) -> None:
     interruption: BaseException | None = None
     while True:
         try:
-            _begin_thread(run)  # again after an interruption, which may have come before it began
+            # after an interruption, which may have come before the thread began, another one is begun:
+            # whichever takes the lock does the work
+            _begin_thread(run)
             wait([done])
             break
         except BaseException as exc:

@@ -1,0 +1,155 @@
+"""Uploads to S3 that were begun and not ended: still under way, or left behind by a process that was killed.
+
+Their parts are visible to nobody, but S3 keeps and bills them until the upload is aborted. An upload with resume goes
+on with them.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from blobpack.errors import StorageError
+from blobpack.stores.location import Location
+from blobpack.stores.s3.bucket import Bucket, ObjectKey
+from blobpack.stores.s3.shield import uninterrupted
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+log = logging.getLogger(__name__)
+
+
+class Unfinished(NamedTuple):
+    """An unfinished upload. Uploads sort by their beginning.
+
+    Attributes:
+        since: When it began, by S3's clock.
+        id: S3's name for it.
+        bucket: Name of the bucket it goes to.
+        key: Key of the object that it would make.
+    """
+
+    since: datetime
+    id: str
+    bucket: str
+    key: str
+
+    @property
+    def url(self) -> str:
+        """URL of the object that it would make."""
+        return f"s3://{self.bucket}/{self.key}"
+
+    def __str__(self) -> str:
+        return f"{self.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {self.url}  {self.id}"
+
+
+class SentPart(NamedTuple):
+    """A part of an unfinished upload that S3 has.
+
+    Attributes:
+        size: Its bytes.
+        etag: Its ETag: the quoted MD5 of its bytes.
+    """
+
+    size: int
+    etag: str
+
+
+def find_unfinished(
+    url: str | os.PathLike[str], *, older_than: timedelta | None = None
+) -> list[Unfinished]:
+    """Find the uploads to an object, to what is below a prefix, or to a whole bucket.
+
+    Args:
+        url: s3://bucket/key, s3://bucket/prefix/ or s3://bucket. Without a "/" at its end it is both an object and
+            a prefix.
+        older_than: Only those that began longer ago.
+
+    Raises:
+        BlobNotFoundError: there is no such bucket.
+        StorageError: S3 refused or could not be reached.
+    """
+    location = Location.parse(url, prefix=True)
+    bucket, key = location.bucket, location.key
+    now = datetime.now(
+        UTC
+    )  # ages are of hours or days, so a clock that differs from S3's by minutes will do
+    below = f"{key.rstrip('/')}/" if key else ""
+    return [
+        upload
+        for upload in list_uploads(Bucket(bucket), key)
+        if (upload.key == key or upload.key.startswith(below))
+        and (older_than is None or now - upload.since > older_than)
+    ]
+
+
+def list_uploads(bucket: Bucket, prefix: str) -> Iterator[Unfinished]:
+    """Iterate over the uploads to the keys of a bucket that begin with a prefix, page by page."""
+    marker: dict[str, str] = {}
+    while True:
+        page = bucket.ask("list_multipart_uploads", what="list uploads", Prefix=prefix, **marker)
+        for found in page.get("Uploads", ()):
+            yield Unfinished(found["Initiated"], found["UploadId"], bucket.name, found["Key"])
+        if not page.get("IsTruncated"):
+            return
+        marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+
+def uploads_to(target: ObjectKey) -> list[Unfinished]:
+    """List the unfinished uploads to one key, the earliest first."""
+    # a prefix of S3 matches longer keys, too
+    uploads = list_uploads(target.bucket, target.key)
+    return sorted(upload for upload in uploads if upload.key == target.key)
+
+
+def list_parts(target: ObjectKey, upload_id: str) -> dict[int, SentPart]:
+    """List the parts of an unfinished upload that S3 has, by their numbers."""
+    parts: dict[int, SentPart] = {}
+    marker = 0
+    while True:  # a page has a thousand parts at most
+        page = target.ask(
+            "list_parts", what="list parts", UploadId=upload_id, PartNumberMarker=marker
+        )
+        for part in page.get("Parts", ()):
+            parts[part["PartNumber"]] = SentPart(part["Size"], part["ETag"])
+        if not page.get("IsTruncated"):
+            return parts
+        marker = page["NextPartNumberMarker"]
+
+
+def abort_upload(target: ObjectKey, upload_id: str) -> bool:
+    """Have S3 delete the parts of an unfinished upload; false if it has ended meanwhile.
+
+    Raises:
+        StorageError: S3 refused or could not be reached.
+    """
+    try:
+        target.ask("abort_multipart_upload", what="abort an upload", UploadId=upload_id)
+    except StorageError as exc:
+        if "NoSuchUpload" in str(exc):  # completed, or aborted by somebody else
+            return False
+        raise
+    return True
+
+
+def abort(upload: Unfinished) -> bool:
+    """Have S3 delete the parts of an upload that was found; false if it has ended meanwhile.
+
+    Raises:
+        StorageError: S3 refused or could not be reached.
+    """
+    return abort_upload(ObjectKey(Bucket(upload.bucket), upload.key), upload.id)
+
+
+def abort_latest(target: ObjectKey) -> None:
+    """Abort the latest upload to a key, which nothing will go on with; a failure is only logged."""
+    try:
+        for upload in uploads_to(target)[-1:]:
+            uninterrupted(partial(abort_upload, target, upload.id))
+    except StorageError as exc:  # the object is there all the same
+        log.warning("%s; the parts of an upload that was interrupted may be left", exc)
