@@ -7,7 +7,13 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from index.blocks cimport BLOCK_ROWS, block_header, measure_block, member_rows, put_block
+from index.blocks cimport (
+    BLOCK_ROWS,
+    block_header,
+    measure_block,
+    member_rows,
+    put_block,
+)
 from common.crc32c cimport crc32c_at, crc32c_function
 from common.hash cimport hash_name
 from index.pages cimport (
@@ -221,7 +227,7 @@ cdef class IndexBuilder:
         if self.count == 0:
             return 0, b""
         for growth in range(GROWTHS):
-            for seed in range(SEEDS):
+            for seed in range(<uint64_t> SEEDS):
                 filled = self.fill(seed, pages << growth, same_name)
                 if filled is not None:
                     return seed, filled

@@ -12,7 +12,12 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 from posix.unistd cimport close
 
-from common.columns cimport columns_free, columns_push, columns_to_python, member_columns
+from common.columns cimport (
+    columns_free,
+    columns_push,
+    columns_to_python,
+    member_columns,
+)
 from common.crc32c cimport crc32c_at
 from images.fact_columns cimport facts_free, facts_move, facts_reserve, facts_to_python
 from tar.write_header cimport describe, header_length, member_header, put_header
