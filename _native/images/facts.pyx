@@ -3,11 +3,11 @@
 The shell around rereading.pxd, dimensions.pxd and crc32c.pxd.
 """
 
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from common.crc32c cimport crc32c_at
+from common.crc32c cimport find_crc32c
 from images.fact_columns cimport facts_free, facts_reserve, facts_to_python
 from images.payload cimport peek, peek_at
 from images.reread cimport (
@@ -84,7 +84,6 @@ def take_facts(
     const int64_t[::1] offset_end not None,
     *,
     bint images,
-    uintptr_t crc32c_address,
     int threads,
     progress=None,
 ):
@@ -95,7 +94,6 @@ def take_facts(
         size: The file's bytes; no row may reach beyond them.
         names, name_bounds, offset_start, offset_end: The members, as in Columns.
         images: Also recognise and measure images; else checksums alone.
-        crc32c_address: Where libcrc32c's function is; 0: nowhere.
         threads: How many read.
         progress: progress(rows, bytes), called from this thread now and then.
 
@@ -110,7 +108,7 @@ def take_facts(
     r.fd = fd
     r.size = size
     r.images = images
-    r.extend = crc32c_at(crc32c_address)
+    r.extend = find_crc32c()
     bind_rows(&r, names, name_bounds, offset_start, offset_end)
     team_init(&r.team)
     try:
@@ -132,7 +130,6 @@ def take_facts_within(
     const int64_t[::1] offset_end not None,
     *,
     bint images,
-    uintptr_t crc32c_address,
 ):
     """Take facts of payloads that all lie in bytes at hand.
 
@@ -140,7 +137,7 @@ def take_facts_within(
         window: The bytes.
         window_start: Where they lie in the blob.
         names, name_bounds, offset_start, offset_end: The members, as in Columns.
-        images, crc32c_address: As above.
+        images: Also recognise and measure images; else checksums alone.
 
     Returns:
         media_type, width, height, crc32c, (n,) each.
@@ -156,7 +153,7 @@ def take_facts_within(
         first = &window[0]
     memset(&r, 0, sizeof(rereading))
     r.images = images
-    r.extend = crc32c_at(crc32c_address)
+    r.extend = find_crc32c()
     bind_rows(&r, names, name_bounds, offset_start, offset_end)
     try:
         with nogil:
@@ -182,7 +179,6 @@ def facts_of(
     const unsigned char[::1] payload not None,
     bytes name not None,
     *,
-    uintptr_t crc32c_address,
     int64_t size=-1,
 ):
     """Take facts of one payload, or of its first bytes.
@@ -190,7 +186,6 @@ def facts_of(
     Args:
         payload: The bytes.
         name: The member's; only it tells an SVG.
-        crc32c_address: As above.
         size: The whole payload's bytes, where these are only its first.
 
     Returns:
@@ -202,7 +197,7 @@ def facts_of(
     cdef peek first
     memset(&r, 0, sizeof(rereading))
     r.images = True
-    r.extend = crc32c_at(crc32c_address)
+    r.extend = find_crc32c()
     bounds[0] = 0
     bounds[1] = r.rows.names_length = len(name)
     r.rows.names = <const unsigned char*> <const char*> name

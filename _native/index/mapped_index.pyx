@@ -3,12 +3,12 @@
 The shell around index_region.pxd.
 """
 
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t
 from posix.fcntl cimport F_DUPFD_CLOEXEC, fcntl
 from posix.unistd cimport SEEK_END, close, lseek
 
 from index.blocks cimport BLOCK_ROWS, CRC32C, block_view, offsets_in, value_at
-from common.crc32c cimport crc32c_at
+from common.crc32c cimport find_crc32c
 from index.faults cimport FAULT_ABSENT, FAULT_LAYOUT, FAULT_NONE, failure, fault
 from index.region cimport (
     bring_row,
@@ -46,7 +46,6 @@ cdef class MappedIndex:
         region: The region's bytes.
         fd: The file.
         where, offset: What messages name: the file, and where the region starts in it.
-        crc32c: Of blobpack.checksum.crc32c_address.
         row_count … facts: Of the footer, positions from the region's start.
     """
 
@@ -65,7 +64,6 @@ cdef class MappedIndex:
         int fd,
         str where not None,
         int64_t offset,
-        uintptr_t crc32c,
         *,
         int64_t row_count,
         int64_t last_end,
@@ -89,7 +87,7 @@ cdef class MappedIndex:
         self.region.lookup = lookup
         self.region.pages = pages
         self.region.seed = seed
-        self.region.crc32c = crc32c_at(crc32c)
+        self.region.crc32c = find_crc32c()
         if not region_fits(&self.region):
             raise FormatError(
                 f"{where}: the index is damaged: its footer does not fit its size",

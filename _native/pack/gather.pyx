@@ -7,7 +7,7 @@ side by side again. So the members keep their order, and no pass over the files 
 needed to learn their sizes first.
 """
 
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 from posix.unistd cimport close
@@ -18,7 +18,7 @@ from common.columns cimport (
     columns_to_python,
     member_columns,
 )
-from common.crc32c cimport crc32c_at
+from common.crc32c cimport find_crc32c
 from images.fact_columns cimport facts_free, facts_move, facts_reserve, facts_to_python
 from tar.write_header cimport describe, header_length, member_header, put_header
 from images.sniff cimport media_type_of
@@ -178,7 +178,6 @@ def gather(
     bint follow_links,
     bint keep_mtime,
     bint facts,
-    uintptr_t crc32c_address,
     int threads,
     progress=None,
     int64_t start=0,
@@ -197,7 +196,6 @@ def gather(
         follow_links: Open symbolic links.
         keep_mtime: Store the files' modification times, in whole seconds.
         facts: Also take media type, sizes as shown, CRC-32C and mtime of the packed.
-        crc32c_address: Where libcrc32c's function is; 0: nowhere.
         threads: How many read and write.
         progress: progress(files, bytes), called from this thread now and then.
         start: Where in out_fd the first one goes.
@@ -223,7 +221,7 @@ def gather(
     g.follow_links = follow_links
     g.keep_mtime = keep_mtime
     g.with_facts = facts
-    g.extend = crc32c_at(crc32c_address)
+    g.extend = find_crc32c() if facts else NULL
     g.start = g.pos = start
     if held is not None and held.shape[0]:
         g.held = &held[0]

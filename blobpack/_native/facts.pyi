@@ -16,7 +16,6 @@ def take_facts(
     offset_end: Buffer,
     *,
     images: bool,
-    crc32c_address: int,
     threads: int,
     progress: Callable[[int, int], object] | None = None,
 ) -> tuple[tuple[memoryview, memoryview, memoryview, memoryview], list[tuple[int, int]]]: ...
@@ -29,8 +28,7 @@ def take_facts_within(
     offset_end: Buffer,
     *,
     images: bool,
-    crc32c_address: int,
 ) -> tuple[memoryview, memoryview, memoryview, memoryview]: ...
 def facts_of(
-    payload: Buffer, name: bytes, *, crc32c_address: int, size: int = -1
+    payload: Buffer, name: bytes, *, size: int = -1
 ) -> tuple[int, int, int, int]: ...

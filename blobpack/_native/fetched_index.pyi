@@ -21,7 +21,6 @@ def decode_blocks(
     row_count: int,
     last_end: int,
     facts: int,
-    crc32c: int,
     where: str,
     offset: int,
 ) -> _Columns: ...

@@ -23,7 +23,6 @@ def gather(
     follow_links: bool,
     keep_mtime: bool,
     facts: bool,
-    crc32c_address: int,
     threads: int,
     progress: Callable[[int, int], object] | None = None,
     start: int = 0,

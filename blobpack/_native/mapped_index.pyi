@@ -24,7 +24,6 @@ class MappedIndex:
         fd: int,
         where: str,
         offset: int,
-        crc32c: int,
         *,
         row_count: int,
         last_end: int,

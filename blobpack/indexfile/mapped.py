@@ -6,7 +6,6 @@ import mmap
 from typing import TYPE_CHECKING
 
 from blobpack._native.mapped_index import MappedIndex
-from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import PART_ROWS
@@ -55,7 +54,6 @@ class LocalIndex:
             fd,
             store.url,
             offset,
-            crc32c_address(),
             row_count=footer.row_count,
             last_end=footer.last_end,
             block_count=footer.block_count,

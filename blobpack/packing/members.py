@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from blobpack._native import facts as _facts, gather as _gather
-from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns, media_type_of
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
@@ -67,7 +66,6 @@ def write_members(
         follow_links=found.follow_links,
         keep_mtime=choices.keep_mtime,
         facts=choices.facts,
-        crc32c_address=crc32c_address() if choices.facts else 0,
         threads=choices.threads or processors(THREADS_MAX),
     )
     columns, end, write_error, not_packed = _gathered(
@@ -184,7 +182,7 @@ def _write_payloads(
 
 
 def _facts_of(name: bytes, payload: bytes) -> dict[str, Any]:
-    code, width, height, crc32c = _facts.facts_of(payload, name, crc32c_address=crc32c_address())
+    code, width, height, crc32c = _facts.facts_of(payload, name)
     return {
         "media_type": media_type_of(code) or "",
         "width": width,

@@ -11,7 +11,7 @@ from operator import gt
 from typing import TYPE_CHECKING
 
 from blobpack._native import facts as _facts
-from blobpack.checksum import crc32c, crc32c_address
+from blobpack.checksum import crc32c
 from blobpack.errors import BlobChangedError, FormatError, StorageError
 from blobpack.index.index import Index
 from blobpack.threads import processors
@@ -117,7 +117,6 @@ def read_facts(
         columns.offset_start,
         columns.offset_end,
         images=images,
-        crc32c_address=crc32c_address(),
         threads=threads or processors(THREADS_MAX),
         progress=progress,
     )
@@ -215,7 +214,6 @@ def _read_run(
                 part.offset_start,
                 part.offset_end,
                 images=images,
-                crc32c_address=crc32c_address(),
             )
     except BlobChangedError:
         raise
@@ -249,9 +247,7 @@ def _read_large(store: Store, columns: Columns, row: int, *, images: bool) -> Fa
     start, end = columns.offset_start[row], columns.offset_end[row]
     name = bytes(columns.slice(row, row + 1).packed_names())
     piece = store.read_range(start, start + WINDOW_BYTES)
-    media_type, width, height, checksum = _facts.facts_of(
-        piece, name, crc32c_address=crc32c_address(), size=end - start
-    )
+    media_type, width, height, checksum = _facts.facts_of(piece, name, size=end - start)
     if not images:
         media_type = width = height = 0
     for pos in range(start + WINDOW_BYTES, end, WINDOW_BYTES):
