@@ -20,6 +20,8 @@ from images.reread cimport (
 )
 from common.threads cimport THREADS_MAX, run_team, team_free, team_init
 
+from blobpack._native.results import FactColumns, Facts
+
 READ_ENDED = ENDED
 
 
@@ -98,7 +100,7 @@ def take_facts(
         progress: progress(rows, bytes), called from this thread now and then.
 
     Returns:
-        columns: media_type, width, height, crc32c, (n,) each.
+        columns: FactColumns.
         faults: (row, errno) of each row that could not be read; READ_ENDED for an errno
             where the file ends before the row does.
     """
@@ -114,7 +116,8 @@ def take_facts(
     try:
         run_threads(&r, max(1, min(threads, THREADS_MAX)), progress)
         faults = [(r.faults[i].row, r.faults[i].error) for i in range(r.fault_count)]
-        return facts_to_python(&r.facts, r.rows.count), sorted(faults)
+        columns = FactColumns(*facts_to_python(&r.facts, r.rows.count))
+        return columns, sorted(faults)
     finally:
         team_free(&r.team)
         facts_free(&r.facts)
@@ -140,7 +143,7 @@ def take_facts_within(
         images: Also recognise and measure images; else checksums alone.
 
     Returns:
-        media_type, width, height, crc32c, (n,) each.
+        FactColumns.
 
     Raises:
         ValueError: a row is not within the window.
@@ -170,7 +173,7 @@ def take_facts_within(
                 row = r.rows.count
         if row < r.rows.count:
             raise ValueError(f"row {row} is not within the window")
-        return facts_to_python(&r.facts, r.rows.count)
+        return FactColumns(*facts_to_python(&r.facts, r.rows.count))
     finally:
         facts_free(&r.facts)
 
@@ -189,7 +192,7 @@ def facts_of(
         size: The whole payload's bytes, where these are only its first.
 
     Returns:
-        media_type, width, height, crc32c; the last of these bytes.
+        Facts; the checksum is that of these bytes.
     """
     cdef int64_t bounds[2]
     cdef int64_t length = payload.shape[0]
@@ -211,7 +214,7 @@ def facts_of(
                 max(length, size),
             )
             take_payload(&r, 0, &first)
-        return (
+        return Facts(
             r.facts.media_type[0], r.facts.width[0], r.facts.height[0],
             r.facts.crc32c[0],
         )

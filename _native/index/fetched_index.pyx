@@ -28,6 +28,8 @@ from index.pages cimport (
     slot_at,
 )
 
+from blobpack._native.results import MemberColumns
+
 
 cdef fault decode_block(
     row_columns* out,
@@ -73,8 +75,7 @@ def decode_blocks(
         where, offset: What messages name: the file, and where `blocks` starts in it.
 
     Returns:
-        names, name_bounds, offset_start, offset_end, media_type, width, height,
-            crc32c, mtime; the last five are None where they were not taken.
+        MemberColumns; facts that were not taken are None.
 
     Raises:
         FormatError: a block is damaged.
@@ -99,7 +100,7 @@ def decode_blocks(
             if kind != FAULT_NONE:
                 raise failure(kind, where, "the block", offset + start)
             first_row += wanted
-        return to_python(&out)
+        return MemberColumns(*to_python(&out))
     finally:
         row_columns_free(&out)
 

@@ -23,8 +23,10 @@ from index.region cimport (
 )
 from index.rows cimport row_columns, row_columns_free, row_columns_init, to_python
 from common.hash cimport encoded_name, hash_name
+from common.named cimport new_named
 from index.pages cimport seeded
 
+from blobpack._native.results import FoundRow, MemberColumns
 from blobpack.errors import BlobChangedError, FormatError, StorageError
 
 cdef enum:
@@ -174,8 +176,7 @@ cdef class MappedIndex:
         side by side before the first of them is looked at.
 
         Returns:
-            (row, (offset_start, offset_end, crc32c)) of each, the checksum None where
-                the index has none; None where there is no such name.
+            A FoundRow for each name; None where there is no such name.
 
         Raises:
             As locate.
@@ -184,7 +185,7 @@ cdef class MappedIndex:
         cdef Py_ssize_t first, last, i
         cdef int64_t row, start, end
         cdef list found = []
-        cdef object crc = None
+        cdef object crc = None, named_tuple = FoundRow
         for first in range(0, len(names), GROUP_NAMES):
             last = min(first + GROUP_NAMES, len(names))
             self.bring(names, first, last)
@@ -197,7 +198,7 @@ cdef class MappedIndex:
                     raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
                 if self.facts & HAS_CRC32C:
                     crc = value_at(&view, CRC32C, row % BLOCK_ROWS)
-                found.append((row, (start, end, crc)))
+                found.append(new_named(named_tuple, (row, start, end, crc)))
         return found
 
     cdef int bring(self, list names, Py_ssize_t first, Py_ssize_t last) except -1:
@@ -223,8 +224,7 @@ cdef class MappedIndex:
         """Read the rows first:last into columns of their own.
 
         Returns:
-            names, name_bounds, offset_start, offset_end, media_type, width, height,
-                crc32c, mtime; the last five are None where they were not taken.
+            MemberColumns; facts that were not taken are None.
 
         Raises:
             FormatError: a block is damaged.
@@ -242,6 +242,6 @@ cdef class MappedIndex:
                 kind = take_rows(&self.region, &out, first, last, &position)
             if kind != FAULT_NONE:
                 raise failure(kind, self.where, "the block", self.offset + position)
-            return to_python(&out)
+            return MemberColumns(*to_python(&out))
         finally:
             row_columns_free(&out)

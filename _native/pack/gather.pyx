@@ -46,6 +46,8 @@ from common.threads cimport (
     team_init,
 )
 
+from blobpack._native.results import Gathered, MemberColumns, NotPacked
+
 cdef extern from "Python.h":
     const char* PyBytes_AsString(object) except NULL
 
@@ -147,7 +149,7 @@ cdef object outcome(gathering* g):
         for i in range(g.count):
             file = &g.files[i]
             if file.status != PACKED:
-                not_packed.append((i, file.status, file.error))
+                not_packed.append(NotPacked(i, file.status, file.error))
             elif columns_push(
                 &rows,
                 file.name,
@@ -161,7 +163,8 @@ cdef object outcome(gathering* g):
         columns = columns_to_python(&rows)
         if g.with_facts:
             columns += facts_to_python(&g.facts, len(columns[2]))
-        return (columns, g.pos, g.write_error, not_packed)
+        members = MemberColumns(*columns)
+        return Gathered(members, g.pos, g.write_error, not_packed)
     finally:
         columns_free(&rows)
 
@@ -202,11 +205,7 @@ def gather(
         held: Takes the first bytes from there on, which are not written.
 
     Returns:
-        columns: names, name_bounds, offset_start, offset_end of what was packed; with
-            facts, also media_type, width, height, crc32c, mtime.
-        position: Where the next member would go.
-        write_error: errno of a write that failed, or 0.
-        not_packed: (index, FILE_…, errno) of each file that was not packed.
+        Gathered; the members have all facts or none.
     """
     cdef gathering g
     cdef int64_t i

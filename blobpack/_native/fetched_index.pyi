@@ -2,17 +2,7 @@
 
 from typing_extensions import Buffer
 
-_Columns = tuple[
-    memoryview,
-    memoryview,
-    memoryview,
-    memoryview,
-    memoryview | None,
-    memoryview | None,
-    memoryview | None,
-    memoryview | None,
-    memoryview | None,
-]
+from blobpack._native.results import MemberColumns
 
 def decode_blocks(
     blocks: Buffer,
@@ -23,7 +13,7 @@ def decode_blocks(
     facts: int,
     where: str,
     offset: int,
-) -> _Columns: ...
+) -> MemberColumns: ...
 def encode_name(name: str) -> bytes | None: ...
 def page_number(name: bytes, seed: int, pages: int) -> int: ...
 def rows_in_page(page: Buffer, name: bytes, seed: int) -> list[int]: ...

@@ -14,7 +14,7 @@ from blobpack.indexfile.name_table import WholeLookup
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from blobpack.columns import Found
+    from blobpack._native.results import FoundRow
     from blobpack.indexfile.footer import Footer
     from blobpack.stores.base import Store
 
@@ -73,7 +73,7 @@ class LocalIndex:
     def __len__(self) -> int:
         return self.footer.row_count
 
-    def search(self, names: Sequence[str]) -> list[Found | None]:
+    def search(self, names: Sequence[str]) -> list[FoundRow | None]:
         """Find row, offsets and checksum of each name."""
         if self._whole:
             return list(map(self._whole.search, names))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import BinaryIO
 
+    from blobpack._native.results import Gathered, NotPacked
     from blobpack.model import Payload, Progress
     from blobpack.packing.sources import Choices, Found
 
@@ -81,19 +82,19 @@ def write_members(
 
 
 def _gathered(
-    gather: Callable[..., Any],
+    gather: Callable[..., Gathered],
     sources: Sources,
     file: BinaryIO | Witness | None,
     start: int,
     held: bytearray | None,
     progress: Progress | None,
-) -> tuple[Columns, int, int, list[tuple[int, int, int]]]:
+) -> tuple[Columns, int, int, list[NotPacked]]:
     """Gather files natively: into a file at once, for a stream slice by slice."""
     root_fd = os.open(sources.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if isinstance(file, Witness):
             return gather_slices(gather, root_fd, sources, file, start=start, progress=progress)
-        rows, end, write_error, not_packed = gather(
+        gathered = gather(
             root_fd,
             file.fileno() if file else -1,
             sources.paths,
@@ -105,25 +106,30 @@ def _gathered(
     finally:
         os.close(root_fd)
     if file:
-        file.seek(end)
-    return Columns(*rows), end, write_error, not_packed
+        file.seek(gathered.position)
+    return (
+        Columns(*gathered.members),
+        gathered.position,
+        gathered.write_error,
+        gathered.not_packed,
+    )
 
 
-def _judge(sources: Sources, not_packed: list[tuple[int, int, int]], skipped: Skipped) -> None:
+def _judge(sources: Sources, not_packed: list[NotPacked], skipped: Skipped) -> None:
     """Count what was skipped.
 
     Raises:
         SourceError: files could not be read, or changed meanwhile.
     """
     unreadable = []
-    for i, status, error in not_packed:
-        path = os.path.join(sources.root, sources.paths[i])  # noqa: PTH118 (bytes)
+    for file, status, error in not_packed:
+        path = os.path.join(sources.root, sources.paths[file])  # noqa: PTH118 (bytes)
         if status == _gather.FILE_NOT_IMAGE:
-            skipped.add("not an image", sources.names[i])
+            skipped.add("not an image", sources.names[file])
         elif status == _gather.FILE_IS_TARGET:
-            skipped.add("the blob itself", sources.names[i])
+            skipped.add("the blob itself", sources.names[file])
         elif status == _gather.FILE_NOT_REGULAR:
-            skipped.add("not a plain file", sources.names[i])
+            skipped.add("not a plain file", sources.names[file])
         elif status == _gather.FILE_CHANGED:
             unreadable.append((path, "changed while it was packed"))
         else:
@@ -182,11 +188,5 @@ def _write_payloads(
 
 
 def _facts_of(name: bytes, payload: bytes) -> dict[str, Any]:
-    code, width, height, crc32c = _facts.facts_of(payload, name)
-    return {
-        "media_type": media_type_of(code) or "",
-        "width": width,
-        "height": height,
-        "crc32c": crc32c,
-        "mtime": 0,
-    }
+    facts = _facts.facts_of(payload, name)
+    return facts._asdict() | {"media_type": media_type_of(facts.media_type) or "", "mtime": 0}

@@ -11,6 +11,7 @@ from operator import gt
 from typing import TYPE_CHECKING
 
 from blobpack._native import facts as _facts
+from blobpack._native.results import FactColumns
 from blobpack.checksum import crc32c
 from blobpack.errors import BlobChangedError, FormatError, StorageError
 from blobpack.index.index import Index
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from blobpack.columns import Columns
-    from blobpack.stores.base import Store
-
-    FactColumns = tuple[memoryview, memoryview, memoryview, memoryview]
     from blobpack.model import Progress
+    from blobpack.stores.base import Store
 
 THREADS_MAX = 8
 REMOTE_THREADS = 8  # a store far away is waited for, not computed
@@ -64,13 +63,11 @@ def take_facts(
         StorageError: the store failed.
     """
     columns = index.columns
-    (media_type, width, height, checksums), unreadable = read_facts(
-        store, columns, threads=threads, progress=progress
-    )
+    facts, unreadable = read_facts(store, columns, threads=threads, progress=progress)
     if unreadable:
         first = unreadable[0]
         raise _error_of(store, columns, first)
-    taken = replace(columns, media_type=media_type, width=width, height=height, crc32c=checksums)
+    taken = replace(columns, **facts._asdict())
     return Index.from_columns(taken, report=index.report)
 
 
@@ -100,7 +97,7 @@ def read_facts(
         progress: progress(members, bytes).
 
     Returns:
-        media_type, width, height, crc32c, (n,) each; and the rows that could not be read, in order.
+        The facts, and the rows that could not be read, in order.
 
     Raises:
         BlobChangedError: a store that is not a local file is another version now.
@@ -141,10 +138,7 @@ class _Taken:
             memoryview(column)[first : first + len(part)] = part
 
     def views(self) -> FactColumns:
-        media_type, width, height, checksums = (
-            memoryview(column).toreadonly() for column in self.columns
-        )
-        return media_type, width, height, checksums
+        return FactColumns(*(memoryview(column).toreadonly() for column in self.columns))
 
 
 def windows(columns: Columns) -> Iterator[tuple[int, int]]:
@@ -247,14 +241,13 @@ def _read_large(store: Store, columns: Columns, row: int, *, images: bool) -> Fa
     start, end = columns.offset_start[row], columns.offset_end[row]
     name = bytes(columns.slice(row, row + 1).packed_names())
     piece = store.read_range(start, start + WINDOW_BYTES)
-    media_type, width, height, checksum = _facts.facts_of(piece, name, size=end - start)
-    if not images:
-        media_type = width = height = 0
+    facts = _facts.facts_of(piece, name, size=end - start)
+    checksum = facts.crc32c
     for pos in range(start + WINDOW_BYTES, end, WINDOW_BYTES):
         checksum = crc32c(store.read_range(pos, min(pos + WINDOW_BYTES, end)), checksum)
-    return (
-        memoryview(array("B", [media_type])),
-        memoryview(array("I", [width])),
-        memoryview(array("I", [height])),
+    return FactColumns(
+        memoryview(array("B", [facts.media_type if images else 0])),
+        memoryview(array("I", [facts.width if images else 0])),
+        memoryview(array("I", [facts.height if images else 0])),
         memoryview(array("I", [checksum])),
     )
