@@ -20,10 +20,11 @@ def native(name: str, *sources: str) -> Extension:
     return Extension(
         f"blobpack._native.{name}",
         list(sources),
-        depends=HEADERS,
+        depends=[*HEADERS, *sources],  # the sdist takes its native files from here
         define_macros=[("Py_LIMITED_API", LIMITED_API)],
         # -g0: Python's own flags ask for debugging symbols, which take a third of the build
         extra_compile_args=["-O3", "-g0", "-pthread"],
+        libraries=["dl"],  # dlopen(), which glibc has in a library of its own before 2.34
         extra_link_args=["-pthread"],
         py_limited_api=True,
     )
