@@ -44,9 +44,6 @@ MEDIA_TYPES = (
 FACTS = {"media_type": "B", "width": "I", "height": "I", "crc32c": "I", "mtime": "q"}
 MUST_BE_KNOWN = ("crc32c", "mtime")  # no value of these says "unknown"
 
-# a row that a name was found in; where its payload starts and ends, and its CRC-32C if that was taken
-Found = tuple[int, tuple[int, int, int | None]]
-
 
 @dataclass(frozen=True, slots=True)
 class Columns:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from blobpack import Index
+    from blobpack._native.results import MemberColumns, Walk
 
     Row = tuple[str, int, int]
 
@@ -689,19 +690,19 @@ def rows_of(index: Index) -> list[Row]:
     return [(member.name, member.offset_start, member.size) for member in index]
 
 
-def walk(blob: bytes, **options: object) -> tuple[object, ...]:
+def walk(blob: bytes, **options: object) -> Walk:
     """Walk a blob in memory."""
     return walk_headers(
         -1, len(blob), "blob", lambda start, end, _: bytes(blob[start:end]), **options
     )
 
 
-def walked_rows(columns: tuple[object, ...]) -> list[Row]:
-    names, bounds, starts, ends = columns[:4]
-    packed, edges = bytes(names), bounds.tolist()
+def walked_rows(columns: MemberColumns) -> list[Row]:
+    packed, edges = bytes(columns.names), columns.name_bounds.tolist()
+    starts, ends = columns.offset_start.tolist(), columns.offset_end.tolist()
     return [
         (packed[edges[i] : edges[i + 1]].decode("utf-8", "surrogateescape"), start, end - start)
-        for i, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True))
+        for i, (start, end) in enumerate(zip(starts, ends, strict=True))
     ]
 
 

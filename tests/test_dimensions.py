@@ -51,7 +51,7 @@ WITH_EXIF = ["jpeg", "png", "webp_lossy", "webp_lossless", "tiff", "tiff_big", "
 
 def measured(payload: bytes, name: bytes = b"") -> tuple[str, tuple[int, int]]:
     """What blobpack takes a payload for, and its width and height."""
-    code, width, height, _ = facts_of(payload, name, crc32c_address=0)
+    code, width, height, _ = facts_of(payload, name)
     return MEDIA_TYPES[code], (width, height)
 
 
@@ -206,7 +206,7 @@ def test_headers_by_hand(payload: bytes, size: tuple[int, int]) -> None:
 def test_webp_that_promises_exif_it_does_not_have_at_hand_is_unknown() -> None:
     payload = encoded("webp_lossy", exif=exif(6))
     assert measured(payload)[1] == (91, 37)
-    code, width, height, _ = facts_of(payload[:60], b"", crc32c_address=0, size=len(payload))
+    code, width, height, _ = facts_of(payload[:60], b"", size=len(payload))
     assert (MEDIA_TYPES[code], width, height) == ("image/webp", 0, 0)
 
 

@@ -20,7 +20,7 @@ from test_dimensions import encoded, exif, tiff
 
 import blobpack
 from blobpack._native import facts as _facts
-from blobpack.checksum import crc32c, crc32c_address
+from blobpack.checksum import crc32c
 from blobpack.columns import Columns
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
@@ -351,7 +351,6 @@ class TestFaults:
                 columns.offset_start,
                 columns.offset_end,
                 images=True,
-                crc32c_address=crc32c_address(),
                 threads=2,
             )
         finally:
@@ -365,15 +364,11 @@ class TestFaults:
     def test_columns_that_do_not_fit_are_refused(self) -> None:
         one, two = array("q", [0]), array("q", [0, 0])
         with pytest.raises(ValueError, match="2 ends"):
-            _facts.take_facts_within(b"", 0, b"", two, one, two, images=True, crc32c_address=0)
+            _facts.take_facts_within(b"", 0, b"", two, one, two, images=True)
         with pytest.raises(ValueError, match="row 0 is not within the window"):
             _facts.take_facts_within(
-                b"12", 5, b"", two, array("q", [5]), array("q", [8]), images=True, crc32c_address=0
+                b"12", 5, b"", two, array("q", [5]), array("q", [8]), images=True
             )
-
-    def test_without_the_library_a_table_does_the_same(self) -> None:
-        for payload in (b"", b"123456789", os.urandom(5000)):
-            assert _facts.facts_of(payload, b"", crc32c_address=0)[3] == crc32c(payload)
 
     def test_ctrl_c_stops_it(self, tmp_path: Path) -> None:
         with open(tmp_path / "huge", "wb") as file:

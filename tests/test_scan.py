@@ -80,8 +80,8 @@ def test_a_store_gives_what_the_file_gives(dialect: Tar, tmp_path: Path) -> None
 
 def test_only_the_first_archive_is_read_unless_asked() -> None:
     tar = DIALECTS["concatenated"]()
-    assert walked_rows(walk(bytes(tar.blob))) == tar.rows[:1]
-    assert walked_rows(walk(bytes(tar.blob), concatenated=True)) == tar.rows
+    assert walked_rows(walk(bytes(tar.blob)).members) == tar.rows[:1]
+    assert walked_rows(walk(bytes(tar.blob), concatenated=True).members) == tar.rows
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_the_report_tells_how_the_archive_ends(dialect: Tar, end_marker: int) ->
 
 def test_what_follows_the_end_is_not_read() -> None:
     tar = DIALECTS["ustar"]()
-    rows = walked_rows(walk(bytes(tar.blob) + b"anything at all" * 99))
+    rows = walked_rows(walk(bytes(tar.blob) + b"anything at all" * 99).members)
     assert rows == tar.rows
 
 
 def test_the_last_extended_header_of_a_kind_rules() -> None:
     blob = pax({"path": "first", "size": "9"}) + pax({"path": "second"}) + header(size=0) + END
-    assert walked_rows(walk(blob)) == [("second", 2560, 0)]
+    assert walked_rows(walk(blob).members) == [("second", 2560, 0)]
 
 
 @pytest.mark.parametrize("key", ["size", "GNU.sparse.size"])
@@ -123,7 +123,7 @@ def test_a_pax_size_is_the_members_never_that_of_a_header_between(intermediate: 
     between = between or header(b"././@LongLink", 5, intermediate) + b"name\0".ljust(BLOCK, b"\0")
     size = pax({"size": "1024"})
     blob = size + between + header(b"name", 0 if intermediate != b"x" else 1024) + hidden * 2 + END
-    assert walked_rows(walk(blob)) == [("name", len(size) + len(between) + BLOCK, 1024)]
+    assert walked_rows(walk(blob).members) == [("name", len(size) + len(between) + BLOCK, 1024)]
 
 
 def test_no_blob_there(tmp_path: Path) -> None:
@@ -153,8 +153,7 @@ def test_the_bytes_read_of_a_long_group_grow_with_its_length(group: str) -> None
         assert total < 8 * len(blob)
         return blob[start:end]
 
-    columns = walk_headers(-1, len(blob), "blob", read)
-    assert columns[4] == len(blob) - len(END)
+    assert walk_headers(-1, len(blob), "blob", read).position == len(blob) - len(END)
 
 
 # Real tools
@@ -326,10 +325,10 @@ def outcome(
 ) -> tuple[object, ...]:
     """Scan, and give all that comes of it in a form that compares."""
     try:
-        columns = walk_headers(fd, length, "blob", threads=threads, concatenated=concatenated)
+        walk = walk_headers(fd, length, "blob", threads=threads, concatenated=concatenated)
     except FormatError as exc:
         return type(exc), str(exc), exc.offset
-    return (*map(bytes, columns[:4]), *columns[4:])
+    return (*map(bytes, walk.members[:4]), *walk[1:])
 
 
 def assert_same_with_any_threads(
@@ -359,9 +358,9 @@ def test_traps_do_not_change_the_result(seeds: range, trapper: Trapper, fd: int)
         tar = trapper.tar(seed)
         length = put(fd, tar.blob)
         assert_same_with_any_threads(fd, length)
-        columns = walk_headers(fd, length, "blob", threads=random.Random(seed).choice(THREADS))
-        assert walked_rows(columns) == tar.rows
-        assert columns[4] == tar.borders[-1]
+        walk = walk_headers(fd, length, "blob", threads=random.Random(seed).choice(THREADS))
+        assert walked_rows(walk.members) == tar.rows
+        assert walk.position == tar.borders[-1]
 
 
 @pytest.mark.parametrize("seeds", [SEEDS[i : i + 20] for i in range(0, len(SEEDS), 20)], ids=str)
@@ -398,16 +397,16 @@ def test_two_tars_one_behind_the_other_give_the_rows_of_both(trapper: Trapper, f
     tar, more = trapper.tar(2), trapper.tar(3)
     start = len(tar.blob + END)
     length = put(fd, tar.blob + END + more.blob)
-    columns = walk_headers(fd, length, "blob", threads=3, concatenated=True)
+    walk = walk_headers(fd, length, "blob", threads=3, concatenated=True)
     files = [(name, start + offset, size) for name, offset, size in more.rows if "link" not in name]
-    rows = [row for row in walked_rows(columns) if "link" not in row[0]]
+    rows = [row for row in walked_rows(walk.members) if "link" not in row[0]]
     assert rows == [row for row in tar.rows if "link" not in row[0]] + files
 
 
 def test_a_store_walks_traps_as_a_file_does(trapper: Trapper) -> None:
     for seed in range(2000, 2005):
         tar = trapper.tar(seed)
-        assert walked_rows(walk(bytes(tar.blob))) == tar.rows
+        assert walked_rows(walk(bytes(tar.blob)).members) == tar.rows
 
 
 # Ctrl-C

@@ -48,18 +48,18 @@ SMALL = sorted(
 def rows_or_fault(blob: bytes) -> list[Row] | FormatError:
     """Walk a blob, and check what holds of all of them."""
     try:
-        columns = walk(blob)
+        found = walk(blob)
     except FormatError as exc:
         assert exc.offset is not None
         assert 0 <= exc.offset <= len(blob)
         assert exc.offset % BLOCK == 0
         assert str(exc).endswith(f"at byte {exc.offset}")
         return exc
-    rows = walked_rows(columns)
+    rows = walked_rows(found.members)
     for _, start, size in rows:
         assert BLOCK <= start <= start + size <= len(blob)
-    assert 0 <= columns[4] <= len(blob)
-    assert columns[5] in (0, 1, 2)
+    assert 0 <= found.position <= len(blob)
+    assert found.end_marker in (0, 1, 2)
     return rows
 
 

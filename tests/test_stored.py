@@ -90,10 +90,10 @@ def test_members_are_as_they_were(opened):
     assert "\ud800" not in index
     assert "none" not in index
     assert index.search(["b.jpg", "none", "", "caf\udce9.png", "\ud800"]) == [
-        (3, (1 << 41, (1 << 41) + 3, 2)),
+        (3, 1 << 41, (1 << 41) + 3, 2),
         None,
-        (1, (1024, 1024, 0)),
-        (2, (3072, 1 << 40, 1)),
+        (1, 1024, 1024, 0),
+        (2, 3072, 1 << 40, 1),
         None,
     ]
     assert index.payload_bytes == sum(member.size for member in MEMBERS)
@@ -112,7 +112,7 @@ def test_every_name_is_found_in_thousands(opened, shuffled):
         )
     rows = range(0, 5000, 7)
     names = [columns.name_at(row) for row in rows]
-    found = [(row, (*index.bounds_of(columns.name_at(row)), None)) for row in rows]
+    found = [(row, *index.bounds_of(columns.name_at(row)), None) for row in rows]
     assert index.search(names) == found  # no checksums were taken
     with pytest.raises(blobpack.MemberNotFoundError, match=r"nope.*among 5000"):
         index.bounds_of("nope")
@@ -169,7 +169,7 @@ class TestRequests:
         remote, store = stored(columns, tmp_path)
         rows = range(0, 100_000, 200)
         found = remote.search([columns.name_at(row) for row in rows])
-        assert found == [(row, columns.payload_at(row)) for row in rows]
+        assert found == [(row, *columns.payload_at(row)) for row in rows]
         assert len(store.fetches) <= 10
 
     def test_names_stream_by_windows(self, tmp_path):

@@ -3,7 +3,7 @@
 Source: POSIX.1-2017, <pthread.h>.
 """
 
-from posix.time cimport timespec
+from common.clock cimport timespec
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_t:

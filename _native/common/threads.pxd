@@ -6,8 +6,8 @@ Ctrl-C calls it off, and none of its threads outlives the call that started it.
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
-from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
+from common.clock cimport CLOCK_REALTIME, clock_gettime, timespec
 from common.pthreads cimport (
     pthread_cond_broadcast,
     pthread_cond_destroy,

@@ -3,11 +3,11 @@
 The shell around rereading.pxd, dimensions.pxd and crc32c.pxd.
 """
 
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from common.crc32c cimport crc32c_at
+from common.crc32c cimport find_crc32c
 from images.fact_columns cimport facts_free, facts_reserve, facts_to_python
 from images.payload cimport peek, peek_at
 from images.reread cimport (
@@ -19,6 +19,8 @@ from images.reread cimport (
     take_payload,
 )
 from common.threads cimport THREADS_MAX, run_team, team_free, team_init
+
+from blobpack._native.results import FactColumns, Facts
 
 READ_ENDED = ENDED
 
@@ -84,7 +86,6 @@ def take_facts(
     const int64_t[::1] offset_end not None,
     *,
     bint images,
-    uintptr_t crc32c_address,
     int threads,
     progress=None,
 ):
@@ -95,12 +96,11 @@ def take_facts(
         size: The file's bytes; no row may reach beyond them.
         names, name_bounds, offset_start, offset_end: The members, as in Columns.
         images: Also recognise and measure images; else checksums alone.
-        crc32c_address: Where libcrc32c's function is; 0: nowhere.
         threads: How many read.
         progress: progress(rows, bytes), called from this thread now and then.
 
     Returns:
-        columns: media_type, width, height, crc32c, (n,) each.
+        columns: FactColumns.
         faults: (row, errno) of each row that could not be read; READ_ENDED for an errno
             where the file ends before the row does.
     """
@@ -110,13 +110,14 @@ def take_facts(
     r.fd = fd
     r.size = size
     r.images = images
-    r.extend = crc32c_at(crc32c_address)
+    r.extend = find_crc32c()
     bind_rows(&r, names, name_bounds, offset_start, offset_end)
     team_init(&r.team)
     try:
         run_threads(&r, max(1, min(threads, THREADS_MAX)), progress)
         faults = [(r.faults[i].row, r.faults[i].error) for i in range(r.fault_count)]
-        return facts_to_python(&r.facts, r.rows.count), sorted(faults)
+        columns = FactColumns(*facts_to_python(&r.facts, r.rows.count))
+        return columns, sorted(faults)
     finally:
         team_free(&r.team)
         facts_free(&r.facts)
@@ -132,7 +133,6 @@ def take_facts_within(
     const int64_t[::1] offset_end not None,
     *,
     bint images,
-    uintptr_t crc32c_address,
 ):
     """Take facts of payloads that all lie in bytes at hand.
 
@@ -140,10 +140,10 @@ def take_facts_within(
         window: The bytes.
         window_start: Where they lie in the blob.
         names, name_bounds, offset_start, offset_end: The members, as in Columns.
-        images, crc32c_address: As above.
+        images: Also recognise and measure images; else checksums alone.
 
     Returns:
-        media_type, width, height, crc32c, (n,) each.
+        FactColumns.
 
     Raises:
         ValueError: a row is not within the window.
@@ -156,7 +156,7 @@ def take_facts_within(
         first = &window[0]
     memset(&r, 0, sizeof(rereading))
     r.images = images
-    r.extend = crc32c_at(crc32c_address)
+    r.extend = find_crc32c()
     bind_rows(&r, names, name_bounds, offset_start, offset_end)
     try:
         with nogil:
@@ -173,7 +173,7 @@ def take_facts_within(
                 row = r.rows.count
         if row < r.rows.count:
             raise ValueError(f"row {row} is not within the window")
-        return facts_to_python(&r.facts, r.rows.count)
+        return FactColumns(*facts_to_python(&r.facts, r.rows.count))
     finally:
         facts_free(&r.facts)
 
@@ -182,7 +182,6 @@ def facts_of(
     const unsigned char[::1] payload not None,
     bytes name not None,
     *,
-    uintptr_t crc32c_address,
     int64_t size=-1,
 ):
     """Take facts of one payload, or of its first bytes.
@@ -190,11 +189,10 @@ def facts_of(
     Args:
         payload: The bytes.
         name: The member's; only it tells an SVG.
-        crc32c_address: As above.
         size: The whole payload's bytes, where these are only its first.
 
     Returns:
-        media_type, width, height, crc32c; the last of these bytes.
+        Facts; the checksum is that of these bytes.
     """
     cdef int64_t bounds[2]
     cdef int64_t length = payload.shape[0]
@@ -202,7 +200,7 @@ def facts_of(
     cdef peek first
     memset(&r, 0, sizeof(rereading))
     r.images = True
-    r.extend = crc32c_at(crc32c_address)
+    r.extend = find_crc32c()
     bounds[0] = 0
     bounds[1] = r.rows.names_length = len(name)
     r.rows.names = <const unsigned char*> <const char*> name
@@ -216,7 +214,7 @@ def facts_of(
                 max(length, size),
             )
             take_payload(&r, 0, &first)
-        return (
+        return Facts(
             r.facts.media_type[0], r.facts.width[0], r.facts.height[0],
             r.facts.crc32c[0],
         )

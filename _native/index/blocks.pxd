@@ -231,7 +231,7 @@ cdef inline int64_t measure_block(
     for i in range(rows.count):
         if (<uint64_t> rows.offset_start[i] - header.start_base) % TAR_BLOCK:
             header.start_unit = 1
-    for column in range(COLUMN_COUNT):
+    for column in range(<int> COLUMN_COUNT):
         largest = 0
         for i in range(rows.count):
             largest = max(
@@ -254,7 +254,7 @@ cdef inline void put_block(
     cdef uint64_t value
     cdef int column
     memset(to, 0, length)
-    for column in range(COLUMN_COUNT):
+    for column in range(<int> COLUMN_COUNT):
         if header.widths[column] == 0:
             continue
         for i in range(rows.count):

@@ -3,10 +3,10 @@
 docs/format.md has the layout.
 """
 
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t
 
 from index.blocks cimport BLOCK_ROWS, block_is_whole, block_view, open_block
-from common.crc32c cimport crc32c_at, crc32c_function
+from common.crc32c cimport crc32c_function, find_crc32c
 from index.faults cimport FAULT_CHECKSUM, FAULT_LAYOUT, FAULT_NONE, failure, fault
 from index.rows cimport (
     row_columns,
@@ -27,6 +27,8 @@ from index.pages cimport (
     slot,
     slot_at,
 )
+
+from blobpack._native.results import MemberColumns
 
 
 cdef fault decode_block(
@@ -58,7 +60,6 @@ def decode_blocks(
     int64_t row_count,
     int64_t last_end,
     int facts,
-    uintptr_t crc32c,
     str where not None,
     int64_t offset,
 ):
@@ -71,17 +72,15 @@ def decode_blocks(
         row_count: Of the whole index.
         last_end: No member ends behind it.
         facts: Which optional columns it has.
-        crc32c: Of blobpack.checksum.crc32c_address.
         where, offset: What messages name: the file, and where `blocks` starts in it.
 
     Returns:
-        names, name_bounds, offset_start, offset_end, media_type, width, height,
-            crc32c, mtime; the last five are None where they were not taken.
+        MemberColumns; facts that were not taken are None.
 
     Raises:
         FormatError: a block is damaged.
     """
-    cdef crc32c_function check = crc32c_at(crc32c)
+    cdef crc32c_function check = find_crc32c()
     cdef row_columns out
     cdef int64_t count = positions.shape[0] - 1, i, start, end, wanted
     cdef fault kind
@@ -101,7 +100,7 @@ def decode_blocks(
             if kind != FAULT_NONE:
                 raise failure(kind, where, "the block", offset + start)
             first_row += wanted
-        return to_python(&out)
+        return MemberColumns(*to_python(&out))
     finally:
         row_columns_free(&out)
 

@@ -3,12 +3,18 @@
 docs/format.md has the layout.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from index.blocks cimport BLOCK_ROWS, block_header, measure_block, member_rows, put_block
-from common.crc32c cimport crc32c_at, crc32c_function
+from index.blocks cimport (
+    BLOCK_ROWS,
+    block_header,
+    measure_block,
+    member_rows,
+    put_block,
+)
+from common.crc32c cimport crc32c_function, find_crc32c
 from common.hash cimport hash_name
 from index.pages cimport (
     DIRECTORY,
@@ -48,8 +54,8 @@ cdef class IndexBuilder:
     cdef bytes last_name
     cdef bint ascending
 
-    def __cinit__(self, uintptr_t crc32c):
-        self.crc32c = crc32c_at(crc32c)
+    def __cinit__(self):
+        self.crc32c = find_crc32c()
         self.positions = []
         self.first_names = []
         self.ascending = True
@@ -221,7 +227,7 @@ cdef class IndexBuilder:
         if self.count == 0:
             return 0, b""
         for growth in range(GROWTHS):
-            for seed in range(SEEDS):
+            for seed in range(<uint64_t> SEEDS):
                 filled = self.fill(seed, pages << growth, same_name)
                 if filled is not None:
                     return seed, filled

@@ -3,12 +3,12 @@
 The shell around index_region.pxd.
 """
 
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t
 from posix.fcntl cimport F_DUPFD_CLOEXEC, fcntl
 from posix.unistd cimport SEEK_END, close, lseek
 
 from index.blocks cimport BLOCK_ROWS, CRC32C, block_view, offsets_in, value_at
-from common.crc32c cimport crc32c_at
+from common.crc32c cimport find_crc32c
 from index.faults cimport FAULT_ABSENT, FAULT_LAYOUT, FAULT_NONE, failure, fault
 from index.region cimport (
     bring_row,
@@ -23,8 +23,10 @@ from index.region cimport (
 )
 from index.rows cimport row_columns, row_columns_free, row_columns_init, to_python
 from common.hash cimport encoded_name, hash_name
+from common.named cimport new_named
 from index.pages cimport seeded
 
+from blobpack._native.results import FoundRow, MemberColumns
 from blobpack.errors import BlobChangedError, FormatError, StorageError
 
 cdef enum:
@@ -46,7 +48,6 @@ cdef class MappedIndex:
         region: The region's bytes.
         fd: The file.
         where, offset: What messages name: the file, and where the region starts in it.
-        crc32c: Of blobpack.checksum.crc32c_address.
         row_count … facts: Of the footer, positions from the region's start.
     """
 
@@ -65,7 +66,6 @@ cdef class MappedIndex:
         int fd,
         str where not None,
         int64_t offset,
-        uintptr_t crc32c,
         *,
         int64_t row_count,
         int64_t last_end,
@@ -89,7 +89,7 @@ cdef class MappedIndex:
         self.region.lookup = lookup
         self.region.pages = pages
         self.region.seed = seed
-        self.region.crc32c = crc32c_at(crc32c)
+        self.region.crc32c = find_crc32c()
         if not region_fits(&self.region):
             raise FormatError(
                 f"{where}: the index is damaged: its footer does not fit its size",
@@ -176,8 +176,7 @@ cdef class MappedIndex:
         side by side before the first of them is looked at.
 
         Returns:
-            (row, (offset_start, offset_end, crc32c)) of each, the checksum None where
-                the index has none; None where there is no such name.
+            A FoundRow for each name; None where there is no such name.
 
         Raises:
             As locate.
@@ -186,7 +185,7 @@ cdef class MappedIndex:
         cdef Py_ssize_t first, last, i
         cdef int64_t row, start, end
         cdef list found = []
-        cdef object crc = None
+        cdef object crc = None, named_tuple = FoundRow
         for first in range(0, len(names), GROUP_NAMES):
             last = min(first + GROUP_NAMES, len(names))
             self.bring(names, first, last)
@@ -199,7 +198,7 @@ cdef class MappedIndex:
                     raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
                 if self.facts & HAS_CRC32C:
                     crc = value_at(&view, CRC32C, row % BLOCK_ROWS)
-                found.append((row, (start, end, crc)))
+                found.append(new_named(named_tuple, (row, start, end, crc)))
         return found
 
     cdef int bring(self, list names, Py_ssize_t first, Py_ssize_t last) except -1:
@@ -225,8 +224,7 @@ cdef class MappedIndex:
         """Read the rows first:last into columns of their own.
 
         Returns:
-            names, name_bounds, offset_start, offset_end, media_type, width, height,
-                crc32c, mtime; the last five are None where they were not taken.
+            MemberColumns; facts that were not taken are None.
 
         Raises:
             FormatError: a block is damaged.
@@ -244,6 +242,6 @@ cdef class MappedIndex:
                 kind = take_rows(&self.region, &out, first, last, &position)
             if kind != FAULT_NONE:
                 raise failure(kind, self.where, "the block", self.offset + position)
-            return to_python(&out)
+            return MemberColumns(*to_python(&out))
         finally:
             row_columns_free(&out)

@@ -26,6 +26,7 @@ from offsets.stack cimport (
 )
 from offsets.writer cimport encoder, put_list
 
+from blobpack._native.results import MemberColumns
 from blobpack.errors import FormatError, TruncatedError
 
 cdef extern from "Python.h":
@@ -152,8 +153,7 @@ cdef class OffsetsDecoder:
         """Decode whole pickles up to at least that many rows, or to the file's end.
 
         Returns:
-            names, name_bounds, offset_start, offset_end: Views of bytes and of int64;
-                None at the end.
+            MemberColumns without facts; None at the end.
 
         Raises:
             TruncatedError: the file ends inside a pickle.
@@ -174,6 +174,6 @@ cdef class OffsetsDecoder:
             self.forget_pickle()
         if self.d.rows.count == 0:
             return None
-        views = columns_to_python(&self.d.rows)
+        members = MemberColumns(*columns_to_python(&self.d.rows))
         columns_free(&self.d.rows)
-        return views
+        return members

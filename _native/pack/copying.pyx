@@ -7,6 +7,8 @@ from libc.string cimport memcpy
 from posix.stdlib cimport posix_memalign
 from posix.unistd cimport pread, pwrite
 
+from blobpack._native.results import Copied
+
 cdef enum:
     WINDOW_BYTES = 262144
     OUTPUT_BYTES = 262144
@@ -168,8 +170,7 @@ def copy_pieces(
         sizes: (n,) their bytes, not negative.
 
     Returns:
-        Whether the source ended too early, the errno of a read that failed and the
-        errno of a write that failed; 0 where nothing did.
+        Copied.
 
     Raises:
         ValueError: a piece lies outside the literals.
@@ -196,7 +197,7 @@ def copy_pieces(
                 status = copy_all(&c, memory, pieces, sizes)
         if status == COPY_NO_MEMORY:
             raise MemoryError
-        return (
+        return Copied(
             status == COPY_CUT,
             c.error if status == COPY_READ_FAILED else 0,
             c.error if status == COPY_WRITE_FAILED else 0,

@@ -7,13 +7,18 @@ side by side again. So the members keep their order, and no pass over the files 
 needed to learn their sizes first.
 """
 
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 from posix.unistd cimport close
 
-from common.columns cimport columns_free, columns_push, columns_to_python, member_columns
-from common.crc32c cimport crc32c_at
+from common.columns cimport (
+    columns_free,
+    columns_push,
+    columns_to_python,
+    member_columns,
+)
+from common.crc32c cimport find_crc32c
 from images.fact_columns cimport facts_free, facts_move, facts_reserve, facts_to_python
 from tar.write_header cimport describe, header_length, member_header, put_header
 from images.sniff cimport media_type_of
@@ -40,6 +45,8 @@ from common.threads cimport (
     team_free,
     team_init,
 )
+
+from blobpack._native.results import Gathered, MemberColumns, NotPacked
 
 cdef extern from "Python.h":
     const char* PyBytes_AsString(object) except NULL
@@ -142,7 +149,7 @@ cdef object outcome(gathering* g):
         for i in range(g.count):
             file = &g.files[i]
             if file.status != PACKED:
-                not_packed.append((i, file.status, file.error))
+                not_packed.append(NotPacked(i, file.status, file.error))
             elif columns_push(
                 &rows,
                 file.name,
@@ -156,7 +163,8 @@ cdef object outcome(gathering* g):
         columns = columns_to_python(&rows)
         if g.with_facts:
             columns += facts_to_python(&g.facts, len(columns[2]))
-        return (columns, g.pos, g.write_error, not_packed)
+        members = MemberColumns(*columns)
+        return Gathered(members, g.pos, g.write_error, not_packed)
     finally:
         columns_free(&rows)
 
@@ -173,7 +181,6 @@ def gather(
     bint follow_links,
     bint keep_mtime,
     bint facts,
-    uintptr_t crc32c_address,
     int threads,
     progress=None,
     int64_t start=0,
@@ -192,18 +199,13 @@ def gather(
         follow_links: Open symbolic links.
         keep_mtime: Store the files' modification times, in whole seconds.
         facts: Also take media type, sizes as shown, CRC-32C and mtime of the packed.
-        crc32c_address: Where libcrc32c's function is; 0: nowhere.
         threads: How many read and write.
         progress: progress(files, bytes), called from this thread now and then.
         start: Where in out_fd the first one goes.
         held: Takes the first bytes from there on, which are not written.
 
     Returns:
-        columns: names, name_bounds, offset_start, offset_end of what was packed; with
-            facts, also media_type, width, height, crc32c, mtime.
-        position: Where the next member would go.
-        write_error: errno of a write that failed, or 0.
-        not_packed: (index, FILE_…, errno) of each file that was not packed.
+        Gathered; the members have all facts or none.
     """
     cdef gathering g
     cdef int64_t i
@@ -218,7 +220,7 @@ def gather(
     g.follow_links = follow_links
     g.keep_mtime = keep_mtime
     g.with_facts = facts
-    g.extend = crc32c_at(crc32c_address)
+    g.extend = find_crc32c() if facts else NULL
     g.start = g.pos = start
     if held is not None and held.shape[0]:
         g.held = &held[0]

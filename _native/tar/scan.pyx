@@ -36,6 +36,7 @@ from tar.window cimport bytes_at, header_window, window_wanted
 
 from os import urandom
 
+from blobpack._native.results import MemberColumns, MemberKinds, Walk
 from blobpack.errors import FormatError, StorageError, TruncatedError
 
 cdef enum:
@@ -241,14 +242,7 @@ def walk_headers(
         threads: How many may walk a local file.
 
     Returns:
-        names, name_bounds, offset_start, offset_end: Views of bytes and of int64;
-            (n,), the bounds (n + 1,).
-        position: Where the walk ended, in bytes.
-        end_marker: Zero blocks found there: 0, 1 or 2.
-        dangling_links: Hard links that have no row.
-        kinds: How many there are of files, hard links, folders, symbolic links,
-            devices, sparse files, others.
-        mtime: (n,) int64, whole seconds since 1970 UTC; None where it was not kept.
+        A Walk; its members have no facts but mtime, and that only with_mtime.
 
     Raises:
         TruncatedError: the blob ends inside a header, a payload or its padding.
@@ -272,9 +266,10 @@ def walk_headers(
             dangling = resolve_links(&w.rows, &w.links, seed)
         if dangling < 0:
             raise MemoryError
-        kinds = tuple([w.kinds[i] for i in range(<int> KIND_COUNT)])
+        kinds = MemberKinds(*[w.kinds[i] for i in range(<int> KIND_COUNT)])
         columns = columns_to_python(&w.rows)
         mtime = mtime_to_python(&w.rows, len(columns[2]))
-        return (*columns, position, blocks, dangling, kinds, mtime)
+        members = MemberColumns(*columns, mtime=mtime)
+        return Walk(members, position, blocks, dangling, kinds)
     finally:
         walker_free(&w)

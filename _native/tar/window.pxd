@@ -9,9 +9,9 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 from posix.stdlib cimport posix_memalign
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport pread
 
+from common.clock cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from tar.header cimport BLOCK
 from tar.status cimport (
     WALK_FEED,

@@ -196,27 +196,30 @@ cdef inline void put_name(
         block[i] = rest[i] if rest[i] < 0x80 else b"?"
 
 
-cdef inline int64_t put_header(
+cdef inline void put_header(
     unsigned char* to, const member_header* header
 ) noexcept nogil:
-    """Write the header, header_length(header) bytes; return them."""
-    cdef int64_t length = header_length(header)
-    cdef unsigned char* records = to + BLOCK
+    """Write the header: header_length(header) bytes."""
+    cdef int64_t length = records_length(header)
+    cdef unsigned char* record
     cdef unsigned char number[20]
     cdef int64_t size
-    memset(to, 0, length)
-    if length > BLOCK:
+    memset(to, 0, BLOCK)
+    if length:
         memcpy(to, b"././@PaxHeader", 14)
-        put_block(to, b"x", records_length(header), 0)
+        put_block(to, b"x", length, 0)
+        to += BLOCK
+        record = to
         if header.binary:
-            records = put_record(records, b"hdrcharset", 10, b"BINARY", 6)
+            record = put_record(record, b"hdrcharset", 10, b"BINARY", 6)
         if header.prefix_length < 0:
-            records = put_record(records, b"path", 4, header.name, header.name_length)
+            record = put_record(record, b"path", 4, header.name, header.name_length)
         if header.size > largest_octal():
             put_decimal(number, header.size)
-            records = put_record(records, b"size", 4, number, digits_of(header.size))
-        to += length - BLOCK
+            record = put_record(record, b"size", 4, number, digits_of(header.size))
+        memset(record, 0, -length & (BLOCK - 1))   # up to the end of the block
+        to += padded(length)
+        memset(to, 0, BLOCK)
     put_name(to, header)
     size = header.size if header.size <= largest_octal() else 0
     put_block(to, b"0", size, header.mtime)
-    return length

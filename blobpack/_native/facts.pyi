@@ -5,6 +5,8 @@ from typing import Final
 
 from typing_extensions import Buffer
 
+from blobpack._native.results import FactColumns, Facts
+
 READ_ENDED: Final[int]
 
 def take_facts(
@@ -16,10 +18,9 @@ def take_facts(
     offset_end: Buffer,
     *,
     images: bool,
-    crc32c_address: int,
     threads: int,
     progress: Callable[[int, int], object] | None = None,
-) -> tuple[tuple[memoryview, memoryview, memoryview, memoryview], list[tuple[int, int]]]: ...
+) -> tuple[FactColumns, list[tuple[int, int]]]: ...
 def take_facts_within(
     window: Buffer,
     window_start: int,
@@ -29,8 +30,7 @@ def take_facts_within(
     offset_end: Buffer,
     *,
     images: bool,
-    crc32c_address: int,
-) -> tuple[memoryview, memoryview, memoryview, memoryview]: ...
+) -> FactColumns: ...
 def facts_of(
-    payload: Buffer, name: bytes, *, crc32c_address: int, size: int = -1
-) -> tuple[int, int, int, int]: ...
+    payload: Buffer, name: bytes, *, size: int = -1
+) -> Facts: ...

@@ -2,17 +2,7 @@
 
 from typing_extensions import Buffer
 
-_Columns = tuple[
-    memoryview,
-    memoryview,
-    memoryview,
-    memoryview,
-    memoryview | None,
-    memoryview | None,
-    memoryview | None,
-    memoryview | None,
-    memoryview | None,
-]
+from blobpack._native.results import MemberColumns
 
 def decode_blocks(
     blocks: Buffer,
@@ -21,10 +11,9 @@ def decode_blocks(
     row_count: int,
     last_end: int,
     facts: int,
-    crc32c: int,
     where: str,
     offset: int,
-) -> _Columns: ...
+) -> MemberColumns: ...
 def encode_name(name: str) -> bytes | None: ...
 def page_number(name: bytes, seed: int, pages: int) -> int: ...
 def rows_in_page(page: Buffer, name: bytes, seed: int) -> list[int]: ...

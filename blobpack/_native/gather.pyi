@@ -5,6 +5,8 @@ from typing import Final
 
 from typing_extensions import Buffer
 
+from blobpack._native.results import Gathered
+
 FILE_IS_TARGET: Final[int]
 FILE_NOT_IMAGE: Final[int]
 FILE_NOT_REGULAR: Final[int]
@@ -23,11 +25,10 @@ def gather(
     follow_links: bool,
     keep_mtime: bool,
     facts: bool,
-    crc32c_address: int,
     threads: int,
     progress: Callable[[int, int], object] | None = None,
     start: int = 0,
     held: bytearray | None = None,
-) -> tuple[tuple[memoryview, ...], int, int, list[tuple[int, int, int]]]: ...
+) -> Gathered: ...
 def encode_header(name: bytes, size: int, mtime: int = 0) -> bytes: ...
 def recognise_image(payload: Buffer, name: bytes) -> bool: ...

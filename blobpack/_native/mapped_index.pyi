@@ -4,17 +4,7 @@ from typing import Self, final
 
 from typing_extensions import Buffer
 
-_Columns = tuple[
-    memoryview,
-    memoryview,
-    memoryview,
-    memoryview,
-    memoryview | None,
-    memoryview | None,
-    memoryview | None,
-    memoryview | None,
-    memoryview | None,
-]
+from blobpack._native.results import FoundRow, MemberColumns
 
 @final
 class MappedIndex:
@@ -24,7 +14,6 @@ class MappedIndex:
         fd: int,
         where: str,
         offset: int,
-        crc32c: int,
         *,
         row_count: int,
         last_end: int,
@@ -38,5 +27,5 @@ class MappedIndex:
     def __len__(self) -> int: ...
     def find(self, name: str) -> int: ...
     def locate(self, name: str) -> tuple[int, int] | None: ...
-    def search(self, names: list[str]) -> list[tuple[int, tuple[int, int, int | None]] | None]: ...
-    def rows(self, first: int, last: int) -> _Columns: ...
+    def search(self, names: list[str]) -> list[FoundRow | None]: ...
+    def rows(self, first: int, last: int) -> MemberColumns: ...

@@ -4,6 +4,8 @@ from typing import BinaryIO, Self, final
 
 from typing_extensions import Buffer
 
+from blobpack._native.results import MemberColumns
+
 def encode_batch(
     names: Buffer,
     name_starts: Buffer,
@@ -17,6 +19,4 @@ def encode_batch(
 @final
 class OffsetsDecoder:
     def __new__(cls, file: BinaryIO, path: str) -> Self: ...
-    def read_batch(
-        self, rows: int
-    ) -> tuple[memoryview, memoryview, memoryview, memoryview] | None: ...
+    def read_batch(self, rows: int) -> MemberColumns | None: ...

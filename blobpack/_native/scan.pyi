@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Self, final
 
+from blobpack._native.results import Walk
+
 @final
 class Supply:
     def __new__(cls, read: Callable[[int, int, int], bytes | memoryview] | None) -> Self: ...
@@ -16,14 +18,4 @@ def walk_headers(
     concatenated: bool = False,
     with_mtime: bool = False,
     threads: int = 1,
-) -> tuple[
-    memoryview,
-    memoryview,
-    memoryview,
-    memoryview,
-    int,
-    int,
-    int,
-    tuple[int, int, int, int, int, int, int],
-    memoryview | None,
-]: ...
+) -> Walk: ...

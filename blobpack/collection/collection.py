@@ -131,7 +131,7 @@ class Collection(Reader):
         if self._closed:
             raise StorageError(f"{self.url}: the collection is closed")
         found = self.index.search(names)
-        numbers = [hit and self._shards.number_of(hit[0]) for hit in found]
+        numbers = [hit and self._shards.number_of(hit.row) for hit in found]
         stores = self._opened(dict.fromkeys(number for number in numbers if number is not None))
         located: list[Located] = []
         for name, hit, number in zip(names, found, numbers, strict=True):
@@ -140,7 +140,8 @@ class Collection(Reader):
             store = stores[number]
             if isinstance(store, BlobpackError):
                 return located, store
-            located.append(Located(store, name, *hit[1]))
+            _, start, end, checksum = hit
+            located.append(Located(store, name, start, end, checksum))
         return located, None
 
     def _opened(self, numbers: dict[int, None]) -> dict[int, Store | BlobpackError]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, overload
 
 from blobpack._native.lookup import NameLookup
 from blobpack._native.packed import measure
+from blobpack._native.results import FoundRow
 from blobpack.columns import Columns
 from blobpack.errors import MemberNotFoundError
 from blobpack.index.suggestions import names_near
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from blobpack.columns import Found
     from blobpack.indexfile.open import StoredIndex
     from blobpack.model import Member
 
@@ -167,17 +167,16 @@ class Rows:
         columns, place = self._rows(row)
         return columns.offset_start[place], columns.offset_end[place]
 
-    def search(self, names: Sequence[str]) -> list[Found | None]:
+    def search(self, names: Sequence[str]) -> list[FoundRow | None]:
         """Find the last row of each of many names, with its offsets and CRC-32C, to read and check them.
 
         Returns:
-            Of each name the row, and start, end and checksum, None where there is none; None where there is no
-            such member.
+            What was found for each name; None where there is no such member.
         """
         if self._stored is not None and self._columns is None:
             return self._stored.search(names)
         rows = map(self._find, names)
-        return [(row, self.columns.payload_at(row)) if row >= 0 else None for row in rows]
+        return [FoundRow(row, *self.columns.payload_at(row)) if row >= 0 else None for row in rows]
 
     def row_of(self, name: str) -> int:
         """Find the last row with that name.

@@ -6,7 +6,6 @@ import mmap
 from typing import TYPE_CHECKING
 
 from blobpack._native.mapped_index import MappedIndex
-from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import PART_ROWS
@@ -15,7 +14,7 @@ from blobpack.indexfile.name_table import WholeLookup
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from blobpack.columns import Found
+    from blobpack._native.results import FoundRow
     from blobpack.indexfile.footer import Footer
     from blobpack.stores.base import Store
 
@@ -55,7 +54,6 @@ class LocalIndex:
             fd,
             store.url,
             offset,
-            crc32c_address(),
             row_count=footer.row_count,
             last_end=footer.last_end,
             block_count=footer.block_count,
@@ -75,7 +73,7 @@ class LocalIndex:
     def __len__(self) -> int:
         return self.footer.row_count
 
-    def search(self, names: Sequence[str]) -> list[Found | None]:
+    def search(self, names: Sequence[str]) -> list[FoundRow | None]:
         """Find row, offsets and checksum of each name."""
         if self._whole:
             return list(map(self._whole.search, names))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blobpack._native.lookup import NameLookup
+from blobpack._native.results import FoundRow
 from blobpack.columns import Columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from blobpack.columns import Found
 
 
 class WholeLookup:
@@ -28,13 +27,13 @@ class WholeLookup:
     def locate(self, name: str) -> tuple[int, int] | None:
         """Return its offsets."""
         found = self.search(name)
-        return found and found[1][:2]
+        return found and (found.offset_start, found.offset_end)
 
-    def search(self, name: str) -> Found | None:
+    def search(self, name: str) -> FoundRow | None:
         """Return its row, offsets and checksum."""
         columns, lookup = self._table()
         row = lookup.find(name)
-        return None if row < 0 else (row, columns.payload_at(row))
+        return None if row < 0 else FoundRow(row, *columns.payload_at(row))
 
     def _table(self) -> tuple[Columns, NameLookup]:
         if self._read is None:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-    from blobpack.columns import Columns, Found
+    from blobpack._native.results import FoundRow
+    from blobpack.columns import Columns
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
 
@@ -34,7 +35,7 @@ class StoredIndex(Protocol):
         """Return offset_start and offset_end of the last row of that name."""
         ...
 
-    def search(self, names: Sequence[str]) -> list[Found | None]:
+    def search(self, names: Sequence[str]) -> list[FoundRow | None]:
         """Find row, offsets and checksum of many names at once, with as few requests as they need."""
         ...
 

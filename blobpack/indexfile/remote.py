@@ -10,6 +10,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from blobpack._native.fetched_index import encode_name, page_number, rows_in_page
+from blobpack._native.results import FoundRow
 from blobpack.columns import Columns
 from blobpack.indexfile.footer import BLOCK_ROWS
 from blobpack.indexfile.name_table import WholeLookup
@@ -18,7 +19,6 @@ from blobpack.indexfile.sections import IndexParts
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from blobpack.columns import Found
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.sections import Block
     from blobpack.stores.base import Store
@@ -53,14 +53,14 @@ class RemoteIndex:
     def find(self, name: str) -> int:
         """Return the last row of that name, -1 when there is none."""
         found = self.search([name])[0]
-        return -1 if found is None else found[0]
+        return -1 if found is None else found.row
 
     def locate(self, name: str) -> tuple[int, int] | None:
         """Return its offsets."""
         found = self.search([name])[0]
-        return found and found[1][:2]
+        return found and (found.offset_start, found.offset_end)
 
-    def search(self, names: Sequence[str]) -> list[Found | None]:
+    def search(self, names: Sequence[str]) -> list[FoundRow | None]:
         """Find row, offsets and checksum of each name: their pages in one turn, their blocks in the next."""
         if not self.footer.row_count:
             return [None] * len(names)
@@ -119,11 +119,11 @@ class RemoteIndex:
         return RemoteIndex, (self._store, self._offset, self.footer)
 
 
-def _last_found(name: str, blocks: Iterator[Block]) -> Found | None:
+def _last_found(name: str, blocks: Iterator[Block]) -> FoundRow | None:
     """Find the last row of a name in any of some blocks."""
     found = [
-        (block.first_row + place, block.columns.payload_at(place))
+        FoundRow(block.first_row + place, *block.columns.payload_at(place))
         for block in blocks
         if (place := block.lookup.find(name)) >= 0
     ]
-    return max(found, key=lambda hit: hit[0], default=None)
+    return max(found, key=lambda hit: hit.row, default=None)

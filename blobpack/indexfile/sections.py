@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from blobpack._native.fetched_index import decode_blocks
 from blobpack._native.lookup import NameLookup
-from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns
 from blobpack.errors import FormatError
 from blobpack.indexfile.footer import (
@@ -139,7 +138,6 @@ class IndexParts:
                 self._footer.row_count,
                 self._footer.last_end,
                 self._footer.facts_mask,
-                crc32c_address(),
                 self._store.url,
                 self._offset + start,
             )

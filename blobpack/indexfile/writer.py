@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from blobpack._native.fetched_index import decode_blocks
 from blobpack._native.index_writer import IndexBuilder
 from blobpack._native.packed import measure
-from blobpack.checksum import crc32c, crc32c_address
+from blobpack.checksum import crc32c
 from blobpack.columns import FACTS, Columns
 from blobpack.indexfile.footer import (
     BLOCK_ROWS,
@@ -125,7 +125,7 @@ class _Members:
     """The members of an index that is being written: encoded, and measured."""
 
     def __init__(self) -> None:
-        self.builder = IndexBuilder(crc32c_address())
+        self.builder = IndexBuilder()
         self.payload_bytes = self.last_end = 0
         self.facts: frozenset[str] | None = None
 
@@ -208,7 +208,6 @@ class _WrittenNames:
                 len(self._members.builder),
                 self._members.last_end,
                 self._facts,
-                crc32c_address(),
                 "the index that is being written",
                 0,
             )

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from blobpack._native import facts as _facts, gather as _gather
-from blobpack.checksum import crc32c_address
 from blobpack.columns import Columns, media_type_of
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
@@ -21,6 +20,7 @@ from blobpack.threads import processor_count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from blobpack._native.results import Gathered, NotPacked
     from blobpack.model import Payload, Progress
     from blobpack.packing.sources import Found, PackOptions
     from blobpack.stores.sink import Sink
@@ -66,7 +66,6 @@ def write_members(
         follow_links=found.follow_links,
         keep_mtime=options["keep_mtime"],
         facts=options["facts"],
-        crc32c_address=crc32c_address() if options["facts"] else 0,
         threads=options["threads"] or processor_count(PACK_THREADS_MAX),
     )
     columns, end, write_error, not_packed = _gathered(
@@ -82,19 +81,19 @@ def write_members(
 
 
 def _gathered(
-    gather: Callable[..., Any],
+    gather: Callable[..., Gathered],
     sources: Sources,
     sink: Sink | None,
     start: int,
     held: bytearray | None,
     progress: Progress | None,
-) -> tuple[Columns, int, int, list[tuple[int, int, int]]]:
+) -> tuple[Columns, int, int, list[NotPacked]]:
     """Gather files natively: into a local file at once, for a stream slice by slice."""
     root_fd = os.open(sources.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if sink and sink.is_stream:
             return gather_slices(gather, root_fd, sources, sink, start=start, progress=progress)
-        rows, end, write_error, not_packed = gather(
+        gathered = gather(
             root_fd,
             sink.local().fileno() if sink else -1,
             sources.paths,
@@ -106,25 +105,30 @@ def _gathered(
     finally:
         os.close(root_fd)
     if sink:
-        sink.local().seek(end)
-    return Columns(*rows), end, write_error, not_packed
+        sink.local().seek(gathered.position)
+    return (
+        Columns(*gathered.members),
+        gathered.position,
+        gathered.write_error,
+        gathered.not_packed,
+    )
 
 
-def _judge(sources: Sources, not_packed: list[tuple[int, int, int]], skipped: Skipped) -> None:
+def _judge(sources: Sources, not_packed: list[NotPacked], skipped: Skipped) -> None:
     """Count what was skipped.
 
     Raises:
         SourceError: files could not be read, or changed meanwhile.
     """
     unreadable = []
-    for i, status, error in not_packed:
-        path = os.path.join(sources.root, sources.paths[i])  # noqa: PTH118 (bytes)
+    for file, status, error in not_packed:
+        path = os.path.join(sources.root, sources.paths[file])  # noqa: PTH118 (bytes)
         if status == _gather.FILE_NOT_IMAGE:
-            skipped.add("not an image", sources.names[i])
+            skipped.add("not an image", sources.names[file])
         elif status == _gather.FILE_IS_TARGET:
-            skipped.add("the blob itself", sources.names[i])
+            skipped.add("the blob itself", sources.names[file])
         elif status == _gather.FILE_NOT_REGULAR:
-            skipped.add("not a plain file", sources.names[i])
+            skipped.add("not a plain file", sources.names[file])
         elif status == _gather.FILE_CHANGED:
             unreadable.append((path, "changed while it was packed"))
         else:
@@ -183,11 +187,5 @@ def _write_payloads(
 
 
 def _facts_of(name: bytes, payload: bytes) -> dict[str, Any]:
-    code, width, height, crc32c = _facts.facts_of(payload, name, crc32c_address=crc32c_address())
-    return {
-        "media_type": media_type_of(code) or "",
-        "width": width,
-        "height": height,
-        "crc32c": crc32c,
-        "mtime": 0,
-    }
+    facts = _facts.facts_of(payload, name)
+    return facts._asdict() | {"media_type": media_type_of(facts.media_type) or "", "mtime": 0}

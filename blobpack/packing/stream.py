@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from blobpack._native import gather as _gather
 from blobpack.columns import Columns
@@ -17,11 +17,10 @@ from blobpack.columns import Columns
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from blobpack._native.results import Gathered, NotPacked
+    from blobpack.model import Progress
     from blobpack.packing.files import Sources
     from blobpack.stores.sink import Sink
-
-    NotPacked = list[tuple[int, int, int]]
-    from blobpack.model import Progress
 
 SLICE_BYTES = 32 << 20
 SLICE_FILES = 65_536
@@ -30,14 +29,14 @@ FAULTS = (_gather.FILE_UNREADABLE, _gather.FILE_CHANGED)
 
 
 def gather_slices(
-    gather: Callable[..., Any],
+    gather: Callable[..., Gathered],
     root_fd: int,
     sources: Sources,
     sink: Sink,
     *,
     start: int,
     progress: Progress | None,
-) -> tuple[Columns, int, int, NotPacked]:
+) -> tuple[Columns, int, int, list[NotPacked]]:
     """Gather files into a stream.
 
     Args:
@@ -52,7 +51,7 @@ def gather_slices(
         The same as gather, the rows as Columns.
     """
     parts: list[Columns] = []
-    not_packed: NotPacked = []
+    not_packed: list[NotPacked] = []
     position, failed, sent = start, False, 0
     with TemporaryFile() as buffer:
         for first, last in slices(root_fd, sources.paths):
@@ -61,7 +60,7 @@ def gather_slices(
                 if progress:
                     progress(first + files, sent + size)
 
-            columns, end, error, left = gather(
+            gathered = gather(
                 root_fd,
                 -1 if failed else buffer.fileno(),
                 sources.paths[first:last],
@@ -69,11 +68,13 @@ def gather_slices(
                 start=position,
                 progress=show,
             )
-            parts.append(Columns(*columns))
-            not_packed += [(first + i, status, errno) for i, status, errno in left]
-            failed = failed or any(status in FAULTS for _, status, _ in left)
-            if error:
-                return parts[-1], end, error, not_packed
+            parts.append(Columns(*gathered.members))
+            for left in gathered.not_packed:
+                not_packed.append(left._replace(file=first + left.file))
+                failed = failed or left.status in FAULTS
+            end = gathered.position
+            if gathered.write_error:
+                return parts[-1], end, gathered.write_error, not_packed
             if not failed:
                 _send(buffer.fileno(), position, end, sink)
                 os.ftruncate(buffer.fileno(), 0)

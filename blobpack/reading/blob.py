@@ -126,7 +126,8 @@ class Blob(Reader):
         for name, found in zip(names, self.index.search(names), strict=True):
             if found is None:
                 return located, self._not_found(name)
-            located.append(Located(self.store, name, *found[1]))
+            _, start, end, checksum = found
+            located.append(Located(self.store, name, start, end, checksum))
         return located, None
 
     def _as_they_say(self, members: Sequence[Member]) -> tuple[list[Located], None]:

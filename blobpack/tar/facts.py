@@ -10,7 +10,8 @@ from operator import gt
 from typing import TYPE_CHECKING
 
 from blobpack._native import facts as _facts
-from blobpack.checksum import crc32c, crc32c_address
+from blobpack._native.results import FactColumns
+from blobpack.checksum import crc32c
 from blobpack.errors import BlobChangedError, FormatError, StorageError
 from blobpack.index.index import Index
 from blobpack.threads import map_ahead, processor_count
@@ -19,10 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blobpack.columns import Columns
-    from blobpack.stores.base import Store
-
-    FactColumns = tuple[memoryview, memoryview, memoryview, memoryview]
     from blobpack.model import Progress
+    from blobpack.stores.base import Store
 
 FACTS_THREADS_MAX = 8
 FACTS_REMOTE_THREADS = 8  # a store far away is waited for, not computed
@@ -62,13 +61,11 @@ def take_facts(
         StorageError: the store failed.
     """
     columns = index.columns
-    (media_type, width, height, checksums), unreadable = read_facts(
-        store, columns, threads=threads, progress=progress
-    )
+    facts, unreadable = read_facts(store, columns, threads=threads, progress=progress)
     if unreadable:
         first = unreadable[0]
         raise _error_of(store, columns, first)
-    taken = replace(columns, media_type=media_type, width=width, height=height, crc32c=checksums)
+    taken = replace(columns, **facts._asdict())
     return Index.from_columns(taken, report=index.report)
 
 
@@ -98,7 +95,7 @@ def read_facts(
         progress: progress(members, bytes).
 
     Returns:
-        media_type, width, height, crc32c, (n,) each; and the rows that could not be read, in order.
+        The facts, and the rows that could not be read, in order.
 
     Raises:
         BlobChangedError: a store that is not a local file is another version now.
@@ -119,7 +116,6 @@ def read_facts(
         columns.offset_start,
         columns.offset_end,
         images=images,
-        crc32c_address=crc32c_address(),
         threads=threads or processor_count(FACTS_THREADS_MAX),
         progress=progress,
     )
@@ -144,10 +140,7 @@ class _Taken:
             memoryview(column)[first : first + len(part)] = part
 
     def views(self) -> FactColumns:
-        media_type, width, height, checksums = (
-            memoryview(column).toreadonly() for column in self.columns
-        )
-        return media_type, width, height, checksums
+        return FactColumns(*(memoryview(column).toreadonly() for column in self.columns))
 
 
 def windows(columns: Columns) -> Iterator[tuple[int, int]]:
@@ -206,7 +199,6 @@ def _read_run(
                 part.offset_start,
                 part.offset_end,
                 images=images,
-                crc32c_address=crc32c_address(),
             )
     except BlobChangedError:
         raise
@@ -240,16 +232,13 @@ def _read_large(store: Store, columns: Columns, row: int, *, images: bool) -> Fa
     start, end = columns.offset_start[row], columns.offset_end[row]
     name = bytes(columns.slice(row, row + 1).packed_names())
     piece = store.read_range(start, start + FACTS_WINDOW_BYTES)
-    media_type, width, height, checksum = _facts.facts_of(
-        piece, name, crc32c_address=crc32c_address(), size=end - start
-    )
-    if not images:
-        media_type = width = height = 0
+    facts = _facts.facts_of(piece, name, size=end - start)
+    checksum = facts.crc32c
     for pos in range(start + FACTS_WINDOW_BYTES, end, FACTS_WINDOW_BYTES):
         checksum = crc32c(store.read_range(pos, min(pos + FACTS_WINDOW_BYTES, end)), checksum)
-    return (
-        memoryview(array("B", [media_type])),
-        memoryview(array("I", [width])),
-        memoryview(array("I", [height])),
+    return FactColumns(
+        memoryview(array("B", [facts.media_type if images else 0])),
+        memoryview(array("I", [facts.width if images else 0])),
+        memoryview(array("I", [facts.height if images else 0])),
         memoryview(array("I", [checksum])),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blobpack._native.scan import walk_headers
@@ -95,7 +94,7 @@ def scan_store(
     """
     try:
         with reader or Readahead(store) as far:
-            *members, position, end_marker, dangling, kinds, mtime = walk_headers(
+            walk = walk_headers(
                 -1 if store.fd is None else store.fd,
                 store.size,
                 store.url,
@@ -110,20 +109,18 @@ def scan_store(
         raise
     if store.size == 0:
         raise TruncatedError(f"{store.url}: an empty file, at byte 0", offset=0)
-    _, hard_links, folders, symbolic_links, devices, sparse, other = kinds
     report = ScanReport(
-        bytes_scanned=position,
-        end_marker=end_marker,
-        hard_links=hard_links,
-        dangling_links=dangling,
-        folders=folders,
-        symbolic_links=symbolic_links,
-        devices=devices,
-        sparse=sparse,
-        other=other,
+        bytes_scanned=walk.position,
+        end_marker=walk.end_marker,
+        hard_links=walk.kinds.hard_links,
+        dangling_links=walk.dangling_links,
+        folders=walk.kinds.folders,
+        symbolic_links=walk.kinds.symbolic_links,
+        devices=walk.kinds.devices,
+        sparse=walk.kinds.sparse,
+        other=walk.kinds.other,
     )
-    columns = replace(Columns(*members), mtime=mtime)
-    index = Index.from_columns(columns, report=report)
+    index = Index.from_columns(Columns(*walk.members), report=report)
     return take_facts(store, index, threads) if facts else index
 
 

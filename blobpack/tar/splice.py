@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from blobpack._native.results import Copied
     from blobpack.columns import Columns
     from blobpack.stores.base import Store
 
@@ -248,7 +249,7 @@ class _Splice:
             short = slice(first, i)
             first = i + 1
             if short.stop > short.start:
-                outcome = copy_pieces(
+                copied = copy_pieces(
                     self.source.fd,
                     self.to_fd,
                     self.offsets.pos,
@@ -256,7 +257,7 @@ class _Splice:
                     pieces[short].data,
                     sizes[short].data,
                 )
-                _judge(outcome, self.store.url)
+                _judge(copied, self.store.url)
                 self.offsets.pos += int(sizes[short].sum())
             if i < len(pieces):
                 size = int(sizes[i])
@@ -380,13 +381,12 @@ def copy_range(from_fd: int, pos: int, size: int, to_fd: int, to: int, url: str)
         _judge(copy_pieces(from_fd, to_fd, to + done, b"", *rest), url)
 
 
-def _judge(outcome: tuple[bool, int, int], url: str) -> None:
-    cut, read_error, write_error = outcome
-    if cut:
+def _judge(copied: Copied, url: str) -> None:
+    if copied.source_ended:
         raise BlobChangedError(f"{url}: the file was cut while it was copied")
-    if read_error or write_error:
-        doing = "read" if read_error else "copied"
-        reason = os.strerror(read_error or write_error)
+    if copied.read_error or copied.write_error:
+        doing = "read" if copied.read_error else "copied"
+        reason = os.strerror(copied.read_error or copied.write_error)
         raise StorageError(f"{url}: can't be {doing}: {reason}")
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blobpack.stores.s3.bucket import Bucket
+from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,9 +50,10 @@ def list_objects(bucket: str, prefix: str) -> list[Listed]:
         if len(folders) != 1:
             break
         prefix = folders[0]
-    with ThreadPoolExecutor(LISTED_AT_ONCE) as pool:
-        for objects in pool.map(lambda folder: list(_walk(place, folder)), folders):
-            found += objects
+    for objects in map_ahead(
+        lambda folder: list(_walk(place, folder)), folders, threads=LISTED_AT_ONCE, name="list"
+    ):
+        found += objects
     return sorted(found, key=_in_order)
 
 

@@ -1,0 +1,93 @@
+"""The values that native functions return, by name. Pure Python, so that native code can import it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class MemberColumns(NamedTuple):
+    """Members as columns; blobpack.columns.Columns has these fields too, and describes them."""
+
+    names: memoryview
+    name_bounds: memoryview
+    offset_start: memoryview
+    offset_end: memoryview
+    media_type: memoryview | None = None
+    width: memoryview | None = None
+    height: memoryview | None = None
+    crc32c: memoryview | None = None
+    mtime: memoryview | None = None
+
+
+class FactColumns(NamedTuple):
+    """Facts of n payloads, one column for each."""
+
+    media_type: memoryview  # (n,) uint8, places in blobpack.columns.MEDIA_TYPES
+    width: memoryview  # (n,) uint32, pixels as shown; 0: unknown
+    height: memoryview
+    crc32c: memoryview  # (n,) uint32
+
+
+class Facts(NamedTuple):
+    """Facts of one payload."""
+
+    media_type: int
+    width: int
+    height: int
+    crc32c: int
+
+
+class MemberKinds(NamedTuple):
+    """How many members of each kind a walk met, in the order of `member_kind` in _native/tar/group.pxd."""
+
+    files: int
+    hard_links: int
+    folders: int
+    symbolic_links: int
+    devices: int
+    sparse: int
+    other: int
+
+
+class Walk(NamedTuple):
+    """What a walk along a tar's headers found."""
+
+    members: MemberColumns
+    position: int  # where the walk ended, bytes
+    end_marker: int  # zero blocks found there: 0, 1 or 2
+    dangling_links: int  # hard links that have no row
+    kinds: MemberKinds
+
+
+class NotPacked(NamedTuple):
+    """A file that was not packed."""
+
+    file: int  # its place among the files to pack
+    status: int  # one of the FILE_… of blobpack._native.gather
+    error: int  # errno where the status is FILE_UNREADABLE, else 0
+
+
+class Gathered(NamedTuple):
+    """What became of files that were to be packed."""
+
+    members: MemberColumns
+    position: int  # where the next member would go
+    write_error: int  # errno of a write that failed, or 0
+    not_packed: list[NotPacked]
+
+
+class Copied(NamedTuple):
+    """How a copy ended."""
+
+    source_ended: bool
+    read_error: int  # errno, or 0
+    write_error: int
+
+
+class FoundRow(NamedTuple):
+    """The last row of a name that was looked up."""
+
+    row: int
+    offset_start: int
+    offset_end: int
+    crc32c: int | None  # None where the index has no checksums
