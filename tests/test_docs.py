@@ -26,6 +26,15 @@ NOT_RUN = {
 }
 
 
+def copy(folder, target):
+    """Copy a folder. Images are linked, because no example writes to one in place."""
+
+    def link_or_copy(path, to):
+        (os.link if path.endswith(".jpg") else shutil.copy2)(path, to)
+
+    shutil.copytree(folder, target, copy_function=link_or_copy, dirs_exist_ok=True)
+
+
 @pytest.fixture(scope="session")
 def images(tmp_path_factory):
     """The images that the first example of the five-minute start makes."""
@@ -43,7 +52,7 @@ def images(tmp_path_factory):
 def runner(request, page, images, tmp_path, monkeypatch):
     """What runs a page's examples, in a folder with imgs/ and, where the page speaks of S3, with a bucket."""
     if page != START:
-        shutil.copytree(images, tmp_path / "imgs")
+        copy(images, tmp_path / "imgs")
     monkeypatch.chdir(tmp_path)
     bucket = ""
     if any("bucket" in block.code for block in blocks(page)):
@@ -143,7 +152,7 @@ def test_every_public_name_is_described(site):
 def workplace(images, tmp_path_factory):
     """A folder in which the examples of the commands' help find what they name."""
     folder = tmp_path_factory.mktemp("workplace")
-    shutil.copytree(images, folder / "imgs")
+    copy(images, folder / "imgs")
     here = Path.cwd()
     try:
         os.chdir(folder)
@@ -180,7 +189,7 @@ def test_examples_of_the_command_line_reference_run(
     spec.loader.exec_module(hooks)
     examples = hooks.examples(main.commands[name])
     assert examples
-    shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
+    copy(workplace, tmp_path)
     monkeypatch.chdir(tmp_path)
     bucket = ""
     if any("bucket" in line for line in examples):
