@@ -513,8 +513,15 @@ class TestFaults:
                 store.read_range(0, 4 << 20)
 
     def test_long_body_that_makes_no_progress_ends(
-        self, faults: FaultServer, impatient: None, s3: S3Server, bucket: str
+        self,
+        faults: FaultServer,
+        impatient: None,
+        s3: S3Server,
+        bucket: str,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        # on a busy machine an answer may take longer than the impatient wait, which is one attempt more
+        monkeypatch.setattr(retry, "TIMEOUT_S", 30)
         with open_store(s3.put(bucket, "long.tar", bytes(4 << 20))) as store:
             faults.fail_next("short")
             faults.fail_next("reset", times=retry.ATTEMPTS)
