@@ -22,8 +22,9 @@ def native(name: str, *sources: str) -> Extension:
         list(sources),
         depends=[*HEADERS, *sources],  # the sdist takes its native files from here
         define_macros=[("Py_LIMITED_API", LIMITED_API)],
-        # -g0: Python's own flags ask for debugging symbols, which take a third of the build
-        extra_compile_args=["-O3", "-g0", "-pthread"],
+        # -g0: Python's own flags ask for debugging symbols, which take a third of the build;
+        # -fwrapv: those flags have it too, but a CFLAGS of the environment takes their place
+        extra_compile_args=["-O3", "-g0", "-fwrapv", "-pthread", "-Wall", "-Wextra"],
         libraries=["dl"],  # dlopen(), which glibc has in a library of its own before 2.34
         extra_link_args=["-pthread"],
         py_limited_api=True,

@@ -1,7 +1,8 @@
-"""A wheel built from the sdist, in a clean environment, does the main job."""
+"""A wheel built by scripts/wheel, from the sdist, does the main job in a clean environment."""
 
+import os
+import re
 import subprocess
-import sys
 import venv
 from pathlib import Path
 
@@ -24,25 +25,55 @@ assert (here / "py.typed").exists() and (here / "_native" / "scan.pyi").exists()
 """
 
 
-def run(*command, cwd):
+def run(*command, cwd, **environment):
     done = subprocess.run(
-        list(map(str, command)), cwd=cwd, capture_output=True, text=True, check=False
+        list(map(str, command)),
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """The sdist and the wheel made from it: `build` makes the one from the other."""
+def printed(tmp_path_factory):
+    """What scripts/wheel prints, and the folder with the sdist and the wheel; no warning is let through."""
     out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", out, ROOT, cwd=out)
-    return out
+    # the compiler is told -pthread and -c at once, of which it needs one or the other
+    flags = "-Werror -Wno-unused-command-line-argument"
+    return run(ROOT / "scripts" / "wheel", out, cwd=out, CFLAGS=flags), out
 
 
-def test_the_wheel_is_one_for_every_python(built):
+@pytest.fixture(scope="module")
+def built(printed):
+    return printed[1]
+
+
+def test_the_wheel_is_one_for_every_python_and_for_old_systems(printed):
+    tag, out = printed
+    (wheel,) = out.glob("*.whl")
+    assert wheel.name.endswith(f"-{tag.strip()}.whl")
+    assert tag.startswith("cp311-abi3-")
+    assert "manylinux_2_17_" in tag
+
+
+def test_every_native_module_is_in_the_wheel_and_needs_no_newer_glibc(built):
+    import zipfile
+
     (wheel,) = built.glob("*.whl")
-    assert "-cp311-abi3-" in wheel.name
+    with zipfile.ZipFile(wheel) as archive:
+        modules = {
+            Path(name).name.partition(".")[0]: archive.read(name)
+            for name in archive.namelist()
+            if name.endswith(".abi3.so")
+        }
+    assert modules.keys() >= {path.stem for path in (ROOT / "_native").rglob("*.pyx")}
+    for name, module in modules.items():
+        versions = re.findall(rb"GLIBC_2\.(\d+)", module)
+        assert max(map(int, versions)) <= 17, name
 
 
 def test_the_wheel_does_the_main_job_in_a_clean_environment(built, tmp_path):
