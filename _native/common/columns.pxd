@@ -135,7 +135,7 @@ cdef inline void columns_free(member_columns* columns) noexcept nogil:
 cdef inline object owned_view(
     void* data, Py_ssize_t items, Py_ssize_t size, str kind
 ):
-    """Give a malloc'ed array to Python: a read-only memoryview that frees it."""
+    """Hand a malloc'ed array to Python: a read-only memoryview that frees it."""
     cdef view.array owner
     if items == 0:  # an array of nothing has no pointer to own
         from array import array as empty

@@ -239,7 +239,7 @@ cdef inline bint is_space(unsigned char byte) noexcept nogil:
 cdef inline int next_word(
     peek* p, int64_t* pos, int64_t last, unsigned char* word, int room
 ) noexcept nogil:
-    """Take the next word of a PNM header, over comments; its length, 0 for none."""
+    """Step over comments to a PNM header's next word; its length, 0 for none."""
     cdef const unsigned char* byte
     cdef int length = 0
     cdef bint comment = False
@@ -263,7 +263,7 @@ cdef inline int next_word(
 
 
 cdef inline uint64_t next_number(peek* p, int64_t* pos, int64_t last) noexcept nogil:
-    """Take the next word as a number; 0 when it is none."""
+    """Read the next word as a number; 0 when it is none."""
     cdef unsigned char word[10]
     cdef uint64_t number = 0
     cdef int i

@@ -1,4 +1,4 @@
-"""What is taken of payloads while their bytes are at hand, as C arrays."""
+"""Facts that are computed while a payload's bytes are at hand, as C arrays."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free

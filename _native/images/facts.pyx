@@ -1,6 +1,6 @@
 """Facts of payloads: media type, sizes as shown, CRC-32C; from a file or from bytes.
 
-The shell around rereading.pxd, dimensions.pxd and crc32c.pxd.
+The shell around reread.pxd, dimensions.pxd and crc32c.pxd.
 """
 
 from libc.stdint cimport int64_t
@@ -134,7 +134,7 @@ def take_facts_within(
     *,
     bint images,
 ):
-    """Take facts of payloads that all lie in bytes at hand.
+    """Compute facts of payloads that all lie in bytes at hand.
 
     Args:
         window: The bytes.
@@ -184,7 +184,7 @@ def facts_of(
     *,
     int64_t size=-1,
 ):
-    """Take facts of one payload, or of its first bytes.
+    """Compute facts of one payload, or of its first bytes.
 
     Args:
         payload: The bytes.

@@ -51,7 +51,7 @@ cdef inline sides unknown() noexcept nogil:
 
 
 cdef inline sides of(uint64_t width, uint64_t height) noexcept nogil:
-    """Take width and height, if both are numbers that an image can have."""
+    """Keep width and height if both are numbers that an image can have."""
     cdef sides found
     if width == 0 or width >> 32 or height == 0 or height >> 32:
         return unknown()
@@ -279,7 +279,7 @@ cdef struct bit_reader:
 
 
 cdef inline uint32_t take_bits(bit_reader* reader, int count) noexcept nogil:
-    """Take bits, the lowest of a byte first; 0 where there are none."""
+    """Read bits, the lowest of a byte first; 0 behind the last one."""
     cdef uint32_t value = 0
     cdef int i
     for i in range(count):

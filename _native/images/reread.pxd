@@ -56,7 +56,7 @@ cdef struct reader:
 cdef inline void take_payload(
     rereading* r, int64_t row, peek* payload
 ) noexcept nogil:
-    """Take facts from a payload's first bytes."""
+    """Compute facts from a payload's first bytes."""
     cdef int64_t first = r.rows.name_bounds[row], last = r.rows.name_bounds[row + 1]
     if not 0 <= first <= last <= r.rows.names_length:
         first = last = 0
@@ -87,12 +87,12 @@ cdef inline void keep_fault(rereading* r, int64_t row, int error) noexcept nogil
 
 
 cdef inline bint within(const rereading* r, int64_t row) noexcept nogil:
-    """Tell whether a row's bytes are some of the blob's."""
+    """Check that a row's bytes lie within the blob."""
     return 0 <= r.rows.offset_start[row] <= r.rows.offset_end[row] <= r.size
 
 
 cdef inline int64_t take_window(rereading* r, int64_t* last) noexcept nogil:
-    """Take on the next rows that fit one window: the first; -1 when none is left."""
+    """Claim the next rows that fit one window: the first; -1 when none is left."""
     cdef int64_t first, row, start, end
     pthread_mutex_lock(&r.team.lock)
     first = row = r.next_row

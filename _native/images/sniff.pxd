@@ -1,4 +1,4 @@
-"""Tell images, and of which type, by their first bytes.
+"""Recognise images, and their types, by their first bytes.
 
 Source: each format's own specification; WHATWG, MIME Sniffing, "image type pattern".
 """
@@ -59,7 +59,7 @@ cdef inline bint is_avif_brand(const unsigned char* brand) noexcept nogil:
 
 
 cdef inline bint is_heif_brand(const unsigned char* brand) noexcept nogil:
-    """Tell HEIC and HEIF from the other brands of ISO base media files."""
+    """Recognise HEIC and HEIF among the brands of ISO base media files."""
     return (
         memcmp(brand, b"heic", 4) == 0 or memcmp(brand, b"heix", 4) == 0
         or memcmp(brand, b"hevc", 4) == 0 or memcmp(brand, b"mif1", 4) == 0
@@ -70,7 +70,7 @@ cdef inline bint is_heif_brand(const unsigned char* brand) noexcept nogil:
 cdef inline media_type media_type_of_brands(
     const unsigned char* bytes, int64_t length
 ) noexcept nogil:
-    """Tell AVIF from HEIF by the brand; where that is general, by those beside it."""
+    """Choose AVIF or HEIF by the brand; if it is general, by the compatible brands."""
     cdef int64_t end = 0, pos
     cdef int i
     if is_avif_brand(bytes + 8):

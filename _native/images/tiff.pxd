@@ -114,10 +114,10 @@ cdef inline directory read_directory(
 
 
 cdef inline bint lies_on_side(uint64_t orientation) noexcept nogil:
-    """Tell whether width and height change places to show the image."""
+    """Check whether the image is shown with width and height exchanged."""
     return 5 <= orientation <= 8
 
 
 cdef inline bint exif_turns(peek* p, int64_t start, int64_t end) noexcept nogil:
-    """Tell the same of the EXIF at start to end of the payload."""
+    """Check the EXIF at start to end of the payload for such an orientation."""
     return lies_on_side(read_directory(p, start, end).orientation)

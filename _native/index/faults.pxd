@@ -1,4 +1,4 @@
-"""What can be wrong with an index file, and the errors made of it."""
+"""Faults of an index file, and the errors made of them."""
 
 from libc.stdint cimport int64_t
 

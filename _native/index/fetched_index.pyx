@@ -111,7 +111,7 @@ def encode_name(str name not None):
 
 
 def page_number(bytes name not None, uint64_t seed, uint64_t pages):
-    """Tell on which lookup page a name would be."""
+    """Return the number of the lookup page where a name would be."""
     return page_of(seeded(hash_name(name, len(name), 0), seed), pages)
 
 

@@ -1,6 +1,6 @@
 """Look members up in an index file that is mapped, and copy them out of it.
 
-The shell around index_region.pxd.
+The shell around region.pxd.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -112,7 +112,7 @@ cdef class MappedIndex:
         return self.region.row_count
 
     cdef int refuse_cut_file(self) except -1:
-        """Refuse to touch the mapping of a file that was cut."""
+        """Raise BlobChangedError if the mapped file was cut."""
         cdef int64_t size = lseek(self.fd, 0, SEEK_END)
         if size >= self.end:
             return 0

@@ -112,7 +112,7 @@ cdef class NameLookup:
         const unsigned char[::1] names not None,
         const int64_t[::1] name_bounds not None,
     ):
-        """Tell which of other names are here.
+        """Mark the other names that are here.
 
         Returns:
             (n,) bytes, 1 where the name is in this table, else 0.
@@ -164,7 +164,7 @@ cdef class NameLookup:
             marked[i] = self.slots[slots[i]] != FREE_SLOT
 
     def last_rows(self):
-        """Tell the rows that their names lead to from those that a later row hides.
+        """Mark the last row of each name; lookups do not lead to earlier ones.
 
         Returns:
             (n,) bytes, 1 or 0.

@@ -120,7 +120,7 @@ cdef class Member:
         Py_XDECREF(self.held_name)
 
     cdef void hold(self, PyObject* name) noexcept:
-        """Take over a name in place of the one that is held."""
+        """Hold a name, whose reference it takes over, in place of the last."""
         cdef PyObject* before = self.held_name
         self.held_name = name
         Py_XDECREF(before)
@@ -255,7 +255,7 @@ cdef class PackedNames:
 
 @cython.final
 cdef class NameIterator(PackedNames):
-    """Give names as str."""
+    """Iterate over names as str."""
 
     def __next__(self):
         cdef int64_t row = self.next_row()
@@ -268,7 +268,7 @@ cdef class NameIterator(PackedNames):
 
 @cython.final
 cdef class MemberIterator(PackedNames):
-    """Give members.
+    """Iterate over members.
 
     Columns that were not taken are None. With `reuse`, a member that nobody kept is
     filled anew for a later row, which spares making it: for a loop that only asks.

@@ -98,7 +98,7 @@ cdef class OffsetsDecoder:
     cdef int64_t pickle_start      # where in the file d.bytes begins
 
     def __cinit__(self, file, str path not None):
-        """Take a binary file with readinto(), and its name for messages."""
+        """Read from a binary file with readinto(); messages name the path."""
         self.file = file
         self.path = path
 

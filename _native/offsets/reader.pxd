@@ -113,7 +113,7 @@ cdef inline decode_status new_object(decoder* d) noexcept nogil:
 
 
 cdef inline int argument_bytes(unsigned char opcode) noexcept nogil:
-    """How many bytes of fixed size follow an opcode; -1 for an opcode we refuse."""
+    """Return the fixed number of bytes behind an opcode; -1 if it is refused."""
     if opcode in (0x80, 0x8C, 0x8A, b"K", b"h", b"q"):
         return 1
     if opcode == b"M":

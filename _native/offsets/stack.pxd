@@ -1,4 +1,4 @@
-"""What a pickle being read has made so far: its stack, its memo, and rows.
+"""State of a pickle that is being read: its stack, its memo, and rows.
 
 Source: CPython, Lib/pickletools.py.
 """
@@ -227,7 +227,7 @@ cdef inline decode_status set_items(decoder* d, int64_t first) noexcept nogil:
 
 
 cdef inline decode_status build(decoder* d) noexcept nogil:
-    """Give an instance its state."""
+    """Set an instance's state."""
     if (
         d.depth < 2
         or d.stack[d.depth - 1].kind != VALUE_DICT

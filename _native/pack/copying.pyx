@@ -141,7 +141,7 @@ cdef copy_status copy_all(
 cdef int check_pieces(
     int64_t literal_bytes, const int64_t[::1] pieces, const int64_t[::1] sizes
 ) except -1:
-    """Refuse pieces that lie outside the literals."""
+    """Raise ValueError for a piece outside the literals."""
     cdef int64_t i
     if sizes.shape[0] != pieces.shape[0]:
         raise ValueError("columns of different lengths")

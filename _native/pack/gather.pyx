@@ -63,7 +63,7 @@ FILE_UNREADABLE = UNREADABLE
 
 
 cdef int64_t take_share(worker* w, int64_t* last) noexcept nogil:
-    """Take on the next few files, fewer when they are large.
+    """Claim the next few files, fewer when they are large.
 
     The first one, -1 when none is left.
     """
@@ -260,7 +260,7 @@ def encode_header(bytes name not None, int64_t size, int64_t mtime=0):
 
 
 def recognise_image(const unsigned char[::1] payload not None, bytes name not None):
-    """Tell whether a payload is an image, by its first bytes; SVG by its name."""
+    """Recognise an image by its first bytes, and SVG by its name."""
     cdef const unsigned char* first = b""
     if payload.shape[0]:                           # &payload[0] of nothing is nothing
         first = &payload[0]

@@ -72,7 +72,7 @@ cdef void go_to(cursor* at, int64_t pos) noexcept nogil:
 cdef inline bint says(
     const cursor* at, const member_group* group, const char* name, int64_t length
 ) noexcept nogil:
-    """Tell whether a group by itself is a file of that name."""
+    """Check that a group by itself describes a file of that name."""
     return (
         group.kind == KIND_FILE
         and not at.globals.apply

@@ -221,7 +221,7 @@ cdef inline bint same_state(
 cdef inline int judge(
     source_file* file, int fd, const struct_stat* before
 ) noexcept nogil:
-    """Tell whether the file is as it was before it was read."""
+    """Compare the file's state with its state before it was read."""
     cdef struct_stat after
     if fstat(fd, &after) < 0:
         file.error = errno
@@ -237,7 +237,7 @@ cdef inline bint take_facts(
     int64_t length,
     const member_header* header,
 ) noexcept nogil:
-    """Take facts from a file's first bytes; False when it is to be left out."""
+    """Compute facts from a file's first bytes; False when it is to be left out."""
     cdef gathering* g = w.all
     cdef int64_t row = file - g.files
     cdef peek payload

@@ -239,7 +239,7 @@ cdef inline walk_status read_extension(
 
 
 cdef inline bint is_extension(unsigned char typeflag) noexcept nogil:
-    """Tell pax (x, g), Solaris (X) and GNU (L, K) extended headers."""
+    """Recognise pax (x, g), Solaris (X) and GNU (L, K) extended headers."""
     return (
         typeflag == b"x" or typeflag == b"g" or typeflag == b"X"
         or typeflag == b"L" or typeflag == b"K"

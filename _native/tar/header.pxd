@@ -143,7 +143,7 @@ cdef inline bint is_zero_block(const unsigned char* block) noexcept nogil:
 
 
 cdef inline bint has_magic(const unsigned char* header) noexcept nogil:
-    """Tell ustar, pax, star and GNU headers from v7 ones, which have no magic."""
+    """Check for the magic of ustar, pax, star and GNU headers; v7 has none."""
     return memcmp(header + MAGIC_OFFSET, b"ustar", 5) == 0
 
 

@@ -51,7 +51,7 @@ cdef inline void point_links(
     int64_t mask,
     uint64_t seed,
 ) noexcept nogil:
-    """Give each link the payload of the last member before it of its target's name."""
+    """Point each link at the last earlier payload that has its target's name."""
     cdef int64_t row, slot, link = 0
     cdef text name
     for row in range(links.count):                 # offset_end: the target's row so far
@@ -83,7 +83,7 @@ cdef inline void point_links(
 
 
 cdef inline int64_t drop_dangling(member_columns* rows) noexcept nogil:
-    """Take out the rows that found no payload, and count them."""
+    """Remove the rows that found no payload, and count them."""
     cdef int64_t row, kept = 0, length, used = 0
     for row in range(rows.count):
         if rows.offset_start[row] < 0:

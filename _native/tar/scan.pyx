@@ -1,4 +1,4 @@
-"""Walk the headers of a tar into columns: the shell around walk.pxd and runs.pxd."""
+"""Walk a tar's headers into columns: the shell around walk.pxd and segments.pxd."""
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint64_t
@@ -91,7 +91,7 @@ cdef object failure(
 
 
 cdef class Supply:
-    """What brings the bytes that are not in a file, and the window brought last."""
+    """The source of bytes that are not in a file, and the last window of them."""
 
     cdef object read
     cdef const unsigned char[::1] brought
@@ -127,7 +127,7 @@ cdef walk_status bring(cursor* at, Supply supply) except *:
 
 
 cdef bint several_may_walk(const cursor* at) noexcept nogil:
-    """Tell whether the rest is worth more than one thread, and fit for it."""
+    """Check that the rest is long enough, and fit, for several threads."""
     return (
         at.window.fd >= 0
         and at.pos >= HEAD_BYTES

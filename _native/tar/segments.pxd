@@ -171,7 +171,7 @@ cdef inline int64_t last_at_most(
 
 
 cdef inline int take_run(walker* w, segment* s) noexcept nogil:
-    """Take over the run that visited the group at the cursor: 1; 0 when none did.
+    """Append the run that visited the group at the cursor: 1; 0 when none did.
 
     -1 when memory is out.
     """

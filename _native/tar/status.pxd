@@ -1,4 +1,4 @@
-"""How a step of the walk over headers came out."""
+"""Outcomes of a step along the headers."""
 
 cdef enum walk_status:
     WALK_GROUP                     # all is well: a group, a record, a window was read

@@ -79,7 +79,7 @@ cdef inline void swap_windows(
 
 
 cdef inline void note_distance(header_window* window, int64_t distance) noexcept nogil:
-    """Take into account how far the next group lies from the last."""
+    """Update the mean distance between groups with the next distance."""
     window.stride += (distance - window.stride) >> 3
 
 
@@ -158,7 +158,7 @@ cdef inline walk_status read_window(
 
 
 cdef inline void note_read(header_window* window, int64_t took_ns) noexcept nogil:
-    """Take longer windows, when headers come slowly."""
+    """Switch to longer windows when reads of single headers are slow."""
     if took_ns > COLD_READ_NS:
         window.slow_reads += 1
     else:
