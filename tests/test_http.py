@@ -121,7 +121,7 @@ def test_images_are_read_by_http_url(
     s3_env: S3Server, tmp_path: Path, small_images: dict[str, bytes]
 ) -> None:
     path = tmp_path / "out.tar"
-    blobpack.pack(small_images.items(), path, index=True)
+    blobpack.pack(small_images.items(), path)
     with blobpack.open_blob(publish(s3_env, path.read_bytes())) as blob:
         assert {name: blob.read(name) for name in small_images} == small_images
 

@@ -16,7 +16,7 @@ import shutil
 import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args, is_typeddict
 
 import numpy as np
 import pytest
@@ -439,7 +439,7 @@ def public_parameters() -> Iterator[tuple[str, str | None]]:
         if not isinstance(thing, type):
             if callable(thing):
                 yield from parameters_of(name, thing)
-        elif not issubclass(thing, BaseException):
+        elif not issubclass(thing, BaseException) and not is_typeddict(thing):
             if not dataclasses.is_dataclass(thing):  # values that blobpack makes, and callers read
                 yield from parameters_of(name, thing)
             for method in dir(thing):

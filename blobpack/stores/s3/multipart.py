@@ -169,7 +169,9 @@ class Multipart:
                 raise
             answer = {}
         self.id = ""  # from here on there is nothing to abort
-        return answer.get("ETag") or self._head_etag()  # Ceph RGW's answer has an empty ETag
+        # Ceph RGW 16 answers with an empty ETag, and RGW 18 with one without quotes. Readers compare with HEAD's.
+        etag: str = answer.get("ETag", "")
+        return etag if etag.endswith('"') else self._head_etag()
 
     def _head_etag(self) -> str:
         etag: str = self._target.head(what="look at the object")["ETag"]
