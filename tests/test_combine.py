@@ -15,7 +15,7 @@ import blobpack
 from blobpack.reading.blob import Blob
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
-from blobpack.tar import splice
+from blobpack.tar import splice, splice_source
 
 pytestmark = pytest.mark.filterwarnings("ignore::blobpack.MissingIndexWarning")
 
@@ -106,8 +106,8 @@ class TestMerge:
         for part_bytes in (1, 512, 5000, 70_000, 1 << 30):
             monkeypatch.setattr(splice, "SPLICE_PART_BYTES", part_bytes)
             monkeypatch.setattr(splice, "KERNEL_COPY_BYTES_MIN", part_bytes // 3)
-            monkeypatch.setattr(splice, "SPLICE_FETCH_BYTES", max(part_bytes // 2, 512))
-            monkeypatch.setattr(splice, "SPLICE_GAP_BYTES", part_bytes // 7)
+            monkeypatch.setattr(splice_source, "SPLICE_FETCH_BYTES", max(part_bytes // 2, 512))
+            monkeypatch.setattr(splice_source, "SPLICE_GAP_BYTES", part_bytes // 7)
             with opened(source) as blob:
                 blobpack.merge(tmp_path / "o.tar", [blob], index="none")
                 assert (tmp_path / "o.tar").read_bytes() == archive_of(source)

@@ -5,17 +5,14 @@ While the pieces of one part are copied, the headers of the next part are found.
 
 from __future__ import annotations
 
-import errno
-import os
-from array import array
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blobpack._native.copying import copy_pieces
 from blobpack._native.splice import encode_headers, find_groups
-from blobpack.errors import BlobChangedError, StorageError
 from blobpack.tar.header import BLOCK
+from blobpack.tar.splice_source import RemoteSource, check_copied, copy_range, is_long, open_source
 from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
@@ -24,22 +21,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from blobpack._native.results import Copied
     from blobpack.columns import Columns
+    from blobpack.model import Progress
     from blobpack.stores.base import Store
+    from blobpack.tar.splice_source import LocalSource
 
     Int64s = NDArray[np.int64]
-    from blobpack.model import Progress
 
 SPLICE_PART_BYTES = 64 << 20  # of the source, found and copied at a time
 KERNEL_COPY_BYTES_MIN = 256 << 10  # a range of this size is copied by the kernel alone
-SPLICE_FETCH_BYTES = 8 << 20
-SPLICE_GAP_BYTES = 1 << 20
-SPLICE_FETCHES_AT_ONCE = 8
-SPLICE_FETCHES_AHEAD = 64  # they end in any order, and hold no bytes when they have
-
-# what the kernel says when it can't copy between these files itself
-CANT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY)
 
 
 class Offsets:
@@ -60,74 +50,6 @@ class Offsets:
         return replace(
             names, offset_start=start.data.toreadonly(), offset_end=end.data.toreadonly()
         )
-
-
-class LocalSource:
-    """A blob in a file."""
-
-    def __init__(self, fd: int, url: str) -> None:
-        self.fd, self._url = fd, url
-
-    def bring(self, begin: Int64s, end: Int64s) -> None:
-        """Have ranges in the file: they are."""
-
-    def copy(self, pos: int, size: int, to_fd: int, to: int) -> None:
-        """Copy a range of a long member."""
-        copy_range(self.fd, pos, size, to_fd, to, self._url)
-
-
-class DistantSource:
-    """A blob that is elsewhere, or compressed: what is needed of it is brought to a temporary file."""
-
-    def __init__(self, store: Store, fd: int) -> None:
-        self._store, self.fd = store, fd
-
-    def bring(self, begin: Int64s, end: Int64s) -> None:
-        """Have ranges in the file, at their own offsets, and nothing else."""
-        os.ftruncate(self.fd, 0)
-        os.ftruncate(self.fd, self._store.size)
-        fetches = _fetches(begin, end)
-        for _ in map_ahead(
-            self._fetch,
-            fetches,
-            threads=SPLICE_FETCHES_AT_ONCE,
-            most=SPLICE_FETCHES_AHEAD,
-            name="splice",
-        ):
-            pass
-
-    def _fetch(self, wanted: tuple[int, int]) -> None:
-        start, end = wanted
-        write_all(self.fd, self._store.read_range(start, end), start, self._store.url)
-
-    def copy(self, pos: int, size: int, to_fd: int, to: int) -> None:
-        """Copy a range of a long member, which was not brought."""
-        for start in range(pos, pos + size, SPLICE_FETCH_BYTES):
-            piece = self._store.read_range(start, min(start + SPLICE_FETCH_BYTES, pos + size))
-            write_all(to_fd, piece, to + start - pos, self._store.url)
-
-
-def _fetches(begin: Int64s, end: Int64s) -> Iterator[tuple[int, int]]:
-    """Join ranges that lie close together, and cut them into fetches."""
-    import numpy as np
-
-    order = np.argsort(begin, kind="stable")
-    begin, end = begin[order], np.maximum.accumulate(end[order])
-    breaks = np.flatnonzero(begin[1:] > end[:-1] + SPLICE_GAP_BYTES) + 1
-    for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), len(begin)], strict=True):
-        for start in range(int(begin[first]), int(end[last - 1]), SPLICE_FETCH_BYTES):
-            yield start, min(start + SPLICE_FETCH_BYTES, int(end[last - 1]))
-
-
-@contextmanager
-def _source(store: Store) -> Iterator[LocalSource | DistantSource]:
-    if store.fd is not None:
-        yield LocalSource(store.fd, store.url)
-        return
-    import tempfile
-
-    with tempfile.TemporaryFile() as file:
-        yield DistantSource(store, file.fileno())
 
 
 def splice(
@@ -152,7 +74,7 @@ def splice(
         BlobChangedError: the index is not the blob's, or the blob was cut.
         StorageError: the blob can't be read, or the new one not written.
     """
-    with _source(store) as source:
+    with open_source(store) as source:
         _Splice(source, store, index, members, to_fd, offsets, progress).run()
 
 
@@ -161,7 +83,7 @@ class _Splice:
 
     def __init__(
         self,
-        source: LocalSource | DistantSource,
+        source: LocalSource | RemoteSource,
         store: Store,
         index: Columns,
         members: Columns,
@@ -176,7 +98,7 @@ class _Splice:
     def run(self) -> None:
         """Copy all of them."""
         parts = list(_parts(self.before, self.padded_end))
-        if isinstance(self.source, DistantSource):
+        if isinstance(self.source, RemoteSource):
             for first, last in parts:
                 self._copy(first, last, self._find(first, last))
             return
@@ -189,7 +111,7 @@ class _Splice:
     def _is_long(self, first: int, last: int) -> bool:
         """Tell whether a part is one member that is too long to have in memory."""
         start = self.members.offset_start[first]
-        return last - first == 1 and int(self.padded_end[first]) - start > SPLICE_FETCH_BYTES
+        return last - first == 1 and is_long(int(self.padded_end[first]) - start)
 
     def _find(self, first: int, last: int) -> Int64s:
         """Find where the groups of the rows first:last start; -1 where a header must be made."""
@@ -257,7 +179,7 @@ class _Splice:
                     pieces[short].data,
                     sizes[short].data,
                 )
-                _judge(copied, self.store.url)
+                check_copied(copied, self.store.url)
                 self.offsets.pos += int(sizes[short].sum())
             if i < len(pieces):
                 size = int(sizes[i])
@@ -354,52 +276,3 @@ def _pieces(
     first[1:] = (pieces[1:] != pieces[:-1] + sizes[:-1]) | (pieces[1:] < 0) | (pieces[:-1] < 0)
     firsts = np.flatnonzero(first)
     return pieces[firsts], np.add.reduceat(sizes, firsts) if len(firsts) else sizes
-
-
-# Copying
-
-
-def copy_range(from_fd: int, pos: int, size: int, to_fd: int, to: int, url: str) -> None:
-    """Copy a range between files: by the kernel where it can, sharing the disk's blocks where those can be.
-
-    Raises:
-        BlobChangedError: the source ends before.
-        StorageError: it can't be copied.
-    """
-    done = 0
-    try:
-        while done < size:
-            copied = os.copy_file_range(from_fd, to_fd, size - done, pos + done, to + done)
-            if copied == 0:
-                break
-            done += copied
-    except OSError as exc:
-        if exc.errno not in CANT_COPY:
-            raise StorageError(f"{url}: can't be copied: {exc.strerror}") from exc
-    if done < size:
-        rest = array("q", [pos + done]), array("q", [size - done])
-        _judge(copy_pieces(from_fd, to_fd, to + done, b"", *rest), url)
-
-
-def _judge(copied: Copied, url: str) -> None:
-    if copied.source_ended:
-        raise BlobChangedError(f"{url}: the file was cut while it was copied")
-    if copied.read_error or copied.write_error:
-        doing = "read" if copied.read_error else "copied"
-        reason = os.strerror(copied.read_error or copied.write_error)
-        raise StorageError(f"{url}: can't be {doing}: {reason}")
-
-
-def write_all(fd: int, data: bytes, pos: int, url: str) -> None:
-    """Write bytes of a blob at a place, all of them.
-
-    Raises:
-        StorageError: they can't be written.
-    """
-    view = memoryview(data)
-    try:
-        while view:
-            done = os.pwrite(fd, view, pos)
-            view, pos = view[done:], pos + done
-    except OSError as exc:
-        raise StorageError(f"{url}: can't be copied: {exc.strerror}") from exc
