@@ -17,7 +17,7 @@ import blobpack
 from blobpack.index.index import Index
 from blobpack.reading.verify import VerifyReport, verify
 from blobpack.stores.memory import MemoryStore
-from blobpack.tar import check as structure
+from blobpack.tar import damage_scan
 from blobpack.tar.check import Failure
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class TestHeaders:
     def test_so_much_damage_that_the_rest_is_given_up(
         self, blob: Path, index: Index, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(structure, "FAULTS_MAX", 10)
+        monkeypatch.setattr(damage_scan, "FAULTS_MAX", 10)
         for row in range(COUNT):
             flip(blob, index.member_at(row).offset_start - BLOCK)
         report = verify(blob, index=index, full=False)
