@@ -1,7 +1,7 @@
-"""The headers of a blob against its index, row by row.
+"""Check of a blob's headers against its index.
 
-They are scanned anew. Where one is damaged, the index says where the next member begins, and the scan goes on
-from there: so one damaged header hides no other.
+Strategy: scan the blob, and compare the members that were found with the index, row by row. The scan continues behind
+damaged headers (`DamageScan`), so that one damaged header does not hide the next one.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Something that is not as it should be.
+    """A fault of a blob that verify found.
 
     Attributes:
-        kind: "header" damaged; "missing" from the blob; "extra", not in the index; "differs" from it in name or
-            offsets; "checksum" of the payload; "unreadable"; "archive" for what concerns no member.
-        name: The member's; None for the archive.
-        offset_start: Where its payload should lie; for the archive, where the fault is, if it has a place.
-        offset_end: The same; None for the archive.
-        reason: What was found.
+        kind: "header": the header is damaged. "missing": the member is in the index, not in the blob. "extra": the
+            member is in the blob, not in the index. "differs": its name or offsets differ from the index.
+            "checksum": its payload has another checksum. "unreadable": its payload can't be read. "archive": the
+            fault concerns no single member.
+        name: Name of the member; None for "archive".
+        offset_start: First byte of the payload, by the index; for "archive", the offset of the fault, if it has one.
+        offset_end: End of the payload, by the index; None for "archive".
+        reason: What was found, and what was expected.
     """
 
     kind: FailureKind
@@ -46,20 +48,33 @@ class Failure:
 
 
 def failure_at(kind: FailureKind, columns: Columns, row: int, reason: str) -> Failure:
-    """Say what is wrong with the member in a row."""
+    """Make the failure of the member in a row."""
     start, end = columns.offset_start[row], columns.offset_end[row]
     return Failure(kind, columns.name_at(row), start, end, reason)
 
 
 def without_url(message: str, url: object) -> str:
-    """Leave out of an error's message which blob it is about."""
+    """Remove the URL that an error's message begins with, for a report that names the blob already."""
     return message.removeprefix(f"{url}: ")
 
 
 def check_structure(
     store: Store, columns: Columns, threads: int | None
 ) -> tuple[list[Failure], set[int]]:
-    """Compare the headers with the index; the failures, and the rows that are not where they should be."""
+    """Compare the headers of a blob with its index.
+
+    Args:
+        store: The blob.
+        columns: The members as the index lists them.
+        threads: Number of threads that walk headers; None for the default of a scan.
+
+    Returns:
+        failures: All faults, in archive order.
+        failed: Rows of the index whose header is damaged, differs or is missing.
+
+    Raises:
+        StorageError: the store failed.
+    """
     scan = DamageScan(store, columns, threads)
     found = scan.scan()
     only_index, only_blob = unmatched_rows(columns, found)
@@ -71,6 +86,7 @@ def check_structure(
             for row in _extra_rows(columns, only_index, found, only_blob)
         ),
     ]
+    # The sort is stable: of faults at one offset, those of the archive stay first.
     failures.sort(key=lambda failure: failure.offset_start or 0)
     return failures, scan.damaged.keys() | set(only_index)
 
@@ -83,16 +99,17 @@ def _describe_missing(
     only_blob: list[int],
     damaged: dict[int, str],
 ) -> Iterator[Failure]:
-    """Say of each row that only the index has, what the blob has instead.
+    """Describe what the blob has instead of each row that only the index has.
 
     Args:
         store: The blob.
-        index: Its members, as they should be.
-        only_index: The rows that the blob does not have.
-        found: Its members, as they are.
-        only_blob: The rows that the index does not have.
-        damaged: Rows whose headers are damaged, and how; "" where that has been said.
+        index: The members as the index lists them.
+        only_index: Rows of index that are not in the blob.
+        found: The members as the headers describe them.
+        only_blob: Rows of found that are not in the index.
+        damaged: Row of the index → what is wrong with its header; "" if the scan did not look at it.
     """
+    # reversed, so that of several members with one name the first one is found
     by_name = {found.name_at(row): row for row in reversed(only_blob)}
     names = {index.name_at(row) for row in only_index}
     by_place = {member_key(found, row)[1:]: found.name_at(row) for row in only_blob}
@@ -101,12 +118,16 @@ def _describe_missing(
         name, place = index.name_at(row), member_key(index, row)[1:]
         other = by_name.get(name)
         named = by_place.get(place)
+        # This goes first, because the header of this name says where the member is now.
         if other is not None and row in unmatched:
             start, end = member_key(found, other)[1:]
             yield failure_at("differs", index, row, f"its header says bytes {start} to {end}")
         elif row in damaged:
+            # members without a reason are covered by the one fault that says where the scan gave up
             if damaged[row]:
                 yield failure_at("header", index, row, damaged[row])
+        # If the name here is that of another unmatched row, that member has moved to this place. It is reported by
+        # its own row, and this one is missing.
         elif named is not None and named not in names:
             yield failure_at("differs", index, row, f"its header says that this is {named!r}")
         else:
@@ -117,7 +138,10 @@ def _describe_missing(
 def _extra_rows(
     index: Columns, only_index: list[int], found: Columns, only_blob: list[int]
 ) -> Iterator[int]:
-    """Find the rows that only the blob has, and that are not one of the index's under another name or place."""
+    """Find the members that the blob has in addition to those of the index.
+
+    A member with the name or the offsets of an unmatched row is left out: _describe_missing reports that row.
+    """
     names = {index.name_at(row) for row in only_index}
     places = {member_key(index, row)[1:] for row in only_index}
     for row in only_blob:
