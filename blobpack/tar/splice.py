@@ -1,6 +1,9 @@
-"""Members of one blob copied behind those of another: whole groups, headers and all, as far as they go.
+"""Copy members of one blob to the end of another, with their headers.
 
-While the pieces of one part are copied, the headers of the next part are found.
+Strategy: a member and its headers together are a group, and lie one behind the other in the source. So a group is
+copied as it is, and groups that lie next to each other are copied as one range. Only if the headers in the source
+don't say the member's name (hard links, names from a pax global header) are new headers made. Members are handled in
+parts of about 64 MiB: while one part is copied, a thread finds the headers of the next part.
 """
 
 from __future__ import annotations
@@ -28,12 +31,25 @@ if TYPE_CHECKING:
 
     Int64s = NDArray[np.int64]
 
-SPLICE_PART_BYTES = 64 << 20  # of the source, found and copied at a time
-KERNEL_COPY_BYTES_MIN = 256 << 10  # a range of this size is copied by the kernel alone
+# Bytes of the source that are handled at a time: also the most that a remote source keeps in its temporary file, a
+# single longer member apart.
+SPLICE_PART_BYTES = 64 << 20
+# Ranges of at least this size are copied by copy_file_range, which shares blocks where the file system can. For shorter
+# ranges its fixed cost counts: on ext4 (Linux 6.18, warm) it took 2.8 times as long as the native copy for ranges of
+# 4.6 KB, 1.3 times for 256 KiB, 1.06 times for 8 MiB.
+KERNEL_COPY_BYTES_MIN = 256 << 10
 
 
 class Offsets:
-    """Where the members come to lie in the new blob."""
+    """The offsets of the members in the new blob, collected while members are copied.
+
+    Attributes:
+        start: (members,) int64, offset_start of each member; valid up to `count`.
+        size: (members,) int64, payload bytes of each member; valid up to `count`.
+        count: Members copied so far.
+        pos: Bytes of the new blob so far; the next member goes there.
+        new_headers: Members for which new headers were made.
+    """
 
     def __init__(self, members: int) -> None:
         import numpy as np
@@ -45,7 +61,7 @@ class Offsets:
         self.new_headers = 0
 
     def put_into(self, names: Columns) -> Columns:
-        """Make the table of the new blob."""
+        """Return the table of the new blob: these offsets, and all other columns of `names`."""
         start, end = self.start, self.start + self.size
         return replace(
             names, offset_start=start.data.toreadonly(), offset_end=end.data.toreadonly()
@@ -60,26 +76,26 @@ def splice(
     offsets: Offsets,
     progress: Progress | None = None,
 ) -> None:
-    """Copy members behind those that are there, in the order given.
+    """Copy members to the end of a new blob, in the order given.
 
     Args:
-        store: Their blob.
-        index: All members of that blob.
-        members: Those to copy.
-        to_fd: The new blob.
-        offsets: Where its members lie; these are added.
-        progress: progress(members, bytes), called now and then.
+        store: The source.
+        index: All members of the source.
+        members: The members to copy.
+        to_fd: The new blob, open for writing.
+        offsets: The members that are in the new blob already; the copied ones are added.
+        progress: progress(members, bytes), called after each part.
 
     Raises:
-        BlobChangedError: the index is not the blob's, or the blob was cut.
-        StorageError: the blob can't be read, or the new one not written.
+        BlobChangedError: the index does not belong to the source, or the source became shorter.
+        StorageError: the source can't be read, or the new blob can't be written.
     """
     with open_source(store) as source:
         _Splice(source, store, index, members, to_fd, offsets, progress).run()
 
 
 class _Splice:
-    """What is copied, from where, to where."""
+    """The copying of members from one source."""
 
     def __init__(
         self,
@@ -96,8 +112,10 @@ class _Splice:
         self.before, self.padded_end = _extents(index, members)
 
     def run(self) -> None:
-        """Copy all of them."""
+        """Copy all members, part by part."""
         parts = list(_parts(self.before, self.padded_end))
+        # The temporary file of a remote source holds one part. Finding the next part ahead would overwrite bytes that
+        # are still to be copied.
         if isinstance(self.source, RemoteSource):
             for first, last in parts:
                 self._copy(first, last, self._find(first, last))
@@ -109,16 +127,17 @@ class _Splice:
                 self._copy(first, last, groups)
 
     def _is_long(self, first: int, last: int) -> bool:
-        """Tell whether a part is one member that is too long to have in memory."""
+        """Return whether a part is one member that is too long to be fetched whole."""
         start = self.members.offset_start[first]
         return last - first == 1 and is_long(int(self.padded_end[first]) - start)
 
     def _find(self, first: int, last: int) -> Int64s:
-        """Find where the groups of the rows first:last start; -1 where a header must be made."""
+        """Find where the groups of the rows first:last start; -1 for a member that needs new headers."""
         import numpy as np
 
         part = self.members.slice(first, last)
         long = self._is_long(first, last)
+        # only the headers of a long member are fetched now: its payload is streamed into the new blob later
         brought_end = np.asarray(part.offset_start) if long else self.padded_end[first:last]
         self.source.bring(self.before[first:last], brought_end)
         return np.asarray(
@@ -135,13 +154,20 @@ class _Splice:
         )
 
     def _copy(self, first: int, last: int, groups: Int64s) -> None:
-        """Copy the rows first:last, and note where they come to lie."""
+        """Copy the rows first:last, and note their offsets in the new blob.
+
+        Args:
+            first: First row of the part.
+            last: End of the part.
+            groups: (last - first,) where the group of each member starts; -1 for new headers.
+        """
         import numpy as np
 
         part = self.members.slice(first, last)
         start, padded_end = np.asarray(part.offset_start), self.padded_end[first:last]
         made = np.flatnonzero(groups < 0)
-        headers, header_bounds = _headers_of(part.take(made)) if len(made) else (b"", _zeros(1))
+        headers, header_bounds = _new_headers(part.take(made)) if len(made) else (b"", _zeros(1))
+        # with new headers, only the payload is copied from the source
         begin = groups.copy()
         begin[made] = start[made]
         header_bytes = start - begin
@@ -151,7 +177,7 @@ class _Splice:
         rows = slice(self.offsets.count, self.offsets.count + len(part))
         self.offsets.start[rows] = at + header_bytes
         self.offsets.size[rows] = np.asarray(part.offset_end) - start
-        pieces, sizes = _pieces(begin, padded_end - begin, made, header_bounds)
+        pieces, sizes = _copy_plan(begin, padded_end - begin, made, header_bounds)
         self._copy_pieces(headers, pieces, sizes, long=self._is_long(first, last))
         self.offsets.count += len(part)
         self.offsets.new_headers += len(made)
@@ -161,13 +187,20 @@ class _Splice:
     def _copy_pieces(
         self, headers: bytes | memoryview, pieces: Int64s, sizes: Int64s, *, long: bool
     ) -> None:
-        """Write pieces: the long ones by the kernel, those between them natively."""
+        """Write pieces one behind the other: long ones by copy_file_range, those between them by native code.
+
+        Args:
+            headers: The new headers.
+            pieces: (n,) where each piece starts in the source; ~start for a piece of headers.
+            sizes: (n,) bytes of each piece.
+            long: The part is one long member, which is not in a temporary file.
+        """
         import numpy as np
 
         copy = self.source.copy if long else self._copy_brought
-        whole = np.flatnonzero((sizes >= KERNEL_COPY_BYTES_MIN) & (pieces >= 0)).tolist()
+        large = np.flatnonzero((sizes >= KERNEL_COPY_BYTES_MIN) & (pieces >= 0)).tolist()
         first = 0
-        for i in [*whole, len(pieces)]:
+        for i in [*large, len(pieces)]:
             short = slice(first, i)
             first = i + 1
             if short.stop > short.start:
@@ -197,19 +230,21 @@ def _zeros(count: int) -> Int64s:
 
 
 def _padded(end: Int64s, start: Int64s) -> Int64s:
-    """Compute where payloads end with their padding."""
+    """Compute where payloads end with their padding: payloads are padded to whole blocks of 512 bytes."""
     return start + (end - start + BLOCK - 1 & -BLOCK)
 
 
 def _extents(index: Columns, members: Columns) -> tuple[Int64s, Int64s]:
-    """Compute between which bytes each member and its headers lie, by the other members of its blob.
+    """Compute the bytes within which each member and its headers lie.
+
+    Headers start behind the member before, but folders and links, which are not in the index, may stand between.
 
     Args:
         index: All members of the blob.
-        members: (k,) of them.
+        members: (k,) members, in any order.
 
     Returns:
-        before: (k,) int64, where the member before ends, or 0.
+        before: (k,) int64, where the member before ends with its padding, or 0.
         padded_end: (k,) int64, where the member ends with its padding.
     """
     import numpy as np
@@ -217,16 +252,20 @@ def _extents(index: Columns, members: Columns) -> tuple[Int64s, Int64s]:
     start, end = np.asarray(members.offset_start), np.asarray(members.offset_end)
     all_start = np.asarray(index.offset_start)
     all_padded = _padded(np.asarray(index.offset_end), all_start)
+    # an index made from an offsets file may be in another order than the archive
     if not bool((all_start[1:] >= all_start[:-1]).all()):
         order = np.argsort(all_start, kind="stable")
         all_start, all_padded = all_start[order], all_padded[order]
+    # The running maximum, because an index given by a user may have payloads that overlap.
     ends = np.concatenate([_zeros(1), np.maximum.accumulate(all_padded)])
     before = ends[np.searchsorted(all_start, start)]
+    # A wrong index may leave no room for a header. Then the search starts one block before the payload, and finds that
+    # the index is not this blob's.
     return np.minimum(before, np.maximum(start - BLOCK, 0)), _padded(end, start)
 
 
 def _parts(before: Int64s, padded_end: Int64s) -> Iterator[tuple[int, int]]:
-    """Part rows into runs of about SPLICE_PART_BYTES; a longer member stands alone."""
+    """Divide rows into parts of up to SPLICE_PART_BYTES; a longer member is a part of its own."""
     import numpy as np
 
     sizes = padded_end - before
@@ -240,35 +279,43 @@ def _parts(before: Int64s, padded_end: Int64s) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _headers_of(columns: Columns) -> tuple[memoryview, Int64s]:
-    """Encode members' headers anew."""
+def _new_headers(columns: Columns) -> tuple[memoryview, Int64s]:
+    """Encode headers for members that can't keep theirs.
+
+    Returns:
+        headers: The headers, one behind the other.
+        header_bounds: (n + 1,) int64; the headers of member i are headers[header_bounds[i]:header_bounds[i + 1]].
+    """
     import numpy as np
 
     sizes = np.asarray(columns.offset_end) - np.asarray(columns.offset_start)
+    # 0 is the mtime that pack writes unless it is told to keep times
     mtimes = _zeros(len(columns)).data if columns.mtime is None else columns.mtime
     headers, bounds = encode_headers(columns.names, columns.name_bounds, sizes.data, mtimes)
     return headers, np.asarray(bounds)
 
 
-def _pieces(
+def _copy_plan(
     begin: Int64s, sizes: Int64s, made: Int64s, header_bounds: Int64s
 ) -> tuple[Int64s, Int64s]:
-    """List the ranges to copy, in their order, joined where one begins where another ends.
+    """List the pieces to write, in order; ranges that follow each other in the source become one piece.
 
     Args:
-        begin: (k,) where each member's range begins in its source.
-        sizes: (k,) its bytes.
-        made: (m,) the rows before which an encoded header goes.
-        header_bounds: (m + 1,) where each of these lies.
+        begin: (k,) where the range of each member begins in the source.
+        sizes: (k,) bytes of each range.
+        made: (m,) rows that get new headers.
+        header_bounds: (m + 1,) bounds of the new headers.
 
     Returns:
-        pieces: (n,) int64, as copy_pieces takes them.
-        sizes: (n,) int64.
+        pieces: (n,) int64, start in the source, or ~start in the new headers, as copy_pieces wants it.
+        sizes: (n,) int64, bytes of each piece.
     """
     import numpy as np
 
+    # ~x is negative for every x from 0 on, so that one column can say both kinds of start
     pieces = np.insert(begin, made, ~header_bounds[:-1])
     sizes = np.insert(sizes, made, np.diff(header_bounds))
+    # An empty payload behind new headers is a piece of no bytes. It would keep its neighbours from being joined.
     filled = sizes > 0
     if not bool(filled.all()):
         pieces, sizes = pieces[filled], sizes[filled]

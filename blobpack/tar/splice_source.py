@@ -1,4 +1,8 @@
-"""Where splice reads the members that it copies: a local file, or a temporary file with parts of a remote blob."""
+"""The blobs that splice copies members from: a local file, or a temporary file with the parts of a remote blob.
+
+The native code that finds headers and copies members reads from a file descriptor. So what it needs of a remote or
+compressed blob is fetched into a temporary file first, a part at a time.
+"""
 
 from __future__ import annotations
 
@@ -25,40 +29,47 @@ if TYPE_CHECKING:
 
 SPLICE_FETCH_BYTES = 8 << 20
 SPLICE_GAP_BYTES = 1 << 20
+# 8 fetches of 8 MiB hold 64 MiB in memory at most
 SPLICE_FETCHES_AT_ONCE = 8
-SPLICE_FETCHES_AHEAD = 64  # they end in any order, and hold no bytes when they have
+# Far more than run at once, so that a slow fetch does not stop the others: a fetch that is done has written its bytes
+# to the file, and holds none in memory.
+SPLICE_FETCHES_AHEAD = 64
 
-# what the kernel says when it can't copy between these files itself
+# Errors of copy_file_range(2) after which a plain copy may succeed: the files are on two file systems (EXDEV), the file
+# system has no such copy (EINVAL, EOPNOTSUPP), the kernel has no such call (ENOSYS), a sandbox forbids it (EPERM), or
+# a file is swap space (ETXTBSY).
 CANT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY)
 
 
 def is_long(size: int) -> bool:
-    """Return whether a member is too long to hold in memory."""
+    """Return whether a member is too long to be fetched whole: it is copied without the temporary file."""
     return size > SPLICE_FETCH_BYTES
 
 
 class LocalSource:
-    """A blob in a file."""
+    """A blob in a local file."""
 
     def __init__(self, fd: int, url: str) -> None:
         self.fd, self._url = fd, url
 
     def bring(self, begin: Int64s, end: Int64s) -> None:
-        """Have ranges in the file: they are."""
+        """Do nothing: all bytes are in the file already."""
 
     def copy(self, pos: int, size: int, to_fd: int, to: int) -> None:
-        """Copy a range of a long member."""
+        """Copy a range of a long member to the new blob."""
         copy_range(self.fd, pos, size, to_fd, to, self._url)
 
 
 class RemoteSource:
-    """A blob that is elsewhere, or compressed: what is needed of it is brought to a temporary file."""
+    """A blob that is remote or compressed; its bytes are fetched into a temporary file as they are needed."""
 
     def __init__(self, store: Store, fd: int) -> None:
         self._store, self.fd = store, fd
 
     def bring(self, begin: Int64s, end: Int64s) -> None:
-        """Have ranges in the file, at their own offsets, and nothing else."""
+        """Fetch ranges into the file, at the offsets that they have in the blob, and drop what was there before."""
+        # Cutting to nothing frees the disk space of the part before. Then the file gets the blob's size as one hole,
+        # so that offsets in it are those in the blob.
         os.ftruncate(self.fd, 0)
         os.ftruncate(self.fd, self._store.size)
         fetches = _fetches(begin, end)
@@ -71,22 +82,24 @@ class RemoteSource:
         ):
             pass
 
-    def _fetch(self, wanted: tuple[int, int]) -> None:
-        start, end = wanted
+    def _fetch(self, bounds: tuple[int, int]) -> None:
+        start, end = bounds
         write_all(self.fd, self._store.read_range(start, end), start, self._store.url)
 
     def copy(self, pos: int, size: int, to_fd: int, to: int) -> None:
-        """Copy a range of a long member, which was not brought."""
+        """Copy a range of a long member to the new blob; bring has not fetched it."""
         for start in range(pos, pos + size, SPLICE_FETCH_BYTES):
             piece = self._store.read_range(start, min(start + SPLICE_FETCH_BYTES, pos + size))
             write_all(to_fd, piece, to + start - pos, self._store.url)
 
 
 def _fetches(begin: Int64s, end: Int64s) -> Iterator[tuple[int, int]]:
-    """Join ranges that lie close together, and cut them into fetches."""
+    """Merge ranges that are close together, and cut the result into fetches."""
     import numpy as np
 
     order = np.argsort(begin, kind="stable")
+    # Hard links have ranges that overlap or lie within another one. The running maximum keeps a short range from
+    # ending a long one that began before it.
     begin, end = begin[order], np.maximum.accumulate(end[order])
     breaks = np.flatnonzero(begin[1:] > end[:-1] + SPLICE_GAP_BYTES) + 1
     for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), len(begin)], strict=True):
@@ -107,16 +120,28 @@ def open_source(store: Store) -> Iterator[LocalSource | RemoteSource]:
 
 
 def copy_range(from_fd: int, pos: int, size: int, to_fd: int, to: int, url: str) -> None:
-    """Copy a range between files: by the kernel where it can, sharing the disk's blocks where those can be.
+    """Copy a range from one file to another, inside the kernel if it can.
+
+    On file systems such as Btrfs and XFS, the two files then share the blocks on disk.
+
+    Args:
+        from_fd: The source, open for reading.
+        pos: First byte of the range in the source.
+        size: Bytes to copy.
+        to_fd: The new blob, open for writing.
+        to: Where the range goes in the new blob.
+        url: The source, for messages.
 
     Raises:
-        BlobChangedError: the source ends before.
-        StorageError: it can't be copied.
+        BlobChangedError: the source ends before the range does.
+        StorageError: the range can't be read or written.
     """
     done = 0
     try:
         while done < size:
             copied = os.copy_file_range(from_fd, to_fd, size - done, pos + done, to + done)
+            # 0 means the end of the source, or a file system that can't do it: Linux 5.3 to 5.18 reported success
+            # without copying on some, says copy_file_range(2). The plain copy below finds out which.
             if copied == 0:
                 break
             done += copied
@@ -136,7 +161,7 @@ def check_copied(copied: Copied, url: str) -> None:
         StorageError: a read or a write failed.
     """
     if copied.source_ended:
-        raise BlobChangedError(f"{url}: the file was cut while it was copied")
+        raise BlobChangedError(f"{url}: the file became shorter while it was copied")
     if copied.read_error or copied.write_error:
         doing = "read" if copied.read_error else "copied"
         reason = os.strerror(copied.read_error or copied.write_error)
@@ -144,13 +169,14 @@ def check_copied(copied: Copied, url: str) -> None:
 
 
 def write_all(fd: int, data: bytes, pos: int, url: str) -> None:
-    """Write bytes of a blob at a place, all of them.
+    """Write all of some bytes of a blob to a file, at a position.
 
     Raises:
-        StorageError: they can't be written.
+        StorageError: the bytes can't be written.
     """
     view = memoryview(data)
     try:
+        # pwrite(2) may write less than it was given: on a disk that is nearly full, for example
         while view:
             done = os.pwrite(fd, view, pos)
             view, pos = view[done:], pos + done
