@@ -107,9 +107,9 @@ def _payloads(
     most: int,
 ) -> Iterator[tuple[str, bytes]]:
     """Read the members that are wanted, one at a time."""
-    from blobpack.tar.stream import decompressed, read_members, said_of
+    from blobpack.tar.stream import decompressed, read_members, translated_errors
 
-    with said_of(store), decompressed(store) as stream:
+    with translated_errors(store), decompressed(store) as stream:
         for member, file in read_members(stream):
             name = encode_name(member.name)
             reason = _no_payload(member)

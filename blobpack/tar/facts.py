@@ -1,4 +1,9 @@
-"""Facts of members that lie in a blob already: media type, sizes as shown, CRC-32C, in one pass over it."""
+"""Facts of the members of an existing blob: media type, width and height as shown, and CRC-32C, in one pass.
+
+Strategy: the payloads of a local file are read by native code, with one thread for each processor. Those of any other
+store are read in windows of up to 4 MiB, by threads that wait for the store, and native code takes the facts from each
+window. The facts go into arrays that are made once, each window into its own rows.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +29,18 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 FACTS_THREADS_MAX = 8
-FACTS_REMOTE_THREADS = 8  # a store far away is waited for, not computed
+# the same on every machine: these threads wait for a remote store, they don't compute
+FACTS_REMOTE_THREADS = 8
+# 8 threads hold 32 MiB at most: of a window that is done, only its facts stay
 FACTS_WINDOW_BYTES = 1 << 22
-FACTS_GAP_BYTES = 1 << 16  # read over, where small payloads lie this close
-ENDED = "the blob ends before they do"
+# payloads no further apart than this are read together, with the bytes between them: one request less
+FACTS_GAP_BYTES = 1 << 16
+PAST_END = "the blob ends before this payload does"
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A row whose bytes could not be read, and why."""
+    """A row whose payload could not be read, and the reason."""
 
     row: int
     reason: str
@@ -41,17 +49,17 @@ class Unreadable:
 def take_facts(
     store: Store, index: Index, threads: int | None = None, *, progress: Progress | None = None
 ) -> Index:
-    """Read all payloads once, and add what their bytes tell to the index.
+    """Read all payloads once, and add their facts to the index.
 
-    No pixel is decoded. Of a payload far away, over 4 MiB and with what says its size behind them, as in some
-    TIFFs, the size stays unknown.
+    No pixel is decoded. If the blob is not a local file, an image of more than 4 MiB whose width and height stand
+    behind its first 4 MiB, as in some TIFFs, gets an unknown size.
 
     Args:
         store: The blob.
         index: Its members, or some of them; mtime and the report stay as they are.
-        threads: How many read; None for as many as there are processors, up to 8, or 8 for a store that is
-            not a local file.
-        progress: progress(members, bytes), called now and then.
+        threads: Number of threads that read; None for one for each processor, up to 8, or for 8 if the blob is not a
+            local file.
+        progress: progress(members, bytes), called from time to time.
 
     Returns:
         A new index, with media_type, width, height and crc32c.
@@ -64,17 +72,17 @@ def take_facts(
     facts, unreadable = read_facts(store, columns, threads=threads, progress=progress)
     if unreadable:
         first = unreadable[0]
-        raise _error_of(store, columns, first)
+        raise _unreadable_error(store, columns, first)
     taken = replace(columns, **facts._asdict())
     return Index.from_columns(taken, report=index.report)
 
 
-def _error_of(store: Store, columns: Columns, first: Unreadable) -> StorageError:
+def _unreadable_error(store: Store, columns: Columns, first: Unreadable) -> StorageError:
     message = (
         f"{store.url}: member {columns.name_at(first.row)!r}: "
         f"bytes {columns.offset_start[first.row]} to {columns.offset_end[first.row]}: {first.reason}"
     )
-    return BlobChangedError(message) if first.reason == ENDED else StorageError(message)
+    return BlobChangedError(message) if first.reason == PAST_END else StorageError(message)
 
 
 def read_facts(
@@ -85,23 +93,24 @@ def read_facts(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[FactColumns, list[Unreadable]]:
-    """Read payloads, by several threads, and take facts of each.
+    """Read payloads in several threads, and return the facts of each; rows that can't be read raise no error.
 
     Args:
         store: The blob.
         columns: The members.
-        images: Also recognise and measure images; else checksums alone.
-        threads: How many read; see take_facts.
-        progress: progress(members, bytes).
+        images: Also recognise and measure images; False for checksums alone.
+        threads: Number of threads that read; see take_facts.
+        progress: progress(members, bytes), called from time to time.
 
     Returns:
-        The facts, and the rows that could not be read, in order.
+        facts: The facts of all rows; without meaning for a row that could not be read.
+        unreadable: The rows that could not be read, in order.
 
     Raises:
-        BlobChangedError: a store that is not a local file is another version now.
+        BlobChangedError: the blob is not a local file, and is now another version.
     """
     if store.fd is None:
-        return _read_far_facts(
+        return _read_remote_facts(
             store,
             columns,
             images=images,
@@ -120,16 +129,19 @@ def read_facts(
         progress=progress,
     )
     return facts, [
-        Unreadable(row, ENDED if error == _facts.READ_ENDED else os.strerror(error))
+        Unreadable(row, PAST_END if error == _facts.READ_ENDED else os.strerror(error))
         for row, error in faults
     ]
 
 
-# Stores that are no local file
+# Stores without a file descriptor
 
 
-class _Taken:
-    """The facts of n members while they come in, a window at a time."""
+class _FactTable:
+    """The facts of n members, filled in window by window.
+
+    Several threads fill it without a lock: no two windows have a row in common, and list.append is atomic.
+    """
 
     def __init__(self, rows: int) -> None:
         self.columns = tuple(array(kind, bytes(rows * array(kind).itemsize)) for kind in "BIII")
@@ -144,10 +156,11 @@ class _Taken:
 
 
 def windows(columns: Columns) -> Iterator[tuple[int, int]]:
-    """Part rows into runs that lie together and fit one window; a large payload is a run by itself."""
+    """Divide rows into windows: payloads that lie close together, up to 4 MiB; a larger payload is one by itself."""
     starts, ends = columns.offset_start, columns.offset_end
     first = 0
     for row in range(1, len(columns)):
+        # a distance below 0: the rows are not in archive order, or hard links share a payload
         if (
             not 0 <= starts[row] - ends[row - 1] <= FACTS_GAP_BYTES
             or ends[row] - starts[first] > FACTS_WINDOW_BYTES
@@ -158,15 +171,19 @@ def windows(columns: Columns) -> Iterator[tuple[int, int]]:
         yield first, len(columns)
 
 
-def _read_far_facts(
+def _read_remote_facts(
     store: Store, columns: Columns, *, images: bool, threads: int, progress: Progress | None
 ) -> tuple[FactColumns, list[Unreadable]]:
-    """Bring windows by threads that wait for the store; a few more than there are threads are under way."""
-    taken = _Taken(len(columns))
+    """Read windows in threads, and take facts of each.
+
+    About twice as many windows as threads are under way, so that a slow window at the front of the queue does not leave
+    the threads behind it without work.
+    """
+    table = _FactTable(len(columns))
     members = size = 0
 
     def read(window: tuple[int, int]) -> tuple[int, int]:
-        return _read_run(store, columns, *window, taken, images=images)
+        return _read_window(store, columns, *window, table, images=images)
 
     with closing(
         map_ahead(read, windows(columns), threads=threads, most=2 * threads + 1, name="facts")
@@ -176,17 +193,19 @@ def _read_far_facts(
             size += read_bytes
             if progress:
                 progress(members, size)
-    return taken.views(), sorted(taken.unreadable, key=lambda failed: failed.row)
+    return table.views(), sorted(table.unreadable, key=lambda failed: failed.row)
 
 
-def _read_run(
-    store: Store, columns: Columns, first: int, last: int, taken: _Taken, *, images: bool
+def _read_window(
+    store: Store, columns: Columns, first: int, last: int, table: _FactTable, *, images: bool
 ) -> tuple[int, int]:
-    """Read the rows first:last of one window, and take their facts; how many, and their bytes."""
+    """Read the rows first:last of one window into the table; return how many they are, and their bytes."""
     start, end = columns.offset_start[first], columns.offset_end[last - 1]
     part = columns.slice(first, last)
+    # A wrong index may have rows past the end of the blob, or payloads that end before they start. Then each row is
+    # judged by itself: neither the store nor the native code accepts such a window.
     if not 0 <= start <= end <= store.size or any(map(gt, part.offset_start, part.offset_end)):
-        return _read_one_by_one(store, columns, first, last, taken, images=images)
+        return _read_one_by_one(store, columns, first, last, table, images=images)
     try:
         if end - start > FACTS_WINDOW_BYTES:
             found = _read_large(store, columns, first, images=images)
@@ -200,38 +219,42 @@ def _read_run(
                 part.offset_end,
                 images=images,
             )
+    # it is a StorageError, too, but concerns every row: the other windows would all fail the same way
     except BlobChangedError:
         raise
-    except FormatError as exc:  # a damaged frame of a compressed blob
+    # A frame of a compressed blob is damaged. The rows outside of that frame can be read one by one.
+    except FormatError as exc:
         if last - first > 1:
-            _read_one_by_one(store, columns, first, last, taken, images=images)
+            _read_one_by_one(store, columns, first, last, table, images=images)
         else:
-            taken.unreadable.append(Unreadable(first, str(exc)))
+            table.unreadable.append(Unreadable(first, str(exc)))
     except StorageError as exc:
-        taken.unreadable.extend(Unreadable(row, str(exc)) for row in range(first, last))
+        table.unreadable.extend(Unreadable(row, str(exc)) for row in range(first, last))
     else:
-        taken.put(first, found)
+        table.put(first, found)
     return last - first, sum(part.offset_end) - sum(part.offset_start)
 
 
 def _read_one_by_one(
-    store: Store, columns: Columns, first: int, last: int, taken: _Taken, *, images: bool
+    store: Store, columns: Columns, first: int, last: int, table: _FactTable, *, images: bool
 ) -> tuple[int, int]:
-    """Read what can be read of rows that are not all within the blob."""
+    """Read rows one by one, and note those that can't be read."""
     size = 0
     for row in range(first, last):
         if 0 <= columns.offset_start[row] <= columns.offset_end[row] <= store.size:
-            size += _read_run(store, columns, row, row + 1, taken, images=images)[1]
+            size += _read_window(store, columns, row, row + 1, table, images=images)[1]
         else:
-            taken.unreadable.append(Unreadable(row, ENDED))
+            table.unreadable.append(Unreadable(row, PAST_END))
     return last - first, size
 
 
 def _read_large(store: Store, columns: Columns, row: int, *, images: bool) -> FactColumns:
-    """Read one payload in pieces."""
+    """Read one payload in pieces, so that a payload of any size takes the memory of one window."""
     start, end = columns.offset_start[row], columns.offset_end[row]
     name = bytes(columns.slice(row, row + 1).packed_names())
     piece = store.read_range(start, start + FACTS_WINDOW_BYTES)
+    # The first piece says the media type, width and height of nearly all formats. Its checksum is carried on over the
+    # other pieces.
     facts = _facts.facts_of(piece, name, size=end - start)
     checksum = facts.crc32c
     for pos in range(start + FACTS_WINDOW_BYTES, end, FACTS_WINDOW_BYTES):

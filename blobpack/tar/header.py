@@ -1,6 +1,9 @@
-"""Headers for writing: ustar where it fits, pax only where it must.
+"""Headers of members: made for new members, and first looks at those of other archives.
 
-Source: POSIX.1-2017, pax, "ustar Interchange Format".
+Headers are ustar where the name and the size fit, because every tar reader knows it, and its header takes 512 bytes. A
+pax header takes 1,024 bytes more.
+
+Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Format".
 """
 
 from __future__ import annotations
@@ -13,61 +16,72 @@ END_OF_ARCHIVE = bytes(2 * BLOCK)
 
 
 def member_header(name: bytes, size: int, mtime: int = 0) -> bytes:
-    """Make a member's header: mode 0644, owner 0, and nothing of this machine.
+    """Make the header of a member, with mode 0644 and owner 0.
+
+    Nothing in it comes from this machine, so that equal members give equal bytes everywhere.
 
     Args:
-        name: The member's name, checked by check_name.
-        size: The payload's bytes.
+        name: Name of the member, which check_name has accepted.
+        size: Bytes of the payload.
         mtime: Seconds since 1970 UTC.
 
     Returns:
-        512 bytes; with a pax header before it, 1,536 or more.
+        512 bytes, or 1,536 and more if a pax header comes first.
     """
     return encode_header(name, size, mtime)
 
 
 def padding(size: int) -> bytes:
-    """Return the zeros that follow a payload of that size."""
+    """Return the zeros that fill up the last block behind a payload of this size."""
     return bytes(-size % BLOCK)
 
 
 def begins_tar(block: bytes) -> bool:
-    """Tell whether a file's first block may begin a tar: a header with a right checksum, or zeros."""
+    """Return whether a file's first block can begin a tar: it is a header with a right checksum, or zeros.
+
+    A tar without members is its end-of-archive marker alone, which is zeros.
+    """
     if len(block) < BLOCK:
         return False
+    # The checksum is the sum of the header's bytes, with its own field taken as 8 spaces (POSIX, "ustar Interchange
+    # Format", chksum). Some old tar programs summed signed chars: there, each byte over 127 counts 256 less.
     stored = block[148:156].split(b"\0")[0].strip()
     blanked = block[:148] + b" " * 8 + block[156:BLOCK]
     sums = (
         sum(blanked),
         sum(blanked) - 256 * sum(byte > 127 for byte in blanked),
-    )  # old tars: signed
+    )
     return not any(block) or stored.lstrip(b"0") in [b"%o" % max(total, 0) for total in sums]
 
 
 def size_in(header: bytes) -> int | None:
-    """Read the size a header states in octal; None where it is stated otherwise."""
+    """Read the size from a header if it is octal; return None for other forms, such as base-256."""
     digits = header[124:136].strip(b" \0")
     return int(digits, 8) if digits.isdigit() and not digits.strip(b"01234567") else None
 
 
 def encode_name(name: str) -> bytes:
-    """Turn a name into a tar's bytes.
+    """Encode a name as UTF-8, with surrogates for bytes that are not UTF-8, as Python does for file names.
 
     Raises:
-        UnsafeNameError: it holds surrogates that stand for no bytes.
+        UnsafeNameError: the name holds surrogates that stand for no byte.
     """
     try:
         return name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as exc:
-        raise UnsafeNameError(f"{name!r} can't be a member's name") from exc
+        raise UnsafeNameError(
+            f"{name!r} can't be the name of a member: it can't be encoded"
+        ) from exc
 
 
 def check_name(name: bytes) -> None:
-    """Refuse a name that would not come out of a tar as it went in.
+    """Check that tar tools extract a name as it is, below the folder that they extract to.
 
     Raises:
-        UnsafeNameError: it is empty, absolute, ends in "/", or holds ".." or NUL.
+        UnsafeNameError: the name is empty, absolute, ends in "/", or holds ".." or NUL.
     """
+    # An absolute name or ".." would be written outside the folder, or changed by tools that prevent this. A name that
+    # ends in "/" is read as a folder, and NUL ends a name in a header.
     if (
         not name
         or name[:1] == b"/"
@@ -76,5 +90,6 @@ def check_name(name: bytes) -> None:
         or b".." in name.split(b"/")
     ):
         raise UnsafeNameError(
-            f"{name.decode('utf-8', 'surrogateescape')!r} can't be a member's name"
+            f"{name.decode('utf-8', 'surrogateescape')!r} can't be the name of a member: it is empty, absolute, "
+            f"ends in '/', or holds '..' or NUL"
         )

@@ -1,4 +1,4 @@
-"""Bytes of a remote blob for a walk from its first header to its last: windows fetched ahead, or headers alone.
+"""The bytes of a remote blob for a walk over its headers: windows that are fetched ahead, or headers alone.
 
 Strategy: while headers lie close together, all bytes are wanted. Windows are then fetched by several threads, ahead
 of the walk and in order, so that the walk is exact and never guesses. A run of windows begins small and never reaches
@@ -7,7 +7,7 @@ lie far apart, each is a small request of its own. Far apart means: more bytes l
 while a request is waited for. That is computed from the latency and the bandwidth seen so far, and is 1 MiB at most,
 since bytes cost more than time.
 
-A read that fails is not tried again here: the store does that.
+A read that fails is not repeated here, because the store has done that already.
 """
 
 from __future__ import annotations
@@ -31,58 +31,70 @@ if TYPE_CHECKING:
 WINDOWS_AT_ONCE = 16
 WINDOW_BYTES_MIN = 1 << 16
 WINDOW_BYTES_MAX = 1 << 22
+# 64 MiB, the most that a scan keeps in memory
 AHEAD_BYTES_MAX = WINDOWS_AT_ONCE * WINDOW_BYTES_MAX
-AHEAD_RATIO = 4  # times as far ahead as the run has come
+# A run fetches ahead up to this many times the bytes that it has covered. So where large members follow small ones, at
+# most four fifths of the run's bytes were fetched in vain.
+AHEAD_RATIO = 4
+# Windows are so small that at least this many fit into the bytes ahead: else a short run would use one connection.
 WINDOWS_AHEAD_MIN = 4
 
 HOP_BYTES_MIN = 512
 HOP_BYTES_MAX = 1 << 14
-HOP_SHARE = 256  # of the bytes, one part in so many is read for headers
+# A hop reads one 256th of the distance between headers, so that extended headers mostly come with the same request,
+# and less than 0.4 % of the blob is read for it.
+HOP_SHARE = 256
 
-HOP_GAP_BYTES = 1 << 19  # until latency and bandwidth are known
+# used until latency and bandwidth are known
+HOP_GAP_BYTES = 1 << 19
 HOP_GAP_BYTES_MIN = 1 << 16
 HOP_GAP_BYTES_MAX = 1 << 20
-MEASURED_BYTES_MIN = 1 << 20  # a run has a bandwidth when it has covered so many
+# A run that has covered fewer bytes says nothing about bandwidth: it was mostly waiting for its first answers.
+MEASURED_BYTES_MIN = 1 << 20
 
 
 class Readahead:
     """Reads a store for a walk from its first byte to its last. A context manager; its threads end on close.
 
     Attributes:
-        requests: Reads of the store.
-        bytes_read: Their bytes.
-        position: How far the walk has come.
+        requests: Number of reads of the store.
+        bytes_read: Bytes of these reads.
+        position: Offset that the walk has reached.
     """
 
     def __init__(self, store: Store, *, progress: PositionProgress | None = None) -> None:
-        """Read from a store.
+        """Prepare to read a store; nothing is read yet.
 
         Args:
             store: The blob.
-            progress: progress(position), called now and then from the walking thread.
+            progress: progress(position), called at each read, in the thread that walks.
         """
         self.requests = 0
         self.bytes_read = 0
         self.position = 0
         self._store = store
         self._progress = progress
-        # windows lie one behind the other; sizes are bytes, and the last window ends at _next_start
+        # Windows follow each other without a gap. The size of each is its bytes, and the last one ends at _next_start.
         self._windows: LookAhead[bytes] = LookAhead(WINDOWS_AT_ONCE, name="readahead")
         self._next_start = 0
         self._run_start: int | None = None
-        self._given_end = 0  # of the bytes that were returned last
+        # end of the bytes that were returned last
+        self._given_end = 0
         self._run_began = 0.0
-        # the store's own estimate is of one connection, and below decompression
+        # The store has an estimate, too, but of one connection, and of compressed bytes if the blob is compressed.
         self._speed = SpeedEstimate()
         self._lock = threading.Lock()
 
     def read(self, start: int, end: int, stride: int) -> bytes | memoryview:
-        """Read the bytes from start on, to end at least.
+        """Read the bytes from start on, at least to end.
 
         Args:
-            start: Where the walk is; not before the last one.
-            end: How far the header reaches that it reads.
-            stride: The mean distance between the headers before; 0 where it is not known.
+            start: Offset that the walk has reached; not less than at the last call.
+            end: End of the header that the walk needs.
+            stride: Mean distance between the last headers; 0 if it is not known.
+
+        Returns:
+            The bytes from start on: end - start of them, or more.
 
         Raises:
             BlobChangedError: the blob is no longer the version that was opened.
@@ -100,49 +112,55 @@ class Readahead:
         return content
 
     def gap_bytes(self) -> int:
-        """Compute how far headers may lie apart to be read with what is between them."""
+        """Compute the largest distance between headers at which the bytes between them are read, too."""
         latency_s, bytes_per_s = self._speed.latency_s, self._speed.bytes_per_s
         if not latency_s or not bytes_per_s:
             return HOP_GAP_BYTES
         return gap_bytes(latency_s, bytes_per_s, least=HOP_GAP_BYTES_MIN, most=HOP_GAP_BYTES_MAX)
 
     def _hop(self, start: int, end: int, stride: int) -> bytes | memoryview:
-        """Read a header alone, unless it is in a window, or comes in one."""
+        """Read a header by a request of its own, unless a window holds it already."""
         self._drop_before(start)
         if self._windows and self._windows_start() <= start and end <= self._next_start:
             return self._from_windows(start, end)
+        # The run of windows ends here. Requests that have not begun are cancelled.
         self._drop_before(self._store.size)
         wanted = min(max(stride // HOP_SHARE, HOP_BYTES_MIN), HOP_BYTES_MAX)
         self._run_start = None
         return self._timed(start, min(max(end, start + wanted), self._store.size))
 
     def _stream(self, start: int, end: int) -> bytes | memoryview:
-        """Read from windows, and have more of them fetched."""
+        """Read from the windows, and request more of them."""
         self._drop_before(start)
         jumped = start - self._given_end
         if self._run_start is None or (
             not self._windows and start - self._next_start > self.gap_bytes()
         ):
             return self._begin_run(start, end)
-        if jumped > self.gap_bytes():  # a run does not cover what the walk jumped over
+        # A large member, over which the walk jumped, says nothing about how long the run of small ones is.
+        if jumped > self.gap_bytes():
             self._run_start += jumped
         if not self._windows:
             self._next_start = start
         covered = start - self._run_start
         if covered >= MEASURED_BYTES_MIN:
-            # of all threads together: a gap between headers is fetched by all of them, too
+            # The bandwidth of all threads together, because the bytes between two headers are fetched by all of them.
             self._speed.bytes_per_s = covered / (time.monotonic() - self._run_began)
         allowed = min(max(AHEAD_RATIO * covered, WINDOW_BYTES_MIN), AHEAD_BYTES_MAX)
+        # multiples of WINDOW_BYTES_MIN
         window = allowed // WINDOWS_AHEAD_MIN // WINDOW_BYTES_MIN * WINDOW_BYTES_MIN
         window = min(max(window, WINDOW_BYTES_MIN), WINDOW_BYTES_MAX)
         while self._next_start < self._store.size and (
             self._windows.size + window <= allowed or self._next_start < end
         ):
-            self._send_for(window)
+            self._request(window)
         return self._from_windows(start, end)
 
     def _begin_run(self, start: int, end: int) -> bytes | memoryview:
-        """Read a first window at once; it waits in its place like those that follow."""
+        """Read the first window of a run, and put it into the queue, where the walk may come back to it.
+
+        It is read alone, so that its time is that of one request: `_timed` learns from it.
+        """
         end = min(max(end, start + WINDOW_BYTES_MIN), self._store.size)
         self._run_start = start
         self._run_began = time.monotonic()
@@ -151,8 +169,8 @@ class Readahead:
         self._next_start = end
         return content
 
-    def _send_for(self, window_bytes: int) -> None:
-        """Have one more window fetched."""
+    def _request(self, window_bytes: int) -> None:
+        """Request one more window."""
         start = self._next_start
         end = min(start + window_bytes, self._store.size)
         self._windows.submit(self._fetch, start, end, size=end - start)
@@ -162,7 +180,10 @@ class Readahead:
         return self._next_start - self._windows.size
 
     def _from_windows(self, start: int, end: int) -> bytes | memoryview:
-        """Return the rest of the first window, or what is wanted of several. The walk may come back to each."""
+        """Return the rest of the first window, or the bytes start to end of several.
+
+        No window leaves the queue here: the walk may need its last bytes again, with those of the next window.
+        """
         parts: list[memoryview] = []
         at = self._windows_start()
         for window in self._windows.pending:
@@ -180,19 +201,19 @@ class Readahead:
         return b"".join(parts)
 
     def _drop_before(self, start: int) -> None:
-        """Drop the windows that end at a byte or before."""
+        """Drop the windows that end at or before an offset."""
         while self._windows and self._windows_start() + self._windows.pending[0].size <= start:
             self._windows.skip()
 
     def _timed(self, start: int, end: int) -> bytes:
-        """Fetch a little at once, and learn how long a request takes."""
+        """Read a small range in this thread, and measure how long the request takes."""
         began = time.monotonic()
         content = self._fetch(start, end)
         self._speed.note(end - start, time.monotonic() - began)
         return content
 
     def _fetch(self, start: int, end: int) -> bytes:
-        """Read a range of the store, and count it."""
+        """Read a range of the store, and count the request and its bytes."""
         content = self._store.read_range(start, end)
         with self._lock:
             self.requests += 1
@@ -200,7 +221,7 @@ class Readahead:
         return content
 
     def close(self) -> None:
-        """Wait for what is on its way, and drop it; again is harmless."""
+        """Cancel requests that have not begun, and wait for the others; a second call does nothing."""
         self._windows.close()
 
     def __enter__(self) -> Readahead:

@@ -1,4 +1,4 @@
-"""A blob wherever it lies → its members."""
+"""The scan of a tar: find its members by walking the headers, in a local file or in a store."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from blobpack.stores.base import Store
 
+# What binds is copying headers out of the page cache, and that scales with processors: a walk in plain C took 127 ns for
+# each member of 1.1 KB with one thread, 60 ns with two on two processors.
 SCAN_THREADS_MAX = 8
 
-# first bytes → what they are, and the tool that gets at the tar inside, where repack does not
-COMPRESSED = (
+# The first bytes of a file, what such a file is, and the tool that gets the tar out of it; "" if `blobpack repack` can.
+OTHER_FORMATS = (
     (b"\x1f\x8b", "gzip", ""),
     (b"BZh", "bzip2", ""),
     (b"\xfd7zXZ\0", "xz", ""),
@@ -43,26 +45,25 @@ def scan(
     facts: bool = False,
     threads: int | None = None,
 ) -> Index:
-    """Find every member of a tar, of any dialect, by walking its headers natively.
+    """Find every member of a tar, of any dialect, by walking its headers in native code.
 
-    Links, folders, devices and sparse files have no payload that is one byte range and so no row;
-    `index.report` counts them. A hard link's row points at its target's payload. An archive that ends
-    between two members without an end marker is accepted, as tar tools do, and reported.
+    Folders, symbolic links, devices and sparse files have no payload that is one byte range, so they get no row;
+    `index.report` counts them. The row of a hard link points at the payload of its target. An archive that
+    ends between two members without an end marker is accepted, as tar tools do; the report says so.
 
     Args:
-        blob: A path, file:// or s3:// URL; of seekable zstd the offsets are those in the tar that it
-            decompresses to.
-        concatenated: Go on behind end-of-archive markers, into tars appended with cat.
-        facts: Also read every payload, and take media type, width and height as shown, CRC-32C and mtime.
-        threads: How many walk a local file; None for as many as there are processors, up to 8.
+        blob: A path, file:// or s3:// URL. For seekable zstd, offsets are those in the tar that it decompresses to.
+        concatenated: Continue behind end-of-archive markers, into tars that were appended with cat.
+        facts: Also read every payload, and add media type, width and height as shown, CRC-32C and mtime.
+        threads: Number of threads that walk a local file; None for one for each processor, up to 8.
 
     Raises:
         BlobNotFoundError: there is no such blob.
-        TruncatedError: the blob is cut; `offset` is the header it happens behind.
-        FormatError: a header is damaged (`offset` says which), or the data is compressed.
+        TruncatedError: the blob ends too early; `offset` is the last header before the cut.
+        FormatError: a header is damaged (`offset` says which), or the blob is compressed.
         StorageError: the blob can't be read.
-        TypeError: an argument has another type.
-        ValueError: a number out of range, or a URL of another kind.
+        TypeError: an argument has the wrong type.
+        ValueError: a number is out of range, or the URL is of another kind.
     """
     location = location_of("blob", blob)
     check_flag("concatenated", concatenated)
@@ -87,28 +88,38 @@ def scan_store(
 
     Args:
         store: The blob.
-        concatenated: As of scan.
-        facts: As of scan.
-        threads: As of scan.
-        reader: Reads what is no local file, and counts; closed when the walk ends. None for a new one.
+        concatenated: See scan.
+        facts: See scan.
+        threads: See scan.
+        reader: Reads a blob that is not a local file, and counts its requests. It is closed when the walk ends.
+            None for a new one.
+
+    Raises:
+        TruncatedError: the blob ends too early, or is empty.
+        FormatError: a header is damaged, or the blob is compressed.
+        StorageError: the store failed.
     """
     try:
-        with reader or Readahead(store) as far:
+        with reader or Readahead(store) as readahead:
             walk = walk_headers(
                 -1 if store.fd is None else store.fd,
                 store.size,
                 store.url,
-                far.read if store.fd is None else None,
+                readahead.read if store.fd is None else None,
                 concatenated=concatenated,
                 with_mtime=facts,
                 threads=threads or processor_count(SCAN_THREADS_MAX),
             )
     except FormatError as exc:
+        # Only if the first header is wrong: a sound tar may begin with such bytes, if the name of its first member does
+        # ("BZh1.jpg").
         if exc.offset == 0:
-            refuse_other_formats(store)
+            raise_if_other_format(store)
         raise
+    # The walk accepts an archive without an end marker, and so a file of no bytes. But a tar without members has its
+    # end marker: an empty file is the rest of a download or a copy that failed.
     if store.size == 0:
-        raise TruncatedError(f"{store.url}: an empty file, at byte 0", offset=0)
+        raise TruncatedError(f"{store.url}: the file is empty, at byte 0", offset=0)
     report = ScanReport(
         bytes_scanned=walk.position,
         end_marker=walk.end_marker,
@@ -124,14 +135,15 @@ def scan_store(
     return take_facts(store, index, threads) if facts else index
 
 
-def refuse_other_formats(store: Store) -> None:
-    """Say what a blob is that is no tar, if its first bytes tell.
+def raise_if_other_format(store: Store) -> None:
+    """Raise an error that names the format of a blob, if its first bytes are those of a known format.
 
     Raises:
-        FormatError: it is compressed, or another kind of archive.
+        FormatError: the blob is compressed, or an archive of another kind.
     """
+    # 8 bytes, more than the longest of the magics
     head = store.read_range(0, min(8, store.size))
-    for magic, what, tool in COMPRESSED:
+    for magic, what, tool in OTHER_FORMATS:
         if head.startswith(magic):
             found = f"{what}, not a plain tar" if tool else f"one {what} stream"
             advice = (

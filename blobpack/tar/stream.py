@@ -1,6 +1,8 @@
-"""The members of a tar, compressed or not, wherever it lies, read once and front to back: tarfile's work.
+"""Read the members of a tar once, front to back: a compressed tar in a file or a store.
 
-What tarfile leaves unsaid is said here: a damaged header is an error and not the end, and so is a cut stream.
+Strategy: decompression and parsing are left to the standard library and zstandard, because without offsets there is
+nothing to gain from native code. But tarfile takes a damaged header for the end of the archive, and would lose
+all members behind it without a word. Here, damage and cuts are errors.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Self, cast
 
 from blobpack.errors import BlobpackError, FormatError, TruncatedError
 from blobpack.stores.zstd_format import is_zstd
-from blobpack.tar.scan import refuse_other_formats
+from blobpack.tar.scan import raise_if_other_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 
     from blobpack.stores.base import Store
 
-FETCH_BYTES = 1 << 22
-PIECE_BYTES = 1 << 10
+STREAM_READ_BYTES = 1 << 22
+# A zstd block holds up to 128 KiB of content, and takes 4 bytes if it repeats one byte (RFC 8878, 3.1.1.2). So 1 KiB of
+# input decompresses to 32 MiB at most, however hostile it is.
+ZSTD_INPUT_BYTES = 1 << 10
 
 EXTENDED = (
     tarfile.XHDTYPE,
@@ -32,43 +36,51 @@ EXTENDED = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
 )
-EXTENDED_BYTES_MAX = 1 << 26  # as scan and libarchive have it
+EXTENDED_BYTES_MAX = 1 << 26  # the limit of scan, too
 
-# what tarfile and the decompressors raise of damaged bytes, beside their own errors
-TARFILE_SLIPS = (OSError, ValueError, LookupError, ArithmeticError, RecursionError)
+# What tarfile and the decompressors raise for damaged bytes besides their own errors: a field that is no number, say.
+# RecursionError: tarfile calls itself for each extended header, and a hostile archive may have thousands in a row.
+DAMAGE_ERRORS = (OSError, ValueError, LookupError, ArithmeticError, RecursionError)
 
 
 def read_members(stream: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
     """Read a tar from its first byte to its last.
 
     Args:
-        stream: The tar, decompressed; read on behind the end of the archive, where checksums are.
+        stream: The decompressed tar. It is read to its end, behind the end of the archive.
 
-    Returns:
-        Members in archive order, each with its payload as a file, to be read before the next one; None if it
-        has no payload of its own: folders, links, devices.
+    Yields:
+        Members in archive order, each with its payload as a file that must be read before the next member is taken.
+        Folders, links and devices have no payload: None.
 
-    Raises:
-        Whatever tarfile and the stream raise; said_of translates it.
+    Errors of tarfile and of the stream come as they are; `translated_errors` translates them.
     """
     with tarfile.open(
         fileobj=stream,
         mode="r|",
-        bufsize=FETCH_BYTES,
+        bufsize=STREAM_READ_BYTES,
         tarinfo=StrictHeader,
         encoding="utf-8",
         errors="surrogateescape",
     ) as archive:
         for member in iter(archive.next, None):
-            archive.members.clear()  # type: ignore[attr-defined]  # else it keeps all that it has met
+            # A TarFile keeps every header that it has read, so that memory would grow with the archive
+            # (python/cpython#102120).
+            archive.members.clear()  # type: ignore[attr-defined]
             yield member, archive.extractfile(member) if member.isfile() else None
-    while stream.read(FETCH_BYTES):
+    # Checksums of gzip, xz and zstd stand at the end of the stream, and are compared when it is read to there.
+    while stream.read(STREAM_READ_BYTES):
         pass
 
 
 @contextmanager
-def said_of(store: Store) -> Iterator[None]:
-    """Translate what the standard library and zstd say of a stream that is damaged or cut."""
+def translated_errors(store: Store) -> Iterator[None]:
+    """Translate errors of the standard library and of zstandard, for a stream that is damaged or cut.
+
+    Raises:
+        TruncatedError: the stream ends too early.
+        FormatError: the stream is damaged.
+    """
     import lzma
     import zlib
 
@@ -78,13 +90,15 @@ def said_of(store: Store) -> Iterator[None]:
         yield
     except BlobpackError:
         raise
+    # gzip, bz2, lzma and ZstdFile raise EOFError if the stream ends before its end marker
     except EOFError as exc:
         raise TruncatedError(f"{store.url}: cut short: {exc}") from exc
     except tarfile.ReadError as exc:
+        # tarfile has one class for both, and only this text tells them apart
         kind = TruncatedError if "unexpected end" in str(exc) else FormatError
         raise kind(f"{store.url}: {exc}") from exc
     except (
-        *TARFILE_SLIPS,
+        *DAMAGE_ERRORS,
         tarfile.TarError,
         zlib.error,
         lzma.LZMAError,
@@ -94,42 +108,51 @@ def said_of(store: Store) -> Iterator[None]:
 
 
 class StrictHeader(tarfile.TarInfo):
-    """A header that is an error if it is damaged or cut: tarfile takes one for the end of the archive."""
+    """A header that raises an error if it is damaged or cut, where tarfile would end the archive."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> Self:
-        """Go on behind the block; refuse what would have tarfile take any amount of memory.
+        """Process the header, unless it is an extended header so large that tarfile would exhaust the memory.
 
-        Every Python comes by here; by frombuf not every one: some, Debian's 3.11.2 among them, have a private one.
+        tarfile reads an extended header whole, whatever size it states. The check stands in this method because
+        every Python calls it. Some, such as Debian's 3.11.2, call a private method instead of `frombuf`.
         """
         if self.type in EXTENDED and self.size > EXTENDED_BYTES_MAX:
-            raise tarfile.ReadError(f"an extended header of {self.size} bytes")
+            raise tarfile.ReadError(
+                f"an extended header of {self.size} bytes, more than {EXTENDED_BYTES_MAX}"
+            )
         member: Self = super()._proc_member(archive)  # type: ignore[misc]
         return member
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
-        """Read the next header."""
+        """Read the next header.
+
+        Raises:
+            tarfile.ReadError: the header is damaged or cut.
+        """
         try:
             return super().fromtarfile(archive)
+        # a block of zeros, and the end of the stream between two members: both end an archive
         except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
             raise
+        # TarFile.next would swallow every other HeaderError, except at byte 0, but lets a ReadError pass
         except tarfile.HeaderError as exc:
             raise tarfile.ReadError(f"{exc}, at byte {archive.offset} of the tar") from exc
 
 
 class StoreFile(io.RawIOBase):
-    """A store read front to back as a file."""
+    """A file that reads a store front to back."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pos = 0
 
     def readable(self) -> bool:
-        """Say yes."""
+        """Return True; io.BufferedReader asks."""
         return True
 
     def readinto(self, buffer: Buffer, /) -> int:
-        """Read what comes next into a buffer."""
+        """Read the next bytes into a buffer, and return their number; 0 at the end of the store."""
         room = memoryview(buffer).cast("B")
         end = min(self._pos + len(room), self._store.size)
         read = self._store.read_range(self._pos, end)
@@ -139,9 +162,10 @@ class StoreFile(io.RawIOBase):
 
 
 class ZstdFile(io.RawIOBase):
-    """All frames of a zstd file, decompressed; one that is cut is an EOFError, as in gzip and its like.
+    """A file that decompresses all frames of a zstd file.
 
-    Pieces are small because each is decompressed whole: 1 KiB makes at most 32 MiB.
+    A frame that is cut raises EOFError, as the standard library's files for gzip, bzip2 and xz do. zstandard's own
+    reader takes a cut for the end. Input is decompressed in small pieces, since all that comes of one is in memory.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -154,19 +178,26 @@ class ZstdFile(io.RawIOBase):
         self._content = memoryview(b"")
 
     def readable(self) -> bool:
-        """Say yes."""
+        """Return True; io.BufferedReader asks."""
         return True
 
     def readinto(self, buffer: Buffer, /) -> int:
-        """Decompress what comes next into a buffer."""
+        """Decompress the next bytes into a buffer, and return their number; 0 at the end of the file.
+
+        Raises:
+            EOFError: the file ends inside a frame.
+        """
         while not self._content:
-            piece = self._left or self._file.read(PIECE_BYTES)
+            piece = self._left or self._file.read(ZSTD_INPUT_BYTES)
             if not piece and self._frame is not None:
-                raise EOFError("a zstd frame is cut")
+                raise EOFError("the file ends inside a zstd frame")
             if not piece:
                 return 0
             self._frame = self._frame or self._decompressor.decompressobj()
+            # A piece may give no bytes, such as a header. Then the loop goes on: readinto must not return 0 before
+            # the end.
             self._content = memoryview(self._frame.decompress(piece))
+            # what follows the end of this frame: the beginning of the next one
             self._left = self._frame.unused_data
             if self._frame.eof:
                 self._frame = None
@@ -179,19 +210,22 @@ class ZstdFile(io.RawIOBase):
 
 @contextmanager
 def decompressed(store: Store) -> Iterator[BinaryIO]:
-    """Open the tar of a store, whatever it is compressed by, to be read once.
+    """Open the tar in a store as a stream that can be read once; it is decompressed if it is compressed.
+
+    Its first bytes say how: a name may have any suffix.
 
     Raises:
-        FormatError: it is compressed by something else, or another kind of archive.
+        FormatError: the blob is compressed by a program other than gzip, bzip2, xz and zstd, or is an archive of
+            another kind.
     """
     import bz2
     import gzip
     import lzma
 
     head = store.read_range(0, min(6, store.size))
-    with io.BufferedReader(StoreFile(store), FETCH_BYTES) as file:
+    with io.BufferedReader(StoreFile(store), STREAM_READ_BYTES) as file:
         if is_zstd(head):
-            with io.BufferedReader(ZstdFile(file), FETCH_BYTES) as stream:
+            with io.BufferedReader(ZstdFile(file), STREAM_READ_BYTES) as stream:
                 yield cast("BinaryIO", stream)
         elif head.startswith(b"\x1f\x8b"):
             with gzip.GzipFile(fileobj=file) as stream:
@@ -203,5 +237,5 @@ def decompressed(store: Store) -> Iterator[BinaryIO]:
             with lzma.LZMAFile(file) as stream:
                 yield cast("BinaryIO", stream)
         else:
-            refuse_other_formats(store)
+            raise_if_other_format(store)
             yield file
