@@ -267,7 +267,7 @@ def test_a_forgotten_output_of_merge_destroys_nothing(packed):
     _, err = run("merge", "out.tar", "a.tar", cwd=packed, code=2)
     assert "OUT comes first" in err
     _, err = run("merge", "out.tar", "a.tar", "out.tar", cwd=packed, code=1)
-    assert err == "Error: out.tar: can't be written: it is read from, too\n"
+    assert err == "Error: out.tar: can't be written, because a source is read from this file\n"
     _, err = run("subset", "out.tar", "out.tar", cwd=packed, code=1)
     assert (packed / "out.tar").read_bytes() == before
 

@@ -31,7 +31,7 @@ from blobpack.writing.compress import (
     FRAME_BYTES,
     FrameWriter,
     compress_blob,
-    cuts,
+    frame_ends,
     is_compressed_target,
 )
 
@@ -73,7 +73,7 @@ def test_cuts_are_where_members_end_unless_one_is_larger(
 ):
     ends = list(accumulate(sizes))
     size = (ends[-1] if ends else 0) + rest
-    found = list(cuts(ends, size, frame_bytes))
+    found = list(frame_ends(ends, size, frame_bytes))
     assert found == sorted(set(found))
     assert found[-1:] == ([size] if size else [])
     inside = set(found) - {*ends, size}

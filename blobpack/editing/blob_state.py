@@ -15,7 +15,7 @@ from blobpack.stores.open import open_store
 from blobpack.stores.zstd_format import is_zstd
 from blobpack.tar.header import BLOCK
 from blobpack.tar.scan import scan_store
-from blobpack.writing.append_mark import place_left_behind, place_marked, trailing_zeros
+from blobpack.writing.append_mark import place_left_behind, read_mark, trailing_zeros
 
 if TYPE_CHECKING:
     from blobpack.indexfile.footer import Footer
@@ -125,7 +125,7 @@ def _place_noted(store: Store) -> IndexPlace | None:
     if store.location is None or store.is_remote:
         return None
     try:
-        return place_marked(void_path(store.location).read_bytes())
+        return read_mark(void_path(store.location).read_bytes())
     except FileNotFoundError:
         return None
     except OSError as exc:

@@ -24,7 +24,7 @@ from blobpack.stores.location import Location, output_location
 from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
 from blobpack.writing.embed import forget_beside
 from blobpack.writing.new_blob import new_blob, unwritten_bytes
-from blobpack.writing.target import check_far_target, check_target
+from blobpack.writing.target import check_remote_target, check_target
 
 if TYPE_CHECKING:
     import os
@@ -89,7 +89,7 @@ def pack(
     location = check_target_options(target, level=level, resume=resume)
     far = location.is_s3
     replaced = None if far else check_target(location)
-    exists = check_far_target(location) if far else replaced is not None
+    exists = check_remote_target(location) if far else replaced is not None
     skipped = Skipped()
     found = find_sources(source, complete, skipped)
     if far and isinstance(found, Objects):

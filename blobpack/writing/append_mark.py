@@ -1,4 +1,8 @@
-"""The mark that an append leaves behind an archive while it is at work."""
+"""The end of an archive before something is written there, and the mark that an append leaves while it is at work.
+
+The mark says that whatever stands behind the archive was left by blobpack, and may be overwritten. `append_local`
+explains when it is written.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +19,25 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 
-WINDOW_BYTES = 1 << 20
+ZEROS_READ_BYTES = 1 << 20
+# docs/format.md promises these bytes to other readers: they stay as they are
 UNDER_WAY = b"blobpack: an append is at work here, or was interrupted; index: "
 
 
 def archive_end(store: Store, scanned: Index) -> tuple[int, bytes]:
-    """Find where an index goes behind an archive that was scanned, and which zeros are missing before it.
+    """Find where an index can be written behind an archive, and the zeros that must be written before it.
+
+    Args:
+        store: The blob.
+        scanned: Its members, from a scan; the report says where the last one ends.
+
+    Returns:
+        archive_bytes: Where the index goes; the archive ends there.
+        marker: The bytes to write just before it: those that are missing of the end-of-archive marker, or of the last
+            block.
 
     Raises:
-        StorageError: something that is no index of ours stands behind the archive's end.
+        StorageError: something other than zeros or an index stands behind the end of the archive.
     """
     report = scanned.report
     end = report.bytes_scanned if report else 0
@@ -31,6 +45,8 @@ def archive_end(store: Store, scanned: Index) -> tuple[int, bytes]:
     if store.size <= marked:
         return marked, bytes(marked - end)
     footer = read_footer(store)
+    # Without a footer, the bytes behind the marker may be another tar, appended with cat, or the user's own data. They
+    # are overwritten only if they are recognised as what an interrupted append or embedding left.
     if footer is None:
         if place_left_behind(store, marked):
             return marked, END_OF_ARCHIVE
@@ -39,48 +55,53 @@ def archive_end(store: Store, scanned: Index) -> tuple[int, bytes]:
                 f"{store.url}: something other than zeros stands behind the archive's end at byte {marked}, "
                 f"so an index can't go there: make one beside it"
             )
+        # GNU tar fills up its last record of 10,240 bytes with zeros. They are kept as part of the archive.
         return store.size + -store.size % BLOCK, bytes(-store.size % BLOCK)
+    # The identity of an index that fits says how long its archive is, zeros behind the marker included. An index that
+    # does not fit is stale: tar -r has written over it, say. Then the scan decides.
     kept = footer.identity.archive_bytes if footer.identity else 0
     whole = kept == store.size - footer.region_bytes and kept >= marked
     return (kept, b"") if whole else (marked, END_OF_ARCHIVE)
 
 
 def mark_of(place: IndexPlace) -> bytes:
-    """Make the block that says an append is under way, and where the blob's index goes after it."""
+    """Make the block that says that an append is at work, and where the index of the blob was before."""
     return (UNDER_WAY + place.encode() + b"\n").ljust(BLOCK, b"\0")
 
 
-def place_marked(block: bytes) -> IndexPlace | None:
-    """Read what such a block says; None when it is none."""
+def read_mark(block: bytes) -> IndexPlace | None:
+    """Read where the index was from a block that mark_of made; return None for any other block."""
     places: tuple[IndexPlace, ...] = get_args(IndexPlace)
     return next((place for place in places if block == mark_of(place)), None)
 
 
 def place_left_behind(store: Store, marked: int) -> IndexPlace | None:
-    """Find what an index, or an append or embedding that was interrupted, left behind an archive's end.
+    """Recognise what an index, or an interrupted append or embedding, has left behind the end of an archive.
 
     Args:
         store: The blob.
-        marked: Where its end-of-archive marker ends.
+        marked: Where the end-of-archive marker ends.
 
     Returns:
-        Where the blob's index was; None when what is there, if anything, is not ours.
+        Where the index of the blob was; None if the bytes behind the marker are not blobpack's, or there are none.
     """
     if store.size <= marked:
         return None
+    # A mark or an index may begin at any block behind the marker, since zeros of the archive can come first. An
+    # interrupted embedding leaves an index without its footer, a tar tool that wrote over the index leaves its footer.
     last = store.read_range(max(store.size - BLOCK, 0), store.size)
     pos = marked + trailing_zeros(store, marked) // BLOCK * BLOCK
     first = store.read_range(pos, min(pos + BLOCK, store.size))
     if first.startswith(MAGIC) or last.endswith(MAGIC):
         return "embed"
-    return place_marked(first) or place_marked(last)
+    return read_mark(first) or read_mark(last)
 
 
 def trailing_zeros(store: Store, start: int) -> int:
-    """Count the zeros from a place on, up to the store's end."""
+    """Count the zeros from an offset on, up to the first other byte or the end of the store."""
     pos = start
     while pos < store.size:
-        window = store.read_range(pos, min(pos + WINDOW_BYTES, store.size))
+        window = store.read_range(pos, min(pos + ZEROS_READ_BYTES, store.size))
         if window.strip(b"\0"):
             return pos - start + len(window) - len(window.lstrip(b"\0"))
         pos += len(window)

@@ -1,4 +1,4 @@
-"""A local blob that is open to be changed: locked, written at places, and its errors name it."""
+"""A local blob that is changed in place: it is locked, written at given positions, and its errors name it."""
 
 from __future__ import annotations
 
@@ -21,36 +21,41 @@ WRITE_BYTES = 1 << 20
 
 
 class BlobFile:
-    """The blob, open for an append; its errors name it."""
+    """A local blob that is open for writing; its errors name it."""
 
     def __init__(self, fd: int, path: Path, url: str) -> None:
         self.fd, self.path, self.url = fd, path, url
 
     def write(self, data: Buffer, pos: int) -> None:
-        """Write bytes at a place, all of them."""
+        """Write all of some bytes at a position.
+
+        Raises:
+            StorageError: the bytes can't be written.
+        """
         view = memoryview(data).cast("B")
         with said_of(self.url):
+            # pwrite(2) may write less than it was given: on a disk that is nearly full, for example
             while view:
                 done = os.pwrite(self.fd, view, pos)
                 view, pos = view[done:], pos + done
 
     def sync(self) -> None:
-        """Wait until all that was written is on disk."""
+        """Wait until everything that was written is on disk."""
         with said_of(self.url):
             os.fsync(self.fd)
 
     def cut(self, size: int) -> None:
-        """End the file here."""
+        """Cut the file to a size."""
         with said_of(self.url):
             os.ftruncate(self.fd, size)
 
     def writer(self, pos: int) -> io.BufferedWriter:
-        """Open it for writing on from a place."""
+        """Return a buffered stream that writes from a position on."""
         return io.BufferedWriter(_Writer(self, pos), WRITE_BYTES)
 
 
 class _Writer(io.RawIOBase):
-    """Writes on from a place of a file."""
+    """A raw stream that writes to a blob from a position on."""
 
     def __init__(self, file: BlobFile, pos: int) -> None:
         super().__init__()
@@ -60,7 +65,7 @@ class _Writer(io.RawIOBase):
         return True
 
     def write(self, data: Buffer) -> int:
-        """Write all of it."""
+        """Write all of the data; return its bytes."""
         size = memoryview(data).nbytes
         self._file.write(data, self.pos)
         self.pos += size
@@ -69,12 +74,14 @@ class _Writer(io.RawIOBase):
 
 @contextmanager
 def locked(path: Path, url: str) -> Iterator[BlobFile]:
-    """Open a blob for an append, and keep others from it.
+    """Open a blob for writing, locked until the block ends.
 
     Raises:
         BlobNotFoundError: there is no such file.
-        StorageError: another append has it, or it can't be written.
+        StorageError: another append or embedding is at work on the blob, or it can't be written.
     """
+    # The lock is on the open file, not on its path. If a pack replaced the blob between open and lock, the lock is on a
+    # file that has no name any more: then the new file is opened.
     while True:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -86,17 +93,20 @@ def locked(path: Path, url: str) -> Iterator[BlobFile]:
             lock(fd, url)
             if path.exists() and os.path.samestat(path.stat(), os.fstat(fd)):
                 yield BlobFile(fd, path, url)
-                return  # else it was replaced before it was locked
+                return
         finally:
             os.close(fd)
 
 
 def lock(fd: int, url: str) -> None:
-    """Keep others from changing a blob, for as long as the file is open.
+    """Lock a blob against other appends and embeddings, until the file is closed.
 
     Raises:
-        StorageError: another process is at work on it.
+        StorageError: another append or embedding is at work on the blob, or the file system has no locks.
     """
+    # flock(2), not the locks of fcntl(2): those end when the process closes any descriptor of the file, and an append
+    # opens and closes the blob as a store while it holds the lock. LOCK_NB, because the second of two appends is refused
+    # at once (docs/guarantees.md).
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
@@ -106,7 +116,10 @@ def lock(fd: int, url: str) -> None:
 
 
 def write_durably(file: BinaryIO, position: int, block: bytes) -> None:
-    """Write bytes at a place, and wait until they are on disk."""
+    """Write bytes at a position, and wait until they are on disk.
+
+    It orders writes: without fsync(2), the system may write a footer to disk before the index that it describes.
+    """
     file.seek(position)
     file.write(block)
     file.flush()

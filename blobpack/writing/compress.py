@@ -1,4 +1,8 @@
-"""A plain tar → the same tar as seekable zstd: frames cut where members end, compressed by several threads."""
+"""Write a plain tar as seekable zstd.
+
+Strategy: the tar is cut into frames of about 128 KiB that end where members end, so that one member is read by
+decompressing one frame. Frames are independent, so several threads compress them; one thread writes them in order.
+"""
 
 from __future__ import annotations
 
@@ -27,53 +31,63 @@ if TYPE_CHECKING:
     from blobpack.columns import Columns
     from blobpack.stores.sink import LocalSink, Sink
 
-SUFFIXES = (".tar.zst", ".tzst")
+COMPRESSED_SUFFIXES = (".tar.zst", ".tzst")
+# the default of zstd itself
 LEVEL = 3
-LEVEL_MAX = 22  # zstd's
+# the highest level of zstd
+LEVEL_MAX = 22
+# Larger frames gain almost nothing, and a read fetches and decompresses a whole frame. Smaller frames need a larger
+# seek table, 12 bytes a frame, which is read when a blob is opened. docs/guides/compression.md has the measurements.
 FRAME_BYTES = 1 << 17
 COMPRESSORS_MAX = 8
-FRAMES_AHEAD = 4  # frames that each thread may be ahead of the writing
+# Frames for each thread that may wait to be written. They bound the memory if the disk is slower than zstd.
+FRAMES_AHEAD = 4
 
 
 class FrameWriter:
-    """Writes frames of one zstd stream to a file, in the order given, and a seek table behind them.
+    """Writes zstd frames to a file, in the order given, and a seek table behind them.
 
-    The same frames at the same level give the same bytes, however many threads there are, with one version
-    of zstd. A context manager: left without close, the file is not complete.
+    With one version of zstd, equal frames at one level give equal bytes, whatever the number of threads. A context
+    manager: if its block ends without close, the file is not complete.
     """
 
     def __init__(self, file: Sink, level: int = LEVEL, *, threads: int | None = None) -> None:
-        """Take a file, which must be at its start.
+        """Prepare to write to a file.
 
         Args:
-            file: Written to from the calling thread only.
-            level: Of zstd, 1 to 22.
-            threads: How many compress; None for as many as there are processors, up to 8.
+            file: The file, at its start. Only the calling thread writes to it.
+            level: Compression level, 1 to 22.
+            threads: Number of threads that compress; None for one for each processor, up to 8.
 
         Raises:
-            ValueError: no level of zstd.
+            TypeError: the level is no whole number.
+            ValueError: zstd has no such level.
         """
         threads = threads or processor_count(COMPRESSORS_MAX)
         self._file = file
         self._level = check_level(level)
-        # content bytes and frame
+        # each result: bytes of the content, and the frame
         self._compressed: LookAhead[tuple[int, bytes]] = LookAhead(threads, name="compress")
+        # a compressor can't be shared: zstandard's objects are not safe to use from two threads at once
         self._of_thread = threading.local()
         self._ahead_max = threads * FRAMES_AHEAD
         self._frames: list[tuple[int, int, int]] = []
         self._written = 0
 
     def write_frame(self, content: bytes) -> None:
-        """Compress bytes to a frame of their own, now or later."""
+        """Hand content over to be compressed to one frame; perhaps write the frame that is due next."""
         self._compressed.submit(self._compress, content)
         if len(self._compressed) > self._ahead_max:
             self._write_next()
 
     def close(self, index_region: Buffer | None = None) -> int:
-        """Write what waits, the index region in a frame of its own, and the seek table.
+        """Write the frames that wait, the index region in a frame of its own, and the seek table.
+
+        Args:
+            index_region: The index, from header to footer; None for a blob without an index inside.
 
         Returns:
-            The file's bytes.
+            Bytes of the whole file.
 
         Raises:
             FormatError: the index region is larger than 4 GiB, which no frame can hold.
@@ -83,6 +97,8 @@ class FrameWriter:
         if index_region is not None:
             region = memoryview(index_region).cast("B")
             header = skippable_header(INDEX_MAGIC, len(region))
+            # The seek table must list this frame, too, or the offsets of all frames would be wrong: the format lists
+            # a skippable frame with 0 bytes of content.
             self._write(header, 0, NO_CONTENT_CHECKSUM, region)
         table = encode_seek_table(self._frames)
         self._file.write(table)
@@ -94,6 +110,7 @@ class FrameWriter:
         if compressor is None:
             import zstandard
 
+            # The checksum also goes into the seek table. The content's size lets a reader allocate once.
             compressor = zstandard.ZstdCompressor(
                 level=self._level, write_checksum=True, write_content_size=True
             )
@@ -122,12 +139,12 @@ class FrameWriter:
 
 
 def is_compressed_target(target: str | os.PathLike[str]) -> bool:
-    """Tell by its name whether a blob is to be compressed."""
-    return Location.parse(target, prefix=True).text.lower().endswith(SUFFIXES)
+    """Return whether a blob is to be compressed, by the suffix of its name."""
+    return Location.parse(target, prefix=True).text.lower().endswith(COMPRESSED_SUFFIXES)
 
 
 def check_level(level: int) -> int:
-    """Return a level that zstd has.
+    """Return the level if zstd has it.
 
     Raises:
         TypeError: the level is no whole number.
@@ -147,19 +164,19 @@ def compress_blob(
     threads: int | None = None,
     frame_bytes: int = FRAME_BYTES,
 ) -> int:
-    """Compress a plain blob so that each of its members can be read without those before it.
+    """Compress a plain blob so that each member can be read without the members before it.
 
     Args:
-        tar: The blob: its archive, and behind it its index region, if there is one.
-        columns: Its members, in archive order.
-        archive_bytes: Where the archive ends.
-        file: Where to, at its start.
-        level: Of zstd, 1 to 22.
-        threads: How many compress; None for as many as there are processors, up to 8.
-        frame_bytes: The size that frames are cut around, before compression.
+        tar: The plain blob: the archive, and behind it the index region, if there is one.
+        columns: The members of the blob, in archive order.
+        archive_bytes: Where the archive ends in the plain blob.
+        file: The file or object to write, at its start.
+        level: Compression level, 1 to 22.
+        threads: Number of threads that compress; None for one for each processor, up to 8.
+        frame_bytes: Aim for the size of a frame's content.
 
     Returns:
-        The file's bytes.
+        Bytes of the compressed blob.
 
     Raises:
         FormatError: the index region is larger than 4 GiB, which no frame can hold.
@@ -168,33 +185,41 @@ def compress_blob(
     tar.flush()
     fd = tar.fileno()
     region_bytes = os.fstat(fd).st_size - archive_bytes
-    skippable_header(INDEX_MAGIC, region_bytes)  # before all the work
+    # raises for an index that is too large, before the work of compressing everything
+    skippable_header(INDEX_MAGIC, region_bytes)
     ends = (end + -end % BLOCK for end in columns.offset_end)
     with FrameWriter(file, level, threads=threads) as writer:
         start = 0
-        for end in cuts(ends, archive_bytes, frame_bytes):
+        for end in frame_ends(ends, archive_bytes, frame_bytes):
             writer.write_frame(os.pread(fd, end - start, start))
             start = end
         if not region_bytes:
             return writer.close()
+        # mapped, not read: an index may take up to 4 GiB
         region = memoryview(mmap(fd, 0, access=ACCESS_READ))[archive_bytes:]
         return writer.close(region)
 
 
-def cuts(ends: Iterable[int], size: int, frame_bytes: int) -> Iterator[int]:
-    """Choose where frames end: where a member does, as near to frame_bytes behind the last cut as may be.
+def frame_ends(ends: Iterable[int], size: int, frame_bytes: int) -> Iterator[int]:
+    """Choose where frames end: at the end of the member that brings the frame's size nearest to frame_bytes.
 
-    A member of more than frame_bytes has frames of its own, each of frame_bytes but the last.
+    A member of more than frame_bytes gets frames of its own: all but the last one have frame_bytes.
 
     Args:
-        ends: Where members end; one that is not behind the last is passed over.
-        size: Where the archive does: the last cut, if there is anything to cut.
-        frame_bytes: The size that frames are cut around.
+        ends: Where members end with their padding; an end that is not behind the one before it is ignored.
+        size: Where the archive ends; this is the last end of a frame, unless it is 0.
+        frame_bytes: Aim for the size of a frame's content.
+
+    Yields:
+        Ends of frames, ascending, as offsets in the tar.
     """
+    # `cut` is the end of the last frame, `last` the end of the last member
     cut = last = 0
     for end in ends:
+        # the row of a hard link lies at the payload of its target, which has been passed already
         if end <= last:
             continue
+        # A large member: its frames begin with it, so that reading a part of it decompresses only that part.
         if end - last > frame_bytes:
             if last > cut:
                 yield last
@@ -202,6 +227,7 @@ def cuts(ends: Iterable[int], size: int, frame_bytes: int) -> Iterator[int]:
             yield end
             cut = end
         elif end - cut >= frame_bytes:
+            # With this member the frame is too large. Without it, is it nearer to its aim?
             if last > cut and frame_bytes - (last - cut) <= end - cut - frame_bytes:
                 yield last
                 cut = last
@@ -209,6 +235,7 @@ def cuts(ends: Iterable[int], size: int, frame_bytes: int) -> Iterator[int]:
                 yield end
                 cut = end
         last = end
-    if size > cut:  # the last members, and the end of the archive: seldom more than one frame
+    # The last members and the end of the archive, usually one frame. Folders without rows in the index may make it longer.
+    if size > cut:
         yield from range(cut + 2 * frame_bytes, size, 2 * frame_bytes)
         yield size

@@ -1,4 +1,4 @@
-"""An index behind its archive, or in a file beside it: written once the archive is whole."""
+"""Write the index of an archive that is complete: behind the archive, or into a file beside the blob."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 def write_behind(sink: Sink, index: Index, identity: Identity) -> int:
-    """Write an index behind the archive that a sink holds so far.
+    """Write an index behind the archive that was written to a sink.
 
     Args:
-        sink: At the archive's end.
-        index: The archive's members.
-        identity: Describes the archive, its end marker included.
+        sink: The blob, at the end of its archive.
+        index: The members of the archive.
+        identity: The identity of the archive, its end-of-archive marker included.
 
     Returns:
-        The index's bytes.
+        Bytes of the index, its footer included.
     """
     footer = index.write_sections(sink, identity)
     sink.write(footer.encode())
@@ -43,19 +43,26 @@ def write_behind(sink: Sink, index: Index, identity: Identity) -> int:
 
 
 def region_bytes(index: Index) -> int:
-    """Compute how many bytes an index takes."""
+    """Compute the bytes that an index takes, its footer included."""
+    # Only writing it says how many: a block stores each column in 0 to 8 bytes a value, whatever its values need.
     return index.write_sections(CountingSink(), None).region_bytes
 
 
 def write_beside(store: Store, index: Index, path: str | os.PathLike[str]) -> Index:
-    """Write an index file that is tied to a blob as it is now.
+    """Write an index file that belongs to a blob in its present state: a later change of the blob makes it stale.
+
+    Args:
+        store: The blob.
+        index: The members of the blob; it gets the blob's identity.
+        path: The file to write.
 
     Returns:
-        The index, tied to the blob.
+        The index, with the identity.
 
     Raises:
         StorageError: the file can't be written.
     """
+    # the version of a local file says nothing after a copy to another disk, so only checksums tie the index to it
     version = store.version if store.is_remote else ""
     index.identity = identify(store, store.size, version)
     index.save(path)
@@ -65,27 +72,29 @@ def write_beside(store: Store, index: Index, path: str | os.PathLike[str]) -> In
 def embed_index(
     blob: str | os.PathLike[str], index: Index | None = None, *, facts: bool = False
 ) -> Index:
-    """Put an index behind the archive of a local blob, in place of one that is there.
+    """Write an index behind the archive of a local blob; it replaces an index that is there.
 
-    What stands behind the end-of-archive marker is the index's. Interrupted, the blob is a valid tar
-    without an index: the footer is the last that is written.
+    If it is interrupted, the blob is a valid tar without an index, because the footer is written last.
 
     Args:
-        blob: The blob's path.
-        index: Its members; None scans the blob.
-        facts: Also read every payload, and take what its bytes tell.
+        blob: Path of the blob.
+        index: The members of the blob; None to scan it.
+        facts: Also read every payload, and add its facts.
 
     Returns:
-        The index.
+        The index, with the identity of the blob.
 
     Raises:
-        StorageError: the blob can't be written, or something else stands behind its end.
+        BlobNotFoundError: there is no such file.
+        StorageError: the blob can't be written, another append or embedding is at work on it, or something other than
+            zeros or an index stands behind its archive.
         FormatError: the blob is damaged.
     """
     target = resolve_target(blob)
     if not target.exists():
         raise BlobNotFoundError(f"{os.fspath(blob)}: no such file")
     with said_of(blob), target.open("r+b") as locked:
+        # before the scan: members that an append adds after the scan would be overwritten
         lock(locked.fileno(), os.fspath(blob))
         with LocalStore(target) as store:
             size = store.size
@@ -95,36 +104,57 @@ def embed_index(
             if facts:
                 index = take_facts(store, index)
         try:
-            index.identity = _write_index(target, index, archive_bytes, marker, size)
+            index.identity = _replace_index(target, index, archive_bytes, marker, size)
         except BaseException:
-            if size <= archive_bytes:  # it had no index: it is as it was
+            # A blob without an index becomes what it was. A blob that had one keeps its size, because the old index may
+            # be mapped: a reader of bytes past the end of a file is killed by SIGBUS (mmap(2)).
+            if size <= archive_bytes:
                 os.truncate(target, size)
             raise
     forget_beside(target)
     return index
 
 
-def _write_index(
+def _replace_index(
     target: Path, index: Index, archive_bytes: int, marker: bytes, size: int
 ) -> Identity:
-    """Write an index behind the archive of a file, its footer last."""
+    """Write an index behind the archive of a file, its footer last.
+
+    Args:
+        target: The file.
+        index: The index.
+        archive_bytes: Where the index goes.
+        marker: The bytes that belong just before it.
+        size: Bytes of the file.
+
+    Returns:
+        The identity of the archive, which the index now has.
+    """
     with target.open("r+b") as file:
-        if size > archive_bytes:  # the old magic goes first: from here on the blob has no index
+        # The magic at the end of the old footer goes first. From here on the blob has no index, and whoever opens it
+        # scans it: a new index under the old footer would be taken for damage.
+        if size > archive_bytes:
             write_durably(file, size - len(MAGIC), bytes(len(MAGIC)))
         write_durably(file, archive_bytes - len(marker), marker)
         with LocalStore(target) as store:
             identity = identify(store, archive_bytes)
         file.seek(archive_bytes)
+        # at least as long as what it replaces, since a file that may be mapped must not shrink, and the footer must be
+        # the last bytes of the file
         footer = index.write_sections(FileSink(file), identity, bytes_min=size - archive_bytes)
         write_durably(file, file.tell(), footer.encode())
     return identity
 
 
 def forget_beside(blob: str | os.PathLike[str]) -> None:
-    """Remove an index file left beside a blob that is another one now, or has its index inside."""
+    """Remove the index file beside a blob that was replaced, or that has its index inside now.
+
+    The index file of the old blob would be stale, and the new blob would not open.
+    """
     path = Path(sidecar_of(blob))
     with suppress(OSError):
         with path.open("rb") as file:
-            ours = file.read(len(MAGIC)) == MAGIC
-        if ours:
+            # a file of another program may have the same name: it stays
+            is_index = file.read(len(MAGIC)) == MAGIC
+        if is_index:
             path.unlink()

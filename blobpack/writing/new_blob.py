@@ -1,7 +1,8 @@
-"""A blob that is being written: where its archive goes, and what follows when that is whole.
+"""A blob that is being written: where its archive goes, and what is written when the archive is complete.
 
-A plain local blob is written where it stays. A blob in S3 goes up as it is written, and a witness computes its
-identity on the way. A compressed blob is written to a scratch file first: frames are cut where members end.
+Strategy: a plain local blob is written to its final file. A blob in S3 is uploaded while it is written; it can't be read
+again, so a `Witness` computes its identity on the way. A compressed blob is written to a scratch file first, because
+its frames end where members end, and these ends are known when all members are written.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from blobpack.model import IndexPlace
     from blobpack.stores.sink import FileSink, Sink
 
-OWNER_ONLY = 0o600  # of a scratch file in a folder that others use
+# mode of a scratch file in the temporary folder, where other users could read it
+OWNER_ONLY = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,11 @@ class NewBlob:
     """A blob that is being written.
 
     Attributes:
-        location: Where it goes.
+        location: Where the blob will be.
         sink: The new file or object.
-        tar: Takes the archive: the sink, the witness that watches it, or a scratch file.
-        level: Compression level of zstd; None for a plain blob.
-        witness: Knows the archive's identity if the archive can't be read again.
+        tar: Where to write the archive: the sink itself, a witness in front of it, or a scratch file.
+        level: Compression level; None for a plain blob.
+        witness: Computes the identity of an archive that can't be read again; None if it can.
     """
 
     location: Location
@@ -53,18 +55,19 @@ class NewBlob:
     witness: Witness | None = None
 
     def finish(self, packed: Index, position: int, place: IndexPlace) -> int:
-        """End the archive, put its index behind it if that is its place, and compress it if it is to be.
+        """End the archive, write the index behind it if it belongs there, and compress both if the target asks for it.
 
         Args:
-            packed: Its members.
-            position: Where the last one ends.
+            packed: The members of the archive.
+            position: Where the last member ends, its padding included.
             place: Where the index goes.
 
         Returns:
-            The blob's bytes.
+            Bytes of the blob.
         """
         size = archive_bytes = end_archive(self.tar, packed, position)
         if place == "embed":
+            # past the witness: the identity describes the archive, without the index
             behind = self.witness.sink if self.witness else self.tar
             size += write_behind(behind, packed, self._identity(archive_bytes))
         if self.level is None:
@@ -72,18 +75,20 @@ class NewBlob:
         return compress_blob(self.tar.local(), packed.columns, archive_bytes, self.sink, self.level)
 
     def _identity(self, archive_bytes: int) -> Identity:
-        """Describe the archive, which is written as far as its end."""
+        """Compute the identity of the archive, which is complete."""
         if self.witness:
             return self.witness.identity()
         tar = self.tar.local()
+        # the store reads from the file, and would miss what waits in the buffer
         tar.flush()
         with LocalStore(tar.path) as store:
             return identify(store, archive_bytes)
 
     def write_beside(self, packed: Index) -> None:
-        """Write the index into a file beside the blob, which is in its place now."""
+        """Write the index into a file beside the blob, after the blob has taken its place."""
         path = sidecar_of(self.location)
         if self.witness:
+            # The ETag of a finished upload ties the index to this object: an overwritten one is noticed at once.
             packed.identity = replace(self.witness.identity(), version=self.sink.version)
             packed.save(path)
             return
@@ -100,18 +105,18 @@ def new_blob(
     resume: bool = False,
     new: bool = False,
 ) -> Iterator[NewBlob]:
-    """Open a new blob that takes url's place when the block ends without an error.
+    """Open a new blob, which appears at url when the block ends without an error.
 
     Args:
-        url: A path or s3:// URL; .tar.zst and .tzst are compressed.
-        level: Of zstd.
-        expected_bytes: As of writing, and so is what follows.
-        resume: The same.
-        new: The same.
+        url: A path or s3:// URL. A blob whose name ends in .tar.zst or .tzst is compressed.
+        level: Compression level, for a compressed blob.
+        expected_bytes: In S3: about the most bytes that the blob will have.
+        resume: In S3: continue an interrupted upload.
+        new: In S3: fail if there is an object already.
 
     Raises:
-        BlobChangedError: it is to be new in S3, and one is there.
-        StorageError: it can't be created, written or put in place.
+        BlobChangedError: `new`, and there is an object already.
+        StorageError: the blob can't be created, written or put in place.
     """
     location = Location.parse(url)
     with writing(location, expected_bytes=expected_bytes, resume=resume, new=new) as sink:
@@ -127,7 +132,10 @@ def new_blob(
 
 @contextmanager
 def _scratch_for(location: Location) -> Iterator[FileSink]:
-    """Open a file that is removed when the block ends: beside a local blob, else in the temporary folder."""
+    """Open a file that is removed when the block ends.
+
+    It lies beside a local blob, on the disk that must have room for the blob anyway; for S3, in the temporary folder.
+    """
     if location.is_local:
         with scratch(location) as file:
             yield file
@@ -138,16 +146,21 @@ def _scratch_for(location: Location) -> Iterator[FileSink]:
 
 
 def unwritten_bytes(packed: Index, position: int, place: IndexPlace) -> int:
-    """Compute how many bytes a plain blob of these members would have."""
+    """Compute the bytes that a plain blob of these members would have."""
     size = end_archive(None, packed, position)
     return size + region_bytes(packed) if place == "embed" else size
 
 
 def end_archive(sink: Sink | None, packed: Index, position: int) -> int:
-    """Write the end-of-archive marker behind members, and give their index the report of a scan.
+    """Write the end-of-archive marker behind the last member, and set the report of the index.
+
+    Args:
+        sink: The archive; None to write nothing.
+        packed: The members; the report becomes that of a scan of this archive.
+        position: Where the last member ends, its padding included.
 
     Returns:
-        Where the archive ends.
+        Where the archive ends, its marker included.
     """
     if sink:
         sink.write(END_OF_ARCHIVE)

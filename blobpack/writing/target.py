@@ -1,4 +1,7 @@
-"""What a new blob would replace: nothing, or a blob; never a file that is none."""
+"""Checks of the target of a new blob: it may replace a blob, but never a file of another kind.
+
+`blobpack pack photo.jpg out.tar`, typed with the arguments exchanged, must not destroy the photo.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,14 @@ if TYPE_CHECKING:
 
 
 def check_target(target: Location) -> os.stat_result | None:
-    """Find the file that a blob would replace, if there is one, and refuse to lose one that is no tar.
+    """Check the local file that a new blob would replace.
+
+    Returns:
+        The state of the file, by which pack recognises it among its sources; None if there is no file.
 
     Raises:
-        StorageError: it is not a plain file, or neither empty nor a tar, nor zstd where that is written.
+        StorageError: there is something else than a plain file; or the file is neither empty nor a tar, nor zstd if the
+            new blob is compressed.
     """
     path = resolve_target(target)
     try:
@@ -33,41 +40,48 @@ def check_target(target: Location) -> os.stat_result | None:
     except OSError as exc:
         raise StorageError(f"{target}: can't be replaced: {exc.strerror}") from exc
     if not (is_compressed_target(path) and is_zstd(block)):
-        _refuse_no_tar(block, target)
+        _check_tar(block, target)
     return state
 
 
-def check_far_target(target: Location) -> bool:
-    """Tell whether there is an object that a blob would replace, and refuse to lose one that is no tar.
+def check_remote_target(target: Location) -> bool:
+    """Check the object in S3 that a new blob would replace.
+
+    Returns:
+        Whether there is an object.
 
     Raises:
-        StorageError: it is neither empty nor a tar, or S3 can't be reached.
+        StorageError: the object is neither empty nor a tar, or S3 can't be reached.
     """
     try:
         with open_store(target) as store:
             block = store.read_range(0, min(BLOCK, store.size))
     except BlobNotFoundError:
         return False
-    _refuse_no_tar(block, target)
+    _check_tar(block, target)
     return True
 
 
-def _refuse_no_tar(block: bytes, target: Location) -> None:
+def _check_tar(block: bytes, target: Location) -> None:
+    # An empty file may be replaced: mktemp(1) makes such a target.
     if block and not begins_tar(block):
-        raise StorageError(f"{target}: exists and is no tar; it is not replaced: remove it first")
+        raise StorageError(
+            f"{target}: exists and is no tar, so it is not replaced; remove it first"
+        )
 
 
 def refuse_same_file(target: Location, store: Store) -> None:
-    """Refuse to write what is read from.
+    """Check that a blob is not written to the file that it is read from.
 
     Raises:
-        StorageError: the store is that of the target.
+        StorageError: the target is the file of the store.
     """
     if store.fd is None:
         return
+    # by device and inode, because two paths may lead to one file
     try:
-        same = os.path.samestat(os.stat(target), os.fstat(store.fd))  # noqa: PTH116 (paths of any kind)
+        is_source = os.path.samestat(os.stat(target), os.fstat(store.fd))  # noqa: PTH116 (paths of any kind)
     except FileNotFoundError:
         return
-    if same:
-        raise StorageError(f"{target}: can't be written: it is read from, too")
+    if is_source:
+        raise StorageError(f"{target}: can't be written, because a source is read from this file")
