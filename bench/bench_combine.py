@@ -1,4 +1,4 @@
-"""Merge, subset and append: what moves, beside cat and cp of the same bytes, and GNU tar."""
+"""Merge, subset and append, beside plain copies of as many bytes, and beside GNU tar."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ APPEND = f"append {APPENDED:,} files of (a) to (b)"
 
 @pytest.fixture(scope="module")
 def blob(data: DataSets) -> Iterator[blobpack.Blob]:
-    """Return (b), opened."""
+    """Open (b)."""
     path = data.tar("b_gnu").path
     with blobpack.open_blob(path, blobpack.scan(path)) as opened:
         yield opened
@@ -37,7 +37,7 @@ def blob(data: DataSets) -> Iterator[blobpack.Blob]:
 
 @pytest.fixture(scope="module")
 def halves(blob: blobpack.Blob, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Return two blobs, each of half the members of (b), with an index inside."""
+    """Make two blobs, each with half of the members of (b) and its index inside."""
     folder, half = tmp_path_factory.mktemp("halves"), len(blob.index) // 2
     paths = [folder / "one.tar", folder / "other.tar"]
     for path, rows in zip(paths, ((0, half), (half, len(blob.index))), strict=True):
@@ -47,7 +47,7 @@ def halves(blob: blobpack.Blob, tmp_path_factory: pytest.TempPathFactory) -> lis
 
 
 def bench_merge(figure: Figure, blob: blobpack.Blob, halves: list[Path], output: Path) -> None:
-    """Merge, names checked and the index written."""
+    """Merge two blobs; names are compared, and the index is written."""
     figure.of(MERGE, items=len(blob.index), unit="member")
     out = output / "out.tar"
     report = figure.take(
@@ -59,7 +59,7 @@ def bench_merge(figure: Figure, blob: blobpack.Blob, halves: list[Path], output:
 
 
 def bench_cat(figure: Figure, blob: blobpack.Blob, halves: list[Path], output: Path) -> None:
-    """Concatenate the files with cat."""
+    """Concatenate the two files with cat: the floor of a merge that copies everything."""
     figure.of(MERGE, "cat", items=len(blob.index), unit="member")
     out = output / "out.tar"
 
@@ -71,7 +71,7 @@ def bench_cat(figure: Figure, blob: blobpack.Blob, halves: list[Path], output: P
 
 
 def bench_subset(figure: Figure, blob: blobpack.Blob, output: Path) -> None:
-    """Copy every other member, the index written."""
+    """Copy every other member, so that no two of them can be copied as one range; the index is written."""
     out = output / "out.tar"
     half = blob.index.take(np.arange(0, len(blob.index), 2))
     figure.of(SUBSET, items=len(half), unit="member", to_reach=2.0)
@@ -84,7 +84,7 @@ def bench_subset(figure: Figure, blob: blobpack.Blob, output: Path) -> None:
 
 
 def bench_copy_of_the_subset(figure: Figure, blob: blobpack.Blob, output: Path) -> None:
-    """Copy a blob of as many bytes at once."""
+    """Copy a blob of as many bytes as one file."""
     made, out = output / "made.tar", output / "out.tar"
     half = blob.index.take(np.arange(0, len(blob.index), 2))
     blobpack.subset(blob, made, half)
@@ -97,17 +97,18 @@ def bench_copy_of_the_subset(figure: Figure, blob: blobpack.Blob, output: Path) 
 
 
 def bench_append(figure: Figure, blob: blobpack.Blob, folder: Folder, output: Path) -> None:
-    """Append files, names checked, all on disk in five steps, the index of all members written."""
+    """Append files; names are compared, and five steps wait for the disk, the index of all members among them."""
     out = output / "out.tar"
     blobpack.merge(out, [blob])
     files = [folder.path / path for path in folder.paths[:APPENDED]]
     figure.of(APPEND, items=1, unit="append")
+    # each round appends to the blob of the round before, so the names are there already
     report = figure.take(lambda: blobpack.append(out, files, duplicates="last"), rounds=ROUNDS)
     assert report.appended == len(files)
 
 
 def bench_gnu_tar_append(figure: Figure, blob: blobpack.Blob, folder: Folder, output: Path) -> None:
-    """Let GNU tar append them, which reads all headers first."""
+    """Append the files with GNU tar, which reads all headers first."""
     out = output / "out.tar"
     shutil.copyfile(blob.url, out)
     names = output / "names"
@@ -118,7 +119,7 @@ def bench_gnu_tar_append(figure: Figure, blob: blobpack.Blob, folder: Folder, ou
 
 
 def bench_write_the_index(figure: Figure, blob: blobpack.Blob, output: Path) -> None:
-    """Write the index of all members alone: what an append can't do without."""
+    """Write the index of all members alone, which every append has to do."""
     index = blobpack.Index.from_columns(blob.index.columns)
     figure.of(APPEND, "writing the index alone", items=1, unit="append")
     figure.take(lambda: index.save(output / "index"), rounds=ROUNDS)

@@ -1,4 +1,4 @@
-"""Index: a name looked up, and names chosen by glob, among the million of (b)."""
+"""Index in memory: look up a name, and select names by glob or predicate, among the million members of (b)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def index(data: DataSets) -> Index:
 
 @pytest.fixture(scope="module")
 def names(index: Index) -> list[str]:
-    """Choose names to look up: as they come from a file, not the objects of any table."""
+    """Choose names to look up, as new strings: a dict finds the very object that is its key faster than an equal one."""
     return [str(name) for name in random.Random(SEED).choices(index.names, k=LOOKUPS)]
 
 
@@ -56,7 +56,7 @@ def bench_lookup(figure: Figure, index: Index, names: list[str]) -> None:
 def bench_lookup_in_dict(
     figure: Figure, names: list[str], ranges: dict[str, tuple[int, int]]
 ) -> None:
-    """Look them up in a dict."""
+    """Look up ranges in a dict."""
 
     def look_up_all() -> None:
         for name in names:
@@ -67,7 +67,7 @@ def bench_lookup_in_dict(
 
 
 def bench_contains(figure: Figure, index: Index, names: list[str]) -> None:
-    """Ask whether names are there."""
+    """Test whether names are in the index."""
     figure.of("name in index (b)", items=LOOKUPS, unit="lookup")
     assert figure.take(lambda: sum(name in index for name in names), rounds=ROUNDS) == LOOKUPS
 
@@ -75,20 +75,21 @@ def bench_contains(figure: Figure, index: Index, names: list[str]) -> None:
 def bench_contains_in_dict(
     figure: Figure, names: list[str], ranges: dict[str, tuple[int, int]]
 ) -> None:
-    """Ask a dict."""
+    """Test whether names are in a dict."""
     figure.of("name in index (b)", "dict", items=LOOKUPS, unit="lookup")
     assert figure.take(lambda: sum(name in ranges for name in names), rounds=ROUNDS) == LOOKUPS
 
 
 def bench_first_lookup(figure: Figure, index: Index) -> None:
-    """Look up one name in an index that has never been asked."""
+    """Look up one name in a new index, which builds its name table then."""
     name = index.name_at(len(index) // 2)
     figure.of("first lookup (b)", items=len(index), unit="member")
+    # a slice is a new index without a name table
     figure.take(lambda: index.slice(0, len(index)).range_of(name), rounds=7)
 
 
 def bench_first_lookup_in_dict(figure: Figure, index: Index) -> None:
-    """Build a dict from lists that are there, and look up one name."""
+    """Build a dict from lists that exist already, and look up one name."""
     names = index.names[:]
     rows = list(zip(index.offset_start.tolist(), index.offset_end.tolist(), strict=True))
     figure.of("first lookup (b)", "dict", items=len(index), unit="member")
@@ -96,14 +97,14 @@ def bench_first_lookup_in_dict(figure: Figure, index: Index) -> None:
 
 
 def bench_select(figure: Figure, index: Index) -> None:
-    """Choose a third by glob, into an index."""
+    """Select a third of the members by glob, into an index."""
     figure.of(f"select {GLOB} (b)", items=len(index), unit="member")
     chosen = figure.take(lambda: index.select(GLOB), rounds=ROUNDS)
     assert len(chosen) == -(-len(index) // 3)
 
 
 def bench_select_with_fnmatch(figure: Figure, index: Index) -> None:
-    """Choose from a list of names that is there."""
+    """Select from a list of names that exists already."""
     names = index.names[:]
     figure.of(f"select {GLOB} (b)", "fnmatch.filter", items=len(index), unit="member")
     assert len(figure.take(lambda: fnmatch.filter(names, GLOB), rounds=5)) == -(-len(index) // 3)
@@ -115,48 +116,49 @@ def ends_in_five(name: str) -> bool:
 
 
 def bench_select_where(figure: Figure, index: Index) -> None:
-    """Choose by a predicate over members' names, into an index."""
+    """Select by a predicate over the names of members, into an index."""
     figure.of("select where name (b)", items=len(index), unit="member")
     chosen = figure.take(lambda: index.select(where=lambda m: m.name.endswith("5.jpg")), rounds=7)
     assert len(chosen) == sum(map(ends_in_five, index.names))
 
 
 def bench_select_where_in_a_loop(figure: Figure, index: Index) -> None:
-    """Ask the same of each name in a plain loop."""
+    """Apply the predicate to each name in a plain loop over the index."""
     figure.of("select where name (b)", "loop over index.names", items=len(index), unit="member")
     figure.take(lambda: [name for name in index.names if ends_in_five(name)], rounds=7)
 
 
 def bench_select_where_in_a_list(figure: Figure, index: Index) -> None:
-    """Ask the same of each name in a list that is there."""
+    """Apply the predicate to each name in a list that exists already."""
     names = list(index.names)
     figure.of("select where name (b)", "loop over a list", items=len(index), unit="member")
     figure.take(lambda: [name for name in names if ends_in_five(name)], rounds=7)
 
 
 def bench_select_where_size(figure: Figure, index: Index) -> None:
-    """Choose by a predicate over members' sizes."""
+    """Select by a predicate over the sizes of members."""
     figure.of("select where size (b)", items=len(index), unit="member")
     figure.take(lambda: index.select(where=lambda m: m.size > 1500), rounds=7)
 
 
 def bench_select_where_size_in_a_loop(figure: Figure, index: Index) -> None:
-    """Ask each size in a list that is there."""
+    """Apply the predicate to each size in a list that exists already."""
     sizes = (index.offset_end - index.offset_start).tolist()
+    # a bound method in C, the fastest predicate that Python has
     is_large = (1500).__lt__
     figure.of("select where size (b)", "loop over a list", items=len(index), unit="member")
     figure.take(lambda: [size for size in sizes if is_large(size)], rounds=7)
 
 
 def bench_select_names(figure: Figure, index: Index) -> None:
-    """Choose the names of another index."""
+    """Select the names of another index."""
     other = index.select("*.png")
     figure.of("select names of an index (b)", items=len(index), unit="member")
     assert figure.take(lambda: index.select(names=other), rounds=7) == other
 
 
 def bench_select_names_of_a_set(figure: Figure, index: Index) -> None:
-    """Choose those in a set, from a list that is there."""
+    """Select the names that are in a set, from a list that exists already."""
     names = list(index.names)
     others = list(index.select("*.png").names)
     figure.of("select names of an index (b)", "set", items=len(index), unit="member")
@@ -169,13 +171,13 @@ def bench_select_names_of_a_set(figure: Figure, index: Index) -> None:
 
 
 def bench_iterate_members(figure: Figure, index: Index) -> None:
-    """Go through all members."""
+    """Iterate over all members."""
     figure.of("go through members (b)", items=len(index), unit="member")
     figure.take(lambda: deque(index, 0), rounds=7)
 
 
 def bench_iterate_tuples(figure: Figure, index: Index) -> None:
-    """Make a tuple of each name, start and end, from lists that are there."""
+    """Make a tuple of each name, start and end, from lists that exist already."""
     lists = (list(index.names), index.offset_start.tolist(), index.offset_end.tolist())
     figure.of("go through members (b)", "zip of lists", items=len(index), unit="member")
     figure.take(lambda: deque(map(tuple, zip(*lists, strict=True)), 0), rounds=7)

@@ -1,4 +1,4 @@
-"""Offsets files: written and read, against the pickle machine that the Supervisely SDK uses."""
+"""Offsets files: write and read them, beside pickle, which the Supervisely SDK uses, and beside the SDK itself."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ MODULE = "supervisely.api.image_api"
 
 @dataclass
 class BlobImageInfo:
-    """The attributes that the SDK keeps of a row."""
+    """The attributes that the class of the SDK has for each row."""
 
     name: str
     offset_start: int
     offset_end: int
 
 
+# pickle writes the name of the module: with this one, the bytes are those of the SDK
 BlobImageInfo.__module__ = MODULE
 
 
 @pytest.fixture(scope="module", autouse=True)
 def stand_in() -> Iterator[None]:
-    """Put the class where pickle looks for the SDK's."""
+    """Put the class where pickle looks for the class of the SDK."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("supervisely", "supervisely.api", MODULE):
             patch.setitem(sys.modules, name, ModuleType(name))
@@ -58,7 +59,7 @@ def index(data: DataSets) -> Index:
 
 
 def bench_write(figure: Figure, index: Index, output: Path) -> None:
-    """Write a file of all rows."""
+    """Write all rows to a file."""
     figure.of("offsets: write a file", items=len(index), unit="row")
     assert figure.take(
         lambda: blobpack.write_offsets(index, output / "a_offsets.pkl"), rounds=7
@@ -66,11 +67,12 @@ def bench_write(figure: Figure, index: Index, output: Path) -> None:
 
 
 def bench_write_with_pickle(figure: Figure, index: Index, output: Path) -> None:
-    """Write the same with pickle, from objects that are there already."""
+    """Write the rows with pickle, from objects that exist already."""
     rows = [BlobImageInfo(member.name, member.offset_start, member.offset_end) for member in index]
     path = output / "a_offsets.pkl"
     figure.of("offsets: write a file", "pickle", items=len(index), unit="row")
     figure.take(lambda: write_with_pickle(rows, path), rounds=3)
+    # only equal bytes are equal work
     ours = output / "b_offsets.pkl"
     blobpack.write_offsets(index, ours)
     assert ours.read_bytes() == path.read_bytes()
@@ -84,7 +86,7 @@ def write_with_pickle(rows: list[BlobImageInfo], path: Path) -> None:
 
 
 def bench_encode(figure: Figure, index: Index) -> None:
-    """Encode all rows, batch by batch, into bytes that nobody keeps."""
+    """Encode all rows, batch by batch, and drop the bytes: the time without the file."""
     names, bounds = index.columns.names, index.columns.name_bounds
     starts, ends = memoryview(index.offset_start), memoryview(index.offset_end)
 
@@ -98,7 +100,7 @@ def bench_encode(figure: Figure, index: Index) -> None:
 
 
 def bench_read(figure: Figure, index: Index, output: Path) -> None:
-    """Read a file into an index."""
+    """Read an offsets file into an index."""
     path = output / "a_offsets.pkl"
     blobpack.write_offsets(index, path)
     figure.of("offsets: read a file", items=len(index), unit="row")
@@ -106,7 +108,7 @@ def bench_read(figure: Figure, index: Index, output: Path) -> None:
 
 
 def bench_read_with_pickle(figure: Figure, index: Index, output: Path) -> None:
-    """Read it with pickle, and forget each batch."""
+    """Read an offsets file with pickle, and drop each batch."""
     path = output / "a_offsets.pkl"
     blobpack.write_offsets(index, path)
     figure.of("offsets: read a file", "pickle", items=len(index), unit="row")
@@ -127,15 +129,17 @@ def count_with_pickle(path: Path) -> int:
 
 @pytest.fixture
 def sdk(request: pytest.FixtureRequest) -> str:
-    """Return the Python that has the SDK, or skip."""
+    """Return the Python that has the SDK, or skip the bench."""
     python = request.config.getoption("--sdk-python")
     if not python:
-        pytest.skip("the Supervisely SDK is not there: scripts/bench --sdk installs it (840 MB)")
+        pytest.skip(
+            "the Supervisely SDK is not installed: scripts/bench --sdk installs it (840 MB)"
+        )
     return python
 
 
 def timed_by_sdk(python: str, *arguments: object) -> list[float]:
-    """Run the SDK in a process of its own, which leaves its import out: the seconds of each round."""
+    """Run the SDK in a process of its own, and return the seconds of each round, without its import."""
     command = [python, str(SDK_SCRIPT), *map(str, arguments)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

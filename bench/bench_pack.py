@@ -1,4 +1,4 @@
-"""Pack: a folder of small files into one tar, its index included."""
+"""Pack a folder of small files into one tar, with the index, beside plain C, GNU tar and tarfile."""
 
 from __future__ import annotations
 
@@ -22,25 +22,29 @@ ROUNDS = 9
 
 
 def task_of(threads: int) -> str:
-    """Name the task; two threads are the default on two processors."""
+    """Name the task. Peers are set beside two threads, which are the default on two processors."""
     return f"pack (a) 4.6 KB, {threads} thread{'s' * (threads > 1)}"
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def bench_ours(figure: Figure, folder: Folder, output: Path, threads: int) -> None:
-    """Pack, in order, with the index."""
+    """Pack the files in the order of their names, with the index."""
     out = output / "out.tar"
     figure.of(task_of(threads), items=len(folder.paths), unit="file", to_reach=TO_REACH)
     report = figure.take(
         lambda: blobpack.pack(folder.path, out, threads=threads),
         rounds=ROUNDS,
+        # not in the figure: freeing the pages of the blob of the round before takes time, too
         setup=lambda: out.unlink(missing_ok=True),
     )
     assert report.members == len(folder.paths)
 
 
 def bench_plain_c(figure: Figure, folder: Folder, output: Path, floors: Floors) -> None:
-    """Open, read and close each file of a list, straight behind its header; write 4 MB at a time."""
+    """Open, read and close each file of a list in plain C, into a buffer that is written at 4 MB.
+
+    It gets the list of files; blobpack has to find them.
+    """
     paths = output / "paths"
     paths.write_text("".join(f"{path}\n" for path in folder.paths))
     figure.of(task_of(1), "plain C, files listed", items=len(folder.paths), unit="file")
@@ -48,7 +52,7 @@ def bench_plain_c(figure: Figure, folder: Folder, output: Path, floors: Floors) 
 
 
 def bench_gnu_tar(figure: Figure, folder: Folder, output: Path) -> None:
-    """Let GNU tar pack it, in the order it finds the files."""
+    """Pack with GNU tar, in the order in which it finds the files, and without an index."""
     out = output / "out.tar"
     command = [gnu_tar(), "-cf", out, "-C", folder.path, "."]
     figure.of(task_of(2), "GNU tar -c", items=len(folder.paths), unit="file")
@@ -60,7 +64,7 @@ def bench_gnu_tar(figure: Figure, folder: Folder, output: Path) -> None:
 
 
 def bench_tarfile(figure: Figure, folder: Folder, output: Path) -> None:
-    """Let Python's tarfile pack it, with its defaults."""
+    """Pack with Python's tarfile and its defaults, without an index."""
     out = output / "out.tar"
     figure.of(task_of(2), "tarfile", items=len(folder.paths), unit="file")
     figure.take(
@@ -69,6 +73,6 @@ def bench_tarfile(figure: Figure, folder: Folder, output: Path) -> None:
 
 
 def pack_with_tarfile(folder: Folder, out: Path) -> None:
-    """Add the folder."""
+    """Write a tar of the folder."""
     with tarfile.open(out, "w") as archive:
         archive.add(folder.path, arcname=".")

@@ -1,7 +1,8 @@
-"""Scan foreign tars in S3: 1 GB of 4 KB members beside the plain download, and 200 members of 5 MB by their headers.
+"""Scan tars in S3 that other tools wrote: 1 GB of 4 KB members beside a download, and 200 members of 5 MB by headers.
 
-A real server on loopback takes its share of the processors: compare by ratio. The peer reads the same ranges with as
-many threads of the same client, and drops them; for large members, all headers one by one.
+The server runs on loopback and takes its share of the processors, so compare ratios only. The peer is a plain
+download with the client and the number of threads that the scan uses; for large members, it reads the headers alone,
+one by one.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Remote:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """Start the server, and lead boto3 to it."""
+    """Start the server, and set the environment so that boto3 uses it."""
     try:
         server = S3Server(tmp_path_factory.mktemp("s3"))
     except CantInstallError as exc:
@@ -55,6 +56,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
             patch.delenv(name)
         for name, value in (NO_AWS | server.settings()).items():
             patch.setenv(name, value)
+        # a client that was made before has the settings of another server
         forget_clients()
         yield server
         forget_clients()
@@ -62,7 +64,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 def stored(server: S3Server, data: DataSets, key: str) -> Remote:
-    """Put a data set's tar into S3."""
+    """Upload the tar of a data set to S3."""
     tar = data.tar(key)
     bucket = server.new_bucket()
     server.client.upload_file(str(tar.path), bucket, "foreign.tar")
@@ -71,21 +73,22 @@ def stored(server: S3Server, data: DataSets, key: str) -> Remote:
 
 @pytest.fixture(scope="module")
 def small(server: S3Server, data: DataSets) -> Remote:
-    """Members of 4 KB."""
+    """Upload a tar with members of 4 KB."""
     return stored(server, data, "remote_small")
 
 
 @pytest.fixture(scope="module")
 def large(server: S3Server, data: DataSets) -> Remote:
-    """Members of 5 MB."""
+    """Upload a tar with members of 5 MB."""
     return stored(server, data, "c")
 
 
 def bench_small(figure: Figure, small: Remote) -> None:
-    """Index 4 KB members."""
+    """Scan members of 4 KB."""
     figure.of("remote scan, 4 KB", items=small.members, unit="member")
     with open_store(small.url) as store:
         index = figure.take(lambda: scan_store(store), rounds=ROUNDS)
+        # once more, untimed, to count the requests of one scan
         reader = Readahead(store)
         scan_store(store, reader=reader)
     assert index == blobpack.scan(small.path)
@@ -94,7 +97,7 @@ def bench_small(figure: Figure, small: Remote) -> None:
 
 
 def bench_small_download(figure: Figure, small: Remote) -> None:
-    """Download the same blob by the same client, with as many threads and ranges as large."""
+    """Download the blob with the client, the threads and the size of ranges that the scan uses, and drop the bytes."""
     figure.of("remote scan, 4 KB", "plain download", items=small.members, unit="member")
     with open_store(small.url) as store, ThreadPoolExecutor(WINDOWS_AT_ONCE) as pool:
         size = store.size
@@ -115,7 +118,7 @@ def bench_small_download(figure: Figure, small: Remote) -> None:
 
 
 def bench_large(figure: Figure, large: Remote) -> None:
-    """Index 5 MB members: under 2 % of the bytes."""
+    """Scan members of 5 MB; it must read less than 2 % of the bytes."""
     figure.of("remote scan, 5 MB", items=large.members, unit="member")
     with open_store(large.url) as store:
         index = figure.take(lambda: scan_store(store), rounds=ROUNDS)
@@ -127,7 +130,7 @@ def bench_large(figure: Figure, large: Remote) -> None:
 
 
 def bench_large_headers(figure: Figure, large: Remote) -> None:
-    """Read the same headers one by one, known beforehand."""
+    """Read the headers one by one, at offsets that are known before: the fewest bytes, and one request at a time."""
     figure.of("remote scan, 5 MB", "a read a header", items=large.members, unit="member")
     starts = [member.offset_start - 512 for member in blobpack.scan(large.path)]
     with open_store(large.url) as store:

@@ -1,4 +1,4 @@
-"""The index file of the million of (b): written, opened, asked by name, and the first image of a new process."""
+"""The index file of (b), a million members: write it, open it, look up names, and read an image in a new process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 LOOKUPS = 100_000
 OPENS = 100
 ROUNDS = 15
-IMAGES = Sizes(1_000_000, 1_000_000, 1_000)  # in the blob whose first image is read
+# images in the blob that the new process opens
+IMAGES = Sizes(1_000_000, 1_000_000, 1_000)
 
 FIRST_IMAGE = """
 import sys
@@ -46,7 +47,7 @@ def index(data: DataSets) -> Index:
 
 @pytest.fixture(scope="module")
 def path(index: Index, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its index file."""
+    """Save the index to a file."""
     path = tmp_path_factory.mktemp("stored") / "b.idx"
     index.save(path)
     return path
@@ -54,13 +55,13 @@ def path(index: Index, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def names(index: Index) -> list[str]:
-    """Choose names to look up: as they come from a file, not the objects of any table."""
+    """Choose names to look up, as new strings: a dict finds the very object that is its key faster than an equal one."""
     return [str(name) for name in random.Random(SEED).choices(index.names, k=LOOKUPS)]
 
 
 @pytest.fixture(scope="module")
 def database(index: Index, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same table in SQLite."""
+    """Save names and offsets to a table of SQLite."""
     path = tmp_path_factory.mktemp("sqlite") / "b.sqlite"
     with sqlite3.connect(path) as connection:
         connection.execute(
@@ -75,13 +76,13 @@ def database(index: Index, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bench_save(figure: Figure, index: Index, tmp_path: Path) -> None:
-    """Write it."""
+    """Write an index file."""
     figure.of("write an index file (b)", items=len(index), unit="member")
     figure.take(lambda: index.save(tmp_path / "o.idx"), rounds=5)
 
 
 def bench_open(figure: Figure, path: Path) -> None:
-    """Open it."""
+    """Open an index file."""
 
     def open_often() -> None:
         for _ in range(OPENS):
@@ -92,7 +93,7 @@ def bench_open(figure: Figure, path: Path) -> None:
 
 
 def bench_open_sqlite(figure: Figure, database: Path) -> None:
-    """Open it in SQLite, up to the first answer's statement."""
+    """Open the table in SQLite, and run one statement, because SQLite reads the file only then."""
 
     def open_often() -> None:
         for _ in range(OPENS):
@@ -105,8 +106,9 @@ def bench_open_sqlite(figure: Figure, database: Path) -> None:
 
 
 def bench_lookup(figure: Figure, path: Path, names: list[str]) -> None:
-    """Look up offsets by name in the mapped file, natively."""
-    locate = Index.load(path)._stored.locate  # what bounds_of calls
+    """Look up offsets by name in the mapped file."""
+    # the function that bounds_of calls, so that no Python code of ours is in the figure
+    locate = Index.load(path)._stored.locate
 
     def look_up_all() -> None:
         for name in names:
@@ -117,21 +119,21 @@ def bench_lookup(figure: Figure, path: Path, names: list[str]) -> None:
 
 
 def bench_lookup_many(figure: Figure, path: Path, names: list[str]) -> None:
-    """Look them up all at once."""
+    """Look up all names with one call."""
     stored = Index.load(path)._stored
     figure.of("look up many names at once (b)", items=LOOKUPS, unit="lookup", to_reach=0.3)
     figure.take(lambda: stored.search(names), rounds=ROUNDS)
 
 
 def bench_lookup_many_in_dict(figure: Figure, index: Index, names: list[str]) -> None:
-    """Look them up in a dict."""
+    """Look up all names in a dict, with one map."""
     ranges = {member.name: (member.offset_start, member.offset_end) for member in index}
     figure.of("look up many names at once (b)", "dict", items=LOOKUPS, unit="lookup")
     figure.take(lambda: list(map(ranges.__getitem__, names)), rounds=ROUNDS)
 
 
 def bench_lookup_in_dict(figure: Figure, index: Index, names: list[str]) -> None:
-    """Look them up in a dict, which took a second and 200 MB to make."""
+    """Look up names one by one in a dict, which took a second and 200 MB to make."""
     ranges = {member.name: (member.offset_start, member.offset_end) for member in index}
     get = ranges.__getitem__
 
@@ -144,9 +146,10 @@ def bench_lookup_in_dict(figure: Figure, index: Index, names: list[str]) -> None
 
 
 def bench_lookup_in_sqlite(figure: Figure, database: Path, names: list[str]) -> None:
-    """Look them up in SQLite."""
+    """Look up names one by one in SQLite."""
     connection = sqlite3.connect(database)
     execute = connection.execute
+    # ten thousand take a tenth of a second already
     few = names[:10_000]
 
     def look_up_all() -> None:
@@ -160,7 +163,7 @@ def bench_lookup_in_sqlite(figure: Figure, database: Path, names: list[str]) -> 
 
 @pytest.fixture(scope="module")
 def blob(data: DataSets, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A blob of small images, its index inside, and one of them as a file."""
+    """Pack a blob of small images with its index inside, and write one of them to a file."""
     from io import BytesIO
 
     from PIL import Image
@@ -183,7 +186,7 @@ def bench_first_image(figure: Figure, data: DataSets, blob: Path) -> None:
 
 
 def bench_first_image_of_a_file(figure: Figure, blob: Path) -> None:
-    """Start Python, and read the same image from a file of its own with Pillow and NumPy."""
+    """Start Python, and read that image from a file of its own with Pillow and NumPy."""
     command = [sys.executable, "-c", FIRST_PIXELS, blob.with_name("one.jpg")]
     figure.of("first image of a process", "Pillow, a file", items=1, unit="process")
     figure.take(lambda: subprocess.run(command, check=True), rounds=ROUNDS)

@@ -1,7 +1,7 @@
-"""Fixtures of all benches: the data sets, plain C at the same work, and the figure that a bench makes.
+"""Fixtures of all benches: the data sets, the floors in plain C, and the figure that a bench takes.
 
-A bench belongs to a task. Of a task's systems one is blobpack; the others are peers, or floors in plain C.
-table.py sets them side by side.
+Each bench measures one system at one task. One system of a task is blobpack; the others are peers, or floors in plain
+C. table.py sets the systems of a task side by side.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 OURS = "blobpack"
 SOURCE = Path(__file__).with_name("floors.c")
-MEMORY = Path("/dev/shm")  # where Linux keeps files in memory
+# a file system in memory, on Linux
+MEMORY = Path("/dev/shm")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,30 +69,31 @@ def folder(data: DataSets) -> Folder:
 
 @pytest.fixture
 def output() -> Iterator[Path]:
-    """Return a folder, in memory where that is possible, so that no disk is measured."""
+    """Make a folder, in memory if possible, so that no disk is measured."""
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         yield Path(folder)
 
 
 class Floors:
-    """The parts of floors.c, compiled."""
+    """The compiled program floors.c, whose parts do a task in plain C."""
 
     def __init__(self, program: Path, data: DataSets) -> None:
         self.program = program
         self.data = data
 
     def __call__(self, *arguments: object, rounds: int) -> list[float]:
-        """Run one part, and return the seconds an item of each round."""
+        """Run one part of the program, and return the seconds an item of each round."""
         command = [self.program, *map(str, arguments), str(self.data.rounds(rounds))]
         lines = subprocess.run(
             command, check=True, capture_output=True, text=True
         ).stdout.splitlines()
+        # the program prints nanoseconds an item, a line for each round
         return [float(line.split()[0]) / 1e9 for line in lines]
 
 
 @pytest.fixture(scope="session")
 def floors(data: DataSets) -> Floors:
-    """Compile floors.c, or skip what needs it."""
+    """Compile floors.c; without a compiler, skip the benches that need it."""
     compiler = shutil.which(os.environ.get("CC", "gcc"))
     if compiler is None:
         pytest.skip("plain C needs a compiler, and there is no gcc")
@@ -114,10 +116,10 @@ class Figure:
 
         Args:
             task: What is compared.
-            system: Whose figure it is: ours, a peer's, or plain C's.
-            items: How many a round gets through.
-            unit: What one of them is.
-            to_reach: Our aim, microseconds an item.
+            system: The system that is measured: blobpack, a peer or plain C.
+            items: Number of items that one round handles.
+            unit: Name of one item.
+            to_reach: The aim for blobpack, microseconds an item.
         """
         self._benchmark.group = task
         self._benchmark.extra_info.update(system=system, items=items, unit=unit, to_reach=to_reach)
@@ -126,8 +128,9 @@ class Figure:
     def take(
         self, work: Callable[[], Result], *, rounds: int, setup: Callable[[], object] | None = None
     ) -> Result:
-        """Time the work, and give what it gives. When there are several rounds, one more goes before them."""
+        """Time the work, and return its result. Several rounds follow one that is not counted, which fills caches."""
 
+        # pytest-benchmark passes what a setup returns to the work: this one returns nothing
         def prepare() -> None:
             if setup:
                 setup()
@@ -138,11 +141,11 @@ class Figure:
         )
 
     def note(self, **counts: int) -> None:
-        """Keep what was counted beside the times, such as requests and bytes."""
+        """Keep counts with the times, such as requests and bytes."""
         self._benchmark.extra_info.update(counts)
 
     def take_timed(self, work: Callable[[], list[float]]) -> None:
-        """Use times that the work measured itself: the seconds an item of each round."""
+        """Take times that the work has measured itself, as seconds an item of each round."""
         seconds = self._benchmark.pedantic(work, rounds=1)
         self._benchmark.extra_info["seconds_an_item"] = statistics.median(seconds)
 

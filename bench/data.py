@@ -1,7 +1,8 @@
-"""The data sets: tars made from a seed, once, in a folder that outlives the run; read once, so that they are warm.
+"""The data sets of the benches: tars that are made once from a seed, in a folder that outlives the run.
 
-(a) is what a folder of thumbnails makes, (b) a million crops with short and with pax headers, (c) photographs.
-A bench takes its numbers of members, lookups and the like from `Sizes`, so that one switch makes all of them small.
+(a) is like a folder of thumbnails, (b) is a million crops, with short headers and with pax headers, and (c) is like
+photographs. Each tar is read once before it is measured, so that it is in the page cache. A bench takes its numbers
+of members, lookups and so on from `Sizes`, so that one switch makes all of them small.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ BLOCK = 512
 RANDOM_BYTES = 1 << 24
 WRITE_BYTES = 1 << 23
 READ_BYTES = 1 << 20
-SPARE_BYTES = 1 << 30  # left free on the disk
-JPEG = b"\xff\xd8\xff\xe0"  # pack takes images only, and looks at the first bytes
+# left free on the disk
+SPARE_BYTES = 1 << 30
+# pack takes only images, which it recognises by their first bytes
+JPEG = b"\xff\xd8\xff\xe0"
 SUFFIXES = ("jpg", "png", "txt")
 
 
@@ -74,7 +77,7 @@ SPECS = {
 
 @dataclass(frozen=True, slots=True)
 class Tar:
-    """A tar that is there, and in the page cache."""
+    """A tar that exists and is in the page cache."""
 
     key: str
     label: str
@@ -109,13 +112,14 @@ class DataSets:
         return getattr(sizes, self.size)
 
     def rounds(self, rounds: int) -> int:
-        """Return how often a bench repeats its work: once in a tiny run."""
+        """Return the number of rounds of a bench: 1 in a tiny run."""
         return 1 if self.size == "tiny" else rounds
 
     def spec(self, key: str) -> tuple[TarSpec, int, Path]:
-        """Look up a tar's make, its number of members and its path."""
+        """Return the recipe of a tar, its number of members and its path."""
         spec = SPECS[key]
         members = self.count(spec.members)
+        # a changed recipe gets another name, so that no run measures a tar of an older version of this file
         made_of = repr((SEED, key, spec.sizes, spec.format, members)).encode()
         return (
             spec,
@@ -124,7 +128,7 @@ class DataSets:
         )
 
     def tar(self, key: str) -> Tar:
-        """Make a tar, or take the one that is there, and read it once."""
+        """Return a tar; it is made if it does not exist, and read once."""
         if key not in self._tars:
             spec, members, path = self.spec(key)
             if not path.exists():
@@ -135,7 +139,7 @@ class DataSets:
         return self._tars[key]
 
     def folder(self) -> Folder:
-        """Unpack tar (a), or take the folder that is there; its paths in byte order, each file read once."""
+        """Return the files of tar (a), in byte order of their paths; they are unpacked if they do not exist, and read once."""
         tar = self.tar("a")
         path = tar.path.with_suffix("")
         if not path.exists():
@@ -153,7 +157,7 @@ class DataSets:
 
 
 def replace_whole(path: Path, make: Callable[[Path], object]) -> None:
-    """Make a file or folder under another name first, so that a cut run leaves no half of it."""
+    """Make a file or folder under another name, and rename it, so that an interrupted run leaves no half of it."""
     part = path.with_name(f"{path.name}.part")
     if part.is_dir():
         shutil.rmtree(part)
@@ -167,14 +171,18 @@ def member_name(row: int) -> str:
 
 
 def write_tar(path: Path, spec: TarSpec, members: int, random_bytes: bytes) -> None:
-    """Write a tar member by member from one header that tarfile made: only name, size and checksum change."""
+    """Write a tar, with headers that differ from one header of tarfile only in name, size and checksum.
+
+    tarfile would take minutes for a million members.
+    """
     rng = random.Random(SEED)
     name = member_name(0).encode()
     model = tarfile.TarInfo(name.decode())
     model.mtime = 1_600_000_000 + (0.25 if spec.format == tarfile.PAX_FORMAT else 0)
     made = model.tobuf(spec.format)
     before, header = made[:-BLOCK], made[-BLOCK:]
-    field = slice(124, 136)  # size
+    # the checksum of a header with an empty name and size, its own field counted as 8 spaces (POSIX, "ustar")
+    field = slice(124, 136)
     rest = sum(header) - sum(header[148:156]) + 8 * 32 - sum(name) - sum(header[field])
     source = memoryview(random_bytes)
     pieces: list[bytes | memoryview] = []
@@ -196,7 +204,9 @@ def write_tar(path: Path, spec: TarSpec, members: int, random_bytes: bytes) -> N
         file.write(b"".join((*pieces, bytes(2 * BLOCK))))
         file.flush()
         os.fsync(file.fileno())
-        if hasattr(os, "posix_fadvise"):  # read back, its pages are larger than as it was written
+        # Pages that readahead brings are larger than pages that were written, and are read faster: without this, a run
+        # that makes its data would measure other times than the next run.
+        if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 

@@ -2,9 +2,9 @@
 
     scripts/bench ratio [--within 0.05] BEFORE.json... -- AFTER.json...
 
-Each file is what `scripts/bench --json` or `scripts/bench s3 --json` kept. Let the two versions take turns, five times or
-so, because the times drift with the machine. The rows of peers and floors show that drift: nobody changed them. The
-exit status is 1 if a row of blobpack lies outside, or is missing on one side.
+Each file was written by `scripts/bench --json` or `scripts/bench s3 --json`. Let the two versions take turns about five
+times, because times drift with the machine. The rows of peers and floors, which did not change, show that drift. The
+exit status is 1 if a row of blobpack has a ratio outside the limits, or is missing on one side.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ S3_FIGURES = (
 
 
 class Key(NamedTuple):
-    """Which figure it is.
+    """The name of a figure.
 
     Attributes:
-        task: What was done, and the figure's unit.
-        system: Whose figure it is.
+        task: The task, and the unit of the figure.
+        system: The system that was measured.
     """
 
     task: str
@@ -47,7 +47,7 @@ class Key(NamedTuple):
 
 
 def figures_of(run: list[dict]) -> dict[Key, float]:
-    """Return the figures of a run, in its order."""
+    """Return the figures of a run, in the order of the run."""
     figures: dict[Key, float] = {}
     for row in run:
         figures |= figures_of_s3(row) if "measurement" in row else figures_of_task(row)
@@ -55,14 +55,14 @@ def figures_of(run: list[dict]) -> dict[Key, float]:
 
 
 def figures_of_task(row: dict) -> dict[Key, float]:
-    """Return ours and one other's microseconds, as table.py keeps them."""
+    """Return the times of blobpack and of one other system, from a row of table.py."""
     task = f"{row['task']}, µs a {row['unit']}"
     both = {Key(task, OURS): row["ours_us"], Key(task, row["other"]): row["other_us"]}
     return {key: value for key, value in both.items() if value is not None}
 
 
 def figures_of_s3(row: dict) -> dict[Key, float]:
-    """Return the times and counts of a row of bench_s3.py; its texts say what was measured."""
+    """Return the times and counts of a row of bench_s3.py. The texts of the row make the name of the task."""
     system = row.get("client", OURS)
     texts = [str(v) for k, v in row.items() if isinstance(v, str) and k != "client"]
     return {
@@ -73,7 +73,7 @@ def figures_of_s3(row: dict) -> dict[Key, float]:
 
 
 def medians(runs: list[list[dict]]) -> dict[Key, tuple[float, float]]:
-    """Return the median of each figure over the runs, and its spread: greatest less least, by the median."""
+    """Return the median of each figure over the runs, and its spread: greatest minus least, divided by the median."""
     taken: dict[Key, list[float]] = {}
     for run in runs:
         for key, value in figures_of(run).items():
@@ -87,7 +87,7 @@ def medians(runs: list[list[dict]]) -> dict[Key, tuple[float, float]]:
 def lines_of(
     before: dict[Key, tuple[float, float]], after: dict[Key, tuple[float, float]], within: float
 ) -> tuple[list[tuple[str, ...]], list[str]]:
-    """Return the table's lines, and what is wrong with rows of ours."""
+    """Return the lines of the table, and a text for each row of blobpack that is outside or missing."""
     lines: list[tuple[str, ...]] = [
         ("task", "system", "before", "±", "after", "±", "after/before", "")
     ]
@@ -101,6 +101,7 @@ def lines_of(
                 wrong.append(f"{key.task}: {only}")
             continue
         (was, was_spread), (is_now, now_spread) = before[key], after[key]
+        # a count may be 0 on both sides: that is no change
         ratio = is_now / was if was else float(is_now == was)
         is_out = is_ours and not 1 - within <= ratio <= 1 + within
         if is_out:
@@ -117,18 +118,19 @@ def lines_of(
 
 
 def load(paths: Iterable[str]) -> list[list[dict]]:
-    """Read runs."""
+    """Read the rows of several runs."""
     return [json.loads(Path(path).read_text()) for path in paths]
 
 
 def main() -> None:
-    """Print the table; exit with 1 if a row of ours is outside."""
+    """Print the table; exit with status 1 if a row of blobpack is outside or missing."""
     parser = argparse.ArgumentParser(prog="scripts/bench ratio", description=__doc__)
     parser.add_argument("before", nargs="+", metavar="BEFORE.json")
     parser.add_argument(
         "--after", nargs="+", required=True, metavar="AFTER.json", help="or -- and the files"
     )
     parser.add_argument("--within", type=float, default=WITHIN)
+    # argparse would drop "--" and take all files for the first list
     arguments = parser.parse_args(["--after" if a == "--" else a for a in sys.argv[1:]])
     before, after, within = (
         medians(load(arguments.before)),

@@ -12,7 +12,7 @@ from supervisely.io.fs import save_blob_offsets_pkl
 
 
 def main() -> None:
-    """Run the rounds, one more before them."""
+    """Run the rounds, after one that is not counted: it compiles and fills caches."""
     what, path, folder, rounds = sys.argv[1:]
     seconds = []
     for _ in range(int(rounds) + 1):

@@ -1,6 +1,8 @@
-"""Print one table of a run: ours beside each peer and floor at the same task.
+"""Print the table of a run: for each task, blobpack beside each peer and floor.
 
-table.py RUN.json [ROWS.json]; RUN.json is what pytest --benchmark-json wrote, ROWS.json takes the rows.
+    table.py RUN.json [ROWS.json]
+
+RUN.json is the file that pytest --benchmark-json wrote. The rows are also written to ROWS.json.
 """
 
 from __future__ import annotations
@@ -15,16 +17,16 @@ OURS = "blobpack"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Ours and one other at a task; microseconds an item.
+    """Blobpack and one other system at a task; times are medians in microseconds an item.
 
     Attributes:
-        task: What was done.
-        unit: The item.
-        ours_us: Our median.
-        other: A peer, or a floor; empty when there is none.
-        other_us: Its median.
-        ratio: Ours by its.
-        to_reach_us: Our aim.
+        task: Name of the task.
+        unit: Name of an item.
+        ours_us: Time of blobpack.
+        other: A peer or a floor; "" if there is none.
+        other_us: Time of the other system.
+        ratio: Time of blobpack divided by that of the other system.
+        to_reach_us: The aim for blobpack.
     """
 
     task: str
@@ -37,13 +39,13 @@ class Row:
 
 
 def microseconds(figure: dict) -> float:
-    """Return the median an item, as the work or pytest-benchmark timed it."""
+    """Return the median time of an item, measured by the work itself or by pytest-benchmark."""
     info = figure["extra_info"]
     return 1e6 * info.get("seconds_an_item", figure["stats"]["median"] / info["items"])
 
 
 def rows_of(run: dict) -> list[Row]:
-    """Set the systems of each task side by side, in the order they were measured."""
+    """Make the rows of all tasks, in the order in which they were measured."""
     tasks: dict[str, list[dict]] = {}
     for figure in run["benchmarks"]:
         tasks.setdefault(figure["group"], []).append(figure)
@@ -66,14 +68,14 @@ def rows_of(run: dict) -> list[Row]:
 
 
 def shown(number: float | None) -> str:
-    """Write a number with three digits that count."""
+    """Format a number with three significant digits."""
     if number is None:
         return "-"
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def printed(rows: list[Row]) -> str:
-    """Lay the rows out in columns; what repeats is left out."""
+    """Format the rows in columns; a task that repeats is left out."""
     lines = [("task", "item", "ours µs", "to reach", "peer or floor", "its µs", "ours/its")]
     last = ""
     for row in rows:
@@ -86,7 +88,7 @@ def printed(rows: list[Row]) -> str:
 
 
 def laid_out(lines: list[tuple[str, ...]], left: set[int]) -> str:
-    """Set cells in columns, those of these columns to the left."""
+    """Align cells in columns: the columns in `left` to the left, the others to the right."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
@@ -98,7 +100,7 @@ def laid_out(lines: list[tuple[str, ...]], left: set[int]) -> str:
 
 
 def main() -> None:
-    """Read a run, print its table, and keep the rows if asked to."""
+    """Read a run, print its table, and write the rows to a file if one is named."""
     run = json.loads(Path(sys.argv[1]).read_text())
     rows = rows_of(run)
     print(printed(rows))

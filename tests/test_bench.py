@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).parents[1]
 BENCH = ROOT / "bench"
 SKIPPED_FOR = (
-    "the Supervisely SDK is not there: scripts/bench --sdk installs it",
+    "the Supervisely SDK is not installed: scripts/bench --sdk installs it",
     "a second thread has nothing to gain on (c)",
 )
 NOT_MEASURED_FOR = (
