@@ -1,12 +1,14 @@
-"""S3 beside boto3, s3fs and obstore, in one run: processor time a read, batches, many in flight, objects packed,
-second requests, faults.
+"""Measure reads from S3 beside boto3, s3fs and obstore: processor time, batches, reads in flight, objects, second
+requests, faults.
 
     scripts/bench s3 [cpu|batches|flight|objects|hedging|faults]... [--quick|--tiny] [--reads N] [--json FILE]
 
-Each client is a process of its own, the peers in their own .venv-s3fs and .venv-obstore; they take turns round by
-round, so that noise hits all alike, and what they read is compared with the blob. Of one file each: the servers
-(s3_servers.py), the processes (s3_workers.py), what runs in them (s3_clients.py), the rows there are (s3_rows.py).
-Times are medians; only ratios of one run say something.
+Each client is a process of its own; the peers run in .venv-s3fs and .venv-obstore. The clients take turns in each
+round, so that noise hits all of them alike. What they read is compared with the blob. Times are medians; compare only
+ratios within one run.
+
+Other files hold the servers (s3_servers.py), the processes (s3_workers.py), the clients that run in them
+(s3_clients.py), and the plan of the rows (s3_rows.py).
 """
 
 from __future__ import annotations
@@ -48,11 +50,12 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 RANGE_BYTES = 4096
-SLOW = ("boto3", "s3fs")  # one read in ten is enough of these
+# These make one read in ten: a read by boto3 takes 10 to 70 times the processor time of one by blobpack.
+SLOW = ("boto3", "s3fs")
 DELAY_MS = 20
 JITTERS_MS = (0, 5)
 IN_FLIGHT = 128
-# of a batch and of many reads: what each client does best, by its documentation or by trial
+# The ways in which each client reads a batch, and many ranges: the fastest by its documentation or by trial.
 BATCH_WAYS = {
     OURS: ("read_many", "aread_many"),
     "obstore": ("get_ranges", "get_range_async"),
@@ -60,7 +63,8 @@ BATCH_WAYS = {
     "boto3": ("threads",),
 }
 FLIGHT_WAYS = {OURS: "threads", "obstore": "threads", "s3fs": "cat_ranges", "boto3": "threads"}
-TAILS = {  # how late answers are: about alike, some late, few very late
+# how late answers are: all about alike; some late; few very late
+TAILS = {
     "20 ms + Exp(5 ms)": {"delay_ms": DELAY_MS, "jitter_ms": 5},
     "20 ms + Exp(20 ms)": {"delay_ms": DELAY_MS, "jitter_ms": 20},
     "20 ms + Exp(5 ms), 1 % stalled": {"delay_ms": DELAY_MS, "jitter_ms": 5, "pstall": 0.01},
@@ -75,9 +79,9 @@ class Run:
 
     Attributes:
         ground: The servers.
-        clients: Who is measured.
-        missing: Servers and clients that can't be had here, and why.
-        rounds: Of each measurement.
+        clients: Names of the clients that are measured.
+        missing: Servers and clients that are missing here, and why.
+        rounds: Rounds of each measurement.
     """
 
     def __init__(self, ground: Ground, *, size: str, reads: int) -> None:
@@ -93,30 +97,31 @@ class Run:
         self._blob = ground.path.read_bytes()
 
     def reads(self, count: int) -> int:
-        """Return how many reads a measurement makes, of which it would make so many by itself."""
+        """Return the number of reads of a measurement: `count`, unless the run sets another."""
         return self._reads or count
 
     def crc_of(self, members: Iterable[tuple[str, tuple[int, int]]]) -> int:
-        """Compute what a client must have read."""
+        """Compute the CRC-32 of what a client must have read."""
         crc = 0
         for _, (start, end) in members:
             crc = zlib.crc32(self._blob[start:end], crc)
         return crc
 
     def random_ranges(self, count: int) -> list[tuple[str, tuple[int, int]]]:
-        """Choose ranges of 4 KB that are no members."""
+        """Choose ranges of 4 KB at random, which are no members."""
         chance = random.Random(SEED)
         starts = [chance.randrange(len(self._blob) - RANGE_BYTES) for _ in range(count)]
         return [("", (start, start + RANGE_BYTES)) for start in starts]
 
     def check(self, worker: Worker, times: Times, crc: int) -> None:
         """Raise RuntimeError if a client read other bytes than it should."""
+        # the socket does not parse what it receives
         if times.crc != crc and worker.name != "socket":
             raise RuntimeError(f"{worker.version} read other bytes")
 
 
 def cpu(run: Run) -> Iterator[Row]:
-    """Processor time of the client a 4 KB range, one thread."""
+    """Measure the client's processor time for a 4 KB range, with one thread."""
     reads = run.reads(2000)
     ranges = run.random_ranges(reads)
     for place in run.ground.plain:
@@ -128,7 +133,8 @@ def cpu(run: Run) -> Iterator[Row]:
         with ExitStack() as stack:
             workers = [Worker(name, place, stack) for name in names]
             taken: dict[str, list[Times]] = {}
-            for i in range(run.rounds + 1):  # the first one warms up
+            # the first round, which is short and not kept, opens connections
+            for i in range(run.rounds + 1):
                 for worker in workers:
                     few = ranges[: reads // 10 if worker.name in SLOW or not i else reads]
                     times = worker.measure("one by one", few)
@@ -142,7 +148,7 @@ def cpu(run: Run) -> Iterator[Row]:
 
 
 def cpu_rows(place: str, taken: dict[str, list[Times]]) -> Iterator[Row]:
-    """Set the clients side by side."""
+    """Make the rows of all clients at one server."""
     cpu_us = {name: 1e6 * statistics.median(t.cpu_s for t in all_) for name, all_ in taken.items()}
     boto3 = next(value for name, value in cpu_us.items() if name.startswith("boto3"))
     for name, all_ in taken.items():
@@ -156,7 +162,7 @@ def cpu_rows(place: str, taken: dict[str, list[Times]]) -> Iterator[Row]:
 
 
 def far_away(run: Run) -> Iterator[tuple[Place, str, list[Worker]]]:
-    """Go through the servers 20 ms away, without jitter and with it."""
+    """Yield each server with a delay of 20 ms, without jitter and with it, and workers that use it."""
     for place in run.ground.far:
         for jitter_ms in JITTERS_MS:
             place.inject(delay_ms=DELAY_MS, jitter_ms=jitter_ms)
@@ -167,12 +173,13 @@ def far_away(run: Run) -> Iterator[tuple[Place, str, list[Worker]]]:
 
 
 def batches(run: Run) -> Iterator[Row]:
-    """Batches of members 20 ms away, in round trips, with what they ask for."""
+    """Measure batches of members from a server 20 ms away: time in round trips, requests and bytes."""
     members = run.ground.members
     for place, away, workers in far_away(run):
         chance = random.Random(SEED)
         ways = [(worker, way) for worker in workers for way in BATCH_WAYS[worker.name]]
-        for worker, way in ways:  # connections, and the index's blocks, are at hand
+        # not kept: this opens connections, and fetches the blocks of the index
+        for worker, way in ways:
             worker.measure(way, members[:200])
             worker.measure(way, chance.sample(members, 128), in_flight=IN_FLIGHT)
         for what in ("neighbours", "random"):
@@ -206,14 +213,14 @@ def batches(run: Run) -> Iterator[Row]:
 
 
 def own_counts(all_: list[tuple[Times, Counts]]) -> Row:
-    """Return whether a client's own counts are the server's."""
+    """Return whether the counts of a client agree with those of the server, if it counts."""
     if all_[0][0].counted is None:
         return {}
     return {"counts agree": all(times.counted == counts for times, counts in all_)}
 
 
 def flight(run: Run) -> Iterator[Row]:
-    """Random 4 KB reads 20 ms away, 128 in flight."""
+    """Measure random reads of 4 KB from a server 20 ms away, with 128 in flight."""
     ranges = run.random_ranges(run.reads(5000))
     crc = run.crc_of(ranges)
     for place, away, workers in far_away(run):
@@ -237,7 +244,7 @@ def flight(run: Run) -> Iterator[Row]:
 
 
 def objects(run: Run) -> Iterator[Row]:
-    """Many small objects: ours lists and packs them, the others only fetch them, all with 64 in flight."""
+    """Measure many small objects, with 64 in flight: blobpack lists and packs them, the others only fetch them."""
     put = run.ground.put_objects(run.reads(3000))
     members = [(key, (0, len(body))) for key, body in put]
     crc = zlib.crc32(b"".join(body for _, body in put))
@@ -266,7 +273,7 @@ def objects(run: Run) -> Iterator[Row]:
 
 
 def hedging(run: Run) -> Iterator[Row]:
-    """Our batches of 64 random members, with second requests and without, by turns."""
+    """Measure batches of 64 random members with blobpack, with second requests and without, in turns."""
     chance = random.Random(SEED)
     members = run.ground.members
     for place in run.ground.far:
@@ -275,7 +282,8 @@ def hedging(run: Run) -> Iterator[Row]:
             taken: dict[str, list[float]] = {"never": [], "batches": []}
             with here(place), ExitStack() as stack:
                 blobs = {hedge: stack.enter_context(opened(hedge)) for hedge in taken}
-                for blob in blobs.values():  # connections, and how late answers are, are known
+                # not kept: this opens connections, and a blob learns how late answers are
+                for blob in blobs.values():
                     list(blob.read_many(name for name, _ in members[:300]))
                 before = {hedge: blob.stats for hedge, blob in blobs.items()}
                 for _ in range(run.rounds * 10):
@@ -300,7 +308,7 @@ def hedging(run: Run) -> Iterator[Row]:
 
 
 def spread(took_ms: list[float]) -> Row:
-    """Return the median and the higher percentiles."""
+    """Return the median and higher percentiles."""
     ordered = sorted(took_ms)
     at = {"p50_ms": 50, "p90_ms": 90, "p99_ms": 99, "most_ms": 100}
     last = len(ordered) - 1
@@ -313,7 +321,7 @@ def opened(hedge: Hedge) -> blobpack.Blob:
 
 
 def faults(run: Run) -> Iterator[Row]:
-    """Our reads by name through faults, each compared with what was packed."""
+    """Measure reads by name with blobpack through faults; each payload is compared with what was packed."""
     hedges: tuple[Hedge, ...] = ("never", "always")
     for place, hedge in product(run.ground.far, hedges):
         with here(place), opened(hedge) as blob:
@@ -328,7 +336,7 @@ def faults(run: Run) -> Iterator[Row]:
 
 @contextmanager
 def here(place: Place) -> Iterator[None]:
-    """Lead this process to a place."""
+    """Make this process use a server, until the block ends."""
     with patch.dict(os.environ, place.env):
         s3_module._clients.clear()
         yield
@@ -337,7 +345,7 @@ def here(place: Place) -> Iterator[None]:
 
 
 def faults_at(ground: Ground, blob: blobpack.Blob, reads: int) -> Row:
-    """Read by 32 threads, and count what came."""
+    """Read with 32 threads, and count right, wrong and lost payloads."""
     names = random.Random(SEED).choices(list(ground.payloads), k=reads)
     took: list[float] = []
 
@@ -381,7 +389,7 @@ MEASUREMENTS = {
 
 
 def tables(rows: list[Row]) -> str:
-    """Lay out one table a measurement."""
+    """Format a table for each measurement."""
     texts = []
     measured = [row for row in rows if "not measured" not in row]
     for what in dict.fromkeys(row["measurement"] for row in measured):
@@ -394,7 +402,7 @@ def tables(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    """Measure what was asked for, all if nothing was."""
+    """Run the measurements that are named, or all; print tables, and write the rows to a file if one is named."""
     parser = argparse.ArgumentParser(prog="scripts/bench s3", description=__doc__)
     parser.add_argument("what", nargs="*", metavar="|".join(MEASUREMENTS))
     sizes = {"dest": "size", "action": "store_const"}
@@ -431,7 +439,7 @@ def main() -> None:
     if wrong := without_figure(plan, rows):
         sys.exit("\n".join(wrong))
     if not measured:
-        sys.exit("nothing could be measured; what is missing stands above")
+        sys.exit("nothing could be measured; the lines above say what is missing")
 
 
 if __name__ == "__main__":

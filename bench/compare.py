@@ -1,15 +1,18 @@
-"""Compare blobpack with what else keeps many small images, on one set of images, in one run.
+"""Compare blobpack with other systems that keep many small images, on one set of images, in one run.
 
     scripts/bench compare [--images N] [--rounds N] [--cpu] [--json FILE] [SYSTEM]...
 
-Prints Markdown: what each system takes on this machine, and what it asks of a server to read one image. Each system
-is a process of its own (compare_systems.py), in the Python that has it; the systems take turns round by round, so that
-noise hits all alike, and what they read is compared with the images. Times are medians of the rounds; compare them by
-ratio. With --cpu they are processor time of the system's process and its children (but for single reads), which says
-more on a busy machine; the servers of ratarmount and S3 are not in it. Archives are kept in memory where that is possible, so that no disk is measured.
+Prints tables in Markdown: the times and sizes of each system on this machine, and the requests and bytes that it needs
+from a server to read one image. Each system is a process of its own (compare_systems.py), in the Python that has it.
+The systems take turns in each round, so that noise hits all of them alike. What they read is compared with the
+images. Times are medians of the rounds; compare their ratios.
 
-A server on loopback counts requests and bytes (compare_server.py). Systems in S3 are measured at a real S3 server,
-which scripts/s3-server starts, with fewer images.
+With --cpu, times are processor time of the system's process and its children, which says more on a busy machine. Single
+reads are still timed by the clock, and the servers of ratarmount and S3 are not included. Archives are kept in memory if
+possible, so that no disk is measured.
+
+A server on loopback counts requests and bytes (compare_server.py). Systems in S3 are measured with a real S3 server,
+which scripts/s3-server starts, and with fewer images.
 """
 
 from __future__ import annotations
@@ -38,7 +41,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 PEERS_PYTHON = ROOT / ".venv-compare" / "bin" / "python"
-MEMORY = Path("/dev/shm")  # where Linux keeps files in memory
+# a file system in memory, on Linux
+MEMORY = Path("/dev/shm")
 LOCAL = (
     "blobpack",
     "wids",
@@ -53,6 +57,7 @@ LOCAL = (
 )
 IN_S3 = ("blobpack in S3", "S3 objects")
 REMOTE = ("blobpack", "zip, remotezip", "ratarmountcore", "ratarmountcore, no index yet", "wids", "MDS", "LMDB", "webdataset", "tar", "S3 objects")  # fmt: skip
+# these need no package that blobpack does not need, and run in its own Python
 WITHOUT_PACKAGES = (
     "blobpack",
     "blobpack in S3",
@@ -60,20 +65,23 @@ WITHOUT_PACKAGES = (
     "tar",
     "files",
     "S3 objects",
-)  # beyond those that blobpack needs
-SLOW_READS = {"webdataset": 5}  # it reads from the first image on to find one
+)
+# webdataset reads a shard from its first image on to find one: thousands of reads would take many minutes
+SLOW_READS = {"webdataset": 5}
 IMAGE_BYTES = (2_000, 6_000)
 APPENDED = 1_000
 IN_S3_IMAGES = 2_000
 READS = 5_000
-NO_AWS = {  # nothing of this machine's user, no metadata service, no proxy before loopback
+# no settings of this machine's user, no metadata service, and no proxy for loopback
+NO_AWS = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
     "NO_PROXY": "127.0.0.1",
     "no_proxy": "127.0.0.1",
 }
-UNCHECKED = {  # for the counting server, which looks at no signature
+# any credentials do for the counting server, which checks no signature
+UNCHECKED = {
     "AWS_ACCESS_KEY_ID": "any",
     "AWS_SECRET_ACCESS_KEY": "any",
     "AWS_DEFAULT_REGION": "us-east-1",
@@ -85,10 +93,10 @@ class Images:
     """Files in folders, made from a seed.
 
     Attributes:
-        folder: Where they are.
-        names: Their paths, sorted.
-        crcs: Of each.
-        bytes: Of all.
+        folder: The folder that holds them.
+        names: Their paths below it, sorted.
+        crcs: CRC-32 of each image.
+        bytes: Bytes of all images.
     """
 
     folder: Path
@@ -97,13 +105,13 @@ class Images:
     bytes: int
 
     def some(self, count: int, chance: random.Random) -> list[tuple[int, str]]:
-        """Choose images, by row and name."""
+        """Choose images at random, and return row and name of each."""
         rows = chance.choices(range(len(self.names)), k=count)
         return [(row, self.names[row]) for row in rows]
 
 
 def make_images(folder: Path, rows: range) -> Images:
-    """Write the images, a thousand in a folder, and read them once."""
+    """Write images, a thousand to a folder."""
     chance = random.Random(SEED + rows.start)
     names, crcs, total = [], [], 0
     for row in rows:
@@ -119,7 +127,7 @@ def make_images(folder: Path, rows: range) -> Images:
 
 
 class PeerError(Exception):
-    """A system failed; the message is what it said."""
+    """A system failed; the message is its own."""
 
 
 class Worker:
@@ -127,8 +135,8 @@ class Worker:
 
     Attributes:
         version: Names and versions.
-        can: What it can do beside writing and reading.
-        import_s: How long its imports took; None if it imports nothing of its own.
+        can: Names of the optional tasks that it can do.
+        import_s: Time of its imports; None if it imports nothing of its own.
     """
 
     def __init__(self, system: str, folder: Path, env: dict[str, str]) -> None:
@@ -158,6 +166,7 @@ class Worker:
     def _answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline()
         if not line:
+            # the last line of a traceback names the error
             said = self._process.communicate()[1] or "it ended"
             raise PeerError(said.strip().splitlines()[-1])
         answer = json.loads(line)
@@ -169,7 +178,7 @@ class Worker:
         """Send a request to the process, and return the answer.
 
         Raises:
-            PeerError: it failed.
+            PeerError: the system failed.
         """
         self._process.stdin.write(json.dumps({"do": do} | request) + "\n")
         self._process.stdin.flush()
@@ -178,24 +187,24 @@ class Worker:
 
 @dataclass(slots=True)
 class Taken:
-    """The figures of one system; lists have one item a round.
+    """The figures of one system; lists have one item for each round.
 
     Attributes:
-        images: How many it holds.
-        clock: What times are taken by: "seconds" of a clock, or "cpu_s", processor time. Single reads go by the clock.
-        version: Names and versions.
-        import_ms: To import its modules.
-        write_us: To write, microseconds an image.
-        disk_bytes: Blocks of all its files.
-        first_ms: From opening a new archive to its first image.
-        again_ms: The same in a second process.
-        read_us: Median of random reads.
-        p99_us: Their 99th percentile.
-        all_us: To read all, microseconds an image.
-        append_ms: To append a thousand images.
+        images: Number of images.
+        clock: Which time is kept: "seconds" by the clock, or "cpu_s", processor time. Single reads use the clock.
+        version: Names and versions of its packages.
+        import_ms: Time to import its modules.
+        write_us: Time to write the archive, microseconds an image.
+        disk_bytes: Bytes of the blocks of all its files.
+        first_ms: Time from opening a new archive until its first image was read.
+        again_ms: Time from opening the archive in a second process until an image was read.
+        read_us: Median time of random reads.
+        p99_us: 99th percentile of the time of random reads.
+        all_us: Time to read all images, microseconds an image.
+        append_ms: Time to append a thousand images.
         is_tar: GNU tar lists all images.
-        can_append: It can add images to an archive.
-        errors: What failed, and how.
+        can_append: The system can add images to an archive.
+        errors: Messages of what failed.
     """
 
     images: int
@@ -219,9 +228,9 @@ class Asked(NamedTuple):
     """The requests that a system sent to the server, and the bytes it got.
 
     Attributes:
-        system: Its name.
+        system: Name of the system.
         first: Requests and bytes until the first image was read.
-        next: For another image.
+        next: Requests and bytes for one more image.
     """
 
     system: str
@@ -230,7 +239,7 @@ class Asked(NamedTuple):
 
 
 def measure(system: str, taken: Taken, images: Images, folder: Path, env: dict[str, str]) -> None:
-    """Measure one round of a system: written, opened twice, read by name, read whole."""
+    """Measure one round of a system: write, open in two processes, read by name, read all."""
     some = images.some(SLOW_READS.get(system, min(READS, len(images.names))), random.Random(SEED))
     with Worker(system, folder, env) as worker:
         taken.version = worker.version
@@ -238,6 +247,8 @@ def measure(system: str, taken: Taken, images: Images, folder: Path, env: dict[s
             taken.import_ms.append(1000 * worker.import_s)
         wrote = worker.ask("write", source=str(images.folder), names=images.names)
         taken.write_us.append(1e6 * wrote[taken.clock] / taken.images)
+    # A process of its own for each open: some systems keep in memory what they have written, and some make an index when
+    # an archive is opened for the first time.
     with Worker(system, folder, env) as worker:
         taken.first_ms.append(1000 * worker.ask("open", images=some[:1])[taken.clock])
     with Worker(system, folder, env) as worker:
@@ -250,7 +261,7 @@ def measure(system: str, taken: Taken, images: Images, folder: Path, env: dict[s
 
 
 def append(system: str, taken: Taken, more: Images, folder: Path, env: dict[str, str]) -> None:
-    """Append images to the archive of a round that is over, if the system can."""
+    """Append images to the archive after its round, if the system can."""
     if taken.can_append:
         with Worker(system, folder, env) as worker:
             took = worker.ask("append", source=str(more.folder), names=more.names)
@@ -259,12 +270,14 @@ def append(system: str, taken: Taken, more: Images, folder: Path, env: dict[str,
 
 def read(worker: Worker, taken: Taken, images: Images, some: list[tuple[int, str]]) -> None:
     """Measure reads of some images, then of all, and check the bytes."""
+    # not timed: it fills caches
     worker.ask("read", images=some[: len(some) // 10])
     found = worker.ask("read", images=some)
     if found["crcs"] != [images.crcs[row] for row, _ in some]:
         raise PeerError("it read other bytes")
     ordered = sorted(found["took_ns"])
     taken.read_us.append(statistics.median(ordered) / 1000)
+    # of fewer reads, the 99th percentile would be the slowest one
     if len(ordered) >= 100:
         taken.p99_us.append(ordered[len(ordered) * 99 // 100] / 1000)
     everything = worker.ask("read all")
@@ -274,7 +287,7 @@ def read(worker: Worker, taken: Taken, images: Images, some: list[tuple[int, str
 
 
 def blocks_of(folder: Path) -> int:
-    """Sum the blocks of all files below a folder, in bytes."""
+    """Return the bytes of the blocks of all files below a folder: a sparse file takes less disk than its size."""
     return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())
 
 
@@ -296,10 +309,10 @@ def measure_all(
     root: Path,
     env: dict[str, str],
 ) -> Iterator[dict[str, Taken]]:
-    """Measure all systems by turns, round by round. A system that fails is not tried again.
+    """Measure all systems in turns, round by round. A system that fails is not measured again.
 
     Yields:
-        The table as it fills: after each round, while the archives hold the images and nothing else.
+        The table after each round, while the archives hold the images and nothing that was appended.
     """
     table = {system: Taken(len(images.names), clock) for system in systems}
     for i in range(rounds):
@@ -321,7 +334,7 @@ def measure_all(
 
 @contextmanager
 def noting(system: str, taken: Taken) -> Iterator[None]:
-    """Keep the failure of a system for its row of the table."""
+    """Keep the failure of a system, for its row of the table."""
     try:
         yield
     except PeerError as exc:
@@ -332,8 +345,9 @@ def noting(system: str, taken: Taken) -> Iterator[None]:
 def ask_remote(
     made: list[str], images: Images, root: Path, env: dict[str, str]
 ) -> Iterator[Asked | tuple[str, str]]:
-    """Count what each system asks of a server to read two images; a system that fails yields its message instead."""
+    """Count the requests and bytes that each system needs to read two images; a system that fails yields its message."""
     middle = len(images.names) // 2
+    # from the middle, where neither the beginning nor the end of an archive helps
     pair = [(row, images.names[row]) for row in (middle, middle + middle // 2)]
     with CountingServer(root) as server:
         for system in REMOTE:
@@ -360,7 +374,7 @@ def ask_remote(
 
 
 def shown(values: list[float]) -> str:
-    """Write the median with three digits that count."""
+    """Format the median with three significant digits."""
     if not values:
         return "–"
     number = statistics.median(values)
@@ -368,7 +382,7 @@ def shown(values: list[float]) -> str:
 
 
 def local_table(table: dict[str, Taken], images: Images) -> str:
-    """Lay out what was measured here."""
+    """Format the table of what was measured on this machine."""
     lines = [
         "| system | import, ms | write, µs an image | size | first open, ms | open again, ms | read by name, µs (p99) "
         "| read all, µs an image | append 1,000, ms | `tar` lists it | versions |",
@@ -391,7 +405,7 @@ def local_table(table: dict[str, Taken], images: Images) -> str:
 
 
 def remote_table(rows: list[Asked | tuple[str, str]]) -> str:
-    """Lay out what was asked of the server."""
+    """Format the table of requests and bytes."""
     lines = [
         "| system | first image: requests | bytes | another image: requests | bytes |",
         "|---|---:|---:|---:|---:|",
@@ -406,7 +420,7 @@ def remote_table(rows: list[Asked | tuple[str, str]]) -> str:
 
 
 def start_s3(folder: Path, stack: ExitStack) -> dict[str, str] | None:
-    """Start the real S3 server, and return what leads boto3 to it; None where it can't be had."""
+    """Start the real S3 server, and return the environment variables for boto3; None if it can't be started."""
     script = ROOT / "scripts" / "s3-server"
     said = subprocess.run([script, "start", folder], capture_output=True, text=True)
     if said.returncode:
@@ -417,7 +431,7 @@ def start_s3(folder: Path, stack: ExitStack) -> dict[str, str] | None:
 
 
 def say(text: str) -> None:
-    """Print what the tables don't say."""
+    """Print a line to standard error, beside the tables."""
     print(text, file=sys.stderr, flush=True)
 
 

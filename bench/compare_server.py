@@ -1,7 +1,7 @@
-"""A file server on loopback that counts: what a client asks for, in requests and in bytes of bodies.
+"""A file server on loopback that counts requests, and the bytes of the bodies that it sends.
 
 It answers GET and HEAD, with ranges and ETags, for plain HTTP and for S3 clients that address a bucket by its path. It
-checks no signature and no If-Match: nothing changes while it serves.
+checks neither signatures nor If-Match, because no file changes while it serves.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-PIECE_BYTES = (
-    1 << 16
-)  # small, so that a client that hangs up early is not counted as if it had read on
+# small, because bytes are counted before they are sent: a client that hangs up early is counted too high by one piece at most
+SENT_PIECE_BYTES = 1 << 16
 
 
 class Counted(NamedTuple):
     """The requests of all clients since the last count.
 
     Attributes:
-        requests: Of any method, refused ones included.
-        bytes: Of the bodies that were sent.
+        requests: Requests of any method, also those answered by an error.
+        bytes: Bytes of the bodies that were sent.
     """
 
     requests: int
@@ -59,7 +58,7 @@ class CountingServer(ThreadingHTTPServer):
         super().__exit__(*_)
 
     def handle_error(self, *_: object) -> None:
-        """Ignore clients that hang up in the middle, as some do on purpose."""
+        """Ignore clients that hang up in the middle: one that reads a tar as a stream does so on purpose."""
 
     def count(self, requests: int, size: int) -> None:
         """Add to the counts."""
@@ -77,7 +76,8 @@ class Handler(BaseHTTPRequestHandler):
     """Answers one connection."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # header and body are two writes; Nagle would add 40 ms
+    # Header and body are two writes. Nagle's algorithm would hold the second one back for 40 ms.
+    disable_nagle_algorithm = True
     server: CountingServer
 
     def do_HEAD(self) -> None:
@@ -116,12 +116,13 @@ class Handler(BaseHTTPRequestHandler):
                 self._send(path, start, end)
 
     def _bounds(self, size: int) -> tuple[int, int] | None:
-        """Return start and end of the range that is asked for, half-open, or None without a Range."""
+        """Return the requested range, half-open; None without a Range header."""
         found = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         if not found:
             return None
         first, last = found.groups()
-        if not first:  # the last bytes
+        # a suffix range asks for the last bytes (RFC 9110, 14.1.2)
+        if not first:
             return max(0, size - int(last)), size
         return int(first), min(size, int(last) + 1) if last else size
 
@@ -129,7 +130,8 @@ class Handler(BaseHTTPRequestHandler):
         with path.open("rb") as file:
             file.seek(start)
             while start < end:
-                piece = file.read(min(PIECE_BYTES, end - start))
-                self.server.count(0, len(piece))  # before the client can tell that it has them
+                piece = file.read(min(SENT_PIECE_BYTES, end - start))
+                # before the write: else the client could have the bytes, and the bench the count, without this piece
+                self.server.count(0, len(piece))
                 self.wfile.write(piece)
                 start += len(piece)

@@ -2,9 +2,9 @@
 
     compare_systems.py SYSTEM FOLDER
 
-FOLDER is where the system keeps its archive. Prints as JSON the system's version and what it can do; from then on each
-line of input is a request as JSON, and one line of output, as JSON, answers it. Each system is used as its
-documentation recommends.
+The system keeps its archive in FOLDER. The first line of output is JSON: the version of the system and what it can do.
+From then on each line of input is a request as JSON, and one line of output answers it as JSON. Each system is used as
+its documentation recommends.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Image(NamedTuple):
     """One image of the set.
 
     Attributes:
-        row: Its number, counted from 0, for systems that know no names.
-        name: Its path below the folder of images.
+        row: Number of the image, counted from 0, for systems without names.
+        name: Path of the image below the folder of images.
     """
 
     row: int
@@ -51,9 +51,9 @@ class System:
     """The tasks that are measured. A task that a system cannot do is None, and the table shows a dash.
 
     Attributes:
-        packages: PyPI packages it is made of; none for the standard library.
-        modules: What it imports, before anything is timed.
-        archive: What it writes, below its folder: a file or a folder.
+        packages: Its PyPI packages; none for the standard library.
+        modules: Modules that are imported before anything is timed.
+        archive: The file or folder that it writes, below its folder.
     """
 
     packages: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ class System:
         )
 
     def write(self, source: Path, names: list[str]) -> None:
-        """Make the archive of files."""
+        """Write the archive, from files."""
         raise NotImplementedError
 
     append: Callable[[Path, list[str]], None] | None = None
@@ -92,7 +92,7 @@ class System:
 
 
 class Blobpack(System):
-    """Ours."""
+    """blobpack, with a local blob."""
 
     modules = ("blobpack.packing.pack", "blobpack.reading.blob", "blobpack.tar.scan")
     archive = "blobpack.tar"
@@ -126,7 +126,7 @@ class Blobpack(System):
 
 
 class BlobpackS3(Blobpack):
-    """Ours, behind S3."""
+    """blobpack, with a blob in S3."""
 
     modules = (*Blobpack.modules, "boto3")
 
@@ -193,10 +193,12 @@ class Wids(Webdataset):
         super().write(source, names)
         shards = self.path / "shards.json"
         command = f"widsindex create -n images -o {shards} {self.path}/00000.tar"
-        with patch.object(sys, "argv", command.split()):  # here, so that no process start is timed
+        # in this process, so that the start of another one is not timed
+        with patch.object(sys, "argv", command.split()):
             import_module("wids.wids_index").main()
         spec = json.loads(shards.read_text())
-        spec["shardlist"][0]["url"] = "00000.tar"  # so that it holds wherever the folder is
+        # relative, so that the index also serves behind a URL
+        spec["shardlist"][0]["url"] = "00000.tar"
         shards.write_text(json.dumps(spec))
 
     append = None
@@ -238,7 +240,8 @@ class Ratarmountcore(System):
 
     def append(self, source: Path, names: list[str]) -> None:
         write_tar(self.path, source, names, "--append")
-        self.open()  # which finds the index stale, and makes it anew
+        # part of an append: it finds that the index is stale, and makes a new one
+        self.open()
         if self.source.lookup(f"/{names[-1]}") is None:
             raise RuntimeError("the index lacks what was appended")
 
@@ -265,7 +268,7 @@ class Ratarmountcore(System):
 
 
 class RatarmountcoreBare(Ratarmountcore):
-    """A tar behind HTTP that has no index beside it yet."""
+    """ratarmount's library, with a tar behind HTTP that has no index beside it yet."""
 
     def open_remote(self, url: str) -> None:
         self._open(f"{url}/{self.archive}", indexFilePath=":memory:")
@@ -304,7 +307,7 @@ class Files(System):
 
 
 class Ratarmount(Ratarmountcore):
-    """ratarmount itself: the tar as a folder, by FUSE."""
+    """ratarmount: the tar mounted as a folder, by FUSE."""
 
     packages = ("ratarmount",)
     modules = ()
@@ -323,7 +326,8 @@ class Ratarmount(Ratarmountcore):
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"can't mount: {(done.stderr or done.stdout).strip()[-200:]}")
-        for _ in range(500):  # it goes on in the background
+        # the command ends before the folder is mounted
+        for _ in range(500):
             if (self.mounted.path / "set").exists():
                 break
             time.sleep(0.01)
@@ -351,9 +355,8 @@ class Lmdb(System):
     archive = "images.lmdb"
 
     def write(self, source: Path, names: list[str]) -> None:
-        self._put(
-            source, sorted(names), append=True
-        )  # in order of keys, which its documentation recommends
+        # in the order of keys, which the documentation of LMDB recommends
+        self._put(source, sorted(names), append=True)
 
     def append(self, source: Path, names: list[str]) -> None:
         self._put(source, names, append=False)
@@ -369,7 +372,7 @@ class Lmdb(System):
         self._open(self.path)
 
     def open_remote(self, url: str) -> None:
-        """Download it: it can only be read from a file."""
+        """Download the database, which can only be read from a file."""
         copy = self.folder / "downloaded.lmdb"
         copy.mkdir(exist_ok=True)
         urllib.request.urlretrieve(f"{url}/{self.archive}/data.mdb", copy / "data.mdb")
@@ -426,7 +429,7 @@ class Mds(System):
 
 
 class Zip(System):
-    """A zip, its members stored, not deflated."""
+    """A zip whose members are stored, not deflated."""
 
     archive = "images.zip"
 
@@ -464,7 +467,7 @@ class RemoteZip(Zip):
 
 
 def write_tar(path: Path, source: Path, names: list[str], how: str) -> None:
-    """Create a tar with GNU tar, or append files to it: it is faster than tarfile, and the tar is smaller."""
+    """Create a tar with GNU tar, or append files to one; tarfile is slower, and writes a larger tar."""
     command = ["tar", how, "--file", path, "--directory", source, "--files-from", "-"]
     subprocess.run(command, input="\n".join(names), text=True, check=True)
 
@@ -481,7 +484,7 @@ class Tarfile(System):
         write_tar(self.path, source, names, "--append")
 
     def open(self) -> None:
-        """Read all headers once, and keep the members by name: getmember would search a list."""
+        """Read all headers once, and keep the members by name, because getmember would search a list."""
         self.tar = tarfile.open(self.path)  # noqa: SIM115 (open as long as this process)
         self.members = {member.name: member for member in self.tar}
 
@@ -508,7 +511,7 @@ class Tarfile(System):
 
 
 def s3_client() -> Any:
-    """Make a client, with enough connections."""
+    """Make a client with a connection for each thread."""
     import boto3
     from botocore.config import Config
 
@@ -516,7 +519,7 @@ def s3_client() -> Any:
 
 
 class S3Objects(System):
-    """An object in S3 for each image."""
+    """One object in S3 for each image."""
 
     packages = ("boto3",)
     modules = ("boto3",)
@@ -526,7 +529,7 @@ class S3Objects(System):
         self._put(self.bucket, source, names)
 
     def append(self, source: Path, names: list[str]) -> None:
-        """Put them into a bucket of their own: the next round writes the set anew, and must not find more."""
+        """Put images into another bucket, because the next round must not find more than the set in this one."""
         self._put(f"{self.bucket}-appended", source, names)
 
     def _put(self, bucket: str, source: Path, names: list[str]) -> None:
@@ -543,7 +546,7 @@ class S3Objects(System):
         self.client = s3_client()
 
     def open_remote(self, url: str) -> None:
-        """The counting server has each image as a file, which is what an S3 client sees of an object."""
+        """Use the counting server, which serves each image as a file; to an S3 client, that is an object."""
         import boto3
 
         endpoint, _, self.bucket = url.rpartition("/")
@@ -582,7 +585,7 @@ SYSTEMS: dict[str, type[System]] = {
 
 
 def answer(system: System, request: dict[str, Any]) -> dict[str, Any]:
-    """Do what a request says, and time it."""
+    """Do the task of a request, and time it."""
     images = [Image(*image) for image in request.get("images", ())]
     found = {}
     began, began_cpu = time.perf_counter(), cpu_s()
@@ -606,7 +609,7 @@ def answer(system: System, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def cpu_s() -> float:
-    """Return the processor time of this process and of the children it has waited for, in seconds."""
+    """Return the processor time of this process and of the children that it has waited for, in seconds."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(each.ru_utime + each.ru_stime for each in used)
 
@@ -627,7 +630,8 @@ def main() -> None:
     """Answer requests until there are no more."""
     name, folder = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # some systems print on their own account
+    # Some systems print to standard output, between the answers.
+    os.dup2(2, 1)
     began = time.perf_counter()
     system = SYSTEMS[name](Path(folder))
     import_s = time.perf_counter() - began if system.modules else None
@@ -638,7 +642,8 @@ def main() -> None:
         for line in sys.stdin:
             try:
                 answered = answer(system, json.loads(line))
-            except Exception as exc:  # any failure of a peer becomes a cell of the table
+            # any failure of a peer becomes a cell of the table
+            except Exception as exc:
                 answered = {"error": f"{type(exc).__name__}: {exc}"}
             print(json.dumps(answered), file=answers, flush=True)
     finally:

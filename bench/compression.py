@@ -1,9 +1,9 @@
-"""Does compression pay? One blob a kind of file, plain and as seekable zstd: sizes, and what packing and reading cost.
+"""Compare plain blobs with seekable zstd, for each kind of file: sizes, and the times of reads.
 
     python bench/compression.py FOLDER [--level 3] [--files 1000]
 
-FOLDER holds photographs, in any format Pillow reads. Crops of 128 by 128 pixels are cut from them at places a
-seed says and written as each kind, so that the kinds hold the same pixels.
+FOLDER holds photographs, in any format that Pillow reads. Crops of 128 by 128 pixels are cut from them, at places that
+depend on a seed, and written as each kind, so that all kinds hold the same pixels.
 """
 
 from __future__ import annotations
@@ -32,19 +32,21 @@ SIDE = 128
 READS = 500
 ROUNDS = 5
 SENSOR_BITS = 12
-SENSOR_NOISE = 12.0  # of 4,096 levels, as of a camera in daylight
+# standard deviation, in 4,096 levels: about that of a camera in daylight
+SENSOR_NOISE = 12.0
 
 
 def encoded(pixels: Image.Image, kind: str, **options: object) -> bytes:
-    """Write an image in one of Pillow's formats."""
+    """Encode an image in one of Pillow's formats."""
     file = io.BytesIO()
     pixels.save(file, kind, **options)
     return file.getvalue()
 
 
 def sensor(pixels: Image.Image) -> bytes:
-    """Make what a camera's sensor gives: 12 bits in 16, with noise, and no header."""
+    """Make the raw values of a camera's sensor: 12 bits in 16, with noise, without a header."""
     levels = np.asarray(pixels.convert("L"), np.float64) * (1 << SENSOR_BITS) / 256
+    # the seed depends on the pixels, so that each run makes the same files
     noise = np.random.default_rng(levels.astype(np.int64).sum()).normal(
         0, SENSOR_NOISE, levels.shape
     )
@@ -52,13 +54,13 @@ def sensor(pixels: Image.Image) -> bytes:
 
 
 def mask(pixels: Image.Image) -> Image.Image:
-    """Make a mask of classes: eight regions by brightness, without speckles."""
+    """Make a mask of eight classes by brightness, with smooth regions."""
     grey = pixels.convert("L").resize((16, 16)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     return grey.point(lambda level: level // 32)
 
 
 def annotation(pixels: Image.Image) -> bytes:
-    """Make the JSON of a few boxes and a polygon, as annotation tools write it."""
+    """Make JSON of a few boxes and a polygon, as annotation tools write it."""
     chance = random.Random(pixels.tobytes())
     points = [[chance.randrange(SIDE), chance.randrange(SIDE)] for _ in range(12)]
     boxes = [
@@ -100,13 +102,19 @@ def crops(folder: Path, count: int) -> list[Image.Image]:
 def members(
     pixels: list[Image.Image], encode: Callable[[Image.Image], bytes]
 ) -> Iterator[tuple[str, bytes]]:
-    """Name and encode the crops."""
+    """Yield a name and the encoded payload of each crop."""
     for i, crop in enumerate(pixels):
         yield f"crops/{i:06}", encode(crop)
 
 
 def read_us(path: Path, *, keep_frames: bool) -> float:
-    """Time reads by name in random order: the median of rounds, microseconds a read."""
+    """Return the median time of a read by name, in microseconds.
+
+    Args:
+        path: The blob.
+        keep_frames: Read all members in archive order, with decompressed frames kept; else some in random order, with
+            each read decompressing its frame.
+    """
     with blobpack.open_blob(path) as blob:
         names = random.Random(SEED).choices(blob.index.names, k=READS)
         if isinstance(blob.store, SeekableStore) and not keep_frames:

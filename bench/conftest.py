@@ -145,7 +145,7 @@ class Figure:
         self._benchmark.extra_info.update(counts)
 
     def take_timed(self, work: Callable[[], list[float]]) -> None:
-        """Take times that the work has measured itself, as seconds an item of each round."""
+        """Record times that the work has measured itself, as seconds an item of each round."""
         seconds = self._benchmark.pedantic(work, rounds=1)
         self._benchmark.extra_info["seconds_an_item"] = statistics.median(seconds)
 

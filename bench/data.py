@@ -173,7 +173,7 @@ def member_name(row: int) -> str:
 def write_tar(path: Path, spec: TarSpec, members: int, random_bytes: bytes) -> None:
     """Write a tar, with headers that differ from one header of tarfile only in name, size and checksum.
 
-    tarfile would take minutes for a million members.
+    tarfile needs some 30 µs for each of a million members.
     """
     rng = random.Random(SEED)
     name = member_name(0).encode()

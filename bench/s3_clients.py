@@ -1,14 +1,14 @@
-"""One S3 client, in a process and a Python of its own, so that none disturbs another: ours and its peers.
+"""One S3 client, blobpack or a peer, in a process and a Python of its own, so that no client disturbs another.
 
     s3_clients.py blobpack|boto3|obstore|s3fs|socket BUCKET KEY
 
-The server is where AWS_ENDPOINT_URL_S3 says. Prints the client's version; from then on each line of its input is a
-request, as JSON, of which one line of output tells the times:
+AWS_ENDPOINT_URL_S3 names the server. The first line of output has the version of the client. From then on each line of
+input is a request as JSON, and one line of output has its times:
 
     {"how": "one by one" or one of `ways`, "ranges": [[start, end]…], "names": […], "in_flight": 128}
     {"wall_s": 1.5, "cpu_s": 0.2, "crc": 12345, "counted": [requests, bytes] or null}
 
-Processor time is that of all threads. The CRC is of all bodies in order; it is made when the times have been taken.
+Processor time is that of all threads. The CRC is of all bodies, in order; it is computed after the times were taken.
 """
 
 from __future__ import annotations
@@ -34,23 +34,24 @@ if TYPE_CHECKING:
     Ranges = list[tuple[int, int]]
 
 CONNECTIONS = 128
-MEMORY = Path("/dev/shm")  # where Linux keeps files in memory
+# a file system in memory, on Linux
+MEMORY = Path("/dev/shm")
 
 
 class Client:
     """The reads that every client offers.
 
     Attributes:
-        version: Its name and version.
-        ways: Name → reads of many ranges: way(names, ranges, in_flight) gives their bytes in order. Of
-            "objects" the names are keys, and all of each is read.
+        version: Name and version of the client.
+        ways: Name → function that reads many ranges: way(names, ranges, in_flight) returns their bytes in order. For
+            "objects", the names are keys, and whole objects are read.
     """
 
     version = ""
     ways: dict[str, Callable[[list[str], Ranges, int], Iterable[Any]]]
 
     def __init__(self, bucket: str, key: str) -> None:
-        """Open the object, as far as the client has such a thing."""
+        """Prepare to read an object."""
         self.bucket, self.key = bucket, key
         self.ways = {"threads": self.by_threads, "objects": self.get_all}
 
@@ -63,24 +64,24 @@ class Client:
         raise NotImplementedError
 
     def counted(self) -> tuple[int, int] | None:
-        """Return requests and bytes until now, or None if the client does not count them."""
+        """Return the requests and bytes so far; None if the client does not count them."""
 
     def by_threads(self, names: list[str], ranges: Ranges, in_flight: int) -> list[Any]:
-        """Read with a thread for each range that is in flight."""
+        """Read ranges, with as many threads as ranges in flight."""
         return list(self.threads(in_flight).map(lambda bounds: self.read(*bounds), ranges))
 
     def get_all(self, names: list[str], ranges: Ranges, in_flight: int) -> Iterable[Any]:
-        """Read objects with a thread for each that is in flight."""
+        """Read objects, with as many threads as objects in flight."""
         return list(self.threads(in_flight).map(self.get, names))
 
     @cache  # noqa: B019 (there is one client in a process)
     def threads(self, count: int) -> ThreadPoolExecutor:
-        """Keep so many threads."""
+        """Return a pool of threads, which is kept for later requests."""
         return ThreadPoolExecutor(count)
 
 
 class Blobpack(Client):
-    """Ours."""
+    """blobpack."""
 
     def __init__(self, bucket: str, key: str) -> None:
         super().__init__(bucket, key)
@@ -98,7 +99,7 @@ class Blobpack(Client):
         return stats.requests, stats.bytes_fetched
 
     def get_all(self, names: list[str], ranges: Ranges, in_flight: int) -> Iterable[bytes]:
-        """Pack the prefix that they have in common, and give what was packed."""
+        """Pack the prefix of the objects into a local blob, and return its payloads."""
         import blobpack
 
         path = Path(self.folder.name, "out.tar")
@@ -112,7 +113,7 @@ class Blobpack(Client):
         return list(self.blob.read_many(names))
 
     def aread_many(self, names: list[str], ranges: Ranges, in_flight: int) -> list[bytes]:
-        """Do so by asyncio."""
+        """Read members by name, with asyncio."""
 
         async def read() -> list[bytes]:
             return [payload async for payload in self.blob.aread_many(names)]
@@ -121,7 +122,7 @@ class Blobpack(Client):
 
 
 class Boto3(Client):
-    """boto3, as it comes, but with enough connections."""
+    """boto3 with its defaults, but a connection for each read in flight."""
 
     def __init__(self, bucket: str, key: str) -> None:
         super().__init__(bucket, key)
@@ -142,7 +143,7 @@ class Boto3(Client):
 
 
 class Obstore(Client):
-    """obstore: Rust's object_store."""
+    """obstore, which uses Rust's object_store."""
 
     def __init__(self, bucket: str, key: str) -> None:
         super().__init__(bucket, key)
@@ -167,7 +168,7 @@ class Obstore(Client):
         return self.store.get(key).bytes()
 
     def get_ranges(self, names: list[str], ranges: Ranges, in_flight: int) -> list[Any]:
-        """Have it merge what is near, and fetch ten at a time."""
+        """Read all ranges with one call; obstore merges near ranges, and fetches ten at a time."""
         starts, ends = zip(*ranges, strict=True)
         return self.store.get_ranges(self.key, starts=starts, ends=ends)
 
@@ -182,7 +183,7 @@ class Obstore(Client):
 
 
 class S3fs(Client):
-    """s3fs: fsspec, aiobotocore, aiohttp."""
+    """s3fs, which uses fsspec, aiobotocore and aiohttp."""
 
     def __init__(self, bucket: str, key: str) -> None:
         super().__init__(bucket, key)
@@ -201,12 +202,12 @@ class S3fs(Client):
         return self.fs.cat_file(self.path, start=start, end=end)
 
     def get_all(self, names: list[str], ranges: Ranges, in_flight: int) -> Iterable[bytes]:
-        """Have it read so many objects at a time."""
+        """Read all objects with one call."""
         paths = [f"{self.bucket}/{name}" for name in names]
         return self.fs.cat(paths, batch_size=in_flight).values()
 
     def cat_ranges(self, names: list[str], ranges: Ranges, in_flight: int) -> list[bytes]:
-        """Have it read so many at a time."""
+        """Read all ranges with one call."""
         starts, ends = map(list, zip(*ranges, strict=True))
         return self.fs.cat_ranges(
             [self.path] * len(ranges), starts, ends, batch_size=in_flight, on_error="raise"
@@ -214,7 +215,7 @@ class S3fs(Client):
 
 
 class Socket(Client):
-    """The floor: send and receive, unsigned, and look at nothing."""
+    """The floor: send a request without a signature, receive an answer, and do not parse it."""
 
     def __init__(self, bucket: str, key: str) -> None:
         super().__init__(bucket, key)
@@ -226,8 +227,9 @@ class Socket(Client):
         self.version = "a bare socket"
 
     def read(self, start: int, end: int) -> bytes:
-        """Ask for one range."""
+        """Request one range."""
         self.socket.sendall(self.begin + b"%d-%d\r\n\r\n" % (start, end - 1))
+        # once: an answer of 4 KB is expected to arrive in one piece, and its bytes are not checked
         self.socket.recv_into(self.buffer)
         return b""
 
@@ -242,7 +244,7 @@ CLIENTS = {
 
 
 def measure(client: Client, request: dict[str, Any]) -> dict[str, Any]:
-    """Read what a request says, and time it."""
+    """Read the ranges of a request, and time it."""
     ranges = [(start, end) for start, end in request["ranges"]]
     before = client.counted()
     began, began_cpu = time.perf_counter(), time.process_time()

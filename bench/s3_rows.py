@@ -1,6 +1,7 @@
-"""The rows that bench_s3.py makes where every server and every client is there.
+"""The rows that bench_s3.py makes if every server and every client is installed.
 
-A row that lacks one is counted as not measured, with the reason. Any other row must have a figure.
+A row whose server or client is missing is reported as not measured, with the reason. Every other row must have a
+figure: else a measurement could drop out without anybody noticing.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 CLIENTS = (OURS, "boto3", *PEERS)
-NOT_BY_TLS = ("obstore",)  # takes no certificates of one's own
-PLAIN = {NGINX: {NGINX}, NGINX_TLS: {NGINX}, RGW: {RGW}}  # server: what it is made of
+# obstore accepts no certificate that a user has made
+NOT_BY_TLS = ("obstore",)
+# server → the programs that it needs; in FAR, nginx stands before the real S3 and delays it
+PLAIN = {NGINX: {NGINX}, NGINX_TLS: {NGINX}, RGW: {RGW}}
 FAR = {NGINX: {NGINX}, RGW: {NGINX, RGW}}
 
 
@@ -25,9 +28,9 @@ class Planned(NamedTuple):
     """A row to be measured.
 
     Attributes:
-        measurement: Its name.
-        server: Where.
-        needs: The servers and clients without which it can't be.
+        measurement: Name of the measurement.
+        server: Name of the server.
+        needs: Servers and clients without which the row can't be measured.
     """
 
     measurement: str
@@ -38,13 +41,13 @@ class Planned(NamedTuple):
 def planned(
     measurement: str, *, ways: dict[str, tuple[str, ...]], jitters: int, tails: int
 ) -> Iterator[Planned]:
-    """Plan a measurement.
+    """Plan the rows of a measurement.
 
     Args:
-        measurement: Its name.
-        ways: How each client reads a batch.
-        jitters: How many latencies batches and reads in flight are measured at.
-        tails: How many latencies second requests are measured at.
+        measurement: Name of the measurement.
+        ways: Client → the ways in which it reads a batch.
+        jitters: Number of latencies at which batches and reads in flight are measured.
+        tails: Number of latencies at which second requests are measured.
     """
     if measurement == "cpu":
         for server, client in product(PLAIN, (*CLIENTS, "socket")):
@@ -72,12 +75,12 @@ def planned(
 
 
 def row(measurement: str, server: str, needs: set[str], client: str) -> Planned:
-    """Make a row; boto3 and the socket are always there, as ours is."""
+    """Make a row. boto3 and the socket need nothing that blobpack does not need, so they are never missing."""
     return Planned(measurement, server, frozenset(needs | ({client} & set(PEERS))))
 
 
 def not_measured(rows: Iterable[Planned], missing: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the rows that lack a server or a client, with the reason."""
+    """Return the rows whose server or client is missing, with the reason."""
     return [
         {
             "measurement": row.measurement,
@@ -90,7 +93,10 @@ def not_measured(rows: Iterable[Planned], missing: dict[str, str]) -> list[dict[
 
 
 def without_figure(rows: Iterable[Planned], made: list[dict[str, Any]]) -> list[str]:
-    """Name the measurements that made fewer rows than planned, or more; rows that are not measured count as made."""
+    """Return a text for each measurement that made fewer or more rows than planned.
+
+    Rows that are not measured, with a reason, count as made.
+    """
     wanted = Counter((row.measurement, row.server) for row in rows)
     found = Counter((row["measurement"], row["server"]) for row in made)
     return [

@@ -1,8 +1,8 @@
-"""The servers of bench_s3.py, and the blob that they have: nginx with Lua, and Ceph RGW.
+"""The servers of bench_s3.py and the blob that they serve: nginx with Lua, and Ceph RGW.
 
-nginx serves the ceiling, the latency, the faults, and counts requests and bytes; RGW, which scripts/s3-server starts,
-is the real S3. Debian packages that are missing are installed, where that is possible. A server that can't be had is
-named in `Ground.missing`, with the reason.
+nginx is the fastest server, injects latency and faults, and counts requests and bytes. RGW, which scripts/s3-server
+starts, is a real S3 server. Missing Debian packages are installed if possible. `Ground.missing` names each server that
+can't be started, with the reason.
 """
 
 from __future__ import annotations
@@ -32,19 +32,23 @@ MODULES = Path("/usr/lib/nginx/modules")
 NGINX_PACKAGES = ("nginx-light", "libnginx-mod-http-lua")
 NGINX, NGINX_TLS, RGW = "nginx", "nginx, TLS", "Ceph RGW"
 BUCKET, KEY = "blobs", "big.tar"
-MEMBERS = {False: 1000, True: 200}  # by whether the run is tiny
+# by whether the run is tiny
+MEMBERS = {False: 1000, True: 200}
 MEMBER_BYTES = {False: (50_000, 150_000), True: (5_000, 15_000)}
 OBJECT_BYTES = (2_000, 8_000)
 SEED = 5
-CANT_INSTALL = 3  # the exit status of scripts/s3-server
-NO_AWS = {  # nothing of this machine's user, no metadata service, no proxy before loopback
+# exit status of scripts/s3-server if its packages can't be installed
+CANT_INSTALL = 3
+# no settings of this machine's user, no metadata service, and no proxy for loopback
+NO_AWS = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
     "NO_PROXY": "127.0.0.1",
     "no_proxy": "127.0.0.1",
 }
-UNCHECKED = {  # for nginx, which looks at no signature
+# any credentials do for nginx, which checks no signature
+UNCHECKED = {
     "AWS_ACCESS_KEY_ID": "any",
     "AWS_SECRET_ACCESS_KEY": "any",
     "AWS_DEFAULT_REGION": "us-east-1",
@@ -56,19 +60,19 @@ OPENSSL = (
 
 
 class Counts(NamedTuple):
-    """The requests that a server got since the last count, HEADs and checks that it is alive included."""
+    """The requests that a server got since the last count, of any method."""
 
     requests: int
     bytes: int
 
 
 class Place:
-    """One server, by one way.
+    """A server under one address: nginx has several, with TLS or with faults.
 
     Attributes:
-        name: What it is.
-        url: Where it is.
-        env: The environment that leads a client there.
+        name: Name of the server.
+        url: URL of the server.
+        env: Environment with which a client uses this server.
     """
 
     def __init__(self, name: str, url: str, env: dict[str, str]) -> None:
@@ -82,7 +86,7 @@ class Place:
         )
 
     def inject(self, **values: float) -> dict[str, float]:
-        """Set what nginx injects here, and tell how often each was."""
+        """Set the faults that nginx injects, and return all its values, the counts of injected faults among them."""
         query = "&".join(f"{name}={value}" for name, value in values.items())
         with urllib.request.urlopen(f"{self.url}/_faults?{query}") as answer:
             lines = answer.read().decode().splitlines()
@@ -96,19 +100,19 @@ class Place:
 
 
 class Ground:
-    """The servers that run, and what is in the blob.
+    """The servers that run, and the blob that they serve.
 
     Attributes:
-        path: The blob, as nginx serves it.
-        payloads: Its members'.
-        plain: Where a client's own work is measured.
-        client: Boto3's, of the real S3; None without it.
-        far: Where latency and faults are injected.
-        missing: Servers that can't be had here, and why.
+        path: The file of the blob, which nginx serves.
+        payloads: Name → payload of each member.
+        plain: Servers without delay, for a client's own work.
+        client: boto3's client of the real S3 server; None if it does not run.
+        far: Servers with injected latency and faults.
+        missing: Servers that can't be started here, and why.
     """
 
     def __init__(self, folder: Path, stack: ExitStack, *, tiny: bool) -> None:
-        """Start them; the stack stops them."""
+        """Start the servers; the stack stops them."""
         self.path = folder / "files" / BUCKET / KEY
         self.plain: list[Place] = []
         self.far: list[Place] = []
@@ -126,12 +130,12 @@ class Ground:
 
     @cached_property
     def members(self) -> list[tuple[str, tuple[int, int]]]:
-        """The names and ranges, in their order."""
+        """Name and range of each member, in archive order."""
         with blobpack.open_blob(self.path) as blob:
             return [(m.name, (m.offset_start, m.offset_end)) for m in blob.index]
 
     def put_objects(self, count: int) -> list[tuple[str, bytes]]:
-        """Put small objects into the real S3; none without it."""
+        """Put small objects into the real S3, and return them; none if it does not run."""
         if self.client is None:
             return []
         chance = random.Random(SEED)
@@ -189,6 +193,7 @@ class Ground:
         names = ("@PORT@", "@TLS_PORT@", "@FAULTS_PORT@", "@S3_PORT@")
         for name, value in [*filled.items(), *zip(names, map(str, ports), strict=True)]:
             config = config.replace(name, value)
+        # else the workers run as nobody, who can't read the temporary folder
         if os.geteuid() == 0:
             config = "user root;\n" + config
         (folder / "nginx.conf").write_text(config)
@@ -198,7 +203,8 @@ class Ground:
         for port in ports:
             await_port(port)
         urls = [f"http://127.0.0.1:{port}" for port in ports]
-        env = settings or UNCHECKED  # the same: boto3 keeps what it has found in this process
+        # the credentials of the real S3, too: boto3 keeps in a process those that it has found first
+        env = settings or UNCHECKED
         trusted = env | {"AWS_CA_BUNDLE": str(folder / "cert.pem")}
         self.plain[:0] = [
             Place(NGINX, urls[0], env),
@@ -210,25 +216,26 @@ class Ground:
 
 
 def say(text: str) -> None:
-    """Print a note beside the figures, on standard error."""
+    """Print a line to standard error, beside the figures."""
     print(text, file=sys.stderr, flush=True)
 
 
 def find_nginx() -> str | None:
-    """Return nginx's program if it and its Lua module are installed."""
+    """Find the program of nginx; None if it or its Lua module is not installed."""
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     return program if (MODULES / "ngx_http_lua_module.so").exists() else None
 
 
 def install_nginx() -> str | None:
-    """Install nginx's Debian packages, and return its program; None where that is not possible."""
+    """Install the Debian packages of nginx, and return its program; None if that fails."""
     if os.geteuid() or not shutil.which("apt-get"):
         return None
     say(f"installing {' '.join(NGINX_PACKAGES)}")
+    # In runlevel 1, Debian's scripts install nginx without starting it.
     env = os.environ | {
         "DEBIAN_FRONTEND": "noninteractive",
         "RUNLEVEL": "1",
-    }  # installed, not started
+    }
     for command in (["update"], ["install", "-y", "--no-install-recommends", *NGINX_PACKAGES]):
         done = subprocess.run(["apt-get", "-qq", *command], env=env, capture_output=True, text=True)
         if done.returncode:
@@ -237,13 +244,13 @@ def install_nginx() -> str | None:
 
 
 def free_port() -> int:
-    """Find one that nobody listens at."""
+    """Find a port at which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
 
 
 def await_port(port: int) -> None:
-    """Wait until somebody listens there."""
+    """Wait until a server listens at a port."""
     for _ in range(100):
         try:
             socket.create_connection(("127.0.0.1", port)).close()

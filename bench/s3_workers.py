@@ -1,4 +1,4 @@
-"""Clients in processes of their own, each in the Python that has it, and who of them is there."""
+"""Clients in processes of their own, each in the Python that has it, and the list of those that are installed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from s3_servers import Place
 
 OURS = "blobpack"
-PEERS = ("obstore", "s3fs")  # beside boto3, which ours needs anyway
+# boto3 is not among them, because blobpack needs it anyway
+PEERS = ("obstore", "s3fs")
 BATCH = 64
 
 
@@ -25,10 +26,10 @@ class Times(NamedTuple):
     """The result of one measurement.
 
     Attributes:
-        wall_s: By the clock.
-        cpu_s: Of the client's process.
-        crc: Of all that was read, in order.
-        counted: Requests and bytes, if the client counts them.
+        wall_s: Time by the clock.
+        cpu_s: Processor time of the client's process.
+        crc: CRC-32 of all bytes that were read, in order.
+        counted: Requests and bytes; None if the client does not count them.
     """
 
     wall_s: float
@@ -41,12 +42,12 @@ class Worker:
     """A client in its process.
 
     Attributes:
-        name: The client's.
-        version: Its name and version.
+        name: Name of the client.
+        version: Name and version of the client.
     """
 
     def __init__(self, name: str, place: Place, stack: ExitStack) -> None:
-        """Start it, and have it open the blob at a place."""
+        """Start the process, which opens the blob at a server."""
         self.name = name
         script = Path(__file__).with_name("s3_clients.py")
         self._process = subprocess.Popen(
@@ -63,13 +64,13 @@ class Worker:
     def _answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.name} ended; what it said stands above")
+            raise RuntimeError(f"{self.name} ended; its messages are above")
         return json.loads(line)
 
     def measure(
         self, how: str, members: Iterable[tuple[str, tuple[int, int]]], *, in_flight: int = BATCH
     ) -> Times:
-        """Send the process a batch to read, and return what it took."""
+        """Send a batch to the process, and return its times."""
         names, ranges = zip(*members, strict=True)
         request = {"how": how, "names": names, "ranges": ranges, "in_flight": in_flight}
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -84,12 +85,12 @@ class Worker:
 
 
 def python_of(client: str) -> Path:
-    """Find the Python that has a client."""
+    """Return the Python in which a client is installed."""
     return ROOT / f".venv-{client}" / "bin" / "python" if client in PEERS else Path(sys.executable)
 
 
 def clients() -> list[str]:
-    """Return the clients to measure: ours, boto3, and the peers that are installed."""
+    """Return the clients to measure: blobpack, boto3, and the peers that are installed."""
     return [OURS, "boto3", *(peer for peer in PEERS if has(peer))]
 
 

@@ -27,12 +27,17 @@ if TYPE_CHECKING:
 OUT = Path("demo-out")
 IMAGES = 4000
 START_TIMEOUT_S = 60
-COLOUR = re.compile(r"\x1b\[\d*m")  # moto's server writes it into files, too
+# moto's server colours its log even if that is a file
+COLOUR = re.compile(r"\x1b\[\d*m")
 
 
 @contextmanager
 def step(what: str) -> Iterator[list[str]]:
-    """Print what is done, then what came of it and how long it took."""
+    """Print what is done; when the block ends, print its results and the time that it took.
+
+    Yields:
+        The list to which the block appends lines of results. They are printed last, so that printing is not timed.
+    """
     print(f"\n\033[1m{what}\033[0m" if sys.stdout.isatty() else f"\n{what}")
     said: list[str] = []
     began = time.perf_counter()
@@ -44,7 +49,7 @@ def step(what: str) -> Iterator[list[str]]:
 
 
 def make_images(folder: Path, count: int) -> None:
-    """Make small JPEG and PNG images, the same ones every time."""
+    """Make small JPEG and PNG images, with the same pixels in every run."""
     rng = np.random.default_rng(7)
     for i in range(count):
         kind = "dogs" if i % 2 else "cats"
@@ -55,15 +60,15 @@ def make_images(folder: Path, count: int) -> None:
 
 
 class LocalServer:
-    """An S3 server on loopback that keeps objects in memory: moto's.
+    """The S3 server of moto, on loopback; it keeps objects in memory.
 
     Attributes:
-        log: The file in which the server notes each request.
-        settings: The environment variables that lead boto3 to the server.
+        log: The file to which the server writes a line for each request.
+        settings: The environment variables with which boto3 uses the server.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Start the server, with its log in a folder. It needs half a second to come up."""
+        """Start the server, with its log in a folder. It takes half a second until it accepts connections."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
@@ -107,11 +112,11 @@ def read_from_s3(
     """Upload the blob, open it without downloading it, and read one image of it by one ranged GET.
 
     Args:
-        url: Where the blob goes, as an s3:// URL.
-        tar: The blob.
+        url: The s3:// URL to upload the blob to.
+        tar: The local blob.
         name: The image to read.
-        expected: Its pixels.
-        log: The server's log, if it is at hand: the line about the ranged GET is shown.
+        expected: The pixels of the image.
+        log: The log of the server; its line about the ranged GET is shown. None if there is none.
     """
     import boto3
 
@@ -122,7 +127,9 @@ def read_from_s3(
     with step(f'>>> blob = blobpack.open_blob("{url}")') as said:
         blob = blobpack.open_blob(url)
         said.append(f"{blob!r}, ETag {blob.store.version}")
-    blob.index.row_of(name)  # from afar, the index is read where it is asked
+    # A remote index is read block by block, when a name is looked up. Without this, the step would show two requests: one
+    # for the block of the index, one for the image.
+    blob.index.row_of(name)
     before = blob.stats
     logged = len(log.read_text().splitlines()) if log else 0
     with blob, step(f'>>> blobpack.read_image(blob, "{name}")') as said:
@@ -140,22 +147,27 @@ def read_from_s3(
 
 
 def main() -> None:
-    """Read the arguments, and run the demo beside an S3 server if the user gave no bucket."""
+    """Read the arguments and run the demo, with an S3 server of its own if no bucket is given."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, help="your images; default: some made here")
     parser.add_argument(
-        "--s3", metavar="s3://BUCKET/PREFIX", help="your bucket; default: a server here"
+        "folder",
+        nargs="?",
+        type=Path,
+        help="folder with your images; default: images made by the demo",
+    )
+    parser.add_argument(
+        "--s3", metavar="s3://BUCKET/PREFIX", help="your bucket; default: a server on this machine"
     )
     arguments = parser.parse_args()
     if arguments.folder and arguments.folder.resolve().is_relative_to(OUT.resolve()):
-        parser.error(f"{OUT} is made anew by each run: give a folder outside of it")
+        parser.error(f"each run deletes and remakes {OUT}: give a folder outside of it")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            line_buffering=True
-        )  # each step is seen at once, also through a pipe
+        # so that each step is seen at once, also through a pipe
+        sys.stdout.reconfigure(line_buffering=True)
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
-    server = None if arguments.s3 else LocalServer(OUT)  # it comes up while images are made
+    # before the other steps: it starts while images are made
+    server = None if arguments.s3 else LocalServer(OUT)
     try:
         run(arguments, server)
     finally:
@@ -164,7 +176,7 @@ def main() -> None:
 
 
 def run(arguments: argparse.Namespace, server: LocalServer | None) -> None:
-    """Run the steps one after another; the S3 steps against the server, or the user's bucket."""
+    """Run the steps; the S3 steps use the server, or the bucket of the user."""
     print(f"blobpack: the main job end to end, in {OUT}/")
 
     folder, tar = arguments.folder, OUT / "out.tar"
@@ -212,6 +224,7 @@ def run(arguments: argparse.Namespace, server: LocalServer | None) -> None:
         read_from_s3(f"{arguments.s3.rstrip('/')}/out.tar", tar, name, pixels)
     else:
         server.wait()
+        # credentials and a profile of the user must not reach the local server
         for variable in [variable for variable in os.environ if variable.startswith("AWS_")]:
             del os.environ[variable]
         os.environ.update(server.settings)

@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: the command line reference is written from the click commands, each time the site is built."""
+"""A hook of MkDocs: it writes the command line reference from the click commands, each time the site is built."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ PLACEHOLDER = "<!-- the commands -->"
 
 
 def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
-    """Replace the placeholder in cli.md."""
+    """Replace the placeholder in cli.md by the reference.
+
+    Raises:
+        ValueError: cli.md has no placeholder.
+    """
     if page.file.src_uri != "cli.md":
         return markdown
     if PLACEHOLDER not in markdown:
@@ -27,7 +31,7 @@ def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
 
 
 def command_lines() -> Iterator[str]:
-    """Write a section for each command."""
+    """Yield the lines of the reference: a section for each command."""
     for name, command in sorted(main.commands.items()):
         context = click.Context(command, info_name=f"blobpack {name}")
         yield f"## {name}\n"
@@ -47,7 +51,10 @@ def command_lines() -> Iterator[str]:
 
 
 def paragraphs(command: click.Command) -> list[str]:
-    """Split a command's help; click marks with a backspace what must not be filled."""
+    """Split the help of a command into paragraphs.
+
+    A paragraph that begins with a backspace must not be filled: that is how click marks examples.
+    """
     return [part.strip() for part in inspect.cleandoc(command.help or "").split("\n\n")]
 
 
@@ -57,7 +64,7 @@ def is_example(paragraph: str) -> bool:
 
 
 def examples(command: click.Command) -> list[str]:
-    """List the commands that a command's help shows."""
+    """List the example commands in the help of a command."""
     return [
         line
         for paragraph in paragraphs(command)
@@ -67,12 +74,12 @@ def examples(command: click.Command) -> list[str]:
 
 
 def code(text: str) -> str:
-    """Write as code in a cell of a table."""
+    """Mark a text as code, for a cell of a table."""
     return f"`{text}`"
 
 
 def escaped(text: str) -> str:
-    """Write as text what Markdown would read as emphasis, a tag or a cell's end."""
+    """Escape what Markdown would read as emphasis, as a link, as a tag or as the end of a cell."""
     for character in "\\*_|[":
         text = text.replace(character, f"\\{character}")
     return text.replace("<", "&lt;")

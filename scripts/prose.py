@@ -1,6 +1,9 @@
-"""Count comments and docstring openers in blobpack/, and fail if the text falls below the house's measure.
+"""Count comments and the first words of docstrings in blobpack/; fail if there are too few comments or vague openers.
 
-Run by scripts/check. With a folder as its argument it counts there instead.
+    scripts/prose.py [FOLDER]
+
+scripts/check runs it. A comment gives a reason that the code can't show, and a docstring that opens with a word such as
+"Tell" mostly hides what the function does.
 """
 
 from __future__ import annotations
@@ -13,14 +16,17 @@ import tokenize
 from pathlib import Path
 from typing import NamedTuple
 
-COMMENTS_MIN = 6.0  # for each hundred lines of code
-OPENERS_MAX = 1 / 20  # of all docstrings
+# for each hundred lines of code: code that we admire has 8 to 10
+COMMENTS_MIN = 6.0
+# share of all docstrings
+OPENERS_MAX = 1 / 20
 OPENERS = {"Tell", "Say", "Give", "Take", "Refuse", "What", "Where", "Whose", "How"}
+# a comment for a tool says nothing to a reader
 DIRECTIVE = re.compile(r"#\s*(noqa|type:|pragma|fmt:|mypy:)")
 
 
 class Count(NamedTuple):
-    """What one file or several hold."""
+    """The counts of one file."""
 
     code_lines: int
     comments: int
@@ -29,7 +35,7 @@ class Count(NamedTuple):
 
 
 def count(path: Path) -> Count:
-    """Count one file: lines that hold code, comments that are no directives, docstrings and their first words."""
+    """Count the lines of code, the comments that are no directives, and the docstrings of a file."""
     source = path.read_text()
     docstrings = list(find_docstrings(ast.parse(source)))
     inside = {
@@ -53,7 +59,7 @@ def count(path: Path) -> Count:
 
 
 def find_docstrings(tree: ast.AST) -> list[ast.Constant]:
-    """Find the docstrings of a module and of all that is defined in it."""
+    """Find the docstrings of a module, and of its classes and functions."""
     owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     return [
         node.body[0].value
@@ -67,7 +73,7 @@ def find_docstrings(tree: ast.AST) -> list[ast.Constant]:
 
 
 def main(folder: str = "blobpack") -> int:
-    """Print the counts of a folder; return 1 if one misses its bound."""
+    """Print the counts of a folder; return 1 if one of them is out of bounds, else 0."""
     counts = [count(path) for path in sorted(Path(folder).rglob("*.py"))]
     code_lines = sum(one.code_lines for one in counts)
     docstrings = sum(one.docstrings for one in counts)

@@ -1,6 +1,6 @@
-# Functions that the scripts here share: progress lines and Debian packages. Sourced, never run.
+# Functions that several scripts share: progress lines and Debian packages. It is sourced, never run.
 
-# Programs that the tests run → the Debian packages that bring them.
+# Programs that the tests run → the Debian packages that contain them.
 declare -A PACKAGE_OF=(
   [bsdtar]=libarchive-tools
   [busybox]=busybox
@@ -11,7 +11,7 @@ declare -A PACKAGE_OF=(
   [xz]=xz-utils
   [zstd]=zstd
 )
-# Programs of Ceph's S3 server → the Debian packages that bring them.
+# Programs of Ceph's S3 server → the Debian packages that contain them.
 declare -A CEPH_PACKAGE_OF=(
   [ceph]=ceph-common
   [ceph-authtool]=ceph-common
@@ -22,7 +22,7 @@ declare -A CEPH_PACKAGE_OF=(
   [radosgw-admin]=radosgw
 )
 
-say() { # say TEXT...: one progress line, with the seconds since the script began
+say() { # say TEXT...: print a progress line, with the seconds since the script began
   printf '[%3d s] %s\n' "$SECONDS" "$*" >&2
 }
 
@@ -38,12 +38,13 @@ may_install() { # whether Debian packages can be installed here
   ((EUID == 0)) && command -v apt-get >/dev/null
 }
 
-apt_install() { # apt_install PACKAGE...: on failure print what apt-get wrote
+apt_install() { # apt_install PACKAGE...: install packages; print the output of apt-get if it fails
   local log
   log=$(
     {
       export DEBIAN_FRONTEND=noninteractive
-      # Old lists may still do, so a failed update is no failure yet. Another apt-get may hold the lock.
+      # If the update fails, the old lists may still do, so only the installation decides. Another apt-get may hold the
+      # lock: wait for it.
       apt-get update -q
       apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"
     } 2>&1 </dev/null
