@@ -86,7 +86,7 @@ def check_structure(
             for row in _extra_rows(columns, only_index, found, only_blob)
         ),
     ]
-    # The sort is stable: of faults at one offset, those of the archive stay first.
+    # The sort is stable: if several faults have one offset, the fault of the archive stays first.
     failures.sort(key=lambda failure: failure.offset_start or 0)
     return failures, scan.damaged.keys() | set(only_index)
 
@@ -109,7 +109,7 @@ def _describe_missing(
         only_blob: Rows of found that are not in the index.
         damaged: Row of the index → what is wrong with its header; "" if the scan did not look at it.
     """
-    # reversed, so that of several members with one name the first one is found
+    # reversed, because a later entry of a dict replaces an earlier one: the first member of a name must be found
     by_name = {found.name_at(row): row for row in reversed(only_blob)}
     names = {index.name_at(row) for row in only_index}
     by_place = {member_key(found, row)[1:]: found.name_at(row) for row in only_blob}
@@ -126,8 +126,8 @@ def _describe_missing(
             # members without a reason are covered by the one fault that says where the scan gave up
             if damaged[row]:
                 yield failure_at("header", index, row, damaged[row])
-        # If the name here is that of another unmatched row, that member has moved to this place. It is reported by
-        # its own row, and this one is missing.
+        # If the name in this header belongs to another unmatched row, the other member has moved to this place. The
+        # other row reports it, and the member of this row is missing.
         elif named is not None and named not in names:
             yield failure_at("differs", index, row, f"its header says that this is {named!r}")
         else:
@@ -138,7 +138,7 @@ def _describe_missing(
 def _extra_rows(
     index: Columns, only_index: list[int], found: Columns, only_blob: list[int]
 ) -> Iterator[int]:
-    """Find the members that the blob has in addition to those of the index.
+    """Find the members that are in the blob, but not in the index.
 
     A member with the name or the offsets of an unmatched row is left out: _describe_missing reports that row.
     """

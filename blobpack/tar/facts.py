@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 FACTS_THREADS_MAX = 8
-# the same on every machine: these threads wait for a remote store, they don't compute
+# independent of the number of processors: these threads wait for a remote store, they don't compute
 FACTS_REMOTE_THREADS = 8
 # 8 threads hold 32 MiB at most: of a window that is done, only its facts stay
 FACTS_WINDOW_BYTES = 1 << 22
@@ -156,11 +156,11 @@ class _FactTable:
 
 
 def windows(columns: Columns) -> Iterator[tuple[int, int]]:
-    """Divide rows into windows: payloads that lie close together, up to 4 MiB; a larger payload is one by itself."""
+    """Divide rows into windows of payloads close to each other, up to 4 MiB; a larger payload is a window of its own."""
     starts, ends = columns.offset_start, columns.offset_end
     first = 0
     for row in range(1, len(columns)):
-        # a distance below 0: the rows are not in archive order, or hard links share a payload
+        # The distance is below 0 if the rows are not in archive order, or if a hard link repeats a payload.
         if (
             not 0 <= starts[row] - ends[row - 1] <= FACTS_GAP_BYTES
             or ends[row] - starts[first] > FACTS_WINDOW_BYTES
@@ -219,7 +219,7 @@ def _read_window(
                 part.offset_end,
                 images=images,
             )
-    # it is a StorageError, too, but concerns every row: the other windows would all fail the same way
+    # A changed blob concerns every row: all other windows would fail, too. So it is raised, not noted for its rows.
     except BlobChangedError:
         raise
     # A frame of a compressed blob is damaged. The rows outside of that frame can be read one by one.

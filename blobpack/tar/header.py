@@ -1,4 +1,4 @@
-"""Headers of members: made for new members, and first looks at those of other archives.
+"""Make headers for new members, check names, and recognise the first header of a tar.
 
 Headers are ustar where the name and the size fit, because every tar reader knows it, and its header takes 512 bytes. A
 pax header takes 1,024 bytes more.

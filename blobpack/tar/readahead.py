@@ -159,7 +159,7 @@ class Readahead:
     def _begin_run(self, start: int, end: int) -> bytes | memoryview:
         """Read the first window of a run, and put it into the queue, where the walk may come back to it.
 
-        It is read alone, so that its time is that of one request: `_timed` learns from it.
+        No other request runs meanwhile, so that `_timed` measures the latency of one request.
         """
         end = min(max(end, start + WINDOW_BYTES_MIN), self._store.size)
         self._run_start = start
@@ -182,7 +182,7 @@ class Readahead:
     def _from_windows(self, start: int, end: int) -> bytes | memoryview:
         """Return the rest of the first window, or the bytes start to end of several.
 
-        No window leaves the queue here: the walk may need its last bytes again, with those of the next window.
+        No window leaves the queue here: the walk may need the last bytes of a window again, together with the next one.
         """
         parts: list[memoryview] = []
         at = self._windows_start()

@@ -1,9 +1,9 @@
 """Copy members of one blob to the end of another, with their headers.
 
-Strategy: a member and its headers together are a group, and lie one behind the other in the source. So a group is
-copied as it is, and groups that lie next to each other are copied as one range. Only if the headers in the source
-don't say the member's name (hard links, names from a pax global header) are new headers made. Members are handled in
-parts of about 64 MiB: while one part is copied, a thread finds the headers of the next part.
+Strategy: a member together with its headers is a group. A group is copied unchanged, and groups that follow each other
+in the source are copied as one range. A member gets new headers only if its headers in the source don't say its name:
+a hard link, for example, or a name from a pax global header. Members are handled in parts of about 64 MiB: while one
+part is copied, a thread finds the headers of the next part.
 """
 
 from __future__ import annotations
@@ -237,7 +237,8 @@ def _padded(end: Int64s, start: Int64s) -> Int64s:
 def _extents(index: Columns, members: Columns) -> tuple[Int64s, Int64s]:
     """Compute the bytes within which each member and its headers lie.
 
-    Headers start behind the member before, but folders and links, which are not in the index, may stand between.
+    The headers begin somewhere behind the end of the member before. Between them may be folders and symbolic links,
+    which are not in the index.
 
     Args:
         index: All members of the blob.

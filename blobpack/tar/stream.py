@@ -68,7 +68,7 @@ def read_members(stream: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] 
             # (python/cpython#102120).
             archive.members.clear()  # type: ignore[attr-defined]
             yield member, archive.extractfile(member) if member.isfile() else None
-    # Checksums of gzip, xz and zstd stand at the end of the stream, and are compared when it is read to there.
+    # The checksums of gzip, xz and zstd are at the end of the stream, and are compared only when it is read to its end.
     while stream.read(STREAM_READ_BYTES):
         pass
 
@@ -113,7 +113,7 @@ class StrictHeader(tarfile.TarInfo):
     def _proc_member(self, archive: tarfile.TarFile) -> Self:
         """Process the header, unless it is an extended header so large that tarfile would exhaust the memory.
 
-        tarfile reads an extended header whole, whatever size it states. The check stands in this method because
+        tarfile reads an extended header whole, whatever size it states. The check is in this method because
         every Python calls it. Some, such as Debian's 3.11.2, call a private method instead of `frombuf`.
         """
         if self.type in EXTENDED and self.size > EXTENDED_BYTES_MAX:

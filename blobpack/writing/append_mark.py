@@ -1,7 +1,7 @@
 """The end of an archive before something is written there, and the mark that an append leaves while it is at work.
 
-The mark says that whatever stands behind the archive was left by blobpack, and may be overwritten. `append_local`
-explains when it is written.
+The mark says that blobpack left the bytes behind the archive, and that they may be overwritten. `append_local` explains
+when it is written.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def archive_end(store: Store, scanned: Index) -> tuple[int, bytes]:
             block.
 
     Raises:
-        StorageError: something other than zeros or an index stands behind the end of the archive.
+        StorageError: something other than zeros or an index follows the end of the archive.
     """
     report = scanned.report
     end = report.bytes_scanned if report else 0
@@ -52,7 +52,7 @@ def archive_end(store: Store, scanned: Index) -> tuple[int, bytes]:
             return marked, END_OF_ARCHIVE
         if trailing_zeros(store, marked) < store.size - marked:
             raise StorageError(
-                f"{store.url}: something other than zeros stands behind the archive's end at byte {marked}, "
+                f"{store.url}: something other than zeros follows the archive's end at byte {marked}, "
                 f"so an index can't go there: make one beside it"
             )
         # GNU tar fills up its last record of 10,240 bytes with zeros. They are kept as part of the archive.

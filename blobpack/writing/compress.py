@@ -216,7 +216,7 @@ def frame_ends(ends: Iterable[int], size: int, frame_bytes: int) -> Iterator[int
     # `cut` is the end of the last frame, `last` the end of the last member
     cut = last = 0
     for end in ends:
-        # the row of a hard link lies at the payload of its target, which has been passed already
+        # A hard link has the range of its target, which was seen before.
         if end <= last:
             continue
         # A large member: its frames begin with it, so that reading a part of it decompresses only that part.

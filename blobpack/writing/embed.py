@@ -87,7 +87,7 @@ def embed_index(
     Raises:
         BlobNotFoundError: there is no such file.
         StorageError: the blob can't be written, another append or embedding is at work on it, or something other than
-            zeros or an index stands behind its archive.
+            zeros or an index follows its archive.
         FormatError: the blob is damaged.
     """
     target = resolve_target(blob)
