@@ -131,6 +131,21 @@ def test_a_blob_may_be_repacked_and_comes_out_the_same(tmp_path: Path):
     assert (tmp_path / "c.tar").read_bytes() == (tmp_path / "a.tar").read_bytes()
 
 
+@pytest.mark.parametrize(
+    "name", ["BZh1.jpg", "LZIP.jpg", "\x1f\x8b.jpg", "PK\x03\x04.png", "xar!.png"]
+)
+def test_a_first_name_that_begins_as_another_format_does_is_a_name(name: str, tmp_path: Path):
+    with tarfile.open(
+        tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1"
+    ) as archive:
+        member = tarfile.TarInfo(name)
+        member.size = 3
+        archive.addfile(member, io.BytesIO(b"abc"))
+    blobpack.repack(tmp_path / "a.tar", tmp_path / "o.tar", all_files=True)
+    (found,) = scan(tmp_path / "o.tar").names
+    assert found.encode("utf-8", "surrogateescape") == name.encode("latin-1")
+
+
 def test_names_of_any_bytes_stay(tmp_path: Path):
     names = [b"\xff\xfe.jpg", "größer/猫.jpg".encode(), b"./a b", b"n" * 300]
     tar = Tar()

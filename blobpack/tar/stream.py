@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Self, cast
 
 from blobpack.errors import BlobpackError, FormatError, TruncatedError
 from blobpack.stores.zstd_format import is_zstd
+from blobpack.tar.header import BLOCK, begins_tar
 from blobpack.tar.scan import raise_if_other_format
 
 if TYPE_CHECKING:
@@ -222,9 +223,12 @@ def decompressed(store: Store) -> Iterator[BinaryIO]:
     import gzip
     import lzma
 
-    head = store.read_range(0, min(6, store.size))
+    head = store.read_range(0, min(BLOCK, store.size))
     with io.BufferedReader(StoreFile(store), STREAM_READ_BYTES) as file:
-        if is_zstd(head):
+        # A tar begins with its first member's name, which may be BZh1.jpg. So a header's checksum counts before magics.
+        if begins_tar(head):
+            yield file
+        elif is_zstd(head):
             with io.BufferedReader(ZstdFile(file), STREAM_READ_BYTES) as stream:
                 yield cast("BinaryIO", stream)
         elif head.startswith(b"\x1f\x8b"):
