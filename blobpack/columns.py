@@ -42,7 +42,7 @@ MEDIA_TYPES = (
 
 # the columns that may be missing → what stands in them, as array and struct name it
 FACTS = {"media_type": "B", "width": "I", "height": "I", "crc32c": "I", "mtime": "q"}
-MUST_BE_KNOWN = ("crc32c", "mtime")  # no value of these says "unknown"
+FACTS_WITHOUT_UNKNOWN = ("crc32c", "mtime")  # no value of these says "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Columns:
             ends.append(member.offset_end)
             for name in list(facts):
                 value = getattr(member, name)
-                if value is None and name in MUST_BE_KNOWN:
+                if value is None and name in FACTS_WITHOUT_UNKNOWN:
                     del facts[name]
                     continue
                 try:
@@ -108,7 +108,7 @@ class Columns:
         facts = {
             name: column
             for name, column in facts.items()
-            if starts and (name in MUST_BE_KNOWN or any(column))
+            if starts and (name in FACTS_WITHOUT_UNKNOWN or any(column))
         }
         return cls(
             memoryview(bytes(names)),

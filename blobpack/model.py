@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Payload = tuple[str, Buffer]  # a member's name, and its bytes
     # what may be given to pack: a folder, a prefix or a file; files; or payloads
     Packable = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Iterable[Payload]
-    Progress = Callable[[int, int], object]  # how many are done, and their bytes
+    ProgressCallback = Callable[[int, int], object]  # how many are done, and their bytes
 
 __all__ = ["ByteRange", "Duplicates", "Member", "ScanReport"]
 
@@ -287,13 +287,13 @@ def members_of(members: Iterable[Member]) -> Iterator[Member]:
 
     def checked(member: Member) -> Member:
         if not isinstance(member, Member):
-            raise no_member(member)
+            raise not_a_member(member)
         return member
 
     return map(checked, members)
 
 
-def no_member(thing: object) -> TypeError:
+def not_a_member(thing: object) -> TypeError:
     """Return the error for what is no Member, among members."""
     return TypeError(
         f"members must be Members, such as an index of some, and one is {thing!r:.200}"

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 # of S3, until something was measured; the bandwidth is that of one connection
-LATENCY_S = 0.03
-BYTES_PER_S = 50e6
+TYPICAL_LATENCY_S = 0.03
+TYPICAL_BYTES_PER_S = 50e6
 SMALL_ANSWER_BYTES = (
     64 << 10
 )  # the time of such an answer is mostly latency, of a longer one mostly bandwidth
@@ -75,7 +75,7 @@ def gap_bytes(
         least: Shorter gaps are always read.
         most: Longer gaps never are.
     """
-    gap = (latency_s or LATENCY_S) * (bytes_per_s or BYTES_PER_S)
+    gap = (latency_s or TYPICAL_LATENCY_S) * (bytes_per_s or TYPICAL_BYTES_PER_S)
     return int(min(max(gap, least), most))
 
 

@@ -108,13 +108,13 @@ os.register_at_fork(after_in_child=_shared_pools.clear)
 # Look-ahead
 
 
-class _OfThread(threading.local):
+class _ThreadState(threading.local):
     """The look-ahead whose work a thread runs now."""
 
     look_ahead: LookAhead[Any] | None = None
 
 
-_of_thread = _OfThread()
+_thread_state = _ThreadState()
 
 
 def is_wanted() -> bool:
@@ -123,7 +123,7 @@ def is_wanted() -> bool:
     It is False only in a thread of a `LookAhead` that was closed, or of one nested in that: its requests, say,
     need not be sent again after a failure.
     """
-    look_ahead = _of_thread.look_ahead
+    look_ahead = _thread_state.look_ahead
     return look_ahead is None or look_ahead.is_wanted()
 
 
@@ -172,7 +172,7 @@ class LookAhead(Generic[Result]):
         self._pool: ThreadPoolExecutor | None = None  # of its own
         self._begun_at_fork = _fork_count
         self.is_closed = False
-        self._outer = _of_thread.look_ahead  # whose work made this one, if any did
+        self._outer = _thread_state.look_ahead  # whose work made this one, if any did
 
     def __len__(self) -> int:
         return len(self.pending)
@@ -235,11 +235,11 @@ class LookAhead(Generic[Result]):
             self._pool.shutdown(cancel_futures=True)
 
     def _run(self, work: Callable[..., Result], *args: object) -> Result:
-        _of_thread.look_ahead = self
+        _thread_state.look_ahead = self
         try:
             return work(*args)
         finally:
-            _of_thread.look_ahead = None
+            _thread_state.look_ahead = None
 
     def _own_or_shared_pool(self) -> ThreadPoolExecutor:
         if self._is_shared:

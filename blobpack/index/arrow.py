@@ -11,7 +11,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from blobpack.columns import FACTS, MEDIA_TYPES, MUST_BE_KNOWN, Columns
+from blobpack.columns import FACTS, FACTS_WITHOUT_UNKNOWN, MEDIA_TYPES, Columns
 from blobpack.errors import BlobNotFoundError, FormatError, PackageMissingError, StorageError
 from blobpack.stores.output import replacing
 
@@ -59,7 +59,7 @@ def need(module: str, extra: str) -> Any:
 # Out
 
 
-def as_arrays(columns: Columns) -> dict[str, NDArray[Any]]:
+def to_arrays(columns: Columns) -> dict[str, NDArray[Any]]:
     """Give the columns as arrays, by name; numbers are views."""
     import numpy as np
 
@@ -67,9 +67,9 @@ def as_arrays(columns: Columns) -> dict[str, NDArray[Any]]:
     names[:] = list(columns.iter_names())
     arrays: dict[str, NDArray[Any]] = {"name": names}
     for name in ("offset_start", "offset_end"):
-        arrays[name] = _array(getattr(columns, name))
+        arrays[name] = _numpy_view(getattr(columns, name))
     for name, column in columns.facts():
-        arrays[name] = _array(column)
+        arrays[name] = _numpy_view(column)
     if "media_type" in arrays:
         media_types = np.full(256, None, object)
         media_types[1 : len(MEDIA_TYPES)] = MEDIA_TYPES[1:]
@@ -77,7 +77,7 @@ def as_arrays(columns: Columns) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def as_arrow(columns: Columns, *, text: bool | None = None) -> pa.Table:
+def to_arrow_table(columns: Columns, *, text: bool | None = None) -> pa.Table:
     """Give the columns as an Arrow table; names and offsets without a copy.
 
     Args:
@@ -90,7 +90,7 @@ def as_arrow(columns: Columns, *, text: bool | None = None) -> pa.Table:
     """
     pa = need("pyarrow", "arrow")
     names = _names_to_arrow(columns, pa.large_binary() if text is False else pa.large_string())
-    if text is not False and not _is_text(names):
+    if text is not False and not _are_utf8(names):
         if text:
             raise NotTextError
         names = _names_to_arrow(columns, pa.large_binary())
@@ -105,7 +105,7 @@ def as_arrow(columns: Columns, *, text: bool | None = None) -> pa.Table:
     return pa.table(table)
 
 
-def as_frame(columns: Columns) -> Any:
+def to_frame(columns: Columns) -> Any:
     """Give the columns as a pandas.DataFrame: whole numbers stay so where some are unknown.
 
     Raises:
@@ -114,7 +114,7 @@ def as_frame(columns: Columns) -> Any:
     pd = need("pandas", "pandas")
     pa = need("pyarrow", "pandas")
     whole = {pa.uint32(): pd.UInt32Dtype()}
-    return as_arrow(columns).to_pandas(types_mapper=whole.get)
+    return to_arrow_table(columns).to_pandas(types_mapper=whole.get)
 
 
 def write_parquet(
@@ -136,7 +136,7 @@ def write_parquet(
     """
     need("pyarrow.parquet", "arrow")
     if hasattr(path, "write"):
-        text = all(_is_text(_names_to_arrow(part)) for part in parts())  # can't be begun anew
+        text = all(_are_utf8(_names_to_arrow(part)) for part in parts())  # can't be begun anew
         return _write_groups(parts(), cast("BinaryIO", path), text=text)
     with replacing(path) as file:
         try:
@@ -151,14 +151,14 @@ def _write_groups(parts: Iterable[Columns], file: BinaryIO, *, text: bool) -> in
     parquet = need("pyarrow.parquet", "arrow")
     groups = _groups(parts)
     first = next(groups, Columns.of_members([]))
-    table = as_arrow(first, text=text)
+    table = to_arrow_table(first, text=text)
     rows = len(first)
     with parquet.ParquetWriter(
         file, table.schema, compression="zstd", use_dictionary=["media_type"]
     ) as writer:
         writer.write_table(table)
         for group in groups:
-            table = as_arrow(_with_facts_of(first, group), text=text)
+            table = to_arrow_table(_with_facts_of(first, group), text=text)
             writer.write_table(table)
             rows += len(group)
     return rows
@@ -181,7 +181,7 @@ def _with_facts_of(model: Columns, part: Columns) -> Columns:
     return Columns(part.names, part.name_bounds, part.offset_start, part.offset_end, **columns)
 
 
-def _array(column: memoryview) -> NDArray[Any]:
+def _numpy_view(column: memoryview) -> NDArray[Any]:
     import numpy as np
 
     values = np.asarray(column)
@@ -195,7 +195,7 @@ def _names_to_arrow(columns: Columns, kind: Any = None) -> Any:
     return pa.Array.from_buffers(kind or pa.large_string(), len(columns), buffers)
 
 
-def _is_text(names: Any) -> bool:
+def _are_utf8(names: Any) -> bool:
     """Tell whether all of an array's names are UTF-8."""
     pa = need("pyarrow", "arrow")
     try:
@@ -207,7 +207,7 @@ def _is_text(names: Any) -> bool:
 
 def _numbers_to_arrow(column: memoryview, *, unknown_is_zero: bool = False) -> Any:
     pa = need("pyarrow", "arrow")
-    values = _array(column)
+    values = _numpy_view(column)
     return pa.array(values, mask=values == 0 if unknown_is_zero else None)
 
 
@@ -215,7 +215,7 @@ def _media_types_to_arrow(column: memoryview) -> Any:
     import numpy as np
 
     pa = need("pyarrow", "arrow")
-    codes = _array(column)
+    codes = _numpy_view(column)
     unknown = (codes == 0) | (codes >= len(MEDIA_TYPES))
     places = pa.array(np.where(unknown, 0, codes - 1).astype(np.int8), mask=unknown)
     return pa.DictionaryArray.from_arrays(places, pa.array(MEDIA_TYPES[1:]))
@@ -224,7 +224,7 @@ def _media_types_to_arrow(column: memoryview) -> Any:
 # In
 
 
-def of_arrow(table: Any) -> Columns:
+def from_arrow_table(table: Any) -> Columns:
     """Take columns out of an Arrow table, or of anything that gives one; columns of other names are passed by.
 
     Raises:
@@ -245,11 +245,11 @@ def of_arrow(table: Any) -> Columns:
             count = len(found) or "no"
             raise FormatError(f"{count} columns {name!r} among {', '.join(table.column_names)}")
     taken = {name: table.column(found[0]) for name, found in places.items() if found}
-    names, name_bounds = _names_of_arrow(taken.pop("name"))
+    names, name_bounds = _names_from_arrow(taken.pop("name"))
     columns = {
         name: values
         for name, column in taken.items()
-        if (values := _numbers_of_arrow(name, column)) is not None
+        if (values := _numbers_from_arrow(name, column)) is not None
     }
     _check_order(columns["offset_start"], columns["offset_end"])
     views = {name: values.data.toreadonly() for name, values in columns.items()}
@@ -262,7 +262,7 @@ def read_parquet(path: str | os.PathLike[str]) -> Iterator[Columns]:
     Raises:
         PackageMissingError: there is no pyarrow.
         BlobNotFoundError: there is no such file.
-        FormatError: it is no Parquet file, or of_arrow refuses its columns.
+        FormatError: it is no Parquet file, or from_arrow_table refuses its columns.
     """
     parquet = need("pyarrow.parquet", "arrow")
     path = os.fspath(path)
@@ -272,16 +272,18 @@ def read_parquet(path: str | os.PathLike[str]) -> Iterator[Columns]:
         raise BlobNotFoundError(f"{path}: no such Parquet file") from exc
     except OSError as exc:
         raise StorageError(f"{path}: can't be opened: {exc.strerror}") from exc
-    with file, _refused(path):
+    with file, _translate_errors(path):
         opened = parquet.ParquetFile(file)
         present = [name for name in opened.schema_arrow.names if name in ("name", *FIELDS)]
-        yield of_arrow(opened.schema_arrow.empty_table())  # its columns, when there is no row
+        yield from_arrow_table(
+            opened.schema_arrow.empty_table()
+        )  # its columns, when there is no row
         for group in range(opened.num_row_groups):
-            yield of_arrow(opened.read_row_group(group, columns=present))
+            yield from_arrow_table(opened.read_row_group(group, columns=present))
 
 
 @contextmanager
-def _refused(path: str) -> Iterator[None]:
+def _translate_errors(path: str) -> Iterator[None]:
     """Name the file in errors, and make pyarrow's ours."""
     pa = need("pyarrow", "arrow")
     try:
@@ -293,17 +295,17 @@ def _refused(path: str) -> Iterator[None]:
         raise FormatError(f"{path}: not a Parquet file that can be read: {said}") from exc
 
 
-def _names_of_arrow(values: Any) -> tuple[memoryview, memoryview]:
+def _names_from_arrow(values: Any) -> tuple[memoryview, memoryview]:
     """Take packed names and their bounds out of text or bytes, without a copy where they lie so."""
     pa = need("pyarrow", "arrow")
     kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-    if not any(test(kind) for test in _text_or_bytes(pa)):
+    if not any(test(kind) for test in _text_or_bytes_tests(pa)):
         raise FormatError(f"column name: {values.type}, expected text or bytes")
     if values.null_count:
         raise FormatError(f"column name: row {_first_null(values)} is null")
     if kind != values.type:
         values = values.cast(kind)
-    packed = _joined(values.cast(pa.large_binary()))
+    packed = _combine_chunks(values.cast(pa.large_binary()))
     try:
         packed.validate(full=True)
     except pa.ArrowInvalid as exc:
@@ -319,7 +321,7 @@ def _names_of_arrow(values: Any) -> tuple[memoryview, memoryview]:
     )
 
 
-def _text_or_bytes(pa: Any) -> tuple[Callable[[Any], bool], ...]:
+def _text_or_bytes_tests(pa: Any) -> tuple[Callable[[Any], bool], ...]:
     types = pa.types
     return (
         types.is_string,
@@ -331,29 +333,29 @@ def _text_or_bytes(pa: Any) -> tuple[Callable[[Any], bool], ...]:
     )
 
 
-def _numbers_of_arrow(name: str, values: Any) -> NDArray[Any] | None:
+def _numbers_from_arrow(name: str, values: Any) -> NDArray[Any] | None:
     """Take a column of numbers, or of media types; None for a fact that not all rows have."""
     pa = need("pyarrow", "arrow")
     kind = getattr(pa, FIELDS[name])()
     missing = values.null_count
     if missing and name not in FACTS:
         raise FormatError(f"column {name}: row {_first_null(values)} is null")
-    if missing and name in MUST_BE_KNOWN:
+    if missing and name in FACTS_WITHOUT_UNKNOWN:
         return None
     if pa.types.is_null(values.type):  # nothing is known of any
         return cast("NDArray[Any]", pa.array([0] * len(values), kind).to_numpy())
     if name == "media_type":
-        return _codes_of_arrow(values)
+        return _codes_from_arrow(values)
     if not pa.types.is_integer(values.type):
         raise FormatError(f"column {name}: {values.type}, expected whole numbers")
     try:
-        whole = _joined(values.fill_null(0).cast(kind))
+        whole = _combine_chunks(values.fill_null(0).cast(kind))
     except pa.ArrowInvalid as exc:
         raise FormatError(f"column {name}: {exc}") from exc
     return cast("NDArray[Any]", whole.to_numpy())
 
 
-def _codes_of_arrow(values: Any) -> NDArray[np.uint8]:
+def _codes_from_arrow(values: Any) -> NDArray[np.uint8]:
     import numpy as np
 
     pa = need("pyarrow", "arrow")
@@ -366,7 +368,7 @@ def _codes_of_arrow(values: Any) -> NDArray[np.uint8]:
     if places.null_count > values.null_count:
         strange = compute.filter(values, compute.and_(places.is_null(), values.is_valid()))
         raise FormatError(f"column media_type: {strange[0].as_py()!r} is none that blobpack knows")
-    codes: NDArray[np.int32] = _joined(places.fill_null(-1)).to_numpy() + 1
+    codes: NDArray[np.int32] = _combine_chunks(places.fill_null(-1)).to_numpy() + 1
     return codes.astype(np.uint8)
 
 
@@ -383,5 +385,5 @@ def _first_null(values: Any) -> int:
     return int(need("pyarrow.compute", "arrow").index(values.is_null(), value=True).as_py())
 
 
-def _joined(values: Any) -> Any:
+def _combine_chunks(values: Any) -> Any:
     return values.combine_chunks() if hasattr(values, "combine_chunks") else values

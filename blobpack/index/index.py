@@ -10,11 +10,11 @@ from blobpack._native.lookup import NameLookup
 from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError
 from blobpack.index.arrow import (
-    as_arrays,
-    as_arrow,
-    as_frame,
-    of_arrow,
+    from_arrow_table,
     read_parquet,
+    to_arrays,
+    to_arrow_table,
+    to_frame,
     write_parquet,
 )
 from blobpack.index.rows import Rows
@@ -288,7 +288,7 @@ class Index(Rows):
             crc32c: (n,) uint32.
             mtime: (n,) int64, seconds since 1970 UTC.
         """
-        return as_arrays(self.columns)
+        return to_arrays(self.columns)
 
     def to_arrow(self) -> pa.Table:
         """Give the columns as an Arrow table; names and offsets are not copied.
@@ -304,7 +304,7 @@ class Index(Rows):
         Raises:
             PackageMissingError: there is no pyarrow.
         """
-        return as_arrow(self.columns)
+        return to_arrow_table(self.columns)
 
     def to_pandas(self) -> pd.DataFrame:
         """Give the columns of to_arrow as a DataFrame: media types as categories, whole numbers as such.
@@ -312,7 +312,7 @@ class Index(Rows):
         Raises:
             PackageMissingError: there is no pandas, or no pyarrow.
         """
-        return as_frame(self.columns)
+        return to_frame(self.columns)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write the columns of to_arrow as a Parquet file, in bounded memory; it appears whole or not at all.
@@ -332,7 +332,7 @@ class Index(Rows):
             PackageMissingError: there is no pyarrow.
             FormatError: a column is missing, or of another type, or a value can't be; the column is named.
         """
-        return cls.from_columns(of_arrow(table))
+        return cls.from_columns(from_arrow_table(table))
 
     @classmethod
     def from_parquet(cls, path: str | os.PathLike[str]) -> Index:

@@ -18,7 +18,7 @@ from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError
 from blobpack.index.arrow import write_parquet
 from blobpack.index.index import Index
-from blobpack.indexfile.identity import OF_A_COLLECTION
+from blobpack.indexfile.identity import COLLECTION_IDENTITY
 from blobpack.model import (
     NameStyle,
     OffsetsFormat,
@@ -90,7 +90,7 @@ def write_offsets(
         _check_of_one_blob(index)
     else:
         check_several("index", index, "indexes")
-        index = map(_checked_index, index)
+        index = map(_check_index, index)
     check_output("path", path)
     check_choice("names", names, NameStyle)
     check_choice("format", format, OffsetsFormat)
@@ -98,13 +98,13 @@ def write_offsets(
         return _write_parquet(index, path, names)
     rows = 0
     with _open_output(path) as file:
-        for batch, encoded in _encoded(_batches(index, names), format):
+        for batch, encoded in _encode_batches(_batches(index, names), format):
             file.write(encoded)
             rows += len(batch)
     return rows
 
 
-def _checked_index(index: Index) -> Index:
+def _check_index(index: Index) -> Index:
     if not isinstance(index, Index):
         raise TypeError(f"index must be an Index or several, and one is {index!r}")
     _check_of_one_blob(index)
@@ -112,7 +112,7 @@ def _checked_index(index: Index) -> Index:
 
 
 def _check_of_one_blob(index: Index) -> None:
-    if index.identity == OF_A_COLLECTION:
+    if index.identity == COLLECTION_IDENTITY:
         raise ValueError(
             "index: offsets in several blobs can't stand in one file: write those of each blob, or keep the collection"
         )
@@ -151,10 +151,10 @@ def iter_offsets(path: str | os.PathLike[str], rows: int = BATCH_ROWS) -> Iterat
     """
     check_local_path("path", path)
     check_number("rows", rows, 1)
-    return _pieces(path, rows)
+    return _iter_indexes(path, rows)
 
 
-def _pieces(path: str | os.PathLike[str], rows: int) -> Iterator[Index]:
+def _iter_indexes(path: str | os.PathLike[str], rows: int) -> Iterator[Index]:
     with _open_input(path) as file:
         decoder = OffsetsDecoder(file, str(path))
         while columns := decoder.read_batch(rows):
@@ -193,13 +193,15 @@ def _write_parquet(
 
 def _batches(index: Index | Iterable[Index], names: NameStyle) -> Iterator[Index]:
     if names == "path":
-        return _rebatched([index] if isinstance(index, Index) else index)
+        return _cut_into_batches([index] if isinstance(index, Index) else index)
     if isinstance(index, Index):
-        return _rebatched([index.with_basenames()])
-    return _basenames_of(_rebatched(index))
+        return _cut_into_batches([index.with_basenames()])
+    return _with_basenames(_cut_into_batches(index))
 
 
-def _encoded(batches: Iterator[Index], format: OffsetsFormat) -> Iterator[tuple[Index, bytes]]:
+def _encode_batches(
+    batches: Iterator[Index], format: OffsetsFormat
+) -> Iterator[tuple[Index, bytes]]:
     """Encode batch by batch; all rows have the fields of the first batch."""
     first = next(batches, Index())
     fields = ["name", "offset_start", "offset_end", *(name for name, _ in first.columns.facts())]
@@ -210,7 +212,7 @@ def _encoded(batches: Iterator[Index], format: OffsetsFormat) -> Iterator[tuple[
         yield batch, encode(batch, fields) if len(batch) else b""
 
 
-def _rebatched(indexes: Iterable[Index]) -> Iterator[Index]:
+def _cut_into_batches(indexes: Iterable[Index]) -> Iterator[Index]:
     """Cut and join indexes into batches of BATCH_ROWS, the last one shorter."""
     waiting: list[Index] = []
     count = 0
@@ -228,7 +230,7 @@ def _rebatched(indexes: Iterable[Index]) -> Iterator[Index]:
         yield Index.concatenate(waiting) if len(waiting) > 1 else waiting[0]
 
 
-def _basenames_of(batches: Iterable[Index]) -> Iterator[Index]:
+def _with_basenames(batches: Iterable[Index]) -> Iterator[Index]:
     """Rename batch by batch; every basename is remembered, to find those that come twice."""
     seen: dict[str, str] = {}
     for batch in batches:

@@ -11,7 +11,7 @@ from blobpack._native.packed import measure
 from blobpack._native.results import FoundRow
 from blobpack.columns import Columns
 from blobpack.errors import MemberNotFoundError
-from blobpack.index.suggestions import names_near
+from blobpack.index.suggestions import suggest_names
 from blobpack.indexfile.remote import RemoteIndex
 from blobpack.model import ByteRange, check_whole
 
@@ -129,7 +129,7 @@ class Rows:
         Raises:
             IndexError: not 0 ≤ row < len.
         """
-        columns, place = self._rows(self._checked_row(row))
+        columns, place = self._rows(self._check_row(row))
         return columns.name_at(place)
 
     def member_at(self, row: int) -> Member:
@@ -138,10 +138,10 @@ class Rows:
         Raises:
             IndexError: not 0 ≤ row < len.
         """
-        columns, place = self._rows(self._checked_row(row))
+        columns, place = self._rows(self._check_row(row))
         return columns.member_at(place)
 
-    def _checked_row(self, row: int) -> int:
+    def _check_row(self, row: int) -> int:
         number = check_whole("row", row)
         if not 0 <= number < len(self):
             raise IndexError(f"row {number} of {len(self)}")
@@ -186,7 +186,7 @@ class Rows:
         """
         row = self._find(name)
         if row < 0:
-            near = names_near(self.columns, name)
+            near = suggest_names(self.columns, name)
             hint = f"; near it: {', '.join(map(repr, near))}" if near else ""
             raise MemberNotFoundError(f"no member {name!r} among {len(self)}{hint}")
         return row

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
-ASKED_AT_ONCE = 1 << 16  # rows that wait in a list
+ROWS_AT_ONCE = 1 << 16  # rows that wait in a list
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,27 +84,27 @@ class Conditions:
 
         passed = np.ones(len(part), bool)
         if self.globs:
-            passed &= _matching(part, self.globs)
+            passed &= _match_globs(part, self.globs)
         if self.exclude:
-            passed &= ~_matching(part, self.exclude)
+            passed &= ~_match_globs(part, self.exclude)
         if self.min_size is not None or self.max_size is not None:
             sizes = np.asarray(part.offset_end) - np.asarray(part.offset_start)
-            _bound(passed, sizes, self.min_size, self.max_size)
+            _keep_within(passed, sizes, self.min_size, self.max_size)
         if self.media_types is not None:
-            passed &= np.isin(np.arange(256), self.media_types)[_fact(part, "media_type")]
+            passed &= np.isin(np.arange(256), self.media_types)[_fact_column(part, "media_type")]
         for fact, least, most in (
             ("width", self.min_width, self.max_width),
             ("height", self.min_height, self.max_height),
         ):
             if least is not None or most is not None:
-                _bound(passed, _fact(part, fact), max(least or 0, 1), most)
+                _keep_within(passed, _fact_column(part, fact), max(least or 0, 1), most)
         if self.names is not None:
             marked = self.names.mark(part.names, part.name_bounds)
             passed &= np.frombuffer(marked, np.bool_)
         if self.regex is not None:
-            _narrow(part, passed, self.regex.search, Columns.iter_names)
+            _keep_if(part, passed, self.regex.search, Columns.iter_names)
         if self.where is not None:
-            _narrow(part, passed, self.where, partial(Columns.iter_members, reuse=True))
+            _keep_if(part, passed, self.where, partial(Columns.iter_members, reuse=True))
         return passed
 
 
@@ -134,32 +134,32 @@ def look_up_names(names: Columns | Iterable[str | Member]) -> NameLookup:
     from array import array
     from itertools import accumulate
 
-    packed = list(map(_as_bytes, names_of(names)))
+    packed = list(map(_encode_name, names_of(names)))
     bounds = array("q", accumulate(map(len, packed), initial=0))
     return NameLookup(b"".join(packed), bounds)
 
 
-def _as_bytes(name: str) -> bytes:
+def _encode_name(name: str) -> bytes:
     try:
         return name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # other surrogates: no member is called like that
         return name.encode("utf-8", "surrogatepass")
 
 
-def _matching(part: Columns, globs: tuple[str, ...]) -> Mask:
+def _match_globs(part: Columns, globs: tuple[str, ...]) -> Mask:
     import numpy as np
 
     return np.frombuffer(match_names(part.names, part.name_bounds, globs), np.bool_)
 
 
-def _bound(passed: Mask, values: NDArray[Any], least: int | None, most: int | None) -> None:
+def _keep_within(passed: Mask, values: NDArray[Any], least: int | None, most: int | None) -> None:
     if least is not None:
         passed &= values >= least
     if most is not None:
         passed &= values <= most
 
 
-def _fact(part: Columns, name: str) -> NDArray[Any]:
+def _fact_column(part: Columns, name: str) -> NDArray[Any]:
     import numpy as np
 
     column = getattr(part, name)
@@ -171,7 +171,7 @@ def _fact(part: Columns, name: str) -> NDArray[Any]:
     return np.asarray(column if column is not None else np.zeros(0, np.uint8))
 
 
-def _narrow(
+def _keep_if(
     part: Columns,
     passed: Mask,
     ask: Callable[[Any], object],
@@ -181,8 +181,8 @@ def _narrow(
 
     A loop in Python, because calling Python from C takes longer.
     """
-    for first in range(0, len(part), ASKED_AT_ONCE):
-        last = min(first + ASKED_AT_ONCE, len(part))
+    for first in range(0, len(part), ROWS_AT_ONCE):
+        last = min(first + ROWS_AT_ONCE, len(part))
         mask = passed[first:last]
         members = iterate(part.slice(first, last), mask.data.cast("B"))
         rows = [members.row for member in members if ask(member)]

@@ -17,7 +17,7 @@ SUGGESTIONS = 3
 SUGGESTION_CANDIDATES = 1000
 
 
-def names_near(columns: Columns, name: str) -> list[str]:
+def suggest_names(columns: Columns, name: str) -> list[str]:
     """Suggest names: the same file in another folder, else the likeliest that begin alike."""
     base = name.rpartition("/")[2]
     if base:

@@ -20,20 +20,20 @@ from blobpack.stores.location import Location
 if TYPE_CHECKING:
     import os
 
-MAGIC = b"BLOBIDX\n"
+INDEX_MAGIC = b"BLOBIDX\n"
 VERSION = 1
-HEADER = struct.Struct("<8sI52x")
-FOOTER = struct.Struct("<II QQII QQQQ QQQQ QQII 9q 128s QQ 168x 8s".replace(" ", ""))
+REGION_HEADER = struct.Struct("<8sI52x")
+FOOTER_FIELDS = struct.Struct("<II QQII QQQQ QQQQ QQII 9q 128s QQ 168x 8s".replace(" ", ""))
 FOOTER_BYTES = 512
-PAGE_BYTES = 4096
-PAGE_POSITIONS = 511
-DIRECTORY = 1 << 31  # the number of the directory's first page
+INDEX_PAGE_BYTES = 4096
+DIRECTORY_PAGE_POSITIONS = 511
+FIRST_DIRECTORY_PAGE = 1 << 31  # the number of the directory's first page
 BLOCK_ROWS = 1024
 PART_ROWS = 64 * BLOCK_ROWS  # encoded or read at a time
 HAS_REPORT = 1
 IS_TIED = 2  # the footer's identity says which archive the index is of
 IS_COLLECTION = 1 << 16  # the members are those of several blobs, which a section names
-MUST_BE_KNOWN = (
+UNSUPPORTED_FLAGS = (
     0xFFFF0000 & ~IS_COLLECTION
 )  # flags of which a reader that does not know them reads wrongly
 
@@ -43,7 +43,7 @@ def sidecar_of(blob: str | os.PathLike[str]) -> Location:
     return Location.parse(blob).beside(".idx")
 
 
-def mask_of(facts: frozenset[str]) -> int:
+def facts_to_bits(facts: frozenset[str]) -> int:
     """Give optional columns as bits, in the order of columns.FACTS."""
     return sum(1 << i for i, name in enumerate(FACTS) if name in facts)
 
@@ -91,12 +91,12 @@ class Footer:
     @property
     def facts_mask(self) -> int:
         """The optional columns as bits, in the order of columns.FACTS."""
-        return mask_of(self.facts)
+        return facts_to_bits(self.facts)
 
     @property
     def directory_bytes(self) -> int:
         """The directory's pages."""
-        return (self.block_count // PAGE_POSITIONS + 1) * PAGE_BYTES
+        return (self.block_count // DIRECTORY_PAGE_POSITIONS + 1) * INDEX_PAGE_BYTES
 
     def check_fits(self, where: str, offset: int) -> None:
         """Compare its numbers with one another.
@@ -109,7 +109,7 @@ class Footer:
             FormatError: sections that are not within the region, or counts that can't be.
         """
         sections = (
-            (self.lookup, self.lookup_pages * PAGE_BYTES),
+            (self.lookup, self.lookup_pages * INDEX_PAGE_BYTES),
             (self.directory, self.directory_bytes),
             (self.guide, self.guide_bytes),
             (self.blobs, self.blobs_bytes),
@@ -132,7 +132,7 @@ class Footer:
             | IS_TIED * (self.identity is not None)
             | IS_COLLECTION * (self.blobs_bytes > 0)
         )
-        packed = FOOTER.pack(
+        packed = FOOTER_FIELDS.pack(
             0,
             VERSION,
             self.region_bytes,
@@ -155,7 +155,7 @@ class Footer:
             identity.version.encode()[:128],
             self.blobs,
             self.blobs_bytes,
-            MAGIC,
+            INDEX_MAGIC,
         )
         return struct.pack("<I", crc32c(packed[4:])) + packed[4:]
 
@@ -171,10 +171,10 @@ class Footer:
         Raises:
             FormatError: it is damaged, or of a later version of the format.
         """
-        if len(packed) != FOOTER_BYTES or packed[-8:] != MAGIC:
+        if len(packed) != FOOTER_BYTES or packed[-8:] != INDEX_MAGIC:
             return None
-        crc, version, region_bytes, archive_bytes, tail_crc, samples_crc, *rest = FOOTER.unpack(
-            packed
+        crc, version, region_bytes, archive_bytes, tail_crc, samples_crc, *rest = (
+            FOOTER_FIELDS.unpack(packed)
         )
         if crc != crc32c(packed[4:]):
             raise ChecksumError(
@@ -189,7 +189,7 @@ class Footer:
             )
         facts, flags = rest[10:12]
         blobs, blobs_bytes = rest[22:24]
-        if flags & MUST_BE_KNOWN or bool(flags & IS_COLLECTION) != bool(blobs_bytes):
+        if flags & UNSUPPORTED_FLAGS or bool(flags & IS_COLLECTION) != bool(blobs_bytes):
             raise FormatError(
                 f"{where}: the index has flags {flags:#x}, of a later version of blobpack, at byte {offset}",
                 offset=offset,
@@ -238,8 +238,8 @@ def decode_directory_page(packed: bytes, number: int, where: str, offset: int) -
     Raises:
         ChecksumError: it is damaged.
     """
-    check_page(packed, DIRECTORY + number, "a page of its directory", where, offset)
-    return struct.unpack_from(f"<{PAGE_POSITIONS}Q", packed, 8)
+    check_page(packed, FIRST_DIRECTORY_PAGE + number, "a page of its directory", where, offset)
+    return struct.unpack_from(f"<{DIRECTORY_PAGE_POSITIONS}Q", packed, 8)
 
 
 def check_page(packed: bytes, number: int, what: str, where: str, offset: int) -> None:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from blobpack.stores.base import Store
 
-TAIL_BYTES = 4096  # the end-of-archive marker, and most of what stands before it
-SAMPLES = 32
+IDENTITY_TAIL_BYTES = 4096  # the end-of-archive marker, and most of what stands before it
+SAMPLES_MAX = 32
 SAMPLE_BYTES = 1024
-READ_THREADS = 16
+SAMPLE_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Identity:
 
 
 # what no archive is: of an index whose offsets are in several blobs
-OF_A_COLLECTION = Identity((1 << 64) - 1, 0, 0, "a collection")
+COLLECTION_IDENTITY = Identity((1 << 64) - 1, 0, 0, "a collection")
 
 
 def identify(store: Store, archive_bytes: int, version: str = "") -> Identity:
@@ -57,7 +57,7 @@ def identify(store: Store, archive_bytes: int, version: str = "") -> Identity:
 
 def read_tail(store: Store, archive_bytes: int) -> bytes:
     """Read the last bytes of the archive."""
-    return store.peek(max(0, archive_bytes - TAIL_BYTES), archive_bytes)
+    return store.peek(max(0, archive_bytes - IDENTITY_TAIL_BYTES), archive_bytes)
 
 
 def samples_crc_of(store: Store, archive_bytes: int) -> int:
@@ -79,12 +79,12 @@ def sample_ranges(archive_bytes: int) -> list[tuple[int, int]]:
 def sample_step(archive_bytes: int) -> int:
     """Compute how far apart samples start: the least power of two that makes at most 32 of them."""
     step = SAMPLE_BYTES
-    while step * SAMPLES < archive_bytes:
+    while step * SAMPLES_MAX < archive_bytes:
         step *= 2
     return step
 
 
-class Witness(Sink):
+class IdentifyingSink(Sink):
     """Passes an archive on to a sink, and computes the archive's identity on the way, in 36 KiB of memory.
 
     When the archive outgrows its samples, every other one of them is dropped: the remaining ones are the samples of
@@ -108,12 +108,12 @@ class Witness(Sink):
         self._tail = bytearray()
         self._samples: dict[int, bytearray] = {}
         if store:
-            self._tail += store.read_range(max(0, start - TAIL_BYTES), start)
+            self._tail += store.read_range(max(0, start - IDENTITY_TAIL_BYTES), start)
             ranges = sample_ranges(start)
             read = map_ahead(
                 lambda bounds: store.read_range(*bounds),
                 ranges,
-                threads=READ_THREADS,
+                threads=SAMPLE_THREADS,
                 name="identity",
             )
             self._samples = {
@@ -128,7 +128,7 @@ class Witness(Sink):
         """Write on."""
         view = memoryview(data).cast("B")
         end = self._pos + len(view)
-        while self._step * SAMPLES < end:
+        while self._step * SAMPLES_MAX < end:
             self._step *= 2
             self._samples = {
                 start: sample for start, sample in self._samples.items() if start % self._step == 0
@@ -137,7 +137,7 @@ class Witness(Sink):
             part = view[max(start - self._pos, 0) : max(start + SAMPLE_BYTES - self._pos, 0)]
             if part:
                 self._samples.setdefault(start, bytearray()).extend(part)
-        self._tail = (self._tail + view[-TAIL_BYTES:])[-TAIL_BYTES:]
+        self._tail = (self._tail + view[-IDENTITY_TAIL_BYTES:])[-IDENTITY_TAIL_BYTES:]
         self._pos = end
         self.sink.write(view)
         return len(view)

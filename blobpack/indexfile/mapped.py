@@ -9,7 +9,7 @@ from blobpack._native.mapped_index import MappedIndex
 from blobpack.columns import Columns
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import PART_ROWS
-from blobpack.indexfile.name_table import WholeLookup
+from blobpack.indexfile.name_table import NameTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -65,9 +65,9 @@ class LocalIndex:
         )
         self.find: Callable[[str], int] = self._mapped.find
         self.locate: Callable[[str], tuple[int, int] | None] = self._mapped.locate
-        self._whole: WholeLookup | None = None
+        self._whole: NameTable | None = None
         if footer.row_count and not footer.lookup_pages:
-            self._whole = WholeLookup(self.parts)
+            self._whole = NameTable(self.parts)
             self.find, self.locate = self._whole.find, self._whole.locate
 
     def __len__(self) -> int:

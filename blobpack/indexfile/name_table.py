@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-class WholeLookup:
+class NameTable:
     """Finds names when the file has no lookup: names that were made to collide."""
 
     def __init__(self, parts: Callable[[], Iterable[Columns]]) -> None:

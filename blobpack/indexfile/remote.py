@@ -13,7 +13,7 @@ from blobpack._native.fetched_index import encode_name, page_number, rows_in_pag
 from blobpack._native.results import FoundRow
 from blobpack.columns import Columns
 from blobpack.indexfile.footer import BLOCK_ROWS
-from blobpack.indexfile.name_table import WholeLookup
+from blobpack.indexfile.name_table import NameTable
 from blobpack.indexfile.sections import IndexParts
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from blobpack.indexfile.sections import Block
     from blobpack.stores.base import Store
 
-WINDOW_BYTES = 4 << 20  # of blocks, when all are read
-WINDOW_BLOCKS = 512  # most take over 8 KiB, but members without names and sizes next to nothing
+BLOCK_RUN_BYTES_MAX = 4 << 20  # of blocks, when all are read
+BLOCK_RUN_MAX = 512  # most take over 8 KiB, but members without names and sizes next to nothing
 
 
 class RemoteIndex:
@@ -45,7 +45,7 @@ class RemoteIndex:
         self.footer = footer
         self._store, self._offset = store, offset
         self._parts = IndexParts(store, offset, footer)
-        self._whole = WholeLookup(self.parts)
+        self._whole = NameTable(self.parts)
 
     def __len__(self) -> int:
         return self.footer.row_count
@@ -108,8 +108,8 @@ class RemoteIndex:
         first = 0
         while first < self.footer.block_count:
             start, last = self._parts.position(first), first + 1
-            while last < min(self.footer.block_count, first + WINDOW_BLOCKS) and (
-                self._parts.position(last + 1) - start <= WINDOW_BYTES
+            while last < min(self.footer.block_count, first + BLOCK_RUN_MAX) and (
+                self._parts.position(last + 1) - start <= BLOCK_RUN_BYTES_MAX
             ):
                 last += 1
             yield self._parts.rows_of_blocks(first, last)

@@ -15,8 +15,8 @@ from blobpack.columns import Columns
 from blobpack.errors import FormatError
 from blobpack.indexfile.footer import (
     BLOCK_ROWS,
-    PAGE_BYTES,
-    PAGE_POSITIONS,
+    DIRECTORY_PAGE_POSITIONS,
+    INDEX_PAGE_BYTES,
     check_page,
     decode_directory_page,
     decode_guide,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from blobpack.indexfile.footer import Footer
     from blobpack.stores.base import Store
 
-KEPT_BYTES_MAX = 64 << 20
+DECODED_BYTES_MAX = 64 << 20
 INDEX_GAP_BYTES = 256 << 10
 INDEX_FETCH_BYTES_MAX = 8 << 20
 INDEX_FETCHES_AT_ONCE = 16
@@ -61,7 +61,7 @@ class IndexParts:
             footer: The region's, which fits it.
         """
         self._store, self._offset, self._footer = store, offset, footer
-        self._kept: RecentlyUsed[tuple[str, int], Any] = RecentlyUsed(KEPT_BYTES_MAX)
+        self._kept: RecentlyUsed[tuple[str, int], Any] = RecentlyUsed(DECODED_BYTES_MAX)
 
     def guide(self) -> list[bytes]:
         """Read the first name of each block."""
@@ -72,27 +72,27 @@ class IndexParts:
             names = decode_guide(packed, self._footer.block_count, self._store.url, offset)
             return names, 2 * len(packed)
 
-        return self._kept_or_made("guide", 0, make)
+        return self._get_or_make("guide", 0, make)
 
     def position(self, block: int) -> int:
         """Read where a block starts in the region; behind the last one, where that ends."""
-        page, place = divmod(block, PAGE_POSITIONS)
+        page, place = divmod(block, DIRECTORY_PAGE_POSITIONS)
 
         def make() -> tuple[tuple[int, ...], int]:
-            start = self._footer.directory + page * PAGE_BYTES
-            packed, offset = self._read(start, start + PAGE_BYTES), self._offset + start
+            start = self._footer.directory + page * INDEX_PAGE_BYTES
+            packed, offset = self._read(start, start + INDEX_PAGE_BYTES), self._offset + start
             decoded = decode_directory_page(packed, page, self._store.url, offset)
             if max(decoded) > self._footer.region_bytes:
                 raise self._damaged(f"a position of {max(decoded)} in its directory", offset)
-            return decoded, 8 * PAGE_BYTES
+            return decoded, 8 * INDEX_PAGE_BYTES
 
-        return self._kept_or_made("directory", page, make)[place]
+        return self._get_or_make("directory", page, make)[place]
 
     def pages(self, numbers: set[int]) -> dict[int, bytes]:
         """Read pages of the lookup."""
         first = self._footer.lookup
         ranges = {
-            number: (first + number * PAGE_BYTES, first + (number + 1) * PAGE_BYTES)
+            number: (first + number * INDEX_PAGE_BYTES, first + (number + 1) * INDEX_PAGE_BYTES)
             for number in numbers
         }
 
@@ -101,7 +101,7 @@ class IndexParts:
             check_page(packed, number, "a page of its lookup", self._store.url, offset)
             return packed
 
-        return self._fetched("page", ranges, make)
+        return self._fetch_missing("page", ranges, make)
 
     def blocks(self, numbers: set[int]) -> dict[int, Block]:
         """Read blocks.
@@ -119,15 +119,15 @@ class IndexParts:
             ranges[number] = (self.position(number), self.position(number + 1))
 
         def make(number: int, packed: bytes) -> Block:
-            return Block(self._decoded(packed, number, number + 1), number * BLOCK_ROWS)
+            return Block(self._decode(packed, number, number + 1), number * BLOCK_ROWS)
 
-        return self._fetched("block", ranges, make)
+        return self._fetch_missing("block", ranges, make)
 
     def rows_of_blocks(self, first: int, last: int) -> Columns:
         """Read the rows of the blocks first:last in one request; they are not kept."""
-        return self._decoded(self._read(self.position(first), self.position(last)), first, last)
+        return self._decode(self._read(self.position(first), self.position(last)), first, last)
 
-    def _decoded(self, packed: bytes, first: int, last: int) -> Columns:
+    def _decode(self, packed: bytes, first: int, last: int) -> Columns:
         start = self.position(first)
         positions = array("q", (self.position(block) - start for block in range(first, last + 1)))
         return Columns(
@@ -143,14 +143,14 @@ class IndexParts:
             )
         )
 
-    def _kept_or_made(self, kind: str, number: int, make: Callable[[], tuple[T, int]]) -> T:
+    def _get_or_make(self, kind: str, number: int, make: Callable[[], tuple[T, int]]) -> T:
         kept: T | None = self._kept.get((kind, number))
         if kept is None:
             kept, size = make()
             self._kept.put((kind, number), kept, size)
         return kept
 
-    def _fetched(
+    def _fetch_missing(
         self,
         kind: str,
         ranges: dict[int, tuple[int, int]],

@@ -19,7 +19,7 @@ from blobpack.indexfile.identity import Identity
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HEAD = struct.Struct("<II")
+SECTION_HEAD = struct.Struct("<II")
 LARGE_COLUMNS = 4  # row_end, blob_bytes, payload_bytes, archive_bytes: u64
 SMALL_COLUMNS = 5  # tail_crc, samples_crc, flags, name_end, version_end: u32
 IS_COMPRESSED = 1
@@ -65,22 +65,24 @@ class Shards:
         Raises:
             FormatError: it is damaged.
         """
-        if len(packed) < HEAD.size or int.from_bytes(packed[:4], "little") != crc32c(packed[4:]):
+        if len(packed) < SECTION_HEAD.size or int.from_bytes(packed[:4], "little") != crc32c(
+            packed[4:]
+        ):
             raise ChecksumError(
                 f"{where}: the index is damaged: its section of blobs at byte {offset} does not match its "
                 f"checksum",
                 offset=offset,
             )
-        count = HEAD.unpack_from(packed)[1]
-        texts = HEAD.size + count * (8 * LARGE_COLUMNS + 4 * SMALL_COLUMNS)
+        count = SECTION_HEAD.unpack_from(packed)[1]
+        texts = SECTION_HEAD.size + count * (8 * LARGE_COLUMNS + 4 * SMALL_COLUMNS)
         if texts > len(packed):
             raise FormatError(
                 f"{where}: the index is damaged: its section of blobs at byte {offset} is cut",
                 offset=offset,
             )
-        large = struct.unpack_from(f"<{LARGE_COLUMNS * count}Q", packed, HEAD.size)
+        large = struct.unpack_from(f"<{LARGE_COLUMNS * count}Q", packed, SECTION_HEAD.size)
         small = struct.unpack_from(
-            f"<{SMALL_COLUMNS * count}I", packed, HEAD.size + 8 * LARGE_COLUMNS * count
+            f"<{SMALL_COLUMNS * count}I", packed, SECTION_HEAD.size + 8 * LARGE_COLUMNS * count
         )
         self._large = [large[i * count : (i + 1) * count] for i in range(LARGE_COLUMNS)]
         self._small = [small[i * count : (i + 1) * count] for i in range(SMALL_COLUMNS)]
@@ -112,8 +114,8 @@ class Shards:
             column[number] for column in self._large
         )
         tail_crc, samples_crc, flags = (column[number] for column in self._small[:3])
-        name = _text(self._names, self._small[3], number)
-        version = _text(self._versions, self._small[4], number)
+        name = _decode_text(self._names, self._small[3], number)
+        version = _decode_text(self._versions, self._small[4], number)
         return Shard(
             name,
             self.row_ends[number - 1] if number else 0,
@@ -157,6 +159,6 @@ def encode_shards(shards: Sequence[Shard]) -> bytes:
     return struct.pack("<I", crc32c(packed)) + packed
 
 
-def _text(packed: bytes, ends: tuple[int, ...], number: int) -> str:
+def _decode_text(packed: bytes, ends: tuple[int, ...], number: int) -> str:
     start = ends[number - 1] if number else 0
     return packed[start : ends[number]].decode("utf-8", "surrogateescape")

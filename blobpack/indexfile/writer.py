@@ -13,15 +13,15 @@ from blobpack.checksum import crc32c
 from blobpack.columns import FACTS, Columns
 from blobpack.indexfile.footer import (
     BLOCK_ROWS,
+    DIRECTORY_PAGE_POSITIONS,
     FOOTER_BYTES,
-    HEADER,
-    MAGIC,
-    PAGE_BYTES,
-    PAGE_POSITIONS,
+    INDEX_MAGIC,
+    INDEX_PAGE_BYTES,
     PART_ROWS,
+    REGION_HEADER,
     VERSION,
     Footer,
-    mask_of,
+    facts_to_bits,
 )
 from blobpack.threads import RecentlyUsed
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 GUIDE_BYTES_MAX = 1 << 18
 PAYLOAD_BYTES_MAX = (1 << 64) - 1  # of members that overlap
-BLOCKS_KEPT = 256  # of those read back
+READ_BACK_BLOCKS_MAX = 256  # of those read back
 
 
 def write_sections(
@@ -67,14 +67,14 @@ def write_sections(
         FormatError: more members, or longer names, than the format holds.
     """
     sections, members = _Sections(sink), _Members()
-    sections.write(HEADER.pack(MAGIC, VERSION))
+    sections.write(REGION_HEADER.pack(INDEX_MAGIC, VERSION))
     for part in _whole_blocks(parts):
         sections.write(members.encode(part))
     names = name_at or _WrittenNames(sink.local(), members).name_at
-    seed, pages = members.builder.lookup(_comparison(names, repeated))
+    seed, pages = members.builder.lookup(_name_comparer(names, repeated))
     sections.write(bytes(-sections.length % 64))
     lookup = sections.write(pages)
-    directory = sections.write(members.builder.directory(HEADER.size))
+    directory = sections.write(members.builder.directory(REGION_HEADER.size))
     packed_guide = _encode_guide(members.builder.guide())
     guide = sections.write(packed_guide)
     packed_blobs = blobs() if blobs else b""
@@ -89,7 +89,7 @@ def write_sections(
         block_count=-(-row_count // BLOCK_ROWS),
         directory=directory,
         lookup=lookup,
-        lookup_pages=len(pages) // PAGE_BYTES,
+        lookup_pages=len(pages) // INDEX_PAGE_BYTES,
         lookup_seed=seed,
         guide=guide,
         guide_bytes=len(packed_guide),
@@ -151,7 +151,7 @@ class _Members:
         )
 
 
-def _comparison(
+def _name_comparer(
     name_at: Callable[[int], str], repeated: Callable[[str, int, int], object] | None
 ) -> Callable[[int, int], bool]:
     """Make what tells whether two rows have one name, and tells of those that do."""
@@ -184,9 +184,9 @@ class _WrittenNames:
 
     def __init__(self, sink: LocalSink, members: _Members) -> None:
         self._sink, self._members = sink, members
-        self._facts = mask_of(members.facts or frozenset())
+        self._facts = facts_to_bits(members.facts or frozenset())
         self._directory = members.builder.directory(0)
-        self._kept: RecentlyUsed[int, Columns] = RecentlyUsed(BLOCKS_KEPT)
+        self._kept: RecentlyUsed[int, Columns] = RecentlyUsed(READ_BACK_BLOCKS_MAX)
 
     def name_at(self, row: int) -> str:
         """Read the name in a row."""
@@ -214,8 +214,8 @@ class _WrittenNames:
         )
 
     def _position(self, number: int) -> int:
-        page, place = divmod(number, PAGE_POSITIONS)
-        start = page * PAGE_BYTES + 8 + 8 * place
+        page, place = divmod(number, DIRECTORY_PAGE_POSITIONS)
+        start = page * INDEX_PAGE_BYTES + 8 + 8 * place
         return int.from_bytes(self._directory[start : start + 8], "little")
 
 

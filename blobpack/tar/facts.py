@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blobpack.columns import Columns
-    from blobpack.model import Progress
+    from blobpack.model import ProgressCallback
     from blobpack.stores.base import Store
 
 FACTS_THREADS_MAX = 8
@@ -39,7 +39,11 @@ class Unreadable:
 
 
 def take_facts(
-    store: Store, index: Index, threads: int | None = None, *, progress: Progress | None = None
+    store: Store,
+    index: Index,
+    threads: int | None = None,
+    *,
+    progress: ProgressCallback | None = None,
 ) -> Index:
     """Read all payloads once, and add what their bytes tell to the index.
 
@@ -83,7 +87,7 @@ def read_facts(
     *,
     images: bool = True,
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[FactColumns, list[Unreadable]]:
     """Read payloads, by several threads, and take facts of each.
 
@@ -159,7 +163,7 @@ def windows(columns: Columns) -> Iterator[tuple[int, int]]:
 
 
 def _read_far_facts(
-    store: Store, columns: Columns, *, images: bool, threads: int, progress: Progress | None
+    store: Store, columns: Columns, *, images: bool, threads: int, progress: ProgressCallback | None
 ) -> tuple[FactColumns, list[Unreadable]]:
     """Bring windows by threads that wait for the store; a few more than there are threads are under way."""
     taken = _Taken(len(columns))

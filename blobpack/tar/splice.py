@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
     Int64s = NDArray[np.int64]
-    from blobpack.model import Progress
+    from blobpack.model import ProgressCallback
 
 SPLICE_PART_BYTES = 64 << 20  # of the source, found and copied at a time
 KERNEL_COPY_BYTES_MIN = 256 << 10  # a range of this size is copied by the kernel alone
@@ -136,7 +136,7 @@ def splice(
     members: Columns,
     to_fd: int,
     offsets: Offsets,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> None:
     """Copy members behind those that are there, in the order given.
 
@@ -167,7 +167,7 @@ class _Splice:
         members: Columns,
         to_fd: int,
         offsets: Offsets,
-        progress: Progress | None,
+        progress: ProgressCallback | None,
     ) -> None:
         self.source, self.store, self.members = source, store, members
         self.to_fd, self.offsets, self.progress = to_fd, offsets, progress

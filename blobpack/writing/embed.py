@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError
-from blobpack.indexfile.footer import MAGIC, sidecar_of
+from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
 from blobpack.indexfile.identity import identify
 from blobpack.stores.local import LocalStore
 from blobpack.stores.output import resolve_target, said_of
@@ -110,7 +110,7 @@ def _write_index(
     """Write an index behind the archive of a file, its footer last."""
     with target.open("r+b") as file:
         if size > archive_bytes:  # the old magic goes first: from here on the blob has no index
-            write_durably(file, size - len(MAGIC), bytes(len(MAGIC)))
+            write_durably(file, size - len(INDEX_MAGIC), bytes(len(INDEX_MAGIC)))
         write_durably(file, archive_bytes - len(marker), marker)
         with LocalStore(target) as store:
             identity = identify(store, archive_bytes)
@@ -125,6 +125,6 @@ def forget_beside(blob: str | os.PathLike[str]) -> None:
     path = Path(sidecar_of(blob))
     with suppress(OSError):
         with path.open("rb") as file:
-            ours = file.read(len(MAGIC)) == MAGIC
+            ours = file.read(len(INDEX_MAGIC)) == INDEX_MAGIC
         if ours:
             path.unlink()

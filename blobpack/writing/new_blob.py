@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from blobpack.indexfile.footer import sidecar_of
-from blobpack.indexfile.identity import Witness, identify
+from blobpack.indexfile.identity import IdentifyingSink, identify
 from blobpack.model import ScanReport
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
@@ -50,7 +50,7 @@ class NewBlob:
     sink: Sink
     tar: Sink
     level: int | None
-    witness: Witness | None = None
+    witness: IdentifyingSink | None = None
 
     def finish(self, packed: Index, position: int, place: IndexPlace) -> int:
         """End the archive, put its index behind it if that is its place, and compress it if it is to be.
@@ -119,7 +119,7 @@ def new_blob(
             with _scratch_for(location) as tar:
                 yield NewBlob(location, sink, tar, level)
         elif sink.is_stream:
-            witness = Witness(sink)
+            witness = IdentifyingSink(sink)
             yield NewBlob(location, sink, witness, None, witness)
         else:
             yield NewBlob(location, sink, sink, None)
