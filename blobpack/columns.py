@@ -123,7 +123,7 @@ class Columns:
             return parts[0]
         import numpy as np
 
-        lengths = [np.diff(np.frombuffer(part.name_bounds, np.int64)) for part in parts]
+        lengths = [part.name_lengths() for part in parts]
         bounds = np.zeros(1 + sum(map(len, parts)), np.int64)
         np.cumsum(np.concatenate([np.zeros(0, np.int64), *lengths]), out=bounds[1:])
 
@@ -153,6 +153,12 @@ class Columns:
     def packed_names(self) -> memoryview:
         """Return the bytes of these members' names, one behind the other."""
         return self.names[self.name_bounds[0] : self.name_bounds[-1]]
+
+    def name_lengths(self) -> NDArray[np.int64]:
+        """Return the length in bytes of each name: (n,) int64."""
+        import numpy as np
+
+        return np.diff(np.asarray(self.name_bounds))
 
     def name_at(self, row: int) -> str:
         """Return the name in a row, 0 ≤ row < len."""

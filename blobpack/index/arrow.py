@@ -7,22 +7,18 @@ as in the tar where one is not; both are read back.
 from __future__ import annotations
 
 import importlib
-import os
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from blobpack.columns import FACTS, FACTS_WITHOUT_UNKNOWN, MEDIA_TYPES, Columns
-from blobpack.errors import BlobNotFoundError, FormatError, PackageMissingError, StorageError
-from blobpack.stores.output import replacing
+from blobpack.errors import FormatError, PackageMissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
-GROUP_ROWS = 1 << 17  # of a Parquet file, read and written at once
 UNKNOWN_IS_ZERO = ("width", "height")
 
 # the columns beside the name → pyarrow's word for what stands in them here
@@ -89,11 +85,11 @@ def to_arrow_table(columns: Columns, *, text: bool | None = None) -> pa.Table:
         NotTextError: text is wanted, and a name is not UTF-8.
     """
     pa = need("pyarrow", "arrow")
-    names = _names_to_arrow(columns, pa.large_binary() if text is False else pa.large_string())
-    if text is not False and not _are_utf8(names):
+    names = names_to_arrow(columns, pa.large_binary() if text is False else pa.large_string())
+    if text is not False and not are_utf8(names):
         if text:
             raise NotTextError
-        names = _names_to_arrow(columns, pa.large_binary())
+        names = names_to_arrow(columns, pa.large_binary())
     table = {"name": names}
     for name in ("offset_start", "offset_end"):
         table[name] = _numbers_to_arrow(getattr(columns, name))
@@ -117,70 +113,6 @@ def to_frame(columns: Columns) -> Any:
     return to_arrow_table(columns).to_pandas(types_mapper=whole.get)
 
 
-def write_parquet(
-    parts: Callable[[], Iterable[Columns]], path: str | os.PathLike[str] | BinaryIO
-) -> int:
-    """Write columns as a Parquet file, in bounded memory; it appears whole or not at all.
-
-    Args:
-        parts: Gives the members, part by part; asked a second time when a name is not UTF-8. Facts that the first
-            part does not have are left out.
-        path: Where to; or a binary file open for writing.
-
-    Returns:
-        How many rows were written.
-
-    Raises:
-        PackageMissingError: there is no pyarrow.
-        StorageError: the file can't be written.
-    """
-    need("pyarrow.parquet", "arrow")
-    if hasattr(path, "write"):
-        text = all(_are_utf8(_names_to_arrow(part)) for part in parts())  # can't be begun anew
-        return _write_groups(parts(), cast("BinaryIO", path), text=text)
-    with replacing(path) as file:
-        try:
-            return _write_groups(parts(), file, text=True)
-        except NotTextError:
-            file.seek(0)
-            file.truncate()
-            return _write_groups(parts(), file, text=False)
-
-
-def _write_groups(parts: Iterable[Columns], file: BinaryIO, *, text: bool) -> int:
-    parquet = need("pyarrow.parquet", "arrow")
-    groups = _groups(parts)
-    first = next(groups, Columns.of_members([]))
-    table = to_arrow_table(first, text=text)
-    rows = len(first)
-    with parquet.ParquetWriter(
-        file, table.schema, compression="zstd", use_dictionary=["media_type"]
-    ) as writer:
-        writer.write_table(table)
-        for group in groups:
-            table = to_arrow_table(_with_facts_of(first, group), text=text)
-            writer.write_table(table)
-            rows += len(group)
-    return rows
-
-
-def _groups(parts: Iterable[Columns]) -> Iterator[Columns]:
-    """Cut parts into groups of at most GROUP_ROWS."""
-    for part in parts:
-        for first in range(0, len(part), GROUP_ROWS):
-            yield part.slice(first, min(first + GROUP_ROWS, len(part)))
-
-
-def _with_facts_of(model: Columns, part: Columns) -> Columns:
-    """Leave out the facts that a model does not have; all that it has must be there."""
-    facts = dict(part.facts())
-    for name, _ in model.facts():
-        if name not in facts:
-            raise ValueError(f"some members have {name}, and some have not: their index is mixed")
-    columns = {name: facts[name] for name, _ in model.facts()}
-    return Columns(part.names, part.name_bounds, part.offset_start, part.offset_end, **columns)
-
-
 def _numpy_view(column: memoryview) -> NDArray[Any]:
     import numpy as np
 
@@ -189,13 +121,13 @@ def _numpy_view(column: memoryview) -> NDArray[Any]:
     return values
 
 
-def _names_to_arrow(columns: Columns, kind: Any = None) -> Any:
+def names_to_arrow(columns: Columns, kind: Any = None) -> Any:
     pa = need("pyarrow", "arrow")
     buffers = [None, pa.py_buffer(columns.name_bounds), pa.py_buffer(columns.names)]
     return pa.Array.from_buffers(kind or pa.large_string(), len(columns), buffers)
 
 
-def _are_utf8(names: Any) -> bool:
+def are_utf8(names: Any) -> bool:
     """Tell whether all of an array's names are UTF-8."""
     pa = need("pyarrow", "arrow")
     try:
@@ -254,45 +186,6 @@ def from_arrow_table(table: Any) -> Columns:
     _check_order(columns["offset_start"], columns["offset_end"])
     views = {name: values.data.toreadonly() for name, values in columns.items()}
     return Columns(names, name_bounds, **views)
-
-
-def read_parquet(path: str | os.PathLike[str]) -> Iterator[Columns]:
-    """Read columns from a Parquet file, row group by row group.
-
-    Raises:
-        PackageMissingError: there is no pyarrow.
-        BlobNotFoundError: there is no such file.
-        FormatError: it is no Parquet file, or from_arrow_table refuses its columns.
-    """
-    parquet = need("pyarrow.parquet", "arrow")
-    path = os.fspath(path)
-    try:
-        file = open(path, "rb")  # noqa: PTH123, SIM115 (a path of any kind; closed below)
-    except FileNotFoundError as exc:
-        raise BlobNotFoundError(f"{path}: no such Parquet file") from exc
-    except OSError as exc:
-        raise StorageError(f"{path}: can't be opened: {exc.strerror}") from exc
-    with file, _translate_errors(path):
-        opened = parquet.ParquetFile(file)
-        present = [name for name in opened.schema_arrow.names if name in ("name", *FIELDS)]
-        yield from_arrow_table(
-            opened.schema_arrow.empty_table()
-        )  # its columns, when there is no row
-        for group in range(opened.num_row_groups):
-            yield from_arrow_table(opened.read_row_group(group, columns=present))
-
-
-@contextmanager
-def _translate_errors(path: str) -> Iterator[None]:
-    """Name the file in errors, and make pyarrow's ours."""
-    pa = need("pyarrow", "arrow")
-    try:
-        yield
-    except FormatError as exc:
-        raise FormatError(f"{path}: {exc}") from exc
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as exc:
-        said = str(exc).partition("\n")[0]
-        raise FormatError(f"{path}: not a Parquet file that can be read: {said}") from exc
 
 
 def _names_from_arrow(values: Any) -> tuple[memoryview, memoryview]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from blobpack._native.lookup import NameLookup
@@ -11,24 +9,20 @@ from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError
 from blobpack.index.arrow import (
     from_arrow_table,
-    read_parquet,
     to_arrays,
     to_arrow_table,
     to_frame,
-    write_parquet,
 )
+from blobpack.index.parquet import read_parquet, write_parquet
 from blobpack.index.rows import Rows
-from blobpack.index.select import Conditions, find_media_types, look_up_names
+from blobpack.index.select import make_conditions
 from blobpack.indexfile.open import StoredIndex, load_stored
 from blobpack.indexfile.writer import write_sections
 from blobpack.model import (
     ScanReport,
-    check_callable,
     check_local_path,
     check_output,
     check_several,
-    check_text,
-    check_texts,
     check_whole,
 )
 from blobpack.stores.location import location_of, output_location
@@ -36,6 +30,7 @@ from blobpack.stores.output import writing
 
 if TYPE_CHECKING:
     import os
+    import re
     from collections.abc import Callable, Iterable
 
     import numpy as np
@@ -165,11 +160,13 @@ class Index(Rows):
         """Compare names and offsets, in order."""
         if not isinstance(other, Index):
             return NotImplemented
+        import numpy as np
+
         mine, others = self.columns, other.columns
-        return (
+        return bool(
             mine.offset_start == others.offset_start
             and mine.offset_end == others.offset_end
-            and _name_lengths(mine) == _name_lengths(others)
+            and np.array_equal(mine.name_lengths(), others.name_lengths())
             and mine.packed_names() == others.packed_names()
         )
 
@@ -223,29 +220,14 @@ class Index(Rows):
             TypeError: an argument has another type.
             ValueError: there is no such media type, or the regex is none.
         """
-        for side, bound in (
-            ("min_size", min_size),
-            ("max_size", max_size),
-            ("min_width", min_width),
-            ("max_width", max_width),
-            ("min_height", min_height),
-            ("max_height", max_height),
-        ):
-            if bound is not None:
-                check_whole(side, bound)
-        check_callable("where", where)
-        for glob in globs:
-            check_text("globs", glob)
-        conditions = Conditions(
+        conditions = make_conditions(
             globs=globs,
-            exclude=tuple(check_texts("exclude", exclude)),
-            regex=None if regex is None else _compiled(regex),
-            names=None if names is None else _names_to_find(names),
+            exclude=exclude,
+            regex=regex,
+            names=names.columns if isinstance(names, Index) else names,
             min_size=min_size,
             max_size=max_size,
-            media_types=None
-            if media_type is None
-            else find_media_types(check_texts("media_type", media_type)),
+            media_type=media_type,
             min_width=min_width,
             max_width=max_width,
             min_height=min_height,
@@ -358,33 +340,6 @@ class Index(Rows):
             first, last = map(self.name_at, duplicate)
             raise DuplicateNameError(f"{first!r} and {last!r} have the same basename")
         return Index.from_columns(columns)
-
-
-def _name_lengths(columns: Columns) -> list[int]:
-    return [end - start for start, end in pairwise(columns.name_bounds.tolist())]
-
-
-def _compiled(regex: str | re.Pattern[str]) -> re.Pattern[str]:
-    """Compile a regular expression for names.
-
-    Raises:
-        TypeError: it is none for str.
-        ValueError: it is none of Python's.
-    """
-    if isinstance(regex, re.Pattern):
-        check_text("regex", regex.pattern)
-        return regex
-    check_text("regex", regex)
-    try:
-        return re.compile(regex)
-    except re.error as exc:  # which is no ValueError
-        raise ValueError(f"regex must be a regular expression, not {regex!r}: {exc}") from exc
-
-
-def _names_to_find(names: Iterable[str | Member]) -> NameLookup:
-    if isinstance(names, Index):
-        return look_up_names(names.columns)
-    return look_up_names([names] if isinstance(names, str) else names)
 
 
 def _restored(columns: Columns, report: ScanReport | None, identity: Identity | None) -> Index:

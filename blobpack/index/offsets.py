@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from blobpack._native.pickles import OffsetsDecoder, encode_batch
 from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError
-from blobpack.index.arrow import write_parquet
 from blobpack.index.index import Index
+from blobpack.index.parquet import write_parquet
 from blobpack.indexfile.identity import COLLECTION_IDENTITY
 from blobpack.model import (
     NameStyle,

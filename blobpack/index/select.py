@@ -5,6 +5,7 @@ Every condition narrows one mask; those that call Python come last, and only for
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,9 @@ from blobpack._native.globs import match_names
 from blobpack._native.lookup import NameLookup
 from blobpack.columns import MEDIA_TYPES, Columns
 from blobpack.errors import FactsMissingError
-from blobpack.model import names_of
+from blobpack.model import check_callable, check_text, check_texts, check_whole, names_of
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Callable, Iterable
 
     import numpy as np
@@ -108,6 +108,52 @@ class Conditions:
         return passed
 
 
+def make_conditions(
+    *,
+    globs: tuple[str, ...],
+    exclude: Iterable[str],
+    regex: str | re.Pattern[str] | None,
+    names: Columns | Iterable[str | Member] | None,
+    media_type: str | Iterable[str] | None,
+    where: Callable[[Member], object] | None,
+    **bounds: int | None,
+) -> Conditions:
+    """Check the arguments of `Index.select`, and make conditions of them.
+
+    Raises:
+        TypeError: an argument has another type.
+        ValueError: no media type matches, or the regex is not a regular expression.
+    """
+    for name, bound in bounds.items():
+        if bound is not None:
+            check_whole(name, bound)
+    check_callable("where", where)
+    for glob in globs:
+        check_text("globs", glob)
+    return Conditions(
+        globs=globs,
+        exclude=tuple(check_texts("exclude", exclude)),
+        regex=None if regex is None else _compile_regex(regex),
+        names=None if names is None else look_up_names(names),
+        media_types=None
+        if media_type is None
+        else find_media_types(check_texts("media_type", media_type)),
+        where=where,
+        **bounds,
+    )
+
+
+def _compile_regex(regex: str | re.Pattern[str]) -> re.Pattern[str]:
+    if isinstance(regex, re.Pattern):
+        check_text("regex", regex.pattern)
+        return regex
+    check_text("regex", regex)
+    try:
+        return re.compile(regex)
+    except re.error as exc:  # which is no ValueError
+        raise ValueError(f"regex must be a regular expression, not {regex!r}: {exc}") from exc
+
+
 def find_media_types(globs: Iterable[str]) -> tuple[int, ...]:
     """Find the codes of the media types that match any of the globs.
 
@@ -134,7 +180,8 @@ def look_up_names(names: Columns | Iterable[str | Member]) -> NameLookup:
     from array import array
     from itertools import accumulate
 
-    packed = list(map(_encode_name, names_of(names)))
+    listed = [names] if isinstance(names, str) else names_of(names)
+    packed = list(map(_encode_name, listed))
     bounds = array("q", accumulate(map(len, packed), initial=0))
     return NameLookup(b"".join(packed), bounds)
 

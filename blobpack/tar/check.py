@@ -267,17 +267,11 @@ def _same_run(index: Columns, one: int, found: Columns, other: int, rows: int) -
     if (
         np.array_equal(np.asarray(first.offset_start), np.asarray(second.offset_start))
         and np.array_equal(np.asarray(first.offset_end), np.asarray(second.offset_end))
-        and np.array_equal(_name_lengths(first), _name_lengths(second))
+        and np.array_equal(first.name_lengths(), second.name_lengths())
         and first.packed_names() == second.packed_names()
     ):
         return rows
     return next(row for row in range(rows) if _row(first, row) != _row(second, row))
-
-
-def _name_lengths(columns: Columns) -> NDArray[np.int64]:
-    import numpy as np
-
-    return np.diff(np.asarray(columns.name_bounds))
 
 
 def _row(columns: Columns, row: int) -> tuple[bytes, int, int]:
