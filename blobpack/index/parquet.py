@@ -1,4 +1,9 @@
-"""Columns as a Parquet file, and back."""
+"""Columns written to a Parquet file, and read from one.
+
+Strategy: write and read one row group at a time, so that memory does not grow with the number of members. The type of
+the names must be known before the first row group is written: begin with text, and if a name turns out not to be UTF-8,
+write the file again with bytes.
+"""
 
 from __future__ import annotations
 
@@ -22,46 +27,52 @@ from blobpack.stores.output import replacing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-GROUP_ROWS = 1 << 17  # of a Parquet file, read and written at once
+# rows of a row group, the part of a Parquet file that is written or read at a time
+GROUP_ROWS = 1 << 17
 
 
 def write_parquet(
     parts: Callable[[], Iterable[Columns]], path: str | os.PathLike[str] | BinaryIO
 ) -> int:
-    """Write columns as a Parquet file, in bounded memory; it appears whole or not at all.
+    """Write columns as a Parquet file, in bounded memory. The file appears complete or not at all.
 
     Args:
-        parts: Gives the members, part by part; asked a second time when a name is not UTF-8. Facts that the first
-            part does not have are left out.
-        path: Where to; or a binary file open for writing.
+        parts: Returns the members, part by part. It is called again if a name is not UTF-8. Facts that the first part
+            does not have are left out.
+        path: Path of the file, or a binary file that is open for writing.
 
     Returns:
-        How many rows were written.
+        The number of rows that were written.
 
     Raises:
-        PackageMissingError: there is no pyarrow.
+        PackageMissingError: pyarrow is not installed.
         StorageError: the file can't be written.
+        ValueError: some parts have facts that others do not have.
     """
+    # before a file is opened: without pyarrow, nothing should appear on disk
     need("pyarrow.parquet", "arrow")
     if hasattr(path, "write"):
-        text = all(are_utf8(names_to_arrow(part)) for part in parts())  # can't be begun anew
+        # a caller's file may be a pipe, which can't be written again: look at all names first
+        text = all(are_utf8(names_to_arrow(part)) for part in parts())
         return _write_groups(parts(), cast("BinaryIO", path), text=text)
     with replacing(path) as file:
         try:
             return _write_groups(parts(), file, text=True)
         except NotTextError:
+            # the second attempt must not leave bytes of the first one behind its end
             file.seek(0)
             file.truncate()
             return _write_groups(parts(), file, text=False)
 
 
 def read_parquet(path: str | os.PathLike[str]) -> Iterator[Columns]:
-    """Read columns from a Parquet file, row group by row group.
+    """Read columns from a Parquet file, one row group at a time.
 
     Raises:
-        PackageMissingError: there is no pyarrow.
+        PackageMissingError: pyarrow is not installed.
         BlobNotFoundError: there is no such file.
-        FormatError: it is no Parquet file, or from_arrow_table refuses its columns.
+        FormatError: this is not a Parquet file, or a column is missing or wrong.
+        StorageError: the file can't be opened.
     """
     parquet = need("pyarrow.parquet", "arrow")
     path = os.fspath(path)
@@ -73,10 +84,10 @@ def read_parquet(path: str | os.PathLike[str]) -> Iterator[Columns]:
         raise StorageError(f"{path}: can't be opened: {exc.strerror}") from exc
     with file, _translate_errors(path):
         opened = parquet.ParquetFile(file)
+        # other columns may be large, images for example, and are not read
         present = [name for name in opened.schema_arrow.names if name in ("name", *FIELDS)]
-        yield from_arrow_table(
-            opened.schema_arrow.empty_table()
-        )  # its columns, when there is no row
+        # a file without row groups must have the columns, too
+        yield from_arrow_table(opened.schema_arrow.empty_table())
         for group in range(opened.num_row_groups):
             yield from_arrow_table(opened.read_row_group(group, columns=present))
 
@@ -84,6 +95,7 @@ def read_parquet(path: str | os.PathLike[str]) -> Iterator[Columns]:
 def _write_groups(parts: Iterable[Columns], file: BinaryIO, *, text: bool) -> int:
     parquet = need("pyarrow.parquet", "arrow")
     groups = _groups(parts)
+    # without any member, write a file of no rows that has the columns
     first = next(groups, Columns.of_members([]))
     table = to_arrow_table(first, text=text)
     rows = len(first)
@@ -99,30 +111,33 @@ def _write_groups(parts: Iterable[Columns], file: BinaryIO, *, text: bool) -> in
 
 
 def _groups(parts: Iterable[Columns]) -> Iterator[Columns]:
-    """Cut parts into groups of at most GROUP_ROWS."""
+    """Cut parts into groups of at most GROUP_ROWS rows."""
     for part in parts:
         for first in range(0, len(part), GROUP_ROWS):
             yield part.slice(first, min(first + GROUP_ROWS, len(part)))
 
 
 def _with_facts_of(model: Columns, part: Columns) -> Columns:
-    """Leave out the facts that a model does not have; all that it has must be there."""
+    """Return a part with the facts of the model only. The part must have all of them."""
     facts = dict(part.facts())
     for name, _ in model.facts():
         if name not in facts:
-            raise ValueError(f"some members have {name}, and some have not: their index is mixed")
+            raise ValueError(
+                f"some members have {name} and others do not: the rows of a Parquet file need the same columns"
+            )
     columns = {name: facts[name] for name, _ in model.facts()}
     return Columns(part.names, part.name_bounds, part.offset_start, part.offset_end, **columns)
 
 
 @contextmanager
 def _translate_errors(path: str) -> Iterator[None]:
-    """Name the file in errors, and make pyarrow's ours."""
+    """Add the path to errors, and raise pyarrow's errors as FormatError."""
     pa = need("pyarrow", "arrow")
     try:
         yield
     except FormatError as exc:
         raise FormatError(f"{path}: {exc}") from exc
     except (pa.ArrowException, OSError, ValueError, OverflowError) as exc:
-        said = str(exc).partition("\n")[0]
-        raise FormatError(f"{path}: not a Parquet file that can be read: {said}") from exc
+        # pyarrow raises plain OSError and ValueError for damaged files, too, and some of its messages have several lines
+        reason = str(exc).partition("\n")[0]
+        raise FormatError(f"{path}: not a Parquet file that can be read: {reason}") from exc

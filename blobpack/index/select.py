@@ -1,6 +1,8 @@
-"""Which members a selection keeps: conditions → rows of columns, with no object a member but for `where`.
+"""The conditions of `Index.select`, and how they narrow a table of members.
 
-Every condition narrows one mask; those that call Python come last, and only for the rows that are left.
+Strategy: all conditions narrow one mask of rows. Globs, names and numbers are compared natively or by NumPy, for all
+rows. A regex and `where` call Python for each row, so they come last and see only the rows that are left. Only `where`
+needs Member objects.
 """
 
 from __future__ import annotations
@@ -26,26 +28,27 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
-ROWS_AT_ONCE = 1 << 16  # rows that wait in a list
+# rows that are collected in a Python list before they become part of the mask; it bounds that list
+ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What members must be like; all must hold, and one that is None always does.
+    """The conditions on members. A condition that is None or empty holds for every member.
 
     Attributes:
-        globs: Any of these matches the whole name; with none, all names pass.
-        exclude: None of these matches it.
-        regex: Is found somewhere in it.
-        names: It is one of these.
-        min_size: Bytes of the payload.
-        max_size: The same.
-        media_types: The media type is one of these places in MEDIA_TYPES.
-        min_width: Pixels; what is unknown passes no condition.
-        max_width: The same.
-        min_height: The same.
-        max_height: The same.
-        where: Called with a Member that passed all others; true keeps it.
+        globs: At least one of these matches the whole name.
+        exclude: None of these matches the whole name.
+        regex: Some part of the name matches.
+        names: Table of names; the name is one of these.
+        min_size: Least size of the payload, in bytes.
+        max_size: Largest size of the payload, in bytes.
+        media_types: Codes, places in MEDIA_TYPES; the media type is one of these.
+        min_width: Least width in pixels; a member of unknown width does not pass.
+        max_width: Largest width.
+        min_height: Least height; a member of unknown height does not pass.
+        max_height: Largest height.
+        where: Function that is called with each Member that passed the others; returns true to keep it.
     """
 
     globs: tuple[str, ...] = ()
@@ -62,23 +65,23 @@ class Conditions:
     where: Callable[[Member], object] | None = None
 
     def kept(self, part: Columns) -> Columns:
-        """Make a table of the rows that pass, in their order.
+        """Return the rows that pass, in their order.
 
         Raises:
-            FactsMissingError: a condition on a column that the table does not have.
+            FactsMissingError: a condition needs a column that the table does not have.
         """
         import numpy as np
 
         return part.take(np.flatnonzero(self.mask(part)))
 
     def mask(self, part: Columns) -> Mask:
-        """Tell which rows pass.
+        """Compute which rows pass.
 
         Returns:
             (n,) bool.
 
         Raises:
-            FactsMissingError: a condition on a column that the table does not have.
+            FactsMissingError: a condition needs a column that the table does not have.
         """
         import numpy as np
 
@@ -91,19 +94,23 @@ class Conditions:
             sizes = np.asarray(part.offset_end) - np.asarray(part.offset_start)
             _keep_within(passed, sizes, self.min_size, self.max_size)
         if self.media_types is not None:
+            # a table of all 256 codes, indexed by the column, instead of a search for each member
             passed &= np.isin(np.arange(256), self.media_types)[_fact_column(part, "media_type")]
         for fact, least, most in (
             ("width", self.min_width, self.max_width),
             ("height", self.min_height, self.max_height),
         ):
+            # at least 1: 0 stands for unknown, and must not pass max_width=100
             if least is not None or most is not None:
                 _keep_within(passed, _fact_column(part, fact), max(least or 0, 1), most)
         if self.names is not None:
             marked = self.names.mark(part.names, part.name_bounds)
+            # one byte for each row, 0 or 1, which NumPy can read as bool without a copy
             passed &= np.frombuffer(marked, np.bool_)
         if self.regex is not None:
             _keep_if(part, passed, self.regex.search, Columns.iter_names)
         if self.where is not None:
+            # reuse: a Member that `where` did not keep is filled again: 82 instead of 122 ns for each
             _keep_if(part, passed, self.where, partial(Columns.iter_members, reuse=True))
         return passed
 
@@ -150,15 +157,16 @@ def _compile_regex(regex: str | re.Pattern[str]) -> re.Pattern[str]:
     check_text("regex", regex)
     try:
         return re.compile(regex)
-    except re.error as exc:  # which is no ValueError
+    # re.error is no ValueError, and misuse of an argument always is
+    except re.error as exc:
         raise ValueError(f"regex must be a regular expression, not {regex!r}: {exc}") from exc
 
 
 def find_media_types(globs: Iterable[str]) -> tuple[int, ...]:
-    """Find the codes of the media types that match any of the globs.
+    """Return the codes of the media types that match any of the globs.
 
     Raises:
-        ValueError: a glob that matches no media type there is, such as a wrong "image/jpg".
+        ValueError: a glob matches no known media type, such as the misspelled "image/jpg".
     """
     from fnmatch import fnmatchcase
 
@@ -174,7 +182,8 @@ def find_media_types(globs: Iterable[str]) -> tuple[int, ...]:
 
 
 def look_up_names(names: Columns | Iterable[str | Member]) -> NameLookup:
-    """Make a table of names to be found."""
+    """Make a lookup table of names, or of the names of members."""
+    # the names of another index are packed already, so no str is made for them
     if isinstance(names, Columns):
         return NameLookup(names.names, names.name_bounds)
     from array import array
@@ -189,7 +198,8 @@ def look_up_names(names: Columns | Iterable[str | Member]) -> NameLookup:
 def _encode_name(name: str) -> bytes:
     try:
         return name.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # other surrogates: no member is called like that
+    # surrogates that stand for no byte: the name matches no member, which is no error in a list of names
+    except UnicodeEncodeError:
         return name.encode("utf-8", "surrogatepass")
 
 
@@ -210,10 +220,11 @@ def _fact_column(part: Columns, name: str) -> NDArray[Any]:
     import numpy as np
 
     column = getattr(part, name)
+    # a table without rows has no facts either, but nothing is missing
     if column is None and len(part):
         raise FactsMissingError(
             f"the index has no {name.replace('_', ' ')} of its members: `blobpack index --facts BLOB` "
-            "takes the facts of a blob that is there; pack takes them unless it is told --no-facts"
+            "adds the facts to the index of an existing blob; pack adds them, too, but not with --no-facts"
         )
     return np.asarray(column if column is not None else np.zeros(0, np.uint8))
 
@@ -224,12 +235,13 @@ def _keep_if(
     ask: Callable[[Any], object],
     iterate: Callable[[Columns, memoryview], NameIterator | MemberIterator],
 ) -> None:
-    """Ask of each row that passed so far, in their order.
+    """Call a function for each row that passed so far, in order, and drop the rows for which it returns false.
 
-    A loop in Python, because calling Python from C takes longer.
+    The loop is in Python because a call of a Python function from C takes longer than one from Python.
     """
     for first in range(0, len(part), ROWS_AT_ONCE):
         last = min(first + ROWS_AT_ONCE, len(part))
+        # a view: what is assigned to it changes `passed`
         mask = passed[first:last]
         members = iterate(part.slice(first, last), mask.data.cast("B"))
         rows = [members.row for member in members if ask(member)]
