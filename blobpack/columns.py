@@ -97,7 +97,8 @@ class Columns:
                 raise TypeError(f"members must be Members, and one is {member!r}")
             if not 0 <= member.offset_start <= member.offset_end <= OFFSET_MAX:
                 raise ValueError(
-                    f"members: {member.name!r} has offsets {member.offset_start} to {member.offset_end}"
+                    f"members: {member.name!r} has offsets {member.offset_start} to {member.offset_end}, "
+                    "expected 0 ≤ offset_start ≤ offset_end < 2⁶³"
                 )
             # names are bytes in a tar: those that are not UTF-8 are surrogates in a str (PEP 383)
             names += member.name.encode("utf-8", "surrogateescape")
@@ -114,7 +115,9 @@ class Columns:
                     code = MEDIA_TYPES.index(value or "") if name == "media_type" else value or 0
                     facts[name].append(code)
                 except (ValueError, OverflowError):
-                    raise ValueError(f"members: {member.name!r} has {name} {value!r}") from None
+                    raise ValueError(
+                        f"members: {member.name!r} has {name} {value!r}, which no index can hold"
+                    ) from None
         # a column of zeros only says that nothing is known
         facts = {
             name: column

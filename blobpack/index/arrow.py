@@ -197,7 +197,7 @@ def from_arrow_table(table: Any) -> Columns:
             raise FormatError(f"{count} columns {name!r} among {', '.join(table.column_names)}")
     taken = {name: table.column(found[0]) for name, found in places.items() if found}
     names, name_bounds = _names_from_arrow(taken.pop("name"))
-    # a fact of which some values are missing may be left out
+    # crc32c and mtime are left out if some of their values are missing
     columns = {
         name: values
         for name, column in taken.items()

@@ -145,7 +145,7 @@ class Rows:
     def _check_row(self, row: int) -> int:
         number = check_whole("row", row)
         if not 0 <= number < len(self):
-            raise IndexError(f"row {number} of {len(self)}")
+            raise IndexError(f"no row {number} among {len(self)} rows")
         return number
 
     def range_of(self, name: str) -> ByteRange:
@@ -236,7 +236,7 @@ class Names(Sequence[str]):
             return [self._rows.name_at(i) for i in rows]
         # a sequence counts negative rows from the end; name_at and member_at refuse them
         if not -len(self) <= row < len(self):
-            raise IndexError(f"row {row} of {len(self)}")
+            raise IndexError(f"no row {row} among {len(self)} rows")
         return self._rows.name_at(row % len(self))
 
     def __iter__(self) -> Iterator[str]:

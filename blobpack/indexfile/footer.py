@@ -26,10 +26,10 @@ VERSION = 1
 # magic, version, zeros. It has no checksum: it only shows that nothing has overwritten the region's start, and the
 # version in the footer is the one that counts.
 REGION_HEADER = struct.Struct("<8sI52x")
-# in the order of the table in docs/format.md; the spaces only group the fields of one table row or several
+# the fields of the table in docs/format.md, in its order; the spaces are only for the reader
 FOOTER_FIELDS = struct.Struct("<II QQII QQQQ QQQQ QQII 9q 128s QQ 168x 8s".replace(" ", ""))
 FOOTER_BYTES = 512
-# the usual size of a memory page: a lookup in a mapped file faults one page in, or fetches one from a store
+# the usual size of a memory page, so that a lookup in a mapped file loads one page
 INDEX_PAGE_BYTES = 4096
 # a page of 4,096 bytes holds its checksum and number (8 bytes), then positions of 8 bytes
 DIRECTORY_PAGE_POSITIONS = 511

@@ -37,8 +37,8 @@ class Identity:
         archive_bytes: Size of the tar: all of the blob, or the bytes before the index inside the blob.
         tail_crc: CRC-32C of the archive's last 4,096 bytes.
         samples_crc: CRC-32C of up to 32 samples of 1,024 bytes each, spread evenly over the archive.
-        version: The store's name for this version of the blob, such as an ETag; empty for a local file, whose
-            modification time changes when the file is copied.
+        version: The store's name for this version of the blob, such as an ETag; empty for a local file, as a
+            file system has no version that survives a copy.
     """
 
     archive_bytes: int

@@ -105,7 +105,7 @@ class RemoteIndex:
     def rows(self, first: int, last: int) -> Columns:
         """Return the rows first:last. The blocks that hold them are read whole, as a block has one checksum."""
         if not 0 <= first <= last <= len(self):
-            raise IndexError(f"rows {first} to {last} of {len(self)}")
+            raise IndexError(f"no rows {first} to {last} among {len(self)} rows")
         if first == last:
             return Columns.concatenate([])
         numbers = range(first // BLOCK_ROWS, (last - 1) // BLOCK_ROWS + 1)
