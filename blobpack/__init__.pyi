@@ -1,4 +1,4 @@
-"""The public names. They stand only here: `__init__.py` reads this file and loads each name on first use."""
+"""The public names, listed only here. `__init__.py` reads this file, and loads each name at its first use."""
 
 from .collection.collect import (
     CollectReport as CollectReport,

@@ -1,54 +1,57 @@
-"""Every exception blobpack raises, misuse apart.
+"""All exceptions that blobpack raises, except those for misuse of arguments.
 
-Misuse is what is wrong with the arguments alone, whatever the storage holds: a choice that there is not, a number out
-of range, a value of another type, a target that blobpack can't write to. It is a plain ValueError or TypeError that
-names the argument, raised before anything is read or written. A row number that an index does not have is an
-IndexError, as of any sequence. Every other error is a BlobpackError:
+Misuse is an error in the arguments alone, whatever the storage holds: a choice that does not exist, a number out of
+range, a value of another type, a target that blobpack can't write to. It is a plain ValueError or TypeError that names
+the argument, raised before anything is read or written. A row number that an index does not have is an IndexError, as
+in any sequence. Every other error is a BlobpackError:
 
     BlobpackError
-    ├── FormatError            ValueError         the bytes are at fault; carries `offset`
-    │   ├── TruncatedError                        the blob ends too early
-    │   └── ChecksumError                         bytes that do not match their checksum
+    ├── FormatError            ValueError         the bytes are wrong; carries `offset`
+    │   ├── TruncatedError                        the blob or file ends too early
+    │   └── ChecksumError                         bytes do not match their checksum
     ├── ImageError             ValueError         a payload is not an image that can be decoded
-    ├── DuplicateNameError     ValueError         two members would have one name
-    ├── FactsMissingError      ValueError         a selection asks for what the index does not have
+    ├── DuplicateNameError     ValueError         two members would have the same name
+    ├── FactsMissingError      ValueError         a selection needs facts that the index does not have
     ├── UnsafeNameError        ValueError         a member's name leads out of the target folder
-    ├── PackageMissingError    ImportError        an optional package is needed, and not installed
-    ├── MemberNotFoundError    LookupError        no member of that name
-    ├── SourceError            OSError            files to pack that can't be read, or changed meanwhile
+    ├── PackageMissingError    ImportError        an optional package is needed and not installed
+    ├── MemberNotFoundError    LookupError        no member has this name
+    ├── SourceError            OSError            files to pack can't be read, or changed while they were packed
     └── StorageError           OSError            a store failed
-        ├── BlobNotFoundError  FileNotFoundError  there is no such blob
-        └── BlobChangedError                      not the blob the index was made from
-            └── StaleIndexError                   the index beside or inside the blob is of another state of it
+        ├── BlobNotFoundError  FileNotFoundError  there is no blob at this path or URL
+        └── BlobChangedError                      the blob is not the one that was opened
+            └── StaleIndexError                   the index belongs to another state of the blob
 
-Each can be caught as the builtin beside it, and survives pickling. MissingIndexWarning is a UserWarning.
+Each error can also be caught as the builtin in the second column, and survives pickling. MissingIndexWarning is a
+UserWarning.
 """
 
 from __future__ import annotations
 
 
 class BlobpackError(Exception):
-    """The base of every error below."""
+    """Base of all exceptions in this module."""
 
 
 class FormatError(BlobpackError, ValueError):
-    """The bytes are not what their format says.
+    """The bytes are not what their format requires.
 
     Attributes:
-        offset: Where in the blob or file the fault is, in bytes from its start; None if it has no place.
+        offset: Position of the fault in the blob or file, in bytes from its start; None if it has no position.
     """
 
+    # BaseException.__reduce__ calls the class with the message alone, then restores __dict__. So keyword-only attributes
+    # need defaults, or the error could not be sent to another process.
     def __init__(self, message: str, *, offset: int | None = None) -> None:
         super().__init__(message)
         self.offset = offset
 
 
 class TruncatedError(FormatError):
-    """The blob or file ends before what it promises."""
+    """The blob or file ends before the end that its headers announce."""
 
 
 class ChecksumError(FormatError):
-    """Bytes do not match the checksum that was taken of them."""
+    """Bytes do not match the checksum that was stored for them."""
 
 
 class ImageError(BlobpackError, ValueError):
@@ -56,30 +59,31 @@ class ImageError(BlobpackError, ValueError):
 
 
 class DuplicateNameError(BlobpackError, ValueError):
-    """Two members would have one name."""
+    """Two members would have the same name."""
 
 
 class FactsMissingError(BlobpackError, ValueError):
-    """A selection asks for facts, such as widths, that the index does not have."""
+    """A selection needs facts, such as widths, that the index does not have."""
 
 
 class UnsafeNameError(BlobpackError, ValueError):
-    """A member's name would be written outside the target folder."""
+    """Extraction would write a member outside the target folder, because of its name."""
 
 
 class PackageMissingError(BlobpackError, ImportError):
-    """Something was asked that takes an optional package, such as pyarrow; the message says how to install it."""
+    """A call needs an optional package that is not installed, such as pyarrow; the message says how to install it."""
 
 
+# LookupError, not KeyError: str() of a KeyError is the repr of its message, in quotes
 class MemberNotFoundError(BlobpackError, LookupError):
-    """The index has no member of that name."""
+    """The index has no member with this name."""
 
 
 class SourceError(BlobpackError, OSError):
-    """Files to pack could not be read, or changed while they were.
+    """Files to pack could not be read, or changed while they were packed.
 
     Attributes:
-        paths: The files at fault.
+        paths: The files.
     """
 
     def __init__(self, message: str, *, paths: tuple[str, ...] = ()) -> None:
@@ -88,26 +92,26 @@ class SourceError(BlobpackError, OSError):
 
 
 class StorageError(BlobpackError, OSError):
-    """A store could not do what was asked.
+    """A store could not do what it was asked for.
 
     Attributes:
-        status: The HTTP status that said so, 0 if none did.
+        status: The HTTP status of the server's answer; 0 if there was none.
     """
 
     status = 0
 
 
 class BlobNotFoundError(StorageError, FileNotFoundError):
-    """There is no blob at that place."""
+    """There is no blob at this path or URL."""
 
 
 class BlobChangedError(StorageError):
-    """The blob is no longer the one that was opened, so the offsets would lie."""
+    """The blob is not the one that was opened or indexed, so offsets would point at wrong bytes."""
 
 
 class MissingIndexWarning(UserWarning):
-    """A blob had to be scanned because it has no index."""
+    """A blob has no index, so its headers had to be scanned."""
 
 
 class StaleIndexError(BlobChangedError):
-    """An index that is not of the blob as it is now."""
+    """The index belongs to another state of the blob."""

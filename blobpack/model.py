@@ -1,8 +1,8 @@
-"""Plain values that everything else passes around, the choices that callers make, and the checks of arguments.
+"""Plain values, the choices that callers make, and the checks of arguments.
 
-Strategy of the checks: a public function checks all of its arguments before it reads or writes anything. Whatever is
-wrong with the arguments alone, wherever the blob lies and whatever is in it, is a plain ValueError or TypeError that
-names the argument. Everything else is a BlobpackError.
+Strategy of the checks: a public function checks all of its arguments before it reads or writes anything. An error in the
+arguments alone, wherever the blob is and whatever it holds, is a plain ValueError or TypeError that names the argument.
+Every other error is a BlobpackError.
 """
 
 from __future__ import annotations
@@ -20,66 +20,71 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    Payload = tuple[str, Buffer]  # a member's name, and its bytes
-    # what may be given to pack: a folder, a prefix or a file; files; or payloads
+    # a member's name, and its bytes
+    Payload = tuple[str, Buffer]
+    # what pack accepts: a folder, a prefix or a file; several files; or payloads
     Packable = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Iterable[Payload]
-    Progress = Callable[[int, int], object]  # how many are done, and their bytes
+    # called with the number of members that are done, and the sum of their bytes
+    ProgressCallback = Callable[[int, int], object]
 
 __all__ = ["ByteRange", "Duplicates", "Member", "ScanReport"]
 
-# what to do about two members of one name: raise an error, or let the last one count
+# what to do if two members have the same name: raise an error, or use the last one
 Duplicates = Literal["refuse", "last"]
 
-# what to do with an index of another state of the blob: raise an error, or scan the blob's headers
+# what to do if the index belongs to another state of the blob: raise an error, or scan the blob's headers
 Stale = Literal["refuse", "rescan"]
 
-# where a blob's index goes: behind the archive, into a file beside the blob, or nowhere
+# where pack writes the index: inside the blob, behind the archive; into a file beside the blob; or nowhere
 IndexPlace = Literal["embed", "sidecar", "none"]
 
-# which requests are sent a second time when their answers are late
+# which requests are sent a second time if their answers are late
 Hedge = Literal["batches", "always", "never"]
 
-# what an offsets file calls a member: its name, or what stands behind the last "/"
+# how an offsets file names a member: by its whole name, or by the part after the last "/"
 NameStyle = Literal["path", "basename"]
 
 OffsetsFormat = Literal["pkl", "csv", "jsonl", "parquet"]
 
-# what verify finds wrong
+# the kinds of faults that verify reports
 FailureKind = Literal["archive", "header", "missing", "extra", "differs", "checksum", "unreadable"]
 
-THREADS_ASKED_MAX = 64  # native code starts no more, so a larger number would be ignored
-CACHE_BYTES_MIN = 1 << 20  # a cache that may take less would keep nothing
-BYTES_MAX = (1 << 63) - 1  # native code counts bytes and rows in int64
+# native code starts no more threads, so a larger number would be ignored without a word
+THREADS_ASKED_MAX = 64
+# a smaller cache would keep nothing
+CACHE_BYTES_MIN = 1 << 20
+# native code counts bytes and rows in int64
+BYTES_MAX = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """The bytes start to end of a blob, half-open."""
+    """A half-open range of bytes in a blob."""
 
     start: int
     end: int
 
     @property
     def size(self) -> int:
-        """How many bytes it covers."""
+        """Number of bytes in the range."""
         return self.end - self.start
 
 
 @dataclass(frozen=True, slots=True)
 class ScanReport:
-    """What a scan met, beside the members it lists.
+    """Counts of what a scan found, besides the members that have rows in the index.
 
     Attributes:
-        bytes_scanned: From the start of the blob to where the walk ended.
-        end_marker: Zero blocks found at the end: 2 as tar prescribes; 1 or 0 if the writer left them
-            out or the blob was cut between two members, which tar tools accept.
-        hard_links: Members that are hard links; those whose target has a payload have a row.
-        dangling_links: Hard links without a row: nothing before them has the name they point at.
-        folders: No payload, no row.
-        symbolic_links: No payload, no row.
-        devices: Character and block devices and FIFOs: no payload, no row.
-        sparse: Sparse files: their payload is not one byte range, so no row.
-        other: Volume labels, multi-volume parts, dump folders and unknown types: no row.
+        bytes_scanned: Bytes from the start of the blob to the end of the scan.
+        end_marker: Number of zero blocks at the end. POSIX requires 2. It is 1 or 0 if the writer left them out, or if
+            the blob was cut between two members; tar tools accept both.
+        hard_links: Members that are hard links. A hard link has a row if its target has a payload.
+        dangling_links: Hard links without a row, because no earlier member has the name of their target.
+        folders: Folders; they have no payload and no row.
+        symbolic_links: Symbolic links; they have no payload and no row.
+        devices: Character devices, block devices and FIFOs; they have no payload and no row.
+        sparse: Sparse files; their payload is not one range of bytes, so they have no row.
+        other: Volume labels, parts of multi-volume archives, dumped folders and unknown types; they have no row.
     """
 
     bytes_scanned: int
@@ -93,7 +98,7 @@ class ScanReport:
     other: int = 0
 
     def without_row(self) -> dict[str, int]:
-        """The counts of what has no row, those that are not zero."""
+        """Return the counts of headers that have no row, by kind, without the kinds whose count is zero."""
         kinds = ("folders", "symbolic_links", "devices", "sparse", "other", "dangling_links")
         return {kind: count for kind, count in asdict(self).items() if kind in kinds and count}
 
@@ -102,24 +107,25 @@ def check_choice(name: str, value: object, choices: Any) -> None:
     """Check that a value is one of a Literal's choices.
 
     Args:
-        name: The argument.
-        value: What was given for it.
+        name: Name of the argument.
+        value: Its value.
         choices: The Literal.
 
     Raises:
-        ValueError: the value is none of the choices, which the message lists.
+        ValueError: the value is not a choice; the message lists the choices.
     """
     allowed = get_args(choices)
+    # str first: `in` would compare a NumPy array with each choice, and raise an error that names no argument
     if not isinstance(value, str) or value not in allowed:
         listed = ", ".join(map(repr, allowed))
         raise ValueError(f"{name} must be one of {listed}, not {value!r:.200}")
 
 
 def check_flag(name: str, value: object) -> None:
-    """Check that a value is True or False: the text "no" would count as True.
+    """Check that a value is True or False. The str "no" would otherwise count as True.
 
     Raises:
-        TypeError: the value is neither. 0, 1 and NumPy's booleans will do.
+        TypeError: the value is another one. 0, 1 and NumPy's booleans are accepted.
     """
     if value is True or value is False:
         return
@@ -128,25 +134,27 @@ def check_flag(name: str, value: object) -> None:
 
 
 def check_whole(name: str, value: Any) -> int:
-    """Return a whole number.
+    """Return a value as int.
 
     Raises:
-        TypeError: the value is none.
+        TypeError: the value is not a whole number.
     """
     try:
-        if isinstance(value, bool):  # an int to Python, and a slip here
+        # bool is a subclass of int, but threads=True is a mistake
+        if isinstance(value, bool):
             raise TypeError
+        # operator.index accepts NumPy's integers, and refuses 1.0 and "1"
         return index(value)
     except TypeError:
         raise TypeError(f"{name} must be a whole number, not {value!r:.200}") from None
 
 
 def check_number(name: str, value: Any, least: int, most: int = BYTES_MAX) -> None:
-    """Check that a value is a whole number from the least to the most.
+    """Check that a value is a whole number in a range.
 
     Raises:
-        TypeError: the value is no whole number.
-        ValueError: the value is less than the least, or more than the most.
+        TypeError: the value is not a whole number.
+        ValueError: the value is less than `least`, or more than `most`.
     """
     number = check_whole(name, value)
     if not least <= number <= most:
@@ -155,11 +163,11 @@ def check_number(name: str, value: Any, least: int, most: int = BYTES_MAX) -> No
 
 
 def check_threads(threads: int | None) -> None:
-    """Check that so many threads can be started.
+    """Check a number of threads.
 
     Raises:
-        TypeError: it is neither a whole number nor None.
-        ValueError: it is out of range.
+        TypeError: the value is neither a whole number nor None.
+        ValueError: the value is not from 1 to 64.
     """
     if threads is not None:
         check_number("threads", threads, 1, THREADS_ASKED_MAX)
@@ -169,8 +177,8 @@ def check_path(name: str, value: object) -> str:
     """Return a path or URL as str.
 
     Raises:
-        TypeError: the value is neither str nor a path object that stands for one.
-        ValueError: the value is empty, or holds what no system takes: a NUL, or a surrogate that stands for no byte.
+        TypeError: the value is neither a str nor a path object.
+        ValueError: the value is empty, or no system accepts it: it holds a NUL, or a surrogate that stands for no byte.
     """
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{name} must be a path or URL, not {value!r:.200}")
@@ -179,6 +187,7 @@ def check_path(name: str, value: object) -> str:
         raise TypeError(f"{name} must be a path of type str, not {path!r:.200}")
     if not path:
         raise ValueError(f"{name} must be a path or URL, not empty")
+    # a path ends at a NUL in every system call; a URL is percent-encoded before it is sent
     if "\0" in path and "://" not in path:
         raise ValueError(f"{name} must be a path without NUL, not {path!r}")
     try:
@@ -189,13 +198,14 @@ def check_path(name: str, value: object) -> str:
 
 
 def check_local_path(name: str, value: object) -> None:
-    """Check that a value is the path of a local file: a URL would make folders called `s3:`.
+    """Check that a value is the path of a local file. A URL would create folders named `s3:`.
 
     Raises:
-        TypeError: the value is neither str nor a path object that stands for one.
+        TypeError: the value is neither a str nor a path object.
         ValueError: the value is empty, or a URL.
     """
     check_path(name, value)
+    # not of a path object: pathlib turns "://" into ":/", so that object is a local path
     if isinstance(value, str) and "://" in value:
         raise ValueError(f"{name} must be a local path, not {value!r:.200}")
 
@@ -215,18 +225,19 @@ def check_text(name: str, value: object) -> None:
     """Check that a value is a str.
 
     Raises:
-        TypeError: the value is no str.
+        TypeError: the value is not a str.
     """
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {value!r:.200}")
 
 
 def check_texts(name: str, value: object) -> list[str]:
-    """List several texts, such as globs; one text that is given alone is a list of one.
+    """Return a list of one or several str, such as globs.
 
     Raises:
         TypeError: the value is neither a str nor several of them.
     """
+    # a str is iterable, too, and its characters are not meant
     texts = [value] if isinstance(value, str) else value
     if isinstance(texts, (bytes, bytearray)) or not isinstance(texts, Iterable):
         raise TypeError(f"{name} must be one or several str, not {value!r:.200}")
@@ -238,10 +249,15 @@ def check_texts(name: str, value: object) -> list[str]:
 
 
 def check_several(name: str, value: object, what: str) -> None:
-    """Check that a value is several things, not one.
+    """Check that a value holds several things, and is not one of them.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        what: What it should hold, in the plural, for messages.
 
     Raises:
-        TypeError: the value can't be iterated, or is a text, whose letters are not meant.
+        TypeError: the value can't be iterated, or is a str, bytes or a path.
     """
     if isinstance(value, (str, bytes, os.PathLike)):
         raise TypeError(f"{name} must be several {what}, not one: [{value!r:.200}]")
@@ -253,20 +269,22 @@ def check_callable(name: str, value: object) -> None:
     """Check that a value is a function or None.
 
     Raises:
-        TypeError: the value is neither a function nor None.
+        TypeError: the value is neither.
     """
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be a function or None, not {value!r:.200}")
 
 
 def names_of(names: Iterable[str | Member], argument: str = "names") -> Iterator[str]:
-    """Return names, or the names of members, one after the other.
+    """Return an iterator of names, of given names and members.
 
     Raises:
-        TypeError: one name instead of several; or, when it is reached, what is neither a name nor a Member.
+        TypeError: one name was given instead of several; or, when it is reached, one of them is neither a str nor a
+            Member.
     """
     check_several(argument, names, "names or members")
 
+    # checked one by one, because names may come from a generator that yields them as other reads end
     def name_of(name: str | Member) -> str:
         if isinstance(name, str):
             return name
@@ -278,23 +296,21 @@ def names_of(names: Iterable[str | Member], argument: str = "names") -> Iterator
 
 
 def members_of(members: Iterable[Member]) -> Iterator[Member]:
-    """Return members, one after the other.
+    """Return an iterator of the given members.
 
     Raises:
-        TypeError: one thing instead of several; or, when it is reached, what is no Member.
+        TypeError: one member was given instead of several; or, when it is reached, one of them is not a Member.
     """
     check_several("members", members, "Members")
 
-    def checked(member: Member) -> Member:
+    def check(member: Member) -> Member:
         if not isinstance(member, Member):
-            raise no_member(member)
+            raise not_a_member(member)
         return member
 
-    return map(checked, members)
+    return map(check, members)
 
 
-def no_member(thing: object) -> TypeError:
-    """Return the error for what is no Member, among members."""
-    return TypeError(
-        f"members must be Members, such as an index of some, and one is {thing!r:.200}"
-    )
+def not_a_member(thing: object) -> TypeError:
+    """Return the error for a value that is not a Member, among several members."""
+    return TypeError(f"members must be Members, for example an index, and one is {thing!r:.200}")

@@ -1,7 +1,8 @@
-"""Plan fetches: ranges that were asked for, merged where reading the gap between them costs less than a request.
+"""Planning of fetches: which of the requested ranges are read by one request.
 
-Strategy: a gap may be as long as what arrives in the time that one more request would take: latency times
-bandwidth. Both are estimated from the answers that came before (`SpeedEstimate`).
+Strategy: merge two ranges if reading the gap between them takes less time than one more request. That is the case if the
+gap is shorter than latency times bandwidth, the bytes that arrive during the latency of a request. Both are estimated
+from earlier answers (`SpeedEstimate`).
 """
 
 from __future__ import annotations
@@ -11,21 +12,29 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# of S3, until something was measured; the bandwidth is that of one connection
-LATENCY_S = 0.03
-BYTES_PER_S = 50e6
-SMALL_ANSWER_BYTES = (
-    64 << 10
-)  # the time of such an answer is mostly latency, of a longer one mostly bandwidth
-SMOOTHING = 0.1  # weight of the newest measurement
+# Assumed for S3 until answers were measured. The bandwidth is that of one connection.
+TYPICAL_LATENCY_S = 0.03
+TYPICAL_BYTES_PER_S = 50e6
+# Up to this size, an answer's time counts as latency, and above it as bandwidth: at 50 MB/s, 64 KiB take 1.3 ms of some
+# 30 ms.
+SMALL_ANSWER_BYTES = 64 << 10
+# weight of the newest measurement: one slow answer moves an average by a tenth of its excess
+SMOOTHING = 0.1
 GAP_BYTES_MIN = 16 << 10
-GAP_BYTES_MAX = 256 << 10  # more would read several times what is wanted
-# about latency times bandwidth: larger fetches come sooner by two connections
+# larger gaps would make a batch read several times the bytes it needs
+GAP_BYTES_MAX = 256 << 10
+# about latency times bandwidth, rounded up: two connections deliver a larger fetch sooner than one does
 FETCH_BYTES_MAX = 2 << 20
 
 
 class Fetch(NamedTuple):
-    """One request, and which of the ranges it answers: their places in the order asked."""
+    """One request, and the ranges that it answers.
+
+    Attributes:
+        start: Start of the request.
+        end: End of the request, one past its last byte.
+        places: Places of the answered ranges in the list that was given to the planner.
+    """
 
     start: int
     end: int
@@ -33,11 +42,11 @@ class Fetch(NamedTuple):
 
 
 class SpeedEstimate:
-    """Latency and bandwidth of the way to a server, as moving averages of what was measured.
+    """Latency and bandwidth of a server, as moving averages of measured answers.
 
     Attributes:
-        latency_s: Time until the answer to a small request has come; 0 before the first.
-        bytes_per_s: How fast long answers came; 0 before the first.
+        latency_s: Time from a request to the end of a small answer; 0 before the first one.
+        bytes_per_s: Bandwidth during large answers; 0 before the first one.
     """
 
     __slots__ = ("bytes_per_s", "latency_s")
@@ -47,15 +56,17 @@ class SpeedEstimate:
         self.bytes_per_s = 0.0
 
     def note(self, answer_bytes: int, took_s: float) -> None:
-        """Take an answer into account; of two threads that note at once, one may be lost.
+        """Add an answer to the averages. If two threads add at the same time, one of the two answers may be lost.
 
         Args:
-            answer_bytes: Bytes of the answer.
-            took_s: Time from the request to the last of them, without the time to connect.
+            answer_bytes: Size of the answer.
+            took_s: Time from the request to the last byte of the answer, without the time to connect.
         """
+        # without a lock, because an estimate survives a lost answer, and every request passes here
         if answer_bytes <= SMALL_ANSWER_BYTES:
             self.latency_s += (took_s - self.latency_s) * (SMOOTHING if self.latency_s else 1)
         else:
+            # clocks are coarse, and a large answer may come faster than the average small one
             rate = answer_bytes / max(took_s - self.latency_s, 1e-6)
             self.bytes_per_s += (rate - self.bytes_per_s) * (SMOOTHING if self.bytes_per_s else 1)
 
@@ -67,27 +78,27 @@ def gap_bytes(
     least: int = GAP_BYTES_MIN,
     most: int = GAP_BYTES_MAX,
 ) -> int:
-    """Compute how long a gap may be that is read sooner than one more request would be answered.
+    """Return the largest gap that takes less time to read than one more request would take.
 
     Args:
-        latency_s: Of the server; 0 if it is not known.
-        bytes_per_s: Of the server; 0 if it is not known.
-        least: Shorter gaps are always read.
-        most: Longer gaps never are.
+        latency_s: Latency of the server; 0 if it is not known.
+        bytes_per_s: Bandwidth of the server; 0 if it is not known.
+        least: Shorter gaps are always read, so the result is never smaller.
+        most: Longer gaps are never read, so the result is never larger.
     """
-    gap = (latency_s or LATENCY_S) * (bytes_per_s or BYTES_PER_S)
+    gap = (latency_s or TYPICAL_LATENCY_S) * (bytes_per_s or TYPICAL_BYTES_PER_S)
     return int(min(max(gap, least), most))
 
 
 def merged_ranges(
     ranges: Iterable[tuple[int, int]], *, max_gap_bytes: int, max_bytes: int
 ) -> list[tuple[int, int]]:
-    """Merge ranges, sorted by start, into fetches.
+    """Merge ranges into fetches, and return the fetches sorted by start.
 
     Args:
         ranges: Half-open; equal and overlapping ones are fetched once.
-        max_gap_bytes: Ranges no further apart than this are fetched together.
-        max_bytes: No fetch grows beyond this by merging.
+        max_gap_bytes: Largest gap that is read over.
+        max_bytes: Largest size that merging may reach; a single larger range is one fetch.
     """
     planned = plan_fetches(list(ranges), max_gap_bytes=max_gap_bytes, max_bytes=max_bytes)
     return sorted((fetch.start, fetch.end) for fetch in planned)
@@ -100,17 +111,18 @@ def plan_fetches(
     max_bytes: int,
     free_gap_bytes: int | None = None,
 ) -> list[Fetch]:
-    """Plan the fetches of ranges, in the order in which their answers are needed first.
+    """Plan the fetches for ranges, in the order in which their answers are needed first.
 
     Args:
-        ranges: Half-open, in the order asked; equal and overlapping ones are fetched once.
-        max_gap_bytes: Ranges no further apart than this are fetched together.
-        max_bytes: No fetch grows beyond this by merging.
-        free_gap_bytes: Gaps up to this size are always merged. Larger ones only if they are no longer than what
-            is wanted on their two sides, so that at least half of the bytes was asked for. None: no limit.
+        ranges: Half-open, in the order in which they are needed; equal and overlapping ones are fetched once.
+        max_gap_bytes: Largest gap that is read over.
+        max_bytes: Largest size that merging may reach; a single larger range is one fetch.
+        free_gap_bytes: Gaps up to this size are always merged. Larger ones only if they are no longer than the bytes
+            asked for on their two sides, so that at least half of the merged range was asked for. None: no limit.
     """
     fetches: list[tuple[int, int, list[int]]] = []
-    wanted = 0  # bytes of the last fetch that were asked for
+    # bytes of the last fetch that were asked for, without the gaps in it
+    asked_bytes = 0
     for place in sorted(range(len(ranges)), key=ranges.__getitem__):
         start, end = ranges[place]
         if fetches:
@@ -118,14 +130,16 @@ def plan_fetches(
             grown = max(end, last)
             gap = start - last
             is_worth_it = gap <= max_gap_bytes and (
-                free_gap_bytes is None or gap <= max(free_gap_bytes, wanted + end - start)
+                free_gap_bytes is None or gap <= max(free_gap_bytes, asked_bytes + end - start)
             )
+            # a range inside the last fetch costs nothing, even if that fetch is larger than max_bytes
             if grown == last or (is_worth_it and grown - first <= max_bytes):
                 places.append(place)
                 fetches[-1] = (first, grown, places)
-                wanted += grown - max(start, last)
+                asked_bytes += grown - max(start, last)
                 continue
         fetches.append((start, end, [place]))
-        wanted = end - start
+        asked_bytes = end - start
+    # ranges were merged in the order of the blob; answers are needed in the order of the caller
     planned = [Fetch(start, end, tuple(sorted(places))) for start, end, places in fetches]
     return sorted(planned, key=lambda fetch: fetch.places[0])

@@ -1,9 +1,9 @@
-"""Threads: ordered look-ahead, locks and recently used values that survive a fork, and how many threads to start.
+"""Ordered look-ahead over threads, locks and caches that survive a fork, and the number of threads to start.
 
-Strategy of the look-ahead: whoever wants the results hands work over at one end of a queue and takes results from
-the other end, in the same order. Only that thread changes the queue. So a bound is plain code: take a result
-before handing over more. Errors are raised where the result would have been taken. When the consumer stops early,
-work that has not begun is cancelled, and work that runs is told through `is_wanted` that nobody waits for it.
+Strategy of the look-ahead: the consumer hands work over at one end of a queue, and takes results from the other end, in
+the same order. Only the consumer's thread changes the queue, so a bound is plain code: take a result before handing over
+more. An error is raised where the result would have been taken. If the consumer stops early, work that has not begun is
+cancelled, and running work can ask `is_wanted` whether anybody still waits for it.
 """
 
 from __future__ import annotations
@@ -29,15 +29,17 @@ Value = TypeVar("Value")
 
 
 def processor_count(most: int) -> int:
-    """Count the processors that this process may use, and return at most `most`."""
+    """Return the number of processors that this process may use, but at most `most`."""
+    # not os.cpu_count(): a container or taskset may allow fewer processors than the machine has. macOS has no
+    # sched_getaffinity.
     return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, most)
 
 
 # Forks
 
-_fork_count = (
-    0  # of forks between the first process and this one: cheaper to compare than os.getpid()
-)
+# Number of forks between the first process and this one. It tells whether this is the process that began something, for
+# each result that is taken; os.getpid() would be a system call, 0.4 µs.
+_fork_count = 0
 
 
 def _count_fork() -> None:
@@ -49,7 +51,7 @@ os.register_at_fork(after_in_child=_count_fork)
 
 
 class ForkSafeLock:
-    """A lock that is free in a forked child, even if a thread of the parent held it at the fork.
+    """A lock that is free in a forked child, even if a thread of the parent held it during the fork.
 
     That thread does not exist in the child, so nobody there would ever release an inherited lock.
     """
@@ -59,7 +61,7 @@ class ForkSafeLock:
         _locks.add(self)
 
     def renew(self) -> None:
-        """Replace the lock by a new one, which is free."""
+        """Replace the lock by a new lock, which is free."""
         self._lock = threading.Lock()
 
     def __enter__(self) -> None:
@@ -69,6 +71,7 @@ class ForkSafeLock:
         self._lock.release()
 
 
+# weak, or the set would keep the lock of every closed blob and cache
 _locks: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
 
 
@@ -86,49 +89,51 @@ _shared_pools: dict[str, ThreadPoolExecutor] = {}
 
 
 def shared_pool(name: str, threads: int) -> ThreadPoolExecutor:
-    """Return the process's thread pool of that name; its threads start as they are needed.
+    """Return the process's thread pool of this name. Its threads are started as they are needed.
 
     Args:
-        name: Pools of different names never wait for each other.
-        threads: Most threads of the pool, if it does not exist yet.
+        name: Name of the pool. Pools of different names never wait for each other.
+        threads: Largest number of threads in the pool, if it does not exist yet.
     """
     pool = _shared_pools.get(name)
     if pool is None:
+        # imported at the first use, because it takes 20 ms
         from concurrent.futures import ThreadPoolExecutor
 
         new = ThreadPoolExecutor(threads, thread_name_prefix=f"blobpack-{name}")
-        pool = _shared_pools.setdefault(name, new)  # another thread may have been faster
+        # setdefault, because another thread may have made the pool meanwhile; an unused pool has no threads
+        pool = _shared_pools.setdefault(name, new)
     return pool
 
 
-# a forked child has none of its parent's threads, so it needs pools of its own
+# a forked child has none of its parent's threads: work that it gave to an inherited pool would wait forever
 os.register_at_fork(after_in_child=_shared_pools.clear)
 
 
 # Look-ahead
 
 
-class _OfThread(threading.local):
-    """The look-ahead whose work a thread runs now."""
+class _ThreadState(threading.local):
+    """The look-ahead whose work the current thread runs."""
 
     look_ahead: LookAhead[Any] | None = None
 
 
-_of_thread = _OfThread()
+_thread_state = _ThreadState()
 
 
 def is_wanted() -> bool:
-    """Return whether somebody still waits for the work that this thread does.
+    """Return whether anybody still waits for the work that this thread does.
 
-    It is False only in a thread of a `LookAhead` that was closed, or of one nested in that: its requests, say,
-    need not be sent again after a failure.
+    False only in a thread of a `LookAhead` that was closed, or whose enclosing look-ahead was closed. Then a failed request,
+    for example, need not be sent again.
     """
-    look_ahead = _of_thread.look_ahead
+    look_ahead = _thread_state.look_ahead
     return look_ahead is None or look_ahead.is_wanted()
 
 
 class Pending(NamedTuple, Generic[Result]):
-    """Work that was handed over and not taken yet."""
+    """Work that was handed over, and whose result was not taken yet."""
 
     future: Future[Result]
     size: int
@@ -137,13 +142,14 @@ class Pending(NamedTuple, Generic[Result]):
 class LookAhead(Generic[Result]):
     """Runs work in threads, and returns the results in the order in which the work was handed over.
 
-    A context manager. One thread hands over and takes; any thread may close it. In a forked child, an empty one
-    starts threads of its own; one that was begun in the parent raises an error instead of waiting forever.
+    It is a context manager. One thread hands over work and takes results; any thread may close it. In a forked child, an
+    empty look-ahead starts threads of its own. One that has pending work from the parent raises an error there, instead of
+    waiting forever.
 
     Attributes:
-        pending: Work that was handed over and not taken yet, in order; changed by the methods only.
-        size: The sizes of all pending work together.
-        is_closed: No result is wanted any more.
+        pending: Work whose result was not taken yet, in order. Only the methods change it.
+        size: Sum of the sizes of all pending work.
+        is_closed: Whether it was closed, so that no result is wanted any more.
     """
 
     def __init__(
@@ -154,14 +160,14 @@ class LookAhead(Generic[Result]):
         shared: bool = False,
         drop: Callable[[Result], object] | None = None,
     ) -> None:
-        """Make an empty queue; no thread is started yet.
+        """Make an empty queue. No thread is started yet.
 
         Args:
-            threads: Most threads that work at once.
-            name: Ends the names of the threads; see also `shared`.
-            shared: Use the process's `shared_pool` of that name. Then `close` does not wait for work that runs.
-                Work must not hand over to the pool that runs it and wait for that: it could wait forever.
-            drop: Called with each result that was never taken, for results that must be closed, say.
+            threads: Largest number of threads that work at the same time.
+            name: Last part of the names of the threads; see also `shared`.
+            shared: Use the process's `shared_pool` of this name. Then `close` does not wait for running work. Work must not
+                hand over to the pool that runs it and wait for the result: it could wait forever.
+            drop: Called with each result that is never taken, for example to close it.
         """
         self.pending: deque[Pending[Result]] = deque()
         self.size = 0
@@ -169,10 +175,12 @@ class LookAhead(Generic[Result]):
         self._name = name
         self._is_shared = shared
         self._drop = drop
-        self._pool: ThreadPoolExecutor | None = None  # of its own
+        # the look-ahead's own pool, unless it uses a shared one
+        self._pool: ThreadPoolExecutor | None = None
         self._begun_at_fork = _fork_count
         self.is_closed = False
-        self._outer = _of_thread.look_ahead  # whose work made this one, if any did
+        # the enclosing look-ahead, if this one was made by work that it runs
+        self._outer = _thread_state.look_ahead
 
     def __len__(self) -> int:
         return len(self.pending)
@@ -181,19 +189,20 @@ class LookAhead(Generic[Result]):
         """Hand work(*args) over to the threads.
 
         Args:
-            work: Runs in one of the threads.
-            args: What it is called with.
-            size: What the work adds to `size`: bytes, for a bound in bytes.
+            work: Function that runs in one of the threads.
+            args: Its arguments.
+            size: Size of the work, which is added to `size`, for a bound in bytes.
         """
         self._check_process()
         future = self._own_or_shared_pool().submit(self._run, work, *args)
         self.pending.append(Pending(future, size))
         self.size += size
-        if self.is_closed:  # another thread closed it, perhaps before it could see this work
+        # another thread may have closed it just before, and did not see this work
+        if self.is_closed:
             self._cancel_pending()
 
     def put(self, result: Result, size: int = 1) -> None:
-        """Append a result that is there already, to be taken in its turn."""
+        """Append a result that exists already, to be taken in its turn."""
         from concurrent.futures import Future
 
         future: Future[Result] = Future()
@@ -202,32 +211,38 @@ class LookAhead(Generic[Result]):
         self.size += size
 
     def pop(self) -> Result:
-        """Wait for the first result, and take it.
+        """Wait for the first result, remove it, and return it.
 
         Raises:
-            BaseException: what the work raised. It stays first in the queue.
+            BaseException: the error that the work raised. The work stays first in the queue.
             IndexError: nothing is pending.
+            BlobpackError: the work was handed over in another process, before a fork.
         """
         self._check_process()
-        # an interrupt may come while we wait: what is still pending then will be dropped by close()
+        # Remove it only after the wait: Ctrl-C may interrupt the wait, and close() must still find the work to drop
+        # its result.
         result = self.pending[0].future.result()
         self.size -= self.pending.popleft().size
         return result
 
     def skip(self) -> None:
-        """Remove the first pending work without waiting; if it has not begun, it never will."""
+        """Remove the first pending work without waiting. If it has not begun, it never runs."""
         first = self.pending.popleft()
         self.size -= first.size
         self._cancel(first.future)
 
     def is_wanted(self) -> bool:
-        """Return False once this look-ahead is closed, or the one whose work made it."""
+        """Return False if this look-ahead or an enclosing one was closed."""
         return not self.is_closed and (self._outer is None or self._outer.is_wanted())
 
     def close(self) -> None:
-        """Cancel work that has not begun, and wait for the threads, unless they are shared; again is harmless."""
+        """Cancel work that has not begun, and wait for the threads, unless they are shared.
+
+        Closing again does nothing.
+        """
         self.is_closed = True
-        if self._begun_at_fork != _fork_count:  # neither the threads nor what they ran came along
+        # in a forked child there are no threads to wait for, and a Future's lock may be held forever
+        if self._begun_at_fork != _fork_count:
             self.pending.clear()
             return
         self._cancel_pending()
@@ -235,11 +250,11 @@ class LookAhead(Generic[Result]):
             self._pool.shutdown(cancel_futures=True)
 
     def _run(self, work: Callable[..., Result], *args: object) -> Result:
-        _of_thread.look_ahead = self
+        _thread_state.look_ahead = self
         try:
             return work(*args)
         finally:
-            _of_thread.look_ahead = None
+            _thread_state.look_ahead = None
 
     def _own_or_shared_pool(self) -> ThreadPoolExecutor:
         if self._is_shared:
@@ -257,17 +272,19 @@ class LookAhead(Generic[Result]):
             return
         if self.pending:
             raise BlobpackError(
-                "results are on their way to the process that this one was forked from, and can't be taken here: "
+                "these results belong to the process that this one was forked from, and can't be taken here: "
                 "begin again in this process"
             )
         self._begun_at_fork, self._pool = _fork_count, None
 
     def _cancel_pending(self) -> None:
-        with suppress(IndexError):  # two threads may be at it
+        # popleft until it is empty, because two threads may do so at the same time
+        with suppress(IndexError):
             while True:
                 self._cancel(self.pending.popleft().future)
 
     def _cancel(self, future: Future[Result]) -> None:
+        # work that runs or has ended can't be cancelled; a callback is called at once if it has ended
         if not future.cancel() and self._drop is not None:
             future.add_done_callback(self._drop_result)
 
@@ -295,33 +312,35 @@ def map_ahead(
 ) -> Generator[Result, None, None]:
     """Yield work(item) for each item, in order, while threads work on the items that follow.
 
-    An error of an item is raised when its result would have been yielded, and so is an error of the iterable: after
-    all results before it. Nothing happens before the first result is asked for. When the generator ends or is
-    closed, its threads have ended, too.
+    The error of an item is raised where its result would have been yielded. An error of the iterable is raised after all
+    results before it. Nothing runs before the first result is asked for. When the generator ends or is closed, its threads
+    have ended.
 
     Args:
-        work: Runs in one of the threads.
-        items: Iterated by the consumer's thread.
-        threads: Most threads that work at once.
-        most: Most items that are taken from the iterable and not yielded yet.
-        most_size: Most bytes, say, of those items together; a larger item goes alone.
-        size_of: What an item adds to that; None for 1.
-        name: Ends the names of the threads.
-        drop: Called with each result that is never yielded because the consumer stops or an item fails.
+        work: Function that runs in one of the threads.
+        items: Iterable; the consumer's thread iterates it.
+        threads: Largest number of threads that work at the same time.
+        most: Largest number of items that were taken from the iterable and not yielded yet.
+        most_size: Largest sum of the sizes of those items, usually in bytes; a larger item goes alone.
+        size_of: Returns the size of an item; None: each item has size 1.
+        name: Last part of the names of the threads.
+        drop: Called with each result that is never yielded, because the consumer stops or an item fails.
     """
     source = iter(items)
     with LookAhead[Result](threads, name=name, drop=drop) as results:
         while True:
             try:
                 item = next(source)
-            except Exception as exc:  # the end is one, too
+            # StopIteration, too, which is the end
+            except Exception as exc:
                 failure = exc
                 break
             size = 1 if size_of is None else size_of(item)
             while results and results.size + size > most_size:
                 yield results.pop()
             results.submit(work, item, size=size)
-            del item  # it may be large, and a thread has it now
+            # it may be a large payload: without this, the loop would hold it until the next item arrives
+            del item
             while len(results) >= most:
                 yield results.pop()
         while results:
@@ -330,21 +349,21 @@ def map_ahead(
         raise failure
 
 
-# Values that are kept
+# A cache
 
 
 class RecentlyUsed(Generic[Key, Value]):
-    """Values by key, up to a total size; the least recently used ones are evicted first.
+    """A cache of values by key, up to a total size. The least recently used values are evicted first.
 
-    The value that was put last stays, even if it alone is larger. Threads may share it, and a forked child may
-    go on with it.
+    The newest value stays, even if it alone is larger than the bound. Threads may share a cache, and a forked child may
+    continue to use it.
     """
 
     def __init__(self, max_size: int) -> None:
-        """Keep nothing yet.
+        """Make an empty cache.
 
         Args:
-            max_size: Most of the sizes of all values together: bytes, or their number.
+            max_size: Largest sum of the sizes of all values: bytes, or their number.
         """
         self._max_size = max_size
         self._size = 0
@@ -355,11 +374,12 @@ class RecentlyUsed(Generic[Key, Value]):
         return len(self._values)
 
     def get(self, key: Key) -> Value | None:
-        """Return the value of a key, which becomes the most recently used one; None if there is none."""
+        """Return the value of a key, and mark it as the most recently used one; None if there is no value."""
         return self.get_many((key,)).get(key)
 
     def get_many(self, keys: Iterable[Key]) -> dict[Key, Value]:
-        """Return the values of those keys that have one."""
+        """Return the values of those keys that have a value."""
+        # the lock is taken once for all keys, not once for each page or block of a lookup
         found = {}
         with self._lock:
             for key in keys:
@@ -369,10 +389,10 @@ class RecentlyUsed(Generic[Key, Value]):
         return found
 
     def put(self, key: Key, value: Value, size: int = 1) -> Value:
-        """Keep a value, and evict others if all are too large together.
+        """Keep a value, and evict others if all values together are too large.
 
         Returns:
-            The value that is kept: if another thread has put one for this key already, that one.
+            The value that is kept. If another thread has put a value for this key before, it is that value.
         """
         with self._lock:
             if key not in self._values:
@@ -380,6 +400,7 @@ class RecentlyUsed(Generic[Key, Value]):
                 self._size += size
             self._values.move_to_end(key)
             kept = self._values[key][0]
+            # at least one stays: a value larger than the bound would otherwise be fetched again for each use
             while self._size > self._max_size and len(self._values) > 1:
                 self._size -= self._values.popitem(last=False)[1][1]
         return kept

@@ -22,7 +22,7 @@ import blobpack
 from blobpack import BlobChangedError, BlobpackError, FormatError, Index, Member
 from blobpack.checksum import crc32c
 from blobpack.columns import FACTS, Columns
-from blobpack.indexfile.identity import TAIL_BYTES
+from blobpack.indexfile.identity import IDENTITY_TAIL_BYTES
 from blobpack.indexfile.open import read_footer
 from blobpack.indexfile.remote import RemoteIndex
 from blobpack.reading.find_index import find_index
@@ -85,7 +85,7 @@ class Sample:
             (self.guide, self.guide_bytes),
             (self.guide + self.guide_bytes, self.footer_at - self.guide - self.guide_bytes),
             (self.footer_at, FOOTER),
-            (max(0, start - TAIL_BYTES), min(start, TAIL_BYTES)),
+            (max(0, start - IDENTITY_TAIL_BYTES), min(start, IDENTITY_TAIL_BYTES)),
         ]
         self.sections = [(at, size) for at, size in sections if size]
 

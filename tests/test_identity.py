@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from blobpack.indexfile.identity import Witness, identify, sample_ranges
+from blobpack.indexfile.identity import IdentifyingSink, identify, sample_ranges
 from blobpack.stores.memory import MemoryStore
 
 SIZES = (
@@ -46,7 +46,7 @@ def test_watched_while_written_is_as_read_back(size, before):
     archive = rng.randbytes(size)
     before = min(before, size)
     file = io.BytesIO()
-    witness = Witness(file, MemoryStore(archive[:before]), before)
+    witness = IdentifyingSink(file, MemoryStore(archive[:before]), before)
     pos = before
     while pos < size:
         end = min(size, pos + rng.choice((1, 511, 512, 1024, 4096, 70_000)))

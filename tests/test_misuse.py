@@ -627,7 +627,7 @@ def test_a_row_there_is_not_is_an_index_error_as_of_any_sequence(
     row: int, method: str, ground: Ground
 ) -> None:
     for index in (ground.index, blobpack.Index(ground.index)):
-        with pytest.raises(IndexError, match=f"row {row} of 2"):
+        with pytest.raises(IndexError, match=f"no row {row} among 2"):
             getattr(index, method)(row)
 
 

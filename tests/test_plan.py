@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given, strategies as st
 
 from blobpack.plan import (
-    BYTES_PER_S,
     GAP_BYTES_MAX,
     GAP_BYTES_MIN,
-    LATENCY_S,
     SMALL_ANSWER_BYTES,
     SMOOTHING,
+    TYPICAL_BYTES_PER_S,
+    TYPICAL_LATENCY_S,
     SpeedEstimate,
     gap_bytes,
     merged_ranges,
@@ -69,7 +69,7 @@ def test_gap_is_latency_times_bandwidth_within_bounds():
     assert gap_bytes(0.001, 100e6) == 100_000
     assert gap_bytes(0.0001, 1e6) == GAP_BYTES_MIN
     assert gap_bytes(1, 1e9) == GAP_BYTES_MAX
-    assert gap_bytes(0, 0) == min(int(LATENCY_S * BYTES_PER_S), GAP_BYTES_MAX)
+    assert gap_bytes(0, 0) == min(int(TYPICAL_LATENCY_S * TYPICAL_BYTES_PER_S), GAP_BYTES_MAX)
     assert gap_bytes(0.001, 1e6, least=1 << 16, most=1 << 20) == 1 << 16
     assert gap_bytes(1, 1e9, least=1 << 16, most=1 << 20) == 1 << 20
 

@@ -20,7 +20,7 @@ from blobpack import Index, Member
 from blobpack.cli.params import ByteSize
 from blobpack.columns import MEDIA_TYPES, Columns
 from blobpack.errors import FactsMissingError
-from blobpack.index.select import ASKED_AT_ONCE
+from blobpack.index.select import ROWS_AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -247,7 +247,7 @@ def test_names_are_found_as_in_a_set(names: list[str], wanted: list[str]) -> Non
 
 
 def test_where_is_asked_in_windows_as_of_all_rows_at_once() -> None:
-    index = make_index(2 * ASKED_AT_ONCE + 3)
+    index = make_index(2 * ROWS_AT_ONCE + 3)
     ends = ("0.jpg", "7.png")
     expected = [name for name in index.names if name.endswith(ends)]
     assert list(index.select(where=lambda m: m.name.endswith(ends)).names) == expected

@@ -13,7 +13,7 @@ from blobpack.collection.collection import COLLECTION_NAME, collection_of
 from blobpack.collection.join import Joining
 from blobpack.collection.list_blobs import has_glob, list_blobs
 from blobpack.errors import StorageError
-from blobpack.indexfile.footer import MAGIC
+from blobpack.indexfile.footer import INDEX_MAGIC
 from blobpack.model import (
     Duplicates,
     check_callable,
@@ -28,7 +28,7 @@ from blobpack.stores.sink import FileSink
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from blobpack.model import Progress
+    from blobpack.model import ProgressCallback
 
 COPY_BYTES = 8 << 20
 
@@ -39,7 +39,7 @@ def collect(
     *,
     duplicates: Duplicates = "refuse",
     scan: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> CollectReport:
     """Make one collection of many blobs, in which any name is found without opening them.
 
@@ -127,12 +127,12 @@ def check_collection_target(location: Location) -> None:
         return
     try:
         with open(location, "rb") as file:  # noqa: PTH123 (a path of any kind)
-            begins = file.read(len(MAGIC))
+            begins = file.read(len(INDEX_MAGIC))
     except FileNotFoundError:
         return
     except OSError as exc:
         raise StorageError(f"{location}: can't be replaced: {exc.strerror}") from exc
-    if begins and begins != MAGIC:
+    if begins and begins != INDEX_MAGIC:
         raise StorageError(
             f"{location}: exists and is no collection; it is not replaced: remove it first"
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from blobpack.collection.locations import name_from
 from blobpack.errors import DuplicateNameError, StorageError
-from blobpack.indexfile.identity import OF_A_COLLECTION, identify
+from blobpack.indexfile.identity import COLLECTION_IDENTITY, identify
 from blobpack.indexfile.shard_table import Shard, encode_shards
 from blobpack.indexfile.writer import write_sections
 from blobpack.reading.find_index import embedded_index, first_found, sidecar_index
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from blobpack.columns import Columns
     from blobpack.index.index import Index
-    from blobpack.model import Duplicates, Progress
+    from blobpack.model import Duplicates, ProgressCallback
     from blobpack.stores.base import Store
     from blobpack.stores.location import Location
     from blobpack.stores.sink import FileSink
@@ -64,7 +64,7 @@ class Joining:
         *,
         duplicates: Duplicates,
         scan: bool,
-        progress: Progress | None,
+        progress: ProgressCallback | None,
     ) -> None:
         self.blobs, self.folder = blobs, folder
         self.duplicates, self.scan, self.progress = duplicates, scan, progress
@@ -80,7 +80,7 @@ class Joining:
                     file,
                     self._parts(),
                     None,
-                    identity=OF_A_COLLECTION,
+                    identity=COLLECTION_IDENTITY,
                     blobs=lambda: encode_shards(self.shards),
                     repeated=self._refuse if self.duplicates == "refuse" else None,
                 )

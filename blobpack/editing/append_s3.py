@@ -14,7 +14,7 @@ from blobpack.editing.blob_state import examine
 from blobpack.editing.new_members import Done, New, NothingAdded
 from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_of
-from blobpack.indexfile.identity import Witness
+from blobpack.indexfile.identity import IdentifyingSink
 from blobpack.packing.sources import expected_bytes
 from blobpack.stores.base import TAIL_BYTES
 from blobpack.stores.memory import MemoryStore
@@ -52,7 +52,7 @@ def append_anew(location: Location, new: New) -> Done:
 
 
 @contextmanager
-def continuing(store: S3Store, end: int, new_bytes: int | None) -> Iterator[Witness]:
+def continuing(store: S3Store, end: int, new_bytes: int | None) -> Iterator[IdentifyingSink]:
     """Open an object anew behind its first bytes; what is written takes its place when the block ends.
 
     S3 copies these bytes by itself. If they are fewer than S3 copies as a part, they are read and sent again. Only the
@@ -77,7 +77,7 @@ def continuing(store: S3Store, end: int, new_bytes: int | None) -> Iterator[Witn
         if end < UPLOAD_PART_BYTES_MIN:
             kept = store.read_range(0, end)
             upload.write(kept)
-            yield Witness(upload, MemoryStore(kept), end)
+            yield IdentifyingSink(upload, MemoryStore(kept), end)
         else:
             upload.copy(store, end)
-            yield Witness(upload, store, end)
+            yield IdentifyingSink(upload, store, end)

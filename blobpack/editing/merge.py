@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from concurrent.futures import Future
 
-    from blobpack.model import Member, Progress
+    from blobpack.model import Member, ProgressCallback
     from blobpack.reading.blob import Blob
 
 
@@ -49,7 +49,7 @@ def merge(
     *,
     duplicates: Duplicates = "refuse",
     index: IndexPlace = "embed",
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> CombineReport:
     """Put the members of several blobs into one, in the order of the sources.
 
@@ -93,7 +93,7 @@ def subset(
     members: Index | Iterable[str | Member],
     *,
     index: IndexPlace = "embed",
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> CombineReport:
     """Put some members of a blob into a new one, in the order given.
 
@@ -133,7 +133,7 @@ def _combine(
     parts: Sequence[tuple[Blob, Columns]],
     duplicates: Duplicates | None,
     place: IndexPlace,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> CombineReport:
     began = time.perf_counter()
     location = Location.parse(target)
@@ -168,7 +168,7 @@ def _combine(
 
 
 def _check_target(
-    target: str | os.PathLike[str], place: IndexPlace, progress: Progress | None
+    target: str | os.PathLike[str], place: IndexPlace, progress: ProgressCallback | None
 ) -> None:
     """Check that a new blob can be written to a target, whatever is there.
 
@@ -191,7 +191,7 @@ def _copied(
     fd: int,
     offsets: Offsets,
     duplicates: Duplicates | None,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> Index:
     """Copy what is wanted of each part, while names are compared: that takes as long as 500 MB of copying."""
     from concurrent.futures import ThreadPoolExecutor
@@ -226,7 +226,7 @@ def _check_names(
     raise DuplicateNameError(f"member {names.name_at(rows[0])!r} is {where}")
 
 
-def _stopped_by(check: Future[None], progress: Progress | None) -> Progress:
+def _stopped_by(check: Future[None], progress: ProgressCallback | None) -> ProgressCallback:
     """Tell progress, and let a check that has failed meanwhile end the work."""
 
     def show(members: int, copied_bytes: int) -> None:

@@ -1,1 +1,1 @@
-"""The table of a blob's members: rows, lookup by name, selection, and its other forms."""
+"""The index of a blob's members: rows, lookup by name, selection, and its forms as tables and files."""

@@ -1,31 +1,29 @@
-"""Columns as other tools' tables: NumPy arrays, Arrow, Parquet, and back.
+"""Columns as NumPy arrays, Arrow tables and DataFrames, and Arrow tables as columns.
 
-pyarrow is asked for only here, and only when a table is wanted. Names are text where all of them are UTF-8, and bytes
-as in the tar where one is not; both are read back.
+Strategy: share memory where the layouts agree. Packed names and int64 bounds are the layout of Arrow's large_string, so
+names and offsets are not copied. Names are text if all of them are UTF-8, else bytes as in the tar; both are read back.
+pyarrow is optional and takes 0.4 s to import, so it is imported only by functions that make or read a table.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from blobpack.columns import FACTS, MEDIA_TYPES, MUST_BE_KNOWN, Columns
-from blobpack.errors import BlobNotFoundError, FormatError, PackageMissingError, StorageError
-from blobpack.stores.output import replacing
+from blobpack.columns import FACTS, FACTS_WITHOUT_UNKNOWN, MEDIA_TYPES, Columns
+from blobpack.errors import FormatError, PackageMissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
-GROUP_ROWS = 1 << 17  # of a Parquet file, read and written at once
+# in these columns, 0 stands for unknown, and becomes null
 UNKNOWN_IS_ZERO = ("width", "height")
 
-# the columns beside the name → pyarrow's word for what stands in them here
+# the columns beside the name → pyarrow's name for the type of their values in Columns
 FIELDS = {
     "offset_start": "int64",
     "offset_end": "int64",
@@ -38,62 +36,69 @@ FIELDS = {
 
 
 class NotTextError(Exception):
-    """A name is not UTF-8, in a table that was begun as text."""
+    """A name is not UTF-8, and the table was begun with names as text."""
 
 
 def need(module: str, extra: str) -> Any:
     """Import an optional package.
 
+    Args:
+        module: Name of the module.
+        extra: The extra of blobpack that installs it.
+
     Raises:
-        PackageMissingError: it is not installed.
+        PackageMissingError: the package is not installed.
     """
     try:
         return importlib.import_module(module)
     except ImportError as exc:
         package = module.partition(".")[0]
         raise PackageMissingError(
-            f"this needs {package}, which can't be imported ({exc}): pip install 'blobpack[{extra}]'"
+            f"{package} is needed here, and can't be imported ({exc}): pip install 'blobpack[{extra}]'"
         ) from exc
 
 
-# Out
+# Columns to tables
 
 
-def as_arrays(columns: Columns) -> dict[str, NDArray[Any]]:
-    """Give the columns as arrays, by name; numbers are views."""
+def to_arrays(columns: Columns) -> dict[str, NDArray[Any]]:
+    """Return the columns as NumPy arrays, by name. Numbers are views of the columns."""
     import numpy as np
 
+    # np.array(list of str) would make a fixed-width array, as wide as the longest name in every row
     names = np.empty(len(columns), object)
     names[:] = list(columns.iter_names())
     arrays: dict[str, NDArray[Any]] = {"name": names}
     for name in ("offset_start", "offset_end"):
-        arrays[name] = _array(getattr(columns, name))
+        arrays[name] = _numpy_view(getattr(columns, name))
     for name, column in columns.facts():
-        arrays[name] = _array(column)
+        arrays[name] = _numpy_view(column)
     if "media_type" in arrays:
+        # 256 codes, so that a code of a later version is an unknown type, not an IndexError
         media_types = np.full(256, None, object)
         media_types[1 : len(MEDIA_TYPES)] = MEDIA_TYPES[1:]
         arrays["media_type"] = media_types[arrays["media_type"]]
     return arrays
 
 
-def as_arrow(columns: Columns, *, text: bool | None = None) -> pa.Table:
-    """Give the columns as an Arrow table; names and offsets without a copy.
+def to_arrow_table(columns: Columns, *, text: bool | None = None) -> pa.Table:
+    """Return the columns as an Arrow table. Names and offsets are not copied.
 
     Args:
         columns: The members.
-        text: Whether names are text; None looks.
+        text: Whether names are text. None: they are if all of them are UTF-8.
 
     Raises:
-        PackageMissingError: there is no pyarrow.
-        NotTextError: text is wanted, and a name is not UTF-8.
+        PackageMissingError: pyarrow is not installed.
+        NotTextError: text is True, and a name is not UTF-8.
     """
     pa = need("pyarrow", "arrow")
-    names = _names_to_arrow(columns, pa.large_binary() if text is False else pa.large_string())
-    if text is not False and not _is_text(names):
+    names = names_to_arrow(columns, pa.large_binary() if text is False else pa.large_string())
+    # not converted to text with replacement characters: a changed name would find no member
+    if text is not False and not are_utf8(names):
         if text:
             raise NotTextError
-        names = _names_to_arrow(columns, pa.large_binary())
+        names = names_to_arrow(columns, pa.large_binary())
     table = {"name": names}
     for name in ("offset_start", "offset_end"):
         table[name] = _numbers_to_arrow(getattr(columns, name))
@@ -105,83 +110,21 @@ def as_arrow(columns: Columns, *, text: bool | None = None) -> pa.Table:
     return pa.table(table)
 
 
-def as_frame(columns: Columns) -> Any:
-    """Give the columns as a pandas.DataFrame: whole numbers stay so where some are unknown.
+def to_frame(columns: Columns) -> Any:
+    """Return the columns as a pandas.DataFrame.
 
     Raises:
-        PackageMissingError: there is no pandas, or no pyarrow.
+        PackageMissingError: pandas or pyarrow is not installed.
     """
     pd = need("pandas", "pandas")
+    # the extra pandas installs pyarrow, too
     pa = need("pyarrow", "pandas")
+    # without this, a column of widths with one unknown width becomes float64
     whole = {pa.uint32(): pd.UInt32Dtype()}
-    return as_arrow(columns).to_pandas(types_mapper=whole.get)
+    return to_arrow_table(columns).to_pandas(types_mapper=whole.get)
 
 
-def write_parquet(
-    parts: Callable[[], Iterable[Columns]], path: str | os.PathLike[str] | BinaryIO
-) -> int:
-    """Write columns as a Parquet file, in bounded memory; it appears whole or not at all.
-
-    Args:
-        parts: Gives the members, part by part; asked a second time when a name is not UTF-8. Facts that the first
-            part does not have are left out.
-        path: Where to; or a binary file open for writing.
-
-    Returns:
-        How many rows were written.
-
-    Raises:
-        PackageMissingError: there is no pyarrow.
-        StorageError: the file can't be written.
-    """
-    need("pyarrow.parquet", "arrow")
-    if hasattr(path, "write"):
-        text = all(_is_text(_names_to_arrow(part)) for part in parts())  # can't be begun anew
-        return _write_groups(parts(), cast("BinaryIO", path), text=text)
-    with replacing(path) as file:
-        try:
-            return _write_groups(parts(), file, text=True)
-        except NotTextError:
-            file.seek(0)
-            file.truncate()
-            return _write_groups(parts(), file, text=False)
-
-
-def _write_groups(parts: Iterable[Columns], file: BinaryIO, *, text: bool) -> int:
-    parquet = need("pyarrow.parquet", "arrow")
-    groups = _groups(parts)
-    first = next(groups, Columns.of_members([]))
-    table = as_arrow(first, text=text)
-    rows = len(first)
-    with parquet.ParquetWriter(
-        file, table.schema, compression="zstd", use_dictionary=["media_type"]
-    ) as writer:
-        writer.write_table(table)
-        for group in groups:
-            table = as_arrow(_with_facts_of(first, group), text=text)
-            writer.write_table(table)
-            rows += len(group)
-    return rows
-
-
-def _groups(parts: Iterable[Columns]) -> Iterator[Columns]:
-    """Cut parts into groups of at most GROUP_ROWS."""
-    for part in parts:
-        for first in range(0, len(part), GROUP_ROWS):
-            yield part.slice(first, min(first + GROUP_ROWS, len(part)))
-
-
-def _with_facts_of(model: Columns, part: Columns) -> Columns:
-    """Leave out the facts that a model does not have; all that it has must be there."""
-    facts = dict(part.facts())
-    for name, _ in model.facts():
-        if name not in facts:
-            raise ValueError(f"some members have {name}, and some have not: their index is mixed")
-    columns = {name: facts[name] for name, _ in model.facts()}
-    return Columns(part.names, part.name_bounds, part.offset_start, part.offset_end, **columns)
-
-
-def _array(column: memoryview) -> NDArray[Any]:
+def _numpy_view(column: memoryview) -> NDArray[Any]:
     import numpy as np
 
     values = np.asarray(column)
@@ -189,16 +132,19 @@ def _array(column: memoryview) -> NDArray[Any]:
     return values
 
 
-def _names_to_arrow(columns: Columns, kind: Any = None) -> Any:
+def names_to_arrow(columns: Columns, kind: Any = None) -> Any:
+    """Return the names as an Arrow array over the same memory, text if no other type is given; nothing is checked."""
     pa = need("pyarrow", "arrow")
+    # no validity bitmap, as no name is null; then the offsets of the names, and their bytes
     buffers = [None, pa.py_buffer(columns.name_bounds), pa.py_buffer(columns.names)]
     return pa.Array.from_buffers(kind or pa.large_string(), len(columns), buffers)
 
 
-def _is_text(names: Any) -> bool:
-    """Tell whether all of an array's names are UTF-8."""
+def are_utf8(names: Any) -> bool:
+    """Return whether all of an array's names are UTF-8."""
     pa = need("pyarrow", "arrow")
     try:
+        # only a full validation looks at the bytes
         names.validate(full=True)
     except pa.ArrowInvalid:
         return False
@@ -207,7 +153,7 @@ def _is_text(names: Any) -> bool:
 
 def _numbers_to_arrow(column: memoryview, *, unknown_is_zero: bool = False) -> Any:
     pa = need("pyarrow", "arrow")
-    values = _array(column)
+    values = _numpy_view(column)
     return pa.array(values, mask=values == 0 if unknown_is_zero else None)
 
 
@@ -215,25 +161,29 @@ def _media_types_to_arrow(column: memoryview) -> Any:
     import numpy as np
 
     pa = need("pyarrow", "arrow")
-    codes = _array(column)
+    codes = _numpy_view(column)
+    # a later version of the format may add media types
     unknown = (codes == 0) | (codes >= len(MEDIA_TYPES))
+    # the dictionary begins with the second media type, as the first one stands for unknown
     places = pa.array(np.where(unknown, 0, codes - 1).astype(np.int8), mask=unknown)
     return pa.DictionaryArray.from_arrays(places, pa.array(MEDIA_TYPES[1:]))
 
 
-# In
+# Tables to columns
 
 
-def of_arrow(table: Any) -> Columns:
-    """Take columns out of an Arrow table, or of anything that gives one; columns of other names are passed by.
+def from_arrow_table(table: Any) -> Columns:
+    """Return the columns of an Arrow table, or of an object that can be converted to one; other columns are ignored.
 
     Raises:
-        PackageMissingError: there is no pyarrow.
-        FormatError: a column is missing, or of another type, or a value can't be; the column is named.
+        PackageMissingError: pyarrow is not installed.
+        FormatError: a column is missing, has another type, or holds an impossible value; the message names it.
+        TypeError: the argument is not a table.
     """
     pa = need("pyarrow", "arrow")
     if not isinstance(table, pa.Table):
         try:
+            # accepts a DataFrame, and any object with Arrow's PyCapsule interface
             table = pa.table(table)
         except TypeError as exc:
             raise TypeError(
@@ -243,74 +193,44 @@ def of_arrow(table: Any) -> Columns:
     for name, found in places.items():
         if len(found) > 1 or (not found and name not in FACTS):
             count = len(found) or "no"
+            # Arrow tables may have several columns of one name
             raise FormatError(f"{count} columns {name!r} among {', '.join(table.column_names)}")
     taken = {name: table.column(found[0]) for name, found in places.items() if found}
-    names, name_bounds = _names_of_arrow(taken.pop("name"))
+    names, name_bounds = _names_from_arrow(taken.pop("name"))
+    # crc32c and mtime are left out if some of their values are missing
     columns = {
         name: values
         for name, column in taken.items()
-        if (values := _numbers_of_arrow(name, column)) is not None
+        if (values := _numbers_from_arrow(name, column)) is not None
     }
+    # an index promises 0 ≤ offset_start ≤ offset_end, and the code that reads payloads relies on it
     _check_order(columns["offset_start"], columns["offset_end"])
     views = {name: values.data.toreadonly() for name, values in columns.items()}
     return Columns(names, name_bounds, **views)
 
 
-def read_parquet(path: str | os.PathLike[str]) -> Iterator[Columns]:
-    """Read columns from a Parquet file, row group by row group.
-
-    Raises:
-        PackageMissingError: there is no pyarrow.
-        BlobNotFoundError: there is no such file.
-        FormatError: it is no Parquet file, or of_arrow refuses its columns.
-    """
-    parquet = need("pyarrow.parquet", "arrow")
-    path = os.fspath(path)
-    try:
-        file = open(path, "rb")  # noqa: PTH123, SIM115 (a path of any kind; closed below)
-    except FileNotFoundError as exc:
-        raise BlobNotFoundError(f"{path}: no such Parquet file") from exc
-    except OSError as exc:
-        raise StorageError(f"{path}: can't be opened: {exc.strerror}") from exc
-    with file, _refused(path):
-        opened = parquet.ParquetFile(file)
-        present = [name for name in opened.schema_arrow.names if name in ("name", *FIELDS)]
-        yield of_arrow(opened.schema_arrow.empty_table())  # its columns, when there is no row
-        for group in range(opened.num_row_groups):
-            yield of_arrow(opened.read_row_group(group, columns=present))
-
-
-@contextmanager
-def _refused(path: str) -> Iterator[None]:
-    """Name the file in errors, and make pyarrow's ours."""
-    pa = need("pyarrow", "arrow")
-    try:
-        yield
-    except FormatError as exc:
-        raise FormatError(f"{path}: {exc}") from exc
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as exc:
-        said = str(exc).partition("\n")[0]
-        raise FormatError(f"{path}: not a Parquet file that can be read: {said}") from exc
-
-
-def _names_of_arrow(values: Any) -> tuple[memoryview, memoryview]:
-    """Take packed names and their bounds out of text or bytes, without a copy where they lie so."""
+def _names_from_arrow(values: Any) -> tuple[memoryview, memoryview]:
+    """Return packed names and their bounds of a column of text or bytes; no copy if it is one large array."""
     pa = need("pyarrow", "arrow")
     kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-    if not any(test(kind) for test in _text_or_bytes(pa)):
+    if not any(test(kind) for test in _text_or_bytes_tests(pa)):
         raise FormatError(f"column name: {values.type}, expected text or bytes")
     if values.null_count:
         raise FormatError(f"column name: row {_first_null(values)} is null")
     if kind != values.type:
         values = values.cast(kind)
-    packed = _joined(values.cast(pa.large_binary()))
+    packed = _combine_chunks(values.cast(pa.large_binary()))
+    # a table from elsewhere may hold offsets that point outside its buffers: without this check, reading a name could
+    # crash the process
     try:
         packed.validate(full=True)
     except pa.ArrowInvalid as exc:
         raise FormatError(f"column name: {exc}") from exc
     _, bounds, names = packed.buffers()
+    # an empty array may have no buffers at all
     if not len(packed):
         return memoryview(b""), memoryview(bytes(8)).cast("q")
+    # a slice of an Arrow array keeps the whole buffers, and an offset into them
     first = packed.offset
     name_bounds = memoryview(bounds).cast("B").cast("q")[first : first + len(packed) + 1]
     return (
@@ -319,7 +239,7 @@ def _names_of_arrow(values: Any) -> tuple[memoryview, memoryview]:
     )
 
 
-def _text_or_bytes(pa: Any) -> tuple[Callable[[Any], bool], ...]:
+def _text_or_bytes_tests(pa: Any) -> tuple[Callable[[Any], bool], ...]:
     types = pa.types
     return (
         types.is_string,
@@ -331,29 +251,32 @@ def _text_or_bytes(pa: Any) -> tuple[Callable[[Any], bool], ...]:
     )
 
 
-def _numbers_of_arrow(name: str, values: Any) -> NDArray[Any] | None:
-    """Take a column of numbers, or of media types; None for a fact that not all rows have."""
+def _numbers_from_arrow(name: str, values: Any) -> NDArray[Any] | None:
+    """Return a column of numbers or media types; None for a fact with missing values that has no value for unknown."""
     pa = need("pyarrow", "arrow")
     kind = getattr(pa, FIELDS[name])()
     missing = values.null_count
     if missing and name not in FACTS:
         raise FormatError(f"column {name}: row {_first_null(values)} is null")
-    if missing and name in MUST_BE_KNOWN:
+    # a column that says nothing about some members would be read as a checksum or time of 0
+    if missing and name in FACTS_WITHOUT_UNKNOWN:
         return None
-    if pa.types.is_null(values.type):  # nothing is known of any
+    # the type of a column that holds nothing but null
+    if pa.types.is_null(values.type):
         return cast("NDArray[Any]", pa.array([0] * len(values), kind).to_numpy())
     if name == "media_type":
-        return _codes_of_arrow(values)
+        return _codes_from_arrow(values)
     if not pa.types.is_integer(values.type):
         raise FormatError(f"column {name}: {values.type}, expected whole numbers")
     try:
-        whole = _joined(values.fill_null(0).cast(kind))
+        # the cast is checked: a number that does not fit is an ArrowInvalid, never another number
+        whole = _combine_chunks(values.fill_null(0).cast(kind))
     except pa.ArrowInvalid as exc:
         raise FormatError(f"column {name}: {exc}") from exc
     return cast("NDArray[Any]", whole.to_numpy())
 
 
-def _codes_of_arrow(values: Any) -> NDArray[np.uint8]:
+def _codes_from_arrow(values: Any) -> NDArray[np.uint8]:
     import numpy as np
 
     pa = need("pyarrow", "arrow")
@@ -365,8 +288,11 @@ def _codes_of_arrow(values: Any) -> NDArray[np.uint8]:
     places = compute.index_in(values, pa.array(MEDIA_TYPES[1:], values.type))
     if places.null_count > values.null_count:
         strange = compute.filter(values, compute.and_(places.is_null(), values.is_valid()))
-        raise FormatError(f"column media_type: {strange[0].as_py()!r} is none that blobpack knows")
-    codes: NDArray[np.int32] = _joined(places.fill_null(-1)).to_numpy() + 1
+        raise FormatError(
+            f"column media_type: {strange[0].as_py()!r} is no media type that blobpack knows"
+        )
+    # index_in counts from the second media type, as the first one is "" for unknown: null becomes -1, then 0
+    codes: NDArray[np.int32] = _combine_chunks(places.fill_null(-1)).to_numpy() + 1
     return codes.astype(np.uint8)
 
 
@@ -383,5 +309,6 @@ def _first_null(values: Any) -> int:
     return int(need("pyarrow.compute", "arrow").index(values.is_null(), value=True).as_py())
 
 
-def _joined(values: Any) -> Any:
+def _combine_chunks(values: Any) -> Any:
+    # compute functions return a ChunkedArray for a column of a table, and an Array for an Array
     return values.combine_chunks() if hasattr(values, "combine_chunks") else values

@@ -1,34 +1,28 @@
-"""The table of a blob's members: by name and in archive order, as columns, with no object a member."""
+"""The public class `Index`: the members of a blob, as columns instead of one object for each member."""
 
 from __future__ import annotations
 
-import re
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from blobpack._native.lookup import NameLookup
 from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError
 from blobpack.index.arrow import (
-    as_arrays,
-    as_arrow,
-    as_frame,
-    of_arrow,
-    read_parquet,
-    write_parquet,
+    from_arrow_table,
+    to_arrays,
+    to_arrow_table,
+    to_frame,
 )
+from blobpack.index.parquet import read_parquet, write_parquet
 from blobpack.index.rows import Rows
-from blobpack.index.select import Conditions, find_media_types, look_up_names
+from blobpack.index.select import make_conditions
 from blobpack.indexfile.open import StoredIndex, load_stored
 from blobpack.indexfile.writer import write_sections
 from blobpack.model import (
     ScanReport,
-    check_callable,
     check_local_path,
     check_output,
     check_several,
-    check_text,
-    check_texts,
     check_whole,
 )
 from blobpack.stores.location import location_of, output_location
@@ -36,6 +30,7 @@ from blobpack.stores.output import writing
 
 if TYPE_CHECKING:
     import os
+    import re
     from collections.abc import Callable, Iterable
 
     import numpy as np
@@ -52,13 +47,13 @@ if TYPE_CHECKING:
 class Index(Rows):
     """The members of a blob, in archive order.
 
-    Names need not be unique in a tar: by name, the last member wins, as in tar extraction; in order, all
-    are there. An index does not change; a selection is a new one. One that was opened from a file or a blob
-    reads only what is asked for.
+    Names need not be unique in a tar. A lookup by name finds the last member with this name, as the extraction of a tar
+    does. Iteration yields all members. An index does not change, and a selection is a new index. An index that was opened
+    from a file or a blob reads only the parts that are needed.
 
     Attributes:
-        report: What the scan met beside these members; None when the index did not come from a scan.
-        identity: The archive it is of, as far as that was looked at.
+        report: Report of the scan that found the members; None if the index does not come from a scan.
+        identity: Identity of the archive that the index belongs to; None if it is not known.
     """
 
     __slots__ = ("__weakref__", "identity", "report")
@@ -66,12 +61,13 @@ class Index(Rows):
     def __init__(self, members: Iterable[Member] = (), *, report: ScanReport | None = None) -> None:
         """Make an index of members, in their order.
 
-        Media type, width and height are left out where no member has one; checksum and time, where not all have.
+        The columns media type, width and height are left out if no member has a value for them. The columns checksum and
+        modification time are left out if any member has none.
 
         Raises:
-            TypeError: what is given are no Members.
-            ValueError: a member's offsets are negative or out of order; a fact that no index can hold; or a name
-                that no tar can hold.
+            TypeError: an argument has another type, or one of the members is not a Member.
+            ValueError: a member has a negative offset, ends before it starts, or has a name or a fact that an index can't
+                hold.
         """
         check_several("members", members, "Members")
         if report is not None and not isinstance(report, ScanReport):
@@ -88,13 +84,14 @@ class Index(Rows):
         report: ScanReport | None = None,
         identity: Identity | None = None,
     ) -> Index:
-        """Take over columns without a copy.
+        """Make an index that uses these columns, without a copy.
 
         Args:
             columns: The members.
-            report: What a scan met.
-            identity: The archive they are of.
+            report: Report of the scan that found them.
+            identity: Identity of the archive that they belong to.
         """
+        # not through __init__, the public constructor, which would check and copy member by member
         index = cls.__new__(cls)
         Rows.__init__(index, columns, None)
         index.report, index.identity = report, identity
@@ -102,7 +99,7 @@ class Index(Rows):
 
     @classmethod
     def from_stored(cls, stored: StoredIndex) -> Index:
-        """Stand for an index that stays where it is until its rows are asked for."""
+        """Make an index that reads its rows from a stored index as they are needed."""
         index = cls.__new__(cls)
         Rows.__init__(index, None, stored)
         index.report, index.identity = stored.footer.report, stored.footer.identity
@@ -110,21 +107,23 @@ class Index(Rows):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Index:
-        """Open an index file, at a path or URL; what is in it is read when it is asked for.
+        """Open an index file at a path or URL. Its parts are read when they are needed.
 
         Raises:
-            BlobNotFoundError: there is none.
-            FormatError: it is damaged, or no index.
+            BlobNotFoundError: there is no such file.
+            FormatError: the file is damaged, or is not an index.
         """
+        # checks the argument, before anything is opened
         location_of("path", path)
         return cls.from_stored(load_stored(path))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index into a file of its own; docs/format.md says what is in it.
+        """Write the index into a file of its own, in the format that docs/format.md describes.
 
         Raises:
             StorageError: the file can't be written.
         """
+        # raises for a target that can't be written to, before any work is done
         output_location("path", path)
         with writing(path) as sink:
             sink.write(self.write_sections(sink, self.identity).encode())
@@ -135,12 +134,12 @@ class Index(Rows):
         """Write the index without its footer.
 
         Args:
-            sink: Takes it, at its position.
-            identity: The archive it is of; None ties it to none.
-            bytes_min: Fill it up to at least this, with the footer.
+            sink: The sink to write to, at its position.
+            identity: Identity of the archive that the index belongs to; None ties it to no archive.
+            bytes_min: Least size of the index, its footer included; zeros fill it up.
 
         Returns:
-            The footer to write behind it.
+            The footer, which the caller writes behind the sections.
         """
         return write_sections(
             sink,
@@ -153,7 +152,7 @@ class Index(Rows):
 
     @classmethod
     def concatenate(cls, indexes: Iterable[Index]) -> Index:
-        """Put indexes of one blob behind one another."""
+        """Join indexes of one blob, in their order."""
         check_several("indexes", indexes, "indexes")
         listed = list(indexes)
         for index in listed:
@@ -162,20 +161,25 @@ class Index(Rows):
         return cls.from_columns(Columns.concatenate([index.columns for index in listed]))
 
     def __eq__(self, other: object) -> bool:
-        """Compare names and offsets, in order."""
+        """Compare names and offsets, in order. Facts do not count: a scan without facts finds an equal index."""
         if not isinstance(other, Index):
             return NotImplemented
+        import numpy as np
+
         mine, others = self.columns, other.columns
-        return (
+        return bool(
             mine.offset_start == others.offset_start
             and mine.offset_end == others.offset_end
-            and _name_lengths(mine) == _name_lengths(others)
+            # the packed bytes alone do not tell "ab", "c" from "a", "bc"
+            and np.array_equal(mine.name_lengths(), others.name_lengths())
             and mine.packed_names() == others.packed_names()
         )
 
-    __hash__ = None  # type: ignore[assignment]  # compared by value
+    # equal indexes would need equal hashes, which takes a pass over all names
+    __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[object, ...]:
+        # the stored index is pickled as its location and footer, even if its rows were read: the copy opens it again
         if self._stored is not None:
             return Index.from_stored, (self._stored,)
         return _restored, (self.columns, self.report, self.identity)
@@ -198,100 +202,90 @@ class Index(Rows):
         max_height: int | None = None,
         where: Callable[[Member], object] | None = None,
     ) -> Index:
-        """Choose members; all conditions must hold. The order stays.
+        """Select the members that meet all conditions, in archive order.
 
         Args:
-            globs: A member's whole name matches any of these; `*` crosses "/", as in fnmatch, and case counts.
-            exclude: Globs of which none may match.
-            regex: Is found somewhere in the name (re.search).
-            names: The name is one of these, or of these members', or of another index'.
-            min_size: The payload has at least this many bytes.
-            max_size: And at most this many.
-            media_type: Its media type is this, or any of these; a glob, too, such as "image/*".
-            min_width: The image is at least so many pixels wide. One of unknown width passes no condition
-                on it; so do media type and height.
-            max_width: And at most so many.
-            min_height: At least so high.
-            max_height: And at most.
-            where: Called with each Member that passed the other conditions; true keeps it.
+            globs: At least one of these matches the whole name. `*` matches "/", too, as in fnmatch. Case counts.
+            exclude: None of these globs matches the whole name.
+            regex: Some part of the name matches (re.search).
+            names: The name is one of these; members and another index stand for their names.
+            min_size: Least size of the payload, in bytes.
+            max_size: Largest size of the payload, in bytes.
+            media_type: The media type is one of these, or matches one of these globs, such as "image/*".
+            min_width: Least width of the image as shown, in pixels. A member of unknown width, height or media type meets
+                no condition on it.
+            max_width: Largest width.
+            min_height: Least height.
+            max_height: Largest height.
+            where: Function that is called with each Member that meets all other conditions; returns true to keep it.
 
         Returns:
-            A new index of the members chosen.
+            A new index of the selected members.
 
         Raises:
-            FactsMissingError: a condition on a media type, width or height, which the index does not have.
+            FactsMissingError: a condition needs media types, widths or heights, and the index has none.
             TypeError: an argument has another type.
-            ValueError: there is no such media type, or the regex is none.
+            ValueError: no media type matches, or the regex is not a regular expression.
         """
-        for side, bound in (
-            ("min_size", min_size),
-            ("max_size", max_size),
-            ("min_width", min_width),
-            ("max_width", max_width),
-            ("min_height", min_height),
-            ("max_height", max_height),
-        ):
-            if bound is not None:
-                check_whole(side, bound)
-        check_callable("where", where)
-        for glob in globs:
-            check_text("globs", glob)
-        conditions = Conditions(
+        conditions = make_conditions(
             globs=globs,
-            exclude=tuple(check_texts("exclude", exclude)),
-            regex=None if regex is None else _compiled(regex),
-            names=None if names is None else _names_to_find(names),
+            exclude=exclude,
+            regex=regex,
+            names=names.columns if isinstance(names, Index) else names,
             min_size=min_size,
             max_size=max_size,
-            media_types=None
-            if media_type is None
-            else find_media_types(check_texts("media_type", media_type)),
+            media_type=media_type,
             min_width=min_width,
             max_width=max_width,
             min_height=min_height,
             max_height=max_height,
             where=where,
         )
+        # part by part, so that a mapped index of any size needs memory only for one part and the selected rows
         kept = list(map(conditions.kept, self.parts()))
+        # The identity stays, because offsets still point into that archive. The report does not: it
+        # counts what the scan of the whole archive met.
         return Index.from_columns(Columns.concatenate(kept), identity=self.identity)
 
     def take(self, rows: NDArray[np.int64]) -> Index:
-        """Make an index of the given rows, in their order.
+        """Make an index of the given rows, in the given order.
 
         Args:
             rows: (k,) int64, each 0 ≤ row < len.
 
         Raises:
-            IndexError: a row that does not exist.
+            IndexError: there is no such row.
+            TypeError: the rows are not whole numbers.
         """
         import numpy as np
 
         numbers = np.asarray(rows)
+        # NumPy would cut 1.5 to 1, and take True for 1. An empty list becomes float64, and is allowed.
         if numbers.size and numbers.dtype.kind not in "iu":
             raise TypeError(f"rows must be whole numbers, not {numbers.dtype}")
         return Index.from_columns(self.columns.take(numbers), identity=self.identity)
 
     def slice(self, first: int, last: int) -> Index:
-        """Make an index of the rows first:last, without a copy; of a stored index, only they are read."""
+        """Make an index of the rows first:last, without a copy. If the index is stored, only these rows are read."""
         check_whole("first", first)
         check_whole("last", last)
         return Index.from_columns(self.columns_of(first, last), identity=self.identity)
 
     def to_numpy(self) -> dict[str, NDArray[Any]]:
-        """Give the columns as NumPy arrays, by name; the facts that the index does not have are left out.
+        """Return the columns as NumPy arrays, by name, without the facts that the index does not have.
 
         Returns:
             name: (n,) object, str; bytes that are not UTF-8 stand as surrogates (PEP 383).
-            offset_start, offset_end: (n,) int64, read-only, as are those that follow.
+            offset_start, offset_end: (n,) int64, read-only, like all columns of numbers.
             media_type: (n,) object, str, None where it is unknown.
             width, height: (n,) uint32, pixels, 0 where unknown.
             crc32c: (n,) uint32.
             mtime: (n,) int64, seconds since 1970 UTC.
         """
-        return as_arrays(self.columns)
+        return to_arrays(self.columns)
 
     def to_arrow(self) -> pa.Table:
-        """Give the columns as an Arrow table; names and offsets are not copied.
+        """Return the columns as an Arrow table. Names and offsets are not copied.
 
         Returns:
             name: large_string; large_binary, as in the tar, if any name is not UTF-8.
@@ -302,23 +296,23 @@ class Index(Rows):
             mtime: int64, seconds since 1970 UTC.
 
         Raises:
-            PackageMissingError: there is no pyarrow.
+            PackageMissingError: pyarrow is not installed.
         """
-        return as_arrow(self.columns)
+        return to_arrow_table(self.columns)
 
     def to_pandas(self) -> pd.DataFrame:
-        """Give the columns of to_arrow as a DataFrame: media types as categories, whole numbers as such.
+        """Return the columns of `to_arrow` as a DataFrame. Media types are categories, and whole numbers stay whole numbers.
 
         Raises:
-            PackageMissingError: there is no pandas, or no pyarrow.
+            PackageMissingError: pandas or pyarrow is not installed.
         """
-        return as_frame(self.columns)
+        return to_frame(self.columns)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write the columns of to_arrow as a Parquet file, in bounded memory; it appears whole or not at all.
+        """Write the columns of `to_arrow` into a Parquet file, in bounded memory. The file appears complete or not at all.
 
         Raises:
-            PackageMissingError: there is no pyarrow.
+            PackageMissingError: pyarrow is not installed.
             StorageError: the file can't be written.
         """
         check_output("path", path)
@@ -326,31 +320,32 @@ class Index(Rows):
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> Index:
-        """Make an index of an Arrow table like that of to_arrow, or of a DataFrame's; other columns are passed by.
+        """Make an index of an Arrow table or DataFrame that has the columns of `to_arrow`; other columns are ignored.
 
         Raises:
-            PackageMissingError: there is no pyarrow.
-            FormatError: a column is missing, or of another type, or a value can't be; the column is named.
+            PackageMissingError: pyarrow is not installed.
+            FormatError: a column is missing, has another type, or holds an impossible value; the message names it.
+            TypeError: the argument is not a table.
         """
-        return cls.from_columns(of_arrow(table))
+        return cls.from_columns(from_arrow_table(table))
 
     @classmethod
     def from_parquet(cls, path: str | os.PathLike[str]) -> Index:
-        """Read an index from a Parquet file like that of to_parquet; other columns are passed by.
+        """Read an index from a Parquet file that has the columns of `to_arrow`; other columns are ignored.
 
         Raises:
-            PackageMissingError: there is no pyarrow.
+            PackageMissingError: pyarrow is not installed.
             BlobNotFoundError: there is no such file.
-            FormatError: it is no Parquet file, or a column is missing or not what it must be; it is named.
+            FormatError: this is not a Parquet file, or a column is missing or wrong; the message names it.
         """
         check_local_path("path", path)
         return cls.from_columns(Columns.concatenate(list(read_parquet(path))))
 
     def with_basenames(self) -> Index:
-        """Make an index whose names are what stands behind the last "/" of these.
+        """Make an index in which each name is cut to its part after the last "/".
 
         Raises:
-            DuplicateNameError: two members would have one name; both are named.
+            DuplicateNameError: two members would have the same name; the message names both.
         """
         columns = self.columns.with_basenames()
         duplicate = NameLookup(columns.names, columns.name_bounds).first_duplicate()
@@ -358,33 +353,6 @@ class Index(Rows):
             first, last = map(self.name_at, duplicate)
             raise DuplicateNameError(f"{first!r} and {last!r} have the same basename")
         return Index.from_columns(columns)
-
-
-def _name_lengths(columns: Columns) -> list[int]:
-    return [end - start for start, end in pairwise(columns.name_bounds.tolist())]
-
-
-def _compiled(regex: str | re.Pattern[str]) -> re.Pattern[str]:
-    """Compile a regular expression for names.
-
-    Raises:
-        TypeError: it is none for str.
-        ValueError: it is none of Python's.
-    """
-    if isinstance(regex, re.Pattern):
-        check_text("regex", regex.pattern)
-        return regex
-    check_text("regex", regex)
-    try:
-        return re.compile(regex)
-    except re.error as exc:  # which is no ValueError
-        raise ValueError(f"regex must be a regular expression, not {regex!r}: {exc}") from exc
-
-
-def _names_to_find(names: Iterable[str | Member]) -> NameLookup:
-    if isinstance(names, Index):
-        return look_up_names(names.columns)
-    return look_up_names([names] if isinstance(names, str) else names)
 
 
 def _restored(columns: Columns, report: ScanReport | None, identity: Identity | None) -> Index:

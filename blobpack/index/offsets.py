@@ -1,7 +1,8 @@
-"""The offsets file `<stem>_offsets.pkl`: read and written without unpickling anything.
+"""The offsets file `<stem>_offsets.pkl`, and the same rows as CSV, JSON lines or Parquet.
 
-The format is Supervisely's: consecutive pickles, each a list of up to 10,000 BlobImageInfo. The same rows
-can be written as CSV, JSON lines or Parquet, and these with the facts that the index has.
+The format is Supervisely's: consecutive pickles, each a list of up to 10,000 BlobImageInfo. Strategy: native code writes
+the bytes that Supervisely's SDK would write, and reads them without unpickling, so that nothing in a file is run. The
+other formats also have the facts of the index.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from blobpack._native.pickles import OffsetsDecoder, encode_batch
 from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError
-from blobpack.index.arrow import write_parquet
 from blobpack.index.index import Index
-from blobpack.indexfile.identity import OF_A_COLLECTION
+from blobpack.index.parquet import write_parquet
+from blobpack.indexfile.identity import COLLECTION_IDENTITY
 from blobpack.model import (
     NameStyle,
     OffsetsFormat,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
 
+# rows of one pickle; the SDK's OFFSETS_PKL_BATCH_SIZE
 BATCH_ROWS = 10_000
 
 SUFFIXES: dict[str, OffsetsFormat] = {
@@ -45,13 +47,15 @@ SUFFIXES: dict[str, OffsetsFormat] = {
 
 
 def offsets_path(blob: str | os.PathLike[str], format: OffsetsFormat = "pkl") -> Path:
-    """Name the offsets file beside a blob, as Supervisely does: out.tar → out_offsets.pkl."""
+    """Return the path of the offsets file beside a blob, as Supervisely names it: out.tar → out_offsets.pkl."""
     path = Path(blob)
+    # The SDK finds a blob's offsets file by this name only. It cuts the last suffix, whatever it
+    # is: a.b.tar → a.b_offsets.pkl.
     return path.with_name(f"{PurePosixPath(path.name).stem}_offsets.{format}")
 
 
 def format_of(path: str | os.PathLike[str]) -> OffsetsFormat:
-    """Tell the format by a path's suffix; one that says nothing is Supervisely's."""
+    """Return the format that belongs to a path's suffix; any other suffix stands for Supervisely's format."""
     return SUFFIXES.get(Path(path).suffix.lower(), "pkl")
 
 
@@ -62,35 +66,36 @@ def write_offsets(
     *,
     format: OffsetsFormat = "pkl",
 ) -> int:
-    """Write where each member's payload lies.
+    """Write the name and offsets of each member.
 
-    The file appears whole or not at all, and replaces one that is there. No rows make an empty file.
+    The file appears complete or not at all, and replaces an older one. Without members, the file is empty.
 
     Args:
-        index: The members; or several indexes, written behind one another in bounded memory (but for
-            names="basename", which remembers every name).
-        path: Where to; or a binary file open for writing.
-        names: "path", the member's name; or "basename", what stands behind its last "/", as Supervisely's
-            importer expects.
-        format: "pkl", Supervisely's; "csv" with a header line; "jsonl", an object a line; "parquet". But for the
-            first, they carry the facts, too, that the index has (of several, those of the first): what is
-            unknown is an empty cell, or null.
+        index: The members; or several indexes, which are written one after the other in bounded memory (with
+            names="basename", all names are kept in memory).
+        path: Path of the file, or a binary file that is open for writing.
+        names: "path" writes the member's name; "basename" its part after the last "/", as Supervisely's importer
+            expects.
+        format: "pkl" is Supervisely's; "csv" has a header line; "jsonl" has one object on each line; "parquet". All but
+            "pkl" also have the facts of the index (of the first one, if there are several). An unknown value is an
+            empty cell or null.
 
     Returns:
-        How many rows were written.
+        The number of rows that were written.
 
     Raises:
-        DuplicateNameError: two members have one basename; both are named.
+        DuplicateNameError: two members have the same basename; the message names both.
         StorageError: the file can't be written.
-        PackageMissingError: Parquet is asked for, and there is no pyarrow.
+        PackageMissingError: the format is Parquet, and pyarrow is not installed.
         TypeError: an argument has another type.
-        ValueError: a choice that there is not; or the members are those of a collection.
+        ValueError: there is no such choice, or the index belongs to a collection.
     """
     if isinstance(index, Index):
         _check_of_one_blob(index)
     else:
         check_several("index", index, "indexes")
-        index = map(_checked_index, index)
+        # one by one as they are written: an iterator may make each index when it is asked for it
+        index = map(_check_index, index)
     check_output("path", path)
     check_choice("names", names, NameStyle)
     check_choice("format", format, OffsetsFormat)
@@ -98,13 +103,13 @@ def write_offsets(
         return _write_parquet(index, path, names)
     rows = 0
     with _open_output(path) as file:
-        for batch, encoded in _encoded(_batches(index, names), format):
+        for batch, encoded in _encode_batches(_batches(index, names), format):
             file.write(encoded)
             rows += len(batch)
     return rows
 
 
-def _checked_index(index: Index) -> Index:
+def _check_index(index: Index) -> Index:
     if not isinstance(index, Index):
         raise TypeError(f"index must be an Index or several, and one is {index!r}")
     _check_of_one_blob(index)
@@ -112,49 +117,53 @@ def _checked_index(index: Index) -> Index:
 
 
 def _check_of_one_blob(index: Index) -> None:
-    if index.identity == OF_A_COLLECTION:
+    if index.identity == COLLECTION_IDENTITY:
         raise ValueError(
-            "index: offsets in several blobs can't stand in one file: write those of each blob, or keep the collection"
+            "index: this is a collection of several blobs, and an offsets file holds the offsets in one: write one file for each blob"
         )
 
 
 def read_offsets(path: str | os.PathLike[str]) -> Index:
-    """Read an offsets file of any Supervisely version. Nothing in it is run.
+    """Read an offsets file of any version of Supervisely's SDK. No code in the file is run.
 
     Returns:
-        Its rows as an index, in their order.
+        The rows as an index, in their order.
 
     Raises:
         BlobNotFoundError: there is no such file.
-        TruncatedError: it ends inside a pickle.
-        FormatError: it holds anything but rows of name, offset_start and offset_end; with the byte offset.
+        TruncatedError: the file ends inside a pickle.
+        FormatError: the file holds anything but rows of name, offset_start and offset_end; the message has the byte
+            offset.
+        StorageError: the file can't be opened.
     """
     check_local_path("path", path)
     with _open_input(path) as file:
+        # all rows at once: 2⁶² is more than any file holds
         columns = OffsetsDecoder(file, str(path)).read_batch(1 << 62)
     return Index.from_columns(Columns(*columns)) if columns else Index()
 
 
 def iter_offsets(path: str | os.PathLike[str], rows: int = BATCH_ROWS) -> Iterator[Index]:
-    """Read an offsets file in memory bounded by its largest pickle.
+    """Read an offsets file in parts, in memory that is bounded by its largest pickle.
 
     Args:
-        path: The file.
-        rows: Each index has at least so many rows, the last one what is left.
+        path: Path of the file.
+        rows: Least number of rows in each index; the last one may have fewer.
 
     Returns:
-        An iterator of indexes, whose rows follow one another.
+        An iterator of indexes, in the order of the file.
 
     Raises:
-        BlobpackError: as for read_offsets, at the row that is reached.
-        ValueError: rows is not at least 1.
+        BlobpackError: as read_offsets raises; raised when the iterator gets there.
+        ValueError: rows is less than 1.
     """
     check_local_path("path", path)
     check_number("rows", rows, 1)
-    return _pieces(path, rows)
+    # a generator of its own: in this one, the checks above would wait for the first next()
+    return _iter_indexes(path, rows)
 
 
-def _pieces(path: str | os.PathLike[str], rows: int) -> Iterator[Index]:
+def _iter_indexes(path: str | os.PathLike[str], rows: int) -> Iterator[Index]:
     with _open_input(path) as file:
         decoder = OffsetsDecoder(file, str(path))
         while columns := decoder.read_batch(rows):
@@ -164,6 +173,7 @@ def _pieces(path: str | os.PathLike[str], rows: int) -> Iterator[Index]:
 @contextmanager
 def _open_input(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     try:
+        # unbuffered: the native decoder reads into a buffer of its own
         file = open(path, "rb", buffering=0)  # noqa: PTH123, SIM115 (a path of any kind; closed below)
     except FileNotFoundError as exc:
         raise BlobNotFoundError(f"{path}: no such offsets file") from exc
@@ -187,20 +197,25 @@ def _write_parquet(
 ) -> int:
     if isinstance(index, Index) and names == "path":
         return write_parquet(index.parts, path)
+    # a list, because write_parquet goes through the parts again if a name is not UTF-8
     indexes = [index] if isinstance(index, Index) else list(index)
     return write_parquet(lambda: (batch.columns for batch in _batches(indexes, names)), path)
 
 
 def _batches(index: Index | Iterable[Index], names: NameStyle) -> Iterator[Index]:
     if names == "path":
-        return _rebatched([index] if isinstance(index, Index) else index)
+        return _cut_into_batches([index] if isinstance(index, Index) else index)
     if isinstance(index, Index):
-        return _rebatched([index.with_basenames()])
-    return _basenames_of(_rebatched(index))
+        return _cut_into_batches([index.with_basenames()])
+    # several indexes may be larger than memory together, so their names are cut batch by batch
+    return _with_basenames(_cut_into_batches(index))
 
 
-def _encoded(batches: Iterator[Index], format: OffsetsFormat) -> Iterator[tuple[Index, bytes]]:
-    """Encode batch by batch; all rows have the fields of the first batch."""
+def _encode_batches(
+    batches: Iterator[Index], format: OffsetsFormat
+) -> Iterator[tuple[Index, bytes]]:
+    """Encode batch by batch. All rows have the fields of the first batch."""
+    # of several indexes, later ones may have other facts; a CSV file has one header line
     first = next(batches, Index())
     fields = ["name", "offset_start", "offset_end", *(name for name, _ in first.columns.facts())]
     encode = {"pkl": _encode_pickle, "csv": _encode_csv, "jsonl": _encode_jsonl}[format]
@@ -210,8 +225,8 @@ def _encoded(batches: Iterator[Index], format: OffsetsFormat) -> Iterator[tuple[
         yield batch, encode(batch, fields) if len(batch) else b""
 
 
-def _rebatched(indexes: Iterable[Index]) -> Iterator[Index]:
-    """Cut and join indexes into batches of BATCH_ROWS, the last one shorter."""
+def _cut_into_batches(indexes: Iterable[Index]) -> Iterator[Index]:
+    """Cut and join indexes into batches of BATCH_ROWS rows; the last one may be shorter."""
     waiting: list[Index] = []
     count = 0
     for index in (Index.from_columns(part) for whole in indexes for part in whole.parts()):
@@ -228,10 +243,11 @@ def _rebatched(indexes: Iterable[Index]) -> Iterator[Index]:
         yield Index.concatenate(waiting) if len(waiting) > 1 else waiting[0]
 
 
-def _basenames_of(batches: Iterable[Index]) -> Iterator[Index]:
-    """Rename batch by batch; every basename is remembered, to find those that come twice."""
+def _with_basenames(batches: Iterable[Index]) -> Iterator[Index]:
+    """Cut names to basenames, batch by batch. All basenames are kept in memory, to find duplicates."""
     seen: dict[str, str] = {}
     for batch in batches:
+        # finds duplicates inside the batch; the loop finds those of other batches
         renamed = batch.with_basenames()
         for name, path in zip(renamed.names, batch.names, strict=True):
             if name in seen:
@@ -255,14 +271,16 @@ def _encode_pickle(batch: Index, fields: list[str]) -> bytes:
 
 
 def _encode_csv(batch: Index, fields: list[str]) -> bytes:
-    """Encode as RFC 4180 has it: text in quotes, numbers bare, and nothing at all for what is unknown."""
+    """Encode rows as RFC 4180 describes, but for its line ends: text in quotes, an empty cell for an unknown value."""
     values = attrgetter(*fields)
     lines = (",".join(map(_csv_cell, values(member))) + "\n" for member in batch)
+    # bytes of names that are not UTF-8 come out as they are in the tar; JSON escapes them as \udc80 and the like
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 
 def _csv_cell(value: str | int | None) -> str:
     if isinstance(value, str):
+        # RFC 4180, section 2, rule 7: a quote inside a quoted field is doubled
         return '"' + value.replace('"', '""') + '"'
     return "" if value is None else str(value)
 

@@ -1,4 +1,4 @@
-"""The members of a blob by row and by name: in memory, or read from where their index lies."""
+"""Access to members by row and by name, in columns in memory or in a stored index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from blobpack._native.packed import measure
 from blobpack._native.results import FoundRow
 from blobpack.columns import Columns
 from blobpack.errors import MemberNotFoundError
-from blobpack.index.suggestions import names_near
+from blobpack.index.suggestions import suggest_names
 from blobpack.indexfile.remote import RemoteIndex
 from blobpack.model import ByteRange, check_whole
 
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 class Rows:
     """The members in archive order.
 
-    By name, the last member of a name is meant, as in tar extraction; in order, all are there.
+    Lookups by name find the last member with a name, as the extraction of a tar does. Iteration yields all members.
     """
 
     __slots__ = ("_columns", "_lookup", "_stored")
 
     def __init__(self, columns: Columns | None, stored: StoredIndex | None) -> None:
-        """Take one of them: columns in memory, or an index where it lies."""
+        """Use columns in memory, or a stored index; exactly one of them is not None."""
         self._columns = columns
         self._stored = stored
         self._lookup: NameLookup | None = None
 
     @property
     def columns(self) -> Columns:
-        """All members as columns; a stored index is read whole for it."""
+        """All members as columns. For a stored index, this reads the whole index."""
         if self._columns is None:
             self._columns = Columns.concatenate(list(self.parts()))
         return self._columns
 
     def parts(self) -> Iterator[Columns]:
-        """Go through the members in order, as columns of some of them, in bounded memory."""
+        """Yield all members in order, as columns of some of them at a time, in bounded memory."""
         if self._columns is not None or self._stored is None:
             yield self.columns
         else:
@@ -61,17 +61,17 @@ class Rows:
         return isinstance(name, str) and self._find(name) >= 0
 
     def __getitem__(self, name: str) -> Member:
-        """Find a member by name.
+        """Return the last member with this name.
 
         Raises:
-            MemberNotFoundError: there is none of that name.
+            MemberNotFoundError: there is no member with this name.
         """
         columns, place = self._rows(self.row_of(name))
         return columns.member_at(place)
 
     @property
     def is_remote(self) -> bool:
-        """Whether a lookup may take requests to a store."""
+        """Whether a lookup may send requests to a store."""
         return isinstance(self._stored, RemoteIndex) and self._columns is None
 
     @property
@@ -81,45 +81,46 @@ class Rows:
 
     @property
     def offset_start(self) -> NDArray[np.int64]:
-        """Where each payload starts in the blob, bytes: (n,) int64, read-only."""
+        """Start of each payload in the blob, in bytes: (n,) int64, read-only."""
         return _read_only(self.columns.offset_start)
 
     @property
     def offset_end(self) -> NDArray[np.int64]:
-        """One past where each payload ends, bytes: (n,) int64, read-only."""
+        """End of each payload in the blob, one past its last byte: (n,) int64, read-only."""
         return _read_only(self.columns.offset_end)
 
     @property
     def payload_bytes(self) -> int:
-        """The sum of all payloads' sizes."""
+        """Sum of the sizes of all payloads."""
         if self._stored is not None:
             return self._stored.footer.payload_bytes
         return measure(self.columns.offset_start, self.columns.offset_end)[0]
 
     @property
     def taken(self) -> frozenset[str]:
-        """The facts that it has of its members."""
+        """Names of the facts that the index has for its members, such as width or crc32c."""
         if self._stored is not None:
             return self._stored.footer.facts
         return frozenset(name for name, _ in self.columns.facts())
 
     @property
     def last_end(self) -> int:
-        """One past the last byte of any payload, from the start of the blob; 0 of no members."""
+        """Largest offset_end of all members; 0 without members."""
         if self._stored is not None:
             return self._stored.footer.last_end
         return measure(self.columns.offset_start, self.columns.offset_end)[1]
 
     def _rows(self, row: int) -> tuple[Columns, int]:
-        """Find the columns that hold a row, and its place in them."""
+        """Return columns that hold a row, and the row's place in them."""
         if self._columns is not None or self._stored is None:
             return self.columns, row
         return self._stored.rows(row, row + 1), 0
 
     def columns_of(self, first: int, last: int) -> Columns:
-        """Return the rows first:last as columns, without a copy; of a stored index, only they are read."""
+        """Return the rows first:last as columns, without a copy. A stored index reads only these rows."""
         if self._columns is not None or self._stored is None:
             return self.columns.slice(first, last)
+        # slicing a range clips the bounds, and counts negative ones from the end, as slicing a list does
         rows = range(len(self))[first:last]
         return self._stored.rows(rows.start, max(rows.start, rows.stop))
 
@@ -129,7 +130,7 @@ class Rows:
         Raises:
             IndexError: not 0 ≤ row < len.
         """
-        columns, place = self._rows(self._checked_row(row))
+        columns, place = self._rows(self._check_row(row))
         return columns.name_at(place)
 
     def member_at(self, row: int) -> Member:
@@ -138,55 +139,65 @@ class Rows:
         Raises:
             IndexError: not 0 ≤ row < len.
         """
-        columns, place = self._rows(self._checked_row(row))
+        columns, place = self._rows(self._check_row(row))
         return columns.member_at(place)
 
-    def _checked_row(self, row: int) -> int:
+    def _check_row(self, row: int) -> int:
         number = check_whole("row", row)
         if not 0 <= number < len(self):
-            raise IndexError(f"row {number} of {len(self)}")
+            raise IndexError(f"no row {number} among {len(self)} rows")
         return number
 
     def range_of(self, name: str) -> ByteRange:
-        """Find where a member's payload lies.
+        """Return the bytes of the blob that hold a member's payload.
 
         Raises:
-            MemberNotFoundError: there is none of that name.
+            MemberNotFoundError: there is no member with this name.
         """
         return ByteRange(*self.bounds_of(name))
 
     def bounds_of(self, name: str) -> tuple[int, int]:
-        """Find the same as a plain pair, for the read path: making a ByteRange takes half a µs."""
+        """Return offset_start and offset_end of a member as a plain pair.
+
+        The read path uses this instead of `range_of`: a ByteRange takes half a microsecond to make.
+
+        Raises:
+            MemberNotFoundError: there is no member with this name.
+        """
+        # one native call finds the row and its offsets, without columns for a single row
         if self._stored is not None and self._lookup is None:
             bounds = self._stored.locate(name)
             if bounds is not None:
                 return bounds
         row = self._find(name)
         if row < 0:
-            row = self.row_of(name)  # raises
+            # raises the error, with similar names in its message
+            row = self.row_of(name)
         columns, place = self._rows(row)
         return columns.offset_start[place], columns.offset_end[place]
 
     def search(self, names: Sequence[str]) -> list[FoundRow | None]:
-        """Find the last row of each of many names, with its offsets and CRC-32C, to read and check them.
+        """Find the last row of each of many names, with the offsets and the checksum that a read needs.
 
         Returns:
-            What was found for each name; None where there is no such member.
+            One result for each name; None where there is no member with this name.
         """
+        # once all rows are in memory, a stored index in S3 needs no more requests
         if self._stored is not None and self._columns is None:
             return self._stored.search(names)
         rows = map(self._find, names)
         return [FoundRow(row, *self.columns.payload_at(row)) if row >= 0 else None for row in rows]
 
     def row_of(self, name: str) -> int:
-        """Find the last row with that name.
+        """Return the last row with this name.
 
         Raises:
-            MemberNotFoundError: there is none; names near to it are suggested.
+            MemberNotFoundError: there is no member with this name; the message suggests similar names.
         """
         row = self._find(name)
         if row < 0:
-            near = names_near(self.columns, name)
+            # reads the whole index, for the sake of the message; `in` and `search` do not
+            near = suggest_names(self.columns, name)
             hint = f"; near it: {', '.join(map(repr, near))}" if near else ""
             raise MemberNotFoundError(f"no member {name!r} among {len(self)}{hint}")
         return row
@@ -195,12 +206,13 @@ class Rows:
         if self._lookup is None:
             if self._stored is not None:
                 return self._stored.find(name)
+            # made at the first lookup: many indexes are only iterated or written
             self._lookup = NameLookup(self.columns.names, self.columns.name_bounds)
         return self._lookup.find(name)
 
 
 class Names(Sequence[str]):
-    """The members' names in archive order, decoded one by one as they are asked for."""
+    """The members' names in archive order. Each name is decoded when it is read."""
 
     __slots__ = ("_rows",)
 
@@ -217,12 +229,14 @@ class Names(Sequence[str]):
     def __getitem__(self, row: int | slice) -> str | list[str]:
         if isinstance(row, slice):
             rows = range(*row.indices(len(self)))
+            # a run of rows is read at once, not name by name
             if rows.step == 1:
                 last = max(rows.start, rows.stop)
                 return list(self._rows.columns_of(rows.start, last).iter_names())
             return [self._rows.name_at(i) for i in rows]
+        # a sequence counts negative rows from the end; name_at and member_at refuse them
         if not -len(self) <= row < len(self):
-            raise IndexError(f"row {row} of {len(self)}")
+            raise IndexError(f"no row {row} among {len(self)} rows")
         return self._rows.name_at(row % len(self))
 
     def __iter__(self) -> Iterator[str]:
@@ -239,5 +253,6 @@ def _read_only(column: memoryview) -> NDArray[np.int64]:
     import numpy as np
 
     values = np.frombuffer(column, np.int64)
+    # the index and its slices share these bytes
     values.flags.writeable = False
     return values

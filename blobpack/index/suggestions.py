@@ -1,4 +1,4 @@
-"""Names near to one that is not there."""
+"""Suggestions for a name that no member has."""
 
 from __future__ import annotations
 
@@ -14,17 +14,24 @@ if TYPE_CHECKING:
     from blobpack.columns import Columns
 
 SUGGESTIONS = 3
+# difflib takes 80 µs to compare two names of 27 characters: 1,000 candidates take 80 ms, once for an error message
 SUGGESTION_CANDIDATES = 1000
 
 
-def names_near(columns: Columns, name: str) -> list[str]:
-    """Suggest names: the same file in another folder, else the likeliest that begin alike."""
+def suggest_names(columns: Columns, name: str) -> list[str]:
+    """Return up to three similar names.
+
+    A member with the same file name in another folder is the best suggestion. Otherwise, compare with names that share the
+    longest beginning.
+    """
     base = name.rpartition("/")[2]
     if base:
+        # a name may contain * or [, which are meant literally here
         escaped = globs_of_files.escape(base)
         elsewhere = _names_matching(columns, (escaped, f"*/{escaped}"), SUGGESTIONS)
         if elsewhere:
             return elsewhere
+    # halve the beginning until some names share it: log2(length) native passes over all names at most
     length = len(name)
     while length >= 0:
         begin = globs_of_files.escape(name[:length])

@@ -1,1 +1,1 @@
-"""The index as stored in a blob or beside it: its layout, writing it, and opening it."""
+"""The index as stored inside a blob or in a file beside it: layout, writing, opening, lookups."""

@@ -1,7 +1,8 @@
-"""The index's bytes, in a file of their own or behind the tar they are of.
+"""The layout of a stored index: its constants, its footer, and the decoding of its guide and directory.
 
-docs/format.md has the layout, byte for byte. A region's footer comes last, has a fixed size, and says what archive
-it belongs to.
+Strategy: an index is one region of bytes, in a file of its own or behind the end of a tar. The region ends with a
+footer of fixed size, so that a reader finds every section after one read of the last 512 bytes. The footer also
+identifies the archive that the index belongs to. docs/format.md describes every byte.
 """
 
 from __future__ import annotations
@@ -20,55 +21,67 @@ from blobpack.stores.location import Location
 if TYPE_CHECKING:
     import os
 
-MAGIC = b"BLOBIDX\n"
+INDEX_MAGIC = b"BLOBIDX\n"
 VERSION = 1
-HEADER = struct.Struct("<8sI52x")
-FOOTER = struct.Struct("<II QQII QQQQ QQQQ QQII 9q 128s QQ 168x 8s".replace(" ", ""))
+# magic, version, zeros. It has no checksum: it only shows that nothing has overwritten the region's start, and the
+# version in the footer is the one that counts.
+REGION_HEADER = struct.Struct("<8sI52x")
+# the fields of the table in docs/format.md, in its order; the spaces are only for the reader
+FOOTER_FIELDS = struct.Struct("<II QQII QQQQ QQQQ QQII 9q 128s QQ 168x 8s".replace(" ", ""))
 FOOTER_BYTES = 512
-PAGE_BYTES = 4096
-PAGE_POSITIONS = 511
-DIRECTORY = 1 << 31  # the number of the directory's first page
+# the usual size of a memory page, so that a lookup in a mapped file loads one page
+INDEX_PAGE_BYTES = 4096
+# a page of 4,096 bytes holds its checksum and number (8 bytes), then positions of 8 bytes
+DIRECTORY_PAGE_POSITIONS = 511
+# Pages of the lookup count from 0, pages of the directory from here. So a page that stands in the place of
+# another page is found out, although its checksum is right.
+FIRST_DIRECTORY_PAGE = 1 << 31
 BLOCK_ROWS = 1024
-PART_ROWS = 64 * BLOCK_ROWS  # encoded or read at a time
+# rows that are encoded or copied at a time: it bounds the memory for an index of any size
+PART_ROWS = 64 * BLOCK_ROWS
 HAS_REPORT = 1
-IS_TIED = 2  # the footer's identity says which archive the index is of
-IS_COLLECTION = 1 << 16  # the members are those of several blobs, which a section names
-MUST_BE_KNOWN = (
-    0xFFFF0000 & ~IS_COLLECTION
-)  # flags of which a reader that does not know them reads wrongly
+# the footer identifies the archive that the index belongs to
+IS_TIED = 2
+# the members belong to several blobs, and a section lists these blobs
+IS_COLLECTION = 1 << 16
+# The upper 16 flags change what the rest means: a reader that does not know one of them would return wrong bytes.
+# The lower 16 may be ignored, so a later version can add hints that this version reads past.
+UNSUPPORTED_FLAGS = 0xFFFF0000 & ~IS_COLLECTION
 
 
 def sidecar_of(blob: str | os.PathLike[str]) -> Location:
-    """Return the location of the index file beside a blob: the blob's name and ".idx"."""
+    """Return the location of the index file beside a blob: the name of the blob, and ".idx"."""
     return Location.parse(blob).beside(".idx")
 
 
-def mask_of(facts: frozenset[str]) -> int:
-    """Give optional columns as bits, in the order of columns.FACTS."""
+def facts_to_bits(facts: frozenset[str]) -> int:
+    """Encode the names of optional columns as bits, in the order of `columns.FACTS`."""
     return sum(1 << i for i, name in enumerate(FACTS) if name in facts)
 
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """The last 512 bytes of an index: where its sections are, and what it is of.
+    """The last 512 bytes of an index: its counts, the positions of its sections, and the archive it belongs to.
+
+    All positions are in bytes from the start of the region.
 
     Attributes:
-        region_bytes: The index's own, this footer included.
-        identity: The archive it is of; None when it is tied to none.
-        row_count: Members.
-        payload_bytes: The sum of their sizes.
-        last_end: The largest offset_end.
-        block_count: Of 1,024 members each, the last one of fewer.
-        directory: Where the directory starts, from the region's start; so too the next ones.
-        lookup: Where the lookup's pages start.
-        lookup_pages: How many; 0 when there is no lookup.
-        lookup_seed: Of the hashes.
-        guide: Where the guide starts.
-        guide_bytes: 0 when there is none.
-        facts: The optional columns that were taken.
-        report: What the scan met.
-        blobs: Where the section of a collection's blobs starts.
-        blobs_bytes: 0 when the index is of one archive.
+        region_bytes: Size of the region, with this footer.
+        identity: The archive that the index belongs to; None if the index is tied to no archive.
+        row_count: Number of members.
+        payload_bytes: Sum of the sizes of all members.
+        last_end: The largest offset_end of all members; 0 without members.
+        block_count: Number of blocks. Each has 1,024 members, but the last one may have fewer.
+        directory: Start of the directory.
+        lookup: Start of the lookup's pages.
+        lookup_pages: Number of these pages; 0 if there is no lookup.
+        lookup_seed: Seed of the lookup's hashes.
+        guide: Start of the guide.
+        guide_bytes: Size of the guide; 0 if there is none.
+        facts: Names of the optional columns that the index has.
+        report: The report of the scan that found the members; None if there was no scan.
+        blobs: Start of the section that lists the blobs of a collection.
+        blobs_bytes: Size of that section; 0 if the index belongs to one archive.
     """
 
     region_bytes: int
@@ -90,26 +103,30 @@ class Footer:
 
     @property
     def facts_mask(self) -> int:
-        """The optional columns as bits, in the order of columns.FACTS."""
-        return mask_of(self.facts)
+        """The optional columns as bits, in the order of `columns.FACTS`."""
+        return facts_to_bits(self.facts)
 
     @property
     def directory_bytes(self) -> int:
-        """The directory's pages."""
-        return (self.block_count // PAGE_POSITIONS + 1) * PAGE_BYTES
+        """Size of the directory's pages."""
+        # block_count + 1 positions: the last one is the end of the last block
+        return (self.block_count // DIRECTORY_PAGE_POSITIONS + 1) * INDEX_PAGE_BYTES
 
     def check_fits(self, where: str, offset: int) -> None:
-        """Compare its numbers with one another.
+        """Check that the footer's numbers fit each other.
+
+        The checksum only proves that the footer is what was written. A hostile writer computes a right checksum, too, and
+        the code that reads sections relies on these bounds.
 
         Args:
-            where: The file, for messages.
-            offset: Where the region starts in it.
+            where: The file or object, for messages.
+            offset: Start of the region in it.
 
         Raises:
-            FormatError: sections that are not within the region, or counts that can't be.
+            FormatError: a section leaves the region, or two counts contradict each other.
         """
         sections = (
-            (self.lookup, self.lookup_pages * PAGE_BYTES),
+            (self.lookup, self.lookup_pages * INDEX_PAGE_BYTES),
             (self.directory, self.directory_bytes),
             (self.guide, self.guide_bytes),
             (self.blobs, self.blobs_bytes),
@@ -120,11 +137,12 @@ class Footer:
             or self.last_end > OFFSET_MAX
         ):
             raise FormatError(
-                f"{where}: the index is damaged: its footer does not fit its size", offset=offset
+                f"{where}: the index at byte {offset} is damaged: the numbers in its footer do not fit a region of {self.region_bytes} bytes and {self.row_count} members",
+                offset=offset,
             )
 
     def encode(self) -> bytes:
-        """Make the footer's 512 bytes."""
+        """Return the footer's 512 bytes."""
         identity = self.identity or Identity(0, 0, 0)
         report = astuple(self.report) if self.report else (0,) * 9
         flags = (
@@ -132,7 +150,7 @@ class Footer:
             | IS_TIED * (self.identity is not None)
             | IS_COLLECTION * (self.blobs_bytes > 0)
         )
-        packed = FOOTER.pack(
+        packed = FOOTER_FIELDS.pack(
             0,
             VERSION,
             self.region_bytes,
@@ -152,30 +170,34 @@ class Footer:
             self.facts_mask,
             flags,
             *report,
+            # Amazon's ETags are shorter. A version that was cut equals no blob's version, so that readers fall back
+            # on the checksums.
             identity.version.encode()[:128],
             self.blobs,
             self.blobs_bytes,
-            MAGIC,
+            INDEX_MAGIC,
         )
         return struct.pack("<I", crc32c(packed[4:])) + packed[4:]
 
     @classmethod
     def decode(cls, packed: bytes, where: str, offset: int) -> Footer | None:
-        """Read a footer; None when these bytes are none.
+        """Decode a footer; return None if the bytes are not a footer.
 
         Args:
-            packed: The last 512 bytes.
-            where: The file, for messages.
-            offset: Where the footer starts in it.
+            packed: The last 512 bytes of a file or object.
+            where: The file or object, for messages.
+            offset: Start of the footer in it.
 
         Raises:
-            FormatError: it is damaged, or of a later version of the format.
+            ChecksumError: the footer is damaged.
+            FormatError: a later version of blobpack wrote the index.
         """
-        if len(packed) != FOOTER_BYTES or packed[-8:] != MAGIC:
+        if len(packed) != FOOTER_BYTES or packed[-8:] != INDEX_MAGIC:
             return None
-        crc, version, region_bytes, archive_bytes, tail_crc, samples_crc, *rest = FOOTER.unpack(
-            packed
+        crc, version, region_bytes, archive_bytes, tail_crc, samples_crc, *rest = (
+            FOOTER_FIELDS.unpack(packed)
         )
+        # before the version: a damaged version is damage, not a later format
         if crc != crc32c(packed[4:]):
             raise ChecksumError(
                 f"{where}: the index is damaged: its footer at byte {offset} does not match its checksum",
@@ -183,17 +205,18 @@ class Footer:
             )
         if version != VERSION:
             raise FormatError(
-                f"{where}: the index is of version {version} of the format, and this reads version "
-                f"{VERSION}, at byte {offset}",
+                f"{where}: the footer at byte {offset} is of version {version} of the index format, and this "
+                f"blobpack reads version {VERSION}",
                 offset=offset,
             )
         facts, flags = rest[10:12]
         blobs, blobs_bytes = rest[22:24]
-        if flags & MUST_BE_KNOWN or bool(flags & IS_COLLECTION) != bool(blobs_bytes):
+        if flags & UNSUPPORTED_FLAGS or bool(flags & IS_COLLECTION) != bool(blobs_bytes):
             raise FormatError(
-                f"{where}: the index has flags {flags:#x}, of a later version of blobpack, at byte {offset}",
+                f"{where}: the footer at byte {offset} has flags {flags:#x}, of a later version of blobpack",
                 offset=offset,
             )
+        # a version that was cut to 128 bytes may end inside a character
         blob_version = rest[21].rstrip(b"\0").decode(errors="replace")
         return cls(
             region_bytes,
@@ -209,10 +232,11 @@ class Footer:
 
 
 def decode_guide(packed: bytes, block_count: int, where: str, offset: int) -> list[bytes]:
-    """Read the first name of each block.
+    """Decode the guide: the first name of each block.
 
     Raises:
-        FormatError: it is damaged.
+        ChecksumError: the guide is damaged.
+        FormatError: the guide is too short for its blocks.
     """
     if len(packed) < 4 or int.from_bytes(packed[:4], "little") != crc32c(packed[4:]):
         raise ChecksumError(
@@ -221,35 +245,42 @@ def decode_guide(packed: bytes, block_count: int, where: str, offset: int) -> li
         )
     names = packed[4 + 4 * block_count :]
     if len(packed) < 4 + 4 * block_count:
-        raise FormatError(f"{where}: the index's guide at byte {offset} is cut", offset=offset)
+        raise FormatError(
+            f"{where}: the index is damaged: its guide at byte {offset} has {len(packed)} bytes, too few for {block_count} blocks",
+            offset=offset,
+        )
     ends = struct.unpack_from(f"<{block_count}I", packed, 4)
     return [names[start:end] for start, end in zip((0, *ends), ends, strict=False)]
 
 
 def decode_directory_page(packed: bytes, number: int, where: str, offset: int) -> tuple[int, ...]:
-    """Read a page of the directory: 511 positions from the region's start.
+    """Decode a page of the directory.
 
     Args:
         packed: The page.
-        number: In the directory.
-        where: The file, for messages.
-        offset: Where the page starts in it.
+        number: Number of the page in the directory, counted from 0.
+        where: The file or object, for messages.
+        offset: Start of the page in it.
+
+    Returns:
+        The 511 positions of blocks, in bytes from the start of the region.
 
     Raises:
-        ChecksumError: it is damaged.
+        ChecksumError: the page is damaged.
     """
-    check_page(packed, DIRECTORY + number, "a page of its directory", where, offset)
-    return struct.unpack_from(f"<{PAGE_POSITIONS}Q", packed, 8)
+    check_page(packed, FIRST_DIRECTORY_PAGE + number, "a page of its directory", where, offset)
+    return struct.unpack_from(f"<{DIRECTORY_PAGE_POSITIONS}Q", packed, 8)
 
 
 def check_page(packed: bytes, number: int, what: str, where: str, offset: int) -> None:
-    """Compare a page of the lookup or the directory with its checksum, and with its place by its number.
+    """Check a page of the lookup or the directory against its checksum and its number.
 
     Raises:
-        ChecksumError: it does not match.
+        ChecksumError: the page is damaged, or is another page.
     """
+    # The number is compared, too: a page in the place of another one once hid the members that belong there.
     if struct.unpack_from("<II", packed) != (crc32c(packed[4:]), number):
         raise ChecksumError(
-            f"{where}: the index is damaged: {what} at byte {offset} does not match its checksum",
+            f"{where}: the index is damaged: {what} at byte {offset} does not match its checksum or its number",
             offset=offset,
         )

@@ -1,7 +1,8 @@
-"""What tells one archive from another without reading it: its size, and checksums of some of its bytes.
+"""The identity of an archive: its size, and checksums of some of its bytes, so that a stale index is found out.
 
-Samples stand at multiples of a power of two, so that they can be taken while an archive is written to where it
-can't be read again, before its size is known.
+Strategy: read at most 36 KiB, whatever the size of the archive: its last bytes, and up to 32 samples. Samples start at
+multiples of a power of two. So they can be taken while an archive is written to a place where it can't be read again,
+before its size is known.
 """
 
 from __future__ import annotations
@@ -18,21 +19,26 @@ if TYPE_CHECKING:
 
     from blobpack.stores.base import Store
 
-TAIL_BYTES = 4096  # the end-of-archive marker, and most of what stands before it
-SAMPLES = 32
+# A tool that appends to a tar overwrites its end-of-archive marker, two zero blocks of 512 bytes. Where longer zeros
+# follow the marker (GNU tar fills up to 10,240 bytes), reading/freshness.py looks for the end of the last member.
+IDENTITY_TAIL_BYTES = 4096
+# 16 in early builds: their index files count as stale beside a local blob, see CHANGELOG
+SAMPLES_MAX = 32
 SAMPLE_BYTES = 1024
-READ_THREADS = 16
+# of an archive in S3, each sample is one request: with 16 threads, 32 samples take two round trips
+SAMPLE_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """An archive, as far as its size and samples tell it.
+    """The size and checksums that tell an archive from others.
 
     Attributes:
-        archive_bytes: The tar's bytes: all of the blob, or up to the index inside it.
-        tail_crc: CRC-32C of its last 4,096 bytes.
-        samples_crc: CRC-32C of up to 32 samples of 1,024 bytes, spread evenly over it.
-        version: What the store called this version of the blob; empty if that says nothing elsewhere.
+        archive_bytes: Size of the tar: all of the blob, or the bytes before the index inside the blob.
+        tail_crc: CRC-32C of the archive's last 4,096 bytes.
+        samples_crc: CRC-32C of up to 32 samples of 1,024 bytes each, spread evenly over the archive.
+        version: The store's name for this version of the blob, such as an ETag; empty for a local file, as a
+            file system has no version that survives a copy.
     """
 
     archive_bytes: int
@@ -41,12 +47,13 @@ class Identity:
     version: str = ""
 
 
-# what no archive is: of an index whose offsets are in several blobs
-OF_A_COLLECTION = Identity((1 << 64) - 1, 0, 0, "a collection")
+# The identity of a collection's index, whose offsets are in several blobs. No archive has 2⁶⁴ − 1 bytes, so nobody
+# takes that index for the index of one blob.
+COLLECTION_IDENTITY = Identity((1 << 64) - 1, 0, 0, "a collection")
 
 
 def identify(store: Store, archive_bytes: int, version: str = "") -> Identity:
-    """Describe the archive in the first bytes of a store: at most 36 KiB of it are read.
+    """Return the identity of the archive in the first bytes of a store, of which at most 36 KiB are read.
 
     Raises:
         StorageError: the store failed.
@@ -56,12 +63,12 @@ def identify(store: Store, archive_bytes: int, version: str = "") -> Identity:
 
 
 def read_tail(store: Store, archive_bytes: int) -> bytes:
-    """Read the last bytes of the archive."""
-    return store.peek(max(0, archive_bytes - TAIL_BYTES), archive_bytes)
+    """Read the last 4,096 bytes of the archive."""
+    return store.peek(max(0, archive_bytes - IDENTITY_TAIL_BYTES), archive_bytes)
 
 
 def samples_crc_of(store: Store, archive_bytes: int) -> int:
-    """Compute the checksum over the samples, from the first to the last."""
+    """Read the samples, and return the CRC-32C of all of them, from the first to the last."""
     crc = 0
     for start, end in sample_ranges(archive_bytes):
         crc = crc32c(store.read_range(start, end), crc)
@@ -69,7 +76,7 @@ def samples_crc_of(store: Store, archive_bytes: int) -> int:
 
 
 def sample_ranges(archive_bytes: int) -> list[tuple[int, int]]:
-    """Choose the samples: all of a small archive, else 17 to 32, evenly spaced from the first byte on."""
+    """Return the ranges of the samples: all of a small archive, or else 17 to 32 samples at equal distances."""
     step = sample_step(archive_bytes)
     return [
         (start, min(start + SAMPLE_BYTES, archive_bytes)) for start in range(0, archive_bytes, step)
@@ -77,30 +84,30 @@ def sample_ranges(archive_bytes: int) -> list[tuple[int, int]]:
 
 
 def sample_step(archive_bytes: int) -> int:
-    """Compute how far apart samples start: the least power of two that makes at most 32 of them."""
+    """Return the distance between samples: the smallest power of two that yields at most 32 samples."""
     step = SAMPLE_BYTES
-    while step * SAMPLES < archive_bytes:
+    while step * SAMPLES_MAX < archive_bytes:
         step *= 2
     return step
 
 
-class Witness(Sink):
+class IdentifyingSink(Sink):
     """Passes an archive on to a sink, and computes the archive's identity on the way, in 36 KiB of memory.
 
-    When the archive outgrows its samples, every other one of them is dropped: the remaining ones are the samples of
-    an archive twice as large.
+    If the archive outgrows its samples, every second sample is dropped. What remains are the samples of an archive of
+    twice the size, because both start at multiples of a power of two.
 
     Attributes:
-        sink: Takes what is written.
+        sink: The sink that everything is written to.
     """
 
     def __init__(self, sink: Sink, store: Store | None = None, start: int = 0) -> None:
-        """Watch what is written.
+        """Start behind the bytes that the archive has already.
 
         Args:
-            sink: Takes what is written.
-            store: Holds the bytes of the archive before it, if there are any.
-            start: How many bytes these are.
+            sink: The sink that everything is written to.
+            store: The first bytes of the archive, if it is continued.
+            start: Number of these bytes.
         """
         self.sink = sink
         self._pos = start
@@ -108,12 +115,14 @@ class Witness(Sink):
         self._tail = bytearray()
         self._samples: dict[int, bytearray] = {}
         if store:
-            self._tail += store.read_range(max(0, start - TAIL_BYTES), start)
+            self._tail += store.read_range(max(0, start - IDENTITY_TAIL_BYTES), start)
+            # an append to a blob in S3 reads its old samples from there: in parallel, or 32 requests would take a
+            # second at 30 ms each
             ranges = sample_ranges(start)
             read = map_ahead(
                 lambda bounds: store.read_range(*bounds),
                 ranges,
-                threads=READ_THREADS,
+                threads=SAMPLE_THREADS,
                 name="identity",
             )
             self._samples = {
@@ -121,29 +130,30 @@ class Witness(Sink):
             }
 
     def tell(self) -> int:
-        """Return how many bytes the archive has so far."""
+        """Return the size of the archive so far."""
         return self._pos
 
     def write(self, data: Buffer, /) -> int:
-        """Write on."""
+        """Write data to the sink, and keep the parts of it that belong to the samples and the tail."""
         view = memoryview(data).cast("B")
         end = self._pos + len(view)
-        while self._step * SAMPLES < end:
+        while self._step * SAMPLES_MAX < end:
             self._step *= 2
             self._samples = {
                 start: sample for start, sample in self._samples.items() if start % self._step == 0
             }
+        # begin with the sample that earlier data may have left unfinished
         for start in range(self._pos - self._pos % self._step, end, self._step):
             part = view[max(start - self._pos, 0) : max(start + SAMPLE_BYTES - self._pos, 0)]
             if part:
                 self._samples.setdefault(start, bytearray()).extend(part)
-        self._tail = (self._tail + view[-TAIL_BYTES:])[-TAIL_BYTES:]
+        self._tail = (self._tail + view[-IDENTITY_TAIL_BYTES:])[-IDENTITY_TAIL_BYTES:]
         self._pos = end
         self.sink.write(view)
         return len(view)
 
     def identity(self) -> Identity:
-        """Describe the archive that was written so far, as identify would from a store."""
+        """Return the identity of what was written so far; `identify` computes the same from a store."""
         crc = 0
         for start in sorted(self._samples):
             crc = crc32c(bytes(self._samples[start]), crc)

@@ -1,4 +1,4 @@
-"""An index where it lies, mapped from a file or read by ranges: only what is asked for is touched."""
+"""Opening a stored index: mapped if it is in a local file, or else read by ranges as lookups need them."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 
 
 class StoredIndex(Protocol):
-    """An index in a file or a store, of which only what is asked for is read."""
+    """The contract of an index in a file or store: reads touch only the parts that they need."""
 
     footer: Footer
 
     def __len__(self) -> int: ...
 
     def find(self, name: str) -> int:
-        """Return the last row of that name, -1 when there is none."""
+        """Return the last row with this name, or -1."""
         ...
 
     def locate(self, name: str) -> tuple[int, int] | None:
-        """Return offset_start and offset_end of the last row of that name."""
+        """Return offset_start and offset_end of the last row with this name, or None."""
         ...
 
     def search(self, names: Sequence[str]) -> list[FoundRow | None]:
-        """Find row, offsets and checksum of many names at once, with as few requests as they need."""
+        """Find the row, offsets and checksum of each of many names, with as few requests as possible."""
         ...
 
     def rows(self, first: int, last: int) -> Columns:
-        """Read the rows first:last."""
+        """Return the rows first:last."""
         ...
 
     def parts(self) -> Iterator[Columns]:
-        """Read all rows in order, some ten thousand at a time."""
+        """Yield all rows in order, some ten thousand at a time."""
         ...
 
 
@@ -52,22 +52,24 @@ def open_stored(store: Store, offset: int, footer: Footer) -> StoredIndex:
     """Open the index whose region starts at an offset of a store.
 
     Raises:
-        FormatError: its footer does not fit its size.
+        FormatError: the footer's numbers do not fit the region.
     """
     return (RemoteIndex if store.fd is None else LocalIndex)(store, offset, footer)
 
 
 def load_stored(path: str | os.PathLike[str], cache: Cache | None = None) -> StoredIndex:
-    """Open an index file, wherever it lies; of one far away, keep what is read in a cache.
+    """Open an index file at a path or URL; what is read of a remote file is kept in the cache, if there is one.
 
     Raises:
-        BlobNotFoundError: there is none.
-        FormatError: it is damaged, no index, or the collection of several blobs.
+        BlobNotFoundError: there is no such file.
+        FormatError: the file is damaged, is not an index, or is the collection of several blobs.
     """
     store, footer = open_region(path, cache)
     if footer.blobs_bytes:
+        # its offsets are in several blobs, so reads through it as the index of one blob would return wrong bytes
         raise FormatError(
-            f"{store.url}: a collection of several blobs, not the index of one: open_collection opens it",
+            f"{store.url}: this is a collection of several blobs, not the index of one blob: open it with "
+            "open_collection",
             offset=0,
         )
     return open_stored(store, 0, footer)
@@ -77,21 +79,25 @@ def open_region(path: str | os.PathLike[str], cache: Cache | None = None) -> tup
     """Open the store of an index file, and read its footer.
 
     Raises:
-        BlobNotFoundError: there is none.
-        FormatError: it is damaged, or no index.
+        BlobNotFoundError: there is no such file.
+        FormatError: the file is damaged, or is not an index.
     """
+    # tail: one request brings the size and the last 128 KiB, which hold the footer, and the
+    # directory and guide of a million members
     store = open_store(path, tail=True, cache=cache)
     footer = read_footer(store)
+    # a blob with an index inside ends with a footer, too, but its region is smaller than the file
     if footer is None or footer.region_bytes != store.size:
-        raise FormatError(f"{store.url}: not an index file of blobpack, at byte 0", offset=0)
+        raise FormatError(f"{store.url}: this is not an index file of blobpack", offset=0)
     return store, footer
 
 
 def read_footer(store: Store) -> Footer | None:
-    """Read the footer that ends a store; None when there is none.
+    """Read the footer at the end of a store; return None if there is none.
 
     Raises:
-        FormatError: it is damaged, or of a later version of the format.
+        ChecksumError: the footer is damaged.
+        FormatError: a later version of blobpack wrote the index.
     """
     start = store.size - FOOTER_BYTES
     if start < 0:

@@ -1,7 +1,7 @@
 """An index read by ranges from a store.
 
-A lookup from afar takes a page of the lookup and a block; or a block alone when the names ascend, as those of a
-packed folder do: the guide, which came with the footer, tells which.
+Strategy: a lookup fetches a page of the lookup, then the block that the page points at. If the names ascend, as in a
+packed folder, the index has a guide, which came with the footer and leads to the block directly: one request less.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from blobpack._native.fetched_index import encode_name, page_number, rows_in_pag
 from blobpack._native.results import FoundRow
 from blobpack.columns import Columns
 from blobpack.indexfile.footer import BLOCK_ROWS
-from blobpack.indexfile.name_table import WholeLookup
+from blobpack.indexfile.name_table import NameTable
 from blobpack.indexfile.sections import IndexParts
 
 if TYPE_CHECKING:
@@ -23,45 +23,51 @@ if TYPE_CHECKING:
     from blobpack.indexfile.sections import Block
     from blobpack.stores.base import Store
 
-WINDOW_BYTES = 4 << 20  # of blocks, when all are read
-WINDOW_BLOCKS = 512  # most take over 8 KiB, but members without names and sizes next to nothing
+# one request of a pass over all blocks, and the memory that it takes
+BLOCK_RUN_BYTES_MAX = 4 << 20
+# Most blocks take over 8 KiB, so 4 MiB hold fewer than 512 of them. But a block of members with empty names and no bytes takes 56
+# bytes, however many rows it stands for, so bytes alone would not bound the memory for decoded rows.
+BLOCK_RUN_MAX = 512
 
 
 class RemoteIndex:
-    """An index read by ranges from a store, page by page and block by block."""
+    """An index that is read from a store page by page and block by block."""
 
     def __init__(self, store: Store, offset: int, footer: Footer) -> None:
-        """Take the region's place.
+        """Read nothing yet.
 
         Args:
-            store: Where it is.
-            offset: Where the region starts in it.
-            footer: The region's.
+            store: The store that holds the region.
+            offset: Start of the region in the store.
+            footer: Footer of the region.
 
         Raises:
-            FormatError: the footer does not fit the region.
+            FormatError: the footer's numbers do not fit the region.
         """
         footer.check_fits(store.url, offset)
         self.footer = footer
         self._store, self._offset = store, offset
         self._parts = IndexParts(store, offset, footer)
-        self._whole = WholeLookup(self.parts)
+        self._whole = NameTable(self.parts)
 
     def __len__(self) -> int:
         return self.footer.row_count
 
     def find(self, name: str) -> int:
-        """Return the last row of that name, -1 when there is none."""
+        """Return the last row with this name, or -1."""
         found = self.search([name])[0]
         return -1 if found is None else found.row
 
     def locate(self, name: str) -> tuple[int, int] | None:
-        """Return its offsets."""
+        """Return offset_start and offset_end of the last row with this name, or None."""
         found = self.search([name])[0]
         return found and (found.offset_start, found.offset_end)
 
     def search(self, names: Sequence[str]) -> list[FoundRow | None]:
-        """Find row, offsets and checksum of each name: their pages in one turn, their blocks in the next."""
+        """Find the row, offsets and checksum of each name.
+
+        The pages of all names are fetched in parallel, then their blocks: one name takes as many round trips as a hundred.
+        """
         if not self.footer.row_count:
             return [None] * len(names)
         if not self.footer.guide_bytes and not self.footer.lookup_pages:
@@ -74,17 +80,21 @@ class RemoteIndex:
         ]
 
     def _candidates(self, names: Sequence[str]) -> list[set[int]]:
-        """Tell for each name which blocks may hold it."""
+        """Return for each name the numbers of the blocks that may hold it."""
         encoded = list(map(encode_name, names))
         if self.footer.guide_bytes:
+            # names ascend, so only the last block whose first name is not greater can hold a name's last row
             first_names = self._parts.guide()
+            # `at` is 0 for a name before all others: then no block can hold it
             return [
                 {at - 1} if name is not None and (at := bisect_right(first_names, name)) else set()
                 for name in encoded
             ]
         seed, pages = self.footer.lookup_seed, self.footer.lookup_pages
+        # encode_name returns None for a str that no tar name decodes to
         numbers = [None if name is None else page_number(name, seed, pages) for name in encoded]
         fetched = self._parts.pages({number for number in numbers if number is not None})
+        # several blocks for a name, because slots hold 32 bits of the hash, and different names may share them
         return [
             set()
             if name is None or number is None
@@ -93,9 +103,9 @@ class RemoteIndex:
         ]
 
     def rows(self, first: int, last: int) -> Columns:
-        """Read the rows first:last, by whole blocks."""
+        """Return the rows first:last. The blocks that hold them are read whole, as a block has one checksum."""
         if not 0 <= first <= last <= len(self):
-            raise IndexError(f"rows {first} to {last} of {len(self)}")
+            raise IndexError(f"no rows {first} to {last} among {len(self)} rows")
         if first == last:
             return Columns.concatenate([])
         numbers = range(first // BLOCK_ROWS, (last - 1) // BLOCK_ROWS + 1)
@@ -104,23 +114,25 @@ class RemoteIndex:
         return whole.slice(first - numbers[0] * BLOCK_ROWS, last - numbers[0] * BLOCK_ROWS)
 
     def parts(self) -> Iterator[Columns]:
-        """Read all rows by windows of some megabytes, which are not kept."""
+        """Yield all rows in order, some megabytes of blocks at a time. The blocks are not kept."""
+        # not through blocks(): one pass over a large index would evict everything that lookups use
         first = 0
         while first < self.footer.block_count:
             start, last = self._parts.position(first), first + 1
-            while last < min(self.footer.block_count, first + WINDOW_BLOCKS) and (
-                self._parts.position(last + 1) - start <= WINDOW_BYTES
+            while last < min(self.footer.block_count, first + BLOCK_RUN_MAX) and (
+                self._parts.position(last + 1) - start <= BLOCK_RUN_BYTES_MAX
             ):
                 last += 1
             yield self._parts.rows_of_blocks(first, last)
             first = last
 
     def __reduce__(self) -> tuple[object, ...]:
+        # without the decoded parts: the other process fetches those that it needs
         return RemoteIndex, (self._store, self._offset, self.footer)
 
 
 def _last_found(name: str, blocks: Iterator[Block]) -> FoundRow | None:
-    """Find the last row of a name in any of some blocks."""
+    """Find the last row with this name in any of the blocks."""
     found = [
         FoundRow(block.first_row + place, *block.columns.payload_at(place))
         for block in blocks

@@ -1,7 +1,8 @@
-"""The blobs of a collection, as a section of its index: which rows are whose, where each lies, and what it must be.
+"""The blobs of a collection, a section of the collection's index: name, rows, size and identity of each blob.
 
-docs/format.md has the layout. Members of one blob are neighbours, so a row's blob is found among the rows where
-each blob ends: the blobs cost some bytes each, and their members nothing.
+Strategy: members of one blob are neighbours, so the section stores where the rows of each blob end, and a binary
+search finds the blob of a row. A blob costs 52 bytes, its name and its ETag; a member costs nothing. docs/format.md
+describes every byte.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from blobpack.indexfile.identity import Identity
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HEAD = struct.Struct("<II")
-LARGE_COLUMNS = 4  # row_end, blob_bytes, payload_bytes, archive_bytes: u64
-SMALL_COLUMNS = 5  # tail_crc, samples_crc, flags, name_end, version_end: u32
+SECTION_HEAD = struct.Struct("<II")
+# row_end, blob_bytes, payload_bytes, archive_bytes: u64
+LARGE_COLUMNS = 4
+# tail_crc, samples_crc, flags, name_end, version_end: u32
+SMALL_COLUMNS = 5
 IS_COMPRESSED = 1
 
 
@@ -30,13 +33,13 @@ class Shard:
     """One blob of a collection.
 
     Attributes:
-        name: Where it lies: from the collection's folder, or a URL or absolute path.
-        first_row: Its first member's in the collection.
-        row_end: One past its last member's.
-        blob_bytes: All of the file or object.
-        payload_bytes: The sum of its members' sizes.
-        is_compressed: Offsets are those in the tar that it decompresses to.
-        identity: What it must be; its version is the ETag, empty of a local file.
+        name: Path relative to the folder of the collection, or an absolute path or URL.
+        first_row: Row of the blob's first member in the collection.
+        row_end: One past the row of its last member.
+        blob_bytes: Size of the whole file or object.
+        payload_bytes: Sum of the sizes of its members.
+        is_compressed: Whether offsets count the bytes of the uncompressed tar.
+        identity: Identity of the archive that was collected; its version is the ETag, or empty for a local file.
     """
 
     name: str
@@ -54,34 +57,41 @@ class Shards:
     __slots__ = ("_large", "_names", "_small", "_versions", "row_ends")
 
     def __init__(self, packed: bytes, row_count: int, where: str, offset: int) -> None:
-        """Read the section.
+        """Decode the section.
 
         Args:
-            packed: Its bytes.
-            row_count: Members of the collection.
-            where: The file, for messages.
-            offset: Where the section starts in it.
+            packed: Bytes of the section.
+            row_count: Number of members of the collection.
+            where: The file or object, for messages.
+            offset: Start of the section in it.
 
         Raises:
-            FormatError: it is damaged.
+            ChecksumError: the section is damaged.
+            FormatError: its numbers do not fit its size, or the collection's members.
         """
-        if len(packed) < HEAD.size or int.from_bytes(packed[:4], "little") != crc32c(packed[4:]):
+        if len(packed) < SECTION_HEAD.size or int.from_bytes(packed[:4], "little") != crc32c(
+            packed[4:]
+        ):
             raise ChecksumError(
                 f"{where}: the index is damaged: its section of blobs at byte {offset} does not match its "
                 f"checksum",
                 offset=offset,
             )
-        count = HEAD.unpack_from(packed)[1]
-        texts = HEAD.size + count * (8 * LARGE_COLUMNS + 4 * SMALL_COLUMNS)
+        count = SECTION_HEAD.unpack_from(packed)[1]
+        # before anything of that size is allocated: a hostile count may be 2³² − 1
+        texts = SECTION_HEAD.size + count * (8 * LARGE_COLUMNS + 4 * SMALL_COLUMNS)
         if texts > len(packed):
             raise FormatError(
-                f"{where}: the index is damaged: its section of blobs at byte {offset} is cut",
+                f"{where}: the index is damaged: its section of blobs at byte {offset} has {len(packed)} bytes, too few for {count} "
+                "blobs",
                 offset=offset,
             )
-        large = struct.unpack_from(f"<{LARGE_COLUMNS * count}Q", packed, HEAD.size)
+        large = struct.unpack_from(f"<{LARGE_COLUMNS * count}Q", packed, SECTION_HEAD.size)
         small = struct.unpack_from(
-            f"<{SMALL_COLUMNS * count}I", packed, HEAD.size + 8 * LARGE_COLUMNS * count
+            f"<{SMALL_COLUMNS * count}I", packed, SECTION_HEAD.size + 8 * LARGE_COLUMNS * count
         )
+        # Numbers stay in tuples by column, and a Shard is made when it is asked for: of 10,000 blobs, most are never
+        # read from.
         self._large = [large[i * count : (i + 1) * count] for i in range(LARGE_COLUMNS)]
         self._small = [small[i * count : (i + 1) * count] for i in range(SMALL_COLUMNS)]
         self.row_ends = self._large[0]
@@ -89,6 +99,7 @@ class Shards:
         names_bytes = name_ends[-1] if count else 0
         if (
             (self.row_ends[-1] if count else 0) != row_count
+            # ends that go back would break the binary search, and the slices of names and versions
             or any(
                 end < before
                 for ends in (self.row_ends, name_ends, version_ends)
@@ -97,7 +108,8 @@ class Shards:
             or texts + names_bytes + (version_ends[-1] if count else 0) != len(packed)
         ):
             raise FormatError(
-                f"{where}: the index is damaged: its section of blobs at byte {offset} does not fit it",
+                f"{where}: the index is damaged: the numbers in its section of blobs at byte {offset} do not "
+                f"fit {len(packed)} bytes and {row_count} members",
                 offset=offset,
             )
         self._names = packed[texts : texts + names_bytes]
@@ -107,13 +119,13 @@ class Shards:
         return len(self.row_ends)
 
     def __getitem__(self, number: int) -> Shard:
-        """Give a blob, 0 ≤ number < len."""
+        """Return the blob with this number, 0 ≤ number < len."""
         row_end, blob_bytes, payload_bytes, archive_bytes = (
             column[number] for column in self._large
         )
         tail_crc, samples_crc, flags = (column[number] for column in self._small[:3])
-        name = _text(self._names, self._small[3], number)
-        version = _text(self._versions, self._small[4], number)
+        name = _decode_text(self._names, self._small[3], number)
+        version = _decode_text(self._versions, self._small[4], number)
         return Shard(
             name,
             self.row_ends[number - 1] if number else 0,
@@ -125,12 +137,13 @@ class Shards:
         )
 
     def number_of(self, row: int) -> int:
-        """Tell which blob holds a row, 0 ≤ row < members."""
+        """Return the number of the blob that holds a row, 0 ≤ row < members."""
         return bisect_right(self.row_ends, row)
 
 
 def encode_shards(shards: Sequence[Shard]) -> bytes:
-    """Make the section."""
+    """Return the bytes of the section."""
+    # file names on Linux are bytes: those that are not UTF-8 stand as surrogates in a str (PEP 383)
     names = [shard.name.encode("utf-8", "surrogateescape") for shard in shards]
     versions = [shard.identity.version.encode() for shard in shards]
     large = (
@@ -157,6 +170,6 @@ def encode_shards(shards: Sequence[Shard]) -> bytes:
     return struct.pack("<I", crc32c(packed)) + packed
 
 
-def _text(packed: bytes, ends: tuple[int, ...], number: int) -> str:
+def _decode_text(packed: bytes, ends: tuple[int, ...], number: int) -> str:
     start = ends[number - 1] if number else 0
     return packed[start : ends[number]].decode("utf-8", "surrogateescape")

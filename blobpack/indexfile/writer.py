@@ -1,4 +1,9 @@
-"""Write an index, front to back in bounded memory: the members' blocks, then what finds them."""
+"""Writing an index front to back, in bounded memory.
+
+Strategy: encode the members' blocks as they come, and remember a hash for each name (native, 8 bytes a member). At the
+end, build the lookup, the directory and the guide from the hashes and positions. The caller writes the footer last, so
+that an interrupted write leaves no index.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +18,15 @@ from blobpack.checksum import crc32c
 from blobpack.columns import FACTS, Columns
 from blobpack.indexfile.footer import (
     BLOCK_ROWS,
+    DIRECTORY_PAGE_POSITIONS,
     FOOTER_BYTES,
-    HEADER,
-    MAGIC,
-    PAGE_BYTES,
-    PAGE_POSITIONS,
+    INDEX_MAGIC,
+    INDEX_PAGE_BYTES,
     PART_ROWS,
+    REGION_HEADER,
     VERSION,
     Footer,
-    mask_of,
+    facts_to_bits,
 )
 from blobpack.threads import RecentlyUsed
 
@@ -32,9 +37,13 @@ if TYPE_CHECKING:
     from blobpack.model import ScanReport
     from blobpack.stores.sink import LocalSink, Sink
 
+# A reader fetches the whole guide at its first lookup, to save a request for a page of the lookup. At 50 MB/s, 256 KiB
+# take 5 ms; a request to S3 takes about 30 ms.
 GUIDE_BYTES_MAX = 1 << 18
-PAYLOAD_BYTES_MAX = (1 << 64) - 1  # of members that overlap
-BLOCKS_KEPT = 256  # of those read back
+# the footer's field has 64 bits, and the sizes of members that overlap can add up to more
+PAYLOAD_BYTES_MAX = (1 << 64) - 1
+# blocks that are kept to compare names, 1,024 members each
+READ_BACK_BLOCKS_MAX = 256
 
 
 def write_sections(
@@ -51,32 +60,36 @@ def write_sections(
     """Write an index without its footer.
 
     Args:
-        sink: Takes it, at its position.
-        parts: The members, in order.
-        name_at: Gives the name in a row that was among parts already; None reads it back from the sink, a local file.
-        identity: The archive the index is of.
-        report: What the scan met.
-        bytes_min: The region is filled up with zeros to at least this, its footer included.
-        blobs: Of a collection, gives the section of its blobs, once all parts were taken.
-        repeated: repeated(name, row, other), called for two rows of one name.
+        sink: The sink to write to, at its position.
+        parts: The members, in archive order.
+        name_at: Returns the name in a row of the parts. None: names are read back from the sink, a local file.
+        identity: Identity of the archive that the index belongs to; None ties it to no archive.
+        report: Report of the scan that found the members.
+        bytes_min: Least size of the region, its footer included; zeros fill it up.
+        blobs: For a collection, returns the section of its blobs. Called after all parts were read.
+        repeated: Called as repeated(name, row, other) for two rows of the same name.
 
     Returns:
-        The footer to write behind it.
+        The footer, which the caller writes behind the sections.
 
     Raises:
-        FormatError: more members, or longer names, than the format holds.
+        FormatError: there are more members, or longer names, than the format allows.
+        ValueError: the parts do not all have the same facts.
     """
     sections, members = _Sections(sink), _Members()
-    sections.write(HEADER.pack(MAGIC, VERSION))
+    sections.write(REGION_HEADER.pack(INDEX_MAGIC, VERSION))
     for part in _whole_blocks(parts):
         sections.write(members.encode(part))
     names = name_at or _WrittenNames(sink.local(), members).name_at
-    seed, pages = members.builder.lookup(_comparison(names, repeated))
+    seed, pages = members.builder.lookup(_name_comparer(names, repeated))
+    # A line of the lookup is 64 bytes, one cache line. Blobs end at multiples of 512, so the lines are aligned in the
+    # mapped file, too.
     sections.write(bytes(-sections.length % 64))
     lookup = sections.write(pages)
-    directory = sections.write(members.builder.directory(HEADER.size))
+    directory = sections.write(members.builder.directory(REGION_HEADER.size))
     packed_guide = _encode_guide(members.builder.guide())
     guide = sections.write(packed_guide)
+    # now, because collect opens blob after blob while parts is iterated, and knows all of them at its end
     packed_blobs = blobs() if blobs else b""
     section = sections.write(packed_blobs)
     row_count = len(members.builder)
@@ -89,7 +102,7 @@ def write_sections(
         block_count=-(-row_count // BLOCK_ROWS),
         directory=directory,
         lookup=lookup,
-        lookup_pages=len(pages) // PAGE_BYTES,
+        lookup_pages=len(pages) // INDEX_PAGE_BYTES,
         lookup_seed=seed,
         guide=guide,
         guide_bytes=len(packed_guide),
@@ -108,13 +121,14 @@ class _Sections:
         self.length = 0
 
     def write(self, packed: bytes | bytearray) -> int:
-        """Write a section behind the last, and tell where in the region it starts."""
+        """Write a section, and return its start in the region."""
         start = self.length
         self.length += self._sink.write(packed)
         return start
 
     def fill_up(self, bytes_min: int) -> int:
-        """Write zeros up to the footer's place, and tell the region's bytes with it."""
+        """Write zeros up to the start of the footer, and return the size of the region with its footer."""
+        # multiples of 512, the block of a tar: a blob with its index inside stays a whole number of blocks
         filled = max(self.length + FOOTER_BYTES, bytes_min)
         region_bytes = filled + -filled % FOOTER_BYTES
         self.write(bytes(region_bytes - FOOTER_BYTES - self.length))
@@ -122,7 +136,7 @@ class _Sections:
 
 
 class _Members:
-    """The members of an index that is being written: encoded, and measured."""
+    """The members that were encoded so far, and their sums."""
 
     def __init__(self) -> None:
         self.builder = IndexBuilder()
@@ -130,14 +144,16 @@ class _Members:
         self.facts: frozenset[str] | None = None
 
     def encode(self, part: Columns) -> bytes | bytearray:
-        """Encode more members, by whole blocks.
+        """Encode more members; all parts but the last one must be whole blocks.
 
         Raises:
-            ValueError: they do not have the facts that those before them have.
+            ValueError: the members do not have the same facts as the members before.
         """
         taken = frozenset(name for name, _ in part.facts())
         if self.facts not in (None, taken):
-            raise ValueError(f"parts of one index with different facts: {self.facts} and {taken}")
+            raise ValueError(
+                f"parts of one index have different facts: {sorted(self.facts or ())} and {sorted(taken)}"
+            )
         self.facts = taken
         payload_bytes, last_end = measure(part.offset_start, part.offset_end)
         self.payload_bytes += payload_bytes
@@ -151,11 +167,12 @@ class _Members:
         )
 
 
-def _comparison(
+def _name_comparer(
     name_at: Callable[[int], str], repeated: Callable[[str, int, int], object] | None
 ) -> Callable[[int, int], bool]:
-    """Make what tells whether two rows have one name, and tells of those that do."""
+    """Return a function that compares the names in two rows, and reports equal ones to `repeated`."""
 
+    # the native builder calls it for rows whose 64-bit hashes are equal: almost always the same name twice
     def is_same_name(row: int, other: int) -> bool:
         name = name_at(row)
         same = name == name_at(other)
@@ -167,7 +184,7 @@ def _comparison(
 
 
 def _whole_blocks(parts: Iterable[Columns]) -> Iterator[Columns]:
-    """Cut and join parts so that all but the last one end with a block."""
+    """Cut and join parts, so that every part but the last one ends with a block."""
     left: Columns | None = None
     for part in parts:
         whole = part if left is None or not len(left) else Columns.concatenate([left, part])
@@ -180,16 +197,20 @@ def _whole_blocks(parts: Iterable[Columns]) -> Iterator[Columns]:
 
 
 class _WrittenNames:
-    """The names of rows whose blocks a file holds: what they were read from need not be at hand any more."""
+    """The names in rows, read back from the file that is being written.
+
+    The writer need not keep the names of all members in memory, and the source of the members may be gone: parts may be
+    an iterator over a stream.
+    """
 
     def __init__(self, sink: LocalSink, members: _Members) -> None:
         self._sink, self._members = sink, members
-        self._facts = mask_of(members.facts or frozenset())
+        self._facts = facts_to_bits(members.facts or frozenset())
         self._directory = members.builder.directory(0)
-        self._kept: RecentlyUsed[int, Columns] = RecentlyUsed(BLOCKS_KEPT)
+        self._kept: RecentlyUsed[int, Columns] = RecentlyUsed(READ_BACK_BLOCKS_MAX)
 
     def name_at(self, row: int) -> str:
-        """Read the name in a row."""
+        """Return the name in a row."""
         number, place = divmod(row, BLOCK_ROWS)
         block = self._kept.get(number)
         if block is None:
@@ -198,6 +219,7 @@ class _WrittenNames:
 
     def _read(self, number: int) -> Columns:
         start, last = self._position(number), self._position(number + 1)
+        # the sink's position is the end of the blocks: names are compared before the next section is written
         blocks = self._sink.tell() - self._members.builder.blocks_bytes
         packed = self._sink.read_back(blocks + start, blocks + last)
         return Columns(
@@ -214,13 +236,13 @@ class _WrittenNames:
         )
 
     def _position(self, number: int) -> int:
-        page, place = divmod(number, PAGE_POSITIONS)
-        start = page * PAGE_BYTES + 8 + 8 * place
+        page, place = divmod(number, DIRECTORY_PAGE_POSITIONS)
+        start = page * INDEX_PAGE_BYTES + 8 + 8 * place
         return int.from_bytes(self._directory[start : start + 8], "little")
 
 
 def _encode_guide(names: list[bytes] | None) -> bytes:
-    """Encode the first name of each block, when names ascend and it stays small."""
+    """Encode the first name of each block; return nothing if names do not ascend, or would take too much."""
     if not names or sum(map(len, names)) + 4 * len(names) > GUIDE_BYTES_MAX:
         return b""
     ends, end = [], 0

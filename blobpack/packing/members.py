@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from blobpack._native.results import Gathered, NotPacked
-    from blobpack.model import Payload, Progress
+    from blobpack.model import Payload, ProgressCallback
     from blobpack.packing.sources import Found, PackOptions
     from blobpack.stores.sink import Sink
 
@@ -86,7 +86,7 @@ def _gathered(
     sink: Sink | None,
     start: int,
     held: bytearray | None,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> tuple[Columns, int, int, list[NotPacked]]:
     """Gather files natively: into a local file at once, for a stream slice by slice."""
     root_fd = os.open(sources.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -164,7 +164,7 @@ def _wanted(
 def _write_payloads(
     payloads: Iterable[tuple[bytes, bytes]],
     sink: Sink | None,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
     first: int,
     *,
     facts: bool,

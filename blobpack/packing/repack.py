@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import tarfile
     from collections.abc import Iterable, Iterator
 
-    from blobpack.model import Progress
+    from blobpack.model import ProgressCallback
     from blobpack.packing.pack import PackReport
     from blobpack.stores.base import Store
 
@@ -45,7 +45,7 @@ def repack(
     index: IndexPlace = "embed",
     level: int | None = None,
     member_bytes_max: int = MEMBER_BYTES_MAX,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> PackReport:
     """Make a blob of a tar that can't be read by offsets, such as a .tar.gz; of any other, too.
 

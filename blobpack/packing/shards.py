@@ -31,7 +31,7 @@ from blobpack.writing.new_blob import new_blob
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blobpack.model import Packable, Payload, Progress
+    from blobpack.model import Packable, Payload, ProgressCallback
     from blobpack.packing.shard_folder import ShardFolder
     from blobpack.packing.sources import Found
     from blobpack.stores.location import Location
@@ -184,7 +184,9 @@ def _refuse_duplicates(packed: Index) -> None:
         raise DuplicateNameError(f"two payloads would both be member {packed.name_at(rows[0])!r}")
 
 
-def _on_from(progress: Progress | None, members: int, written: int) -> Progress | None:
+def _on_from(
+    progress: ProgressCallback | None, members: int, written: int
+) -> ProgressCallback | None:
     """Count on from what other blobs hold already."""
     if progress is None:
         return None

@@ -23,7 +23,7 @@ from blobpack.stores.location import Location, location_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from blobpack.model import Packable, Payload, Progress
+    from blobpack.model import Packable, Payload, ProgressCallback
 
     Found = Sources | Objects | Iterator[Payload]
 
@@ -56,7 +56,7 @@ class PackOptions(TypedDict, total=False):
     keep_mtime: bool
     facts: bool
     threads: int | None
-    progress: Progress | None
+    progress: ProgressCallback | None
 
 
 DEFAULTS = PackOptions(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from blobpack._native.results import Gathered, NotPacked
-    from blobpack.model import Progress
+    from blobpack.model import ProgressCallback
     from blobpack.packing.files import Sources
     from blobpack.stores.sink import Sink
 
@@ -35,7 +35,7 @@ def gather_slices(
     sink: Sink,
     *,
     start: int,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> tuple[Columns, int, int, list[NotPacked]]:
     """Gather files into a stream.
 

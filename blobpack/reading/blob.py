@@ -18,7 +18,7 @@ from blobpack.model import (
     check_several,
     members_of,
     names_of,
-    no_member,
+    not_a_member,
 )
 from blobpack.reading.batch import Batch, Located
 from blobpack.reading.find_index import find_index
@@ -112,7 +112,7 @@ class Blob(Reader):
         read = self.store.read_range
         for member in members:
             if not isinstance(member, Member):  # here, because a call for each would take longer
-                raise no_member(member)
+                raise not_a_member(member)
             yield read(member.offset_start, member.offset_end)
 
     @property

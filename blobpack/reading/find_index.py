@@ -17,8 +17,8 @@ from blobpack.errors import (
 )
 from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path, read_offsets
-from blobpack.indexfile.footer import HEADER, MAGIC, sidecar_of
-from blobpack.indexfile.identity import TAIL_BYTES
+from blobpack.indexfile.footer import INDEX_MAGIC, REGION_HEADER, sidecar_of
+from blobpack.indexfile.identity import IDENTITY_TAIL_BYTES
 from blobpack.indexfile.open import load_stored, open_stored, read_footer
 from blobpack.reading.freshness import REMEDY, _checked, _grown_into_padding, check_headers
 from blobpack.stores.local import LocalStore
@@ -111,8 +111,8 @@ def read_any_index(path: str | os.PathLike[str], cache: Cache | None = None) -> 
     location = Location.parse(path)
     if location.is_local:
         with LocalStore(location) as file:
-            begins = file.read_range(0, min(len(MAGIC), file.size))
-        if begins != MAGIC:
+            begins = file.read_range(0, min(len(INDEX_MAGIC), file.size))
+        if begins != INDEX_MAGIC:
             return read_offsets(location)
     return Index.from_stored(load_stored(location, cache))
 
@@ -142,9 +142,14 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
     # a compressed blob's frames, index and seek table were written together: nothing to compare
     if believe or store.is_compressed:
         return Index.from_stored(open_stored(*store.uncompressed(start), footer))
-    tail = store.peek(max(0, start - TAIL_BYTES), min(start + HEADER.size, store.size))
-    archive, header = tail[: min(start, TAIL_BYTES)], tail[min(start, TAIL_BYTES) :]
-    if crc32c(archive) != identity.tail_crc or not header.startswith(MAGIC):
+    tail = store.peek(
+        max(0, start - IDENTITY_TAIL_BYTES), min(start + REGION_HEADER.size, store.size)
+    )
+    archive, header = (
+        tail[: min(start, IDENTITY_TAIL_BYTES)],
+        tail[min(start, IDENTITY_TAIL_BYTES) :],
+    )
+    if crc32c(archive) != identity.tail_crc or not header.startswith(INDEX_MAGIC):
         raise StaleIndexError(
             f"{store.url}: the archive has changed since the index at its end was made: its last "
             f"{len(archive)} bytes before byte {start} are others; {REMEDY}"

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 from blobpack.checksum import crc32c
 from blobpack.errors import StaleIndexError
-from blobpack.indexfile.identity import OF_A_COLLECTION, TAIL_BYTES, read_tail, samples_crc_of
+from blobpack.indexfile.identity import (
+    COLLECTION_IDENTITY,
+    IDENTITY_TAIL_BYTES,
+    read_tail,
+    samples_crc_of,
+)
 from blobpack.indexfile.open import read_footer
 from blobpack.tar.header import BLOCK, begins_tar, size_in
 
@@ -49,7 +54,7 @@ def _checked(store: Store, index: Index, where: str) -> Index:
 
 def difference(store: Store, identity: Identity, index: Index | None = None) -> str:
     """Say in what an archive differs from an identity; nothing when it does not."""
-    if identity == OF_A_COLLECTION:
+    if identity == COLLECTION_IDENTITY:
         return "it is of members of several blobs"
     size = identity.archive_bytes
     if store.size < size or (store.size > size and read_footer(store) is None):
@@ -58,7 +63,7 @@ def difference(store: Store, identity: Identity, index: Index | None = None) -> 
         return ""
     tail = read_tail(store, size)
     if crc32c(tail) != identity.tail_crc:
-        return f"its last {TAIL_BYTES} bytes are others"
+        return f"its last {IDENTITY_TAIL_BYTES} bytes are others"
     if not store.is_remote and samples_crc_of(store, size) != identity.samples_crc:
         return "samples of its bytes are others"
     if index and (pos := _grown_into_padding(store, index, tail, size)) is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import os
 
     from blobpack.columns import Columns
-    from blobpack.model import Progress
+    from blobpack.model import ProgressCallback
     from blobpack.stores.base import Store
 
 
@@ -69,7 +69,7 @@ def verify(
     index: Index | str | os.PathLike[str] | None = None,
     full: bool = True,
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> VerifyReport:
     """Compare a blob with its index.
 
@@ -155,7 +155,7 @@ def _check_payloads(
     columns: Columns,
     failed: set[int],
     threads: int | None,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> tuple[list[Failure], int]:
     """Compare checksums; the failures, and the bytes compared.
 

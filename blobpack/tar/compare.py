@@ -10,9 +10,6 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from blobpack.columns import Columns
 
 # Rows that are compared at once. If a run differs, its rows are searched one by one in Python, so that a longer run
@@ -78,17 +75,11 @@ def _count_equal_in_run(index: Columns, row: int, found: Columns, found_row: int
     if (
         np.array_equal(np.asarray(first.offset_start), np.asarray(second.offset_start))
         and np.array_equal(np.asarray(first.offset_end), np.asarray(second.offset_end))
-        and np.array_equal(_name_lengths(first), _name_lengths(second))
+        and np.array_equal(first.name_lengths(), second.name_lengths())
         and first.packed_names() == second.packed_names()
     ):
         return rows
     return next(i for i in range(rows) if member_key(first, i) != member_key(second, i))
-
-
-def _name_lengths(columns: Columns) -> NDArray[np.int64]:
-    import numpy as np
-
-    return np.diff(np.asarray(columns.name_bounds))
 
 
 def member_key(columns: Columns, row: int) -> tuple[bytes, int, int]:

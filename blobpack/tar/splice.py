@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blobpack.columns import Columns
-    from blobpack.model import Progress
+    from blobpack.model import ProgressCallback
     from blobpack.stores.base import Store
     from blobpack.tar.splice_source import LocalSource
 
@@ -74,7 +74,7 @@ def splice(
     members: Columns,
     to_fd: int,
     offsets: Offsets,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> None:
     """Copy members to the end of a new blob, in the order given.
 
@@ -105,7 +105,7 @@ class _Splice:
         members: Columns,
         to_fd: int,
         offsets: Offsets,
-        progress: Progress | None,
+        progress: ProgressCallback | None,
     ) -> None:
         self.source, self.store, self.members = source, store, members
         self.to_fd, self.offsets, self.progress = to_fd, offsets, progress

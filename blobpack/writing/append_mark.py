@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, get_args
 
 from blobpack.errors import StorageError
-from blobpack.indexfile.footer import MAGIC
+from blobpack.indexfile.footer import INDEX_MAGIC
 from blobpack.indexfile.open import read_footer
 from blobpack.model import IndexPlace
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
@@ -92,7 +92,7 @@ def place_left_behind(store: Store, marked: int) -> IndexPlace | None:
     last = store.read_range(max(store.size - BLOCK, 0), store.size)
     pos = marked + trailing_zeros(store, marked) // BLOCK * BLOCK
     first = store.read_range(pos, min(pos + BLOCK, store.size))
-    if first.startswith(MAGIC) or last.endswith(MAGIC):
+    if first.startswith(INDEX_MAGIC) or last.endswith(INDEX_MAGIC):
         return "embed"
     return read_mark(first) or read_mark(last)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError
-from blobpack.indexfile.footer import MAGIC, sidecar_of
+from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
 from blobpack.indexfile.identity import identify
 from blobpack.stores.local import LocalStore
 from blobpack.stores.output import resolve_target, said_of
@@ -134,7 +134,7 @@ def _replace_index(
         # The magic at the end of the old footer goes first. From here on the blob has no index, and whoever opens it
         # scans it: a new index under the old footer would be taken for damage.
         if size > archive_bytes:
-            write_durably(file, size - len(MAGIC), bytes(len(MAGIC)))
+            write_durably(file, size - len(INDEX_MAGIC), bytes(len(INDEX_MAGIC)))
         write_durably(file, archive_bytes - len(marker), marker)
         with LocalStore(target) as store:
             identity = identify(store, archive_bytes)
@@ -155,6 +155,6 @@ def forget_beside(blob: str | os.PathLike[str]) -> None:
     with suppress(OSError):
         with path.open("rb") as file:
             # a file of another program may have the same name: it stays
-            is_index = file.read(len(MAGIC)) == MAGIC
+            is_index = file.read(len(INDEX_MAGIC)) == INDEX_MAGIC
         if is_index:
             path.unlink()

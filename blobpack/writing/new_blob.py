@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from blobpack.indexfile.footer import sidecar_of
-from blobpack.indexfile.identity import Witness, identify
+from blobpack.indexfile.identity import IdentifyingSink, identify
 from blobpack.model import ScanReport
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
@@ -52,7 +52,7 @@ class NewBlob:
     sink: Sink
     tar: Sink
     level: int | None
-    witness: Witness | None = None
+    witness: IdentifyingSink | None = None
 
     def finish(self, packed: Index, position: int, place: IndexPlace) -> int:
         """End the archive, write the index behind it if it belongs there, and compress both if the target asks for it.
@@ -124,7 +124,7 @@ def new_blob(
             with _scratch_for(location) as tar:
                 yield NewBlob(location, sink, tar, level)
         elif sink.is_stream:
-            witness = Witness(sink)
+            witness = IdentifyingSink(sink)
             yield NewBlob(location, sink, witness, None, witness)
         else:
             yield NewBlob(location, sink, sink, None)

@@ -1,0 +1,143 @@
+"""Columns written to a Parquet file, and read from one.
+
+Strategy: write and read one row group at a time, so that memory does not grow with the number of members. The type of
+the names must be known before the first row group is written: begin with text, and if a name turns out not to be UTF-8,
+write the file again with bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from blobpack.columns import Columns
+from blobpack.errors import BlobNotFoundError, FormatError, StorageError
+from blobpack.index.arrow import (
+    FIELDS,
+    NotTextError,
+    are_utf8,
+    from_arrow_table,
+    names_to_arrow,
+    need,
+    to_arrow_table,
+)
+from blobpack.stores.output import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+# rows of a row group, the part of a Parquet file that is written or read at a time
+GROUP_ROWS = 1 << 17
+
+
+def write_parquet(
+    parts: Callable[[], Iterable[Columns]], path: str | os.PathLike[str] | BinaryIO
+) -> int:
+    """Write columns as a Parquet file, in bounded memory. The file appears complete or not at all.
+
+    Args:
+        parts: Returns the members, part by part. It is called again if a name is not UTF-8. Facts that the first part
+            does not have are left out.
+        path: Path of the file, or a binary file that is open for writing.
+
+    Returns:
+        The number of rows that were written.
+
+    Raises:
+        PackageMissingError: pyarrow is not installed.
+        StorageError: the file can't be written.
+        ValueError: some parts have facts that others do not have.
+    """
+    # before a file is opened: without pyarrow, nothing should appear on disk
+    need("pyarrow.parquet", "arrow")
+    if hasattr(path, "write"):
+        # a caller's file may be a pipe, which can't be written again: look at all names first
+        text = all(are_utf8(names_to_arrow(part)) for part in parts())
+        return _write_groups(parts(), cast("BinaryIO", path), text=text)
+    with replacing(path) as file:
+        try:
+            return _write_groups(parts(), file, text=True)
+        except NotTextError:
+            # the second attempt must not leave bytes of the first one behind its end
+            file.seek(0)
+            file.truncate()
+            return _write_groups(parts(), file, text=False)
+
+
+def read_parquet(path: str | os.PathLike[str]) -> Iterator[Columns]:
+    """Read columns from a Parquet file, one row group at a time.
+
+    Raises:
+        PackageMissingError: pyarrow is not installed.
+        BlobNotFoundError: there is no such file.
+        FormatError: this is not a Parquet file, or a column is missing or wrong.
+        StorageError: the file can't be opened.
+    """
+    parquet = need("pyarrow.parquet", "arrow")
+    path = os.fspath(path)
+    try:
+        file = open(path, "rb")  # noqa: PTH123, SIM115 (a path of any kind; closed below)
+    except FileNotFoundError as exc:
+        raise BlobNotFoundError(f"{path}: no such Parquet file") from exc
+    except OSError as exc:
+        raise StorageError(f"{path}: can't be opened: {exc.strerror}") from exc
+    with file, _translate_errors(path):
+        opened = parquet.ParquetFile(file)
+        # other columns may be large, images for example, and are not read
+        present = [name for name in opened.schema_arrow.names if name in ("name", *FIELDS)]
+        # a file without row groups must have the columns, too
+        yield from_arrow_table(opened.schema_arrow.empty_table())
+        for group in range(opened.num_row_groups):
+            yield from_arrow_table(opened.read_row_group(group, columns=present))
+
+
+def _write_groups(parts: Iterable[Columns], file: BinaryIO, *, text: bool) -> int:
+    parquet = need("pyarrow.parquet", "arrow")
+    groups = _groups(parts)
+    # without any member, write a file of no rows that has the columns
+    first = next(groups, Columns.of_members([]))
+    table = to_arrow_table(first, text=text)
+    rows = len(first)
+    with parquet.ParquetWriter(
+        file, table.schema, compression="zstd", use_dictionary=["media_type"]
+    ) as writer:
+        writer.write_table(table)
+        for group in groups:
+            table = to_arrow_table(_with_facts_of(first, group), text=text)
+            writer.write_table(table)
+            rows += len(group)
+    return rows
+
+
+def _groups(parts: Iterable[Columns]) -> Iterator[Columns]:
+    """Cut parts into groups of at most GROUP_ROWS rows."""
+    for part in parts:
+        for first in range(0, len(part), GROUP_ROWS):
+            yield part.slice(first, min(first + GROUP_ROWS, len(part)))
+
+
+def _with_facts_of(model: Columns, part: Columns) -> Columns:
+    """Return a part with the facts of the model only. The part must have all of them."""
+    facts = dict(part.facts())
+    for name, _ in model.facts():
+        if name not in facts:
+            raise ValueError(
+                f"some members have {name} and others do not: the rows of a Parquet file need the same columns"
+            )
+    columns = {name: facts[name] for name, _ in model.facts()}
+    return Columns(part.names, part.name_bounds, part.offset_start, part.offset_end, **columns)
+
+
+@contextmanager
+def _translate_errors(path: str) -> Iterator[None]:
+    """Add the path to errors, and raise pyarrow's errors as FormatError."""
+    pa = need("pyarrow", "arrow")
+    try:
+        yield
+    except FormatError as exc:
+        raise FormatError(f"{path}: {exc}") from exc
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as exc:
+        # pyarrow raises plain OSError and ValueError for damaged files, too, and some of its messages have several lines
+        reason = str(exc).partition("\n")[0]
+        raise FormatError(f"{path}: not a Parquet file that can be read: {reason}") from exc
