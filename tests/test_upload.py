@@ -201,7 +201,7 @@ class TestCopy:
         assert "GetObject" not in dict(sent)
 
     def test_several_copies_are_each_of_five_mib(self, s3_env, bucket, monkeypatch):
-        monkeypatch.setattr("blobpack.stores.s3.upload.COPY_BYTES", MIB)
+        monkeypatch.setattr("blobpack.stores.s3.upload.COPIED_PART_BYTES", MIB)
         old = content(23 * MIB)
         source = S3Store(s3_env.put(bucket, "old", old))
         with uploading(f"s3://{bucket}/new") as upload:
