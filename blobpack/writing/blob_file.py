@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.errors import BlobNotFoundError, StorageError
-from blobpack.stores.output import said_of
+from blobpack.stores.output import translate_write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,19 +29,19 @@ class BlobFile:
     def write(self, data: Buffer, pos: int) -> None:
         """Write bytes at a place, all of them."""
         view = memoryview(data).cast("B")
-        with said_of(self.url):
+        with translate_write_errors(self.url):
             while view:
                 done = os.pwrite(self.fd, view, pos)
                 view, pos = view[done:], pos + done
 
     def sync(self) -> None:
         """Wait until all that was written is on disk."""
-        with said_of(self.url):
+        with translate_write_errors(self.url):
             os.fsync(self.fd)
 
     def cut(self, size: int) -> None:
         """End the file here."""
-        with said_of(self.url):
+        with translate_write_errors(self.url):
             os.ftruncate(self.fd, size)
 
     def writer(self, pos: int) -> io.BufferedWriter:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from blobpack.model import check_number
 from blobpack.stores.location import Location
 from blobpack.stores.zstd_format import (
-    INDEX_MAGIC,
+    INDEX_FRAME_MAGIC,
     NO_CONTENT_CHECKSUM,
     encode_seek_table,
     frame_checksum,
@@ -82,7 +82,7 @@ class FrameWriter:
             self._write_next()
         if index_region is not None:
             region = memoryview(index_region).cast("B")
-            header = skippable_header(INDEX_MAGIC, len(region))
+            header = skippable_header(INDEX_FRAME_MAGIC, len(region))
             self._write(header, 0, NO_CONTENT_CHECKSUM, region)
         table = encode_seek_table(self._frames)
         self._file.write(table)
@@ -168,7 +168,7 @@ def compress_blob(
     tar.flush()
     fd = tar.fileno()
     region_bytes = os.fstat(fd).st_size - archive_bytes
-    skippable_header(INDEX_MAGIC, region_bytes)  # before all the work
+    skippable_header(INDEX_FRAME_MAGIC, region_bytes)  # before all the work
     ends = (end + -end % BLOCK for end in columns.offset_end)
     with FrameWriter(file, level, threads=threads) as writer:
         start = 0
