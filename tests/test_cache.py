@@ -390,7 +390,7 @@ class TestFaults:
         self, tmp_path: Path, base: CountingStore
     ) -> None:
         (tmp_path / "file").write_bytes(b"")
-        with pytest.raises(StorageError, match="no cache can be kept here"):
+        with pytest.raises(StorageError, match="folder of the cache"):
             CachingStore(base, Cache(tmp_path / "file"))
 
     def test_too_few_bytes_are_refused(self, tmp_path: Path, base: CountingStore) -> None:

@@ -137,7 +137,7 @@ def test_server_without_ranges_is_storage_error(tmp_path: Path) -> None:
     with http_server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        with pytest.raises(StorageError, match="doesn't answer ranged requests"):
+        with pytest.raises(StorageError, match="does not support ranged requests"):
             open_store(f"http://127.0.0.1:{server.server_port}/a.tar")
         server.shutdown()
         thread.join()

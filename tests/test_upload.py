@@ -170,7 +170,7 @@ class TestConditions:
     def test_a_new_one_replaces_none(self, s3_env, bucket):
         url = s3_env.put(bucket, "out", b"old")
         with (
-            pytest.raises(BlobChangedError, match="is there already"),
+            pytest.raises(BlobChangedError, match="exists already"),
             uploading(url, new=True) as upload,
         ):
             upload.write(b"new")

@@ -155,7 +155,7 @@ class Store(ABC):
 
 
 def to_http_range(start: int, end: int) -> str:
-    """Return a Range header for the bytes start to end, half-open and not empty; HTTP includes both ends.
+    """Return the value of a Range header, which includes both ends, for the half-open range start to end.
 
     Source: RFC 9110, 14.1.2, "Byte Ranges".
     """

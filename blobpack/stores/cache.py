@@ -124,7 +124,9 @@ class CachingStore(Store):
         """
         max_bytes = cache.max_bytes
         if max_bytes < CACHE_BYTES_MIN:
-            raise ValueError(f"a cache takes at least {CACHE_BYTES_MIN} bytes, not {max_bytes}")
+            raise ValueError(
+                f"max_bytes of a cache must be at least {CACHE_BYTES_MIN} bytes, not {max_bytes}"
+            )
         self.url, self.size, self.version = base.url, base.size, base.version
         self.base: Store = base
         self.location, self.is_remote = base.location, base.is_remote
@@ -143,7 +145,9 @@ class CachingStore(Store):
         try:
             self._root.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            raise StorageError(f"{self._root}: no cache can be kept here: {exc.strerror}") from exc
+            raise StorageError(
+                f"{self._root}: the folder of the cache can't be created: {exc.strerror}"
+            ) from exc
         # Cached for stores that open this version without a tail, in a worker process for example.
         if self.tail:
             start = self.size - len(self.tail)
@@ -284,7 +288,7 @@ class CachingStore(Store):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(path, flags, 0o666)
         try:
-            # The file holds all bytes of the block several times, and is started again.
+            # The file holds the block several times over. Deleted, it starts again at the next write.
             if os.fstat(fd).st_size > BLOCK_FILE_BYTES_MAX:
                 os.unlink(path)  # noqa: PTH108 (all paths are strings)
                 return

@@ -57,7 +57,8 @@ class Origin(NamedTuple):
 class ResponseReceiver(Protocol):
     """Receives a response in place of `socket.recv_into`, and may turn to a second connection."""
 
-    hedge_after_s: float  # timeout of the socket while nothing has arrived
+    # Timeout of the socket while nothing has arrived.
+    hedge_after_s: float
 
     def receive(self, first: Connection, buffer: memoryview) -> int:
         """Receive bytes from the first connection, or raise OvertakenError if the second one answers first."""
@@ -121,7 +122,7 @@ class Connection:
             # The next attempt would meet the same certificate.
             if isinstance(exc, ssl.SSLCertVerificationError):
                 raise StorageError(f"the certificate of {where} is not trusted: {exc}") from exc
-            raise UnreachableFault(f"can't talk TLS with {where}: {exc}") from exc
+            raise UnreachableFault(f"the TLS handshake with {where} failed: {exc}") from exc
         self.idle_since = 0.0
         self.series: bytes | None = None
         self.connect_s = time.perf_counter() - began
@@ -286,7 +287,7 @@ class Connection:
         ):
             return Response(status, headers, b"")
         body = self._read_body(receive, start, have, size, timeout_s, head)
-        # HTTP/1.0 closes the connection after each response (RFC 9112, 9.3).
+        # An HTTP/1.0 connection ends after the response unless both sides agree otherwise (RFC 9112, 9.3).
         self.reusable = head[:8] == b"HTTP/1.1" and headers.get(b"connection", b"") != b"close"
         return Response(status, headers, body)
 
@@ -379,7 +380,7 @@ class Connection:
 
 
 def body_fault(exc: OSError, head: bytes, came: bytes, size: int, took_s: float) -> Fault:
-    """Return the fault of an incomplete body; it holds the bytes that came, because a retry may go on behind them."""
+    """Return the fault of an incomplete body, with the bytes that came: a retry may continue behind them."""
     part = Response(int(head[9:12]), parse_headers(head), came)
     if isinstance(exc, TimeoutError):
         return TimeoutFault(

@@ -32,7 +32,8 @@ MEDIANS = 2
 HEDGE_AFTER_MIN_S = 0.005
 # The delay while too few responses have come to compute one.
 HEDGE_AFTER_UNKNOWN_S = 0.5
-# Each response earns a twentieth of a hedged request, up to eight of them: a short stall may delay several at once.
+# Each response adds a twentieth of a hedged request to the budget. The budget holds eight at most, because a short stall
+# may delay several requests at once.
 HEDGED_SHARE = 0.05
 HEDGED_BURST = 8
 
@@ -162,7 +163,7 @@ def second_answers_first(second: Connection, first: Connection, timeout_s: float
         ready = [fd for fd, _ in poller.poll(left_s * 1000)]
         if first.socket.fileno() in ready:
             return False
-        # -1: the socket was readable, but TLS had no application data; go on waiting
+        # -1: the socket was readable, but TLS had no application data; keep waiting
         if ready and (received := second.receive_now()) >= 0:
             return received > 0
     raise TimeoutError

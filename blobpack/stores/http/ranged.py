@@ -210,7 +210,7 @@ class RangedStore(Store):
         self._check_range(response, start, end, attempt)
 
     def _usable_part(self, part: Response | None, start: int, end: int, attempt: int) -> bytes:
-        """Return the bytes of a response that was cut, if reading can go on behind them; else b""."""
+        """Return the bytes of a response that was cut, if reading can continue behind them; else b""."""
         if part is None or part.status != 206 or len(part.body) < CONTINUED_BYTES_MIN:
             return b""
         # Parts may be combined only if a strong ETag shows that they are of one version (RFC 9110, 15.3.7.3).

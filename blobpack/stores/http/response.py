@@ -14,7 +14,7 @@ HEADERS = re.compile(
     re.IGNORECASE,
 )
 
-# 200 is among them because a cache between us and the server may ignore Range once and heed it the next time.
+# 200 is among them: a cache on the way may have ignored Range, and another attempt may reach the server.
 TRANSIENT = (200, 408, 425, 429, 500, 502, 503, 504)
 # 412 means that If-Match failed. 416 means that the range was inside the blob when it was opened, and is not any more.
 GONE = {
@@ -24,8 +24,8 @@ GONE = {
     416: BlobChangedError,
 }
 CONTENT_RANGE = re.compile(rb"bytes (\d+)-(\d+)/(\d+|\*)")
-# The body of an S3 error is XML with these two elements. Searching for them needs no XML parser, which would have to
-# be hardened against hostile documents.
+# Two elements of the XML that describes an S3 error. They are searched for, not parsed: the body may be cut, and if it
+# was sent in chunks, the sizes of the chunks are still in it.
 ERROR_CODE = re.compile(rb"<Code>([^<]*)</Code>(?:\s*<Message>([^<]*)</Message>)?")
 # Stands for headers that were compared with the expected lines and not parsed. Compared by identity.
 AS_EXPECTED: dict[bytes, bytes] = {}

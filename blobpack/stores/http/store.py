@@ -30,7 +30,8 @@ REDIRECTS = (301, 302, 303, 307, 308)
 REDIRECTS_MAX = 5
 # Characters of a request's target that are sent as they are in the URL; among them "%", which may be quoting already.
 SAFE_IN_TARGETS = "/?&=%:@!$'()*+,;~[]-._"
-# If a URL found less than a second ago is refused, the refusal is final: looking again would find the same URL.
+# If a URL found less than a second ago is refused, the refusal is final. Otherwise a server that refuses every URL would
+# be asked forever.
 RELOCATED_S = 1.0
 
 
@@ -96,8 +97,8 @@ class HttpStore(RangedStore):
                 self._pin(target, 0, response, version)
                 return
             raise StorageError(
-                f"{self.url}: the server doesn't answer ranged requests: it sent the whole file, and members "
-                f"can't be read out of it; download it, and open the file"
+                f"{self.url}: the server does not support ranged requests: it sent the whole file; "
+                f"download the file, and open it"
             )
         self.raise_for(response, "open", 1)
 
@@ -131,7 +132,7 @@ class HttpStore(RangedStore):
         while True:
             try:
                 response = self._send_counted(pool, request, retries.timeout_s)
-                # 200 is an answer here: this server does not support ranges.
+                # 200 is final here: the server does not support ranges, or the blob is empty.
                 if response.status in TRANSIENT and response.status != 200:
                     raise fault_of(response)
             except Fault as fault:

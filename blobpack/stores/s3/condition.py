@@ -52,9 +52,9 @@ class Condition:
         url = self._target.url
         if self._replaces:
             return BlobChangedError(
-                f"{url} was changed meanwhile: it is not {self._replaces} any more, and stays as it is"
+                f"{url} was changed meanwhile: its ETag is no longer {self._replaces}; it was not replaced"
             )
-        return BlobChangedError(f"{url} is there already, and stays as it is")
+        return BlobChangedError(f"{url} exists already; it was not replaced")
 
     def check(self, upload_id: str) -> None:
         """Check the condition right before an upload is completed.

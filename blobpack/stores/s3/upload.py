@@ -49,7 +49,7 @@ def uploading(
     new: bool = False,
     resume: bool = False,
 ) -> Iterator[Upload]:
-    """Open an object for writing that takes the key's place when the block ends without an error.
+    """Open an object for writing, which replaces the one at the key when the block ends without an error.
 
     Args:
         url: s3://bucket/key.
