@@ -341,7 +341,7 @@ def here(place: Place) -> Iterator[None]:
         s3_module._clients.clear()
         yield
         for connections in list(pool._pools.values()):
-            connections.forget()
+            connections.close_idle()
 
 
 def faults_at(ground: Ground, blob: blobpack.Blob, reads: int) -> Row:

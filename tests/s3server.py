@@ -203,4 +203,4 @@ def forget_clients() -> None:
 def close_idle_connections() -> None:
     """Close the connections that wait for their next request: a server in this process may end then."""
     for connections in list(pool._pools.values()):
-        connections.forget()
+        connections.close_idle()

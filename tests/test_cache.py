@@ -21,7 +21,14 @@ import blobpack
 from blobpack.cli.main import main
 from blobpack.errors import BlobChangedError, ChecksumError, FormatError, StorageError
 from blobpack.stores import cache as cache_module
-from blobpack.stores.cache import BLOCK_BYTES, HEADER, Cache, CachingStore, covering, files_below
+from blobpack.stores.cache import (
+    CACHE_BLOCK_BYTES,
+    RECORD_HEADER,
+    Cache,
+    CachingStore,
+    covering_records,
+    list_cache_files,
+)
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.open import open_store
 from blobpack.stores.zstd import open_seekable
@@ -67,7 +74,7 @@ def store(base: CountingStore, cache: Cache) -> CachingStore:
 
 
 def block_files(cache: Cache) -> list[Path]:
-    return [Path(path) for _, _, path in files_below(Path(cache.folder))]
+    return [Path(path) for _, _, path in list_cache_files(Path(cache.folder))]
 
 
 class TestContractEmpty(StoreContract):
@@ -245,8 +252,13 @@ class TestDamage:
         self, kept: Path, cache: Cache, store: CachingStore, base: CountingStore
     ) -> None:
         whole = kept.read_bytes()
-        record = HEADER.size + 3000
-        for at in (*range(HEADER.size), 500, *range(record, record + HEADER.size), len(whole) - 1):
+        record = RECORD_HEADER.size + 3000
+        for at in (
+            *range(RECORD_HEADER.size),
+            500,
+            *range(record, record + RECORD_HEADER.size),
+            len(whole) - 1,
+        ):
             kept.write_bytes(whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :])
             self.check(cache, store, base)
 
@@ -261,7 +273,7 @@ class TestDamage:
     def test_another_blocks_file(
         self, kept: Path, cache: Cache, store: CachingStore, base: CountingStore
     ) -> None:
-        store.read_range(BLOCK_BYTES + 1000, BLOCK_BYTES + 4000)
+        store.read_range(CACHE_BLOCK_BYTES + 1000, CACHE_BLOCK_BYTES + 4000)
         (other,) = set(block_files(cache)) - {kept}
         kept.write_bytes(other.read_bytes())
         self.check(cache, store, base)
@@ -282,10 +294,10 @@ class TestForget:
     ) -> None:
         store.read_range(0, 3 * MIB)
         base.asked.clear()
-        assert store.forget(BLOCK_BYTES + 1, 3 * BLOCK_BYTES)
-        assert not store.holds(BLOCK_BYTES + 1, 3 * BLOCK_BYTES)
+        assert store.forget(CACHE_BLOCK_BYTES + 1, 3 * CACHE_BLOCK_BYTES)
+        assert not store.holds(CACHE_BLOCK_BYTES + 1, 3 * CACHE_BLOCK_BYTES)
         assert store.read_range(0, 3 * MIB) == LARGE[: 3 * MIB]
-        assert base.asked == [(BLOCK_BYTES, 3 * BLOCK_BYTES)]
+        assert base.asked == [(CACHE_BLOCK_BYTES, 3 * CACHE_BLOCK_BYTES)]
 
     def test_a_faulty_read_does_not_stay(self, cache: Cache) -> None:
         faulty = bytearray(LARGE)
@@ -302,7 +314,7 @@ class TestForget:
         base.tail = b"wrong"
         store = CachingStore(base, cache)
         size = len(LARGE)
-        assert not store.forget(0, BLOCK_BYTES)
+        assert not store.forget(0, CACHE_BLOCK_BYTES)
         assert store.peek(size - 5, size) == b"wrong"
         assert store.forget(size - 6, size - 4)
         assert store.peek(size - 5, size) == LARGE[-5:]
@@ -378,7 +390,7 @@ class TestFaults:
         self, tmp_path: Path, base: CountingStore
     ) -> None:
         (tmp_path / "file").write_bytes(b"")
-        with pytest.raises(StorageError, match="no cache can be kept here"):
+        with pytest.raises(StorageError, match="folder of the cache"):
             CachingStore(base, Cache(tmp_path / "file"))
 
     def test_too_few_bytes_are_refused(self, tmp_path: Path, base: CountingStore) -> None:
@@ -407,7 +419,7 @@ class TestBounds:
         for start in range(0, len(data), 30_000):
             store.read_range(start, min(start + 30_000, len(data)))
             if start % 10 == 0:
-                most = max(most, sum(size for _, size, _ in files_below(Path(cache.folder))))
+                most = max(most, sum(size for _, size, _ in list_cache_files(Path(cache.folder))))
         assert 2 * MIB < most <= 4 * MIB
         folders = [path for path in Path(cache.folder).rglob("*") if path.is_dir()]
         assert len(folders) < 6  # those emptied are gone
@@ -417,18 +429,18 @@ class TestBounds:
         base = CountingStore(random.Random(6).randbytes(12 * MIB))
         store = CachingStore(base, cache)
         for block in range(8):
-            for start in range(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES, 1 << 16):
+            for start in range(block * CACHE_BLOCK_BYTES, (block + 1) * CACHE_BLOCK_BYTES, 1 << 16):
                 store.read_range(start, start + (1 << 16))
         for at, path in enumerate(sorted(block_files(cache))):
             os.utime(path, (1000 + at, 1000 + at))
         store.read_range(0, 10)  # used again, the oldest is the youngest
         assert time.time() - sorted(block_files(cache))[0].stat().st_mtime < 60
-        for start in range(8 * BLOCK_BYTES, 16 * BLOCK_BYTES, 1 << 16):
+        for start in range(8 * CACHE_BLOCK_BYTES, 16 * CACHE_BLOCK_BYTES, 1 << 16):
             store.read_range(start, start + (1 << 16))
         base.asked.clear()
         store.read_range(0, 10)
         assert base.asked == []
-        store.read_range(BLOCK_BYTES, BLOCK_BYTES + 10)
+        store.read_range(CACHE_BLOCK_BYTES, CACHE_BLOCK_BYTES + 10)
         assert len(base.asked) == 1
 
     def test_a_read_of_a_large_part_is_not_kept(self, tmp_path: Path) -> None:
@@ -447,8 +459,8 @@ class TestBounds:
 
     def test_a_file_does_not_grow_without_end(self, store: CachingStore, cache: Cache) -> None:
         for _ in range(30):  # as if so many processes had read the same at once
-            store._keep(0, LARGE[: BLOCK_BYTES - 1])
-        assert all(path.stat().st_size < 6 * BLOCK_BYTES for path in block_files(cache))
+            store._write(0, LARGE[: CACHE_BLOCK_BYTES - 1])
+        assert all(path.stat().st_size < 6 * CACHE_BLOCK_BYTES for path in block_files(cache))
         assert store.read_range(0, 1000) == LARGE[:1000]
 
 
@@ -467,7 +479,7 @@ def test_covering_takes_few_records(
     records: list[tuple[int, int]], start: int, end: int, chosen: list[tuple[int, int]]
 ) -> None:
     rows = tuple(sorted((begin, stop, 0) for begin, stop in records))
-    assert [(begin, stop) for begin, stop, _ in covering(rows, start, end)] == chosen
+    assert [(begin, stop) for begin, stop, _ in covering_records(rows, start, end)] == chosen
 
 
 class TestOpenBlob:

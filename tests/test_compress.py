@@ -25,7 +25,7 @@ from blobpack.errors import (
 )
 from blobpack.stores.open import open_tar
 from blobpack.stores.zstd import SeekableStore
-from blobpack.stores.zstd_format import INDEX_MAGIC, skippable_header
+from blobpack.stores.zstd_format import INDEX_FRAME_MAGIC, skippable_header
 from blobpack.tar.scan import scan
 from blobpack.writing.compress import (
     FRAME_BYTES,
@@ -338,9 +338,9 @@ def test_nothing_to_pack_keeps_what_is_there(tmp_path: Path):
 
 
 def test_an_index_region_of_4_gib_does_not_fit():
-    assert skippable_header(INDEX_MAGIC, (1 << 32) - 9)
+    assert skippable_header(INDEX_FRAME_MAGIC, (1 << 32) - 9)
     with pytest.raises(FormatError, match="4 GiB"):
-        skippable_header(INDEX_MAGIC, (1 << 32) - 8)
+        skippable_header(INDEX_FRAME_MAGIC, (1 << 32) - 8)
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,15 @@ import blobpack
 from blobpack.stores.http import pool, retry
 from blobpack.stores.http.connection import Connection, Origin
 from blobpack.stores.http.hedging import (
-    BURST,
-    PATIENCE_MIN_S,
-    PATIENCE_UNKNOWN_S,
-    SAMPLES,
-    SHARE,
-    Pace,
+    HEDGE_AFTER_MIN_S,
+    HEDGE_AFTER_UNKNOWN_S,
+    HEDGED_BURST,
+    HEDGED_SHARE,
+    RESPONSE_TIMES_MAX,
+    HedgeTiming,
 )
 from blobpack.stores.http.pool import Pool
-from blobpack.stores.http.response import AS_EXPECTED, Answer
+from blobpack.stores.http.response import AS_EXPECTED, Response
 from blobpack.stores.http.retry import Fault
 from blobpack.stores.open import open_store
 
@@ -161,43 +161,43 @@ class TestReads:
             assert blob.read("001.bin") == payloads["001.bin"]
 
 
-class TestPace:
+class TestHedgeTiming:
     def test_nothing_is_known_at_first(self) -> None:
-        assert Pace().patience_s == PATIENCE_UNKNOWN_S
+        assert HedgeTiming().hedge_after_s == HEDGE_AFTER_UNKNOWN_S
 
     def test_patience_is_what_95_in_100_needed(self) -> None:
-        pace = Pace()
-        for i in range(SAMPLES):
-            pace.note(0.4 if i % 10 == 0 else 0.02)
-        assert pace.patience_s == 0.4
+        timing = HedgeTiming()
+        for i in range(RESPONSE_TIMES_MAX):
+            timing.note(0.4 if i % 10 == 0 else 0.02)
+        assert timing.hedge_after_s == 0.4
 
     def test_patience_is_twice_the_median_where_all_are_about_as_late(self) -> None:
-        pace = Pace()
-        for i in range(SAMPLES):
-            pace.note(0.020 + i / 100_000)
-        assert pace.patience_s == pytest.approx(2 * 0.02128)
+        timing = HedgeTiming()
+        for i in range(RESPONSE_TIMES_MAX):
+            timing.note(0.020 + i / 100_000)
+        assert timing.hedge_after_s == pytest.approx(2 * 0.02128)
 
     def test_patience_is_never_shorter_than_the_scheduler_is_late(self) -> None:
-        pace = Pace()
-        for _ in range(SAMPLES):
-            pace.note(1e-5)
-        assert pace.patience_s == PATIENCE_MIN_S
+        timing = HedgeTiming()
+        for _ in range(RESPONSE_TIMES_MAX):
+            timing.note(1e-5)
+        assert timing.hedge_after_s == HEDGE_AFTER_MIN_S
 
     def test_what_was_long_ago_is_forgotten(self) -> None:
-        pace = Pace()
-        for seconds in [0.3] * SAMPLES + [0.02] * SAMPLES:
-            pace.note(seconds)
-        assert pace.patience_s == 0.04
+        timing = HedgeTiming()
+        for seconds in [0.3] * RESPONSE_TIMES_MAX + [0.02] * RESPONSE_TIMES_MAX:
+            timing.note(seconds)
+        assert timing.hedge_after_s == 0.04
 
     def test_second_requests_are_few(self) -> None:
-        pace = Pace()
+        timing = HedgeTiming()
         count = 10_000
         hedged = 0
         for _ in range(count):
-            pace.note(0.02)
-            hedged += pace.take()
-        assert hedged <= BURST + SHARE * count
-        assert hedged >= SHARE * count - 1
+            timing.note(0.02)
+            hedged += timing.take_from_budget()
+        assert hedged <= HEDGED_BURST + HEDGED_SHARE * count
+        assert hedged >= HEDGED_SHARE * count - 1
 
 
 class Pairs:
@@ -217,13 +217,13 @@ class Pairs:
         monkeypatch.setattr(socket, "create_connection", connect)
         monkeypatch.setattr(Connection, "__init__", without_nodelay(Connection.__init__))
         self.pool = Pool(Origin("pair", 1, None))
-        self.pool.pace.patience_s = 0.05
+        self.pool.hedging.hedge_after_s = 0.05
         self.hedged = 0
 
     def count(self) -> None:
         self.hedged += 1
 
-    def get(self, timeout_s: float = 10) -> Answer:
+    def get(self, timeout_s: float = 10) -> Response:
         return self.pool.get_hedged(
             b"GET /\r\n\r\n", 10, timeout_s, EXPECTED, b"series", self.count
         )
@@ -257,12 +257,12 @@ def without_nodelay(init: Callable[..., None]) -> Callable[..., None]:
 def pairs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pairs]:
     pairs = Pairs(monkeypatch)
     yield pairs
-    pairs.pool.forget()
+    pairs.pool.close_idle()
     for server in pairs.servers:
         server.close()
 
 
-class TestRace:
+class TestHedgedRequest:
     def test_the_second_connection_answers(self, pairs: Pairs) -> None:
         thread = pairs.when_asked(lambda s: None, lambda s: s[1].sendall(ANSWER))
         assert pairs.get()[:3] == (206, AS_EXPECTED, BODY)
@@ -316,14 +316,14 @@ class TestRace:
         thread.join()
 
     def test_neither_answers(self, pairs: Pairs) -> None:
-        with pytest.raises(Fault, match=r"no answer within 0\.2 s"):
+        with pytest.raises(Fault, match=r"no response within 0\.2 s"):
             pairs.get(timeout_s=0.2)
         assert pairs.hedged == 1
         assert [server.recv(99) for server in pairs.servers] == [b"GET /\r\n\r\n"] * 2
         assert [server.recv(99) for server in pairs.servers] == [b"", b""]
 
     def test_without_a_budget_the_first_has_all_its_time(self, pairs: Pairs) -> None:
-        while pairs.pool.pace.take():
+        while pairs.pool.hedging.take_from_budget():
             pass
         timer = threading.Timer(0.2, lambda: pairs.servers[0].sendall(ANSWER))
         timer.start()
@@ -332,8 +332,8 @@ class TestRace:
         assert len(pairs.servers) == 1
 
     def test_patience_longer_than_the_timeout_is_no_race(self, pairs: Pairs) -> None:
-        pairs.pool.pace.patience_s = 1.0
-        with pytest.raises(Fault, match=r"no answer within 0\.1 s"):
+        pairs.pool.hedging.hedge_after_s = 1.0
+        with pytest.raises(Fault, match=r"no response within 0\.1 s"):
             pairs.get(timeout_s=0.1)
         assert pairs.hedged == 0
 

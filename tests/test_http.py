@@ -25,7 +25,7 @@ from blobpack.stores.cache import Cache, CachingStore
 from blobpack.stores.http import connection as connection_module, pool, ranged, retry, store as http
 from blobpack.stores.http.connection import CONNECT_TIMEOUT_S, Connection, Origin
 from blobpack.stores.http.ranged import fault_of
-from blobpack.stores.http.retry import Budget, Fault, TimeoutFault, Trial, backoff_s
+from blobpack.stores.http.retry import Fault, Retries, RetryBudget, TimeoutFault, backoff_s
 from blobpack.stores.http.store import RELOCATED_S, HttpStore, split_http
 from blobpack.stores.open import open_store
 
@@ -137,7 +137,7 @@ def test_server_without_ranges_is_storage_error(tmp_path: Path) -> None:
     with http_server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        with pytest.raises(StorageError, match="doesn't answer ranged requests"):
+        with pytest.raises(StorageError, match="does not support ranged requests"):
             open_store(f"http://127.0.0.1:{server.server_port}/a.tar")
         server.shutdown()
         thread.join()
@@ -157,11 +157,15 @@ RIGHT = b'HTTP/1.1 206 OK\r\nContent-Length: 1\r\nContent-Range: bytes 9-9/10\r\
         pytest.param(RIGHT.replace(b'"1"', b'"2"'), 'ETag is "2"', id="another version"),
         pytest.param(RIGHT.replace(b"Length: 1", b"Length: 2"), "2 bytes came", id="longer"),
         pytest.param(RIGHT.replace(b"Content-Length: 1", b"X: 1"), "chunked", id="no length"),
-        pytest.param(RIGHT + b"x", "more than its 1 bytes", id="more than it says"),
-        pytest.param(b"HTTP/1.1 2\r\n\r\n", "not an answer of HTTP", id="not HTTP"),
-        pytest.param(b"SSH-2.0-x\r\n\r\n", "not an answer of HTTP", id="not HTTP at all"),
-        pytest.param(b"HTTP/1.1 206 " + b"x" * 40_000, "headers are longer", id="endless head"),
-        pytest.param(b"", "closed before an answer", id="nothing"),
+        pytest.param(RIGHT + b"x", "longer than its 1 bytes", id="more than it says"),
+        pytest.param(b"HTTP/1.1 2\r\n\r\n", "not an HTTP response", id="not HTTP"),
+        pytest.param(b"SSH-2.0-x\r\n\r\n", "not an HTTP response", id="not HTTP at all"),
+        pytest.param(
+            b"HTTP/1.1 206 " + b"x" * 40_000,
+            "headers of the response are longer",
+            id="endless head",
+        ),
+        pytest.param(b"", "closed before a response", id="nothing"),
         pytest.param(b"HTTP/1.1 404 no\r\nContent-Length: 0\r\n\r\n", "HTTP 404", id="404"),
     ],
 )
@@ -175,7 +179,7 @@ def test_wrong_answer_is_never_bytes(
         assert store.read_range(9, 10) == b"9"
     with answering(answer) as url:
         origin, _ = split_http(url)
-        store._place.pool = pool.pool_of(origin)
+        store._ranged_get.pool = pool.pool_of(origin)
         with pytest.raises(StorageError, match=message):
             store.read_range(9, 10)
 
@@ -232,7 +236,7 @@ def test_error_in_chunks_is_told(cut: int, monkeypatch: pytest.MonkeyPatch) -> N
         store = HttpStore(url)
     with answering(CHUNKED[: len(CHUNKED) - cut]) as url:
         origin, _ = split_http(url)
-        store._place.pool = pool.pool_of(origin)
+        store._ranged_get.pool = pool.pool_of(origin)
         with pytest.raises(StorageError, match=r"SlowDown: less \(after 2 attempts, request me"):
             store.read_range(9, 10)
         connection = Connection(origin)
@@ -275,7 +279,7 @@ def test_redirect_that_expires_is_followed_anew_by_many_threads() -> None:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         store = HttpStore(f"http://127.0.0.1:{server.server_port}/a.tar")
-        store._place.made_at -= RELOCATED_S
+        store._ranged_get.made_at -= RELOCATED_S
         Server.target = "/two"
         with ThreadPoolExecutor(4) as threads:
             assert list(threads.map(store.read_range, [9] * 4, [10] * 4)) == [b"9"] * 4
@@ -324,7 +328,7 @@ class TestConnections:
                 thread.start()
                 assert kept.get(b"GET / HTTP/1.1\r\n\r\n", 1, 5).body == b"9"
                 thread.join()
-            kept.forget()
+            kept.close_idle()
 
     @pytest.mark.parametrize("etag", ["", 'W/"1"', '"1"'])
     @pytest.mark.parametrize("size", [5, 100_000])
@@ -480,42 +484,42 @@ class TestRetries:
         assert max(backoff_s(1, slow_down=True) for _ in range(1000)) > retry.BACKOFF_S * 3
 
     def test_budget_ends_retries_and_is_regained(self, impatient: None) -> None:
-        budget = Budget(2)
+        budget = RetryBudget(2)
         fault = Fault("x")
-        assert [Trial("", budget).may_retry(fault) for _ in range(3)] == [True, True, False]
+        assert [Retries("", budget).may_retry(fault) for _ in range(3)] == [True, True, False]
         for _ in range(4):
             budget.regain()
-        assert Trial("", budget).may_retry(fault)
-        assert not Trial("", budget).may_retry(fault)
+        assert Retries("", budget).may_retry(fault)
+        assert not Retries("", budget).may_retry(fault)
 
     def test_an_outage_of_a_minute_is_outlasted_by_many_threads(self, clock: Clock) -> None:
-        budget = Budget()
+        budget = RetryBudget()
         for _ in range(128):
             clock.now = 0.0
-            trial = Trial("", budget)
+            retries = Retries("", budget)
             while clock.now < retry.TRIED_FOR_S:
-                assert trial.may_retry(Fault("HTTP status 503", status=503))
-            assert trial.failed > retry.ATTEMPTS
+                assert retries.may_retry(Fault("HTTP status 503", status=503))
+            assert retries.failed > retry.ATTEMPTS
 
     def test_trying_ends_by_the_clock(self, clock: Clock) -> None:
-        trial = Trial("", Budget())
-        while trial.may_retry(Fault("reset")):
+        retries = Retries("", RetryBudget())
+        while retries.may_retry(Fault("reset")):
             pass
-        assert trial.failed >= retry.ATTEMPTS
+        assert retries.failed >= retry.ATTEMPTS
         assert 0 <= clock.now - retry.TRIED_FOR_S <= retry.BACKOFF_MAX_S
 
     @pytest.mark.parametrize("status", [200, 206])
     def test_wrong_answers_end_by_their_count(self, clock: Clock, status: int) -> None:
-        trial = Trial("", Budget())
-        while trial.may_retry(Fault("other bytes", status=status)):
+        retries = Retries("", RetryBudget())
+        while retries.may_retry(Fault("other bytes", status=status)):
             pass
-        assert trial.failed == retry.ATTEMPTS
+        assert retries.failed == retry.ATTEMPTS
         assert clock.now < retry.TRIED_FOR_S
 
     @pytest.mark.parametrize(("asked_s", "waited_s"), [(20, 20), (10**30, retry.RETRY_AFTER_MAX_S)])
     def test_retry_after_is_waited_for(self, clock: Clock, asked_s: float, waited_s: float) -> None:
         fault = Fault("busy", status=503, retry_after_s=asked_s)
-        assert Trial("", Budget()).may_retry(fault)
+        assert Retries("", RetryBudget()).may_retry(fault)
         assert waited_s <= clock.now <= waited_s + retry.SLOW_DOWN_BACKOFF_S
 
     def test_what_is_not_wanted_any_more_is_not_waited_for(
@@ -523,7 +527,7 @@ class TestRetries:
     ) -> None:
         monkeypatch.setattr(retry, "is_wanted", lambda: clock.now < 3)
         fault = Fault("busy", status=503, retry_after_s=20)
-        assert not Trial("", Budget()).may_retry(fault)
+        assert not Retries("", RetryBudget()).may_retry(fault)
         assert 3 <= clock.now < 4
 
     @pytest.mark.parametrize(
@@ -538,15 +542,15 @@ class TestRetries:
         assert fault_of(answer).retry_after_s == seconds
 
     def test_timeouts_grow_by_what_was_late_and_by_no_other_fault(self, impatient: None) -> None:
-        trial = Trial("", Budget())
-        first = trial.timeout_s
-        assert trial.may_retry(Fault("503"))
-        assert trial.timeout_s == first
-        assert trial.may_retry(TimeoutFault("late"))
-        assert trial.timeout_s == 2 * first
+        retries = Retries("", RetryBudget())
+        first = retries.timeout_s
+        assert retries.may_retry(Fault("503"))
+        assert retries.timeout_s == first
+        assert retries.may_retry(TimeoutFault("late"))
+        assert retries.timeout_s == 2 * first
         for _ in range(7):
-            assert trial.may_retry(TimeoutFault("late"))
-        assert trial.timeout_s == min(first * 2**8, retry.TIMEOUT_MAX_S)
+            assert retries.may_retry(TimeoutFault("late"))
+        assert retries.timeout_s == min(first * 2**8, retry.TIMEOUT_MAX_S)
 
 
 @contextmanager

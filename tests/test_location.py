@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blobpack.stores.location import Location, is_whole
+from blobpack.stores.location import Location, is_absolute
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ def test_name_of_an_http_url_is_its_decoded_path(url: str, name: str) -> None:
 
 
 def test_here_is_the_path_or_the_name_in_this_folder() -> None:
-    assert Location.parse("/a/b.tar").here == "/a/b.tar"
-    assert Location.parse("s3://bucket/a/b.tar").here == "b.tar"
-    assert Location.parse("https://host/b.tar").here == "b.tar"
+    assert Location.parse("/a/b.tar").path_or_name == "/a/b.tar"
+    assert Location.parse("s3://bucket/a/b.tar").path_or_name == "b.tar"
+    assert Location.parse("https://host/b.tar").path_or_name == "b.tar"
 
 
 def test_folder_is_absolute_and_ends_with_a_slash(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,9 +178,9 @@ def test_neighbours() -> None:
 
 def test_whole_names() -> None:
     for name in ("/a", "s3://bucket/a", "x://y"):
-        assert is_whole(name)
+        assert is_absolute(name)
     for name in ("a", "a/b", "s3:/a", ""):
-        assert not is_whole(name)
+        assert not is_absolute(name)
 
 
 def test_pickle() -> None:

@@ -213,7 +213,7 @@ class TestToS3:
 
     def test_a_command_says_what_it_leaves_to_resume(self, s3_env, bucket, folder, monkeypatch):
         command = ["pack", "--resume", "--follow-symlinks", str(folder), f"s3://{bucket}/out.tar"]
-        left = f"the parts of {command[-1]} that went up are kept: --resume goes on with them"
+        left = f"the parts of {command[-1]} that were sent are kept: --resume continues with them"
         ctrl_c = "signal.signal(signal.SIGINT, signal.default_int_handler)"
         for number in (signal.SIGTERM, signal.SIGINT):
             status, said = end_midway(s3_env, command, number, before=ctrl_c)

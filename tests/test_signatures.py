@@ -32,8 +32,8 @@ def signed_by_boto3(bucket: str, key: str, first: str) -> tuple[bytes, bytes]:
     target, like = (ObjectKey(Bucket(bucket), key) for key in (key, first))
     while True:
         signatures = Signatures()
-        signatures.place_of(like, VERSION)
-        ours = signatures.place_of(target, VERSION).head
+        signatures.ranged_get_of(like, VERSION)
+        ours = signatures.ranged_get_of(target, VERSION).head
         theirs = sign(target, VERSION).head
         if date_of(ours) == date_of(theirs):
             return ours, theirs
@@ -74,13 +74,13 @@ class TestAsBoto3Signs:
         assert b"x-amz-security-token" in ours.lower()
 
     def test_what_is_signed_otherwise_is_left_to_boto3(self, settings):
-        place = sign(ObjectKey(Bucket("bucket"), "a"), VERSION)
+        ranged_get = sign(ObjectKey(Bucket("bucket"), "a"), VERSION)
         secret = secret_key()
-        assert Signer(place, "a", secret).place_of("b", VERSION) is not None
-        assert Signer(place, "a", "another secret").place_of("b", VERSION) is None
-        assert Signer(place, "other", secret).place_of("b", VERSION) is None
-        place.head = place.head.replace(b"AWS4-HMAC-SHA256", b"AWS4-ECDSA-P256-SHA256")
-        assert Signer(place, "a", secret).place_of("b", VERSION) is None
+        assert Signer(ranged_get, "a", secret).ranged_get_of("b", VERSION) is not None
+        assert Signer(ranged_get, "a", "another secret").ranged_get_of("b", VERSION) is None
+        assert Signer(ranged_get, "other", secret).ranged_get_of("b", VERSION) is None
+        ranged_get.head = ranged_get.head.replace(b"AWS4-HMAC-SHA256", b"AWS4-ECDSA-P256-SHA256")
+        assert Signer(ranged_get, "a", secret).ranged_get_of("b", VERSION) is None
 
 
 class TestPacking:

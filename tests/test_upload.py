@@ -170,7 +170,7 @@ class TestConditions:
     def test_a_new_one_replaces_none(self, s3_env, bucket):
         url = s3_env.put(bucket, "out", b"old")
         with (
-            pytest.raises(BlobChangedError, match="is there already"),
+            pytest.raises(BlobChangedError, match="exists already"),
             uploading(url, new=True) as upload,
         ):
             upload.write(b"new")
@@ -201,7 +201,7 @@ class TestCopy:
         assert "GetObject" not in dict(sent)
 
     def test_several_copies_are_each_of_five_mib(self, s3_env, bucket, monkeypatch):
-        monkeypatch.setattr("blobpack.stores.s3.upload.COPY_BYTES", MIB)
+        monkeypatch.setattr("blobpack.stores.s3.upload.COPIED_PART_BYTES", MIB)
         old = content(23 * MIB)
         source = S3Store(s3_env.put(bucket, "old", old))
         with uploading(f"s3://{bucket}/new") as upload:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blobpack.errors import BlobChangedError, FormatError, StorageError
-from blobpack.stores.base import TAIL_BYTES
+from blobpack.stores.base import OPENING_TAIL_BYTES
 from blobpack.stores.cache import Cache, CachingStore
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.open import open_tar
-from blobpack.stores.zstd import CACHE_BYTES, SeekableStore, open_seekable
+from blobpack.stores.zstd import FRAME_CACHE_BYTES, SeekableStore, open_seekable
 from blobpack.writing.compress import FrameWriter
 
 if TYPE_CHECKING:
@@ -62,15 +62,15 @@ def store(base: RecordingStore) -> SeekableStore:
 def test_opening_reads_the_tail_only():
     base = RecordingStore(seekable(DATA * 10))
     open_seekable(base)
-    assert base.reads == [(base.size - TAIL_BYTES, base.size)]
+    assert base.reads == [(base.size - OPENING_TAIL_BYTES, base.size)]
 
 
 def test_a_table_longer_than_the_tail_is_read_in_two_with_what_is_before_it():
     base = RecordingStore(seekable(DATA[:20_000], 1))
     store = open_seekable(base)
     table_bytes = 8 + 12 * 20_001 + 9
-    tail_start = base.size - TAIL_BYTES
-    before = max(0, base.size - table_bytes - TAIL_BYTES)
+    tail_start = base.size - OPENING_TAIL_BYTES
+    before = max(0, base.size - table_bytes - OPENING_TAIL_BYTES)
     assert base.reads == [(tail_start, base.size), (before, tail_start)]
     assert store.read_range(5, 500) == DATA[5:500]
 
@@ -195,7 +195,7 @@ def test_many_threads_with_a_small_cache_read_what_each_asked(base: RecordingSto
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda where: store.read_range(*where), ranges))
     assert answers == [DATA[start:end] for start, end in ranges]
-    assert CACHE_BYTES > 2 * FRAME_BYTES
+    assert FRAME_CACHE_BYTES > 2 * FRAME_BYTES
 
 
 def test_closing_closes_the_store_below(base: RecordingStore, store: SeekableStore):

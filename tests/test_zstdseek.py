@@ -17,8 +17,8 @@ from blobpack.errors import ChecksumError, FormatError, TruncatedError
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.zstd import open_seekable
 from blobpack.stores.zstd_format import (
-    CONTENT_BYTES_MAX,
-    INDEX_MAGIC,
+    FRAME_CONTENT_BYTES_MAX,
+    INDEX_FRAME_MAGIC,
     NO_CONTENT_CHECKSUM,
     decode_seek_table,
     encode_seek_table,
@@ -104,10 +104,10 @@ def test_index_region_is_a_skippable_frame_before_the_table():
     store = open_seekable(MemoryStore(blob))
     start, end = store.table.index_range()
     assert blob[start:end] == REGION
-    assert blob[start - 8 : start] == struct.pack("<II", INDEX_MAGIC, len(REGION))
+    assert blob[start - 8 : start] == struct.pack("<II", INDEX_FRAME_MAGIC, len(REGION))
     assert entries_of(blob)[-1] == [8 + len(REGION), 0, NO_CONTENT_CHECKSUM]
-    assert 0x184D2A50 <= INDEX_MAGIC <= 0x184D2A5F
-    assert INDEX_MAGIC != 0x184D2A5E
+    assert 0x184D2A50 <= INDEX_FRAME_MAGIC <= 0x184D2A5F
+    assert INDEX_FRAME_MAGIC != 0x184D2A5E
 
 
 def test_checksum_of_no_content_is_the_one_zstd_writes():
@@ -196,7 +196,7 @@ def test_other_files_are_not_seekable():
 
 def test_zstd_is_told_by_its_first_bytes():
     assert is_zstd(zstandard.compress(b""))
-    assert is_zstd(skippable_header(INDEX_MAGIC, 5))
+    assert is_zstd(skippable_header(INDEX_FRAME_MAGIC, 5))
     assert is_zstd(seekable([]))
     assert not any(map(is_zstd, (b"", b"\x28\xb5\x2f", bytes(8), b"P*M", b"ustar   ")))
 
@@ -243,7 +243,7 @@ def content_is_smaller(rows: list[list[int]]) -> None:
 
 
 def content_is_huge(rows: list[list[int]]) -> None:
-    rows[1][1] = CONTENT_BYTES_MAX
+    rows[1][1] = FRAME_CONTENT_BYTES_MAX
 
 
 def frame_is_longer(rows: list[list[int]]) -> None:
@@ -293,7 +293,7 @@ def test_a_frame_that_is_not_as_listed_is_a_format_error(
 
 def test_a_size_that_no_frame_may_have_is_refused_when_opened():
     rows = entries_of(seekable())
-    rows[0][1] = CONTENT_BYTES_MAX + 1
+    rows[0][1] = FRAME_CONTENT_BYTES_MAX + 1
     with pytest.raises(FormatError, match="at most 1073741824"):
         open_seekable(MemoryStore(with_entries(seekable(), rows)))
 
@@ -302,7 +302,7 @@ def test_claims_beyond_what_zstd_can_pack_take_no_memory():
     """A frame without a size of its own would be given what the table claims."""
     writer = zstandard.ZstdCompressor(write_content_size=False).compressobj()
     frame = writer.compress(b"abc") + writer.flush()
-    rows = [[len(frame), CONTENT_BYTES_MAX, 0]] * 1000
+    rows = [[len(frame), FRAME_CONTENT_BYTES_MAX, 0]] * 1000
     blob = with_entries(frame * 1000 + seekable([], None), rows)
     store = open_seekable(MemoryStore(blob))
     assert store.size == 1000 << 30

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from blobpack.errors import FormatError
-from blobpack.stores.location import Location, is_whole
+from blobpack.stores.location import Location, is_absolute
 
 
 def name_from(folder: Location, blob: Location) -> str:
@@ -18,7 +18,7 @@ def name_from(folder: Location, blob: Location) -> str:
     whole = os.path.abspath(blob.path) if blob.is_local else blob.text  # noqa: PTH100 (keeps links)
     name = whole.removeprefix(folder.text)
     # a key such as "x://y" would be taken for a URL
-    return name if name and not is_whole(name) else whole
+    return name if name and not is_absolute(name) else whole
 
 
 def location_from(folder: Location, name: str, where: str) -> Location:
@@ -34,7 +34,7 @@ def location_from(folder: Location, name: str, where: str) -> Location:
             URL of another kind.
     """
     try:
-        found = Location.parse(name if is_whole(name) else folder.text + name)
+        found = Location.parse(name if is_absolute(name) else folder.text + name)
     except ValueError as exc:
         raise FormatError(f"{where}: a blob at {name!r}: {exc}") from exc
     if folder.is_local:

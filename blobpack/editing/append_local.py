@@ -38,7 +38,7 @@ from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import identify
 from blobpack.reading.find_index import void_path
 from blobpack.stores.local import LocalStore
-from blobpack.stores.output import replacing, resolve_target, said_of, sync_folder
+from blobpack.stores.output import replacing, resolve_target, sync_folder, translate_write_errors
 from blobpack.stores.sink import FileSink, LocalSink
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
 from blobpack.writing.append_mark import mark_of
@@ -98,7 +98,7 @@ def _voided(file: BlobFile, before: Before) -> Iterator[None]:
         if had_sidecar or offsets_path(file.path).exists():
             with replacing(void) as note:
                 note.write(mark)
-            with said_of(sidecar):
+            with translate_write_errors(sidecar):
                 sidecar.unlink(missing_ok=True)
             sync_folder(sidecar.parent)
         if before.size - BLOCK >= before.end + HELD_BYTES:

@@ -16,7 +16,7 @@ from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import IdentifyingSink
 from blobpack.packing.sources import expected_bytes
-from blobpack.stores.base import TAIL_BYTES
+from blobpack.stores.base import OPENING_TAIL_BYTES
 from blobpack.stores.memory import MemoryStore
 from blobpack.writing.embed import write_behind
 
@@ -32,7 +32,7 @@ def append_anew(location: Location, new: New) -> Done:
     from blobpack.stores.s3.store import S3Store
 
     added = Index()
-    with S3Store(location, tail_bytes=TAIL_BYTES) as store:
+    with S3Store(location, tail_bytes=OPENING_TAIL_BYTES) as store:
         before = examine(store, new.stale)
         found = new.find()
         new_bytes = expected_bytes(found)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from blobpack.errors import FormatError, SourceError, UnsafeNameError
 from blobpack.model import check_local_path
 from blobpack.packing.objects import Objects, Source
-from blobpack.stores.location import Location, is_whole, location_of
+from blobpack.stores.location import Location, is_absolute, location_of
 from blobpack.tar.header import check_name, encode_name
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _source(place: str, name: str | None, folder: Location | None, where: str) -
         location = Location.parse(place)
         if not location.is_local:
             default = location.remote_name
-        elif folder is None or is_whole(place):
+        elif folder is None or is_absolute(place):
             default = os.path.normpath(location.path).lstrip("/")
         else:
             location, default = folder.below(place), place

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError
 from blobpack.stores.location import Location, location_of
-from blobpack.stores.output import said_of
+from blobpack.stores.output import translate_write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +103,7 @@ class LocalFolder(ShardFolder):
 
     def open(self) -> None:
         """Make it, unless it is there and empty."""
-        with said_of(self._path):
+        with translate_write_errors(self._path):
             self._path.mkdir(parents=True, exist_ok=True)
             if any(self._path.iterdir()):
                 raise StorageError(
@@ -112,7 +112,7 @@ class LocalFolder(ShardFolder):
 
     def discard(self) -> None:
         """Remove the files, and the folder."""
-        with said_of(self._path):
+        with translate_write_errors(self._path):
             for location in self.begun:
                 Path(location).unlink(missing_ok=True)
         with suppress(OSError):

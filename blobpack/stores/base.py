@@ -1,4 +1,4 @@
-"""The store contract: the bytes of one blob, read by range, always of the version that was opened."""
+"""The contract of stores: they read ranges of one blob, always of the version that was opened."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ if TYPE_CHECKING:
     from blobpack.stores.location import Location
     from blobpack.stores.stats import Counters
 
-TAIL_BYTES = 128 << 10  # holds the footer, the guide and the directory of a million members
+# Last bytes that the opening request fetches: they hold footer, guide and directory of an index of a million members.
+OPENING_TAIL_BYTES = 128 << 10
 
 
 class Store(ABC):
-    """The contract of every store: the bytes of one blob, wherever it lies.
+    """The contract of every store. A store reads the bytes of one blob.
 
-    Code outside `blobpack.stores` uses nothing but these members, and never asks which store it has. A new store
-    defines `fetch`, and sets `url`, `location`, `size` and `version`; the rest has defaults that are right for a blob which
-    is neither remote nor compressed nor in a file.
+    Code outside `blobpack.stores` uses only these members, and never asks which store it has. A new store defines
+    `fetch`, and sets `url`, `location`, `size` and `version`. The other members have defaults for a blob that is not
+    remote, not compressed and not in a file.
 
     Safe to share between threads. Can be pickled unless the class says otherwise.
 
     Attributes:
         url: Path or URL of the blob, for messages.
-        location: Where the blob lies, to find its index file beside it; None for a blob in memory.
-        size: Bytes of the blob when it was opened. For a compressed blob: bytes of the tar inside, and the index.
-        version: Tells this version of the blob from others: an ETag, for example.
-        tail: The blob's last bytes, if they came with the request that opened it.
+        location: Path or URL of the blob, from which the path of its index file is derived; None for a blob in memory.
+        size: Size of the blob in bytes when it was opened. For a compressed blob: size of the decompressed tar and of
+            the index.
+        version: Distinguishes this version of the blob from others; an ETag, for example.
+        tail: The last bytes of the blob, if the opening request fetched them.
         closed: The store was closed; reads raise StorageError.
-        is_remote: Reads ask a server.
-        is_compressed: The blob is stored as seekable zstd; offsets are those in the tar that it decompresses to.
+        is_remote: Reads send requests to a server.
+        is_compressed: The blob is stored as seekable zstd; offsets are those of the decompressed tar.
         base: The store that this one reads from, if it wraps another one.
-        counters: What this store, or the one it wraps, counts its requests in; None if it makes none.
-        cache: The cache that keeps what is read, if there is one.
+        counters: Counts the requests of this store, or of the store that it wraps; None if it sends none.
+        cache: The cache of this store, or of the store that it wraps; None if there is none.
     """
 
     url: str
@@ -55,24 +57,25 @@ class Store(ABC):
 
     @abstractmethod
     def fetch(self, start: int, end: int) -> bytes:
-        """Read a range that is not empty and lies within the blob; read_range has checked both."""
+        """Read a range; read_range has checked that it is not empty and lies within the blob."""
 
     def read_range(self, start: int, end: int) -> bytes:
-        """Read the bytes start to end, half-open: all of them, of the version that was opened.
+        """Read the bytes start to end, half-open, of the version that was opened.
 
         Raises:
-            BlobChangedError: the blob is no longer that version.
+            BlobChangedError: the blob is no longer the version that was opened.
             StorageError: the store failed, or is closed.
             ValueError: not 0 ≤ start ≤ end ≤ size.
         """
+        # One condition for both, because this runs at each read; _raise_unreadable tells the cases apart.
         if self.closed or not 0 <= start <= end <= self.size:
-            self._refuse(start, end)
+            self._raise_unreadable(start, end)
         return self.fetch(start, end) if end > start else b""
 
     def peek(self, start: int, end: int) -> bytes:
-        """Read as read_range does, but without a request for bytes that came when the store was opened.
+        """Read like read_range, but take bytes that the opening request fetched from memory.
 
-        For an index, whose bytes have checksums of their own: peek does not notice a blob that changed since.
+        This is for an index, whose checksums are compared: peek does not notice that the blob has changed since.
         """
         tail_start = self.size - len(self.tail)
         if tail_start <= start <= end <= self.size:
@@ -84,10 +87,10 @@ class Store(ABC):
         return False
 
     def forget(self, start: int, end: int) -> bool:
-        """Drop what caches and the tail hold of these bytes, because a checksum found them wrong.
+        """Drop these bytes from caches and the tail, because their checksum is wrong.
 
         Returns:
-            Whether anything was dropped: then another read may return other bytes.
+            True if anything was dropped. Then another read may return other bytes.
         """
         has_them = start < end and end > self.size - len(self.tail)
         if has_them:
@@ -95,42 +98,42 @@ class Store(ABC):
         return has_them
 
     def uncompressed(self, offset: int) -> tuple[Store, int]:
-        """Return the store, and the offset in it, that hold an uncompressed byte of the blob as it is.
+        """Return the store and the offset where a byte of the blob is stored uncompressed.
 
-        The index behind a compressed tar is not compressed: it is mapped, or read, where it lies in the file.
+        The index behind a compressed tar is not compressed, so it can be mapped or read in place.
         """
         return self, offset
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes that the blob takes where it lies; for a compressed blob not those of the tar inside."""
+        """Size of the stored blob in bytes; for a compressed blob its compressed size."""
         return self.size
 
     @property
     def fd(self) -> int | None:
-        """File descriptor from which these bytes can be read without this store; None if there is none."""
+        """File descriptor from which the blob's bytes can be read directly; None if there is none."""
         return None
 
     @property
     def latency_s(self) -> float:
-        """Recent time from a small request to its answer; 0 before the first, and for a blob that is not remote."""
+        """Recent time from a small request to its response; 0 before the first one, and if the blob is not remote."""
         return self.base.latency_s if self.base else 0.0
 
     @property
     def bytes_per_s(self) -> float:
-        """Recent speed of long answers on one connection; 0 before the first, and for a blob that is not remote."""
+        """Recent speed of long responses on one connection; 0 before the first one, and if the blob is not remote."""
         return self.base.bytes_per_s if self.base else 0.0
 
     @property
     def stats(self) -> Stats:
-        """Requests made so far, and what they cost; nothing for a blob that is not remote."""
+        """Counters of the requests so far; all 0 if the blob is not remote."""
         return self.counters.snapshot() if self.counters else Stats()
 
-    def _refuse(self, start: int, end: int) -> NoReturn:
-        """Raise the reason why a range can't be read."""
+    def _raise_unreadable(self, start: int, end: int) -> NoReturn:
+        """Raise the error that describes why a range can't be read."""
         if self.closed:
             raise StorageError(f"{self.url}: the store is closed")
-        raise ValueError(f"{self.url}: bytes {start} to {end} are not within its {self.size}")
+        raise ValueError(f"{self.url}: bytes {start} to {end} are not within its {self.size} bytes")
 
     def close(self) -> None:
         """Close files and connections; closing twice is harmless."""
@@ -152,7 +155,7 @@ class Store(ABC):
 
 
 def to_http_range(start: int, end: int) -> str:
-    """Spell the bytes start to end, half-open and not empty, as HTTP does: both ends included.
+    """Return the value of a Range header, which includes both ends, for the half-open range start to end.
 
     Source: RFC 9110, 14.1.2, "Byte Ranges".
     """

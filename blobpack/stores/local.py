@@ -1,7 +1,7 @@
 """A blob in a local file.
 
-Strategy: pread, which has no position that threads would share. A mapping would kill the process (SIGBUS) if the file is
-cut while it is read.
+Strategy: pread, because it has no file position that threads would share. A mapping is not used: if the file is
+truncated, reading from a mapping kills the process with SIGBUS (mmap(2)).
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from blobpack.stores.location import Location
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-READ_BYTES_MAX = 1 << 30  # one read; Linux allows a little less than 2 GiB (read(2))
+# Bytes of one read. Linux transfers a little less than 2 GiB at most (read(2)).
+READ_BYTES_MAX = 1 << 30
 
 
 class LocalStore(Store):
     """A blob in a file.
 
-    The file stays open. If another file takes its place by a rename, reads still return the old bytes. If the file is
-    cut, reads behind the cut raise BlobChangedError. Bytes that are overwritten in place are not noticed: comparing
-    the modification time at each read would cost as much as the read.
+    The file stays open. If it is replaced by a rename, reads still return the old bytes. If it is truncated, reads
+    behind its new end raise BlobChangedError. Bytes overwritten in place are not noticed, because comparing the
+    modification time at each read would cost as much as the read.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, version: str | None = None) -> None:
@@ -33,7 +34,7 @@ class LocalStore(Store):
 
         Args:
             path: Path of the file.
-            version: The version that it must have; None takes any.
+            version: Version that the file must have; None accepts any.
 
         Raises:
             BlobNotFoundError: there is no such file.
@@ -45,14 +46,15 @@ class LocalStore(Store):
         self.location = Location(self.url, "local")
         self.size = 0
         try:
-            # for pickling: this process, or the one that unpickles, may be in another folder by then
+            # Absolute, for pickling: the process that unpickles may have another working directory.
             self._path = os.path.abspath(self.url)  # noqa: PTH100 (keeps links)
-            # O_NONBLOCK: to open a FIFO would wait for a writer
+            # O_NONBLOCK: opening a FIFO would wait for a writer.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as exc:
             raise BlobNotFoundError(f"{self.url}: no such file") from exc
         except OSError as exc:
             raise StorageError(f"{self.url}: can't be opened: {exc.strerror}") from exc
+        # From the descriptor, not the path: another file may have taken the path since it was opened.
         found = os.fstat(self._fd)
         if not stat.S_ISREG(found.st_mode):
             self.close()
@@ -72,14 +74,15 @@ class LocalStore(Store):
         """Read the bytes start to end."""
         try:
             data = os.pread(self._fd, end - start, start)
-            return data if len(data) == end - start else self._fetch_on(data, start, end)
+            return data if len(data) == end - start else self._read_rest(data, start, end)
         except OSError as exc:
+            # BlobChangedError from _read_rest is an OSError, too.
             if isinstance(exc, StorageError):
                 raise
             raise StorageError(f"{self.url}: can't read at byte {start}: {exc.strerror}") from exc
 
-    def _fetch_on(self, data: bytes, start: int, end: int) -> bytes:
-        """Read the rest after a short read: Linux reads at most 2 GiB at once, and the file may have been cut."""
+    def _read_rest(self, data: bytes, start: int, end: int) -> bytes:
+        """Read the rest of a range after a short read, and check that the file was not truncated."""
         parts = [data]
         pos = start + len(data)
         while pos < end and parts[-1]:
@@ -93,8 +96,9 @@ class LocalStore(Store):
         return b"".join(parts)
 
     def close(self) -> None:
-        """Close the file. No thread may be reading from it; closing twice is harmless."""
+        """Close the file; no thread may be reading from it. Closing twice is harmless."""
         super().close()
+        # Set to -1 first: closed twice, the number could be the descriptor of another file by then.
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -103,8 +107,8 @@ class LocalStore(Store):
         self.close()
 
     def __reduce__(self) -> tuple[Callable[..., LocalStore], tuple[str, str]]:
-        return _reopen, (self._path, self.version)
+        return _reopen_local_store, (self._path, self.version)
 
 
-def _reopen(path: str, version: str) -> LocalStore:
+def _reopen_local_store(path: str, version: str) -> LocalStore:
     return LocalStore(path, version=version)

@@ -1,6 +1,7 @@
-"""A path or URL, parsed once: where it enters the library, in a public function or on the command line.
+"""Parsed paths and URLs.
 
-From there on it travels as a `Location`. Only this module knows how URLs are written.
+Strategy: public functions and the command line parse a path or URL once, and pass it on as a `Location`. No other
+module parses URLs.
 """
 
 from __future__ import annotations
@@ -21,11 +22,10 @@ KINDS: dict[str, Kind] = {"http": "http", "https": "http", "s3": "s3"}
 class Location:
     """A local path, an http(s):// URL, or the s3:// URL of an object or prefix.
 
-    A local location can be given wherever a path can: to `open`, `os.stat` or `Path`. A remote one there is a
-    ValueError.
+    A local location can be passed to `open`, `os.stat` or `Path` like a path. A remote location raises ValueError there.
 
     Attributes:
-        text: The path or URL as it was given, for messages; of a file:// URL the path that it means.
+        text: The path or URL as it was given, for messages; the path, if a file:// URL was given.
         kind: "local", "http" or "s3".
     """
 
@@ -34,17 +34,18 @@ class Location:
 
     @classmethod
     def parse(cls, place: str | os.PathLike[str], *, prefix: bool = False) -> Location:
-        """Parse a path or URL. A location stays as it is, and what is no str is a path.
+        """Parse a path or URL. A Location is returned unchanged.
 
         Args:
             place: A path, or a file://, http(s):// or s3:// URL.
-            prefix: Also take a bucket of S3 without a key.
+            prefix: Also accept an S3 bucket without a key.
 
         Raises:
             ValueError: the URL is of another kind, or names no object.
         """
         if isinstance(place, Location):
             return place
+        # A Path is never a URL: it would have changed "//" to "/".
         if not isinstance(place, str):
             return cls(os.fspath(place), "local")
         scheme, separator, rest = place.partition("://")
@@ -52,7 +53,7 @@ class Location:
             return cls(place, "local")
         scheme = scheme.lower()
         if scheme == "file":
-            return cls(_path_of(place, rest), "local")
+            return cls(_parse_file_url(place, rest), "local")
         kind = KINDS.get(scheme)
         if kind is None:
             raise ValueError(
@@ -66,17 +67,17 @@ class Location:
 
     @classmethod
     def in_s3(cls, bucket: str, key: str) -> Location:
-        """Make the location of an object that a listing told of."""
+        """Return the location of an object in S3."""
         return cls(f"s3://{bucket}/{key}", "s3")
 
     @property
     def is_local(self) -> bool:
-        """Whether this is a path."""
+        """True for a path."""
         return self.kind == "local"
 
     @property
     def is_s3(self) -> bool:
-        """Whether this is an object or prefix in S3."""
+        """True for an object or prefix in S3."""
         return self.kind == "s3"
 
     @property
@@ -91,16 +92,16 @@ class Location:
         return self.text
 
     @property
-    def here(self) -> str:
-        """The local path; for a remote location its name, as a path in the current folder.
+    def path_or_name(self) -> str:
+        """The local path; for a remote location its last part, as a path in the current folder.
 
-        The command line writes there what belongs to a blob.
+        The command line uses it for files that belong to a blob.
         """
         return self.text if self.kind == "local" else self.text.rpartition("/")[2]
 
     @property
     def bucket(self) -> str:
-        """Bucket in S3.
+        """Name of the S3 bucket.
 
         Raises:
             ValueError: the location is not in S3.
@@ -109,7 +110,7 @@ class Location:
 
     @property
     def key(self) -> str:
-        """Key or prefix in S3, which may hold any character.
+        """Key or prefix in S3, which may contain any character.
 
         Raises:
             ValueError: the location is not in S3.
@@ -119,12 +120,13 @@ class Location:
     def _bucket_and_key(self) -> tuple[str, str]:
         if self.kind != "s3":
             raise ValueError(f"{self.text!r} is not s3://bucket/key")
+        # Not urlsplit: in a key, "?" and "#" are plain characters.
         bucket, _, key = self.text.partition("://")[2].partition("/")
         return bucket, key
 
     @property
     def remote_name(self) -> str:
-        """Key in S3; or the path of an http(s):// URL, decoded and without its leading "/".
+        """The key in S3, or the decoded path of an http(s):// URL without its leading "/".
 
         Raises:
             ValueError: the location is local.
@@ -135,7 +137,7 @@ class Location:
 
     @property
     def folder(self) -> Location:
-        """The folder or prefix that a file or object lies in, absolute, with "/" at its end."""
+        """The absolute folder or prefix of a file or object, with "/" at its end."""
         if self.kind == "local":
             parent = os.path.dirname(os.path.abspath(self.text))  # noqa: PTH100, PTH120 (keeps links)
             return Location(os.path.join(parent, ""), "local")  # noqa: PTH118 (keeps the "/")
@@ -147,11 +149,11 @@ class Location:
         return Location(f"{self.text.rstrip('/')}/", self.kind)
 
     def below(self, name: str) -> Location:
-        """Return the location of a file or object in this folder, whose text is empty or ends with "/"."""
+        """Return the location of a file or object in this folder; the folder's text is empty or ends with "/"."""
         return Location(self.text + name, self.kind)
 
     def beside(self, suffix: str) -> Location:
-        """Return the location of a file or object whose name is this one's, and a suffix."""
+        """Return the location of the file or object whose name is this one's with a suffix."""
         return Location(self.text + suffix, self.kind)
 
     def __fspath__(self) -> str:
@@ -165,13 +167,13 @@ def location_of(name: str, place: object, *, prefix: bool = False) -> Location:
     """Parse an argument of a public function.
 
     Args:
-        name: The argument, for messages.
-        place: What was given for it.
-        prefix: Also take a bucket of S3 without a key.
+        name: Name of the argument, for messages.
+        place: Value of the argument.
+        prefix: Also accept an S3 bucket without a key.
 
     Raises:
-        TypeError: it is no path or URL.
-        ValueError: it is empty, a URL of another kind, or one that names no object.
+        TypeError: the value is neither a path nor a URL.
+        ValueError: the value is empty, a URL of another kind, or a URL that names no object.
     """
     if isinstance(place, Location):
         return place
@@ -181,20 +183,21 @@ def location_of(name: str, place: object, *, prefix: bool = False) -> Location:
             text if isinstance(place, str) else Location(text, "local"), prefix=prefix
         )
     except ValueError as exc:
+        # `from None`: the parser's error has the same text, without the name of the argument.
         raise ValueError(f"{name} {exc}") from None
 
 
 def output_location(name: str, place: object, *, s3: bool = True) -> Location:
-    """Parse an argument that says where to write.
+    """Parse an argument that names a file or object to write.
 
     Args:
-        name: The argument, for messages.
-        place: What was given for it.
-        s3: Whether an object in S3 can be written, too.
+        name: Name of the argument, for messages.
+        place: Value of the argument.
+        s3: Also accept an object in S3.
 
     Raises:
-        TypeError: it is no path or URL.
-        ValueError: it is empty, a URL that can't be written to, or one that names no object.
+        TypeError: the value is neither a path nor a URL.
+        ValueError: the value is empty, a URL that can't be written to, or a URL that names no object.
     """
     location = location_of(name, place)
     if not location.is_local and not (s3 and location.is_s3):
@@ -203,16 +206,16 @@ def output_location(name: str, place: object, *, s3: bool = True) -> Location:
     return location
 
 
-def is_whole(name: str) -> bool:
-    """Return whether a name is a URL or an absolute path, and so not relative to a folder."""
+def is_absolute(name: str) -> bool:
+    """Return whether a name is a URL or an absolute path, and not relative to a folder."""
     return name.startswith("/") or "://" in name
 
 
-def _path_of(url: str, rest: str) -> str:
-    """Return the path that a file:// URL means.
+def _parse_file_url(url: str, rest: str) -> str:
+    """Return the path of a file:// URL.
 
     Raises:
-        ValueError: the file is on another host, or the URL names none.
+        ValueError: the file is on another host, or the URL names no file.
 
     Source: RFC 8089.
     """
@@ -221,4 +224,5 @@ def _path_of(url: str, rest: str) -> str:
         raise ValueError(f"{url!r} is on another host")
     if not slash:
         raise ValueError(f"{url!r} names no file")
+    # surrogateescape: a file name may hold bytes that are not UTF-8 (PEP 383)
     return unquote(slash + path, errors="surrogateescape")

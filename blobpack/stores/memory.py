@@ -1,4 +1,4 @@
-"""A blob in memory: for tests, and for blobs that arrive in another way than from a store."""
+"""A blob in memory, for tests and for blobs that do not come from a store."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ class MemoryStore(Store):
 
         Args:
             data: The bytes.
-            url: The blob's name in messages.
+            url: Name of the blob in messages.
         """
         self.url = url
         self.size = len(data)
+        # bytes never change, so one version is enough
         self.version = f"{self.size}"
         self._data = data
 

@@ -1,10 +1,10 @@
-"""A path or URL → the store that reads it."""
+"""Opens the store for a path or URL."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blobpack.stores.base import TAIL_BYTES
+from blobpack.stores.base import OPENING_TAIL_BYTES
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
 from blobpack.stores.zstd_format import SEEK_TABLE_BYTES_MIN
@@ -23,31 +23,34 @@ ZSTD_SUFFIXES = (".zst", ".tzst")
 def open_store(
     url: str | os.PathLike[str], *, tail: bool = False, cache: Cache | None = None
 ) -> Store:
-    """Open the store of a blob as it is stored: of a compressed one, the compressed bytes.
+    """Open the store of a blob without decompressing it.
 
     Args:
         url: A path, or a file://, s3:// or http(s):// URL.
-        tail: If the blob is remote, fetch its last bytes in the request that opens it: an index may be there.
-        cache: Keeps what is read, if the blob is remote and its server tells versions of it apart.
+        tail: If the blob is remote, fetch its last bytes in the opening request: they may hold an index.
+        cache: Caches what is read, if the blob is remote and its server names versions of it.
 
     Raises:
         BlobNotFoundError: there is no such blob.
-        StorageError: the store could not be reached, or refused.
+        StorageError: the blob can't be opened, or the server refused or could not be reached.
         ValueError: the URL is of another kind, or names no object.
     """
     location = Location.parse(url)
     if location.is_local:
         return LocalStore(location)
-    tail_bytes = TAIL_BYTES if tail else 0
+    tail_bytes = OPENING_TAIL_BYTES if tail else 0
     if location.is_s3:
+        # Imported here, because boto3 takes 160 ms to import, and other blobs do without it.
         from blobpack.stores.s3.store import S3Store
 
         store: Store = S3Store(location, tail_bytes=tail_bytes)
         return cache.around(store) if cache else store
     from blobpack.stores.http.store import HttpStore
 
-    found = HttpStore(location, tail_bytes=tail_bytes)
-    return cache.around(found) if cache and found.is_pinned else found
+    http_store = HttpStore(location, tail_bytes=tail_bytes)
+    # Without ETag and Last-Modified the version is only the size: a changed file of the same size would be read from
+    # the cache as it was.
+    return cache.around(http_store) if cache and http_store.is_pinned else http_store
 
 
 def open_pinned(
@@ -55,18 +58,18 @@ def open_pinned(
 ) -> Store:
     """Open the store of a remote blob whose size and version are known.
 
-    In S3 that takes no request: a read finds out whether the object is still that version.
+    For S3 this sends no request: a read will notice if the object is no longer this version.
 
     Args:
         location: The blob in S3 or behind HTTP.
-        size: Its bytes.
-        version: Its version.
-        counters: Count the requests for its bytes.
-        cache: Keeps what is read.
+        size: Size in bytes.
+        version: Version that the blob must have.
+        counters: Counts the requests for the blob's bytes.
+        cache: Caches what is read.
 
     Raises:
-        BlobChangedError: a blob behind HTTP is another version.
-        StorageError: the server could not be reached, or refused.
+        BlobChangedError: the blob behind HTTP has another version.
+        StorageError: the server refused or could not be reached.
     """
     store: RangedStore
     if location.is_s3:
@@ -84,19 +87,20 @@ def open_pinned(
 def open_tar(
     url: str | os.PathLike[str], *, tail: bool = False, cache: Cache | None = None
 ) -> Store:
-    """Open the store of a blob: of one that is seekable zstd, the tar that it decompresses to.
+    """Open the store of a blob; if the blob is seekable zstd, the store reads the decompressed tar.
 
-    The last bytes of a blob tell whether it is seekable zstd. For a remote blob they are looked at only if `tail`
-    fetches them, or if the name ends in .zst or .tzst, so that no other blob costs a second request.
+    Seekable zstd is recognised by the last bytes. For a remote blob they are checked only if `tail` fetches them or if
+    the name ends in .zst or .tzst, so that other blobs cost no second request.
 
     Args:
-        url: As open_store.
-        tail: As open_store.
-        cache: As open_store; compressed bytes stay compressed in it.
+        url: See open_store.
+        tail: See open_store.
+        cache: See open_store; it holds the compressed bytes.
 
     Raises:
         FormatError: the blob is seekable zstd, and its seek table is damaged.
-        The same as open_store.
+        StorageError: see open_store.
+        ValueError: see open_store.
     """
     location = Location.parse(url)
     tail = tail or location.text.lower().endswith(ZSTD_SUFFIXES)
@@ -105,8 +109,8 @@ def open_tar(
         return store
     from blobpack.stores.zstd import open_seekable
 
-    # a second read of a file costs little, so only the seek table's footer is read at first
-    tail_bytes = TAIL_BYTES if store.is_remote else SEEK_TABLE_BYTES_MIN
+    # A second read of a local file costs little, so only the footer of the seek table is read at first.
+    tail_bytes = OPENING_TAIL_BYTES if store.is_remote else SEEK_TABLE_BYTES_MIN
     try:
         return open_seekable(store, tail_bytes) or store
     except BaseException:

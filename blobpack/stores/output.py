@@ -1,8 +1,8 @@
-"""A new file or object: it takes its place when it is whole, or not at all.
+"""Writes new files and objects that appear complete or not at all.
 
-Strategy: a local file is written beside its place under a hidden name, synced, and renamed, which replaces a file that
-is there in one step (POSIX.1-2017, rename). An object goes up to S3 as it is written, where nobody sees it before it
-is complete.
+Strategy: a local file is written under a hidden name in the target's folder, synced, and renamed. A rename replaces an
+existing file in one step (POSIX.1-2017, rename). An object is uploaded to S3 while it is written; nobody sees it before
+it is complete.
 """
 
 from __future__ import annotations
@@ -34,23 +34,24 @@ def writing(
     resume: bool = False,
     new: bool = False,
 ) -> Iterator[Sink]:
-    """Open a new file or object that takes url's place when the block ends without an error.
+    """Open a new file or object, which replaces the one at the URL when the block ends without an error.
 
     Args:
         url: A path, file:// or s3:// URL.
-        expected_bytes: In S3: bytes that it will have at most, about.
-        resume: In S3: go on with an upload that was interrupted.
-        new: In S3: there must be no object yet.
+        expected_bytes: For S3: estimated largest size of the object.
+        resume: For S3: resume an upload that was interrupted.
+        new: For S3: there must be no object yet.
 
     Raises:
-        BlobChangedError: there must be no object, and one is there.
-        StorageError: it can't be created, written or put in place.
+        BlobChangedError: there must be no object, but there is one.
+        StorageError: the file or object can't be created, written or renamed.
     """
     location = Location.parse(url)
     if location.is_local:
         with replacing(location) as file:
             yield FileSink(file, os.fspath(file.name))
         return
+    # Imported here, because boto3 takes 160 ms to import.
     from blobpack.stores.s3.upload import uploading
 
     with uploading(location, expected_bytes=expected_bytes, resume=resume, new=new) as upload:
@@ -59,23 +60,25 @@ def writing(
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a new local file for writing that takes path's place when the block ends without an error.
+    """Open a new local file for writing, which replaces the one at the path when the block ends without an error.
 
     Raises:
-        StorageError: the file can't be created, written or put in place.
+        StorageError: the file can't be created, written or renamed.
     """
     target = resolve_target(path)
     temporary = temporary_path(target)
-    try:  # Ctrl-C may come as soon as the file is there
+    # The try starts before the file is created, because Ctrl-C may come at any moment after that.
+    try:
         with _open(temporary, path) as file:
             yield file
             file.flush()
-            with said_of(path):
+            with translate_write_errors(path):
                 keep_mode(target, file.fileno())
-                # before the rename, else a power failure may leave an empty file in the old one's place
+                # Before the rename: otherwise a power failure could leave an empty file in place of the old one.
                 os.fsync(file.fileno())
-        with said_of(path):
+        with translate_write_errors(path):
             temporary.replace(target)
+    # BaseException: Ctrl-C must not leave the file behind, either.
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -84,7 +87,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextmanager
 def scratch(path: str | os.PathLike[str]) -> Iterator[FileSink]:
-    """Open a new file beside path that is removed when the block ends.
+    """Open a new file in the folder of the path; it is removed when the block ends.
 
     Raises:
         StorageError: the file can't be created or written.
@@ -98,19 +101,19 @@ def scratch(path: str | os.PathLike[str]) -> Iterator[FileSink]:
 
 
 def temporary_path(target: Path) -> Path:
-    """Choose an unused name beside the target; hidden, so that globs pass it by."""
-    # file systems allow 255 bytes: a long name is cut to leave room for what is added
+    """Choose an unused hidden name in the folder of the target; globs skip hidden names."""
+    # File systems allow 255 bytes. A long name is cut to leave room for the random part and the suffix.
     return target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}.tmp")
 
 
 def resolve_target(path: str | os.PathLike[str]) -> Path:
-    """Follow links to the file that will be replaced, which must be a plain file if it exists.
+    """Return the file that will be replaced, behind all symbolic links; it must be a plain file if it exists.
 
     Raises:
-        StorageError: it is a folder, a device or the like, or no file can be there.
+        StorageError: the target exists and is not a plain file, or no file can have this path.
     """
-    # a name may be too long, links may lead in circles, and a file may stand where a folder should be
-    with said_of(path):
+    # Errors of the system: the name is too long, links form a loop, or a parent is not a folder.
+    with translate_write_errors(path):
         target = Path(os.path.realpath(path))
         try:
             mode = target.stat().st_mode
@@ -122,45 +125,47 @@ def resolve_target(path: str | os.PathLike[str]) -> Path:
 
 
 class OutputFile(io.FileIO):
-    """A file whose failing writes are StorageErrors that name the path it is to become."""
+    """A temporary file; if writing to it fails, the StorageError names the path that it will have."""
 
     def __init__(self, temporary: Path, path: str | os.PathLike[str]) -> None:
-        super().__init__(temporary, "x+b")  # "x" follows no link that somebody put there
+        # "x" fails if the name exists. Otherwise a symbolic link that somebody placed there could redirect the output.
+        super().__init__(temporary, "x+b")
         self.path = path
 
     def write(self, data: Buffer, /) -> int:
-        """Write as FileIO does."""
-        with said_of(self.path):
+        """Write like FileIO.write."""
+        with translate_write_errors(self.path):
             return super().write(data)
 
 
 def _open(temporary: Path, path: str | os.PathLike[str]) -> BinaryIO:
-    with said_of(path):
+    with translate_write_errors(path):
         return io.BufferedRandom(OutputFile(temporary, path))
 
 
 @contextmanager
-def said_of(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Translate the system's errors, while an output is made, to errors that name its path."""
+def translate_write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Translate errors of the system in the block to StorageErrors that name the path."""
     try:
         yield
-    except StorageError:  # an OSError, too, whose message names the path already
+    # A StorageError is an OSError, too, and its message names the path already.
+    except StorageError:
         raise
     except OSError as exc:
         raise StorageError(f"{os.fspath(path)}: can't be written: {exc.strerror}") from exc
 
 
 def keep_mode(target: Path, fd: int) -> None:
-    """Set a new file's permissions to those of the file that it replaces."""
+    """Copy the permissions of the file that is replaced to the new file."""
+    # A file that does not exist yet has none: then the umask decides.
     with suppress(FileNotFoundError):
         os.fchmod(fd, stat.S_IMODE(target.stat().st_mode))
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in the folder durable, where the folder may be opened and synced at all."""
-    with suppress(
-        OSError
-    ):  # the file itself is written: a folder that can't be synced is no failure
+    """Make a rename in the folder durable, if the system allows to open and sync the folder."""
+    # The file itself is complete and synced. Some file systems can't sync a folder, which is no failure.
+    with suppress(OSError):
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(fd)

@@ -1,4 +1,4 @@
-"""The contract of what blobs and indexes are written to: a local file, or an upload to S3."""
+"""The contract of sinks, to which blobs and indexes are written: a local file, or an upload to S3."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ if TYPE_CHECKING:
 
 
 class Sink(ABC):
-    """Takes bytes front to back.
+    """A destination that is written front to back.
 
     Attributes:
-        is_stream: What was written can neither be changed nor read again. If false, see local.
-        version: What the store calls the version that was written, once it is in place; "" if the store has no
-            such name.
+        is_stream: Bytes that were written can neither be changed nor read again. If False, see local.
+        version: The ETag of the object that was written, once it is complete; "" for a local file.
     """
 
     is_stream = True
-    version = ""  # a local file has none: checksums alone tie an index to it
+    # A local file has no version that could be stored in its index. Checksums of its bytes tie the index to it.
+    version = ""
 
     @abstractmethod
     def write(self, data: Buffer, /) -> int:
-        """Write all of the data behind what was written; return its bytes.
+        """Write all of the data behind the bytes written so far; return the number of bytes of the data.
 
         Raises:
-            StorageError: it can't be written.
+            StorageError: the data can't be written.
         """
 
     @abstractmethod
     def tell(self) -> int:
-        """Return the position that the next write goes to."""
+        """Return the position of the next write."""
 
     def local(self) -> LocalSink:
-        """Return the sink as the local file that it is.
+        """Return this sink as a LocalSink.
 
         Raises:
-            TypeError: it is a stream.
+            TypeError: this sink is a stream.
         """
-        raise TypeError(f"{type(self).__name__} is written front to back only")
+        raise TypeError(f"{type(self).__name__} can only be written front to back")
 
 
 class LocalSink(Sink):
-    """A local file, which can be written at any place.
+    """A local file, which can be written at any position.
 
     Attributes:
-        path: Where it lies until it takes its place; "" if it has no name.
+        path: Path of the file while it is written; "" if the file has no name.
     """
 
     is_stream = False
@@ -59,18 +59,19 @@ class LocalSink(Sink):
 
     @abstractmethod
     def seek(self, pos: int, /) -> int:
-        """Have the next write go to a position; return the position."""
+        """Set the position of the next write; return the position."""
 
     def flush(self) -> None:
-        """Hand to the system what waits in a buffer, so that the descriptor reads it."""
+        """Pass buffered bytes to the system, so that reads from the descriptor see them."""
 
     def local(self) -> LocalSink:
         """Return the sink itself."""
         return self
 
     def read_back(self, start: int, end: int) -> bytes:
-        """Read what was written to the bytes start to end."""
+        """Read the bytes start to end of the file."""
         self.flush()
+        # pread leaves the position of the next write as it is.
         return os.pread(self.fileno(), end - start, start)
 
 
@@ -78,17 +79,17 @@ class FileSink(LocalSink):
     """An open binary file as a sink."""
 
     def __init__(self, file: BinaryIO, path: str = "") -> None:
-        """Wrap a file, which stays the caller's to close.
+        """Wrap a file. The caller closes it.
 
         Args:
-            file: Open for writing.
-            path: Where it lies; "" if it has no name.
+            file: A file open for writing.
+            path: Path of the file; "" if it has no name.
         """
         self._file = file
         self.path = path
 
     def write(self, data: Buffer, /) -> int:
-        """Write on; see Sink."""
+        """Write the data; see Sink."""
         return self._file.write(data)
 
     def tell(self) -> int:
@@ -104,27 +105,28 @@ class FileSink(LocalSink):
         return self._file.seek(pos)
 
     def flush(self) -> None:
-        """Empty the file's buffer."""
+        """Flush the file's buffer."""
         self._file.flush()
 
     def restart(self) -> None:
-        """Drop all that was written, and go back to the start."""
+        """Discard everything that was written, and go back to the start."""
         self._file.seek(0)
         self._file.truncate()
 
 
 class CountingSink(Sink):
-    """Drops what is written, and counts its bytes."""
+    """Discards what is written, and counts its bytes."""
 
     def __init__(self) -> None:
         self._pos = 0
 
     def write(self, data: Buffer, /) -> int:
-        """Count the data."""
+        """Count the bytes of the data."""
+        # nbytes, because len of a buffer counts its items, which may have several bytes each
         size = memoryview(data).nbytes
         self._pos += size
         return size
 
     def tell(self) -> int:
-        """Return the number of bytes so far."""
+        """Return the number of bytes counted so far."""
         return self._pos

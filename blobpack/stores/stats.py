@@ -1,4 +1,4 @@
-"""What was asked of S3 or HTTP, and what that costs: counters, of each store and of the whole process."""
+"""Counters of requests to S3 and HTTP servers, for each store and for the whole process, and their estimated cost."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import threading
 from dataclasses import dataclass, fields, replace
 from math import inf
 
-# S3 Standard, us-east-1: GET and HEAD; PUT, COPY, POST and LIST
+# Prices of S3 Standard in us-east-1: for GET and HEAD, and for PUT, COPY, POST and LIST.
 USD_PER_1000_GETS = 0.0004
 USD_PER_1000_PUTS = 0.005
 
 
 @dataclass(slots=True)
 class Stats:
-    """Counters of the requests that were made; local reads are none.
+    """Counters of requests. Local reads are not counted.
 
     Attributes:
-        requests: Sent, those sent again included.
-        bytes_wanted: Of what was asked for.
-        bytes_fetched: Of what came, with the gaps between ranges that were fetched together.
-        merged: Ranges that were fetched together with another, and took no request of their own.
-        retried: Requests that were sent again.
-        hedged: Requests that were sent a second time before the first had failed.
-        wait_s: Seconds spent waiting for answers, those of all threads added up.
-        puts: Of the requests, those that write, copy or list, which S3 bills at another price.
-        bytes_sent: Of what was uploaded; what S3 copied by itself isn't in it.
+        requests: Number of requests, including those that were sent again.
+        bytes_wanted: Bytes that were asked for.
+        bytes_fetched: Bytes that were received, including gaps between ranges that were fetched together.
+        merged: Number of ranges that were fetched together with another one, and needed no request of their own.
+        retried: Number of requests that were sent again after a fault.
+        hedged: Number of requests that were sent a second time because the response was late.
+        wait_s: Seconds spent waiting for responses, summed over all threads.
+        puts: Number of requests that write, copy or list. S3 bills them at another price; `requests` includes them.
+        bytes_sent: Bytes that were uploaded, without those that S3 copied.
     """
 
     requests: int = 0
@@ -43,14 +43,16 @@ class Stats:
         usd_per_1000: float = USD_PER_1000_GETS,
         usd_per_1000_puts: float = USD_PER_1000_PUTS,
     ) -> float:
-        """Estimate what the requests cost; what a byte costs depends on where it goes, and isn't in it.
+        """Estimate the cost of the requests in dollars.
+
+        Transfer is not included, because its price depends on where the bytes go.
 
         Args:
-            usd_per_1000: Of requests that read. One that aborts an upload, which S3 does not bill, is taken for one.
-            usd_per_1000_puts: Of those that write, copy or list.
+            usd_per_1000: Price of 1,000 requests that read. Aborts of uploads, which S3 does not bill, are counted here.
+            usd_per_1000_puts: Price of 1,000 requests that write, copy or list.
 
         Raises:
-            TypeError: a price is no number.
+            TypeError: a price is not a number.
             ValueError: a price is negative or infinite.
         """
         check_price("usd_per_1000", usd_per_1000)
@@ -62,7 +64,7 @@ class Stats:
         return self.described(self.cost_usd())
 
     def described(self, cost_usd: float) -> str:
-        """Write them as text, with a cost that was estimated at other prices, say."""
+        """Format the counters as text, with a cost in dollars that may be estimated at other prices."""
         check_price("cost_usd", cost_usd)
         return (
             f"{self.requests:,} requests, of which {self.puts:,} to write, copy or list, "
@@ -76,9 +78,10 @@ def check_price(name: str, price: object) -> None:
     """Check that a value is a price in dollars.
 
     Raises:
-        TypeError: the price is no number.
+        TypeError: the price is not a number.
         ValueError: the price is negative or infinite.
     """
+    # bool is a subclass of int
     if not isinstance(price, (int, float)) or isinstance(price, bool):
         raise TypeError(f"{name} must be a number of dollars, not {price!r}")
     if not 0 <= price < inf:
@@ -86,7 +89,7 @@ def check_price(name: str, price: object) -> None:
 
 
 class Counters:
-    """Stats that threads add to; what is added is added to the process's, too."""
+    """Counters that several threads add to. Each number is also added to the counters of the process."""
 
     __slots__ = ("_stats",)
 
@@ -94,7 +97,7 @@ class Counters:
         self._stats = Stats()
 
     def count_request(self, wanted: int, fetched: int, wait_s: float) -> None:
-        """Count a request that was answered, or given up."""
+        """Count a request for a blob's bytes, whether it succeeded or failed."""
         with _lock:
             for stats in (self._stats, _process):
                 stats.requests += 1
@@ -103,7 +106,7 @@ class Counters:
                 stats.wait_s += wait_s
 
     def count_call(self, *, is_put: bool, sent: int, wait_s: float) -> None:
-        """Count a request that wasn't for a blob's bytes."""
+        """Count a request that is not for a blob's bytes."""
         with _lock:
             for stats in (self._stats, _process):
                 stats.requests += 1
@@ -112,7 +115,7 @@ class Counters:
                 stats.wait_s += wait_s
 
     def count_again(self, times: int, *, is_put: bool) -> None:
-        """Count that a request was sent so many times more, before it was answered."""
+        """Count how many times more a request was sent before it succeeded or failed."""
         with _lock:
             for stats in (self._stats, _process):
                 stats.requests += times
@@ -120,27 +123,29 @@ class Counters:
                 stats.puts += times * is_put
 
     def count_merged(self, merged: int, gap_bytes: int) -> None:
-        """Count ranges that came with others, and the bytes that nobody wanted."""
+        """Count ranges that were fetched together with others, and correct bytes_wanted for the gaps between them."""
         with _lock:
             for stats in (self._stats, _process):
                 stats.merged += merged
+                # count_request has counted the whole fetch, including its gaps, as wanted.
                 stats.bytes_wanted -= gap_bytes
 
     def count_retried(self) -> None:
         """Count a request that will be sent again."""
+        # Not in `requests`: count_request counts each attempt.
         with _lock:
             self._stats.retried += 1
             _process.retried += 1
 
     def count_hedged(self) -> None:
-        """Count a request that was sent a second time before the first had failed."""
+        """Count a request that was sent a second time because the response was late."""
         with _lock:
             for stats in (self._stats, _process):
                 stats.requests += 1
                 stats.hedged += 1
 
     def snapshot(self) -> Stats:
-        """Copy them as they are now."""
+        """Return a copy of the counters."""
         with _lock:
             return replace(self._stats)
 
@@ -150,17 +155,18 @@ _process = Stats()
 
 
 def stats() -> Stats:
-    """Tell what all stores of this process have asked for, those that are closed included."""
+    """Return the counters of all stores of this process, including closed ones."""
     with _lock:
         return replace(_process)
 
 
-def _renew() -> None:
-    """Begin anew in a forked child, where a thread of the parent may have held the lock."""
+def _renew_after_fork() -> None:
+    """Reset the counters of the process in a forked child."""
     global _lock
+    # A thread of the parent may have held the lock during the fork. Nobody would release it in the child.
     _lock = threading.Lock()
     for field in fields(Stats):
         setattr(_process, field.name, field.default)
 
 
-os.register_at_fork(after_in_child=_renew)
+os.register_at_fork(after_in_child=_renew_after_fork)

@@ -1,43 +1,48 @@
-"""A blob compressed as seekable zstd, read as the tar that it decompresses to."""
+"""A blob compressed as seekable zstd, read as the decompressed tar.
+
+Strategy: the seek table says which frames hold a range. One read fetches these frames, and they are decompressed whole.
+Recently used frames are kept, because members that lie together are usually read together.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from blobpack.errors import FormatError
-from blobpack.stores.base import TAIL_BYTES, Store
+from blobpack.stores.base import OPENING_TAIL_BYTES, Store
 from blobpack.stores.zstd_format import SeekTable, decode_frame, decode_seek_table, seek_table_bytes
 from blobpack.threads import RecentlyUsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CACHE_BYTES = 1 << 24
+FRAME_CACHE_BYTES = 1 << 24
 
 
 class SeekableStore(Store):
-    """A seekable zstd file as the blob that was compressed: sizes and offsets are those of the tar inside.
+    """A store of the tar in a seekable zstd file. Sizes and offsets are those of the decompressed tar.
 
-    The index region, if the file has one, follows the tar as in a plain blob; in the file it is not compressed. A
-    range is one read of the frames that cover it. Up to 16 MiB of decompressed frames are kept, or the last frame
-    if it alone is larger, so that members which lie together are decompressed once. Closing the store closes the
-    store of the file.
+    The index region, if the file has one, follows the tar as in a plain blob; it is not compressed. Up to 16 MiB of
+    decompressed frames are kept, or the last frame alone if it is larger. Closing this store closes the store of the
+    file.
 
     Attributes:
         base: The store of the compressed file.
-        table: Its seek table.
-        content_bytes: Bytes of the tar.
+        table: Seek table of the file.
+        content_bytes: Size of the decompressed tar in bytes.
     """
 
     is_compressed = True
 
-    def __init__(self, base: Store, table: SeekTable, *, cache_bytes: int = CACHE_BYTES) -> None:
-        """Join the store of a file and the file's seek table.
+    def __init__(
+        self, base: Store, table: SeekTable, *, cache_bytes: int = FRAME_CACHE_BYTES
+    ) -> None:
+        """Wrap the store of a compressed file.
 
         Args:
             base: The store of the compressed file.
-            table: Its seek table; open_seekable reads it.
-            cache_bytes: Bytes of decompressed frames that are kept.
+            table: Seek table of the file; open_seekable reads it.
+            cache_bytes: Largest number of bytes of decompressed frames to keep.
         """
         self.url = base.url
         self.version = base.version
@@ -48,37 +53,38 @@ class SeekableStore(Store):
         self.content_bytes = table.content_bytes
         region_start, region_end = table.index_range() or (base.size, base.size)
         self.size = self.content_bytes + region_end - region_start
-        # the file's offset of the index region, less ours; negative if compression saved bytes
-        self._behind = region_start - self.content_bytes
+        # Offset of the index region in the file minus its offset here. Negative if compression saved bytes.
+        self._region_shift = region_start - self.content_bytes
         self._cache_bytes = cache_bytes
         self._frames: RecentlyUsed[int, bytes] = RecentlyUsed(cache_bytes)
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of the compressed file."""
+        """Size of the compressed file in bytes."""
         return self.base.size
 
     def uncompressed(self, offset: int) -> tuple[Store, int]:
-        """Return the compressed file's store, and where in it a byte of the index lies.
+        """Return the store of the compressed file, and the offset in it of a byte of the index.
 
         Raises:
-            FormatError: the byte is one of the tar, which is compressed: no index can begin there.
+            FormatError: the byte belongs to the tar, which is compressed, so no index can begin there.
         """
         if offset < self.content_bytes:
+            # The offset comes from a footer, which may be damaged or hostile.
             raise FormatError(
                 f"{self.url}: its index begins at byte {offset}, within the tar", offset=offset
             )
-        return self.base, offset + self._behind
+        return self.base, offset + self._region_shift
 
     def fetch(self, start: int, end: int) -> bytes:
-        """Decompress the bytes start to end."""
+        """Read the frames that hold the bytes start to end, and decompress them."""
         return self._read(start, end, self.base.read_range)
 
     def forget(self, start: int, end: int) -> bool:
-        """Drop the frames that hold these bytes, here and in the store of the file; see Store."""
+        """Drop the frames that hold these bytes from this store and the store of the file; see Store."""
         content_end = min(end, self.content_bytes)
         if start >= content_end:
-            return self.base.forget(start + self._behind, end + self._behind)
+            return self.base.forget(start + self._region_shift, end + self._region_shift)
         self._frames.clear()
         frames = self.table.frames_of(start, content_end)
         return self._forget_frames(frames[0], frames[-1])
@@ -88,7 +94,7 @@ class SeekableStore(Store):
         return self.base.forget(bounds[first], bounds[last + 1])
 
     def peek(self, start: int, end: int) -> bytes:
-        """Read the index region without a request if the file's tail holds it; else as read_range. See Store."""
+        """Read the index region from the tail of the file if the tail holds it; otherwise like read_range. See Store."""
         if self.closed or not self.content_bytes <= start <= end <= self.size:
             return self.read_range(start, end)
         return self._read(start, end, self.base.peek)
@@ -96,7 +102,7 @@ class SeekableStore(Store):
     def _read(self, start: int, end: int, read: Callable[[int, int], bytes]) -> bytes:
         content_end = min(end, self.content_bytes)
         if start >= content_end:
-            return read(start + self._behind, end + self._behind)
+            return read(start + self._region_shift, end + self._region_shift)
         bounds = self.table.content_bounds
         frames = self.table.frames_of(start, content_end)
         contents = self._frames.get_many(frames)
@@ -107,26 +113,30 @@ class SeekableStore(Store):
             except FormatError:
                 if not self._forget_frames(missing[0], missing[-1]):
                     raise
-                # the cache had kept damaged bytes; now they are fetched
+                # The damaged bytes came from a cache, which has dropped them. This time they are fetched.
                 fresh = self._decompress(missing)
             for i, content in fresh.items():
                 self._frames.put(i, content, len(content))
             contents |= fresh
         first = frames[0]
+        # The usual case, without a copy by join: a frame holds several members.
         if len(frames) == 1 and end == content_end:
             return contents[first][start - bounds[first] : end - bounds[first]]
+        # Frames without content are not decompressed, and are not in contents.
         parts = [memoryview(contents[i]) for i in frames if i in contents]
         parts[-1] = parts[-1][: content_end - bounds[frames[-1]]]
         parts[0] = parts[0][start - bounds[first] :]
         if end > content_end:
-            parts.append(memoryview(read(content_end + self._behind, end + self._behind)))
+            parts.append(
+                memoryview(read(content_end + self._region_shift, end + self._region_shift))
+            )
         return b"".join(parts)
 
     def _decompress(self, frames: list[int]) -> dict[int, bytes]:
-        """Read frames, and all that lies between them, in one read, and decompress them.
+        """Decompress frames, which are fetched by one read together with the bytes between them.
 
         Raises:
-            FormatError: a frame is damaged; `offset` is where its content begins in the tar.
+            FormatError: a frame is damaged; `offset` is the start of its content in the tar.
         """
         table = self.table
         begin = table.frame_bounds[frames[0]]
@@ -148,27 +158,26 @@ class SeekableStore(Store):
         return contents
 
     def close(self) -> None:
-        """Close the store of the file, and drop the frames; closing twice is harmless."""
+        """Close the store of the file, and drop the decompressed frames. Closing twice is harmless."""
         super().close()
         self._frames.clear()
         self.base.close()
 
     def __reduce__(self) -> tuple[Callable[..., SeekableStore], tuple[Store, SeekTable, int]]:
-        return _reopen, (self.base, self.table, self._cache_bytes)
+        return _reopen_seekable_store, (self.base, self.table, self._cache_bytes)
 
 
-def open_seekable(store: Store, tail_bytes: int = TAIL_BYTES) -> SeekableStore | None:
-    """Open what a file decompresses to, if it is seekable zstd.
+def open_seekable(store: Store, tail_bytes: int = OPENING_TAIL_BYTES) -> SeekableStore | None:
+    """Open a store of the decompressed tar, if the file is seekable zstd.
 
-    That takes one read of the file's end, and a second one if the seek table is longer. The second read also fetches
-    the end of an index that lies before the table.
+    This reads the end of the file once, and a second time if the seek table is longer than that.
 
     Args:
         store: The store of the file; closing the result closes it.
-        tail_bytes: Bytes of the first read.
+        tail_bytes: Number of bytes of the first read.
 
     Returns:
-        A store of the decompressed stream; None if the file does not end in a seek table.
+        A store of the decompressed tar; None if the file does not end with a seek table.
 
     Raises:
         FormatError: the seek table is damaged.
@@ -180,8 +189,10 @@ def open_seekable(store: Store, tail_bytes: int = TAIL_BYTES) -> SeekableStore |
         if size is None:
             return None
         if size > len(tail):
+            # The second read also fetches the end of an index in front of the table: its footer is read next.
             start = max(0, store.size - size - tail_bytes)
             tail = store.read_range(start, store.size - len(tail)) + tail
+            # Only if the store keeps a tail: reading a local file again costs little.
             if store.tail:
                 store.tail = tail
         return SeekableStore(store, decode_seek_table(tail[len(tail) - size :], store.size))
@@ -189,5 +200,5 @@ def open_seekable(store: Store, tail_bytes: int = TAIL_BYTES) -> SeekableStore |
         raise type(exc)(f"{store.url}: {exc}", offset=exc.offset) from exc
 
 
-def _reopen(base: Store, table: SeekTable, cache_bytes: int) -> SeekableStore:
+def _reopen_seekable_store(base: Store, table: SeekTable, cache_bytes: int) -> SeekableStore:
     return SeekableStore(base, table, cache_bytes=cache_bytes)

@@ -1,16 +1,16 @@
-"""The seekable zstd format: independent frames, and behind them a table of where each begins.
+"""The seekable zstd format: independent frames, followed by a table of their sizes.
 
-A blob compressed by us is laid out so:
+A blob that blobpack compressed has this layout:
 
     zstd frames of the tar stream, each with its size and checksum
     one skippable frame 0x184D2A5B that holds the index region, if the blob carries its index
     one skippable frame 0x184D2A5E that holds the seek table
 
-The index's frame is listed in the seek table as a frame without content, as the format asks of skippable
-frames, so that any reader of the format finds its way and any zstd decompresses the tar alone.
+The seek table lists the index's frame as a frame without content, as the format requires for skippable frames. So
+every reader of the format computes right offsets, and every zstd decompresses the tar alone.
 
-The table's checksum of a frame is the one zstd itself writes behind a frame: the low 32 bits of XXH64. So it
-is taken from there when writing, and checked by zstd when reading.
+The checksum of a frame in the table is the checksum that zstd itself writes behind a frame: the low 32 bits of XXH64.
+It is copied from there when a blob is compressed, and zstd checks it when a frame is decompressed.
 
 Source: zstd, contrib/seekable_format/zstd_seekable_compression_format.md, 0.1.0; RFC 8878, "Zstandard
 Compression", 3.1.
@@ -33,34 +33,45 @@ if TYPE_CHECKING:
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 SEEK_TABLE_MAGIC = 0x184D2A5E
-INDEX_MAGIC = 0x184D2A5B
+INDEX_FRAME_MAGIC = 0x184D2A5B
 SEEKABLE_MAGIC = 0x8F92EAB1
 
-SKIPPABLE = struct.Struct("<II")  # Skippable_Magic_Number, Frame_Size
-FOOTER = struct.Struct("<IBI")  # Number_Of_Frames, Seek_Table_Descriptor, Seekable_Magic_Number
-SEEK_TABLE_BYTES_MIN = SKIPPABLE.size + FOOTER.size
-CHECKSUM_FLAG = 0x80
-RESERVED_BITS = 0x7C
+# Skippable_Magic_Number, Frame_Size
+SKIPPABLE_HEADER = struct.Struct("<II")
+# Number_Of_Frames, Seek_Table_Descriptor, Seekable_Magic_Number
+SEEK_TABLE_FOOTER = struct.Struct("<IBI")
+SEEK_TABLE_BYTES_MIN = SKIPPABLE_HEADER.size + SEEK_TABLE_FOOTER.size
+# Bits of Seek_Table_Descriptor. Reserved bits are for changes that old readers can't understand, so they must be 0.
+TABLE_CHECKSUM_FLAG = 0x80
+TABLE_RESERVED_BITS = 0x7C
 
-SIZE_MAX = (1 << 32) - 1  # what a size's four bytes hold
-FRAMES_MAX = 1 << 27  # ZSTD_SEEKABLE_MAXFRAMES
-CONTENT_BYTES_MAX = 1 << 30  # of one frame: ZSTD_SEEKABLE_MAX_FRAME_DECOMPRESSED_SIZE
-BLOCK_BYTES_MAX = 1 << 17  # of content, which takes at least
-BLOCK_BYTES_MIN = 4  # in the file: a header of three bytes, and the byte that is repeated
+# Largest value of a size field, which has four bytes.
+FRAME_SIZE_MAX = (1 << 32) - 1
+# ZSTD_SEEKABLE_MAXFRAMES in zstd's contrib/seekable_format/zstd_seekable.h
+FRAMES_MAX = 1 << 27
+# ZSTD_SEEKABLE_MAX_FRAME_DECOMPRESSED_SIZE, in the same file
+FRAME_CONTENT_BYTES_MAX = 1 << 30
+# A block of a frame holds at most 128 KiB of content, and takes at least four bytes: a header of three bytes and, in an
+# RLE block, the byte that is repeated (RFC 8878, 3.1.1.2).
+ZSTD_BLOCK_CONTENT_BYTES_MAX = 1 << 17
+ZSTD_BLOCK_BYTES_MIN = 4
 
-FRAME_CHECKSUM_FLAG = 0x04  # Content_Checksum_Flag, in the byte behind a frame's magic
-CHECKSUM_BYTES = 4
-NO_CONTENT_CHECKSUM = 0x51D8E999  # low 32 bits of XXH64 of no bytes
+# Content_Checksum_Flag in Frame_Header_Descriptor, the byte behind the magic number (RFC 8878, 3.1.1.1.1)
+FRAME_CHECKSUM_FLAG = 0x04
+FRAME_CHECKSUM_BYTES = 4
+# Low 32 bits of XXH64 of no bytes, for frames without content.
+NO_CONTENT_CHECKSUM = 0x51D8E999
 
 
 @dataclass(frozen=True, slots=True)
 class SeekTable:
-    """Where each of n frames lies, in the file and in what it decompresses to.
+    """The positions of n frames in the file, and of their contents in the decompressed stream.
 
     Attributes:
-        frame_bounds: (n + 1,) int64; frame i is the file's bytes frame_bounds[i] to frame_bounds[i + 1].
-        content_bounds: (n + 1,) int64; the same of the decompressed stream.
-        checksums: (n,) uint32, the low 32 bits of XXH64 of each frame's content; None if there are none.
+        frame_bounds: (n + 1,) int64; frame i is the bytes frame_bounds[i] to frame_bounds[i + 1] of the file.
+        content_bounds: (n + 1,) int64; the content of frame i is the bytes content_bounds[i] to content_bounds[i + 1]
+            of the decompressed stream.
+        checksums: (n,) uint32, the low 32 bits of XXH64 of each content; None if the table has no checksums.
     """
 
     frame_bounds: array[int]
@@ -73,87 +84,91 @@ class SeekTable:
         return self.content_bounds[-1]
 
     def frames_of(self, start: int, end: int) -> range:
-        """Find the frames that hold the content's bytes start to end, 0 ≤ start < end ≤ content_bytes."""
+        """Find the frames that hold the bytes start to end of the content; 0 ≤ start < end ≤ content_bytes."""
         return range(
             bisect_right(self.content_bounds, start) - 1, bisect_left(self.content_bounds, end)
         )
 
     def index_range(self) -> tuple[int, int] | None:
-        """Find where in the file the index region lies: what the last frame holds, if it has no content.
+        """Return the range of the last frame's payload in the file if the frame has no content; else None.
 
-        The table does not say what a frame is for; the region's own footer does.
+        It may be the index region. The table does not tell, but the region's own footer does.
         """
         if len(self.frame_bounds) < 2 or self.content_bounds[-2] != self.content_bounds[-1]:
             return None
-        start, end = self.frame_bounds[-2] + SKIPPABLE.size, self.frame_bounds[-1]
+        start, end = self.frame_bounds[-2] + SKIPPABLE_HEADER.size, self.frame_bounds[-1]
         return (start, end) if start <= end else None
 
 
 def is_zstd(head: bytes) -> bool:
-    """Tell whether a file's first four bytes, or more, begin zstd data: a frame, or a skippable one."""
+    """Return whether the first four or more bytes of a file are the beginning of a zstd frame, skippable or not."""
+    # Skippable frames have 16 magic numbers, 0x184D2A50 to 0x184D2A5F, stored little-endian (RFC 8878, 3.1.2).
     return head.startswith(ZSTD_MAGIC) or (head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F)
 
 
 def skippable_header(magic: int, size: int) -> bytes:
-    """Make the header of a skippable frame.
+    """Encode the header of a skippable frame.
 
     Args:
-        magic: 0x184D2A50 to 0x184D2A5F.
-        size: The bytes that will follow.
+        magic: Magic number, 0x184D2A50 to 0x184D2A5F.
+        size: Number of bytes that will follow the header.
 
     Raises:
-        FormatError: more than a frame can hold.
+        FormatError: the bytes are more than a frame can hold.
     """
-    if size > SIZE_MAX - SKIPPABLE.size:
+    # The seek table stores the size of the whole frame, with its header, in four bytes.
+    if size > FRAME_SIZE_MAX - SKIPPABLE_HEADER.size:
         raise FormatError(
-            f"{size} bytes do not go into one skippable zstd frame, which holds 4 GiB"
+            f"{size} bytes do not fit into one skippable zstd frame, which holds less than 4 GiB"
         )
-    return SKIPPABLE.pack(magic, size)
+    return SKIPPABLE_HEADER.pack(magic, size)
 
 
 def encode_seek_table(frames: Iterable[tuple[int, int, int]]) -> bytes:
-    """Make the skippable frame that ends a seekable file.
+    """Encode the skippable frame with the seek table, which ends a seekable file.
 
     Args:
-        frames: Of each its bytes in the file, its content's bytes, and the content's checksum.
+        frames: For each frame: its size in the file, the size of its content, and the checksum of its content.
 
     Raises:
-        FormatError: more frames than the format allows.
+        FormatError: there are more frames than the format allows.
     """
     fields = array("I", (field for frame in frames for field in frame))
     count = len(fields) // 3
     if count > FRAMES_MAX:
         raise FormatError(f"{count} frames; a seekable zstd file has at most {FRAMES_MAX}")
     entries = _little_endian(fields).tobytes()
-    footer = FOOTER.pack(count, CHECKSUM_FLAG, SEEKABLE_MAGIC)
+    footer = SEEK_TABLE_FOOTER.pack(count, TABLE_CHECKSUM_FLAG, SEEKABLE_MAGIC)
     return skippable_header(SEEK_TABLE_MAGIC, len(entries) + len(footer)) + entries + footer
 
 
 def seek_table_bytes(tail: bytes, file_bytes: int) -> int | None:
-    """Tell the size of the seek table's frame from the end of a file.
+    """Compute the size of the frame that holds the seek table.
 
     Args:
-        tail: The file's last bytes, SEEK_TABLE_BYTES_MIN or more; fewer only if it has no more.
-        file_bytes: The file's size.
+        tail: The last bytes of the file: SEEK_TABLE_BYTES_MIN or more, or all bytes of a shorter file.
+        file_bytes: Size of the file.
 
     Returns:
-        The size; None if the file does not end in a seek table.
+        The size in bytes; None if the file does not end with a seek table.
 
     Raises:
-        FormatError: the table has features that are not known, or would not fit into the file.
+        FormatError: the table has unknown features, or does not fit into the file.
     """
     if len(tail) < SEEK_TABLE_BYTES_MIN:
         return None
-    count, descriptor, magic = FOOTER.unpack_from(tail, len(tail) - FOOTER.size)
+    count, descriptor, magic = SEEK_TABLE_FOOTER.unpack_from(
+        tail, len(tail) - SEEK_TABLE_FOOTER.size
+    )
     if magic != SEEKABLE_MAGIC:
         return None
-    at = file_bytes - FOOTER.size
-    if descriptor & RESERVED_BITS:
+    at = file_bytes - SEEK_TABLE_FOOTER.size
+    if descriptor & TABLE_RESERVED_BITS:
         raise FormatError(
             f"a seek table of an unknown kind (descriptor {descriptor:#04x}), at byte {at}",
             offset=at,
         )
-    size: int = SKIPPABLE.size + count * _entry_bytes(descriptor) + FOOTER.size
+    size: int = SKIPPABLE_HEADER.size + count * _entry_bytes(descriptor) + SEEK_TABLE_FOOTER.size
     if count > FRAMES_MAX or size > file_bytes:
         raise TruncatedError(
             f"a seek table of {count} frames does not fit into {file_bytes} bytes, at byte {at}",
@@ -163,25 +178,25 @@ def seek_table_bytes(tail: bytes, file_bytes: int) -> int | None:
 
 
 def decode_seek_table(frame: bytes, file_bytes: int) -> SeekTable:
-    """Read the seek table's frame.
+    """Decode the frame that holds the seek table.
 
     Args:
-        frame: The file's last bytes, as many as seek_table_bytes says.
-        file_bytes: The file's size.
+        frame: The last bytes of the file; seek_table_bytes computes their number.
+        file_bytes: Size of the file.
 
     Raises:
-        FormatError: the table contradicts itself or the file's size.
+        FormatError: the table contradicts itself or the size of the file.
     """
     at = file_bytes - len(frame)
-    magic, size = SKIPPABLE.unpack_from(frame)
-    if magic != SEEK_TABLE_MAGIC or size != len(frame) - SKIPPABLE.size:
+    magic, size = SKIPPABLE_HEADER.unpack_from(frame)
+    if magic != SEEK_TABLE_MAGIC or size != len(frame) - SKIPPABLE_HEADER.size:
         raise FormatError(
             f"a seek table's frame was expected, {len(frame)} bytes of magic {SEEK_TABLE_MAGIC:#x}, and "
-            f"{size + SKIPPABLE.size} bytes of magic {magic:#x} were found, at byte {at}",
+            f"{size + SKIPPABLE_HEADER.size} bytes of magic {magic:#x} were found, at byte {at}",
             offset=at,
         )
-    _, descriptor, _ = FOOTER.unpack_from(frame, len(frame) - FOOTER.size)
-    fields = array("I", frame[SKIPPABLE.size : len(frame) - FOOTER.size])
+    _, descriptor, _ = SEEK_TABLE_FOOTER.unpack_from(frame, len(frame) - SEEK_TABLE_FOOTER.size)
+    fields = array("I", frame[SKIPPABLE_HEADER.size : len(frame) - SEEK_TABLE_FOOTER.size])
     fields = _little_endian(fields)
     step = _entry_bytes(descriptor) // fields.itemsize
     frame_bounds = array("q", accumulate(fields[0::step], initial=0))
@@ -191,9 +206,10 @@ def decode_seek_table(frame: bytes, file_bytes: int) -> SeekTable:
             f"the seek table's frames take {frame_bounds[-1]} bytes, and {at} are before it, at byte {at}",
             offset=at,
         )
-    if content_sizes and max(content_sizes) > CONTENT_BYTES_MAX:
+    # A damaged or hostile table could otherwise make us allocate 4 GiB for each frame.
+    if content_sizes and max(content_sizes) > FRAME_CONTENT_BYTES_MAX:
         raise FormatError(
-            f"the seek table has a frame of {max(content_sizes)} bytes; at most {CONTENT_BYTES_MAX} are "
+            f"the seek table has a frame of {max(content_sizes)} bytes; at most {FRAME_CONTENT_BYTES_MAX} are "
             f"allowed, at byte {at}",
             offset=at,
         )
@@ -202,28 +218,30 @@ def decode_seek_table(frame: bytes, file_bytes: int) -> SeekTable:
 
 
 def decode_frame(frame: bytes, content_bytes: int, checksum: int | None) -> bytes:
-    """Decompress one frame, which must be what the seek table says.
+    """Decompress one frame, and compare it with the seek table.
 
     Args:
-        frame: Its bytes in the file.
-        content_bytes: The size of its content.
-        checksum: The low 32 bits of XXH64 of its content; None if it is not known.
+        frame: The bytes of the frame in the file.
+        content_bytes: Size of the content, from the seek table.
+        checksum: Low 32 bits of XXH64 of the content; None if the seek table has no checksums.
 
     Raises:
-        ChecksumError: the content is not the one that was compressed.
+        ChecksumError: the content has another checksum.
         FormatError: the frame is damaged, or its content has another size.
     """
+    # Imported here, because only compressed blobs need it.
     import zstandard
 
-    if content_bytes > len(frame) // BLOCK_BYTES_MIN * BLOCK_BYTES_MAX:
+    # Before the decompressor allocates memory for a size that the frame can't have.
+    if content_bytes > len(frame) // ZSTD_BLOCK_BYTES_MIN * ZSTD_BLOCK_CONTENT_BYTES_MAX:
         raise FormatError(
-            f"{len(frame)} bytes can't hold the {content_bytes} that the seek table says"
+            f"{len(frame)} compressed bytes can't hold the {content_bytes} bytes of content in the seek table"
         )
     try:
         found = zstandard.get_frame_parameters(frame)
         if found.content_size not in (content_bytes, zstandard.CONTENTSIZE_UNKNOWN):
             raise FormatError(
-                f"{found.content_size} bytes of content, and the seek table says {content_bytes}"
+                f"the frame has {found.content_size} bytes of content, the seek table {content_bytes}"
             )
         if checksum is not None:
             frame = _with_checksum(frame, checksum, present=found.has_checksum)
@@ -231,24 +249,25 @@ def decode_frame(frame: bytes, content_bytes: int, checksum: int | None) -> byte
             frame, max_output_size=content_bytes, allow_extra_data=False
         )
     except zstandard.ZstdError as exc:
+        # The zstandard package has one exception for everything. Only the text from zstd tells the errors apart.
         kind = ChecksumError if "checksum" in str(exc) else FormatError
         raise kind(str(exc)) from exc
     if len(content) != content_bytes:
         raise FormatError(
-            f"{len(content)} bytes of content, and the seek table says {content_bytes}"
+            f"the frame has {len(content)} bytes of content, the seek table {content_bytes}"
         )
     return content
 
 
 def _with_checksum(frame: bytes, checksum: int, *, present: bool) -> bytes:
-    """Make a frame that zstd checks against the seek table's checksum.
+    """Return the frame with the seek table's checksum behind it, so that zstd checks it.
 
-    Many writers keep checksums in the table only: then it is put where the frame would have it.
+    Many writers store checksums in the table only. Then the checksum and its flag are added to the frame.
     """
-    stored = checksum.to_bytes(CHECKSUM_BYTES, "little")
+    stored = checksum.to_bytes(FRAME_CHECKSUM_BYTES, "little")
     if present:
-        if frame[-CHECKSUM_BYTES:] != stored:
-            raise ChecksumError("its checksum is not the seek table's")
+        if frame[-FRAME_CHECKSUM_BYTES:] != stored:
+            raise ChecksumError("the checksum of the frame is not the one in the seek table")
         return frame
     magic_bytes = len(ZSTD_MAGIC)
     flags = frame[magic_bytes] | FRAME_CHECKSUM_FLAG
@@ -256,12 +275,13 @@ def _with_checksum(frame: bytes, checksum: int, *, present: bool) -> bytes:
 
 
 def frame_checksum(frame: bytes) -> int:
-    """Read the checksum behind a frame that was written with one."""
-    return int.from_bytes(frame[-CHECKSUM_BYTES:], "little")
+    """Return the checksum behind a frame that was written with a checksum."""
+    return int.from_bytes(frame[-FRAME_CHECKSUM_BYTES:], "little")
 
 
 def _entry_bytes(descriptor: int) -> int:
-    return 12 if descriptor & CHECKSUM_FLAG else 8
+    # Compressed_Size, Decompressed_Size and, if the flag is set, Checksum: four bytes each
+    return 12 if descriptor & TABLE_CHECKSUM_FLAG else 8
 
 
 def _little_endian(fields: array[int]) -> array[int]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.errors import BlobNotFoundError, StorageError
-from blobpack.stores.output import said_of
+from blobpack.stores.output import translate_write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ class BlobFile:
             StorageError: the bytes can't be written.
         """
         view = memoryview(data).cast("B")
-        with said_of(self.url):
+        with translate_write_errors(self.url):
             # pwrite(2) may write less than it was given: on a disk that is nearly full, for example
             while view:
                 done = os.pwrite(self.fd, view, pos)
@@ -41,12 +41,12 @@ class BlobFile:
 
     def sync(self) -> None:
         """Wait until everything that was written is on disk."""
-        with said_of(self.url):
+        with translate_write_errors(self.url):
             os.fsync(self.fd)
 
     def cut(self, size: int) -> None:
         """Cut the file to a size."""
-        with said_of(self.url):
+        with translate_write_errors(self.url):
             os.ftruncate(self.fd, size)
 
     def writer(self, pos: int) -> io.BufferedWriter:

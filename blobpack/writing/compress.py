@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from blobpack.model import check_number
 from blobpack.stores.location import Location
 from blobpack.stores.zstd_format import (
-    INDEX_MAGIC,
+    INDEX_FRAME_MAGIC,
     NO_CONTENT_CHECKSUM,
     encode_seek_table,
     frame_checksum,
@@ -96,7 +96,7 @@ class FrameWriter:
             self._write_next()
         if index_region is not None:
             region = memoryview(index_region).cast("B")
-            header = skippable_header(INDEX_MAGIC, len(region))
+            header = skippable_header(INDEX_FRAME_MAGIC, len(region))
             # The seek table must list this frame, too, or the offsets of all frames would be wrong: the format lists
             # a skippable frame with 0 bytes of content.
             self._write(header, 0, NO_CONTENT_CHECKSUM, region)
@@ -186,7 +186,7 @@ def compress_blob(
     fd = tar.fileno()
     region_bytes = os.fstat(fd).st_size - archive_bytes
     # raises for an index that is too large, before the work of compressing everything
-    skippable_header(INDEX_MAGIC, region_bytes)
+    skippable_header(INDEX_FRAME_MAGIC, region_bytes)
     ends = (end + -end % BLOCK for end in columns.offset_end)
     with FrameWriter(file, level, threads=threads) as writer:
         start = 0

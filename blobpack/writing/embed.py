@@ -11,7 +11,7 @@ from blobpack.errors import BlobNotFoundError
 from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
 from blobpack.indexfile.identity import identify
 from blobpack.stores.local import LocalStore
-from blobpack.stores.output import resolve_target, said_of
+from blobpack.stores.output import resolve_target, translate_write_errors
 from blobpack.stores.sink import CountingSink, FileSink
 from blobpack.tar.facts import take_facts
 from blobpack.tar.scan import scan_store
@@ -93,7 +93,7 @@ def embed_index(
     target = resolve_target(blob)
     if not target.exists():
         raise BlobNotFoundError(f"{os.fspath(blob)}: no such file")
-    with said_of(blob), target.open("r+b") as locked:
+    with translate_write_errors(blob), target.open("r+b") as locked:
         # before the scan: members that an append adds after the scan would be overwritten
         lock(locked.fileno(), os.fspath(blob))
         with LocalStore(target) as store:

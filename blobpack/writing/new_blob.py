@@ -140,7 +140,7 @@ def _scratch_for(location: Location) -> Iterator[FileSink]:
         with scratch(location) as file:
             yield file
         return
-    with scratch(os.path.join(tempfile.gettempdir(), location.here)) as file:  # noqa: PTH118
+    with scratch(os.path.join(tempfile.gettempdir(), location.path_or_name)) as file:  # noqa: PTH118
         os.fchmod(file.fileno(), OWNER_ONLY)
         yield file
 

@@ -59,8 +59,8 @@ def index(
         target = blob
         made = embed_index(target, facts=facts)
     else:
-        target = output or sidecar_of(Location(blob.here, "local"))
-        if is_same_file(target, blob.here):
+        target = output or sidecar_of(Location(blob.path_or_name, "local"))
+        if is_same_file(target, blob.path_or_name):
             raise click.UsageError(f"{target} is the blob itself")
         with open_tar(blob) as store, progress_bar("B", store.size) as bar:
             reader = Readahead(store, progress=lambda position: bar.update(position - bar.n))

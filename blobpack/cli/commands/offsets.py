@@ -63,10 +63,10 @@ def offsets(
     """
     to_stdout = output == "-"
     format = format or format_of(output or "")
-    target = output or str(offsets_path(blob.here, format))
+    target = output or str(offsets_path(blob.path_or_name, format))
     if not output and not blob.is_local and os.path.exists(target):  # noqa: PTH110 (a path of any kind)
         raise click.UsageError(f"{target} may be another blob's, and is not replaced: say -o")
-    if not to_stdout and is_same_file(target, blob.here):
+    if not to_stdout and is_same_file(target, blob.path_or_name):
         raise click.UsageError(f"{target} is the blob itself")
     store = click.get_current_context().with_resource(open_tar(blob, tail=True))
     index = scan_store(store) if rescan else whole_index(store)

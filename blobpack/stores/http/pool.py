@@ -1,4 +1,9 @@
-"""Connections to servers that wait for their next request, shared by all stores of a process."""
+"""Idle connections to servers, shared by all stores of a process.
+
+Strategy: the stack of idle connections is a list, whose pop and append are atomic, so no lock is needed. The connection
+used last is taken first: the server is least likely to have closed it. There is no limit on connections in use, because
+each thread uses one at a time.
+"""
 
 from __future__ import annotations
 
@@ -8,54 +13,64 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError
 from blobpack.stores.http.connection import CONNECT_TIMEOUT_S, Connection
-from blobpack.stores.http.hedging import OvertakenError, Pace, Race
-from blobpack.stores.http.retry import Budget, Fault
+from blobpack.stores.http.hedging import HedgedReceiver, HedgeTiming, OvertakenError
+from blobpack.stores.http.retry import Fault, RetryBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blobpack.stores.http.connection import Origin
-    from blobpack.stores.http.response import Answer
+    from blobpack.stores.http.response import Response
 
-IDLE_MAX = 256  # connections kept
-IDLE_TRUSTED_S = 0.5  # one idle for longer may have been closed by the server: look first
+# Batches have 128 requests in flight at most (reading/batch.py), so this is enough even if each of them is hedged.
+IDLE_MAX = 256
+# The server may have closed a connection that was idle for longer: it is checked before its next request.
+IDLE_TRUSTED_S = 0.5
 
 
-def with_connect_s(answer: Answer, connection: Connection) -> Answer:
-    """Note with a connection's first answer how long connecting took."""
+def with_connect_s(response: Response, connection: Connection) -> Response:
+    """Note the time that connecting took in the first response on a connection."""
     connect_s, connection.connect_s = connection.connect_s, 0.0
-    return answer._replace(connect_s=connect_s)
+    return response._replace(connect_s=connect_s)
 
 
 class Pool:
-    """Connections to one server that wait for their next request; as many as there are threads that ask."""
+    """Idle connections to one server, and what is known about the server.
 
-    __slots__ = ("_idle", "budget", "origin", "pace")
+    Attributes:
+        origin: The server.
+        budget: Budget of retries, shared by all threads.
+        hedging: Delay and budget of hedged requests.
+    """
+
+    __slots__ = ("_idle", "budget", "hedging", "origin")
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
-        self.budget = Budget()
-        self.pace = Pace()
+        self.budget = RetryBudget()
+        self.hedging = HedgeTiming()
         self._idle: list[Connection] = []
 
     def take(self, timeout_s: float = CONNECT_TIMEOUT_S, series: bytes | None = None) -> Connection:
-        """Take one that waits, else connect within so long.
+        """Remove an idle connection from the pool, or else connect.
 
         Args:
-            timeout_s: To connect.
-            series: Names requests whose answers tell which of them they answer: a connection that was just used
-                for another of them need not be looked at. None for a request that is no such.
+            timeout_s: Limit for connecting.
+            series: Name of a series of requests whose responses show by ETag and Content-Range which request they
+                answer. Between two requests of one series a connection is not checked for unrequested bytes, because a
+                wrong response would be noticed. None: the request belongs to no series.
 
         Raises:
             UnreachableFault: the server can't be reached.
         """
         while True:
             try:
-                connection = self._idle.pop()  # the one used last; atomic
+                connection = self._idle.pop()
             except IndexError:
                 connection = Connection(self.origin, timeout_s)
                 connection.series = series
                 return connection
+            # By identity: each signed request is a series of its own.
             if (
                 series is not None
                 and connection.series is series
@@ -65,8 +80,8 @@ class Pool:
                 return connection
             connection.close()
 
-    def give(self, connection: Connection) -> None:
-        """Give one back, after an answer; it is closed if no other can follow."""
+    def put_back(self, connection: Connection) -> None:
+        """Return a connection after a response; it is closed if no other request can follow on it."""
         if connection.reusable and len(self._idle) < IDLE_MAX:
             connection.idle_since = time.monotonic()
             self._idle.append(connection)
@@ -76,99 +91,108 @@ class Pool:
     def get(
         self,
         request: bytes,
-        wanted: int | None,
+        body_bytes: int | None,
         timeout_s: float,
-        expected: tuple[bytes, ...] = (),
+        expected_lines: tuple[bytes, ...] = (),
         series: bytes | None = None,
-    ) -> Answer:
-        """Send a request by one of the connections; see Connection.get, and take for its series."""
+    ) -> Response:
+        """Send a request on one of the connections; see Connection.get, and take for series."""
         connection = self.take(CONNECT_TIMEOUT_S, series)
         try:
-            answer = connection.get(request, wanted, timeout_s, expected)
-            return with_connect_s(answer, connection) if connection.connect_s else answer
+            response = connection.get(request, body_bytes, timeout_s, expected_lines)
+            return with_connect_s(response, connection) if connection.connect_s else response
         finally:
-            self.give(connection)
+            self.put_back(connection)
 
     def get_hedged(
         self,
         request: bytes,
-        wanted: int | None,
+        body_bytes: int | None,
         timeout_s: float,
-        expected: tuple[bytes, ...],
+        expected_lines: tuple[bytes, ...],
         series: bytes | None,
         count_hedged: Callable[[], object],
-    ) -> Answer:
-        """Do the same, and send the request by a second connection if the answer is late.
+    ) -> Response:
+        """Send a request, and if its response is late, send it again on a second connection.
 
         Args:
-            request: As of Connection.get, like the next three.
-            wanted: How long the body must be.
-            timeout_s: For the first byte, and between bytes.
-            expected: Lines of a right answer's head.
-            series: As of take.
-            count_hedged: Called when it is sent a second time.
+            request: The bytes of the request.
+            body_bytes: Expected length of the body; see Connection.get.
+            timeout_s: Limit for the first byte, and between bytes.
+            expected_lines: Header lines of the right response; see Connection.get.
+            series: See take.
+            count_hedged: Called when the request is sent a second time.
 
         Raises:
-            Fault: no answer came from the one that was heard, or it was cut, or stalled.
+            Fault: no response came, or its body was cut or stalled.
         """
 
-        def begin_rival() -> Connection | None:
-            rival = self._second(request, patience_s, series)
-            if rival:
+        def send_again() -> Connection | None:
+            second = self._send_second(request, hedge_after_s, series)
+            if second:
                 count_hedged()
-            return rival
+            return second
 
-        patience_s = self.pace.patience_s
+        hedge_after_s = self.hedging.hedge_after_s
         connection = self.take(CONNECT_TIMEOUT_S, series)
         began = time.perf_counter()
-        connection.answered_at = 0.0
+        connection.first_byte_at = 0.0
         try:
-            race = Race(begin_rival, patience_s, timeout_s)
-            answer = connection.get(request, wanted, timeout_s, expected, race)
-            return with_connect_s(answer, connection) if connection.connect_s else answer
+            receiver = HedgedReceiver(send_again, hedge_after_s, timeout_s)
+            response = connection.get(request, body_bytes, timeout_s, expected_lines, receiver)
+            return with_connect_s(response, connection) if connection.connect_s else response
         except OvertakenError as overtaken:
+            # Its response may still come: the connection can't serve another request.
             connection.close()
-            connection = overtaken.rival
+            connection = overtaken.second
+            # Else the next response on this connection would carry the time that connecting took now.
             connection.connect_s = 0.0
-            connection.be_patient(timeout_s)
-            return connection.answer(wanted, timeout_s, expected)
+            connection.set_timeout(timeout_s)
+            return connection.read_response(body_bytes, timeout_s, expected_lines)
         finally:
-            self.pace.note((connection.answered_at or time.perf_counter()) - began)
-            self.give(connection)
+            # Also after a fault: a request that timed out counts as a late response.
+            self.hedging.note((connection.first_byte_at or time.perf_counter()) - began)
+            self.put_back(connection)
 
-    def _second(self, request: bytes, timeout_s: float, series: bytes | None) -> Connection | None:
-        """Send a request that was sent before by another connection; None if there is none to be had."""
-        if not self.pace.take():
+    def _send_second(
+        self, request: bytes, timeout_s: float, series: bytes | None
+    ) -> Connection | None:
+        """Send a request again on a second connection; return None if budget or server do not allow it."""
+        if not self.hedging.take_from_budget():
             return None
         try:
-            rival = self.take(timeout_s, series)
-            rival.send(request, timeout_s)
+            second = self.take(timeout_s, series)
+            second.send(request, timeout_s)
+        # The first request is still under way, and may succeed.
         except (Fault, StorageError):
             return None
-        return rival
+        return second
 
-    def forget(self) -> None:
-        """Close those that wait."""
+    def close_idle(self) -> None:
+        """Close the idle connections."""
         while self._idle:
             self._idle.pop().close()
 
-    def renew(self) -> None:
-        """Leave the parent's connections to the parent, in a forked child; only our ends are closed."""
+    def renew_after_fork(self) -> None:
+        """Close the connections that a forked child has inherited."""
         self.budget.renew_lock()
-        self.forget()
+        # Closing our copies of the sockets leaves the parent's open. If parent and child shared one connection, each
+        # could read the other's response.
+        self.close_idle()
 
 
 _pools: dict[Origin, Pool] = {}
 
 
 def pool_of(origin: Origin) -> Pool:
-    """Find the pool that all stores of this process share for a server."""
+    """Return the pool that all stores of this process share for a server."""
+    # setdefault is atomic: two threads that meet a new server get one pool
     return _pools.setdefault(origin, Pool(origin))
 
 
 def _renew_pools() -> None:
     for pool in list(_pools.values()):
-        pool.renew()
+        pool.renew_after_fork()
 
 
 os.register_at_fork(after_in_child=_renew_pools)

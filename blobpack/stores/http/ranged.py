@@ -1,7 +1,9 @@
-"""Ranged GETs, each checked, each sent again when that may help: S3 and HTTP read through this.
+"""Ranged GETs that are checked and retried; S3 and HTTP stores read through this module.
 
-A GET asks for the version that was opened (If-Match), and the answer is believed only if it is a 206 of exactly
-the range, the length and the version asked for.
+Strategy: each GET asks for the version that was opened (If-Match). A response is believed only if it is a 206 with
+exactly the range, the length and the version asked for, because servers and caches may ignore each of these headers.
+The usual response is compared with three expected header lines and never parsed. A long body that is cut is continued
+at the cut: on a slow link, fetching all of it again might never succeed.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from blobpack.stores.http.response import (
     CONTENT_RANGE,
     GONE,
     TRANSIENT,
-    Answer,
-    after,
-    described,
+    Response,
+    describe_attempts,
+    describe_error,
 )
-from blobpack.stores.http.retry import Fault, Trial, UnreachableFault
+from blobpack.stores.http.retry import Fault, Retries, UnreachableFault
 from blobpack.stores.stats import Counters
 
 if TYPE_CHECKING:
@@ -33,18 +35,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PART_BYTES_MIN = 64 << 10  # of a body that was cut, less is fetched again
+# If less than this came before a body was cut, the range is fetched again from its start. Progress resets the count of
+# attempts, so with a smaller limit a server that sends a few bytes at a time could keep a read going for very long.
+CONTINUED_BYTES_MIN = 64 << 10
 
 
-class Place:
-    """Where a store's ranged GETs go, and what they begin with.
+class RangedGet:
+    """A GET of a blob up to the numbers of its Range header, and the server that it goes to.
 
     Attributes:
         pool: Connections to the server.
-        head: The request up to the numbers of its Range header.
-        version_line: What right answers have among their headers.
-        made_at: When, on the monotonic clock.
-        series: Names the requests to Pool.take: the head, if a strong ETag tells the blob's answers from others.
+        head: The bytes of the request, up to and including "Range: bytes=".
+        version_line: The header line by which a right response names the version, with the line ends on both sides.
+        made_at: Time at which this was made, by the monotonic clock.
+        series: The series that its requests belong to; see Pool.take.
     """
 
     __slots__ = ("head", "made_at", "pool", "series", "version_line")
@@ -54,11 +58,12 @@ class Place:
         self.head = head
         self.version_line = f"\r\n{version_line}\r\n".encode("latin-1")
         self.made_at = time.monotonic()
+        # Only a strong ETag distinguishes the responses for this blob from those for another one.
         self.series = head if version_line.startswith('ETag: "') else None
 
 
 class RangedStore(Store):
-    """A store that is read by ranged GETs; a subclass says where they go."""
+    """A store that reads by ranged GETs. A subclass makes the RangedGet and handles unusual responses."""
 
     counters: Counters
     is_remote = True
@@ -69,216 +74,234 @@ class RangedStore(Store):
 
     @property
     def latency_s(self) -> float:
-        """Recent time from a small request to its answer; see Store."""
+        """Recent time from a small request to its response; see Store."""
         return self._speed.latency_s
 
     @property
     def bytes_per_s(self) -> float:
-        """Recent speed of long answers on one connection; see Store."""
+        """Recent speed of long responses on one connection; see Store."""
         return self._speed.bytes_per_s
 
     @abstractmethod
-    def place(self) -> Place:
-        """Return where a GET goes now, and what it begins with."""
+    def ranged_get(self) -> RangedGet:
+        """Return the GET to send now."""
 
     @abstractmethod
     def handle(
-        self, answer: Answer, place: Place, start: int, end: int, attempt: int
+        self, response: Response, ranged_get: RangedGet, start: int, end: int, attempt: int
     ) -> bytes | None:
-        """Handle an answer that is neither the range nor transient.
+        """Handle a response that is neither the range nor transient.
 
         Args:
-            answer: What the server answered.
-            place: Where the answer came from. Another thread may have found a better place meanwhile.
-            start: Where the range begins that was asked for.
-            end: Where it ends.
+            response: The response.
+            ranged_get: The GET that was sent. Another thread may have made a newer one meanwhile.
+            start: Start of the requested range.
+            end: End of the requested range.
             attempt: Number of this attempt, counted from 1.
 
         Returns:
-            The range, read in another way; or None to send the GET again.
+            The bytes of the range, if they could be read in another way; None to send the GET again.
 
         Raises:
-            StorageError: the answer is final.
+            StorageError: another attempt would not help.
         """
 
     def fetch(self, start: int, end: int) -> bytes:
-        """Read the bytes start to end: one ranged GET, again if it fails in a way that may pass.
-
-        A long body that is cut is gone on with where it was cut.
-        """
-        trial: Trial | None = None
+        """Read the bytes start to end with one ranged GET, which is sent again after faults that may pass."""
+        # Nearly every read succeeds at once, so the retries are created at the first fault.
+        retries: Retries | None = None
         parts: list[bytes] = []
         at = start
         while True:
-            place = self.place()
-            attempt = 1 if trial is None else trial.failed + 1
+            ranged_get = self.ranged_get()
+            attempt = 1 if retries is None else retries.failed + 1
             try:
-                answer = self._ask(place, at, end, trial)
-                if answer.status == 206 and self._is_right(answer, at, end, attempt):
-                    return answer.body if not parts else b"".join((*parts, answer.body))
-                if answer.status == 200 and at == 0 and end == len(answer.body) == self.size:
-                    self.check_version(answer, start, end, attempt)  # some say so of all there is
-                    return answer.body
-                if answer.status in TRANSIENT:
-                    raise fault_of(answer)
+                response = self._send(ranged_get, at, end, retries)
+                if response.status == 206:
+                    self._check_response(response, at, end, attempt)
+                    return response.body if not parts else b"".join((*parts, response.body))
+                # Some servers answer a range that is the whole blob with 200, which RFC 9110, 14.2, allows.
+                if response.status == 200 and at == 0 and end == len(response.body) == self.size:
+                    self.check_version(response, start, end, attempt)
+                    return response.body
+                if response.status in TRANSIENT:
+                    raise fault_of(response)
             except Fault as fault:
+                # A 206 with wrong bytes may answer an earlier request. Other connections may have the same problem.
                 if fault.status == 206:
-                    place.pool.forget()  # a connection may be an answer behind
-                if trial is None:
-                    trial = Trial(f"{self.url}: bytes {start} to {end}", place.pool.budget)
-                if part := self._right_part(fault.part, at, end, attempt):
+                    ranged_get.pool.close_idle()
+                if retries is None:
+                    retries = Retries(f"{self.url}: bytes {start} to {end}", ranged_get.pool.budget)
+                if part := self._usable_part(fault.part, at, end, attempt):
                     parts.append(part)
                     at += len(part)
-                if not trial.may_retry(fault, has_progressed=bool(part)):
+                if not retries.may_retry(fault, has_progressed=bool(part)):
                     raise StorageError(
                         f"{self.url}: can't read bytes {start} to {end}: {fault} "
-                        f"({after(trial.failed, fault.request)})"
+                        f"({describe_attempts(retries.failed, fault.request_id)})"
                     ) from fault.__cause__
                 self.counters.count_retried()
                 continue
-            body = self.handle(answer, place, start, end, attempt)
+            body = self.handle(response, ranged_get, start, end, attempt)
             if body is not None:
                 return body
 
-    def _ask(self, place: Place, start: int, end: int, trial: Trial | None) -> Answer:
+    def _send(
+        self, ranged_get: RangedGet, start: int, end: int, retries: Retries | None
+    ) -> Response:
         """Send one GET, and count it."""
-        request = place.head + b"%d-%d\r\n\r\n" % (start, end - 1)
-        wanted = end - start
-        timeout_s = retry.TIMEOUT_S if trial is None else trial.timeout_s
+        request = ranged_get.head + b"%d-%d\r\n\r\n" % (start, end - 1)
+        body_bytes = end - start
+        timeout_s = retry.TIMEOUT_S if retries is None else retries.timeout_s
         fetched, began, was_sent = 0, time.perf_counter(), True
         try:
-            expected = (
-                b"\r\nContent-Length: %d\r\n" % wanted,
+            expected_lines = (
+                b"\r\nContent-Length: %d\r\n" % body_bytes,
                 b"\r\nContent-Range: bytes %d-%d/%d\r\n" % (start, end - 1, self.size),
-                place.version_line,
+                ranged_get.version_line,
             )
             if is_hedged():
                 count = self.counters.count_hedged
-                answer = place.pool.get_hedged(
-                    request, wanted, timeout_s, expected, place.series, count
+                response = ranged_get.pool.get_hedged(
+                    request, body_bytes, timeout_s, expected_lines, ranged_get.series, count
                 )
             else:
-                answer = place.pool.get(request, wanted, timeout_s, expected, place.series)
-            fetched = len(answer.body)
+                response = ranged_get.pool.get(
+                    request, body_bytes, timeout_s, expected_lines, ranged_get.series
+                )
+            fetched = len(response.body)
+        # Without a connection there was no request, and nothing to pay for.
         except (UnreachableFault, StorageError):
             was_sent = False
             raise
         except Fault as fault:
-            if fault.part is not None and len(fault.part.body) >= PART_BYTES_MIN:
+            # Bytes that fetch will throw away are not counted as fetched.
+            if fault.part is not None and len(fault.part.body) >= CONTINUED_BYTES_MIN:
                 fetched = len(fault.part.body)
             raise
         finally:
             took = time.perf_counter() - began
             if was_sent:
                 self.counters.count_request(fetched, fetched, took)
-        if fetched == wanted:
-            place.pool.budget.regain()
-            self._speed.note(wanted, took - answer.connect_s)
-        return answer
+        if fetched == body_bytes:
+            ranged_get.pool.budget.regain()
+            # Without the time to connect: plans of batches weigh a request on an open connection against a gap.
+            self._speed.note(body_bytes, took - response.connect_s)
+        return response
 
-    def _is_right(self, answer: Answer, start: int, end: int, attempt: int) -> bool:
-        """Check that a 206 is of the range, the length and the version asked for.
+    def _check_response(self, response: Response, start: int, end: int, attempt: int) -> None:
+        """Check that a 206 has the range, the length and the version asked for.
 
         Raises:
-            BlobChangedError: it is of another version.
-            Fault: it is of another range or length.
+            BlobChangedError: the response is of another version.
+            Fault: the response has another range or length.
         """
-        headers = answer.headers
+        headers = response.headers
         if headers is AS_EXPECTED:
-            return True
-        self.check_version(answer, start, end, attempt)
-        if len(answer.body) != end - start:
+            return
+        self.check_version(response, start, end, attempt)
+        if len(response.body) != end - start:
             length = headers.get(b"content-length", b"? (chunked)").decode("latin-1")
             raise Fault(
-                f"{length} bytes came instead of {end - start}", status=206, request=answer.request
+                f"{length} bytes came instead of {end - start}",
+                status=206,
+                request_id=response.request_id,
             )
-        self._check_place(answer, start, end, attempt)
-        return True
+        self._check_range(response, start, end, attempt)
 
-    def _right_part(self, part: Answer | None, start: int, end: int, attempt: int) -> bytes:
-        """Give what came of an answer that was cut, if the rest may be read behind it; else nothing.
-
-        It must be long, and surely of the version that the rest will be of: a strong ETag tells.
-        """
-        if part is None or part.status != 206 or len(part.body) < PART_BYTES_MIN:
+    def _usable_part(self, part: Response | None, start: int, end: int, attempt: int) -> bytes:
+        """Return the bytes of a response that was cut, if reading can continue behind them; else b""."""
+        if part is None or part.status != 206 or len(part.body) < CONTINUED_BYTES_MIN:
             return b""
+        # Parts may be combined only if a strong ETag shows that they are of one version (RFC 9110, 15.3.7.3).
         if self.version[:1] != '"' or part.headers.get(b"etag") != self.version.encode("latin-1"):
             return b""
         try:
-            self._check_place(part, start, end, attempt)
+            self._check_range(part, start, end, attempt)
         except Fault:
             return b""
         return part.body
 
-    def _check_place(self, answer: Answer, start: int, end: int, attempt: int) -> None:
-        """Check that a 206 says that it is of the range asked for.
+    def _check_range(self, response: Response, start: int, end: int, attempt: int) -> None:
+        """Check that the Content-Range of a 206 is the range asked for.
+
+        The length alone is not enough: servers have sent another range of the same length.
 
         Raises:
             BlobChangedError: the blob has another size.
-            Fault: it is of another range.
+            Fault: the response has another range, or does not name its range.
         """
-        found = CONTENT_RANGE.fullmatch(answer.headers.get(b"content-range", b""))
+        found = CONTENT_RANGE.fullmatch(response.headers.get(b"content-range", b""))
         if found is None:
-            raise Fault("it doesn't say which range came", status=206, request=answer.request)
+            raise Fault(
+                "the response doesn't say which range it holds",
+                status=206,
+                request_id=response.request_id,
+            )
         first, last, size = found.groups()
         if int(first) != start or int(last) != end - 1:
             raise Fault(
-                f"bytes {int(first)} to {int(last) + 1} came", status=206, request=answer.request
+                f"bytes {int(first)} to {int(last) + 1} came instead of {start} to {end}",
+                status=206,
+                request_id=response.request_id,
             )
+        # "*" means that the server does not know the size (RFC 9110, 14.4).
         if size != b"*" and int(size) != self.size:
             raise BlobChangedError(
                 f"{self.url}: can't read bytes {start} to {end}: the blob has {int(size)} bytes, it had "
-                f"{self.size} when it was opened ({after(attempt, answer.request)})"
+                f"{self.size} when it was opened ({describe_attempts(attempt, response.request_id)})"
             )
 
-    def check_version(self, answer: Answer, start: int, end: int, attempt: int) -> None:
-        """Compare the ETag of an answer, if it has one: a server may ignore If-Match.
+    def check_version(self, response: Response, start: int, end: int, attempt: int) -> None:
+        """Compare the ETag of a response, if it has one, with the version that was opened.
+
+        A server may ignore If-Match; s3rver is one of them.
 
         Raises:
-            BlobChangedError: it is another.
+            BlobChangedError: the ETag is another one.
         """
-        found = answer.headers.get(b"etag")
+        found = response.headers.get(b"etag")
         if found and found.decode("latin-1") != self.version:
             raise BlobChangedError(
                 f"{self.url}: can't read bytes {start} to {end}: the object's ETag is "
                 f"{found.decode('latin-1')}, it was {self.version} when it was opened "
-                f"({after(attempt, answer.request)})"
+                f"({describe_attempts(attempt, response.request_id)})"
             )
 
-    def refuse_answer(self, answer: Answer, what: str, attempt: int) -> NoReturn:
-        """Raise what a status means.
+    def raise_for(self, response: Response, what: str, attempt: int) -> NoReturn:
+        """Raise the error that a status means.
 
         Raises:
-            BlobNotFoundError: 404 or 410.
-            BlobChangedError: 412 or 416: it is no longer the one that was opened.
-            StorageError: any other.
+            BlobNotFoundError: the status is 404 or 410.
+            BlobChangedError: the status is 412 or 416: the blob is no longer the one that was opened.
+            StorageError: any other status.
         """
-        where = f"(HTTP {answer.status}, {after(attempt, answer.request)})"
-        kind = GONE.get(answer.status, StorageError)
+        where = f"(HTTP {response.status}, {describe_attempts(attempt, response.request_id)})"
+        kind = GONE.get(response.status, StorageError)
         if kind is BlobNotFoundError:
             raise BlobNotFoundError(f"{self.url}: can't {what}: there is no such blob {where}")
         if kind is BlobChangedError:
             raise BlobChangedError(
                 f"{self.url}: can't {what}: the object is no longer the one that was opened {where}"
             )
-        refused = StorageError(f"{self.url}: can't {what}: {described(answer)} {where}")
-        refused.status = answer.status
-        raise refused
+        error = StorageError(f"{self.url}: can't {what}: {describe_error(response)} {where}")
+        error.status = response.status
+        raise error
 
 
 def if_match(etag: str) -> str:
-    """Write the header that asks for a version; "" where the ETag is weak, as some CDNs make it, or there is none.
+    """Return the If-Match header line that asks for a version; "" if the ETag is weak or empty.
 
-    Source: RFC 9110, 13.1.1: If-Match takes strong ones only, so a weak one would always fail.
+    Source: RFC 9110, 13.1.1: If-Match compares strongly, so a weak ETag, as some CDNs send it, would always fail.
     """
     return f"If-Match: {etag}\r\n" if etag and not etag.startswith("W/") else ""
 
 
-def fault_of(answer: Answer) -> Fault:
-    """Make a fault of an answer after which another may be better."""
+def fault_of(response: Response) -> Fault:
+    """Return the fault that a transient status means."""
     return Fault(
-        described(answer),
-        status=answer.status,
-        request=answer.request,
-        retry_after_s=answer.retry_after_s,
+        describe_error(response),
+        status=response.status,
+        request_id=response.request_id,
+        retry_after_s=response.retry_after_s,
     )

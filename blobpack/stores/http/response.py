@@ -1,4 +1,4 @@
-"""What servers answered, and how it is told: the answer to a GET, and what its status means."""
+"""The response to one request, and the meaning of its status and headers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import NamedTuple
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError
 
+# The headers that a ranged GET needs. One pass of a regular expression finds them; other headers are never decoded.
 HEADERS = re.compile(
     rb"\r\n(content-length|content-range|etag|connection|transfer-encoding|last-modified|location"
     rb"|x-amz-request-id|accept-ranges|retry-after):[ \t]*([^\r\n]*)",
     re.IGNORECASE,
 )
 
-TRANSIENT = (200, 408, 425, 429, 500, 502, 503, 504)  # 200: a cache that ignored the range
+# 200 is among them: a cache on the way may have ignored Range, and another attempt may reach the server.
+TRANSIENT = (200, 408, 425, 429, 500, 502, 503, 504)
+# 412 means that If-Match failed. 416 means that the range was inside the blob when it was opened, and is not any more.
 GONE = {
     404: BlobNotFoundError,
     410: BlobNotFoundError,
@@ -21,18 +24,22 @@ GONE = {
     416: BlobChangedError,
 }
 CONTENT_RANGE = re.compile(rb"bytes (\d+)-(\d+)/(\d+|\*)")
+# Two elements of the XML that describes an S3 error. They are searched for, not parsed: the body may be cut, and if it
+# was sent in chunks, the sizes of the chunks are still in it.
 ERROR_CODE = re.compile(rb"<Code>([^<]*)</Code>(?:\s*<Message>([^<]*)</Message>)?")
-AS_EXPECTED: dict[bytes, bytes] = {}  # stands for headers that were as expected
+# Stands for headers that were compared with the expected lines and not parsed. Compared by identity.
+AS_EXPECTED: dict[bytes, bytes] = {}
 
 
-class Answer(NamedTuple):
-    """What a server answered.
+class Response(NamedTuple):
+    """The response to one request.
 
     Attributes:
-        status: HTTP's.
-        headers: Those we know, by their names in lower case.
-        body: Whole if it had the length wanted; of an error, its beginning; else empty.
-        connect_s: How long connecting for it took; 0 by a connection that was kept.
+        status: HTTP status.
+        headers: The headers that HEADERS lists, by lower-case name.
+        body: The whole body if it has the expected length; the beginning of the body if the status is an error;
+            otherwise empty.
+        connect_s: Seconds that connecting took for this request; 0 if the connection was open already.
     """
 
     status: int
@@ -41,34 +48,34 @@ class Answer(NamedTuple):
     connect_s: float = 0.0
 
     @property
-    def request(self) -> str:
-        """The server's name for the request."""
+    def request_id(self) -> str:
+        """The id under which the server logged the request; "?" if the server sent none."""
         return self.headers.get(b"x-amz-request-id", b"?").decode("latin-1")
 
     @property
     def retry_after_s(self) -> float:
-        """How long the server asks to be left alone; 0 if it does not say, or says it by a date."""
-        said = self.headers.get(b"retry-after", b"").strip()
-        return float(said) if said.isdigit() else 0.0
+        """Seconds from Retry-After; 0 if the header is missing or holds a date (RFC 9110, 10.2.3, allows both)."""
+        seconds = self.headers.get(b"retry-after", b"").strip()
+        return float(seconds) if seconds.isdigit() else 0.0
 
 
-def headers_of(head: bytes) -> dict[bytes, bytes]:
-    """Find the headers that we know in the head of an answer."""
+def parse_headers(head: bytes) -> dict[bytes, bytes]:
+    """Parse the headers that HEADERS lists from the head of a response."""
     return {name.lower(): value for name, value in HEADERS.findall(head)}
 
 
-def after(attempts: int, request: str) -> str:
-    """Say how often it was tried, and the server's name for the last request."""
-    return f"after {attempts} attempt{'s' * (attempts > 1)}, request {request}"
+def describe_attempts(attempts: int, request_id: str) -> str:
+    """Return the end of an error message: the number of attempts, and the id of the last request."""
+    return f"after {attempts} attempt{'s' * (attempts > 1)}, request {request_id}"
 
 
-def described(answer: Answer) -> str:
-    """Say what a refusal says of itself: S3's code and message, or its status; of a 200, what came."""
-    if answer.status == 200:
-        length = answer.headers.get(b"content-length", b"an unknown number of").decode("latin-1")
-        return f"all {length} bytes came instead of a range: the server ignored it"
-    code = ERROR_CODE.search(answer.body)
+def describe_error(response: Response) -> str:
+    """Describe why a response is not what was asked for: S3's error code and message, or else the HTTP status."""
+    if response.status == 200:
+        length = response.headers.get(b"content-length", b"an unknown number of").decode("latin-1")
+        return f"all {length} bytes came instead of a range: the server ignored the Range header"
+    code = ERROR_CODE.search(response.body)
     if code is None:
-        return f"HTTP status {answer.status}"
-    said = [part.decode("utf-8", "replace") for part in code.groups() if part]
-    return ": ".join(said)
+        return f"HTTP status {response.status}"
+    parts = [part.decode("utf-8", "replace") for part in code.groups() if part]
+    return ": ".join(parts)

@@ -1,7 +1,8 @@
-"""When a request that failed is sent again: with full jitter, when the server says, for a minute, within a budget.
+"""Retries: after which faults a request is sent again, and after what delay.
 
-The minute is that of a server that restarts, or says so; the budget is shared by all threads. A wrong answer is
-not an outage, and ends by a count of attempts.
+Strategy: exponential backoff with full jitter, or Retry-After if the server sends it. Retries go on for a minute,
+because that is how long a server may take to restart. All threads share a budget of retries, so that an outage is not
+made worse by clients that retry. A wrong response is not an outage: retries after it end by a number of attempts.
 """
 
 from __future__ import annotations
@@ -15,34 +16,45 @@ from typing import TYPE_CHECKING
 from blobpack.threads import is_wanted
 
 if TYPE_CHECKING:
-    from blobpack.stores.http.response import Answer
+    from blobpack.stores.http.response import Response
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 10  # at least; at 16 % faults one read in a hundred million is lost
-TRIED_FOR_S = 60.0  # at least, where the server is at fault
-RETRY_AFTER_MAX_S = 30.0  # a server that asks for more is asked again sooner
+# Least number of attempts. If 16 % of the requests fail, one read in a hundred million fails ten times in a row.
+ATTEMPTS = 10
+# Least time for which a request is tried, if the server is at fault.
+TRIED_FOR_S = 60.0
+# A server that asks for a longer pause is asked again sooner: a user waits for the read.
+RETRY_AFTER_MAX_S = 30.0
+# A pause of up to 35 s is cut into pieces. After each one the thread looks whether its result is still wanted, so that
+# Ctrl-C does not wait for the pause.
 WANTED_POLL_S = 0.5
 BACKOFF_S = 0.05
+# 429 and 503 SlowDown ask for fewer requests, so the first pause is four times as long.
 SLOW_DOWN_BACKOFF_S = 0.2
 BACKOFF_MAX_S = 5.0
-TIMEOUT_S = 2.0  # for the first byte and between bytes; doubled by each attempt that took so long
+# Limit for the first byte, and between bytes. AWS advises to retry small GETs after 2 s, then after 4 s ("Timeouts and
+# Retries for Latency-Sensitive Applications"). So each attempt that timed out doubles the limit, up to 30 s.
+TIMEOUT_S = 2.0
 TIMEOUT_MAX_S = 30.0
-BUDGET_RETRIES = 5000  # 128 threads through an outage of a minute take 4,000
-BUDGET_REGAINED = 0.25  # of a retry, for each request that succeeds
+# 128 threads take 4,000 retries through an outage of a minute.
+BUDGET_RETRIES = 5000
+# Each request that succeeds gives back a quarter of a retry. So in the long run one request in five is a retry at most.
+BUDGET_REGAINED = 0.25
 SLOW_DOWN_STATUSES = (429, 503)
-WRONG_STATUSES = (200, 206)  # an answer, but not what was asked for
+# The server answered, but with other bytes than those asked for. It will probably do so again.
+WRONG_STATUSES = (200, 206)
 
 
 class Fault(Exception):  # noqa: N818 (it never leaves the stores)
-    """An attempt failed, and another may succeed.
+    """One attempt at a request failed, and another attempt may succeed.
 
     Attributes:
-        status: The HTTP status, 0 if none came.
-        request: The server's name for the request, "?" if none came.
-        at_once: A kept connection had been closed: no reason to wait.
-        retry_after_s: How long the server asks to be left alone.
-        part: Of an answer that was cut, what came.
+        status: HTTP status; 0 if no response came.
+        request_id: The id under which the server logged the request; "?" if no response came.
+        at_once: The server had closed a kept connection, so the next attempt need not wait.
+        retry_after_s: Seconds that the server asks to wait.
+        part: The incomplete response, if its body was cut.
     """
 
     def __init__(
@@ -50,29 +62,29 @@ class Fault(Exception):  # noqa: N818 (it never leaves the stores)
         message: str,
         *,
         status: int = 0,
-        request: str = "?",
+        request_id: str = "?",
         at_once: bool = False,
         retry_after_s: float = 0.0,
-        part: Answer | None = None,
+        part: Response | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.request = request
+        self.request_id = request_id
         self.at_once = at_once
         self.retry_after_s = retry_after_s
         self.part = part
 
 
 class UnreachableFault(Fault):
-    """There is no connection, so nothing was sent."""
+    """No connection could be made, so no request was sent."""
 
 
 class TimeoutFault(Fault):
-    """No byte came for as long as the attempt waits."""
+    """No byte came within the timeout of the attempt."""
 
 
-class Budget:
-    """Retries that may still be made: so an outage isn't made worse by all that retry."""
+class RetryBudget:
+    """The number of retries that all threads together may still make to one server."""
 
     __slots__ = ("_left", "_lock", "_most")
 
@@ -81,7 +93,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def take(self) -> bool:
-        """Take one; false when none is left."""
+        """Use up one retry of the budget; return False if none is left."""
         with self._lock:
             if self._left < 1:
                 return False
@@ -90,27 +102,34 @@ class Budget:
 
     def regain(self) -> None:
         """Note a request that succeeded."""
+        # Compared without the lock first: the budget is nearly always full, and this runs after each request.
         if self._left < self._most:
             with self._lock:
                 self._left = min(self._most, self._left + BUDGET_REGAINED)
 
     def renew_lock(self) -> None:
-        """Forget, in a forked child, that a thread of the parent may have held the lock."""
+        """Replace the lock in a forked child: a thread of the parent may have held it during the fork."""
         self._lock = threading.Lock()
 
 
-class Trial:
-    """The attempts at one request."""
+class Retries:
+    """The attempts at one request.
+
+    Attributes:
+        what: The request, for the log.
+        budget: The budget that retries are taken from.
+        failed: Number of attempts that failed since the last progress.
+    """
 
     __slots__ = ("_gives_up_at", "_timed_out", "_was_stale", "budget", "failed", "what")
 
-    def __init__(self, what: str, budget: Budget, *, is_patient: bool = True) -> None:
-        """Begin.
+    def __init__(self, what: str, budget: RetryBudget, *, is_patient: bool = True) -> None:
+        """Start counting attempts.
 
         Args:
-            what: Names the request, for the log.
-            budget: Retries are taken from it.
-            is_patient: Try for a minute at least, where the server is at fault; else ten times.
+            what: Names the request in the log.
+            budget: Retries are taken from this budget.
+            is_patient: If the server is at fault, try for at least a minute; False: ten times.
         """
         self.what = what
         self.budget = budget
@@ -121,18 +140,21 @@ class Trial:
 
     @property
     def timeout_s(self) -> float:
-        """How long the next attempt waits for bytes: longer if others waited in vain."""
+        """Timeout of the next attempt, which doubles with each attempt that timed out."""
         return min(TIMEOUT_S * (1 << self._timed_out), TIMEOUT_MAX_S)
 
     def may_retry(self, fault: Fault, *, has_progressed: bool = False) -> bool:
-        """Note a fault, and wait before the next attempt; false if there is to be none.
+        """Note a fault and sleep until the next attempt; return False if there must be no other attempt.
 
-        After progress the trial begins anew: the next attempt has less to do, and is taken from no budget.
+        After progress the count starts again: the next attempt has fewer bytes to read. It is not taken from the
+        budget.
         """
         if has_progressed:
             self.failed = 0
             self._gives_up_at = time.monotonic() + TRIED_FOR_S
-        if fault.at_once and not self._was_stale:  # the server had closed what we kept: no failure
+        # A kept connection that the server had closed is no failed attempt. Only once: the next attempt may take
+        # another connection that was closed, but a server that always closes must not be asked forever.
+        if fault.at_once and not self._was_stale:
             self._was_stale = True
             return True
         self.failed += 1
@@ -141,9 +163,12 @@ class Trial:
             return False
         if not has_progressed and not self.budget.take():
             return False
-        log.debug("%s: attempt %d: %s (request %s)", self.what, self.failed, fault, fault.request)
+        log.debug(
+            "%s: attempt %d: %s (request %s)", self.what, self.failed, fault, fault.request_id
+        )
+        # Jitter also on top of Retry-After: all clients were given the same number of seconds.
         jitter_s = backoff_s(self.failed, slow_down=fault.status in SLOW_DOWN_STATUSES)
-        return waited(min(fault.retry_after_s, RETRY_AFTER_MAX_S) + jitter_s)
+        return sleep_while_wanted(min(fault.retry_after_s, RETRY_AFTER_MAX_S) + jitter_s)
 
     def _is_last(self, fault: Fault) -> bool:
         if self.failed < ATTEMPTS:
@@ -151,8 +176,8 @@ class Trial:
         return fault.status in WRONG_STATUSES or time.monotonic() >= self._gives_up_at
 
 
-def waited(seconds: float) -> bool:
-    """Wait; false if meanwhile nobody waits any more for what this thread reads."""
+def sleep_while_wanted(seconds: float) -> bool:
+    """Sleep; return False, perhaps early, if nobody waits any more for the result of this thread."""
     while seconds > WANTED_POLL_S:
         time.sleep(WANTED_POLL_S)
         seconds -= WANTED_POLL_S
@@ -163,7 +188,7 @@ def waited(seconds: float) -> bool:
 
 
 def backoff_s(failed: int, *, slow_down: bool = False) -> float:
-    """Choose a time to wait after so many attempts that failed.
+    """Choose a random delay in seconds after a number of failed attempts.
 
     Source: AWS Architecture Blog, "Exponential Backoff and Jitter": full jitter.
     """

@@ -1,4 +1,9 @@
-"""Blobs behind HTTP: found by their URLs, and read by ranged GETs."""
+"""Blobs behind public http:// and https:// URLs, read by ranged GETs.
+
+Strategy: one GET of the last bytes opens the blob. It follows redirects, and its response tells size, version and
+whether the server supports ranges. Reads go straight to the URL where the redirects ended. If that URL moves, or is a
+signed URL that expires, the redirects are followed again.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +14,9 @@ from urllib.parse import quote, urljoin, urlsplit
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.stores.http.connection import Origin
 from blobpack.stores.http.pool import pool_of
-from blobpack.stores.http.ranged import Place, RangedStore, fault_of, if_match
-from blobpack.stores.http.response import CONTENT_RANGE, TRANSIENT, Answer, after
-from blobpack.stores.http.retry import Fault, Trial, UnreachableFault
+from blobpack.stores.http.ranged import RangedGet, RangedStore, fault_of, if_match
+from blobpack.stores.http.response import CONTENT_RANGE, TRANSIENT, Response, describe_attempts
+from blobpack.stores.http.retry import Fault, Retries, UnreachableFault
 from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
@@ -21,34 +26,38 @@ if TYPE_CHECKING:
     from blobpack.stores.http.pool import Pool
 
 REDIRECTS = (301, 302, 303, 307, 308)
+# Redirects may form a loop.
 REDIRECTS_MAX = 5
+# Characters of a request's target that are sent as they are in the URL; among them "%", which may be quoting already.
 SAFE_IN_TARGETS = "/?&=%:@!$'()*+,;~[]-._"
-RELOCATED_S = 1.0  # a place found later than this ago isn't looked for again
+# If a URL found less than a second ago is refused, the refusal is final. Otherwise a server that refuses every URL would
+# be asked forever.
+RELOCATED_S = 1.0
 
 
 class HttpStore(RangedStore):
-    """A blob behind a public http:// or https:// URL, on a server that answers ranged GETs.
+    """A blob behind a public http:// or https:// URL, on a server that supports ranged GETs.
 
     Attributes:
-        is_pinned: The server names versions of the blob, by ETag or Last-Modified. If it does not, only another
-            size shows that the blob changed.
+        is_pinned: The server names versions of the blob by ETag or Last-Modified. If it does not, a changed blob is
+            noticed only by its size.
     """
 
     def __init__(
         self, url: str | os.PathLike[str], *, version: str | None = None, tail_bytes: int = 0
     ) -> None:
-        """Learn size and version of a blob from a GET of its last bytes.
+        """Open a blob by a GET of its last bytes.
 
         Args:
             url: http:// or https:// URL.
-            version: The version that the blob must have; None takes any.
-            tail_bytes: Number of last bytes that are kept, for peek.
+            version: Version that the blob must have; None accepts any.
+            tail_bytes: Number of last bytes to keep for peek.
 
         Raises:
             BlobNotFoundError: the server has no such blob.
             BlobChangedError: the blob has another version.
-            StorageError: the server refused, does not answer ranged requests, or could not be reached.
-            ValueError: the URL is of another kind, or names a user or no host.
+            StorageError: the server refused, does not support ranges, or could not be reached.
+            ValueError: the URL is of another kind, names a user, or names no host.
         """
         super().__init__()
         self.location = Location.parse(url)
@@ -56,40 +65,47 @@ class HttpStore(RangedStore):
         self._locate(tail_bytes, version)
 
     def _locate(self, tail_bytes: int, version: str | None) -> None:
-        """Follow redirects to the blob, and learn its size and version."""
+        """Follow redirects to the blob, and find its size and version."""
         target = self.url
         for _ in range(REDIRECTS_MAX):
-            answer = self._ask_about(target, f"bytes=-{tail_bytes or 1}")
-            if answer.status not in REDIRECTS:
+            # A range of the last bytes also tells the size. Without a tail, one byte is enough for that.
+            response = self._send_opening(target, f"bytes=-{tail_bytes or 1}")
+            if response.status not in REDIRECTS:
                 break
-            target = urljoin(target, answer.headers.get(b"location", b"").decode("latin-1"))
+            target = urljoin(target, response.headers.get(b"location", b"").decode("latin-1"))
+            # Whoever wrote https:// expects that nobody on the way can read or change the bytes.
             if self.url[:5].lower() == "https" and not target.lower().startswith("https:"):
-                raise StorageError(f"{self.url}: it leads to {target}, away from TLS")
-        if answer.status == 416:  # an empty blob has no last bytes
-            answer = self._ask_about(target, None)
-            if answer.status == 200 and answer.headers.get(b"content-length") == b"0":
-                self._keep(target, 0, answer, version)
+                raise StorageError(
+                    f"{self.url}: it redirects to {target}, which is not encrypted by TLS"
+                )
+        # An empty blob has no last bytes: most servers answer 416.
+        if response.status == 416:
+            response = self._send_opening(target, None)
+            if response.status == 200 and response.headers.get(b"content-length") == b"0":
+                self._pin(target, 0, response, version)
                 return
-        found = CONTENT_RANGE.fullmatch(answer.headers.get(b"content-range", b""))
-        if answer.status == 206 and found is not None and found[3].isdigit():
-            self._keep(target, int(found[3]), answer, version)
+        found = CONTENT_RANGE.fullmatch(response.headers.get(b"content-range", b""))
+        if response.status == 206 and found is not None and found[3].isdigit():
+            self._pin(target, int(found[3]), response, version)
             start, end = int(found[1]), int(found[2]) + 1
-            is_tail = end == self.size and end - start == len(answer.body)
-            self.tail = answer.body if tail_bytes and is_tail else b""
+            # Some servers answer a suffix range with other bytes; s3rver sends one byte too many.
+            is_tail = end == self.size and end - start == len(response.body)
+            self.tail = response.body if tail_bytes and is_tail else b""
             return
-        if answer.status == 200:
-            if answer.headers.get(b"content-length") == b"0":
-                self._keep(target, 0, answer, version)
+        if response.status == 200:
+            if response.headers.get(b"content-length") == b"0":
+                self._pin(target, 0, response, version)
                 return
             raise StorageError(
-                f"{self.url}: the server doesn't answer ranged requests: it sent the whole file, and members "
-                f"can't be read out of it; download it, and open the file"
+                f"{self.url}: the server does not support ranged requests: it sent the whole file; "
+                f"download the file, and open it"
             )
-        self.refuse_answer(answer, "open", 1)
+        self.raise_for(response, "open", 1)
 
-    def _keep(self, target: str, size: int, answer: Answer, version: str | None) -> None:
-        etag = answer.headers.get(b"etag", b"").decode("latin-1")
-        modified = answer.headers.get(b"last-modified", b"").decode("latin-1")
+    def _pin(self, target: str, size: int, response: Response, version: str | None) -> None:
+        """Set size and version from a response, and prepare the GETs that ask for this version."""
+        etag = response.headers.get(b"etag", b"").decode("latin-1")
+        modified = response.headers.get(b"last-modified", b"").decode("latin-1")
         found = etag or modified or f"{size} bytes"
         if version is not None and version != found:
             raise BlobChangedError(f"{self.url}: its version is {found}, not {version}")
@@ -103,84 +119,89 @@ class HttpStore(RangedStore):
         self._redirected = target != self.url
         head = f"GET {begin}{condition}Range: bytes=".encode("latin-1")
         version_line = f"ETag: {etag}" if etag else f"Last-Modified: {modified}"
-        self._place = Place(pool_of(origin), head, version_line)
+        self._ranged_get = RangedGet(pool_of(origin), head, version_line)
 
-    def _ask_about(self, target: str, wanted: str | None) -> Answer:
-        """Send a GET of the last bytes, or a HEAD, again while that may help."""
+    def _send_opening(self, target: str, wanted: str | None) -> Response:
+        """Send a GET of a range, or a HEAD if the range is None; retry faults that may pass."""
         origin, begin = split_http(target)
         method, rest = ("GET", f"Range: {wanted}\r\n") if wanted else ("HEAD", "")
         request = f"{method} {begin}{rest}\r\n".encode("latin-1")
         pool = pool_of(origin)
-        # not patient: a server that does not exist should not be asked for a minute
-        trial = Trial(f"{self.url}: open", pool.budget, is_patient=False)
+        # Not patient: the URL may be mistyped, and its server not exist. Nobody should wait a minute for that.
+        retries = Retries(f"{self.url}: open", pool.budget, is_patient=False)
         while True:
             try:
-                answer = self._get_counted(pool, request, trial.timeout_s)
-                if answer.status in TRANSIENT and answer.status != 200:
-                    raise fault_of(answer)
+                response = self._send_counted(pool, request, retries.timeout_s)
+                # 200 is final here: the server does not support ranges, or the blob is empty.
+                if response.status in TRANSIENT and response.status != 200:
+                    raise fault_of(response)
             except Fault as fault:
-                if not trial.may_retry(fault):
+                if not retries.may_retry(fault):
                     raise StorageError(
-                        f"{self.url}: can't open: {fault} ({after(trial.failed, fault.request)})"
+                        f"{self.url}: can't open: {fault} "
+                        f"({describe_attempts(retries.failed, fault.request_id)})"
                     ) from fault.__cause__
                 self.counters.count_retried()
             else:
-                return answer
+                return response
 
-    def _get_counted(self, pool: Pool, request: bytes, timeout_s: float) -> Answer:
-        """Send a request that takes any length, and count it."""
+    def _send_counted(self, pool: Pool, request: bytes, timeout_s: float) -> Response:
+        """Send a request whose response may have any length, and count it."""
         fetched, began, was_sent = 0, time.perf_counter(), True
         try:
-            answer = pool.get(request, None, timeout_s)
-            fetched = len(answer.body) if answer.status == 206 else 0
+            response = pool.get(request, None, timeout_s)
+            fetched = len(response.body) if response.status == 206 else 0
+        # Without a connection there was no request.
         except (UnreachableFault, StorageError):
             was_sent = False
             raise
         finally:
             if was_sent:
                 self.counters.count_request(fetched, fetched, time.perf_counter() - began)
-        return answer
+        return response
 
-    def place(self) -> Place:
-        """Return where the blob was found."""
-        return self._place
+    def ranged_get(self) -> RangedGet:
+        """Return the GET that goes to where the redirects ended."""
+        return self._ranged_get
 
-    def check_version(self, answer: Answer, start: int, end: int, attempt: int) -> None:
-        """Compare ETags, or times of modification where there are none."""
+    def check_version(self, response: Response, start: int, end: int, attempt: int) -> None:
+        """Compare ETags; if the blob has none, compare Last-Modified."""
         if self._by_etag:
-            super().check_version(answer, start, end, attempt)
+            super().check_version(response, start, end, attempt)
             return
-        found = answer.headers.get(b"last-modified", b"").decode("latin-1")
+        found = response.headers.get(b"last-modified", b"").decode("latin-1")
         if found and found != self.version:
             raise BlobChangedError(
                 f"{self.url}: can't read bytes {start} to {end}: it was modified {found}, and "
-                f"{self.version} when it was opened ({after(attempt, answer.request)})"
+                f"{self.version} when it was opened ({describe_attempts(attempt, response.request_id)})"
             )
 
     def handle(
-        self, answer: Answer, place: Place, start: int, end: int, attempt: int
+        self, response: Response, ranged_get: RangedGet, start: int, end: int, attempt: int
     ) -> bytes | None:
-        """Find the blob again if it has moved, or its signed address has expired; else raise what it means."""
-        moved = answer.status in REDIRECTS or (answer.status == 403 and self._redirected)
-        if moved and place is not self._place:  # another thread has found it
+        """Follow the redirects again if the blob has moved or its signed URL has expired; else raise the error."""
+        moved = response.status in REDIRECTS or (response.status == 403 and self._redirected)
+        # Another thread has followed the redirects meanwhile. Signed URLs expire for all threads at once.
+        if moved and ranged_get is not self._ranged_get:
             return None
-        if moved and time.monotonic() - place.made_at > RELOCATED_S:
+        if moved and time.monotonic() - ranged_get.made_at > RELOCATED_S:
             self._locate(len(self.tail), self.version)
             return None
-        self.refuse_answer(answer, f"read bytes {start} to {end}", attempt)
+        self.raise_for(response, f"read bytes {start} to {end}", attempt)
 
     def __reduce__(self) -> tuple[Callable[..., HttpStore], tuple[str, str]]:
-        return _reopen, (self.url, self.version)
+        return _reopen_http_store, (self.url, self.version)
 
 
 def split_http(url: str) -> tuple[Origin, str]:
-    """Part a URL into the server, and how a request for it begins, behind the method.
+    """Split a URL into the server and the beginning of a request for it, without the method.
 
     Raises:
-        ValueError: it is no http:// or https:// URL of a host.
+        ValueError: this is not an http:// or https:// URL with a host and without a user.
     """
     parts = urlsplit(url)
     scheme = parts.scheme.lower()
+    # Requests carry no Authorization header, so a user and password would be ignored without a word.
     if scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
         raise ValueError(f"{url!r} is not http(s)://host/path, without a user")
     host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
@@ -188,12 +209,14 @@ def split_http(url: str) -> tuple[Origin, str]:
     target = quote(parts.path or "/", SAFE_IN_TARGETS)
     if parts.query:
         target += "?" + quote(parts.query, SAFE_IN_TARGETS)
-    named = f"[{host}]" if ":" in host else host
+    # An IPv6 address stands in brackets (RFC 3986, 3.2.2).
+    host_header = f"[{host}]" if ":" in host else host
     if parts.port:
-        named += f":{parts.port}"
-    begin = f"{target} HTTP/1.1\r\nHost: {named}\r\nAccept-Encoding: identity\r\nUser-Agent: blobpack\r\n"
+        host_header += f":{parts.port}"
+    # identity: the offsets are those of the stored bytes, not of a compressed form that the server might make
+    begin = f"{target} HTTP/1.1\r\nHost: {host_header}\r\nAccept-Encoding: identity\r\nUser-Agent: blobpack\r\n"
     return Origin(host, port, "" if scheme == "https" else None), begin
 
 
-def _reopen(url: str, version: str) -> HttpStore:
+def _reopen_http_store(url: str, version: str) -> HttpStore:
     return HttpStore(url, version=version)

@@ -1,7 +1,7 @@
-"""Ranged GETs through boto3: what our own connections don't do, and the GET that opens a blob with its tail.
+"""Ranged GETs through boto3: those that our own connections can't send, and the GET that opens a blob with its tail.
 
-boto3 retries a request, but never the body of its answer (boto/boto3#4111), so a body that was cut is asked for again
-here. A GET through boto3 takes 20 to 70 times the processor time of one on our own connections.
+boto3 retries a request, but never a response body that was cut (boto/boto3#4111). So this module asks for the body
+again. A GET through boto3 takes 20 to 70 times the processor time of one on our own connections.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from botocore.exceptions import (
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.stores.base import to_http_range
 from blobpack.stores.http.ranged import if_match
-from blobpack.stores.http.response import after
-from blobpack.stores.http.retry import Budget, Fault, Trial
+from blobpack.stores.http.response import describe_attempts
+from blobpack.stores.http.retry import Fault, Retries, RetryBudget
 from blobpack.stores.s3.bucket import request_id
 
 if TYPE_CHECKING:
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 BODY_FAULTS = (HTTPClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 
-_budget = Budget()  # of retries of bodies; a server's own budget is for our connections to it
+# For retries of bodies. The budgets in http/pool.py are for our own connections, one for each server.
+_budget = RetryBudget()
 os.register_at_fork(after_in_child=_budget.renew_lock)
 
 
 class Tail(NamedTuple):
-    """The last bytes of an object, and what their answer says about the object."""
+    """The last bytes of an object, with the size and version that came in the same response."""
 
     size: int
     version: str
@@ -42,32 +43,34 @@ class Tail(NamedTuple):
 
 
 def fetch(target: ObjectKey, version: str, start: int, end: int) -> bytes:
-    """Read the bytes start to end of a version of an object, again if it fails in a way that may pass.
+    """Read the bytes start to end of one version of an object; retry faults that may pass.
 
     Raises:
         BlobChangedError: the object is another version now.
         StorageError: S3 refused or could not be reached, or all attempts failed.
     """
     what = f"read bytes {start} to {end}"
-    trial = Trial(f"{target.url}: {what}", _budget)
+    retries = Retries(f"{target.url}: {what}", _budget)
     while True:
         try:
-            body = _fetch_once(target, version, start, end, what, attempt=trial.failed + 1)
+            body = _fetch_once(target, version, start, end, what, attempt=retries.failed + 1)
         except Fault as fault:
-            if not trial.may_retry(fault):
+            if not retries.may_retry(fault):
                 raise StorageError(
-                    f"{target.url}: can't {what}: {fault} ({after(trial.failed, fault.request)})"
+                    f"{target.url}: can't {what}: {fault} ({describe_attempts(retries.failed, fault.request_id)})"
                 ) from fault.__cause__
-            target.bucket.counters.count_retried()  # requests that boto3 repeats are counted by Bucket
+            # Bucket counts the requests that boto3 sends again by itself.
+            target.bucket.counters.count_retried()
         else:
             _budget.regain()
             return body
 
 
 def fetch_tail(target: ObjectKey, tail_bytes: int) -> Tail | None:
-    """Read the last bytes of an object of unknown size; None if that needs another way.
+    """Read the last bytes of an object of unknown size; return None if that does not work.
 
-    An empty object has no last bytes (416), a server may ignore or refuse such a range, and a body may be cut.
+    It does not work if the object is empty (416), if the server ignores or refuses a suffix range, or if the body is
+    cut. Then the caller asks for the size first.
 
     Raises:
         BlobNotFoundError: no such bucket or key.
@@ -75,13 +78,14 @@ def fetch_tail(target: ObjectKey, tail_bytes: int) -> Tail | None:
     """
     body, began = b"", time.perf_counter()
     try:
-        answer = target.ask("get_object", what="open", Range=f"bytes=-{tail_bytes}")
-        size = answer.get("ContentRange", "").rpartition("/")[2]
-        if not size.isdecimal():  # the whole object came, or the size is not told
-            answer["Body"].close()
+        response = target.ask("get_object", what="open", Range=f"bytes=-{tail_bytes}")
+        size = response.get("ContentRange", "").rpartition("/")[2]
+        # The whole object came, or the server does not tell the size.
+        if not size.isdecimal():
+            response["Body"].close()
             return None
-        body = _read_body(answer, max(0, int(size) - tail_bytes), int(size))
-        return Tail(int(size), answer["ETag"], body)
+        body = _read_body(response, max(0, int(size) - tail_bytes), int(size))
+        return Tail(int(size), response["ETag"], body)
     except (BlobChangedError, Fault):
         return None
     finally:
@@ -94,22 +98,23 @@ def _fetch_once(
     """Send one GET, read its body, and count it.
 
     Raises:
-        Fault: the body is of other bytes, or was cut.
+        Fault: the body holds other bytes, or was cut.
         BlobChangedError: the object is another version now.
         StorageError: S3 refused or could not be reached.
     """
     body, began = b"", time.perf_counter()
     condition = {"IfMatch": version} if if_match(version) else {}
     try:
-        answer = target.ask("get_object", what=what, Range=to_http_range(start, end), **condition)
-        found = answer.get("ETag", version)
-        if found != version:  # s3rver, for one, ignores If-Match
-            answer["Body"].close()
+        response = target.ask("get_object", what=what, Range=to_http_range(start, end), **condition)
+        found = response.get("ETag", version)
+        # s3rver, for example, ignores If-Match.
+        if found != version:
+            response["Body"].close()
             raise BlobChangedError(
                 f"{target.url}: can't {what}: the object's ETag is {found}, it was {version} when it was "
-                f"opened ({after(attempt, request_id(answer))})"
+                f"opened ({describe_attempts(attempt, request_id(response))})"
             )
-        body = _read_body(answer, start, end)
+        body = _read_body(response, start, end)
         return body
     finally:
         _count(target, body, began)
@@ -119,32 +124,35 @@ def _count(target: ObjectKey, body: bytes, began: float) -> None:
     target.bucket.counters.count_request(len(body), len(body), time.perf_counter() - began)
 
 
-def _read_body(answer: dict[str, Any], start: int, end: int) -> bytes:
-    """Read a body that must be these bytes.
+def _read_body(response: dict[str, Any], start: int, end: int) -> bytes:
+    """Read a body that must hold the bytes start to end.
 
     Raises:
-        Fault: it is of other bytes, or was cut.
+        Fault: the body holds other bytes, or was cut.
     """
-    request = request_id(answer)
+    request = request_id(response)
     try:
-        if wrong := _wrong_range(answer, start, end):
-            raise Fault(wrong, status=206, request=request)
-        body: bytes = answer["Body"].read()
+        if wrong := _wrong_range(response, start, end):
+            raise Fault(wrong, status=206, request_id=request)
+        body: bytes = response["Body"].read()
     except BODY_FAULTS as exc:
-        raise Fault(str(exc), status=206, request=request) from exc
+        raise Fault(str(exc), status=206, request_id=request) from exc
     finally:
-        answer["Body"].close()
+        response["Body"].close()
     if len(body) != end - start:
-        raise Fault(f"{len(body)} bytes came instead of {end - start}", status=206, request=request)
+        raise Fault(
+            f"{len(body)} bytes came instead of {end - start}", status=206, request_id=request
+        )
     return body
 
 
-def _wrong_range(answer: dict[str, Any], start: int, end: int) -> str:
-    """Describe how an answer is not of the bytes asked for; "" if it is."""
-    if answer["ContentLength"] != end - start:  # a server that ignores Range sends all of it
-        return f"{answer['ContentLength']} bytes came instead of {end - start}"
-    came = answer.get("ContentRange", "").rpartition("/")[0]
-    # without a Content-Range it is all of the object: right if the range began at byte 0
+def _wrong_range(response: dict[str, Any], start: int, end: int) -> str:
+    """Describe why a response does not hold the bytes asked for; return "" if it does."""
+    # A server that ignores Range sends the whole object.
+    if response["ContentLength"] != end - start:
+        return f"{response['ContentLength']} bytes came instead of {end - start}"
+    came = response.get("ContentRange", "").rpartition("/")[0]
+    # Without Content-Range the response is the whole object, which is right if the range starts at byte 0.
     if came != f"bytes {start}-{end - 1}" and (came or start):
         return f"{came or 'an unknown range'} came instead of {start}-{end - 1}"
     return ""

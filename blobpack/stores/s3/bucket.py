@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.http.response import after
+from blobpack.stores.http.response import describe_attempts
 from blobpack.stores.s3.client import default_client
 from blobpack.stores.stats import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NO_PUTS = ("get_", "head_", "abort_")  # operations that S3 doesn't bill as it does PUT
+# Operations that S3 does not bill at the price of PUT. An abort is free; it is counted with the GETs.
+NO_PUTS = ("get_", "head_", "abort_")
 
-# HTTP status or S3 error code → what it means to us; any other is a StorageError
+# HTTP status or S3 error code → our error. Every other one is a StorageError.
 ERRORS: dict[str, type[StorageError]] = {
     "404": BlobNotFoundError,
     "NoSuchBucket": BlobNotFoundError,
@@ -25,12 +26,12 @@ ERRORS: dict[str, type[StorageError]] = {
     "NoSuchVersion": BlobNotFoundError,
     "412": BlobChangedError,
     "PreconditionFailed": BlobChangedError,
-    # the range was within the object when it was opened
+    # The range was inside the object when the object was opened.
     "416": BlobChangedError,
     "InvalidRange": BlobChangedError,
 }
 
-# what an error code says is missing; the answer to a HEAD has no body, so no code
+# What is missing, by error code. The response to a HEAD has no body, and so no code.
 MISSING = {"NoSuchBucket": "no such bucket", "NoSuchKey": "no such key"}
 
 
@@ -38,16 +39,16 @@ class Bucket:
     """A bucket in S3.
 
     Attributes:
-        name: Its name, or the ARN of an access point.
-        counters: Count the requests about it.
+        name: Name of the bucket, or the ARN of an access point.
+        counters: Counts the requests about this bucket.
     """
 
     def __init__(self, name: str, counters: Counters | None = None) -> None:
-        """Name a bucket; nothing is asked.
+        """Name a bucket; no request is sent.
 
         Args:
-            name: Its name.
-            counters: Count its requests, too; None counts them apart.
+            name: Name of the bucket.
+            counters: Counts the requests; None: new counters.
         """
         self.name = name
         self.counters = counters or Counters()
@@ -56,9 +57,9 @@ class Bucket:
         """Call an operation of boto3's S3 client on the bucket.
 
         Args:
-            operation: The client's method, "list_objects_v2" for example.
-            what: What is done, for error messages: "can't {what}".
-            arguments: The method's arguments but Bucket. Key or Prefix is named in error messages.
+            operation: Name of the client's method, such as "list_objects_v2".
+            what: The action for error messages: "can't {what}".
+            arguments: Arguments of the method, without Bucket. Error messages name Key or Prefix.
 
         Raises:
             BlobNotFoundError: no such bucket or key.
@@ -69,8 +70,9 @@ class Bucket:
         client = default_client()
         began = time.perf_counter()
         try:
-            answer: dict[str, Any] = getattr(client, operation)(Bucket=self.name, **arguments)
-        except NoCredentialsError as exc:  # nothing was sent, so nothing is counted
+            response: dict[str, Any] = getattr(client, operation)(Bucket=self.name, **arguments)
+        except NoCredentialsError as exc:
+            # No request was sent, so none is counted.
             raise _no_credentials(url, what) from exc
         except ClientError as exc:
             self._count(operation, arguments, exc.response, began)
@@ -78,24 +80,28 @@ class Bucket:
         except BotoCoreError as exc:
             self._count(operation, arguments, {}, began)
             raise StorageError(f"{url}: can't {what}: {exc}") from exc
-        self._count(operation, arguments, answer, began)
-        return answer
+        self._count(operation, arguments, response, began)
+        return response
 
     def _count(
-        self, operation: str, arguments: dict[str, Any], answer: Mapping[str, Any], began: float
+        self, operation: str, arguments: dict[str, Any], response: Mapping[str, Any], began: float
     ) -> None:
-        """Count a call. Whoever reads the body of a GET counts the GET; only boto3's own retries are counted here."""
+        """Count a call.
+
+        A GET is counted by the code that reads its body, which knows the bytes and the time. Here only the retries
+        that boto3 made for it are counted.
+        """
         is_put = not operation.startswith(NO_PUTS)
         if operation != "get_object":
             sent = len(arguments.get("Body", b""))
             wait_s = time.perf_counter() - began
             self.counters.count_call(is_put=is_put, sent=sent, wait_s=wait_s)
-        again = answer.get("ResponseMetadata", {}).get("RetryAttempts", 0)
+        again = response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
         self.counters.count_again(again, is_put=is_put)
 
 
 class ObjectKey(NamedTuple):
-    """A key of a bucket, whether there is an object or not."""
+    """A key in a bucket. There may or may not be an object at it."""
 
     bucket: Bucket
     key: str
@@ -118,24 +124,24 @@ class ObjectKey(NamedTuple):
         return self.ask("head_object", what=what)
 
 
-def request_id(answer: Mapping[str, Any]) -> str:
-    """Find the id under which S3 logged a request."""
-    return str(answer.get("ResponseMetadata", {}).get("RequestId") or "?")
+def request_id(response: Mapping[str, Any]) -> str:
+    """Return the id under which S3 logged a request; "?" if there is none."""
+    return str(response.get("ResponseMetadata", {}).get("RequestId") or "?")
 
 
 def _no_credentials(url: str, what: str) -> StorageError:
     return StorageError(
         f"{url}: can't {what}: no AWS credentials were found; set AWS_ACCESS_KEY_ID and "
-        f"AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; public objects are read without by their https:// URL"
+        f"AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; public objects can be read without credentials by their https:// URL"
     )
 
 
 def _translated(exc: ClientError, url: str, what: str) -> StorageError:
-    """Make the error of ours that S3's answer means."""
-    error = exc.response.get("Error", {})
-    code, message = error.get("Code", "?"), error.get("Message", "")
+    """Return our error for an error response of S3."""
+    details = exc.response.get("Error", {})
+    code, message = details.get("Code", "?"), details.get("Message", "")
     meta = exc.response.get("ResponseMetadata", {})
-    tried = after(meta.get("RetryAttempts", 0) + 1, request_id(exc.response))
+    tried = describe_attempts(meta.get("RetryAttempts", 0) + 1, request_id(exc.response))
     where = f"(HTTP {meta.get('HTTPStatusCode', '?')}, {tried})"
     kind = ERRORS.get(code, StorageError)
     if kind is BlobNotFoundError:
@@ -145,7 +151,7 @@ def _translated(exc: ClientError, url: str, what: str) -> StorageError:
         return BlobChangedError(
             f"{url}: can't {what}: the object is no longer the one that was opened {where}"
         )
-    said = f"{code}: {message}" if message else code
-    refused = StorageError(f"{url}: can't {what}: {said} {where}")
-    refused.status = meta.get("HTTPStatusCode", 0)
-    return refused
+    described = f"{code}: {message}" if message else code
+    error = StorageError(f"{url}: can't {what}: {described} {where}")
+    error.status = meta.get("HTTPStatusCode", 0)
+    return error

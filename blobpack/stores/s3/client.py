@@ -1,7 +1,7 @@
 """The boto3 client of this process, made once from the environment and the AWS configuration files.
 
-Credentials, their refresh, profile, region, endpoint, addressing, retries and certificates are boto3's to decide. A
-forked child makes a client of its own: two processes on one connection would read each other's answers.
+boto3 decides on credentials and their refresh, profile, region, endpoint, addressing, retries and certificates. A
+forked child makes its own client: two processes on one connection would read each other's responses.
 """
 
 from __future__ import annotations
@@ -28,24 +28,27 @@ if TYPE_CHECKING:
     from botocore.session import Session
     from mypy_boto3_s3 import S3Client
 
-CONNECTIONS = 64  # boto3's 10 would make threads wait for one another (boto/botocore#619)
-CONNECT_TIMEOUT_S = 10
-READ_TIMEOUT_S = 30
+# With boto3's default of 10, threads wait for one another's connections (boto/botocore#619).
+BOTO3_CONNECTIONS = 64
+# boto3's default for both is 60 s.
+BOTO3_CONNECT_TIMEOUT_S = 10
+BOTO3_READ_TIMEOUT_S = 30
 
 
 class Client(NamedTuple):
-    """A boto3 client, and what our own connections need to know of it.
+    """A boto3 client, and the certificates that our own connections share with it.
 
     Attributes:
         s3: The client.
-        ca_file: The certificates that it verifies servers with.
+        ca_file: File of the certificates that the client verifies servers with.
     """
 
     s3: S3Client
     ca_file: str
 
 
-_clients: dict[int, Client] = {}  # by process id
+# By process id: a forked child inherits the dict, and must not use its parent's client.
+_clients: dict[int, Client] = {}
 _clients_lock = ForkSafeLock()
 _caught = threading.local()
 
@@ -60,10 +63,10 @@ def default_client() -> S3Client:
 
 
 def ca_file() -> str:
-    """Return the certificates that this process's client verifies servers with.
+    """Return the file of the certificates that this process's client verifies servers with.
 
-    They are looked up once, with the client: a boto3 session for each signature took 6 ms of processor time instead
-    of 0.5 ms, and could have found another file than the client has.
+    The file is looked up once, together with the client. A new boto3 session for each signature took 6 ms of processor
+    time instead of 0.5 ms, and could find another file than the client has.
 
     Raises:
         StorageError: the AWS configuration is wrong.
@@ -72,15 +75,16 @@ def ca_file() -> str:
 
 
 def secret_key() -> str:
-    """Return the secret key that the client signs with now; "" without credentials."""
+    """Return the secret key that the client signs with now; "" if it has no credentials."""
+    # boto3 has no public way to ask a client for its credentials. Temporary ones are refreshed in this object.
     credentials = default_client()._request_signer._credentials  # type: ignore[attr-defined]
     return str(credentials.get_frozen_credentials().secret_key) if credentials else ""
 
 
 def catch_get(send: Callable[[], object]) -> AWSPreparedRequest | None:
-    """Return the GET that boto3 prepares and signs while this thread sends it, instead of sending it.
+    """Return the GET that boto3 prepares and signs in `send`, without sending it.
 
-    None: boto3 answered without a request, from a cache or a user's hook.
+    None: a user's hook answered before boto3 would have sent a request.
     """
     _caught.request = None
     _caught.is_wanted = True
@@ -93,7 +97,7 @@ def catch_get(send: Callable[[], object]) -> AWSPreparedRequest | None:
 
 
 def _catch(request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
-    """Keep a request that this thread wants only signed, and answer it in the server's place."""
+    """Keep a request that this thread wants only signed, and return an empty response to it."""
     if not getattr(_caught, "is_wanted", False):
         return None
     _caught.request = request
@@ -106,30 +110,32 @@ def _of_this_process() -> Client:
         if client is None:
             try:
                 client = _clients[os.getpid()] = _new_client()
-            # ValueError: an endpoint that is no URL; BotoCoreError: a profile that is not there, no region, …
+            # ValueError: the endpoint is no URL. BotoCoreError: the profile does not exist, there is no region, …
             except (ValueError, BotoCoreError) as exc:
                 raise StorageError(f"the AWS configuration is wrong: {exc}") from exc
         return client
 
 
 def _new_client() -> Client:
-    # as boto3.client() does: a program may have set up the default session with a profile of its choice
+    # As boto3.client() does: the program may have set up the default session, with a profile for example.
     session = boto3.DEFAULT_SESSION or boto3.Session()
     core: Session = session._session
     client: S3Client = session.client("s3", config=_config(core))
-    catch: Callable[..., Any] = _catch  # boto3's stubs don't know that a handler may answer
+    # boto3's type stubs don't know that a handler may return a response.
+    catch: Callable[..., Any] = _catch
     client.meta.events.register_first("before-send.s3.GetObject", catch, unique_id="blobpack")
     return Client(client, _ca_file(core))
 
 
 def _config(session: Session) -> Config:
-    """Choose settings for many small reads; retries that the user configures stay as they are."""
+    """Return settings for many small reads; retries that the user configured stay as they are."""
     configured = any(map(session.get_config_variable, ("retry_mode", "max_attempts")))
     return Config(
-        connect_timeout=CONNECT_TIMEOUT_S,
-        max_pool_connections=CONNECTIONS,
-        read_timeout=READ_TIMEOUT_S,
-        # rclone, for one, sends the checksum of the whole object with a range: boto3 would refuse the range
+        connect_timeout=BOTO3_CONNECT_TIMEOUT_S,
+        max_pool_connections=BOTO3_CONNECTIONS,
+        read_timeout=BOTO3_READ_TIMEOUT_S,
+        # Some servers, rclone for example, send the checksum of the whole object with a range. By default boto3 would
+        # compare it with the range's bytes, and raise an error (boto/boto3#4512).
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         retries=None if configured else {"mode": "standard", "total_max_attempts": 5},
@@ -137,6 +143,7 @@ def _config(session: Session) -> Config:
 
 
 def _ca_file(session: Session) -> str:
-    """Find the certificates as botocore's endpoint.py does: AWS_CA_BUNDLE or the profile, REQUESTS_CA_BUNDLE, its own."""
+    """Find the file of certificates as botocore does."""
+    # botocore/endpoint.py: first AWS_CA_BUNDLE or the profile's ca_bundle, then REQUESTS_CA_BUNDLE, then its own file.
     configured = session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     return str(configured or get_cert_path(True))

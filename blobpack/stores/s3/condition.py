@@ -1,8 +1,8 @@
-"""Conditions on what is at a key when an upload to it ends: one version, nothing, or whatever is there.
+"""Conditions on the object at a key when an upload to the key ends: one version, no object, or any.
 
-S3 checks it with If-Match and If-None-Match (Amazon S3 User Guide, "Conditional writes"). Ceph RGW accepts these
-headers on CompleteMultipartUpload and ignores them. So an upload in several parts also looks at the object right
-before, and one that replaces a version lets no other upload to the key be under way.
+S3 checks them by If-Match and If-None-Match (Amazon S3 User Guide, "Conditional writes"). Ceph RGW accepts these headers
+on CompleteMultipartUpload and ignores them. So an upload in several parts also looks at the object right before it is
+completed, and an upload that replaces a version tolerates no other upload to the key.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ if TYPE_CHECKING:
     from blobpack.stores.s3.bucket import ObjectKey
     from blobpack.stores.s3.unfinished import Unfinished
 
-ALONE_TIMEOUT_S = 30.0  # an upload that gives way is noticed when the part it is at ends
+# An upload that gives up aborts only when the parts that it is sending have ended. An upload whose process was killed
+# never ends, so the wait has a limit.
+ALONE_TIMEOUT_S = 30.0
 ALONE_POLL_S = 0.2
 
 
 class Condition:
-    """A condition on what is at a key when an upload to it ends.
+    """A condition on the object at a key when an upload to the key ends.
 
     Attributes:
-        arguments: The condition as PutObject and CompleteMultipartUpload take it.
+        arguments: The condition as arguments of PutObject and CompleteMultipartUpload.
     """
 
     def __init__(self, target: ObjectKey, *, replaces: str | None, new: bool) -> None:
@@ -34,8 +36,8 @@ class Condition:
 
         Args:
             target: The key.
-            replaces: The ETag of the object that must be there; None: any, or none.
-            new: There must be no object.
+            replaces: ETag of the object that must be at the key; None: any object, or none.
+            new: There must be no object at the key.
         """
         self._target = target
         self._replaces = replaces
@@ -46,27 +48,27 @@ class Condition:
             self.arguments = {"IfNoneMatch": "*"}
 
     def unmet(self) -> BlobChangedError:
-        """Return the error that describes what it means that the condition is not met."""
+        """Return the error for a condition that is not met."""
         url = self._target.url
         if self._replaces:
             return BlobChangedError(
-                f"{url} was changed meanwhile: it is not {self._replaces} any more, and stays as it is"
+                f"{url} was changed meanwhile: its ETag is no longer {self._replaces}; it was not replaced"
             )
-        return BlobChangedError(f"{url} is there already, and stays as it is")
+        return BlobChangedError(f"{url} exists already; it was not replaced")
 
     def check(self, upload_id: str) -> None:
         """Check the condition right before an upload is completed.
 
-        Of two uploads that replace a version, both begin before they look. So at least one of them sees the other
-        here, or what the other has made of the object: never do both go on. The later one gives up, and the
-        earlier one waits for that.
+        Two uploads that replace the same version both begin before they look. So at least one of them sees the other
+        here, or sees the object that the other has completed, and they never both go on. The later upload gives up, and
+        the earlier one waits for that.
 
         Raises:
-            BlobChangedError: it is not met; or another upload was first, or does not end.
+            BlobChangedError: the condition is not met, another upload was first, or another upload does not end.
         """
         if self._replaces:
             self._wait_until_alone(upload_id)
-        # also before S3 checks it by itself: where S3 ignores it, this is all there is
+        # Also if S3 will check the condition by itself: on Ceph RGW, which ignores it, there is no other check.
         if self.arguments:
             self._check_object()
 
@@ -74,9 +76,9 @@ class Condition:
         """Return the other uploads to the key, all of which began later.
 
         Raises:
-            BlobChangedError: one began earlier.
+            BlobChangedError: another upload began earlier.
         """
-        # in the order of S3's clock, then of ids: every uploader sees the same one first
+        # Sorted by S3's clock, then by id, so that all uploaders agree which of them is the first.
         uploads = uploads_to(self._target)
         if uploads and uploads[0].id != upload_id:
             raise self._not_alone(uploads[0])
@@ -93,14 +95,15 @@ class Condition:
         try:
             found = self._target.head(what="look at the object")["ETag"]
         except BlobNotFoundError:
-            found = None  # right if there must be no object
+            # For a new object, _replaces is None, too.
+            found = None
         if found != self._replaces:
             raise self.unmet()
 
     def _not_alone(self, other: Unfinished) -> BlobChangedError:
         url = self._target.url
         return BlobChangedError(
-            f"{url}: another upload to it is under way since {other.since:%Y-%m-%d %H:%M:%S} UTC "
-            f"(upload {other.id}), so it stays as it is: try again; if that one was interrupted, "
-            f"`blobpack uploads {shlex.quote(url)} --abort` throws it away"
+            f"{url}: another upload to it has been under way since {other.since:%Y-%m-%d %H:%M:%S} UTC "
+            f"(upload {other.id}), so the object was not changed; try again; if that one was interrupted, "
+            f"`blobpack uploads {shlex.quote(url)} --abort` deletes its parts"
         )

@@ -1,4 +1,8 @@
-"""The objects below a prefix in S3: folders are listed side by side where the keys allow, else page by page."""
+"""Lists the objects below a prefix in S3.
+
+Strategy: S3 returns a listing in pages of a thousand keys, and each page needs the token of the page before. Folders
+do not depend on each other, so several of them are listed at once if the keys have folders.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,18 @@ from blobpack.threads import map_ahead
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LISTED_AT_ONCE = 16  # folders
-DEPTH_MAX = 8  # of folders that hold one folder and nothing else
+FOLDERS_AT_ONCE = 16
+# Each level of a folder that holds one folder and nothing else costs a request before the listing branches.
+DEPTH_MAX = 8
 
 
 class Listed(NamedTuple):
     """An object in a listing.
 
     Attributes:
-        key: Its key.
-        size: Its bytes.
-        version: Its ETag.
+        key: Key of the object.
+        size: Size in bytes.
+        version: ETag.
     """
 
     key: str
@@ -31,8 +36,8 @@ class Listed(NamedTuple):
 def list_objects(bucket: str, prefix: str) -> list[Listed]:
     """List the objects whose keys begin with a prefix, in byte order of their keys.
 
-    S3 lists a thousand keys at a time, one page after the other. The folders of the first level that has several of
-    them are listed side by side, unless there are so many that they would take more requests than their keys.
+    The folders of the first level that has several of them are listed at once. If there are more than a thousand
+    folders and objects on that level, all keys are listed page by page instead.
 
     Raises:
         BlobNotFoundError: there is no such bucket.
@@ -43,7 +48,7 @@ def list_objects(bucket: str, prefix: str) -> list[Listed]:
     for _ in range(DEPTH_MAX):
         page = _page(place, prefix, Delimiter="/")
         folders = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())]
-        # a thousand folders and objects came: listing folder by folder would cost more requests
+        # With more than a thousand folders, one request for each of them could cost more than listing all keys.
         if page.get("IsTruncated"):
             return sorted(found + list(_walk(place, prefix)), key=_in_order)
         found += _objects_of(page)
@@ -51,18 +56,19 @@ def list_objects(bucket: str, prefix: str) -> list[Listed]:
             break
         prefix = folders[0]
     for objects in map_ahead(
-        lambda folder: list(_walk(place, folder)), folders, threads=LISTED_AT_ONCE, name="list"
+        lambda folder: list(_walk(place, folder)), folders, threads=FOLDERS_AT_ONCE, name="list"
     ):
         found += objects
     return sorted(found, key=_in_order)
 
 
 def _in_order(listed: Listed) -> bytes:
+    # S3 sorts keys by their UTF-8 bytes. Python sorts strings by code points, in the same order but for surrogates.
     return listed.key.encode("utf-8", "surrogateescape")
 
 
 def _walk(bucket: Bucket, prefix: str) -> Iterator[Listed]:
-    """Iterate over all pages of a prefix."""
+    """Iterate over the objects of all pages of a prefix."""
     more: dict[str, str] = {}
     while True:
         page = _page(bucket, prefix, **more)

@@ -1,4 +1,4 @@
-"""A multipart upload: its parts are sent, or copied by S3, by several threads, and joined at the end.
+"""A multipart upload: several threads send its parts, or have S3 copy them, and S3 joins the parts at the end.
 
 Source: Amazon S3 User Guide, "Uploading and copying objects using multipart upload", and its limits.
 """
@@ -21,23 +21,24 @@ if TYPE_CHECKING:
     from blobpack.stores.s3.bucket import ObjectKey
     from blobpack.stores.s3.store import S3Store
 
-# S3's limits: on all parts but the last, on one copied part, on the parts of an object
+# Limits of S3: the least size of each part but the last, the largest copied part, the number of parts of an object.
 UPLOAD_PART_BYTES_MIN = 5 << 20
 COPY_BYTES_MAX = 5 << 30
 PARTS_MAX = 10_000
 
+# An upload holds five parts in memory: 40 MiB with this size.
 UPLOAD_PART_BYTES = 8 << 20
 PART_STEP_BYTES = 1 << 20
-EQUAL_PARTS = 1_000  # of an object of unknown size, before they double
+# If the size of an object is unknown, parts double after each thousand: 10,000 of them then hold 7 TiB.
+EQUAL_PARTS = 1_000
 
 
 def part_size(number: int, expected_bytes: int | None) -> int:
-    """Compute how large a part of an object is.
+    """Compute the size of a part of an object.
 
     Args:
         number: Number of the part, counted from 1.
-        expected_bytes: Bytes that the object will have at most. None if that is not known: then parts double every
-            thousand, and 10,000 of them hold 7 TiB.
+        expected_bytes: Largest size that the object will have; None if it is not known.
     """
     if expected_bytes is None:
         return UPLOAD_PART_BYTES << ((number - 1) // EQUAL_PARTS)
@@ -46,80 +47,87 @@ def part_size(number: int, expected_bytes: int | None) -> int:
 
 
 def content_md5(body: bytearray) -> str:
-    """Compute the Content-MD5 header of a body, which S3 checks; source: RFC 1864."""
+    """Compute the Content-MD5 header of a body.
+
+    S3 compares it with the body that arrived, so a body damaged on the way is refused. Source: RFC 1864.
+    """
     return b64encode(_md5(body)).decode()
 
 
 def _md5(body: bytes | bytearray) -> bytes:
+    # Python in FIPS mode refuses MD5 unless it is marked as not used for security.
     return hashlib.md5(body, usedforsecurity=False).digest()
 
 
 class Multipart:
-    """One multipart upload. One thread calls it; its parts go up by others.
+    """One multipart upload. One thread calls its methods; other threads send the parts.
 
     Attributes:
-        id: S3's name for it; "" before it begins and after it is complete.
+        id: The id that S3 gave to the upload; "" before it begins and after it is complete.
     """
 
     def __init__(self, target: ObjectKey, part_threads: int) -> None:
-        """Prepare an upload; nothing is asked of S3 yet.
+        """Prepare an upload; no request is sent yet.
 
         Args:
-            target: The key of the object.
-            part_threads: How many parts go up at once.
+            target: Key of the object.
+            part_threads: Number of parts that are sent at once.
         """
         self.id = ""
         self._target = target
         self._threads = part_threads
         self._under_way: LookAhead[None] = LookAhead(part_threads, name="upload")
-        self._etags: dict[int, str] = {}  # by part number; "" while the part is under way
+        # By part number; "" while the part is being sent.
+        self._etags: dict[int, str] = {}
         self._sent_before: dict[int, SentPart] = {}
 
     @property
     def parts(self) -> int:
-        """Number of parts so far, those under way included."""
+        """Number of parts so far, including those being sent."""
         return len(self._etags)
 
     def begin(self) -> None:
-        """Have S3 begin the upload. Ctrl-C waits for its id: without that nobody could abort it."""
+        """Have S3 begin the upload."""
+        # Ctrl-C has to wait for the id: without it nobody could abort the upload.
         uninterrupted(self._begin)
 
     def _begin(self) -> None:
-        answer = self._target.ask("create_multipart_upload", what="begin an upload")
-        self.id = answer["UploadId"]
+        response = self._target.ask("create_multipart_upload", what="begin an upload")
+        self.id = response["UploadId"]
 
-    def go_on_with(self, upload_id: str) -> None:
-        """Go on with an upload that was interrupted: parts that S3 has with the same bytes are not sent again."""
+    def resume(self, upload_id: str) -> None:
+        """Resume an upload that was interrupted; parts that S3 already has with the same bytes are not sent again."""
         self.id = upload_id
         self._sent_before = list_parts(self._target, upload_id)
 
     def send(self, part: bytearray) -> None:
-        """Have the next part sent; waits while as many are under way as there are threads."""
+        """Send the next part in another thread; wait while all threads are busy."""
         self._hand_over(self._send, part)
 
     def copy(self, source: S3Store, start: int, end: int) -> None:
-        """Have S3 copy the bytes start to end of an object as the next part, which is not fetched."""
+        """Have S3 copy the bytes start to end of an object as the next part, without fetching them."""
         self._hand_over(self._copy, source, start, end)
 
     def _hand_over(self, work: Callable[..., None], *arguments: Any) -> None:
         number = self.parts + 1
-        # the number is entered before the part is sent: S3 wants parts in ascending order (InvalidPartOrder)
+        # Entered before the part is sent, so that the dict is in the order of the numbers: S3 refuses a list of parts in
+        # another order (InvalidPartOrder).
         self._etags[number] = ""
         self.settle(self._threads - 1)
         self._under_way.submit(work, number, *arguments)
 
     def settle(self, under_way_max: int = 0) -> None:
-        """Wait until at most so many parts are under way; raise the first failure."""
+        """Wait until at most so many parts are being sent; raise the first failure."""
         while len(self._under_way) > under_way_max:
             self._under_way.pop()
 
     def _send(self, number: int, part: bytearray) -> None:
         before = self._sent_before.get(number)
-        # an ETag that is not the MD5 (SSE-KMS makes such) never matches, and the part is sent again
+        # With SSE-KMS an ETag is not the MD5, never matches, and the part is sent again.
         if before and before.size == len(part) and _bare(before.etag) == _md5(part).hex():
             self._etags[number] = before.etag
             return
-        answer = self._target.ask(
+        response = self._target.ask(
             "upload_part",
             what=f"upload part {number}",
             UploadId=self.id,
@@ -127,25 +135,26 @@ class Multipart:
             Body=part,
             ContentMD5=content_md5(part),
         )
-        self._etags[number] = answer["ETag"]
+        self._etags[number] = response["ETag"]
 
     def _copy(self, number: int, source: S3Store, start: int, end: int) -> None:
-        answer = self._target.ask(
+        response = self._target.ask(
             "upload_part_copy",
             what=f"copy bytes {start} to {end} of {source.url}",
             UploadId=self.id,
             PartNumber=number,
             CopySource={"Bucket": source.bucket, "Key": source.key},
-            CopySourceIfMatch=source.version,  # else parts of two versions could be joined
+            # Without it, parts of two versions could be joined.
+            CopySourceIfMatch=source.version,
             CopySourceRange=f"bytes={start}-{end - 1}",
         )
-        self._etags[number] = answer["CopyPartResult"]["ETag"]
+        self._etags[number] = response["CopyPartResult"]["ETag"]
 
     def complete(self, conditions: dict[str, str]) -> str:
-        """Have S3 join the parts, all of which are there, to the object.
+        """Have S3 join the parts to the object; all parts must have been sent.
 
         Args:
-            conditions: IfMatch or IfNoneMatch, perhaps.
+            conditions: Arguments of Condition.
 
         Returns:
             The object's ETag.
@@ -156,7 +165,7 @@ class Multipart:
         """
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in self._etags.items()]
         try:
-            answer = self._target.ask(
+            response = self._target.ask(
                 "complete_multipart_upload",
                 what="complete the upload",
                 UploadId=self.id,
@@ -164,13 +173,14 @@ class Multipart:
                 **conditions,
             )
         except StorageError:
-            # if the first answer got lost, boto3 asked again, and S3 found no such upload any more
+            # If the first response was lost, boto3 sent the request again, and S3 no longer knew the upload.
             if not self._is_there():
                 raise
-            answer = {}
-        self.id = ""  # from here on there is nothing to abort
-        # Ceph RGW 16 answers with an empty ETag, and RGW 18 with one without quotes. Readers compare with HEAD's.
-        etag: str = answer.get("ETag", "")
+            response = {}
+        # From here on there is nothing to abort.
+        self.id = ""
+        # Ceph RGW 16 sends an empty ETag, and RGW 18 one without quotes. Readers compare with the ETag of a HEAD.
+        etag: str = response.get("ETag", "")
         return etag if etag.endswith('"') else self._head_etag()
 
     def _head_etag(self) -> str:
@@ -178,7 +188,7 @@ class Multipart:
         return etag
 
     def _is_there(self) -> bool:
-        """Return whether the object was made of these parts: its ETag is then the MD5 of their MD5s."""
+        """Return whether the object was made of these parts: then its ETag is the MD5 of the MD5s of the parts."""
         try:
             digests = b"".join(bytes.fromhex(_bare(etag)) for etag in self._etags.values())
             found = self._head_etag()
@@ -187,7 +197,7 @@ class Multipart:
         return _bare(found) == f"{_md5(digests).hex()}-{self.parts}"
 
     def abort(self) -> None:
-        """Have S3 delete the parts, if there are any. Ctrl-C waits for that.
+        """Have S3 delete the parts, if there are any; Ctrl-C waits until it has.
 
         Raises:
             StorageError: S3 refused or could not be reached.
@@ -196,7 +206,7 @@ class Multipart:
             uninterrupted(partial(abort_upload, self._target, self.id))
 
     def stop(self) -> None:
-        """Wait for the threads, and have no more parts begun."""
+        """Cancel parts that no thread has begun, and wait for the others."""
         self._under_way.close()
 
 

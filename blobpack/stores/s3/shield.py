@@ -1,4 +1,7 @@
-"""Requests that Ctrl-C does not cut off: it waits for the answer, which says what there is to undo."""
+"""Requests that Ctrl-C does not interrupt: their responses hold what is needed to undo them, such as an upload's id.
+
+Strategy: the request runs in another thread. Python raises KeyboardInterrupt in the main thread only.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def uninterrupted(work: Callable[[], object]) -> None:
-    """Call a function in another thread, and wait for it. An interruption, Ctrl-C for example, is raised after it."""
+    """Call a function in another thread, and wait for it; an interruption such as Ctrl-C is raised afterwards."""
     done: Future[None] = Future()
     taken = Lock()
 
@@ -28,8 +31,8 @@ def uninterrupted(work: Callable[[], object]) -> None:
     interruption: BaseException | None = None
     while True:
         try:
-            # after an interruption, which may have come before the thread began, another one is begun:
-            # whichever takes the lock does the work
+            # The interruption may have come before the thread was started, so after one another thread is started.
+            # The thread that takes the lock does the work.
             _begin_thread(run)
             wait([done])
             break
@@ -43,5 +46,6 @@ def uninterrupted(work: Callable[[], object]) -> None:
 def _begin_thread(run: Callable[[], None]) -> None:
     try:
         Thread(target=run).start()
-    except RuntimeError:  # Python is exiting, and begins no more threads
+    except RuntimeError:
+        # Python is exiting, and starts no more threads.
         run()

@@ -1,13 +1,13 @@
-"""Signed GETs that our own connections send: boto3's, caught before it is sent, or one made after that model.
+"""Signed GETs that our own connections send.
 
-boto3 prepares and signs a whole GET of the object. Range and If-Match need no signature, so one signed request serves
-every range. Source: AWS, "Signature Version 4 for API requests": host and x-amz-* are what must be signed; checked
-on Ceph RGW and Swift.
+Strategy: boto3 prepares and signs a GET of the whole object, which is caught before it is sent. Range and If-Match need
+no signature, so one signed request serves every range. Source: AWS, "Signature Version 4 for API requests": only host
+and x-amz-* must be signed. Tested with Ceph RGW and Swift.
 
-Another object has another path, so it takes another signature, and boto3 needs most of a millisecond of processor
-time for each. Signatures asks boto3 for one object of a bucket a minute. For the others it replaces the path in that
-request and signs it with the same credentials. It does so only if it can reproduce the signature that boto3 made;
-else boto3 signs for each object.
+The path is signed, so another object needs another signature, for which boto3 takes most of a millisecond of processor
+time. So Signatures asks boto3 for one object of each bucket a minute. For the other objects it replaces the path in
+that request, and signs it with the same credentials. It does so only if it can reproduce boto3's signature; otherwise
+boto3 signs for each object.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from botocore.utils import get_environ_proxies
 
 from blobpack.stores.http.connection import Origin
 from blobpack.stores.http.pool import pool_of
-from blobpack.stores.http.ranged import Place, if_match
+from blobpack.stores.http.ranged import RangedGet, if_match
 from blobpack.stores.s3.client import ca_file, catch_get, default_client, secret_key
 
 if TYPE_CHECKING:
@@ -33,15 +33,16 @@ if TYPE_CHECKING:
     from blobpack.stores.http.pool import Pool
     from blobpack.stores.s3.bucket import ObjectKey
 
-SIGNED_FOR_S = 60.0  # S3 takes a signature for 15 minutes, less the difference of the clocks
+# S3 accepts a signature for 15 minutes, less the difference of the clocks. Temporary credentials may expire sooner.
+SIGNED_FOR_S = 60.0
 
-# requests with these must be signed one by one, or answered by another endpoint: boto3 knows how
+# Requests with these headers must be signed one by one, or go to another endpoint. boto3 knows how.
 UNUSUAL_HEADERS = (
     "x-amz-server-side-encryption-customer",
     "x-amz-request-payer",
     "x-amz-s3session",
 )
-# what each of our requests says by itself, or must not say
+# Headers that our request sets itself, or must not send.
 NOT_REPEATED = (
     "range",
     "if-match",
@@ -59,17 +60,18 @@ REQUEST = re.compile(
     r"SignedHeaders=(?P<signed>[^,\r]+), Signature=)(?P<signature>[0-9a-f]{64})(?P<rest>(?:\r\n.*)?)",
     re.DOTALL,
 )
+# The unreserved characters of RFC 3986, which SigV4 leaves unquoted, and the separator of folders.
 SAFE_IN_KEYS = "-._~/"
 
 
-class ThinPathError(Exception):
+class NeedsBoto3Error(Exception):
     """Our own connections can't send this request; boto3 may."""
 
 
 # By boto3
 
 
-def sign(target: ObjectKey, version: str) -> Place:
+def sign(target: ObjectKey, version: str) -> RangedGet:
     """Have boto3 prepare and sign a GET of an object.
 
     Args:
@@ -77,19 +79,19 @@ def sign(target: ObjectKey, version: str) -> Place:
         version: Its ETag, for If-Match.
 
     Raises:
-        ThinPathError: our connections can't send it.
+        NeedsBoto3Error: our connections can't send this request.
     """
     if os.environ.get("BLOBPACK_S3", "").lower() == "boto3":
-        raise ThinPathError("BLOBPACK_S3 says so")
+        raise NeedsBoto3Error("BLOBPACK_S3 is set to boto3")
     if target.bucket.name.startswith("arn:"):
-        raise ThinPathError("an access point")
+        raise NeedsBoto3Error("an access point")
     request = catch_get(lambda: target.ask("get_object", what="sign"))
     if request is None:
-        raise ThinPathError("boto3 answered by itself")
-    # only the client's own proxies are in its configuration: those of the environment are found for each request
+        raise NeedsBoto3Error("boto3 answered by itself")
+    # The client's configuration holds only its own proxies. Those of the environment are looked up for each request.
     if getattr(default_client().meta.config, "proxies", None) or get_environ_proxies(request.url):
-        raise ThinPathError("a proxy")
-    return Place(pool_of(_origin_of(request.url)), _head(request, version), f"ETag: {version}")
+        raise NeedsBoto3Error("a proxy")
+    return RangedGet(pool_of(_origin_of(request.url)), _head(request, version), f"ETag: {version}")
 
 
 def _origin_of(url: str) -> Origin:
@@ -99,10 +101,10 @@ def _origin_of(url: str) -> Origin:
 
 
 def _head(request: AWSPreparedRequest, version: str) -> bytes:
-    """Write a signed request as far as the numbers of its Range header."""
+    """Write a signed request up to the numbers of its Range header."""
     headers = {name: _text(value) for name, value in request.headers.items()}
     if any(name.lower().startswith(UNUSUAL_HEADERS) for name in headers):
-        raise ThinPathError("a request with unusual headers")
+        raise NeedsBoto3Error("a request with unusual headers")
     host, _, target = request.url.partition("://")[2].partition("/")
     lines = [
         f"GET /{target} HTTP/1.1",
@@ -130,41 +132,41 @@ class Signatures:
     """Signed requests for objects, of one bucket or several; safe to share between threads."""
 
     def __init__(self) -> None:
-        """Sign for nothing yet; boto3 signs for the first object of each bucket."""
+        """Start without signatures; boto3 signs for the first object of each bucket."""
         self._signers: dict[str, Signer] = {}
 
-    def place_of(self, target: ObjectKey, version: str) -> Place:
-        """Return the signed request for an object.
+    def ranged_get_of(self, target: ObjectKey, version: str) -> RangedGet:
+        """Return the signed GET of an object.
 
         Raises:
-            ThinPathError: our connections can't send it.
+            NeedsBoto3Error: our connections can't send this request.
         """
         signer = self._signers.get(target.bucket.name)
         if signer is not None and time.monotonic() - signer.made_at < SIGNED_FOR_S:
-            return signer.place_of(target.key, version) or sign(target, version)
-        place = sign(target, version)
-        self._signers[target.bucket.name] = Signer(place, target.key, secret_key())
-        return place
+            return signer.ranged_get_of(target.key, version) or sign(target, version)
+        ranged_get = sign(target, version)
+        self._signers[target.bucket.name] = Signer(ranged_get, target.key, secret_key())
+        return ranged_get
 
 
 class Signer:
-    """Signs for the objects of one bucket, as boto3 signed for one of them.
+    """Signs for the objects of one bucket in the way in which boto3 signed for one of them.
 
     Attributes:
         made_at: When boto3 signed, on the monotonic clock.
     """
 
-    def __init__(self, place: Place, key: str, secret_key: str) -> None:
-        """Analyse boto3's request, and check that the same signature can be made here.
+    def __init__(self, ranged_get: RangedGet, key: str, secret_key: str) -> None:
+        """Analyse boto3's request, and check that its signature can be reproduced here.
 
         Args:
-            place: The request.
-            key: The key of its object.
-            secret_key: What boto3 signed it with.
+            ranged_get: The request that boto3 signed.
+            key: Key of the object in that request.
+            secret_key: Secret key that boto3 signed with.
         """
-        self.made_at = place.made_at
-        self._pool: Pool = place.pool
-        signed_head = place.head.partition(b"\r\nIf-Match: ")[0].partition(b"\r\nRange: ")[0]
+        self.made_at = ranged_get.made_at
+        self._pool: Pool = ranged_get.pool
+        signed_head = ranged_get.head.partition(b"\r\nIf-Match: ")[0].partition(b"\r\nRange: ")[0]
         request = REQUEST.fullmatch(signed_head.decode("latin-1"))
         self._can_sign = bool(
             request
@@ -174,7 +176,7 @@ class Signer:
         )
 
     def _learn(self, request: re.Match[str], key: str, secret_key: str) -> bool:
-        """Learn what a signature is made of from boto3's request; false if something of it is missing."""
+        """Extract the inputs of a signature from boto3's request; return False if one of them is missing."""
         self._before_key = request["target"].removesuffix(quoted(key))
         self._headers, self._rest = request["headers"], request["rest"]
         lines = (line.split(": ", 1) for line in (self._headers + self._rest).split("\r\n") if line)
@@ -182,7 +184,8 @@ class Signer:
         signed = request["signed"].split(";")
         if not {"x-amz-date", "x-amz-content-sha256", *signed} <= by_name.keys():
             return False
-        # the canonical request from behind the path on, and the string to sign before its digest
+        # The canonical request behind the path, and the string to sign in front of the digest of that request. Source:
+        # AWS, "Create a signed AWS API request".
         canonical_headers = "".join(f"{name}:{by_name[name]}\n" for name in signed)
         self._canonical = (
             f"\n\n{canonical_headers}\n{request['signed']}\n{by_name['x-amz-content-sha256']}"
@@ -194,13 +197,13 @@ class Signer:
         return True
 
     def _signature(self, target: str) -> str:
-        # S3, unlike other services of AWS, takes the path as it is sent: it is not quoted a second time
+        # Unlike other AWS services, S3 signs the path as it is sent: it is not quoted a second time.
         canonical = hashlib.sha256(f"GET\n{target}{self._canonical}".encode("latin-1"))
         to_sign = self._to_sign + canonical.hexdigest()
         return hmac.digest(self._signing_key, to_sign.encode("latin-1"), "sha256").hex()
 
-    def place_of(self, key: str, version: str) -> Place | None:
-        """Return the signed request for another object of the bucket; None if only boto3 can sign it."""
+    def ranged_get_of(self, key: str, version: str) -> RangedGet | None:
+        """Return the signed GET of another object of the bucket; None if only boto3 can sign it."""
         if not self._can_sign:
             return None
         path = self._before_key + quoted(key)
@@ -208,11 +211,11 @@ class Signer:
             f"GET {path} HTTP/1.1\r\n{self._headers}{self._signature(path)}{self._rest}\r\n"
             f"{if_match(version)}Range: bytes="
         )
-        place = Place(self._pool, head.encode("latin-1"), f"ETag: {version}")
-        place.made_at = self.made_at
-        return place
+        ranged_get = RangedGet(self._pool, head.encode("latin-1"), f"ETag: {version}")
+        ranged_get.made_at = self.made_at
+        return ranged_get
 
 
 def quoted(key: str) -> str:
-    """Write a key as it stands in a path."""
+    """Return a key as it is written in the path of a URL."""
     return quote(key, safe=SAFE_IN_KEYS)

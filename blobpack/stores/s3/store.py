@@ -1,13 +1,14 @@
-"""A blob in S3: boto3 signs a GET of the object, and ranged GETs take our own connections.
+"""A blob in S3: boto3 signs a GET of the object, and our own connections send it.
 
-Strategy: boto3 decides who we are and where the bucket is (credentials and their refresh, profile, region, endpoint,
-addressing, certificates). The GET that it signs is repeated with each Range and If-Match; see signing.py. It is signed
-anew each minute, and when S3 answers 403.
+Strategy: boto3 decides on credentials and their refresh, profile, region, endpoint, addressing and certificates. The
+GET that it signs is sent again for each range, with its own Range header; see signing.py. It is signed again each
+minute, and when S3 answers 403. On our connections a GET takes a twentieth to a seventieth of the processor time that
+boto3 takes for it.
 
-What our connections don't do goes through boto3: a request that gets 403 twice, keys of the customer's (SSE-C),
-requester pays, access points, proxies; BLOBPACK_S3=boto3 sends all of them there. After 301, 307 or 400, too, boto3
-reads: it finds the bucket's region, or credentials that have not expired. Then it signs once more, and our connections
-are tried again.
+Some requests our connections can't send, and boto3 does: those with customer-provided keys (SSE-C), requester pays,
+access points or proxies, and all requests for an object after S3 answered 403 twice. BLOBPACK_S3=boto3 sends every
+request through boto3. After 301, 307 or 400 boto3 reads the range, too: it finds the bucket's region, or credentials
+that have not expired. Then it signs again, and our connections send the next request.
 """
 
 from __future__ import annotations
@@ -21,32 +22,33 @@ from blobpack.stores.http.ranged import RangedStore
 from blobpack.stores.location import Location
 from blobpack.stores.s3 import boto3_get, signing
 from blobpack.stores.s3.bucket import Bucket, ObjectKey
-from blobpack.stores.s3.signing import ThinPathError
+from blobpack.stores.s3.signing import NeedsBoto3Error
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from blobpack.stores.http.ranged import Place
-    from blobpack.stores.http.response import Answer
+    from blobpack.stores.http.ranged import RangedGet
+    from blobpack.stores.http.response import Response
     from blobpack.stores.s3.signing import Signatures
     from blobpack.stores.stats import Counters
 
 log = logging.getLogger(__name__)
 
-MISDIRECTED = (301, 307, 400)  # S3 answers 400 to an expired token, too
+# S3 answers 301 or 307 if the bucket is in another region, and 400 to a token that has expired.
+MISDIRECTED = (301, 307, 400)
 
 
-class MisdirectedError(ThinPathError):
-    """The request went to a wrong region, or with a token that has expired; boto3 may find what is right.
+class MisdirectedError(NeedsBoto3Error):
+    """The request went to the wrong region, or with an expired token; boto3 may find the right ones.
 
     Attributes:
-        place: Where it went.
+        ranged_get: The GET that was misdirected.
     """
 
-    def __init__(self, message: str, place: Place) -> None:
+    def __init__(self, message: str, ranged_get: RangedGet) -> None:
         super().__init__(message)
-        self.place = place
+        self.ranged_get = ranged_get
 
 
 class S3Store(RangedStore):
@@ -73,18 +75,18 @@ class S3Store(RangedStore):
 
         Args:
             url: s3://bucket/key.
-            size: Its bytes, if a listing or an index knows them: then nothing is asked, and the version is taken
-                for granted. A read finds out if they are wrong. None asks for the object's size and ETag.
-            version: The ETag it must have; None takes what is there.
-            tail_bytes: Fetch so many of its last bytes in the same request, and keep them.
-            signatures: Shared by objects that are read once each; None has boto3 sign for this one.
-            counters: Count the requests; None counts them apart.
+            size: Size in bytes, if a listing or an index knows it. Then no request is sent, and size and version are
+                believed until a read finds them wrong. None: ask S3 for size and ETag.
+            version: ETag that the object must have; None accepts any.
+            tail_bytes: Number of last bytes to fetch in the opening request, and to keep for peek.
+            signatures: Signs for many objects that are read once each. None: boto3 signs for this object.
+            counters: Counts the requests; None: new counters.
 
         Raises:
             BlobNotFoundError: no such bucket or key.
-            BlobChangedError: it has another ETag.
+            BlobChangedError: the object has another ETag.
             StorageError: S3 refused or could not be reached.
-            ValueError: the URL is not one of S3.
+            ValueError: this is not an s3:// URL.
         """
         super().__init__()
         if counters is not None:
@@ -94,11 +96,11 @@ class S3Store(RangedStore):
         self.bucket, self.key = self.location.bucket, self.location.key
         self.object_key = ObjectKey(Bucket(self.bucket, self.counters), self.key)
         self._signatures = signatures
-        self._is_thin = True
-        self._place: Place | None = None
-        self._signed_anew: Place | None = None
-        self._signed_after_boto3: Place | None = None
-        # a HEAD for each object would double the requests of packing what a listing found
+        self._uses_own_connections = True
+        self._ranged_get: RangedGet | None = None
+        self._signed_again: RangedGet | None = None
+        self._signed_after_boto3: RangedGet | None = None
+        # A HEAD for each object would double the requests when the objects of a listing are packed.
         if size is not None:
             self.size, self.version = size, version or ""
             return
@@ -107,8 +109,8 @@ class S3Store(RangedStore):
             raise BlobChangedError(f"{url}: the object's ETag is {self.version}, not {version}")
 
     def _open(self, tail_bytes: int) -> None:
-        """Ask for the size and ETag, together with the last bytes if these are wanted."""
-        # a GET of the last bytes tells size and ETag, too: one round trip less than HEAD and GET
+        """Ask for size and ETag, and fetch the last bytes in the same request if tail_bytes is not 0."""
+        # A GET of the last bytes tells size and ETag, too: one round trip less than a HEAD and a GET.
         tail = boto3_get.fetch_tail(self.object_key, tail_bytes) if tail_bytes else None
         if tail is not None:
             self.size, self.version, self.tail = tail
@@ -116,28 +118,31 @@ class S3Store(RangedStore):
         head = self.object_key.head(what="open")
         self.size, self.version = head["ContentLength"], head["ETag"]
 
-    def place(self) -> Place:
-        """Return the signed request, signed anew when it is a minute old."""
-        place = self._place
-        if place is None and self._signatures is not None:
-            place = self._place = self._signatures.place_of(self.object_key, self.version)
-        elif place is None or time.monotonic() - place.made_at > signing.SIGNED_FOR_S:
-            place = self._place = self._sign()
-        return place
+    def ranged_get(self) -> RangedGet:
+        """Return the signed GET; sign again if the signature is a minute old."""
+        ranged_get = self._ranged_get
+        if ranged_get is None and self._signatures is not None:
+            ranged_get = self._ranged_get = self._signatures.ranged_get_of(
+                self.object_key, self.version
+            )
+        elif ranged_get is None or time.monotonic() - ranged_get.made_at > signing.SIGNED_FOR_S:
+            ranged_get = self._ranged_get = self._sign()
+        return ranged_get
 
-    def _sign(self) -> Place:
+    def _sign(self) -> RangedGet:
         return signing.sign(self.object_key, self.version)
 
     def fetch(self, start: int, end: int) -> bytes:
-        """Read the bytes start to end: one ranged GET, again if it fails in a way that may pass."""
-        if self._is_thin:
+        """Read the bytes start to end with one ranged GET, which is sent again after faults that may pass."""
+        if self._uses_own_connections:
             try:
                 return super().fetch(start, end)
             except MisdirectedError as exc:
-                if exc.place is not self._signed_after_boto3:
+                if exc.ranged_get is not self._signed_after_boto3:
                     return self._fetch_misdirected(start, end)
-                self._leave_to_boto3(exc)  # boto3's own signature was misdirected, too
-            except ThinPathError as exc:
+                # boto3 has signed again since, and that request was misdirected, too
+                self._leave_to_boto3(exc)
+            except NeedsBoto3Error as exc:
                 self._leave_to_boto3(exc)
         return self._fetch_by_boto3(start, end)
 
@@ -145,39 +150,42 @@ class S3Store(RangedStore):
         return boto3_get.fetch(self.object_key, self.version, start, end)
 
     def _fetch_misdirected(self, start: int, end: int) -> bytes:
-        """Read through boto3, which learns from the answer, and sign as it does from then on."""
+        """Read through boto3, which finds the right region or credentials, and sign again with them."""
         content = self._fetch_by_boto3(start, end)
         try:
-            self._place = self._signed_after_boto3 = self._sign()
-        except ThinPathError as exc:
+            self._ranged_get = self._signed_after_boto3 = self._sign()
+        except NeedsBoto3Error as exc:
             self._leave_to_boto3(exc)
         return content
 
-    def _leave_to_boto3(self, reason: ThinPathError) -> None:
-        self._is_thin = False
+    def _leave_to_boto3(self, reason: NeedsBoto3Error) -> None:
+        self._uses_own_connections = False
         log.debug("%s: reads go through boto3: %s", self.url, reason)
 
     def handle(
-        self, answer: Answer, place: Place, start: int, end: int, attempt: int
+        self, response: Response, ranged_get: RangedGet, start: int, end: int, attempt: int
     ) -> bytes | None:
-        """Sign anew on the first 403; leave to boto3 what it may solve; else raise what the status means."""
-        # a 403 may mean that the signature has expired; one that was just made has not
-        latest = self._place
-        if answer.status == 403 and (place is not latest or latest is not self._signed_anew):
-            if place is latest:  # else another thread has signed anew
-                self._place = self._signed_anew = self._sign()
+        """Sign again after the first 403, leave what boto3 may solve to boto3, or raise the error."""
+        # A 403 may mean that the signature has expired. A signature that was just made has not.
+        latest = self._ranged_get
+        if response.status == 403 and (
+            ranged_get is not latest or latest is not self._signed_again
+        ):
+            # Another thread may have signed again already. Its signature must get a try before boto3 takes over.
+            if ranged_get is latest:
+                self._ranged_get = self._signed_again = self._sign()
             self.counters.count_retried()
             return None
-        reason = f"HTTP {answer.status}, request {answer.request}"
-        if answer.status in MISDIRECTED:
-            raise MisdirectedError(reason, place)
-        if answer.status == 403:
-            raise ThinPathError(reason)
-        self.refuse_answer(answer, f"read bytes {start} to {end}", attempt)
+        reason = f"HTTP {response.status}, request {response.request_id}"
+        if response.status in MISDIRECTED:
+            raise MisdirectedError(reason, ranged_get)
+        if response.status == 403:
+            raise NeedsBoto3Error(reason)
+        self.raise_for(response, f"read bytes {start} to {end}", attempt)
 
     def __reduce__(self) -> tuple[Callable[..., S3Store], tuple[str, str]]:
-        return _reopen, (self.url, self.version)
+        return _reopen_s3_store, (self.url, self.version)
 
 
-def _reopen(url: str, version: str) -> S3Store:
+def _reopen_s3_store(url: str, version: str) -> S3Store:
     return S3Store(url, version=version)

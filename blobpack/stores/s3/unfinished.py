@@ -1,7 +1,6 @@
-"""Uploads to S3 that were begun and not ended: still under way, or left behind by a process that was killed.
+"""Unfinished uploads to S3: still running, or left behind by a process that was killed.
 
-Their parts are visible to nobody, but S3 keeps and bills them until the upload is aborted. An upload with resume goes
-on with them.
+Nobody sees their parts, but S3 stores and bills them until the upload is aborted. An upload with `resume` uses them.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ log = logging.getLogger(__name__)
 
 
 class Unfinished(NamedTuple):
-    """An unfinished upload. Uploads sort by their beginning.
+    """An unfinished upload. Uploads are sorted by the time at which they began.
 
     Attributes:
-        since: When it began, by S3's clock.
-        id: S3's name for it.
-        bucket: Name of the bucket it goes to.
-        key: Key of the object that it would make.
+        since: Time at which the upload began, by S3's clock.
+        id: The id that S3 gave to the upload.
+        bucket: Name of the bucket.
+        key: Key of the object that the upload would create.
     """
 
     since: datetime
@@ -41,7 +40,7 @@ class Unfinished(NamedTuple):
 
     @property
     def url(self) -> str:
-        """URL of the object that it would make."""
+        """URL of the object that the upload would create."""
         return f"s3://{self.bucket}/{self.key}"
 
     def __str__(self) -> str:
@@ -52,8 +51,8 @@ class SentPart(NamedTuple):
     """A part of an unfinished upload that S3 has.
 
     Attributes:
-        size: Its bytes.
-        etag: Its ETag: the quoted MD5 of its bytes.
+        size: Size in bytes.
+        etag: ETag: the quoted MD5 of the part's bytes.
     """
 
     size: int
@@ -63,12 +62,12 @@ class SentPart(NamedTuple):
 def find_unfinished(
     url: str | os.PathLike[str], *, older_than: timedelta | None = None
 ) -> list[Unfinished]:
-    """Find the uploads to an object, to what is below a prefix, or to a whole bucket.
+    """Find the unfinished uploads to an object, below a prefix, or to a bucket.
 
     Args:
-        url: s3://bucket/key, s3://bucket/prefix/ or s3://bucket. Without a "/" at its end it is both an object and
-            a prefix.
-        older_than: Only those that began longer ago.
+        url: s3://bucket/key, s3://bucket/prefix/ or s3://bucket. A URL without a "/" at its end means both the object
+            and the prefix.
+        older_than: Return only uploads that began longer ago.
 
     Raises:
         BlobNotFoundError: there is no such bucket.
@@ -76,9 +75,8 @@ def find_unfinished(
     """
     location = Location.parse(url, prefix=True)
     bucket, key = location.bucket, location.key
-    now = datetime.now(
-        UTC
-    )  # ages are of hours or days, so a clock that differs from S3's by minutes will do
+    # Ages are hours or days, so it does not matter if our clock differs from S3's by minutes.
+    now = datetime.now(UTC)
     below = f"{key.rstrip('/')}/" if key else ""
     return [
         upload
@@ -102,7 +100,7 @@ def list_uploads(bucket: Bucket, prefix: str) -> Iterator[Unfinished]:
 
 def uploads_to(target: ObjectKey) -> list[Unfinished]:
     """List the unfinished uploads to one key, the earliest first."""
-    # a prefix of S3 matches longer keys, too
+    # A prefix also matches longer keys.
     uploads = list_uploads(target.bucket, target.key)
     return sorted(upload for upload in uploads if upload.key == target.key)
 
@@ -111,7 +109,8 @@ def list_parts(target: ObjectKey, upload_id: str) -> dict[int, SentPart]:
     """List the parts of an unfinished upload that S3 has, by their numbers."""
     parts: dict[int, SentPart] = {}
     marker = 0
-    while True:  # a page has a thousand parts at most
+    # S3 returns at most a thousand parts in a page.
+    while True:
         page = target.ask(
             "list_parts", what="list parts", UploadId=upload_id, PartNumberMarker=marker
         )
@@ -123,7 +122,7 @@ def list_parts(target: ObjectKey, upload_id: str) -> dict[int, SentPart]:
 
 
 def abort_upload(target: ObjectKey, upload_id: str) -> bool:
-    """Have S3 delete the parts of an unfinished upload; false if it has ended meanwhile.
+    """Have S3 delete the parts of an unfinished upload; return False if it has ended meanwhile.
 
     Raises:
         StorageError: S3 refused or could not be reached.
@@ -131,14 +130,15 @@ def abort_upload(target: ObjectKey, upload_id: str) -> bool:
     try:
         target.ask("abort_multipart_upload", what="abort an upload", UploadId=upload_id)
     except StorageError as exc:
-        if "NoSuchUpload" in str(exc):  # completed, or aborted by somebody else
+        # Somebody else has completed or aborted it.
+        if "NoSuchUpload" in str(exc):
             return False
         raise
     return True
 
 
 def abort(upload: Unfinished) -> bool:
-    """Have S3 delete the parts of an upload that was found; false if it has ended meanwhile.
+    """Have S3 delete the parts of an upload that find_unfinished returned; return False if it has ended meanwhile.
 
     Raises:
         StorageError: S3 refused or could not be reached.
@@ -147,9 +147,10 @@ def abort(upload: Unfinished) -> bool:
 
 
 def abort_latest(target: ObjectKey) -> None:
-    """Abort the latest upload to a key, which nothing will go on with; a failure is only logged."""
+    """Abort the latest upload to a key, which nobody will resume; a failure is only logged."""
     try:
         for upload in uploads_to(target)[-1:]:
             uninterrupted(partial(abort_upload, target, upload.id))
-    except StorageError as exc:  # the object is there all the same
-        log.warning("%s; the parts of an upload that was interrupted may be left", exc)
+    except StorageError as exc:
+        # The new object is complete, so the call has succeeded.
+        log.warning("%s; the parts of an interrupted upload may be left behind", exc)

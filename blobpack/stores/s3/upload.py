@@ -1,8 +1,8 @@
-"""A new object in S3, written front to back like a file: parts go up, by threads, while the next one is filled.
+"""A new object in S3, written front to back like a file.
 
-An object of one part is one PUT. Otherwise the parts are joined at the end, and nobody sees them until then. If
-something fails, or on Ctrl-C, they are deleted. Each part goes with its MD5, which S3 checks. Memory holds the parts
-under way and the one that is filled.
+Strategy: threads send full parts while the next part is filled. An object of one part is a single PUT. Otherwise S3
+joins the parts at the end, and nobody sees them before. After an error or Ctrl-C the parts are deleted. Each part is
+sent with its MD5, which S3 checks. Memory holds the parts being sent and the one being filled.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
     from blobpack.stores.s3.store import S3Store
 
-COPY_BYTES = 256 << 20  # of one copied part: several are copied at once
-PARTS_AT_ONCE = 4  # memory holds as many, and the one that is filled
+# Size of a copied part. Far below S3's limit of 5 GiB, so that several parts can be copied at once.
+COPIED_PART_BYTES = 256 << 20
+# Memory holds this many parts and the one being filled.
+PARTS_AT_ONCE = 4
 
 
 @contextmanager
@@ -47,18 +49,18 @@ def uploading(
     new: bool = False,
     resume: bool = False,
 ) -> Iterator[Upload]:
-    """Open an object for writing that takes the key's place when the block ends without an error.
+    """Open an object for writing, which replaces the one at the key when the block ends without an error.
 
     Args:
         url: s3://bucket/key.
-        expected_bytes: Bytes that it will have at most, about; see part_size.
-        replaces: The ETag of the object that it takes the place of; any other object stays. See condition.py.
-        new: There must be no object yet.
-        resume: Go on with an upload that was interrupted: parts that are there with the same bytes stay. If this
-            upload is interrupted again, its parts are left there for the next one.
+        expected_bytes: Estimated largest size of the object; see part_size.
+        replaces: ETag of the object that this one replaces; another object stays as it is. See condition.py.
+        new: There must be no object at the key yet.
+        resume: Resume an upload that was interrupted: parts that S3 already has with the same bytes are not sent again.
+            If this upload is interrupted, too, its parts are kept for the next one.
 
     Raises:
-        BlobChangedError: the object to replace is another one, or one is there.
+        BlobChangedError: the object at the key is not the one to replace, or must not exist.
         StorageError: S3 refused or could not be reached.
     """
     location = Location.parse(url)
@@ -76,18 +78,18 @@ def uploading(
 
 
 class Upload(Sink):
-    """An object that is being written; uploading makes and ends it.
+    """An object that is being written; `uploading` creates and finishes it.
 
     Attributes:
-        url: The object's URL.
-        version: Its ETag, once it is finished.
-        multipart: Its parts, if it has several.
+        url: URL of the object.
+        version: ETag of the object, once it is finished.
+        multipart: The parts, if the object has several.
     """
 
     def __init__(
         self, target: ObjectKey, condition: Condition, *, expected_bytes: int | None, resume: bool
     ) -> None:
-        """Prepare an upload; nothing is asked of S3 yet. For the arguments see uploading."""
+        """Prepare an upload; no request is sent yet. See uploading for the arguments."""
         self.url = target.url
         self.multipart = Multipart(target, PARTS_AT_ONCE)
         self._target = target
@@ -98,16 +100,16 @@ class Upload(Sink):
         self._part = bytearray()
 
     def tell(self) -> int:
-        """Return how many bytes were written or copied."""
+        """Return the number of bytes that were written or copied."""
         return self._pos
 
     def write(self, data: Buffer, /) -> int:
-        """Write on; waits while as many parts are under way as there are threads."""
+        """Write the data; wait while all threads are busy sending parts."""
         view = memoryview(data).cast("B")
         size = len(view)
         while view:
             room = part_size(self.multipart.parts + 1, self._expected_bytes) - len(self._part)
-            # a full part waits for the byte behind it, so an object of exactly one part is still one PUT
+            # A full part is sent when another byte follows, so an object of exactly one part is still a single PUT.
             if not room:
                 self._send_part()
                 continue
@@ -120,33 +122,33 @@ class Upload(Sink):
         """Have S3 copy the first bytes of another object, 5 MiB or more, without fetching them.
 
         Raises:
-            BlobChangedError: the source is not the version any more that was opened.
+            BlobChangedError: the source is no longer the version that was opened.
         """
-        count = max(1, -(-size // COPY_BYTES), -(-size // COPY_BYTES_MAX))
+        count = max(1, -(-size // COPIED_PART_BYTES), -(-size // COPY_BYTES_MAX))
         count = min(count, size // UPLOAD_PART_BYTES_MIN, PARTS_MAX // 2)
         if count * COPY_BYTES_MAX < size:
-            raise StorageError(f"{self.url}: {size} bytes are more than an object in S3 may have")
+            raise StorageError(f"{self.url}: {size} bytes are more than S3 allows in one object")
         self.begin()
-        # of equal size: more is written behind the last one, so it, too, must have 5 MiB
+        # Parts of equal size. Parts may follow the last copied one, so it must have 5 MiB, too.
         bounds = [size * i // count for i in range(count + 1)]
         for start, end in pairwise(bounds):
             self.multipart.copy(source, start, end)
         self._pos += size
 
     def begin(self) -> None:
-        """Begin a multipart upload, or find the latest one that was interrupted; again is harmless."""
+        """Begin a multipart upload, or resume the latest interrupted one; calling this twice is harmless."""
         if self.multipart.id:
             return
         if self._resume and (uploads := uploads_to(self._target)):
-            self.multipart.go_on_with(uploads[-1].id)
+            self.multipart.resume(uploads[-1].id)
         else:
             self.multipart.begin()
 
     def claim(self) -> None:
-        """Begin, unless another upload to the key was first; see condition.py.
+        """Begin, and check that no other upload to the key began earlier; see condition.py.
 
         Raises:
-            BlobChangedError: there is one.
+            BlobChangedError: another upload began earlier.
         """
         self.begin()
         self._condition.check_first(self.multipart.id)
@@ -155,22 +157,22 @@ class Upload(Sink):
         self.begin()
         if self.multipart.parts == PARTS_MAX:
             raise StorageError(
-                f"{self.url}: {self._pos} bytes take more than the {PARTS_MAX} parts that S3 allows; "
+                f"{self.url}: {self._pos} bytes need more than the {PARTS_MAX} parts that S3 allows; "
                 f"{self._expected_bytes} were expected"
             )
         self.multipart.send(self._part)
         self._part = bytearray()
 
     def finish(self) -> None:
-        """Send what is left, and have S3 make the object.
+        """Send the rest, and have S3 create the object.
 
         Raises:
-            BlobChangedError: what is at the key is not what must be there.
+            BlobChangedError: the condition on the object at the key is not met.
             StorageError: S3 refused or could not be reached.
         """
         if not self.multipart.id:
             self._put_whole()
-            # the earlier upload was of a larger object: nothing will go on with it
+            # The interrupted upload was for a larger object. Nobody will resume it.
             if self._resume:
                 abort_latest(self._target)
             return
@@ -185,7 +187,7 @@ class Upload(Sink):
 
     def _put_whole(self) -> None:
         try:
-            answer = self._target.ask(
+            response = self._target.ask(
                 "put_object",
                 what="upload",
                 Body=self._part,
@@ -194,33 +196,33 @@ class Upload(Sink):
             )
         except BlobChangedError as exc:
             raise self._condition.unmet() from exc
-        self.version = answer["ETag"]
+        self.version = response["ETag"]
 
     def give_up(self, exc: BaseException) -> None:
-        """Delete the parts, when none is under way any more; keep them for an upload that resumes.
+        """Wait for the threads and delete the parts; keep them if this upload may be resumed.
 
         Args:
-            exc: What went wrong. It takes a note if the parts are kept or can't be deleted.
+            exc: The error that ended the upload. A note is added to it if the parts are kept or can't be deleted.
         """
         try:
             self.stop()
-        finally:  # also after a second Ctrl-C
+        finally:
+            # Also after a second Ctrl-C while stop waits.
             self._discard(exc)
 
     def _discard(self, exc: BaseException) -> None:
-        upload_id = (
-            self.multipart.id
-        )  # "" if it is complete: a failure after that leaves nothing behind
+        # "" if the object is complete: then there are no parts to delete.
+        upload_id = self.multipart.id
         if upload_id and self._resume:
             exc.add_note(
-                f"the parts of {self.url} that went up are kept: --resume goes on with them"
+                f"the parts of {self.url} that were sent are kept: --resume continues with them"
             )
             return
         try:
             self.multipart.abort()
         except StorageError as failed:
-            exc.add_note(f"{failed}; its parts are left behind: upload {upload_id}")
+            exc.add_note(f"{failed}; the parts that were sent are left behind: upload {upload_id}")
 
     def stop(self) -> None:
-        """Wait for the threads, and have no more parts begun."""
+        """Cancel parts that no thread has begun, and wait for the others."""
         self.multipart.stop()
