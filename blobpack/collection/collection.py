@@ -23,7 +23,7 @@ from blobpack.indexfile.open import open_region, open_stored
 from blobpack.indexfile.shard_table import Shards
 from blobpack.model import Hedge, check_choice, check_number
 from blobpack.reading.batch import Located
-from blobpack.reading.blob import kept_in
+from blobpack.reading.blob import cache_in
 from blobpack.reading.reader import Reader
 from blobpack.stores.location import Location, location_of
 from blobpack.stores.stats import Counters
@@ -223,7 +223,7 @@ def open_collection(
     check_choice("hedge", hedge, Hedge)
     check_number("open_blobs", open_blobs, 0)
     location = collection_of(given)
-    kept = kept_in(cache, cache_bytes)
+    kept = cache_in(cache, cache_bytes)
     try:
         store, footer = open_region(location, kept)
     except BlobNotFoundError as exc:
