@@ -70,7 +70,8 @@ def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale)
         f"{store.url} has no index, so its headers were scanned; `blobpack index {store.url}{place}` makes one "
         f"that opens at once",
         MissingIndexWarning,
-        stacklevel=4,
+        # the line that called open_blob, which called this function
+        stacklevel=3,
     )
     return scanned
 
