@@ -58,7 +58,7 @@ class BlobpackGroup(click.Group):
                 click.echo(note, err=True)
             if isinstance(exc, SystemExit):
                 raise
-            # click would exit with 1 after Ctrl-C; a script tells an interrupt from an error by 130
+            # click would exit with 1 after Ctrl-C; a script recognises an interrupt by 130
             click.echo("Aborted!", err=True)
             raise SystemExit(KILLED + signal.SIGINT) from exc
         # before OSError, because a StorageError is one, too

@@ -66,7 +66,7 @@ def check_cache_bytes(cache_bytes: int) -> None:
 
 def is_collection(location: Location) -> bool:
     """Return whether a location means a collection: its file, or the folder, prefix or glob of its blobs."""
-    # told by the text, without a request; a prefix in S3 is known only by its "/"
+    # decided by the text, without a request: a prefix in S3 must end with "/"
     return (
         location.text.endswith((".idx", "/"))
         or has_glob(location)

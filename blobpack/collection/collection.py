@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 COLLECTION_NAME = "collection.idx"
 # An open local blob takes a file descriptor, of which a process may have 1,024 by default on Linux. A blob in S3 takes
-# none, and is opened again without a request.
+# none and, unless it is compressed, is opened again without a request.
 OPEN_BLOBS_MAX = 64
 # opening a compressed blob, or one behind HTTP, waits for a server
 BLOBS_OPENED_AT_ONCE = 16
@@ -189,7 +189,7 @@ class Collection(Reader):
             store.close()
 
     def __reduce__(self) -> tuple[Callable[..., Collection], tuple[object, ...]]:
-        # Stores that are open stay behind: the other process opens those that it reads. Its requests are counted anew.
+        # Stores that are open stay behind: the other process opens those that it reads, and counts its own requests.
         arguments = (
             self._location,
             self._stored,
@@ -279,7 +279,7 @@ def collection_location(location: Location) -> Location:
         return folder_before(location).below(COLLECTION_NAME)
     if location.text.endswith(".idx"):
         return location
-    # a local file may have any name; of a remote location nothing is asked, so there only the suffix tells
+    # a local file may have any name; for a remote location, where a look costs a request, only the suffix counts
     if location.is_local and os.path.isfile(location.path):  # noqa: PTH113
         return location
     return location.as_folder.below(COLLECTION_NAME)

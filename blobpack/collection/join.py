@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from blobpack.stores.location import Location
     from blobpack.stores.sink import FileSink
 
-# In S3 each blob takes a few small requests, which wait for the server in parallel. All blobs opened ahead hold a file
-# descriptor or a connection, and a small index.
+# In S3 each blob takes a few small requests, which wait for the server in parallel. Each blob that is opened ahead
+# holds memory, for a small index, and a local one a file descriptor.
 BLOBS_JOINED_AT_ONCE = 16
 # An index of up to so many rows is read whole by the thread that opens its blob, so that its requests run in parallel,
 # too. A larger one is read in parts by the thread that writes, so that 16 large indexes are never in memory.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from blobpack.model import Member
 
-# with O_NOFOLLOW, a link in a folder's place is an error: ENOTDIR on Linux, ELOOP elsewhere
+# with O_NOFOLLOW, a link in a folder's place is an error: ENOTDIR on Linux, because of O_DIRECTORY; ELOOP by POSIX
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 

@@ -118,7 +118,7 @@ def read_any_index(path: str | os.PathLike[str], cache: Cache | None = None) -> 
         FormatError: the file is damaged, or is neither.
     """
     location = Location.parse(path)
-    # told apart by the first bytes, not by the name: offsets files have any name. They are read from disk only.
+    # The first bytes decide, not the name: an offsets file may have any name. Remote offsets files are not supported.
     if location.is_local:
         with LocalStore(location) as file:
             begins = file.read_range(0, min(len(MAGIC), file.size))
@@ -207,7 +207,7 @@ def offsets_index(store: Store) -> Index | None:
         return None
     path = offsets_path(store.location)
     # An append that was killed leaves the note: the offsets file lacks the new members, and they would be hidden. Its
-    # old rows still fit the blob, so only the note tells.
+    # old rows still fit the blob, so only the note shows that it is out of date.
     if not path.exists() or void_path(store.location).exists():
         return None
     return check_headers(store, read_offsets(path), os.fspath(path))

@@ -100,7 +100,8 @@ def index(
             ),
             err=True,
         )
-    # folders, links and the like have no payload, so no row: said here, lest the count look wrong
+    # Folders, symbolic links and the like have no payload, so the index has no row for them. `tar -t` lists them: without
+    # this line, members would seem to be missing.
     if made.report and (without := made.report.without_row()):
         listed = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in without.items())
         click.echo(f"without a row: {listed}", err=True)

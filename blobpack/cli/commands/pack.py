@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.command()
 # not required, because --manifest can take its place
 @click.argument("sources", nargs=-1, type=PathOrS3(exists=True, prefix=True), metavar="[SRC]...")
-# a file or, with --shard-size, a folder: _check_usage tells which
+# a file or, with --shard-size, a folder: _check_usage looks which
 @click.argument("out", type=PathOrS3())
 @packing_options
 @click.option(
@@ -121,7 +121,7 @@ def _check_usage(
     Raises:
         click.UsageError: they do not.
     """
-    # The library checks most of these, too, but with a ValueError that names its parameters. These messages name options,
+    # The library checks some of these, too, but with a ValueError that names its parameters. These messages name options,
     # and say what to do.
     if shard_bytes is None and out.is_local and os.path.isdir(out.path):  # noqa: PTH112
         raise click.UsageError(f"{out} is a folder: name a blob in it, or use --shard-size")

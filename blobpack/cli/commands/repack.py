@@ -75,7 +75,7 @@ def repack(
     # a level that has no effect is a mistake, most likely in the suffix of OUT
     if level is not None and not is_compressed_target(out):
         raise click.UsageError(f"--level is for OUT.tar.zst, but {out} is a plain tar")
-    # OUT would replace the tar, less its facts about owners and times, and without the files that are no images
+    # the original would be lost, and the blob keeps neither its owners and times nor its files that are no images
     if is_same_file(out, source):
         raise click.UsageError(f"{out} is the file to read: OUT must be another one")
     with progress_bar("files") as bar:
