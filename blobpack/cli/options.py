@@ -29,6 +29,7 @@ PRICES = "blobpack.prices"
 
 def blob_argument(command: F) -> F:
     """Add the argument BLOB."""
+    # no check here that a file exists: the library raises one error for paths and URLs, with exit code 1
     return click.argument("blob", type=BlobUrl())(command)
 
 
@@ -157,6 +158,7 @@ PACKING = (
     ),
     click.option(
         "--threads",
+        # native code starts no more threads than this, and would ignore a larger number without a word
         type=click.IntRange(1, THREADS_ASKED_MAX),
         help="Number of threads that read.  [default: one for each processor, up to 4]",
     ),
@@ -218,6 +220,7 @@ SELECTION = (
     ),
     click.option(
         "--names-from",
+        # as bytes, because names need not be UTF-8; click opens "-" as stdin
         type=click.File("rb"),
         metavar="FILE",
         help="Only members named in this file, one name a line; - reads stdin.",
