@@ -84,8 +84,9 @@ class TestOrder:
         assert len(names_of(foreign)) == 3
 
     def test_without_any_the_blob_is_scanned_with_a_warning(self, foreign):
-        with pytest.warns(MissingIndexWarning, match=r"`blobpack index .*foreign\.tar`"):
+        with pytest.warns(MissingIndexWarning, match=r"`blobpack index .*foreign\.tar`") as warned:
             blob = blobpack.open_blob(foreign)
+        assert warned[0].filename == __file__  # it points at the call, not at the caller's caller
         assert sorted(blob.index.names) == sorted(members(foreign))
 
     def test_one_that_is_given_comes_before_all(self, blob, foreign):

@@ -477,7 +477,7 @@ class TestStats:
     def test_what_is_no_prices_is_usage(self, prices: str) -> None:
         ran = CliRunner().invoke(main, ["ls", "x.tar", "--prices", prices])
         assert ran.exit_code == 2
-        assert "is no two prices" in ran.stderr
+        assert "is not two prices" in ran.stderr
 
     def test_every_command_tells_them(self) -> None:
         for name, command in main.commands.items():

@@ -287,4 +287,4 @@ def test_the_command_does_it(s3_env: S3Server, bucket: str, folder: Path) -> Non
     assert "is not empty" in run("pack", str(folder), url, "--shard-size", "3M", code=1).stderr
     assert "is a prefix" in run("pack", str(folder), url, code=2).stderr
     resumed = run("pack", str(folder), url, "--shard-size", "3M", "--resume", code=2)
-    assert "goes without" in resumed.stderr
+    assert "can't be combined" in resumed.stderr

@@ -94,7 +94,7 @@ class TestCommand:
         [
             (["out.tar"], "is not in S3"),
             (["s3://bucket/x", "--older-than", "soon"], "90s, 30m, 1h or 7d"),
-            (["s3://bucket/x", "--older-than", "9" * 30 + "d"], "longer than time is counted"),
+            (["s3://bucket/x", "--older-than", "9" * 30 + "d"], "is too long"),
         ],
     )
     def test_what_is_wrong_is_said(self, s3_env, arguments, said):

@@ -1,1 +1,1 @@
-"""The command line: main.py, then one file per command. A command parses, calls the library, and prints."""
+"""The command line: `main.py` and one file for each command. A command parses, calls the library, and prints."""

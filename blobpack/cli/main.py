@@ -1,4 +1,9 @@
-"""`blobpack`: the group of commands, and what they all do alike."""
+"""The program `blobpack`: its commands, and what holds for all of them: output, errors, exit codes.
+
+Strategy: results go to stdout; progress, warnings and errors to stderr. The library raises; only here an exception becomes
+a message and an exit code: 0 for success, 1 for a BlobpackError or an error of the system, 2 for wrong usage (click's
+UsageError), 128 plus its number for a signal, as a shell reports it.
+"""
 
 from __future__ import annotations
 
@@ -32,45 +37,55 @@ from blobpack.errors import BlobpackError
 
 
 class BlobpackGroup(click.Group):
-    """Commands whose blobpack errors end in one line on stderr and exit code 1."""
+    """The commands. It prints a BlobpackError as one line on stderr, with exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command, and translate its errors; names that are not UTF-8 are printed as they are."""
+        """Run a command, and translate its exceptions into messages and exit codes."""
+        # A member's name may be any bytes. Python decodes those that are not UTF-8 to surrogates (PEP 383), which a
+        # strict stream refuses to print; this one prints the bytes as they are. What stands in for a stream, in a
+        # notebook, say, may not be a TextIOWrapper, and can't be reconfigured.
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="surrogateescape")
+        # Python's own format shows a line of blobpack's source, which says nothing to a user of the command
         warnings.showwarning = show_note
         try:
             with unwound_by_signals():
                 return super().invoke(ctx)
+        # SIGTERM and SIGHUP arrive as SystemExit. What was left behind, such as an upload to resume, is in the notes.
         except (KeyboardInterrupt, SystemExit) as exc:
             for note in notes_of(exc):
                 click.echo(note, err=True)
             if isinstance(exc, SystemExit):
                 raise
+            # click would exit with 1 after Ctrl-C; a script recognises an interrupt by 130
             click.echo("Aborted!", err=True)
             raise SystemExit(KILLED + signal.SIGINT) from exc
+        # before OSError, because a StorageError is one, too
         except BlobpackError as exc:
             raise click.ClickException("\n".join([str(exc), *notes_of(exc)])) from exc
         except OSError as exc:
-            if exc.errno == errno.EPIPE:  # `| head` has seen enough: click's own matter
+            # the reader of a pipe has ended, as `| head` does: click ends the command without a message
+            if exc.errno == errno.EPIPE:
                 raise
             discard_output()
             raise click.ClickException(str(exc)) from exc
 
 
 def notes_of(exc: BaseException) -> list[str]:
-    """Find what is said beside the error: what is left behind, say."""
+    """Return the notes that were added to an exception (PEP 678), such as what an upload has left behind."""
     return getattr(exc, "__notes__", [])
 
 
 def show_note(message: Warning | str, *where: object, **more: object) -> None:
-    """Print a warning as one line."""
+    """Print a warning as one line on stderr."""
     click.echo(f"Note: {message}", err=True)
 
 
 def discard_output() -> None:
-    """Lead stdout to nowhere: what could not be written would fail again when Python exits."""
+    """Redirect stdout to the null device."""
+    # What could not be written (to a full disk, say) is still in Python's buffer. Python would flush it again at exit,
+    # fail again, print a second message, and change the exit code to 120.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
@@ -78,20 +93,23 @@ def discard_output() -> None:
 
 @click.group(
     cls=BlobpackGroup,
+    # click has no -h by itself, and cuts help at 80 columns, even if the terminal is wider
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 an error, 2 wrong usage; 128 and its number after a signal. Shell completion: "
-    'eval "$(_BLOBPACK_COMPLETE=bash_source blobpack)" (or zsh_source, fish_source).',
+    epilog="Exit codes: 0 for success, 1 for an error, 2 for wrong usage, 128 plus its number if a signal ended the "
+    "command (Ctrl-C: 130). Shell completion: "
+    'eval "$(_BLOBPACK_COMPLETE=bash_source blobpack)", or zsh_source, or fish_source.',
 )
 @click.version_option(package_name="blobpack", message="%(prog)s %(version)s")
 def main() -> None:
     """Pack millions of small images into one tar, and read any of them with one ranged GET.
 
+    A BLOB is such a tar: a path, or a file://, s3://bucket/key or http(s):// URL. Its members are the files in it.
+    `blobpack COMMAND --help` describes a command.
+
     \b
     blobpack pack imgs/ out.tar
     blobpack offsets out.tar --filter '*.jpg'
     blobpack cat out.tar cats/0001.jpg > cat.jpg
-
-    A BLOB is a path, or a file://, s3://bucket/key or http(s):// URL.
     """
 
 
@@ -111,4 +129,5 @@ for command in (
     uploads,
     verify,
 ):
+    # --stats belongs to every command: any of them may read from S3
     main.add_command(stats_options(command))

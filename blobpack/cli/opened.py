@@ -1,4 +1,4 @@
-"""Blobs, indexes and names as the options of a command ask for them."""
+"""Opens blobs and collections, and selects members, as a command's arguments and options ask."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def opened_blob(
     cache: str | None = None,
     cache_bytes: int = 10 << 30,
 ) -> Blob:
-    """Open a blob for as long as the command runs."""
+    """Open a blob; click closes it when the command ends."""
     check_cache_bytes(cache_bytes)
     index = scan(blob) if rescan else index_path
+    # with_resource closes it also after an error, and spares each command a block
     opened = open_blob(blob, index=index, cache=cache, cache_bytes=cache_bytes)
     return click.get_current_context().with_resource(opened)
 
@@ -44,26 +45,28 @@ def opened_source(
     cache: str | None = None,
     cache_bytes: int = 10 << 30,
 ) -> Blob | Collection:
-    """Open a blob or a collection for as long as the command runs."""
+    """Open a blob or a collection; click closes it when the command ends."""
     if not is_collection(location):
         return opened_blob(
             location, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes
         )
     if index_path or rescan:
-        raise click.UsageError("a collection goes without --index and --rescan")
+        raise click.UsageError("--index and --rescan are for a single blob, not for a collection")
     check_cache_bytes(cache_bytes)
     opened = open_collection(location, cache=cache, cache_bytes=cache_bytes)
     return click.get_current_context().with_resource(opened)
 
 
 def check_cache_bytes(cache_bytes: int) -> None:
-    """Refuse a cache that could keep nothing."""
+    """Check that the cache is large enough; a smaller one is wrong usage."""
+    # the library raises a plain ValueError for misuse, which here would be a traceback instead of exit code 2
     if cache_bytes < CACHE_BYTES_MIN:
-        raise click.UsageError("--cache-bytes is 1Mi at least")
+        raise click.UsageError("--cache-bytes must be at least 1Mi")
 
 
 def is_collection(location: Location) -> bool:
-    """Return whether a collection is meant: its file, or the folder, prefix or glob of its blobs."""
+    """Return whether a location means a collection: its file, or the folder, prefix or glob of its blobs."""
+    # decided by the text, without a request: a prefix in S3 must end with "/"
     return (
         location.text.endswith((".idx", "/"))
         or has_glob(location)
@@ -86,7 +89,7 @@ def select(
     max_height: int | None,
     names_from: IO[bytes] | None,
 ) -> Index:
-    """Choose members by the selection options; names that are not there are counted on stderr."""
+    """Select members by the selection options, and print on stderr how many of the names asked for do not exist."""
     names = read_names(names_from) if names_from else None
     if names is not None:
         missing = [name for name in names if name not in index]
@@ -109,30 +112,40 @@ def select(
             min_height=min_height,
             max_height=max_height,
         )
+    # FactsMissingError is a ValueError, too, but an error of the blob and not of the usage
     except BlobpackError:
         raise
-    except ValueError as exc:  # no such media type
+    # a media type that does not exist
+    except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
 
 
 def read_names(file: IO[bytes]) -> list[str]:
-    """Read names, one a line; line ends may be those of Windows, and so may the first bytes."""
+    """Read names, one a line."""
+    # Editors on Windows begin a file with a byte order mark, and end lines with CR LF. A name may hold bytes that are not
+    # UTF-8: fsdecode makes the same surrogates of them as the index does.
     lines = file.read().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     return [os.fsdecode(name) for line in lines if (name := line.removesuffix(b"\r"))]
 
 
 def one_source(sources: tuple[Location, ...]) -> Location | tuple[Location, ...]:
-    """Return a folder or an S3 prefix that was given alone, or files."""
+    """Return the source to pack: one folder or prefix in S3, or several files."""
+    # Members from a folder are named relative to it, single files by their whole paths. A mix would have names of both
+    # kinds in one blob.
     wholes = [source for source in sources if source.is_s3 or os.path.isdir(source.path)]  # noqa: PTH112
     if wholes and len(sources) > 1:
         kind = "a prefix in S3" if wholes[0].is_s3 else "a folder"
-        raise click.UsageError(f"{wholes[0]} is {kind}: give one folder or prefix, or files")
+        raise click.UsageError(
+            f"{wholes[0]} is {kind}: give either one folder or prefix, or only files"
+        )
     return sources[0] if wholes else sources
 
 
 def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
-    """Tell whether two paths lead to one file that is there."""
+    """Return whether two paths lead to the same existing file."""
+    # by inode and not by text: "out.tar", "./out.tar" and a link to it are one file
     try:
         return os.path.samefile(one, other)  # noqa: PTH121 (paths of any kind)
-    except (OSError, ValueError):  # a remote location is no path
+    # neither exists, or one is remote, which has no path (ValueError)
+    except (OSError, ValueError):
         return False

@@ -1,4 +1,7 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share.
+
+Each function decorates a command. A help text says what its option does, in one or two sentences.
+"""
 
 from __future__ import annotations
 
@@ -20,40 +23,45 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-PRICES = "blobpack.prices"  # where a command's context keeps them
+# the key of the prices in click's Context.meta, which all extensions share: hence the prefix
+PRICES = "blobpack.prices"
 
 
 def blob_argument(command: F) -> F:
-    """Add the argument that says which blob."""
+    """Add the argument BLOB."""
+    # no check here that a file exists: the library raises one error for paths and URLs, with exit code 1
     return click.argument("blob", type=BlobUrl())(command)
 
 
 def index_option(command: F) -> F:
-    """Add the option that spares the scan."""
+    """Add the option for the index of BLOB."""
     return click.option(
         "--index",
         "index_path",
+        # an index may lie elsewhere than its blob: of a blob behind HTTP on this disk, say
         type=PathOrUrl(dir_okay=False),
-        help="Index or offsets file of the blob.  [default: the one inside the blob or beside it]",
+        help="Read the members from this index or offsets file.  [default: the index inside BLOB or beside it]",
     )(command)
 
 
 def rescan_option(command: F) -> F:
-    """Add the option that does without any index."""
+    """Add the option to ignore any index."""
     return click.option(
-        "--rescan", is_flag=True, help="Scan the blob's headers, whatever index there is."
+        "--rescan", is_flag=True, help="Ignore any index, and scan the headers of BLOB."
     )(command)
 
 
 def stats_options(command: F) -> F:
-    """Add the options that tell, at the end, what was asked of S3 or HTTP."""
+    """Add the options --stats and --prices, which print what the requests to S3 and HTTP have cost."""
 
-    def tell(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    def print_at_end(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
         def show() -> None:
             total = stats()
+            # read at the end, because click may call keep() for --prices after this callback
             cost_usd = total.cost_usd(*ctx.meta[PRICES])
             click.echo(f"stats: {total.described(cost_usd)}", err=True)
 
+        # on close and not after the command: a command that fails has cost requests, too
         if wanted:
             ctx.call_on_close(show)
 
@@ -63,9 +71,10 @@ def stats_options(command: F) -> F:
     command = click.option(
         "--stats",
         is_flag=True,
+        # handled here alone, so that no command needs a parameter for it
         expose_value=False,
-        callback=tell,
-        help="Print to stderr, at the end, what was asked of S3 or HTTP, and what that costs.",
+        callback=print_at_end,
+        help="At the end, print to stderr the requests made to S3 and HTTP, the bytes read, and about what they cost.",
     )(command)
     return click.option(
         "--prices",
@@ -77,30 +86,31 @@ def stats_options(command: F) -> F:
         metavar="GET,PUT",
         expose_value=False,
         callback=keep,
-        help="For --stats: dollars per 1,000 requests that read, and that write, copy or list.",
+        help="Prices for --stats, in dollars per 1,000 requests: of those that read, and of those that write, copy or list.",
     )(command)
 
 
 def cache_option(command: F) -> F:
-    """Add the options that keep on disk what is read of a blob far away."""
+    """Add the options for a cache on disk."""
     command = click.option(
         "--cache-bytes",
         type=ByteSize(),
         metavar="BYTES",
         default=10 << 30,
+        # click would show 10737418240
         show_default="10Gi",
-        help="How much --cache may take.",
+        help="Most bytes in the folder of --cache. The least recently used files are removed first.",
     )(command)
     return click.option(
         "--cache",
         type=LocalPath(file_okay=False),
         metavar="DIR",
-        help="Keep what is read of a blob far away in this folder, for the next time.",
+        help="Keep what is read of a remote blob in this folder, so that it is not requested again.",
     )(command)
 
 
 def duplicates_option(help_text: str) -> Callable[[F], F]:
-    """Make the option that says what to do about members of one name."""
+    """Return a decorator that adds the option for members of the same name."""
     return click.option(
         "--duplicates",
         type=click.Choice(get_args(Duplicates)),
@@ -110,39 +120,54 @@ def duplicates_option(help_text: str) -> Callable[[F], F]:
     )
 
 
+# a constant and not inline: pack and append share these, in this order in their help
 PACKING = (
     click.option(
         "--filter",
         "globs",
         multiple=True,
         metavar="GLOB",
-        help="Only names that match; repeatable.",
+        help='Pack only files whose member names match GLOB, in which `*` also matches "/". Repeatable: one match '
+        "suffices.",
     ),
     click.option(
-        "--exclude", multiple=True, metavar="GLOB", help="No names that match; repeatable."
+        "--exclude",
+        multiple=True,
+        metavar="GLOB",
+        help="Leave out files whose member names match GLOB. Repeatable.",
     ),
-    click.option("--all", "all_files", is_flag=True, help="Take every file, not only images."),
+    click.option("--all", "all_files", is_flag=True, help="Pack every file, not only images."),
     click.option(
-        "--hidden", is_flag=True, help="Take files and folders whose names begin with a dot."
+        "--hidden", is_flag=True, help="Also pack files and folders whose names begin with a dot."
     ),
-    click.option("--follow-symlinks", is_flag=True, help="Take what symbolic links point at."),
-    click.option("--keep-mtime", is_flag=True, help="Store modification times, in whole seconds."),
+    click.option(
+        "--follow-symlinks",
+        is_flag=True,
+        help="Also pack what symbolic links point at, under the links' names.",
+    ),
+    click.option(
+        "--keep-mtime",
+        is_flag=True,
+        help="Store modification times, in whole seconds; otherwise 0.",
+    ),
     click.option(
         "--facts/--no-facts",
         default=True,
         show_default=True,
-        help="Take media type, width and height as shown, CRC-32C and mtime into the index.",
+        help="Record media type, width and height as shown, CRC-32C and modification time in the index.",
     ),
     click.option(
         "--threads",
+        # native code starts no more threads than this, and would ignore a larger number without a word
         type=click.IntRange(1, THREADS_ASKED_MAX),
-        help="How many read.  [default: processors, up to 4]",
+        help="Number of threads that read.  [default: one for each processor, up to 4]",
     ),
 )
 
 
 def packing_options(command: F) -> F:
-    """Add the options that say what of files and folders is taken, and how."""
+    """Add the options for what is packed, and how."""
+    # reversed: click shows the option that was applied last first, as decorators stand in a source
     for option in reversed(PACKING):
         command = option(command)
     return command
@@ -154,49 +179,57 @@ SELECTION = (
         "globs",
         multiple=True,
         metavar="GLOB",
-        help="Only names that match; repeatable.",
+        help='Only members whose names match GLOB, in which `*` also matches "/". Repeatable: one match suffices.',
     ),
     click.option(
-        "--exclude", multiple=True, metavar="GLOB", help="No names that match; repeatable."
+        "--exclude",
+        multiple=True,
+        metavar="GLOB",
+        help="No members whose names match GLOB. Repeatable.",
     ),
-    click.option("--regex", type=Regex(), help="Only names in which this is found."),
+    click.option(
+        "--regex",
+        type=Regex(),
+        help="Only members in whose names this regular expression is found.",
+    ),
     click.option(
         "--min-size",
         type=ByteSize(),
         metavar="BYTES",
-        help="Only payloads of at least this; 4k is 4000 bytes, 4Ki is 4096, and so with M and G.",
+        help="Only payloads of at least this size: 4k is 4,000 bytes, 4Ki is 4,096; also M, Mi, G and Gi.",
     ),
     click.option(
-        "--max-size", type=ByteSize(), metavar="BYTES", help="Only payloads of at most this."
+        "--max-size", type=ByteSize(), metavar="BYTES", help="Only payloads of at most this size."
     ),
     click.option(
         "--media-type",
         "media_types",
         multiple=True,
         metavar="TYPE",
-        help="Only payloads that are this, such as image/png or 'image/*'; repeatable.",
+        help="Only payloads of this type, such as image/png or 'image/*'. Repeatable: one match suffices.",
     ),
     *(
         click.option(
             f"--{limit}-{side}",
             type=click.IntRange(0),
             metavar="PIXELS",
-            help=f"Only images of at {most} this {side}.",
+            help=f"Only images of at {most} this {side}, as shown.",
         )
         for side in ("width", "height")
         for limit, most in (("min", "least"), ("max", "most"))
     ),
     click.option(
         "--names-from",
+        # as bytes, because names need not be UTF-8; click opens "-" as stdin
         type=click.File("rb"),
         metavar="FILE",
-        help="Only the names in this file, one a line; - for stdin.",
+        help="Only members named in this file, one name a line; - reads stdin.",
     ),
 )
 
 
 def selection_options(command: F) -> F:
-    """Add the options that choose members."""
+    """Add the options that select members."""
     for option in reversed(SELECTION):
         command = option(command)
     return command
@@ -204,9 +237,11 @@ def selection_options(command: F) -> F:
 
 @contextmanager
 def progress_bar(unit: str, total: int | None = None) -> Iterator[tqdm[Any]]:
-    """Show progress on stderr, if that is a terminal."""
+    """Show a progress bar on stderr, if stderr is a terminal."""
+    # imported here, so that --help, and what needs no bar, do not wait for it
     from tqdm import tqdm
 
+    # disable=None: tqdm itself looks whether its file is a terminal. The bar vanishes at the end: the report stays.
     with tqdm(
         total=total, unit=unit, unit_scale=True, file=sys.stderr, disable=None, leave=False
     ) as bar:
@@ -214,9 +249,10 @@ def progress_bar(unit: str, total: int | None = None) -> Iterator[tqdm[Any]]:
 
 
 def show_pieces(bar: tqdm[Any]) -> Callable[[int, int], None]:
-    """Make a progress function that shows how many are done, and their bytes."""
+    """Return a progress function that shows how many pieces are done, and their bytes."""
 
     def show(done: int, done_bytes: int) -> None:
+        # the library reports totals and not differences; update(0) then redraws, ten times a second at most
         bar.n = done
         bar.set_postfix_str(f"{done_bytes / 1e6:,.0f} MB", refresh=False)
         bar.update(0)

@@ -1,4 +1,8 @@
-"""Types of the command line's parameters."""
+"""Types of the command line's parameters.
+
+A wrong value is wrong usage: `self.fail` ends the command with exit code 2 and a message that names the parameter. click
+also calls `convert` for values that have been converted already, such as defaults, so each type accepts its own values.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,9 @@ import click
 from blobpack.stores.location import Location
 from blobpack.writing.compress import is_compressed_target
 
+# [0-9] and not \d, which also matches the digits of other scripts
 SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>(?:[kmg]i?)?)b?", re.IGNORECASE)
+# decimal units (SI) and binary ones (IEC 80000-13), as `numfmt` and Kubernetes read them
 UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
 
@@ -24,7 +30,7 @@ class BlobUrl(click.ParamType[Location]):
     def convert(
         self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
     ) -> Location:
-        """Refuse URLs of other kinds as wrong usage."""
+        """Parse a path or URL; a URL of another kind is wrong usage."""
         try:
             return Location.parse(value)
         except ValueError as exc:
@@ -32,14 +38,14 @@ class BlobUrl(click.ParamType[Location]):
 
 
 class PathOrS3(click.Path):
-    """A path, as click.Path, or an s3:// URL."""
+    """A path, like click.Path, or an s3:// URL."""
 
     def __init__(self, *, prefix: bool = False, **options: Any) -> None:
-        """Say what may be given.
+        """Set what is accepted.
 
         Args:
-            prefix: Also a bucket, or a prefix in it.
-            options: Of click.Path.
+            prefix: Also accept a bucket, or a prefix in it.
+            options: Options of click.Path, which hold for local paths only.
         """
         super().__init__(**options)
         self._prefix = prefix
@@ -47,25 +53,26 @@ class PathOrS3(click.Path):
     def convert(  # type: ignore[override]
         self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
     ) -> Location:
-        """Return a path or s3:// URL; any other URL, or one that names no object, is wrong usage."""
+        """Parse a path or s3:// URL; any other URL, or one that names no object, is wrong usage."""
         try:
             location = Location.parse(value, prefix=self._prefix)
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
         if not (location.is_local or location.is_s3):
             self.fail(f"{location} is neither a local path nor an s3:// URL", param, ctx)
+        # Whether an object exists is found by the library's first request for it. To ask here, too, would cost one more.
         if not location.is_s3:
             super().convert(location.text, param, ctx)
         return location
 
 
 class PathOrUrl(click.Path):
-    """A path, as click.Path, or a URL of a kind that blobpack reads."""
+    """A path, like click.Path, or a URL of a kind that blobpack reads."""
 
     def convert(  # type: ignore[override]
         self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
     ) -> Location:
-        """Return a path or URL; a URL of another kind is wrong usage."""
+        """Parse a path or URL; a URL of another kind is wrong usage."""
         location = BlobUrl().convert(value, param, ctx)
         if location.is_local:
             super().convert(location.text, param, ctx)
@@ -73,30 +80,32 @@ class PathOrUrl(click.Path):
 
 
 class LocalPath(click.Path):
-    """A path, as click.Path; a URL is none, and would make folders called `s3:`."""
+    """A path, like click.Path, and no URL."""
 
     def convert(  # type: ignore[override]
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
         """Return a path; a URL is wrong usage."""
+        # click.Path accepts a URL as a path, and writing there would make a folder named `s3:`
         if "://" in value:
-            self.fail(f"{value!r} is a URL, and this takes a local path", param, ctx)
+            self.fail(f"{value!r} is a URL, but this takes a local path", param, ctx)
         return str(super().convert(value, param, ctx))
 
 
 class PlainTar(click.Path):
-    """A path, as click.Path, of a tar that is to be written."""
+    """The path, like click.Path, of a tar to write that is not compressed."""
 
     def convert(  # type: ignore[override]
         self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
     ) -> Location:
-        """Return a path; a URL that is not local, or the path of a compressed tar, is wrong usage."""
+        """Parse a path; a remote URL, or the path of a compressed tar, is wrong usage."""
         location = BlobUrl().convert(value, param, ctx)
         if not location.is_local:
-            self.fail(f"{location} is a URL, and this takes a local path", param, ctx)
+            self.fail(f"{location} is a URL, but this takes a local path", param, ctx)
+        # merge and subset copy bytes as they lie in a tar, mostly inside the kernel, which can't compress
         if is_compressed_target(location):
             self.fail(
-                f"{location} would be compressed, and this writes plain tars: make one, and `blobpack repack` it",
+                f"{location} would be compressed, but this writes plain tars: write one, then `blobpack repack` it",
                 param,
                 ctx,
             )
@@ -105,14 +114,14 @@ class PlainTar(click.Path):
 
 
 class Regex(click.ParamType[re.Pattern[str]]):
-    """A regular expression of Python's."""
+    """A regular expression in Python's syntax."""
 
     name = "regex"
 
     def convert(
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> re.Pattern[str]:
-        """Refuse what is none as wrong usage."""
+        """Compile a regular expression; a text that is none is wrong usage."""
         try:
             return re.compile(value)
         except re.error as exc:
@@ -127,10 +136,11 @@ class ByteSize(click.ParamType[int]):
     def convert(
         self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
-        """Refuse what is no whole number of bytes as wrong usage."""
+        """Parse a number of bytes; a fraction of a byte, or a text that is no size, is wrong usage."""
         written = SIZE.fullmatch(str(value).strip())
         if written is None:
-            self.fail(f"{value!r} is no size: 500, 4k, 1.5M or 64Ki are", param, ctx)
+            self.fail(f"{value!r} is not a size, such as 500, 4k, 1.5M or 64Ki", param, ctx)
+        # exact: as a float, 1.005k would be 1004.9999999999999 bytes
         size = Fraction(written["number"]) * UNITS[written["unit"].lower()]
         if size.denominator != 1:
             self.fail(f"{value!r} is not a whole number of bytes", param, ctx)
@@ -138,7 +148,7 @@ class ByteSize(click.ParamType[int]):
 
 
 class Prices(click.ParamType[tuple[float, float]]):
-    """Prices of a thousand requests, such as 0.0004,0.005."""
+    """Two prices of a thousand requests, such as 0.0004,0.005."""
 
     name = "prices"
 
@@ -148,13 +158,15 @@ class Prices(click.ParamType[tuple[float, float]]):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> tuple[float, float]:
-        """Refuse what is no two prices as wrong usage."""
+        """Parse two prices; anything else is wrong usage."""
         if isinstance(value, tuple):
             return value
         try:
             get, put = (float(price) for price in value.split(","))
         except ValueError:
+            # refused below, with the message that negative prices get
             get = put = -1.0
+        # float() also accepts "nan", which fails every comparison, and "inf"
         if not (0 <= get < inf and 0 <= put < inf):
-            self.fail(f"{value!r} is no two prices: 0.0004,0.005 are", param, ctx)
+            self.fail(f"{value!r} is not two prices, such as 0.0004,0.005", param, ctx)
         return get, put

@@ -1,4 +1,4 @@
-"""What the commands that write a blob or a collection share: where its index goes, and what is told at the end."""
+"""Shared by the commands that write a blob or a collection: the option for its index, and the printed report."""
 
 from __future__ import annotations
 
@@ -22,14 +22,18 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 def place_option(flag: str) -> Callable[[F], F]:
-    """Make the option that says where OUT's index goes."""
+    """Return a decorator that adds the option for the place of OUT's index.
+
+    Args:
+        flag: Name of the option: subset calls it --out-index, because its --index is the index of BLOB.
+    """
     return click.option(
         flag,
         "place",
         type=click.Choice(get_args(IndexPlace)),
         default="embed",
         show_default=True,
-        help="Where OUT's index goes: into it, beside it or nowhere.",
+        help="Where to write OUT's index: into OUT, into a file OUT.idx beside it, or nowhere.",
     )
 
 
@@ -39,23 +43,24 @@ def print_report(
     as_json: bool,
     **named: object,
 ) -> None:
-    """Print what was done.
+    """Print a report, as text or as one line of JSON.
 
     Args:
-        report: As text.
-        fields: What of it JSON has, beside the seconds.
+        report: Returned by the library.
+        fields: Attributes of the report that JSON has, in addition to the seconds.
         as_json: Print JSON.
-        named: What else JSON has.
+        named: Other keys and values that JSON has.
     """
     if not as_json:
         click.echo(str(report))
         return
-    told = named | {field: getattr(report, field) for field in fields}
-    click.echo(json.dumps(told | {"seconds": round(report.seconds, 3)}))
+    # the keys are public: fields are chosen one by one, so that a new attribute of a report changes no output
+    printed = named | {field: getattr(report, field) for field in fields}
+    click.echo(json.dumps(printed | {"seconds": round(report.seconds, 3)}))
 
 
 def print_packed(report: PackReport, *, as_json: bool) -> None:
-    """Print what was packed."""
+    """Print the report of pack or repack."""
     print_report(
         report,
         *("members", "payload_bytes", "blob_bytes", "skipped", "dry_run", "shards"),
@@ -64,7 +69,7 @@ def print_packed(report: PackReport, *, as_json: bool) -> None:
 
 
 def print_combined(report: CombineReport, out: Location, *, as_json: bool) -> None:
-    """Print what was copied."""
+    """Print the report of merge or subset."""
     print_report(
         report,
         *("members", "payload_bytes", "blob_bytes", "replaced", "new_headers", "left_out"),

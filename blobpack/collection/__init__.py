@@ -1,1 +1,1 @@
-"""Many blobs as one: the collection, making one, and opening its shards."""
+"""Collections: many blobs that are read as one. Make a collection, open it, and open its blobs."""

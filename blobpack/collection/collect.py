@@ -1,4 +1,4 @@
-"""Blobs → a collection: one index of all their members, beside them, that also says in which blob each is."""
+"""Make a collection: one index of the members of many blobs, which also records the blob that holds each member."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blobpack.collection.collection import COLLECTION_NAME, collection_of
-from blobpack.collection.join import Joining
+from blobpack.collection.collection import COLLECTION_NAME, collection_location
+from blobpack.collection.join import CollectionWriter
 from blobpack.collection.list_blobs import has_glob, list_blobs
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import INDEX_MAGIC
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from blobpack.model import ProgressCallback
 
-COPY_BYTES = 8 << 20
+# read at once from the temporary file; the upload gathers them into parts, which are at least 5 MiB in S3
+UPLOAD_READ_BYTES = 8 << 20
 
 
 def collect(
@@ -41,58 +42,62 @@ def collect(
     scan: bool = False,
     progress: ProgressCallback | None = None,
 ) -> CollectReport:
-    """Make one collection of many blobs, in which any name is found without opening them.
+    """Make one collection of many blobs, in which any name is found without opening the blobs.
 
-    The collection appears whole or not at all, and replaces one that is there. It says where its blobs lie from
-    its own folder, so both can be moved together; blobs elsewhere by their whole path or URL. Blobs that are
-    added later are not in it until it is made anew.
+    The collection appears whole or not at all, and replaces an existing one. Blobs below its folder are recorded
+    relative to that folder, so the folder can be moved with everything in it; other blobs are recorded by their
+    absolute path or URL. Blobs that are added later are in the collection only after it is made again.
 
     Args:
-        blobs: A folder, or a prefix that ends with "/", of which all .tar, .tar.zst and .tzst are taken; a glob,
-            whose `*` stays within a folder and whose `**` does not; or blobs one by one, taken in their order.
-        target: Where to: a path or an s3:// URL; None for `collection.idx` in that folder.
-        duplicates: What to do when two blobs have one name: "refuse", or let the member of the "last" blob be found.
-        scan: Scan blobs that have no index.
+        blobs: A folder, or a prefix that ends with "/", whose .tar, .tar.zst and .tzst files are all taken; a glob,
+            in which `*` stays within a folder and `**` does not; or several blobs, in this order.
+        target: Path or s3:// URL of the collection; None for `collection.idx` in the folder of the blobs.
+        duplicates: What to do if two blobs have a member of one name: "refuse", or let the member of the "last" blob
+            be found.
+        scan: Scan blobs that have no index, instead of raising an error.
         progress: progress(blobs, members), called after each blob.
 
     Returns:
-        What was collected.
+        A report of what was collected.
 
     Raises:
         BlobNotFoundError: there are no blobs.
-        DuplicateNameError: two blobs have one name; both are said.
-        StaleIndexError: a blob's index is not of the blob as it is now.
-        StorageError: a blob has no index, can't be read or changed meanwhile; or the target can't be written, or
-            is no collection.
+        DuplicateNameError: two blobs have a member of one name; the message names both blobs.
+        StaleIndexError: an index does not fit its blob as it is now.
+        StorageError: a blob has no index, can't be read, or changed meanwhile; or the target can't be written, or is
+            a file that is not a collection.
         FormatError: a blob or its index is damaged.
-        TypeError: an argument has another type.
-        ValueError: a choice that there is not; the blobs are given one by one, and the target is not; or the target
-            is neither local nor in S3.
+        TypeError: an argument has a wrong type.
+        ValueError: an argument is not one of its choices; several blobs are given without a target; or the target is
+            neither a local path nor an s3:// URL.
     """
     check_choice("duplicates", duplicates, Duplicates)
     check_flag("scan", scan)
     check_callable("progress", progress)
     given = None if target is None else output_location("target", target)
     began = time.perf_counter()
-    found, location = _located(blobs, given)
-    check_collection_target(location)
-    joining = Joining(found, location.folder, duplicates=duplicates, scan=scan, progress=progress)
-    collection_bytes = _write(joining, location)
+    found, location = _resolve(blobs, given)
+    # before the blobs are read, which may take minutes
+    check_replaceable(location)
+    writer = CollectionWriter(
+        found, location.folder, duplicates=duplicates, scan=scan, progress=progress
+    )
+    collection_bytes = _write_collection(writer, location)
     return CollectReport(
         url=location.text,
         blobs=len(found),
-        members=joining.shards[-1].row_end if joining.shards else 0,
-        payload_bytes=sum(shard.payload_bytes for shard in joining.shards),
+        members=writer.shards[-1].row_end if writer.shards else 0,
+        payload_bytes=sum(shard.payload_bytes for shard in writer.shards),
         collection_bytes=collection_bytes,
         seconds=time.perf_counter() - began,
     )
 
 
-def _located(
+def _resolve(
     blobs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     target: Location | None,
 ) -> tuple[list[Location], Location]:
-    """Return where the blobs lie, and where their collection goes."""
+    """Return the locations of the blobs, and of the collection to write."""
     if isinstance(blobs, (str, os.PathLike)):
         place = location_of("blobs", blobs, prefix=True)
         return list_blobs(place), _beside(place) if target is None else target
@@ -102,27 +107,30 @@ def _located(
     return [location_of("blobs", blob) for blob in blobs], target
 
 
-def _write(joining: Joining, location: Location) -> int:
-    """Write a collection, in place or up to S3, which takes no file that is begun anew; its bytes."""
+def _write_collection(writer: CollectionWriter, location: Location) -> int:
+    """Write a collection to a local file or to S3, and return its size in bytes."""
     if location.is_local:
         with replacing(location) as file:
-            joining.write(FileSink(file))
+            writer.write(FileSink(file))
             return file.tell()
+    # An upload to S3 can only go forward. But the writer reads names back to compare them, and may start again if a blob
+    # lacks facts that others have. So the file is made here first.
     with tempfile.TemporaryFile() as temporary:
-        joining.write(FileSink(temporary))
+        writer.write(FileSink(temporary))
         collection_bytes = temporary.tell()
         temporary.seek(0)
         with writing(location, expected_bytes=collection_bytes) as upload:
-            shutil.copyfileobj(temporary, upload, COPY_BYTES)
+            shutil.copyfileobj(temporary, upload, UPLOAD_READ_BYTES)
     return collection_bytes
 
 
-def check_collection_target(location: Location) -> None:
-    """Refuse to lose a file that is no index.
+def check_replaceable(location: Location) -> None:
+    """Check that a local file, if it exists, is a collection or index, so that no other file is lost.
 
     Raises:
-        StorageError: it is there, and is none.
+        StorageError: the file exists, and is neither.
     """
+    # a target that names a blob by mistake must not destroy it
     if not location.is_local:
         return
     try:
@@ -132,31 +140,32 @@ def check_collection_target(location: Location) -> None:
         return
     except OSError as exc:
         raise StorageError(f"{location}: can't be replaced: {exc.strerror}") from exc
+    # an empty file is lost to nobody: `mktemp` makes one
     if begins and begins != INDEX_MAGIC:
         raise StorageError(
-            f"{location}: exists and is no collection; it is not replaced: remove it first"
+            f"{location}: exists and is no collection, so it is not replaced; remove it first"
         )
 
 
 def _beside(blobs: Location) -> Location:
-    """Return where the collection of a folder, prefix or glob goes; for one blob, into its folder."""
+    """Return the location of a new collection: in a folder or prefix of blobs, or in the folder of one blob."""
     is_folder = blobs.text.endswith("/") or (blobs.is_local and os.path.isdir(blobs.path))  # noqa: PTH112
     if is_folder or has_glob(blobs):
-        return collection_of(blobs)
+        return collection_location(blobs)
     return blobs.folder.below(COLLECTION_NAME)
 
 
 @dataclass(frozen=True, slots=True)
 class CollectReport:
-    """What collect did.
+    """The result of collect.
 
     Attributes:
-        url: The collection.
-        blobs: How many it is of.
-        members: Theirs.
-        payload_bytes: Their bytes.
-        collection_bytes: The collection's.
-        seconds: How long it took.
+        url: Path or URL of the collection.
+        blobs: Number of blobs in it.
+        members: Number of members in these blobs.
+        payload_bytes: Bytes of the members' payloads.
+        collection_bytes: Bytes of the collection's file.
+        seconds: Time that collect took.
     """
 
     url: str

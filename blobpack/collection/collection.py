@@ -1,7 +1,8 @@
-"""A collection: many blobs read as one, whose index says of each member which blob it is in.
+"""The collection: many blobs that are read as one.
 
-Names are found in the collection's own index. A blob is opened when a member of it is read, and no index of its own
-is: far away not even that takes a request, because the collection knows its size and ETag.
+Strategy: a collection has one index of all members, and a table of its blobs. Names are looked up in that index, so no
+blob's own index is ever read. A blob is opened when the first of its members is read. For an object in S3 opening takes
+no request, because the table holds its size and ETag.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from blobpack.indexfile.open import open_region, open_stored
 from blobpack.indexfile.shard_table import Shards
 from blobpack.model import Hedge, check_choice, check_number
 from blobpack.reading.batch import Located
-from blobpack.reading.blob import kept_in
+from blobpack.reading.blob import cache_in
 from blobpack.reading.reader import Reader
 from blobpack.stores.location import Location, location_of
 from blobpack.stores.stats import Counters
@@ -39,19 +40,22 @@ if TYPE_CHECKING:
     from blobpack.stores.stats import Stats
 
 COLLECTION_NAME = "collection.idx"
+# An open local blob takes a file descriptor, of which a process may have 1,024 by default on Linux. A blob in S3 takes
+# none and, unless it is compressed, is opened again without a request.
 OPEN_BLOBS_MAX = 64
+# opening a compressed blob, or one behind HTTP, waits for a server
 BLOBS_OPENED_AT_ONCE = 16
 
 
 class Collection(Reader):
-    """Many blobs whose members are read by name, as if they were in one.
+    """Many blobs whose members are read by name, as if they were in one blob.
 
-    A context manager. Safe to share between threads and after a fork; pickled, it is opened anew where it arrives.
-    Of members with one name the last one is read, as in one blob.
+    A context manager. Safe to share between threads and after a fork. A pickled collection is opened again in the
+    process that unpickles it. If several members have one name, the last one is read, as from one blob.
 
     Attributes:
-        index: All members, blob by blob. Offsets are those in a member's own blob.
-        hedge: Whose requests are sent a second time when their answers are late; see open_blob.
+        index: All members, blob by blob. Offsets are from the start of the blob that holds the member.
+        hedge: Which requests are sent a second time when their answers are late; see open_blob.
     """
 
     __slots__ = (
@@ -80,7 +84,7 @@ class Collection(Reader):
         hedge: Hedge = "batches",
         counters: Counters | None = None,
     ) -> None:
-        """Join an index and its table of blobs; open_collection reads both."""
+        """Make a collection of an index and its table of blobs, which open_collection reads."""
         self._location = location
         self.hedge = hedge
         self._cache = cache
@@ -89,25 +93,26 @@ class Collection(Reader):
         self._stored = stored
         self._shards = shards
         self._open_max = open_blobs
-        # one that is evicted is not closed: another thread may be reading from it
+        # A blob that is evicted is not closed here, because another thread may be reading from it. It closes itself when
+        # no thread holds it any more.
         self._open: RecentlyUsed[int, Store] = RecentlyUsed(open_blobs)
         self._closed = False
 
     @property
     def url(self) -> str:
-        """Where the collection's index lies."""
+        """Path or URL of the collection's file."""
         return self._location.text
 
     @property
     def blob_urls(self) -> list[str]:
-        """Where its blobs lie, in the order of their members."""
+        """Paths or URLs of its blobs, in the order of their members."""
         return [self._location_of(number).text for number in range(len(self._shards))]
 
     def url_of(self, name: str) -> str:
-        """Tell in which blob a member is.
+        """Return the path or URL of the blob that holds a member.
 
         Raises:
-            MemberNotFoundError: there is none of that name.
+            MemberNotFoundError: no member has this name.
         """
         number = self._shards.number_of(self.index.row_of(name))
         return self._location_of(number).text
@@ -123,31 +128,34 @@ class Collection(Reader):
 
     @property
     def stats(self) -> Stats:
-        """What reading its index and its blobs has cost until now; of local ones, nothing."""
+        """Requests made so far to read the index and the blobs, and what they cost; nothing for local ones."""
         return self._counters.snapshot()
 
     def locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
-        """Find names, and open their blobs, up to the first that can't be, and say why."""
+        """Find the members of these names and open their blobs, up to the first failure, and return its error, too."""
         if self._closed:
             raise StorageError(f"{self.url}: the collection is closed")
         found = self.index.search(names)
         numbers = [hit and self._shards.number_of(hit.row) for hit in found]
-        stores = self._opened(dict.fromkeys(number for number in numbers if number is not None))
+        # a dict and not a set: blobs are opened in the order asked
+        stores = self._open_blobs(dict.fromkeys(number for number in numbers if number is not None))
         located: list[Located] = []
         for name, hit, number in zip(names, found, numbers, strict=True):
             if hit is None or number is None:
                 return located, self._not_found(name)
             store = stores[number]
+            # a blob that can't be opened fails only the members that it holds, where they are reached
             if isinstance(store, BlobpackError):
                 return located, store
             _, start, end, checksum = hit
             located.append(Located(store, name, start, end, checksum))
         return located, None
 
-    def _opened(self, numbers: dict[int, None]) -> dict[int, Store | BlobpackError]:
-        """Open blobs that are not open, side by side; in place of one that can't be, why."""
+    def _open_blobs(self, numbers: dict[int, None]) -> dict[int, Store | BlobpackError]:
+        """Return the stores of blobs, opened in parallel if need be; an error instead of a store that can't be opened."""
         stores: dict[int, Store | BlobpackError] = {**self._open.get_many(numbers)}
         missing = [number for number in numbers if number not in stores]
+        # for one blob, as in a single read, threads would only cost time
         if len(missing) < 2:
             stores |= zip(missing, map(self._open_one, missing), strict=True)
         else:
@@ -158,6 +166,7 @@ class Collection(Reader):
         for number in missing:
             store = stores[number]
             if not isinstance(store, BlobpackError):
+                # another thread may have opened the blob meanwhile: then put() returns that thread's store
                 stores[number] = self._open.put(number, store)
         return stores
 
@@ -174,13 +183,14 @@ class Collection(Reader):
             return exc
 
     def close(self) -> None:
-        """Close the blobs that are open; again is harmless."""
+        """Close the blobs that are open; closing twice is harmless."""
         self._closed = True
         for store in self._open.clear():
             store.close()
 
     def __reduce__(self) -> tuple[Callable[..., Collection], tuple[object, ...]]:
-        again = (
+        # Stores that are open stay behind: the other process opens those that it reads, and counts its own requests.
+        arguments = (
             self._location,
             self._stored,
             self._shards,
@@ -188,7 +198,7 @@ class Collection(Reader):
             self._cache,
             self.hedge,
         )
-        return _reopened, again
+        return _unpickle_collection, arguments
 
     def __repr__(self) -> str:
         return f"<Collection {self.url}: {len(self)} members of {len(self._shards)} blobs>"
@@ -205,25 +215,25 @@ def open_collection(
     """Open a collection that `collect`, or `pack` with a shard size, has made.
 
     Args:
-        url: The collection's file, `<name>.idx`, at a path or s3:// URL; or a folder, a prefix or a glob of its
-            blobs, where it is `collection.idx`.
-        open_blobs: At most so many blobs are kept open.
-        cache: A folder that keeps what is read, as of open_blob.
-        cache_bytes: How much the folder may take.
-        hedge: Which requests are sent a second time when their answers are late, as of open_blob.
+        url: Path, or s3:// or http(s):// URL, of the collection's file, `<name>.idx`; or a folder, prefix or glob of
+            its blobs, which holds the file `collection.idx`.
+        open_blobs: Most blobs that are kept open.
+        cache: A folder that keeps what is read of remote blobs; see open_blob.
+        cache_bytes: Most bytes in that folder.
+        hedge: Which requests are sent a second time when their answers are late; see open_blob.
 
     Raises:
         BlobNotFoundError: there is no collection.
-        FormatError: it is damaged, or the index of one blob.
-        StorageError: it could not be reached.
-        TypeError: an argument has another type.
-        ValueError: a choice that there is not, or a number out of range.
+        FormatError: the file is damaged, or is the index of one blob.
+        StorageError: the file could not be reached.
+        TypeError: an argument has a wrong type.
+        ValueError: an argument is not one of its choices, or a number is out of range.
     """
     given = location_of("url", url)
     check_choice("hedge", hedge, Hedge)
     check_number("open_blobs", open_blobs, 0)
-    location = collection_of(given)
-    kept = kept_in(cache, cache_bytes)
+    location = collection_location(given)
+    kept = cache_in(cache, cache_bytes)
     try:
         store, footer = open_region(location, kept)
     except BlobNotFoundError as exc:
@@ -231,9 +241,10 @@ def open_collection(
             f"{location}: there is no collection; `blobpack collect {given}` makes one of the blobs there"
         ) from exc
     try:
+        # one format serves both: the index of a single blob has no section of blobs
         if not footer.blobs_bytes:
             raise FormatError(
-                f"{location}: the index of one blob, and not a collection: open_blob opens it",
+                f"{location}: this is the index of one blob, not a collection; open_blob opens its blob",
                 offset=0,
             )
         stored = open_stored(store, 0, footer)
@@ -253,27 +264,28 @@ def open_collection(
 
 
 def read_shards(store: Store, footer: Footer) -> Shards:
-    """Read the section of blobs.
+    """Read the table of blobs, a section of the collection's file.
 
     Raises:
-        FormatError: it is damaged.
+        FormatError: the section is damaged.
     """
     packed = store.peek(footer.blobs, footer.blobs + footer.blobs_bytes)
     return Shards(packed, footer.row_count, store.url, footer.blobs)
 
 
-def collection_of(location: Location) -> Location:
-    """Return the location of the collection of a folder, a prefix or a glob; a file is the collection itself."""
+def collection_location(location: Location) -> Location:
+    """Return the location of a collection's file, from the file itself or from the folder, prefix or glob of its blobs."""
     if has_glob(location):
         return folder_before(location).below(COLLECTION_NAME)
     if location.text.endswith(".idx"):
         return location
+    # a local file may have any name; for a remote location, where a look costs a request, only the suffix counts
     if location.is_local and os.path.isfile(location.path):  # noqa: PTH113
         return location
     return location.as_folder.below(COLLECTION_NAME)
 
 
-def _reopened(
+def _unpickle_collection(
     location: Location,
     stored: StoredIndex,
     shards: Shards,

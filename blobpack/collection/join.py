@@ -1,8 +1,8 @@
-"""Indexes of many blobs → one file: one behind the other, and a section that says whose rows are whose.
+"""Write a collection: the indexes of many blobs are joined to one, and a table records which rows belong to which blob.
 
-Blobs are opened side by side, some at a time, and their indexes go by in parts, so that memory does not grow with
-their number but for 8 bytes a member while the lookup is made. Names are compared when it is: a name that two
-blobs have is seen there.
+Strategy: some blobs are opened in parallel, ahead of the one whose index is written. Indexes are copied in parts, so
+memory does not grow with the number of members, except for 8 bytes a member while the lookup is made. Making the lookup
+compares names that may be equal; that is where a name which two blobs have is found, with no pass of its own.
 """
 
 from __future__ import annotations
@@ -31,12 +31,16 @@ if TYPE_CHECKING:
     from blobpack.stores.location import Location
     from blobpack.stores.sink import FileSink
 
+# In S3 each blob takes a few small requests, which wait for the server in parallel. Each blob that is opened ahead
+# holds memory, for a small index, and a local one a file descriptor.
 BLOBS_JOINED_AT_ONCE = 16
-WHOLE_INDEX_ROWS_MAX = 1 << 16  # an index of no more is read by the thread that opens it
+# An index of up to so many rows is read whole by the thread that opens its blob, so that its requests run in parallel,
+# too. A larger one is read in parts by the thread that writes, so that 16 large indexes are never in memory.
+WHOLE_INDEX_ROWS_MAX = 1 << 16
 
 
 class _FewerFactsError(Exception):
-    """A blob does not have all the facts of those before it."""
+    """A blob's index lacks facts that the blobs before it have."""
 
     def __init__(self, facts: frozenset[str]) -> None:
         super().__init__()
@@ -45,7 +49,7 @@ class _FewerFactsError(Exception):
 
 @dataclass(slots=True)
 class _OpenedBlob:
-    """A blob whose index is at hand; of a large one, the parts are still to be read."""
+    """A blob that was opened, and its index; the parts of a large index are not read yet."""
 
     shard: Shard
     store: Store
@@ -54,8 +58,8 @@ class _OpenedBlob:
     rows: int
 
 
-class Joining:
-    """Writes one collection."""
+class CollectionWriter:
+    """Writes one collection to a file."""
 
     def __init__(
         self,
@@ -72,7 +76,9 @@ class Joining:
         self.facts: frozenset[str] | None = None
 
     def write(self, file: FileSink) -> None:
-        """Write the collection to an empty file; again, without these facts, if not all blobs have the same facts."""
+        """Write the collection to an empty file, with the facts that all of its blobs have."""
+        # A part with fewer facts is met only when parts before it are written. Then all is written again without these
+        # facts. This ends, because each turn drops at least one fact. Looking first would open every blob twice.
         while True:
             self.shards = []
             try:
@@ -82,12 +88,13 @@ class Joining:
                     None,
                     identity=COLLECTION_IDENTITY,
                     blobs=lambda: encode_shards(self.shards),
-                    repeated=self._refuse if self.duplicates == "refuse" else None,
+                    repeated=self._check_holders if self.duplicates == "refuse" else None,
                 )
             except _FewerFactsError as fewer:
                 self.facts = fewer.facts
                 file.restart()
             else:
+                # the footer goes last: a file that was cut short has none, and is no collection
                 file.write(footer.encode())
                 return
 
@@ -102,13 +109,14 @@ class Joining:
             drop=lambda opened: opened.store.close(),
         ):
             with opened.store:
+                # an empty blob has no facts to compare, and must not take them from all others
                 if opened.rows:
                     if self.facts is None:
                         self.facts = opened.facts
                     elif not self.facts <= opened.facts:
                         raise _FewerFactsError(self.facts & opened.facts)
                 for part in opened.parts:
-                    yield _without_others(part, self.facts or frozenset())
+                    yield _keep_facts(part, self.facts or frozenset())
             self.shards.append(replace(opened.shard, first_row=row, row_end=row + opened.rows))
             row += opened.rows
             if self.progress:
@@ -127,6 +135,8 @@ class Joining:
                 blob_bytes=store.stored_bytes,
                 payload_bytes=index.payload_bytes,
                 is_compressed=store.is_compressed,
+                # A local file's version holds its inode and mtime, which a copy changes; its checksums identify it. An
+                # ETag pins every later read.
                 identity=replace(identity, version=store.version if store.is_remote else ""),
             )
             parts: Iterable[Columns] = (
@@ -138,30 +148,35 @@ class Joining:
             raise
 
     def _index_of(self, store: Store) -> Index:
-        """Find a blob's index, or scan it if that is wanted."""
+        """Find a blob's index, or scan the blob if the caller allowed it."""
+        # no offsets file: it may hold only some of the members, and no checksums
         index = first_found(store, embedded_index, sidecar_index)
         if index is None and not self.scan:
             raise StorageError(
-                f"{store.url} has no index: `blobpack index {store.url}` makes one, or ask for a scan"
+                f"{store.url} has no index: `blobpack index {store.url}` makes one, or scan=True (--scan) scans it now"
             )
         return scan_store(store) if index is None else index
 
-    def _refuse(self, name: str, row: int, other: int) -> None:
-        """Refuse a name that two blobs have; one that a blob has twice is that blob's own matter.
+    def _check_holders(self, name: str, row: int, other: int) -> None:
+        """Check that two members of one name are in one blob.
 
         Raises:
-            DuplicateNameError: both blobs are said.
+            DuplicateNameError: they are in two blobs; the message names both.
         """
+        # Two members of one name in one blob are no mistake: `tar -r` makes them, and the last one is read. A blob that is
+        # given twice is refused here, because each of its members is met twice.
         first, last = sorted(
             bisect_right(self.shards, place, key=lambda shard: shard.row_end)
             for place in (row, other)
         )
         if first != last:
             holders = f"in {self.shards[first].name} and in {self.shards[last].name}"
-            raise DuplicateNameError(f"member {name!r} is {holders}, of those in {self.folder}")
+            raise DuplicateNameError(
+                f"member {name!r} is {holders}, two blobs of the collection in {self.folder}"
+            )
 
 
-def _without_others(part: Columns, facts: frozenset[str]) -> Columns:
-    """Leave out the facts that are not among these."""
+def _keep_facts(part: Columns, facts: frozenset[str]) -> Columns:
+    """Return the members with these facts only."""
     others: dict[str, Any] = {name: None for name, _ in part.facts() if name not in facts}
     return replace(part, **others)

@@ -1,4 +1,4 @@
-"""Which blobs there are: those in a folder, below a prefix, or that match a glob."""
+"""List blobs: those in a folder, below a prefix in S3, or that match a glob."""
 
 from __future__ import annotations
 
@@ -13,34 +13,37 @@ from blobpack.stores.location import Location
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SUFFIXES = (".tar", ".tar.zst", ".tzst")
+BLOB_SUFFIXES = (".tar", ".tar.zst", ".tzst")
+# "**/" comes before "**", and "**" before "*": the first alternative that matches is taken
 GLOB = re.compile(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]")
-TRANSLATED = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+# "**/" may match nothing, so that `train/**/*.tar` finds `train/a.tar`, as Python's glob does
+GLOB_TO_REGEX = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
 def has_glob(location: Location) -> bool:
     """Return whether a location holds a glob. The path of a file or folder that exists does not."""
     if GLOB.search(location.text) is None:
         return False
+    # `photos [2024].tar` is a fine name of a file. Keys in S3 may hold such characters, too, but a look costs a request.
     return not (location.is_local and os.path.exists(location.path))  # noqa: PTH110
 
 
 def folder_before(location: Location) -> Location:
-    """Return the folder that a glob begins in, with "/" at its end; for the current one its text is empty."""
+    """Return the folder that a glob begins in, with "/" at its end; the text is empty for the current folder."""
     match = GLOB.search(location.text)
     before = location.text[: match.start()] if match else location.text
     return Location(before[: before.rfind("/") + 1], location.kind)
 
 
 def list_blobs(location: Location) -> list[Location]:
-    """Find blobs, in byte order of their URLs.
+    """Find blobs, in byte order of their paths or URLs.
 
     Args:
-        location: A folder or a prefix that ends with "/", whose .tar, .tar.zst and .tzst are taken at any depth, hidden
-            ones left out; a glob, in which `*` stays within a folder and `**` does not; or one blob.
+        location: A folder, or a prefix that ends with "/", whose .tar, .tar.zst and .tzst files are taken at any depth,
+            hidden files and folders excepted; a glob, in which `*` stays within a folder and `**` does not; or one blob.
 
     Raises:
-        BlobNotFoundError: there are none.
+        BlobNotFoundError: there are no blobs.
         StorageError: the folder or bucket can't be listed.
     """
     if location.is_local:
@@ -49,32 +52,38 @@ def list_blobs(location: Location) -> list[Location]:
         found = list(_in_s3(location))
     if not found:
         raise BlobNotFoundError(f"{location}: there are no blobs")
+    # the order of a folder depends on its file system; in byte order, the same blobs always give the same collection
     return sorted(found, key=lambda blob: os.fsencode(blob.text))
 
 
 def translate(pattern: str) -> re.Pattern[str]:
-    """Turn a glob into a regular expression for whole keys."""
+    """Translate a glob to a regular expression that matches whole keys."""
+    # not fnmatch.translate, whose "*" also matches "/"
     parts, pos = [], 0
     for match in GLOB.finditer(pattern):
         parts.append(re.escape(pattern[pos : match.start()]))
         inside = match[0][1:-1].replace("\\", "\\\\")
+        # a negated set, [!a], must not match "/" either: it stands for one character of one folder's name
         negated = inside.startswith("!")
         parts.append(
-            TRANSLATED.get(match[0]) or f"[{'^/' if negated else ''}{inside[negated:].lstrip('^')}]"
+            GLOB_TO_REGEX.get(match[0])
+            or f"[{'^/' if negated else ''}{inside[negated:].lstrip('^')}]"
         )
         pos = match.end()
+    # DOTALL: a key may hold a newline
     return re.compile("".join(parts) + re.escape(pattern[pos:]), re.DOTALL)
 
 
 def _local(location: Location) -> Iterator[str]:
     path = location.path
     if os.path.isdir(path):  # noqa: PTH112
-        for folder, below, names in os.walk(path, onerror=_refuse):
+        for folder, below, names in os.walk(path, onerror=_raise_unlistable):
+            # changed in place: os.walk then enters only the folders that are left
             below[:] = [name for name in below if not name.startswith(".")]
             yield from (
                 os.path.join(folder, name)  # noqa: PTH118
                 for name in names
-                if name.endswith(SUFFIXES) and not name.startswith(".")
+                if name.endswith(BLOB_SUFFIXES) and not name.startswith(".")
             )
     elif has_glob(location):
         yield from filter(os.path.isfile, glob.iglob(path, recursive=True))  # noqa: PTH207
@@ -82,26 +91,31 @@ def _local(location: Location) -> Iterator[str]:
         yield path
 
 
-def _refuse(exc: OSError) -> None:
-    """Raise an error for a folder that can't be listed: its blobs would be missing without a word.
+def _raise_unlistable(exc: OSError) -> None:
+    """Raise the error for a folder that can't be listed.
 
     Raises:
         StorageError: always.
     """
+    # without this, os.walk would skip the folder, and the collection would lack its blobs without a word
     raise StorageError(f"{exc.filename}: can't be listed: {exc.strerror}") from exc
 
 
 def _in_s3(location: Location) -> Iterator[Location]:
     from blobpack.stores.s3.listing import list_objects
 
-    if not location.is_s3:  # a server has no list of what there is
+    # plain HTTP has no way to list what a server has
+    if not location.is_s3:
         yield location
         return
     bucket, key = location.bucket, location.key
     if key and not key.endswith("/") and not GLOB.search(key):
         yield location
         return
-    matched = translate(key).fullmatch if GLOB.search(key) else lambda key: key.endswith(SUFFIXES)
+    matched = (
+        translate(key).fullmatch if GLOB.search(key) else lambda key: key.endswith(BLOB_SUFFIXES)
+    )
+    # S3 lists by prefix: what stands before the first glob character narrows the listing
     match = GLOB.search(key)
     for found in list_objects(bucket, key[: match.start()] if match else key):
         if matched(found.key):

@@ -1,4 +1,8 @@
-"""A blob of a collection, opened as it was collected: far away even without a request, for its size and ETag are known."""
+"""Open a blob of a collection, and check that it is still the blob that was collected.
+
+For an object in S3 this takes no request: the collection records its size and ETag, and each read sends the ETag as
+If-Match (RFC 9110, 13.1.1), so that a replaced object is noticed by the read itself.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +24,20 @@ if TYPE_CHECKING:
 def open_shard(
     location: Location, shard: Shard, where: str, *, cache: Cache | None, counters: Counters
 ) -> Store:
-    """Open a blob as it was collected.
+    """Open a blob of a collection.
 
     Args:
-        location: Where it lies.
-        shard: What it must be.
+        location: The location of the blob.
+        shard: What the collection recorded about the blob.
         where: The collection, for messages.
-        cache: Keeps what is read of it, if it is far away.
-        counters: Count what reading it costs.
+        cache: Keeps what is read, if the blob is remote.
+        counters: Count the requests for the blob.
 
     Raises:
-        StaleIndexError: it is another one.
+        StaleIndexError: the blob is not the one that was collected.
     """
+    # A collection that was made on disk and then uploaded with its blobs has no ETags: the blobs were local. Then, and
+    # for local blobs, the blob's own bytes are compared.
     if shard.identity.version and not location.is_local:
         store = open_pinned(
             location, shard.blob_bytes, shard.identity.version, counters=counters, cache=cache
@@ -42,6 +48,7 @@ def open_shard(
         found = "" if seekable else "it is not compressed any more"
         store = seekable or store
     else:
+        # the tail comes with the request that opens a remote blob, and difference() compares it
         store = open_tar(location, tail=True, cache=cache)
         try:
             found = difference(store, shard.identity)
@@ -51,6 +58,6 @@ def open_shard(
     if found:
         store.close()
         raise StaleIndexError(
-            f"{location} is not the blob that {where} was made of: {found}; `blobpack collect` makes it anew"
+            f"{location} is not the blob that {where} was made from: {found}; `blobpack collect` makes it again"
         )
     return store

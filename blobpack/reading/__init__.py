@@ -1,1 +1,1 @@
-"""Reading members of a blob: open it, find its index, read one, many, all, or check them."""
+"""Reading: open a blob, find its index, read one member, many or all, and check a blob against its index."""

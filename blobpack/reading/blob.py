@@ -1,4 +1,4 @@
-"""A blob: one store and the index of its members."""
+"""The blob: one store, and the index of its members."""
 
 from __future__ import annotations
 
@@ -39,47 +39,51 @@ if TYPE_CHECKING:
 class Blob(Reader):
     """One archive whose members are read by name, each with one ranged read.
 
-    A context manager. Safe to share between threads and after a fork; pickled, it is opened anew where it
-    arrives, and refused there if it is no longer the same version.
+    A context manager. Safe to share between threads and after a fork. A pickled blob is opened again in the process
+    that unpickles it, which raises BlobChangedError if the blob has changed.
 
     Attributes:
-        index: Its members.
-        store: Where its bytes come from.
-        hedge: Whose requests are sent a second time when their answers are late; see open_blob.
+        index: The members.
+        store: Delivers the blob's bytes.
+        hedge: Which requests are sent a second time when their answers are late; see open_blob.
     """
 
     __slots__ = ("__weakref__", "_is_remote", "hedge", "index", "store")
 
     def __init__(self, store: Store, index: Index, *, hedge: Hedge = "batches") -> None:
-        """Join a store and an index of it.
+        """Make a blob of a store and the index of its members.
 
         Raises:
             BlobChangedError: the index has members beyond the store's end.
-            TypeError: the index is no Index.
-            ValueError: hedge is none of its choices.
+            TypeError: the index is not an Index.
+            ValueError: hedge is not one of its choices.
         """
         check_choice("hedge", hedge, Hedge)
         if not isinstance(index, Index):
             raise TypeError(f"index must be an Index, not {index!r}")
+        # an offsets file says nothing about its blob; one of a larger blob is noticed here, before the first read
         if index.last_end > store.size:
             raise BlobChangedError(
-                f"{store.url}: the index is not this blob's: a member ends at byte {index.last_end}, "
-                f"the blob at {store.size}"
+                f"{store.url}: the index is not this blob's: it has a member that ends at byte {index.last_end}, "
+                f"and the blob has {store.size} bytes"
             )
         self.store = store
         self.index = index
         self.hedge = hedge
+        # a local read takes 2.6 microseconds, in which asking the store each time would show
         self._is_remote = store.is_remote
 
     @property
     def url(self) -> str:
-        """Where the blob lies, as it was given."""
+        """Path or URL of the blob, as it was given."""
         return self.store.url
 
     def read(self, name: str) -> bytes:
         """Read a member's payload; see Reader."""
         if self._is_remote:
             return super().read(name)
+        # From a local disk, payloads are not compared with their checksums, which would take as long as the read.
+        # `verify` compares them.
         try:
             start, end = self.index.bounds_of(name)
         except MemberNotFoundError as exc:
@@ -88,40 +92,44 @@ class Blob(Reader):
 
     def read_many(self, names: Iterable[str | Member]) -> Iterator[bytes]:
         """Read members' payloads, in the order asked; see Reader."""
+        # A local blob whose index is in S3 is read as a batch, too: a batch looks names up together.
         if self._is_remote or self.index.is_remote:
             return super().read_many(names)
         return map(self.read, names_of(names))
 
     def read_members(self, members: Iterable[Member]) -> Iterator[bytes]:
-        """Read the payloads of members of this blob's index where they say they are, in the order asked.
+        """Read the payloads of members of this blob's index, in the order asked.
 
-        As read_many, but no name is looked up; and of members with one name, each is read as itself.
+        Unlike read_many, this reads each member at its own offsets, and looks up no name. So if several members
+        have one name, each of them can be read.
 
         Raises:
-            BlobpackError: as for read, at the member that is reached.
-            ValueError: a member reaches beyond the blob: it is of another one.
-            TypeError: what is given are no Members.
+            BlobpackError: a member can't be read, for a reason that `read` lists. It is raised where that member is
+                reached.
+            ValueError: a member ends beyond the blob, so it belongs to another blob.
+            TypeError: the values are not Members.
         """
         if self._is_remote:
             asked = members_of(members)
-            return iter(Batch(self._as_they_say, asked, hedge=self.hedge != "never"))
+            return iter(Batch(self._locate_members, asked, hedge=self.hedge != "never"))
         check_several("members", members, "Members")
         return self._read_members(members)
 
     def _read_members(self, members: Iterable[Member]) -> Iterator[bytes]:
         read = self.store.read_range
         for member in members:
-            if not isinstance(member, Member):  # here, because a call for each would take longer
+            # checked here and not by members_of, whose call for each member would take longer
+            if not isinstance(member, Member):
                 raise not_a_member(member)
             yield read(member.offset_start, member.offset_end)
 
     @property
     def stats(self) -> Stats:
-        """What reading it has cost until now; of a local blob, nothing."""
+        """Requests made so far, and what they cost; nothing for a local blob."""
         return self.store.stats
 
     def locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
-        """Find names, up to the first that is not there, and say why it isn't found."""
+        """Find the members of these names, up to the first name that no member has, and return the error for it."""
         located: list[Located] = []
         for name, found in zip(names, self.index.search(names), strict=True):
             if found is None:
@@ -130,17 +138,19 @@ class Blob(Reader):
             located.append(Located(self.store, name, start, end, checksum))
         return located, None
 
-    def _as_they_say(self, members: Sequence[Member]) -> tuple[list[Located], None]:
+    def _locate_members(self, members: Sequence[Member]) -> tuple[list[Located], None]:
         return [
             Located(self.store, m.name, m.offset_start, m.offset_end, m.crc32c) for m in members
         ], None
 
     def close(self) -> None:
-        """Let go of the store; again is harmless."""
+        """Close the store; closing twice is harmless."""
         self.store.close()
 
     def __reduce__(self) -> tuple[Callable[..., Blob], tuple[Store, Index, Hedge]]:
-        return _reopen, (self.store, self.index, self.hedge)
+        # The store's own pickling opens it again, pinned to its version. A function makes the blob, because hedge is
+        # keyword-only.
+        return _unpickle_blob, (self.store, self.index, self.hedge)
 
     def __repr__(self) -> str:
         return f"<Blob {self.url}: {len(self.index)} members>"
@@ -157,41 +167,42 @@ def open_blob(
 ) -> Blob:
     """Open a blob to read its members.
 
-    Its index is the one given; else the one inside the blob; else the index file beside it, `<blob>.idx`; else
-    the offsets file beside a local blob, `<stem>_offsets.pkl`; else its headers are scanned, with a
-    MissingIndexWarning. Whether an index is of the blob as it is now is seen from the blob itself: its size,
-    its last bytes, and of an index file also samples of it.
+    If no index is given, these places are tried, in this order: the index inside the blob; the index file beside it,
+    `<blob>.idx`; beside a local blob, the offsets file `<stem>_offsets.pkl`. If there is none, the blob's headers are
+    scanned, with a MissingIndexWarning. To see whether an index still fits the blob, the blob's size and last bytes
+    are compared with those that the index recorded; for an index file beside a local blob also samples of its bytes.
 
     Args:
-        url: A path, file://, s3://bucket/key or http(s)://; a tar, or one compressed as seekable zstd, whose offsets are
-            those in the tar that it decompresses to.
-        index: Its members, or the path or URL of an index or offsets file. An offsets file says nothing of
-            the blob it was made from: it is noticed when some members do not stand behind headers.
-        stale: What to do with an index of another state of the blob, or a damaged one: refuse it, or scan
-            the blob's headers.
-        cache: A folder that keeps what is read of a blob far away, index and payloads, for this process and
-            others: read again, it takes no request but the one that opens the blob, which tells whether it
-            has changed. A local blob needs none, and goes without.
-        cache_bytes: How much the folder may take; what was not used for longest goes first. 1 MiB at least.
-        hedge: Which requests are sent a second time, by another connection, when the answer to the first is
-            later than 95 in 100 lately were; at most one in twenty, those that are late by far. Those of "batches", where the
-            slowest is what is waited for; "always" those of single reads, too; or "never".
+        url: Path, or file://, s3:// or http(s):// URL, of a tar. It may be compressed as seekable zstd: then offsets are
+            those in the uncompressed tar.
+        index: An index, or the path or URL of an index file or offsets file. An offsets file records nothing about
+            its blob. So up to 16 of its members are compared with the headers before them.
+        stale: What to do with an index that does not fit the blob any more, or is damaged: "refuse" it with an error,
+            or "rescan" the blob's headers.
+        cache: A folder that keeps what is read of a remote blob, index and payloads, for this process and others.
+            Later, reading the same bytes again takes only the request that opens the blob, which shows whether the
+            blob has changed. Local blobs are not cached.
+        cache_bytes: Most bytes in the folder, at least 1 MiB; the least recently used files are removed first.
+        hedge: Which requests are sent a second time, on another connection, when the answer is later than 95 in 100
+            recent ones and than twice their median: those of "batches", whose caller waits for the slowest one;
+            those of single reads, too ("always"); or none ("never"). At most one request in twenty is sent twice.
 
     Raises:
         BlobNotFoundError: there is no such blob, index or offsets file.
-        StaleIndexError: the index is not of the blob as it is now.
-        BlobChangedError: the index reaches beyond the blob's end.
+        StaleIndexError: the index does not fit the blob as it is now.
+        BlobChangedError: the index has members beyond the blob's end.
         FormatError: the blob, the index or the offsets file is damaged.
-        StorageError: the store could not be reached, or refused.
-        TypeError: an argument has another type.
-        ValueError: a choice that there is not, too few cache_bytes, or a URL of another kind.
+        StorageError: the store could not be reached, or refused the request.
+        TypeError: an argument has a wrong type.
+        ValueError: an argument is not one of its choices, cache_bytes is too small, or the URL is of another kind.
     """
     location_of("url", url)
     if index is not None and not isinstance(index, Index):
         location_of("index", index)
     check_choice("stale", stale, Stale)
     check_choice("hedge", hedge, Hedge)
-    kept = kept_in(cache, cache_bytes)
+    kept = cache_in(cache, cache_bytes)
+    # the request that opens a blob can bring the blob's end, where an index inside begins to be read
     store = open_tar(url, tail=not isinstance(index, Index), cache=kept)
     try:
         if not isinstance(index, Index):
@@ -202,22 +213,24 @@ def open_blob(
         raise
 
 
-def _reopen(store: Store, index: Index, hedge: Hedge) -> Blob:
+def _unpickle_blob(store: Store, index: Index, hedge: Hedge) -> Blob:
     return Blob(store, index, hedge=hedge)
 
 
-def kept_in(folder: str | os.PathLike[str] | None, most_bytes: int) -> Cache | None:
-    """Describe a cache; None without a folder.
+def cache_in(folder: str | os.PathLike[str] | None, most_bytes: int) -> Cache | None:
+    """Return the cache in a folder; None if no folder is given.
 
     Raises:
-        TypeError: the folder is no path, or the bytes no whole number.
-        ValueError: the folder is a URL, or may take less than 1 MiB.
+        TypeError: the folder is not a path, or most_bytes not a whole number.
+        ValueError: the folder is a URL, or most_bytes is less than 1 MiB.
     """
+    # also checked without a folder, so that a wrong number is an error wherever the blob lies
     check_number("cache_bytes", most_bytes, CACHE_BYTES_MIN)
     if folder is not None:
         check_local_path("cache", folder)
     if folder is None:
         return None
+    # imported here: most callers have no cache, and importing blobpack stays light
     from blobpack.stores.cache import Cache
 
     return Cache(folder, most_bytes)
@@ -227,9 +240,10 @@ def check_blob(name: str, blob: object) -> None:
     """Check that a value is an open blob, or a path or URL of one.
 
     Raises:
-        TypeError: it is neither.
-        ValueError: it is an empty path.
+        TypeError: the value is neither.
+        ValueError: the path is empty, or the URL of another kind.
     """
+    # a collection has no bytes of its own, so callers that need one store can't use it
     if isinstance(blob, Reader) and not isinstance(blob, Blob):
         raise TypeError(f"{name} must be one blob, not the collection {blob.url}")
     if not isinstance(blob, Blob):
@@ -238,7 +252,8 @@ def check_blob(name: str, blob: object) -> None:
 
 @contextmanager
 def opened(blob: Blob | str | os.PathLike[str]) -> Iterator[Blob]:
-    """Take a blob as it is, or open a path or URL for as long as the block lasts."""
+    """Yield an open blob as it is, or open a path or URL and close it after the block."""
+    # a blob that the caller opened is the caller's to close
     if isinstance(blob, Blob):
         yield blob
         return
@@ -247,8 +262,8 @@ def opened(blob: Blob | str | os.PathLike[str]) -> Iterator[Blob]:
 
 
 @contextmanager
-def reading(source: Reader | str | os.PathLike[str]) -> Iterator[Reader]:
-    """Take what is open as it is, or open a blob's path or URL for as long as the block lasts."""
+def opened_reader(source: Reader | str | os.PathLike[str]) -> Iterator[Reader]:
+    """Yield an open blob or collection as it is, or open a blob's path or URL and close it after the block."""
     if isinstance(source, Reader):
         yield source
         return
@@ -260,8 +275,8 @@ def check_reader(name: str, source: object) -> None:
     """Check that a value is an open blob or collection, or a path or URL of a blob.
 
     Raises:
-        TypeError: it is neither.
-        ValueError: it is an empty path.
+        TypeError: the value is neither.
+        ValueError: the path is empty, or the URL of another kind.
     """
     if not isinstance(source, Reader):
         location_of(name, source)

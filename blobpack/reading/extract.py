@@ -1,4 +1,9 @@
-"""Members → files, never outside the target folder: no absolute names, no "..", no way through links."""
+"""Extract members into files, and never write outside the target folder.
+
+Strategy: a name is hostile input. It is refused if it is absolute or holds "..", before the first file is written.
+Folders are opened one part at a time, each relative to the descriptor of the one above and without following links. So
+a link that lies in the way, or is put there while files are written, can't lead outside.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +22,17 @@ if TYPE_CHECKING:
 
     from blobpack.model import Member
 
+# with O_NOFOLLOW, a link in a folder's place is an error: ENOTDIR on Linux, because of O_DIRECTORY; ELOOP by POSIX
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractReport:
-    """What extract did.
+    """The result of extract.
 
     Attributes:
-        members: Files written.
-        payload_bytes: Their bytes.
+        members: Number of files written.
+        payload_bytes: Bytes of these files.
     """
 
     members: int
@@ -40,22 +46,22 @@ def extract(
     *,
     progress: Callable[[int], object] | None = None,
 ) -> ExtractReport:
-    """Write members as files below a folder, which is made if it is not there.
+    """Write members as files below a folder, which is made if it does not exist.
 
-    Each file appears whole or not at all, and replaces one of its name; it is not forced to disk, as no tar
-    tool does. Of members with one name the last one wins.
+    Each file appears whole or not at all, and replaces a file of its name. Files are not forced to disk (fsync). If
+    several members have one name, the last one is written.
 
     Args:
         blob: An open blob or collection.
-        folder: Where to.
-        members: Which; None for all of the blob's.
-        progress: progress(members), called after each one.
+        folder: Path of the folder to write to.
+        members: The members to extract; None for all members of the blob.
+        progress: progress(members), called after each member.
 
     Raises:
         UnsafeNameError: a name is empty, absolute, holds "..", or would lead through a link. Names are
-            checked before the first file is written, links as each is met.
+            checked before the first file is written, links when their members are reached.
         StorageError: a file can't be written, or the store failed.
-        TypeError: an argument has another type, such as names instead of members.
+        TypeError: an argument has a wrong type, such as names instead of members.
         ValueError: the folder is a URL.
     """
     if not isinstance(blob, Reader):
@@ -63,9 +69,12 @@ def extract(
     check_local_path("folder", folder)
     check_callable("progress", progress)
     given = members_of(blob.index if members is None else members)
+    # a later member replaces an earlier one here, as its file would replace the earlier file
     chosen = {member.name: member for member in given}
+    # all names, before the first file: a name that is refused leaves nothing behind
     split = [(split_name(name), member) for name, member in chosen.items()]
     total = 0
+    # one batch for all: 300 neighbours in S3 take 2 requests instead of 300
     payloads = blob.read_members(chosen.values())
     with _Folders(folder) as folders:
         for count, (parts, member) in enumerate(split, 1):
@@ -73,7 +82,7 @@ def extract(
             try:
                 write_file(folders.descend(parts[:-1]), parts[-1], payload)
             except OSError as exc:
-                raise _refusal(exc, member.name, folder) from exc
+                raise _translated(exc, member.name, folder) from exc
             total += len(payload)
             if progress:
                 progress(count)
@@ -81,11 +90,13 @@ def extract(
 
 
 def split_name(name: str) -> tuple[str, ...]:
-    """Part a member's name into folders and file name.
+    """Split a member's name into its folders and its file name.
 
     Raises:
-        UnsafeNameError: it is empty, absolute or holds ".." or NUL.
+        UnsafeNameError: the name is empty or absolute, or holds ".." or NUL.
     """
+    # "a//b" and "./a/b" are a/b to every tar tool, so empty and "." parts are dropped; a name that ends with "/" has
+    # no file name
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if not parts or name.startswith("/") or ".." in parts or name.endswith("/") or "\0" in name:
         raise UnsafeNameError(f"member {name!r} would be written outside the target folder")
@@ -93,14 +104,18 @@ def split_name(name: str) -> tuple[str, ...]:
 
 
 class _Folders:
-    """The folders below the target, each opened without following links; the last one stays open."""
+    """Opens folders below the target without following links, and keeps the last one open.
+
+    Neighbours in a blob mostly lie in one folder, so keeping it open saves most of the calls.
+    """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         try:
             os.makedirs(root, exist_ok=True)  # noqa: PTH103 (a path of any kind)
+            # here links are followed: the caller named this folder, not the blob
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as exc:
-            raise StorageError(f"{os.fspath(root)}: can't be extracted to: {exc.strerror}") from exc
+            raise StorageError(f"{os.fspath(root)}: can't extract to it: {exc.strerror}") from exc
         self._parts: tuple[str, ...] = ()
         self._fd = os.dup(self._root)
 
@@ -112,12 +127,13 @@ class _Folders:
         os.close(self._root)
 
     def descend(self, parts: tuple[str, ...]) -> int:
-        """Open a folder by its parts, making what is missing."""
+        """Open a folder by its parts, make those that are missing, and return its descriptor."""
         if parts == self._parts:
             return self._fd
         fd = os.dup(self._root)
         try:
             for part in parts:
+                # made without a look whether it exists: between a look and mkdir, another process could make it
                 with suppress(FileExistsError):
                     os.mkdir(part, dir_fd=fd)
                 below = os.open(part, FOLDER_FLAGS, dir_fd=fd)
@@ -132,7 +148,9 @@ class _Folders:
 
 
 def write_file(folder_fd: int, name: str, payload: bytes) -> None:
-    """Write a file under a temporary name, then put it in place; a link of that name is replaced."""
+    """Write a file under a temporary name, then rename it; a link of the final name is replaced."""
+    # Opening the final name would write through a link that lies there, and a reader could see half a file. A random
+    # name with O_EXCL can't be a link that somebody put there before.
     temporary = f".{os.urandom(8).hex()}.tmp"
     fd = os.open(
         temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder_fd
@@ -141,17 +159,18 @@ def write_file(folder_fd: int, name: str, payload: bytes) -> None:
         with os.fdopen(fd, "wb") as file:
             file.write(payload)
         os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+    # also after Ctrl-C: nobody else knows the temporary name
     except BaseException:
         os.unlink(temporary, dir_fd=folder_fd)
         raise
 
 
-def _refusal(
+def _translated(
     exc: OSError, name: str, folder: str | os.PathLike[str]
 ) -> StorageError | UnsafeNameError:
     if exc.errno in (errno.ELOOP, errno.ENOTDIR):
         return UnsafeNameError(
-            f"member {name!r} would be written through a link or a file below {os.fspath(folder)}"
+            f"member {name!r} would be written through a link or a file that lies below {os.fspath(folder)}"
         )
     return StorageError(
         f"member {name!r} can't be written below {os.fspath(folder)}: {exc.strerror}"

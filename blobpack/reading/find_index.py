@@ -1,4 +1,9 @@
-"""Where a blob's index is, and whether it is of the blob as it is now: seen from the archive itself, without a scan."""
+"""Find a blob's index, and check that it still fits the blob.
+
+Strategy: an index inside the blob is tried first, because it travels with the blob and can't be mixed up; then the
+index file beside it; then the offsets file, which may hold only some members, and says nothing about its blob. An index
+that does not fit is an error and not skipped: its offsets would return other members' bytes.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +25,7 @@ from blobpack.index.offsets import offsets_path, read_offsets
 from blobpack.indexfile.footer import INDEX_MAGIC, REGION_HEADER, sidecar_of
 from blobpack.indexfile.identity import IDENTITY_TAIL_BYTES
 from blobpack.indexfile.open import load_stored, open_stored, read_footer
-from blobpack.reading.freshness import REMEDY, _checked, _grown_into_padding, check_headers
+from blobpack.reading.freshness import REMEDY, check_headers, check_identity, find_growth
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
 from blobpack.tar.scan import scan_store
@@ -36,15 +41,15 @@ FORBIDDEN = 403
 
 
 def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale) -> Index:
-    """Open the index of a blob: one given, else the one inside, beside, the offsets file, else scan.
+    """Open the index of a blob: the one given; else the one inside, beside, or the offsets file; else scan the blob.
 
     Args:
         store: The blob.
-        index: Path or URL of an index or offsets file.
-        stale: What to do with an index of another state of the blob: refuse it, or scan the blob anew.
+        index: Path or URL of an index or offsets file; None to look for one.
+        stale: What to do with an index that does not fit the blob any more: "refuse" it, or "rescan" the blob.
 
     Raises:
-        StaleIndexError: the index is not of the blob as it is now.
+        StaleIndexError: the index does not fit the blob as it is now.
         FormatError: the index or the blob is damaged.
     """
     try:
@@ -58,21 +63,24 @@ def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale)
     if found is not None:
         return found
     scanned = scan_store(store)
+    # `blobpack index` writes the index of a remote blob into the current folder unless -o names a place, and only
+    # beside the blob it would be found
     place = f" -o {sidecar_of(store.location)}" if store.is_remote and store.location else ""
     warnings.warn(
         f"{store.url} has no index, so its headers were scanned; `blobpack index {store.url}{place}` makes one "
         f"that opens at once",
         MissingIndexWarning,
-        stacklevel=4,
+        # the line that called open_blob, which called this function
+        stacklevel=3,
     )
     return scanned
 
 
 def whole_index(store: Store) -> Index:
-    """Open the index inside or beside a blob, else scan: an offsets file may hold but a part of the members.
+    """Open the index inside or beside a blob, else scan it. An offsets file is not used: it may hold only some members.
 
     Raises:
-        StaleIndexError: the index is not of the blob as it is now.
+        StaleIndexError: the index does not fit the blob as it is now.
         FormatError: the index or the blob is damaged.
     """
     found = first_found(store, embedded_index, sidecar_index)
@@ -80,7 +88,7 @@ def whole_index(store: Store) -> Index:
 
 
 def first_found(store: Store, *places: Callable[[Store], Index | None]) -> Index | None:
-    """Look for an index in one place after the other."""
+    """Return the first index that one of these functions finds in a blob; None if none of them finds one."""
     for look in places:
         found = look(store)
         if found is not None:
@@ -92,23 +100,25 @@ def given_index(store: Store, path: str | os.PathLike[str]) -> Index:
     """Open the index or offsets file at a path or URL.
 
     Raises:
-        BlobNotFoundError: there is none.
-        StaleIndexError: it is of another blob, or another state of it.
+        BlobNotFoundError: there is no such file.
+        StaleIndexError: it is the index of another blob, or of this blob before it changed.
     """
     location = Location.parse(path)
     index = read_any_index(location, store.cache)
-    check = check_headers if index.identity is None else _checked
+    # an offsets file has no identity to compare
+    check = check_headers if index.identity is None else check_identity
     return check(store, index, location.text)
 
 
 def read_any_index(path: str | os.PathLike[str], cache: Cache | None = None) -> Index:
-    """Open an index file, or read an offsets file, whichever is there.
+    """Open an index file, or read an offsets file, whichever the path or URL is.
 
     Raises:
-        BlobNotFoundError: there is none.
-        FormatError: it is damaged, or neither.
+        BlobNotFoundError: there is no such file.
+        FormatError: the file is damaged, or is neither.
     """
     location = Location.parse(path)
+    # The first bytes decide, not the name: an offsets file may have any name. Remote offsets files are not supported.
     if location.is_local:
         with LocalStore(location) as file:
             begins = file.read_range(0, min(len(INDEX_MAGIC), file.size))
@@ -118,30 +128,32 @@ def read_any_index(path: str | os.PathLike[str], cache: Cache | None = None) -> 
 
 
 def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
-    """Open the index behind the archive; None when there is none.
+    """Open the index behind the archive; None if there is none.
 
     Args:
         store: The blob.
-        believe: Only the sizes must fit: for who compares the whole archive with the index anyway.
+        believe: Check only that the sizes fit, because the caller compares the whole archive with the index anyway.
 
     Raises:
-        StaleIndexError: the archive before it has changed.
-        FormatError: its footer is damaged.
+        StaleIndexError: the archive before the index has changed.
+        FormatError: the index's footer is damaged.
     """
     footer = read_footer(store)
     if footer is None:
         return None
     start = store.size - footer.region_bytes
     identity = footer.identity
+    # `cat` and `tar -A` can put another archive before an index, or a whole blob behind one
     if identity is None or start != identity.archive_bytes or start < 0:
         raise StaleIndexError(
-            f"{store.url}: the index at its end is of an archive of "
-            f"{identity.archive_bytes if identity else 0} bytes, and {start} are before it: the archive was "
+            f"{store.url}: the index at its end is for an archive of "
+            f"{identity.archive_bytes if identity else 0} bytes, but there are {start} before it: the archive was "
             f"changed or joined with another; {REMEDY}"
         )
     # a compressed blob's frames, index and seek table were written together: nothing to compare
     if believe or store.is_compressed:
         return Index.from_stored(open_stored(*store.uncompressed(start), footer))
+    # one read brings both: the archive's last bytes, and the index's first ones
     tail = store.peek(
         max(0, start - IDENTITY_TAIL_BYTES), min(start + REGION_HEADER.size, store.size)
     )
@@ -155,7 +167,7 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
             f"{len(archive)} bytes before byte {start} are others; {REMEDY}"
         )
     index = Index.from_stored(open_stored(store, start, footer))
-    if (pos := _grown_into_padding(store, index, archive, start)) is not None:
+    if (pos := find_growth(store, index, archive, start)) is not None:
         raise StaleIndexError(
             f"{store.url}: the archive has changed since the index at its end was made: it ended at byte {pos} "
             f"then, and goes on there now; {REMEDY}"
@@ -164,16 +176,16 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
 
 
 def void_path(blob: str | os.PathLike[str]) -> Path:
-    """Return the path of the note beside a local blob that an append leaves while the files beside it lag behind."""
+    """Return the path of the note that an append keeps beside a local blob until the files beside it are up to date."""
     path = Path(blob)
     return path.with_name(f".{path.name}.idx.void")
 
 
 def sidecar_index(store: Store) -> Index | None:
-    """Open the index file beside the blob; None when there is none.
+    """Open the index file beside the blob; None if there is none.
 
     Raises:
-        StaleIndexError: it is of another blob, or another state of it.
+        StaleIndexError: it is the index of another blob, or of this blob before it changed.
     """
     if store.location is None:
         return None
@@ -183,21 +195,24 @@ def sidecar_index(store: Store) -> Index | None:
     except BlobNotFoundError:
         return None
     except StorageError as exc:
-        if exc.status == FORBIDDEN:  # S3 says so of what isn't there, to who may not list
+        # S3 answers 403 and not 404 for a missing object, if the caller may not list the bucket
+        if exc.status == FORBIDDEN:
             return None
         raise
-    return _checked(store, index, sidecar.text)
+    return check_identity(store, index, sidecar.text)
 
 
 def offsets_index(store: Store) -> Index | None:
-    """Read the offsets file beside a local blob; None when there is none.
+    """Read the offsets file beside a local blob; None if there is none.
 
     Raises:
-        StaleIndexError: its rows do not stand behind headers of their size.
+        StaleIndexError: its members do not lie behind headers that state their sizes.
     """
     if store.fd is None or store.location is None:
         return None
     path = offsets_path(store.location)
+    # An append that was killed leaves the note: the offsets file lacks the new members, and they would be hidden. Its
+    # old rows still fit the blob, so only the note shows that it is out of date.
     if not path.exists() or void_path(store.location).exists():
         return None
     return check_headers(store, read_offsets(path), os.fspath(path))

@@ -1,4 +1,9 @@
-"""Whether an index is of the blob as it is now, seen from the archive itself, without a scan."""
+"""Check that an index still fits its blob.
+
+Strategy: no scan. An index records its archive's size and checksums of a few of its bytes (`Identity`); these are
+compared with the archive as it is now. An offsets file records nothing, so some of its members are compared with the
+headers before them.
+"""
 
 from __future__ import annotations
 
@@ -21,28 +26,36 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 
+# Each header of a remote blob takes one request, so only some are read, evenly spaced from the first to the last.
 HEADERS_CHECKED = 16
-REMEDY = "make it anew with `blobpack index`, or open the blob with stale='rescan'"
+REMEDY = "make it again with `blobpack index`, or open the blob with stale='rescan'"
 
 
-def _grown_into_padding(store: Store, index: Index, tail: bytes, archive_bytes: int) -> int | None:
-    """Find where an archive ended when it was scanned, if more stands there now; None if it still ends there.
+def find_growth(store: Store, index: Index, tail: bytes, archive_bytes: int) -> int | None:
+    """Return where an archive ended when it was scanned, if it has grown since; None if it still ends there.
 
-    `tar -r` writes into the zeros behind an archive, up to a whole record: neither its size nor its last bytes
-    need change. The end of most is in the tail, which was read already: no request more.
+    Args:
+        store: The blob.
+        index: The archive's index.
+        tail: The archive's last bytes.
+        archive_bytes: Size of the archive.
     """
+    # `tar -r` writes new members over the zeros that fill an archive's last record (POSIX pax: 20 blocks of 512 bytes
+    # by default). If these zeros suffice, neither the size nor the last 4,096 bytes need to change.
     end = index.report.bytes_scanned if index.report else archive_bytes
     if end >= archive_bytes:
         return None
+    # most archives end within the tail, which was read already: then this takes no request
     at = end - (archive_bytes - len(tail))
     marker = tail[at : at + BLOCK] if at >= 0 else store.peek(end, min(end + BLOCK, archive_bytes))
     return end if any(marker) else None
 
 
-def _checked(store: Store, index: Index, where: str) -> Index:
-    """Compare a blob with what an index file says of it.
+def check_identity(store: Store, index: Index, where: str) -> Index:
+    """Compare a blob with the identity that its index file records, and return the index.
 
-    A file's samples are compared, too; of a blob far away only the version, or else the last bytes.
+    Raises:
+        StaleIndexError: the blob differs.
     """
     identity = index.identity
     if identity is not None and (found := difference(store, identity, index)):
@@ -53,35 +66,46 @@ def _checked(store: Store, index: Index, where: str) -> Index:
 
 
 def difference(store: Store, identity: Identity, index: Index | None = None) -> str:
-    """Say in what an archive differs from an identity; nothing when it does not."""
+    """Describe how an archive differs from an identity; empty if no difference is found.
+
+    Args:
+        store: The blob.
+        identity: Recorded when the index was made.
+        index: The archive's index, if there is one to compare, too.
+    """
     if identity == COLLECTION_IDENTITY:
-        return "it is of members of several blobs"
+        return "it is a collection's, of members of several blobs"
     size = identity.archive_bytes
+    # a blob that is larger than the archive is fine only if an index was put behind the archive since
     if store.size < size or (store.size > size and read_footer(store) is None):
         return f"it has {store.size} bytes, and had {size} then"
+    # an equal ETag proves that the object is the same; the tail need not be read
     if identity.version and identity.version == store.version:
         return ""
     tail = read_tail(store, size)
     if crc32c(tail) != identity.tail_crc:
         return f"its last {IDENTITY_TAIL_BYTES} bytes are others"
+    # up to 32 samples: from S3 each would be a request of its own, so there the last bytes must do
     if not store.is_remote and samples_crc_of(store, size) != identity.samples_crc:
         return "samples of its bytes are others"
-    if index and (pos := _grown_into_padding(store, index, tail, size)) is not None:
+    if index and (pos := find_growth(store, index, tail, size)) is not None:
         return f"it ended at byte {pos}, and goes on there now"
     return ""
 
 
 def check_headers(store: Store, index: Index, where: str) -> Index:
-    """Look whether some members of an offsets file, first and last among them, stand behind their headers.
+    """Check that some members of an offsets file, the first and the last among them, lie behind their headers.
 
     Raises:
-        StaleIndexError: one does not.
+        StaleIndexError: a member does not.
     """
     count = len(index)
     for i in range(min(count, HEADERS_CHECKED)):
         row = (count - 1) * i // max(1, min(count, HEADERS_CHECKED) - 1)
         member = index.member_at(row)
         start = member.offset_start
+        # begins_tar accepts a block of zeros, which may begin an empty tar but is no header. size_in is None if the
+        # size is in a pax record or base-256: then only the header's own checksum is compared.
         if member.offset_end > store.size or not (
             start >= BLOCK
             and begins_tar(header := store.read_range(start - BLOCK, start))
@@ -89,7 +113,7 @@ def check_headers(store: Store, index: Index, where: str) -> Index:
             and size_in(header) in (None, member.size)
         ):
             raise StaleIndexError(
-                f"{where} is not of {store.url} as it is now: no header before member {member.name!r} at "
-                f"byte {start}; make it anew with `blobpack offsets`, or open the blob with stale='rescan'"
+                f"{where} does not fit {store.url} as it is now: there is no header before member {member.name!r} at "
+                f"byte {start}; make it again with `blobpack offsets`, or open the blob with stale='rescan'"
             )
     return index

@@ -1,4 +1,8 @@
-"""Payload → pixels, decoded by Pillow."""
+"""Decode images: from a member's payload to an array of pixels, by Pillow.
+
+Strategy: payloads come in order from `read_many`, and threads decode them ahead of the caller, because Pillow
+releases the GIL while it decodes. The bound on images decoded ahead bounds the memory.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import ImageError
 from blobpack.model import check_flag, check_text, names_of
-from blobpack.reading.blob import check_reader, reading
+from blobpack.reading.blob import check_reader, opened_reader
 from blobpack.threads import map_ahead, processor_count
 
 if TYPE_CHECKING:
@@ -23,7 +27,9 @@ if TYPE_CHECKING:
     from blobpack.reading.reader import Reader
 
 DECODERS_MAX = 16
-DECODED_AHEAD = 2  # images a thread
+# Decoded images for each thread. An image is large (12 MP as RGB: 36 MB), so only one waits while the next is decoded.
+DECODED_AHEAD = 2
+# Pillow's modes with 8 bits a channel: an image of 16 or 32 bits is scaled before it is converted to one of them
 EIGHT_BIT_MODES = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"})
 
 
@@ -34,23 +40,24 @@ def read_image(
     mode: str | None = "RGB",
     apply_exif_orientation: bool = True,
 ) -> NDArray[np.uint8]:
-    """Read one image: one ranged read, then Pillow.
+    """Read one image by one ranged read, and decode it.
 
     Args:
         blob: An open blob or collection; or a path or URL of a blob, opened for this one image.
         name: The member's name.
-        mode: Pillow's mode to convert to: "RGB", "L", "RGBA" …; None leaves the image as it is stored.
-        apply_exif_orientation: Turn the image as its EXIF data says it is to be shown.
+        mode: Pillow's mode to convert to: "RGB", "L", "RGBA" and so on; None leaves the image as it is stored.
+        apply_exif_orientation: Rotate or mirror the image as its EXIF orientation demands.
 
     Returns:
-        (height, width, 3) uint8, RGB, top row first; other modes have other channels, "L" none, and
-        mode=None may give other types (16-bit images are uint16). Of an animation, the first frame.
+        (height, width, 3) uint8, RGB, top row first. Other modes have other numbers of channels; "L" is (height,
+        width). With mode=None the dtype is the image's own: 16-bit images are uint16. Of an animation, the first
+        frame.
 
     Raises:
-        MemberNotFoundError: there is no member of that name.
-        ImageError: it is not an image that Pillow can decode, or convert to that mode.
-        TypeError: an argument has another type.
-        ValueError: no such mode.
+        MemberNotFoundError: no member has this name.
+        ImageError: the payload is not an image that Pillow can decode, or convert to this mode.
+        TypeError: an argument has a wrong type.
+        ValueError: Pillow has no such mode.
         BlobChangedError: the blob is no longer the one that was opened.
         StorageError: the store failed.
     """
@@ -58,7 +65,7 @@ def read_image(
     check_text("name", name)
     check_mode(mode)
     check_flag("apply_exif_orientation", apply_exif_orientation)
-    with reading(blob) as source:
+    with opened_reader(blob) as source:
         payload = source.read(name)
         return decode_image(
             payload,
@@ -77,20 +84,24 @@ def read_images(
 ) -> Iterator[NDArray[np.uint8]]:
     """Read images, in the order asked.
 
-    Payloads are read as Blob.read_many does, and decoded by a thread a processor, some images ahead.
+    Payloads are read by `read_many`, and decoded by one thread for each processor, some images ahead of the caller.
 
     Args:
         blob: An open blob or collection; or a path or URL of a blob.
-        names: Names, or members, such as an index of some.
-        mode: As for read_image.
-        apply_exif_orientation: As for read_image.
+        names: Names or members; an index, such as a selection, holds members.
+        mode: Pillow's mode to convert to, or None; see read_image.
+        apply_exif_orientation: Rotate or mirror each image as its EXIF orientation demands.
 
     Yields:
-        Arrays as of read_image.
+        Arrays of the shape and dtype that read_image returns.
 
     Raises:
-        BlobpackError: as for read_image, at the image that is reached.
+        BlobpackError: an image can't be read, for a reason that read_image lists. It is raised where that image is
+            reached.
+        TypeError: an argument has a wrong type.
+        ValueError: Pillow has no such mode.
     """
+    # checked here and not in the generator, whose code runs only when the first image is taken
     check_reader("blob", blob)
     wanted = names_of(names)
     check_mode(mode)
@@ -104,7 +115,8 @@ def _images(
     mode: str | None,
     apply_exif_orientation: bool,
 ) -> Iterator[NDArray[np.uint8]]:
-    with reading(blob) as source:
+    with opened_reader(blob) as source:
+        # names may be an iterator, and each name is needed twice: to read its payload, and in a message
         wanted, asked = tee(names)
 
         def decode(read: tuple[bytes, str]) -> NDArray[np.uint8]:
@@ -121,16 +133,17 @@ def _images(
             decode,
             zip(source.read_many(wanted), asked, strict=False),
             threads=threads,
+            # without a bound, all images would be decoded ahead of a slow caller
             most=threads * DECODED_AHEAD,
             name="decode",
         )
 
 
 def check_mode(mode: str | None) -> None:
-    """Check that a mode is one of Pillow's.
+    """Check that a mode is one of Pillow's, or None.
 
     Raises:
-        ValueError: there is no such mode.
+        ValueError: Pillow has no such mode.
     """
     from PIL import Image, ImageMode
 
@@ -148,9 +161,16 @@ def decode_image(
 ) -> NDArray[np.uint8]:
     """Decode an image's bytes; see read_image.
 
+    Args:
+        payload: The image as it is stored.
+        where: Names the image in messages.
+        mode: Pillow's mode to convert to, or None.
+        apply_exif_orientation: Rotate or mirror the image as its EXIF orientation demands.
+
     Raises:
-        ImageError: they are no image that Pillow can decode; `where` is named.
+        ImageError: the bytes are not an image that Pillow can decode.
     """
+    # imported here, so that importing blobpack, and opening and packing blobs, need neither NumPy (131 ms) nor Pillow
     import numpy as np
     from PIL import Image, ImageOps
 
@@ -158,24 +178,29 @@ def decode_image(
         with Image.open(io.BytesIO(payload)) as image:
             shown = ImageOps.exif_transpose(image) if apply_exif_orientation else image
             return np.array(_converted(shown, mode))
+    # too little memory is not the image's fault
     except MemoryError:
         raise
-    except Exception as exc:  # Pillow's plugins raise whatever a damaged file leads them to
+    # a damaged file makes Pillow's plugins raise anything: OSError, SyntaxError, struct.error, ValueError …
+    except Exception as exc:
         raise ImageError(f"{where}: not an image that can be decoded: {exc}") from exc
 
 
 def _converted(image: Image, mode: str | None) -> Image:
+    # Pillow's modes of 16 and 32 bits: "I", "I;16", "I;16B" and so on
     if mode in EIGHT_BIT_MODES and image.mode.startswith("I"):
         return _eight_bit(image).convert(mode)
     return image if mode is None else image.convert(mode)
 
 
 def _eight_bit(image: Image) -> Image:
-    """Keep the upper 8 of 16 bits, where they are used; Pillow would clip all above 255 to white."""
+    """Convert an image of 16 bits to 8 bits: keep the upper 8, if any value needs them."""
+    # Pillow's own conversion clips: each value above 255 becomes white
     import numpy as np
     from PIL.Image import fromarray
 
     values = np.asarray(image).astype(np.int64)
-    if values.max(initial=0) > 255:  # "I" is also what holds 8-bit values of other formats
+    # some formats of 8 bits are decoded to "I", too: their values are right as they are
+    if values.max(initial=0) > 255:
         values >>= 8
     return fromarray(values.clip(0, 255).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""What members are read from by name: a blob, or a collection of blobs."""
+"""The contract of whatever members are read from by name: a blob, or a collection of blobs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ R = TypeVar("R", bound="Reader")
 
 
 class Reader(ABC):
-    """Members, read by name. A context manager.
+    """Reads members by name. A context manager.
 
     Attributes:
         index: The members.
-        hedge: Whose requests are sent a second time when their answers are late; see open_blob.
+        hedge: Which requests are sent a second time when their answers are late; see open_blob.
     """
 
     __slots__ = ()
@@ -39,28 +39,28 @@ class Reader(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where it lies."""
+        """Path or URL of the blob or collection."""
 
     @property
     @abstractmethod
     def stats(self) -> Stats:
-        """What reading it has cost until now; what is local costs nothing."""
+        """Requests made so far, and what they cost; nothing for local blobs."""
 
     @abstractmethod
     def locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
-        """Find names, up to the first that can't be read, and say why it can't."""
+        """Find the members of these names, up to the first one that can't be read, and return its error, too."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of files and connections; again is harmless."""
+        """Close files and connections; closing twice is harmless."""
 
     def read(self, name: str) -> bytes:
-        """Read a member's payload: one ranged read, of the version that was opened.
+        """Read a member's payload by one ranged read, from the version of the blob that was opened.
 
         Raises:
-            MemberNotFoundError: there is none of that name; names near to it are suggested.
+            MemberNotFoundError: no member has this name; the message suggests similar names.
             BlobChangedError: the blob is no longer the one that was opened, or collected.
-            ChecksumError: from afar, the payload is not what the index was made of.
+            ChecksumError: the blob is remote, and the payload is not the one that the index was made from.
             StorageError: the store failed.
         """
         check_text("name", name)
@@ -72,45 +72,51 @@ class Reader(ABC):
     def read_many(self, names: Iterable[str | Member]) -> Iterator[bytes]:
         """Read members' payloads, in the order asked.
 
-        From afar they are read as a batch: names looked up and near ranges fetched together, many requests in
-        flight, a name asked twice fetched once, and no more than some 64 MB waiting to be taken.
+        Members of a remote blob are read as a batch. Names are looked up together, ranges that lie near each other
+        are fetched by one request, and many requests are in flight. A name that is asked for twice is fetched once.
+        At most about 64 MB are read ahead of the caller.
 
         Args:
-            names: Names, or members, such as an index of some.
+            names: Names or members; an index, such as a selection, holds members.
 
         Raises:
-            TypeError: one name instead of several.
-            BlobpackError: as for read, at the member that is reached.
+            TypeError: `names` is one name instead of several.
+            BlobpackError: a member can't be read, for a reason that `read` lists. It is raised where that member is
+                reached.
         """
         return iter(self._batch(names_of(names)))
 
     def read_members(self, members: Iterable[Member]) -> Iterator[bytes]:
         """Read the payloads of members of this index, in the order asked.
 
-        A reader that can read a member where it says it lies does so, and looks up no name.
+        A blob reads each member at its own offsets, and looks up no name.
 
         Raises:
-            The same as read, at the member that is reached.
-            TypeError: what is given are no Members.
+            BlobpackError: a member can't be read, for a reason that `read` lists. It is raised where that member is
+                reached.
+            TypeError: the values are not Members.
         """
         return self.read_many(members_of(members))
 
     async def aread(self, name: str) -> bytes:
-        """Read a member's payload as read does, without blocking the event loop."""
+        """Read a member's payload like `read`, without blocking the event loop."""
         import asyncio
 
         loop = asyncio.get_running_loop()
-        pool = shared_pool("alone", FETCHES_AT_ONCE)  # not that of the batches, which may be long
+        # A pool of its own: in the pool of the batches, a single read would wait behind everything that long batches
+        # have asked for.
+        pool = shared_pool("alone", FETCHES_AT_ONCE)
         return await loop.run_in_executor(pool, self.read, name)
 
     def aread_many(self, names: Iterable[str | Member]) -> AsyncIterator[bytes]:
-        """Read members' payloads as read_many does, without blocking the event loop: for `async for`."""
+        """Read members' payloads like `read_many`, without blocking the event loop; iterate with `async for`."""
         return aiter(self._batch(names_of(names)))
 
     def _batch(self, names: Iterator[str]) -> Batch[str]:
         return Batch(self.locate, names, hedge=self.hedge != "never")
 
     def _not_found(self, name: str) -> BlobpackError:
+        # row_of looks for similar names to suggest, which takes time: a search of many names does not do so
         try:
             self.index.row_of(name)
         except MemberNotFoundError as exc:

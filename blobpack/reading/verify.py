@@ -1,4 +1,9 @@
-"""A blob against its index: does each header say what the index says, and is each payload what was packed?"""
+"""Verify a blob: compare each header with the index, and each payload with its checksum.
+
+Strategy: damage is a result and not an error, so nothing here stops at the first failure. Headers are compared first,
+by a walk of the archive; then payloads, which are read in parallel. A member that failed once is not reported again for
+another consequence of its damage.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +32,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What verify found.
+    """The result of verify.
 
     Attributes:
-        url: The blob.
-        members: How many the index has.
-        payload_bytes: How many bytes of payloads were compared with their checksums.
-        checksums: Whether there were any to compare: False for fast, and for an index without them.
-        full: Whether they were asked for.
-        failures: What is wrong, structure first, then payloads, each in archive order.
-        seconds: How long it took.
+        url: Path or URL of the blob.
+        members: Number of members in the index.
+        payload_bytes: Bytes of payloads that were compared with their checksums.
+        checksums: Whether payloads were compared: False if full was False, or the index has no checksums.
+        full: Whether the caller asked for payloads to be compared.
+        failures: Everything that is wrong: first headers, then payloads, each in archive order.
+        seconds: Time that verify took.
     """
 
     url: str
@@ -49,7 +54,7 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Nothing failed."""
+        """Whether nothing failed."""
         return not self.failures
 
     def __str__(self) -> str:
@@ -73,28 +78,28 @@ def verify(
 ) -> VerifyReport:
     """Compare a blob with its index.
 
-    Damage is reported, not raised: each member that fails is named.
+    Damage is reported, not raised: the report names each member that fails.
 
     Args:
-        blob: A blob, or a path or URL of one.
-        index: Its members, or the path of its index or offsets file, where blob is a path or URL; None for the index that
-            open_blob finds.
-        full: Also read every payload and compare it with the index's checksum, if the index has them.
-        threads: How many read.
+        blob: An open blob, or the path or URL of one.
+        index: An index, or the path or URL of an index or offsets file, if `blob` is a path or URL; None for the index
+            that open_blob finds.
+        full: Also read every payload and compare it with its checksum, if the index has checksums.
+        threads: Number of threads that read; None for one for each processor, up to 8, or 8 for a remote blob.
         progress: progress(members, bytes), called now and then while payloads are read.
 
     Raises:
         BlobNotFoundError: there is no such blob.
-        FormatError: the index given is damaged itself.
+        FormatError: the index that was given is damaged itself.
         StorageError: the store failed.
-        TypeError: an argument has another type.
-        ValueError: a number out of range; or an index beside an open blob, which has its own.
+        TypeError: an argument has a wrong type.
+        ValueError: a number is out of range; or an index is given together with an open blob, which has its own.
     """
     check_blob("blob", blob)
     if index is not None and not isinstance(index, Index):
         location_of("index", index)
     if index is not None and isinstance(blob, Blob):
-        raise ValueError("index goes with a path or URL: an open blob has its own")
+        raise ValueError("index goes with a path or URL of a blob: an open blob has its own index")
     check_flag("full", full)
     check_threads(threads)
     check_callable("progress", progress)
@@ -114,6 +119,7 @@ def verify(
             broken, failed = check_structure(store, columns, threads)
             failures += broken
             if checksums:
+                # after the headers: rows whose headers failed are known by then, and not reported twice
                 broken, compared = _check_payloads(store, columns, failed, threads, progress)
                 failures += broken
         return VerifyReport(
@@ -130,7 +136,7 @@ def verify(
 def _index_to_compare(
     store: Store, index: Index | str | os.PathLike[str] | None
 ) -> tuple[Index | None, list[Failure]]:
-    """Find the index; one of another state of the blob is a failure, and compared all the same if it can be."""
+    """Find the index; if it does not fit the blob, return that as a failure, and the index if it can be compared."""
     if isinstance(index, Index):
         return index, []
     if index is not None:
@@ -139,9 +145,11 @@ def _index_to_compare(
         return find_index(store, None, "refuse"), []
     except StaleIndexError as exc:
         failure = Failure("archive", None, None, None, without_url(str(exc), store.url))
+        # An index inside that no longer fits still tells which members changed. Of an index file that does not fit,
+        # nothing tells whether it belongs to this blob at all.
         try:
             return embedded_index(store, believe=True), [failure]
-        except StaleIndexError:  # not even its sizes fit
+        except StaleIndexError:
             return None, [failure]
     except FormatError as exc:
         return None, [Failure("archive", None, exc.offset, None, without_url(str(exc), store.url))]
@@ -157,15 +165,16 @@ def _check_payloads(
     threads: int | None,
     progress: ProgressCallback | None,
 ) -> tuple[list[Failure], int]:
-    """Compare checksums; the failures, and the bytes compared.
+    """Compare payloads with their checksums, and return the failures and the number of bytes compared.
 
     Args:
         store: The blob.
         columns: The index, with checksums.
-        failed: Rows that have failed already: if they can't be read either, that is no news.
-        threads: How many read.
+        failed: Rows that have failed already. If their payloads can't be read, that is not reported again.
+        threads: Number of threads that read.
         progress: progress(members, bytes).
     """
+    # imported here, so that opening and packing blobs need no NumPy (131 ms)
     import numpy as np
 
     (_, _, _, checksums), unreadable = read_facts(
@@ -176,6 +185,7 @@ def _check_payloads(
     failures = {}
     sizes = np.asarray(columns.offset_end) - np.asarray(columns.offset_start)
     for fault in unreadable:
+        # a payload that could not be read has no checksum to compare, and adds no bytes
         differs[fault.row] = False
         sizes[fault.row] = 0
         if fault.row not in failed:

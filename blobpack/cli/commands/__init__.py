@@ -1,1 +1,1 @@
-"""The commands, one file each: parse, call one library function, print."""
+"""The commands, one file for each: it parses, calls one library function, and prints."""

@@ -1,4 +1,4 @@
-"""`blobpack append`."""
+"""The command `blobpack append`."""
 
 from __future__ import annotations
 
@@ -22,26 +22,30 @@ if TYPE_CHECKING:
     "sources", nargs=-1, required=True, type=PathOrS3(exists=True, prefix=True), metavar="SRC..."
 )
 @packing_options
-@duplicates_option("Names that the blob has already: refuse them, or let the last one count.")
+@duplicates_option(
+    "If BLOB already has a member of that name: refuse, or append it, so that the last one is read."
+)
 @click.option(
-    "--rescan", is_flag=True, help="Scan the blob's headers if its index is not of it any more."
+    "--rescan", is_flag=True, help="Scan the headers of BLOB if its index does not fit it any more."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def append(
     blob: Location, sources: tuple[Location, ...], rescan: bool, as_json: bool, **options: Any
 ) -> None:
-    """Add a folder, files or what is below an s3:// prefix to BLOB, in place.
+    """Add images to BLOB, in place.
 
-    What is there is neither moved nor read. Killed at any moment, BLOB opens as before or as after. Its index
-    stays where it was: inside BLOB, or beside it.
+    SRC is a folder, files, or a prefix such as s3://bucket/imgs/. Existing members are neither moved nor read. If the
+    command is killed at any moment, BLOB has either its old members or the old and the new ones. The index stays
+    where it was: inside BLOB or beside it. In S3, the server copies the old bytes; only new ones are uploaded.
 
     \b
     blobpack append out.tar more/
     blobpack append s3://bucket/out.tar more/
     blobpack append out.tar cats/0001.jpg cats/0002.jpg --duplicates last
     """
+    # other commands write to their last argument, so here the order is easily mistaken
     if any(is_same_file(blob, source) for source in sources):
-        raise click.UsageError(f"{blob} is among the files to append: the blob comes first")
+        raise click.UsageError(f"{blob} is among the files to append: BLOB comes first")
     source = one_source(sources)
     with progress_bar("files") as bar:
         report = library(

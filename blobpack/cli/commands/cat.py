@@ -1,4 +1,4 @@
-"""`blobpack cat`."""
+"""The command `blobpack cat`."""
 
 from __future__ import annotations
 
@@ -28,15 +28,20 @@ def cat(
     cache: str | None,
     cache_bytes: int,
 ) -> None:
-    """Write the payloads of members to stdout, one behind the other.
+    """Write the payloads of members to stdout, one after the other.
+
+    BLOB may also be a collection: its file, or its folder or prefix with a "/" at the end.
 
     \b
     blobpack cat out.tar cats/0001.jpg > cat.jpg
     blobpack cat s3://bucket/train/ cats/0001.jpg > cat.jpg
     blobpack cat s3://bucket/out.tar cats/0001.jpg --index out_offsets.pkl > cat.jpg
     """
+    # payloads are bytes; sys.stdout itself takes only text
     out = sys.stdout.buffer
     source = opened_source(blob, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes)
+    # one batch for all names: from S3, near members take one request
     for payload in source.read_many(names):
         out.write(payload)
+    # here, so that main.py reports a full disk; at exit, Python's own flush would fail outside of its error handling
     out.flush()

@@ -1,4 +1,4 @@
-"""`blobpack collect`."""
+"""The command `blobpack collect`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     "--output",
     type=BlobUrl(),
     metavar="FILE",
-    help="Where to, a path or s3:// URL.  [default: collection.idx in the folder of BLOBS]",
+    help="Path or s3:// URL of the collection.  [default: collection.idx in the folder of BLOBS]",
 )
-@duplicates_option("A name in two blobs: refuse it, or find the member of the last blob.")
-@click.option("--scan", is_flag=True, help="Scan blobs that have no index.")
+@duplicates_option(
+    "If two blobs have a member of the same name: refuse, or let the one in the last blob be found."
+)
+@click.option("--scan", is_flag=True, help="Scan blobs that have no index, instead of failing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def collect(
     blobs: tuple[Location, ...],
@@ -35,25 +37,29 @@ def collect(
     scan: bool,
     as_json: bool,
 ) -> None:
-    """Make BLOBS, a folder, a prefix, a glob or several blobs, one collection, in which any name is found at once.
+    """Make one collection of many blobs.
 
-    A collection's file, or its folder with a "/" at the end, is then a BLOB for cat, ls and extract.
+    BLOBS is a folder, a prefix in S3, a glob, or several blobs. A collection is one index of all their members, so any
+    name is found without opening the blobs. Its file, or its folder with a "/" at the end, can then be given to cat, ls
+    and extract as BLOB.
 
     \b
     blobpack collect shards/
     blobpack collect 's3://bucket/train/*.tar'
     blobpack cat s3://bucket/train/ cats/0001.jpg > cat.jpg
     """
+    # one folder, prefix or glob says where its collection goes; several blobs may lie anywhere
     if len(blobs) > 1 and output is None:
-        raise click.UsageError("several BLOBS need -o")
+        raise click.UsageError("several BLOBS need -o FILE, the collection to write")
     if output and not (output.is_local or output.is_s3):
-        raise click.UsageError(f"-o is a path or an s3:// URL, and {output} is neither")
+        raise click.UsageError(f"-o is a path or an s3:// URL, but {output} is neither")
     with progress_bar("blobs") as bar:
         report = library(
             blobs[0] if len(blobs) == 1 else blobs,
             output,
             duplicates=duplicates,
             scan=scan,
+            # called once for each blob; the library knows how many there are, this command does not
             progress=lambda *_: bar.update(1),
         )
     print_report(

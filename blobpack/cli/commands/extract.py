@@ -1,4 +1,4 @@
-"""`blobpack extract`."""
+"""The command `blobpack extract`."""
 
 from __future__ import annotations
 
@@ -38,13 +38,18 @@ def extract(
     cache_bytes: int,
     **selection: Any,
 ) -> None:
-    """Write members of BLOB as files below FOLDER, and nowhere else.
+    """Write members of BLOB as files below FOLDER.
+
+    FOLDER is made if it does not exist. Existing files of the same names are replaced, each whole or not at all. A name
+    that would lead out of FOLDER, by ".." or through a link, is an error, and nothing is written outside. BLOB may also
+    be a collection.
 
     \b
     blobpack extract out.tar imgs/ --filter 'cats/*'
     """
     opened = opened_source(blob, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes)
     members = select(opened.index, **selection)
+    # the members are known before the first file is written, so the bar shows a share of them
     with progress_bar("files", len(members)) as bar:
         report = library(opened, folder, members, progress=lambda _: bar.update(1))
     click.echo(f"extracted {report.members:,} members, {report.payload_bytes:,} bytes, to {folder}")

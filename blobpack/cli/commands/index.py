@@ -1,4 +1,4 @@
-"""`blobpack index`."""
+"""The command `blobpack index`."""
 
 from __future__ import annotations
 
@@ -24,17 +24,21 @@ from blobpack.writing.embed import embed_index, write_beside
     "--output",
     type=PathOrS3(dir_okay=False),
     metavar="FILE",
-    help="Where to: a file, or an s3:// URL. It is found beside the blob.  [default: <blob>.idx beside a local "
-    "blob; of another, in this folder]",
+    help="Path or s3:// URL of the index. Beside the blob, as BLOB.idx, it is found when BLOB is opened.  [default: "
+    "BLOB.idx beside a local blob; for a remote blob, its name and .idx in the current folder]",
 )
-@click.option("--embed", is_flag=True, help="Put it into the blob, behind the archive's end.")
+@click.option("--embed", is_flag=True, help="Write the index into BLOB, behind the end of the tar.")
 @click.option(
     "--facts",
     is_flag=True,
-    help="Also read every payload: media type, width, height and checksum.",
+    help="Also read every payload, and record media type, width, height and checksum.",
 )
-@click.option("--concatenated", is_flag=True, help="Go on behind end-of-archive markers.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.option(
+    "--concatenated",
+    is_flag=True,
+    help="Scan on behind end-of-archive markers, for tars that were joined by cat.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def index(
     blob: Location,
     output: Location | None,
@@ -43,29 +47,39 @@ def index(
     concatenated: bool,
     as_json: bool,
 ) -> None:
-    """Scan BLOB and write its index, so that it opens at once from then on.
+    """Scan BLOB and write its index.
+
+    With an index, BLOB opens at once; without one, it is scanned each time it is opened. `blobpack pack` writes an index
+    by itself, so this command is for tars that other tools made. A tar in S3 is scanned without being stored on disk.
 
     \b
     blobpack index foreign.tar
     blobpack index foreign.tar --embed --facts
     blobpack index s3://bucket/foreign.tar -o foreign.idx
     """
+    # An embedded index goes behind the first end-of-archive marker. There a concatenated tar has its next members, and an
+    # object in S3 can't be written in place.
     if embed and (output or concatenated or not blob.is_local):
         raise click.UsageError(
-            "--embed is for a local blob, and goes without -o and --concatenated"
+            "--embed is for a local blob, and can't be combined with -o or --concatenated"
         )
     traffic: dict[str, int] = {}
     if embed:
         target = blob
         made = embed_index(target, facts=facts)
     else:
+        # the index of a remote blob is written where this command runs, unless -o says otherwise: writing to S3 is only
+        # done on request
         target = output or sidecar_of(Location(blob.path_or_name, "local"))
         if is_same_file(target, blob.path_or_name):
             raise click.UsageError(f"{target} is the blob itself")
         with open_tar(blob) as store, progress_bar("B", store.size) as bar:
+            # opened here and not by scan_store, for its progress and its counts
             reader = Readahead(store, progress=lambda position: bar.update(position - bar.n))
             made = scan_store(store, concatenated=concatenated, facts=facts, reader=reader)
             write_beside(store, made, target)
+        # A scan of small members reads windows, one of large members only the headers. The counts show what it came to,
+        # beside the size of the blob.
         if not blob.is_local:
             traffic = {
                 "blob_bytes": store.size,
@@ -81,11 +95,13 @@ def index(
         click.echo(f"indexed {len(made):,} members: {target}")
     if traffic and not as_json:
         click.echo(
-            "scanned by {requests:,} requests of {bytes_read:,} bytes; the blob has {blob_bytes:,}".format_map(
+            "scanned with {requests:,} requests for {bytes_read:,} bytes; the blob has {blob_bytes:,} bytes".format_map(
                 traffic
             ),
             err=True,
         )
+    # Folders, symbolic links and the like have no payload, so the index has no row for them. `tar -t` lists them: without
+    # this line, members would seem to be missing.
     if made.report and (without := made.report.without_row()):
         listed = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in without.items())
         click.echo(f"without a row: {listed}", err=True)

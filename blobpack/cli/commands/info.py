@@ -1,4 +1,4 @@
-"""`blobpack info`."""
+"""The command `blobpack info`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from blobpack.reading.blob import Blob, open_blob
 if TYPE_CHECKING:
     from blobpack.stores.location import Location
 
+# a tar ends with two zero blocks (POSIX pax, "ustar Interchange Format"), but tar tools also read tars without them
 END_MARKERS = {0: "missing", 1: "one zero block instead of two", 2: "whole"}
 
 
 @click.command()
 @blob_argument
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 def info(blob: Location, as_json: bool) -> None:
-    """Tell what is in BLOB: members, bytes, and what has no payload.
+    """Print figures of BLOB: members, bytes, facts.
+
+    It also counts what has no payload and so is not listed as a member: folders, symbolic links and the like.
 
     \b
     blobpack info out.tar
@@ -36,23 +39,27 @@ def info(blob: Location, as_json: bool) -> None:
 
 
 def describe(blob: Blob) -> dict[str, int | str]:
-    """Collect a blob's figures, in the order they are shown; bytes unless the name says otherwise."""
+    """Collect a blob's figures, in the order in which they are shown. Sizes are in bytes."""
     sizes = blob.index.offset_end - blob.index.offset_start
     identity = blob.index.identity
+    # an index that was just scanned has no identity, and the whole blob is the archive
     archive_bytes = identity.archive_bytes if identity else blob.store.size
     report = blob.index.report
     fields: dict[str, int | str] = {
         "blob": blob.url,
         "blob_bytes": blob.store.size,
         "members": len(blob.index),
+        # int(), because json does not know NumPy's numbers
         "payload_bytes": int(sizes.sum()),
         "index_bytes_inside": blob.store.size - archive_bytes,
         "facts": ", ".join(name for name, _ in blob.index.columns.facts()) or "none",
     }
+    # min() of an empty array raises ValueError
     if len(sizes):
         fields["smallest"] = int(sizes.min())
         fields["mean"] = round(float(sizes.mean()))
         fields["largest"] = int(sizes.max())
+    # only a scan meets these; an offsets file, say, has no report of one
     if report:
         fields["end_marker"] = END_MARKERS[report.end_marker]
         fields["after_the_end"] = max(

@@ -1,4 +1,4 @@
-"""`blobpack merge`."""
+"""The command `blobpack merge`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("out", type=PlainTar(dir_okay=False))
 @click.argument("blobs", nargs=-1, required=True, type=BlobUrl(), metavar="BLOB...")
-@duplicates_option("Members of one name: refuse them, or keep the last one.")
+@duplicates_option("If several members have the same name: refuse, or copy only the last one.")
 @place_option("--index")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def merge(
@@ -32,16 +32,21 @@ def merge(
     place: IndexPlace,
     as_json: bool,
 ) -> None:
-    """Copy the members of BLOBs into the blob OUT, one BLOB after the other.
+    """Copy the members of several blobs into one new blob, OUT.
 
-    Payloads are copied with their headers, by the kernel where it can. OUT appears whole or not at all.
+    Members are copied in the order of the BLOBs, headers included, and their indexes are joined without a scan. OUT
+    appears whole or not at all, and replaces an existing file.
 
     \b
     blobpack merge all.tar cats.tar dogs.tar
     """
+    # `merge a.tar b.tar` with OUT forgotten would replace a.tar by the members of b.tar
     if len(blobs) == 1 and out.is_local and os.path.exists(out.path):  # noqa: PTH110
-        raise click.UsageError(f"{out} exists and would be replaced by one blob: OUT comes first")
+        raise click.UsageError(
+            f"{out} exists and would be replaced by a copy of {blobs[0]}: OUT comes first"
+        )
     with ExitStack() as stack:
+        # opened here and not by the library, because the bar needs the number of members
         opened = [stack.enter_context(open_blob(blob)) for blob in blobs]
         bar = stack.enter_context(progress_bar("members", sum(len(blob.index) for blob in opened)))
         report = library(out, opened, duplicates=duplicates, index=place, progress=show_pieces(bar))

@@ -1,4 +1,4 @@
-"""`blobpack offsets`."""
+"""The command `blobpack offsets`."""
 
 from __future__ import annotations
 
@@ -28,21 +28,22 @@ if TYPE_CHECKING:
     "--output",
     type=LocalPath(dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="Where to; - for stdout.  [default: <stem>_offsets.pkl beside a local blob; of another, in this folder, "
-    "where none is replaced]",
+    help="Path of the offsets file; - writes to stdout.  [default: <stem>_offsets.pkl beside a local blob; for a remote "
+    "blob in the current folder, if no such file exists there]",
 )
 @click.option(
     "--names",
     type=click.Choice(get_args(NameStyle)),
     default="path",
     show_default=True,
-    help="Rows carry the member's name, or what stands behind its last / (what Supervisely imports).",
+    help="What each row is called: the member's whole name, or only the part after its last /, which Supervisely "
+    "imports.",
 )
 @click.option(
     "--format",
     type=click.Choice(get_args(OffsetsFormat)),
-    help="Supervisely's pickle batches; or CSV, JSON lines or Parquet, with the facts that the index has.  "
-    "[default: by FILE's suffix, else pkl]",
+    help="Supervisely's pickle batches (pkl); or CSV, JSON lines or Parquet, which also hold the facts of the index.  "
+    "[default: by the suffix of FILE, else pkl]",
 )
 @rescan_option
 @selection_options
@@ -54,7 +55,10 @@ def offsets(
     rescan: bool,
     **selection: Any,
 ) -> None:
-    """Write where in BLOB each member's payload starts and ends.
+    """Write the start and end of each member's payload in BLOB.
+
+    Any program can then read a member: it is the bytes offset_start to offset_end, end excluded. Options select
+    members; a member is written if it meets all of them.
 
     \b
     blobpack offsets out.tar --filter '*.jpg'
@@ -64,10 +68,13 @@ def offsets(
     to_stdout = output == "-"
     format = format or format_of(output or "")
     target = output or str(offsets_path(blob.path_or_name, format))
+    # two remote blobs may have the same name, so a file that exists here may belong to another one
     if not output and not blob.is_local and os.path.exists(target):  # noqa: PTH110 (a path of any kind)
         raise click.UsageError(f"{target} may be another blob's, and is not replaced: say -o")
     if not to_stdout and is_same_file(target, blob.path_or_name):
         raise click.UsageError(f"{target} is the blob itself")
+    # Not open_blob, which would also read an existing offsets file: that may hold only some of the members, and the new
+    # one would lack the rest.
     store = click.get_current_context().with_resource(open_tar(blob, tail=True))
     index = scan_store(store) if rescan else whole_index(store)
     chosen = select(index, **selection)
@@ -83,6 +90,7 @@ def offsets(
         if len(chosen)
         else f"none of {len(index):,} members"
     )
+    # if stdout carries the rows, the report must not be among them
     click.echo(f"kept {kept}: {where}", err=to_stdout)
     if index.report and (without := index.report.without_row()):
         listed = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in without.items())

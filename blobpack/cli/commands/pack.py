@@ -1,4 +1,4 @@
-"""`blobpack pack`."""
+"""The command `blobpack pack`."""
 
 from __future__ import annotations
 
@@ -22,36 +22,39 @@ if TYPE_CHECKING:
 
 
 @click.command()
+# not required, because --manifest can take its place
 @click.argument("sources", nargs=-1, type=PathOrS3(exists=True, prefix=True), metavar="[SRC]...")
+# a file or, with --shard-size, a folder: _check_usage looks which
 @click.argument("out", type=PathOrS3())
 @packing_options
 @click.option(
     "--manifest",
     type=click.Path(exists=True, dir_okay=False),
     metavar="LIST",
-    help="Pack what a list names: text, one URL, key or path a line; .csv or .jsonl with url, path or key, and "
-    "perhaps name. What is relative is so to SRC.",
+    help="Pack what this list names: a text with one URL, key or path a line; or .csv or .jsonl with url, path or key, "
+    "and optionally name. Relative keys and paths are relative to SRC.",
 )
 @place_option("--index")
 @click.option(
-    "--dry-run", is_flag=True, help="Read everything, write nothing, tell counts and bytes."
+    "--dry-run", is_flag=True, help="Read everything and print the report, but write nothing."
 )
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with an upload to S3 that was interrupted; one that fails is kept to go on with.",
+    help="Continue an upload to S3 that was interrupted. If this one fails, its parts are kept for the next --resume.",
 )
 @click.option(
     "--shard-size",
     "shard_bytes",
     type=ByteSize(),
     metavar="BYTES",
-    help="Pack blobs of at most this, such as 1Gi, into the folder or prefix OUT, and their collection.",
+    help="Pack into several blobs of at most this size, such as 1Gi, in the folder or prefix OUT, and make their "
+    "collection.",
 )
 @click.option(
     "--level",
     type=click.IntRange(1, 22),
-    help="Of zstd, for OUT.tar.zst [default: 3]; with --shard-size, the blobs are .tar.zst then.",
+    help="Compression level of zstd, if OUT ends in .tar.zst [default: 3]. With --shard-size, it makes the blobs .tar.zst.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def pack(
@@ -66,10 +69,11 @@ def pack(
     as_json: bool,
     **packing: Any,
 ) -> None:
-    """Pack a folder, files or what is below an s3:// prefix into the blob OUT, a file or an s3:// URL.
+    """Pack images into the blob OUT, a path or an s3:// URL.
 
-    Images are recognised by what they are, not by their names. The same files give the same bytes on any
-    machine. OUT appears whole or not at all; .tar.zst is compressed so that any member can still be read alone.
+    SRC is a folder, files, or a prefix such as s3://bucket/imgs/. Images are recognised by their content, not by their
+    names. The same images give the same bytes on any machine. OUT appears whole or not at all, and replaces an existing
+    file. If OUT ends in .tar.zst, it is compressed in such a way that each member can still be read alone.
 
     \b
     blobpack pack imgs/ out.tar
@@ -112,29 +116,37 @@ def _check_usage(
     shard_bytes: int | None,
     level: int | None,
 ) -> None:
-    """Refuse options that do not go together, or with OUT."""
+    """Check that the options fit together, and fit OUT.
+
+    Raises:
+        click.UsageError: they do not.
+    """
+    # The library checks some of these, too, but with a ValueError that names its parameters. These messages name options,
+    # and say what to do.
     if shard_bytes is None and out.is_local and os.path.isdir(out.path):  # noqa: PTH112
-        raise click.UsageError(f"{out} is a folder: name a blob in it, or say --shard-size")
+        raise click.UsageError(f"{out} is a folder: name a blob in it, or use --shard-size")
     if shard_bytes is None and out.is_s3 and out.text.endswith("/"):
-        raise click.UsageError(f"{out} is a prefix: name a blob in it, or say --shard-size")
+        raise click.UsageError(f"{out} is a prefix: name a blob in it, or use --shard-size")
     if shard_bytes is not None and (dry_run or resume or place != "embed"):
-        raise click.UsageError("--shard-size goes without --dry-run, --resume and --index")
+        raise click.UsageError("--shard-size can't be combined with --dry-run, --resume or --index")
     if level is not None and shard_bytes is None and not is_compressed_target(out):
-        raise click.UsageError(f"--level is for OUT.tar.zst, and {out} is a plain tar")
+        raise click.UsageError(f"--level is for OUT.tar.zst, but {out} is a plain tar")
     if resume and not out.is_s3:
-        raise click.UsageError(f"--resume is for OUT in S3, and {out} is not there")
+        raise click.UsageError(f"--resume is for OUT in S3, but {out} is not in S3")
+    # OUT would replace a file that is still to be read
     if any(is_same_file(out, source) for source in sources):
-        raise click.UsageError(f"{out} is among the files to pack: the blob to write comes last")
+        raise click.UsageError(f"{out} is among the files to pack: OUT comes last")
 
 
 def _source(sources: tuple[Location, ...], manifest: str | None) -> Packable:
-    """Take what a list names, or what was given."""
+    """Return what to pack: what the list names, or the sources themselves."""
     if manifest:
         if len(sources) > 1:
             raise click.UsageError(
-                "a list has one SRC at most: the folder or prefix it starts from"
+                "--manifest takes one SRC at most: the folder or prefix that its paths are relative to"
             )
         return read_manifest(manifest, *sources)
+    # click can't require SRC, which is optional with --manifest; the message is click's own for a missing argument
     if not sources:
         raise click.UsageError("Missing argument 'SRC...'.")
     return one_source(sources)

@@ -1,4 +1,4 @@
-"""`blobpack repack`."""
+"""The command `blobpack repack`."""
 
 from __future__ import annotations
 
@@ -21,21 +21,34 @@ if TYPE_CHECKING:
 @click.argument("source", type=BlobUrl(), metavar="SRC")
 @click.argument("out", type=PathOrS3(dir_okay=False))
 @click.option(
-    "--filter", "globs", multiple=True, metavar="GLOB", help="Only names that match; repeatable."
+    "--filter",
+    "globs",
+    multiple=True,
+    metavar="GLOB",
+    help='Only members whose names match GLOB, in which `*` also matches "/". Repeatable: one match suffices.',
 )
-@click.option("--exclude", multiple=True, metavar="GLOB", help="No names that match; repeatable.")
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="GLOB",
+    help="No members whose names match GLOB. Repeatable.",
+)
 @click.option("--all", "all_files", is_flag=True, help="Repack every file, not only images.")
-@click.option("--level", type=click.IntRange(1, 22), help="Of zstd, for OUT.tar.zst.  [default: 3]")
+@click.option(
+    "--level",
+    type=click.IntRange(1, 22),
+    help="Compression level of zstd, if OUT ends in .tar.zst.  [default: 3]",
+)
 @click.option(
     "--max-member",
     "member_bytes_max",
     type=click.IntRange(1),
     default=MEMBER_BYTES_MAX,
     metavar="BYTES",
-    help="The largest member taken into memory; a larger one is an error.  [default: 1 GiB]",
+    help="Largest member. A member is held in memory, so a larger one is an error.  [default: 1 GiB]",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Read everything, write nothing, tell counts and bytes."
+    "--dry-run", is_flag=True, help="Read everything and print the report, but write nothing."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def repack(
@@ -49,19 +62,22 @@ def repack(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Make the blob OUT of the tar SRC: plain, .tar.gz, .tar.zst, .tar.xz or .tar.bz2.
+    """Make the blob OUT from the tar SRC, compressed or not.
 
-    SRC is read once, front to back, and may be a URL; no file of it is unpacked to disk. OUT appears whole or
-    not at all; .tar.zst is compressed so that any member can still be read alone.
+    SRC is a plain tar, .tar.gz, .tar.zst, .tar.xz or .tar.bz2, at a path or URL. It is read once, from front to back, and
+    nothing is unpacked to disk. OUT appears whole or not at all. If OUT ends in .tar.zst, it is compressed in such a way
+    that each member can still be read alone.
 
     \b
     blobpack repack photos.tar.gz photos.tar
     blobpack repack s3://bucket/scans.tar.xz scans.tar.zst --all --level 9
     """
+    # a level that has no effect is a mistake, most likely in the suffix of OUT
     if level is not None and not is_compressed_target(out):
-        raise click.UsageError(f"--level is for OUT.tar.zst, and {out} is a plain tar")
+        raise click.UsageError(f"--level is for OUT.tar.zst, but {out} is a plain tar")
+    # the original would be lost, and the blob keeps neither its owners and times nor its files that are no images
     if is_same_file(out, source):
-        raise click.UsageError(f"{out} is what is read: the blob to write must be another")
+        raise click.UsageError(f"{out} is the file to read: OUT must be another one")
     with progress_bar("files") as bar:
         report = library(
             source,

@@ -1,4 +1,4 @@
-"""`blobpack subset`."""
+"""The command `blobpack subset`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @index_option
 @rescan_option
 @selection_options
+# --index is the index of BLOB already, as in all commands that read one
 @place_option("--out-index")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def subset(
@@ -41,9 +42,10 @@ def subset(
     as_json: bool,
     **selection: Any,
 ) -> None:
-    """Copy the members of BLOB that are chosen into the blob OUT.
+    """Copy selected members of BLOB into a new blob, OUT.
 
-    Payloads are copied with their headers. OUT appears whole or not at all.
+    Options select members; a member is copied, header included, if it meets all of them. OUT appears whole or not at
+    all, and replaces an existing file.
 
     \b
     blobpack subset out.tar cats.tar --filter 'cats/*'

@@ -1,4 +1,4 @@
-"""`blobpack uploads`."""
+"""The command `blobpack uploads`."""
 
 from __future__ import annotations
 
@@ -14,57 +14,71 @@ from blobpack.cli.params import PathOrS3
 if TYPE_CHECKING:
     from blobpack.stores.location import Location
 
+# [0-9] and not \d, which also matches the digits of other scripts
 AGE = re.compile(r"(?P<number>[0-9]+) ?(?P<unit>[smhd])")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class Age(click.ParamType[timedelta]):
-    """A time, such as 90s, 30m, 1h or 7d."""
+    """A span of time, such as 90s, 30m, 1h or 7d."""
 
     name = "age"
 
     def convert(
         self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
-        """Refuse what is no such time as wrong usage."""
+        """Parse a span of time; anything else is wrong usage."""
+        # click also converts values that have been converted already, such as defaults
         if isinstance(value, timedelta):
             return value
         written = AGE.fullmatch(value.strip())
         if written is None:
-            self.fail(f"{value!r} is no time: 90s, 30m, 1h or 7d are", param, ctx)
+            self.fail(f"{value!r} is not a time, such as 90s, 30m, 1h or 7d", param, ctx)
         try:
             return timedelta(seconds=int(written["number"]) * SECONDS[written["unit"]])
+        # a timedelta holds less than a billion days
         except OverflowError:
-            self.fail(f"{value!r} is longer than time is counted", param, ctx)
+            self.fail(f"{value!r} is too long", param, ctx)
 
 
 @click.command()
 @click.argument("url", type=PathOrS3(prefix=True), metavar="URL")
-@click.option("--abort", "aborting", is_flag=True, help="Throw them away.")
-@click.option("--older-than", type=Age(), metavar="AGE", help="Only those that began so long ago.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
+@click.option(
+    "--abort", "aborting", is_flag=True, help="Abort these uploads: S3 deletes their parts."
+)
+@click.option(
+    "--older-than",
+    type=Age(),
+    metavar="AGE",
+    help="Only uploads that began longer ago than this, such as 1h or 7d.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def uploads(url: Location, aborting: bool, older_than: timedelta | None, as_json: bool) -> None:
-    """List the unfinished uploads to URL: s3://bucket/key, all below s3://bucket/prefix/, or a whole bucket.
+    """List or abort unfinished uploads to S3.
 
-    They are under way, or a kill has left them: then S3 keeps their parts, and bills them, and an append to the
-    object is refused. What is still under way fails if it is aborted.
+    URL is an object, s3://bucket/key; a prefix, s3://bucket/prefix/; or a whole bucket, s3://bucket. An unfinished upload
+    is still running, or its process was killed. In that case S3 keeps its parts, bills them, and an append to the object
+    is refused until the upload is aborted. Aborting an upload that is still running makes it fail.
 
     \b
     blobpack uploads s3://bucket/out.tar --abort
     blobpack uploads s3://bucket --older-than 1d
     """
     if not url.is_s3:
-        raise click.UsageError(f"{url} is not in S3: s3://bucket/key is")
-    from blobpack.stores.s3.unfinished import abort, find_unfinished  # and boto3
+        raise click.UsageError(f"{url} is not in S3; give an s3:// URL")
+    # imported here, because it imports boto3, which --help must not wait for
+    from blobpack.stores.s3.unfinished import abort, find_unfinished
 
     found = list(find_unfinished(url, older_than=older_than))
+    # on stderr, so that a program that reads stdout gets no lines
     if not found:
         click.echo(f"no unfinished uploads to {url}", err=True)
     for upload in found:
+        # False: the upload ended since it was listed, so it was not this command that ended it
         if aborting and not abort(upload):
             continue
         if as_json:
-            told = {"url": upload.url, "upload": upload.id, "since": upload.since.isoformat()}
-            click.echo(json.dumps(told | {"aborted": aborting}))
+            fields = {"url": upload.url, "upload": upload.id, "since": upload.since.isoformat()}
+            click.echo(json.dumps(fields | {"aborted": aborting}))
         else:
             click.echo(f"aborted {upload}" if aborting else str(upload))

@@ -1,4 +1,4 @@
-"""`blobpack verify`."""
+"""The command `blobpack verify`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     "--full/--fast",
     default=True,
     show_default=True,
-    help="Compare every payload with its checksum, or only the headers with the index.",
+    help="Compare headers with the index and payloads with their checksums, or only the headers.",
 )
 @index_option
-@click.option("--threads", type=click.IntRange(1, THREADS_ASKED_MAX), help="How many read.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, THREADS_ASKED_MAX),
+    help="Number of threads that read.  [default: one for each processor, up to 8; for a remote BLOB, 8]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def verify(
@@ -36,17 +40,20 @@ def verify(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Compare BLOB with its index: each header, and each payload with its checksum.
+    """Compare BLOB with its index.
 
-    Each member that fails is named on stdout, with its bytes; exit code 1 if there is one.
+    Each header is compared with the index, and each payload with its checksum, if the index has checksums. Each member
+    that fails is printed to stdout, with its place in BLOB. Exit code 1 if there is any.
 
     \b
     blobpack verify out.tar
     blobpack verify s3://bucket/out.tar --fast
     """
+    # no total: how many bytes are compared is known only when the index is open, inside the library
     with progress_bar("B") as bar:
 
         def show(members: int, payload_bytes: int) -> None:
+            # the library reports totals and not differences
             bar.n = payload_bytes
             bar.set_postfix_str(f"{members:,} members", refresh=False)
             bar.update(0)
@@ -60,5 +67,6 @@ def verify(
         for failure in report.failures:
             click.echo(str(failure))
         click.echo(str(report))
+    # the report is on stdout already, so no ClickException, which would print a message, too
     if not report.ok:
         ctx.exit(1)
