@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Unpack
 
 from blobpack.editing.append_local import append_in_place
-from blobpack.editing.append_s3 import append_anew
-from blobpack.editing.new_members import New
+from blobpack.editing.append_s3 import append_in_s3
+from blobpack.editing.new_members import NewMembers
 from blobpack.model import Duplicates, Stale, check_choice
 from blobpack.packing.files import Skipped
-from blobpack.packing.pack import _skipped
+from blobpack.packing.pack import describe_skipped
 from blobpack.packing.sources import (
     PackOptions,
     check_source,
@@ -77,8 +77,8 @@ def append(
     check_source(source)
     check_choice("duplicates", duplicates, Duplicates)
     check_choice("stale", stale, Stale)
-    new = New(source, complete, Skipped(), duplicates, stale)
-    done = (append_in_place if location.is_local else append_anew)(location, new)
+    new = NewMembers(source, complete, Skipped(), duplicates, stale)
+    done = (append_in_place if location.is_local else append_in_s3)(location, new)
     return AppendReport(
         appended=len(done.added),
         appended_bytes=done.added.payload_bytes,
@@ -131,4 +131,4 @@ class AppendReport:
             text += "\nthe blob had no index, and has none now: `blobpack index` makes one"
         if self.stale_offsets:
             text += f"\n{self.stale_offsets} does not have the new members: `blobpack offsets` makes it anew"
-        return text + _skipped(self.skipped, self.examples)
+        return text + describe_skipped(self.skipped, self.examples)

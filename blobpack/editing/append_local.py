@@ -29,8 +29,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blobpack.editing.blob_state import Before, examine
-from blobpack.editing.new_members import Done, New, NothingAdded
+from blobpack.editing.blob_state import BlobState, read_state
+from blobpack.editing.new_members import AppendResult, NewMembers, NothingAdded
 from blobpack.errors import StorageError
 from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path
@@ -53,19 +53,19 @@ if TYPE_CHECKING:
     from blobpack.stores.location import Location
 
 HELD_BYTES = 3 * BLOCK  # the two zero blocks and the mark
-PAGE_BYTES = 4096
+ATOMIC_WRITE_BYTES = 4096
 
 
-def append_in_place(location: Location, new: New) -> Done:
+def append_in_place(location: Location, new: NewMembers) -> AppendResult:
     """Add members to a local blob."""
     path = resolve_target(location)
     added, end = Index(), 0
     with locked(path, location.text) as file:
         with LocalStore(path) as store:
-            before = examine(store, new.stale)
-        found = new.checked(new.find(), before)
+            before = read_state(store, new.stale)
+        found = new.check_names(new.find(), before)
         tail = _Tail(file, before)
-        with _voided(file, before):
+        with _index_voided(file, before):
             added, end = new.write(
                 found,
                 before,
@@ -78,18 +78,18 @@ def append_in_place(location: Location, new: New) -> Done:
         index = before.index
         if added:
             tail.commit()
-            index = _indexed(file, before, added, end)
+            index = _write_joined_index(file, before, added, end)
         blob_bytes = os.fstat(file.fd).st_size
     offsets = offsets_path(path)
     stale_offsets = os.fspath(offsets) if added and offsets.exists() else None
-    return Done(before, added, index, blob_bytes, stale_offsets)
+    return AppendResult(before, added, index, blob_bytes, stale_offsets)
 
 
 # Voiding the index, and putting it back
 
 
 @contextmanager
-def _voided(file: BlobFile, before: Before) -> Iterator[None]:
+def _index_voided(file: BlobFile, before: BlobState) -> Iterator[None]:
     """Void the index and mark the blob's end (steps 1 and 2); put all back if the block fails."""
     mark = mark_of(before.place)
     sidecar, void = Path(sidecar_of(file.path)), void_path(file.path)
@@ -116,7 +116,7 @@ def _voided(file: BlobFile, before: Before) -> Iterator[None]:
             raise
 
 
-def _restore(file: BlobFile, before: Before) -> None:
+def _restore(file: BlobFile, before: BlobState) -> None:
     """Put back what stood behind the members, or, after an append that was interrupted, the like of it."""
     start = before.size
     if before.footer:
@@ -126,9 +126,9 @@ def _restore(file: BlobFile, before: Before) -> None:
             FileSink(writer), before.index.identity, bytes_min=before.footer.region_bytes
         )
         writer.flush()
-    elif not before.zeros and before.size - BLOCK >= before.end + HELD_BYTES:
+    elif not before.only_zeros and before.size - BLOCK >= before.end + HELD_BYTES:
         file.write(mark_of(before.place), before.size - BLOCK)
-    if before.footer or before.zeros:
+    if before.footer or before.only_zeros:
         for pos in range(before.end, start, WRITE_BYTES):
             file.write(bytes(min(WRITE_BYTES, start - pos)), pos)
     if os.fstat(file.fd).st_size > before.size:
@@ -149,7 +149,7 @@ class _Tail(LocalSink):
         held: These bytes.
     """
 
-    def __init__(self, file: BlobFile, before: Before) -> None:
+    def __init__(self, file: BlobFile, before: BlobState) -> None:
         self._file, self._before = file, before
         self._start = self._pos = before.end
         self.held = bytearray(HELD_BYTES)
@@ -189,7 +189,7 @@ class _Tail(LocalSink):
 
     def commit(self) -> None:
         """Write what was kept back: the new members are there (step 4)."""
-        in_page = PAGE_BYTES - self._start % PAGE_BYTES
+        in_page = ATOMIC_WRITE_BYTES - self._start % ATOMIC_WRITE_BYTES
         if in_page < HELD_BYTES:
             self._file.write(self.held[in_page:], self._start + in_page)
             self._file.sync()
@@ -197,14 +197,14 @@ class _Tail(LocalSink):
         self._file.sync()
 
 
-def _indexed(file: BlobFile, before: Before, added: Index, end: int) -> Index:
+def _write_joined_index(file: BlobFile, before: BlobState, added: Index, end: int) -> Index:
     """Write the index of all members where it was; say what a failure means.
 
     Raises:
         StorageError: it can't be written.
     """
     try:
-        return _write_index(file, before, added, end)
+        return _replace_index(file, before, added, end)
     except StorageError as exc:
         raise StorageError(
             f"{exc}; the members are appended, but the blob has no index now: it is scanned when it "
@@ -212,7 +212,7 @@ def _indexed(file: BlobFile, before: Before, added: Index, end: int) -> Index:
         ) from exc
 
 
-def _write_index(file: BlobFile, before: Before, added: Index, end: int) -> Index:
+def _replace_index(file: BlobFile, before: BlobState, added: Index, end: int) -> Index:
     """Write the index of all members where it was (step 5).
 
     Raises:

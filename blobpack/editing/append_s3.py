@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from blobpack.editing.blob_state import examine
-from blobpack.editing.new_members import Done, New, NothingAdded
+from blobpack.editing.blob_state import read_state
+from blobpack.editing.new_members import AppendResult, NewMembers, NothingAdded
 from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import Witness
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from blobpack.stores.s3.store import S3Store
 
 
-def append_anew(location: Location, new: New) -> Done:
+def append_in_s3(location: Location, new: NewMembers) -> AppendResult:
     """Add members to a blob in S3."""
     from blobpack.stores.s3.store import S3Store
 
     added = Index()
     with S3Store(location, tail_bytes=TAIL_BYTES) as store:
-        before = examine(store, new.stale)
+        before = read_state(store, new.stale)
         found = new.find()
         new_bytes = expected_bytes(found)
-        found = new.checked(found, before)
+        found = new.check_names(found, before)
         index, blob_bytes = before.index, store.size
-        with suppress(NothingAdded), continuing(store, before.end, new_bytes) as tail:
+        with suppress(NothingAdded), continuing_upload(store, before.end, new_bytes) as tail:
             added, _ = new.write(found, before, tail, location.text)
             index = before.joined(added)
             index.identity = tail.identity()
@@ -48,11 +48,11 @@ def append_anew(location: Location, new: New) -> Done:
     if added and before.place == "sidecar" and index.identity:
         index.identity = replace(index.identity, version=tail.sink.version)
         index.save(sidecar_of(location))
-    return Done(before, added, index, blob_bytes)
+    return AppendResult(before, added, index, blob_bytes)
 
 
 @contextmanager
-def continuing(store: S3Store, end: int, new_bytes: int | None) -> Iterator[Witness]:
+def continuing_upload(store: S3Store, end: int, new_bytes: int | None) -> Iterator[Witness]:
     """Open an object anew behind its first bytes; what is written takes its place when the block ends.
 
     S3 copies these bytes by itself. If they are fewer than S3 copies as a part, they are read and sent again. Only the

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class BlobState:
     """A blob before an append.
 
     Attributes:
@@ -37,13 +37,13 @@ class Before:
         zeros: All behind `end` is zeros.
     """
 
-    found: Index
+    lookup: Index
     index: Index
     end: int
     size: int
     place: IndexPlace
     footer: Footer | None
-    zeros: bool
+    only_zeros: bool
 
     @property
     def has_facts(self) -> bool:
@@ -60,7 +60,7 @@ class Before:
         return Index.from_columns(columns, report=report)
 
 
-def examine(store: Store, stale: Stale) -> Before:
+def read_state(store: Store, stale: Stale) -> BlobState:
     """Find a blob's members and their end, and that nothing of another's is behind it.
 
     Raises:
@@ -73,7 +73,7 @@ def examine(store: Store, stale: Stale) -> Before:
             f"{store.url}: members can't be appended to a compressed blob: `blobpack repack` it to a "
             f"plain tar, and that to a compressed one again"
         )
-    found, report = _found(store, stale)
+    found, report = _find_index(store, stale)
     marked = report.bytes_scanned + BLOCK * report.end_marker
     place = place_left_behind(store, marked)
     zeros = place is None
@@ -84,18 +84,18 @@ def examine(store: Store, stale: Stale) -> Before:
         )
     tied = found.identity is not None and place == "embed"
     index = Index.from_columns(found.columns, report=report, identity=found.identity)
-    return Before(
-        found=index if store.is_remote else found,  # remote, each lookup is a request
+    return BlobState(
+        lookup=index if store.is_remote else found,  # remote, each lookup is a request
         index=index,
         end=report.bytes_scanned,
         size=store.size,
-        place=place or _place_noted(store) or _place_beside(store),
+        place=place or _place_in_note(store) or _place_beside(store),
         footer=read_footer(store) if tied else None,
-        zeros=zeros,
+        only_zeros=zeros,
     )
 
 
-def _found(store: Store, stale: Stale) -> tuple[Index, ScanReport]:
+def _find_index(store: Store, stale: Stale) -> tuple[Index, ScanReport]:
     """Find a blob's index, and what a scan tells of its end."""
     try:
         found = whole_index(store)
@@ -120,7 +120,7 @@ def _place_beside(store: Store) -> IndexPlace:
     return "sidecar"
 
 
-def _place_noted(store: Store) -> IndexPlace | None:
+def _place_in_note(store: Store) -> IndexPlace | None:
     """Read what an append that was interrupted has left beside a local blob."""
     if store.location is None or store.is_remote:
         return None

@@ -25,7 +25,7 @@ from blobpack.model import (
     check_choice,
     check_several,
 )
-from blobpack.packing.pack import _rate
+from blobpack.packing.pack import mb_per_second
 from blobpack.reading.blob import check_blob, opened
 from blobpack.stores.location import Location, output_location
 from blobpack.tar.splice import Offsets, splice
@@ -75,7 +75,7 @@ def merge(
         TypeError: an argument has another type, such as one blob instead of several.
         ValueError: a choice that there is not; or a target that is a URL, or compressed.
     """
-    _check_target(target, index, progress)
+    _check_arguments(target, index, progress)
     check_choice("duplicates", duplicates, Duplicates)
     check_several("sources", sources, "blobs, paths or URLs")
     sources = list(sources)
@@ -114,7 +114,7 @@ def subset(
         TypeError: one name instead of several.
         BlobpackError: as for merge.
     """
-    _check_target(target, index, progress)
+    _check_arguments(target, index, progress)
     check_blob("source", source)
     check_several("members", members, "names or members")
     with opened(source) as blob:
@@ -140,13 +140,13 @@ def _combine(
     check_target(location)
     for blob, _ in parts:
         refuse_same_file(location, blob.store)
-    wanted = [columns for _, columns in parts]
+    chosen = [columns for _, columns in parts]
     if duplicates == "last":
-        wanted = _last_of_each_name(wanted)
-    offsets = Offsets(sum(map(len, wanted)))
+        chosen = _last_of_each_name(chosen)
+    offsets = Offsets(sum(map(len, chosen)))
     with new_blob(location) as out:
         tar = out.tar.local()
-        index = _copied(parts, wanted, tar.fileno(), offsets, duplicates, progress)
+        index = _copy_members(parts, chosen, tar.fileno(), offsets, duplicates, progress)
         tar.seek(offsets.pos)
         blob_bytes = out.finish(index, offsets.pos, place)
     forget_beside(location)
@@ -167,7 +167,7 @@ def _combine(
     )
 
 
-def _check_target(
+def _check_arguments(
     target: str | os.PathLike[str], place: IndexPlace, progress: Progress | None
 ) -> None:
     """Check that a new blob can be written to a target, whatever is there.
@@ -185,22 +185,22 @@ def _check_target(
         )
 
 
-def _copied(
+def _copy_members(
     parts: Sequence[tuple[Blob, Columns]],
-    wanted: Sequence[Columns],
+    chosen: Sequence[Columns],
     fd: int,
     offsets: Offsets,
     duplicates: Duplicates | None,
     progress: Progress | None,
 ) -> Index:
-    """Copy what is wanted of each part, while names are compared: that takes as long as 500 MB of copying."""
+    """Copy what is chosen of each part, while names are compared: that takes as long as 500 MB of copying."""
     from concurrent.futures import ThreadPoolExecutor
 
-    names = Columns.concatenate(wanted)
+    names = Columns.concatenate(chosen)
     with ThreadPoolExecutor(1) as pool:
         check = pool.submit(_check_names, names, parts, duplicates)
-        show = _stopped_by(check, progress)
-        for (blob, _), columns in zip(parts, wanted, strict=True):
+        show = _progress_unless_failed(check, progress)
+        for (blob, _), columns in zip(parts, chosen, strict=True):
             splice(blob.store, blob.index.columns, columns, fd, offsets, show)
         check.result()
     return Index.from_columns(offsets.put_into(names))
@@ -209,7 +209,7 @@ def _copied(
 def _check_names(
     names: Columns, parts: Sequence[tuple[Blob, Columns]], duplicates: Duplicates | None
 ) -> None:
-    """Refuse two members of one name, if that is wanted, and say which blobs hold them."""
+    """Refuse two members of one name, if that is chosen, and say which blobs hold them."""
     if duplicates != "refuse":
         return
     rows = NameLookup(names.names, names.name_bounds).first_duplicate()
@@ -226,7 +226,7 @@ def _check_names(
     raise DuplicateNameError(f"member {names.name_at(rows[0])!r} is {where}")
 
 
-def _stopped_by(check: Future[None], progress: Progress | None) -> Progress:
+def _progress_unless_failed(check: Future[None], progress: Progress | None) -> Progress:
     """Tell progress, and let a check that has failed meanwhile end the work."""
 
     def show(members: int, copied_bytes: int) -> None:
@@ -278,7 +278,7 @@ class CombineReport:
     def __str__(self) -> str:
         text = (
             f"copied {self.members:,} members, {self.payload_bytes:,} bytes, into {self.blob_bytes:,} bytes "
-            f"in {self.seconds:.2f} s ({_rate(self.blob_bytes, self.seconds):,.0f} MB/s)"
+            f"in {self.seconds:.2f} s ({mb_per_second(self.blob_bytes, self.seconds):,.0f} MB/s)"
         )
         if self.replaced:
             text += f"\nreplaced by later members of the same name: {self.replaced:,}"

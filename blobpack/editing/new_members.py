@@ -8,22 +8,20 @@ from typing import TYPE_CHECKING, NoReturn
 
 from blobpack._native.gather import recognise_image
 from blobpack.errors import DuplicateNameError
-from blobpack.packing.files import Skipped, Sources, filtered
+from blobpack.packing.files import IMAGE_HEAD_BYTES, FileList, Skipped, filter_files
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
-from blobpack.packing.sources import find_sources, globs_of, narrowed
+from blobpack.packing.sources import filter_by_name, globs_of, resolve_source
 from blobpack.writing.new_blob import end_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from blobpack.editing.blob_state import Before
+    from blobpack.editing.blob_state import BlobState
     from blobpack.index.index import Index
     from blobpack.model import Duplicates, Packable, Payload, Stale
-    from blobpack.packing.sources import Found, PackOptions
+    from blobpack.packing.sources import PackOptions, ResolvedSource
     from blobpack.stores.sink import Sink
-
-HEAD_BYTES = 4096  # of a file, to tell whether it is an image
 
 
 class NothingAdded(Exception):  # noqa: N818 (no error: what was void is put back)
@@ -31,7 +29,7 @@ class NothingAdded(Exception):  # noqa: N818 (no error: what was void is put bac
 
 
 @dataclass(frozen=True, slots=True)
-class New:
+class NewMembers:
     """What is to be appended, and how; skipped takes what is left out."""
 
     source: Packable
@@ -40,20 +38,20 @@ class New:
     duplicates: Duplicates
     stale: Stale
 
-    def find(self) -> Found:
+    def find(self) -> ResolvedSource:
         """List what there is."""
-        return find_sources(self.source, self.options, self.skipped)
+        return resolve_source(self.source, self.options, self.skipped)
 
-    def checked(self, found: Found, before: Before) -> Found:
+    def check_names(self, found: ResolvedSource, before: BlobState) -> ResolvedSource:
         """Refuse names that the blob has already, if that is wanted."""
         if self.duplicates == "last":
             return found
-        return without_taken(found, before, self.options, self.skipped)
+        return check_new_names(found, before, self.options, self.skipped)
 
     def write(
         self,
-        found: Found,
-        before: Before,
+        found: ResolvedSource,
+        before: BlobState,
         tail: Sink,
         url: str,
         *,
@@ -88,43 +86,45 @@ class New:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class AppendResult:
     """What became of a blob."""
 
-    before: Before
+    before: BlobState
     added: Index
     index: Index
     blob_bytes: int
     stale_offsets: str | None = None
 
 
-def without_taken(found: Found, before: Before, options: PackOptions, skipped: Skipped) -> Found:
+def check_new_names(
+    found: ResolvedSource, before: BlobState, options: PackOptions, skipped: Skipped
+) -> ResolvedSource:
     """Refuse names that the blob has already: of files at once, of payloads as they come.
 
     Raises:
         DuplicateNameError: there is one.
     """
     if isinstance(found, Objects):
-        found, _ = narrowed(found, options, skipped)
-    if not isinstance(found, Sources):
-        return _checked(found, before.index)
-    chosen = filtered(found, *globs_of(options), Skipped())
+        found, _ = filter_by_name(found, options, skipped)
+    if not isinstance(found, FileList):
+        return _check_each_name(found, before.index)
+    chosen = filter_files(found, *globs_of(options), Skipped())
     for path, name in zip(chosen.paths, chosen.names, strict=True):
-        if os.fsdecode(name) in before.found:
+        if os.fsdecode(name) in before.lookup:
             whole = os.path.join(found.root, path)  # noqa: PTH118 (bytes)
             if options["all_files"] or _is_image(whole, name):
-                _refuse(os.fsdecode(name))
+                _raise_duplicate(os.fsdecode(name))
     return found
 
 
-def _checked(payloads: Iterable[Payload], index: Index) -> Iterator[Payload]:
+def _check_each_name(payloads: Iterable[Payload], index: Index) -> Iterator[Payload]:
     for name, payload in payloads:
         if name in index:
-            _refuse(name)
+            _raise_duplicate(name)
         yield name, payload
 
 
-def _refuse(name: str) -> NoReturn:
+def _raise_duplicate(name: str) -> NoReturn:
     raise DuplicateNameError(
         f"the blob has a member {name!r} already; with duplicates='last' the new one would count"
     )
@@ -133,6 +133,6 @@ def _refuse(name: str) -> NoReturn:
 def _is_image(path: bytes, name: bytes) -> bool:
     try:
         with open(path, "rb") as file:  # noqa: PTH123 (bytes)
-            return recognise_image(file.read(HEAD_BYTES), name)
+            return recognise_image(file.read(IMAGE_HEAD_BYTES), name)
     except OSError:
         return False  # packing it tells what is wrong

@@ -16,7 +16,8 @@ from blobpack.tar.header import check_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-LISTED = 20  # files named in an error, or kept as examples of each reason to skip
+IMAGE_HEAD_BYTES = 4096  # of a file, to tell whether it is an image
+FILES_NAMED = 20  # files named in an error, or kept as examples of each reason to skip
 
 
 class Skipped:
@@ -30,12 +31,12 @@ class Skipped:
         """Count one file."""
         self.counts[reason] += 1
         examples = self.examples.setdefault(reason, [])
-        if len(examples) < LISTED:
+        if len(examples) < FILES_NAMED:
             examples.append(os.fsdecode(name))
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class FileList:
     """Files to pack: where each is, and what its member will be called.
 
     Attributes:
@@ -50,12 +51,12 @@ class Sources:
     names: list[bytes]
     follow_links: bool
 
-    def part(self, rows: slice) -> Sources:
+    def part(self, rows: slice) -> FileList:
         """Take some of them."""
         return replace(self, paths=self.paths[rows], names=self.names[rows])
 
 
-def list_folder(root: bytes, skipped: Skipped, *, hidden: bool, follow: bool) -> Sources:
+def list_folder(root: bytes, skipped: Skipped, *, hidden: bool, follow: bool) -> FileList:
     """List the files below a folder, in byte order of their paths.
 
     Raises:
@@ -77,16 +78,16 @@ def list_folder(root: bytes, skipped: Skipped, *, hidden: bool, follow: bool) ->
                     if found.name.startswith(b".") and not hidden:
                         skipped.add("hidden", name)
                     else:
-                        _sort_out(found, name, above, paths, waiting, skipped, follow=follow)
+                        _classify(found, name, above, paths, waiting, skipped, follow=follow)
         except OSError as exc:
             unreadable.append((path, exc))
     if unreadable:
         raise unreadable_error([(path, exc.strerror or str(exc)) for path, exc in unreadable])
     paths.sort()
-    return Sources(root, paths, paths, follow_links=follow)
+    return FileList(root, paths, paths, follow_links=follow)
 
 
-def _sort_out(
+def _classify(
     found: os.DirEntry[bytes],
     name: bytes,
     above: frozenset[tuple[int, int]],
@@ -121,7 +122,7 @@ def _sort_out(
 
 def list_files(
     files: Iterable[str | os.PathLike[str]], skipped: Skipped, *, follow: bool
-) -> Sources:
+) -> FileList:
     """Take files as given; their names are their paths, normalized and without a leading "/".
 
     Raises:
@@ -152,16 +153,16 @@ def list_files(
                 f"would both be member {os.fsdecode(names[one])!r}"
             )
     paths, names = [paths[i] for i in order], [names[i] for i in order]
-    return Sources(b"", paths, names, follow_links=True)
+    return FileList(b"", paths, names, follow_links=True)
 
 
-def filtered(
-    sources: Sources, globs: Sequence[str], exclude: Sequence[str], skipped: Skipped
-) -> Sources:
+def filter_files(
+    sources: FileList, globs: Sequence[str], exclude: Sequence[str], skipped: Skipped
+) -> FileList:
     """Keep the files whose names pass the globs."""
     if not globs and not exclude:
         return sources
-    chosen = passing(sources.names, globs, exclude)
+    chosen = match_filters(sources.names, globs, exclude)
     for name, kept in zip(sources.names, chosen, strict=True):
         if not kept:
             skipped.add("filtered out", name)
@@ -170,7 +171,9 @@ def filtered(
     return replace(sources, paths=paths, names=names)
 
 
-def passing(names: Sequence[bytes], globs: Sequence[str], exclude: Sequence[str]) -> list[bool]:
+def match_filters(
+    names: Sequence[bytes], globs: Sequence[str], exclude: Sequence[str]
+) -> list[bool]:
     """Tell which names match one of the globs, if there are any, and none of the exclusions."""
     bounds = array("q", accumulate(map(len, names), initial=0))
     packed = b"".join(names)
@@ -181,8 +184,8 @@ def passing(names: Sequence[bytes], globs: Sequence[str], exclude: Sequence[str]
 
 def unreadable_error(files: Sequence[tuple[bytes, str]]) -> SourceError:
     """Make one error of all files at fault, each with its reason."""
-    listed = "".join(f"\n  {os.fsdecode(path)}: {reason}" for path, reason in files[:LISTED])
-    more = f"\n  and {len(files) - LISTED} more" if len(files) > LISTED else ""
+    listed = "".join(f"\n  {os.fsdecode(path)}: {reason}" for path, reason in files[:FILES_NAMED])
+    more = f"\n  and {len(files) - FILES_NAMED} more" if len(files) > FILES_NAMED else ""
     count = f"{len(files)} files" if len(files) > 1 else "a file"
     return SourceError(
         f"nothing was packed: {count} could not be read:{listed}{more}",

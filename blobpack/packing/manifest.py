@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Line = tuple[int, str, str | None]  # its number, where the payload is, its member's name
 
-PLACES = ("url", "path", "key")
+SOURCE_KEYS = ("url", "path", "key")
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 
@@ -58,7 +58,7 @@ def read_manifest(path: str | os.PathLike[str], base: str | os.PathLike[str] = "
     lines = _csv_lines if suffix == ".csv" else _json_lines if suffix in JSON_SUFFIXES else _lines
     folder = given and given.as_folder
     return Objects(
-        _source(place, name, folder, f"{where}, line {number}")
+        _parse_source(place, name, folder, f"{where}, line {number}")
         for number, place, name in lines(text, where)
     )
 
@@ -72,7 +72,7 @@ def _lines(text: str, where: str) -> Iterator[Line]:
 def _csv_lines(text: str, where: str) -> Iterator[Line]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        column = next((name for name in PLACES if name in (reader.fieldnames or ())), None)
+        column = next((name for name in SOURCE_KEYS if name in (reader.fieldnames or ())), None)
         if column is None:
             raise FormatError(f"{where}: its first line names no column url, path or key")
         for row in reader:
@@ -91,7 +91,7 @@ def _json_lines(text: str, where: str) -> Iterator[Line]:
             raise FormatError(f"{where}, line {number}: {exc}") from exc
         row = {"url": row} if isinstance(row, str) else row
         place = (
-            next((row[key] for key in PLACES if key in row), None)
+            next((row[key] for key in SOURCE_KEYS if key in row), None)
             if isinstance(row, dict)
             else None
         )
@@ -103,7 +103,7 @@ def _json_lines(text: str, where: str) -> Iterator[Line]:
         yield number, place, name
 
 
-def _source(place: str, name: str | None, folder: Location | None, where: str) -> Source:
+def _parse_source(place: str, name: str | None, folder: Location | None, where: str) -> Source:
     """Say where a line's payload is, and what its member is called.
 
     Raises:

@@ -11,8 +11,8 @@ from blobpack.columns import Columns, media_type_of
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
 from blobpack.model import Member
-from blobpack.packing.files import Skipped, Sources, passing, unreadable_error
-from blobpack.packing.sources import globs_of, narrowed
+from blobpack.packing.files import FileList, Skipped, match_filters, unreadable_error
+from blobpack.packing.sources import filter_by_name, globs_of
 from blobpack.packing.stream import gather_slices
 from blobpack.tar.header import check_name, encode_name, member_header, padding
 from blobpack.threads import processor_count
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
     from blobpack._native.results import Gathered, NotPacked
     from blobpack.model import Payload, Progress
-    from blobpack.packing.sources import Found, PackOptions
+    from blobpack.packing.sources import PackOptions, ResolvedSource
     from blobpack.stores.sink import Sink
 
 PACK_THREADS_MAX = 4
 
 
 def write_members(
-    found: Found,
+    found: ResolvedSource,
     sink: Sink | None,
     skipped: Skipped,
     options: PackOptions,
@@ -54,9 +54,9 @@ def write_members(
     Returns:
         The members, and where the last one ends: the sink's position, too.
     """
-    found, options = narrowed(found, options, skipped)
-    if not isinstance(found, Sources):
-        wanted = _wanted(iter(found), options, skipped)
+    found, options = filter_by_name(found, options, skipped)
+    if not isinstance(found, FileList):
+        wanted = _chosen_payloads(iter(found), options, skipped)
         return _write_payloads(wanted, sink, options["progress"], start, facts=options["facts"])
     gather = partial(
         _gather.gather,
@@ -73,7 +73,7 @@ def write_members(
     )
     if write_error:
         raise StorageError(f"{target}: can't be written: {os.strerror(write_error)}")
-    _judge(found, not_packed, skipped)
+    _check_not_packed(found, not_packed, skipped)
     return Index.from_columns(columns), end
 
 
@@ -82,7 +82,7 @@ def write_members(
 
 def _gathered(
     gather: Callable[..., Gathered],
-    sources: Sources,
+    sources: FileList,
     sink: Sink | None,
     start: int,
     held: bytearray | None,
@@ -114,7 +114,7 @@ def _gathered(
     )
 
 
-def _judge(sources: Sources, not_packed: list[NotPacked], skipped: Skipped) -> None:
+def _check_not_packed(sources: FileList, not_packed: list[NotPacked], skipped: Skipped) -> None:
     """Count what was skipped.
 
     Raises:
@@ -140,7 +140,7 @@ def _judge(sources: Sources, not_packed: list[NotPacked], skipped: Skipped) -> N
 # Payloads
 
 
-def _wanted(
+def _chosen_payloads(
     payloads: Iterable[Payload], options: PackOptions, skipped: Skipped
 ) -> Iterator[tuple[bytes, bytes]]:
     """Check names, and leave out what is filtered or no image."""
@@ -153,7 +153,7 @@ def _wanted(
             raise DuplicateNameError(f"two payloads would both be member {name!r}")
         seen.add(encoded)
         data = payload if isinstance(payload, bytes) else memoryview(payload).tobytes()
-        if (globs or exclude) and not passing([encoded], globs, exclude)[0]:
+        if (globs or exclude) and not match_filters([encoded], globs, exclude)[0]:
             skipped.add("filtered out", encoded)
         elif not options["all_files"] and not _gather.recognise_image(data, encoded):
             skipped.add("not an image", encoded)

@@ -15,7 +15,7 @@ from blobpack.errors import (
     SourceError,
     StorageError,
 )
-from blobpack.packing.files import Skipped, passing
+from blobpack.packing.files import IMAGE_HEAD_BYTES, Skipped, match_filters
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_store
 from blobpack.stores.s3.signing import Signatures
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 OBJECTS_AT_ONCE = 64  # at 25 ms each, 2,500 objects a second
 PAYLOADS_AHEAD_BYTES = 64 << 20  # of payloads that wait for their turn, or one larger
 LARGE_OBJECT_BYTES = 16 << 20
-RECOGNISED_BYTES = 4096
 
 
 class Source(NamedTuple):
@@ -88,7 +87,7 @@ class Objects:
         """Keep those whose names pass the globs: the others need not be fetched."""
         sources = self._sources
         if globs or exclude:
-            chosen = passing([source.name for source in sources], globs, exclude)
+            chosen = match_filters([source.name for source in sources], globs, exclude)
             for source, kept in zip(sources, chosen, strict=True):
                 if not kept:
                     skipped.add("filtered out", source.name)
@@ -147,7 +146,7 @@ class Objects:
 
     def _read(self, found: tuple[Source, OpenedObject]) -> tuple[str, bytes]:
         source, opened = found
-        with _refusing(source):
+        with _translating_errors(source):
             if source.location.is_local:
                 with open_store(source.location) as file:
                     payload = file.read_range(0, file.size)
@@ -167,7 +166,7 @@ class Objects:
 
     def _fetch(self, source: Source, store: Store) -> bytes:
         if self._images_only and store.size > LARGE_OBJECT_BYTES:
-            head = store.read_range(0, RECOGNISED_BYTES)
+            head = store.read_range(0, IMAGE_HEAD_BYTES)
             if not recognise_image(head, source.name):
                 return head
         tail = store.tail
@@ -178,7 +177,7 @@ def _open(source: Source) -> tuple[Source, OpenedObject]:
     """Learn the size of what was not listed, and open it if it is far away."""
     if source.size >= 0:
         return source, OpenedObject(source.size)
-    with _refusing(source):
+    with _translating_errors(source):
         store = open_store(source.location, tail=True)
         if store.is_remote:
             return source, OpenedObject(store.size, store)
@@ -187,19 +186,19 @@ def _open(source: Source) -> tuple[Source, OpenedObject]:
 
 
 @contextmanager
-def _refusing(source: Source) -> Iterator[None]:
+def _translating_errors(source: Source) -> Iterator[None]:
     """Say of errors in reading one that nothing was packed."""
     try:
         yield
     except BlobChangedError as exc:
-        raise _refused(source, "changed while it was packed") from exc
+        raise _source_error(source, "changed while it was packed") from exc
     except BlobNotFoundError as exc:
-        raise _refused(source, "is gone" if source.version else "is not there") from exc
+        raise _source_error(source, "is gone" if source.version else "is not there") from exc
     except StorageError as exc:
         raise SourceError(f"nothing was packed: {exc}", paths=(source.location.text,)) from exc
 
 
-def _refused(source: Source, reason: str) -> SourceError:
+def _source_error(source: Source, reason: str) -> SourceError:
     return SourceError(
         f"nothing was packed: {source.location} {reason}", paths=(source.location.text,)
     )

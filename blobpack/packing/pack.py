@@ -17,7 +17,7 @@ from blobpack.packing.sources import (
     check_source,
     complete_options,
     expected_bytes,
-    find_sources,
+    resolve_source,
     with_pack_options,
 )
 from blobpack.stores.location import Location, output_location
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     from blobpack.index.index import Index
     from blobpack.model import Packable
-    from blobpack.packing.sources import Found
+    from blobpack.packing.sources import ResolvedSource
     from blobpack.writing.new_blob import NewBlob
 
-EXAMPLES = 3  # of each reason, printed
+EXAMPLES_SHOWN = 3  # of each reason, printed
 
 
 @with_pack_options
@@ -91,7 +91,7 @@ def pack(
     replaced = None if far else check_target(location)
     exists = check_remote_target(location) if far else replaced is not None
     skipped = Skipped()
-    found = find_sources(source, complete, skipped)
+    found = resolve_source(source, complete, skipped)
     if far and isinstance(found, Objects):
         found = found.without(location, skipped)
     opening = new_blob(
@@ -101,7 +101,7 @@ def pack(
         resume=resume,
     )
     with nullcontext() if dry_run else opening as blob:
-        packed, size = _write(
+        packed, size = _write_archive(
             found, blob, skipped, complete, location.text, replaced, exists, index
         )
     if blob and not far:
@@ -120,8 +120,8 @@ def pack(
     )
 
 
-def _write(
-    found: Found,
+def _write_archive(
+    found: ResolvedSource,
     blob: NewBlob | None,
     skipped: Skipped,
     options: PackOptions,
@@ -200,7 +200,7 @@ class PackReport:
     @property
     def megabytes_per_second(self) -> float:
         """Payload bytes a second, in units of 1,000,000."""
-        return _rate(self.payload_bytes, self.seconds)
+        return mb_per_second(self.payload_bytes, self.seconds)
 
     def __str__(self) -> str:
         done = "would pack" if self.dry_run else "packed"
@@ -208,17 +208,18 @@ class PackReport:
             f"{done} {self.members:,} members, {self.payload_bytes:,} bytes, into {self.blob_bytes:,} bytes "
             f"{f'of {self.shards:,} blobs ' if self.shards != 1 else ''}"
             f"in {self.seconds:.2f} s ({self.megabytes_per_second:,.0f} MB/s)"
-        ) + _skipped(self.skipped, self.examples)
+        ) + describe_skipped(self.skipped, self.examples)
 
 
-def _rate(size: int, seconds: float) -> float:
+def mb_per_second(size: int, seconds: float) -> float:
+    """Compute a rate in MB for each second, where a MB is 1,000,000 bytes."""
     return size / 1e6 / seconds if seconds else 0.0
 
 
-def _skipped(counts: dict[str, int], examples: dict[str, list[str]]) -> str:
+def describe_skipped(counts: dict[str, int], examples: dict[str, list[str]]) -> str:
     """Say what was left out, a line a reason."""
     text = ""
     for reason, count in sorted(counts.items()):
-        named = ", ".join(examples[reason][:EXAMPLES])
-        text += f"\nskipped {count:,}: {reason} ({named}{', …' if count > EXAMPLES else ''})"
+        named = ", ".join(examples[reason][:EXAMPLES_SHOWN])
+        text += f"\nskipped {count:,}: {reason} ({named}{', …' if count > EXAMPLES_SHOWN else ''})"
     return text

@@ -15,7 +15,7 @@ from blobpack.model import (
     check_number,
     check_texts,
 )
-from blobpack.packing.files import Skipped, passing
+from blobpack.packing.files import IMAGE_HEAD_BYTES, Skipped, match_filters
 from blobpack.packing.pack import check_target_options, pack
 from blobpack.stores.location import location_of
 from blobpack.stores.open import open_store
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from blobpack.packing.pack import PackReport
     from blobpack.stores.base import Store
 
-HEAD_BYTES = 1 << 12  # enough to recognise any image
 MEMBER_BYTES_MAX = 1 << 30
 
 
@@ -113,12 +112,12 @@ def _payloads(
         for member, file in read_members(stream):
             name = encode_name(member.name)
             reason = _no_payload(member)
-            if reason is None and not passing([name], globs, exclude)[0]:
+            if reason is None and not match_filters([name], globs, exclude)[0]:
                 reason = "filtered out"
             if reason is not None:
                 skipped.add(reason, name)
             elif file is not None:
-                head = file.read(HEAD_BYTES)
+                head = file.read(IMAGE_HEAD_BYTES)
                 if images_only and not recognise_image(head, name):
                     skipped.add("not an image", name)
                     continue

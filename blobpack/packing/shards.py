@@ -12,7 +12,7 @@ from blobpack.collection.collection import COLLECTION_NAME, open_collection
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.index.index import Index
 from blobpack.model import check_number
-from blobpack.packing.files import Skipped, Sources
+from blobpack.packing.files import FileList, Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.pack import PackReport
 from blobpack.packing.shard_folder import shard_folder, shard_location
@@ -20,8 +20,8 @@ from blobpack.packing.sources import (
     PackOptions,
     check_source,
     complete_options,
-    find_sources,
-    narrowed,
+    filter_by_name,
+    resolve_source,
     with_pack_options,
 )
 from blobpack.tar.header import END_OF_ARCHIVE, encode_name, member_header, padding
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from blobpack.model import Packable, Payload, Progress
     from blobpack.packing.shard_folder import ShardFolder
-    from blobpack.packing.sources import Found
+    from blobpack.packing.sources import ResolvedSource
     from blobpack.stores.location import Location
     from blobpack.stores.sink import Sink
 
@@ -84,11 +84,13 @@ def pack_shards(
     if level is not None:
         check_level(level)
     skipped = Skipped()
-    found = find_sources(source, complete, skipped)
-    found, complete = narrowed(found, complete, skipped)
-    filling = _Filling(cut(found), shard_bytes - len(END_OF_ARCHIVE), complete, skipped, level)
+    found = resolve_source(source, complete, skipped)
+    found, complete = filter_by_name(found, complete, skipped)
+    writer = _ShardWriter(
+        make_cutter(found), shard_bytes - len(END_OF_ARCHIVE), complete, skipped, level
+    )
     with shard_folder(location) as place:
-        blobs = filling.write_all(place)
+        blobs = writer.write_all(place)
         target = place.begin(COLLECTION_NAME)
         report = collect(blobs, target)
     with open_collection(target) as collection:
@@ -96,7 +98,7 @@ def pack_shards(
     return PackReport(
         members=report.members,
         payload_bytes=report.payload_bytes,
-        blob_bytes=filling.blob_bytes,
+        blob_bytes=writer.blob_bytes,
         skipped=dict(skipped.counts),
         examples=skipped.examples,
         seconds=time.perf_counter() - began,
@@ -105,11 +107,11 @@ def pack_shards(
     )
 
 
-class _NothingLeft(Exception):  # noqa: N818 (no error: the blob that was begun is dropped)
+class _NoMoreImages(Exception):  # noqa: N818 (no error: the blob that was begun is dropped)
     """What was left was no image."""
 
 
-class _Filling:
+class _ShardWriter:
     """Fills one blob after the other.
 
     Attributes:
@@ -118,13 +120,13 @@ class _Filling:
 
     def __init__(
         self,
-        cut: Files | Payloads,
+        cutter: FileCutter | PayloadCutter,
         room: int,
         options: PackOptions,
         skipped: Skipped,
         level: int | None,
     ) -> None:
-        self._cut, self._room = cut, room
+        self._cutter, self._room = cutter, room
         self._options, self._skipped, self._level = options, skipped, level
         self._members = self.blob_bytes = 0
 
@@ -132,11 +134,11 @@ class _Filling:
         """Write blobs until nothing is left, one at least; where they are."""
         written: list[Location] = []
         name = SHARD_NAME if self._level is None else COMPRESSED_NAME
-        while self._cut or not written:
+        while self._cutter or not written:
             location = place.begin(name.format(len(written)))
             try:
                 self._write_blob(location, may_be_empty=not written)
-            except _NothingLeft:
+            except _NoMoreImages:
                 break
             except BlobChangedError:  # another pack has put it there
                 place.begun.remove(location)
@@ -149,7 +151,7 @@ class _Filling:
         with new_blob(location, level=level, new=True) as blob:
             packed, end = self._fill(blob.tar, location.text)
             if not packed and not may_be_empty:
-                raise _NothingLeft
+                raise _NoMoreImages
             self.blob_bytes += blob.finish(packed, end, "embed")
         self._members += len(packed)
 
@@ -157,8 +159,8 @@ class _Filling:
         """Write members until the next one does not fit; what is no image leaves room for more."""
         parts: list[Index] = []
         position = members = 0
-        while found := self._cut.fitting(self._room - position, first=not position):
-            progress = _on_from(
+        while found := self._cutter.take_fitting(self._room - position, first=not position):
+            progress = _continued(
                 self._options["progress"], self._members + members, self.blob_bytes + position
             )
             options: PackOptions = {**self._options, "progress": progress}
@@ -169,11 +171,11 @@ class _Filling:
             parts += [part] if len(part) else []
         packed = Index.concatenate(parts)
         if len(parts) > 1:
-            _refuse_duplicates(packed)
+            _check_no_duplicates(packed)
         return packed, position
 
 
-def _refuse_duplicates(packed: Index) -> None:
+def _check_no_duplicates(packed: Index) -> None:
     """Refuse two payloads of one name in one blob; those in two blobs, collect refuses.
 
     Raises:
@@ -184,7 +186,7 @@ def _refuse_duplicates(packed: Index) -> None:
         raise DuplicateNameError(f"two payloads would both be member {packed.name_at(rows[0])!r}")
 
 
-def _on_from(progress: Progress | None, members: int, written: int) -> Progress | None:
+def _continued(progress: Progress | None, members: int, written: int) -> Progress | None:
     """Count on from what other blobs hold already."""
     if progress is None:
         return None
@@ -195,22 +197,22 @@ def _on_from(progress: Progress | None, members: int, written: int) -> Progress 
     return show
 
 
-def cut(found: Found) -> Files | Payloads:
+def make_cutter(found: ResolvedSource) -> FileCutter | PayloadCutter:
     """Make what there is to pack ready to be taken in parts."""
-    return Files(found) if isinstance(found, Sources) else Payloads(iter(found))
+    return FileCutter(found) if isinstance(found, FileList) else PayloadCutter(iter(found))
 
 
-class Files:
+class FileCutter:
     """Files, cut by the sizes they have now."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: FileList) -> None:
         self._sources = sources
         self._next = 0
 
     def __bool__(self) -> bool:
         return self._next < len(self._sources.paths)
 
-    def fitting(self, room: int, *, first: bool) -> Sources | None:
+    def take_fitting(self, room: int, *, first: bool) -> FileList | None:
         """Take the next files that fit; the very first does."""
         begin, sources = self._next, self._sources
         while self:
@@ -231,7 +233,7 @@ class Files:
             return 0
 
 
-class Payloads:
+class PayloadCutter:
     """(name, payload) pairs, cut as they come."""
 
     def __init__(self, payloads: Iterator[Payload]) -> None:
@@ -241,13 +243,13 @@ class Payloads:
     def __bool__(self) -> bool:
         return self._held is not None
 
-    def fitting(self, room: int, *, first: bool) -> Iterator[Payload] | None:
+    def take_fitting(self, room: int, *, first: bool) -> Iterator[Payload] | None:
         """Take the next pairs that fit; the very first does."""
         if self._held is None or not (first or self._held_bytes() <= room):
             return None
-        return self._fitting(room)
+        return self._yield_fitting(room)
 
-    def _fitting(self, room: int) -> Iterator[Payload]:
+    def _yield_fitting(self, room: int) -> Iterator[Payload]:
         while self._held is not None:
             room -= self._held_bytes()
             yield self._held

@@ -15,7 +15,7 @@ from blobpack.model import (
     check_texts,
     check_threads,
 )
-from blobpack.packing.files import Skipped, Sources, filtered, list_files, list_folder
+from blobpack.packing.files import FileList, Skipped, filter_files, list_files, list_folder
 from blobpack.packing.objects import Objects, list_prefix
 from blobpack.packing.stream import total_bytes
 from blobpack.stores.location import Location, location_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from blobpack.model import Packable, Payload, Progress
 
-    Found = Sources | Objects | Iterator[Payload]
+    ResolvedSource = FileList | Objects | Iterator[Payload]
 
 
 F = TypeVar("F", bound="Callable[..., object]")
@@ -187,7 +187,7 @@ def _checked_files(files: Iterable[object]) -> Iterator[str | os.PathLike[str]]:
         yield file
 
 
-def find_sources(source: Packable, options: PackOptions, skipped: Skipped) -> Found:
+def resolve_source(source: Packable, options: PackOptions, skipped: Skipped) -> ResolvedSource:
     """List a folder's files or a prefix's objects, or take files or (name, payload) pairs."""
     if isinstance(source, Objects):
         return source
@@ -208,11 +208,13 @@ def find_sources(source: Packable, options: PackOptions, skipped: Skipped) -> Fo
     return list_files(_checked_files(chain(first, items)), skipped, follow=follow)
 
 
-def narrowed(found: Found, options: PackOptions, skipped: Skipped) -> tuple[Found, PackOptions]:
+def filter_by_name(
+    found: ResolvedSource, options: PackOptions, skipped: Skipped
+) -> tuple[ResolvedSource, PackOptions]:
     """Leave out what names alone exclude, where they are known; the options are then without globs."""
     globs, exclude = globs_of(options)
-    if isinstance(found, Sources):
-        found = filtered(found, globs, exclude, skipped)
+    if isinstance(found, FileList):
+        found = filter_files(found, globs, exclude, skipped)
     elif isinstance(found, Objects):
         found = found.only(globs, exclude, skipped, images_only=not options["all_files"])
     else:
@@ -220,8 +222,8 @@ def narrowed(found: Found, options: PackOptions, skipped: Skipped) -> tuple[Foun
     return found, {**options, "globs": (), "exclude": ()}
 
 
-def expected_bytes(found: Found) -> int | None:
+def expected_bytes(found: ResolvedSource) -> int | None:
     """Add up what members of these take at most, about; None when that is not known."""
     if isinstance(found, Objects):
         return found.total_bytes()
-    return total_bytes(found) if isinstance(found, Sources) else None
+    return total_bytes(found) if isinstance(found, FileList) else None

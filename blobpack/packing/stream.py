@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
     from blobpack._native.results import Gathered, NotPacked
     from blobpack.model import Progress
-    from blobpack.packing.files import Sources
+    from blobpack.packing.files import FileList
     from blobpack.stores.sink import Sink
 
 SLICE_BYTES = 32 << 20
 SLICE_FILES = 65_536
-COPY_BYTES = 1 << 20
-FAULTS = (_gather.FILE_UNREADABLE, _gather.FILE_CHANGED)
+SINK_WRITE_BYTES = 1 << 20
+FATAL_STATUSES = (_gather.FILE_UNREADABLE, _gather.FILE_CHANGED)
 
 
 def gather_slices(
     gather: Callable[..., Gathered],
     root_fd: int,
-    sources: Sources,
+    sources: FileList,
     sink: Sink,
     *,
     start: int,
@@ -54,7 +54,7 @@ def gather_slices(
     not_packed: list[NotPacked] = []
     position, failed, sent = start, False, 0
     with TemporaryFile() as buffer:
-        for first, last in slices(root_fd, sources.paths):
+        for first, last in cut_slices(root_fd, sources.paths):
 
             def show(files: int, size: int, first: int = first, sent: int = sent) -> None:
                 if progress:
@@ -71,7 +71,7 @@ def gather_slices(
             parts.append(Columns(*gathered.members))
             for left in gathered.not_packed:
                 not_packed.append(left._replace(file=first + left.file))
-                failed = failed or left.status in FAULTS
+                failed = failed or left.status in FATAL_STATUSES
             end = gathered.position
             if gathered.write_error:
                 return parts[-1], end, gathered.write_error, not_packed
@@ -83,11 +83,11 @@ def gather_slices(
     return Columns.concatenate(parts), position, 0, not_packed
 
 
-def slices(root_fd: int, paths: list[bytes]) -> Iterator[tuple[int, int]]:
+def cut_slices(root_fd: int, paths: list[bytes]) -> Iterator[tuple[int, int]]:
     """Part files into runs of so many bytes or files; at least one run."""
     first = size = 0
     for i, path in enumerate(paths):
-        size += size_of(path, root_fd)
+        size += file_bytes(path, root_fd)
         if size >= SLICE_BYTES or i + 1 - first >= SLICE_FILES:
             yield first, i + 1
             first, size = i + 1, 0
@@ -95,7 +95,7 @@ def slices(root_fd: int, paths: list[bytes]) -> Iterator[tuple[int, int]]:
         yield first, len(paths)
 
 
-def size_of(path: bytes, root_fd: int) -> int:
+def file_bytes(path: bytes, root_fd: int) -> int:
     """Ask for a file's size; 0 where it can't be had: gathering it tells why."""
     try:
         return os.stat(path, dir_fd=root_fd).st_size
@@ -103,16 +103,16 @@ def size_of(path: bytes, root_fd: int) -> int:
         return 0
 
 
-def total_bytes(sources: Sources) -> int:
+def total_bytes(sources: FileList) -> int:
     """Add up what members of these files take at most, with headers and index."""
     root_fd = os.open(sources.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        payloads = sum(size_of(path, root_fd) for path in sources.paths)
+        payloads = sum(file_bytes(path, root_fd) for path in sources.paths)
     finally:
         os.close(root_fd)
     return payloads + sum(3072 + 2 * len(name) for name in sources.names)
 
 
 def _send(fd: int, start: int, end: int, sink: Sink) -> None:
-    for pos in range(start, end, COPY_BYTES):
-        sink.write(os.pread(fd, min(COPY_BYTES, end - pos), pos))
+    for pos in range(start, end, SINK_WRITE_BYTES):
+        sink.write(os.pread(fd, min(SINK_WRITE_BYTES, end - pos), pos))
