@@ -14,13 +14,9 @@ from blobpack.editing.append_s3 import append_in_s3
 from blobpack.editing.new_members import NewMembers
 from blobpack.model import Duplicates, Stale, check_choice
 from blobpack.packing.files import Skipped
+from blobpack.packing.options import PackOptions, complete_options, with_pack_options
 from blobpack.packing.pack import describe_skipped
-from blobpack.packing.sources import (
-    PackOptions,
-    check_source,
-    complete_options,
-    with_pack_options,
-)
+from blobpack.packing.sources import check_source
 from blobpack.stores.location import output_location
 
 if TYPE_CHECKING:

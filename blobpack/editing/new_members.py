@@ -11,7 +11,8 @@ from blobpack.errors import DuplicateNameError
 from blobpack.packing.files import IMAGE_HEAD_BYTES, FileList, Skipped, filter_files
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
-from blobpack.packing.sources import filter_by_name, globs_of, resolve_source
+from blobpack.packing.options import globs_of
+from blobpack.packing.sources import filter_by_name, resolve_source
 from blobpack.writing.new_blob import end_archive
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from blobpack.editing.blob_state import BlobState
     from blobpack.index.index import Index
     from blobpack.model import Duplicates, Packable, Payload, Stale
-    from blobpack.packing.sources import PackOptions, ResolvedSource
+    from blobpack.packing.options import PackOptions
+    from blobpack.packing.sources import ResolvedSource
     from blobpack.stores.sink import Sink
 
 

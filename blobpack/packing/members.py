@@ -12,7 +12,8 @@ from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
 from blobpack.model import Member
 from blobpack.packing.files import FileList, Skipped, match_filters, unreadable_error
-from blobpack.packing.sources import filter_by_name, globs_of
+from blobpack.packing.options import globs_of
+from blobpack.packing.sources import filter_by_name
 from blobpack.packing.stream import gather_slices
 from blobpack.tar.header import check_name, encode_name, member_header, padding
 from blobpack.threads import processor_count
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     from blobpack._native.results import Gathered, NotPacked
     from blobpack.model import Payload, Progress
-    from blobpack.packing.sources import PackOptions, ResolvedSource
+    from blobpack.packing.options import PackOptions
+    from blobpack.packing.sources import ResolvedSource
     from blobpack.stores.sink import Sink
 
 PACK_THREADS_MAX = 4

@@ -12,14 +12,8 @@ from blobpack.model import IndexPlace, check_choice, check_flag
 from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
-from blobpack.packing.sources import (
-    PackOptions,
-    check_source,
-    complete_options,
-    expected_bytes,
-    resolve_source,
-    with_pack_options,
-)
+from blobpack.packing.options import PackOptions, complete_options, with_pack_options
+from blobpack.packing.sources import check_source, expected_bytes, resolve_source
 from blobpack.stores.location import Location, output_location
 from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
 from blobpack.writing.embed import forget_beside

@@ -14,16 +14,10 @@ from blobpack.index.index import Index
 from blobpack.model import check_number
 from blobpack.packing.files import FileList, Skipped
 from blobpack.packing.members import write_members
+from blobpack.packing.options import PackOptions, complete_options, with_pack_options
 from blobpack.packing.pack import PackReport
 from blobpack.packing.shard_folder import shard_folder, shard_location
-from blobpack.packing.sources import (
-    PackOptions,
-    check_source,
-    complete_options,
-    filter_by_name,
-    resolve_source,
-    with_pack_options,
-)
+from blobpack.packing.sources import check_source, filter_by_name, resolve_source
 from blobpack.tar.header import END_OF_ARCHIVE, encode_name, member_header, padding
 from blobpack.writing.compress import LEVEL, check_level
 from blobpack.writing.new_blob import new_blob
