@@ -1,4 +1,8 @@
-"""The options that pack, append and pack_shards share: which files are packed, and how."""
+"""The options that pack, append and pack_shards share: which files are packed, and how.
+
+Strategy: the options, their types and their descriptions stand once, in a TypedDict. Each of the three functions
+takes `**options: Unpack[PackOptions]`, and its signature and help are made from the TypedDict.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +23,17 @@ class PackOptions(TypedDict, total=False):
     """Options that pack, append and pack_shards share: which files are packed, and how.
 
     Attributes:
-        globs: Only files whose member names match one of these; `*` crosses "/".
-        exclude: And none of these.
-        all_files: Take every file, not only images (recognised by their first bytes; SVG by name).
-        hidden: Also take files and folders whose names begin with ".".
-        follow_symlinks: Take what symbolic links point at, under the links' names.
-        keep_mtime: Store modification times, in whole seconds; else 0.
-        facts: Also record in the index what tools would open every image to learn: media type, width and height as
-            shown, CRC-32C and mtime. No pixel is decoded. An image with a damaged header has no size. append
-            records facts only if the blob's index has some.
-        threads: Number of threads that read, 1 to 64. None: one for each processor, up to 4.
-        progress: Called now and then as progress(files, bytes).
+        globs: Pack only files whose member names match one of these patterns; `*` also matches "/".
+        exclude: Do not pack files whose member names match one of these patterns.
+        all_files: Pack every file, not only images. Images are recognised by their first bytes, SVG by its name.
+        hidden: Also pack files whose names begin with ".", and files below folders with such names.
+        follow_symlinks: Pack the files that symbolic links point to, under the names of the links.
+        keep_mtime: Store modification times, in whole seconds. Otherwise they are 0.
+        facts: Record facts of each image in the index: media type, width and height as shown, CRC-32C and mtime.
+            Pixels are not decoded. If the header of an image is damaged, its width and height are unknown. append
+            records facts only if the index of the blob has facts.
+        threads: Number of threads that read files, 1 to 64. None: one for each processor, at most 4.
+        progress: Called from time to time as progress(files, bytes).
     """
 
     globs: Iterable[str]
@@ -49,20 +53,19 @@ DEFAULTS = PackOptions(
     all_files=False,
     hidden=False,
     follow_symlinks=False,
+    # the same images give the same blob on any machine, and a copy of a folder may have other times
     keep_mtime=False,
     facts=True,
     threads=None,
     progress=None,
 )
+# found by their defaults, so that a new flag is checked without a second list
 FLAGS = tuple(name for name, default in DEFAULTS.items() if isinstance(default, bool))
 
 
 def with_pack_options(function: F) -> F:
-    """Make a function's signature and help show the options of PackOptions, which it takes as **options.
-
-    `Unpack` tells type checkers and editors which options there are, but inspect.signature and help() see only
-    **options.
-    """
+    """Add the options of PackOptions to the signature and the help of a function that takes them as **options."""
+    # type checkers and editors understand Unpack; inspect.signature and help() show only **options
     signature = inspect.signature(function)
     shown = [
         inspect.Parameter(
@@ -80,23 +83,25 @@ def with_pack_options(function: F) -> F:
     ]
     described: Any = function
     described.__signature__ = signature.replace(parameters=own + shown)
-    if function.__doc__ and PackOptions.__doc__:  # python -OO drops both
+    # python -OO removes docstrings
+    if function.__doc__ and PackOptions.__doc__:
         documented = inspect.cleandoc(PackOptions.__doc__).partition("Attributes:\n")[2]
         function.__doc__ = f"{inspect.cleandoc(function.__doc__)}\n\nOptions:\n{documented}"
     return function
 
 
 def complete_options(function: str, options: PackOptions) -> PackOptions:
-    """Check options, and add the defaults of those that were not given.
+    """Check the options that a caller gave, and return them with the defaults of all others.
 
     Args:
-        function: The public function that the options were given to, for messages.
-        options: Those that were given.
+        function: Name of the public function that was called, for messages.
+        options: The options that the caller gave.
 
     Raises:
-        TypeError: there is no such option, or it has a value of another type.
+        TypeError: an option does not exist, or its value has a wrong type.
         ValueError: a value is out of range.
     """
+    # Python itself accepts any keyword for **options, so a misspelt option would be ignored
     unknown = next((name for name in options if name not in DEFAULTS), None)
     if unknown is not None:
         raise TypeError(
@@ -108,6 +113,7 @@ def complete_options(function: str, options: PackOptions) -> PackOptions:
     check_threads(complete["threads"])
     check_callable("progress", complete["progress"])
     globs, exclude = complete["globs"], complete["exclude"]
+    # check_texts returns lists: a generator would be empty when the second step reads it
     return {
         **complete,
         "globs": check_texts("globs", globs),

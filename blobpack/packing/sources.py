@@ -1,4 +1,4 @@
-"""The source given to pack → files, objects in S3 or payloads; and the options that say which of them, and how."""
+"""Resolve the source that pack was given: list a folder or a prefix in S3, or check files or payloads."""
 
 from __future__ import annotations
 
@@ -23,23 +23,55 @@ if TYPE_CHECKING:
 
 
 def check_source(source: Packable) -> None:
-    """Check that a source can be packed, whatever is there.
+    """Check that a source has a form that can be packed; nothing is read.
 
     Raises:
-        TypeError: it is neither a path nor several paths or payloads.
-        ValueError: it is a URL that is not in S3, or empty.
+        TypeError: the source is neither a path nor an iterable of paths or payloads.
+        ValueError: the source is empty, or a URL that is not in S3.
     """
     if not isinstance(source, (str, os.PathLike)):
         check_several("source", source, "paths or (name, payload) pairs")
         return
+    # HTTP has no request that lists a folder
     if location_of("source", source, prefix=True).kind == "http":
         raise ValueError(
             f"source must be a path or s3://bucket/prefix, not {str(source)!r}: read_manifest takes a list of URLs"
         )
 
 
+def resolve_source(source: Packable, options: PackOptions, skipped: Skipped) -> ResolvedSource:
+    """List the files of a folder or the objects below a prefix, or check files or (name, payload) pairs.
+
+    Raises:
+        SourceError: a folder or a prefix can't be listed, or a folder is among the files.
+        DuplicateNameError: two files have one member name.
+        UnsafeNameError: the path of a file contains "..".
+    """
+    # what read_manifest returns
+    if isinstance(source, Objects):
+        return source
+    follow = options["follow_symlinks"]
+    if isinstance(source, (str, os.PathLike)):
+        place = Location.parse(source, prefix=True)
+        if place.is_s3:
+            return list_prefix(place, skipped, hidden=options["hidden"])
+        source = place.text
+        # a path that does not exist counts as a folder: list_folder then names it in a SourceError
+        if not os.path.isfile(source):  # noqa: PTH113
+            root = os.fsencode(source)
+            return list_folder(root, skipped, hidden=options["hidden"], follow=follow)
+        source = [source]
+    # the first element decides between files and payloads; it is put back, for the source may be a generator
+    elements = iter(source)
+    first = list(islice(elements, 1))
+    if first and isinstance(first[0], tuple):
+        return _checked_payloads(chain(first, elements))
+    return list_files(_checked_files(chain(first, elements)), skipped, follow=follow)
+
+
 def _checked_payloads(payloads: Iterable[object]) -> Iterator[Payload]:
-    """Check that each thing is a (name, payload) pair, when it is reached."""
+    """Yield each element of a source, and check that it is a (name, payload) pair."""
+    # lazily: the payloads of a generator together may be larger than memory
     for pair in payloads:
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise TypeError(f"source must be (name, payload) pairs, and one is {pair!r:.200}")
@@ -47,6 +79,7 @@ def _checked_payloads(payloads: Iterable[object]) -> Iterator[Payload]:
         if not isinstance(name, str):
             raise TypeError(f"source must be pairs of str and bytes, and one name is {name!r}")
         if not isinstance(payload, bytes):
+            # any object with the buffer protocol will do: bytearray, memoryview, a NumPy array
             try:
                 memoryview(payload)
             except TypeError:
@@ -58,13 +91,14 @@ def _checked_payloads(payloads: Iterable[object]) -> Iterator[Payload]:
 
 
 def _checked_files(files: Iterable[object]) -> Iterator[str | os.PathLike[str]]:
-    """Check that each thing is a local path, when it is reached."""
+    """Yield each element of a source, and check that it is a local path."""
     for file in files:
         if not isinstance(file, (str, os.PathLike)):
             raise TypeError(
                 f"source must be several paths or (name, payload) pairs, and one is {file!r}"
             )
         check_path("source", file)
+        # else the URL would be opened as a file of that name, and "no such file" would be a puzzle
         if isinstance(file, str) and "://" in file:
             raise ValueError(
                 f"source must be one prefix in S3 or several local paths, and one is {file!r}: "
@@ -73,43 +107,29 @@ def _checked_files(files: Iterable[object]) -> Iterator[str | os.PathLike[str]]:
         yield file
 
 
-def resolve_source(source: Packable, options: PackOptions, skipped: Skipped) -> ResolvedSource:
-    """List a folder's files or a prefix's objects, or take files or (name, payload) pairs."""
-    if isinstance(source, Objects):
-        return source
-    follow = options["follow_symlinks"]
-    if isinstance(source, (str, os.PathLike)):
-        place = Location.parse(source, prefix=True)
-        if place.is_s3:
-            return list_prefix(place, skipped, hidden=options["hidden"])
-        source = place.text
-        if not os.path.isfile(source):  # noqa: PTH113
-            root = os.fsencode(source)
-            return list_folder(root, skipped, hidden=options["hidden"], follow=follow)
-        source = [source]
-    items = iter(source)
-    first = list(islice(items, 1))
-    if first and isinstance(first[0], tuple):
-        return _checked_payloads(chain(first, items))
-    return list_files(_checked_files(chain(first, items)), skipped, follow=follow)
-
-
 def filter_by_name(
     found: ResolvedSource, options: PackOptions, skipped: Skipped
 ) -> tuple[ResolvedSource, PackOptions]:
-    """Leave out what names alone exclude, where they are known; the options are then without globs."""
+    """Apply the globs to a source whose names are known before it is read.
+
+    Returns:
+        The rest of the source, and options without the globs that were applied. The names of a generator of
+        payloads are not known yet; so such a source and its options are returned unchanged.
+    """
+    # before anything is read: opening and reading a file takes 3.5 us, a GET some 25 ms
     globs, exclude = globs_of(options)
     if isinstance(found, FileList):
         found = filter_files(found, globs, exclude, skipped)
     elif isinstance(found, Objects):
-        found = found.only(globs, exclude, skipped, images_only=not options["all_files"])
+        found = found.filter(globs, exclude, skipped, images_only=not options["all_files"])
     else:
         return found, options
+    # all that is left matches: members.py would match each name a second time
     return found, {**options, "globs": (), "exclude": ()}
 
 
 def expected_bytes(found: ResolvedSource) -> int | None:
-    """Add up what members of these take at most, about; None when that is not known."""
+    """Return an upper bound for the bytes of a blob of this source, or None if sizes are not known."""
     if isinstance(found, Objects):
         return found.total_bytes()
     return total_bytes(found) if isinstance(found, FileList) else None
