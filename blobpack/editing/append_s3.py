@@ -1,7 +1,7 @@
-"""Members appended to a blob in S3, which is made anew and never downloaded.
+"""Append members to a blob in S3, which is replaced by a new object and never downloaded.
 
-Strategy: S3 copies the old members by itself, the new members and the index go up behind them, and the object appears
-whole. It replaces the version that was opened, and no other one.
+Strategy: S3 itself copies the old members into a multipart upload. The new members and the index are uploaded behind
+them, and the object appears whole. It replaces only the version that was opened.
 """
 
 from __future__ import annotations
@@ -28,24 +28,33 @@ if TYPE_CHECKING:
 
 
 def append_in_s3(location: Location, new: NewMembers) -> AppendResult:
-    """Add members to a blob in S3."""
+    """Append members to a blob in S3; see append.
+
+    Raises:
+        BlobpackError: as described for append.
+    """
     from blobpack.stores.s3.store import S3Store
 
     added = Index()
     with S3Store(location, tail_bytes=TAIL_BYTES) as store:
         before = read_state(store, new.stale)
         found = new.find()
+        # before the names are checked: behind that, objects are a generator of payloads, of unknown size
         new_bytes = expected_bytes(found)
         found = new.check_names(found, before)
         index, blob_bytes = before.index, store.size
+        # in this order: NothingAdded first ends the upload, which leaves nothing in S3, and is suppressed then
         with suppress(NothingAdded), continuing_upload(store, before.end, new_bytes) as tail:
             added, _ = new.write(found, before, tail, location.text)
             index = before.joined(added)
             index.identity = tail.identity()
             if before.place == "embed":
+                # to the sink and not through the witness: the index is not part of the archive that it identifies
                 write_behind(tail.sink, index, index.identity)
             blob_bytes = tail.sink.tell()
     if added and before.place == "sidecar" and index.identity:
+        # the version that this upload made: asking S3 now could return one that replaced it a moment later, and the
+        # index would be believed for a blob with other offsets
         index.identity = replace(index.identity, version=tail.sink.version)
         index.save(sidecar_of(location))
     return AppendResult(before, added, index, blob_bytes)
@@ -53,28 +62,27 @@ def append_in_s3(location: Location, new: NewMembers) -> AppendResult:
 
 @contextmanager
 def continuing_upload(store: S3Store, end: int, new_bytes: int | None) -> Iterator[Witness]:
-    """Open an object anew behind its first bytes; what is written takes its place when the block ends.
-
-    S3 copies these bytes by itself. If they are fewer than S3 copies as a part, they are read and sent again. Only the
-    version that was opened is replaced: if two appends do this at once, at most one succeeds.
+    """Open a new object that begins with the first bytes of an object, and replaces it when the block ends.
 
     Args:
-        store: The object.
-        end: How many of its bytes stay.
-        new_bytes: Bytes that will be written at most, about; None if that is not known.
+        store: The old object.
+        end: Number of its bytes that the new object begins with.
+        new_bytes: Upper bound for the bytes that will be written; None if it is not known.
 
     Raises:
-        BlobChangedError: the object is another one now, or another upload to it is under way.
-        StorageError: S3 refused or could not be reached.
+        BlobChangedError: the old object was replaced meanwhile, or another upload to its key is under way.
+        StorageError: S3 refused a request or could not be reached.
     """
     from blobpack.stores.s3.multipart import UPLOAD_PART_BYTES_MIN
     from blobpack.stores.s3.upload import uploading
 
-    # copies take at most half of the 10,000 parts, so what is written must fit the other half
+    # copies take at most half of the 10,000 parts, so what is written must fit into the other half
     expected = None if new_bytes is None else 2 * new_bytes
     with uploading(store.location, expected_bytes=expected, replaces=store.version) as upload:
+        # at once: the later of two appends fails here, before it has sent anything
         upload.claim()
         if end < UPLOAD_PART_BYTES_MIN:
+            # S3 refuses parts under 5 MiB, except for the last one, so so few bytes are read and sent again
             kept = store.read_range(0, end)
             upload.write(kept)
             yield Witness(upload, MemoryStore(kept), end)

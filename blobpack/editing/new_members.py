@@ -1,4 +1,4 @@
-"""What is appended to a blob, and what becomes of it, wherever the blob lies."""
+"""The members that an append adds, and the result of the append: for blobs on disk and in S3."""
 
 from __future__ import annotations
 
@@ -26,13 +26,21 @@ if TYPE_CHECKING:
     from blobpack.stores.sink import Sink
 
 
-class NothingAdded(Exception):  # noqa: N818 (no error: what was void is put back)
-    """All there was to append was skipped."""
+class NothingAdded(Exception):  # noqa: N818 (no error: the blob is put back as it was)
+    """Every file was skipped, so there is nothing to append."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewMembers:
-    """What is to be appended, and how; skipped takes what is left out."""
+    """The members to append.
+
+    Attributes:
+        source: The source, as the caller gave it.
+        options: Complete options.
+        skipped: Counts what is skipped.
+        duplicates: What to do with names that the blob already has.
+        stale: What to do with an index that does not fit the blob.
+    """
 
     source: Packable
     options: PackOptions
@@ -41,11 +49,15 @@ class NewMembers:
     stale: Stale
 
     def find(self) -> ResolvedSource:
-        """List what there is."""
+        """List the files, objects or payloads of the source."""
         return resolve_source(self.source, self.options, self.skipped)
 
     def check_names(self, found: ResolvedSource, before: BlobState) -> ResolvedSource:
-        """Refuse names that the blob has already, if that is wanted."""
+        """Check that the blob does not have the new names yet, if duplicates are to be refused.
+
+        Raises:
+            DuplicateNameError: the blob already has a member of that name.
+        """
         if self.duplicates == "last":
             return found
         return check_new_names(found, before, self.options, self.skipped)
@@ -60,16 +72,25 @@ class NewMembers:
         replaced: os.stat_result | None = None,
         held: bytearray | None = None,
     ) -> tuple[Index, int]:
-        """Write members behind those that are there, and end the archive.
+        """Write the new members behind the old ones, and end the archive.
+
+        Args:
+            found: The source, with its names checked.
+            before: The blob before the append.
+            tail: Receives the new members.
+            url: The blob, for messages.
+            replaced: The blob's file, which is skipped if it is in the source.
+            held: Receives the first bytes instead of the sink; see write_members.
 
         Returns:
-            The new members, and where the archive ends.
+            The new members, and the position where the archive ends.
 
         Raises:
-            NothingAdded: all of it was skipped.
+            NothingAdded: every file was skipped.
         """
         options: PackOptions = {
             **self.options,
+            # an index has a fact for all members or for none (docs/format.md), so facts of new members only are lost
             "facts": self.options["facts"] and before.has_facts,
         }
         added, position = write_members(
@@ -89,7 +110,15 @@ class NewMembers:
 
 @dataclass(frozen=True, slots=True)
 class AppendResult:
-    """What became of a blob."""
+    """A blob after an append.
+
+    Attributes:
+        before: The blob before the append.
+        added: The new members.
+        index: All members.
+        blob_bytes: Bytes of the blob now.
+        stale_offsets: Path of an offsets file that lacks the new members, or None.
+    """
 
     before: BlobState
     added: Index
@@ -101,25 +130,29 @@ class AppendResult:
 def check_new_names(
     found: ResolvedSource, before: BlobState, options: PackOptions, skipped: Skipped
 ) -> ResolvedSource:
-    """Refuse names that the blob has already: of files at once, of payloads as they come.
+    """Check that the blob does not have the new names yet: files are checked now, payloads as they come.
 
     Raises:
-        DuplicateNameError: there is one.
+        DuplicateNameError: the blob already has a member of that name.
     """
+    # objects become payloads below; their names are filtered before that, so that the others are not fetched
     if isinstance(found, Objects):
         found, _ = filter_by_name(found, options, skipped)
     if not isinstance(found, FileList):
         return _check_each_name(found, before.index)
+    # write_members filters the same files again, and counts them then; here they are counted for nobody
     chosen = filter_files(found, *globs_of(options), Skipped())
     for path, name in zip(chosen.paths, chosen.names, strict=True):
         if os.fsdecode(name) in before.lookup:
             whole = os.path.join(found.root, path)  # noqa: PTH118 (bytes)
+            # a text file with a member's name will be skipped, so it is no duplicate; few files are read for this
             if options["all_files"] or _is_image(whole, name):
                 _raise_duplicate(os.fsdecode(name))
     return found
 
 
 def _check_each_name(payloads: Iterable[Payload], index: Index) -> Iterator[Payload]:
+    # the index in memory, and not the one in the blob: that is overwritten while these payloads come
     for name, payload in payloads:
         if name in index:
             _raise_duplicate(name)
@@ -128,7 +161,7 @@ def _check_each_name(payloads: Iterable[Payload], index: Index) -> Iterator[Payl
 
 def _raise_duplicate(name: str) -> NoReturn:
     raise DuplicateNameError(
-        f"the blob has a member {name!r} already; with duplicates='last' the new one would count"
+        f"the blob has a member {name!r} already; with duplicates='last', this name would mean the new one"
     )
 
 
@@ -137,4 +170,5 @@ def _is_image(path: bytes, name: bytes) -> bool:
         with open(path, "rb") as file:  # noqa: PTH123 (bytes)
             return recognise_image(file.read(IMAGE_HEAD_BYTES), name)
     except OSError:
-        return False  # packing it tells what is wrong
+        # packing the file fails, too, and reports the reason
+        return False
