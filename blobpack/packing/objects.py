@@ -23,7 +23,6 @@ from blobpack.errors import (
 from blobpack.packing.files import IMAGE_HEAD_BYTES, Skipped, match_filters, member_bytes_max
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_store
-from blobpack.stores.s3.signing import Signatures
 from blobpack.tar.header import encode_name
 from blobpack.threads import map_ahead
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from blobpack.stores.base import Store
+    from blobpack.stores.s3.signing import Signatures
     from blobpack.stores.s3.store import S3Store
 
 # at 25 ms for each GET, 2,500 objects a second; four times as fast there as 16 at once, and not slower on loopback
@@ -88,7 +88,12 @@ class Objects:
         self._images_only = images_only
         # shared by all objects: boto3 signs one request for each bucket and minute, and the signatures of the others
         # are derived from that, in a sixth of the processor time
-        self._signatures = Signatures()
+        self._signatures: Signatures | None = None
+        # only listed objects use it; its import brings boto3, which packing local files does not need
+        if any(source.version for source in self._sources):
+            from blobpack.stores.s3.signing import Signatures
+
+            self._signatures = Signatures()
         for one, other in pairwise(self._sources):
             if one.name == other.name:
                 raise DuplicateNameError(
