@@ -43,7 +43,7 @@ def append_in_s3(location: Location, new: NewMembers) -> AppendResult:
         new_bytes = expected_bytes(found)
         found = new.check_names(found, before)
         index, blob_bytes = before.index, store.size
-        # in this order: NothingAdded first ends the upload, which leaves nothing in S3, and is suppressed then
+        # the order matters: NothingAdded first aborts the upload, so nothing is left in S3, and is suppressed after that
         with suppress(NothingAdded), continuing_upload(store, before.end, new_bytes) as tail:
             added, _ = new.write(found, before, tail, location.text)
             index = before.joined(added)
@@ -82,7 +82,7 @@ def continuing_upload(store: S3Store, end: int, new_bytes: int | None) -> Iterat
         # at once: the later of two appends fails here, before it has sent anything
         upload.claim()
         if end < UPLOAD_PART_BYTES_MIN:
-            # S3 refuses parts under 5 MiB, except for the last one, so so few bytes are read and sent again
+            # S3 refuses parts under 5 MiB, except for the last one, so a smaller archive is read and sent again
             kept = store.read_range(0, end)
             upload.write(kept)
             yield Witness(upload, MemoryStore(kept), end)

@@ -109,7 +109,7 @@ def _find_index(store: Store, stale: Stale) -> tuple[Index, ScanReport]:
         if stale != "rescan":
             raise
         found = scan_store(store)
-    # an index that was made elsewhere may lack the report: then the headers are scanned for the end alone
+    # the report is optional in an index file (docs/format.md): without it, a scan finds the end of the archive
     report = found.report or scan_store(store).report
     # for mypy: a scan always makes a report
     if report is None:

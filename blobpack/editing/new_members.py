@@ -140,7 +140,7 @@ def check_new_names(
         found, _ = filter_by_name(found, options, skipped)
     if not isinstance(found, FileList):
         return _check_each_name(found, before.index)
-    # write_members filters the same files again, and counts them then; here they are counted for nobody
+    # a Skipped of its own: write_members filters the same files again, and they would be counted twice
     chosen = filter_files(found, *globs_of(options), Skipped())
     for path, name in zip(chosen.paths, chosen.names, strict=True):
         if os.fsdecode(name) in before.lookup:

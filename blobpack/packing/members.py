@@ -205,7 +205,6 @@ def _write_payloads(
         position += len(written)
         if sink:
             sink.write(written)
-        # calling Python code for each small payload would show in the time
         if progress and len(members) % PROGRESS_EVERY == 0:
             progress(len(members), position - first)
     return Index(members), position

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 OBJECTS_AT_ONCE = 64
 # of payloads that wait for their turn; one larger payload may be alone
 PAYLOADS_AHEAD_BYTES = 64 << 20
-# the head of a larger object is read first, so that a video that is skipped is not fetched; a smaller object is
-# fetched whole at once, because one more request takes longer than these bytes
+# the head of a larger object is read first, so that a video that is skipped is not fetched; smaller objects are
+# fetched whole, which saves a request for each image
 LARGE_OBJECT_BYTES = 16 << 20
 
 

@@ -43,7 +43,6 @@ def shard_folder(location: Location) -> Iterator[ShardFolder]:
         StorageError: the folder or prefix is not empty, or the folder can't be made.
     """
     folder: ShardFolder = S3Prefix(location) if location.is_s3 else LocalFolder(location)
-    # before the try: what another pack has put there must not be discarded
     folder.open()
     try:
         yield folder

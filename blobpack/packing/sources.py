@@ -98,7 +98,7 @@ def _checked_files(files: Iterable[object]) -> Iterator[str | os.PathLike[str]]:
                 f"source must be several paths or (name, payload) pairs, and one is {file!r}"
             )
         check_path("source", file)
-        # else the URL would be opened as a file of that name, and "no such file" would be a puzzle
+        # else the URL would be opened as a local file, and the error would only say that there is no such file
         if isinstance(file, str) and "://" in file:
             raise ValueError(
                 f"source must be one prefix in S3 or several local paths, and one is {file!r}: "
