@@ -27,9 +27,10 @@ An append that fails, but is not killed, restores the blob as it found it.
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.editing.blob_state import BlobState, read_state
 from blobpack.editing.new_members import AppendResult, NewMembers, NothingAdded
@@ -100,38 +101,59 @@ def append_in_place(location: Location, new: NewMembers) -> AppendResult:
 
 @contextmanager
 def _index_voided(file: BlobFile, before: BlobState) -> Iterator[None]:
-    """Make the index void and mark the end of the blob (steps 1 and 2). Restore both if the block fails.
+    """Make the index void for a block, and restore the blob and the files beside it if the block fails.
 
     NothingAdded ends the block without an error for the caller.
     """
-    mark = mark_of(before.place)
     sidecar, void = Path(sidecar_of(file.path)), void_path(file.path)
-    had_sidecar = sidecar.exists()
-    try:
-        if had_sidecar or offsets_path(file.path).exists():
-            # on disk before the index file goes: it says where the next append must write an index
-            with replacing(void) as note:
-                note.write(mark)
-            with said_of(sidecar):
-                sidecar.unlink(missing_ok=True)
-            sync_folder(sidecar.parent)
-        # readers look for a footer in the last block; one that lies in the held bytes is overwritten below
-        if before.size - BLOCK >= before.end + HELD_BYTES:
-            file.write(mark, before.size - BLOCK)
-            file.sync()
-        # after the footer's mark is on disk: no reader may find a footer whose index has begun to be overwritten
-        file.write(END_OF_ARCHIVE + mark, before.end)
+    # open until the end: its bytes can be read after it is removed, and need no memory meanwhile
+    with _opened_if_there(sidecar) as old_sidecar:
+        try:
+            _void_index(file, before)
+            yield
+        # BaseException: after Ctrl-C, too
+        except BaseException as exc:
+            _restore(file, before)
+            # its bytes and not the index in memory: an index file may be stale, or fit the blob without an identity
+            if old_sidecar and not sidecar.exists():
+                with replacing(sidecar) as restored:
+                    shutil.copyfileobj(old_sidecar, restored, WRITE_BYTES)
+            # last: if restoring is killed, the note still says that the files beside the blob are void
+            void.unlink(missing_ok=True)
+            if not isinstance(exc, NothingAdded):
+                raise
+
+
+def _void_index(file: BlobFile, before: BlobState) -> None:
+    """Make the index void and mark the end of the blob (steps 1 and 2)."""
+    mark = mark_of(before.place)
+    sidecar = Path(sidecar_of(file.path))
+    if sidecar.exists() or offsets_path(file.path).exists():
+        # on disk before the index file goes: it says where the next append must write an index
+        with replacing(void_path(file.path)) as note:
+            note.write(mark)
+        with said_of(sidecar):
+            sidecar.unlink(missing_ok=True)
+        sync_folder(sidecar.parent)
+    # readers look for a footer in the last block; one that lies in the held bytes is overwritten below
+    if before.size - BLOCK >= before.end + HELD_BYTES:
+        file.write(mark, before.size - BLOCK)
         file.sync()
-        yield
-    # BaseException: after Ctrl-C, too
-    except BaseException as exc:
-        _restore(file, before)
-        if had_sidecar and before.index.identity:
-            before.index.save(sidecar)
-        # last: if restoring is killed, the note still says that the files beside the blob are void
-        void.unlink(missing_ok=True)
-        if not isinstance(exc, NothingAdded):
-            raise
+    # after the footer's mark is on disk: no reader may find a footer whose index has begun to be overwritten
+    file.write(END_OF_ARCHIVE + mark, before.end)
+    file.sync()
+
+
+@contextmanager
+def _opened_if_there(path: Path) -> Iterator[BinaryIO | None]:
+    """Open a file for reading; None if it does not exist or can't be read."""
+    try:
+        file = path.open("rb")
+    except OSError:
+        yield None
+        return
+    with file:
+        yield file
 
 
 def _restore(file: BlobFile, before: BlobState) -> None:
