@@ -47,13 +47,13 @@ from .model import (
     ScanReport as ScanReport,
 )
 from .packing.manifest import read_manifest as read_manifest
+from .packing.options import PackOptions as PackOptions
 from .packing.pack import (
     PackReport as PackReport,
     pack as pack,
 )
 from .packing.repack import repack as repack
 from .packing.shards import pack_shards as pack_shards
-from .packing.sources import PackOptions as PackOptions
 from .reading.blob import (
     Blob as Blob,
     open_blob as open_blob,

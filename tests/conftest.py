@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a real S3 server, an environment without AWS, and a few small images."""
+"""Fixtures for all tests: a real S3 server, an environment without AWS settings, and a few small images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-# Workers share processors with each other and with whatever else runs: how long an example takes proves nothing
+# test workers share the processors with each other and with other programs, so the duration of an example proves
+# nothing
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
@@ -53,12 +54,14 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the wheel: its compiler runs for a minute, and would keep the last worker when all else is done."""
+    """Move the tests of the wheel to the front."""
+    # the compiler runs for a minute: at the end, all other workers would wait for it
     items.sort(key=lambda item: item.path.name != "test_wheel.py")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop the S3 server after the last worker: none of them knows whether another still needs it."""
+    """Stop the S3 server when all workers have ended."""
+    # only the main process knows that: a worker does not know whether another one still needs the server
     if not hasattr(config, "workerinput"):
         stop_server(config.stash[S3_FOLDER])
         shutil.rmtree(config.stash[S3_FOLDER], ignore_errors=True)
@@ -66,7 +69,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def s3(request: pytest.FixtureRequest) -> Iterator[S3Server]:
-    """A real S3 server, started when the first test of any worker asks. Where it can't be, the test fails."""
+    """A real S3 server, started for the first test of any worker that needs it; without a server, the test fails."""
     try:
         server = S3Server(request.config.stash[S3_FOLDER])
     except CantInstallError as exc:
@@ -92,7 +95,7 @@ def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def s3_env(s3: S3Server, no_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    """The S3 server, and an environment that leads boto3 and blobpack to it."""
+    """The S3 server, and an environment in which boto3 and blobpack use it."""
     for name, value in s3.settings().items():
         monkeypatch.setenv(name, value)
     yield s3
@@ -107,7 +110,7 @@ def bucket(s3_env: S3Server) -> str:
 
 @pytest.fixture
 def sent(s3_env: S3Server) -> list[tuple[str, str]]:
-    """What is asked of S3 through boto3 from now on: operation and URL."""
+    """The requests that boto3 sends to S3 from now on: operation and URL."""
     requests: list[tuple[str, str]] = []
 
     def note(request: Any, event_name: str, **_: object) -> None:
@@ -119,7 +122,7 @@ def sent(s3_env: S3Server) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def faults(s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
-    """A proxy in front of the S3 server that injects faults, and an environment that leads through it."""
+    """A proxy in front of the S3 server that injects faults, and an environment in which it is used."""
     with FaultServer(s3_env.endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
         yield proxy
@@ -127,7 +130,7 @@ def faults(s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultS
 
 @pytest.fixture
 def small_images() -> dict[str, bytes]:
-    """Member name → the bytes of a tiny image: JPEG and PNG, colour, grey, transparent and turned by EXIF."""
+    """Member name → the bytes of a tiny image: JPEG and PNG, colour, grey, transparent and rotated by EXIF."""
     return dict(_small_images())
 
 
@@ -137,7 +140,8 @@ def _small_images() -> dict[str, bytes]:
         "RGB", [Image.linear_gradient("L").resize((24, 16)).rotate(turn) for turn in (0, 90, 180)]
     )
     turned = Image.Exif()
-    turned[0x0112] = 6  # orientation: turn right by 90° to show
+    # EXIF orientation 6: rotate by 90° clockwise to show the image
+    turned[0x0112] = 6
     return {
         "birds/grey.png": _encoded(colours.convert("L"), "PNG"),
         "cats/0001.jpg": _encoded(colours, "JPEG"),
@@ -156,7 +160,7 @@ def _encoded(image: Image.Image, kind: str, **options: object) -> bytes:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate of this host that no one trusts, and its key."""
+    """A certificate for 127.0.0.1 that no authority has signed, and its key."""
     if shutil.which("openssl") is None:
         pytest.fail("openssl, which makes the certificate, is not installed")
     folder = tmp_path_factory.mktemp("tls")

@@ -1,8 +1,8 @@
-"""A fake that injects faults, and nothing else: a proxy in front of the real S3 server.
+"""A proxy in front of the real S3 server that injects faults into its answers.
 
-What it is asked to spoil it spoils; every other answer is the server's own. The Host header passes through
-unchanged, so that a request signed for the proxy's endpoint is still rightly signed at the server.
-It takes requests without a body: those that read.
+Strategy: only the answers that a test selects are spoiled; all others are the server's own. The Host header passes
+unchanged, because it is signed: a request that was signed for the proxy's endpoint is then valid at the server.
+Only requests without a body pass, which is enough for reading.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator
 
-# the body cut half way, or after a MiB; no answer at all; half of the body and then nothing; the whole object in place of a
-# range (which must be public, for boto3's range is signed); an error of S3
+# cut: half of the body, then the connection is closed; short: the same after a MiB; reset: no answer at all;
+# stall: half of the body, then silence; whole: the whole object instead of a range (the object must be public, because
+# boto3 signs the Range header, which is dropped here); a number: an error answer of S3
 Fault = Literal["cut", "short", "reset", "stall", "whole", "301", "307", "400", "403", "500", "503"]
 
 CODES = {
@@ -36,10 +37,13 @@ CODES = {
     "500": "InternalError",
     "503": "SlowDown",
 }
-REQUEST_ID = "injected"  # of the answers that are the proxy's own
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER for 0 s: close sends RST
+# in the answers that the proxy makes itself
+REQUEST_ID = "injected"
+# SO_LINGER for 0 s: close() sends RST instead of FIN, see socket(7)
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 SHORT_BYTES = 1 << 20
-STALL_S = 60  # at most; less if the client closes, or the proxy
+# the longest silence; it ends earlier if the client or the proxy closes the connection
+STALL_S = 60
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,11 @@ class Request:
 
     Attributes:
         method: GET or HEAD.
-        range: Its Range header, or None.
-        if_match: Its If-Match header, or None.
-        authorization: Its signature, or None.
-        client_port: The other end of the connection it came by.
-        user_agent: Who says to have sent it.
+        range: The Range header, or None.
+        if_match: The If-Match header, or None.
+        authorization: The Authorization header with the signature, or None.
+        client_port: The client's port, which identifies the connection.
+        user_agent: The User-Agent header, or "".
     """
 
     method: str
@@ -64,20 +68,22 @@ class Request:
 
 
 class FaultServer(ThreadingHTTPServer):
-    """The proxy. A context manager that serves from the first line of its block to the last.
+    """The proxy: a context manager that serves while its block runs.
 
     Attributes:
-        endpoint: Its URL.
-        requests: What it was asked, in order.
-        refused: Signatures that are answered by a fault, and by which.
-        before_fault: Called when an answer is to be spoiled, before any of it is sent.
+        endpoint: URL of the proxy.
+        requests: All requests that came, in order.
+        refused: Authorization header → the fault that answers each request with it.
+        before_fault: Called before a spoiled answer is sent.
     """
 
-    daemon_threads = False  # so that closing waits for them
-    request_queue_size = 256  # connections that a batch begins with, at once
+    # server_close() then waits for the threads of all connections
+    daemon_threads = False
+    # a batch opens up to 128 connections at once, and the default backlog of 5 would drop some
+    request_queue_size = 256
 
     def __init__(self, upstream: str, *, tls: ssl.SSLContext | None = None) -> None:
-        """Listen, in front of the server with that URL, with TLS if a context is given."""
+        """Listen on a free port, in front of the server with that URL; with TLS if a context is given."""
         super().__init__(("127.0.0.1", 0), Handler)
         self.upstream = urlsplit(upstream).netloc
         self.tls = tls
@@ -92,9 +98,9 @@ class FaultServer(ThreadingHTTPServer):
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
 
     def fail_next(self, *faults: Fault | None, times: int = 1) -> None:
-        """Spoil the answers to the GETs that come next: one a fault, the whole row of them `times` over.
+        """Spoil the answers to the next GETs, one fault each; repeat the whole series `times` times.
 
-        None lets one pass.
+        None as a fault leaves an answer as it is.
         """
         with self._lock:
             self._faults = chain(self._faults, chain.from_iterable(repeat(faults, times)))
@@ -105,7 +111,7 @@ class FaultServer(ThreadingHTTPServer):
             self._faults = repeat(fault)
 
     def fail_at_rates(self, rates: dict[Fault, float], *, seed: int = 1) -> None:
-        """Spoil the answers to GETs from now on by chance: each fault at its rate."""
+        """Spoil the answers to GETs at random from now on, each fault at its rate, between 0 and 1."""
         chance = random.Random(seed)
         faults: list[Fault | None] = [*rates, None]
         weights = [*rates.values(), 1 - sum(rates.values())]
@@ -113,11 +119,11 @@ class FaultServer(ThreadingHTTPServer):
             self._faults = (chance.choices(faults, weights)[0] for _ in repeat(None))
 
     def count(self, method: str) -> int:
-        """Count the requests seen with that method."""
+        """Return the number of requests with that method."""
         return sum(request.method == method for request in self.requests)
 
     def note(self, request: Request) -> Fault | None:
-        """Record a request, and say how its answer is to be spoiled."""
+        """Record a request, and return the fault for its answer, or None."""
         with self._lock:
             self.requests.append(request)
             if fault := self.refused.get(request.authorization):
@@ -133,14 +139,16 @@ class FaultServer(ThreadingHTTPServer):
         self._thread.join()
         with self._lock:
             for connection in self._connections:
-                with suppress(OSError):  # the client was first
-                    connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads from it
+                # OSError: the client has closed the connection already
+                with suppress(OSError):
+                    # wakes the thread that waits for the next request on this connection
+                    connection.shutdown(socket.SHUT_RDWR)
         self.server_close()
         if self._errors:
             raise ExceptionGroup("in the fault proxy", self._errors)
 
     def get_request(self) -> tuple[socket.socket, object]:
-        """Accept a connection, and remember it."""
+        """Accept a connection, and remember it, so that it can be closed at the end."""
         connection, address = super().get_request()
         if self.tls is not None:
             connection = self.tls.wrap_socket(
@@ -151,37 +159,38 @@ class FaultServer(ThreadingHTTPServer):
         return connection, address
 
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
-        """Close a connection, without the good-bye that would come before a reset, and forget it."""
+        """Close a connection, and forget it."""
+        # without shutdown(), which would send FIN before the RST of a "reset"
         with self._lock:
             self._connections.discard(request)
         self.close_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Keep what went wrong for the end, unless only the client went away."""
+        """Keep an error for the end of the block, unless it only says that the client went away."""
         error = sys.exception()
         if isinstance(error, Exception) and not isinstance(error, OSError):
             self._errors.append(error)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection of a client, with its own to the server."""
+    """Serves one connection of a client, over one connection to the server."""
 
     server: FaultServer
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def setup(self) -> None:
-        """Be ready to ask the server."""
+        """Prepare the connection to the server."""
         super().setup()
         self.upstream = http.client.HTTPConnection(self.server.upstream)
 
     def finish(self) -> None:
-        """Leave the server."""
+        """Close the connection to the server."""
         self.upstream.close()
         super().finish()
 
     def do_GET(self) -> None:
-        """Pass a request on, and its answer back, spoiled if that is asked for."""
+        """Pass a GET to the server, and its answer to the client, spoiled if a test has asked for that."""
         headers = self.headers
         fault = self.server.note(
             Request(
@@ -202,11 +211,11 @@ class Handler(BaseHTTPRequestHandler):
             self.relay(fault)
 
     def do_HEAD(self) -> None:
-        """Pass a request on, and its answer back."""
+        """Pass a HEAD to the server, and its answer to the client."""
         self.do_GET()
 
     def relay(self, fault: Fault | None) -> None:
-        """Ask the server, and answer as it does, unless that is to be spoiled."""
+        """Send the request to the server, and its answer to the client, with a fault if there is one."""
         self.upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
             if fault != "whole" or name in ("Host", "If-Match"):
@@ -231,10 +240,11 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
         if fault == "stall":
             self.connection.settimeout(STALL_S)
-            self.rfile.peek(1)  # until the client gives up
+            # returns when the client closes the connection, or raises TimeoutError
+            self.rfile.peek(1)
 
     def answer(self, status: int, code: str) -> None:
-        """Answer with an error of S3."""
+        """Send an error as S3 does."""
         body = f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
         self.send_response_only(status)
         self.send_header("x-amz-request-id", REQUEST_ID)

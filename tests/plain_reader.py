@@ -1,4 +1,4 @@
-"""Reads an index in plain Python, from docs/format.md alone: neither blobpack nor numpy are imported."""
+"""A reader of index files in plain Python, written from docs/format.md alone; it imports neither blobpack nor NumPy."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ VALUES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
 class DamagedError(Exception):
-    """The bytes are not what the page says."""
+    """The bytes are not what docs/format.md says."""
 
 
 class PlainMember(NamedTuple):
-    """A member: its name, where its payload is, and the facts that were taken of it."""
+    """A member: its name, the bytes of its payload, and its facts."""
 
     name: bytes
     offset_start: int
@@ -43,7 +43,7 @@ CRC_TABLE = [_rest(byte) for byte in range(256)]
 
 
 def crc32c(piece: bytes, crc: int = 0) -> int:
-    """Take the CRC-32C of bytes, on from that of the bytes before."""
+    """Compute the CRC-32C of bytes; `crc` is the checksum of the bytes before them."""
     crc ^= 0xFFFFFFFF
     for byte in piece:
         crc = CRC_TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
@@ -66,19 +66,23 @@ def hash_of(name: bytes, seed: int) -> int:
 
 
 def expect(right: bool, what: str) -> None:
-    """Refuse bytes of which something is not right."""
+    """Check a condition on the bytes.
+
+    Raises:
+        DamagedError: the condition is false.
+    """
     if not right:
         raise DamagedError(what)
 
 
 def sealed(piece: bytes, what: str) -> bytes:
-    """Give bytes back of which the first four are the CRC-32C of the others."""
+    """Return bytes after checking that the first four are the CRC-32C of the others."""
     expect(len(piece) >= 4 and crc32c(piece[4:]) == int.from_bytes(piece[:4], "little"), what)
     return piece
 
 
 class PlainIndex:
-    """An index, from the bytes of its file or of the blob that it stands in."""
+    """An index, read from the bytes of its file or of the blob that it is in."""
 
     def __init__(self, packed: bytes) -> None:
         footer = FOOTER.unpack(sealed(packed[-512:], "footer"))
@@ -104,7 +108,8 @@ class PlainIndex:
         self.region = packed[self.region_start :]
         expect(self.region[:64] == MAGIC + struct.pack("<I52x", 1), "header")
         self.facts = [name for bit, name in enumerate(FACTS) if facts >> bit & 1]
-        self.blocks: dict[int, list[PlainMember]] = {}  # that were read
+        # the blocks that were read
+        self.blocks: dict[int, list[PlainMember]] = {}
         self.block_starts = self._read_directory(self.directory)
         self.first_names = self._read_guide(self.guide)
 
@@ -127,7 +132,7 @@ class PlainIndex:
         return _names(guide[4 + 4 * self.block_count :], ends)
 
     def blob_columns(self) -> dict[str, list[int | bytes]]:
-        """Read whose the rows are, and what the blobs must be, of a collection."""
+        """Read the section of blobs of a collection: which rows each blob has, and how each blob is recognised."""
         packed = sealed(self.region[self.blobs : self.blobs + self.blobs_bytes], "blobs")
         (count,) = struct.unpack_from("<4xI", packed)
         columns: dict[str, list[int | bytes]] = {}
@@ -146,11 +151,11 @@ class PlainIndex:
         return columns
 
     def blob_of(self, row: int) -> int:
-        """Tell which blob of a collection holds a row."""
+        """Return the number of the blob, in a collection, that holds a row."""
         return bisect_right(self.blob_columns()["row_end"], row)
 
     def block(self, number: int) -> list[PlainMember]:
-        """Read the members of a block, once."""
+        """Return the members of a block; it is read once."""
         if number not in self.blocks:
             self.blocks[number] = self._read_block(number)
         return self.blocks[number]
@@ -181,7 +186,7 @@ class PlainIndex:
         ]
 
     def members(self) -> Iterator[PlainMember]:
-        """Read all members, in order."""
+        """Yield all members, in order."""
         for number in range(self.block_count):
             yield from self.block(number)
 
@@ -193,7 +198,7 @@ class PlainIndex:
         return page
 
     def find_by_lookup(self, name: bytes) -> int | None:
-        """Find the last row of a name by the lookup."""
+        """Return the last row with a name, found by the lookup; None if there is no such row."""
         if not self.lookup_pages:
             rows = [row for row, member in enumerate(self.members()) if member.name == name]
             return rows[-1] if rows else None
@@ -212,7 +217,7 @@ class PlainIndex:
         return None
 
     def find_by_guide(self, name: bytes) -> int | None:
-        """Find the last row of a name by the guide."""
+        """Return the last row with a name, found by the guide; None if there is no such row."""
         number = bisect_right(self.first_names, name) - 1
         if number < 0:
             return None
@@ -220,7 +225,7 @@ class PlainIndex:
         return number * ROWS + rows[-1] if rows else None
 
     def is_of(self, archive: bytes) -> bool:
-        """Tell whether this is the archive that was indexed, by all that the footer says of it."""
+        """Return whether this archive has the size and the checksums that the footer says."""
         step = 1024
         while 32 * step < len(archive):
             step *= 2

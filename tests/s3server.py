@@ -22,18 +22,20 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "s3-server"
-START_TIMEOUT_S = 600  # installing the packages included
+# the first start may install the server's packages
+START_TIMEOUT_S = 600
 LARGE_BYTES = 1 << 20
-CANT_INSTALL = 3  # the script's exit status
+# exit status of the script
+CANT_INSTALL = 3
 LOADER = botocore.loaders.create_loader()
 
 
 class CantInstallError(Exception):
-    """The server isn't installed, and can't be here; the message says what is missing."""
+    """The server is not installed, and can't be installed here; the message says what is missing."""
 
 
 def start_server(folder: Path) -> str:
-    """Start a server with its files in a folder, and return the lines that it prints: NAME=value."""
+    """Start a server with its files in a folder, and return the lines that the script prints: NAME=value."""
     done = subprocess.run(
         [SCRIPT, "start", folder],
         capture_output=True,
@@ -55,48 +57,49 @@ def stop_server(folder: Path) -> None:
 
 
 class S3Server:
-    """A running server.
+    """A running S3 server.
 
     Attributes:
-        endpoint: Its URL.
-        access_key: Who may do everything.
-        secret_key: Their secret.
-        region: What requests are signed for.
+        endpoint: URL of the server.
+        access_key: Access key of a user with all rights.
+        secret_key: Secret key of that user.
+        region: The region that requests are signed for.
     """
 
     def __init__(self, folder: Path) -> None:
         """Start a server with its files in a folder, or use the one that another process started there.
 
         Raises:
-            CantInstallError: it isn't installed, and can't be here.
+            CantInstallError: the server is not installed, and can't be installed here.
         """
         self._folder = folder
         with (folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # given back when the file is closed
+            # test workers start at the same time; closing the file releases the lock
+            fcntl.flock(lock, fcntl.LOCK_EX)
             settings = folder / "settings"
             if not settings.exists():
                 settings.write_text(start_server(folder))
-            said = dict(line.split("=", 1) for line in settings.read_text().splitlines())
-        self.endpoint = said["AWS_ENDPOINT_URL_S3"]
-        self.access_key = said["AWS_ACCESS_KEY_ID"]
-        self.secret_key = said["AWS_SECRET_ACCESS_KEY"]
-        self.region = said["AWS_DEFAULT_REGION"]
+            values = dict(line.split("=", 1) for line in settings.read_text().splitlines())
+        self.endpoint = values["AWS_ENDPOINT_URL_S3"]
+        self.access_key = values["AWS_ACCESS_KEY_ID"]
+        self.secret_key = values["AWS_SECRET_ACCESS_KEY"]
+        self.region = values["AWS_DEFAULT_REGION"]
         self._numbers = itertools.count()
         self._buckets: list[str] = []
 
     def close(self) -> None:
-        """Close the connections to the server, which goes on."""
+        """Close the connections to the server, which keeps running."""
         if "client" in self.__dict__:
             self.client.close()
 
     def stop(self) -> None:
-        """Stop the server; what it stored is gone."""
+        """Stop the server; all its objects are lost."""
         self.close()
         stop_server(self._folder)
 
     @cached_property
     def client(self) -> S3Client:
-        """A client for putting and deleting, from no environment and straight to the server."""
+        """A boto3 client that ignores the environment, and sends requests to the server directly."""
         return self.new_client()
 
     def new_client(
@@ -106,7 +109,7 @@ class S3Server:
         secret_key: str | None = None,
         config: Config | None = None,
     ) -> S3Client:
-        """Make a client; close it after use."""
+        """Make a boto3 client; the caller closes it."""
         return new_session().client(
             "s3",
             endpoint_url=endpoint or self.endpoint,
@@ -124,7 +127,8 @@ class S3Server:
         return name
 
     def delete_large(self) -> None:
-        """Delete the large objects of all new buckets. The server keeps objects in memory: a run stores 3 GB."""
+        """Delete the large objects of the buckets that were made since the last call."""
+        # the server keeps objects in memory, and all tests together store 3 GB
         for bucket in self._buckets:
             found = self.client.list_objects_v2(Bucket=bucket).get("Contents", [])
             for key in [one["Key"] for one in found if one["Size"] >= LARGE_BYTES]:
@@ -137,16 +141,16 @@ class S3Server:
         return f"s3://{bucket}/{key}"
 
     def stored(self, bucket: str, key: str) -> bytes:
-        """Give an object's bytes."""
+        """Return the bytes of an object."""
         return self.client.get_object(Bucket=bucket, Key=key)["Body"].read()
 
     def keys(self, bucket: str) -> list[str]:
-        """List the objects, a thousand at most."""
+        """List the keys of a bucket, at most a thousand."""
         answer = self.client.list_objects_v2(Bucket=bucket)
         return [found["Key"] for found in answer.get("Contents", [])]
 
     def uploads(self, bucket: str) -> list[str]:
-        """List the keys of the uploads that are under way."""
+        """List the keys of unfinished multipart uploads."""
         answer = self.client.list_multipart_uploads(Bucket=bucket)
         return [upload["Key"] for upload in answer.get("Uploads", [])]
 
@@ -155,7 +159,7 @@ class S3Server:
         self.client.delete_object(Bucket=bucket, Key=key)
 
     def settings(self, *, endpoint: str | None = None) -> dict[str, str]:
-        """Return the environment variables that lead boto3 here, and nothing else."""
+        """Return only the environment variables with which boto3 uses this server."""
         return {
             "AWS_ENDPOINT_URL_S3": endpoint or self.endpoint,
             "AWS_ACCESS_KEY_ID": self.access_key,
@@ -164,12 +168,13 @@ class S3Server:
         }
 
     def env(self, *, endpoint: str | None = None) -> dict[str, str]:
-        """Return a whole environment for a subprocess: this one, but for what concerns AWS."""
+        """Return the environment for a subprocess: this process's own, with AWS settings for this server only."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         return kept | NO_AWS | self.settings(endpoint=endpoint)
 
 
-# boto3 finds nothing of this machine's user, asks no metadata service, and no proxy stands before loopback
+# boto3 must not find the settings of the user who runs the tests, nor wait for a metadata service that does not
+# exist here; and no proxy may stand before loopback
 NO_AWS = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -180,14 +185,15 @@ NO_AWS = {
 
 
 def new_session() -> boto3.session.Session:
-    """Make a session that knows nothing yet but boto3's data files, which take ten times as long as the rest."""
+    """Make a boto3 session without credentials or settings."""
+    # the loader keeps the data files that it has read: reading them takes ten times as long as all else
     core = botocore.session.Session()
     core.register_component("data_loader", LOADER)
     return boto3.session.Session(botocore_session=core)
 
 
 def close_clients() -> None:
-    """Close the clients and connections that stores share in this process: the next are made anew."""
+    """Close the clients and connections that the stores of this process share; stores then make new ones."""
     close_idle_connections()
     while s3._clients:
         _, client = s3._clients.popitem()
@@ -195,12 +201,12 @@ def close_clients() -> None:
 
 
 def forget_clients() -> None:
-    """Close the clients, and let boto3 begin again with a session that knows nothing of the environment."""
+    """Close the clients, and give boto3 a new default session, which has not read the environment yet."""
     close_clients()
     boto3.DEFAULT_SESSION = new_session()
 
 
 def close_idle_connections() -> None:
-    """Close the connections that wait for their next request: a server in this process may end then."""
+    """Close the idle connections to servers, so that a server in this process can end."""
     for connections in list(pool._pools.values()):
         connections.close_idle()

@@ -1,4 +1,4 @@
-"""Tars of every dialect, built byte by byte with the truth beside them, and the judge: tarfile."""
+"""Tars of every dialect, built byte by byte, with the rows that a scan must find; and tarfile, which judges both."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PAYLOAD_TYPES = (b"0", b"\0", b"7")
 
 
 def need_tool(name: str) -> str:
-    """Find a program; without it the test is skipped, but fails in CI, where all must be there."""
+    """Return the path of a program. Without the program, skip the test, or fail it in CI, which installs all of them."""
     path = shutil.which(name)
     if path is None:
         message = f"{name} is not installed"
@@ -71,7 +71,7 @@ def header(
     put: Mapping[int, bytes] | None = None,
     signed: bool = False,
 ) -> bytes:
-    """Make one header block; `put` overwrites bytes at offsets before the checksum is taken."""
+    """Make one header block; `put` overwrites bytes at offsets before the checksum is computed."""
     block = bytearray(BLOCK)
     fields = {
         0: name,
@@ -118,16 +118,17 @@ def gnu_long(name: bytes, typeflag: bytes = b"L") -> bytes:
 
 @dataclass
 class Tar:
-    """A tar under construction, and the truth about it.
+    """A tar that is built, and what a scan must find in it.
 
     Attributes:
-        blob: Its bytes.
-        rows: (name, offset, size) of what has a payload.
-        row_ends: For each row, where its group ends.
-        borders: Where the blob may be cut and still be a tar: after each group.
-        headers: Where a header of 512 checksummed bytes starts.
-        counts: How many members of each kind, by ScanReport's attributes.
-        judged: Whether tarfile reads it as we do.
+        blob: The bytes of the tar.
+        rows: (name, offset, size) of each member with a payload.
+        row_ends: For each row, the position where the headers of its member end.
+        borders: Positions where the blob may be cut and is still a tar: behind each member.
+        headers: Positions where a header of 512 bytes with a checksum starts.
+        counts: Number of members of each kind, by the attributes of ScanReport.
+        judged: tarfile reads this tar as blobpack does.
+        concatenated: Members stand behind an end-of-archive marker, which tarfile reads only with ignore_zeros.
     """
 
     blob: bytearray = field(default_factory=bytearray)
@@ -140,7 +141,7 @@ class Tar:
     concatenated: bool = False
 
     def group(self, *parts: bytes) -> int:
-        """Append headers with their bodies; the offset behind them."""
+        """Append headers with their bodies, and return the position behind them."""
         for part in parts:
             self.headers.append(len(self.blob))
             self.blob += part
@@ -155,7 +156,7 @@ class Tar:
         self.row_ends.append(len(self.blob))
 
     def file(self, name: str | bytes, payload: bytes, *parts: bytes, **fields: object) -> Tar:
-        """Append a file; `parts` are extended headers, and the header itself if it isn't the usual one."""
+        """Append a file; `parts` are its extended headers, and its own header if that is not the usual one."""
         raw = name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name
         if not parts or parts[-1][156:157] not in PAYLOAD_TYPES:
             parts = (*parts, header(raw[:100], len(payload), **fields))
@@ -165,7 +166,7 @@ class Tar:
         return self
 
     def link(self, name: str, target: str, *parts: bytes, **fields: object) -> Tar:
-        """Append a hard link, whose row is that of the last file of the target's name, if there is one."""
+        """Append a hard link. It has a row, with the payload of the last file of the target's name, if there is one."""
         raw = header(name.encode()[:100], typeflag=b"1", link=target.encode()[:100], **fields)
         self.group(*parts, raw)
         self.borders.append(len(self.blob))
@@ -185,7 +186,7 @@ class Tar:
         return self
 
     def extension(self, part: bytes) -> Tar:
-        """Append an extended header that needs no member behind it."""
+        """Append an extended header that may stand without a member behind it, such as a global one."""
         self.group(part)
         self.borders.append(len(self.blob))
         return self
@@ -207,7 +208,7 @@ P = bytes(range(256)) * 3
 
 
 def split_ustar() -> Tar:
-    """Write names that a ustar prefix holds, and those that fill both fields, which have no NUL then."""
+    """Make a tar of names that are split into ustar prefix and name, also of names that fill a field without a NUL."""
     full = header(b"n" * 100, 5, prefix=b"p" * 155)
     return (
         Tar()
@@ -219,7 +220,7 @@ def split_ustar() -> Tar:
 
 
 def star() -> Tar:
-    """Write star's headers: a shorter prefix, then times, and "tar" at the block's end."""
+    """Make a tar with star's headers: a shorter prefix, then times, and "tar" at the end of the block."""
     ours = {476: b"00000000000 00000000000 ", 508: b"tar\0"}
     filled = header(b"b.jpg", 9, prefix=b"q" * 131, put=ours)
     times_follow = Tar().file("dir/a.jpg", P, header(b"a.jpg", len(P), prefix=b"dir", put=ours))
@@ -227,7 +228,7 @@ def star() -> Tar:
 
 
 def sparse_gnu() -> Tar:
-    """Write an old GNU sparse file whose map goes on in two more blocks."""
+    """Make a tar with a sparse file of old GNU tar, whose map continues in two more blocks."""
     entry = b"00000000000\0" + b"00000000000\0"
     more = [entry * 21 + b"\1" + bytes(7), entry * 21 + bytes(8)]
     head = header(
@@ -246,7 +247,7 @@ def sparse_gnu() -> Tar:
 
 
 def sparse_star() -> Tar:
-    """Write star's sparse file: the map is elsewhere in the header, and so is the flag that more follows."""
+    """Make a tar with star's sparse file: its map, and the flag that more blocks follow, have other places."""
     entry = b"00000000000\0" + b"00000000000\0"
     head = header(b"holes", 512, b"S", put={355: b"\1", 508: b"tar\0"})
     return (
@@ -280,7 +281,7 @@ def multi_volume() -> Tar:
 
 
 def without_payload() -> Tar:
-    """Write kinds that have no data whatever their size says, and unknown ones that have."""
+    """Make a tar of kinds that never have data, even if their size is not 0, and of unknown kinds that do."""
     tar = Tar().file("a.jpg", P)
     for kind, typeflag in (
         ("symbolic_links", b"2"),
@@ -297,7 +298,7 @@ def without_payload() -> Tar:
 
 
 def concatenated() -> Tar:
-    """Write two tars one behind the other: what follows the first marker is read only when asked."""
+    """Make two tars, one behind the other: the second one is read only if the caller asks for it."""
     tar = Tar().file("a.jpg", P).end()
     tar.blob += bytes(7 * BLOCK)
     tar.concatenated = True
@@ -329,7 +330,7 @@ def odd_names() -> Tar:
 
 
 def odd_numbers() -> Tar:
-    """Write sizes as old writers did: led by spaces, ended by spaces, or filling the field."""
+    """Make a tar with sizes as old programs wrote them: between spaces, or filling the whole field."""
     tar = Tar()
     for i, size_field in enumerate(
         (b"        1400 ", b"000000001400", b"1400 \0\0\0\0\0\0\0", b"1400")
@@ -338,7 +339,7 @@ def odd_numbers() -> Tar:
     return tar.end()
 
 
-# name → a tar of that dialect
+# name of a dialect → a function that makes a tar in it
 DIALECTS: dict[str, Callable[[], Tar]] = {
     "ustar": lambda: Tar().file("a.jpg", P).file("dir/b.jpg", P[:512]).end(),
     "v7": lambda: (
@@ -530,7 +531,7 @@ DIALECTS: dict[str, Callable[[], Tar]] = {
 }
 
 
-# Tars full of traps for a walk that starts in the middle
+# Tars with traps for a scan that starts in the middle, as each thread but the first does
 
 
 def random_blocks(rng: random.Random, count: int) -> bytes:
@@ -538,7 +539,7 @@ def random_blocks(rng: random.Random, count: int) -> bytes:
 
 
 def stray_blocks(rng: random.Random, count: int) -> bytes:
-    """Make a payload out of blocks that look like headers, and of ends of archives, and of noise."""
+    """Make a payload of blocks that look like headers or ends of archives, and of random blocks."""
     lures = [
         header(b"stray", 100),
         header(b"stray", 5000),
@@ -563,7 +564,7 @@ def stray_blocks(rng: random.Random, count: int) -> bytes:
 
 
 def aligned_record(value: bytes) -> bytes:
-    """Make a pax record whose value starts at a block's border, so that its headers look like headers."""
+    """Make a pax record whose value starts at the border of a block, so that headers in the value look real."""
     for filler in range(BLOCK):
         record = pax_record("c" * (filler + 1), value)
         if record.index(b"=") + 1 == BLOCK:
@@ -595,7 +596,7 @@ PAYLOADS = random.Random(0).randbytes(70_000)
 
 
 class Trapper:
-    """Builds tars of many members out of few parts, which are made once."""
+    """Builds tars of many members out of a few parts that are made once."""
 
     def __init__(self, seed: int) -> None:
         rng = random.Random(seed)
@@ -627,7 +628,7 @@ class Trapper:
             self.append(tar, rng.choice(self.small))
 
     def trap(self, tar: Tar, rng: random.Random) -> None:
-        """Append one of what could lead a walk from the middle astray."""
+        """Append one member that could mislead a scan from the middle."""
         kind = rng.randrange(10)
         stray = rng.choice(self.strays)
         if kind <= 1:
@@ -657,7 +658,7 @@ class Trapper:
             tar.file("v7", P, typeflag=b"\0", magic=V7)
 
     def tar(self, seed: int) -> Tar:
-        """Make a tar of 4 to 9 MB: small files first, so that it is walked in parallel, then traps between more."""
+        """Make a tar of 4 to 9 MB: many small files, so that several threads scan it, then traps between small files."""
         rng = random.Random(seed)
         tar = Tar().file("shift", bytes(rng.randrange(16) * BLOCK))
         self.fill(tar, rng, (1 << 20) + 300_000)
@@ -670,7 +671,7 @@ class Trapper:
         return tar.end(rng.choice((END, END, bytes(BLOCK), b"", bytes(10240))))
 
     def name_globally(self, tar: Tar, rng: random.Random) -> None:
-        """Let a pax global header name what follows; those with names of their own keep them."""
+        """Append a pax global header with a name, and members behind it; those with long names keep their own."""
         tar.extension(pax({"path": "everywhere"}, b"g"))
         first = len(tar.rows)
         self.fill(tar, rng, 300_000)
@@ -683,7 +684,7 @@ class Trapper:
             self.fill(tar, rng, 300_000)
 
 
-# Questions to the scanner and to the judge
+# Rows as the scan and tarfile find them
 
 
 def rows_of(index: Index) -> list[Row]:
@@ -691,7 +692,7 @@ def rows_of(index: Index) -> list[Row]:
 
 
 def walk(blob: bytes, **options: object) -> Walk:
-    """Walk a blob in memory."""
+    """Scan a blob in memory by the native function."""
     return walk_headers(
         -1, len(blob), "blob", lambda start, end, _: bytes(blob[start:end]), **options
     )
@@ -707,7 +708,7 @@ def walked_rows(columns: MemberColumns) -> list[Row]:
 
 
 def tarfile_rows(blob: bytes | bytearray | Path, *, ignore_zeros: bool = False) -> list[Row]:
-    """Ask tarfile for the rows: regular files that are not sparse, and hard links to one."""
+    """Return the rows that tarfile finds: regular files that are not sparse, and hard links to such files."""
     rows: list[Row] = []
     payloads: dict[str, tuple[int, int]] = {}
     source = io.BytesIO(blob) if isinstance(blob, bytes | bytearray) else blob.open("rb")

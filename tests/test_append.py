@@ -306,6 +306,25 @@ class TestFailures:
             blobpack.append(blob, interrupted())
         assert snapshot(tmp_path) == before
 
+    @pytest.mark.parametrize("place", ["none", "embed"])
+    @pytest.mark.parametrize("payloads", [[], [("x.txt", b"no image")]], ids=["error", "skipped"])
+    def test_an_index_file_that_is_tied_to_no_blob(self, place, payloads, tmp_path):
+        """Index.save writes one of an index that was scanned: it fits, but says nothing of the blob."""
+
+        def failing():
+            yield from NEW.items()
+            raise RuntimeError
+
+        blob = pack_files(tmp_path / "o.tar", OLD, index=place)
+        blobpack.scan(blob).save(sidecar_of(blob))
+        before = snapshot(tmp_path)
+        if payloads:
+            assert blobpack.append(blob, payloads).appended == 0
+        else:
+            with pytest.raises(RuntimeError):
+                blobpack.append(blob, failing())
+        assert snapshot(tmp_path) == before
+
     def test_two_at_once(self, tmp_path):
         blob = pack_files(tmp_path / "o.tar", OLD)
         with open(blob, "rb") as file:

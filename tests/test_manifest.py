@@ -96,7 +96,7 @@ def test_large_objects_that_were_not_listed_are_read_whole(s3_env, tmp_path, sma
     ("name", "content", "error", "says"),
     [
         ("l.csv", "file\na.jpg\n", FormatError, "no column url, path or key"),
-        ("l.csv", "url,name\n,x.jpg\n", FormatError, "line 2: it says no url"),
+        ("l.csv", "url,name\n,x.jpg\n", FormatError, "line 2: it has no url"),
         ("l.csv", 'url\n"a.jpg\n', FormatError, "line 2: unexpected end"),
         ("l.jsonl", '"a.jpg"\n{"url": 3}\n', FormatError, "line 2: neither a string"),
         ("l.jsonl", '"a.jpg"\n[1]\n', FormatError, "line 2: neither a string"),

@@ -34,7 +34,7 @@ from blobpack.model import (
     OffsetsFormat,
     Stale,
 )
-from blobpack.packing.sources import DEFAULTS, PackOptions
+from blobpack.packing.options import DEFAULTS, PackOptions
 
 FAR = "s3://bucket/key"
 

@@ -536,3 +536,14 @@ def test_progress_is_told(images, tmp_path):
     assert calls
     assert calls[-1][0] == 5
     assert Path(tmp_path / "o.tar").stat().st_size == calls[-1][1] + 1024
+
+
+def test_packing_local_files_imports_no_boto3(images, tmp_path):
+    """boto3 takes about 0.1 s of processor time to import, longer than packing a small folder."""
+    code = (
+        "import sys, blobpack\n"
+        f"blobpack.pack({str(images)!r}, {str(tmp_path / 'o.tar')!r})\n"
+        "print(*sorted({'boto3', 'botocore'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

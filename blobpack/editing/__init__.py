@@ -1,1 +1,1 @@
-"""Changing or combining blobs that exist: append, merge, subset."""
+"""Editing: blobs that exist are extended, joined, or reduced to some of their members."""

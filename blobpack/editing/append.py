@@ -1,6 +1,7 @@
-"""New members behind those of a blob: the payloads that are there are neither moved nor read.
+"""Append new members behind those of a blob, without reading or moving the payloads that are already there.
 
-A local blob grows in place, in steps that inplace.py tells; one in S3 is made anew there, which anew.py tells.
+Strategy: a local blob grows in place, in the steps that append_local.py describes. An object in S3 can't be changed,
+so a new one replaces it, of which S3 copies the old part itself; append_s3.py describes that.
 """
 
 from __future__ import annotations
@@ -10,17 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Unpack
 
 from blobpack.editing.append_local import append_in_place
-from blobpack.editing.append_s3 import append_anew
-from blobpack.editing.new_members import New
+from blobpack.editing.append_s3 import append_in_s3
+from blobpack.editing.new_members import NewMembers
 from blobpack.model import Duplicates, Stale, check_choice
 from blobpack.packing.files import Skipped
-from blobpack.packing.pack import _skipped
-from blobpack.packing.sources import (
-    PackOptions,
-    check_source,
-    complete_options,
-    with_pack_options,
-)
+from blobpack.packing.options import PackOptions, complete_options, with_pack_options
+from blobpack.packing.pack import describe_skipped
+from blobpack.packing.sources import check_source
 from blobpack.stores.location import output_location
 
 if TYPE_CHECKING:
@@ -39,37 +36,38 @@ def append(
     stale: Stale = "refuse",
     **options: Unpack[PackOptions],
 ) -> AppendReport:
-    """Add members to a blob, in time that grows with what is added, and with the index.
+    """Append members to a blob, in time that grows with the new members and with the index.
 
-    The index stays where it was: inside the blob, beside it, or nowhere. Killed at any moment, the blob opens as
-    before or as after. Two appends can't be at work on one blob: the second one is refused at once.
+    The index stays where it was: inside the blob, beside it, or nowhere. If the process is killed at any moment, the
+    blob opens as it was before or as it is after. While one append is at work on a local blob, a second one is refused
+    at once.
 
-    A blob in S3 is neither downloaded nor changed: a new one takes its place, of which S3 copies the old part by
-    itself. Of two appends at once at most one succeeds there, and nothing is left of the other one.
+    A blob in S3 is neither downloaded nor changed. A new object replaces it, and S3 copies the old part itself. Of two
+    appends at the same time, at most one succeeds there, and nothing is left of the other one.
 
     Args:
-        blob: The blob's path, or an s3:// URL.
-        source: A folder, a prefix in S3, files, or (name, payload) pairs, as in pack.
-        duplicates: What to do about a name that the blob has already: "refuse", or let the "last" one count. The
-            old member stays in the blob, and in the order of its members.
-        stale: What to do with an index that is not of the blob as it is now: refuse, or scan the blob.
-        options: Which files are added, and how: see PackOptions.
+        blob: The path of the blob, or an s3:// URL.
+        source: A folder, a prefix in S3, files, or (name, payload) pairs; see pack.
+        duplicates: What to do with a name that the blob already has: "refuse" it, or let the "last" member be found
+            by this name. The old member stays in the blob, and in the order of its members.
+        stale: What to do if the index does not fit the blob any more: "refuse" it, or "rescan" the blob.
+        options: Which files are appended, and how: see PackOptions.
 
     Returns:
-        What was added and what was skipped and why, with the index of all members.
+        What was appended, what was skipped and why, and the index of all members.
 
     Raises:
-        DuplicateNameError: the blob has a member of that name; or two files have one.
-        SourceError: files can't be read, or changed meanwhile.
+        DuplicateNameError: the blob already has a member of that name, or two files have one member name.
+        SourceError: files can't be read, or changed while they were packed.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
-        BlobNotFoundError: there is no such blob.
-        BlobChangedError: of a blob in S3, another one took its place meanwhile, or another upload is under way.
-        StaleIndexError: the index is not of the blob as it is now.
-        FormatError: the blob is damaged, or compressed.
-        StorageError: another append is at work on the blob; something else stands behind its end; or it can't
-            be written.
-        TypeError: an argument has another type, or there is no such option.
-        ValueError: a choice that there is not, or a number out of range; or the blob is neither local nor in S3.
+        BlobNotFoundError: the blob does not exist.
+        BlobChangedError: a blob in S3 was replaced meanwhile, or another upload to its key is under way.
+        StaleIndexError: the index does not fit the blob any more.
+        FormatError: the blob is damaged.
+        StorageError: another append is at work on the blob, the blob is compressed, data that is not blobpack's
+            stands behind its end, or it can't be written.
+        TypeError: an argument has a wrong type, or an option does not exist.
+        ValueError: a choice does not exist, a number is out of range, or the blob is neither local nor in S3.
     """
     began = time.perf_counter()
     complete = complete_options("append", options)
@@ -77,38 +75,38 @@ def append(
     check_source(source)
     check_choice("duplicates", duplicates, Duplicates)
     check_choice("stale", stale, Stale)
-    new = New(source, complete, Skipped(), duplicates, stale)
-    done = (append_in_place if location.is_local else append_anew)(location, new)
+    new = NewMembers(source, complete, Skipped(), duplicates, stale)
+    result = (append_in_place if location.is_local else append_in_s3)(location, new)
     return AppendReport(
-        appended=len(done.added),
-        appended_bytes=done.added.payload_bytes,
-        members=len(done.index),
-        blob_bytes=done.blob_bytes,
-        index_place=done.before.place,
+        appended=len(result.added),
+        appended_bytes=result.added.payload_bytes,
+        members=len(result.index),
+        blob_bytes=result.blob_bytes,
+        index_place=result.before.place,
         skipped=dict(new.skipped.counts),
         examples=new.skipped.examples,
         seconds=time.perf_counter() - began,
-        index=done.index,
-        stale_offsets=done.stale_offsets,
+        index=result.index,
+        stale_offsets=result.stale_offsets,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class AppendReport:
-    """What append did.
+    """The report of append.
 
     Attributes:
-        appended: Members added.
-        appended_bytes: Their payloads' bytes.
-        members: All that the blob has now.
-        blob_bytes: Its bytes.
-        index_place: Where its index is: "embed", "sidecar" or "none", as before.
-        skipped: Reason → how many files were left out for it.
-        examples: Reason → the first few of them.
+        appended: Number of members that were appended.
+        appended_bytes: Bytes of their payloads.
+        members: Number of all members of the blob now.
+        blob_bytes: Bytes of the blob now.
+        index_place: Where its index is, as before: "embed", "sidecar" or "none".
+        skipped: Reason → number of files that were skipped for it.
+        examples: Reason → names of the first files.
         seconds: How long it took.
-        index: The blob's members.
-        stale_offsets: The offsets file beside the blob, which does not have the new members; None when there
-            is none.
+        index: All members of the blob.
+        stale_offsets: Path of an offsets file beside the blob that lacks the new members; None if there is no such
+            file.
     """
 
     appended: int
@@ -120,6 +118,7 @@ class AppendReport:
     examples: dict[str, list[str]] = field(repr=False)
     seconds: float
     index: Index = field(repr=False)
+    # the file is only named, not written again: it may hold a selection that a user made
     stale_offsets: str | None = None
 
     def __str__(self) -> str:
@@ -128,7 +127,7 @@ class AppendReport:
             f"the blob has {self.members:,} members, {self.blob_bytes:,} bytes"
         )
         if self.index_place == "none":
-            text += "\nthe blob had no index, and has none now: `blobpack index` makes one"
+            text += "\nthe blob had no index and has none now: `blobpack index` makes one"
         if self.stale_offsets:
-            text += f"\n{self.stale_offsets} does not have the new members: `blobpack offsets` makes it anew"
-        return text + _skipped(self.skipped, self.examples)
+            text += f"\n{self.stale_offsets} does not have the new members: `blobpack offsets` writes it again"
+        return text + describe_skipped(self.skipped, self.examples)

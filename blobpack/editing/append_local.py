@@ -1,36 +1,39 @@
-"""New members behind those of a blob, in place: the payloads that are there are neither moved nor read.
+"""Append members to a local blob in place: the payloads that are already there are neither moved nor read.
 
-A blob is its members, two zero blocks, and perhaps its index with a footer as the last bytes. Whenever an append
-is interrupted, by a kill or a power failure, the blob is a valid tar of the old members or of old and new ones, and
-opens as such; only its index may be missing, and the next append puts it back. The steps, each on disk before
-the next one begins:
+Strategy: a blob is its members, two zero blocks, and perhaps its index, with a footer as its last bytes. If an append
+is interrupted at any moment, by a kill or a power failure, the blob is a valid tar of the old members, or of old and
+new ones, and it opens as such. Only its index may be missing then; the next append puts it back. The steps, each on
+disk before the next one begins:
 
-1. A note beside the blob says that its index and offsets files are void, if there are any, and the index file is
-   removed; the footer is overwritten by a mark. From here on the blob opens by a scan of its headers.
-2. A second mark goes behind the zero blocks: what will stand there is no other archive, and may be written over.
-3. All that is new is written but its first 1,536 bytes, which belong where zero blocks and mark are: the rest of
-   the members, their zero blocks, a mark.
-4. Those 1,536 bytes are written. When they lie in one page, one write makes the new members appear; a page is
-   what kernels and disks write whole. Else what lies in the next page is written first. In one of eight cases
-   that is the second zero block: if just this write is interrupted, one zero block ends the archive. GNU tar then
-   lists the old members with a warning, bsdtar and Python's tarfile without one; busybox lists them, then fails.
-5. The index is written, and when it is on disk, its footer. Until then readers scan. The note is removed.
+1. If there is an index file or an offsets file beside the blob, a note beside the blob says that these files are void,
+   and the index file is removed. The footer of an index in the blob is overwritten by a mark. From here on, readers
+   open the blob by a scan of its headers.
+2. A second mark is written behind the zero blocks. It says that what stands there is no other archive, and may be
+   overwritten.
+3. All new bytes are written, except for the first 1,536, whose place is still taken by the zero blocks and the mark:
+   the rest of the new members, their zero blocks, and a mark.
+4. These 1,536 bytes are written. If they lie in one page, a single write makes the new members appear: kernels and
+   disks write a page whole. Otherwise, the bytes in the second page are written first. In one of eight cases, these
+   include the second zero block. If just this write is interrupted, the archive ends with one zero block: then GNU
+   tar lists the old members with a warning, bsdtar and Python's tarfile without one, and busybox lists them and fails.
+5. The index is written, and its footer when the index is on disk. Until then, readers scan. The note is removed.
 
-A file never gets shorter while an index in it may be mapped: readers would be killed. Readers that have the blob
-open go on reading payloads; in an index they have mapped, which is overwritten, names are not found, or it is
-said to be damaged: they should open the blob anew.
-An append that fails, rather than being killed, puts back what it found.
+A file never becomes shorter while an index in it may be mapped, because the kernel would kill the readers (SIGBUS).
+Readers that have the blob open can still read payloads. Their mapped index is overwritten: it does not find names, or
+is reported as damaged. Such readers should open the blob again.
+An append that fails, but is not killed, restores the blob as it found it.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from blobpack.editing.blob_state import Before, examine
-from blobpack.editing.new_members import Done, New, NothingAdded
+from blobpack.editing.blob_state import BlobState, read_state
+from blobpack.editing.new_members import AppendResult, NewMembers, NothingAdded
 from blobpack.errors import StorageError
 from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path
@@ -52,20 +55,27 @@ if TYPE_CHECKING:
 
     from blobpack.stores.location import Location
 
-HELD_BYTES = 3 * BLOCK  # the two zero blocks and the mark
-PAGE_BYTES = 4096
+# the two zero blocks and the mark
+HELD_BYTES = 3 * BLOCK
+# a page, which kernels and disks write whole
+ATOMIC_WRITE_BYTES = 4096
 
 
-def append_in_place(location: Location, new: New) -> Done:
-    """Add members to a local blob."""
+def append_in_place(location: Location, new: NewMembers) -> AppendResult:
+    """Append members to a local blob; see append.
+
+    Raises:
+        BlobpackError: as described for append.
+    """
     path = resolve_target(location)
     added, end = Index(), 0
     with locked(path, location.text) as file:
         with LocalStore(path) as store:
-            before = examine(store, new.stale)
-        found = new.checked(new.find(), before)
+            before = read_state(store, new.stale)
+        # before anything is changed, so that most failures leave the blob untouched
+        found = new.check_names(new.find(), before)
         tail = _Tail(file, before)
-        with _voided(file, before):
+        with _index_voided(file, before):
             added, end = new.write(
                 found,
                 before,
@@ -76,86 +86,119 @@ def append_in_place(location: Location, new: New) -> Done:
             )
             tail.finish()
         index = before.index
+        # outside the block that restores: behind the commit, there is no way back
         if added:
             tail.commit()
-            index = _indexed(file, before, added, end)
+            index = _write_joined_index(file, before, added, end)
         blob_bytes = os.fstat(file.fd).st_size
     offsets = offsets_path(path)
     stale_offsets = os.fspath(offsets) if added and offsets.exists() else None
-    return Done(before, added, index, blob_bytes, stale_offsets)
+    return AppendResult(before, added, index, blob_bytes, stale_offsets)
 
 
-# Voiding the index, and putting it back
+# Marking the index as void, and restoring it
 
 
 @contextmanager
-def _voided(file: BlobFile, before: Before) -> Iterator[None]:
-    """Void the index and mark the blob's end (steps 1 and 2); put all back if the block fails."""
-    mark = mark_of(before.place)
+def _index_voided(file: BlobFile, before: BlobState) -> Iterator[None]:
+    """Make the index void for a block, and restore the blob and the files beside it if the block fails.
+
+    NothingAdded ends the block without an error for the caller.
+    """
     sidecar, void = Path(sidecar_of(file.path)), void_path(file.path)
-    had_sidecar = sidecar.exists()
-    try:
-        if had_sidecar or offsets_path(file.path).exists():
-            with replacing(void) as note:
-                note.write(mark)
-            with translate_write_errors(sidecar):
-                sidecar.unlink(missing_ok=True)
-            sync_folder(sidecar.parent)
-        if before.size - BLOCK >= before.end + HELD_BYTES:
-            file.write(mark, before.size - BLOCK)
-            file.sync()
-        file.write(END_OF_ARCHIVE + mark, before.end)
+    # open until the end: its bytes can be read after it is removed, and need no memory meanwhile
+    with _opened_if_there(sidecar) as old_sidecar:
+        try:
+            _void_index(file, before)
+            yield
+        # BaseException: after Ctrl-C, too
+        except BaseException as exc:
+            _restore(file, before)
+            # its bytes and not the index in memory: an index file may be stale, or fit the blob without an identity
+            if old_sidecar and not sidecar.exists():
+                with replacing(sidecar) as restored:
+                    shutil.copyfileobj(old_sidecar, restored, WRITE_BYTES)
+            # last: if restoring is killed, the note still says that the files beside the blob are void
+            void.unlink(missing_ok=True)
+            if not isinstance(exc, NothingAdded):
+                raise
+
+
+def _void_index(file: BlobFile, before: BlobState) -> None:
+    """Make the index void and mark the end of the blob (steps 1 and 2)."""
+    mark = mark_of(before.place)
+    sidecar = Path(sidecar_of(file.path))
+    if sidecar.exists() or offsets_path(file.path).exists():
+        # on disk before the index file goes: it says where the next append must write an index
+        with replacing(void_path(file.path)) as note:
+            note.write(mark)
+        with translate_write_errors(sidecar):
+            sidecar.unlink(missing_ok=True)
+        sync_folder(sidecar.parent)
+    # readers look for a footer in the last block; one that lies in the held bytes is overwritten below
+    if before.size - BLOCK >= before.end + HELD_BYTES:
+        file.write(mark, before.size - BLOCK)
         file.sync()
-        yield
-    except BaseException as exc:
-        _restore(file, before)
-        if had_sidecar and before.index.identity:
-            before.index.save(sidecar)
-        void.unlink(missing_ok=True)
-        if not isinstance(exc, NothingAdded):
-            raise
+    # after the footer's mark is on disk: no reader may find a footer whose index has begun to be overwritten
+    file.write(END_OF_ARCHIVE + mark, before.end)
+    file.sync()
 
 
-def _restore(file: BlobFile, before: Before) -> None:
-    """Put back what stood behind the members, or, after an append that was interrupted, the like of it."""
+@contextmanager
+def _opened_if_there(path: Path) -> Iterator[BinaryIO | None]:
+    """Open a file for reading; None if it does not exist or can't be read."""
+    try:
+        file = path.open("rb")
+    except OSError:
+        yield None
+        return
+    with file:
+        yield file
+
+
+def _restore(file: BlobFile, before: BlobState) -> None:
+    """Write what stood behind the old members again: index and footer, zeros, or the mark of an interrupted append."""
     start = before.size
     if before.footer:
         start -= before.footer.region_bytes
         writer = file.writer(start)
+        # as long as it was: readers look for the footer in the last block of the file
         footer = before.index.write_sections(
             FileSink(writer), before.index.identity, bytes_min=before.footer.region_bytes
         )
         writer.flush()
-    elif not before.zeros and before.size - BLOCK >= before.end + HELD_BYTES:
+    elif not before.only_zeros and before.size - BLOCK >= before.end + HELD_BYTES:
         file.write(mark_of(before.place), before.size - BLOCK)
-    if before.footer or before.zeros:
+    if before.footer or before.only_zeros:
         for pos in range(before.end, start, WRITE_BYTES):
             file.write(bytes(min(WRITE_BYTES, start - pos)), pos)
+    # only bytes that this append has added are cut: no reader has mapped them
     if os.fstat(file.fd).st_size > before.size:
         file.cut(before.size)
     file.sync()
+    # last, when the index is on disk: a footer makes readers believe the index
     if before.footer:
         file.write(footer.encode(), before.size - BLOCK)
         file.sync()
 
 
-# What is new
+# Writing the new members
 
 
 class _Tail(LocalSink):
-    """The blob behind the members that are there. The first bytes that are written are kept back.
+    """The blob from the end of its old members on. The first HELD_BYTES that are written are held back in memory.
 
     Attributes:
-        held: These bytes.
+        held: The bytes that are held back.
     """
 
-    def __init__(self, file: BlobFile, before: Before) -> None:
+    def __init__(self, file: BlobFile, before: BlobState) -> None:
         self._file, self._before = file, before
         self._start = self._pos = before.end
         self.held = bytearray(HELD_BYTES)
 
     def fileno(self) -> int:
-        """Return the blob's descriptor."""
+        """Return the descriptor of the blob."""
         return self._file.fd
 
     def tell(self) -> int:
@@ -163,12 +206,12 @@ class _Tail(LocalSink):
         return self._pos
 
     def seek(self, pos: int, /) -> int:
-        """Have the next write go to a position."""
+        """Set the position of the next write, and return it."""
         self._pos = pos
         return pos
 
     def write(self, data: Buffer, /) -> int:
-        """Write on, or keep back what belongs at the start."""
+        """Write at the position, and hold back bytes that belong to the first HELD_BYTES."""
         view = memoryview(data).cast("B")
         kept = max(0, min(len(view), self._start + HELD_BYTES - self._pos))
         if kept:
@@ -179,17 +222,19 @@ class _Tail(LocalSink):
         return len(view)
 
     def finish(self) -> None:
-        """End what was written (step 3)."""
+        """Write a mark behind the new archive (step 3)."""
         mark = mark_of(self._before.place)
         end = self._pos
         self.write(mark)
+        # if the file is longer, because its old index was large, readers look at its last block
         if end + BLOCK < self._before.size:
             self._file.write(mark, self._before.size - BLOCK)
         self._file.sync()
 
     def commit(self) -> None:
-        """Write what was kept back: the new members are there (step 4)."""
-        in_page = PAGE_BYTES - self._start % PAGE_BYTES
+        """Write the bytes that were held back, which makes the new members appear (step 4)."""
+        in_page = ATOMIC_WRITE_BYTES - self._start % ATOMIC_WRITE_BYTES
+        # the second page first: the first one replaces the zero block that ends the old archive by a header
         if in_page < HELD_BYTES:
             self._file.write(self.held[in_page:], self._start + in_page)
             self._file.sync()
@@ -197,40 +242,38 @@ class _Tail(LocalSink):
         self._file.sync()
 
 
-def _indexed(file: BlobFile, before: Before, added: Index, end: int) -> Index:
-    """Write the index of all members where it was; say what a failure means.
+def _write_joined_index(file: BlobFile, before: BlobState, added: Index, end: int) -> Index:
+    """Write the index of old and new members to the place of the old index (step 5).
 
     Raises:
-        StorageError: it can't be written.
+        StorageError: the index can't be written. The message says that the members are appended all the same.
     """
     try:
-        return _write_index(file, before, added, end)
+        return _replace_index(file, before, added, end)
     except StorageError as exc:
         raise StorageError(
             f"{exc}; the members are appended, but the blob has no index now: it is scanned when it "
-            f"is opened, and the next append makes one"
+            f"is opened, and the next append writes one"
         ) from exc
 
 
-def _write_index(file: BlobFile, before: Before, added: Index, end: int) -> Index:
-    """Write the index of all members where it was (step 5).
-
-    Raises:
-        StorageError: it can't be written; the members are there all the same.
-    """
+def _replace_index(file: BlobFile, before: BlobState, added: Index, end: int) -> Index:
     index = before.joined(added)
     if before.place == "embed":
         with LocalStore(file.path) as store:
             index.identity = identify(store, end)
             size = store.size
         writer = file.writer(end)
+        # never shorter than the file is now: a reader may have mapped its last bytes
         footer = index.write_sections(FileSink(writer), index.identity, bytes_min=size - end)
         writer.flush()
+        # the footer only when the index is on disk: the kernel may write pages in any order
         file.sync()
         file.write(footer.encode(), end + footer.region_bytes - BLOCK)
         file.sync()
         void_path(file.path).unlink(missing_ok=True)
         return index
+    # no index is in the file, so nobody has mapped it; the mark and old bytes behind the new end go
     file.cut(end)
     file.sync()
     if before.place == "sidecar":

@@ -1,7 +1,7 @@
-"""Members appended to a blob in S3, which is made anew and never downloaded.
+"""Append members to a blob in S3, which is replaced by a new object and never downloaded.
 
-Strategy: S3 copies the old members by itself, the new members and the index go up behind them, and the object appears
-whole. It replaces the version that was opened, and no other one.
+Strategy: S3 itself copies the old members into a multipart upload. The new members and the index are uploaded behind
+them, and the object appears whole. It replaces only the version that was opened.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from blobpack.editing.blob_state import examine
-from blobpack.editing.new_members import Done, New, NothingAdded
+from blobpack.editing.blob_state import read_state
+from blobpack.editing.new_members import AppendResult, NewMembers, NothingAdded
 from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import IdentifyingSink
 from blobpack.packing.sources import expected_bytes
-from blobpack.stores.base import OPENING_TAIL_BYTES
 from blobpack.stores.memory import MemoryStore
 from blobpack.writing.embed import write_behind
 
@@ -27,54 +26,62 @@ if TYPE_CHECKING:
     from blobpack.stores.s3.store import S3Store
 
 
-def append_anew(location: Location, new: New) -> Done:
-    """Add members to a blob in S3."""
+def append_in_s3(location: Location, new: NewMembers) -> AppendResult:
+    """Append members to a blob in S3; see append.
+
+    Raises:
+        BlobpackError: as described for append.
+    """
     from blobpack.stores.s3.store import S3Store
 
     added = Index()
     with S3Store(location, tail_bytes=OPENING_TAIL_BYTES) as store:
-        before = examine(store, new.stale)
+        before = read_state(store, new.stale)
         found = new.find()
+        # before the names are checked: behind that, objects are a generator of payloads, of unknown size
         new_bytes = expected_bytes(found)
-        found = new.checked(found, before)
+        found = new.check_names(found, before)
         index, blob_bytes = before.index, store.size
-        with suppress(NothingAdded), continuing(store, before.end, new_bytes) as tail:
+        # the order matters: NothingAdded first aborts the upload, so nothing is left in S3, and is suppressed after that
+        with suppress(NothingAdded), continuing_upload(store, before.end, new_bytes) as tail:
             added, _ = new.write(found, before, tail, location.text)
             index = before.joined(added)
             index.identity = tail.identity()
             if before.place == "embed":
+                # to the sink and not through the witness: the index is not part of the archive that it identifies
                 write_behind(tail.sink, index, index.identity)
             blob_bytes = tail.sink.tell()
     if added and before.place == "sidecar" and index.identity:
+        # the version that this upload made: asking S3 now could return one that replaced it a moment later, and the
+        # index would be believed for a blob with other offsets
         index.identity = replace(index.identity, version=tail.sink.version)
         index.save(sidecar_of(location))
-    return Done(before, added, index, blob_bytes)
+    return AppendResult(before, added, index, blob_bytes)
 
 
 @contextmanager
-def continuing(store: S3Store, end: int, new_bytes: int | None) -> Iterator[IdentifyingSink]:
-    """Open an object anew behind its first bytes; what is written takes its place when the block ends.
-
-    S3 copies these bytes by itself. If they are fewer than S3 copies as a part, they are read and sent again. Only the
-    version that was opened is replaced: if two appends do this at once, at most one succeeds.
+def continuing_upload(store: S3Store, end: int, new_bytes: int | None) -> Iterator[IdentifyingSink]:
+    """Open a new object that begins with the first bytes of an object, and replaces it when the block ends.
 
     Args:
-        store: The object.
-        end: How many of its bytes stay.
-        new_bytes: Bytes that will be written at most, about; None if that is not known.
+        store: The old object.
+        end: Number of its bytes that the new object begins with.
+        new_bytes: Upper bound for the bytes that will be written; None if it is not known.
 
     Raises:
-        BlobChangedError: the object is another one now, or another upload to it is under way.
-        StorageError: S3 refused or could not be reached.
+        BlobChangedError: the old object was replaced meanwhile, or another upload to its key is under way.
+        StorageError: S3 refused a request or could not be reached.
     """
     from blobpack.stores.s3.multipart import UPLOAD_PART_BYTES_MIN
     from blobpack.stores.s3.upload import uploading
 
-    # copies take at most half of the 10,000 parts, so what is written must fit the other half
+    # copies take at most half of the 10,000 parts, so what is written must fit into the other half
     expected = None if new_bytes is None else 2 * new_bytes
     with uploading(store.location, expected_bytes=expected, replaces=store.version) as upload:
+        # at once: the later of two appends fails here, before it has sent anything
         upload.claim()
         if end < UPLOAD_PART_BYTES_MIN:
+            # S3 refuses parts under 5 MiB, except for the last one, so a smaller archive is read and sent again
             kept = store.read_range(0, end)
             upload.write(kept)
             yield IdentifyingSink(upload, MemoryStore(kept), end)

@@ -1,4 +1,4 @@
-"""A blob before an append: its members, where they end, and that nothing of another's stands behind them."""
+"""Read the state of a blob before an append: its members, where they end, and what stands behind that end."""
 
 from __future__ import annotations
 
@@ -24,35 +24,37 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
-    """A blob before an append.
+class BlobState:
+    """The state of a blob before an append.
 
     Attributes:
-        found: Its index where it is, which will be written over.
-        index: The same in memory.
-        end: Where its end-of-archive marker starts, or is missing.
-        size: Its bytes.
-        place: Where its index is, or was before an append that was interrupted.
-        footer: Of the index inside it, if that is whole.
-        zeros: All behind `end` is zeros.
+        lookup: The index to look up names in before the blob is changed. For a local blob it is mapped from the
+            file, where it will be overwritten.
+        index: The index in memory.
+        end: Position where the end-of-archive marker starts, or would start if it is missing.
+        size: Bytes of the blob.
+        place: Where the index is, or was before an append that was interrupted.
+        footer: The footer of the index inside the blob, if that index is whole.
+        only_zeros: All bytes behind `end` are zeros.
     """
 
-    found: Index
+    lookup: Index
     index: Index
     end: int
     size: int
     place: IndexPlace
     footer: Footer | None
-    zeros: bool
+    only_zeros: bool
 
     @property
     def has_facts(self) -> bool:
-        """Whether facts of new members can be of use."""
+        """Whether facts of new members can be recorded: the blob has facts, or no members yet."""
         return not len(self.index) or any(self.index.columns.facts())
 
     def joined(self, added: Index) -> Index:
-        """Put the index of new members behind that of the old ones; what a scan would tell has a new end."""
+        """Return the index of the old members and the new ones behind them."""
         report = self.index.report
+        # the report of a scan that would now go to the new end; the old part keeps its counts
         if report and added.report:
             end = added.report
             report = replace(report, bytes_scanned=end.bytes_scanned, end_marker=end.end_marker)
@@ -60,57 +62,63 @@ class Before:
         return Index.from_columns(columns, report=report)
 
 
-def examine(store: Store, stale: Stale) -> Before:
-    """Find a blob's members and their end, and that nothing of another's is behind it.
+def read_state(store: Store, stale: Stale) -> BlobState:
+    """Find the members of a blob and where they end, and check that nothing but blobpack's data stands behind.
 
     Raises:
-        StaleIndexError: the index is not of the blob as it is now.
-        FormatError: the blob is damaged, or compressed.
-        StorageError: something else stands behind the end.
+        StaleIndexError: the index does not fit the blob any more.
+        FormatError: the blob is damaged.
+        StorageError: the blob is compressed, or other data stands behind the end of the archive.
     """
+    # offsets of a compressed blob are those in its tar, so there is no place to write at
     if is_zstd(store.read_range(0, min(BLOCK, store.size))):
         raise StorageError(
             f"{store.url}: members can't be appended to a compressed blob: `blobpack repack` it to a "
-            f"plain tar, and that to a compressed one again"
+            f"plain tar, append to that, and `blobpack repack` the result to a compressed one"
         )
-    found, report = _found(store, stale)
-    marked = report.bytes_scanned + BLOCK * report.end_marker
-    place = place_left_behind(store, marked)
+    found, report = _find_index(store, stale)
+    marker_end = report.bytes_scanned + BLOCK * report.end_marker
+    place = place_left_behind(store, marker_end)
     zeros = place is None
-    if zeros and marked + trailing_zeros(store, marked) < store.size:
+    # zeros are fine: GNU tar pads an archive to a multiple of 10,240 bytes
+    if zeros and marker_end + trailing_zeros(store, marker_end) < store.size:
         raise StorageError(
-            f"{store.url}: something that is not blobpack's stands behind the archive's end at byte "
-            f"{marked}, perhaps another tar, and would be overwritten"
+            f"{store.url}: data that is not blobpack's stands behind the archive's end at byte "
+            f"{marker_end}, perhaps another tar, and would be overwritten"
         )
-    tied = found.identity is not None and place == "embed"
+    embedded = found.identity is not None and place == "embed"
     index = Index.from_columns(found.columns, report=report, identity=found.identity)
-    return Before(
-        found=index if store.is_remote else found,  # remote, each lookup is a request
+    return BlobState(
+        # a name that is looked up in a remote index costs a request; the index in memory is there already
+        lookup=index if store.is_remote else found,
         index=index,
         end=report.bytes_scanned,
         size=store.size,
-        place=place or _place_noted(store) or _place_beside(store),
-        footer=read_footer(store) if tied else None,
-        zeros=zeros,
+        # the note comes before the index file, which an interrupted append may have removed already
+        place=place or _place_in_note(store) or _place_beside(store),
+        footer=read_footer(store) if embedded else None,
+        only_zeros=zeros,
     )
 
 
-def _found(store: Store, stale: Stale) -> tuple[Index, ScanReport]:
-    """Find a blob's index, and what a scan tells of its end."""
+def _find_index(store: Store, stale: Stale) -> tuple[Index, ScanReport]:
+    """Find the index of a blob, and the report of a scan, which says where the archive ends."""
     try:
         found = whole_index(store)
     except (StaleIndexError, FormatError):
         if stale != "rescan":
             raise
         found = scan_store(store)
+    # the report is optional in an index file (docs/format.md): without it, a scan finds the end of the archive
     report = found.report or scan_store(store).report
-    if report is None:  # of a scan, never
-        raise FormatError(f"{store.url}: its end is not known")
+    # for mypy: a scan always makes a report
+    if report is None:
+        raise FormatError(f"{store.url}: the end of the archive is not known")
     return found, report
 
 
 def _place_beside(store: Store) -> IndexPlace:
-    """Return "sidecar" if there is an index file beside a blob, else "none"."""
+    """Return "sidecar" if there is an index file beside the blob, otherwise "none"."""
     if store.location is None:
         return "none"
     try:
@@ -120,8 +128,9 @@ def _place_beside(store: Store) -> IndexPlace:
     return "sidecar"
 
 
-def _place_noted(store: Store) -> IndexPlace | None:
-    """Read what an append that was interrupted has left beside a local blob."""
+def _place_in_note(store: Store) -> IndexPlace | None:
+    """Read the note that an interrupted append has left beside a local blob; None if there is no note."""
+    # an append in S3 leaves no note: the old object stays whole until the new one replaces it
     if store.location is None or store.is_remote:
         return None
     try:

@@ -1,9 +1,9 @@
-"""Members of blobs → one blob: payloads are copied with their headers, nothing is decoded or packed anew.
+"""Copy members of blobs into one new blob, with their headers; no payload is decoded or packed again.
 
-Members that lie together in a source are copied as one range. Which bytes before a payload are the member's
-own headers is read from the source, so that an index of another blob is noticed before its bytes are copied;
-names and offsets come from the sources' indexes. What stands between members (folders, symbolic links, end
-markers) stays behind. A hard link becomes a member of its own, with a copy of the payload it points at.
+Strategy: members that stand together in a source are copied as one range. Which bytes before a payload are the headers
+of that member is read from the source, so an index that belongs to another blob is noticed before bytes are copied.
+Names and offsets come from the indexes of the sources. What stands between members (folders, symbolic links, end
+markers) is left out. A hard link becomes a member of its own, with a copy of the payload that it points to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from blobpack.model import (
     check_choice,
     check_several,
 )
-from blobpack.packing.pack import _rate
+from blobpack.packing.pack import mb_per_second
 from blobpack.reading.blob import check_blob, opened
 from blobpack.stores.location import Location, output_location
 from blobpack.tar.splice import Offsets, splice
@@ -51,33 +51,35 @@ def merge(
     index: IndexPlace = "embed",
     progress: ProgressCallback | None = None,
 ) -> CombineReport:
-    """Put the members of several blobs into one, in the order of the sources.
+    """Copy the members of several blobs into one new blob, in the order of the sources.
 
-    The blob appears whole or not at all, and replaces one that is there.
+    The new blob appears whole or not at all, and replaces a blob that is already there.
 
     Args:
         target: The blob to write.
         sources: Blobs, or their paths or URLs.
-        duplicates: What to do about members of one name: "refuse", or keep the "last" of them.
-        index: Where the new blob's index goes: "embed" puts it behind the members, "sidecar" beside the blob.
-        progress: progress(members, bytes), called now and then.
+        duplicates: What to do with members of the same name: "refuse" them, or keep only the "last" one.
+        index: Where the index of the new blob goes: "embed" puts it behind the members, "sidecar" into a file beside
+            the blob, and "none" writes no index.
+        progress: Called from time to time as progress(members, bytes).
 
     Returns:
-        What was copied, with the index.
+        What was copied, and the index.
 
     Raises:
-        DuplicateNameError: two members have one name.
-        BlobNotFoundError: a source is not there.
-        BlobChangedError: an index is not that of its blob.
+        DuplicateNameError: two members have the same name.
+        BlobNotFoundError: a source does not exist.
+        BlobChangedError: an index does not fit its blob.
         FormatError: a source is damaged.
         StorageError: a source can't be read; or the target can't be written, is one of the sources, or would
-            replace a file that is no tar.
-        TypeError: an argument has another type, such as one blob instead of several.
-        ValueError: a choice that there is not; or a target that is a URL, or compressed.
+            replace a file that is not a tar.
+        TypeError: an argument has a wrong type, such as one blob instead of several.
+        ValueError: a choice does not exist, or the target is a URL or compressed.
     """
-    _check_target(target, index, progress)
+    _check_arguments(target, index, progress)
     check_choice("duplicates", duplicates, Duplicates)
     check_several("sources", sources, "blobs, paths or URLs")
+    # a list, because a generator could be read only once, and a wrong element must be found before a blob is opened
     sources = list(sources)
     for source in sources:
         check_blob("sources", source)
@@ -95,26 +97,26 @@ def subset(
     index: IndexPlace = "embed",
     progress: ProgressCallback | None = None,
 ) -> CombineReport:
-    """Put some members of a blob into a new one, in the order given.
+    """Copy some members of a blob into a new one, in the order given.
 
-    The blob appears whole or not at all, and replaces one that is there.
+    The new blob appears whole or not at all, and replaces a blob that is already there.
 
     Args:
-        source: A blob, its path or URL.
+        source: A blob, or its path or URL.
         target: The blob to write.
-        members: A selection of its index; or names, or members.
-        index: Where the new blob's index goes, as in merge.
-        progress: progress(members, bytes), called now and then.
+        members: A selection of the blob's index; or names or members.
+        index: Where the index of the new blob goes; see merge.
+        progress: Called from time to time as progress(members, bytes).
 
     Returns:
-        What was copied, with the index.
+        What was copied, and the index.
 
     Raises:
-        MemberNotFoundError: a name is not there.
-        TypeError: one name instead of several.
-        BlobpackError: as for merge.
+        MemberNotFoundError: the blob has no member of that name.
+        TypeError: an argument has a wrong type, such as one name instead of several.
+        BlobpackError: as described for merge.
     """
-    _check_target(target, index, progress)
+    _check_arguments(target, index, progress)
     check_blob("source", source)
     check_several("members", members, "names or members")
     with opened(source) as blob:
@@ -138,17 +140,20 @@ def _combine(
     began = time.perf_counter()
     location = Location.parse(target)
     check_target(location)
+    # the new blob would replace its own source, and members that were not chosen would be lost
     for blob, _ in parts:
         refuse_same_file(location, blob.store)
-    wanted = [columns for _, columns in parts]
+    chosen = [columns for _, columns in parts]
     if duplicates == "last":
-        wanted = _last_of_each_name(wanted)
-    offsets = Offsets(sum(map(len, wanted)))
+        chosen = _last_of_each_name(chosen)
+    offsets = Offsets(sum(map(len, chosen)))
     with new_blob(location) as out:
         tar = out.tar.local()
-        index = _copied(parts, wanted, tar.fileno(), offsets, duplicates, progress)
+        index = _copy_members(parts, chosen, tar.fileno(), offsets, duplicates, progress)
+        # the members were written at places, which does not move the position of the file
         tar.seek(offsets.pos)
         blob_bytes = out.finish(index, offsets.pos, place)
+    # an index file that an earlier blob left there belongs to that blob
     forget_beside(location)
     if place == "sidecar":
         out.write_beside(index)
@@ -167,40 +172,42 @@ def _combine(
     )
 
 
-def _check_target(
+def _check_arguments(
     target: str | os.PathLike[str], place: IndexPlace, progress: ProgressCallback | None
 ) -> None:
-    """Check that a new blob can be written to a target, whatever is there.
+    """Check the arguments that merge and subset share; nothing is read.
 
     Raises:
-        TypeError: an argument of another type.
-        ValueError: the target is not local, or is to be compressed; or a place that there is not.
+        TypeError: an argument has a wrong type.
+        ValueError: the target is not local or ends like a compressed blob, or the place of the index does not exist.
     """
     location = output_location("target", target, s3=False)
     check_choice("index", place, IndexPlace)
     check_callable("progress", progress)
+    # ranges are copied from file to file, largely by the kernel, which compresses nothing
     if is_compressed_target(location):
         raise ValueError(
-            f"target {location}: merge and subset write plain tars: make one, and `blobpack repack` it"
+            f"target {location}: merge and subset write plain tars: make one, then compress it by `blobpack repack`"
         )
 
 
-def _copied(
+def _copy_members(
     parts: Sequence[tuple[Blob, Columns]],
-    wanted: Sequence[Columns],
+    chosen: Sequence[Columns],
     fd: int,
     offsets: Offsets,
     duplicates: Duplicates | None,
     progress: ProgressCallback | None,
 ) -> Index:
-    """Copy what is wanted of each part, while names are compared: that takes as long as 500 MB of copying."""
+    """Copy the chosen members of each part, and compare all names meanwhile."""
     from concurrent.futures import ThreadPoolExecutor
 
-    names = Columns.concatenate(wanted)
+    names = Columns.concatenate(chosen)
+    # in a thread of its own: comparing the names takes as long as copying 500 MB
     with ThreadPoolExecutor(1) as pool:
         check = pool.submit(_check_names, names, parts, duplicates)
-        show = _stopped_by(check, progress)
-        for (blob, _), columns in zip(parts, wanted, strict=True):
+        show = _progress_unless_failed(check, progress)
+        for (blob, _), columns in zip(parts, chosen, strict=True):
             splice(blob.store, blob.index.columns, columns, fd, offsets, show)
         check.result()
     return Index.from_columns(offsets.put_into(names))
@@ -209,12 +216,17 @@ def _copied(
 def _check_names(
     names: Columns, parts: Sequence[tuple[Blob, Columns]], duplicates: Duplicates | None
 ) -> None:
-    """Refuse two members of one name, if that is wanted, and say which blobs hold them."""
+    """Check that no two members have the same name, if duplicates are to be refused.
+
+    Raises:
+        DuplicateNameError: two members have the same name. The message names both blobs.
+    """
     if duplicates != "refuse":
         return
     rows = NameLookup(names.names, names.name_bounds).first_duplicate()
     if rows is None:
         return
+    # the names of all parts are one table: the row says which part, and so which blob, holds the member
     holders = []
     for row in rows:
         first = 0
@@ -226,10 +238,13 @@ def _check_names(
     raise DuplicateNameError(f"member {names.name_at(rows[0])!r} is {where}")
 
 
-def _stopped_by(check: Future[None], progress: ProgressCallback | None) -> ProgressCallback:
-    """Tell progress, and let a check that has failed meanwhile end the work."""
+def _progress_unless_failed(
+    check: Future[None], progress: ProgressCallback | None
+) -> ProgressCallback:
+    """Return a progress function that raises the error of the check, if the check has failed."""
 
     def show(members: int, copied_bytes: int) -> None:
+        # the copy calls this between its parts, so a duplicate name ends it long before all bytes are copied
         if check.done():
             check.result()
         if progress:
@@ -239,6 +254,7 @@ def _stopped_by(check: Future[None], progress: ProgressCallback | None) -> Progr
 
 
 def _last_of_each_name(parts: Sequence[Columns]) -> list[Columns]:
+    """Leave out members if a later one, of any part, has the same name."""
     import numpy as np
 
     names = Columns.concatenate(parts)
@@ -246,6 +262,7 @@ def _last_of_each_name(parts: Sequence[Columns]) -> list[Columns]:
     kept, first = [], 0
     for columns in parts:
         mask = last[first : first + len(columns)]
+        # a part without duplicates stays as it is: taking rows copies all its columns
         kept.append(columns if mask.all() else columns.take(np.flatnonzero(mask)))
         first += len(columns)
     return kept
@@ -253,17 +270,18 @@ def _last_of_each_name(parts: Sequence[Columns]) -> list[Columns]:
 
 @dataclass(frozen=True, slots=True)
 class CombineReport:
-    """What merge or subset did.
+    """The report of merge or subset.
 
     Attributes:
-        members: Those of the new blob.
-        payload_bytes: Their bytes.
-        blob_bytes: The blob's.
-        replaced: Members left out because a later one has their name.
-        new_headers: Members whose header was encoded anew: hard links, and those that a global header named.
-        left_out: Kind → how many of what has no payload stayed behind, as far as the sources' scans tell.
+        members: Number of members of the new blob.
+        payload_bytes: Bytes of their payloads.
+        blob_bytes: Bytes of the new blob.
+        replaced: Number of members that were left out because a later member has their name.
+        new_headers: Number of members that got a new header: hard links, and members named by a global header.
+        left_out: Kind → number of entries without a payload that were left out, such as folders and symbolic links,
+            as far as the indexes of the sources know them.
         seconds: How long it took.
-        index: The blob's members.
+        index: The members of the new blob.
     """
 
     members: int
@@ -278,7 +296,7 @@ class CombineReport:
     def __str__(self) -> str:
         text = (
             f"copied {self.members:,} members, {self.payload_bytes:,} bytes, into {self.blob_bytes:,} bytes "
-            f"in {self.seconds:.2f} s ({_rate(self.blob_bytes, self.seconds):,.0f} MB/s)"
+            f"in {self.seconds:.2f} s ({mb_per_second(self.blob_bytes, self.seconds):,.0f} MB/s)"
         )
         if self.replaced:
             text += f"\nreplaced by later members of the same name: {self.replaced:,}"

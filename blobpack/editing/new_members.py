@@ -1,4 +1,4 @@
-"""What is appended to a blob, and what becomes of it, wherever the blob lies."""
+"""The members that an append adds, and the result of the append: for blobs on disk and in S3."""
 
 from __future__ import annotations
 
@@ -8,31 +8,39 @@ from typing import TYPE_CHECKING, NoReturn
 
 from blobpack._native.gather import recognise_image
 from blobpack.errors import DuplicateNameError
-from blobpack.packing.files import Skipped, Sources, filtered
+from blobpack.packing.files import IMAGE_HEAD_BYTES, FileList, Skipped, filter_files
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
-from blobpack.packing.sources import find_sources, globs_of, narrowed
+from blobpack.packing.options import globs_of
+from blobpack.packing.sources import filter_by_name, resolve_source
 from blobpack.writing.new_blob import end_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from blobpack.editing.blob_state import Before
+    from blobpack.editing.blob_state import BlobState
     from blobpack.index.index import Index
     from blobpack.model import Duplicates, Packable, Payload, Stale
-    from blobpack.packing.sources import Found, PackOptions
+    from blobpack.packing.options import PackOptions
+    from blobpack.packing.sources import ResolvedSource
     from blobpack.stores.sink import Sink
 
-HEAD_BYTES = 4096  # of a file, to tell whether it is an image
 
-
-class NothingAdded(Exception):  # noqa: N818 (no error: what was void is put back)
-    """All there was to append was skipped."""
+class NothingAdded(Exception):  # noqa: N818 (no error: the blob is put back as it was)
+    """Every file was skipped, so there is nothing to append."""
 
 
 @dataclass(frozen=True, slots=True)
-class New:
-    """What is to be appended, and how; skipped takes what is left out."""
+class NewMembers:
+    """The members to append.
+
+    Attributes:
+        source: The source, as the caller gave it.
+        options: Complete options.
+        skipped: Counts what is skipped.
+        duplicates: What to do with names that the blob already has.
+        stale: What to do with an index that does not fit the blob.
+    """
 
     source: Packable
     options: PackOptions
@@ -40,36 +48,49 @@ class New:
     duplicates: Duplicates
     stale: Stale
 
-    def find(self) -> Found:
-        """List what there is."""
-        return find_sources(self.source, self.options, self.skipped)
+    def find(self) -> ResolvedSource:
+        """List the files, objects or payloads of the source."""
+        return resolve_source(self.source, self.options, self.skipped)
 
-    def checked(self, found: Found, before: Before) -> Found:
-        """Refuse names that the blob has already, if that is wanted."""
+    def check_names(self, found: ResolvedSource, before: BlobState) -> ResolvedSource:
+        """Check that the blob does not have the new names yet, if duplicates are to be refused.
+
+        Raises:
+            DuplicateNameError: the blob already has a member of that name.
+        """
         if self.duplicates == "last":
             return found
-        return without_taken(found, before, self.options, self.skipped)
+        return check_new_names(found, before, self.options, self.skipped)
 
     def write(
         self,
-        found: Found,
-        before: Before,
+        found: ResolvedSource,
+        before: BlobState,
         tail: Sink,
         url: str,
         *,
         replaced: os.stat_result | None = None,
         held: bytearray | None = None,
     ) -> tuple[Index, int]:
-        """Write members behind those that are there, and end the archive.
+        """Write the new members behind the old ones, and end the archive.
+
+        Args:
+            found: The source, with its names checked.
+            before: The blob before the append.
+            tail: Receives the new members.
+            url: The blob, for messages.
+            replaced: The blob's file, which is skipped if it is in the source.
+            held: Receives the first bytes instead of the sink; see write_members.
 
         Returns:
-            The new members, and where the archive ends.
+            The new members, and the position where the archive ends.
 
         Raises:
-            NothingAdded: all of it was skipped.
+            NothingAdded: every file was skipped.
         """
         options: PackOptions = {
             **self.options,
+            # an index has a fact for all members or for none (docs/format.md), so facts of new members only are lost
             "facts": self.options["facts"] and before.has_facts,
         }
         added, position = write_members(
@@ -88,51 +109,66 @@ class New:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What became of a blob."""
+class AppendResult:
+    """A blob after an append.
 
-    before: Before
+    Attributes:
+        before: The blob before the append.
+        added: The new members.
+        index: All members.
+        blob_bytes: Bytes of the blob now.
+        stale_offsets: Path of an offsets file that lacks the new members, or None.
+    """
+
+    before: BlobState
     added: Index
     index: Index
     blob_bytes: int
     stale_offsets: str | None = None
 
 
-def without_taken(found: Found, before: Before, options: PackOptions, skipped: Skipped) -> Found:
-    """Refuse names that the blob has already: of files at once, of payloads as they come.
+def check_new_names(
+    found: ResolvedSource, before: BlobState, options: PackOptions, skipped: Skipped
+) -> ResolvedSource:
+    """Check that the blob does not have the new names yet: files are checked now, payloads as they come.
 
     Raises:
-        DuplicateNameError: there is one.
+        DuplicateNameError: the blob already has a member of that name.
     """
+    # objects become payloads below; their names are filtered before that, so that the others are not fetched
     if isinstance(found, Objects):
-        found, _ = narrowed(found, options, skipped)
-    if not isinstance(found, Sources):
-        return _checked(found, before.index)
-    chosen = filtered(found, *globs_of(options), Skipped())
+        found, _ = filter_by_name(found, options, skipped)
+    if not isinstance(found, FileList):
+        return _check_each_name(found, before.index)
+    # a Skipped of its own: write_members filters the same files again, and they would be counted twice
+    chosen = filter_files(found, *globs_of(options), Skipped())
     for path, name in zip(chosen.paths, chosen.names, strict=True):
-        if os.fsdecode(name) in before.found:
+        if os.fsdecode(name) in before.lookup:
             whole = os.path.join(found.root, path)  # noqa: PTH118 (bytes)
+            # a text file with a member's name will be skipped, so it is no duplicate; few files are read for this
             if options["all_files"] or _is_image(whole, name):
-                _refuse(os.fsdecode(name))
+                _raise_duplicate(os.fsdecode(name))
     return found
 
 
-def _checked(payloads: Iterable[Payload], index: Index) -> Iterator[Payload]:
+def _check_each_name(payloads: Iterable[Payload], index: Index) -> Iterator[Payload]:
+    # the index in memory, and not the one in the blob: that is overwritten while these payloads come
     for name, payload in payloads:
         if name in index:
-            _refuse(name)
+            _raise_duplicate(name)
         yield name, payload
 
 
-def _refuse(name: str) -> NoReturn:
+def _raise_duplicate(name: str) -> NoReturn:
     raise DuplicateNameError(
-        f"the blob has a member {name!r} already; with duplicates='last' the new one would count"
+        f"the blob has a member {name!r} already; with duplicates='last', this name would mean the new one"
     )
 
 
 def _is_image(path: bytes, name: bytes) -> bool:
     try:
         with open(path, "rb") as file:  # noqa: PTH123 (bytes)
-            return recognise_image(file.read(HEAD_BYTES), name)
+            return recognise_image(file.read(IMAGE_HEAD_BYTES), name)
     except OSError:
-        return False  # packing it tells what is wrong
+        # packing the file fails, too, and reports the reason
+        return False

@@ -1,1 +1,1 @@
-"""Making blobs of files, objects in S3, payloads or other archives."""
+"""Packing: files, objects in S3, payloads or other archives become blobs."""

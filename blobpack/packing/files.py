@@ -1,4 +1,4 @@
-"""What to pack: files found in a folder or given as a list, their member names, and what is left out."""
+"""Files to pack: found in a folder or given as a list, with their member names, and which ones are skipped."""
 
 from __future__ import annotations
 
@@ -16,11 +16,25 @@ from blobpack.tar.header import check_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-LISTED = 20  # files named in an error, or kept as examples of each reason to skip
+# enough of a file to recognise an image: the furthest that any format is looked at is an "ftyp" box of at most
+# 256 bytes (_native/images/sniff.pxd), and the kernel reads a file by pages of 4,096 bytes anyway
+IMAGE_HEAD_BYTES = 4096
+
+# an error that names each of a million files fills the terminal, and a report keeps its examples in memory
+FILES_NAMED = 20
+
+# what a member takes besides its payload, in an upper bound: a pax header for a long name with its padding, the
+# header, the padding of the payload, and a row of the index; the name itself stands in the pax header and the index
+MEMBER_OVERHEAD_BYTES = 3072
 
 
 class Skipped:
-    """Why files were left out: counts, and the first few of each."""
+    """Files that were skipped: how many for each reason, and the first names.
+
+    Attributes:
+        counts: Reason → number of files.
+        examples: Reason → names of the first files, at most FILES_NAMED.
+    """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -30,19 +44,20 @@ class Skipped:
         """Count one file."""
         self.counts[reason] += 1
         examples = self.examples.setdefault(reason, [])
-        if len(examples) < LISTED:
+        if len(examples) < FILES_NAMED:
             examples.append(os.fsdecode(name))
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
-    """Files to pack: where each is, and what its member will be called.
+class FileList:
+    """Files to pack: their paths and the names of their members.
 
     Attributes:
-        root: The folder that paths start from; empty for the current one.
-        paths: One a file, in the order of the blob.
-        names: The members' names; the same list as paths for a folder.
-        follow_links: Open symbolic links; of a list, those that are not wanted are left out already.
+        root: The folder that the paths are relative to; empty for the current folder.
+        paths: The path of each file, in the order of the blob.
+        names: The name of each member. For a folder, this is the same list as `paths`.
+        follow_links: Open files through symbolic links. True also for a list of files: links that must not be
+            followed are not in it.
     """
 
     root: bytes
@@ -50,24 +65,32 @@ class Sources:
     names: list[bytes]
     follow_links: bool
 
-    def part(self, rows: slice) -> Sources:
-        """Take some of them."""
+    def part(self, rows: slice) -> FileList:
+        """Return some of the files."""
         return replace(self, paths=self.paths[rows], names=self.names[rows])
 
 
-def list_folder(root: bytes, skipped: Skipped, *, hidden: bool, follow: bool) -> Sources:
-    """List the files below a folder, in byte order of their paths.
+def list_folder(root: bytes, skipped: Skipped, *, hidden: bool, follow: bool) -> FileList:
+    """List all files below a folder, in byte order of their paths.
+
+    Args:
+        root: The folder.
+        skipped: Counts the files and folders that are left out.
+        hidden: Also list files and folders whose names begin with ".".
+        follow: Follow symbolic links, to files and to folders.
 
     Raises:
-        SourceError: the folder, or any below it, can't be listed; all are named.
+        SourceError: the folder or folders below it can't be listed. The message names all of them.
     """
     unreadable: list[tuple[bytes, OSError]] = []
     paths: list[bytes] = []
+    # a stack instead of recursion: folders may be nested deeper than Python's recursion limit
     waiting: list[tuple[bytes, frozenset[tuple[int, int]]]] = [(b"", frozenset())]
     while waiting:
         folder, above = waiting.pop()
         path = os.path.join(root, folder) if folder else root  # noqa: PTH118 (bytes)
         try:
+            # without links, no folder can be below itself, and the stat of each folder is saved
             if follow:
                 state = os.stat(path)  # noqa: PTH116 (bytes)
                 above = above | {(state.st_dev, state.st_ino)}
@@ -77,16 +100,18 @@ def list_folder(root: bytes, skipped: Skipped, *, hidden: bool, follow: bool) ->
                     if found.name.startswith(b".") and not hidden:
                         skipped.add("hidden", name)
                     else:
-                        _sort_out(found, name, above, paths, waiting, skipped, follow=follow)
+                        _classify(found, name, above, paths, waiting, skipped, follow=follow)
         except OSError as exc:
+            # go on: one run then names every folder whose permissions must be mended
             unreadable.append((path, exc))
     if unreadable:
         raise unreadable_error([(path, exc.strerror or str(exc)) for path, exc in unreadable])
+    # the order of scandir is that of the file system; sorted, the same files give the same blob on any machine
     paths.sort()
-    return Sources(root, paths, paths, follow_links=follow)
+    return FileList(root, paths, paths, follow_links=follow)
 
 
-def _sort_out(
+def _classify(
     found: os.DirEntry[bytes],
     name: bytes,
     above: frozenset[tuple[int, int]],
@@ -96,17 +121,20 @@ def _sort_out(
     *,
     follow: bool,
 ) -> None:
-    """Sort what was found in a folder into files to pack, folders to list and what is skipped."""
+    """Add what a folder holds to the files to pack, to the folders to list, or to what is skipped."""
+    # first, because most are files: scandir has their type from the directory, so this costs no system call
     if found.is_file(follow_symlinks=False):
         paths.append(name)
         return
     try:
         is_folder = found.is_dir(follow_symlinks=follow)
     except OSError:
-        is_folder = False  # a link that leads in circles, say: opening it tells
+        # a link that leads to itself, for example: opening it as a file fails, and that error names it
+        is_folder = False
     if is_folder:
         if follow:
             state = found.stat()
+            # only folders above count: a folder that two links lead to is packed twice, under two names
             if (state.st_dev, state.st_ino) in above:
                 skipped.add("a link to a folder above it", name)
                 return
@@ -114,26 +142,34 @@ def _sort_out(
     elif not found.is_symlink():
         skipped.add("not a plain file", name)
     elif follow:
-        paths.append(name)  # dangling, perhaps, or to a device: opening it tells that, too
+        # the link may lead nowhere or to a device: opening it reports that
+        paths.append(name)
     else:
         skipped.add("symbolic links", name)
 
 
 def list_files(
     files: Iterable[str | os.PathLike[str]], skipped: Skipped, *, follow: bool
-) -> Sources:
-    """Take files as given; their names are their paths, normalized and without a leading "/".
+) -> FileList:
+    """Make a list of given files. Member names are the normalized paths, without a leading "/".
+
+    Args:
+        files: Paths of files.
+        skipped: Counts the symbolic links that are left out.
+        follow: Follow symbolic links.
 
     Raises:
-        DuplicateNameError: two files would have one name.
-        SourceError: a folder is among them.
+        DuplicateNameError: two files have one member name.
+        SourceError: a path is a folder.
         UnsafeNameError: a path leads upwards with "..".
     """
     paths, names = [], []
     for file in files:
         path = os.fsencode(file)
+        # as tar does: names in an archive are relative, so that extracting stays inside a folder
         name = os.path.normpath(path).lstrip(b"/")
         check_name(name)
+        # members below a folder are named from that folder, files by their whole paths: a mix would follow no rule
         if os.path.isdir(path):  # noqa: PTH112 (bytes)
             raise SourceError(
                 f"{os.fsdecode(path)} is a folder: give one folder, or files",
@@ -144,6 +180,7 @@ def list_files(
             continue
         paths.append(path)
         names.append(name)
+    # equal names are neighbours once they are sorted
     order = sorted(range(len(names)), key=names.__getitem__)
     for one, other in pairwise(order):
         if names[one] == names[other]:
@@ -152,26 +189,29 @@ def list_files(
                 f"would both be member {os.fsdecode(names[one])!r}"
             )
     paths, names = [paths[i] for i in order], [names[i] for i in order]
-    return Sources(b"", paths, names, follow_links=True)
+    return FileList(b"", paths, names, follow_links=True)
 
 
-def filtered(
-    sources: Sources, globs: Sequence[str], exclude: Sequence[str], skipped: Skipped
-) -> Sources:
-    """Keep the files whose names pass the globs."""
+def filter_files(
+    files: FileList, globs: Sequence[str], exclude: Sequence[str], skipped: Skipped
+) -> FileList:
+    """Return the files whose names pass the filters, and count the others as skipped."""
     if not globs and not exclude:
-        return sources
-    chosen = passing(sources.names, globs, exclude)
-    for name, kept in zip(sources.names, chosen, strict=True):
+        return files
+    passed = match_filters(files.names, globs, exclude)
+    for name, kept in zip(files.names, passed, strict=True):
         if not kept:
             skipped.add("filtered out", name)
-    paths = [path for path, kept in zip(sources.paths, chosen, strict=True) if kept]
-    names = [name for name, kept in zip(sources.names, chosen, strict=True) if kept]
-    return replace(sources, paths=paths, names=names)
+    paths = [path for path, kept in zip(files.paths, passed, strict=True) if kept]
+    names = [name for name, kept in zip(files.names, passed, strict=True) if kept]
+    return replace(files, paths=paths, names=names)
 
 
-def passing(names: Sequence[bytes], globs: Sequence[str], exclude: Sequence[str]) -> list[bool]:
-    """Tell which names match one of the globs, if there are any, and none of the exclusions."""
+def match_filters(
+    names: Sequence[bytes], globs: Sequence[str], exclude: Sequence[str]
+) -> list[bool]:
+    """Return for each name whether it matches a glob (or there are no globs) and no exclusion."""
+    # the native matcher takes all names as one packed column, without a Python object for each
     bounds = array("q", accumulate(map(len, names), initial=0))
     packed = b"".join(names)
     wanted = match_names(packed, bounds, globs or ["*"])
@@ -179,11 +219,17 @@ def passing(names: Sequence[bytes], globs: Sequence[str], exclude: Sequence[str]
     return [bool(yes and not no) for yes, no in zip(wanted, unwanted, strict=True)]
 
 
+def member_bytes_max(name: bytes, payload_bytes: int) -> int:
+    """Return an upper bound for the bytes of a blob that a member takes, with its row in the index."""
+    return payload_bytes + MEMBER_OVERHEAD_BYTES + 2 * len(name)
+
+
 def unreadable_error(files: Sequence[tuple[bytes, str]]) -> SourceError:
-    """Make one error of all files at fault, each with its reason."""
-    listed = "".join(f"\n  {os.fsdecode(path)}: {reason}" for path, reason in files[:LISTED])
-    more = f"\n  and {len(files) - LISTED} more" if len(files) > LISTED else ""
+    """Make one error that names all files that could not be read, each with the reason."""
+    listed = "".join(f"\n  {os.fsdecode(path)}: {reason}" for path, reason in files[:FILES_NAMED])
+    more = f"\n  and {len(files) - FILES_NAMED} more" if len(files) > FILES_NAMED else ""
     count = f"{len(files)} files" if len(files) > 1 else "a file"
+    # the message names the first files; `paths` has all of them, for programs
     return SourceError(
         f"nothing was packed: {count} could not be read:{listed}{more}",
         paths=tuple(os.fsdecode(path) for path, _ in files),

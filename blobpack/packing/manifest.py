@@ -1,4 +1,4 @@
-"""A list of what to pack: text, CSV or JSON lines of URLs, keys and paths."""
+"""Read a manifest: a text, CSV or JSON lines file that lists what to pack, as URLs, keys and paths."""
 
 from __future__ import annotations
 
@@ -18,39 +18,43 @@ from blobpack.tar.header import check_name, encode_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    Line = tuple[int, str, str | None]  # its number, where the payload is, its member's name
+    # number of the line, location of the payload, name of the member
+    Line = tuple[int, str, str | None]
 
-PLACES = ("url", "path", "key")
+# a row that has several of these keys is read by the first one
+SOURCE_KEYS = ("url", "path", "key")
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 
 def read_manifest(path: str | os.PathLike[str], base: str | os.PathLike[str] = "") -> Objects:
-    """Read which objects and files to pack, from a list; its suffix tells which kind.
+    """Read a list of objects and files to pack; the suffix of the list says which format it has.
 
-    A text has one URL, key or path a line. A CSV has a column url, path or key, and may have one called name; JSON
-    lines have the same keys, or are strings. Without a name, a member is called as the payload is relative to the
-    base, else by its key, or its path, also of a URL, without a leading "/".
+    A text file has one URL, key or path on each line. A CSV file has a column called url, path or key, and may have a
+    column called name. JSON lines are objects with these keys, or strings. If a line has no name, the member gets
+    the key or path as the list has it if it is relative to `base`. Otherwise it gets the object's key, the path of the
+    URL or the path of the file, without a leading "/".
 
     Args:
-        path: The list: .csv, .jsonl or .ndjson, or anything else for text.
-        base: What is no URL and no absolute path is relative to this: a folder, s3://bucket/prefix or https://host/path; empty for
-            the current folder.
+        path: The list. A suffix of .csv, .jsonl, .ndjson or .json names the format; all others are text.
+        base: Relative paths and keys start here: a folder, s3://bucket/prefix or https://host/path. Empty for the
+            current folder.
 
     Returns:
-        What pack takes: in byte order of the names, whatever the order of the list.
+        A source for pack. Its members are in byte order of their names, whatever the order of the list.
 
     Raises:
         SourceError: the list can't be read.
-        FormatError: a line of it is wrong.
+        FormatError: a line has no URL, path or key, or the list does not have its format.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
-        DuplicateNameError: two payloads would have one name.
-        TypeError: an argument has another type.
-        ValueError: the list is at a URL, or the base is a URL of another kind.
+        DuplicateNameError: two lines have one member name.
+        TypeError: an argument has a wrong type.
+        ValueError: the list is a URL, or the base is a URL of an unknown kind.
     """
     check_local_path("path", path)
     given = None if base == "" else location_of("base", base, prefix=True)
     where = os.fspath(path)
     try:
+        # Excel begins a CSV file with a byte order mark; paths on Linux need not be UTF-8 (PEP 383)
         text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as exc:
         raise SourceError(f"{where}: can't be read: {exc.strerror}", paths=(where,)) from exc
@@ -58,26 +62,30 @@ def read_manifest(path: str | os.PathLike[str], base: str | os.PathLike[str] = "
     lines = _csv_lines if suffix == ".csv" else _json_lines if suffix in JSON_SUFFIXES else _lines
     folder = given and given.as_folder
     return Objects(
-        _source(place, name, folder, f"{where}, line {number}")
+        _parse_source(place, name, folder, f"{where}, line {number}")
         for number, place, name in lines(text, where)
     )
 
 
 def _lines(text: str, where: str) -> Iterator[Line]:
+    # not splitlines(): it also splits at U+2028, form feeds and others, which may be in the name of a file
     for number, line in enumerate(text.split("\n"), 1):
         if place := line.removesuffix("\r"):
             yield number, place, None
 
 
 def _csv_lines(text: str, where: str) -> Iterator[Line]:
+    # newline="": the csv module itself reads line ends, also those inside quotes; strict: it reports bad quotes
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        column = next((name for name in PLACES if name in (reader.fieldnames or ())), None)
+        column = next((name for name in SOURCE_KEYS if name in (reader.fieldnames or ())), None)
         if column is None:
-            raise FormatError(f"{where}: its first line names no column url, path or key")
+            raise FormatError(f"{where}: the first line names no column url, path or key")
         for row in reader:
+            # a short row has None in its last columns; an empty name means no name
             yield reader.line_num, row[column] or "", row.get("name") or None
     except csv.Error as exc:
+        # DictReader.line_num is still that of the row before the error
         raise FormatError(f"{where}, line {reader.reader.line_num}: {exc}") from exc
 
 
@@ -87,11 +95,12 @@ def _json_lines(text: str, where: str) -> Iterator[Line]:
             continue
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError) as exc:  # too many brackets one in another
+        # json raises RecursionError for thousands of nested brackets
+        except (ValueError, RecursionError) as exc:
             raise FormatError(f"{where}, line {number}: {exc}") from exc
         row = {"url": row} if isinstance(row, str) else row
         place = (
-            next((row[key] for key in PLACES if key in row), None)
+            next((row[key] for key in SOURCE_KEYS if key in row), None)
             if isinstance(row, dict)
             else None
         )
@@ -103,25 +112,33 @@ def _json_lines(text: str, where: str) -> Iterator[Line]:
         yield number, place, name
 
 
-def _source(place: str, name: str | None, folder: Location | None, where: str) -> Source:
-    """Say where a line's payload is, and what its member is called.
+def _parse_source(place: str, name: str | None, folder: Location | None, where: str) -> Source:
+    """Find the location of a payload and the name of its member.
+
+    Args:
+        place: The URL, key or path on the line.
+        name: The name on the line, or None.
+        folder: Relative paths and keys start here.
+        where: The list and the number of the line, for messages.
 
     Raises:
-        FormatError: there is nothing, or a URL of another kind.
-        UnsafeNameError: its name can't be a member's.
+        FormatError: the line has no URL, path or key, or a URL of an unknown kind.
+        UnsafeNameError: the name can't be the name of a member.
     """
     try:
         if not place:
-            raise ValueError("it says no url, path or key")
+            raise ValueError("it has no url, path or key")
         location = Location.parse(place)
         if not location.is_local:
             default = location.remote_name
         elif folder is None or is_absolute(place):
             default = os.path.normpath(location.path).lstrip("/")
         else:
+            # the name is the path below the base, so moving the base does not change the blob
             location, default = folder.below(place), place
         encoded = encode_name(name or default)
         check_name(encoded)
+    # UnsafeNameError is a ValueError, too, so it comes first and keeps its type
     except UnsafeNameError as exc:
         raise UnsafeNameError(f"{where}: {exc}") from exc
     except ValueError as exc:

@@ -1,4 +1,8 @@
-"""Files and payloads → the members of an archive that is written front to back, and its end."""
+"""Write files or payloads as the members of an archive, front to back.
+
+Strategy: files are read by the native gather, in several threads and without the GIL, which keeps their order.
+Payloads, also those that are fetched from S3, are written one by one as they come.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,9 @@ from blobpack.columns import Columns, media_type_of
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
 from blobpack.model import Member
-from blobpack.packing.files import Skipped, Sources, passing, unreadable_error
-from blobpack.packing.sources import globs_of, narrowed
+from blobpack.packing.files import FileList, Skipped, match_filters, unreadable_error
+from blobpack.packing.options import globs_of
+from blobpack.packing.sources import filter_by_name
 from blobpack.packing.stream import gather_slices
 from blobpack.tar.header import check_name, encode_name, member_header, padding
 from blobpack.threads import processor_count
@@ -22,14 +27,19 @@ if TYPE_CHECKING:
 
     from blobpack._native.results import Gathered, NotPacked
     from blobpack.model import Payload, ProgressCallback
-    from blobpack.packing.sources import Found, PackOptions
+    from blobpack.packing.options import PackOptions
+    from blobpack.packing.sources import ResolvedSource
     from blobpack.stores.sink import Sink
 
+# each thread has a buffer of 4 MiB (_native/pack/worker.pxd); threads beyond the processors gain nothing: on two
+# processors, two threads read a file in 1.75 us, four in 1.95 us
 PACK_THREADS_MAX = 4
+
+PROGRESS_EVERY = 1000
 
 
 def write_members(
-    found: Found,
+    found: ResolvedSource,
     sink: Sink | None,
     skipped: Skipped,
     options: PackOptions,
@@ -39,27 +49,35 @@ def write_members(
     start: int = 0,
     held: bytearray | None = None,
 ) -> tuple[Index, int]:
-    """Write members.
+    """Write files or payloads as members.
 
     Args:
-        found: What to pack.
-        sink: Takes them; None writes nothing.
-        skipped: Takes what was left out.
-        options: What is left out, and how the rest is packed; complete.
+        found: Files, objects or payloads.
+        sink: Receives the members. None: everything is read and nothing is written.
+        skipped: Counts what is skipped.
+        options: Complete options.
         target: The blob, for messages.
-        replaced: The file that must not be packed: the blob, as it is.
-        start: Where in the blob the first member goes.
-        held: Takes the first bytes from there on, which are not written, when files are packed.
+        replaced: The file that the blob replaces. It is skipped if it is among the files.
+        start: Position of the first member in the blob.
+        held: Receives the first bytes from `start` on, as many as it holds, instead of the sink. This works for
+            files only; a sink that must hold back bytes of payloads does that itself.
 
     Returns:
-        The members, and where the last one ends: the sink's position, too.
+        The members, and the position where the last one ends. The sink stands at that position.
+
+    Raises:
+        SourceError: files could not be read, or changed while they were packed.
+        DuplicateNameError: two payloads have one name.
+        UnsafeNameError: the name of a payload can't be the name of a member.
+        StorageError: the blob can't be written.
     """
-    found, options = narrowed(found, options, skipped)
-    if not isinstance(found, Sources):
-        wanted = _wanted(iter(found), options, skipped)
-        return _write_payloads(wanted, sink, options["progress"], start, facts=options["facts"])
+    found, options = filter_by_name(found, options, skipped)
+    if not isinstance(found, FileList):
+        payloads = _chosen_payloads(iter(found), options, skipped)
+        return _write_payloads(payloads, sink, options["progress"], start, facts=options["facts"])
     gather = partial(
         _gather.gather,
+        # by inode and not by path: a link in the folder may lead to the blob
         target_device=replaced.st_dev if replaced else 0,
         target_inode=replaced.st_ino if replaced else 0,
         images_only=not options["all_files"],
@@ -68,42 +86,45 @@ def write_members(
         facts=options["facts"],
         threads=options["threads"] or processor_count(PACK_THREADS_MAX),
     )
-    columns, end, write_error, not_packed = _gathered(
+    columns, end, write_error, not_packed = _gather_files(
         gather, found, sink, start, held, options["progress"]
     )
+    # first: after a failed write, the files behind it are unread, and would be reported as unreadable
     if write_error:
         raise StorageError(f"{target}: can't be written: {os.strerror(write_error)}")
-    _judge(found, not_packed, skipped)
+    _check_not_packed(found, not_packed, skipped)
     return Index.from_columns(columns), end
 
 
 # Files
 
 
-def _gathered(
+def _gather_files(
     gather: Callable[..., Gathered],
-    sources: Sources,
+    files: FileList,
     sink: Sink | None,
     start: int,
     held: bytearray | None,
     progress: ProgressCallback | None,
 ) -> tuple[Columns, int, int, list[NotPacked]]:
-    """Gather files natively: into a local file at once, for a stream slice by slice."""
-    root_fd = os.open(sources.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Gather files natively: all at once into a local file, slice by slice for a stream."""
+    # paths are opened relative to the folder, even if the folder is renamed meanwhile
+    root_fd = os.open(files.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if sink and sink.is_stream:
-            return gather_slices(gather, root_fd, sources, sink, start=start, progress=progress)
+            return gather_slices(gather, root_fd, files, sink, start=start, progress=progress)
         gathered = gather(
             root_fd,
             sink.local().fileno() if sink else -1,
-            sources.paths,
-            sources.names,
+            files.paths,
+            files.names,
             progress=progress,
             start=start,
             held=held,
         )
     finally:
         os.close(root_fd)
+    # the native threads write by pwrite, which does not move the position of the file
     if sink:
         sink.local().seek(gathered.position)
     return (
@@ -114,22 +135,23 @@ def _gathered(
     )
 
 
-def _judge(sources: Sources, not_packed: list[NotPacked], skipped: Skipped) -> None:
-    """Count what was skipped.
+def _check_not_packed(files: FileList, not_packed: list[NotPacked], skipped: Skipped) -> None:
+    """Count the files that were skipped, and raise an error if others could not be read.
 
     Raises:
-        SourceError: files could not be read, or changed meanwhile.
+        SourceError: files could not be read, or changed while they were packed.
     """
     unreadable = []
     for file, status, error in not_packed:
-        path = os.path.join(sources.root, sources.paths[file])  # noqa: PTH118 (bytes)
+        path = os.path.join(files.root, files.paths[file])  # noqa: PTH118 (bytes)
         if status == _gather.FILE_NOT_IMAGE:
-            skipped.add("not an image", sources.names[file])
+            skipped.add("not an image", files.names[file])
         elif status == _gather.FILE_IS_TARGET:
-            skipped.add("the blob itself", sources.names[file])
+            skipped.add("the blob itself", files.names[file])
         elif status == _gather.FILE_NOT_REGULAR:
-            skipped.add("not a plain file", sources.names[file])
+            skipped.add("not a plain file", files.names[file])
         elif status == _gather.FILE_CHANGED:
+            # the size in the header would be wrong, or the payload half old and half new
             unreadable.append((path, "changed while it was packed"))
         else:
             unreadable.append((path, os.strerror(error)))
@@ -140,20 +162,22 @@ def _judge(sources: Sources, not_packed: list[NotPacked], skipped: Skipped) -> N
 # Payloads
 
 
-def _wanted(
+def _chosen_payloads(
     payloads: Iterable[Payload], options: PackOptions, skipped: Skipped
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Check names, and leave out what is filtered or no image."""
+    """Check the names of payloads, and leave out those that the filters exclude or that are not images."""
     globs, exclude = globs_of(options)
     seen: set[bytes] = set()
     for name, payload in payloads:
         encoded = encode_name(name)
         check_name(encoded)
+        # before the filters: a pair of equal names is an error whether or not it is packed
         if encoded in seen:
             raise DuplicateNameError(f"two payloads would both be member {name!r}")
         seen.add(encoded)
+        # a copy of other buffers: len() of a memoryview counts its elements, not bytes
         data = payload if isinstance(payload, bytes) else memoryview(payload).tobytes()
-        if (globs or exclude) and not passing([encoded], globs, exclude)[0]:
+        if (globs or exclude) and not match_filters([encoded], globs, exclude)[0]:
             skipped.add("filtered out", encoded)
         elif not options["all_files"] and not _gather.recognise_image(data, encoded):
             skipped.add("not an image", encoded)
@@ -169,23 +193,24 @@ def _write_payloads(
     *,
     facts: bool,
 ) -> tuple[Index, int]:
-    """Write payloads as members, in their order, the first one at a position."""
+    """Write payloads as members, in their order, from position `first` on."""
     members = []
     position = first
     for name, payload in payloads:
         header = member_header(name, len(payload))
         start = position + len(header)
-        taken = _facts_of(name, payload) if facts else {}
-        members.append(Member(os.fsdecode(name), start, start + len(payload), **taken))
+        known = _facts_of(name, payload) if facts else {}
+        members.append(Member(os.fsdecode(name), start, start + len(payload), **known))
         written = b"".join((header, payload, padding(len(payload))))
         position += len(written)
         if sink:
             sink.write(written)
-        if progress and len(members) % 1000 == 0:
+        if progress and len(members) % PROGRESS_EVERY == 0:
             progress(len(members), position - first)
     return Index(members), position
 
 
 def _facts_of(name: bytes, payload: bytes) -> dict[str, Any]:
     facts = _facts.facts_of(payload, name)
+    # a payload has no modification time, so its header says 0, and the index must agree with the header
     return facts._asdict() | {"media_type": media_type_of(facts.media_type) or "", "mtime": 0}

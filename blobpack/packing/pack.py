@@ -1,4 +1,4 @@
-"""Many small files → one blob, the same bytes every time, and its index in the same pass."""
+"""Pack many small files into one blob, the same bytes every time, and make its index in the same pass."""
 
 from __future__ import annotations
 
@@ -12,14 +12,8 @@ from blobpack.model import IndexPlace, check_choice, check_flag
 from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
-from blobpack.packing.sources import (
-    PackOptions,
-    check_source,
-    complete_options,
-    expected_bytes,
-    find_sources,
-    with_pack_options,
-)
+from blobpack.packing.options import PackOptions, complete_options, with_pack_options
+from blobpack.packing.sources import check_source, expected_bytes, resolve_source
 from blobpack.stores.location import Location, output_location
 from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
 from blobpack.writing.embed import forget_beside
@@ -31,10 +25,11 @@ if TYPE_CHECKING:
 
     from blobpack.index.index import Index
     from blobpack.model import Packable
-    from blobpack.packing.sources import Found
+    from blobpack.packing.sources import ResolvedSource
     from blobpack.writing.new_blob import NewBlob
 
-EXAMPLES = 3  # of each reason, printed
+# for each reason, so that a line of the report stays a line
+EXAMPLES_SHOWN = 3
 
 
 @with_pack_options
@@ -50,61 +45,65 @@ def pack(
 ) -> PackReport:
     """Pack images into a blob: a plain tar, the same bytes from the same input on any machine.
 
-    The blob appears whole or not at all, and replaces one that is there. It is never packed into itself.
-    A target that ends in .tar.zst or .tzst becomes seekable zstd: the index's offsets are then those in the
-    tar that it decompresses to, which takes as much room beside the target until it is compressed.
-    A target in S3 goes up while it is packed, in bounded memory; if anything fails, nothing is left there.
+    The blob appears whole or not at all, and replaces a blob that is already there. A blob is never packed into itself.
+    A target that ends in .tar.zst or .tzst becomes seekable zstd. The offsets in its index are offsets in the tar that
+    it decompresses to. That tar needs space beside the target until it is compressed.
+    A target in S3 is uploaded while it is packed, in bounded memory. If anything fails, nothing is left there.
 
     Args:
-        source: A folder, or a prefix in S3, packed in byte order of the names relative to it; a file or a
-            list of files, whose names are their paths as given, without a leading "/"; or (name, payload)
+        source: A folder or a prefix in S3, packed in byte order of the names relative to it. Or a file or a
+            list of files, whose names are their paths as given, without a leading "/". Or (name, payload)
             pairs, packed in their order.
-        target: The blob to write: a path, or an s3:// URL.
-        dry_run: Read everything, write nothing; blob_bytes is then what they are before compression.
-        resume: Of a target in S3, go on with an upload that was interrupted: what went up and is the same is not
-            sent again. A failure then leaves it there, for the next time.
+        target: The blob to write: a path or an s3:// URL.
+        dry_run: Read everything and write nothing. Then `blob_bytes` is the size before compression.
+        resume: For a target in S3: continue an upload that was interrupted. Parts that are already there with the
+            same bytes are not sent again. If this upload fails, too, its parts stay there for the next time.
         index: Where the index goes: behind the archive in the blob itself, into a file beside it,
             `<blob>.idx`, or nowhere.
-        level: Of zstd, 1 to 22, for a target that is compressed; None for 3.
+        level: Compression level of zstd, 1 to 22, for a target that is compressed. None: 3.
         options: Which files are packed, and how: see PackOptions.
 
     Returns:
-        What was packed and what was skipped and why, with the index.
+        What was packed, what was skipped and why, and the index.
 
     Raises:
-        SourceError: files can't be read (all are listed) or changed while they were packed; objects the same
-            (the first is named); or there is nothing to pack, and a blob that would be replaced.
+        SourceError: files can't be read (all are named) or changed while they were packed; an object can't be
+            read or changed (the first one is named); or nothing is left to pack and a blob would be replaced.
         DuplicateNameError: two files have one member name.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
-        StorageError: the blob can't be written, or would replace a file that is no tar.
-        TypeError: an argument has another type, or there is no such option.
-        ValueError: a choice that there is not, or a number out of range; resume for a target that is not in S3; a
-            level for a target that is not compressed; or a compressed target in S3.
+        StorageError: the blob can't be written, or would replace a file that is not a tar.
+        TypeError: an argument has a wrong type, or an option does not exist.
+        ValueError: a choice does not exist or a number is out of range; `resume` is set and the target is not in S3;
+            a level is given and the target is not compressed; or the target is compressed and in S3.
     """
     began = time.perf_counter()
+    # all arguments, and the target, before anything is read: reading may take hours
     complete = complete_options("pack", options)
     check_source(source)
     check_flag("dry_run", dry_run)
     check_choice("index", index, IndexPlace)
     location = check_target_options(target, level=level, resume=resume)
-    far = location.is_s3
-    replaced = None if far else check_target(location)
-    exists = check_remote_target(location) if far else replaced is not None
+    remote = location.is_s3
+    replaced = None if remote else check_target(location)
+    exists = check_remote_target(location) if remote else replaced is not None
     skipped = Skipped()
-    found = find_sources(source, complete, skipped)
-    if far and isinstance(found, Objects):
+    found = resolve_source(source, complete, skipped)
+    # a local blob is recognised by its inode when it is read; an object is recognised by its key
+    if remote and isinstance(found, Objects):
         found = found.without(location, skipped)
     opening = new_blob(
         location,
         level=LEVEL if level is None else level,
-        expected_bytes=expected_bytes(found) if far else None,
+        # an upload chooses the size of its parts before it knows the size of the blob, and 10,000 parts must do
+        expected_bytes=expected_bytes(found) if remote else None,
         resume=resume,
     )
     with nullcontext() if dry_run else opening as blob:
-        packed, size = _write(
+        packed, size = _write_archive(
             found, blob, skipped, complete, location.text, replaced, exists, index
         )
-    if blob and not far:
+    # an index file that an earlier pack left beside the blob belongs to the old blob
+    if blob and not remote:
         forget_beside(location)
     if blob and index == "sidecar":
         blob.write_beside(packed)
@@ -120,8 +119,8 @@ def pack(
     )
 
 
-def _write(
-    found: Found,
+def _write_archive(
+    found: ResolvedSource,
     blob: NewBlob | None,
     skipped: Skipped,
     options: PackOptions,
@@ -130,15 +129,20 @@ def _write(
     exists: bool,
     place: IndexPlace,
 ) -> tuple[Index, int]:
-    """Write members and index, or only read them; the index, and the blob's bytes.
+    """Write members and index, or only read the members if there is no blob.
+
+    Returns:
+        The index, and the bytes of the blob.
 
     Raises:
-        SourceError: there is nothing to pack, and a blob that would be replaced.
+        SourceError: nothing is left to pack, and a blob would be replaced.
     """
     tar = blob.tar if blob else None
     packed, end = write_members(found, tar, skipped, options, target=target, replaced=replaced)
     if blob is None:
         return packed, unwritten_bytes(packed, end, place)
+    # raised inside the block that writes the blob, which then leaves the old blob in its place: a wrong glob or an
+    # empty folder must not cost a full blob
     if exists and not packed:
         raise SourceError(f"nothing to pack, so {target} stays as it is")
     return packed, blob.finish(packed, end, place)
@@ -147,44 +151,46 @@ def _write(
 def check_target_options(
     target: str | os.PathLike[str], *, level: int | None, resume: bool = False
 ) -> Location:
-    """Return where a target is, if a blob can be packed to it with these options.
+    """Parse the target, and check that a blob can be packed to it with these options; nothing is read.
 
     Raises:
-        TypeError: an argument of another type.
-        ValueError: as of pack.
+        TypeError: an argument has a wrong type.
+        ValueError: the target can't be written to, or an option is not for this kind of target; see pack.
     """
     location = output_location("target", target)
     check_flag("resume", resume)
     if level is not None:
         check_level(level)
-    compressed, far = is_compressed_target(location), location.is_s3
+    compressed, remote = is_compressed_target(location), location.is_s3
     if level is not None and not compressed:
         raise ValueError(
             f"level is for a target that ends in .tar.zst, and {target} is a plain tar"
         )
-    if resume and not far:
+    if resume and not remote:
         raise ValueError(f"resume is for a target in S3, and {target} is not there")
-    if far and compressed:
+    # it is first a plain tar in a scratch file, for S3 in the temporary folder: only shards bound the size of that
+    if remote and compressed:
         raise ValueError(
-            f"target {target}: a compressed blob is packed to a local file, or to S3 in shards (--shard-size); upload it then"
+            f"target {target}: a compressed blob is packed to a local file, or to S3 in shards (--shard-size); "
+            "upload the local file afterwards"
         )
     return location
 
 
 @dataclass(frozen=True, slots=True)
 class PackReport:
-    """What pack did.
+    """The report of pack.
 
     Attributes:
-        members: Files packed.
-        payload_bytes: Their bytes.
-        blob_bytes: The blob's.
-        skipped: Reason → how many files were left out for it.
-        examples: Reason → the first few of them.
+        members: Number of files that were packed.
+        payload_bytes: Bytes of their payloads.
+        blob_bytes: Bytes of the blob.
+        skipped: Reason → number of files that were skipped for it.
+        examples: Reason → names of the first files.
         seconds: How long it took.
-        index: The blob's members.
+        index: The members of the blob.
         dry_run: Nothing was written.
-        shards: How many blobs were written.
+        shards: Number of blobs that were written.
     """
 
     members: int
@@ -199,8 +205,8 @@ class PackReport:
 
     @property
     def megabytes_per_second(self) -> float:
-        """Payload bytes a second, in units of 1,000,000."""
-        return _rate(self.payload_bytes, self.seconds)
+        """Payload bytes for each second, in units of 1,000,000."""
+        return mb_per_second(self.payload_bytes, self.seconds)
 
     def __str__(self) -> str:
         done = "would pack" if self.dry_run else "packed"
@@ -208,17 +214,19 @@ class PackReport:
             f"{done} {self.members:,} members, {self.payload_bytes:,} bytes, into {self.blob_bytes:,} bytes "
             f"{f'of {self.shards:,} blobs ' if self.shards != 1 else ''}"
             f"in {self.seconds:.2f} s ({self.megabytes_per_second:,.0f} MB/s)"
-        ) + _skipped(self.skipped, self.examples)
+        ) + describe_skipped(self.skipped, self.examples)
 
 
-def _rate(size: int, seconds: float) -> float:
+def mb_per_second(size: int, seconds: float) -> float:
+    """Compute a rate in MB for each second, where a MB is 1,000,000 bytes."""
+    # the clock may show no difference for a blob of a few files
     return size / 1e6 / seconds if seconds else 0.0
 
 
-def _skipped(counts: dict[str, int], examples: dict[str, list[str]]) -> str:
-    """Say what was left out, a line a reason."""
+def describe_skipped(counts: dict[str, int], examples: dict[str, list[str]]) -> str:
+    """Describe what was skipped: a line for each reason, each after a line break."""
     text = ""
     for reason, count in sorted(counts.items()):
-        named = ", ".join(examples[reason][:EXAMPLES])
-        text += f"\nskipped {count:,}: {reason} ({named}{', …' if count > EXAMPLES else ''})"
+        named = ", ".join(examples[reason][:EXAMPLES_SHOWN])
+        text += f"\nskipped {count:,}: {reason} ({named}{', …' if count > EXAMPLES_SHOWN else ''})"
     return text

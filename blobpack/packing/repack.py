@@ -1,4 +1,4 @@
-"""A tar, compressed or not, wherever it lies → a blob, in one pass, with no file of it unpacked to disk."""
+"""Make a blob of any tar, compressed or not, local or remote, in one pass, without unpacking it to disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blobpack.model import (
     check_number,
     check_texts,
 )
-from blobpack.packing.files import Skipped, passing
+from blobpack.packing.files import IMAGE_HEAD_BYTES, Skipped, match_filters
 from blobpack.packing.pack import check_target_options, pack
 from blobpack.stores.location import location_of
 from blobpack.stores.open import open_store
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from blobpack.packing.pack import PackReport
     from blobpack.stores.base import Store
 
-HEAD_BYTES = 1 << 12  # enough to recognise any image
+# far above any image: this bounds memory if a compressed archive of a few MB claims a member of many GB
 MEMBER_BYTES_MAX = 1 << 30
 
 
@@ -47,34 +47,35 @@ def repack(
     member_bytes_max: int = MEMBER_BYTES_MAX,
     progress: ProgressCallback | None = None,
 ) -> PackReport:
-    """Make a blob of a tar that can't be read by offsets, such as a .tar.gz; of any other, too.
+    """Make a blob of a tar that can't be read by offsets, such as a .tar.gz, or of any other tar.
 
-    The source is read once, front to back: plain, or compressed by gzip, zstd, xz or bzip2, as its first bytes
-    say. Members keep their order and names; everything else about them is as pack makes it. Memory holds one
+    The source is read once, front to back. It may be plain, or compressed by gzip, zstd, xz or bzip2; its first bytes
+    say which. Members keep their order and names; all else in their headers is as pack writes it. Memory holds one
     member at a time and what the decompressor needs, at most 128 MiB for zstd.
 
     Args:
         source: A path, file:// or s3:// URL.
         target: The blob to write; compressed if it ends in .tar.zst or .tzst.
-        globs: Repack only names that match one of these; `*` crosses "/".
-        exclude: And none of these.
+        globs: Repack only members whose names match one of these patterns; `*` also matches "/".
+        exclude: Do not repack members whose names match one of these patterns.
         all_files: Repack every file, not only images.
-        dry_run: Read everything, write nothing.
-        index: Where the index goes, as of pack.
-        level: Of zstd, 1 to 22, for a target that is compressed; None for 3.
-        member_bytes_max: The largest payload that is taken into memory.
-        progress: progress(members, bytes), called now and then.
+        dry_run: Read everything and write nothing.
+        index: Where the index goes; see pack.
+        level: Compression level of zstd, 1 to 22, for a target that is compressed. None: 3.
+        member_bytes_max: The largest payload that is read into memory.
+        progress: Called from time to time as progress(members, bytes).
 
     Returns:
-        What was repacked, and what was skipped and why: links, devices and sparse files. What a hard link
-        points at is further up the stream, so it is skipped, too.
+        What was repacked, and what was skipped and why: links, devices and sparse files. A hard link is skipped
+        because its payload stands further up in the stream, where it can't be read again.
 
     Raises:
-        BlobNotFoundError: there is no such source.
-        FormatError: the source is damaged, cut (TruncatedError), or no tar; nothing is written then.
+        BlobNotFoundError: the source does not exist.
+        FormatError: the source is damaged, cut (TruncatedError) or not a tar; then nothing is written.
         SourceError: a payload is larger than member_bytes_max.
-        DuplicateNameError, UnsafeNameError, StorageError, TypeError, ValueError: as of pack.
+        DuplicateNameError, UnsafeNameError, StorageError, TypeError, ValueError: as described for pack.
     """
+    # before the source is opened: pack would find a wrong argument, too, but after a request
     globs, exclude = check_texts("globs", globs), check_texts("exclude", exclude)
     location_of("source", source)
     check_target_options(target, level=level)
@@ -89,12 +90,14 @@ def repack(
         report = pack(
             payloads,
             target,
+            # _payloads has left out what is not an image, before its payload was read into memory
             all_files=True,
             dry_run=dry_run,
             index=index,
             level=level,
             progress=progress,
         )
+    # pack skipped nothing: all reasons are those of _payloads
     return replace(report, skipped=dict(skipped.counts), examples=skipped.examples)
 
 
@@ -106,36 +109,42 @@ def _payloads(
     images_only: bool,
     most: int,
 ) -> Iterator[tuple[str, bytes]]:
-    """Read the members that are wanted, one at a time."""
+    """Read the members that pass the filters, one at a time.
+
+    Raises:
+        SourceError: a payload has more bytes than `most`.
+    """
     from blobpack.tar.stream import decompressed, read_members, translated_errors
 
     with translated_errors(store), decompressed(store) as stream:
         for member, file in read_members(stream):
             name = encode_name(member.name)
             reason = _no_payload(member)
-            if reason is None and not passing([name], globs, exclude)[0]:
+            if reason is None and not match_filters([name], globs, exclude)[0]:
                 reason = "filtered out"
             if reason is not None:
                 skipped.add(reason, name)
             elif file is not None:
-                head = file.read(HEAD_BYTES)
+                # the head alone decides, so a large member that is not an image never fills memory
+                head = file.read(IMAGE_HEAD_BYTES)
                 if images_only and not recognise_image(head, name):
                     skipped.add("not an image", name)
                     continue
                 if member.size > most:
                     raise SourceError(
                         f"{store.url}: member {member.name!r} has {member.size} bytes, more than the "
-                        f"{most} that may be taken into memory"
+                        f"{most} that may be read into memory (member_bytes_max)"
                     )
                 yield member.name, head + file.read()
 
 
 def _no_payload(member: tarfile.TarInfo) -> str | None:
-    """Say why a member has no payload that can be repacked; None for files, and for folders, which have none."""
+    """Return why a member is skipped, or None for files, and for folders, which are left out without a reason."""
     if member.issym():
         return "symbolic links"
     if member.islnk():
         return "hard links"
+    # before isfile(), which is true for sparse files: the bytes in the tar are not those of the file
     if member.issparse():
         return "sparse files"
     return None if member.isfile() or member.isdir() else "not a plain file"

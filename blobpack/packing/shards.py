@@ -1,4 +1,8 @@
-"""Many small files → blobs of a bounded size, and the collection of them: cut between members, the same every time."""
+"""Pack many small files into blobs of a bounded size, and make the collection of these blobs.
+
+Strategy: sources are cut between members, by the sizes of the members alone, so the same input gives the same blobs.
+Each blob is whole before the next one begins, and the collection is written last: it makes the set visible.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,12 @@ from blobpack.collection.collection import COLLECTION_NAME, open_collection
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.index.index import Index
 from blobpack.model import check_number
-from blobpack.packing.files import Skipped, Sources
+from blobpack.packing.files import FileList, Skipped
 from blobpack.packing.members import write_members
+from blobpack.packing.options import PackOptions, complete_options, with_pack_options
 from blobpack.packing.pack import PackReport
 from blobpack.packing.shard_folder import shard_folder, shard_location
-from blobpack.packing.sources import (
-    PackOptions,
-    check_source,
-    complete_options,
-    find_sources,
-    narrowed,
-    with_pack_options,
-)
+from blobpack.packing.sources import check_source, filter_by_name, resolve_source
 from blobpack.tar.header import END_OF_ARCHIVE, encode_name, member_header, padding
 from blobpack.writing.compress import LEVEL, check_level
 from blobpack.writing.new_blob import new_blob
@@ -33,10 +31,11 @@ if TYPE_CHECKING:
 
     from blobpack.model import Packable, Payload, ProgressCallback
     from blobpack.packing.shard_folder import ShardFolder
-    from blobpack.packing.sources import Found
+    from blobpack.packing.sources import ResolvedSource
     from blobpack.stores.location import Location
     from blobpack.stores.sink import Sink
 
+# the names sort in the order of the numbers, up to 100,000 shards
 SHARD_NAME = "{:05d}.tar"
 COMPRESSED_NAME = "{:05d}.tar.zst"
 
@@ -52,29 +51,31 @@ def pack_shards(
 ) -> PackReport:
     """Pack images into blobs of a bounded size, each with its index inside, and make the collection of them.
 
-    They are `00000.tar`, `00001.tar` … and `collection.idx` in a folder or prefix of their own: open_collection reads
-    them as one. Each blob appears whole or not at all, and the collection last; after an error, none is left. The
-    next blob begins with the first file that does not fit any more, so the same input gives the same blobs. To S3
-    they go up while they are packed, in bounded memory; a kill leaves those that were whole, without a collection.
+    The blobs are `00000.tar`, `00001.tar` … and the collection is `collection.idx`, in a folder or prefix of their own.
+    open_collection reads them together. Each blob appears whole or not at all, and the collection appears last. After
+    an error, no blob is left. The next blob begins with the first file that does not fit any more, so the same input
+    gives the same blobs. Blobs in S3 are uploaded while they are packed, in bounded memory; a kill leaves the blobs
+    that were whole, without a collection.
 
     Args:
-        source: As for pack.
-        folder: Where to: a path, or s3://bucket/prefix; it must be empty, or not there.
-        shard_bytes: The most bytes of an archive, its index apart; a member that alone is larger gets its own.
-        level: Of zstd, 1 to 22: the blobs are `00000.tar.zst` … then, and shard_bytes bounds what each
-            decompresses to, which takes as much room beside it, or, for S3, in the temporary folder. None for
-            plain tars.
+        source: A folder, a prefix in S3, files or (name, payload) pairs; see pack.
+        folder: The folder to write to: a path or s3://bucket/prefix. It must be empty, or not exist yet.
+        shard_bytes: The largest size of an archive, without its index. A single member that is larger gets a blob
+            of its own.
+        level: Compression level of zstd, 1 to 22. Then the blobs are `00000.tar.zst` …, and shard_bytes bounds the
+            tar that each one decompresses to. That tar needs space beside the blob, or, for S3, in the temporary
+            folder. None: plain tars.
         options: Which files are packed, and how: see PackOptions.
 
     Returns:
         What was packed into all blobs together, with the index of the collection.
 
     Raises:
-        BlobChangedError: another one is packed to the same prefix meanwhile; at most one succeeds.
-        StorageError: the folder is not empty, or can't be written.
-        TypeError: an argument has another type, or there is no such option.
-        ValueError: shard_bytes has no room for anything; zstd has no such level; or the URL names no prefix.
-        BlobpackError: as for pack.
+        BlobChangedError: another pack writes to the same prefix at the same time; at most one succeeds.
+        StorageError: the folder is not empty, or can't be written to.
+        TypeError: an argument has a wrong type, or an option does not exist.
+        ValueError: shard_bytes has no room for a member, zstd has no such level, or the URL names no prefix.
+        BlobpackError: as described for pack.
     """
     began = time.perf_counter()
     complete = complete_options("pack_shards", options)
@@ -84,19 +85,22 @@ def pack_shards(
     if level is not None:
         check_level(level)
     skipped = Skipped()
-    found = find_sources(source, complete, skipped)
-    found, complete = narrowed(found, complete, skipped)
-    filling = _Filling(cut(found), shard_bytes - len(END_OF_ARCHIVE), complete, skipped, level)
+    found = resolve_source(source, complete, skipped)
+    # before cutting: files that the filters exclude must take no room
+    found, complete = filter_by_name(found, complete, skipped)
+    room = shard_bytes - len(END_OF_ARCHIVE)
+    writer = _ShardWriter(make_cutter(found), room, complete, skipped, level)
     with shard_folder(location) as place:
-        blobs = filling.write_all(place)
+        blobs = writer.write_all(place)
         target = place.begin(COLLECTION_NAME)
+        # reads only the indexes of the blobs, and refuses a name that is in two of them
         report = collect(blobs, target)
     with open_collection(target) as collection:
         index = collection.index
     return PackReport(
         members=report.members,
         payload_bytes=report.payload_bytes,
-        blob_bytes=filling.blob_bytes,
+        blob_bytes=writer.blob_bytes,
         skipped=dict(skipped.counts),
         examples=skipped.examples,
         seconds=time.perf_counter() - began,
@@ -105,40 +109,41 @@ def pack_shards(
     )
 
 
-class _NothingLeft(Exception):  # noqa: N818 (no error: the blob that was begun is dropped)
-    """What was left was no image."""
+class _NoMoreImages(Exception):  # noqa: N818 (no error: the blob that was begun is dropped)
+    """No file that was left is an image, so the blob that was begun is empty."""
 
 
-class _Filling:
-    """Fills one blob after the other.
+class _ShardWriter:
+    """Writes one blob after the other.
 
     Attributes:
-        blob_bytes: Of those that are written.
+        blob_bytes: Bytes of the blobs that are whole.
     """
 
     def __init__(
         self,
-        cut: Files | Payloads,
+        cutter: FileCutter | PayloadCutter,
         room: int,
         options: PackOptions,
         skipped: Skipped,
         level: int | None,
     ) -> None:
-        self._cut, self._room = cut, room
+        self._cutter, self._room = cutter, room
         self._options, self._skipped, self._level = options, skipped, level
         self._members = self.blob_bytes = 0
 
     def write_all(self, place: ShardFolder) -> list[Location]:
-        """Write blobs until nothing is left, one at least; where they are."""
+        """Write blobs until nothing is left, and at least one; return their locations."""
         written: list[Location] = []
         name = SHARD_NAME if self._level is None else COMPRESSED_NAME
-        while self._cut or not written:
+        while self._cutter or not written:
             location = place.begin(name.format(len(written)))
             try:
                 self._write_blob(location, may_be_empty=not written)
-            except _NothingLeft:
+            except _NoMoreImages:
                 break
-            except BlobChangedError:  # another pack has put it there
+            except BlobChangedError:
+                # another pack has put this blob there: discard must not delete it
                 place.begun.remove(location)
                 raise
             written.append(location)
@@ -146,19 +151,22 @@ class _Filling:
 
     def _write_blob(self, location: Location, *, may_be_empty: bool) -> None:
         level = LEVEL if self._level is None else self._level
+        # new=True: S3 makes the object only if there is none (If-None-Match), so two packs to one prefix can't mix
         with new_blob(location, level=level, new=True) as blob:
             packed, end = self._fill(blob.tar, location.text)
+            # raised inside the block, so that the empty blob never appears
             if not packed and not may_be_empty:
-                raise _NothingLeft
+                raise _NoMoreImages
             self.blob_bytes += blob.finish(packed, end, "embed")
         self._members += len(packed)
 
     def _fill(self, tar: Sink, url: str) -> tuple[Index, int]:
-        """Write members until the next one does not fit; what is no image leaves room for more."""
+        """Write members until the next one does not fit."""
         parts: list[Index] = []
         position = members = 0
-        while found := self._cut.fitting(self._room - position, first=not position):
-            progress = _on_from(
+        # in several turns: whether a file is an image is known only when it is read, and skipped files leave room
+        while found := self._cutter.take_fitting(self._room - position, first=not position):
+            progress = _continued(
                 self._options["progress"], self._members + members, self.blob_bytes + position
             )
             options: PackOptions = {**self._options, "progress": progress}
@@ -168,26 +176,28 @@ class _Filling:
             members += len(part)
             parts += [part] if len(part) else []
         packed = Index.concatenate(parts)
+        # write_members itself has checked the names of each single part
         if len(parts) > 1:
-            _refuse_duplicates(packed)
+            _check_no_duplicates(packed)
         return packed, position
 
 
-def _refuse_duplicates(packed: Index) -> None:
-    """Refuse two payloads of one name in one blob; those in two blobs, collect refuses.
+def _check_no_duplicates(packed: Index) -> None:
+    """Check that no two members of one blob have the same name.
 
     Raises:
-        DuplicateNameError: there are two.
+        DuplicateNameError: two members have the same name.
     """
+    # collect refuses a name that is in two blobs, but permits it twice in one blob, as tar does
     rows = NameLookup(packed.columns.names, packed.columns.name_bounds).first_duplicate()
     if rows is not None:
         raise DuplicateNameError(f"two payloads would both be member {packed.name_at(rows[0])!r}")
 
 
-def _on_from(
+def _continued(
     progress: ProgressCallback | None, members: int, written: int
 ) -> ProgressCallback | None:
-    """Count on from what other blobs hold already."""
+    """Return a progress function that adds the members and bytes of earlier parts and blobs."""
     if progress is None:
         return None
 
@@ -197,73 +207,89 @@ def _on_from(
     return show
 
 
-def cut(found: Found) -> Files | Payloads:
-    """Make what there is to pack ready to be taken in parts."""
-    return Files(found) if isinstance(found, Sources) else Payloads(iter(found))
+def make_cutter(found: ResolvedSource) -> FileCutter | PayloadCutter:
+    """Make a source ready to be taken part by part."""
+    return FileCutter(found) if isinstance(found, FileList) else PayloadCutter(iter(found))
 
 
-class Files:
-    """Files, cut by the sizes they have now."""
+class FileCutter:
+    """Cuts a list of files into parts, by the sizes that the files have now."""
 
-    def __init__(self, sources: Sources) -> None:
-        self._sources = sources
+    def __init__(self, files: FileList) -> None:
+        self._files = files
         self._next = 0
 
     def __bool__(self) -> bool:
-        return self._next < len(self._sources.paths)
+        return self._next < len(self._files.paths)
 
-    def fitting(self, room: int, *, first: bool) -> Sources | None:
-        """Take the next files that fit; the very first does."""
-        begin, sources = self._next, self._sources
+    def take_fitting(self, room: int, *, first: bool) -> FileList | None:
+        """Return the next files that fit into the room, or None if the next file does not fit.
+
+        Args:
+            room: Bytes that are left in the blob.
+            first: The blob is empty: then one file is returned even if it is larger than the room.
+        """
+        begin, files = self._next, self._files
         while self:
             size = self._member_bytes(self._next)
+            # without the exception for the first file, a file larger than a shard would never be packed
             if size > room and not (first and self._next == begin):
                 break
             room -= size
             self._next += 1
         if begin == self._next:
             return None
-        return sources.part(slice(begin, self._next))
+        return files.part(slice(begin, self._next))
 
     def _member_bytes(self, i: int) -> int:
-        path = os.path.join(self._sources.root, self._sources.paths[i])  # noqa: PTH118 (bytes)
+        path = os.path.join(self._files.root, self._files.paths[i])  # noqa: PTH118 (bytes)
         try:
-            return member_bytes(self._sources.names[i], os.stat(path).st_size)  # noqa: PTH116
-        except OSError:  # packing it tells
+            return member_bytes(self._files.names[i], os.stat(path).st_size)  # noqa: PTH116
+        except OSError:
+            # packing the file fails, too, and reports the reason
             return 0
 
 
-class Payloads:
-    """(name, payload) pairs, cut as they come."""
+class PayloadCutter:
+    """Cuts (name, payload) pairs into parts as they come.
+
+    One pair is read ahead: whether it fits is known only when its payload is there.
+    """
 
     def __init__(self, payloads: Iterator[Payload]) -> None:
         self._payloads = payloads
-        self._held: Payload | None = next(payloads, None)
+        self._ahead: Payload | None = next(payloads, None)
 
     def __bool__(self) -> bool:
-        return self._held is not None
+        return self._ahead is not None
 
-    def fitting(self, room: int, *, first: bool) -> Iterator[Payload] | None:
-        """Take the next pairs that fit; the very first does."""
-        if self._held is None or not (first or self._held_bytes() <= room):
+    def take_fitting(self, room: int, *, first: bool) -> Iterator[Payload] | None:
+        """Return the next pairs that fit into the room, or None if the next pair does not fit.
+
+        Args:
+            room: Bytes that are left in the blob.
+            first: The blob is empty: then one pair is returned even if it is larger than the room.
+        """
+        if self._ahead is None or not (first or self._ahead_bytes() <= room):
             return None
-        return self._fitting(room)
+        return self._yield_fitting(room)
 
-    def _fitting(self, room: int) -> Iterator[Payload]:
-        while self._held is not None:
-            room -= self._held_bytes()
-            yield self._held
-            self._held = next(self._payloads, None)
-            if self._held is not None and self._held_bytes() > room:
+    def _yield_fitting(self, room: int) -> Iterator[Payload]:
+        while self._ahead is not None:
+            room -= self._ahead_bytes()
+            yield self._ahead
+            self._ahead = next(self._payloads, None)
+            if self._ahead is not None and self._ahead_bytes() > room:
                 return
 
-    def _held_bytes(self) -> int:
-        if self._held is None:
+    def _ahead_bytes(self) -> int:
+        if self._ahead is None:
             return 0
-        name, payload = self._held
+        name, payload = self._ahead
+        # nbytes: len() of a memoryview counts its elements
         return member_bytes(encode_name(name), memoryview(payload).nbytes)
 
 
 def member_bytes(name: bytes, size: int) -> int:
-    """Compute how many bytes of an archive a member takes."""
+    """Compute how many bytes a member takes in an archive, with its header and padding."""
     return len(member_header(name, size)) + size + len(padding(size))

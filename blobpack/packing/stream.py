@@ -1,8 +1,9 @@
-"""Files gathered natively for a stream: a slice at a time into a temporary file, and from there on.
+"""Gather files for a stream, such as an upload: one slice at a time goes to a temporary file, and from there on.
 
-The native gather writes members side by side, each at its place, which a stream can't take. A pipe would put
-one thread in charge of the order; slices of some 32 MiB keep the gather as it is, and while one is gathered,
-parts of those before go up. The temporary file has no name, and never more than a slice, or one large file.
+Strategy: the native gather (_native/pack/gather.pyx) writes members side by side, each at its own place, which a
+stream can't take. A pipe would need one thread in charge of the order. Instead, slices of about 32 MiB are gathered
+into a file, and while one slice is gathered, the threads of the upload send the parts before it. The temporary file
+has no name, and never holds more than one slice, or one file that is larger.
 """
 
 from __future__ import annotations
@@ -13,25 +14,29 @@ from typing import TYPE_CHECKING
 
 from blobpack._native import gather as _gather
 from blobpack.columns import Columns
+from blobpack.packing.files import member_bytes_max
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from blobpack._native.results import Gathered, NotPacked
     from blobpack.model import ProgressCallback
-    from blobpack.packing.files import Sources
+    from blobpack.packing.files import FileList
     from blobpack.stores.sink import Sink
 
+# four parts of 8 MiB, which is what an upload sends at the same time (stores/s3/upload.py)
 SLICE_BYTES = 32 << 20
+# empty files have no bytes, so the number of files bounds a slice, too
 SLICE_FILES = 65_536
-COPY_BYTES = 1 << 20
-FAULTS = (_gather.FILE_UNREADABLE, _gather.FILE_CHANGED)
+SINK_WRITE_BYTES = 1 << 20
+# after one of these, no blob is made; all other statuses are reasons to skip a file
+FATAL_STATUSES = (_gather.FILE_UNREADABLE, _gather.FILE_CHANGED)
 
 
 def gather_slices(
     gather: Callable[..., Gathered],
     root_fd: int,
-    sources: Sources,
+    files: FileList,
     sink: Sink,
     *,
     start: int,
@@ -40,79 +45,88 @@ def gather_slices(
     """Gather files into a stream.
 
     Args:
-        gather: _gather.gather, all but what follows.
-        root_fd: The folder that the files' paths start from.
-        sources: The files. Once one of them can't be read, the others are only tried.
-        sink: Takes the members.
-        start: Where in the blob the first one is.
-        progress: progress(files, bytes).
+        gather: The native gather function, with the arguments that are the same for each slice.
+        root_fd: Descriptor of the folder that the paths are relative to.
+        files: The files.
+        sink: Receives the members.
+        start: Position of the first member in the blob.
+        progress: Called as progress(files, bytes).
 
     Returns:
-        The same as gather, the rows as Columns.
+        The members, the end of the last one, the error number of a failed write (0 if there was none) and the files
+        that were not packed.
     """
     parts: list[Columns] = []
     not_packed: list[NotPacked] = []
     position, failed, sent = start, False, 0
     with TemporaryFile() as buffer:
-        for first, last in slices(root_fd, sources.paths):
-
+        for first, last in cut_slices(root_fd, files.paths):
+            # arguments with defaults keep the values of this turn of the loop
             def show(files: int, size: int, first: int = first, sent: int = sent) -> None:
                 if progress:
                     progress(first + files, sent + size)
 
             gathered = gather(
                 root_fd,
+                # after a file that can't be read, the others are only read: the error then names all that fail
                 -1 if failed else buffer.fileno(),
-                sources.paths[first:last],
-                sources.names[first:last],
+                files.paths[first:last],
+                files.names[first:last],
                 start=position,
                 progress=show,
             )
             parts.append(Columns(*gathered.members))
             for left in gathered.not_packed:
+                # the native gather counts from the first file of its slice
                 not_packed.append(left._replace(file=first + left.file))
-                failed = failed or left.status in FAULTS
+                failed = failed or left.status in FATAL_STATUSES
             end = gathered.position
             if gathered.write_error:
                 return parts[-1], end, gathered.write_error, not_packed
             if not failed:
                 _send(buffer.fileno(), position, end, sink)
+                # frees the space of this slice; the next one is written at its place in the blob, behind a hole
                 os.ftruncate(buffer.fileno(), 0)
             sent += end - position
             position = end
     return Columns.concatenate(parts), position, 0, not_packed
 
 
-def slices(root_fd: int, paths: list[bytes]) -> Iterator[tuple[int, int]]:
-    """Part files into runs of so many bytes or files; at least one run."""
+def cut_slices(root_fd: int, paths: list[bytes]) -> Iterator[tuple[int, int]]:
+    """Cut a list of files into slices of about SLICE_BYTES; yield at least one slice, even if there are no files."""
     first = size = 0
     for i, path in enumerate(paths):
-        size += size_of(path, root_fd)
+        size += file_bytes(path, root_fd)
         if size >= SLICE_BYTES or i + 1 - first >= SLICE_FILES:
             yield first, i + 1
             first, size = i + 1, 0
+    # an empty slice makes an empty table of members with the right columns
     if first < len(paths) or not paths:
         yield first, len(paths)
 
 
-def size_of(path: bytes, root_fd: int) -> int:
-    """Ask for a file's size; 0 where it can't be had: gathering it tells why."""
+def file_bytes(path: bytes, root_fd: int) -> int:
+    """Return the size of a file, or 0 if it can't be found."""
     try:
         return os.stat(path, dir_fd=root_fd).st_size
     except OSError:
+        # gathering the file fails, too, and reports the reason
         return 0
 
 
-def total_bytes(sources: Sources) -> int:
-    """Add up what members of these files take at most, with headers and index."""
-    root_fd = os.open(sources.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def total_bytes(files: FileList) -> int:
+    """Return an upper bound for the bytes of a blob of these files, with headers and index."""
+    # relative to a descriptor, so that the kernel does not look up the folder's path for each file again
+    root_fd = os.open(files.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        payloads = sum(size_of(path, root_fd) for path in sources.paths)
+        return sum(
+            member_bytes_max(name, file_bytes(path, root_fd))
+            for path, name in zip(files.paths, files.names, strict=True)
+        )
     finally:
         os.close(root_fd)
-    return payloads + sum(3072 + 2 * len(name) for name in sources.names)
 
 
 def _send(fd: int, start: int, end: int, sink: Sink) -> None:
-    for pos in range(start, end, COPY_BYTES):
-        sink.write(os.pread(fd, min(COPY_BYTES, end - pos), pos))
+    for pos in range(start, end, SINK_WRITE_BYTES):
+        sink.write(os.pread(fd, min(SINK_WRITE_BYTES, end - pos), pos))

@@ -1,0 +1,126 @@
+"""The options that pack, append and pack_shards share: which files are packed, and how.
+
+Strategy: the options, their types and their descriptions stand once, in a TypedDict. Each of the three functions
+takes `**options: Unpack[PackOptions]`, and its signature and help are made from the TypedDict.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+from blobpack.model import check_callable, check_flag, check_texts, check_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from blobpack.model import ProgressCallback
+
+F = TypeVar("F", bound="Callable[..., object]")
+
+
+class PackOptions(TypedDict, total=False):
+    """Options that pack, append and pack_shards share: which files are packed, and how.
+
+    Attributes:
+        globs: Pack only files whose member names match one of these patterns; `*` also matches "/".
+        exclude: Do not pack files whose member names match one of these patterns.
+        all_files: Pack every file, not only images. Images are recognised by their first bytes, SVG by its name.
+        hidden: Also pack files whose names begin with ".", and files below folders with such names.
+        follow_symlinks: Pack the files that symbolic links point to, under the names of the links.
+        keep_mtime: Store modification times, in whole seconds. Otherwise they are 0.
+        facts: Record facts of each image in the index: media type, width and height as shown, CRC-32C and mtime.
+            Pixels are not decoded. If the header of an image is damaged, its width and height are unknown. append
+            records facts only if the index of the blob has facts.
+        threads: Number of threads that read files, 1 to 64. None: one for each processor, at most 4.
+        progress: Called from time to time as progress(files, bytes).
+    """
+
+    globs: Iterable[str]
+    exclude: Iterable[str]
+    all_files: bool
+    hidden: bool
+    follow_symlinks: bool
+    keep_mtime: bool
+    facts: bool
+    threads: int | None
+    progress: ProgressCallback | None
+
+
+DEFAULTS = PackOptions(
+    globs=(),
+    exclude=(),
+    all_files=False,
+    hidden=False,
+    follow_symlinks=False,
+    # the same images give the same blob on any machine, and a copy of a folder may have other times
+    keep_mtime=False,
+    facts=True,
+    threads=None,
+    progress=None,
+)
+# found by their defaults, so that a new flag is checked without a second list
+FLAGS = tuple(name for name, default in DEFAULTS.items() if isinstance(default, bool))
+
+
+def with_pack_options(function: F) -> F:
+    """Add the options of PackOptions to the signature and the help of a function that takes them as **options."""
+    # type checkers and editors understand Unpack; inspect.signature and help() show only **options
+    signature = inspect.signature(function)
+    shown = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=PackOptions.__annotations__[name].__forward_arg__,
+        )
+        for name, default in DEFAULTS.items()
+    ]
+    own = [
+        parameter
+        for parameter in signature.parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    described: Any = function
+    described.__signature__ = signature.replace(parameters=own + shown)
+    # python -OO removes docstrings
+    if function.__doc__ and PackOptions.__doc__:
+        documented = inspect.cleandoc(PackOptions.__doc__).partition("Attributes:\n")[2]
+        function.__doc__ = f"{inspect.cleandoc(function.__doc__)}\n\nOptions:\n{documented}"
+    return function
+
+
+def complete_options(function: str, options: PackOptions) -> PackOptions:
+    """Check the options that a caller gave, and return them with the defaults of all others.
+
+    Args:
+        function: Name of the public function that was called, for messages.
+        options: The options that the caller gave.
+
+    Raises:
+        TypeError: an option does not exist, or its value has a wrong type.
+        ValueError: a value is out of range.
+    """
+    # Python itself accepts any keyword for **options, so a misspelt option would be ignored
+    unknown = next((name for name in options if name not in DEFAULTS), None)
+    if unknown is not None:
+        raise TypeError(
+            f"{function}() got an unexpected keyword argument {unknown!r}; the options are {', '.join(DEFAULTS)}"
+        )
+    complete: PackOptions = {**DEFAULTS, **options}
+    for name in FLAGS:
+        check_flag(name, complete[name])  # type: ignore[literal-required]  # mypy knows no tuple of keys
+    check_threads(complete["threads"])
+    check_callable("progress", complete["progress"])
+    globs, exclude = complete["globs"], complete["exclude"]
+    # check_texts returns lists: a generator would be empty when the second step reads it
+    return {
+        **complete,
+        "globs": check_texts("globs", globs),
+        "exclude": check_texts("exclude", exclude),
+    }
+
+
+def globs_of(options: PackOptions) -> tuple[list[str], list[str]]:
+    """Return the globs and the exclusions of complete options."""
+    return list(options["globs"]), list(options["exclude"])
