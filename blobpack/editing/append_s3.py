@@ -16,6 +16,7 @@ from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import IdentifyingSink
 from blobpack.packing.sources import expected_bytes
+from blobpack.stores.base import OPENING_TAIL_BYTES
 from blobpack.stores.memory import MemoryStore
 from blobpack.writing.embed import write_behind
 
