@@ -127,7 +127,7 @@ PACKING = (
         "globs",
         multiple=True,
         metavar="GLOB",
-        help='Pack only files whose member names match GLOB, in which `*` also matches "/". Repeatable: one match '
+        help='Pack only files whose member names match GLOB, in which * also matches "/". Repeatable: one match '
         "suffices.",
     ),
     click.option(
@@ -179,7 +179,7 @@ SELECTION = (
         "globs",
         multiple=True,
         metavar="GLOB",
-        help='Only members whose names match GLOB, in which `*` also matches "/". Repeatable: one match suffices.',
+        help='Only members whose names match GLOB, in which * also matches "/". Repeatable: one match suffices.',
     ),
     click.option(
         "--exclude",

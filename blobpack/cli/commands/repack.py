@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "globs",
     multiple=True,
     metavar="GLOB",
-    help='Only members whose names match GLOB, in which `*` also matches "/". Repeatable: one match suffices.',
+    help='Only members whose names match GLOB, in which * also matches "/". Repeatable: one match suffices.',
 )
 @click.option(
     "--exclude",
