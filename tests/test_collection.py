@@ -239,6 +239,10 @@ def test_a_collection_and_its_blobs_are_moved_together(folder: Path, tmp_path: P
         ("a?[0-9].tar", ["ab1.tar"], ["a/1.tar", "abx.tar"]),
         ("[!a].tar", ["b.tar"], ["a.tar", "/.tar"]),
         ("a+(b)*.tar", ["a+(b)1.tar"], ["aab.tar"]),
+        ("[^a].tar", ["a.tar", "^.tar"], ["b.tar"]),  # as Python's fnmatch has it
+        ("[[a].tar", ["[.tar", "a.tar"], ["b.tar"]),
+        ("[z-a].tar", [], ["a.tar", "z.tar", "-.tar"]),
+        ("[!-]/[.-0].tar", ["a/0.tar"], ["//0.tar", "a//.tar"]),
     ],
 )
 def test_globs_of_keys(glob: str, matched: list[str], passed_by: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import re
@@ -62,16 +63,18 @@ def translate(pattern: str) -> re.Pattern[str]:
     parts, pos = [], 0
     for match in GLOB.finditer(pattern):
         parts.append(re.escape(pattern[pos : match.start()]))
-        inside = match[0][1:-1].replace("\\", "\\\\")
-        # a negated set, [!a], must not match "/" either: it stands for one character of one folder's name
-        negated = inside.startswith("!")
-        parts.append(
-            GLOB_TO_REGEX.get(match[0])
-            or f"[{'^/' if negated else ''}{inside[negated:].lstrip('^')}]"
-        )
+        parts.append(GLOB_TO_REGEX.get(match[0]) or _translate_set(match[0]))
         pos = match.end()
     # DOTALL: a key may hold a newline
     return re.compile("".join(parts) + re.escape(pattern[pos:]), re.DOTALL)
+
+
+def _translate_set(pattern: str) -> str:
+    """Translate a set of characters, such as [0-9] or [!a]."""
+    # fnmatch knows the corner cases, such as [z-a] and [^a]. It wraps what it makes in (?s: and )\Z.
+    one_character = fnmatch.translate(pattern).removeprefix("(?s:")[: -len(r")\Z")]
+    # a set stands for one character of one folder's name
+    return f"(?!/){one_character}"
 
 
 def _local(location: Location) -> Iterator[str]:
