@@ -18,7 +18,7 @@ from blobpack.writing.compress import is_compressed_target
 
 # [0-9] and not \d, which also matches the digits of other scripts
 SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>(?:[kmg]i?)?)b?", re.IGNORECASE)
-# decimal units (SI) and binary ones (IEC 80000-13), as `numfmt` and Kubernetes read them
+# decimal units (SI) and binary ones (IEC 80000-13), in either case: m is mega, not milli
 UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
 

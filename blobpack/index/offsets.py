@@ -215,7 +215,8 @@ def _encode_batches(
     batches: Iterator[Index], format: OffsetsFormat
 ) -> Iterator[tuple[Index, bytes]]:
     """Encode batch by batch. All rows have the fields of the first batch."""
-    # of several indexes, later ones may have other facts; a CSV file has one header line
+    # The first batch settles the fields: a CSV file has one header line, and of several indexes the later ones may have
+    # other facts.
     first = next(batches, Index())
     fields = ["name", "offset_start", "offset_end", *(name for name, _ in first.columns.facts())]
     encode = {"pkl": _encode_pickle, "csv": _encode_csv, "jsonl": _encode_jsonl}[format]

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from blobpack.packing.sources import ResolvedSource
     from blobpack.stores.sink import Sink
 
-# each thread has a buffer of 4 MiB (_native/pack/worker.pxd); threads beyond the processors gain nothing: on two
-# processors, two threads read a file in 1.75 us, four in 1.95 us
+# By default no more threads than processors: on two, a file took 1.75 us with two threads, 1.95 us with four. At most
+# four, because each has a buffer of 4 MiB (_native/pack/worker.pxd).
 PACK_THREADS_MAX = 4
 
 PROGRESS_EVERY = 1000

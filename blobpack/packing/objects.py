@@ -155,8 +155,8 @@ class Objects:
         """Yield the sources with their sizes, in order; sources that were not listed are opened ahead."""
         if all(source.size >= 0 for source in self._sources):
             return ((source, OpenedObject(source.size)) for source in self._sources)
-        # threads of their own, because the larger the payloads are, the fewer of the other threads read; at most one
-        # source more than threads, because each opened object keeps the memory of its first answer
+        # Not in the threads that fetch payloads: PAYLOADS_AHEAD_BYTES leaves most of those idle when payloads are large.
+        # `most` is bounded, because each opened object keeps in memory the tail that opening it brought.
         return map_ahead(
             _open,
             self._sources,

@@ -51,8 +51,8 @@ FRAME_SIZE_MAX = (1 << 32) - 1
 FRAMES_MAX = 1 << 27
 # ZSTD_SEEKABLE_MAX_FRAME_DECOMPRESSED_SIZE, in the same file
 FRAME_CONTENT_BYTES_MAX = 1 << 30
-# A block of a frame holds at most 128 KiB of content, and takes at least four bytes: a header of three bytes and, in an
-# RLE block, the byte that is repeated (RFC 8878, 3.1.1.2).
+# A block of a frame holds at most 128 KiB of content. With any content, it takes at least four bytes: a header of three
+# and, in an RLE block, the byte that is repeated (RFC 8878, 3.1.1.2). Only an empty block takes three.
 ZSTD_BLOCK_CONTENT_BYTES_MAX = 1 << 17
 ZSTD_BLOCK_BYTES_MIN = 4
 

@@ -114,8 +114,8 @@ class _Splice:
     def run(self) -> None:
         """Copy all members, part by part."""
         parts = list(_parts(self.before, self.padded_end))
-        # The temporary file of a remote source holds one part. Finding the next part ahead would overwrite bytes that
-        # are still to be copied.
+        # The temporary file of a remote source holds one part. Finding the next part ahead would drop bytes that are
+        # still to be copied.
         if isinstance(self.source, RemoteSource):
             for first, last in parts:
                 self._copy(first, last, self._find(first, last))

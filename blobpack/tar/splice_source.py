@@ -98,8 +98,8 @@ def _fetches(begin: Int64s, end: Int64s) -> Iterator[tuple[int, int]]:
     import numpy as np
 
     order = np.argsort(begin, kind="stable")
-    # Hard links have ranges that overlap or lie within another one. The running maximum keeps a short range from
-    # ending a long one that began before it.
+    # An index given by a user may have payloads that overlap, or lie within another one. The running maximum keeps a
+    # short range from ending a long one that began before it.
     begin, end = begin[order], np.maximum.accumulate(end[order])
     breaks = np.flatnonzero(begin[1:] > end[:-1] + SPLICE_GAP_BYTES) + 1
     for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), len(begin)], strict=True):

@@ -58,7 +58,8 @@ class RangedGet:
         self.head = head
         self.version_line = f"\r\n{version_line}\r\n".encode("latin-1")
         self.made_at = time.monotonic()
-        # Only a strong ETag distinguishes the responses for this blob from those for another one.
+        # In a series, a response to another request must be noticed. A weak ETag or Last-Modified may stay the same
+        # when the bytes change (RFC 9110, 8.8.1), so they do not count.
         self.series = head if version_line.startswith('ETag: "') else None
 
 

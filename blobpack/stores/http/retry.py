@@ -42,7 +42,8 @@ BUDGET_RETRIES = 5000
 # Each request that succeeds gives back a quarter of a retry. So in the long run one request in five is a retry at most.
 BUDGET_REGAINED = 0.25
 SLOW_DOWN_STATUSES = (429, 503)
-# The server answered, but with other bytes than those asked for. It will probably do so again.
+# The server is up, but sent other bytes than those asked for. Such a request gets ATTEMPTS attempts: the minute
+# (TRIED_FOR_S) is for outages.
 WRONG_STATUSES = (200, 206)
 
 

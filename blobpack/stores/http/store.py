@@ -132,7 +132,8 @@ class HttpStore(RangedStore):
         while True:
             try:
                 response = self._send_counted(pool, request, retries.timeout_s)
-                # 200 is final here: the server does not support ranges, or the blob is empty.
+                # 200 is not retried, though TRANSIENT has it: a HEAD succeeds with it, and so does a GET of an empty
+                # blob. In other cases it means that the server does not support ranges.
                 if response.status in TRANSIENT and response.status != 200:
                     raise fault_of(response)
             except Fault as fault:
