@@ -146,6 +146,6 @@ def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> 
     # by inode and not by text: "out.tar", "./out.tar" and a link to it are one file
     try:
         return os.path.samefile(one, other)  # noqa: PTH121 (paths of any kind)
-    # neither exists, or one is remote, which has no path (ValueError)
+    # one of them does not exist (OSError), or is remote and has no path (ValueError)
     except (OSError, ValueError):
         return False

@@ -102,7 +102,7 @@ class PlainTar(click.Path):
         location = BlobUrl().convert(value, param, ctx)
         if not location.is_local:
             self.fail(f"{location} is a URL, but this takes a local path", param, ctx)
-        # merge and subset copy bytes as they lie in a tar, mostly inside the kernel, which can't compress
+        # merge and subset copy bytes as they lie in a tar, and no step compresses them
         if is_compressed_target(location):
             self.fail(
                 f"{location} would be compressed, but this writes plain tars: write one, then `blobpack repack` it",

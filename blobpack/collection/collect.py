@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from blobpack.model import ProgressCallback
 
-# read at once from the temporary file; the upload gathers them into parts, which are at least 5 MiB in S3
+# bytes of one read from the temporary file; the upload itself cuts what it gets into parts
 UPLOAD_READ_BYTES = 8 << 20
 
 

@@ -12,10 +12,11 @@ disk before the next one begins:
    overwritten.
 3. All new bytes are written, except for the first 1,536, whose place is still taken by the zero blocks and the mark:
    the rest of the new members, their zero blocks, and a mark.
-4. These 1,536 bytes are written. If they lie in one page, a single write makes the new members appear: kernels and
-   disks write a page whole. Otherwise, the bytes in the second page are written first. In one of eight cases, these
-   include the second zero block. If just this write is interrupted, the archive ends with one zero block: then GNU
-   tar lists the old members with a warning, bsdtar and Python's tarfile without one, and busybox lists them and fails.
+4. These 1,536 bytes are written. If they lie in one page, a single write makes the new members appear: the append
+   relies on the kernel and the disk to write a page whole. Otherwise, the bytes in the second page are written first.
+   In one of eight cases, these include the second zero block. If just this write is interrupted, the archive ends
+   with one zero block: then GNU tar lists the old members with a warning, bsdtar and Python's tarfile without one,
+   and busybox lists them and fails.
 5. The index is written, and its footer when the index is on disk. Until then, readers scan. The note is removed.
 
 A file never becomes shorter while an index in it may be mapped, because the kernel would kill the readers (SIGBUS).
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 
 # the two zero blocks and the mark
 HELD_BYTES = 3 * BLOCK
-# a page, which kernels and disks write whole
+# a page: commit relies on the kernel and the disk to write a page whole
 ATOMIC_WRITE_BYTES = 4096
 
 

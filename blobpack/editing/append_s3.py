@@ -39,7 +39,7 @@ def append_in_s3(location: Location, new: NewMembers) -> AppendResult:
     with S3Store(location, tail_bytes=OPENING_TAIL_BYTES) as store:
         before = read_state(store, new.stale)
         found = new.find()
-        # before the names are checked: behind that, objects are a generator of payloads, of unknown size
+        # before check_names, which may turn objects of known sizes into a generator of payloads without sizes
         new_bytes = expected_bytes(found)
         found = new.check_names(found, before)
         index, blob_bytes = before.index, store.size

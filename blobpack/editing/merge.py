@@ -184,7 +184,7 @@ def _check_arguments(
     location = output_location("target", target, s3=False)
     check_choice("index", place, IndexPlace)
     check_callable("progress", progress)
-    # ranges are copied from file to file, largely by the kernel, which compresses nothing
+    # ranges are copied from file to file as they are, and no step compresses them
     if is_compressed_target(location):
         raise ValueError(
             f"target {location}: merge and subset write plain tars: make one, then compress it by `blobpack repack`"
@@ -203,7 +203,7 @@ def _copy_members(
     from concurrent.futures import ThreadPoolExecutor
 
     names = Columns.concatenate(chosen)
-    # in a thread of its own: comparing the names takes as long as copying 500 MB
+    # in a thread of its own: the names are compared while the payloads are copied
     with ThreadPoolExecutor(1) as pool:
         check = pool.submit(_check_names, names, parts, duplicates)
         show = _progress_unless_failed(check, progress)

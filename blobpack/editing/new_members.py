@@ -90,7 +90,8 @@ class NewMembers:
         """
         options: PackOptions = {
             **self.options,
-            # an index has a fact for all members or for none (docs/format.md), so facts of new members only are lost
+            # an index has a fact for all members or for none (docs/format.md): if the old members have no facts, those
+            # of the new ones can't be recorded
             "facts": self.options["facts"] and before.has_facts,
         }
         added, position = write_members(
@@ -145,7 +146,8 @@ def check_new_names(
     for path, name in zip(chosen.paths, chosen.names, strict=True):
         if os.fsdecode(name) in before.lookup:
             whole = os.path.join(found.root, path)  # noqa: PTH118 (bytes)
-            # a text file with a member's name will be skipped, so it is no duplicate; few files are read for this
+            # A file that is not an image will be skipped, so it is no duplicate. Only files with names that the blob
+            # already has are read for this.
             if options["all_files"] or _is_image(whole, name):
                 _raise_duplicate(os.fsdecode(name))
     return found

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from blobpack.packing.sources import ResolvedSource
     from blobpack.stores.sink import Sink
 
-# By default no more threads than processors: on two, a file took 1.75 us with two threads, 1.95 us with four. At most
-# four, because each has a buffer of 4 MiB (_native/pack/worker.pxd).
+# By default one thread for each processor, but at most four: each has a buffer of 4 MiB (_native/pack/worker.pxd).
 PACK_THREADS_MAX = 4
 
 PROGRESS_EVERY = 1000

@@ -53,7 +53,7 @@ DEFAULTS = PackOptions(
     all_files=False,
     hidden=False,
     follow_symlinks=False,
-    # the same images give the same blob on any machine, and a copy of a folder may have other times
+    # a copy of a folder may have other times; without them, the same images give the same blob on any machine
     keep_mtime=False,
     facts=True,
     threads=None,

@@ -219,7 +219,7 @@ class PackReport:
 
 def mb_per_second(size: int, seconds: float) -> float:
     """Compute a rate in MB for each second, where a MB is 1,000,000 bytes."""
-    # the clock may show no difference for a blob of a few files
+    # Python promises no resolution for perf_counter, so the difference of two times may be 0
     return size / 1e6 / seconds if seconds else 0.0
 
 

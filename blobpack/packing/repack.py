@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from blobpack.packing.pack import PackReport
     from blobpack.stores.base import Store
 
-# far above any image: this bounds memory if a compressed archive of a few MB claims a member of many GB
+# Few images are as large as this. It bounds the memory if a compressed archive of a few MB claims a member of many GB.
 MEMBER_BYTES_MAX = 1 << 30
 
 

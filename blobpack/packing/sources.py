@@ -116,7 +116,7 @@ def filter_by_name(
         The rest of the source, and options without the globs that were applied. The names of a generator of
         payloads are not known yet; so such a source and its options are returned unchanged.
     """
-    # before anything is read: opening and reading a file takes 3.5 us, a GET some 25 ms
+    # before anything is read: a file that is filtered out is not opened, and an object is not fetched
     globs, exclude = globs_of(options)
     if isinstance(found, FileList):
         found = filter_files(found, globs, exclude, skipped)

@@ -63,8 +63,8 @@ def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale)
     if found is not None:
         return found
     scanned = scan_store(store)
-    # `blobpack index` writes the index of a remote blob into the current folder unless -o names a place, and only
-    # beside the blob it would be found
+    # Without -o, `blobpack index` writes the index of a remote blob into the current folder. But an index is found only
+    # beside its blob, so the message names that place.
     place = f" -o {sidecar_of(store.location)}" if store.is_remote and store.location else ""
     warnings.warn(
         f"{store.url} has no index, so its headers were scanned; `blobpack index {store.url}{place}` makes one "

@@ -40,8 +40,8 @@ def find_growth(store: Store, index: Index, tail: bytes, archive_bytes: int) -> 
         tail: The archive's last bytes.
         archive_bytes: Size of the archive.
     """
-    # `tar -r` writes new members over the zeros that fill an archive's last record (POSIX pax: 20 blocks of 512 bytes
-    # by default). If these zeros suffice, neither the size nor the last 4,096 bytes need to change.
+    # `tar -r` writes new members over the zeros that fill an archive's last record (GNU tar: 20 blocks of 512 bytes by
+    # default). If these zeros suffice, neither the size nor the last 4,096 bytes need to change.
     end = index.report.bytes_scanned if index.report else archive_bytes
     if end >= archive_bytes:
         return None

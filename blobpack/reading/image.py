@@ -187,7 +187,7 @@ def decode_image(
 
 
 def _converted(image: Image, mode: str | None) -> Image:
-    # Pillow's modes of 16 and 32 bits: "I", "I;16", "I;16B" and so on
+    # Pillow's modes of whole numbers with 16 or 32 bits: "I", "I;16", "I;16B" and so on
     if mode in EIGHT_BIT_MODES and image.mode.startswith("I"):
         return _eight_bit(image).convert(mode)
     return image if mode is None else image.convert(mode)
@@ -200,7 +200,7 @@ def _eight_bit(image: Image) -> Image:
     from PIL.Image import fromarray
 
     values = np.asarray(image).astype(np.int64)
-    # some formats of 8 bits are decoded to "I", too: their values are right as they are
+    # values up to 255 fit into 8 bits as they are; shifted by 8 bits, all of them would be 0
     if values.max(initial=0) > 255:
         values >>= 8
     return fromarray(values.clip(0, 255).astype(np.uint8))

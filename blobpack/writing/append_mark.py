@@ -87,8 +87,9 @@ def place_left_behind(store: Store, marked: int) -> IndexPlace | None:
     """
     if store.size <= marked:
         return None
-    # A mark or an index may begin at any block behind the marker, since zeros of the archive can come first. An
-    # interrupted embedding leaves an index without its footer, a tar tool that wrote over the index leaves its footer.
+    # A mark or an index may begin at any block behind the marker, since zeros of the archive can come first. Both ends
+    # of an index are looked for: an interrupted embedding leaves an index without its footer, and a tar tool that wrote
+    # over the start of an index leaves the footer.
     last = store.read_range(max(store.size - BLOCK, 0), store.size)
     pos = marked + trailing_zeros(store, marked) // BLOCK * BLOCK
     first = store.read_range(pos, min(pos + BLOCK, store.size))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from blobpack.model import IndexPlace
     from blobpack.stores.sink import FileSink, Sink
 
-# mode of a scratch file in the temporary folder, where other users could read it
+# mode of a scratch file in the temporary folder: all users can open that folder, but must not read the payloads
 OWNER_ONLY = 0o600
 
 

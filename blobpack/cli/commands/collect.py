@@ -59,7 +59,7 @@ def collect(
             output,
             duplicates=duplicates,
             scan=scan,
-            # called once for each blob; the library knows how many there are, this command does not
+            # called once for each blob; the bar has no total, because only the library lists the blobs
             progress=lambda *_: bar.update(1),
         )
     print_report(

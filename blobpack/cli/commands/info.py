@@ -42,7 +42,7 @@ def describe(blob: Blob) -> dict[str, int | str]:
     """Collect a blob's figures, in the order in which they are shown. Sizes are in bytes."""
     sizes = blob.index.offset_end - blob.index.offset_start
     identity = blob.index.identity
-    # an index that was just scanned has no identity, and the whole blob is the archive
+    # an index from a scan or an offsets file has no identity: then the whole blob counts as the archive
     archive_bytes = identity.archive_bytes if identity else blob.store.size
     report = blob.index.report
     fields: dict[str, int | str] = {

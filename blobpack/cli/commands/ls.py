@@ -46,8 +46,8 @@ def ls(
     \b
     blobpack ls out.tar --filter 'cats/*' -l
     """
-    # Bytes, because a name may hold any; and they are written five times faster than by click.echo, which flushes each
-    # line (1.1 and 5.8 microseconds a line). A name may also hold a newline: --null is for `xargs -0`.
+    # Bytes, because a name may hold any. Written here, because click.echo flushes each line and takes several times as
+    # long. A name may also hold a newline: --null is for `xargs -0`.
     out = sys.stdout.buffer
     end = b"\0" if null else b"\n"
     for member in select(opened_source(blob, index_path, rescan=rescan).index, **selection):
