@@ -301,7 +301,9 @@ class TestPinning:
     ) -> None:
         size = tar.stat().st_size
         beyond = blobpack.Index([blobpack.Member("a.jpg", size - 10, size + 1)])
-        with pytest.raises(BlobChangedError, match=f"ends at byte {size + 1}, the blob at {size}"):
+        with pytest.raises(
+            BlobChangedError, match=f"ends at byte {size + 1}, and the blob has {size} bytes"
+        ):
             blobpack.open_blob(url, index=beyond)
 
     def test_fetch_past_the_end_is_changed(self, blob: blobpack.Blob) -> None:
