@@ -327,7 +327,7 @@ class TestS3:
         assert said["requests"] <= 22
         assert len(Index.load(target)) == 20
         done = CliRunner().invoke(main, ["index", large, "-o", str(target)])
-        assert re.search(r"scanned by \d+ requests of [\d,]+ bytes", done.stderr)
+        assert re.search(r"scanned with \d+ requests for [\d,]+ bytes", done.stderr)
 
     @pytest.mark.usefixtures("impatient")
     def test_the_command_says_how_far_it_came(
