@@ -395,5 +395,8 @@ def test_offsets_of_a_blob_far_away_replace_no_file_here(packed, s3_env):
     assert out == b"kept 4 of 4 members: out_offsets.pkl\n"
     made = (packed / "out_offsets.pkl").read_bytes()
     _, err = run("offsets", url, "--filter", "*.png", cwd=packed, code=2)
-    assert "out_offsets.pkl may be another blob's, and is not replaced: say -o" in err
+    assert (
+        "out_offsets.pkl may belong to another blob, and is not replaced: name a file with -o"
+        in err
+    )
     assert (packed / "out_offsets.pkl").read_bytes() == made

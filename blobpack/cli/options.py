@@ -38,7 +38,7 @@ def index_option(command: F) -> F:
     return click.option(
         "--index",
         "index_path",
-        # an index may lie elsewhere than its blob: of a blob behind HTTP on this disk, say
+        # An index need not lie beside its blob: for a blob behind HTTP, it may be on this disk.
         type=PathOrUrl(dir_okay=False),
         help="Read the members from this index or offsets file.  [default: the index inside BLOB or beside it]",
     )(command)
@@ -86,7 +86,8 @@ def stats_options(command: F) -> F:
         metavar="GET,PUT",
         expose_value=False,
         callback=keep,
-        help="Prices for --stats, in dollars per 1,000 requests: of those that read, and of those that write, copy or list.",
+        help="Prices for --stats, in dollars per 1,000 requests: GET for those that read, "
+        "PUT for those that write, copy or list.",
     )(command)
 
 
@@ -99,13 +100,13 @@ def cache_option(command: F) -> F:
         default=10 << 30,
         # click would show 10737418240
         show_default="10Gi",
-        help="Most bytes in the folder of --cache. The least recently used files are removed first.",
+        help="Largest size of the --cache folder. The least recently used files are removed first.",
     )(command)
     return click.option(
         "--cache",
         type=LocalPath(file_okay=False),
         metavar="DIR",
-        help="Keep what is read of a remote blob in this folder, so that it is not requested again.",
+        help="Keep the bytes read from a remote blob in this folder, so that they are not requested again.",
     )(command)
 
 
@@ -143,7 +144,7 @@ PACKING = (
     click.option(
         "--follow-symlinks",
         is_flag=True,
-        help="Also pack what symbolic links point at, under the links' names.",
+        help="Also pack the files that symbolic links point to, under the names of the links.",
     ),
     click.option(
         "--keep-mtime",
@@ -158,7 +159,7 @@ PACKING = (
     ),
     click.option(
         "--threads",
-        # native code starts no more threads than this, and would ignore a larger number without a word
+        # Native code starts no more threads than this, and would silently ignore a larger number.
         type=click.IntRange(1, THREADS_ASKED_MAX),
         help="Number of threads that read.  [default: one for each processor, up to 4]",
     ),
@@ -167,7 +168,8 @@ PACKING = (
 
 def packing_options(command: F) -> F:
     """Add the options for what is packed, and how."""
-    # reversed: click shows the option that was applied last first, as decorators stand in a source
+    # Reversed, because click shows the option that was applied last at the top, as with decorators
+    # in a source file.
     for option in reversed(PACKING):
         command = option(command)
     return command

@@ -1,8 +1,9 @@
 """The collection: many blobs that are read as one.
 
-Strategy: a collection has one index of all members, and a table of its blobs. Names are looked up in that index, so no
-blob's own index is ever read. A blob is opened when the first of its members is read. For an object in S3 opening takes
-no request, because the table holds its size and ETag.
+Strategy: a collection has one index of all members, and a table of its blobs. Names are looked up
+in that index, so the indexes of the blobs are never read. A blob is opened when the first of its
+members is read. Opening an object in S3 takes no request, because the table holds its size and
+ETag.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ class Collection(Reader):
         return self._counters.snapshot()
 
     def locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
-        """Find the members of these names and open their blobs, up to the first failure, and return its error, too."""
+        """Find members and open their blobs, up to the first failure; return them and its error."""
         if self._closed:
             raise StorageError(f"{self.url}: the collection is closed")
         found = self.index.search(names)
@@ -152,7 +153,10 @@ class Collection(Reader):
         return located, None
 
     def _open_blobs(self, numbers: dict[int, None]) -> dict[int, Store | BlobpackError]:
-        """Return the stores of blobs, opened in parallel if need be; an error instead of a store that can't be opened."""
+        """Return the stores of blobs, or the error of a blob that can't be opened.
+
+        Blobs that are not open yet are opened in parallel.
+        """
         stores: dict[int, Store | BlobpackError] = {**self._open.get_many(numbers)}
         missing = [number for number in numbers if number not in stores]
         # for one blob, as in a single read, threads would only cost time
@@ -189,7 +193,8 @@ class Collection(Reader):
             store.close()
 
     def __reduce__(self) -> tuple[Callable[..., Collection], tuple[object, ...]]:
-        # Stores that are open stay behind: the other process opens those that it reads, and counts its own requests.
+        # Open stores are not pickled: the other process opens the stores that it reads, and counts
+        # its own requests.
         arguments = (
             self._location,
             self._stored,
@@ -217,9 +222,9 @@ def open_collection(
     Args:
         url: Path, or s3:// or http(s):// URL, of the collection's file, `<name>.idx`; or a folder, prefix or glob of
             its blobs, which holds the file `collection.idx`.
-        open_blobs: Most blobs that are kept open.
-        cache: A folder that keeps what is read of remote blobs; see open_blob.
-        cache_bytes: Most bytes in that folder.
+        open_blobs: Largest number of blobs that are kept open.
+        cache: A folder that keeps the bytes that are read of remote blobs; see open_blob.
+        cache_bytes: Largest size of that folder, in bytes.
         hedge: Which requests are sent a second time when their answers are late; see open_blob.
 
     Raises:
@@ -279,7 +284,8 @@ def collection_location(location: Location) -> Location:
         return folder_before(location).below(COLLECTION_NAME)
     if location.text.endswith(".idx"):
         return location
-    # a local file may have any name; for a remote location, where a look costs a request, only the suffix counts
+    # A local file may have any name. For a remote location, a check whether it is a file would cost
+    # a request, so only the suffix decides.
     if location.is_local and os.path.isfile(location.path):  # noqa: PTH113
         return location
     return location.as_folder.below(COLLECTION_NAME)

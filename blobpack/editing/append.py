@@ -1,7 +1,8 @@
 """Append new members behind those of a blob, without reading or moving the payloads that are already there.
 
-Strategy: a local blob grows in place, in the steps that append_local.py describes. An object in S3 can't be changed,
-so a new one replaces it, of which S3 copies the old part itself; append_s3.py describes that.
+Strategy: a local blob grows in place, in the steps that append_local.py describes. An object in S3
+can't be changed, so a new object replaces it. S3 itself copies the old bytes into the new object;
+append_s3.py describes that.
 """
 
 from __future__ import annotations
@@ -42,14 +43,16 @@ def append(
     blob opens as it was before or as it is after. While one append is at work on a local blob, a second one is refused
     at once.
 
-    A blob in S3 is neither downloaded nor changed. A new object replaces it, and S3 copies the old part itself. Of two
-    appends at the same time, at most one succeeds there, and nothing is left of the other one.
+    A blob in S3 is neither downloaded nor changed. A new object replaces it, and S3 itself copies
+    the old bytes. Of two appends to an object at the same time, at most one succeeds, and the other
+    one leaves nothing behind.
 
     Args:
         blob: The path of the blob, or an s3:// URL.
         source: A folder, a prefix in S3, files, or (name, payload) pairs; see pack.
-        duplicates: What to do with a name that the blob already has: "refuse" it, or let the "last" member be found
-            by this name. The old member stays in the blob, and in the order of its members.
+        duplicates: What to do with a name that the blob already has: "refuse" to append it, or
+            "last": reads by this name find the new member. The old member stays in the blob, at its
+            place.
         stale: What to do if the index does not fit the blob any more: "refuse" it, or "rescan" the blob.
         options: Which files are appended, and how: see PackOptions.
 
@@ -64,8 +67,8 @@ def append(
         BlobChangedError: a blob in S3 was replaced meanwhile, or another upload to its key is under way.
         StaleIndexError: the index does not fit the blob any more.
         FormatError: the blob is damaged.
-        StorageError: another append is at work on the blob, the blob is compressed, data that is not blobpack's
-            stands behind its end, or it can't be written.
+        StorageError: another append is at work on the blob, the blob is compressed, another program
+            has written data behind its end, or it can't be written.
         TypeError: an argument has a wrong type, or an option does not exist.
         ValueError: a choice does not exist, a number is out of range, or the blob is neither local nor in S3.
     """
@@ -100,7 +103,7 @@ class AppendReport:
         appended_bytes: Bytes of their payloads.
         members: Number of all members of the blob now.
         blob_bytes: Bytes of the blob now.
-        index_place: Where its index is, as before: "embed", "sidecar" or "none".
+        index_place: Where its index is, before and after the append: "embed", "sidecar" or "none".
         skipped: Reason → number of files that were skipped for it.
         examples: Reason → names of the first files.
         seconds: How long it took.

@@ -47,9 +47,10 @@ if TYPE_CHECKING:
 class Index(Rows):
     """The members of a blob, in archive order.
 
-    Names need not be unique in a tar. A lookup by name finds the last member with this name, as the extraction of a tar
-    does. Iteration yields all members. An index does not change, and a selection is a new index. An index that was opened
-    from a file or a blob reads only the parts that are needed.
+    Names need not be unique in a tar. A lookup by name finds the last member with this name,
+    because the last one also remains when a tar is extracted. Iteration yields all members. An
+    index does not change, and a selection is a new index. An index that was opened from a file or a
+    blob reads only the parts that are needed.
 
     Attributes:
         report: Report of the scan that found the members; None if the index does not come from a scan.
@@ -175,7 +176,7 @@ class Index(Rows):
             and mine.packed_names() == others.packed_names()
         )
 
-    # equal indexes would need equal hashes, which takes a pass over all names
+    # Equal indexes would need equal hashes, and computing a hash would have to read all names.
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -244,7 +245,7 @@ class Index(Rows):
         # part by part, so that a mapped index of any size needs memory only for one part and the selected rows
         kept = list(map(conditions.kept, self.parts()))
         # The identity stays, because offsets still point into that archive. The report does not: it
-        # counts what the scan of the whole archive met.
+        # counts what the scan found in the whole archive.
         return Index.from_columns(Columns.concatenate(kept), identity=self.identity)
 
     def take(self, rows: NDArray[np.int64]) -> Index:

@@ -16,15 +16,18 @@ from blobpack.tar.header import check_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# enough of a file to recognise an image: the furthest that any format is looked at is an "ftyp" box of at most
-# 256 bytes (_native/images/sniff.pxd), and the kernel reads a file by pages of 4,096 bytes anyway
+# Bytes of a file that are read to recognise an image. No format needs more than an "ftyp" box of at
+# most 256 bytes (_native/images/sniff.pxd), and the kernel reads a file by pages of 4,096 bytes
+# anyway.
 IMAGE_HEAD_BYTES = 4096
 
-# an error that names each of a million files fills the terminal, and a report keeps its examples in memory
+# An error that names a million files would fill the terminal, and a report keeps its examples in
+# memory.
 FILES_NAMED = 20
 
-# what a member takes besides its payload, in an upper bound: a pax header for a long name with its padding, the
-# header, the padding of the payload, and a row of the index; the name itself stands in the pax header and the index
+# Upper bound for the bytes that a member takes besides its payload and its name: a pax header for a
+# long name with its padding, the header, the padding of the payload, and a row of the index. The
+# name is counted separately, twice: it is in the pax header and in the index.
 MEMBER_OVERHEAD_BYTES = 3072
 
 
@@ -56,8 +59,8 @@ class FileList:
         root: The folder that the paths are relative to; empty for the current folder.
         paths: The path of each file, in the order of the blob.
         names: The name of each member. For a folder, this is the same list as `paths`.
-        follow_links: Open files through symbolic links. True also for a list of files: links that must not be
-            followed are not in it.
+        follow_links: Open files through symbolic links. True also for a list of files: links that
+            must not be followed are not in the list.
     """
 
     root: bytes
@@ -90,7 +93,8 @@ def list_folder(root: bytes, skipped: Skipped, *, hidden: bool, follow: bool) ->
         folder, above = waiting.pop()
         path = os.path.join(root, folder) if folder else root  # noqa: PTH118 (bytes)
         try:
-            # without links, no folder can be below itself, and the stat of each folder is saved
+            # Only if links are followed can a folder be below itself. Otherwise the stat of each
+            # folder is saved.
             if follow:
                 state = os.stat(path)  # noqa: PTH116 (bytes)
                 above = above | {(state.st_dev, state.st_ino)}
@@ -102,7 +106,8 @@ def list_folder(root: bytes, skipped: Skipped, *, hidden: bool, follow: bool) ->
                     else:
                         _classify(found, name, above, paths, waiting, skipped, follow=follow)
         except OSError as exc:
-            # go on: one run then names every folder whose permissions must be mended
+            # Go on after an error, so that one run names every folder whose permissions must be
+            # corrected.
             unreadable.append((path, exc))
     if unreadable:
         raise unreadable_error([(path, exc.strerror or str(exc)) for path, exc in unreadable])
@@ -169,7 +174,8 @@ def list_files(
         # as tar does: names in an archive are relative, so that extracting stays inside a folder
         name = os.path.normpath(path).lstrip(b"/")
         check_name(name)
-        # members below a folder are named from that folder, files by their whole paths: a mix would follow no rule
+        # Members below a folder are named relative to it, but given files by their whole paths. A
+        # mix of both would have no consistent names.
         if os.path.isdir(path):  # noqa: PTH112 (bytes)
             raise SourceError(
                 f"{os.fsdecode(path)} is a folder: give one folder, or files",

@@ -29,10 +29,11 @@ JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 def read_manifest(path: str | os.PathLike[str], base: str | os.PathLike[str] = "") -> Objects:
     """Read a list of objects and files to pack; the suffix of the list says which format it has.
 
-    A text file has one URL, key or path on each line. A CSV file has a column called url, path or key, and may have a
-    column called name. JSON lines are objects with these keys, or strings. If a line has no name, the member gets
-    the key or path as the list has it if it is relative to `base`. Otherwise it gets the object's key, the path of the
-    URL or the path of the file, without a leading "/".
+    A text file has one URL, key or path on each line. A CSV file has a column called url, path or
+    key, and may have a column called name. JSON lines are objects with these keys, or strings. If a
+    line has no name, the member gets a default name. For a key or path relative to `base`, this is
+    the key or path as it is in the list. Otherwise it is the object's key, the path of the URL or
+    the path of the file, without a leading "/".
 
     Args:
         path: The list. A suffix of .csv, .jsonl, .ndjson or .json names the format; all others are text.
@@ -44,7 +45,8 @@ def read_manifest(path: str | os.PathLike[str], base: str | os.PathLike[str] = "
 
     Raises:
         SourceError: the list can't be read.
-        FormatError: a line has no URL, path or key, or the list does not have its format.
+        FormatError: a line has no URL, path or key, or the list is not in the format that its
+            suffix names.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
         DuplicateNameError: two lines have one member name.
         TypeError: an argument has a wrong type.

@@ -58,8 +58,9 @@ def write_members(
         target: The blob, for messages.
         replaced: The file that the blob replaces. It is skipped if it is among the files.
         start: Position of the first member in the blob.
-        held: Receives the first bytes from `start` on, as many as it holds, instead of the sink. This works for
-            files only; a sink that must hold back bytes of payloads does that itself.
+        held: A buffer that receives the first bytes from `start` on, instead of the sink, until the
+            buffer is full. Used for files only. For payloads, a sink that must hold back bytes does
+            that itself.
 
     Returns:
         The members, and the position where the last one ends. The sink stands at that position.
@@ -88,7 +89,8 @@ def write_members(
     columns, end, write_error, not_packed = _gather_files(
         gather, found, sink, start, held, options["progress"]
     )
-    # first: after a failed write, the files behind it are unread, and would be reported as unreadable
+    # Checked first: after a failed write, the files that follow are not read, and would be reported
+    # as unreadable.
     if write_error:
         raise StorageError(f"{target}: can't be written: {os.strerror(write_error)}")
     _check_not_packed(found, not_packed, skipped)

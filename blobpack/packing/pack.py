@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from blobpack.packing.sources import ResolvedSource
     from blobpack.writing.new_blob import NewBlob
 
-# for each reason, so that a line of the report stays a line
+# Names shown for each reason, so that a reason fits on one line of the report.
 EXAMPLES_SHOWN = 3
 
 
@@ -56,8 +56,9 @@ def pack(
             pairs, packed in their order.
         target: The blob to write: a path or an s3:// URL.
         dry_run: Read everything and write nothing. Then `blob_bytes` is the size before compression.
-        resume: For a target in S3: continue an upload that was interrupted. Parts that are already there with the
-            same bytes are not sent again. If this upload fails, too, its parts stay there for the next time.
+        resume: For a target in S3: continue an upload that was interrupted. Parts that S3 already
+            has with equal bytes are not sent again. If this upload fails, too, S3 keeps its parts,
+            and the next call can resume.
         index: Where the index goes: behind the archive in the blob itself, into a file beside it,
             `<blob>.idx`, or nowhere.
         level: Compression level of zstd, 1 to 22, for a target that is compressed. None: 3.
@@ -77,7 +78,7 @@ def pack(
             a level is given and the target is not compressed; or the target is compressed and in S3.
     """
     began = time.perf_counter()
-    # all arguments, and the target, before anything is read: reading may take hours
+    # Check all arguments, and the target, before anything is read: reading may take hours.
     complete = complete_options("pack", options)
     check_source(source)
     check_flag("dry_run", dry_run)
@@ -94,7 +95,8 @@ def pack(
     opening = new_blob(
         location,
         level=LEVEL if level is None else level,
-        # an upload chooses the size of its parts before it knows the size of the blob, and 10,000 parts must do
+        # An upload chooses the size of its parts before it knows the size of the blob, and S3
+        # allows at most 10,000 parts.
         expected_bytes=expected_bytes(found) if remote else None,
         resume=resume,
     )
@@ -141,8 +143,8 @@ def _write_archive(
     packed, end = write_members(found, tar, skipped, options, target=target, replaced=replaced)
     if blob is None:
         return packed, unwritten_bytes(packed, end, place)
-    # raised inside the block that writes the blob, which then leaves the old blob in its place: a wrong glob or an
-    # empty folder must not cost a full blob
+    # Raised inside the block that writes the blob, so that the old blob stays. Otherwise a wrong
+    # glob or an empty folder would replace a full blob with an empty one.
     if exists and not packed:
         raise SourceError(f"nothing to pack, so {target} stays as it is")
     return packed, blob.finish(packed, end, place)
@@ -167,8 +169,9 @@ def check_target_options(
             f"level is for a target that ends in .tar.zst, and {target} is a plain tar"
         )
     if resume and not remote:
-        raise ValueError(f"resume is for a target in S3, and {target} is not there")
-    # it is first a plain tar in a scratch file, for S3 in the temporary folder: only shards bound the size of that
+        raise ValueError(f"resume is for a target in S3, and {target} is not in S3")
+    # A compressed blob is first a plain tar in a scratch file. For S3, this file is in the
+    # temporary folder, and only shards bound its size.
     if remote and compressed:
         raise ValueError(
             f"target {target}: a compressed blob is packed to a local file, or to S3 in shards (--shard-size); "
@@ -189,7 +192,7 @@ class PackReport:
         examples: Reason → names of the first files.
         seconds: How long it took.
         index: The members of the blob.
-        dry_run: Nothing was written.
+        dry_run: Whether pack only read everything, and wrote nothing.
         shards: Number of blobs that were written.
     """
 

@@ -49,9 +49,10 @@ def repack(
 ) -> PackReport:
     """Make a blob of a tar that can't be read by offsets, such as a .tar.gz, or of any other tar.
 
-    The source is read once, front to back. It may be plain, or compressed by gzip, zstd, xz or bzip2; its first bytes
-    say which. Members keep their order and names; all else in their headers is as pack writes it. Memory holds one
-    member at a time and what the decompressor needs, at most 128 MiB for zstd.
+    The source is read once, front to back. It may be plain, or compressed by gzip, zstd, xz or
+    bzip2; its first bytes decide which. Members keep their order and names; all other fields of
+    their headers get the values that pack writes. Memory holds one member at a time and what the
+    decompressor needs, at most 128 MiB for zstd.
 
     Args:
         source: A path, file:// or s3:// URL.
@@ -66,8 +67,8 @@ def repack(
         progress: Called from time to time as progress(members, bytes).
 
     Returns:
-        What was repacked, and what was skipped and why: links, devices and sparse files. A hard link is skipped
-        because its payload stands further up in the stream, where it can't be read again.
+        What was repacked, and what was skipped and why: links, devices and sparse files. A hard
+        link is skipped because its payload is earlier in the stream, where it can't be read again.
 
     Raises:
         BlobNotFoundError: the source does not exist.
@@ -97,7 +98,7 @@ def repack(
             level=level,
             progress=progress,
         )
-    # pack skipped nothing: all reasons are those of _payloads
+    # pack itself skipped nothing: _payloads has counted everything that was skipped.
     return replace(report, skipped=dict(skipped.counts), examples=skipped.examples)
 
 
@@ -139,7 +140,7 @@ def _payloads(
 
 
 def _no_payload(member: tarfile.TarInfo) -> str | None:
-    """Return why a member is skipped, or None for files, and for folders, which are left out without a reason."""
+    """Return why a member is skipped; None for files, and for folders, which are not counted."""
     if member.issym():
         return "symbolic links"
     if member.islnk():

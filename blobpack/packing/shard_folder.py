@@ -60,7 +60,7 @@ class ShardFolder(ABC):
     """A folder for the blobs of a set and their collection.
 
     Attributes:
-        begun: Locations of the files that somebody began to write, whether or not they are there.
+        begun: Locations of the files that `begin` returned, whether or not the files exist yet.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,8 @@ class ShardFolder(ABC):
 
     def begin(self, name: str) -> Location:
         """Return the location of a new file, and remember it for discard."""
-        # before the file is written: an interrupted upload may have made the object all the same
+        # Remembered before the file is written, because even an interrupted upload may have made
+        # the object.
         self.begun.append(self.location_of(name))
         return self.begun[-1]
 
@@ -143,7 +144,8 @@ class S3Prefix(ShardFolder):
 
     def open(self) -> None:
         """Check that there is no object below the prefix; see ShardFolder."""
-        # another pack may begin after this look: the conditional writes of the shards decide then
+        # Another pack may begin after this check. Then the conditional writes of the shards decide
+        # which pack succeeds.
         page = self._bucket.ask(
             "list_objects_v2", what="list what is there", Prefix=self._location.key, MaxKeys=1
         )

@@ -51,11 +51,12 @@ def pack_shards(
 ) -> PackReport:
     """Pack images into blobs of a bounded size, each with its index inside, and make the collection of them.
 
-    The blobs are `00000.tar`, `00001.tar` … and the collection is `collection.idx`, in a folder or prefix of their own.
-    open_collection reads them together. Each blob appears whole or not at all, and the collection appears last. After
-    an error, no blob is left. The next blob begins with the first file that does not fit any more, so the same input
-    gives the same blobs. Blobs in S3 are uploaded while they are packed, in bounded memory; a kill leaves the blobs
-    that were whole, without a collection.
+    The blobs are `00000.tar`, `00001.tar` … and the collection is `collection.idx`, in a folder or
+    prefix of their own. open_collection reads them together. Each blob appears whole or not at all,
+    and the collection appears last. After an error, no blob is left. The next blob begins with the
+    first file that does not fit any more, so the same input gives the same blobs. Blobs in S3 are
+    uploaded while they are packed, in bounded memory. If the process is killed, the blobs that were
+    complete stay, without a collection.
 
     Args:
         source: A folder, a prefix in S3, files or (name, payload) pairs; see pack.
@@ -74,7 +75,8 @@ def pack_shards(
         BlobChangedError: another pack writes to the same prefix at the same time; at most one succeeds.
         StorageError: the folder is not empty, or can't be written to.
         TypeError: an argument has a wrong type, or an option does not exist.
-        ValueError: shard_bytes has no room for a member, zstd has no such level, or the URL names no prefix.
+        ValueError: shard_bytes is too small for any member, zstd has no such level, or the URL
+            names no prefix.
         BlobpackError: as described for pack.
     """
     began = time.perf_counter()
@@ -164,7 +166,8 @@ class _ShardWriter:
         """Write members until the next one does not fit."""
         parts: list[Index] = []
         position = members = 0
-        # in several turns: whether a file is an image is known only when it is read, and skipped files leave room
+        # In several turns, because skipped files leave room: only reading a file shows whether it
+        # is an image.
         while found := self._cutter.take_fitting(self._room - position, first=not position):
             progress = _continued(
                 self._options["progress"], self._members + members, self.blob_bytes + position

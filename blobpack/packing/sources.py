@@ -98,7 +98,8 @@ def _checked_files(files: Iterable[object]) -> Iterator[str | os.PathLike[str]]:
                 f"source must be several paths or (name, payload) pairs, and one is {file!r}"
             )
         check_path("source", file)
-        # else the URL would be opened as a local file, and the error would only say that there is no such file
+        # Without this check, the URL would be opened as a local file, and the error would only say
+        # that there is no such file.
         if isinstance(file, str) and "://" in file:
             raise ValueError(
                 f"source must be one prefix in S3 or several local paths, and one is {file!r}: "
@@ -124,7 +125,7 @@ def filter_by_name(
         found = found.filter(globs, exclude, skipped, images_only=not options["all_files"])
     else:
         return found, options
-    # all that is left matches: members.py would match each name a second time
+    # All that is left matches. With these globs, members.py would match each name a second time.
     return found, {**options, "globs": (), "exclude": ()}
 
 

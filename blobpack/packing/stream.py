@@ -1,9 +1,10 @@
 """Gather files for a stream, such as an upload: one slice at a time goes to a temporary file, and from there on.
 
-Strategy: the native gather (_native/pack/gather.pyx) writes members side by side, each at its own place, which a
-stream can't take. A pipe would need one thread in charge of the order. Instead, slices of about 32 MiB are gathered
-into a file, and while one slice is gathered, the threads of the upload send the parts before it. The temporary file
-has no name, and never holds more than one slice, or one file that is larger.
+Strategy: the native gather (_native/pack/gather.pyx) writes several members at the same time, each
+at its own position, and a stream accepts bytes only in order. A pipe would need one thread that
+keeps the order. Instead, slices of about 32 MiB are gathered into a file, and while one slice is
+gathered, the threads of the upload send the parts before it. The temporary file has no name, and
+never holds more than one slice, or one file that is larger.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def gather_slices(
 
             gathered = gather(
                 root_fd,
-                # after a file that can't be read, the others are only read: the error then names all that fail
+                # After a file that can't be read, the other files are only read, so that the error
+                # names all files that fail.
                 -1 if failed else buffer.fileno(),
                 files.paths[first:last],
                 files.names[first:last],

@@ -37,11 +37,13 @@ Asked = TypeVar("Asked")
 FETCHES_AT_ONCE = 128
 # An index in S3 fetches the pages of names that are looked up together in one turn, and their blocks in the next.
 NAMES_AT_ONCE = 256
-# Windows and their number bound the memory of a batch: 4 times 16 MiB, whatever it holds in all.
+# The size and the number of windows bound the memory of a batch to 4 times 16 MiB, however many
+# members it has.
 BATCH_WINDOW_BYTES = 16 << 20
 WINDOWS_AHEAD = 4
-# Planning looks names up, and may wait for an index in S3. Two windows a turn get ahead of the consumer, who takes
-# one, and yet the first payload does not wait until all four are planned.
+# Planning looks names up, and may wait for an index in S3. Each turn plans two windows, and the
+# consumer takes one, so planning gets ahead of the consumer. With four windows in the first turn,
+# the first payload would have to wait for all of them.
 WINDOWS_PLANNED_AT_ONCE = 2
 
 

@@ -70,7 +70,8 @@ class Blob(Reader):
         self.store = store
         self.index = index
         self.hedge = hedge
-        # kept here: a local read takes only 2.6 microseconds, and asking the store at each read would lengthen it
+        # Kept here: a local read takes only 2.6 microseconds, so asking the store at each read
+        # would slow it down.
         self._is_remote = store.is_remote
 
     @property
@@ -179,13 +180,16 @@ def open_blob(
             its blob. So up to 16 of its members are compared with the headers before them.
         stale: What to do with an index that does not fit the blob any more, or is damaged: "refuse" it with an error,
             or "rescan" the blob's headers.
-        cache: A folder that keeps what is read of a remote blob, index and payloads, for this process and others.
-            Later, reading the same bytes again takes only the request that opens the blob, which shows whether the
-            blob has changed. Local blobs are not cached.
-        cache_bytes: Most bytes in the folder, at least 1 MiB; the least recently used files are removed first.
-        hedge: Which requests are sent a second time, on another connection, when the answer is later than 95 in 100
-            recent ones and than twice their median: those of "batches", whose caller waits for the slowest one;
-            those of single reads, too ("always"); or none ("never"). At most one request in twenty is sent twice.
+        cache: A folder that keeps the bytes that are read of a remote blob, from its index and
+            payloads, for this process and others. To read these bytes again, only the request that
+            opens the blob is sent; it shows whether the blob has changed. Local blobs are not
+            cached.
+        cache_bytes: Largest size of the folder in bytes, at least 1 MiB; the least recently used
+            files are removed first.
+        hedge: Which late requests are sent a second time, on another connection. A request is late
+            if its answer takes longer than 95 of 100 recent answers, and than twice their median.
+            "batches": requests of batches, whose caller waits for the slowest one. "always": those
+            of single reads, too. "never": none. At most one request in twenty is sent twice.
 
     Raises:
         BlobNotFoundError: there is no such blob, index or offsets file.
@@ -194,7 +198,8 @@ def open_blob(
         FormatError: the blob, the index or the offsets file is damaged.
         StorageError: the store could not be reached, or refused the request.
         TypeError: an argument has a wrong type.
-        ValueError: an argument is not one of its choices, cache_bytes is too small, or the URL is of another kind.
+        ValueError: an argument is not one of its choices, cache_bytes is too small, or the URL has
+            an unsupported scheme.
     """
     location_of("url", url)
     if index is not None and not isinstance(index, Index):
@@ -202,7 +207,8 @@ def open_blob(
     check_choice("stale", stale, Stale)
     check_choice("hedge", hedge, Hedge)
     kept = cache_in(cache, cache_bytes)
-    # the request that opens a blob can bring the blob's end, where an index inside begins to be read
+    # The request that opens a blob can also fetch the blob's last bytes, which are the first to be
+    # read of an index inside.
     store = open_tar(url, tail=not isinstance(index, Index), cache=kept)
     try:
         if not isinstance(index, Index):
@@ -224,7 +230,8 @@ def cache_in(folder: str | os.PathLike[str] | None, most_bytes: int) -> Cache | 
         TypeError: the folder is not a path, or most_bytes not a whole number.
         ValueError: the folder is a URL, or most_bytes is less than 1 MiB.
     """
-    # also checked without a folder, so that a wrong number is an error wherever the blob lies
+    # Also checked if there is no folder, so that a wrong number is an error for local and remote
+    # blobs.
     check_number("cache_bytes", most_bytes, CACHE_BYTES_MIN)
     if folder is not None:
         check_local_path("cache", folder)
@@ -241,7 +248,7 @@ def check_blob(name: str, blob: object) -> None:
 
     Raises:
         TypeError: the value is neither.
-        ValueError: the path is empty, or the URL of another kind.
+        ValueError: the path is empty, or the URL has an unsupported scheme.
     """
     # a collection has no bytes of its own, so callers that need one store can't use it
     if isinstance(blob, Reader) and not isinstance(blob, Blob):
@@ -276,7 +283,7 @@ def check_reader(name: str, source: object) -> None:
 
     Raises:
         TypeError: the value is neither.
-        ValueError: the path is empty, or the URL of another kind.
+        ValueError: the path is empty, or the URL has an unsupported scheme.
     """
     if not isinstance(source, Reader):
         location_of(name, source)

@@ -58,8 +58,9 @@ def extract(
         progress: progress(members), called after each member.
 
     Raises:
-        UnsafeNameError: a name is empty, absolute, holds "..", or would lead through a link. Names are
-            checked before the first file is written, links when their members are reached.
+        UnsafeNameError: a name is empty, absolute, holds "..", or would lead through a link. Names
+            are checked before the first file is written; links are found only when their members
+            are written.
         StorageError: a file can't be written, or the store failed.
         TypeError: an argument has a wrong type, such as names instead of members.
         ValueError: the folder is a URL.
@@ -69,7 +70,8 @@ def extract(
     check_local_path("folder", folder)
     check_callable("progress", progress)
     given = members_of(blob.index if members is None else members)
-    # a later member replaces an earlier one here, as its file would replace the earlier file
+    # If several members have one name, only the last one is kept: its file would replace the other
+    # files anyway.
     chosen = {member.name: member for member in given}
     # all names, before the first file: a name that is refused leaves nothing behind
     split = [(split_name(name), member) for name, member in chosen.items()]
@@ -133,7 +135,8 @@ class _Folders:
         fd = os.dup(self._root)
         try:
             for part in parts:
-                # made without a look whether it exists: between a look and mkdir, another process could make it
+                # mkdir without checking first whether the folder exists: after the check, another
+                # process could make it.
                 with suppress(FileExistsError):
                     os.mkdir(part, dir_fd=fd)
                 below = os.open(part, FOLDER_FLAGS, dir_fd=fd)
@@ -159,7 +162,7 @@ def write_file(folder_fd: int, name: str, payload: bytes) -> None:
         with os.fdopen(fd, "wb") as file:
             file.write(payload)
         os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-    # also after Ctrl-C: nobody else knows the temporary name
+    # Also after Ctrl-C, because nobody else knows the temporary name, and could remove the file.
     except BaseException:
         os.unlink(temporary, dir_fd=folder_fd)
         raise

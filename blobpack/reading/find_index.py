@@ -41,7 +41,7 @@ FORBIDDEN = 403
 
 
 def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale) -> Index:
-    """Open the index of a blob: the one given; else the one inside, beside, or the offsets file; else scan the blob.
+    """Open the given index, or the first one inside or beside the blob, or else scan the blob.
 
     Args:
         store: The blob.
@@ -63,8 +63,8 @@ def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale)
     if found is not None:
         return found
     scanned = scan_store(store)
-    # Without -o, `blobpack index` writes the index of a remote blob into the current folder. But an index is found only
-    # beside its blob, so the message names that place.
+    # Without -o, `blobpack index` writes the index of a remote blob into the current folder, where
+    # open_blob does not look. So the message names the place beside the blob.
     place = f" -o {sidecar_of(store.location)}" if store.is_remote and store.location else ""
     warnings.warn(
         f"{store.url} has no index, so its headers were scanned; `blobpack index {store.url}{place}` makes one "
@@ -132,7 +132,8 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
 
     Args:
         store: The blob.
-        believe: Check only that the sizes fit, because the caller compares the whole archive with the index anyway.
+        believe: Check only the sizes. For a caller that compares the whole archive with the index
+            anyway.
 
     Raises:
         StaleIndexError: the archive before the index has changed.
@@ -164,13 +165,13 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
     if crc32c(archive) != identity.tail_crc or not header.startswith(INDEX_MAGIC):
         raise StaleIndexError(
             f"{store.url}: the archive has changed since the index at its end was made: its last "
-            f"{len(archive)} bytes before byte {start} are others; {REMEDY}"
+            f"{len(archive)} bytes before byte {start} have changed; {REMEDY}"
         )
     index = Index.from_stored(open_stored(store, start, footer))
     if (pos := find_growth(store, index, archive, start)) is not None:
         raise StaleIndexError(
             f"{store.url}: the archive has changed since the index at its end was made: it ended at byte {pos} "
-            f"then, and goes on there now; {REMEDY}"
+            f"then, and now has more bytes there; {REMEDY}"
         )
     return index
 
@@ -211,8 +212,9 @@ def offsets_index(store: Store) -> Index | None:
     if store.fd is None or store.location is None:
         return None
     path = offsets_path(store.location)
-    # An append that was killed leaves the note: the offsets file lacks the new members, and they would be hidden. Its
-    # old rows still fit the blob, so only the note shows that it is out of date.
+    # If an append was killed, the note is still there, and the offsets file may lack new members,
+    # which could not be found. The old rows of the file still fit the blob, so only the note shows
+    # that the file is out of date.
     if not path.exists() or void_path(store.location).exists():
         return None
     return check_headers(store, read_offsets(path), os.fspath(path))

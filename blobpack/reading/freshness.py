@@ -45,7 +45,7 @@ def find_growth(store: Store, index: Index, tail: bytes, archive_bytes: int) -> 
     end = index.report.bytes_scanned if index.report else archive_bytes
     if end >= archive_bytes:
         return None
-    # most archives end within the tail, which was read already: then this takes no request
+    # Most archives end within the tail, which was read already. For these, no request is needed.
     at = end - (archive_bytes - len(tail))
     marker = tail[at : at + BLOCK] if at >= 0 else store.peek(end, min(end + BLOCK, archive_bytes))
     return end if any(marker) else None
@@ -70,26 +70,27 @@ def difference(store: Store, identity: Identity, index: Index | None = None) -> 
 
     Args:
         store: The blob.
-        identity: Recorded when the index was made.
+        identity: What the index recorded of the archive when it was made.
         index: The archive's index, if there is one to compare, too.
     """
     if identity == COLLECTION_IDENTITY:
-        return "it is a collection's, of members of several blobs"
+        return "it is the index of a collection, whose members are in several blobs"
     size = identity.archive_bytes
     # a blob that is larger than the archive is fine only if an index was put behind the archive since
     if store.size < size or (store.size > size and read_footer(store) is None):
-        return f"it has {store.size} bytes, and had {size} then"
+        return f"the blob has {store.size} bytes, and had {size} when the index was made"
     # an equal ETag proves that the object is the same; the tail need not be read
     if identity.version and identity.version == store.version:
         return ""
     tail = read_tail(store, size)
     if crc32c(tail) != identity.tail_crc:
-        return f"its last {IDENTITY_TAIL_BYTES} bytes are others"
-    # up to 32 samples: from S3 each would be a request of its own, so there the last bytes must do
+        return f"the last {IDENTITY_TAIL_BYTES} bytes of the archive have changed"
+    # Up to 32 samples. From S3, each would take a request, so for a remote blob only the last bytes
+    # are compared.
     if not store.is_remote and samples_crc_of(store, size) != identity.samples_crc:
-        return "samples of its bytes are others"
+        return "samples of the archive's bytes have changed"
     if index and (pos := find_growth(store, index, tail, size)) is not None:
-        return f"it ended at byte {pos}, and goes on there now"
+        return f"the archive ended at byte {pos}, and now has more bytes there"
     return ""
 
 

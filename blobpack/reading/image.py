@@ -49,9 +49,9 @@ def read_image(
         apply_exif_orientation: Rotate or mirror the image as its EXIF orientation demands.
 
     Returns:
-        (height, width, 3) uint8, RGB, top row first. Other modes have other numbers of channels; "L" is (height,
-        width). With mode=None the dtype is the image's own: 16-bit images are uint16. Of an animation, the first
-        frame.
+        (height, width, 3) uint8, RGB, top row first. Other modes have other numbers of channels;
+        "L" is (height, width). With mode=None the dtype is the image's own: 16-bit images are
+        uint16. For an animation, the first frame is returned.
 
     Raises:
         MemberNotFoundError: no member has this name.
@@ -133,7 +133,7 @@ def _images(
             decode,
             zip(source.read_many(wanted), asked, strict=False),
             threads=threads,
-            # without a bound, all images would be decoded ahead of a slow caller
+            # Without a bound, threads would decode all images before a slow caller takes them.
             most=threads * DECODED_AHEAD,
             name="decode",
         )

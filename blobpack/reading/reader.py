@@ -1,4 +1,4 @@
-"""The contract of whatever members are read from by name: a blob, or a collection of blobs."""
+"""The interface that reads members by name. A blob and a collection of blobs implement it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Reader(ABC):
 
     @abstractmethod
     def locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
-        """Find the members of these names, up to the first one that can't be read, and return its error, too."""
+        """Find the members of these names, up to the first failure; return them and its error."""
 
     @abstractmethod
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """Verify a blob: compare each header with the index, and each payload with its checksum.
 
-Strategy: damage is a result and not an error, so nothing here stops at the first failure. Headers are compared first,
-by a walk of the archive; then payloads, which are read in parallel. A member that failed once is not reported again for
-another consequence of its damage.
+Strategy: damage is a result and not an error, so nothing here stops at the first failure. Headers
+are compared first, by a walk of the archive; then payloads, which are read in parallel. If a
+member's header has failed and its payload can't be read either, only the header is reported.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def verify(
 def _index_to_compare(
     store: Store, index: Index | str | os.PathLike[str] | None
 ) -> tuple[Index | None, list[Failure]]:
-    """Find the index; if it does not fit the blob, return that as a failure, and the index if it can be compared."""
+    """Find the index. If it does not fit, return a failure, and the index if it can be compared."""
     if isinstance(index, Index):
         return index, []
     if index is not None:
@@ -145,8 +145,9 @@ def _index_to_compare(
         return find_index(store, None, "refuse"), []
     except StaleIndexError as exc:
         failure = Failure("archive", None, None, None, without_url(str(exc), store.url))
-        # An index inside that no longer fits still tells which members changed. Of an index file that does not fit,
-        # nothing tells whether it belongs to this blob at all.
+        # If an index inside the blob does not fit any more, comparing it still shows which members
+        # changed. An index file that does not fit may belong to another blob, so comparing it would
+        # show nothing.
         try:
             return embedded_index(store, believe=True), [failure]
         except StaleIndexError:

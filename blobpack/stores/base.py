@@ -67,7 +67,8 @@ class Store(ABC):
             StorageError: the store failed, or is closed.
             ValueError: not 0 ≤ start ≤ end ≤ size.
         """
-        # One condition for both, because this runs at each read; _raise_unreadable tells the cases apart.
+        # One condition for both errors, because this runs at each read. _raise_unreadable finds out
+        # which one it is.
         if self.closed or not 0 <= start <= end <= self.size:
             self._raise_unreadable(start, end)
         return self.fetch(start, end) if end > start else b""
@@ -75,7 +76,8 @@ class Store(ABC):
     def peek(self, start: int, end: int) -> bytes:
         """Read like read_range, but take bytes that the opening request fetched from memory.
 
-        This is for an index, whose checksums are compared: peek does not notice that the blob has changed since.
+        Use it only for an index, which has checksums of its own: peek does not notice if the blob
+        has changed since it was opened.
         """
         tail_start = self.size - len(self.tail)
         if tail_start <= start <= end <= self.size:

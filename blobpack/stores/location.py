@@ -41,7 +41,7 @@ class Location:
             prefix: Also accept an S3 bucket without a key.
 
         Raises:
-            ValueError: the URL is of another kind, or names no object.
+            ValueError: the URL has an unsupported scheme, or names no object.
         """
         if isinstance(place, Location):
             return place
@@ -93,7 +93,7 @@ class Location:
 
     @property
     def path_or_name(self) -> str:
-        """The local path; for a remote location its last part, as a path in the current folder.
+        """The local path, or the last part of a URL, as a path in the current folder.
 
         The command line uses it for files that belong to a blob.
         """
@@ -149,11 +149,11 @@ class Location:
         return Location(f"{self.text.rstrip('/')}/", self.kind)
 
     def below(self, name: str) -> Location:
-        """Return the location of a file or object in this folder; the folder's text is empty or ends with "/"."""
+        """Return the location of a file in this folder, whose text must be empty or end with "/"."""
         return Location(self.text + name, self.kind)
 
     def beside(self, suffix: str) -> Location:
-        """Return the location of the file or object whose name is this one's with a suffix."""
+        """Return the location of the file or object that has this name and a suffix."""
         return Location(self.text + suffix, self.kind)
 
     def __fspath__(self) -> str:
@@ -173,7 +173,8 @@ def location_of(name: str, place: object, *, prefix: bool = False) -> Location:
 
     Raises:
         TypeError: the value is neither a path nor a URL.
-        ValueError: the value is empty, a URL of another kind, or a URL that names no object.
+        ValueError: the value is empty, a URL with an unsupported scheme, or a URL that names no
+            object.
     """
     if isinstance(place, Location):
         return place

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 )
 @packing_options
 @duplicates_option(
-    "If BLOB already has a member of that name: refuse, or append it, so that the last one is read."
+    "If BLOB already has a member of that name: refuse, or append it (last). Then reads find the last one."
 )
 @click.option(
     "--rescan", is_flag=True, help="Scan the headers of BLOB if its index does not fit it any more."
@@ -43,7 +43,7 @@ def append(
     blobpack append s3://bucket/out.tar more/
     blobpack append out.tar cats/0001.jpg cats/0002.jpg --duplicates last
     """
-    # other commands write to their last argument, so here the order is easily mistaken
+    # Other commands write to their last argument, so users easily swap the arguments here.
     if any(is_same_file(blob, source) for source in sources):
         raise click.UsageError(f"{blob} is among the files to append: BLOB comes first")
     source = one_source(sources)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     help="Path or s3:// URL of the collection.  [default: collection.idx in the folder of BLOBS]",
 )
 @duplicates_option(
-    "If two blobs have a member of the same name: refuse, or let the one in the last blob be found."
+    "If two blobs have a member of the same name: refuse, or find the member in the last blob (last)."
 )
 @click.option("--scan", is_flag=True, help="Scan blobs that have no index, instead of failing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -48,7 +48,8 @@ def collect(
     blobpack collect 's3://bucket/train/*.tar'
     blobpack cat s3://bucket/train/ cats/0001.jpg > cat.jpg
     """
-    # one folder, prefix or glob says where its collection goes; several blobs may lie anywhere
+    # For one folder, prefix or glob, the collection goes there. Several blobs may lie in different
+    # places.
     if len(blobs) > 1 and output is None:
         raise click.UsageError("several BLOBS need -o FILE, the collection to write")
     if output and not (output.is_local or output.is_s3):

@@ -24,8 +24,8 @@ from blobpack.writing.embed import embed_index, write_beside
     "--output",
     type=PathOrS3(dir_okay=False),
     metavar="FILE",
-    help="Path or s3:// URL of the index. Beside the blob, as BLOB.idx, it is found when BLOB is opened.  [default: "
-    "BLOB.idx beside a local blob; for a remote blob, its name and .idx in the current folder]",
+    help="Path or s3:// URL of the index. If it is BLOB.idx beside BLOB, opening BLOB finds it.  [default: "
+    "BLOB.idx beside a local blob; for a remote blob, its name with .idx in the current folder]",
 )
 @click.option("--embed", is_flag=True, help="Write the index into BLOB, behind the end of the tar.")
 @click.option(
@@ -36,7 +36,7 @@ from blobpack.writing.embed import embed_index, write_beside
 @click.option(
     "--concatenated",
     is_flag=True,
-    help="Scan on behind end-of-archive markers, for tars that were joined by cat.",
+    help="Continue the scan behind end-of-archive markers, for tars that were joined by cat.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def index(
@@ -57,8 +57,8 @@ def index(
     blobpack index foreign.tar --embed --facts
     blobpack index s3://bucket/foreign.tar -o foreign.idx
     """
-    # An embedded index goes behind the first end-of-archive marker. There a concatenated tar has its next members, and an
-    # object in S3 can't be written in place.
+    # An embedded index goes behind the first end-of-archive marker. In a concatenated tar, the next
+    # members are there. An object in S3 can't be written in place.
     if embed and (output or concatenated or not blob.is_local):
         raise click.UsageError(
             "--embed is for a local blob, and can't be combined with -o or --concatenated"
@@ -78,8 +78,8 @@ def index(
             reader = Readahead(store, progress=lambda position: bar.update(position - bar.n))
             made = scan_store(store, concatenated=concatenated, facts=facts, reader=reader)
             write_beside(store, made, target)
-        # A scan of small members reads windows, one of large members only the headers. The counts show what it came to,
-        # beside the size of the blob.
+        # If members are small, a scan reads large windows; if they are large, only their headers.
+        # The counts show how much was read, compared with the size of the blob.
         if not blob.is_local:
             traffic = {
                 "blob_bytes": store.size,

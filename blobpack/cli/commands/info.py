@@ -21,9 +21,10 @@ END_MARKERS = {0: "missing", 1: "one zero block instead of two", 2: "whole"}
 @blob_argument
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 def info(blob: Location, as_json: bool) -> None:
-    """Print figures of BLOB: members, bytes, facts.
+    """Print figures about BLOB, such as the number of members, the sizes and the facts.
 
-    It also counts what has no payload and so is not listed as a member: folders, symbolic links and the like.
+    It also counts folders, symbolic links and the like, which have no payload and are not listed as
+    members.
 
     \b
     blobpack info out.tar

@@ -40,7 +40,7 @@ def merge(
     \b
     blobpack merge all.tar cats.tar dogs.tar
     """
-    # `merge a.tar b.tar` with OUT forgotten would replace a.tar by the members of b.tar
+    # If OUT was forgotten, `merge a.tar b.tar` would replace a.tar with the members of b.tar.
     if len(blobs) == 1 and out.is_local and os.path.exists(out.path):  # noqa: PTH110
         raise click.UsageError(
             f"{out} exists and would be replaced by a copy of {blobs[0]}: OUT comes first"

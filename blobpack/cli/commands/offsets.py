@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     type=click.Choice(get_args(NameStyle)),
     default="path",
     show_default=True,
-    help="What each row is called: the member's whole name, or only the part after its last /, which Supervisely "
-    "imports.",
+    help="The name in each row: the member's whole name, or only the part after its last /, as Supervisely expects.",
 )
 @click.option(
     "--format",
@@ -70,7 +69,9 @@ def offsets(
     target = output or str(offsets_path(blob.path_or_name, format))
     # two remote blobs may have the same name, so a file that exists here may belong to another one
     if not output and not blob.is_local and os.path.exists(target):  # noqa: PTH110 (a path of any kind)
-        raise click.UsageError(f"{target} may be another blob's, and is not replaced: say -o")
+        raise click.UsageError(
+            f"{target} may belong to another blob, and is not replaced: name a file with -o"
+        )
     if not to_stdout and is_same_file(target, blob.path_or_name):
         raise click.UsageError(f"{target} is the blob itself")
     # Not open_blob, which would also read an existing offsets file: that may hold only some of the members, and the new

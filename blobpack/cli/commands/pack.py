@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 @click.command()
 # not required, because --manifest can take its place
 @click.argument("sources", nargs=-1, type=PathOrS3(exists=True, prefix=True), metavar="[SRC]...")
-# a file or, with --shard-size, a folder: _check_usage looks which
+# A file or, with --shard-size, a folder: _check_usage checks which one it is.
 @click.argument("out", type=PathOrS3())
 @packing_options
 @click.option(
     "--manifest",
     type=click.Path(exists=True, dir_okay=False),
     metavar="LIST",
-    help="Pack what this list names: a text with one URL, key or path a line; or .csv or .jsonl with url, path or key, "
-    "and optionally name. Relative keys and paths are relative to SRC.",
+    help="Pack the files and objects in this list: a text with one URL, key or path on each line; "
+    "or .csv or .jsonl with url, path or key, and optionally name. Relative keys and paths start at SRC.",
 )
 @place_option("--index")
 @click.option(
@@ -54,7 +54,8 @@ if TYPE_CHECKING:
 @click.option(
     "--level",
     type=click.IntRange(1, 22),
-    help="Compression level of zstd, if OUT ends in .tar.zst [default: 3]. With --shard-size, it makes the blobs .tar.zst.",
+    help="Compression level of zstd, if OUT ends in .tar.zst [default: 3]. "
+    "With --shard-size, it compresses the blobs to .tar.zst.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def pack(

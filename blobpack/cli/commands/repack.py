@@ -75,7 +75,8 @@ def repack(
     # a level that has no effect is a mistake, most likely in the suffix of OUT
     if level is not None and not is_compressed_target(out):
         raise click.UsageError(f"--level is for OUT.tar.zst, but {out} is a plain tar")
-    # the original would be lost, and the blob keeps neither its owners and times nor its files that are no images
+    # The original would be lost, and the blob lacks its owners, its times and all files that are
+    # not images.
     if is_same_file(out, source):
         raise click.UsageError(f"{out} is the file to read: OUT must be another one")
     with progress_bar("files") as bar:

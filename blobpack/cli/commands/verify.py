@@ -42,8 +42,9 @@ def verify(
 ) -> None:
     """Compare BLOB with its index.
 
-    Each header is compared with the index, and each payload with its checksum, if the index has checksums. Each member
-    that fails is printed to stdout, with its place in BLOB. Exit code 1 if there is any.
+    Each header is compared with the index, and each payload with its checksum, if the index has
+    checksums. Each member that fails is printed to stdout, with its place in BLOB. The exit code is
+    1 if any member fails.
 
     \b
     blobpack verify out.tar
