@@ -175,7 +175,7 @@ class Index(Rows):
             and mine.packed_names() == others.packed_names()
         )
 
-    # equal indexes would need equal hashes, which takes a pass over all names
+    # Equal objects need equal hashes. The hash of an index would take a pass over all names.
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[object, ...]:
