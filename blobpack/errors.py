@@ -39,7 +39,7 @@ class FormatError(BlobpackError, ValueError):
         offset: Position of the fault in the blob or file, in bytes from its start; None if it has no position.
     """
 
-    # BaseException.__reduce__ calls the class with the message alone, then restores __dict__. So keyword-only attributes
+    # BaseException.__reduce__ calls the class with the message alone, then restores __dict__. So keyword-only arguments
     # need defaults, or the error could not be sent to another process.
     def __init__(self, message: str, *, offset: int | None = None) -> None:
         super().__init__(message)

@@ -51,7 +51,7 @@ FailureKind = Literal["archive", "header", "missing", "extra", "differs", "check
 
 # native code starts no more threads, so a larger number would be ignored without a word
 THREADS_ASKED_MAX = 64
-# a smaller cache would keep nothing
+# A cache keeps no read of more than a sixteenth of its size: a smaller one would not even keep a read of 64 KiB.
 CACHE_BYTES_MIN = 1 << 20
 # native code counts bytes and rows in int64
 BYTES_MAX = (1 << 63) - 1
@@ -284,7 +284,7 @@ def names_of(names: Iterable[str | Member], argument: str = "names") -> Iterator
     """
     check_several(argument, names, "names or members")
 
-    # checked one by one, because names may come from a generator that yields them as other reads end
+    # checked one by one as they are taken: names may come from a generator that makes each name only when it is asked
     def name_of(name: str | Member) -> str:
         if isinstance(name, str):
             return name

@@ -38,7 +38,7 @@ def processor_count(most: int) -> int:
 # Forks
 
 # Number of forks between the first process and this one. It tells whether this is the process that began something, for
-# each result that is taken; os.getpid() would be a system call, 0.4 µs.
+# each result that is taken; os.getpid() would be a system call each time.
 _fork_count = 0
 
 
@@ -97,7 +97,7 @@ def shared_pool(name: str, threads: int) -> ThreadPoolExecutor:
     """
     pool = _shared_pools.get(name)
     if pool is None:
-        # imported at the first use, because it takes 20 ms
+        # imported at the first use, because the import takes about 10 ms
         from concurrent.futures import ThreadPoolExecutor
 
         new = ThreadPoolExecutor(threads, thread_name_prefix=f"blobpack-{name}")
@@ -331,7 +331,7 @@ def map_ahead(
         while True:
             try:
                 item = next(source)
-            # StopIteration, too, which is the end
+            # StopIteration is kept here, too: it is the end of the items, and no failure
             except Exception as exc:
                 failure = exc
                 break

@@ -2,7 +2,7 @@
 
 Strategy: share memory where the layouts agree. Packed names and int64 bounds are the layout of Arrow's large_string, so
 names and offsets are not copied. Names are text if all of them are UTF-8, else bytes as in the tar; both are read back.
-pyarrow is optional and takes 0.4 s to import, so it is imported only by functions that make or read a table.
+pyarrow is optional and takes 0.2 s to import, so it is imported only by functions that make or read a table.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ class Index(Rows):
             and mine.packed_names() == others.packed_names()
         )
 
-    # Equal indexes would need equal hashes, and computing a hash would have to read all names.
+    # Equal objects need equal hashes, and the hash of an index would take a pass over all names.
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -159,7 +159,7 @@ def iter_offsets(path: str | os.PathLike[str], rows: int = BATCH_ROWS) -> Iterat
     """
     check_local_path("path", path)
     check_number("rows", rows, 1)
-    # a generator of its own: in this one, the checks above would wait for the first next()
+    # The generator is another function: in a generator, the checks above would run only at the first next().
     return _iter_indexes(path, rows)
 
 

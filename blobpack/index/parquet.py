@@ -138,6 +138,6 @@ def _translate_errors(path: str) -> Iterator[None]:
     except FormatError as exc:
         raise FormatError(f"{path}: {exc}") from exc
     except (pa.ArrowException, OSError, ValueError, OverflowError) as exc:
-        # pyarrow raises plain OSError and ValueError for damaged files, too, and some of its messages have several lines
+        # pyarrow raises plain OSError and ValueError for damaged files, too; some of its messages have several lines
         reason = str(exc).partition("\n")[0]
         raise FormatError(f"{path}: not a Parquet file that can be read: {reason}") from exc

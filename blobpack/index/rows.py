@@ -164,7 +164,7 @@ class Rows:
         Raises:
             MemberNotFoundError: there is no member with this name.
         """
-        # one native call finds the row and its offsets, without columns for a single row
+        # one call finds the row and its offsets, without columns for a single row
         if self._stored is not None and self._lookup is None:
             bounds = self._stored.locate(name)
             if bounds is not None:
@@ -182,7 +182,7 @@ class Rows:
         Returns:
             One result for each name; None where there is no member with this name.
         """
-        # once all rows are in memory, a stored index in S3 needs no more requests
+        # once all rows are in memory, offsets and checksums come from there; `_find` still asks a stored index for rows
         if self._stored is not None and self._columns is None:
             return self._stored.search(names)
         rows = map(self._find, names)

@@ -110,7 +110,7 @@ class Conditions:
         if self.regex is not None:
             _keep_if(part, passed, self.regex.search, Columns.iter_names)
         if self.where is not None:
-            # reuse: a Member that `where` did not keep is filled again: 82 instead of 122 ns for each
+            # reuse: a Member that `where` did not keep is filled again, in two thirds of the time that a new one takes
             _keep_if(part, passed, self.where, partial(Columns.iter_members, reuse=True))
         return passed
 
@@ -157,7 +157,7 @@ def _compile_regex(regex: str | re.Pattern[str]) -> re.Pattern[str]:
     check_text("regex", regex)
     try:
         return re.compile(regex)
-    # re.error is no ValueError, and misuse of an argument always is
+    # re.error is not a ValueError, but errors.py promises a ValueError for a wrong value of an argument
     except re.error as exc:
         raise ValueError(f"regex must be a regular expression, not {regex!r}: {exc}") from exc
 

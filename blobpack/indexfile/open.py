@@ -82,8 +82,8 @@ def open_region(path: str | os.PathLike[str], cache: Cache | None = None) -> tup
         BlobNotFoundError: there is no such file.
         FormatError: the file is damaged, or is not an index.
     """
-    # tail: one request brings the size and the last 128 KiB, which hold the footer, and the
-    # directory and guide of a million members
+    # tail: one request brings the size and the last 128 KiB, which usually hold the footer, and the directory and guide
+    # of a million members
     store = open_store(path, tail=True, cache=cache)
     footer = read_footer(store)
     # a blob with an index inside ends with a footer, too, but its region is smaller than the file

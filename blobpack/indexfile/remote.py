@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from blobpack.indexfile.sections import Block
     from blobpack.stores.base import Store
 
-# one request of a pass over all blocks, and the memory that it takes
+# The most that one request of a pass over all blocks reads. The memory of the pass grows with it.
 BLOCK_RUN_BYTES_MAX = 4 << 20
 # Bytes alone would not bound the memory for decoded rows: in a crafted index, a block of 1,024 rows with empty names at
 # one offset takes 48 bytes.

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 # about 800,000 members with all facts, counted at twice the 42 bytes that each of them takes in a block
 DECODED_BYTES_MAX = 64 << 20
 # Reading over a gap costs less than one more request where latency times bandwidth is larger than the gap. At 30 ms and
-# 50 MB/s (see plan.py) that is 1.5 MB, but the bytes of larger gaps would be several times the bytes needed.
+# 50 MB/s (see plan.py) that is 1.5 MB. But a page has 4 KiB, so with such gaps, most bytes of a request would not be
+# needed.
 INDEX_GAP_BYTES = 256 << 10
 INDEX_FETCH_BYTES_MAX = 8 << 20
 INDEX_FETCHES_AT_ONCE = 16
@@ -94,7 +95,7 @@ class IndexParts:
                     f"its directory holds {max(decoded)} in a region of {self._footer.region_bytes} bytes",
                     offset,
                 )
-            # a tuple of 511 Python integers takes 20 KB; 32 KB leave room for the dictionary entry
+            # a tuple of 511 Python integers takes about 20 KB (CPython 3.11), and is counted as 32 KB
             return decoded, 8 * INDEX_PAGE_BYTES
 
         return self._get_or_make("directory", page, make)[place]
@@ -122,7 +123,7 @@ class IndexParts:
         """
         ranges = {}
         for number in numbers:
-            # numbers come from rows in the lookup's slots, which a damaged or hostile index can hold anything in
+            # Numbers come from rows in the slots of the lookup. In a damaged or hostile index, a slot may hold any row.
             if number >= self._footer.block_count:
                 raise self._damaged(
                     f"its lookup points at row {number * BLOCK_ROWS}, and there are {self._footer.row_count} rows",

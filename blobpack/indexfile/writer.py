@@ -82,14 +82,14 @@ def write_sections(
         sections.write(members.encode(part))
     names = name_at or _WrittenNames(sink.local(), members).name_at
     seed, pages = members.builder.lookup(_name_comparer(names, repeated))
-    # A line of the lookup is 64 bytes, one cache line. Blobs end at multiples of 512, so the lines are aligned in the
-    # mapped file, too.
+    # A line of the lookup is 64 bytes, one cache line. An index starts at a multiple of 512 in its file, so the lines
+    # are aligned in the mapped file, too.
     sections.write(bytes(-sections.length % 64))
     lookup = sections.write(pages)
     directory = sections.write(members.builder.directory(REGION_HEADER.size))
     packed_guide = _encode_guide(members.builder.guide())
     guide = sections.write(packed_guide)
-    # now, because collect opens blob after blob while parts is iterated, and knows all of them at its end
+    # only now: collect opens blob after blob while `parts` is iterated, and knows all blobs after the last part
     packed_blobs = blobs() if blobs else b""
     section = sections.write(packed_blobs)
     row_count = len(members.builder)

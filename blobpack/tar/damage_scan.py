@@ -186,7 +186,8 @@ class DamageScan:
     def _give_up(self, start: int) -> None:
         reason = f"over {FAULTS_MAX} damaged headers: those behind byte {start} were not checked"
         self.faults.append(Fault(start, reason))
-        # without a reason: else each of them would be reported as missing from the blob
+        # These members count as damaged, or each of them would be reported as missing. Their reason is empty, because
+        # the fault above covers all of them.
         place = int(self.starts.searchsorted(start, "right"))
         self.damaged |= dict.fromkeys(self.by_start[place:].tolist(), "")
 

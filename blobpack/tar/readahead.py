@@ -36,13 +36,14 @@ AHEAD_BYTES_MAX = WINDOWS_AT_ONCE * WINDOW_BYTES_MAX
 # A run fetches ahead up to this many times the bytes that it has covered. So where large members follow small ones, at
 # most four fifths of the run's bytes were fetched in vain.
 AHEAD_RATIO = 4
-# Windows are so small that at least this many fit into the bytes ahead: else a short run would use one connection.
+# A window is at most this part of the bytes ahead (but never smaller than WINDOW_BYTES_MIN), so that a short run uses
+# several connections, not one.
 WINDOWS_AHEAD_MIN = 4
 
 HOP_BYTES_MIN = 512
 HOP_BYTES_MAX = 1 << 14
-# A hop reads one 256th of the distance between headers, so that extended headers mostly come with the same request,
-# and less than 0.4 % of the blob is read for it.
+# A hop reads one 256th of the distance between headers, so that extended headers mostly come with the same request.
+# From a distance of 128 KiB on, hops read less than 0.4 % of the blob.
 HOP_SHARE = 256
 
 # used until latency and bandwidth are known
@@ -147,7 +148,6 @@ class Readahead:
             # The bandwidth of all threads together, because the bytes between two headers are fetched by all of them.
             self._speed.bytes_per_s = covered / (time.monotonic() - self._run_began)
         allowed = min(max(AHEAD_RATIO * covered, WINDOW_BYTES_MIN), AHEAD_BYTES_MAX)
-        # multiples of WINDOW_BYTES_MIN
         window = allowed // WINDOWS_AHEAD_MIN // WINDOW_BYTES_MIN * WINDOW_BYTES_MIN
         window = min(max(window, WINDOW_BYTES_MIN), WINDOW_BYTES_MAX)
         while self._next_start < self._store.size and (

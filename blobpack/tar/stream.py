@@ -136,7 +136,7 @@ class StrictHeader(tarfile.TarInfo):
         # a block of zeros, and the end of the stream between two members: both end an archive
         except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
             raise
-        # TarFile.next would swallow every other HeaderError, except at byte 0, but lets a ReadError pass
+        # behind byte 0, TarFile.next would take a damaged or cut header for the end; it lets a ReadError pass
         except tarfile.HeaderError as exc:
             raise tarfile.ReadError(f"{exc}, at byte {archive.offset} of the tar") from exc
 
