@@ -264,3 +264,19 @@ def test_twenty_million_members_in_bounded_memory(tmp_path: Path) -> None:
         assert peak_of("ask") < 64 << 20
     finally:
         (tmp_path / "large.idx").unlink(missing_ok=True)
+
+
+def test_rows_that_were_read_whole_are_not_asked_for_again(tmp_path: Path) -> None:
+    remote, store = stored(synthetic(5_000, shuffled=True), tmp_path)
+    index = Index.from_stored(remote)
+    assert index.is_remote
+    names = list(index.names)[:3]
+    rows, bounds = index.search(names), [index.bounds_of(name) for name in names]
+    assert index.columns  # reads the whole index
+    assert not index.is_remote
+    store.fetches.clear()
+    assert index.search(names) == rows
+    assert [index.bounds_of(name) for name in names] == bounds
+    assert names[0] in index
+    assert "no such name" not in index
+    assert store.fetches == []

@@ -12,7 +12,6 @@ from blobpack._native.results import FoundRow
 from blobpack.columns import Columns
 from blobpack.errors import MemberNotFoundError
 from blobpack.index.suggestions import suggest_names
-from blobpack.indexfile.remote import RemoteIndex
 from blobpack.model import ByteRange, check_whole
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class Rows:
     @property
     def is_remote(self) -> bool:
         """Whether a lookup may send requests to a store."""
-        return isinstance(self._stored, RemoteIndex) and self._columns is None
+        return self._stored is not None and self._stored.is_remote and self._columns is None
 
     @property
     def names(self) -> Names:
@@ -165,8 +164,9 @@ class Rows:
             MemberNotFoundError: there is no member with this name.
         """
         # one call finds the row and its offsets, without columns for a single row
-        if self._stored is not None and self._lookup is None:
-            bounds = self._stored.locate(name)
+        stored = self._stored
+        if stored is not None and (self._columns is None or not stored.is_remote):
+            bounds = stored.locate(name)
             if bounds is not None:
                 return bounds
         row = self._find(name)
@@ -182,7 +182,7 @@ class Rows:
         Returns:
             One result for each name; None where there is no member with this name.
         """
-        # once all rows are in memory, offsets and checksums come from there; `_find` still asks a stored index for rows
+        # once all rows are in memory, offsets and checksums come from there
         if self._stored is not None and self._columns is None:
             return self._stored.search(names)
         rows = map(self._find, names)
@@ -203,9 +203,12 @@ class Rows:
         return row
 
     def _find(self, name: str) -> int:
+        stored = self._stored
+        # A mapped index finds names faster than a table of them is made. A remote one would send requests for rows that
+        # are in memory once all of them were read.
+        if stored is not None and (self._columns is None or not stored.is_remote):
+            return stored.find(name)
         if self._lookup is None:
-            if self._stored is not None:
-                return self._stored.find(name)
             # made at the first lookup: many indexes are only iterated or written
             self._lookup = NameLookup(self.columns.names, self.columns.name_bounds)
         return self._lookup.find(name)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class LocalIndex:
     """An index mapped from a local file. It opens in the same time at any size."""
 
+    is_remote = False
+
     def __init__(self, store: Store, offset: int, footer: Footer) -> None:
         """Map the region.
 

@@ -24,6 +24,7 @@ class StoredIndex(Protocol):
     """The contract of an index in a file or store: reads touch only the parts that they need."""
 
     footer: Footer
+    is_remote: bool  # a lookup may send requests
 
     def __len__(self) -> int: ...
 

@@ -33,6 +33,8 @@ BLOCK_RUN_MAX = 512
 class RemoteIndex:
     """An index that is read from a store page by page and block by block."""
 
+    is_remote = True
+
     def __init__(self, store: Store, offset: int, footer: Footer) -> None:
         """Read nothing yet.
 
