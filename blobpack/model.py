@@ -129,7 +129,7 @@ def check_flag(name: str, value: object) -> None:
     """
     if value is True or value is False:
         return
-    if isinstance(value, (str, bytes, Iterable)) or value not in (0, 1):
+    if isinstance(value, (str, bytes, float, Iterable)) or value not in (0, 1):
         raise TypeError(f"{name} must be True or False, not {value!r:.200}")
 
 
@@ -275,14 +275,14 @@ def check_callable(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a function or None, not {value!r:.200}")
 
 
-def names_of(names: Iterable[str | Member], argument: str = "names") -> Iterator[str]:
+def names_of(names: Iterable[str | Member]) -> Iterator[str]:
     """Return an iterator of names, of given names and members.
 
     Raises:
         TypeError: one name was given instead of several; or, when it is reached, one of them is neither a str nor a
             Member.
     """
-    check_several(argument, names, "names or members")
+    check_several("names", names, "names or members")
 
     # checked one by one as they are taken: names may come from a generator that makes each name only when it is asked
     def name_of(name: str | Member) -> str:
@@ -290,7 +290,7 @@ def names_of(names: Iterable[str | Member], argument: str = "names") -> Iterator
             return name
         if isinstance(name, Member):
             return name.name
-        raise TypeError(f"{argument} must be several names or members, and one is {name!r:.200}")
+        raise TypeError(f"names must be several names or members, and one is {name!r:.200}")
 
     return map(name_of, names)
 

@@ -50,34 +50,26 @@ def _count_fork() -> None:
 os.register_at_fork(after_in_child=_count_fork)
 
 
-class ForkSafeLock:
-    """A lock that is free in a forked child, even if a thread of the parent held it during the fork.
+def fork_safe_lock() -> threading.Lock:
+    """Make a lock that is free in a forked child, even if a thread of the parent held it during the fork.
 
     That thread does not exist in the child, so nobody there would ever release an inherited lock.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        _locks.add(self)
-
-    def renew(self) -> None:
-        """Replace the lock by a new lock, which is free."""
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
+    # A plain lock, not a class around one: Python looks for signals when a function of its own begins, so Ctrl-C in a
+    # Python __enter__, right after acquire(), would leave the lock held forever.
+    lock = threading.Lock()
+    _locks.add(lock)
+    return lock
 
 
 # weak, or the set would keep the lock of every closed blob and cache
-_locks: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
+_locks: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _renew_locks() -> None:
     for lock in list(_locks):
-        lock.renew()
+        # logging and threading of the standard library renew their locks by this method, too
+        lock._at_fork_reinit()
 
 
 os.register_at_fork(after_in_child=_renew_locks)
@@ -194,6 +186,9 @@ class LookAhead(Generic[Result]):
             size: Size of the work, which is added to `size`, for a bound in bytes.
         """
         self._check_process()
+        # another thread closed it: nobody wants the result, and nobody would shut down a new pool
+        if self.is_closed:
+            return
         future = self._own_or_shared_pool().submit(self._run, work, *args)
         self.pending.append(Pending(future, size))
         self.size += size
@@ -327,11 +322,13 @@ def map_ahead(
         drop: Called with each result that is never yielded, because the consumer stops or an item fails.
     """
     source = iter(items)
+    failure: Exception | None = None
     with LookAhead[Result](threads, name=name, drop=drop) as results:
         while True:
             try:
                 item = next(source)
-            # StopIteration is kept here, too: it is the end of the items, and no failure
+            except StopIteration:
+                break
             except Exception as exc:
                 failure = exc
                 break
@@ -345,8 +342,13 @@ def map_ahead(
                 yield results.pop()
         while results:
             yield results.pop()
-    if not isinstance(failure, StopIteration):
-        raise failure
+    if failure is not None:
+        # The traceback refers to this frame. Without `del`, both and all that the items hold would stay in memory until
+        # the garbage collector runs.
+        try:
+            raise failure
+        finally:
+            del failure
 
 
 # A cache
@@ -368,7 +370,7 @@ class RecentlyUsed(Generic[Key, Value]):
         self._max_size = max_size
         self._size = 0
         self._values: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
-        self._lock = ForkSafeLock()
+        self._lock = fork_safe_lock()
 
     def __len__(self) -> int:
         return len(self._values)

@@ -161,6 +161,9 @@ def test_open_blobs_are_bounded_and_let_go(folder: Path) -> None:
         assert len(os.listdir("/proc/self/fd")) <= before + 5  # the index, its mapping, one blob
     with pytest.raises(StorageError, match="closed"):
         collection.read(ALL[0])
+    with blobpack.open_collection(folder, open_blobs=0) as collection:
+        assert collection.read(ALL[0]) == payload_of(ALL[0])
+        assert not collection._open
 
 
 def test_threads_share_it(folder: Path) -> None:

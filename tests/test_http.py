@@ -483,8 +483,11 @@ class TestRetries:
     def test_slow_down_waits_longer(self) -> None:
         assert max(backoff_s(1, slow_down=True) for _ in range(1000)) > retry.BACKOFF_S * 3
 
-    def test_budget_ends_retries_and_is_regained(self, impatient: None) -> None:
-        budget = RetryBudget(2)
+    def test_budget_ends_retries_and_is_regained(
+        self, impatient: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(retry, "BUDGET_RETRIES", 2)
+        budget = RetryBudget()
         fault = Fault("x")
         assert [Retries("", budget).may_retry(fault) for _ in range(3)] == [True, True, False]
         for _ in range(4):

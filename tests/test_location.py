@@ -35,7 +35,7 @@ def test_kind(place: str | Path, kind: str) -> None:
 
 
 def test_text_is_as_it_was_given() -> None:
-    for place in ("a/../b.tar", "S3://bucket/a b", "https://host/a?b#c", "a%20b"):
+    for place in ("a/../b.tar", "s3://bucket/a b", "https://host/a?b#c", "a%20b"):
         assert str(Location.parse(place)) == Location.parse(place).text == place
 
 
@@ -187,3 +187,9 @@ def test_pickle() -> None:
     location = Location.parse("s3://bucket/a")
     assert pickle.loads(pickle.dumps(location)) == location
     assert hash(location) == hash(Location.parse("s3://bucket/a"))
+
+
+def test_the_scheme_of_a_url_is_written_in_one_way() -> None:
+    """Locations are compared: a blob that is given as S3://… must not be packed into itself."""
+    assert Location.parse("S3://Bucket/Key") == Location.parse("s3://Bucket/Key")
+    assert Location.parse("HTTPS://host/A").text == "https://host/A"

@@ -80,7 +80,7 @@ REMOTE = [*PATH, *values(FAR, "https://host/out.tar", "file://elsewhere/out.tar"
 LOCAL = [*PATH, *values(FAR, "https://host/out", "file:///out")]
 TARGET = [*PATH, *values("https://host/out.tar", "ftp://host/out.tar", "s3://bucket", "s3:///key")]
 ANY_URL = [*PATH, *values("ftp://host/blob.tar", "s3://bucket")]
-FLAG = types("no", None, 2)
+FLAG = types("no", None, 2, 1.0)
 CALLABLE = types("print", 5, [])
 THREADS = number(1, 64)
 TEXTS = types(None, 5, b"*", [b"*"], ["*", None], {"*": 5}.items())
@@ -88,7 +88,7 @@ TEXT = types(None, 5, b"text", ["text"])
 NAMES = [*types("one", None, 5, b"one"), *late(types([5], [None], [b"one"], [Path("one")]))]
 MEMBERS = [*types("one", None, 5, b"one"), *late(types([5], ["one"], [None]))]
 SOURCE = [
-    *types(None, 5, b"folder"),
+    *types(None, 5, b"folder", {"a.png": b"1"}),
     *values("", "https://host/folder", "file://elsewhere/folder", "s3://", "a\0b"),
     *late(types([5], [None], [b"file"], [("a", "text")], [("a", None)], [(b"a", b"1")], [("a",)])),
     *late(values([""], [FAR], ["https://host/a.jpg"])),

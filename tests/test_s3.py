@@ -939,7 +939,8 @@ class TestAnswers:
     def test_retries_are_regained(
         self, stub: Stubber, impatient: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(boto3_get, "_budget", RetryBudget(1))
+        monkeypatch.setattr(retry, "BUDGET_RETRIES", 1)
+        monkeypatch.setattr(boto3_get, "_budget", RetryBudget())
         store = self.opened(stub)
         for _ in range(3):
             self.answer(stub, b"Z" * 9, "bytes 10-18/100")

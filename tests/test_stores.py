@@ -241,7 +241,7 @@ class TestMemoryStore(StoreContract):
 
 def compressed(data: bytes, frame_bytes: int) -> bytes:
     file = io.BytesIO()
-    with FrameWriter(file, threads=1) as writer:
+    with FrameWriter(file) as writer:
         for at in range(0, len(data), frame_bytes):
             writer.write_frame(data[at : at + frame_bytes])
         writer.close()

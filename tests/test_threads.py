@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -314,6 +316,7 @@ class TestLookAhead:
         """Handing over and closing may happen at once, as of a batch whose task is cancelled."""
         for _ in range(200):
             ahead = LookAhead[int](2, name="test-race", shared=True)
+            ahead.submit(int)
             closer = threading.Thread(target=ahead.close)
             closer.start()
             for _ in range(20):
@@ -435,3 +438,43 @@ class TestRecentlyUsed:
 def test_processors_are_counted_up_to_a_bound() -> None:
     assert processor_count(1) == 1
     assert processor_count(10_000) == len(os.sched_getaffinity(0))
+
+
+def test_what_a_finished_map_held_is_gone_at_once() -> None:
+    """Not only when the garbage collector runs: the work may hold a blob of 50 MB."""
+
+    class Held:
+        pass
+
+    def run(failing: bool) -> weakref.ref[Held]:
+        held = Held()
+
+        def items() -> Iterator[int]:
+            yield 1
+            if failing:
+                raise KeyError
+
+        def work(item: int) -> int:
+            assert held
+            return item
+
+        with suppress(KeyError):
+            assert list(map_ahead(work, items(), threads=1)) == [1]
+        return weakref.ref(held)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert run(failing=False)() is None
+        assert run(failing=True)() is None
+    finally:
+        gc.enable()
+
+
+def test_nothing_runs_once_it_is_closed() -> None:
+    ran = []
+    ahead: LookAhead[None] = LookAhead(1, name="closed-before")
+    ahead.close()
+    ahead.submit(ran.append, 1)
+    assert not ran
+    assert not [thread for thread in threading.enumerate() if "closed-before" in thread.name]

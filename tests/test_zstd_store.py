@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blobpack.errors import BlobChangedError, FormatError, StorageError
+from blobpack.stores import zstd
 from blobpack.stores.base import OPENING_TAIL_BYTES
 from blobpack.stores.cache import Cache, CachingStore
 from blobpack.stores.local import LocalStore
@@ -146,8 +147,11 @@ def test_frames_that_were_read_are_kept(base: RecordingStore, store: SeekableSto
     assert base.reads[1:] == [tuple(store.table.frame_bounds[2:4])]
 
 
-def test_what_is_kept_is_bounded_and_the_oldest_goes_first(base: RecordingStore):
-    store = SeekableStore(base, open_seekable(base).table, cache_bytes=3 * FRAME_BYTES)
+def test_what_is_kept_is_bounded_and_the_oldest_goes_first(
+    base: RecordingStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(zstd, "FRAME_CACHE_BYTES", 3 * FRAME_BYTES)
+    store = SeekableStore(base, open_seekable(base).table)
     for frame in (0, 1, 2, 0, 3):  # 1 was used longest ago
         store.read_range(frame * FRAME_BYTES, frame * FRAME_BYTES + 1)
     base.reads.clear()
@@ -158,8 +162,11 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first(base: RecordingStore)
     assert len(base.reads) == 1
 
 
-def test_the_last_frame_is_kept_though_it_is_larger(base: RecordingStore):
-    store = SeekableStore(base, open_seekable(base).table, cache_bytes=1)
+def test_the_last_frame_is_kept_though_it_is_larger(
+    base: RecordingStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(zstd, "FRAME_CACHE_BYTES", 1)
+    store = SeekableStore(base, open_seekable(base).table)
     base.reads.clear()
     for start in range(0, FRAME_BYTES, 100):
         store.read_range(start, start + 100)
@@ -188,8 +195,11 @@ def test_pickled_it_reads_neither_table_nor_frames_anew(base: RecordingStore, st
     assert again.table == store.table
 
 
-def test_many_threads_with_a_small_cache_read_what_each_asked(base: RecordingStore):
-    store = SeekableStore(base, open_seekable(base).table, cache_bytes=2 * FRAME_BYTES)
+def test_many_threads_with_a_small_cache_read_what_each_asked(
+    base: RecordingStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(zstd, "FRAME_CACHE_BYTES", 2 * FRAME_BYTES)
+    store = SeekableStore(base, open_seekable(base).table)
     chance = random.Random(5)
     ranges = [(start, start + 1500) for start in chance.choices(range(len(DATA) - 1500), k=2000)]
     with ThreadPoolExecutor(8) as pool:

@@ -48,7 +48,7 @@ FOOTER_BYTES = 9
 
 def seekable(pieces: list[bytes] = PIECES, region: bytes | None = REGION) -> bytes:
     file = io.BytesIO()
-    with FrameWriter(file, threads=2) as writer:
+    with FrameWriter(file) as writer:
         for piece in pieces:
             writer.write_frame(piece)
         size = writer.close(region)

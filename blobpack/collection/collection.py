@@ -169,7 +169,8 @@ class Collection(Reader):
             stores |= zip(missing, opened, strict=True)
         for number in missing:
             store = stores[number]
-            if not isinstance(store, BlobpackError):
+            # a cache of size 0 would still hold the newest value
+            if self._open_max and not isinstance(store, BlobpackError):
                 # another thread may have opened the blob meanwhile: then put() returns that thread's store
                 stores[number] = self._open.put(number, store)
         return stores

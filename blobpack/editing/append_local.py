@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -148,12 +148,11 @@ def _void_index(file: BlobFile, before: BlobState) -> None:
 @contextmanager
 def _opened_if_there(path: Path) -> Iterator[BinaryIO | None]:
     """Open a file for reading; None if it does not exist or can't be read."""
-    try:
+    file = None
+    with suppress(OSError):
         file = path.open("rb")
-    except OSError:
-        yield None
-        return
-    with file:
+    # outside of the handler: an error of the block would carry the missing file as its context
+    with file or nullcontext():
         yield file
 
 
@@ -250,7 +249,7 @@ def _write_joined_index(file: BlobFile, before: BlobState, added: Index, end: in
         StorageError: the index can't be written. The message says that the members are appended all the same.
     """
     try:
-        return _replace_index(file, before, added, end)
+        return _write_index_again(file, before, added, end)
     except StorageError as exc:
         raise StorageError(
             f"{exc}; the members are appended, but the blob has no index now: it is scanned when it "
@@ -258,7 +257,7 @@ def _write_joined_index(file: BlobFile, before: BlobState, added: Index, end: in
         ) from exc
 
 
-def _replace_index(file: BlobFile, before: BlobState, added: Index, end: int) -> Index:
+def _write_index_again(file: BlobFile, before: BlobState, added: Index, end: int) -> Index:
     index = before.joined(added)
     if before.place == "embed":
         with LocalStore(file.path) as store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,11 @@ def check_source(source: Packable) -> None:
         ValueError: the source is empty, or a URL that is not in S3.
     """
     if not isinstance(source, (str, os.PathLike)):
+        # iterating over a mapping would give its keys, which would be taken for paths
+        if isinstance(source, Mapping):
+            raise TypeError(
+                "source must be paths or (name, payload) pairs, not a mapping: give its items()"
+            )
         check_several("source", source, "paths or (name, payload) pairs")
         return
     # HTTP has no request that lists a folder

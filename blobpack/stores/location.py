@@ -63,7 +63,9 @@ class Location:
             bucket, _, key = rest.partition("/")
             if not (bucket and (key or prefix)):
                 raise ValueError(f"{place!r} is not s3://bucket/key")
-        return cls(place, kind)
+        # The scheme is written in one way: two locations of one object must be equal, or a blob that is given as S3://…
+        # would be packed into itself (RFC 3986, 3.1: schemes are case-insensitive).
+        return cls(f"{scheme}://{rest}", kind)
 
     @classmethod
     def in_s3(cls, bucket: str, key: str) -> Location:

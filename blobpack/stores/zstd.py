@@ -34,15 +34,12 @@ class SeekableStore(Store):
 
     is_compressed = True
 
-    def __init__(
-        self, base: Store, table: SeekTable, *, cache_bytes: int = FRAME_CACHE_BYTES
-    ) -> None:
+    def __init__(self, base: Store, table: SeekTable) -> None:
         """Wrap the store of a compressed file.
 
         Args:
             base: The store of the compressed file.
             table: Seek table of the file; open_seekable reads it.
-            cache_bytes: Largest number of bytes of decompressed frames to keep.
         """
         self.url = base.url
         self.version = base.version
@@ -55,8 +52,7 @@ class SeekableStore(Store):
         self.size = self.content_bytes + region_end - region_start
         # Offset of the index region in the file minus its offset here. Negative if compression saved bytes.
         self._region_shift = region_start - self.content_bytes
-        self._cache_bytes = cache_bytes
-        self._frames: RecentlyUsed[int, bytes] = RecentlyUsed(cache_bytes)
+        self._frames: RecentlyUsed[int, bytes] = RecentlyUsed(FRAME_CACHE_BYTES)
 
     @property
     def stored_bytes(self) -> int:
@@ -163,8 +159,8 @@ class SeekableStore(Store):
         self._frames.clear()
         self.base.close()
 
-    def __reduce__(self) -> tuple[Callable[..., SeekableStore], tuple[Store, SeekTable, int]]:
-        return _reopen_seekable_store, (self.base, self.table, self._cache_bytes)
+    def __reduce__(self) -> tuple[Callable[..., SeekableStore], tuple[Store, SeekTable]]:
+        return SeekableStore, (self.base, self.table)
 
 
 def open_seekable(store: Store, tail_bytes: int = OPENING_TAIL_BYTES) -> SeekableStore | None:
@@ -198,7 +194,3 @@ def open_seekable(store: Store, tail_bytes: int = OPENING_TAIL_BYTES) -> Seekabl
         return SeekableStore(store, decode_seek_table(tail[len(tail) - size :], store.size))
     except FormatError as exc:
         raise type(exc)(f"{store.url}: {exc}", offset=exc.offset) from exc
-
-
-def _reopen_seekable_store(base: Store, table: SeekTable, cache_bytes: int) -> SeekableStore:
-    return SeekableStore(base, table, cache_bytes=cache_bytes)

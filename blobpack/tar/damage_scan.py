@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FAULTS_MAX = 1000
 
 
-class Fault(NamedTuple):
+class Damage(NamedTuple):
     """Damage that belongs to no member of the index."""
 
     offset: int | None
@@ -75,7 +75,7 @@ class DamageScan:
         """
         self.store, self.columns, self.threads = store, columns, threads
         self.last_end = Index.from_columns(columns).last_end
-        self.faults: list[Fault] = []
+        self.faults: list[Damage] = []
         self.damaged: dict[int, str] = {}
 
     # The three arrays are computed only when a fault is found: a sound blob needs none of them.
@@ -179,13 +179,13 @@ class DamageScan:
     def _note_fault(self, start: int, end: int, fault: FormatError) -> None:
         row = self._row_with_header_at(start, end)
         if row is None:
-            self.faults.append(Fault(fault.offset, str(fault)))
+            self.faults.append(Damage(fault.offset, str(fault)))
         else:
             self.damaged[row] = str(fault)
 
     def _give_up(self, start: int) -> None:
         reason = f"over {FAULTS_MAX} damaged headers: those behind byte {start} were not checked"
-        self.faults.append(Fault(start, reason))
+        self.faults.append(Damage(start, reason))
         # These members count as damaged, or each of them would be reported as missing. Their reason is empty, because
         # the fault above covers all of them.
         place = int(self.starts.searchsorted(start, "right"))

@@ -15,20 +15,19 @@ BLOCK = 512
 END_OF_ARCHIVE = bytes(2 * BLOCK)
 
 
-def member_header(name: bytes, size: int, mtime: int = 0) -> bytes:
-    """Make the header of a member, with mode 0644 and owner 0.
+def member_header(name: bytes, size: int) -> bytes:
+    """Make the header of a member, with mode 0644, owner 0 and modification time 0.
 
     Nothing in it comes from this machine, so that equal members give equal bytes everywhere.
 
     Args:
         name: Name of the member, which check_name has accepted.
         size: Bytes of the payload.
-        mtime: Seconds since 1970 UTC.
 
     Returns:
         512 bytes, or 1,536 and more if a pax header comes first.
     """
-    return encode_header(name, size, mtime)
+    return encode_header(name, size, 0)
 
 
 def padding(size: int) -> bytes:

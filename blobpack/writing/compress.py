@@ -51,19 +51,18 @@ class FrameWriter:
     manager: if its block ends without close, the file is not complete.
     """
 
-    def __init__(self, file: Sink, level: int = LEVEL, *, threads: int | None = None) -> None:
+    def __init__(self, file: Sink, level: int = LEVEL) -> None:
         """Prepare to write to a file.
 
         Args:
             file: The file, at its start. Only the calling thread writes to it.
             level: Compression level, 1 to 22.
-            threads: Number of threads that compress; None for one for each processor, up to 8.
 
         Raises:
             TypeError: the level is no whole number.
             ValueError: zstd has no such level.
         """
-        threads = threads or processor_count(COMPRESSORS_MAX)
+        threads = processor_count(COMPRESSORS_MAX)
         self._file = file
         self._level = check_level(level)
         # each result: bytes of the content, and the frame
@@ -160,9 +159,6 @@ def compress_blob(
     archive_bytes: int,
     file: Sink,
     level: int = LEVEL,
-    *,
-    threads: int | None = None,
-    frame_bytes: int = FRAME_BYTES,
 ) -> int:
     """Compress a plain blob so that each member can be read without the members before it.
 
@@ -172,8 +168,6 @@ def compress_blob(
         archive_bytes: Where the archive ends in the plain blob.
         file: The file or object to write, at its start.
         level: Compression level, 1 to 22.
-        threads: Number of threads that compress; None for one for each processor, up to 8.
-        frame_bytes: Aim for the size of a frame's content.
 
     Returns:
         Bytes of the compressed blob.
@@ -188,9 +182,9 @@ def compress_blob(
     # raises for an index that is too large, before the work of compressing everything
     skippable_header(INDEX_FRAME_MAGIC, region_bytes)
     ends = (end + -end % BLOCK for end in columns.offset_end)
-    with FrameWriter(file, level, threads=threads) as writer:
+    with FrameWriter(file, level) as writer:
         start = 0
-        for end in frame_ends(ends, archive_bytes, frame_bytes):
+        for end in frame_ends(ends, archive_bytes, FRAME_BYTES):
             writer.write_frame(os.pread(fd, end - start, start))
             start = end
         if not region_bytes:

@@ -69,16 +69,13 @@ def write_beside(store: Store, index: Index, path: str | os.PathLike[str]) -> In
     return index
 
 
-def embed_index(
-    blob: str | os.PathLike[str], index: Index | None = None, *, facts: bool = False
-) -> Index:
+def embed_index(blob: str | os.PathLike[str], *, facts: bool = False) -> Index:
     """Write an index behind the archive of a local blob; it replaces an index that is there.
 
     If it is interrupted, the blob is a valid tar without an index, because the footer is written last.
 
     Args:
         blob: Path of the blob.
-        index: The members of the blob; None to scan it.
         facts: Also read every payload, and add its facts.
 
     Returns:
@@ -98,9 +95,8 @@ def embed_index(
         lock(locked.fileno(), os.fspath(blob))
         with LocalStore(target) as store:
             size = store.size
-            scanned = scan_store(store)
-            archive_bytes, marker = archive_end(store, scanned)
-            index = scanned if index is None else index
+            index = scan_store(store)
+            archive_bytes, marker = archive_end(store, index)
             if facts:
                 index = take_facts(store, index)
         try:

@@ -89,8 +89,9 @@ class RetryBudget:
 
     __slots__ = ("_left", "_lock", "_most")
 
-    def __init__(self, most: float = BUDGET_RETRIES) -> None:
-        self._left = self._most = most
+    def __init__(self) -> None:
+        self._left: float = BUDGET_RETRIES
+        self._most = BUDGET_RETRIES
         self._lock = threading.Lock()
 
     def take(self) -> bool:

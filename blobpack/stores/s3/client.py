@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
 
 from blobpack.errors import StorageError
-from blobpack.threads import ForkSafeLock
+from blobpack.threads import fork_safe_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ class Client(NamedTuple):
 
 # By process id: a forked child inherits the dict, and must not use its parent's client.
 _clients: dict[int, Client] = {}
-_clients_lock = ForkSafeLock()
+_clients_lock = fork_safe_lock()
 _caught = threading.local()
 
 
