@@ -80,3 +80,14 @@ def test_setup_refuses_a_python_that_is_too_old(tmp_path):
     assert done.returncode == 1
     assert "Python 3.11 or later" in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_pip_is_never_asked_for_blobpack_by_name():
+    """The package of this name on PyPI is another one."""
+    function = "source <(sed -n '/^requirements()/,/^}/p' scripts/setup); requirements test check bench demo"
+    done = run("bash", "-euc", function, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.split()
+    assert not [line for line in lines if line.startswith("blobpack")]
+    assert any(line.startswith("mkdocs") for line in lines), "the extra docs, which test includes"
+    assert any(line.startswith("numpy") for line in lines)
