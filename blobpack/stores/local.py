@@ -17,7 +17,7 @@ from blobpack.stores.location import Location
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Bytes of one read. Linux transfers a little less than 2 GiB at most (read(2)).
+# Most bytes of each further read after a short one. Linux transfers a little less than 2 GiB in one read (read(2)).
 READ_BYTES_MAX = 1 << 30
 
 
@@ -48,7 +48,7 @@ class LocalStore(Store):
         try:
             # Absolute, for pickling: the process that unpickles may have another working directory.
             self._path = os.path.abspath(self.url)  # noqa: PTH100 (keeps links)
-            # O_NONBLOCK: opening a FIFO would wait for a writer.
+            # Without O_NONBLOCK, opening a FIFO would wait for a writer.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as exc:
             raise BlobNotFoundError(f"{self.url}: no such file") from exc
@@ -98,7 +98,7 @@ class LocalStore(Store):
     def close(self) -> None:
         """Close the file; no thread may be reading from it. Closing twice is harmless."""
         super().close()
-        # Set to -1 first: closed twice, the number could be the descriptor of another file by then.
+        # Set to -1 first: at a second close, the same number may be the descriptor of another file.
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

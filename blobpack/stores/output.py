@@ -102,7 +102,8 @@ def scratch(path: str | os.PathLike[str]) -> Iterator[FileSink]:
 
 def temporary_path(target: Path) -> Path:
     """Choose an unused hidden name in the folder of the target; globs skip hidden names."""
-    # File systems allow 255 bytes. A long name is cut to leave room for the random part and the suffix.
+    # File systems allow names of 255 bytes. The cut at 200 characters leaves room for the random part and the suffix if
+    # each character takes one byte.
     return target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}.tmp")
 
 

@@ -157,7 +157,7 @@ class Connection:
             OvertakenError: the second connection answers first.
         """
         self.send(request, timeout_s if receiver is None else receiver.hedge_after_s)
-        # RFC 9110, 9.3.2: the response to HEAD has a Content-Length but no body.
+        # The response to HEAD may have a Content-Length, but never has a body (RFC 9110, 9.3.2).
         has_body = request[:4] != b"HEAD"
         return self.read_response(
             body_bytes, timeout_s, expected_lines, receiver, has_body=has_body
@@ -232,9 +232,9 @@ class Connection:
             raise TimeoutFault(f"no response within {timeout_s:g} s") from exc
         except OSError as exc:
             raise Fault(f"no response: {exc}", at_once=self.used) from exc
-        # The first \r\n of the blank line stays, so that the last header, too, ends with a line end.
+        # With the line end of the last header: each of the expected lines has one.
         head = bytes(view[: head_end + 2])
-        # Looking for the expected lines takes half as long as parsing the headers.
+        # Looking for the expected lines takes less than half as long as parsing the headers.
         if (
             body_bytes is not None
             and expected_lines
@@ -322,7 +322,7 @@ class Connection:
             target, at, end = large.getbuffer(), have - start, size
             target[:at] = self._view[start:have]
             start = 0
-        # The deadline grows with the timeout, which each attempt that timed out doubles: a slow link may be shared.
+        # Each attempt that timed out doubles the timeout, and so the deadline: other threads may share a slow link.
         began = time.monotonic()
         deadline = began + timeout_s * (2 + size / SLOWEST_BYTES)
         try:
@@ -393,7 +393,7 @@ def body_fault(exc: OSError, head: bytes, came: bytes, size: int, took_s: float)
     )
 
 
-# Cached, because loading a file of certificates takes 35 to 75 ms.
+# Cached, because loading a file of certificates takes about 20 ms.
 @cache
 def tls_context(ca_file: str) -> ssl.SSLContext:
     """Return the context that verifies servers by a file of certificates; "" for the system's certificates."""

@@ -16,7 +16,8 @@ HEADERS = re.compile(
 
 # 200 is among them: a cache on the way may have ignored Range, and another attempt may reach the server.
 TRANSIENT = (200, 408, 425, 429, 500, 502, 503, 504)
-# 412 means that If-Match failed. 416 means that the range was inside the blob when it was opened, and is not any more.
+# 412 means that If-Match or If-Unmodified-Since failed. 416 means that the blob is shorter now: the range was inside it
+# when it was opened.
 GONE = {
     404: BlobNotFoundError,
     410: BlobNotFoundError,

@@ -154,8 +154,8 @@ class Retries:
         if has_progressed:
             self.failed = 0
             self._gives_up_at = time.monotonic() + TRIED_FOR_S
-        # A kept connection that the server had closed is no failed attempt. Only once: the next attempt may take
-        # another connection that was closed, but a server that always closes must not be asked forever.
+        # If the server had closed a kept connection, that is no failed attempt. This holds only once: a server that
+        # always closes must not be asked forever.
         if fault.at_once and not self._was_stale:
             self._was_stale = True
             return True

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 REDIRECTS = (301, 302, 303, 307, 308)
 # Redirects may form a loop.
 REDIRECTS_MAX = 5
-# Characters of a request's target that are sent as they are in the URL; among them "%", which may be quoting already.
+# Characters of a URL that are sent as they are. "%" is one of them, because the URL may be quoted already.
 SAFE_IN_TARGETS = "/?&=%:@!$'()*+,;~[]-._"
-# If a URL found less than a second ago is refused, the refusal is final. Otherwise a server that refuses every URL would
-# be asked forever.
+# If a URL found less than a second ago is refused, the refusal is final. Otherwise a server that refuses every URL
+# would be asked forever.
 RELOCATED_S = 1.0
 
 
@@ -78,7 +78,7 @@ class HttpStore(RangedStore):
                 raise StorageError(
                     f"{self.url}: it redirects to {target}, which is not encrypted by TLS"
                 )
-        # An empty blob has no last bytes: most servers answer 416.
+        # An empty blob has no last bytes, so a server may answer 416. A HEAD shows whether the blob is empty.
         if response.status == 416:
             response = self._send_opening(target, None)
             if response.status == 200 and response.headers.get(b"content-length") == b"0":
@@ -127,7 +127,7 @@ class HttpStore(RangedStore):
         method, rest = ("GET", f"Range: {wanted}\r\n") if wanted else ("HEAD", "")
         request = f"{method} {begin}{rest}\r\n".encode("latin-1")
         pool = pool_of(origin)
-        # Not patient: the URL may be mistyped, and its server not exist. Nobody should wait a minute for that.
+        # Not patient: if the URL is mistyped, nothing may listen at its port. Nobody should wait a minute for that.
         retries = Retries(f"{self.url}: open", pool.budget, is_patient=False)
         while True:
             try:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from botocore.session import Session
     from mypy_boto3_s3 import S3Client
 
-# With boto3's default of 10, threads wait for one another's connections (boto/botocore#619).
+# Beyond this number, a connection is closed after one request. boto3's default is 10 (boto/botocore#619).
 BOTO3_CONNECTIONS = 64
 # boto3's default for both is 60 s.
 BOTO3_CONNECT_TIMEOUT_S = 10
@@ -110,7 +110,7 @@ def _of_this_process() -> Client:
         if client is None:
             try:
                 client = _clients[os.getpid()] = _new_client()
-            # ValueError: the endpoint is no URL. BotoCoreError: the profile does not exist, there is no region, …
+            # ValueError: the endpoint is no URL. BotoCoreError: the profile does not exist, for example.
             except (ValueError, BotoCoreError) as exc:
                 raise StorageError(f"the AWS configuration is wrong: {exc}") from exc
         return client
@@ -144,6 +144,7 @@ def _config(session: Session) -> Config:
 
 def _ca_file(session: Session) -> str:
     """Find the file of certificates as botocore does."""
-    # botocore/endpoint.py: first AWS_CA_BUNDLE or the profile's ca_bundle, then REQUESTS_CA_BUNDLE, then its own file.
+    # First AWS_CA_BUNDLE or the profile's ca_bundle, then REQUESTS_CA_BUNDLE (botocore/endpoint.py), then the file of
+    # certifi, or botocore's own file if certifi is not installed (botocore/httpsession.py).
     configured = session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     return str(configured or get_cert_path(True))

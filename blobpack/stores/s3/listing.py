@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOLDERS_AT_ONCE = 16
-# Each level of a folder that holds one folder and nothing else costs a request before the listing branches.
+# A folder with a single folder in it costs a request, and then the same question is asked about that folder. After this
+# many requests, the last folder is listed page by page.
 DEPTH_MAX = 8
 
 

@@ -29,7 +29,7 @@ PARTS_MAX = 10_000
 # An upload holds five parts in memory: 40 MiB with this size.
 UPLOAD_PART_BYTES = 8 << 20
 PART_STEP_BYTES = 1 << 20
-# If the size of an object is unknown, parts double after each thousand: 10,000 of them then hold 7 TiB.
+# If the size of an object is unknown, parts double after each thousand: 10,000 of them then hold 7.8 TiB.
 EQUAL_PARTS = 1_000
 
 
@@ -110,8 +110,8 @@ class Multipart:
 
     def _hand_over(self, work: Callable[..., None], *arguments: Any) -> None:
         number = self.parts + 1
-        # Entered before the part is sent, so that the dict is in the order of the numbers: S3 refuses a list of parts in
-        # another order (InvalidPartOrder).
+        # Entered before the part is sent, so that the dict is in the order of the numbers: S3 refuses a list of parts
+        # in another order (InvalidPartOrder).
         self._etags[number] = ""
         self.settle(self._threads - 1)
         self._under_way.submit(work, number, *arguments)

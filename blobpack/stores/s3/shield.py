@@ -31,8 +31,8 @@ def uninterrupted(work: Callable[[], object]) -> None:
     interruption: BaseException | None = None
     while True:
         try:
-            # The interruption may have come before the thread was started, so after one another thread is started.
-            # The thread that takes the lock does the work.
+            # An interruption may come before the thread has started. So after each interruption, one more thread is
+            # started. Only the first thread takes the lock, and does the work.
             _begin_thread(run)
             wait([done])
             break
@@ -47,5 +47,5 @@ def _begin_thread(run: Callable[[], None]) -> None:
     try:
         Thread(target=run).start()
     except RuntimeError:
-        # Python is exiting, and starts no more threads.
+        # No thread can be started: the limit of threads is reached, or Python is exiting.
         run()

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # S3 accepts a signature for 15 minutes, less the difference of the clocks. Temporary credentials may expire sooner.
 SIGNED_FOR_S = 60.0
 
-# Requests with these headers must be signed one by one, or go to another endpoint. boto3 knows how.
+# Headers of customer-provided keys (SSE-C), requester pays and S3 Express. Requests with them are left to boto3.
 UNUSUAL_HEADERS = (
     "x-amz-server-side-encryption-customer",
     "x-amz-request-payer",
@@ -88,7 +88,7 @@ def sign(target: ObjectKey, version: str) -> RangedGet:
     request = catch_get(lambda: target.ask("get_object", what="sign"))
     if request is None:
         raise NeedsBoto3Error("boto3 answered by itself")
-    # The client's configuration holds only its own proxies. Those of the environment are looked up for each request.
+    # The client's configuration holds only the proxies that were given to it, not those of the environment.
     if getattr(default_client().meta.config, "proxies", None) or get_environ_proxies(request.url):
         raise NeedsBoto3Error("a proxy")
     return RangedGet(pool_of(_origin_of(request.url)), _head(request, version), f"ETag: {version}")
@@ -184,8 +184,8 @@ class Signer:
         signed = request["signed"].split(";")
         if not {"x-amz-date", "x-amz-content-sha256", *signed} <= by_name.keys():
             return False
-        # The canonical request behind the path, and the string to sign in front of the digest of that request. Source:
-        # AWS, "Create a signed AWS API request".
+        # _canonical is the part of the canonical request behind the path. _to_sign is the part of the string to sign in
+        # front of that request's digest. Source: AWS, "Create a signed AWS API request".
         canonical_headers = "".join(f"{name}:{by_name[name]}\n" for name in signed)
         self._canonical = (
             f"\n\n{canonical_headers}\n{request['signed']}\n{by_name['x-amz-content-sha256']}"

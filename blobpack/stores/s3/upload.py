@@ -211,7 +211,7 @@ class Upload(Sink):
             self._discard(exc)
 
     def _discard(self, exc: BaseException) -> None:
-        # "" if the object is complete: then there are no parts to delete.
+        # "" if no multipart upload has begun, or if the object is complete: then there are no parts to delete.
         upload_id = self.multipart.id
         if upload_id and self._resume:
             exc.add_note(
