@@ -38,3 +38,12 @@ def test_the_umask_rules(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 255, "é" * 127, "\N{CAT FACE}" * 63, "é" * 100 + "a" * 55], ids=len
+)
+def test_names_may_be_as_long_as_the_file_system_allows(name, tmp_path):
+    with replacing(tmp_path / name) as file:
+        file.write(b"new")
+    assert os.listdir(tmp_path) == [name]

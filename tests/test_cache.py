@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.server
 import io
 import multiprocessing
 import os
 import pickle
 import random
+import re
 import stat
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,8 +32,10 @@ from blobpack.stores.cache import (
     covering_records,
     list_cache_files,
 )
+from blobpack.stores.location import Location
 from blobpack.stores.memory import MemoryStore
-from blobpack.stores.open import open_store
+from blobpack.stores.open import open_pinned, open_store
+from blobpack.stores.stats import Counters
 from blobpack.stores.zstd import open_seekable
 from blobpack.writing.compress import FrameWriter
 
@@ -603,3 +608,45 @@ def test_a_read_only_cache_is_still_read(
         path.chmod(path.stat().st_mode & ~stat.S_IWUSR)
     assert store.read_range(0, 2000) == LARGE[:2000]
     assert base.asked == [(0, 1000), (1000, 2000)]
+
+
+class NoVersions(http.server.BaseHTTPRequestHandler):
+    """Serves ranges of a blob, with neither ETag nor Last-Modified."""
+
+    blob = b""
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        asked = re.fullmatch(r"bytes=(\d*)-(\d+)", self.headers.get("Range", ""))
+        start, end = 0, len(self.blob)
+        if asked and asked[1]:
+            start, end = int(asked[1]), int(asked[2]) + 1
+        elif asked:
+            start = end - int(asked[2])
+        self.send_response(206 if asked else 200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(end - start))
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(self.blob)}")
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(self.blob[start:end])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_a_blob_whose_server_names_no_version_is_not_cached(tmp_path: Path) -> None:
+    """A collection opens its blobs by open_pinned: a changed blob of the same size must not be read as it was."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), NoVersions) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        location = Location.parse(f"http://127.0.0.1:{server.server_port}/a.tar")
+        cache = Cache(tmp_path / "cache")
+        for letter in (b"A", b"B"):
+            NoVersions.blob = letter * 1000
+            pinned = open_pinned(location, 1000, "1000 bytes", counters=Counters(), cache=cache)
+            with pinned, open_store(location, cache=cache) as store:
+                assert store.read_range(0, 4) == pinned.read_range(0, 4) == letter * 4
+        server.shutdown()

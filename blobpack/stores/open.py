@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
-    from blobpack.stores.http.ranged import RangedStore
+    from blobpack.stores.http.store import HttpStore
     from blobpack.stores.stats import Counters
 
 ZSTD_SUFFIXES = (".zst", ".tzst")
@@ -47,10 +47,13 @@ def open_store(
         return cache.around(store) if cache else store
     from blobpack.stores.http.store import HttpStore
 
-    http_store = HttpStore(location, tail_bytes=tail_bytes)
+    return _cached_if_pinned(HttpStore(location, tail_bytes=tail_bytes), cache)
+
+
+def _cached_if_pinned(store: HttpStore, cache: Cache | None) -> Store:
     # Without ETag and Last-Modified the version is only the size: a changed file of the same size would be read from
     # the cache as it was.
-    return cache.around(http_store) if cache and http_store.is_pinned else http_store
+    return cache.around(store) if cache and store.is_pinned else store
 
 
 def open_pinned(
@@ -71,17 +74,16 @@ def open_pinned(
         BlobChangedError: the blob behind HTTP has another version.
         StorageError: the server refused or could not be reached.
     """
-    store: RangedStore
     if location.is_s3:
         from blobpack.stores.s3.store import S3Store
 
         store = S3Store(location, size=size, version=version, counters=counters)
-    else:
-        from blobpack.stores.http.store import HttpStore
+        return cache.around(store) if cache else store
+    from blobpack.stores.http.store import HttpStore
 
-        store = HttpStore(location, version=version)
-        store.counters = counters
-    return cache.around(store) if cache else store
+    http_store = HttpStore(location, version=version)
+    http_store.counters = counters
+    return _cached_if_pinned(http_store, cache)
 
 
 def open_tar(

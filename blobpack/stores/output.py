@@ -102,9 +102,10 @@ def scratch(path: str | os.PathLike[str]) -> Iterator[FileSink]:
 
 def temporary_path(target: Path) -> Path:
     """Choose an unused hidden name in the folder of the target; globs skip hidden names."""
-    # File systems allow names of 255 bytes. The cut at 200 characters leaves room for the random part and the suffix if
-    # each character takes one byte.
-    return target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}.tmp")
+    # File systems allow names of 255 bytes, and a character may take four. The cut leaves room for the random part and the
+    # suffix. It may leave half of a character at the end, which is a legal name.
+    name = os.fsdecode(os.fsencode(target.name)[:200])
+    return target.with_name(f".{name}.{os.urandom(6).hex()}.tmp")
 
 
 def resolve_target(path: str | os.PathLike[str]) -> Path:
