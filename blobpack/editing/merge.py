@@ -76,7 +76,7 @@ def merge(
         TypeError: an argument has a wrong type, such as one blob instead of several.
         ValueError: a choice does not exist, or the target is a URL or compressed.
     """
-    _check_arguments(target, index, progress)
+    location = _check_arguments(target, index, progress)
     check_choice("duplicates", duplicates, Duplicates)
     check_several("sources", sources, "blobs, paths or URLs")
     # a list, because a generator could be read only once, and a wrong element must be found before a blob is opened
@@ -86,7 +86,7 @@ def merge(
     with ExitStack() as stack:
         blobs = [stack.enter_context(opened(source)) for source in sources]
         parts = [(blob, blob.index.columns) for blob in blobs]
-        return _combine(target, parts, duplicates, index, progress)
+        return _combine(location, parts, duplicates, index, progress)
 
 
 def subset(
@@ -116,12 +116,12 @@ def subset(
         TypeError: an argument has a wrong type, such as one name instead of several.
         BlobpackError: as described for merge.
     """
-    _check_arguments(target, index, progress)
+    location = _check_arguments(target, index, progress)
     check_blob("source", source)
     check_several("members", members, "names or members")
     with opened(source) as blob:
         columns = _selected(blob.index, members).columns
-        return _combine(target, [(blob, columns)], None, index, progress)
+        return _combine(location, [(blob, columns)], None, index, progress)
 
 
 def _selected(index: Index, members: Index | Iterable[str | Member]) -> Index:
@@ -131,14 +131,13 @@ def _selected(index: Index, members: Index | Iterable[str | Member]) -> Index:
 
 
 def _combine(
-    target: str | os.PathLike[str],
+    location: Location,
     parts: Sequence[tuple[Blob, Columns]],
     duplicates: Duplicates | None,
     place: IndexPlace,
     progress: ProgressCallback | None,
 ) -> CombineReport:
     began = time.perf_counter()
-    location = Location.parse(target)
     check_target(location)
     # the new blob would replace its own source, and members that were not chosen would be lost
     for blob, _ in parts:
@@ -174,8 +173,8 @@ def _combine(
 
 def _check_arguments(
     target: str | os.PathLike[str], place: IndexPlace, progress: ProgressCallback | None
-) -> None:
-    """Check the arguments that merge and subset share; nothing is read.
+) -> Location:
+    """Check the arguments that merge and subset share, and return the target; nothing is read.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -189,6 +188,7 @@ def _check_arguments(
         raise ValueError(
             f"target {location}: merge and subset write plain tars: make one, then compress it by `blobpack repack`"
         )
+    return location
 
 
 def _copy_members(

@@ -114,9 +114,7 @@ class Index(Rows):
             BlobNotFoundError: there is no such file.
             FormatError: the file is damaged, or is not an index.
         """
-        # checks the argument, before anything is opened
-        location_of("path", path)
-        return cls.from_stored(load_stored(path))
+        return cls.from_stored(load_stored(location_of("path", path)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index into a file of its own, in the format that docs/format.md describes.
@@ -124,9 +122,7 @@ class Index(Rows):
         Raises:
             StorageError: the file can't be written.
         """
-        # raises for a target that can't be written to, before any work is done
-        output_location("path", path)
-        with writing(path) as sink:
+        with writing(output_location("path", path)) as sink:
             sink.write(self.write_sections(sink, self.identity).encode())
 
     def write_sections(

@@ -201,15 +201,15 @@ def open_blob(
         ValueError: an argument is not one of its choices, cache_bytes is too small, or the URL has
             an unsupported scheme.
     """
-    location_of("url", url)
+    location = location_of("url", url)
     if index is not None and not isinstance(index, Index):
-        location_of("index", index)
+        index = location_of("index", index)
     check_choice("stale", stale, Stale)
     check_choice("hedge", hedge, Hedge)
     kept = cache_in(cache, cache_bytes)
     # The request that opens a blob can also fetch the blob's last bytes, which are the first to be
     # read of an index inside.
-    store = open_tar(url, tail=not isinstance(index, Index), cache=kept)
+    store = open_tar(location, tail=not isinstance(index, Index), cache=kept)
     try:
         if not isinstance(index, Index):
             index = find_index(store, index, stale)
