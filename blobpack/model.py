@@ -190,10 +190,12 @@ def check_path(name: str, value: object) -> str:
     # a path ends at a NUL in every system call; a URL is percent-encoded before it is sent
     if "\0" in path and "://" not in path:
         raise ValueError(f"{name} must be a path without NUL, not {path!r}")
-    try:
-        os.fsencode(path)
-    except UnicodeEncodeError as exc:
-        raise ValueError(f"{name} must be a path that can be encoded, not {path!r}") from exc
+    # asked first: it takes a fraction of the time of encoding, and an index is opened in 20 us
+    if not path.isascii():
+        try:
+            os.fsencode(path)
+        except UnicodeEncodeError as exc:
+            raise ValueError(f"{name} must be a path that can be encoded, not {path!r}") from exc
     return path
 
 

@@ -42,14 +42,14 @@ class LocalStore(Store):
             StorageError: the file can't be opened, or is not a plain file.
         """
         self._fd = -1
-        self.url = os.fspath(path)
-        self.location = Location(self.url, "local")
+        self.location = path if isinstance(path, Location) else Location(os.fspath(path), "local")
+        self.url = self.location.path
         self.size = 0
         try:
             # Absolute, for pickling: the process that unpickles may have another working directory.
             self._path = os.path.abspath(self.url)  # noqa: PTH100 (keeps links)
             # Without O_NONBLOCK, opening a FIFO would wait for a writer.
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._fd = os.open(self.url, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as exc:
             raise BlobNotFoundError(f"{self.url}: no such file") from exc
         except OSError as exc:
