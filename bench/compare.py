@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compare_server import CountingServer
 from data import JPEG, SEED
+from s3_servers import NO_AWS, UNCHECKED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,20 +73,6 @@ IMAGE_BYTES = (2_000, 6_000)
 APPENDED = 1_000
 IN_S3_IMAGES = 2_000
 READS = 5_000
-# no settings of this machine's user, no metadata service, and no proxy for loopback
-NO_AWS = {
-    "AWS_CONFIG_FILE": os.devnull,
-    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    "AWS_EC2_METADATA_DISABLED": "true",
-    "NO_PROXY": "127.0.0.1",
-    "no_proxy": "127.0.0.1",
-}
-# any credentials do for the counting server, which checks no signature
-UNCHECKED = {
-    "AWS_ACCESS_KEY_ID": "any",
-    "AWS_SECRET_ACCESS_KEY": "any",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
 
 
 @dataclass(frozen=True, slots=True)

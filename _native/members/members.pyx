@@ -65,9 +65,9 @@ cdef class Member:
         offset_end: One past its last byte.
         media_type: Of the payload, told by its content, such as "image/jpeg"; None if
             unknown.
-        width: Of the image as it is shown (EXIF orientation applied), pixels; None if
-            unknown.
-        height: The same.
+        width: Width in pixels of the image as it is shown (EXIF orientation applied);
+            None if unknown.
+        height: Height in pixels of the image as it is shown; None if unknown.
         crc32c: The payload's CRC-32C; None if it was not taken.
         mtime: As the tar's header says, seconds since 1970 UTC; None if it was not
             taken.

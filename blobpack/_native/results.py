@@ -38,7 +38,7 @@ class Facts(NamedTuple):
 
 
 class MemberKinds(NamedTuple):
-    """How many members of each kind a walk met, in the order of `member_kind` in _native/tar/group.pxd."""
+    """Numbers of members of each kind that a walk met, in the order of `member_kind` in _native/tar/group.pxd."""
 
     files: int
     hard_links: int
@@ -50,7 +50,7 @@ class MemberKinds(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """What a walk along a tar's headers found."""
+    """Result of a walk along a tar's headers."""
 
     members: MemberColumns
     position: int  # where the walk ended, bytes
@@ -68,7 +68,7 @@ class NotPacked(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """What became of files that were to be packed."""
+    """Result of packing files: the members, and the files that were left out."""
 
     members: MemberColumns
     position: int  # where the next member would go
@@ -77,7 +77,7 @@ class Gathered(NamedTuple):
 
 
 class Copied(NamedTuple):
-    """How a copy ended."""
+    """Result of a copy, with the errors that ended it."""
 
     source_ended: bool
     read_error: int  # errno, or 0

@@ -246,10 +246,10 @@ def _write_joined_index(file: BlobFile, before: BlobState, added: Index, end: in
     """Write the index of old and new members to the place of the old index (step 5).
 
     Raises:
-        StorageError: the index can't be written. The message says that the members are appended all the same.
+        StorageError: the index can't be written. The message says that the new members are in the blob nevertheless.
     """
     try:
-        return _write_index_again(file, before, added, end)
+        return _write_index_in_place(file, before, added, end)
     except StorageError as exc:
         raise StorageError(
             f"{exc}; the members are appended, but the blob has no index now: it is scanned when it "
@@ -257,7 +257,7 @@ def _write_joined_index(file: BlobFile, before: BlobState, added: Index, end: in
         ) from exc
 
 
-def _write_index_again(file: BlobFile, before: BlobState, added: Index, end: int) -> Index:
+def _write_index_in_place(file: BlobFile, before: BlobState, added: Index, end: int) -> Index:
     index = before.joined(added)
     if before.place == "embed":
         with LocalStore(file.path) as store:
