@@ -7,7 +7,9 @@ declare -A PACKAGE_OF=(
   [bzip2]=bzip2
   [jq]=jq
   [openssl]=openssl
+  [ptar]=perl
   [tar]=tar
+  [7zz]=7zip
   [xz]=xz-utils
   [zstd]=zstd
 )

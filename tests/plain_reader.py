@@ -50,6 +50,26 @@ def crc32c(piece: bytes, crc: int = 0) -> int:
     return crc ^ 0xFFFFFFFF
 
 
+def index_header(region_bytes: int) -> bytes:
+    """Make the header of the tar member that holds a region of this size inside a blob."""
+    octal = region_bytes < 1 << 33
+    fields = {
+        0: b".blobpack/index",
+        100: b"0000644\x00" + b"0000000\x00" * 2,
+        124: b"%011o" % region_bytes if octal else b"\x80" + region_bytes.to_bytes(11, "big"),
+        136: b"00000000000",
+        148: b" " * 8,
+        156: b"0",
+        257: b"ustar\x0000",
+        265: b"blobpack",
+    }
+    header = bytearray(512)
+    for at, field in fields.items():
+        header[at : at + len(field)] = field
+    header[148:156] = b"%06o\x00 " % sum(header)
+    return bytes(header)
+
+
 def hash_of(name: bytes, seed: int) -> int:
     """Hash a name for the lookup."""
 
@@ -101,12 +121,16 @@ class PlainIndex:
         (facts, self.flags), self.report = footer[16:18], footer[18:27]
         self.blob_version = footer[27].rstrip(b"\0").decode()
         self.blobs, self.blobs_bytes = footer[28:30]
-        expect(version == 1 and footer[31] == MAGIC and not any(footer[30]), "footer")
+        expect(version == 2 and footer[31] == MAGIC and not any(footer[30]), "footer")
         expect(self.flags >> 17 == 0 and self.flags >> 16 == (self.blobs_bytes > 0), "flags")
         expect(512 <= self.region_bytes <= len(packed), "region_bytes")
         self.region_start = len(packed) - self.region_bytes
         self.region = packed[self.region_start :]
-        expect(self.region[:64] == MAGIC + struct.pack("<I52x", 1), "header")
+        expect(self.region[:64] == MAGIC + struct.pack("<I52x", 2), "header")
+        if self.region_start:
+            header = packed[self.region_start - 512 : self.region_start]
+            expect(header == index_header(self.region_bytes), "the tar header before the region")
+            expect(self.archive_bytes == self.region_start - 512, "archive_bytes")
         self.facts = [name for bit, name in enumerate(FACTS) if facts >> bit & 1]
         # the blocks that were read
         self.blocks: dict[int, list[PlainMember]] = {}

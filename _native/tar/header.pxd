@@ -49,6 +49,7 @@ cdef enum:
     TYPEFLAG_OFFSET = 156          # 1
     LINKNAME_OFFSET = 157          # 100
     MAGIC_OFFSET = 257             # 6, then 2 of version
+    UNAME_OFFSET = 265             # 32
     PREFIX_OFFSET = 345            # 155; star: 131
     GNU_EXTENDED_OFFSET = 482      # old GNU sparse: more map blocks follow
     STAR_EXTENDED_OFFSET = 355     # star sparse: the same flag

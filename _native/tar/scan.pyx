@@ -8,7 +8,8 @@ from common.columns cimport columns_to_python, mtime_to_python
 from tar.group cimport MAX_EXTENSION_BYTES, KIND_COUNT, cursor, member_group, refill
 from tar.links cimport resolve_links
 from tar.segments cimport HEAD_BYTES, SEGMENT_BYTES_MIN, THREADS_MAX, walk_ahead
-from tar.header cimport BLOCK, is_zero_block
+from tar.header cimport BLOCK, is_zero_block, padded
+from tar.index_header cimport index_size, put_index_header
 from tar.walk cimport walk, walker, walker_free, walker_init
 from tar.status cimport (
     WALK_BAD_CHECKSUM,
@@ -180,10 +181,11 @@ cdef walk_status count_marker(cursor* at, Supply supply, int64_t* blocks) except
             return status
 
 
-cdef walk_status skip_zero_blocks(cursor* at, Supply supply) except *:
-    """Step to the next block that is not zero, or to the blob's end."""
+cdef walk_status skip_to_header(cursor* at, Supply supply) except *:
+    """Step over zero blocks and indexes behind an archive, to the next one's header."""
     cdef const unsigned char* block
     cdef walk_status status
+    cdef int64_t size
     at.window.stride = 0                           # by windows
     while at.window.length - at.pos >= BLOCK:
         block = bytes_at(&at.window, at.pos, BLOCK)
@@ -194,7 +196,11 @@ cdef walk_status skip_zero_blocks(cursor* at, Supply supply) except *:
         elif is_zero_block(block):
             at.pos += BLOCK
         else:
-            return WALK_TURN
+            size = index_size(block)
+            # of one that is cut, the walk makes the error
+            if size < 0 or size > at.window.length - at.pos - BLOCK:
+                return WALK_TURN
+            at.pos += BLOCK + padded(size)
         PyErr_CheckSignals()
     return WALK_END_MARKER
 
@@ -215,7 +221,7 @@ cdef walk_status walk_archives(
         if status == WALK_END_MARKER:
             status = count_marker(&w.at, supply, blocks)
             if concatenated and status == WALK_END_MARKER:
-                status = skip_zero_blocks(&w.at, supply)
+                status = skip_to_header(&w.at, supply)
     return status
 
 
@@ -237,7 +243,7 @@ def walk_headers(
         blob: Its name, for messages.
         read: read(start, end, stride) -> the bytes from start on, to end at least;
             stride is the mean distance between the headers before, 0 if not known.
-        concatenated: Go on behind end-of-archive markers.
+        concatenated: Go on behind end-of-archive markers, and over indexes there.
         with_mtime: Keep the members' times, too.
         threads: How many may walk a local file.
 
@@ -273,3 +279,18 @@ def walk_headers(
         return Walk(members, position, blocks, dangling, kinds)
     finally:
         walker_free(&w)
+
+
+def index_header(int64_t size):
+    """Make the header of the member that holds an index of that many bytes."""
+    cdef unsigned char[BLOCK] block
+    put_index_header(block, size)
+    return block[:BLOCK]
+
+
+def index_size_in(const unsigned char[::1] block not None):
+    """Return the size of the index whose header a block is; None for any other."""
+    cdef int64_t size = -1
+    if block.shape[0] == BLOCK:
+        size = index_size(&block[0])
+    return None if size < 0 else size

@@ -159,16 +159,28 @@ cdef inline void put_octal(
         number >>= 3
 
 
+cdef inline void put_size(unsigned char* field, int64_t size) noexcept nogil:
+    """Fill the size's 12 bytes: octal digits, or base-256 where these are too few."""
+    cdef int i
+    if size <= largest_octal():
+        put_octal(field, 11, size)
+        return
+    field[0] = 0x80
+    for i in range(11, 0, -1):
+        field[i] = size & 0xFF
+        size >>= 8
+
+
 cdef inline void put_block(
     unsigned char* block, unsigned char typeflag, int64_t size, int64_t mtime
 ) noexcept nogil:
-    """Fill in all of a header but its name; the name is there, the rest is zero."""
+    """Fill in all of a header but its names; these are there, the rest is zero."""
     cdef uint32_t total = 8 * 32
     cdef int i
     put_octal(block + MODE_OFFSET, 7, 0o644)
     put_octal(block + UID_OFFSET, 7, 0)
     put_octal(block + GID_OFFSET, 7, 0)
-    put_octal(block + SIZE_OFFSET, 11, size)
+    put_size(block + SIZE_OFFSET, size)
     put_octal(block + MTIME_OFFSET, 11, mtime)
     block[TYPEFLAG_OFFSET] = typeflag
     memcpy(block + MAGIC_OFFSET, b"ustar\x0000", 8)

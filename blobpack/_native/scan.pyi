@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Self, final
 
+from typing_extensions import Buffer
+
 from blobpack._native.results import Walk
 
 @final
@@ -19,3 +21,5 @@ def walk_headers(
     with_mtime: bool = False,
     threads: int = 1,
 ) -> Walk: ...
+def index_header(size: int) -> bytes: ...
+def index_size_in(block: Buffer) -> int | None: ...

@@ -43,11 +43,11 @@ from blobpack.indexfile.identity import identify
 from blobpack.reading.find_index import void_path
 from blobpack.stores.local import LocalStore
 from blobpack.stores.output import replacing, resolve_target, sync_folder, translate_write_errors
-from blobpack.stores.sink import FileSink, LocalSink
+from blobpack.stores.sink import LocalSink
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
 from blobpack.writing.append_mark import mark_of
 from blobpack.writing.blob_file import WRITE_BYTES, BlobFile, locked
-from blobpack.writing.embed import write_beside
+from blobpack.writing.embed import write_beside, write_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,28 +158,21 @@ def _opened_if_there(path: Path) -> Iterator[BinaryIO | None]:
 
 def _restore(file: BlobFile, before: BlobState) -> None:
     """Write what stood behind the old members again: index and footer, zeros, or the mark of an interrupted append."""
-    start = before.size
-    if before.footer:
-        start -= before.footer.region_bytes
-        writer = file.writer(start)
-        # as long as it was: readers look for the footer in the last block of the file
-        footer = before.index.write_sections(
-            FileSink(writer), before.index.identity, bytes_min=before.footer.region_bytes
-        )
-        writer.flush()
-    elif not before.only_zeros and before.size - BLOCK >= before.end + HELD_BYTES:
+    inside = before.footer.bytes_inside if before.footer else 0
+    start = before.size - inside
+    has_mark = not before.footer and not before.only_zeros
+    if has_mark and before.size - BLOCK >= before.end + HELD_BYTES:
         file.write(mark_of(before.place), before.size - BLOCK)
-    if before.footer or before.only_zeros:
+    if not has_mark:
         for pos in range(before.end, start, WRITE_BYTES):
             file.write(bytes(min(WRITE_BYTES, start - pos)), pos)
     # only bytes that this append has added are cut: no reader has mapped them
     if os.fstat(file.fd).st_size > before.size:
         file.cut(before.size)
     file.sync()
-    # last, when the index is on disk: a footer makes readers believe the index
-    if before.footer:
-        file.write(footer.encode(), before.size - BLOCK)
-        file.sync()
+    if before.index.identity and inside:
+        # as long as it was: readers look for the footer in the last block of the file
+        write_in_place(file, before.index, before.index.identity, start, inside)
 
 
 # Writing the new members
@@ -261,16 +254,10 @@ def _write_index_in_place(file: BlobFile, before: BlobState, added: Index, end: 
     index = before.joined(added)
     if before.place == "embed":
         with LocalStore(file.path) as store:
-            index.identity = identify(store, end)
+            identity = identify(store, end)
             size = store.size
-        writer = file.writer(end)
         # never shorter than the file is now: a reader may have mapped its last bytes
-        footer = index.write_sections(FileSink(writer), index.identity, bytes_min=size - end)
-        writer.flush()
-        # the footer only when the index is on disk: the kernel may write pages in any order
-        file.sync()
-        file.write(footer.encode(), end + footer.region_bytes - BLOCK)
-        file.sync()
+        write_in_place(file, index, identity, end, size - end)
         void_path(file.path).unlink(missing_ok=True)
         return index
     # no index is in the file, so nobody has mapped it; the mark and old bytes behind the new end go

@@ -1,8 +1,9 @@
 """The layout of a stored index: its constants, its footer, and the decoding of its guide and directory.
 
-Strategy: an index is one region of bytes, in a file of its own or behind the end of a tar. The region ends with a
-footer of fixed size, so that a reader finds every section after one read of the last 512 bytes. The footer also
-identifies the archive that the index belongs to. docs/format.md describes every byte.
+Strategy: an index is one region of bytes, in a file of its own or behind the end of a tar. There, it is the payload of
+a tar member, so that tools which read on behind the end meet a header. The region ends with a footer of fixed size, so
+that a reader finds every section after one read of the last 512 bytes. The footer also identifies the archive that the
+index belongs to. docs/format.md describes every byte.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     import os
 
 INDEX_MAGIC = b"BLOBIDX\n"
-VERSION = 1
+VERSION = 2
+# the header of the tar member in front of a region that is inside a blob: `scan.index_header` makes it
+MEMBER_HEADER_BYTES = 512
 # magic, version, zeros. It has no checksum: it only shows that nothing has overwritten the region's start, and the
 # version in the footer is the one that counts.
 REGION_HEADER = struct.Struct("<8sI52x")
@@ -100,6 +103,11 @@ class Footer:
     report: ScanReport | None
     blobs: int = 0
     blobs_bytes: int = 0
+
+    @property
+    def bytes_inside(self) -> int:
+        """Bytes that the index takes inside a blob: the header of its member, and the region."""
+        return MEMBER_HEADER_BYTES + self.region_bytes
 
     @property
     def facts_mask(self) -> int:
@@ -190,7 +198,7 @@ class Footer:
 
         Raises:
             ChecksumError: the footer is damaged.
-            FormatError: a later version of blobpack wrote the index.
+            FormatError: another version of blobpack wrote the index.
         """
         if len(packed) != FOOTER_BYTES or packed[-8:] != INDEX_MAGIC:
             return None

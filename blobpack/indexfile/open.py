@@ -98,7 +98,7 @@ def read_footer(store: Store) -> Footer | None:
 
     Raises:
         ChecksumError: the footer is damaged.
-        FormatError: a later version of blobpack wrote the index.
+        FormatError: another version of blobpack wrote the index.
     """
     start = store.size - FOOTER_BYTES
     if start < 0:

@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blobpack._native.scan import index_header
 from blobpack.checksum import crc32c
 from blobpack.errors import (
     BlobNotFoundError,
@@ -22,7 +23,7 @@ from blobpack.errors import (
 )
 from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path, read_offsets
-from blobpack.indexfile.footer import INDEX_MAGIC, REGION_HEADER, sidecar_of
+from blobpack.indexfile.footer import INDEX_MAGIC, MEMBER_HEADER_BYTES, sidecar_of
 from blobpack.indexfile.identity import IDENTITY_TAIL_BYTES
 from blobpack.indexfile.open import load_stored, open_stored, read_footer
 from blobpack.reading.freshness import REMEDY, check_headers, check_identity, find_growth
@@ -142,7 +143,7 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
     footer = read_footer(store)
     if footer is None:
         return None
-    start = store.size - footer.region_bytes
+    start = store.size - footer.bytes_inside
     identity = footer.identity
     # `cat` and `tar -A` can put another archive before an index, or a whole blob behind one
     if identity is None or start != identity.archive_bytes or start < 0:
@@ -152,22 +153,23 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
             f"changed or joined with another; {REMEDY}"
         )
     # a compressed blob's frames, index and seek table were written together: nothing to compare
+    region = start + MEMBER_HEADER_BYTES
     if believe or store.is_compressed:
-        return Index.from_stored(open_stored(*store.uncompressed(start), footer))
-    # one read brings both: the archive's last bytes, and the index's first ones
-    tail = store.peek(
-        max(0, start - IDENTITY_TAIL_BYTES), min(start + REGION_HEADER.size, store.size)
-    )
-    archive, header = (
-        tail[: min(start, IDENTITY_TAIL_BYTES)],
-        tail[min(start, IDENTITY_TAIL_BYTES) :],
-    )
-    if crc32c(archive) != identity.tail_crc or not header.startswith(INDEX_MAGIC):
+        return Index.from_stored(open_stored(*store.uncompressed(region), footer))
+    # one read brings all: the archive's last bytes, the header of the index's member, and the index's first bytes
+    tail = store.peek(max(0, start - IDENTITY_TAIL_BYTES), region + len(INDEX_MAGIC))
+    archive = tail[: min(start, IDENTITY_TAIL_BYTES)]
+    if crc32c(archive) != identity.tail_crc:
         raise StaleIndexError(
             f"{store.url}: the archive has changed since the index at its end was made: its last "
             f"{len(archive)} bytes before byte {start} have changed; {REMEDY}"
         )
-    index = Index.from_stored(open_stored(store, start, footer))
+    # a tool that appends to the tar writes over the header first
+    if tail[len(archive) :] != index_header(footer.region_bytes) + INDEX_MAGIC:
+        raise StaleIndexError(
+            f"{store.url}: something has written over the beginning of the index at byte {start}; {REMEDY}"
+        )
+    index = Index.from_stored(open_stored(store, region, footer))
     if (pos := find_growth(store, index, archive, start)) is not None:
         raise StaleIndexError(
             f"{store.url}: the archive has changed since the index at its end was made: it ended at byte {pos} "

@@ -1,21 +1,22 @@
-"""The end of an archive before something is written there, and the mark that an append leaves while it is at work.
+"""The end of an archive before something is written there, and the mark that a change leaves while it is at work.
 
-The mark says that blobpack left the bytes behind the archive, and that they may be overwritten. `append_local` explains
-when it is written.
+The mark says that blobpack left the bytes behind the archive, and that they may be overwritten. `append_local` and
+`embed` explain when they write it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
-from blobpack.errors import StorageError
-from blobpack.indexfile.footer import INDEX_MAGIC
+from blobpack._native.scan import index_size_in
+from blobpack.errors import FormatError, StorageError
 from blobpack.indexfile.open import read_footer
 from blobpack.model import IndexPlace
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
 
 if TYPE_CHECKING:
     from blobpack.index.index import Index
+    from blobpack.indexfile.footer import Footer
     from blobpack.stores.base import Store
 
 
@@ -44,12 +45,9 @@ def archive_end(store: Store, scanned: Index) -> tuple[int, bytes]:
     marked = end + len(END_OF_ARCHIVE)
     if store.size <= marked:
         return marked, bytes(marked - end)
-    footer = read_footer(store)
-    # Without a footer, the bytes behind the marker may be another tar, appended with cat, or the user's own data. They
-    # are overwritten only if they are recognised as what an interrupted append or embedding left.
-    if footer is None:
-        if place_left_behind(store, marked):
-            return marked, END_OF_ARCHIVE
+    # The bytes behind the marker may be another tar, appended with cat, or the user's own data. They are overwritten
+    # only if they are recognised as an index, or as what an interrupted append or embedding left.
+    if place_left_behind(store, marked) is None:
         if trailing_zeros(store, marked) < store.size - marked:
             raise StorageError(
                 f"{store.url}: something other than zeros follows the archive's end at byte {marked}, "
@@ -57,11 +55,28 @@ def archive_end(store: Store, scanned: Index) -> tuple[int, bytes]:
             )
         # GNU tar fills up its last record of 10,240 bytes with zeros. They are kept as part of the archive.
         return store.size + -store.size % BLOCK, bytes(-store.size % BLOCK)
-    # The identity of an index that fits says how long its archive is, zeros behind the marker included. An index that
-    # does not fit is stale: tar -r has written over it, say. Then the scan decides.
-    kept = footer.identity.archive_bytes if footer.identity else 0
-    whole = kept == store.size - footer.region_bytes and kept >= marked
-    return (kept, b"") if whole else (marked, END_OF_ARCHIVE)
+    # The identity says how long the archive was, zeros behind the marker included. If it ends behind that now, the
+    # index is stale: tar -r has written over it, say. Then the scan decides.
+    footer = own_footer(store)
+    kept = footer.identity.archive_bytes if footer and footer.identity else 0
+    return (kept, b"") if kept >= marked else (marked, END_OF_ARCHIVE)
+
+
+def own_footer(store: Store) -> Footer | None:
+    """Read the footer of the index that was written into this blob.
+
+    Returns:
+        The footer. None if there is none, if it is damaged, or if it came with another blob that was joined to this one:
+        then the index is for an archive that ends elsewhere.
+    """
+    try:
+        footer = read_footer(store)
+    except FormatError:
+        return None
+    if footer is None or footer.identity is None:
+        return None
+    is_own = footer.identity.archive_bytes == store.size - footer.bytes_inside
+    return footer if is_own else None
 
 
 def mark_of(place: IndexPlace) -> bytes:
@@ -90,12 +105,17 @@ def place_left_behind(store: Store, marked: int) -> IndexPlace | None:
     # A mark or an index may begin at any block behind the marker, since zeros of the archive can come first. Both ends
     # of an index are looked for: an interrupted embedding leaves an index without its footer, and a tar tool that wrote
     # over the start of an index leaves the footer.
-    last = store.read_range(max(store.size - BLOCK, 0), store.size)
     pos = marked + trailing_zeros(store, marked) // BLOCK * BLOCK
     first = store.read_range(pos, min(pos + BLOCK, store.size))
-    if first.startswith(INDEX_MAGIC) or last.endswith(INDEX_MAGIC):
-        return "embed"
-    return read_mark(first) or read_mark(last)
+    last = store.read_range(max(store.size - BLOCK, 0), store.size)
+    if (place := read_mark(first) or read_mark(last)) is not None:
+        return place
+    size = index_size_in(first)
+    if size is not None:
+        # The index of the first of several joined blobs is not the last thing in the file: members follow.
+        end = pos + BLOCK + size
+        return "embed" if end + trailing_zeros(store, end) >= store.size else None
+    return "embed" if own_footer(store) else None
 
 
 def trailing_zeros(store: Store, start: int) -> int:

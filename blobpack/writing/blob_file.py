@@ -6,7 +6,7 @@ import fcntl
 import io
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.stores.output import translate_write_errors
@@ -113,14 +113,3 @@ def lock(fd: int, url: str) -> None:
         raise StorageError(f"{url}: another append or embedding is at work on it") from exc
     except OSError as exc:
         raise StorageError(f"{url}: can't be locked: {exc.strerror}") from exc
-
-
-def write_durably(file: BinaryIO, position: int, block: bytes) -> None:
-    """Write bytes at a position, and wait until they are on disk.
-
-    It orders writes: without fsync(2), the system may write a footer to disk before the index that it describes.
-    """
-    file.seek(position)
-    file.write(block)
-    file.flush()
-    os.fsync(file.fileno())

@@ -1,28 +1,54 @@
-"""Write the index of an archive that is complete: behind the archive, or into a file beside the blob."""
+"""Write the index of an archive that is complete: behind the archive, or into a file beside the blob.
+
+Strategy: behind the archive, the index is the payload of a tar member. So tools that read on behind the end of the
+archive find a header there. The header states the size of the index, which is known only when the index is written. In
+a file the header is written after the index; for an upload to S3, the index is encoded once more to learn its size.
+
+An index that is embedded in a blob in place is written in these steps, each on disk before the next one begins:
+
+1. The index file beside the blob is removed. It would not fit the blob that is longer, and the blob would not open.
+2. If the blob has an index, a mark takes the place of its footer. From here on, the blob opens by a scan of its headers.
+3. The mark is written behind the archive. It says that what stands there may be overwritten.
+4. The header and the index are written, but not the footer.
+5. The footer is written.
+
+If it is interrupted in between, by a kill or a power failure, the blob is a valid tar that opens by a scan, and the
+next embedding finds the mark or the header, and writes a whole index.
+"""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import shutil
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from blobpack.errors import BlobNotFoundError
-from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
+from blobpack._native.scan import index_header
+from blobpack.indexfile.footer import (
+    FOOTER_BYTES,
+    INDEX_MAGIC,
+    MEMBER_HEADER_BYTES,
+    sidecar_of,
+)
 from blobpack.indexfile.identity import identify
 from blobpack.stores.local import LocalStore
-from blobpack.stores.output import resolve_target, translate_write_errors
+from blobpack.stores.output import replacing, resolve_target, sync_folder, translate_write_errors
 from blobpack.stores.sink import CountingSink, FileSink
 from blobpack.tar.facts import take_facts
 from blobpack.tar.scan import scan_store
-from blobpack.writing.append_mark import archive_end
-from blobpack.writing.blob_file import lock, write_durably
+from blobpack.writing.append_mark import archive_end, mark_of
+from blobpack.writing.blob_file import WRITE_BYTES, locked
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from blobpack.index.index import Index
+    from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.identity import Identity
     from blobpack.stores.base import Store
     from blobpack.stores.sink import Sink
+    from blobpack.writing.blob_file import BlobFile
 
 
 def write_behind(sink: Sink, index: Index, identity: Identity) -> int:
@@ -34,18 +60,55 @@ def write_behind(sink: Sink, index: Index, identity: Identity) -> int:
         identity: The identity of the archive, its end-of-archive marker included.
 
     Returns:
-        Bytes of the index, its footer included.
+        Bytes of the index, its header and footer included.
     """
+    start = sink.tell()
+    # a stream can't be written at an earlier place, so the size must be known before; it costs 0.06 µs a member
+    size = measure_index(index).region_bytes if sink.is_stream else 0
+    sink.write(index_header(size))
     footer = index.write_sections(sink, identity)
     sink.write(footer.encode())
+    if not sink.is_stream:
+        tar = sink.local()
+        tar.seek(start)
+        tar.write(index_header(footer.region_bytes))
+        tar.seek(start + footer.bytes_inside)
     index.identity = identity
-    return footer.region_bytes
+    return footer.bytes_inside
 
 
-def region_bytes(index: Index) -> int:
-    """Compute the bytes that an index takes, its footer included."""
-    # Only writing it says how many: a block stores each column in 0 to 8 bytes a value, whatever its values need.
-    return index.write_sections(CountingSink(), None).region_bytes
+def write_in_place(
+    file: BlobFile, index: Index, identity: Identity, start: int, bytes_min: int = 0
+) -> None:
+    """Write an index into a blob, its footer when all the rest is on disk.
+
+    Args:
+        file: The blob. Nobody believes what stands behind its archive: the footer of an old index is gone.
+        index: The members of the archive; it gets the identity.
+        identity: The identity of the archive.
+        start: Where the archive ends.
+        bytes_min: Least bytes from there to the end of the footer; zeros fill it up.
+
+    Raises:
+        StorageError: the index can't be written.
+    """
+    writer = file.writer(start + MEMBER_HEADER_BYTES)
+    footer = index.write_sections(
+        FileSink(writer), identity, bytes_min=bytes_min - MEMBER_HEADER_BYTES
+    )
+    writer.flush()
+    file.write(index_header(footer.region_bytes), start)
+    # the kernel may write pages in any order, and a footer makes readers believe the index
+    file.sync()
+    file.write(footer.encode(), start + footer.bytes_inside - FOOTER_BYTES)
+    file.sync()
+    index.identity = identity
+
+
+def measure_index(index: Index) -> Footer:
+    """Compute the footer that an index would have, for its size."""
+    # Only writing it says the size: a block stores each column in 0 to 8 bytes a value, whatever its values need.
+    return index.write_sections(CountingSink(), None)
 
 
 def write_beside(store: Store, index: Index, path: str | os.PathLike[str]) -> Index:
@@ -70,7 +133,7 @@ def write_beside(store: Store, index: Index, path: str | os.PathLike[str]) -> In
 
 
 def embed_index(blob: str | os.PathLike[str], *, facts: bool = False) -> Index:
-    """Write an index behind the archive of a local blob; it replaces an index that is there.
+    """Write an index behind the archive of a local blob; it replaces an index that is there, and the one beside the blob.
 
     If it is interrupted, the blob is a valid tar without an index, because the footer is written last.
 
@@ -88,69 +151,87 @@ def embed_index(blob: str | os.PathLike[str], *, facts: bool = False) -> Index:
         FormatError: the blob is damaged.
     """
     target = resolve_target(blob)
-    if not target.exists():
-        raise BlobNotFoundError(f"{os.fspath(blob)}: no such file")
-    with translate_write_errors(blob), target.open("r+b") as locked:
-        # before the scan: members that an append adds after the scan would be overwritten
-        lock(locked.fileno(), os.fspath(blob))
+    with locked(target, os.fspath(blob)) as file:
+        # under the lock: members that an append adds after the scan would be overwritten
         with LocalStore(target) as store:
             size = store.size
             index = scan_store(store)
             archive_bytes, marker = archive_end(store, index)
             if facts:
                 index = take_facts(store, index)
-        try:
-            index.identity = _replace_index(target, index, archive_bytes, marker, size)
-        except BaseException:
-            # A blob without an index becomes what it was. A blob that had one keeps its size, because the old index may
-            # be mapped: a reader of bytes past the end of a file is killed by SIGBUS (mmap(2)).
-            if size <= archive_bytes:
-                os.truncate(target, size)
-            raise
-    forget_beside(target)
+        with _index_voided(file, size, archive_bytes, marker):
+            with LocalStore(target) as store:
+                identity = identify(store, archive_bytes)
+            # at least as long as what it replaces, since a file that may be mapped must not shrink, and the footer must
+            # be the last bytes of the file
+            write_in_place(file, index, identity, archive_bytes, size - archive_bytes)
     return index
 
 
-def _replace_index(
-    target: Path, index: Index, archive_bytes: int, marker: bytes, size: int
-) -> Identity:
-    """Write an index behind the archive of a file, its footer last.
+@contextmanager
+def _index_voided(file: BlobFile, size: int, archive_bytes: int, marker: bytes) -> Iterator[None]:
+    """Make the indexes inside and beside a blob void for a block that writes a new one (steps 1 to 3).
+
+    If the block fails, a blob that had no index becomes what it was. A blob that had one is scanned from then on. It keeps
+    its size, because the old index may be mapped: a reader of bytes past the end of a file is killed by SIGBUS (mmap(2)).
 
     Args:
-        target: The file.
-        index: The index.
-        archive_bytes: Where the index goes.
+        file: The blob.
+        size: Bytes of the blob.
+        archive_bytes: Where the new index goes.
         marker: The bytes that belong just before it.
-        size: Bytes of the file.
-
-    Returns:
-        The identity of the archive, which the index now has.
     """
-    with target.open("r+b") as file:
-        # The magic at the end of the old footer goes first. From here on the blob has no index, and whoever opens it
-        # scans it: a new index under the old footer would be taken for damage.
-        if size > archive_bytes:
-            write_durably(file, size - len(INDEX_MAGIC), bytes(len(INDEX_MAGIC)))
-        write_durably(file, archive_bytes - len(marker), marker)
-        with LocalStore(target) as store:
-            identity = identify(store, archive_bytes)
-        file.seek(archive_bytes)
-        # at least as long as what it replaces, since a file that may be mapped must not shrink, and the footer must be
-        # the last bytes of the file
-        footer = index.write_sections(FileSink(file), identity, bytes_min=size - archive_bytes)
-        write_durably(file, file.tell(), footer.encode())
-    return identity
+    path = Path(sidecar_of(file.path))
+    # open until the end: its bytes can be read after it is removed, and need no memory meanwhile
+    with _opened_index_file(path) as sidecar:
+        try:
+            if sidecar:
+                with translate_write_errors(path):
+                    path.unlink(missing_ok=True)
+                sync_folder(path.parent)
+            _write_marks(file, size, archive_bytes, marker)
+            yield
+        # BaseException: after Ctrl-C, too
+        except BaseException:
+            if size <= archive_bytes:
+                file.cut(size)
+                file.sync()
+                if sidecar and not path.exists():
+                    with replacing(path) as restored:
+                        shutil.copyfileobj(sidecar, restored, WRITE_BYTES)
+            raise
+
+
+def _write_marks(file: BlobFile, size: int, archive_bytes: int, marker: bytes) -> None:
+    mark = mark_of("embed")
+    # unless the mark behind the archive takes the place of the last block, too
+    if size - len(mark) >= archive_bytes + len(mark):
+        file.write(mark, size - len(mark))
+        file.sync()
+    file.write(marker + mark, archive_bytes - len(marker))
+    file.sync()
+
+
+@contextmanager
+def _opened_index_file(path: Path) -> Iterator[BinaryIO | None]:
+    """Open an index file; None if there is none, or if another program's file has its name."""
+    with ExitStack() as stack:
+        file = None
+        with suppress(OSError):
+            file = stack.enter_context(path.open("rb"))
+        is_index = file is not None and file.read(len(INDEX_MAGIC)) == INDEX_MAGIC
+        if file is not None:
+            file.seek(0)
+        # outside of the handler: an error of the block would carry the missing file as its context
+        yield file if is_index else None
 
 
 def forget_beside(blob: str | os.PathLike[str]) -> None:
-    """Remove the index file beside a blob that was replaced, or that has its index inside now.
+    """Remove the index file beside a blob that was replaced.
 
     The index file of the old blob would be stale, and the new blob would not open.
     """
     path = Path(sidecar_of(blob))
-    with suppress(OSError):
-        with path.open("rb") as file:
-            # a file of another program may have the same name: it stays
-            is_index = file.read(len(INDEX_MAGIC)) == INDEX_MAGIC
-        if is_index:
+    with suppress(OSError), _opened_index_file(path) as file:
+        if file:
             path.unlink()

@@ -22,7 +22,7 @@ from blobpack.stores.open import open_tar
 from blobpack.stores.output import scratch, writing
 from blobpack.tar.header import END_OF_ARCHIVE
 from blobpack.writing.compress import LEVEL, compress_blob, is_compressed_target
-from blobpack.writing.embed import region_bytes, write_behind, write_beside
+from blobpack.writing.embed import measure_index, write_behind, write_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,7 +148,7 @@ def _scratch_for(location: Location) -> Iterator[FileSink]:
 def unwritten_bytes(packed: Index, position: int, place: IndexPlace) -> int:
     """Compute the bytes that a plain blob of these members would have."""
     size = end_archive(None, packed, position)
-    return size + region_bytes(packed) if place == "embed" else size
+    return size + measure_index(packed).bytes_inside if place == "embed" else size
 
 
 def end_archive(sink: Sink | None, packed: Index, position: int) -> int:
