@@ -11,7 +11,6 @@ import itertools
 import os
 import random
 import subprocess
-import sys
 import tarfile
 import warnings
 from dataclasses import dataclass, field
@@ -24,8 +23,10 @@ from tars import need_tool
 import blobpack
 from blobpack import MissingIndexWarning
 from blobpack.indexfile.footer import sidecar_of
+from blobpack.stores.local import LocalStore
+from blobpack.tar.scan import scan_store
 from blobpack.writing.append_mark import mark_of
-from blobpack.writing.embed import embed_index
+from blobpack.writing.embed import embed_index, write_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -249,7 +250,7 @@ def test_a_crash_at_any_step_leaves_a_blob_that_opens_and_can_be_mended(
     maker(path)
     stale = maker is appended_by_tar
     if not stale:
-        embed_sidecar(path, beside)
+        put_index_beside(path)
     states = states_of(path, lambda: embed_index(path, facts=facts), monkeypatch)
     assert len(states) > 3
     assert opened(path) == (dict(PAYLOADS), False)
@@ -270,13 +271,10 @@ def test_a_crash_at_any_step_leaves_a_blob_that_opens_and_can_be_mended(
         assert not beside.exists(), number
 
 
-def embed_sidecar(path: Path, beside: Path) -> None:
+def put_index_beside(path: Path) -> None:
     """Make an index file that fits the blob as it is."""
-    subprocess.run(
-        [Path(sys.executable).with_name("blobpack"), "index", path, "-o", beside],
-        check=True,
-        capture_output=True,
-    )
+    with LocalStore(path) as store:
+        write_beside(store, scan_store(store), sidecar_of(path))
 
 
 @pytest.mark.parametrize("maker", [foreign, without_an_end], ids=lambda maker: maker.__name__)
@@ -286,7 +284,7 @@ def test_an_embedding_that_fails_anywhere_leaves_blob_and_index_file(
     path = tmp_path / "out.tar"
     beside = Path(sidecar_of(path))
     maker(path)
-    embed_sidecar(path, beside)
+    put_index_beside(path)
     before = path.read_bytes(), beside.read_bytes()
     real = os.pwrite
     for allowed in itertools.count():

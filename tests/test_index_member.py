@@ -27,6 +27,8 @@ from blobpack.writing.embed import embed_index
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from blobpack.model import IndexPlace
+
 INDEX = ".blobpack/index"
 NODE_MODULES = "/usr/share/nodejs"
 TAR_STREAM = """
@@ -452,18 +454,20 @@ def blobpack_command() -> str:
     return os.fspath(Path(sys.executable).with_name("blobpack"))
 
 
-@pytest.mark.parametrize("index", ["embed", "sidecar", "none"])
-def test_members_of_a_joined_blob_are_never_overwritten(tmp_path: Path, index: str) -> None:
-    """Behind the first archive's index stand members, which an embedding or an append would overwrite."""
-    path, _, _ = joined(tmp_path)
-    if index != "embed":
-        second = tmp_path / "c.tar"
-        blobpack.pack(payloads(0, 3), second, index=index)
-        path.write_bytes((tmp_path / "a.tar").read_bytes() + second.read_bytes())
+@pytest.mark.parametrize("first", ["embed", "sidecar", "none"])
+@pytest.mark.parametrize("second", ["embed", "sidecar", "none"])
+def test_members_of_a_joined_blob_are_never_overwritten(
+    tmp_path: Path, first: IndexPlace, second: IndexPlace
+) -> None:
+    """Members of the second blob stand behind the end of the first one, where an index would go."""
+    path = tmp_path / "joined.tar"
+    blobpack.pack(payloads(0, 20), tmp_path / "a.tar", index=first)
+    blobpack.pack(payloads(100, 30), tmp_path / "b.tar", index=second)
+    path.write_bytes((tmp_path / "a.tar").read_bytes() + (tmp_path / "b.tar").read_bytes())
     before = path.read_bytes()
     with pytest.raises(StorageError, match="something other than zeros follows"):
         embed_index(path)
-    with pytest.raises(StorageError, match=r"data that is not blobpack's|was changed or joined"):
+    with pytest.raises(StorageError, match=r"data that is not blobpack's|changed or joined"):
         blobpack.append(path, payloads(500, 1))
     with pytest.raises(StorageError, match="data that is not blobpack's"):
         blobpack.append(path, payloads(500, 1), stale="rescan")
