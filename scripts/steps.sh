@@ -2,6 +2,7 @@
 
 # Programs that the tests run → the Debian packages that contain them.
 declare -A PACKAGE_OF=(
+  [7zz]=7zip
   [bsdtar]=libarchive-tools
   [busybox]=busybox
   [bzip2]=bzip2
@@ -9,7 +10,6 @@ declare -A PACKAGE_OF=(
   [openssl]=openssl
   [ptar]=perl
   [tar]=tar
-  [7zz]=7zip
   [xz]=xz-utils
   [zstd]=zstd
 )

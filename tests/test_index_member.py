@@ -21,6 +21,7 @@ from blobpack.checksum import crc32c
 from blobpack.reading.find_index import find_index
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
+from blobpack.stores.open import open_tar
 from blobpack.tar.scan import scan_store
 from blobpack.writing.embed import embed_index
 
@@ -300,6 +301,35 @@ def test_s3_gets_the_bytes_of_a_local_blob(bucket: str, tmp_path: Path) -> None:
     with blobpack.open_blob(f"s3://{bucket}/packed.tar") as remote:
         assert remote.stats.requests == 1
         assert remote.store.read_range(0, remote.store.size) == local.read_bytes()
+
+
+def test_a_compressed_blob_holds_the_bytes_of_a_plain_one(tmp_path: Path) -> None:
+    plain, compressed = packed(tmp_path), tmp_path / "packed.tar.zst"
+    blobpack.pack(payloads(0, 40), compressed)
+    with open_tar(compressed) as store:
+        assert store.read_range(0, store.size) == plain.read_bytes()
+    with blobpack.open_blob(compressed) as opened:
+        assert opened.read("imgs/0007.png") == png("imgs/0007.png")
+    # the index is in a skippable frame, so whoever decompresses the blob gets the archive alone
+    unpacked = tmp_path / "unpacked.tar"
+    run(need_tool("zstd"), "-q", "-d", compressed, "-o", unpacked)
+    assert gnu_tar_i(unpacked) == names_in(plain)
+    assert plain.read_bytes().startswith(unpacked.read_bytes())
+
+
+def test_an_index_of_more_than_8_gib_is_stepped_over(tmp_path: Path) -> None:
+    """Its size has more than eleven octal digits. The file has a hole where the index would be."""
+    path, size = tmp_path / "huge.tar", 9 << 30
+    blobpack.pack(payloads(0, 5), path, index="none")
+    with path.open("ab") as file:
+        file.write(index_header(size))
+        file.truncate(file.tell() + size)
+        file.seek(0, os.SEEK_END)
+        end = file.tell()
+        file.write(packed(tmp_path).read_bytes())
+    index = blobpack.scan(path, concatenated=True)
+    assert len(index) == 45
+    assert index.member_at(5).offset_start == end + 512
 
 
 # Damage

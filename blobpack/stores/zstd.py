@@ -22,7 +22,7 @@ FRAME_CACHE_BYTES = 1 << 24
 class SeekableStore(Store):
     """A store of the tar in a seekable zstd file. Sizes and offsets are those of the decompressed tar.
 
-    The index region, if the file has one, follows the tar as in a plain blob; it is not compressed. Up to 16 MiB of
+    The index, if the file has one, follows the tar as in a plain blob; it is not compressed. Up to 16 MiB of
     decompressed frames are kept, or the last frame alone if it is larger. Closing this store closes the store of the
     file.
 

@@ -3,7 +3,7 @@
 A blob that blobpack compressed has this layout:
 
     zstd frames of the tar stream, each with its size and checksum
-    one skippable frame 0x184D2A5B that holds the index region, if the blob carries its index
+    one skippable frame 0x184D2A5B that holds the index and the tar header before it, if the blob carries its index
     one skippable frame 0x184D2A5E that holds the seek table
 
 The seek table lists the index's frame as a frame without content, as the format requires for skippable frames. So
