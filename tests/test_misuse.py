@@ -411,7 +411,7 @@ CALLS: dict[str, Call] = {
     },
     **{
         name: case
-        for method in ("to_numpy", "to_arrow", "to_pandas", "with_basenames")
+        for method in ("close", "to_numpy", "to_arrow", "to_pandas", "with_basenames")
         for name, case in of("Index", method, {}).items()
     },
 }

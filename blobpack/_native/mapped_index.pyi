@@ -2,18 +2,16 @@
 
 from typing import Self, final
 
-from typing_extensions import Buffer
-
 from blobpack._native.results import FoundRow, MemberColumns
 
 @final
 class MappedIndex:
     def __new__(
         cls,
-        region: Buffer,
-        fd: int,
+        file: int,
         where: str,
         offset: int,
+        region_bytes: int,
         *,
         row_count: int,
         last_end: int,

@@ -173,6 +173,9 @@ class Collection(Reader):
             if self._open_max and not isinstance(store, BlobpackError):
                 # another thread may have opened the blob meanwhile: then put() returns that thread's store
                 stores[number] = self._open.put(number, store)
+        # another thread closed the collection meanwhile, and did not see these stores
+        if self._closed:
+            self.close()
         return stores
 
     def _open_one(self, number: int) -> Store | BlobpackError:
@@ -188,8 +191,9 @@ class Collection(Reader):
             return exc
 
     def close(self) -> None:
-        """Close the blobs that are open; closing twice is harmless."""
+        """Close the index, and the blobs that are open; closing twice is harmless."""
         self._closed = True
+        self._stored.close()
         for store in self._open.clear():
             store.close()
 

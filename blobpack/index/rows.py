@@ -56,6 +56,14 @@ class Rows:
     def __iter__(self) -> Iterator[Member]:
         return chain.from_iterable(map(Columns.iter_members, self.parts()))
 
+    def close(self) -> None:
+        """Close the file or blob that the index is read from; closing twice is harmless.
+
+        Later lookups raise StorageError. An index in memory has nothing to close.
+        """
+        if self._stored is not None:
+            self._stored.close()
+
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._find(name) >= 0
 

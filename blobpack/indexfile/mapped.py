@@ -6,8 +6,7 @@ for any number of members (27 µs for a million), and nothing is built for a mem
 
 from __future__ import annotations
 
-import mmap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from blobpack._native.mapped_index import MappedIndex
 from blobpack.columns import Columns
@@ -21,6 +20,18 @@ if TYPE_CHECKING:
     from blobpack._native.results import FoundRow
     from blobpack.indexfile.footer import Footer
     from blobpack.stores.base import Store
+
+
+class ClosedIndex:
+    """Takes the place of a native index that was closed: all lookups raise StorageError."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def _raise_closed(self, *_: object) -> NoReturn:
+        raise StorageError(f"{self._where}: the index is closed")
+
+    find = locate = search = rows = _raise_closed
 
 
 class LocalIndex:
@@ -44,27 +55,13 @@ class LocalIndex:
         self.footer = footer
         self._store, self._offset = store, offset
         fd = store.fd
-        # mmap.mmap(-1, …) succeeds: it maps anonymous memory, which reads as zeros
         if fd is None:
             raise StorageError(f"{store.url}: its index can't be mapped: the file is closed")
-        # mmap(2) takes offsets at multiples of a page only, and an index inside a blob starts at any block of 512
-        before = offset % mmap.ALLOCATIONGRANULARITY
-        try:
-            mapped = mmap.mmap(
-                fd,
-                before + footer.region_bytes,
-                access=mmap.ACCESS_READ,
-                offset=offset - before,
-            )
-        # OSError: no file descriptor is left, as mmap duplicates it. ValueError: the file was cut since its footer
-        # was read, so that the map would reach past its end.
-        except (OSError, ValueError) as exc:
-            raise StorageError(f"{store.url}: its index can't be mapped: {exc}") from exc
-        self._mapped = MappedIndex(
-            memoryview(mapped)[before:],
+        self._mapped: MappedIndex | ClosedIndex = MappedIndex(
             fd,
             store.url,
             offset,
+            footer.region_bytes,
             row_count=footer.row_count,
             last_end=footer.last_end,
             block_count=footer.block_count,
@@ -89,8 +86,9 @@ class LocalIndex:
 
     def search(self, names: Sequence[str]) -> list[FoundRow | None]:
         """Find the row, offsets and checksum of each name."""
-        if self._whole:
-            return list(map(self._whole.search, names))
+        whole = self._whole
+        if whole:
+            return list(map(whole.search, names))
         return self._mapped.search(list(names))
 
     def rows(self, first: int, last: int) -> Columns:
@@ -102,6 +100,15 @@ class LocalIndex:
         """Yield copies of all rows in order, up to 65,536 rows at a time."""
         for first in range(0, len(self), PART_ROWS):
             yield self.rows(first, min(first + PART_ROWS, len(self)))
+
+    def close(self) -> None:
+        """Unmap the index, and close its file, when the lookups that are under way have ended. See StoredIndex."""
+        self._store.close()
+        # Nothing is unmapped here: a lookup in another thread holds a reference to the native index, and the last
+        # reference unmaps it.
+        closed = ClosedIndex(self._store.url)
+        self._mapped, self._whole = closed, None
+        self.find, self.locate = closed.find, closed.locate
 
     def __reduce__(self) -> tuple[object, ...]:
         # a pickled index holds no members: the other process opens the store and maps the file again

@@ -48,6 +48,13 @@ class StoredIndex(Protocol):
         """Yield all rows in order, some ten thousand at a time."""
         ...
 
+    def close(self) -> None:
+        """Close the store that the index is read from. Parts that were fetched may still be found in memory.
+
+        Closing twice is harmless. Later reads raise StorageError.
+        """
+        ...
+
 
 def open_stored(store: Store, offset: int, footer: Footer) -> StoredIndex:
     """Open the index whose region starts at an offset of a store.

@@ -128,6 +128,10 @@ class RemoteIndex:
             yield self._parts.rows_of_blocks(first, last)
             first = last
 
+    def close(self) -> None:
+        """Close the store. See StoredIndex."""
+        self._store.close()
+
     def __reduce__(self) -> tuple[object, ...]:
         # without the decoded parts: the other process fetches those that it needs
         return RemoteIndex, (self._store, self._offset, self.footer)

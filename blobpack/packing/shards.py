@@ -97,8 +97,8 @@ def pack_shards(
         target = place.begin(COLLECTION_NAME)
         # reads only the indexes of the blobs, and refuses a name that is in two of them
         report = collect(blobs, target)
-    with open_collection(target) as collection:
-        index = collection.index
+    # not closed here, because the index in the report is read from the file
+    index = open_collection(target).index
     return PackReport(
         members=report.members,
         payload_bytes=report.payload_bytes,

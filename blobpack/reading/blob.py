@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 class Blob(Reader):
     """One archive whose members are read by name, each with one ranged read.
 
-    A context manager. Safe to share between threads and after a fork. A pickled blob is opened again in the process
+    A context manager. Safe to share between threads and after a fork. Any thread may close it: reads that are under way
+    still return their bytes, and later reads and lookups raise StorageError. A pickled blob is opened again in the process
     that unpickles it, which raises BlobChangedError if the blob has changed.
 
     Attributes:
@@ -48,7 +49,7 @@ class Blob(Reader):
         hedge: Which requests are sent a second time when their answers are late; see open_blob.
     """
 
-    __slots__ = ("__weakref__", "_is_remote", "hedge", "index", "store")
+    __slots__ = ("__weakref__", "_is_remote", "_opened_index", "hedge", "index", "store")
 
     def __init__(self, store: Store, index: Index, *, hedge: Hedge = "batches") -> None:
         """Make a blob of a store and the index of its members.
@@ -69,6 +70,8 @@ class Blob(Reader):
             )
         self.store = store
         self.index = index
+        # the index, if this blob opened it; one that the caller gave is the caller's to close
+        self._opened_index: Index | None = None
         self.hedge = hedge
         # Kept here: a local read takes only 2.6 microseconds, so asking the store at each read
         # would slow it down.
@@ -145,13 +148,15 @@ class Blob(Reader):
         ], None
 
     def close(self) -> None:
-        """Close the store; closing twice is harmless."""
+        """Close the store, and the index if open_blob found it; closing twice is harmless."""
         self.store.close()
+        if self._opened_index is not None:
+            self._opened_index.close()
 
-    def __reduce__(self) -> tuple[Callable[..., Blob], tuple[Store, Index, Hedge]]:
+    def __reduce__(self) -> tuple[Callable[..., Blob], tuple[Store, Index, Hedge, bool]]:
         # The store's own pickling opens it again, pinned to its version. A function makes the blob, because hedge is
         # keyword-only.
-        return _unpickle_blob, (self.store, self.index, self.hedge)
+        return _make_blob, (self.store, self.index, self.hedge, self._opened_index is not None)
 
     def __repr__(self) -> str:
         return f"<Blob {self.url}: {len(self.index)} members>"
@@ -211,16 +216,19 @@ def open_blob(
     # read of an index inside.
     store = open_tar(location, tail=not isinstance(index, Index), cache=kept)
     try:
-        if not isinstance(index, Index):
-            index = find_index(store, index, stale)
-        return Blob(store, index, hedge=hedge)
+        if isinstance(index, Index):
+            return _make_blob(store, index, hedge, opened_index=False)
+        return _make_blob(store, find_index(store, index, stale), hedge, opened_index=True)
     except BaseException:
         store.close()
         raise
 
 
-def _unpickle_blob(store: Store, index: Index, hedge: Hedge) -> Blob:
-    return Blob(store, index, hedge=hedge)
+def _make_blob(store: Store, index: Index, hedge: Hedge, opened_index: bool) -> Blob:
+    blob = Blob(store, index, hedge=hedge)
+    if opened_index:
+        blob._opened_index = index
+    return blob
 
 
 def cache_in(folder: str | os.PathLike[str] | None, most_bytes: int) -> Cache | None:

@@ -6,25 +6,27 @@ truncated, reading from a mapping kills the process with SIGBUS (mmap(2)).
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 import stat
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.base import Store
+from blobpack.stores.descriptor import Descriptor, read_at
 from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Most bytes of each further read after a short one. Linux transfers a little less than 2 GiB in one read (read(2)).
-READ_BYTES_MAX = 1 << 30
+CLOSED = -1
 
 
 class LocalStore(Store):
     """A blob in a file.
 
-    The file stays open. If it is replaced by a rename, reads still return the old bytes. If it is truncated, reads
+    The file stays open until the store is closed and the last read that was under way then has ended. If it is replaced by a rename, reads still return the old bytes. If it is truncated, reads
     behind its new end raise BlobChangedError. Bytes overwritten in place are not noticed, because comparing the
     modification time at each read would cost as much as the read.
     """
@@ -41,7 +43,7 @@ class LocalStore(Store):
             BlobChangedError: the file is another version.
             StorageError: the file can't be opened, or is not a plain file.
         """
-        self._fd = -1
+        self._fd: int = CLOSED
         self.location = path if isinstance(path, Location) else Location(os.fspath(path), "local")
         self.url = self.location.path
         self.size = 0
@@ -49,11 +51,11 @@ class LocalStore(Store):
             # Absolute, for pickling: the process that unpickles may have another working directory.
             self._path = os.path.abspath(self.url)  # noqa: PTH100 (keeps links)
             # Without O_NONBLOCK, opening a FIFO would wait for a writer.
-            self._fd = os.open(self.url, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._fd = Descriptor(os.open(self.url, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
         except FileNotFoundError as exc:
             raise BlobNotFoundError(f"{self.url}: no such file") from exc
         except OSError as exc:
-            raise StorageError(f"{self.url}: can't be opened: {exc.strerror}") from exc
+            raise StorageError(f"{self.url}: can't be opened: {_reason(exc)}") from exc
         # From the descriptor, not the path: another file may have taken the path since it was opened.
         found = os.fstat(self._fd)
         if not stat.S_ISREG(found.st_mode):
@@ -68,46 +70,51 @@ class LocalStore(Store):
     @property
     def fd(self) -> int | None:
         """Descriptor of the open file; None once it is closed."""
-        return self._fd if self._fd >= 0 else None
+        # Read once: another thread may close the store between two looks.
+        fd = self._fd
+        return None if fd == CLOSED else fd
 
     def fetch(self, start: int, end: int) -> bytes:
         """Read the bytes start to end."""
+        # The local name keeps the file open until the end of this function, whatever another thread does.
+        fd = self._fd
         try:
-            data = os.pread(self._fd, end - start, start)
-            return data if len(data) == end - start else self._read_rest(data, start, end)
+            data = os.pread(fd, end - start, start)
+            if len(data) == end - start:
+                return data
+            data += read_at(fd, start + len(data), end)
+            if len(data) == end - start:
+                return data
+            found = os.fstat(fd).st_size
         except OSError as exc:
-            # BlobChangedError from _read_rest is an OSError, too.
-            if isinstance(exc, StorageError):
-                raise
+            # Another thread closed the store after read_range had looked.
+            if fd == CLOSED:
+                self._raise_unreadable(start, end)
             raise StorageError(f"{self.url}: can't read at byte {start}: {exc.strerror}") from exc
-
-    def _read_rest(self, data: bytes, start: int, end: int) -> bytes:
-        """Read the rest of a range after a short read, and check that the file was not truncated."""
-        parts = [data]
-        pos = start + len(data)
-        while pos < end and parts[-1]:
-            parts.append(os.pread(self._fd, min(end - pos, READ_BYTES_MAX), pos))
-            pos += len(parts[-1])
-        if pos < end:
-            raise BlobChangedError(
-                f"{self.url}: the file was cut to {os.fstat(self._fd).st_size} bytes; "
-                f"it had {self.size} when it was opened"
-            )
-        return b"".join(parts)
+        raise BlobChangedError(
+            f"{self.url}: the file was cut to {found} bytes; it had {self.size} when it was opened"
+        )
 
     def close(self) -> None:
-        """Close the file; no thread may be reading from it. Closing twice is harmless."""
+        """Close the file. Reads that are under way end first, and get their bytes. Closing twice is harmless."""
         super().close()
-        # Set to -1 first: at a second close, the same number may be the descriptor of another file.
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        self.close()
+        self._fd = CLOSED
 
     def __reduce__(self) -> tuple[Callable[..., LocalStore], tuple[str, str]]:
         return _reopen_local_store, (self._path, self.version)
+
+
+def _reason(exc: OSError) -> str | None:
+    """Return the text of an error; if too many files are open, also the number of those that blobpack has open."""
+    if exc.errno not in (errno.EMFILE, errno.ENFILE):
+        return exc.strerror
+    # The garbage collector knows all stores. A list of our own would make each opening slower.
+    stores = [found for found in gc.get_objects() if type(found) is LocalStore]
+    count = sum(store.fd is not None for store in stores)
+    return (
+        f"{exc.strerror}: blobpack has {count} blobs and index files open in this process; close those that are no "
+        f"longer read, or raise the limit (ulimit -n)"
+    )
 
 
 def _reopen_local_store(path: str, version: str) -> LocalStore:

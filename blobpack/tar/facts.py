@@ -113,7 +113,8 @@ def read_facts(
     Raises:
         BlobChangedError: the blob is not a local file, and is now another version.
     """
-    if store.fd is None:
+    fd = store.fd
+    if fd is None:
         return _read_remote_facts(
             store,
             columns,
@@ -122,7 +123,7 @@ def read_facts(
             progress=progress,
         )
     facts, faults = _facts.take_facts(
-        store.fd,
+        fd,
         store.size,
         columns.names,
         columns.name_bounds,

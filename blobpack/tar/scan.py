@@ -101,11 +101,12 @@ def scan_store(
     """
     try:
         with reader or Readahead(store) as readahead:
+            fd = store.fd
             walk = walk_headers(
-                -1 if store.fd is None else store.fd,
+                -1 if fd is None else fd,
                 store.size,
                 store.url,
-                readahead.read if store.fd is None else None,
+                readahead.read if fd is None else None,
                 concatenated=concatenated,
                 with_mtime=facts,
                 threads=threads or processor_count(SCAN_THREADS_MAX),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from blobpack._native.copying import copy_pieces
 from blobpack.errors import BlobChangedError, StorageError
+from blobpack.stores.descriptor import write_at
 from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
@@ -110,8 +111,9 @@ def _fetches(begin: Int64s, end: Int64s) -> Iterator[tuple[int, int]]:
 @contextmanager
 def open_source(store: Store) -> Iterator[LocalSource | RemoteSource]:
     """Open a blob as a source; the temporary file of a remote one is removed when the block ends."""
-    if store.fd is not None:
-        yield LocalSource(store.fd, store.url)
+    fd = store.fd
+    if fd is not None:
+        yield LocalSource(fd, store.url)
         return
     import tempfile
 
@@ -174,11 +176,7 @@ def write_all(fd: int, data: bytes, pos: int, url: str) -> None:
     Raises:
         StorageError: the bytes can't be written.
     """
-    view = memoryview(data)
     try:
-        # pwrite(2) may write less than it was given: on a disk that is nearly full, for example
-        while view:
-            done = os.pwrite(fd, view, pos)
-            view, pos = view[done:], pos + done
+        write_at(fd, data, pos)
     except OSError as exc:
         raise StorageError(f"{url}: can't be copied: {exc.strerror}") from exc

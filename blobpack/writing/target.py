@@ -76,11 +76,12 @@ def refuse_same_file(target: Location, store: Store) -> None:
     Raises:
         StorageError: the target is the file of the store.
     """
-    if store.fd is None:
+    fd = store.fd
+    if fd is None:
         return
     # by device and inode, because two paths may lead to one file
     try:
-        is_source = os.path.samestat(os.stat(target), os.fstat(store.fd))  # noqa: PTH116 (paths of any kind)
+        is_source = os.path.samestat(os.stat(target), os.fstat(fd))  # noqa: PTH116 (paths of any kind)
     except FileNotFoundError:
         return
     if is_source:
