@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from blobpack._native import gather as _gather
 from blobpack.columns import Columns
 from blobpack.packing.files import member_bytes_max
+from blobpack.stores.descriptor import read_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -131,4 +132,4 @@ def total_bytes(files: FileList) -> int:
 
 def _send(fd: int, start: int, end: int, sink: Sink) -> None:
     for pos in range(start, end, SINK_WRITE_BYTES):
-        sink.write(os.pread(fd, min(SINK_WRITE_BYTES, end - pos), pos))
+        sink.write(read_at(fd, pos, min(pos + SINK_WRITE_BYTES, end)))

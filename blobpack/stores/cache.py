@@ -30,6 +30,7 @@ from blobpack.errors import StorageError
 from blobpack.model import CACHE_BYTES_MIN
 from blobpack.plan import merged_ranges
 from blobpack.stores.base import Store
+from blobpack.stores.descriptor import read_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -383,7 +384,7 @@ def parse_records(fd: int, start: int, end: int, block: int) -> Iterator[tuple[i
     Raises:
         DamagedError: the part holds something else.
     """
-    content = os.pread(fd, end - start, start)
+    content = read_at(fd, start, end)
     pos = 0
     while pos < len(content):
         if len(content) - pos < RECORD_HEADER.size:
@@ -406,7 +407,7 @@ def read_record(fd: int, record: tuple[int, int, int]) -> memoryview:
         DamagedError: the record is cut, or its checksum is wrong.
     """
     offset, end, at = record
-    whole = os.pread(fd, RECORD_HEADER.size + end - offset, at)
+    whole = read_at(fd, at, at + RECORD_HEADER.size + end - offset)
     if len(whole) < RECORD_HEADER.size + end - offset:
         raise DamagedError(f"the record at byte {at} is cut")
     _, place, crc = RECORD_HEADER.unpack_from(whole)

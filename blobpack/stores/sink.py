@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, BinaryIO
+
+from blobpack.stores.descriptor import read_at
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -69,10 +70,10 @@ class LocalSink(Sink):
         return self
 
     def read_back(self, start: int, end: int) -> bytes:
-        """Read the bytes start to end of the file."""
+        """Read the bytes start to end of the file; fewer only if the file ends before."""
         self.flush()
-        # pread leaves the position of the next write as it is.
-        return os.pread(self.fileno(), end - start, start)
+        # read_at leaves the position of the next write as it is.
+        return read_at(self.fileno(), start, end)
 
 
 class FileSink(LocalSink):

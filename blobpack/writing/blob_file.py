@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError, StorageError
+from blobpack.stores.descriptor import write_at
 from blobpack.stores.output import translate_write_errors
 
 if TYPE_CHECKING:
@@ -32,12 +33,8 @@ class BlobFile:
         Raises:
             StorageError: the bytes can't be written.
         """
-        view = memoryview(data).cast("B")
         with translate_write_errors(self.url):
-            # pwrite(2) may write less than it was given: on a disk that is nearly full, for example
-            while view:
-                done = os.pwrite(self.fd, view, pos)
-                view, pos = view[done:], pos + done
+            write_at(self.fd, data, pos)
 
     def sync(self) -> None:
         """Wait until everything that was written is on disk."""

@@ -185,7 +185,7 @@ def compress_blob(
     with FrameWriter(file, level) as writer:
         start = 0
         for end in frame_ends(ends, archive_bytes, FRAME_BYTES):
-            writer.write_frame(os.pread(fd, end - start, start))
+            writer.write_frame(tar.read_back(start, end))
             start = end
         if not region_bytes:
             return writer.close()
