@@ -29,6 +29,7 @@ from blobpack.model import (
     check_output,
     check_several,
 )
+from blobpack.stores.descriptor import never_short
 from blobpack.stores.output import replacing
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ def write_offsets(
     check_output("path", path)
     check_choice("names", names, NameStyle)
     check_choice("format", format, OffsetsFormat)
+    if hasattr(path, "write"):
+        path = never_short(cast("BinaryIO", path))
     if format == "parquet":
         return _write_parquet(index, path, names)
     rows = 0

@@ -7,8 +7,9 @@ give the number to another file while a read is under way. A lock for each read 
 
 from __future__ import annotations
 
+import io
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,3 +57,32 @@ def write_at(fd: int, data: Buffer, pos: int) -> None:
     while view:
         done = os.pwrite(fd, view, pos)
         view, pos = view[done:], pos + done
+
+
+class WholeWriter(io.RawIOBase):
+    """Writes to a raw file, all of the data at each call. Closing it leaves the file open."""
+
+    def __init__(self, file: io.RawIOBase) -> None:
+        super().__init__()
+        self._file = file
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, data: Buffer, /) -> int:
+        """Write all of the data; return its bytes."""
+        view = memoryview(data).cast("B")
+        size = len(view)
+        while view:
+            # None: a file that must not block takes nothing now
+            view = view[self._file.write(view) or 0 :]
+        return size
+
+
+def never_short(file: BinaryIO) -> BinaryIO:
+    """Return a file whose write takes all of the data: the file itself, unless it is raw.
+
+    PYTHONUNBUFFERED, for example, makes stdout a raw file.
+    """
+    return cast("BinaryIO", WholeWriter(file)) if isinstance(file, io.RawIOBase) else file

@@ -9,6 +9,7 @@ import click
 
 from blobpack.cli.opened import opened_source
 from blobpack.cli.options import blob_argument, cache_option, index_option, rescan_option
+from blobpack.stores.descriptor import never_short
 
 if TYPE_CHECKING:
     from blobpack.stores.location import Location
@@ -38,7 +39,7 @@ def cat(
     blobpack cat s3://bucket/out.tar cats/0001.jpg --index out_offsets.pkl > cat.jpg
     """
     # payloads are bytes; sys.stdout itself takes only text
-    out = sys.stdout.buffer
+    out = never_short(sys.stdout.buffer)
     source = opened_source(blob, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes)
     # one batch for all names: from S3, near members take one request
     for payload in source.read_many(names):

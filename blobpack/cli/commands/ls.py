@@ -10,6 +10,7 @@ import click
 
 from blobpack.cli.opened import opened_source, select
 from blobpack.cli.options import blob_argument, index_option, rescan_option, selection_options
+from blobpack.stores.descriptor import never_short
 
 if TYPE_CHECKING:
     from blobpack.stores.location import Location
@@ -48,7 +49,7 @@ def ls(
     """
     # Bytes, because a name may hold any. Written here, because click.echo flushes each line and takes several times as
     # long. A name may also hold a newline: --null is for `xargs -0`.
-    out = sys.stdout.buffer
+    out = never_short(sys.stdout.buffer)
     end = b"\0" if null else b"\n"
     for member in select(opened_source(blob, index_path, rescan=rescan).index, **selection):
         name = member.name.encode("utf-8", "surrogateescape")
