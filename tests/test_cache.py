@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
 import io
 import multiprocessing
@@ -14,7 +15,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from click.testing import CliRunner
@@ -22,7 +23,7 @@ from test_stores import FORKS, StoreContract, in_fork
 
 import blobpack
 from blobpack.cli.main import main
-from blobpack.errors import BlobChangedError, ChecksumError, FormatError, StorageError
+from blobpack.errors import BlobChangedError, ChecksumError, FormatError
 from blobpack.stores import cache as cache_module
 from blobpack.stores.cache import (
     CACHE_BLOCK_BYTES,
@@ -391,12 +392,62 @@ class TestFaults:
         assert store.read_range(0, 5000) == LARGE[:5000]
         assert len(base.asked) == 2
 
-    def test_a_folder_that_cannot_be_made_is_storage_error(
+    @pytest.mark.parametrize("folder", ["file", "file/below", "/proc/blobpack", "link"])
+    def test_a_folder_that_cannot_be_made_does_not_matter(
+        self, tmp_path: Path, base: CountingStore, folder: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "file").write_bytes(b"own")
+        (tmp_path / "link").symlink_to(tmp_path / "link")
+        base.tail = LARGE[-5:]
+        store = CachingStore(base, Cache(tmp_path / folder))
+        for _ in range(2):
+            assert store.read_range(0, 5000) == LARGE[:5000]
+        assert not store.holds(0, 5000)
+        assert not store.forget(0, 5000)
+        assert store.peek(len(LARGE) - 5, len(LARGE)) == LARGE[-5:]
+        assert base.asked == [(0, 5000), (0, 5000)]
+        assert (tmp_path / "file").read_bytes() == b"own"
+        warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert len(warnings) == 1  # one for each folder, not for each read
+        assert str(tmp_path / folder) in warnings[0].getMessage()
+
+    @FORKS
+    def test_a_folder_without_rights_does_not_matter(
         self, tmp_path: Path, base: CountingStore
     ) -> None:
-        (tmp_path / "file").write_bytes(b"")
-        with pytest.raises(StorageError, match="folder of the cache"):
-            CachingStore(base, Cache(tmp_path / "file"))
+        (tmp_path / "locked").mkdir(mode=0o500)
+
+        def read() -> bytes:
+            if os.geteuid() == 0:  # root may write anywhere
+                os.setuid(65_534)
+            return CachingStore(base, Cache(tmp_path / "locked")).read_range(0, 5000)
+
+        assert in_fork(read) == LARGE[:5000]
+        assert list((tmp_path / "locked").iterdir()) == []
+
+    @pytest.mark.parametrize("refused", ["open", "mkdir", "write", "fstat", "unlink"])
+    @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
+    def test_each_call_may_be_refused(
+        self,
+        cache: Cache,
+        base: CountingStore,
+        monkeypatch: pytest.MonkeyPatch,
+        refused: str,
+        reason: int,
+    ) -> None:
+        """A fake disk: a real one is full or read-only only where the tests may mount one."""
+
+        def refuse(*_: object, **__: object) -> NoReturn:
+            raise OSError(reason, os.strerror(reason))
+
+        base.tail = LARGE[-5:]
+        with monkeypatch.context() as patch:
+            patch.setattr(os, refused, refuse)
+            store = CachingStore(base, cache)
+            reads = [store.read_range(0, 5000), store.read_range(10, 6000)]
+            store.forget(0, 5000)
+            reads.append(store.read_range(0, 5000))
+        assert reads == [LARGE[:5000], LARGE[10:6000], LARGE[:5000]]
 
     def test_too_few_bytes_are_refused(self, tmp_path: Path, base: CountingStore) -> None:
         with pytest.raises(ValueError, match="at least 1048576 bytes, not 1000"):

@@ -9,7 +9,8 @@ The files lie in a folder whose name is a hash of the blob's URL, version and si
 record is one write with O_APPEND, so processes can write at the same time without a lock. Each record that is read is
 checked: if a file is truncated, damaged or interleaved, it is deleted, and its bytes are fetched again. The mtime of a
 file is the time of its last use, to the minute. If the cache grows too large, the least recently used files are evicted
-under a lock. Errors of the disk are logged and never raised, because the bytes can be fetched.
+under a lock. Errors of the disk are logged and never raised, because the bytes can be fetched. If the folder itself
+can't be made or written, this is logged once as a warning.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.checksum import crc32c
-from blobpack.errors import StorageError
 from blobpack.model import CACHE_BYTES_MIN
 from blobpack.plan import merged_ranges
 from blobpack.stores.base import Store
@@ -100,6 +100,17 @@ class BlockRecords:
     records: tuple[tuple[int, int, int], ...]
 
 
+# Folders that a warning has named.
+_warned: set[Path] = set()
+
+
+def _warn_of_disk(folder: Path, exc: OSError) -> None:
+    """Log that a folder can't be written: once as a warning, because the user pays for requests, then for debugging."""
+    level = logging.DEBUG if folder in _warned else logging.WARNING
+    _warned.add(folder)
+    log.log(level, "%s: bytes can't be cached, and reading goes on without: %s", folder, exc)
+
+
 class DamagedError(Exception):
     """The file of a block is damaged."""
 
@@ -120,7 +131,6 @@ class CachingStore(Store):
             cache: Folder and size of the cache; several stores may share it.
 
         Raises:
-            StorageError: the folder can't be created.
             ValueError: the cache may hold less than 1 MiB.
         """
         max_bytes = cache.max_bytes
@@ -143,12 +153,6 @@ class CachingStore(Store):
         self._blocks: dict[int, BlockRecords] = {}
         # So the first write looks at the size of the cache, which may be left from earlier runs.
         self._unlisted_bytes = max_bytes
-        try:
-            self._root.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise StorageError(
-                f"{self._root}: the folder of the cache can't be created: {exc.strerror}"
-            ) from exc
         # Cached for stores that open this version without a tail, in a worker process for example.
         if self.tail:
             start = self.size - len(self.tail)
@@ -277,7 +281,7 @@ class CachingStore(Store):
             if self._unlisted_bytes > self._max_bytes // EVICTION_SHARE and self._evict():
                 self._unlisted_bytes = 0
         except OSError as exc:
-            log.debug("%s: bytes can't be cached: %s", self._root, exc)
+            _warn_of_disk(self._root, exc)
 
     def _append(self, block: int, start: int, payload: memoryview) -> None:
         """Append records to the file of a block."""
@@ -285,6 +289,7 @@ class CachingStore(Store):
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
             fd = os.open(path, flags, 0o666)
+        # Here, not when the store is made: without a right to write, the folder may still be one to read from.
         except FileNotFoundError:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(path, flags, 0o666)
