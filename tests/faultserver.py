@@ -26,16 +26,33 @@ if TYPE_CHECKING:
 
 # cut: half of the body, then the connection is closed; short: the same after a MiB; reset: no answer at all;
 # stall: half of the body, then silence; whole: the whole object instead of a range (the object must be public, because
-# boto3 signs the Range header, which is dropped here); a number: an error answer of S3
-Fault = Literal["cut", "short", "reset", "stall", "whole", "301", "307", "400", "403", "500", "503"]
+# boto3 signs the Range header, which is dropped here); flip: one bit in the middle of the body is another one; "expired"
+# and numbers: an error answer of S3
+Fault = Literal[
+    "cut",
+    "short",
+    "reset",
+    "stall",
+    "whole",
+    "flip",
+    "expired",
+    "301",
+    "307",
+    "400",
+    "403",
+    "500",
+    "503",
+]
 
+# status and code of the errors
 CODES = {
-    "301": "PermanentRedirect",
-    "307": "TemporaryRedirect",
-    "400": "AuthorizationHeaderMalformed",
-    "403": "RequestTimeTooSkewed",
-    "500": "InternalError",
-    "503": "SlowDown",
+    "301": (301, "PermanentRedirect"),
+    "307": (307, "TemporaryRedirect"),
+    "400": (400, "AuthorizationHeaderMalformed"),
+    "403": (403, "RequestTimeTooSkewed"),
+    "500": (500, "InternalError"),
+    "503": (503, "SlowDown"),
+    "expired": (400, "ExpiredToken"),
 }
 # in the answers that the proxy makes itself
 REQUEST_ID = "injected"
@@ -172,6 +189,13 @@ class FaultServer(ThreadingHTTPServer):
             self._errors.append(error)
 
 
+def flipped(body: bytes) -> bytes:
+    """Return a body with one other bit."""
+    damaged = bytearray(body)
+    damaged[len(body) // 2] ^= 1
+    return bytes(damaged)
+
+
 class Handler(BaseHTTPRequestHandler):
     """Serves one connection of a client, over one connection to the server."""
 
@@ -206,7 +230,7 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             self.close_connection = True
         elif fault in CODES:
-            self.answer(int(fault), CODES[fault])
+            self.answer(*CODES[fault])
         else:
             self.relay(fault)
 
@@ -223,6 +247,8 @@ class Handler(BaseHTTPRequestHandler):
         self.upstream.endheaders()
         answer = self.upstream.getresponse()
         body = answer.read()
+        if fault == "flip":
+            body = flipped(body)
         if fault:
             self.server.before_fault()
         self.send_response_only(answer.status, answer.reason)

@@ -279,8 +279,11 @@ def read_shards(store: Store, footer: Footer) -> Shards:
     Raises:
         FormatError: the section is damaged.
     """
-    packed = store.peek(footer.blobs, footer.blobs + footer.blobs_bytes)
-    return Shards(packed, footer.row_count, store.url, footer.blobs)
+    return store.decode(
+        footer.blobs,
+        footer.blobs + footer.blobs_bytes,
+        lambda packed: Shards(packed, footer.row_count, store.url, footer.blobs),
+    )
 
 
 def collection_location(location: Location) -> Location:

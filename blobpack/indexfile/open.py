@@ -110,4 +110,4 @@ def read_footer(store: Store) -> Footer | None:
     start = store.size - FOOTER_BYTES
     if start < 0:
         return None
-    return Footer.decode(store.peek(start, store.size), store.url, start)
+    return store.decode(start, store.size, lambda found: Footer.decode(found, store.url, start))

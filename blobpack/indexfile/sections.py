@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blobpack._native.fetched_index import decode_blocks
@@ -73,10 +74,12 @@ class IndexParts:
 
         def make() -> tuple[list[bytes], int]:
             start, end = self._footer.guide, self._footer.guide + self._footer.guide_bytes
-            packed, offset = self._read(start, end), self._offset + start
-            names = decode_guide(packed, self._footer.block_count, self._store.url, offset)
+            count, url, offset = self._footer.block_count, self._store.url, self._offset + start
+            names = self._read_decoded(
+                start, end, lambda packed: decode_guide(packed, count, url, offset)
+            )
             # a list of short bytes takes 2.2 times their packed bytes (names of 27 bytes, CPython 3.11)
-            return names, 2 * len(packed)
+            return names, 2 * (end - start)
 
         return self._get_or_make("guide", 0, make)
 
@@ -86,8 +89,12 @@ class IndexParts:
 
         def make() -> tuple[tuple[int, ...], int]:
             start = self._footer.directory + page * INDEX_PAGE_BYTES
-            packed, offset = self._read(start, start + INDEX_PAGE_BYTES), self._offset + start
-            decoded = decode_directory_page(packed, page, self._store.url, offset)
+            url, offset = self._store.url, self._offset + start
+            decoded = self._read_decoded(
+                start,
+                start + INDEX_PAGE_BYTES,
+                lambda packed: decode_directory_page(packed, page, url, offset),
+            )
             # a right checksum proves nothing about a hostile writer: without this bound, a position could lead to
             # bytes outside the region
             if max(decoded) > self._footer.region_bytes:
@@ -138,7 +145,8 @@ class IndexParts:
 
     def rows_of_blocks(self, first: int, last: int) -> Columns:
         """Read the rows of the blocks first:last in one request, without keeping them."""
-        return self._decode(self._read(self.position(first), self.position(last)), first, last)
+        start, end = self.position(first), self.position(last)
+        return self._read_decoded(start, end, lambda packed: self._decode(packed, first, last))
 
     def _decode(self, packed: bytes, first: int, last: int) -> Columns:
         start = self.position(first)
@@ -181,7 +189,10 @@ class IndexParts:
         for number, (start, end) in missing.items():
             at = bisect_right(starts, start) - 1
             first = starts[at]
-            ready[number] = make(number, bodies[at][start - first : end - first])
+            packed = bodies[at][start - first : end - first]
+            ready[number] = self._store.decode_again(
+                packed, self._offset + start, self._offset + end, partial(make, number)
+            )
             # decoded columns take 1.7 times their packed bytes (all facts), and the table of names comes on top
             self._kept.put((kind, number), ready[number], 2 * (end - start))
         return ready
@@ -200,12 +211,19 @@ class IndexParts:
         )
 
     def _read(self, start: int, end: int) -> bytes:
+        self._check_range(start, end)
+        return self._store.peek(self._offset + start, self._offset + end)
+
+    def _read_decoded(self, start: int, end: int, decode: Callable[[bytes], T]) -> T:
+        self._check_range(start, end)
+        return self._store.decode(self._offset + start, self._offset + end, decode)
+
+    def _check_range(self, start: int, end: int) -> None:
         if not 0 <= start <= end <= self._footer.region_bytes:
             raise self._damaged(
                 f"its directory holds {start} to {end} in a region of {self._footer.region_bytes} bytes",
                 self._offset + self._footer.directory,
             )
-        return self._store.peek(self._offset + start, self._offset + end)
 
     def _damaged(self, what: str, offset: int) -> FormatError:
         return FormatError(f"{self._store.url}: the index is damaged: {what}", offset=offset)

@@ -157,15 +157,21 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
     if believe or store.is_compressed:
         return Index.from_stored(open_stored(*store.uncompressed(region), footer))
     # one read brings all: the archive's last bytes, the header of the index's member, and the index's first bytes
-    tail = store.peek(max(0, start - IDENTITY_TAIL_BYTES), region + len(INDEX_MAGIC))
-    archive = tail[: min(start, IDENTITY_TAIL_BYTES)]
+    cut = min(start, IDENTITY_TAIL_BYTES)
+    begins = index_header(footer.region_bytes) + INDEX_MAGIC
+    tail = store.peek_right(
+        start - cut,
+        region + len(INDEX_MAGIC),
+        lambda found: crc32c(found[:cut]) == identity.tail_crc and found[cut:] == begins,
+    )
+    archive = tail[:cut]
     if crc32c(archive) != identity.tail_crc:
         raise StaleIndexError(
             f"{store.url}: the archive has changed since the index at its end was made: its last "
             f"{len(archive)} bytes before byte {start} have changed; {REMEDY}"
         )
     # a tool that appends to the tar writes over the header first
-    if tail[len(archive) :] != index_header(footer.region_bytes) + INDEX_MAGIC:
+    if tail[cut:] != begins:
         raise StaleIndexError(
             f"{store.url}: something has written over the beginning of the index at byte {start}; {REMEDY}"
         )

@@ -14,7 +14,6 @@ from blobpack.errors import StaleIndexError
 from blobpack.indexfile.identity import (
     COLLECTION_IDENTITY,
     IDENTITY_TAIL_BYTES,
-    read_tail,
     samples_crc_of,
 )
 from blobpack.indexfile.open import read_footer
@@ -82,7 +81,8 @@ def difference(store: Store, identity: Identity, index: Index | None = None) -> 
     # an equal ETag proves that the object is the same; the tail need not be read
     if identity.version and identity.version == store.version:
         return ""
-    tail = read_tail(store, size)
+    start = max(0, size - IDENTITY_TAIL_BYTES)
+    tail = store.peek_right(start, size, lambda found: crc32c(found) == identity.tail_crc)
     if crc32c(tail) != identity.tail_crc:
         return f"the last {IDENTITY_TAIL_BYTES} bytes of the archive have changed"
     # Up to 32 samples. From S3, each would take a request, so for a remote blob only the last bytes

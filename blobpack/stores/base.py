@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
 
-from blobpack.errors import StorageError
+from blobpack.errors import FormatError, StorageError
 from blobpack.stores.stats import Stats
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from blobpack.stores.cache import Cache
     from blobpack.stores.location import Location
     from blobpack.stores.stats import Counters
+
+T = TypeVar("T")
 
 # Last bytes that the opening request fetches: they hold footer, guide and directory of an index of a million members.
 OPENING_TAIL_BYTES = 128 << 10
@@ -92,12 +95,43 @@ class Store(ABC):
         """Drop these bytes from caches and the tail, because their checksum is wrong.
 
         Returns:
-            True if anything was dropped. Then another read may return other bytes.
+            True if another read may return other bytes: something was dropped, or they came from a server and may have
+            been damaged on their way.
         """
         has_them = start < end and end > self.size - len(self.tail)
         if has_them:
             self.tail = b""
         return has_them
+
+    def decode(self, start: int, end: int, decode: Callable[[bytes], T]) -> T:
+        """Read bytes like peek and decode them; if they are damaged, read them once more where that may help.
+
+        Args:
+            start: First byte.
+            end: End of the bytes.
+            decode: Decodes the bytes, and raises FormatError if they are damaged.
+
+        Raises:
+            FormatError: `decode` raised it, also after another read.
+            StorageError: see read_range.
+        """
+        return self.decode_again(self.peek(start, end), start, end, decode)
+
+    def decode_again(self, found: bytes, start: int, end: int, decode: Callable[[bytes], T]) -> T:
+        """Decode bytes that were read already; see decode."""
+        try:
+            return decode(found)
+        except FormatError:
+            if not self.forget(start, end):
+                raise
+        return decode(self.read_range(start, end))
+
+    def peek_right(self, start: int, end: int, is_right: Callable[[bytes], bool]) -> bytes:
+        """Read bytes like peek; if they are not right, read them once more where that may help, and return those."""
+        found = self.peek(start, end)
+        if is_right(found) or not self.forget(start, end):
+            return found
+        return self.read_range(start, end)
 
     def uncompressed(self, offset: int) -> tuple[Store, int]:
         """Return the store and the offset where a byte of the blob is stored uncompressed.

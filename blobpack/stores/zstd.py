@@ -179,18 +179,28 @@ def open_seekable(store: Store, tail_bytes: int = OPENING_TAIL_BYTES) -> Seekabl
         FormatError: the seek table is damaged.
         StorageError: the file can't be read.
     """
-    tail = store.peek(max(0, store.size - tail_bytes), store.size)
     try:
-        size = seek_table_bytes(tail, store.size)
-        if size is None:
-            return None
-        if size > len(tail):
-            # The second read also fetches the end of an index in front of the table: its footer is read next.
-            start = max(0, store.size - size - tail_bytes)
-            tail = store.read_range(start, store.size - len(tail)) + tail
-            # Only if the store keeps a tail: reading a local file again costs little.
-            if store.tail:
-                store.tail = tail
-        return SeekableStore(store, decode_seek_table(tail[len(tail) - size :], store.size))
+        try:
+            table = _read_seek_table(store, tail_bytes)
+        except FormatError:
+            if not store.forget(max(0, store.size - tail_bytes), store.size):
+                raise
+            table = _read_seek_table(store, tail_bytes)
     except FormatError as exc:
         raise type(exc)(f"{store.url}: {exc}", offset=exc.offset) from exc
+    return None if table is None else SeekableStore(store, table)
+
+
+def _read_seek_table(store: Store, tail_bytes: int) -> SeekTable | None:
+    tail = store.peek(max(0, store.size - tail_bytes), store.size)
+    size = seek_table_bytes(tail, store.size)
+    if size is None:
+        return None
+    if size > len(tail):
+        # The second read also fetches the end of an index in front of the table: its footer is read next.
+        start = max(0, store.size - size - tail_bytes)
+        tail = store.read_range(start, store.size - len(tail)) + tail
+        # Only if the store keeps a tail: reading a local file again costs little.
+        if store.tail:
+            store.tail = tail
+    return decode_seek_table(tail[len(tail) - size :], store.size)

@@ -9,6 +9,7 @@ length.
 from __future__ import annotations
 
 import io
+import re
 import select
 import socket
 import ssl
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from blobpack.errors import StorageError
 from blobpack.stores.http.response import AS_EXPECTED, Response, parse_headers
-from blobpack.stores.http.retry import Fault, TimeoutFault, UnreachableFault
+from blobpack.stores.http.retry import Fault, SlowFault, TimeoutFault, UnreachableFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +36,8 @@ CONNECT_TIMEOUT_S = 5.0
 # A body may take one timeout for each 100,000 bytes. A limit that did not grow with the size lost 40 MB over a link of
 # 200 KB/s that all connections share: each attempt was cut off short of its end.
 SLOWEST_BYTES = 100_000
-# Without its first letter, so that "Connection" and "connection" both match.
-CLOSES = b"onnection: close"
+# In a head in small letters. The header is a list of options, in which case does not count (RFC 9110, 7.6.1).
+CLOSES = re.compile(rb"\r\nconnection:[^\r\n]*\bclose\b")
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
@@ -222,7 +223,14 @@ class Connection:
             have, self._received = self._received or receive(view), 0
             self.first_byte_at = time.perf_counter()
             head_end = self._buffer.find(b"\r\n\r\n", 0, have)
+            deadline = 0.0
             while head_end < 0:
+                # The socket's timeout begins again with each byte. A server that sends a byte now and then must not
+                # keep the request for hours.
+                now = time.monotonic()
+                deadline = deadline or now + timeout_s
+                if now > deadline:
+                    raise TimeoutError
                 came = receive(view[have:]) if have < HEAD_BYTES_MAX else 0
                 if not came:
                     raise self._head_fault(have)
@@ -239,7 +247,7 @@ class Connection:
             body_bytes is not None
             and expected_lines
             and head[:12] == b"HTTP/1.1 206"
-            and CLOSES not in head
+            and not closes_after(head)
         ):
             for line in expected_lines:
                 if line not in head:
@@ -276,7 +284,7 @@ class Connection:
         # S3 sends its errors in chunks. Without their code and message, an error would not say what is wrong.
         elif status >= 400 and headers.get(b"transfer-encoding", b"").lower() == b"chunked":
             body = self._read_chunked_error(receive, start, have, timeout_s)
-            self.reusable = CLOSES not in head and body.endswith(LAST_CHUNK)
+            self.reusable = not closes_after(head) and body.endswith(LAST_CHUNK)
             return Response(status, headers, body)
         # A 200 with as many bytes as the range may be the whole blob, asked for as one range: RangedStore decides.
         # Any other long body is left unread, and the connection is closed.
@@ -288,7 +296,7 @@ class Connection:
             return Response(status, headers, b"")
         body = self._read_body(receive, start, have, size, timeout_s, head)
         # An HTTP/1.0 connection ends after the response unless both sides agree otherwise (RFC 9112, 9.3).
-        self.reusable = head[:8] == b"HTTP/1.1" and headers.get(b"connection", b"") != b"close"
+        self.reusable = head[:8] == b"HTTP/1.1" and not closes_after(head)
         return Response(status, headers, body)
 
     def _head_fault(self, have: int) -> Fault:
@@ -332,7 +340,7 @@ class Connection:
                     raise ConnectionError("the body was cut")
                 at += came
                 if at < end and time.monotonic() > deadline:
-                    raise TimeoutError
+                    raise TooSlowError
         except OSError as exc:
             took_s = time.monotonic() - began
             raise body_fault(exc, head, bytes(target[start:at]), size, took_s) from exc
@@ -379,11 +387,23 @@ class Connection:
             self.socket.close()
 
 
+class TooSlowError(TimeoutError):
+    """Bytes of a body came until its deadline, but too few of them."""
+
+
+def closes_after(head: bytes) -> bool:
+    """Return whether the server closes the connection after the response with this head."""
+    lowered = head.lower()
+    # Most responses have no such header, and then the expression need not be searched for.
+    return b"\r\nconnection:" in lowered and CLOSES.search(lowered) is not None
+
+
 def body_fault(exc: OSError, head: bytes, came: bytes, size: int, took_s: float) -> Fault:
     """Return the fault of an incomplete body, with the bytes that came: a retry may continue behind them."""
     part = Response(int(head[9:12]), parse_headers(head), came)
     if isinstance(exc, TimeoutError):
-        return TimeoutFault(
+        kind = SlowFault if isinstance(exc, TooSlowError) else TimeoutFault
+        return kind(
             f"the body stalled: {len(came)} of {size} bytes came in {took_s:.1f} s",
             request_id=part.request_id,
             part=part,

@@ -32,6 +32,8 @@ MEDIANS = 2
 HEDGE_AFTER_MIN_S = 0.005
 # The delay while too few responses have come to compute one.
 HEDGE_AFTER_UNKNOWN_S = 0.5
+# Silence inside a body that counts as a late response.
+STALLED_S = 0.5
 # Each response adds a twentieth of a hedged request to the budget. The budget holds eight at most, because a short
 # stall may delay several requests at once.
 HEDGED_SHARE = 0.05
@@ -91,7 +93,7 @@ class HedgedReceiver:
         hedge_after_s: Seconds that the first connection may take until the request is sent a second time.
     """
 
-    __slots__ = ("_is_hedged", "_send_again", "_timeout_s", "hedge_after_s")
+    __slots__ = ("_has_begun", "_send_again", "_timeout_s", "_was_late", "hedge_after_s")
 
     def __init__(
         self, send_again: Callable[[], Connection | None], hedge_after_s: float, timeout_s: float
@@ -105,23 +107,40 @@ class HedgedReceiver:
         """
         self._send_again = send_again
         self._timeout_s = timeout_s
-        self._is_hedged = False
+        self._has_begun = False
+        self._was_late = False
         self.hedge_after_s = min(hedge_after_s, timeout_s)
 
     def receive(self, first: Connection, buffer: memoryview) -> int:
-        """Receive bytes from the first connection; if they are late, wait for either connection.
+        """Receive bytes from the first connection; if the response is late to begin, wait for either connection.
 
         Raises:
             OvertakenError: the second connection answered first.
             TimeoutError: neither connection answered.
         """
         try:
-            return first.socket.recv_into(buffer)
+            received = first.socket.recv_into(buffer)
         except TimeoutError:
-            # A request is hedged once. After that the socket has the whole timeout.
-            if self._is_hedged or self.hedge_after_s >= self._timeout_s:
+            # The socket has had the whole timeout already.
+            if self._was_late or self.hedge_after_s >= self._timeout_s:
                 raise
-        self._is_hedged = True
+            received = self._receive_late(first, buffer)
+        self._has_begun = True
+        return received
+
+    def _receive_late(self, first: Connection, buffer: memoryview) -> int:
+        """Receive bytes after the delay has passed without any; see receive."""
+        # The delay is one of first bytes. Inside a body, pauses of that length are usual, and hedging them would use up
+        # the budget, and throw away what has come. A body that stalls is silent for longer.
+        if self._has_begun and self.hedge_after_s < STALLED_S < self._timeout_s:
+            first.set_timeout(STALLED_S - self.hedge_after_s)
+            try:
+                return first.socket.recv_into(buffer)
+            except TimeoutError:
+                pass
+            finally:
+                first.set_timeout(self.hedge_after_s)
+        self._was_late = True
         self._await_either(first)
         first.set_timeout(self._timeout_s)
         return first.socket.recv_into(buffer)

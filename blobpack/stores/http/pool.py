@@ -160,12 +160,19 @@ class Pool:
         """Send a request again on a second connection; return None if budget or server do not allow it."""
         if not self.hedging.take_from_budget():
             return None
+        # The first request is still under way, and may succeed.
         try:
             second = self.take(timeout_s, series)
-            second.send(request, timeout_s)
-        # The first request is still under way, and may succeed.
         except (Fault, StorageError):
             return None
+        try:
+            second.send(request, timeout_s)
+        except BaseException as exc:
+            # A part of the request may have been sent: nobody else can use this connection.
+            second.close()
+            if isinstance(exc, Fault):
+                return None
+            raise
         return second
 
     def close_idle(self) -> None:

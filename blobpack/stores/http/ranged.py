@@ -83,6 +83,11 @@ class RangedStore(Store):
         """Recent speed of long responses on one connection; see Store."""
         return self._speed.bytes_per_s
 
+    def forget(self, start: int, end: int) -> bool:
+        """Drop these bytes from the tail; return True, because only this answer may have been damaged. See Store."""
+        super().forget(start, end)
+        return start < end
+
     @abstractmethod
     def ranged_get(self) -> RangedGet:
         """Return the GET to send now."""

@@ -28,6 +28,17 @@ CONTENT_RANGE = re.compile(rb"bytes (\d+)-(\d+)/(\d+|\*)")
 # Two elements of the XML that describes an S3 error. They are searched for, not parsed: the body may be cut, and if it
 # was sent in chunks, the sizes of the chunks are still in it.
 ERROR_CODE = re.compile(rb"<Code>([^<]*)</Code>(?:\s*<Message>([^<]*)</Message>)?")
+# Codes of errors after which one more request may succeed, with fresh credentials or a new signature. A single answer
+# may also come from a server whose clock is wrong. Source: Amazon S3, "Error responses".
+EXPIRED_CODES = (
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "RequestExpired",
+    "RequestTimeTooSkewed",
+    "TokenRefreshRequired",
+)
+# S3 answers an expired presigned URL with the code AccessDenied and this message.
+EXPIRED_MESSAGE = "request has expired"
 # Stands for headers that were compared with the expected lines and not parsed. Compared by identity.
 AS_EXPECTED: dict[bytes, bytes] = {}
 
@@ -54,6 +65,13 @@ class Response(NamedTuple):
         return self.headers.get(b"x-amz-request-id", b"?").decode("latin-1")
 
     @property
+    def error(self) -> tuple[str, str]:
+        """Code and message of an error of S3; "" for each that the body does not have."""
+        found = ERROR_CODE.search(self.body)
+        code, message = found.groups(b"") if found else (b"", b"")
+        return code.decode("utf-8", "replace"), message.decode("utf-8", "replace")
+
+    @property
     def retry_after_s(self) -> float:
         """Seconds from Retry-After; 0 if the header is missing or holds a date (RFC 9110, 10.2.3, allows both)."""
         seconds = self.headers.get(b"retry-after", b"").strip()
@@ -63,6 +81,11 @@ class Response(NamedTuple):
 def parse_headers(head: bytes) -> dict[bytes, bytes]:
     """Parse the headers that HEADERS lists from the head of a response."""
     return {name.lower(): value for name, value in HEADERS.findall(head)}
+
+
+def says_expired(code: str, message: str) -> bool:
+    """Return whether an error of S3 says that credentials or a signature have expired, or that the clocks differ."""
+    return code in EXPIRED_CODES or EXPIRED_MESSAGE in message.lower()
 
 
 def describe_attempts(attempts: int, request_id: str) -> str:
@@ -75,8 +98,4 @@ def describe_error(response: Response) -> str:
     if response.status == 200:
         length = response.headers.get(b"content-length", b"an unknown number of").decode("latin-1")
         return f"all {length} bytes came instead of a range: the server ignored the Range header"
-    code = ERROR_CODE.search(response.body)
-    if code is None:
-        return f"HTTP status {response.status}"
-    parts = [part.decode("utf-8", "replace") for part in code.groups() if part]
-    return ": ".join(parts)
+    return ": ".join(filter(None, response.error)) or f"HTTP status {response.status}"

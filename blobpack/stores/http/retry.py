@@ -1,7 +1,8 @@
 """Retries: after which faults a request is sent again, and after what delay.
 
 Strategy: exponential backoff with full jitter, or Retry-After if the server sends it. Retries go on for a minute,
-because that is how long a server may take to restart. All threads share a budget of retries, so that an outage is not
+because that is how long a server may take to restart. If no answer comes, they end after a minute and a half, however
+long the timeouts of the attempts have become. All threads share a budget of retries, so that an outage is not
 made worse by clients that retry. A wrong response is not an outage: retries after it end by a number of attempts.
 """
 
@@ -24,6 +25,10 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 10
 # Least time for which a request is tried, if the server is at fault.
 TRIED_FOR_S = 60.0
+# Most time for all attempts at one request that gets no answer. The last attempt may begin at its end, and takes up to
+# 12 s more: to connect, for the TLS handshake, and TIMEOUT_S. So does the first one, before this time begins. All in
+# all it is less than two minutes.
+ANSWERED_WITHIN_S = 90.0
 # A server that asks for a longer pause is asked again sooner: a user waits for the read.
 RETRY_AFTER_MAX_S = 30.0
 # A pause of up to 35 s is cut into pieces. After each one the thread looks whether its result is still wanted, so that
@@ -84,6 +89,10 @@ class TimeoutFault(Fault):
     """No byte came within the timeout of the attempt."""
 
 
+class SlowFault(TimeoutFault):
+    """Bytes came until the end, but too slowly."""
+
+
 class RetryBudget:
     """The number of retries that all threads together may still make to one server."""
 
@@ -123,7 +132,15 @@ class Retries:
         failed: Number of attempts that failed since the last progress.
     """
 
-    __slots__ = ("_gives_up_at", "_timed_out", "_was_stale", "budget", "failed", "what")
+    __slots__ = (
+        "_answered_by",
+        "_gives_up_at",
+        "_timed_out",
+        "_was_stale",
+        "budget",
+        "failed",
+        "what",
+    )
 
     def __init__(self, what: str, budget: RetryBudget, *, is_patient: bool = True) -> None:
         """Start counting attempts.
@@ -136,14 +153,17 @@ class Retries:
         self.what = what
         self.budget = budget
         self.failed = 0
-        self._gives_up_at = time.monotonic() + (TRIED_FOR_S if is_patient else 0)
+        now = time.monotonic()
+        self._gives_up_at = now + (TRIED_FOR_S if is_patient else 0)
+        self._answered_by = now + ANSWERED_WITHIN_S
         self._timed_out = 0
         self._was_stale = False
 
     @property
     def timeout_s(self) -> float:
-        """Timeout of the next attempt, which doubles with each attempt that timed out."""
-        return min(TIMEOUT_S * (1 << self._timed_out), TIMEOUT_MAX_S)
+        """Timeout of the next attempt. It doubles with each attempt that timed out, as far as time is left."""
+        doubled = min(TIMEOUT_S * (1 << self._timed_out), TIMEOUT_MAX_S)
+        return max(TIMEOUT_S, min(doubled, self._answered_by - time.monotonic()))
 
     def may_retry(self, fault: Fault, *, has_progressed: bool = False) -> bool:
         """Note a fault and sleep until the next attempt; return False if there must be no other attempt.
@@ -151,9 +171,12 @@ class Retries:
         After progress the count starts again: the next attempt has fewer bytes to read. It is not taken from the
         budget.
         """
+        now = time.monotonic()
         if has_progressed:
             self.failed = 0
-            self._gives_up_at = time.monotonic() + TRIED_FOR_S
+            self._gives_up_at = now + TRIED_FOR_S
+        if has_progressed or isinstance(fault, SlowFault):
+            self._answered_by = now + ANSWERED_WITHIN_S
         # If the server had closed a kept connection, that is no failed attempt. This holds only once: a server that
         # always closes must not be asked forever.
         if fault.at_once and not self._was_stale:
@@ -161,7 +184,7 @@ class Retries:
             return True
         self.failed += 1
         self._timed_out += isinstance(fault, TimeoutFault)
-        if self._is_last(fault) or not is_wanted():
+        if self._is_last(fault, now) or not is_wanted():
             return False
         if not has_progressed and not self.budget.take():
             return False
@@ -170,12 +193,15 @@ class Retries:
         )
         # Jitter also on top of Retry-After: all clients were given the same number of seconds.
         jitter_s = backoff_s(self.failed, slow_down=fault.status in SLOW_DOWN_STATUSES)
-        return sleep_while_wanted(min(fault.retry_after_s, RETRY_AFTER_MAX_S) + jitter_s)
+        pause_s = min(fault.retry_after_s, RETRY_AFTER_MAX_S) + jitter_s
+        return sleep_while_wanted(min(pause_s, self._answered_by - now))
 
-    def _is_last(self, fault: Fault) -> bool:
+    def _is_last(self, fault: Fault, now: float) -> bool:
+        if now >= self._answered_by:
+            return True
         if self.failed < ATTEMPTS:
             return False
-        return fault.status in WRONG_STATUSES or time.monotonic() >= self._gives_up_at
+        return fault.status in WRONG_STATUSES or now >= self._gives_up_at
 
 
 def sleep_while_wanted(seconds: float) -> bool:

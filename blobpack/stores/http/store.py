@@ -15,7 +15,13 @@ from blobpack.errors import BlobChangedError, StorageError
 from blobpack.stores.http.connection import Origin
 from blobpack.stores.http.pool import pool_of
 from blobpack.stores.http.ranged import RangedGet, RangedStore, fault_of, if_match
-from blobpack.stores.http.response import CONTENT_RANGE, TRANSIENT, Response, describe_attempts
+from blobpack.stores.http.response import (
+    CONTENT_RANGE,
+    TRANSIENT,
+    Response,
+    describe_attempts,
+    says_expired,
+)
 from blobpack.stores.http.retry import Fault, Retries, UnreachableFault
 from blobpack.stores.location import Location
 
@@ -26,7 +32,7 @@ if TYPE_CHECKING:
     from blobpack.stores.http.pool import Pool
 
 REDIRECTS = (301, 302, 303, 307, 308)
-# Redirects may form a loop.
+# Redirects that are followed at most: they may form a loop.
 REDIRECTS_MAX = 5
 # Characters of a URL that are sent as they are. "%" is one of them, because the URL may be quoted already.
 SAFE_IN_TARGETS = "/?&=%:@!$'()*+,;~[]-._"
@@ -60,6 +66,8 @@ class HttpStore(RangedStore):
             ValueError: the URL is of another kind, names a user, or names no host.
         """
         super().__init__()
+        # Ranges that were asked for again because the server said that the request had expired.
+        self._asked_again: set[tuple[int, int]] = set()
         self.location = Location.parse(url)
         self.url = self.location.text
         self._locate(tail_bytes, version)
@@ -67,11 +75,15 @@ class HttpStore(RangedStore):
     def _locate(self, tail_bytes: int, version: str | None) -> None:
         """Follow redirects to the blob, and find its size and version."""
         target = self.url
-        for _ in range(REDIRECTS_MAX):
+        for followed in range(REDIRECTS_MAX + 1):
             # A range of the last bytes also tells the size. Without a tail, one byte is enough for that.
             response = self._send_opening(target, f"bytes=-{tail_bytes or 1}")
             if response.status not in REDIRECTS:
                 break
+            if followed == REDIRECTS_MAX:
+                raise StorageError(
+                    f"{self.url}: can't open: the server redirects more than {REDIRECTS_MAX} times"
+                )
             target = urljoin(target, response.headers.get(b"location", b"").decode("latin-1"))
             # Whoever wrote https:// expects that nobody on the way can read or change the bytes.
             if self.url[:5].lower() == "https" and not target.lower().startswith("https:"):
@@ -129,6 +141,7 @@ class HttpStore(RangedStore):
         pool = pool_of(origin)
         # Not patient: if the URL is mistyped, nothing may listen at its port. Nobody should wait a minute for that.
         retries = Retries(f"{self.url}: open", pool.budget, is_patient=False)
+        has_expired = False
         while True:
             try:
                 response = self._send_counted(pool, request, retries.timeout_s)
@@ -136,6 +149,10 @@ class HttpStore(RangedStore):
                 # blob. In other cases it means that the server does not support ranges.
                 if response.status in TRANSIENT and response.status != 200:
                     raise fault_of(response)
+                if says_expired(*response.error) and not has_expired:
+                    has_expired = True
+                    self.counters.count_retried()
+                    continue
             except Fault as fault:
                 if not retries.may_retry(fault):
                     raise StorageError(
@@ -187,6 +204,11 @@ class HttpStore(RangedStore):
             return None
         if moved and time.monotonic() - ranged_get.made_at > RELOCATED_S:
             self._locate(len(self.tail), self.version)
+            return None
+        # One server of several may have a wrong clock. If the URL has really expired, the next response says so, too.
+        if says_expired(*response.error) and (start, end) not in self._asked_again:
+            self._asked_again.add((start, end))
+            self.counters.count_retried()
             return None
         self.raise_for(response, f"read bytes {start} to {end}", attempt)
 

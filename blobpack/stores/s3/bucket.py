@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.http.response import describe_attempts
-from blobpack.stores.s3.client import default_client
+from blobpack.stores.http.response import describe_attempts, says_expired
+from blobpack.stores.s3.client import default_client, renew_client
 from blobpack.stores.stats import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from mypy_boto3_s3 import S3Client
 
 # Operations that S3 does not bill at the price of PUT. An abort is free; it is counted with the GETs.
 NO_PUTS = ("get_", "head_", "abort_")
@@ -33,6 +35,18 @@ ERRORS: dict[str, type[StorageError]] = {
 
 # What is missing, by error code. The response to a HEAD has no body, and so no code.
 MISSING = {"NoSuchBucket": "no such bucket", "NoSuchKey": "no such key"}
+
+
+class _ExpiredError(Exception):
+    """S3 answered that credentials have expired, or that the clocks differ: one more try may succeed.
+
+    Attributes:
+        error: The error to raise if it does not.
+    """
+
+    def __init__(self, error: StorageError) -> None:
+        super().__init__()
+        self.error = error
 
 
 class Bucket:
@@ -66,8 +80,26 @@ class Bucket:
             BlobChangedError: a condition among the arguments is not met.
             StorageError: S3 refused or could not be reached, or there are no credentials.
         """
-        url = f"s3://{self.name}/{arguments.get('Key', arguments.get('Prefix', ''))}"
         client = default_client()
+        try:
+            return self._ask_once(client, operation, arguments, what)
+        except _ExpiredError:
+            renew_client(client)
+            self.counters.count_retried()
+        try:
+            return self._ask_once(default_client(), operation, arguments, what)
+        except _ExpiredError as exc:
+            raise exc.error from exc.__cause__
+
+    def _ask_once(
+        self, client: S3Client, operation: str, arguments: dict[str, Any], what: str
+    ) -> dict[str, Any]:
+        """Call an operation of boto3's S3 client; see ask.
+
+        Raises:
+            _ExpiredError: S3 said that the credentials have expired, or that the clocks differ.
+        """
+        url = f"s3://{self.name}/{arguments.get('Key', arguments.get('Prefix', ''))}"
         began = time.perf_counter()
         try:
             response: dict[str, Any] = getattr(client, operation)(Bucket=self.name, **arguments)
@@ -76,7 +108,10 @@ class Bucket:
             raise _no_credentials(url, what) from exc
         except ClientError as exc:
             self._count(operation, arguments, exc.response, began)
-            raise _translated(exc, url, what) from exc
+            error = _translated(exc, url, what)
+            if _may_have_expired(operation, exc):
+                raise _ExpiredError(error) from exc
+            raise error from exc
         except BotoCoreError as exc:
             self._count(operation, arguments, {}, began)
             raise StorageError(f"{url}: can't {what}: {exc}") from exc
@@ -127,6 +162,14 @@ class ObjectKey(NamedTuple):
 def request_id(response: Mapping[str, Any]) -> str:
     """Return the id under which S3 logged a request; "?" if there is none."""
     return str(response.get("ResponseMetadata", {}).get("RequestId") or "?")
+
+
+def _may_have_expired(operation: str, exc: ClientError) -> bool:
+    details = exc.response.get("Error", {})
+    # boto3 gives None for an empty message.
+    code, message = details.get("Code") or "", details.get("Message") or ""
+    # The response to a HEAD has no body. S3 answers an expired token with status 400.
+    return says_expired(code, message) or (operation.startswith("head_") and code == "400")
 
 
 def _no_credentials(url: str, what: str) -> StorageError:

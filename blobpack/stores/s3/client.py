@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 # Beyond this number, a connection is closed after one request. boto3's default is 10 (boto/botocore#619).
 BOTO3_CONNECTIONS = 64
-# boto3's default for both is 60 s.
+# boto3's default for both is 60 s. Five attempts of 20 s, and pauses of up to 15 s between them, end within two minutes.
 BOTO3_CONNECT_TIMEOUT_S = 10
-BOTO3_READ_TIMEOUT_S = 30
+BOTO3_READ_TIMEOUT_S = 20
 
 
 class Client(NamedTuple):
@@ -60,6 +60,22 @@ def default_client() -> S3Client:
         StorageError: the AWS configuration is wrong.
     """
     return _of_this_process().s3
+
+
+def renew_client(used: S3Client) -> None:
+    """Make a new client in place of the one that was used, so that credentials are looked up again.
+
+    boto3 refreshes credentials that it knows to expire. It reads those of the environment and of files only once.
+
+    Raises:
+        StorageError: the AWS configuration is wrong.
+    """
+    with _clients_lock:
+        client = _clients.get(os.getpid())
+        # Another thread may have made a new client already.
+        if client is not None and client.s3 is used:
+            del _clients[os.getpid()]
+    default_client()
 
 
 def ca_file() -> str:
@@ -129,7 +145,12 @@ def _new_client() -> Client:
 
 def _config(session: Session) -> Config:
     """Return settings for many small reads; retries that the user configured stay as they are."""
-    configured = any(map(session.get_config_variable, ("retry_mode", "max_attempts")))
+    # Not get_config_variable("retry_mode"), which returns botocore's default if nothing is configured.
+    configured = (
+        session.get_config_variable("max_attempts") is not None
+        or "AWS_RETRY_MODE" in os.environ
+        or "retry_mode" in session.get_scoped_config()
+    )
     return Config(
         connect_timeout=BOTO3_CONNECT_TIMEOUT_S,
         max_pool_connections=BOTO3_CONNECTIONS,
