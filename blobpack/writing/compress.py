@@ -12,6 +12,7 @@ from mmap import ACCESS_READ, mmap
 from typing import TYPE_CHECKING
 
 from blobpack.model import check_number
+from blobpack.stores.descriptor import read_at
 from blobpack.stores.location import Location
 from blobpack.stores.zstd_format import (
     INDEX_FRAME_MAGIC,
@@ -185,7 +186,7 @@ def compress_blob(
     with FrameWriter(file, level) as writer:
         start = 0
         for end in frame_ends(ends, archive_bytes, FRAME_BYTES):
-            writer.write_frame(tar.read_back(start, end))
+            writer.write_frame(read_at(fd, start, end))
             start = end
         if not region_bytes:
             return writer.close()
