@@ -129,9 +129,16 @@ class StoreContract:
 
     @pytest.mark.parametrize(("start", "end"), [(0, 1), (0, 0)])
     def test_closed_store_is_storage_error(self, store: Store, start: int, end: int) -> None:
+        size = store.size
+        store.peek(size - 1, size)
         store.close()
         with pytest.raises(StorageError, match="closed"):
             store.read_range(start, end)
+        with pytest.raises(StorageError, match="closed"):
+            store.peek(start, end)
+        # a remote store may have kept its tail
+        with pytest.raises(StorageError, match="closed"):
+            store.peek(size - 1, size)
 
     def test_closing_twice_is_harmless(self, store: Store) -> None:
         store.close()

@@ -83,7 +83,7 @@ class Store(ABC):
         has changed since it was opened.
         """
         tail_start = self.size - len(self.tail)
-        if tail_start <= start <= end <= self.size:
+        if not self.closed and tail_start <= start <= end <= self.size:
             return self.tail[start - tail_start : end - tail_start]
         return self.read_range(start, end)
 

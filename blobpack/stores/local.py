@@ -26,10 +26,14 @@ CLOSED = -1
 class LocalStore(Store):
     """A blob in a file.
 
-    The file stays open until the store is closed and the last read that was under way then has ended. If it is replaced by a rename, reads still return the old bytes. If it is truncated, reads
-    behind its new end raise BlobChangedError. Bytes overwritten in place are not noticed, because comparing the
-    modification time at each read would cost as much as the read.
+    The file stays open until the store is closed and the last read that was under way then has ended. If the file is
+    replaced by a rename, reads still return the old bytes. If it is truncated, reads behind its new end raise
+    BlobChangedError. Bytes overwritten in place are not noticed, because comparing the modification time at each read
+    would cost as much as the read.
     """
+
+    # here, because another thread may count the open stores before __init__ has run
+    _fd: int = CLOSED
 
     def __init__(self, path: str | os.PathLike[str], *, version: str | None = None) -> None:
         """Open the file.
@@ -43,7 +47,6 @@ class LocalStore(Store):
             BlobChangedError: the file is another version.
             StorageError: the file can't be opened, or is not a plain file.
         """
-        self._fd: int = CLOSED
         self.location = path if isinstance(path, Location) else Location(os.fspath(path), "local")
         self.url = self.location.path
         self.size = 0
