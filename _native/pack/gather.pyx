@@ -7,6 +7,8 @@ side by side again. So the members keep their order, and no pass over the files 
 needed to learn their sizes first.
 """
 
+import os
+
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
@@ -32,6 +34,7 @@ from pack.worker cimport (
     FILE_PACKED as PACKED,
     FILE_UNREADABLE as UNREADABLE,
     gathering,
+    open_below,
     place,
     read_file,
     source_file,
@@ -179,6 +182,7 @@ def gather(
     uint64_t target_inode,
     bint images_only,
     bint follow_links,
+    bint follow_folders,
     bint keep_mtime,
     bint facts,
     int threads,
@@ -196,7 +200,8 @@ def gather(
         target_device, target_inode: The file that will be replaced, so that it is not
             packed into itself; 0, 0 when there is none.
         images_only: Leave out what is not an image by its first bytes.
-        follow_links: Open symbolic links.
+        follow_links: Open files that are symbolic links.
+        follow_folders: Open files in folders that are symbolic links.
         keep_mtime: Store the files' modification times, in whole seconds.
         facts: Also take media type, sizes as shown, CRC-32C and mtime of the packed.
         threads: How many read and write.
@@ -218,6 +223,7 @@ def gather(
     g.target_inode = target_inode
     g.images_only = images_only
     g.follow_links = follow_links
+    g.follow_folders = follow_folders
     g.keep_mtime = keep_mtime
     g.with_facts = facts
     g.extend = find_crc32c() if facts else NULL
@@ -245,6 +251,21 @@ def gather(
         team_free(&g.team)
         facts_free(&g.facts)
         free(g.files)
+
+
+def open_folder(int root_fd, bytes path not None, *, bint follow):
+    """Open a folder below another one, as gather does, and return its descriptor.
+
+    Args:
+        root_fd: The folder that the path starts from.
+        path: Parts joined by "/"; not empty, and without an empty part.
+        follow: Follow symbolic links, in any part of the path.
+    """
+    cdef bytearray parts = bytearray(path)
+    cdef int fd = open_below(root_fd, parts, follow)
+    if fd < 0:
+        raise OSError(-fd, os.strerror(-fd))
+    return fd
 
 
 def encode_header(bytes name not None, int64_t size, int64_t mtime=0):

@@ -3,9 +3,9 @@
 Only where a buffer goes is settled in turn; reading and writing are done side by side.
 """
 
-from libc.errno cimport EINTR, errno
+from libc.errno cimport EINTR, ENAMETOOLONG, ENOSYS, EPERM, errno
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memset, strchr
 from posix.fcntl cimport O_CLOEXEC, O_DIRECTORY, O_NONBLOCK, O_RDONLY
 from posix.stat cimport S_ISREG, fstat, struct_stat
 from posix.unistd cimport close, pwrite, read
@@ -27,6 +27,20 @@ from common.threads cimport thread_team
 cdef extern from "<fcntl.h>" nogil:
     int O_NOFOLLOW
     int openat(int, const char*, int)
+
+cdef extern from "<unistd.h>" nogil:
+    long syscall(long, ...)
+
+# Source: Linux, openat2(2). The C library has neither function nor, before glibc 2.32,
+# the number, which is the same on all processors.
+cdef enum:
+    SYS_OPENAT2 = 437
+    RESOLVE_NO_SYMLINKS = 4
+
+cdef struct open_how:
+    uint64_t flags
+    uint64_t mode
+    uint64_t resolve
 
 cdef enum:
     BUFFER_BYTES = 4194304         # a thread's; a larger file goes through it in pieces
@@ -59,7 +73,8 @@ cdef struct gathering:
     unsigned char* held            # takes the first bytes from there on; NULL: none
     int64_t held_bytes
     bint images_only
-    bint follow_links
+    bint follow_links              # open files that are symbolic links
+    bint follow_folders            # open folders that are symbolic links
     bint keep_mtime
     bint with_facts
     fact_columns facts             # a row a file
@@ -158,35 +173,86 @@ cdef inline int place(worker* w, int64_t next_unplaced, bint last) noexcept nogi
 
 # Reading
 
+cdef inline int open_at(int folder_fd, const char* path, int flags) noexcept nogil:
+    """Open a path that is relative to a folder; -errno on an error."""
+    cdef int fd = openat(folder_fd, path, flags)
+    return fd if fd >= 0 else -errno
+
+
+cdef inline int walk_below(int root_fd, char* path, int flags) noexcept nogil:
+    """Open a folder, one part of its path at a time; -errno on an error or at a link."""
+    cdef int fd = root_fd, below
+    cdef char* end
+    while path[0] != 0:
+        end = strchr(path, b"/")
+        if end != NULL:
+            end[0] = 0
+        below = open_at(fd, path, flags | O_NOFOLLOW)
+        if end != NULL:
+            end[0] = b"/"
+        if fd != root_fd:
+            close(fd)
+        if below < 0 or end == NULL:
+            return below
+        fd = below
+        path = end + 1
+    return fd
+
+
+cdef inline int open_below(int root_fd, char* path, bint follow) noexcept nogil:
+    """Open a folder; without following links, in no part of its path.
+
+    O_NOFOLLOW holds only for the last part of a path. A folder above it that was
+    replaced by a link would be followed.
+    """
+    cdef int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC
+    cdef open_how how
+    cdef int fd
+    if follow:
+        return open_at(root_fd, path, flags)
+    how.flags = flags
+    how.mode = 0
+    how.resolve = RESOLVE_NO_SYMLINKS
+    fd = <int> syscall(SYS_OPENAT2, root_fd, path, &how, sizeof(how))
+    if fd >= 0:
+        return fd
+    # Linux before 5.6 has no such call, and old sandboxes forbid it by EPERM
+    if errno == ENOSYS or errno == EPERM:
+        return walk_below(root_fd, path, flags)
+    return -errno
+
+
 cdef inline int open_folder(worker* w, const char* path, int64_t length) noexcept nogil:
     """Keep the folder of the last file open: the next one is most likely in it."""
     if w.folder_length == length and memcmp(w.folder, path, length) == 0:
-        return 0
+        return w.folder_fd
     if w.folder_length >= 0:
         close(w.folder_fd)
         w.folder_length = -1
     memcpy(w.folder, path, length)
     w.folder[length] = 0
-    w.folder_fd = openat(w.all.root_fd, w.folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    if w.folder_fd < 0:
-        return -1
-    w.folder_length = length
-    return 0
+    w.folder_fd = open_below(w.all.root_fd, w.folder, w.all.follow_folders)
+    if w.folder_fd >= 0:
+        w.folder_length = length
+    return w.folder_fd
 
 
 cdef inline int open_file(worker* w, const source_file* file) noexcept nogil:
     # a FIFO put there meanwhile must not block
-    cdef int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK
+    cdef int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK, folder_fd
     cdef int64_t folder_length = file.path_length
     if not w.all.follow_links:
         flags |= O_NOFOLLOW
     while folder_length > 0 and file.path[folder_length - 1] != b"/":
         folder_length -= 1
-    if folder_length == 0 or folder_length >= FOLDER_PATH_BYTES:
-        return openat(w.all.root_fd, file.path, flags)
-    if open_folder(w, file.path, folder_length) < 0:
-        return -1
-    return openat(w.folder_fd, file.path + folder_length, flags)
+    if folder_length == 0:
+        return open_at(w.all.root_fd, file.path, flags)
+    if folder_length >= FOLDER_PATH_BYTES:
+        return -ENAMETOOLONG
+    folder_fd = open_folder(w, file.path, folder_length)
+    if folder_fd < 0:
+        return folder_fd
+    return open_at(folder_fd, file.path + folder_length, flags)
 
 
 cdef inline int64_t read_up_to(
@@ -359,7 +425,7 @@ cdef inline int read_open(worker* w, source_file* file, int fd) noexcept nogil:
 cdef inline void read_file(worker* w, source_file* file) noexcept nogil:
     cdef int fd = open_file(w, file)
     if fd < 0:
-        file.error = errno
+        file.error = -fd
         file.status = FILE_UNREADABLE
         return
     file.status = read_open(w, file, fd)

@@ -23,6 +23,7 @@ def gather(
     target_inode: int,
     images_only: bool,
     follow_links: bool,
+    follow_folders: bool,
     keep_mtime: bool,
     facts: bool,
     threads: int,
@@ -30,5 +31,6 @@ def gather(
     start: int = 0,
     held: bytearray | None = None,
 ) -> Gathered: ...
+def open_folder(root_fd: int, path: bytes, *, follow: bool) -> int: ...
 def encode_header(name: bytes, size: int, mtime: int = 0) -> bytes: ...
 def recognise_image(payload: Buffer, name: bytes) -> bool: ...

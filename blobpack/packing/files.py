@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from array import array
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
+from blobpack._native.gather import open_folder
 from blobpack._native.globs import match_names
 from blobpack.errors import DuplicateNameError, SourceError
 from blobpack.tar.header import check_name
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 # most 256 bytes (_native/images/sniff.pxd), and the kernel reads a file by pages of 4,096 bytes
 # anyway.
 IMAGE_HEAD_BYTES = 4096
+
+# coding of file names, and what to do with bytes that are not in it (PEP 383)
+FILE_NAME_CODING = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 
 # An error that names a million files would fill the terminal, and a report keeps its examples in
 # memory.
@@ -59,14 +65,16 @@ class FileList:
         root: The folder that the paths are relative to; empty for the current folder.
         paths: The path of each file, in the order of the blob.
         names: The name of each member. For a folder, this is the same list as `paths`.
-        follow_links: Open files through symbolic links. True also for a list of files: links that
-            must not be followed are not in the list.
+        follow_links: Open files that are symbolic links.
+        follow_folders: Open files in folders that are symbolic links. True also for a list of files,
+            whose folders the caller named.
     """
 
     root: bytes
     paths: list[bytes]
     names: list[bytes]
     follow_links: bool
+    follow_folders: bool
 
     def part(self, rows: slice) -> FileList:
         """Return some of the files."""
@@ -87,37 +95,75 @@ def list_folder(root: bytes, skipped: Skipped, *, hidden: bool, follow: bool) ->
     """
     unreadable: list[tuple[bytes, OSError]] = []
     paths: list[bytes] = []
+    root_fd = -1
     # a stack instead of recursion: folders may be nested deeper than Python's recursion limit
     waiting: list[tuple[bytes, frozenset[tuple[int, int]]]] = [(b"", frozenset())]
-    while waiting:
-        folder, above = waiting.pop()
-        path = os.path.join(root, folder) if folder else root  # noqa: PTH118 (bytes)
-        try:
-            # Only if links are followed can a folder be below itself. Otherwise the stat of each
-            # folder is saved.
-            if follow:
-                state = os.stat(path)  # noqa: PTH116 (bytes)
-                above = above | {(state.st_dev, state.st_ino)}
-            with os.scandir(path) as listing:
-                for found in listing:
-                    name = b"%s/%s" % (folder, found.name) if folder else found.name
-                    if found.name.startswith(b".") and not hidden:
-                        skipped.add("hidden", name)
-                    else:
-                        _classify(found, name, above, paths, waiting, skipped, follow=follow)
-        except OSError as exc:
-            # Go on after an error, so that one run names every folder whose permissions must be
-            # corrected.
-            unreadable.append((path, exc))
+    try:
+        while waiting:
+            folder, above = waiting.pop()
+            try:
+                if folder:
+                    # not by its path: a folder that was replaced by a link since its parent was listed would be followed
+                    fd = open_folder(root_fd, folder, follow=follow)
+                else:
+                    fd = root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    waiting += _list_one(
+                        fd, folder, above, paths, skipped, hidden=hidden, follow=follow
+                    )
+                finally:
+                    if folder:
+                        os.close(fd)
+            except OSError as exc:
+                # Go on after an error, so that one run names every folder whose permissions must be
+                # corrected.
+                unreadable.append((os.path.join(root, folder) if folder else root, exc))  # noqa: PTH118 (bytes)
+    finally:
+        if root_fd >= 0:
+            os.close(root_fd)
     if unreadable:
-        raise unreadable_error([(path, exc.strerror or str(exc)) for path, exc in unreadable])
+        raise unreadable_error(
+            [(path, unreadable_reason(exc.errno or 0, follow=follow)) for path, exc in unreadable]
+        )
     # the order of scandir is that of the file system; sorted, the same files give the same blob on any machine
     paths.sort()
-    return FileList(root, paths, paths, follow_links=follow)
+    return FileList(root, paths, paths, follow_links=follow, follow_folders=follow)
+
+
+def _list_one(
+    fd: int,
+    folder: bytes,
+    above: frozenset[tuple[int, int]],
+    paths: list[bytes],
+    skipped: Skipped,
+    *,
+    hidden: bool,
+    follow: bool,
+) -> list[tuple[bytes, frozenset[tuple[int, int]]]]:
+    """List an open folder: add its files to `paths`, and return the folders in it, with those above them.
+
+    Raises:
+        OSError: the folder can't be listed.
+    """
+    below: list[tuple[bytes, frozenset[tuple[int, int]]]] = []
+    # Only if links are followed can a folder be below itself. Otherwise the stat of each folder is saved.
+    if follow:
+        state = os.fstat(fd)
+        above = above | {(state.st_dev, state.st_ino)}
+    with os.scandir(fd) as listing:
+        for found in listing:
+            # scandir returns str for a descriptor. os.fsencode does the same, in three times the time.
+            own = found.name.encode(*FILE_NAME_CODING)
+            name = b"%s/%s" % (folder, own) if folder else own
+            if own.startswith(b".") and not hidden:
+                skipped.add("hidden", name)
+            else:
+                _classify(found, name, above, paths, below, skipped, follow=follow)
+    return below
 
 
 def _classify(
-    found: os.DirEntry[bytes],
+    found: os.DirEntry[str],
     name: bytes,
     above: frozenset[tuple[int, int]],
     paths: list[bytes],
@@ -195,7 +241,7 @@ def list_files(
                 f"would both be member {os.fsdecode(names[one])!r}"
             )
     paths, names = [paths[i] for i in order], [names[i] for i in order]
-    return FileList(b"", paths, names, follow_links=True)
+    return FileList(b"", paths, names, follow_links=follow, follow_folders=True)
 
 
 def filter_files(
@@ -228,6 +274,13 @@ def match_filters(
 def member_bytes_max(name: bytes, payload_bytes: int) -> int:
     """Return an upper bound for the bytes of a blob that a member takes, with its row in the index."""
     return payload_bytes + MEMBER_OVERHEAD_BYTES + 2 * len(name)
+
+
+def unreadable_reason(error: int, *, follow: bool) -> str:
+    """Return the reason why a file or folder can't be read, from the system's error number."""
+    if error == errno.ELOOP and not follow:
+        return "it, or a folder above it, was replaced by a symbolic link while it was packed"
+    return os.strerror(error)
 
 
 def unreadable_error(files: Sequence[tuple[bytes, str]]) -> SourceError:

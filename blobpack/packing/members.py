@@ -15,7 +15,13 @@ from blobpack.columns import Columns, media_type_of
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
 from blobpack.model import Member
-from blobpack.packing.files import FileList, Skipped, match_filters, unreadable_error
+from blobpack.packing.files import (
+    FileList,
+    Skipped,
+    match_filters,
+    unreadable_error,
+    unreadable_reason,
+)
 from blobpack.packing.options import globs_of
 from blobpack.packing.sources import filter_by_name
 from blobpack.packing.stream import gather_slices
@@ -82,6 +88,7 @@ def write_members(
         target_inode=replaced.st_ino if replaced else 0,
         images_only=not options["all_files"],
         follow_links=found.follow_links,
+        follow_folders=found.follow_folders,
         keep_mtime=options["keep_mtime"],
         facts=options["facts"],
         threads=options["threads"] or processor_count(PACK_THREADS_MAX),
@@ -155,7 +162,7 @@ def _check_not_packed(files: FileList, not_packed: list[NotPacked], skipped: Ski
             # the size in the header would be wrong, or the payload half old and half new
             unreadable.append((path, "changed while it was packed"))
         else:
-            unreadable.append((path, os.strerror(error)))
+            unreadable.append((path, unreadable_reason(error, follow=files.follow_links)))
     if unreadable:
         raise unreadable_error(unreadable)
 
