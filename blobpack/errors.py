@@ -12,7 +12,7 @@ in any sequence. Every other error is a BlobpackError:
     ├── ImageError             ValueError         a payload is not an image that can be decoded
     ├── DuplicateNameError     ValueError         two members would have the same name
     ├── FactsMissingError      ValueError         a selection needs facts that the index does not have
-    ├── UnsafeNameError        ValueError         a member's name leads out of the target folder
+    ├── UnsafeNameError        ValueError         a name leads out of the folder where it must stay
     ├── PackageMissingError    ImportError        an optional package is needed and not installed
     ├── MemberNotFoundError    LookupError        no member has this name
     ├── SourceError            OSError            files to pack can't be read, or changed while they were packed
@@ -67,7 +67,7 @@ class FactsMissingError(BlobpackError, ValueError):
 
 
 class UnsafeNameError(BlobpackError, ValueError):
-    """Extraction would write a member outside the target folder, because of its name."""
+    """The name of a member, or of a blob in a collection, leads out of the folder where it must stay."""
 
 
 class PackageMissingError(BlobpackError, ImportError):

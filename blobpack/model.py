@@ -8,6 +8,7 @@ Every other error is a BlobpackError.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from operator import index
@@ -57,6 +58,11 @@ CACHE_BYTES_MIN = 1 << 20
 BYTES_MAX = (1 << 63) - 1
 
 
+# the parts of a URL behind the scheme (RFC 3986, 3.2 to 3.4); a user ends at the last "@" before the path
+URL_PARTS = re.compile(r"((?:[^/?#]*@)?)([^/?#]*)([^?#]*)([?#]?)")
+HOST = re.compile(r"([^:]*|\[[^]]*\])(:[0-9]*)?")
+
+
 @dataclass(frozen=True, slots=True)
 class ByteRange:
     """A half-open range of bytes in a blob."""
@@ -101,6 +107,22 @@ class ScanReport:
         """Return the counts of headers that have no row, by kind, without the kinds whose count is zero."""
         kinds = ("folders", "symbolic_links", "devices", "sparse", "other", "dangling_links")
         return {kind: count for kind, count in asdict(self).items() if kind in kinds and count}
+
+
+def redacted(text: str) -> str:
+    """Return a URL without its user, query and fragment, which may be secrets; any other text unchanged.
+
+    "…" stands for what is left out. Messages, reports, reprs and logs hold URLs in this form only.
+    """
+    scheme, separator, rest = text.partition("://")
+    # in a path, and in a key of S3, "?", "#" and "@" are plain characters
+    if not separator or scheme.lower() in ("s3", "file"):
+        return text
+    user, host, path, mark = URL_PARTS.match(rest).groups()  # type: ignore[union-attr]  # matches any text
+    # A "/" or "?" in a password ends the host early; then a part of the password would count as the path.
+    if "@" in rest[len(user + host) :] and not HOST.fullmatch(host):
+        return f"{scheme}://…"
+    return f"{scheme}://{user and '…@'}{host}{path}{mark and mark + '…'}"
 
 
 def check_choice(name: str, value: object, choices: Any) -> None:
@@ -209,7 +231,7 @@ def check_local_path(name: str, value: object) -> None:
     check_path(name, value)
     # not of a path object: pathlib turns "://" into ":/", so that object is a local path
     if isinstance(value, str) and "://" in value:
-        raise ValueError(f"{name} must be a local path, not {value!r:.200}")
+        raise ValueError(f"{name} must be a local path, not {redacted(value)!r:.200}")
 
 
 def check_output(name: str, value: object) -> None:

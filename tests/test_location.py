@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from blobpack.model import redacted
 from blobpack.stores.location import Location, is_absolute
 
 
@@ -34,9 +35,9 @@ def test_kind(place: str | Path, kind: str) -> None:
     assert (location.is_local, location.is_s3) == (kind == "local", kind == "s3")
 
 
-def test_text_is_as_it_was_given() -> None:
+def test_whole_is_as_it_was_given() -> None:
     for place in ("a/../b.tar", "s3://bucket/a b", "https://host/a?b#c", "a%20b"):
-        assert str(Location.parse(place)) == Location.parse(place).text == place
+        assert Location.parse(place).whole == place
 
 
 @pytest.mark.parametrize(
@@ -174,6 +175,47 @@ def test_folder_is_absolute_and_ends_with_a_slash(monkeypatch: pytest.MonkeyPatc
 def test_neighbours() -> None:
     assert Location.parse("s3://bucket/a.tar").beside(".idx").text == "s3://bucket/a.tar.idx"
     assert Location.parse("shards").as_folder.below("a.tar") == Location.parse("shards/a.tar")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://host/a.tar", "https://host/a.tar"),
+        ("https://host/a@2x.tar", "https://host/a@2x.tar"),
+        ("https://host:80/a.tar?SECRET=1&x=SECRET", "https://host:80/a.tar?…"),
+        ("https://host/a.tar#SECRET?SECRET", "https://host/a.tar#…"),
+        ("https://host?SECRET/SECRET@b", "https://host?…"),
+        ("https://SECRET@host/a.tar", "https://…@host/a.tar"),
+        ("https://SECRET:SECRET@SECRET@host/a", "https://…@host/a"),
+        ("https://SECRET@[::1]:80/a?SECRET", "https://…@[::1]:80/a?…"),
+        ("https://user:SEC/RET@host/a", "https://…"),
+        ("https://user:SEC?RET@host/a", "https://…"),
+        ("ftp://SECRET:SECRET@host/a?SECRET", "ftp://…@host/a?…"),
+        ("://SECRET@host", "://…@host"),
+        ("s3://bucket/a?b@c#d", "s3://bucket/a?b@c#d"),
+        ("a?b@c", "a?b@c"),
+        ("", ""),
+    ],
+)
+def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
+    assert redacted(url) == shown
+    if url.startswith(("http", "s3", "a")):
+        location = Location.parse(url)
+        assert location.text == str(location) == f"{location}" == shown
+        assert "SEC" not in repr(location)
+        assert location.whole == url
+        assert pickle.loads(pickle.dumps(location)).whole == url
+
+
+def test_the_query_stays_behind_the_path() -> None:
+    blob = Location.parse("https://host/a/b.tar?token=x/y")
+    assert blob.address == "https://host/a/b.tar"
+    assert blob.path_or_name == "b.tar"
+    assert blob.beside(".idx").whole == "https://host/a/b.tar.idx?token=x/y"
+    assert blob.folder.whole == "https://host/a/?token=x/y"
+    assert blob.folder.below("c.tar").whole == "https://host/a/c.tar?token=x/y"
+    assert Location.parse("https://host/a?t").as_folder.whole == "https://host/a/?t"
+    assert Location.parse("https://host/a/b.tar?t").text == "https://host/a/b.tar?…"
 
 
 def test_whole_names() -> None:

@@ -273,6 +273,10 @@ CALLS: dict[str, Call] = {
     "open_collection": call(
         lambda g: (blobpack.open_collection, {"url": g.collection}),
         url=PATH,
+        allow=[
+            *types(None, 5, [5], [None], b"folder"),
+            *values("", ["a", ""], "ftp://host/x", "a\0b"),
+        ],
         open_blobs=number(0),
         **OPENED,
     ),

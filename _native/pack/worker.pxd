@@ -180,7 +180,7 @@ cdef inline int open_at(int folder_fd, const char* path, int flags) noexcept nog
 
 
 cdef inline int walk_below(int root_fd, char* path, int flags) noexcept nogil:
-    """Open a folder, one part of its path at a time; -errno on an error or at a link."""
+    """Open a folder, one part of its path at a time; -errno, also at a link."""
     cdef int fd = root_fd, below
     cdef char* end
     while path[0] != 0:

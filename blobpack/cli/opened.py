@@ -42,18 +42,21 @@ def opened_source(
     index_path: Location | None,
     *,
     rescan: bool,
+    allow: tuple[Location, ...] = (),
     cache: str | None = None,
     cache_bytes: int = 10 << 30,
 ) -> Blob | Collection:
     """Open a blob or a collection; click closes it when the command ends."""
     if not is_collection(location):
+        if allow:
+            raise click.UsageError("--allow is for a collection, not for a single blob")
         return opened_blob(
             location, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes
         )
     if index_path or rescan:
         raise click.UsageError("--index and --rescan are for a single blob, not for a collection")
     check_cache_bytes(cache_bytes)
-    opened = open_collection(location, cache=cache, cache_bytes=cache_bytes)
+    opened = open_collection(location, allow=allow, cache=cache, cache_bytes=cache_bytes)
     return click.get_current_context().with_resource(opened)
 
 
@@ -68,7 +71,7 @@ def is_collection(location: Location) -> bool:
     """Return whether a location means a collection: its file, or the folder, prefix or glob of its blobs."""
     # decided by the text, without a request: a prefix in S3 must end with "/"
     return (
-        location.text.endswith((".idx", "/"))
+        location.address.endswith((".idx", "/"))
         or has_glob(location)
         or (location.is_local and os.path.isdir(location.path))  # noqa: PTH112
     )

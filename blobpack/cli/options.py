@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from blobpack.cli.params import BlobUrl, ByteSize, LocalPath, PathOrUrl, Prices, Regex
+from blobpack.cli.params import BlobUrl, ByteSize, LocalPath, PathOrUrl, Place, Prices, Regex
 from blobpack.model import THREADS_ASKED_MAX, Duplicates
 from blobpack.stores.stats import USD_PER_1000_GETS, USD_PER_1000_PUTS, stats
 
@@ -48,6 +48,18 @@ def rescan_option(command: F) -> F:
     """Add the option to ignore any index."""
     return click.option(
         "--rescan", is_flag=True, help="Ignore any index, and scan the headers of BLOB."
+    )(command)
+
+
+def allow_option(command: F) -> F:
+    """Add the option for the places of a collection's blobs."""
+    return click.option(
+        "--allow",
+        multiple=True,
+        metavar="PLACE",
+        type=Place(),
+        help="If BLOB is a collection: also read blobs in this folder, below this s3:// or http(s):// prefix, or on this "
+        "host. Repeatable.  [default: only the collection's own folder or prefix]",
     )(command)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from blobpack.stores.location import Location
+from blobpack.model import redacted
+from blobpack.stores.location import Location, location_of
 from blobpack.writing.compress import is_compressed_target
 
 # [0-9] and not \d, which also matches the digits of other scripts
@@ -33,6 +34,21 @@ class BlobUrl(click.ParamType[Location]):
         """Parse a path or URL; a URL of another kind is wrong usage."""
         try:
             return Location.parse(value)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+class Place(click.ParamType[Location]):
+    """A folder, an S3 bucket or prefix, or a host or prefix behind HTTP."""
+
+    name = "place"
+
+    def convert(
+        self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Location:
+        """Parse a path or URL; an empty text, or a URL of another kind, is wrong usage."""
+        try:
+            return location_of(self.name, value, prefix=True)
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
 
@@ -88,7 +104,7 @@ class LocalPath(click.Path):
         """Return a path; a URL is wrong usage."""
         # click.Path accepts a URL as a path, and writing there would make a folder named `s3:`
         if "://" in value:
-            self.fail(f"{value!r} is a URL, but this takes a local path", param, ctx)
+            self.fail(f"{redacted(value)!r} is a URL, but this takes a local path", param, ctx)
         return str(super().convert(value, param, ctx))
 
 

@@ -46,7 +46,7 @@ def collect(
 
     The collection appears whole or not at all, and replaces an existing one. Blobs below its folder are recorded
     relative to that folder, so the folder can be moved with everything in it; other blobs are recorded by their
-    absolute path or URL. Blobs that are added later are in the collection only after it is made again.
+    absolute path or URL, and open_collection reads them only from places that its caller allows. Blobs that are added later are in the collection only after it is made again.
 
     Args:
         blobs: A folder, or a prefix that ends with "/", whose .tar, .tar.zst and .tzst files are all taken; a glob,
@@ -149,7 +149,7 @@ def check_replaceable(location: Location) -> None:
 
 def _beside(blobs: Location) -> Location:
     """Return the location of a new collection: in a folder or prefix of blobs, or in the folder of one blob."""
-    is_folder = blobs.text.endswith("/") or (blobs.is_local and os.path.isdir(blobs.path))  # noqa: PTH112
+    is_folder = blobs.address.endswith("/") or (blobs.is_local and os.path.isdir(blobs.path))  # noqa: PTH112
     if is_folder or has_glob(blobs):
         return collection_location(blobs)
     return blobs.folder.below(COLLECTION_NAME)

@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING
 
 from blobpack.collection.list_blobs import folder_before, has_glob
-from blobpack.collection.locations import location_from
+from blobpack.collection.locations import allowed_places, check_allowed, location_from
 from blobpack.collection.open_shard import open_shard
 from blobpack.errors import (
     BlobNotFoundError,
@@ -32,7 +32,7 @@ from blobpack.stores.stats import Counters
 from blobpack.threads import RecentlyUsed, map_ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.open import StoredIndex
@@ -61,6 +61,7 @@ class Collection(Reader):
 
     __slots__ = (
         "__weakref__",
+        "_allow",
         "_cache",
         "_closed",
         "_counters",
@@ -84,12 +85,14 @@ class Collection(Reader):
         cache: Cache | None = None,
         hedge: Hedge = "batches",
         counters: Counters | None = None,
+        allow: Sequence[Location] = (),
     ) -> None:
         """Make a collection of an index and its table of blobs, which open_collection reads."""
         self._location = location
         self.hedge = hedge
         self._cache = cache
         self._counters = counters or Counters()
+        self._allow = allow
         self.index = Index.from_stored(stored)
         self._stored = stored
         self._shards = shards
@@ -106,17 +109,17 @@ class Collection(Reader):
 
     @property
     def blob_urls(self) -> list[str]:
-        """Paths or URLs of its blobs, in the order of their members."""
-        return [self._location_of(number).text for number in range(len(self._shards))]
+        """Paths or URLs of its blobs, in the order of their members, whole, with their queries."""
+        return [self._location_of(number).whole for number in range(len(self._shards))]
 
     def url_of(self, name: str) -> str:
-        """Return the path or URL of the blob that holds a member.
+        """Return the path or URL, whole, with its query, of the blob that holds a member.
 
         Raises:
             MemberNotFoundError: no member has this name.
         """
         number = self._shards.number_of(self.index.row_of(name))
-        return self._location_of(number).text
+        return self._location_of(number).whole
 
     def _location_of(self, number: int) -> Location:
         return location_from(self._location.folder, self._shards[number].name, self.url)
@@ -180,8 +183,10 @@ class Collection(Reader):
 
     def _open_one(self, number: int) -> Store | BlobpackError:
         try:
+            location = self._location_of(number)
+            check_allowed(location, (self._location.folder, *self._allow), self.url)
             return open_shard(
-                self._location_of(number),
+                location,
                 self._shards[number],
                 self.url,
                 cache=self._cache,
@@ -207,6 +212,7 @@ class Collection(Reader):
             self._open_max,
             self._cache,
             self.hedge,
+            self._allow,
         )
         return _unpickle_collection, arguments
 
@@ -217,6 +223,7 @@ class Collection(Reader):
 def open_collection(
     url: str | os.PathLike[str],
     *,
+    allow: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
     open_blobs: int = OPEN_BLOBS_MAX,
     cache: str | os.PathLike[str] | None = None,
     cache_bytes: int = 10 << 30,
@@ -224,9 +231,14 @@ def open_collection(
 ) -> Collection:
     """Open a collection that `collect`, or `pack` with a shard size, has made.
 
+    A collection may come from somebody else, so it must not choose which files, buckets and hosts are read. Reading a
+    member of a blob that lies elsewhere raises UnsafeNameError, unless `allow` names the place.
+
     Args:
         url: Path, or s3:// or http(s):// URL, of the collection's file, `<name>.idx`; or a folder, prefix or glob of
             its blobs, which holds the file `collection.idx`.
+        allow: Folders, s3:// buckets or prefixes, and http(s):// hosts or prefixes, from which blobs may be read, too.
+            Otherwise only blobs below the collection's own folder or prefix are read.
         open_blobs: Largest number of blobs that are kept open.
         cache: A folder that keeps the bytes that are read of remote blobs; see open_blob.
         cache_bytes: Largest size of that folder, in bytes.
@@ -242,6 +254,7 @@ def open_collection(
     given = location_of("url", url)
     check_choice("hedge", hedge, Hedge)
     check_number("open_blobs", open_blobs, 0)
+    allowed = allowed_places(allow)
     location = collection_location(given)
     kept = cache_in(cache, cache_bytes)
     try:
@@ -270,6 +283,7 @@ def open_collection(
         cache=kept,
         hedge=hedge,
         counters=store.counters,
+        allow=allowed,
     )
 
 
@@ -290,7 +304,7 @@ def collection_location(location: Location) -> Location:
     """Return the location of a collection's file, from the file itself or from the folder, prefix or glob of its blobs."""
     if has_glob(location):
         return folder_before(location).below(COLLECTION_NAME)
-    if location.text.endswith(".idx"):
+    if location.address.endswith(".idx"):
         return location
     # A local file may have any name. For a remote location, a check whether it is a file would cost
     # a request, so only the suffix decides.
@@ -306,5 +320,8 @@ def _unpickle_collection(
     open_blobs: int,
     cache: Cache | None,
     hedge: Hedge,
+    allow: Sequence[Location],
 ) -> Collection:
-    return Collection(location, stored, shards, open_blobs=open_blobs, cache=cache, hedge=hedge)
+    return Collection(
+        location, stored, shards, open_blobs=open_blobs, cache=cache, hedge=hedge, allow=allow
+    )

@@ -23,7 +23,7 @@ GLOB_TO_REGEX = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 def has_glob(location: Location) -> bool:
     """Return whether a location holds a glob. The path of a file or folder that exists does not."""
-    if GLOB.search(location.text) is None:
+    if GLOB.search(location.address) is None:
         return False
     # `photos [2024].tar` is a fine name of a file. Keys in S3 may hold such characters, too, but a look costs a request.
     return not (location.is_local and os.path.exists(location.path))  # noqa: PTH110
@@ -31,9 +31,11 @@ def has_glob(location: Location) -> bool:
 
 def folder_before(location: Location) -> Location:
     """Return the folder that a glob begins in, with "/" at its end; the text is empty for the current folder."""
-    match = GLOB.search(location.text)
-    before = location.text[: match.start()] if match else location.text
-    return Location(before[: before.rfind("/") + 1], location.kind)
+    address = location.address
+    match = GLOB.search(address)
+    before = address[: match.start()] if match else address
+    query = location.whole[len(address) :]
+    return Location(before[: before.rfind("/") + 1] + query, location.kind)
 
 
 def list_blobs(location: Location) -> list[Location]:
@@ -54,7 +56,7 @@ def list_blobs(location: Location) -> list[Location]:
     if not found:
         raise BlobNotFoundError(f"{location}: there are no blobs")
     # the order of a folder depends on its file system; in byte order, the same blobs always give the same collection
-    return sorted(found, key=lambda blob: os.fsencode(blob.text))
+    return sorted(found, key=lambda blob: os.fsencode(blob.whole))
 
 
 def translate(pattern: str) -> re.Pattern[str]:

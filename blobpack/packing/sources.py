@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from blobpack.model import check_path, check_several
+from blobpack.model import check_path, check_several, redacted
 from blobpack.packing.files import FileList, Skipped, filter_files, list_files, list_folder
 from blobpack.packing.objects import Objects, list_prefix
 from blobpack.packing.options import globs_of
@@ -41,7 +41,7 @@ def check_source(source: Packable) -> None:
     # HTTP has no request that lists a folder
     if location_of("source", source, prefix=True).kind == "http":
         raise ValueError(
-            f"source must be a path or s3://bucket/prefix, not {str(source)!r}: read_manifest takes a list of URLs"
+            f"source must be a path or s3://bucket/prefix, not {redacted(str(source))!r}: read_manifest takes a list of URLs"
         )
 
 
@@ -61,7 +61,7 @@ def resolve_source(source: Packable, options: PackOptions, skipped: Skipped) -> 
         place = Location.parse(source, prefix=True)
         if place.is_s3:
             return list_prefix(place, skipped, hidden=options["hidden"])
-        source = place.text
+        source = place.whole
         # a path that does not exist counts as a folder: list_folder then names it in a SourceError
         if not os.path.isfile(source):  # noqa: PTH113
             root = os.fsencode(source)
@@ -108,7 +108,7 @@ def _checked_files(files: Iterable[object]) -> Iterator[str | os.PathLike[str]]:
         # that there is no such file.
         if isinstance(file, str) and "://" in file:
             raise ValueError(
-                f"source must be one prefix in S3 or several local paths, and one is {file!r}: "
+                f"source must be one prefix in S3 or several local paths, and one is {redacted(file)!r}: "
                 "read_manifest takes a list of URLs"
             )
         yield file

@@ -147,7 +147,9 @@ class CachingStore(Store):
         # The absolute folder, for pickling: the process that unpickles may have another working directory.
         self.cache: Cache = Cache(self._root.parent, max_bytes)
         self._max_bytes = max_bytes
-        blob_id = f"{self.url}\n{self.version}\n{self.size}".encode("utf-8", "surrogateescape")
+        # with its query, which may choose between blobs
+        whole = self.location.whole if self.location else self.url
+        blob_id = f"{whole}\n{self.version}\n{self.size}".encode("utf-8", "surrogateescape")
         # Paths are strings in this module: building a Path takes 4 µs, and reading a record takes 2 to 6.
         self._prefix = f"{self._root}/{hashlib.sha256(blob_id).hexdigest()[:32]}/"
         self._blocks: dict[int, BlockRecords] = {}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from blobpack.model import check_path
+from blobpack.model import check_path, redacted
 
 Kind = Literal["local", "http", "s3"]
 
@@ -24,12 +24,15 @@ class Location:
 
     A local location can be passed to `open`, `os.stat` or `Path` like a path. A remote location raises ValueError there.
 
+    A URL may hold secrets: a presigned URL is a password for its object. So `str` and `repr` of a location, and `text`,
+    leave out query and user. Only code that sends requests, or stores the URL for later requests, uses `whole`.
+
     Attributes:
-        text: The path or URL as it was given, for messages; the path, if a file:// URL was given.
+        whole: The path or URL as it was given; the path, if a file:// URL was given.
         kind: "local", "http" or "s3".
     """
 
-    text: str
+    whole: str
     kind: Kind
 
     @classmethod
@@ -57,7 +60,7 @@ class Location:
         kind = KINDS.get(scheme)
         if kind is None:
             raise ValueError(
-                f"{place!r}: blobs are read from paths, file://, s3:// and http(s):// URLs, not {scheme}://"
+                f"{redacted(place)!r}: blobs are read from paths, file://, s3:// and http(s):// URLs, not {scheme}://"
             )
         if kind == "s3":
             bucket, _, key = rest.partition("/")
@@ -71,6 +74,22 @@ class Location:
     def in_s3(cls, bucket: str, key: str) -> Location:
         """Return the location of an object in S3."""
         return cls(f"s3://{bucket}/{key}", "s3")
+
+    @property
+    def text(self) -> str:
+        """The path or URL for messages, without its secrets; see redacted."""
+        return redacted(self.whole) if self.kind == "http" else self.whole
+
+    @property
+    def address(self) -> str:
+        """The path or URL without the query."""
+        return self._address_and_query()[0]
+
+    def _address_and_query(self) -> tuple[str, str]:
+        if self.kind != "http":
+            return self.whole, ""
+        address = self.whole.partition("#")[0].partition("?")[0]
+        return address, self.whole[len(address) :]
 
     @property
     def is_local(self) -> bool:
@@ -91,7 +110,7 @@ class Location:
         """
         if self.kind != "local":
             raise ValueError(f"{self.text!r} is not a local path")
-        return self.text
+        return self.whole
 
     @property
     def path_or_name(self) -> str:
@@ -99,7 +118,7 @@ class Location:
 
         The command line uses it for files that belong to a blob.
         """
-        return self.text if self.kind == "local" else self.text.rpartition("/")[2]
+        return self.whole if self.kind == "local" else self.address.rpartition("/")[2]
 
     @property
     def bucket(self) -> str:
@@ -123,7 +142,7 @@ class Location:
         if self.kind != "s3":
             raise ValueError(f"{self.text!r} is not s3://bucket/key")
         # Not urlsplit: in a key, "?" and "#" are plain characters.
-        bucket, _, key = self.text.partition("://")[2].partition("/")
+        bucket, _, key = self.whole.partition("://")[2].partition("/")
         return bucket, key
 
     @property
@@ -134,35 +153,44 @@ class Location:
             ValueError: the location is local.
         """
         if self.kind == "http":
-            return unquote(urlsplit(self.text).path, errors="surrogateescape").lstrip("/")
+            return unquote(urlsplit(self.whole).path, errors="surrogateescape").lstrip("/")
         return self.key
 
     @property
     def folder(self) -> Location:
-        """The absolute folder or prefix of a file or object, with "/" at its end."""
+        """The absolute folder or prefix of a file or object, with "/" at its end; a query stays, as in below."""
         if self.kind == "local":
-            parent = os.path.dirname(os.path.abspath(self.text))  # noqa: PTH100, PTH120 (keeps links)
+            parent = os.path.dirname(os.path.abspath(self.whole))  # noqa: PTH100, PTH120 (keeps links)
             return Location(os.path.join(parent, ""), "local")  # noqa: PTH118 (keeps the "/")
-        return Location(self.text[: self.text.rindex("/") + 1], self.kind)
+        address, query = self._address_and_query()
+        return Location(address[: address.rindex("/") + 1] + query, self.kind)
 
     @property
     def as_folder(self) -> Location:
         """This folder or prefix, with one "/" at its end."""
-        return Location(f"{self.text.rstrip('/')}/", self.kind)
+        address, query = self._address_and_query()
+        return Location(f"{address.rstrip('/')}/{query}", self.kind)
 
     def below(self, name: str) -> Location:
-        """Return the location of a file in this folder, whose text must be empty or end with "/"."""
-        return Location(self.text + name, self.kind)
+        """Return the location of a file in this folder, whose address must be empty or end with "/".
+
+        The query stays: it may be a token for all files below the folder.
+        """
+        return self.beside(name)
 
     def beside(self, suffix: str) -> Location:
         """Return the location of the file or object that has this name and a suffix."""
-        return Location(self.text + suffix, self.kind)
+        address, query = self._address_and_query()
+        return Location(address + suffix + query, self.kind)
 
     def __fspath__(self) -> str:
         return self.path
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        return f"Location({self.text!r}, {self.kind!r})"
 
 
 def location_of(name: str, place: object, *, prefix: bool = False) -> Location:
@@ -224,7 +252,7 @@ def _parse_file_url(url: str, rest: str) -> str:
     """
     host, slash, path = rest.partition("/")
     if host not in ("", "localhost"):
-        raise ValueError(f"{url!r} is on another host")
+        raise ValueError(f"{redacted(url)!r} is on another host")
     if not slash:
         raise ValueError(f"{url!r} names no file")
     # surrogateescape: a file name may hold bytes that are not UTF-8 (PEP 383)

@@ -105,7 +105,7 @@ def open_tar(
         ValueError: see open_store.
     """
     location = Location.parse(url)
-    tail = tail or location.text.lower().endswith(ZSTD_SUFFIXES)
+    tail = tail or location.address.lower().endswith(ZSTD_SUFFIXES)
     store = open_store(location, tail=tail, cache=cache)
     if not tail and store.is_remote:
         return store

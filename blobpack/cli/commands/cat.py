@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from blobpack.cli.opened import opened_source
-from blobpack.cli.options import blob_argument, cache_option, index_option, rescan_option
+from blobpack.cli.options import (
+    allow_option,
+    blob_argument,
+    cache_option,
+    index_option,
+    rescan_option,
+)
 from blobpack.stores.descriptor import never_short
 
 if TYPE_CHECKING:
@@ -20,12 +26,14 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @index_option
 @rescan_option
+@allow_option
 @cache_option
 def cat(
     blob: Location,
     names: tuple[str, ...],
     index_path: Location | None,
     rescan: bool,
+    allow: tuple[Location, ...],
     cache: str | None,
     cache_bytes: int,
 ) -> None:
@@ -40,7 +48,9 @@ def cat(
     """
     # payloads are bytes; sys.stdout itself takes only text
     out = never_short(sys.stdout.buffer)
-    source = opened_source(blob, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes)
+    source = opened_source(
+        blob, index_path, rescan=rescan, allow=allow, cache=cache, cache_bytes=cache_bytes
+    )
     # one batch for all names: from S3, near members take one request
     for payload in source.read_many(names):
         out.write(payload)

@@ -41,7 +41,7 @@ def collect(
 
     BLOBS is a folder, a prefix in S3, a glob, or several blobs. A collection is one index of all their members, so any
     name is found without opening the blobs. Its file, or its folder with a "/" at the end, can then be given to cat, ls
-    and extract as BLOB.
+    and extract as BLOB. Of blobs outside that folder, cat and extract read only those that their --allow names.
 
     \b
     blobpack collect shards/

@@ -8,6 +8,7 @@ import click
 
 from blobpack.cli.opened import opened_source, select
 from blobpack.cli.options import (
+    allow_option,
     blob_argument,
     cache_option,
     index_option,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @click.argument("folder", type=LocalPath(file_okay=False))
 @index_option
 @rescan_option
+@allow_option
 @cache_option
 @selection_options
 def extract(
@@ -34,6 +36,7 @@ def extract(
     folder: str,
     index_path: Location | None,
     rescan: bool,
+    allow: tuple[Location, ...],
     cache: str | None,
     cache_bytes: int,
     **selection: Any,
@@ -47,7 +50,9 @@ def extract(
     \b
     blobpack extract out.tar imgs/ --filter 'cats/*'
     """
-    opened = opened_source(blob, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes)
+    opened = opened_source(
+        blob, index_path, rescan=rescan, allow=allow, cache=cache, cache_bytes=cache_bytes
+    )
     members = select(opened.index, **selection)
     # the members are known before the first file is written, so the bar shows a share of them
     with progress_bar("files", len(members)) as bar:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlsplit
 
 from blobpack.errors import BlobChangedError, StorageError
+from blobpack.model import redacted
 from blobpack.stores.http.connection import Origin
 from blobpack.stores.http.pool import pool_of
 from blobpack.stores.http.ranged import RangedGet, RangedStore, fault_of, if_match
+from blobpack.stores.http.redirect import redirect_target
 from blobpack.stores.http.response import (
     CONTENT_RANGE,
     TRANSIENT,
@@ -49,6 +51,8 @@ class HttpStore(RangedStore):
             noticed only by its size.
     """
 
+    location: Location
+
     def __init__(
         self, url: str | os.PathLike[str], *, version: str | None = None, tail_bytes: int = 0
     ) -> None:
@@ -74,7 +78,7 @@ class HttpStore(RangedStore):
 
     def _locate(self, tail_bytes: int, version: str | None) -> None:
         """Follow redirects to the blob, and find its size and version."""
-        target = self.url
+        target = self.location.whole
         for followed in range(REDIRECTS_MAX + 1):
             # A range of the last bytes also tells the size. Without a tail, one byte is enough for that.
             response = self._send_opening(target, f"bytes=-{tail_bytes or 1}")
@@ -84,12 +88,9 @@ class HttpStore(RangedStore):
                 raise StorageError(
                     f"{self.url}: can't open: the server redirects more than {REDIRECTS_MAX} times"
                 )
-            target = urljoin(target, response.headers.get(b"location", b"").decode("latin-1"))
-            # Whoever wrote https:// expects that nobody on the way can read or change the bytes.
-            if self.url[:5].lower() == "https" and not target.lower().startswith("https:"):
-                raise StorageError(
-                    f"{self.url}: it redirects to {target}, which is not encrypted by TLS"
-                )
+            target = redirect_target(
+                target, response.headers.get(b"location", b"").decode("latin-1")
+            )
         # An empty blob has no last bytes, so a server may answer 416. A HEAD shows whether the blob is empty.
         if response.status == 416:
             response = self._send_opening(target, None)
@@ -128,7 +129,7 @@ class HttpStore(RangedStore):
             condition = f"If-Unmodified-Since: {modified}\r\n"
         self._by_etag = bool(etag)
         self.is_pinned = bool(etag or modified)
-        self._redirected = target != self.url
+        self._redirected = target != self.location.whole
         head = f"GET {begin}{condition}Range: bytes=".encode("latin-1")
         version_line = f"ETag: {etag}" if etag else f"Last-Modified: {modified}"
         self._ranged_get = RangedGet(pool_of(origin), head, version_line)
@@ -213,7 +214,7 @@ class HttpStore(RangedStore):
         self.raise_for(response, f"read bytes {start} to {end}", attempt)
 
     def __reduce__(self) -> tuple[Callable[..., HttpStore], tuple[str, str]]:
-        return _reopen_http_store, (self.url, self.version)
+        return _reopen_http_store, (self.location.whole, self.version)
 
 
 def split_http(url: str) -> tuple[Origin, str]:
@@ -226,7 +227,7 @@ def split_http(url: str) -> tuple[Origin, str]:
     scheme = parts.scheme.lower()
     # Requests carry no Authorization header, so a user and password would be ignored without a word.
     if scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise ValueError(f"{url!r} is not http(s)://host/path, without a user")
+        raise ValueError(f"{redacted(url)!r} is not http(s)://host/path, without a user")
     host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
     port = parts.port or (443 if scheme == "https" else 80)
     target = quote(parts.path or "/", SAFE_IN_TARGETS)
