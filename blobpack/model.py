@@ -42,6 +42,9 @@ IndexPlace = Literal["embed", "sidecar", "none"]
 # which requests are sent a second time if their answers are late
 Hedge = Literal["batches", "always", "never"]
 
+# properties of an object in S3 that append copies to the object that replaces it, and that it may be told to drop
+Property = Literal["acl", "checksum", "metadata", "tags"]
+
 # how an offsets file names a member: by its whole name, or by the part after the last "/"
 NameStyle = Literal["path", "basename"]
 
@@ -141,6 +144,19 @@ def check_choice(name: str, value: object, choices: Any) -> None:
     if not isinstance(value, str) or value not in allowed:
         listed = ", ".join(map(repr, allowed))
         raise ValueError(f"{name} must be one of {listed}, not {value!r:.200}")
+
+
+def check_choices(name: str, value: object, choices: Any) -> list[Any]:
+    """Return one or several of a Literal's choices as a list.
+
+    Raises:
+        TypeError: the value is neither a str nor several of them.
+        ValueError: one of them is not a choice; the message lists the choices.
+    """
+    texts = check_texts(name, value)
+    for text in texts:
+        check_choice(name, text, choices)
+    return texts
 
 
 def check_flag(name: str, value: object) -> None:

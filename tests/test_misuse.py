@@ -210,6 +210,7 @@ CALLS: dict[str, Call] = {
         source=SOURCE,
         duplicates=choice(Duplicates),
         stale=choice(Stale),
+        drop=[*types(None, 5, b"acl", [5]), *values("nonsense", "", ["acl", "x"], ["tags"])],
         **{name: bad for name, bad in PACKED.items() if name != "dry_run"},
     ),
     "repack": call(
@@ -538,6 +539,7 @@ def test_every_choice_has_a_case() -> None:
         "IndexPlace",
         "NameStyle",
         "OffsetsFormat",
+        "Property",
         "Stale",
     }
     assert "archive" in get_args(FailureKind)  # no argument: verify says it

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Unpack
 from blobpack.editing.append_local import append_in_place
 from blobpack.editing.append_s3 import append_in_s3
 from blobpack.editing.new_members import NewMembers
-from blobpack.model import Duplicates, Stale, check_choice
+from blobpack.model import Duplicates, Property, Stale, check_choice, check_choices
 from blobpack.packing.files import Skipped
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
 from blobpack.packing.pack import describe_skipped
@@ -23,6 +23,7 @@ from blobpack.stores.location import output_location
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
 
     from blobpack.index.index import Index
     from blobpack.model import IndexPlace, Packable
@@ -35,6 +36,7 @@ def append(
     *,
     duplicates: Duplicates = "refuse",
     stale: Stale = "refuse",
+    drop: Property | Iterable[Property] = (),
     **options: Unpack[PackOptions],
 ) -> AppendReport:
     """Append members to a blob, in time that grows with the new members and with the index.
@@ -44,7 +46,8 @@ def append(
     at once.
 
     A blob in S3 is neither downloaded nor changed. A new object replaces it, and S3 itself copies
-    the old bytes. Of two appends to an object at the same time, at most one succeeds, and the other
+    the old bytes. The new object has the properties of the old one: its headers and metadata, tags,
+    access rights (ACL), storage class, encryption, retention and checksum algorithm. Of two appends to an object at the same time, at most one succeeds, and the other
     one leaves nothing behind.
 
     Args:
@@ -54,6 +57,8 @@ def append(
             "last": reads by this name find the new member. The old member stays in the blob, at its
             place.
         stale: What to do if the index does not fit the blob any more: "refuse" it, or "rescan" the blob.
+        drop: Properties of an object in S3 that the new object may lack: "tags", "acl", "metadata" or "checksum", one or
+            several. They are not copied, so the rights for them are not needed.
         options: Which files are appended, and how: see PackOptions.
 
     Returns:
@@ -68,9 +73,10 @@ def append(
         StaleIndexError: the index does not fit the blob any more.
         FormatError: the blob is damaged.
         StorageError: another append is at work on the blob, the blob is compressed, another program
-            has written data behind its end, or it can't be written.
+            has written data behind its end, or it can't be written; or a property of the object can't be read or set.
         TypeError: an argument has a wrong type, or an option does not exist.
-        ValueError: a choice does not exist, a number is out of range, or the blob is neither local nor in S3.
+        ValueError: a choice does not exist, a number is out of range, the blob is neither local nor in S3, or `drop` is given
+            for a local blob.
     """
     began = time.perf_counter()
     complete = complete_options("append", options)
@@ -78,8 +84,16 @@ def append(
     check_source(source)
     check_choice("duplicates", duplicates, Duplicates)
     check_choice("stale", stale, Stale)
+    dropped = check_choices("drop", drop, Property)
+    if dropped and location.is_local:
+        raise ValueError(
+            "drop is for a blob in S3: a local blob grows in place, and keeps what it has"
+        )
     new = NewMembers(source, complete, Skipped(), duplicates, stale)
-    result = (append_in_place if location.is_local else append_in_s3)(location, new)
+    if location.is_local:
+        result = append_in_place(location, new)
+    else:
+        result = append_in_s3(location, new, dropped)
     return AppendReport(
         appended=len(result.added),
         appended_bytes=result.added.payload_bytes,

@@ -1,7 +1,7 @@
 """Append members to a blob in S3, which is replaced by a new object and never downloaded.
 
 Strategy: S3 itself copies the old members into a multipart upload. The new members and the index are uploaded behind
-them, and the object appears whole. It replaces only the version that was opened.
+them, and the object appears whole, with the properties of the old one. It replaces only the version that was opened.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.editing.blob_state import read_state
 from blobpack.editing.new_members import AppendResult, NewMembers, NothingAdded
+from blobpack.errors import BlobNotFoundError
 from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import IdentifyingSink
@@ -21,30 +22,41 @@ from blobpack.stores.memory import MemoryStore
 from blobpack.writing.embed import write_behind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
+    from blobpack.model import Property
     from blobpack.stores.location import Location
+    from blobpack.stores.s3.properties import Properties
     from blobpack.stores.s3.store import S3Store
 
 
-def append_in_s3(location: Location, new: NewMembers) -> AppendResult:
+def append_in_s3(
+    location: Location, new: NewMembers, drop: Collection[Property] = ()
+) -> AppendResult:
     """Append members to a blob in S3; see append.
 
     Raises:
         BlobpackError: as described for append.
     """
+    from blobpack.stores.s3.properties import read_properties
     from blobpack.stores.s3.store import S3Store
+    from blobpack.stores.s3.upload import uploading
 
     added = Index()
     with S3Store(location, tail_bytes=OPENING_TAIL_BYTES) as store:
         before = read_state(store, new.stale)
+        properties = read_properties(store.object_key, store.version, drop)
+        beside = _properties_beside(location, drop) if before.place == "sidecar" else None
         found = new.find()
         # before check_names, which may turn objects of known sizes into a generator of payloads without sizes
         new_bytes = expected_bytes(found)
         found = new.check_names(found, before)
         index, blob_bytes = before.index, store.size
         # the order matters: NothingAdded first aborts the upload, so nothing is left in S3, and is suppressed after that
-        with suppress(NothingAdded), continuing_upload(store, before.end, new_bytes) as tail:
+        with (
+            suppress(NothingAdded),
+            continuing_upload(store, before.end, new_bytes, properties) as tail,
+        ):
             added, _ = new.write(found, before, tail, location.text)
             index = before.joined(added)
             index.identity = tail.identity()
@@ -52,22 +64,39 @@ def append_in_s3(location: Location, new: NewMembers) -> AppendResult:
                 # to the sink and not through the witness: the index is not part of the archive that it identifies
                 write_behind(tail.sink, index, index.identity)
             blob_bytes = tail.sink.tell()
-    if added and before.place == "sidecar" and index.identity:
+    if added and beside is not None and index.identity:
         # the version that this upload made: asking S3 now could return one that replaced it a moment later, and the
         # index would be believed for a blob with other offsets
         index.identity = replace(index.identity, version=tail.sink.version)
-        index.save(sidecar_of(location))
+        with uploading(sidecar_of(location), properties=beside) as sidecar:
+            sidecar.write(index.write_sections(sidecar, index.identity).encode())
     return AppendResult(before, added, index, blob_bytes)
 
 
+def _properties_beside(location: Location, drop: Collection[Property]) -> Properties:
+    """Read the properties of the index file beside a blob; it has none if an earlier append was killed before it."""
+    from blobpack.stores.s3.bucket import Bucket, ObjectKey
+    from blobpack.stores.s3.properties import NO_PROPERTIES, read_properties
+
+    sidecar = sidecar_of(location)
+    target = ObjectKey(Bucket(sidecar.bucket), sidecar.key)
+    try:
+        return read_properties(target, "", drop)
+    except BlobNotFoundError:
+        return NO_PROPERTIES
+
+
 @contextmanager
-def continuing_upload(store: S3Store, end: int, new_bytes: int | None) -> Iterator[IdentifyingSink]:
+def continuing_upload(
+    store: S3Store, end: int, new_bytes: int | None, properties: Properties
+) -> Iterator[IdentifyingSink]:
     """Open a new object that begins with the first bytes of an object, and replaces it when the block ends.
 
     Args:
         store: The old object.
         end: Number of its bytes that the new object begins with.
         new_bytes: Upper bound for the bytes that will be written; None if it is not known.
+        properties: Properties of the new object.
 
     Raises:
         BlobChangedError: the old object was replaced meanwhile, or another upload to its key is under way.
@@ -78,7 +107,9 @@ def continuing_upload(store: S3Store, end: int, new_bytes: int | None) -> Iterat
 
     # copies take at most half of the 10,000 parts, so what is written must fit into the other half
     expected = None if new_bytes is None else 2 * new_bytes
-    with uploading(store.location, expected_bytes=expected, replaces=store.version) as upload:
+    with uploading(
+        store.location, expected_bytes=expected, replaces=store.version, properties=properties
+    ) as upload:
         # at once: the later of two appends fails here, before it has sent anything
         upload.claim()
         if end < UPLOAD_PART_BYTES_MIN:

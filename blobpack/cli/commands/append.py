@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -11,6 +11,7 @@ from blobpack.cli.options import duplicates_option, packing_options, progress_ba
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.report import print_report
 from blobpack.editing.append import append as library
+from blobpack.model import Property
 
 if TYPE_CHECKING:
     from blobpack.stores.location import Location
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 @click.option(
     "--rescan", is_flag=True, help="Scan the headers of BLOB if its index does not fit it any more."
 )
+@click.option(
+    "--drop",
+    type=click.Choice(get_args(Property)),
+    multiple=True,
+    help="If BLOB is in S3: do without this property of the object, instead of copying it to the new one. Repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def append(
     blob: Location, sources: tuple[Location, ...], rescan: bool, as_json: bool, **options: Any
@@ -36,7 +43,8 @@ def append(
 
     SRC is a folder, files, or a prefix such as s3://bucket/imgs/. Existing members are neither moved nor read. If the
     command is killed at any moment, BLOB has either its old members or the old and the new ones. The index stays
-    where it was: inside BLOB or beside it. In S3, the server copies the old bytes; only new ones are uploaded.
+    where it was: inside BLOB or beside it. In S3, the server copies the old bytes; only new ones are uploaded. The
+    new object has the properties of the old one: headers, metadata, tags, ACL, storage class, encryption, retention.
 
     \b
     blobpack append out.tar more/
@@ -46,6 +54,8 @@ def append(
     # Other commands write to their last argument, so users easily swap the arguments here.
     if any(is_same_file(blob, source) for source in sources):
         raise click.UsageError(f"{blob} is among the files to append: BLOB comes first")
+    if options["drop"] and blob.is_local:
+        raise click.UsageError("--drop is for a blob in S3")
     source = one_source(sources)
     with progress_bar("files") as bar:
         report = library(

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import StorageError
+from blobpack.stores.s3.properties import NO_PROPERTIES, explain_refusal
 from blobpack.stores.s3.shield import uninterrupted
 from blobpack.stores.s3.unfinished import SentPart, abort_upload, list_parts
 from blobpack.threads import LookAhead
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blobpack.stores.s3.bucket import ObjectKey
+    from blobpack.stores.s3.properties import Properties
     from blobpack.stores.s3.store import S3Store
 
 # Limits of S3: the least size of each part but the last, the largest copied part, the number of parts of an object.
@@ -66,19 +68,25 @@ class Multipart:
         id: The id that S3 gave to the upload; "" before it begins and after it is complete.
     """
 
-    def __init__(self, target: ObjectKey, part_threads: int) -> None:
+    def __init__(
+        self, target: ObjectKey, part_threads: int, properties: Properties = NO_PROPERTIES
+    ) -> None:
         """Prepare an upload; no request is sent yet.
 
         Args:
             target: Key of the object.
             part_threads: Number of parts that are sent at once.
+            properties: Properties of the object.
         """
+        self._properties = properties
         self.id = ""
         self._target = target
         self._threads = part_threads
         self._under_way: LookAhead[None] = LookAhead(part_threads, name="upload")
         # By part number; "" while the part is being sent.
         self._etags: dict[int, str] = {}
+        # By part number; empty unless the object has a checksum algorithm.
+        self._checksums: dict[int, dict[str, str]] = {}
         self._sent_before: dict[int, SentPart] = {}
 
     @property
@@ -92,7 +100,12 @@ class Multipart:
         uninterrupted(self._begin)
 
     def _begin(self) -> None:
-        response = self._target.ask("create_multipart_upload", what="begin an upload")
+        try:
+            response = self._target.ask(
+                "create_multipart_upload", what="begin an upload", **self._properties.of_upload()
+            )
+        except StorageError as exc:
+            raise explain_refusal(exc, self._properties) from exc
         self.id = response["UploadId"]
 
     def resume(self, upload_id: str) -> None:
@@ -134,8 +147,9 @@ class Multipart:
             PartNumber=number,
             Body=part,
             ContentMD5=content_md5(part),
+            **self._properties.checksum_of(part),
         )
-        self._etags[number] = response["ETag"]
+        self._keep(number, response)
 
     def _copy(self, number: int, source: S3Store, start: int, end: int) -> None:
         response = self._target.ask(
@@ -148,7 +162,12 @@ class Multipart:
             CopySourceIfMatch=source.version,
             CopySourceRange=f"bytes={start}-{end - 1}",
         )
-        self._etags[number] = response["CopyPartResult"]["ETag"]
+        self._keep(number, response["CopyPartResult"])
+
+    def _keep(self, number: int, result: dict[str, Any]) -> None:
+        """Keep what CompleteMultipartUpload must say about a part."""
+        self._etags[number] = result["ETag"]
+        self._checksums[number] = self._properties.checksum_in(result)
 
     def complete(self, conditions: dict[str, str]) -> str:
         """Have S3 join the parts to the object; all parts must have been sent.
@@ -163,7 +182,10 @@ class Multipart:
             BlobChangedError: a condition is not met.
             StorageError: S3 refused or could not be reached.
         """
-        parts = [{"PartNumber": number, "ETag": etag} for number, etag in self._etags.items()]
+        parts = [
+            {"PartNumber": number, "ETag": etag, **self._checksums.get(number, {})}
+            for number, etag in self._etags.items()
+        ]
         try:
             response = self._target.ask(
                 "complete_multipart_upload",

@@ -23,6 +23,7 @@ from blobpack.stores.s3.multipart import (
     content_md5,
     part_size,
 )
+from blobpack.stores.s3.properties import NO_PROPERTIES, check_kept, explain_refusal
 from blobpack.stores.s3.unfinished import abort_latest, uploads_to
 from blobpack.stores.sink import Sink
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from blobpack.stores.s3.properties import Properties
     from blobpack.stores.s3.store import S3Store
 
 # Size of a copied part. Far below S3's limit of 5 GiB, so that several parts can be copied at once.
@@ -48,6 +50,7 @@ def uploading(
     replaces: str | None = None,
     new: bool = False,
     resume: bool = False,
+    properties: Properties = NO_PROPERTIES,
 ) -> Iterator[Upload]:
     """Open an object for writing, which replaces the one at the key when the block ends without an error.
 
@@ -58,6 +61,7 @@ def uploading(
         new: There must be no object at the key yet.
         resume: Resume an upload that was interrupted: parts that S3 already has with the same bytes are not sent again.
             If this upload is interrupted, too, its parts are kept for the next one.
+        properties: Properties of the object, such as those of the one that it replaces.
 
     Raises:
         BlobChangedError: the object at the key is not the one to replace, or must not exist.
@@ -66,7 +70,7 @@ def uploading(
     location = Location.parse(url)
     target = ObjectKey(Bucket(location.bucket), location.key)
     condition = Condition(target, replaces=replaces, new=new)
-    upload = Upload(target, condition, expected_bytes=expected_bytes, resume=resume)
+    upload = Upload(target, condition, properties, expected_bytes=expected_bytes, resume=resume)
     try:
         yield upload
         upload.finish()
@@ -87,11 +91,18 @@ class Upload(Sink):
     """
 
     def __init__(
-        self, target: ObjectKey, condition: Condition, *, expected_bytes: int | None, resume: bool
+        self,
+        target: ObjectKey,
+        condition: Condition,
+        properties: Properties,
+        *,
+        expected_bytes: int | None,
+        resume: bool,
     ) -> None:
         """Prepare an upload; no request is sent yet. See uploading for the arguments."""
         self.url = target.url
-        self.multipart = Multipart(target, PARTS_AT_ONCE)
+        self.multipart = Multipart(target, PARTS_AT_ONCE, properties)
+        self._properties = properties
         self._target = target
         self._condition = condition
         self._expected_bytes = expected_bytes
@@ -184,6 +195,7 @@ class Upload(Sink):
             self.version = self.multipart.complete(self._condition.arguments)
         except BlobChangedError as exc:
             raise self._condition.unmet() from exc
+        check_kept(self._target, self._properties)
 
     def _put_whole(self) -> None:
         try:
@@ -192,11 +204,16 @@ class Upload(Sink):
                 what="upload",
                 Body=self._part,
                 ContentMD5=content_md5(self._part),
+                **self._properties.arguments,
+                **self._properties.checksum_of(self._part),
                 **self._condition.arguments,
             )
         except BlobChangedError as exc:
             raise self._condition.unmet() from exc
+        except StorageError as exc:
+            raise explain_refusal(exc, self._properties) from exc
         self.version = response["ETag"]
+        check_kept(self._target, self._properties)
 
     def give_up(self, exc: BaseException) -> None:
         """Wait for the threads and delete the parts; keep them if this upload may be resumed.
