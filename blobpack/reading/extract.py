@@ -1,6 +1,7 @@
 """Extract members into files, and never write outside the target folder.
 
-Strategy: a name is hostile input. It is refused if it is absolute or holds "..", before the first file is written.
+Strategy: a name is hostile input. Names that lead outside, are too long, or are in each other's way are refused before
+the first file is written (target_names.py).
 Folders are opened one part at a time, each relative to the descriptor of the one above and without following links. So
 a link that lies in the way, or is put there while files are written, can't lead outside.
 """
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from blobpack.errors import StorageError, UnsafeNameError
 from blobpack.model import check_callable, check_local_path, members_of
 from blobpack.reading.reader import Reader
+from blobpack.reading.target_names import check_names, split_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+# no hard links on this file system (Linux, link(2)), or no more of them to one file
+NO_HARD_LINKS = (errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
 @dataclass(frozen=True, slots=True)
 class ExtractReport:
     """The result of extract.
@@ -33,10 +39,12 @@ class ExtractReport:
     Attributes:
         members: Number of files written.
         payload_bytes: Bytes of these files.
+        hard_links: Number of these files that are hard links to others of them.
     """
 
     members: int
     payload_bytes: int
+    hard_links: int = 0
 
 
 def extract(
@@ -49,7 +57,8 @@ def extract(
     """Write members as files below a folder, which is made if it does not exist.
 
     Each file appears whole or not at all, and replaces a file of its name. Files are not forced to disk (fsync). If
-    several members have one name, the last one is written.
+    several members have one name, the last one is written. Members that are hard links in the blob become hard links of
+    the file system, if it has them, and otherwise files of their own.
 
     Args:
         blob: An open blob or collection.
@@ -58,9 +67,10 @@ def extract(
         progress: progress(members), called after each member.
 
     Raises:
-        UnsafeNameError: a name is empty, absolute, holds "..", or would lead through a link. Names
-            are checked before the first file is written; links are found only when their members
-            are written.
+        UnsafeNameError: a name is empty, absolute, holds "..", is too long for the target, or lies in more than 256
+            folders; two names would be one file there, or a file is where another member needs a folder. All names are
+            checked before the first file is written. Or a name would lead through a link that lies below the folder:
+            links are found only when their members are written.
         StorageError: a file can't be written, or the store failed.
         TypeError: an argument has a wrong type, such as names instead of members.
         ValueError: the folder is a URL.
@@ -70,39 +80,54 @@ def extract(
     check_local_path("folder", folder)
     check_callable("progress", progress)
     given = members_of(blob.index if members is None else members)
-    # If several members have one name, only the last one is kept: its file would replace the other
+    # If several members have one name, in whatever spelling, only the last one is kept: its file would replace the other
     # files anyway.
-    chosen = {member.name: member for member in given}
+    chosen = {split_name(member.name): member for member in given}
     # all names, before the first file: a name that is refused leaves nothing behind
-    split = [(split_name(name), member) for name, member in chosen.items()]
-    total = 0
+    check_names(chosen, os.fspath(folder))
+    links = _links_among(blob, chosen)
+    total = hard_links = 0
     # one batch for all: 300 neighbours in S3 take 2 requests instead of 300
-    payloads = blob.read_members(chosen.values())
+    payloads = blob.read_members(member for parts, member in chosen.items() if parts not in links)
     with _Folders(folder) as folders:
-        for count, (parts, member) in enumerate(split, 1):
-            payload = next(payloads)
+        for count, (parts, member) in enumerate(chosen.items(), 1):
             try:
-                write_file(folders.descend(parts[:-1]), parts[-1], payload)
+                linked = parts in links and folders.link(links[parts], parts)
             except OSError as exc:
                 raise _translated(exc, member.name, folder) from exc
-            total += len(payload)
+            if linked:
+                hard_links += 1
+            else:
+                payload = next(blob.read_members([member]) if parts in links else payloads)
+                try:
+                    write_file(folders.descend(parts[:-1]), parts[-1], payload)
+                except OSError as exc:
+                    raise _translated(exc, member.name, folder) from exc
+            total += member.size
             if progress:
                 progress(count)
-    return ExtractReport(len(chosen), total)
+    return ExtractReport(len(chosen), total, hard_links)
 
 
-def split_name(name: str) -> tuple[str, ...]:
-    """Split a member's name into its folders and its file name.
-
-    Raises:
-        UnsafeNameError: the name is empty or absolute, or holds ".." or NUL.
-    """
-    # "a//b" and "./a/b" are a/b to every tar tool, so empty and "." parts are dropped; a name that ends with "/" has
-    # no file name
-    parts = tuple(part for part in name.split("/") if part not in ("", "."))
-    if not parts or name.startswith("/") or ".." in parts or name.endswith("/") or "\0" in name:
-        raise UnsafeNameError(f"member {name!r} would be written outside the target folder")
-    return parts
+def _links_among(
+    blob: Reader, chosen: dict[tuple[str, ...], Member]
+) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Find the members that are hard links: they have the offsets of a member before them, in the same blob."""
+    at: dict[tuple[int, int], list[tuple[str, ...]]] = {}
+    for parts, member in chosen.items():
+        at.setdefault((member.offset_start, member.offset_end), []).append(parts)
+    links: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for together in at.values():
+        if len(together) < 2:
+            continue
+        # In a collection, members of several blobs may have equal offsets.
+        located, _ = blob.locate([chosen[parts].name for parts in together])
+        first: dict[str, tuple[str, ...]] = {}
+        for parts, found in zip(together, located, strict=False):
+            target = first.setdefault(found.store.url, parts)
+            if target is not parts:
+                links[parts] = target
+    return links
 
 
 class _Folders:
@@ -149,12 +174,43 @@ class _Folders:
         self._fd, self._parts = fd, parts
         return fd
 
+    def link(self, target: tuple[str, ...], parts: tuple[str, ...]) -> bool:
+        """Make a file that is a hard link to another one; return False if the file system can't."""
+        target_fd = os.dup(self.descend(target[:-1]))
+        try:
+            folder_fd = self.descend(parts[:-1])
+            temporary = temporary_name()
+            # a link that was put in the target's place meanwhile is not followed
+            os.link(
+                *(target[-1], temporary),
+                src_dir_fd=target_fd,
+                dst_dir_fd=folder_fd,
+                follow_symlinks=False,
+            )
+            try:
+                os.rename(temporary, parts[-1], src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+            finally:
+                # a rename to a link of the same file does nothing (POSIX.1-2017, rename)
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=folder_fd)
+        except OSError as exc:
+            if exc.errno in NO_HARD_LINKS:
+                return False
+            raise
+        finally:
+            os.close(target_fd)
+        return True
+
+
+def temporary_name() -> str:
+    """Return a random name. With O_EXCL it can't be a link that somebody put there before."""
+    return f".{os.urandom(8).hex()}.tmp"
+
 
 def write_file(folder_fd: int, name: str, payload: bytes) -> None:
     """Write a file under a temporary name, then rename it; a link of the final name is replaced."""
-    # Opening the final name would write through a link that lies there, and a reader could see half a file. A random
-    # name with O_EXCL can't be a link that somebody put there before.
-    temporary = f".{os.urandom(8).hex()}.tmp"
+    # Opening the final name would write through a link that lies there, and a reader could see half a file.
+    temporary = temporary_name()
     fd = os.open(
         temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder_fd
     )
