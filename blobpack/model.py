@@ -63,6 +63,7 @@ BYTES_MAX = (1 << 63) - 1
 
 # the parts of a URL behind the scheme (RFC 3986, 3.2 to 3.4); a user ends at the last "@" before the path
 URL_PARTS = re.compile(r"((?:[^/?#]*@)?)([^/?#]*)([^?#]*)([?#]?)")
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]*")
 HOST = re.compile(r"([^:]*|\[[^]]*\])(:[0-9]*)?")
 
 
@@ -128,6 +129,11 @@ def redacted(text: str) -> str:
     return f"{scheme}://{user and '…@'}{host}{path}{mark and mark + '…'}"
 
 
+def shown(value: object) -> str:
+    """Return the repr of a wrong argument for a message: cut at 200 characters, and with its URLs redacted."""
+    return URL.sub(lambda url: redacted(url[0]), repr(value))[:200]
+
+
 def check_choice(name: str, value: object, choices: Any) -> None:
     """Check that a value is one of a Literal's choices.
 
@@ -143,7 +149,7 @@ def check_choice(name: str, value: object, choices: Any) -> None:
     # str first: `in` would compare a NumPy array with each choice, and raise an error that names no argument
     if not isinstance(value, str) or value not in allowed:
         listed = ", ".join(map(repr, allowed))
-        raise ValueError(f"{name} must be one of {listed}, not {value!r:.200}")
+        raise ValueError(f"{name} must be one of {listed}, not {shown(value)}")
 
 
 def check_choices(name: str, value: object, choices: Any) -> list[Any]:
@@ -168,7 +174,7 @@ def check_flag(name: str, value: object) -> None:
     if value is True or value is False:
         return
     if isinstance(value, (str, bytes, float, Iterable)) or value not in (0, 1):
-        raise TypeError(f"{name} must be True or False, not {value!r:.200}")
+        raise TypeError(f"{name} must be True or False, not {shown(value)}")
 
 
 def check_whole(name: str, value: Any) -> int:
@@ -184,7 +190,7 @@ def check_whole(name: str, value: Any) -> int:
         # operator.index accepts NumPy's integers, and refuses 1.0 and "1"
         return index(value)
     except TypeError:
-        raise TypeError(f"{name} must be a whole number, not {value!r:.200}") from None
+        raise TypeError(f"{name} must be a whole number, not {shown(value)}") from None
 
 
 def check_number(name: str, value: Any, least: int, most: int = BYTES_MAX) -> None:
@@ -219,10 +225,10 @@ def check_path(name: str, value: object) -> str:
         ValueError: the value is empty, or no system accepts it: it holds a NUL, or a surrogate that stands for no byte.
     """
     if not isinstance(value, (str, os.PathLike)):
-        raise TypeError(f"{name} must be a path or URL, not {value!r:.200}")
+        raise TypeError(f"{name} must be a path or URL, not {shown(value)}")
     path = os.fspath(value)
     if not isinstance(path, str):
-        raise TypeError(f"{name} must be a path of type str, not {path!r:.200}")
+        raise TypeError(f"{name} must be a path of type str, not {shown(path)}")
     if not path:
         raise ValueError(f"{name} must be a path or URL, not empty")
     # a path ends at a NUL in every system call; a URL is percent-encoded before it is sent
@@ -247,7 +253,7 @@ def check_local_path(name: str, value: object) -> None:
     check_path(name, value)
     # not of a path object: pathlib turns "://" into ":/", so that object is a local path
     if isinstance(value, str) and "://" in value:
-        raise ValueError(f"{name} must be a local path, not {redacted(value)!r:.200}")
+        raise ValueError(f"{name} must be a local path, not {shown(value)}")
 
 
 def check_output(name: str, value: object) -> None:
@@ -268,7 +274,7 @@ def check_text(name: str, value: object) -> None:
         TypeError: the value is not a str.
     """
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {value!r:.200}")
+        raise TypeError(f"{name} must be a str, not {shown(value)}")
 
 
 def check_texts(name: str, value: object) -> list[str]:
@@ -280,11 +286,11 @@ def check_texts(name: str, value: object) -> list[str]:
     # a str is iterable, too, and its characters are not meant
     texts = [value] if isinstance(value, str) else value
     if isinstance(texts, (bytes, bytearray)) or not isinstance(texts, Iterable):
-        raise TypeError(f"{name} must be one or several str, not {value!r:.200}")
+        raise TypeError(f"{name} must be one or several str, not {shown(value)}")
     listed = list(texts)
     for text in listed:
         if not isinstance(text, str):
-            raise TypeError(f"{name} must be one or several str, and one is {text!r:.200}")
+            raise TypeError(f"{name} must be one or several str, and one is {shown(text)}")
     return listed
 
 
@@ -300,9 +306,9 @@ def check_several(name: str, value: object, what: str) -> None:
         TypeError: the value can't be iterated, or is a str, bytes or a path.
     """
     if isinstance(value, (str, bytes, os.PathLike)):
-        raise TypeError(f"{name} must be several {what}, not one: [{value!r:.200}]")
+        raise TypeError(f"{name} must be several {what}, not one: [{shown(value)}]")
     if not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be several {what}, not {value!r:.200}")
+        raise TypeError(f"{name} must be several {what}, not {shown(value)}")
 
 
 def check_callable(name: str, value: object) -> None:
@@ -312,7 +318,7 @@ def check_callable(name: str, value: object) -> None:
         TypeError: the value is neither.
     """
     if value is not None and not callable(value):
-        raise TypeError(f"{name} must be a function or None, not {value!r:.200}")
+        raise TypeError(f"{name} must be a function or None, not {shown(value)}")
 
 
 def names_of(names: Iterable[str | Member]) -> Iterator[str]:
@@ -330,7 +336,7 @@ def names_of(names: Iterable[str | Member]) -> Iterator[str]:
             return name
         if isinstance(name, Member):
             return name.name
-        raise TypeError(f"names must be several names or members, and one is {name!r:.200}")
+        raise TypeError(f"names must be several names or members, and one is {shown(name)}")
 
     return map(name_of, names)
 
@@ -353,4 +359,4 @@ def members_of(members: Iterable[Member]) -> Iterator[Member]:
 
 def not_a_member(thing: object) -> TypeError:
     """Return the error for a value that is not a Member, among several members."""
-    return TypeError(f"members must be Members, for example an index, and one is {thing!r:.200}")
+    return TypeError(f"members must be Members, for example an index, and one is {shown(thing)}")

@@ -24,6 +24,7 @@ from blobpack.model import (
     check_output,
     check_several,
     check_whole,
+    shown,
 )
 from blobpack.stores.location import location_of, output_location
 from blobpack.stores.output import writing
@@ -154,7 +155,7 @@ class Index(Rows):
         listed = list(indexes)
         for index in listed:
             if not isinstance(index, Index):
-                raise TypeError(f"indexes must be several Index, and one is {index!r}")
+                raise TypeError(f"indexes must be several Index, and one is {shown(index)}")
         return cls.from_columns(Columns.concatenate([index.columns for index in listed]))
 
     def __eq__(self, other: object) -> bool:

@@ -28,6 +28,7 @@ from blobpack.model import (
     check_number,
     check_output,
     check_several,
+    shown,
 )
 from blobpack.stores.descriptor import never_short
 from blobpack.stores.output import replacing
@@ -114,7 +115,7 @@ def write_offsets(
 
 def _check_index(index: Index) -> Index:
     if not isinstance(index, Index):
-        raise TypeError(f"index must be an Index or several, and one is {index!r}")
+        raise TypeError(f"index must be an Index or several, and one is {shown(index)}")
     _check_of_one_blob(index)
     return index
 

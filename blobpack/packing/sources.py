@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from blobpack.model import check_path, check_several, redacted
+from blobpack.model import check_path, check_several, shown
 from blobpack.packing.files import FileList, Skipped, filter_files, list_files, list_folder
 from blobpack.packing.objects import Objects, list_prefix
 from blobpack.packing.options import globs_of
@@ -41,7 +41,7 @@ def check_source(source: Packable) -> None:
     # HTTP has no request that lists a folder
     if location_of("source", source, prefix=True).kind == "http":
         raise ValueError(
-            f"source must be a path or s3://bucket/prefix, not {redacted(str(source))!r}: read_manifest takes a list of URLs"
+            f"source must be a path or s3://bucket/prefix, not {shown(str(source))}: read_manifest takes a list of URLs"
         )
 
 
@@ -80,7 +80,7 @@ def _checked_payloads(payloads: Iterable[object]) -> Iterator[Payload]:
     # lazily: the payloads of a generator together may be larger than memory
     for pair in payloads:
         if not isinstance(pair, tuple) or len(pair) != 2:
-            raise TypeError(f"source must be (name, payload) pairs, and one is {pair!r:.200}")
+            raise TypeError(f"source must be (name, payload) pairs, and one is {shown(pair)}")
         name, payload = pair
         if not isinstance(name, str):
             raise TypeError(f"source must be pairs of str and bytes, and one name is {name!r}")
@@ -101,14 +101,14 @@ def _checked_files(files: Iterable[object]) -> Iterator[str | os.PathLike[str]]:
     for file in files:
         if not isinstance(file, (str, os.PathLike)):
             raise TypeError(
-                f"source must be several paths or (name, payload) pairs, and one is {file!r}"
+                f"source must be several paths or (name, payload) pairs, and one is {shown(file)}"
             )
         check_path("source", file)
         # Without this check, the URL would be opened as a local file, and the error would only say
         # that there is no such file.
         if isinstance(file, str) and "://" in file:
             raise ValueError(
-                f"source must be one prefix in S3 or several local paths, and one is {redacted(file)!r}: "
+                f"source must be one prefix in S3 or several local paths, and one is {shown(file)}: "
                 "read_manifest takes a list of URLs"
             )
         yield file

@@ -19,6 +19,7 @@ from blobpack.model import (
     members_of,
     names_of,
     not_a_member,
+    shown,
 )
 from blobpack.reading.batch import Batch, Located
 from blobpack.reading.find_index import find_index
@@ -61,7 +62,7 @@ class Blob(Reader):
         """
         check_choice("hedge", hedge, Hedge)
         if not isinstance(index, Index):
-            raise TypeError(f"index must be an Index, not {index!r}")
+            raise TypeError(f"index must be an Index, not {shown(index)}")
         # an offsets file says nothing about its blob; one of a larger blob is noticed here, before the first read
         if index.last_end > store.size:
             raise BlobChangedError(

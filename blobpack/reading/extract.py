@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError, UnsafeNameError
-from blobpack.model import check_callable, check_local_path, members_of
+from blobpack.model import check_callable, check_local_path, members_of, shown
 from blobpack.reading.reader import Reader
 from blobpack.reading.target_names import check_names, split_name
 
@@ -76,7 +76,7 @@ def extract(
         ValueError: the folder is a URL.
     """
     if not isinstance(blob, Reader):
-        raise TypeError(f"blob must be an open blob or collection, not {blob!r}")
+        raise TypeError(f"blob must be an open blob or collection, not {shown(blob)}")
     check_local_path("folder", folder)
     check_callable("progress", progress)
     given = members_of(blob.index if members is None else members)
