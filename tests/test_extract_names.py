@@ -9,6 +9,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
+from botocore.config import Config
 
 import blobpack
 from blobpack.errors import UnsafeNameError
@@ -17,6 +18,8 @@ from blobpack.reading.target_names import folded
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from s3server import S3Server
 
 
 def make_tar(path: Path, members: list[tuple[str, bytes | str]]) -> Path:
@@ -227,3 +230,29 @@ def test_a_link_put_in_the_targets_place_is_not_followed(tmp_path: Path) -> None
     with blobpack.open_blob(tar) as blob:
         blobpack.extract(blob, tmp_path / "out", progress=swap)
     assert (tmp_path / "victim").stat().st_nlink == 1
+
+
+def test_blobs_that_differ_in_the_query_alone_are_two(
+    s3_env: S3Server, bucket: str, tmp_path: Path
+) -> None:
+    """Their URLs look the same in messages."""
+    config = Config(signature_version="s3v4", s3={"addressing_style": "path"})
+    client = s3_env.new_client(config=config)
+    versions = {"Bucket": bucket, "VersioningConfiguration": {"Status": "Enabled"}}
+    s3_env.client.put_bucket_versioning(**versions)
+    urls = []
+    for name in ("a", "b"):
+        blobpack.pack([(name, name.encode())], tmp_path / "x.tar", all_files=True)
+        body = (tmp_path / "x.tar").read_bytes()
+        version = s3_env.client.put_object(Bucket=bucket, Key="x.tar", Body=body)["VersionId"]
+        params = {"Bucket": bucket, "Key": "x.tar", "VersionId": version}
+        urls.append(client.generate_presigned_url("get_object", Params=params))
+    client.close()
+    blobpack.collect(urls, tmp_path / "c.idx")
+    with blobpack.open_collection(tmp_path / "c.idx", allow=s3_env.endpoint) as collection:
+        report = blobpack.extract(collection, tmp_path / "out")
+    assert (report.members, report.hard_links) == (2, 0)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {
+        "a": b"a",
+        "b": b"b",
+    }

@@ -122,9 +122,10 @@ def _links_among(
             continue
         # In a collection, members of several blobs may have equal offsets.
         located, _ = blob.locate([chosen[parts].name for parts in together])
-        first: dict[str, tuple[str, ...]] = {}
+        first: dict[int, tuple[str, ...]] = {}
         for parts, found in zip(together, located, strict=False):
-            target = first.setdefault(found.store.url, parts)
+            # not by its URL, which is shown without the query
+            target = first.setdefault(id(found.store), parts)
             if target is not parts:
                 links[parts] = target
     return links
