@@ -27,11 +27,17 @@ def redirect_target(url: str, location: str) -> str:
     Raises:
         StorageError: the redirect gives up TLS, leads to a host that is less public, or to no http(s):// URL.
     """
-    target = urljoin(url, location)
+    try:
+        target = urljoin(url, location)
+        parts = urlsplit(target)
+        # parsed only when it is asked for
+        _ = parts.port
+    # not a port, or half an IPv6 address
+    except ValueError as exc:
+        raise _refused(url, location, f"is no URL: {exc}") from exc
     # Whoever wrote https:// expects that nobody on the way can read or change the bytes.
-    if urlsplit(url).scheme == "https" and urlsplit(target).scheme == "http":
+    if urlsplit(url).scheme == "https" and parts.scheme == "http":
         raise _refused(url, target, "is not encrypted by TLS")
-    parts = urlsplit(target)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
         raise _refused(url, target, "is not http(s)://host/path, without a user")
     before = urlsplit(url).hostname or ""
