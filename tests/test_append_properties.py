@@ -74,8 +74,7 @@ def test_headers_tags_and_acl_are_kept(
         give(s3_env, bucket, key, ACL=acl)
     if place == "sidecar":  # the index is of the version that was replaced
         with blobpack.open_blob(url, stale="rescan") as blob:
-            index = blob.index
-        blobpack.Index.save(index, f"{url}.idx")
+            blob.index.save(f"{url}.idx")
         give(s3_env, bucket, f"{KEY}.idx", ACL=acl)
     before = [state_of(s3_env, bucket, key) for key in keys]
     assert before[0]["Metadata"] == HEADERS["Metadata"]
