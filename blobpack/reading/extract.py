@@ -164,7 +164,9 @@ def write_file(folder_fd: int, name: str, payload: bytes) -> None:
         os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
     # Also after Ctrl-C, because nobody else knows the temporary name, and could remove the file.
     except BaseException:
-        os.unlink(temporary, dir_fd=folder_fd)
+        # Ctrl-C may come when the file has its final name already
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=folder_fd)
         raise
 
 

@@ -80,7 +80,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             temporary.replace(target)
     # BaseException: Ctrl-C must not leave the file behind, either.
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
         raise
     sync_folder(target.parent)
 
@@ -97,7 +97,14 @@ def scratch(path: str | os.PathLike[str]) -> Iterator[FileSink]:
         with _open(temporary, path) as file:
             yield FileSink(file, os.fspath(temporary))
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
+
+
+def discard(temporary: Path) -> None:
+    """Remove a temporary file, if it is there and the system allows it."""
+    # On a read-only file system, this fails as creating the file did. The first error names the path that the user knows.
+    with suppress(OSError):
+        temporary.unlink()
 
 
 def temporary_path(target: Path) -> Path:
