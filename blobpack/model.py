@@ -199,30 +199,6 @@ def check_path(name: str, value: object) -> str:
     return path
 
 
-def check_local_path(name: str, value: object) -> None:
-    """Check that a value is the path of a local file. A URL would create folders named `s3:`.
-
-    Raises:
-        TypeError: the value is neither a str nor a path object.
-        ValueError: the value is empty, or a URL.
-    """
-    check_path(name, value)
-    # not of a path object: pathlib turns "://" into ":/", so that object is a local path
-    if isinstance(value, str) and "://" in value:
-        raise ValueError(f"{name} must be a local path, not {value!r:.200}")
-
-
-def check_output(name: str, value: object) -> None:
-    """Check that a value is a local path, or a file that is open for writing.
-
-    Raises:
-        TypeError: the value is neither.
-        ValueError: the value is empty, or a URL.
-    """
-    if not hasattr(value, "write"):
-        check_local_path(name, value)
-
-
 def check_text(name: str, value: object) -> None:
     """Check that a value is a str.
 

@@ -77,7 +77,7 @@ def number(least: int, most: int | None = None) -> list[Bad]:
 
 PATH = [*types(None, 5, b"bytes", ["list"]), *values("", "a\0b", "a\ud800")]
 REMOTE = [*PATH, *values(FAR, "https://host/out.tar", "file://elsewhere/out.tar")]
-LOCAL = [*PATH, *values(FAR, "https://host/out", "file:///out")]
+LOCAL = [*PATH, *values(FAR, "https://host/out", "file://far/out", "s3:/bucket/key")]
 TARGET = [*PATH, *values("https://host/out.tar", "ftp://host/out.tar", "s3://bucket", "s3:///key")]
 ANY_URL = [*PATH, *values("ftp://host/blob.tar", "s3://bucket")]
 FLAG = types("no", None, 2, 1.0)

@@ -141,6 +141,14 @@ def one_source(sources: tuple[Location, ...]) -> Location | tuple[Location, ...]
     return sources[0] if wholes else sources
 
 
+def name_here(blob: Location) -> str:
+    """Return the local path of a blob, or the name of a remote one as a path in the current folder."""
+    name = blob.path_or_name
+    if name in ("", ".", "..") or "\0" in name:
+        raise click.UsageError(f"{blob} has no name that a file can have: name a file with -o")
+    return name
+
+
 def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
     """Return whether two paths lead to the same existing file."""
     # by inode and not by text: "out.tar", "./out.tar" and a link to it are one file

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from blobpack.cli.params import BlobUrl, ByteSize, LocalPath, PathOrUrl, Prices, Regex
+from blobpack.cli.params import BlobUrl, ByteSize, LocalFile, LocalPath, PathOrUrl, Prices, Regex
 from blobpack.model import THREADS_ASKED_MAX, Duplicates
 from blobpack.stores.stats import USD_PER_1000_GETS, USD_PER_1000_PUTS, stats
 
@@ -223,7 +223,7 @@ SELECTION = (
     click.option(
         "--names-from",
         # as bytes, because names need not be UTF-8; click opens "-" as stdin
-        type=click.File("rb"),
+        type=LocalFile("rb"),
         metavar="FILE",
         help="Only members named in this file, one name a line; - reads stdin.",
     ),

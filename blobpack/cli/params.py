@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from math import inf
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -87,9 +87,33 @@ class LocalPath(click.Path):
     ) -> str:
         """Return a path; a URL is wrong usage."""
         # click.Path accepts a URL as a path, and writing there would make a folder named `s3:`
-        if "://" in value:
-            self.fail(f"{value!r} is a URL, but this takes a local path", param, ctx)
-        return str(super().convert(value, param, ctx))
+        location = _local(self, value, param, ctx)
+        return str(super().convert(location.path, param, ctx))
+
+
+class LocalFile(click.File):
+    """A file to read, like click.File, and no URL."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> IO[Any]:
+        """Open a file; a URL is wrong usage."""
+        if isinstance(value, str):
+            value = _local(self, value, param, ctx).path
+        return super().convert(value, param, ctx)
+
+
+def _local(
+    kind: click.ParamType[Any],
+    value: str | Location,
+    param: click.Parameter | None,
+    ctx: click.Context | None,
+) -> Location:
+    """Parse a path or file:// URL; a remote URL is wrong usage."""
+    location = BlobUrl().convert(value, param, ctx)
+    if not location.is_local:
+        kind.fail(f"{location} is a URL, but this takes a local path", param, ctx)
+    return location
 
 
 class PlainTar(click.Path):
@@ -99,9 +123,7 @@ class PlainTar(click.Path):
         self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
     ) -> Location:
         """Parse a path; a remote URL, or the path of a compressed tar, is wrong usage."""
-        location = BlobUrl().convert(value, param, ctx)
-        if not location.is_local:
-            self.fail(f"{location} is a URL, but this takes a local path", param, ctx)
+        location = _local(self, value, param, ctx)
         # merge and subset copy bytes as they lie in a tar, and no step compresses them
         if is_compressed_target(location):
             self.fail(

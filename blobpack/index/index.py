@@ -20,12 +20,10 @@ from blobpack.indexfile.open import StoredIndex, load_stored
 from blobpack.indexfile.writer import write_sections
 from blobpack.model import (
     ScanReport,
-    check_local_path,
-    check_output,
     check_several,
     check_whole,
 )
-from blobpack.stores.location import location_of, output_location
+from blobpack.stores.location import local_output, local_path, location_of, output_location
 from blobpack.stores.output import writing
 
 if TYPE_CHECKING:
@@ -312,8 +310,7 @@ class Index(Rows):
             PackageMissingError: pyarrow is not installed.
             StorageError: the file can't be written.
         """
-        check_output("path", path)
-        write_parquet(self.parts, path)
+        write_parquet(self.parts, local_output("path", path))
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> Index:
@@ -335,8 +332,8 @@ class Index(Rows):
             BlobNotFoundError: there is no such file.
             FormatError: this is not a Parquet file, or a column is missing or wrong; the message names it.
         """
-        check_local_path("path", path)
-        return cls.from_columns(Columns.concatenate(list(read_parquet(path))))
+        rows = list(read_parquet(local_path("path", path)))
+        return cls.from_columns(Columns.concatenate(rows))
 
     def with_basenames(self) -> Index:
         """Make an index in which each name is cut to its part after the last "/".

@@ -24,12 +24,11 @@ from blobpack.model import (
     NameStyle,
     OffsetsFormat,
     check_choice,
-    check_local_path,
     check_number,
-    check_output,
     check_several,
 )
 from blobpack.stores.descriptor import never_short
+from blobpack.stores.location import local_output, local_path
 from blobpack.stores.output import replacing
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def write_offsets(
         check_several("index", index, "indexes")
         # one by one as they are written: an iterator may make each index when it is asked for it
         index = map(_check_index, index)
-    check_output("path", path)
+    path = local_output("path", path)
     check_choice("names", names, NameStyle)
     check_choice("format", format, OffsetsFormat)
     if hasattr(path, "write"):
@@ -139,7 +138,7 @@ def read_offsets(path: str | os.PathLike[str]) -> Index:
             offset.
         StorageError: the file can't be opened.
     """
-    check_local_path("path", path)
+    path = local_path("path", path)
     with _open_input(path) as file:
         # all rows at once: 2⁶² is more than any file holds
         columns = OffsetsDecoder(file, str(path)).read_batch(1 << 62)
@@ -160,7 +159,7 @@ def iter_offsets(path: str | os.PathLike[str], rows: int = BATCH_ROWS) -> Iterat
         BlobpackError: as read_offsets raises; raised when the iterator gets there.
         ValueError: rows is less than 1.
     """
-    check_local_path("path", path)
+    path = local_path("path", path)
     check_number("rows", rows, 1)
     # The generator is another function: in a generator, the checks above would run only at the first next().
     return _iter_indexes(path, rows)

@@ -13,7 +13,6 @@ from blobpack.model import (
     Member,
     Stale,
     check_choice,
-    check_local_path,
     check_number,
     check_several,
     members_of,
@@ -23,7 +22,7 @@ from blobpack.model import (
 from blobpack.reading.batch import Batch, Located
 from blobpack.reading.find_index import find_index
 from blobpack.reading.reader import Reader
-from blobpack.stores.location import location_of
+from blobpack.stores.location import local_path, location_of
 from blobpack.stores.open import open_tar
 
 if TYPE_CHECKING:
@@ -241,10 +240,9 @@ def cache_in(folder: str | os.PathLike[str] | None, most_bytes: int) -> Cache | 
     # Also checked if there is no folder, so that a wrong number is an error for local and remote
     # blobs.
     check_number("cache_bytes", most_bytes, CACHE_BYTES_MIN)
-    if folder is not None:
-        check_local_path("cache", folder)
     if folder is None:
         return None
+    folder = local_path("cache", folder)
     # imported here: most callers have no cache, and importing blobpack stays light
     from blobpack.stores.cache import Cache
 

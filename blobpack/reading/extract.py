@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError, UnsafeNameError
-from blobpack.model import check_callable, check_local_path, members_of
+from blobpack.model import check_callable, members_of
 from blobpack.reading.reader import Reader
+from blobpack.stores.location import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -67,7 +68,7 @@ def extract(
     """
     if not isinstance(blob, Reader):
         raise TypeError(f"blob must be an open blob or collection, not {blob!r}")
-    check_local_path("folder", folder)
+    folder = local_path("folder", folder)
     check_callable("progress", progress)
     given = members_of(blob.index if members is None else members)
     # If several members have one name, only the last one is kept: its file would replace the other

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from blobpack.cli.opened import is_same_file
+from blobpack.cli.opened import is_same_file, name_here
 from blobpack.cli.options import blob_argument, progress_bar
 from blobpack.cli.params import PathOrS3
 from blobpack.indexfile.footer import sidecar_of
@@ -70,8 +70,8 @@ def index(
     else:
         # the index of a remote blob is written where this command runs, unless -o says otherwise: writing to S3 is only
         # done on request
-        target = output or sidecar_of(Location(blob.path_or_name, "local"))
-        if is_same_file(target, blob.path_or_name):
+        target = output or sidecar_of(Location(name_here(blob), "local"))
+        if is_same_file(target, blob):
             raise click.UsageError(f"{target} is the blob itself")
         with open_tar(blob) as store, progress_bar("B", store.size) as bar:
             # opened here and not by scan_store, for its progress and its counts

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from blobpack.cli.opened import is_same_file, select
+from blobpack.cli.opened import is_same_file, name_here, select
 from blobpack.cli.options import blob_argument, rescan_option, selection_options
 from blobpack.cli.params import LocalPath
 from blobpack.index.offsets import format_of, offsets_path, write_offsets
@@ -66,13 +66,13 @@ def offsets(
     """
     to_stdout = output == "-"
     format = format or format_of(output or "")
-    target = output or str(offsets_path(blob.path_or_name, format))
+    target = output or str(offsets_path(name_here(blob), format))
     # two remote blobs may have the same name, so a file that exists here may belong to another one
     if not output and not blob.is_local and os.path.exists(target):  # noqa: PTH110 (a path of any kind)
         raise click.UsageError(
             f"{target} may belong to another blob, and is not replaced: name a file with -o"
         )
-    if not to_stdout and is_same_file(target, blob.path_or_name):
+    if not to_stdout and is_same_file(target, blob):
         raise click.UsageError(f"{target} is the blob itself")
     # Not open_blob, which would also read an existing offsets file: that may hold only some of the members, and the new
     # one would lack the rest.

@@ -10,7 +10,7 @@ import click
 from blobpack import pack as library
 from blobpack.cli.opened import is_same_file, one_source
 from blobpack.cli.options import packing_options, progress_bar, show_pieces
-from blobpack.cli.params import ByteSize, PathOrS3
+from blobpack.cli.params import ByteSize, LocalPath, PathOrS3
 from blobpack.cli.report import place_option, print_packed
 from blobpack.packing.manifest import read_manifest
 from blobpack.packing.shards import pack_shards
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @packing_options
 @click.option(
     "--manifest",
-    type=click.Path(exists=True, dir_okay=False),
+    type=LocalPath(exists=True, dir_okay=False),
     metavar="LIST",
     help="Pack the files and objects in this list: a text with one URL, key or path on each line; "
     "or .csv or .jsonl with url, path or key, and optionally name. Relative keys and paths start at SRC.",

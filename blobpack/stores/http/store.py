@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urljoin
 
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.stores.http.connection import Origin
@@ -23,7 +23,7 @@ from blobpack.stores.http.response import (
     says_expired,
 )
 from blobpack.stores.http.retry import Fault, Retries, UnreachableFault
-from blobpack.stores.location import Location
+from blobpack.stores.location import Location, split_url
 
 if TYPE_CHECKING:
     import os
@@ -84,7 +84,11 @@ class HttpStore(RangedStore):
                 raise StorageError(
                     f"{self.url}: can't open: the server redirects more than {REDIRECTS_MAX} times"
                 )
-            target = urljoin(target, response.headers.get(b"location", b"").decode("latin-1"))
+            try:
+                target = urljoin(target, response.headers.get(b"location", b"").decode("latin-1"))
+                split_url(target)
+            except ValueError as exc:
+                raise StorageError(f"{self.url}: it redirects to an impossible URL: {exc}") from exc
             # Whoever wrote https:// expects that nobody on the way can read or change the bytes.
             if self.url[:5].lower() == "https" and not target.lower().startswith("https:"):
                 raise StorageError(
@@ -222,12 +226,9 @@ def split_http(url: str) -> tuple[Origin, str]:
     Raises:
         ValueError: this is not an http:// or https:// URL with a host and without a user.
     """
-    parts = urlsplit(url)
-    scheme = parts.scheme.lower()
-    # Requests carry no Authorization header, so a user and password would be ignored without a word.
-    if scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise ValueError(f"{url!r} is not http(s)://host/path, without a user")
-    host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
+    parts = split_url(url)
+    scheme, host = parts.scheme, parts.hostname or ""
+    host = host if host.isascii() else host.encode("idna").decode()
     port = parts.port or (443 if scheme == "https" else 80)
     target = quote(parts.path or "/", SAFE_IN_TARGETS)
     if parts.query:
