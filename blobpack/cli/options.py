@@ -121,6 +121,25 @@ def duplicates_option(help_text: str) -> Callable[[F], F]:
     )
 
 
+def force_option(command: F) -> F:
+    """Add the option to replace any file."""
+    return click.option(
+        "--force",
+        is_flag=True,
+        help="Replace a file of any kind, and allow any suffix. Otherwise only a file of the kind that is written is "
+        "replaced.",
+    )(command)
+
+
+def empty_option(command: F) -> F:
+    """Add the option to write a blob without members."""
+    return click.option(
+        "--allow-empty",
+        is_flag=True,
+        help="Write a blob without members if there are none, instead of failing.",
+    )(command)
+
+
 # a constant and not inline: pack and append share these, in this order in their help
 PACKING = (
     click.option(

@@ -155,6 +155,10 @@ class ByteSize(click.ParamType[int]):
 
     name = "bytes"
 
+    def __init__(self, least: int = 0) -> None:
+        """Set the least number that is accepted."""
+        self._least = least
+
     def convert(
         self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
@@ -166,6 +170,8 @@ class ByteSize(click.ParamType[int]):
         size = Fraction(written["number"]) * UNITS[written["unit"].lower()]
         if size.denominator != 1:
             self.fail(f"{value!r} is not a whole number of bytes", param, ctx)
+        if size < self._least:
+            self.fail(f"{value!r} is less than {self._least:,} bytes", param, ctx)
         return int(size)
 
 

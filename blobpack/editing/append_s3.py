@@ -56,7 +56,7 @@ def append_in_s3(location: Location, new: NewMembers) -> AppendResult:
         # the version that this upload made: asking S3 now could return one that replaced it a moment later, and the
         # index would be believed for a blob with other offsets
         index.identity = replace(index.identity, version=tail.sink.version)
-        index.save(sidecar_of(location))
+        index.save(sidecar_of(location), force=True)
     return AppendResult(before, added, index, blob_bytes)
 
 

@@ -16,15 +16,17 @@ from blobpack.index.arrow import (
 from blobpack.index.parquet import read_parquet, write_parquet
 from blobpack.index.rows import Rows
 from blobpack.index.select import make_conditions
-from blobpack.indexfile.open import StoredIndex, load_stored
+from blobpack.indexfile.open import INDEX, StoredIndex, load_stored
 from blobpack.indexfile.writer import write_sections
 from blobpack.model import (
     ScanReport,
+    check_flag,
     check_several,
     check_whole,
 )
 from blobpack.stores.location import local_output, local_path, location_of, output_location
 from blobpack.stores.output import writing
+from blobpack.stores.replace import check_replaceable, check_suffix
 
 if TYPE_CHECKING:
     import os
@@ -114,13 +116,23 @@ class Index(Rows):
         """
         return cls.from_stored(load_stored(location_of("path", path)))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the index into a file of its own, in the format that docs/format.md describes.
 
+        Args:
+            path: Path or s3:// URL of the file.
+            force: Replace a file or object that is not an index, and allow a suffix of another format.
+
         Raises:
-            StorageError: the file can't be written.
+            StorageError: the file can't be written, or would replace a file that is not the index of one blob.
+            ValueError: the path is a URL that can't be written to, or its suffix promises another format.
         """
-        with writing(output_location("path", path)) as sink:
+        location = output_location("path", path)
+        check_flag("force", force)
+        if not force:
+            check_suffix("path", location, INDEX)
+            check_replaceable(location, INDEX)
+        with writing(location) as sink:
             sink.write(self.write_sections(sink, self.identity).encode())
 
     def write_sections(
@@ -303,14 +315,20 @@ class Index(Rows):
         """
         return to_frame(self.columns)
 
-    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+    def to_parquet(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the columns of `to_arrow` into a Parquet file, in bounded memory. The file appears complete or not at all.
+
+        Args:
+            path: Path of the file.
+            force: Replace a file that is not a Parquet file of such columns, and allow a suffix of another format.
 
         Raises:
             PackageMissingError: pyarrow is not installed.
-            StorageError: the file can't be written.
+            StorageError: the file can't be written, or would replace a file with other contents.
+            ValueError: the suffix of the path promises another format.
         """
-        write_parquet(self.parts, local_output("path", path))
+        check_flag("force", force)
+        write_parquet(self.parts, local_output("path", path), force=force)
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> Index:

@@ -45,6 +45,8 @@ def repack(
     index: IndexPlace = "embed",
     level: int | None = None,
     member_bytes_max: int = MEMBER_BYTES_MAX,
+    allow_empty: bool = False,
+    force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> PackReport:
     """Make a blob of a tar that can't be read by offsets, such as a .tar.gz, or of any other tar.
@@ -64,6 +66,8 @@ def repack(
         index: Where the index goes; see pack.
         level: Compression level of zstd, 1 to 22, for a target that is compressed. None: 3.
         member_bytes_max: The largest payload that is read into memory.
+        allow_empty: Make a blob without members if no member is chosen; see pack.
+        force: Replace a file or object that is not a tar, and allow a suffix of another format; see pack.
         progress: Called from time to time as progress(members, bytes).
 
     Returns:
@@ -73,16 +77,17 @@ def repack(
     Raises:
         BlobNotFoundError: the source does not exist.
         FormatError: the source is damaged, cut (TruncatedError) or not a tar; then nothing is written.
-        SourceError: a payload is larger than member_bytes_max.
+        SourceError: a payload is larger than member_bytes_max, or no member is chosen.
         DuplicateNameError, UnsafeNameError, StorageError, TypeError, ValueError: as described for pack.
     """
     # before the source is opened: pack would find a wrong argument, too, but after a request
     globs, exclude = check_texts("globs", globs), check_texts("exclude", exclude)
     location_of("source", source)
-    check_target_options(target, level=level)
+    check_target_options(target, level=level, force=force)
     check_choice("index", index, IndexPlace)
     check_flag("all_files", all_files)
     check_flag("dry_run", dry_run)
+    check_flag("allow_empty", allow_empty)
     check_number("member_bytes_max", member_bytes_max, 1)
     check_callable("progress", progress)
     skipped = Skipped()
@@ -96,6 +101,8 @@ def repack(
             dry_run=dry_run,
             index=index,
             level=level,
+            allow_empty=allow_empty,
+            force=force,
             progress=progress,
         )
     # pack itself skipped nothing: _payloads has counted everything that was skipped.

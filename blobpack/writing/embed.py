@@ -128,7 +128,8 @@ def write_beside(store: Store, index: Index, path: str | os.PathLike[str]) -> In
     # the version of a local file says nothing after a copy to another disk, so only checksums tie the index to it
     version = store.version if store.is_remote else ""
     index.identity = identify(store, store.size, version)
-    index.save(path)
+    # whoever calls this has looked what is there
+    index.save(path, force=True)
     return index
 
 

@@ -90,7 +90,7 @@ class NewBlob:
         if self.witness:
             # The ETag of a finished upload ties the index to this object: an overwritten one is noticed at once.
             packed.identity = replace(self.witness.identity(), version=self.sink.version)
-            packed.save(path)
+            packed.save(path, force=True)
             return
         with open_tar(self.location) as store:
             write_beside(store, packed, path)

@@ -6,12 +6,14 @@ import json
 
 import click
 
-from blobpack.cli.opened import is_same_file, name_here
-from blobpack.cli.options import blob_argument, progress_bar
+from blobpack.cli.opened import check_output_name, is_same_file, name_here
+from blobpack.cli.options import blob_argument, force_option, progress_bar
 from blobpack.cli.params import PathOrS3
 from blobpack.indexfile.footer import sidecar_of
+from blobpack.indexfile.open import INDEX
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
+from blobpack.stores.replace import check_replaceable
 from blobpack.tar.readahead import Readahead
 from blobpack.tar.scan import scan_store
 from blobpack.writing.embed import embed_index, write_beside
@@ -38,6 +40,7 @@ from blobpack.writing.embed import embed_index, write_beside
     is_flag=True,
     help="Continue the scan behind end-of-archive markers, for tars that were joined by cat.",
 )
+@force_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def index(
     blob: Location,
@@ -45,6 +48,7 @@ def index(
     embed: bool,
     facts: bool,
     concatenated: bool,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Scan BLOB and write its index.
@@ -73,6 +77,9 @@ def index(
         target = output or sidecar_of(Location(name_here(blob), "local"))
         if is_same_file(target, blob):
             raise click.UsageError(f"{target} is the blob itself")
+        check_output_name("-o", target, INDEX, force=force)
+        # before the scan, which may take minutes
+        check_replaceable(target, INDEX, force=force)
         with open_tar(blob) as store, progress_bar("B", store.size) as bar:
             # opened here and not by scan_store, for its progress and its counts
             reader = Readahead(store, progress=lambda position: bar.update(position - bar.n))

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import click
 
-from blobpack.cli.opened import is_same_file, name_here, select
-from blobpack.cli.options import blob_argument, rescan_option, selection_options
+from blobpack.cli.opened import check_output_name, is_same_file, name_here, select
+from blobpack.cli.options import blob_argument, force_option, rescan_option, selection_options
 from blobpack.cli.params import LocalPath
-from blobpack.index.offsets import format_of, offsets_path, write_offsets
+from blobpack.index.offsets import OFFSETS_KINDS, format_of, offsets_path, write_offsets
 from blobpack.model import NameStyle, OffsetsFormat
 from blobpack.reading.find_index import whole_index
+from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
+from blobpack.stores.replace import check_replaceable
 from blobpack.tar.scan import scan_store
-
-if TYPE_CHECKING:
-    from blobpack.stores.location import Location
 
 
 @click.command()
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     help="Supervisely's pickle batches (pkl); or CSV, JSON lines or Parquet, which also hold the facts of the index.  "
     "[default: by the suffix of FILE, else pkl]",
 )
+@force_option
 @rescan_option
 @selection_options
 def offsets(
@@ -51,6 +51,7 @@ def offsets(
     output: str | None,
     names: NameStyle,
     format: OffsetsFormat | None,
+    force: bool,
     rescan: bool,
     **selection: Any,
 ) -> None:
@@ -74,6 +75,11 @@ def offsets(
         )
     if not to_stdout and is_same_file(target, blob):
         raise click.UsageError(f"{target} is the blob itself")
+    if not to_stdout:
+        location = Location(target, "local")
+        check_output_name("-o", location, OFFSETS_KINDS[format], force=force)
+        # before the scan, which may take minutes
+        check_replaceable(location, OFFSETS_KINDS[format], force=force)
     # Not open_blob, which would also read an existing offsets file: that may hold only some of the members, and the new
     # one would lack the rest.
     store = click.get_current_context().with_resource(open_tar(blob, tail=True))
@@ -84,6 +90,7 @@ def offsets(
         sys.stdout.buffer if to_stdout else target,
         names=names,
         format=format,
+        force=force,
     )
     where = "stdout" if to_stdout else target
     kept = (
