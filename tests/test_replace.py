@@ -127,7 +127,7 @@ def test_only_the_own_kind_is_replaced(tmp_path, kinds, small_images, kind, monk
                 write(to)
                 assert to.read_bytes()
                 continue
-            with pytest.raises(StorageError, match=r"exists and is not .*so it is not replaced"):
+            with pytest.raises(StorageError, match=r"exists and is no .*so it is not replaced"):
                 write(to)
             assert to.read_bytes() == there, name
             write(to, force=True)
@@ -146,7 +146,7 @@ def test_a_command_follows_the_rule(tmp_path, kinds, small_images, kind, monkeyp
         to.write_bytes(small_images["cats/0001.jpg"])
         ran = CliRunner().invoke(main, line)
         assert (ran.exit_code, to.read_bytes()) == (1, small_images["cats/0001.jpg"]), ran.output
-        assert f"Error: {to}: exists and is not " in ran.output
+        assert f"Error: {to}: exists and is no " in ran.output
         ran = CliRunner().invoke(main, [*line, "--force"])
         assert ran.exit_code == 0, ran.output
         # the second time it is a file of this kind
@@ -200,7 +200,7 @@ def test_a_foreign_file_beside_the_blob_stays(tmp_path, kinds, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("o.tar.idx").write_bytes(b"not an index")
     for write in PYTHON["tar"]:
-        with pytest.raises(StorageError, match=r"o\.tar\.idx: exists and is not an index"):
+        with pytest.raises(StorageError, match=r"o\.tar\.idx: exists and is no index"):
             write("o.tar", index="sidecar")
     assert not Path("o.tar").exists()
     assert Path("o.tar.idx").read_bytes() == b"not an index"
@@ -231,7 +231,7 @@ def test_an_object_of_another_kind_stays(bucket, s3_env, tmp_path, kinds, monkey
     writes = [*PYTHON["tar"][:2], *PYTHON["index"], *PYTHON["collection"]]
     for write in writes:
         s3_env.put(bucket, "target", b"a note")
-        with pytest.raises(StorageError, match=r"exists and is not .*so it is not replaced"):
+        with pytest.raises(StorageError, match=r"exists and is no .*so it is not replaced"):
             write(url)
         assert s3_env.stored(bucket, "target") == b"a note"
         write(url, force=True)

@@ -35,6 +35,7 @@ from blobpack.cli.commands.verify import verify
 from blobpack.cli.options import stats_options
 from blobpack.cli.signals import KILLED, Signals
 from blobpack.errors import BlobpackError
+from blobpack.quoting import message_of, one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,16 +119,18 @@ def ended_by(number: int, exc: BaseException) -> int:
 def failed(exc: BaseException) -> int:
     """Print the message of an exception, and return the exit code; an exception that is a bug is raised again."""
     if isinstance(exc, click.ClickException):
+        # with its newlines, because the message may be a whole help page
+        exc.message = printable(exc.message)  # type: ignore[misc]  # final, but click reads it later
         exc.show()
         return exc.exit_code
     # before OSError, because a StorageError is one, too
     if isinstance(exc, BlobpackError):
-        message = "\n".join([str(exc), *notes_of(exc)])
+        message = "\n".join([message_of(exc), *notes_of(exc)])
     elif isinstance(exc, MemoryError):
         message = "there is not enough memory"
     elif isinstance(exc, OSError):
         discard_output()
-        message = str(exc)
+        message = message_of(exc)
     else:
         raise exc
     click.echo(f"Error: {message}", err=True)
@@ -136,12 +139,12 @@ def failed(exc: BaseException) -> int:
 
 def notes_of(exc: BaseException) -> list[str]:
     """Return the notes that were added to an exception (PEP 678), such as what an upload has left behind."""
-    return getattr(exc, "__notes__", [])
+    return list(map(one_line, getattr(exc, "__notes__", [])))
 
 
 def show_note(message: Warning | str, *where: object, **more: object) -> None:
     """Print a warning as one line on stderr."""
-    click.echo(f"Note: {message}", err=True)
+    click.echo(f"Note: {one_line(str(message))}", err=True)
 
 
 def open_missing_streams() -> None:

@@ -20,6 +20,7 @@ from blobpack.model import (
     check_flag,
     check_several,
 )
+from blobpack.quoting import one_line
 from blobpack.stores.location import Location, location_of, output_location
 from blobpack.stores.output import replacing, writing
 from blobpack.stores.replace import check_replaceable, check_suffix
@@ -159,5 +160,5 @@ class CollectReport:
     def __str__(self) -> str:
         return (
             f"collected {self.members:,} members, {self.payload_bytes:,} bytes, of {self.blobs:,} blobs in "
-            f"{self.seconds:.2f} s: {self.url}, {self.collection_bytes:,} bytes"
+            f"{self.seconds:.2f} s: {one_line(self.url)}, {self.collection_bytes:,} bytes"
         )

@@ -16,6 +16,7 @@ from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.indexfile.identity import COLLECTION_IDENTITY, identify
 from blobpack.indexfile.shard_table import Shard, encode_shards
 from blobpack.indexfile.writer import write_sections
+from blobpack.quoting import quoted
 from blobpack.reading.find_index import embedded_index, first_found, sidecar_index
 from blobpack.stores.open import open_tar
 from blobpack.tar.scan import scan_store
@@ -170,7 +171,9 @@ class CollectionWriter:
             for place in (row, other)
         )
         if first != last:
-            holders = f"in {self.shards[first].name} and in {self.shards[last].name}"
+            holders = (
+                f"in {quoted(self.shards[first].name)} and in {quoted(self.shards[last].name)}"
+            )
             raise DuplicateNameError(
                 f"member {name!r} is {holders}, two blobs of the collection in {self.folder}"
             )

@@ -160,9 +160,9 @@ def _are_fields(names: list[str]) -> bool:
 
 
 OFFSETS_KINDS = {
-    "pkl": OutputKind("an offsets file", _is_offsets_pickle),
-    "csv": OutputKind("a CSV file of offsets", _is_offsets_csv),
-    "jsonl": OutputKind("a JSON lines file of offsets", _is_offsets_jsonl),
+    "pkl": OutputKind("offsets file", _is_offsets_pickle),
+    "csv": OutputKind("CSV file of offsets", _is_offsets_csv),
+    "jsonl": OutputKind("JSON lines file of offsets", _is_offsets_jsonl),
     "parquet": PARQUET,
 }
 

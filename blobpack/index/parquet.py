@@ -45,7 +45,7 @@ def _is_of_offsets(store: Store) -> bool:
     return {"name", "offset_start", "offset_end"} <= names <= {"name", *FIELDS}
 
 
-PARQUET = OutputKind("a Parquet file of offsets", _is_of_offsets)
+PARQUET = OutputKind("Parquet file of offsets", _is_of_offsets)
 
 
 def write_parquet(

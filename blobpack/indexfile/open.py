@@ -113,8 +113,8 @@ def _is_index(store: Store, *, of_several: bool) -> bool:
     return footer is None or bool(footer.blobs_bytes) == of_several
 
 
-INDEX = OutputKind("an index of one blob", partial(_is_index, of_several=False), "an index")
-COLLECTION = OutputKind("a collection", partial(_is_index, of_several=True), "an index")
+INDEX = OutputKind("index of one blob", partial(_is_index, of_several=False), "index")
+COLLECTION = OutputKind("collection", partial(_is_index, of_several=True), "index")
 
 
 def read_footer(store: Store) -> Footer | None:

@@ -15,6 +15,7 @@ from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
 from blobpack.packing.sources import check_source, expected_bytes, resolve_source
+from blobpack.quoting import quoted
 from blobpack.stores.location import Location, output_location
 from blobpack.stores.replace import check_suffix
 from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
@@ -252,6 +253,6 @@ def describe_skipped(counts: dict[str, int], examples: dict[str, list[str]]) -> 
     """Describe what was skipped: a line for each reason, each after a line break."""
     text = ""
     for reason, count in sorted(counts.items()):
-        named = ", ".join(examples[reason][:EXAMPLES_SHOWN])
+        named = ", ".join(map(quoted, examples[reason][:EXAMPLES_SHOWN]))
         text += f"\nskipped {count:,}: {reason} ({named}{', …' if count > EXAMPLES_SHOWN else ''})"
     return text

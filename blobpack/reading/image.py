@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import ImageError
 from blobpack.model import check_flag, check_text, names_of
+from blobpack.quoting import quoted
 from blobpack.reading.blob import check_reader, opened_reader
 from blobpack.threads import map_ahead, processor_count
 
@@ -69,7 +70,7 @@ def read_image(
         payload = source.read(name)
         return decode_image(
             payload,
-            f"{source.url}: {name}",
+            f"{source.url}: {quoted(name)}",
             mode=mode,
             apply_exif_orientation=apply_exif_orientation,
         )
@@ -123,7 +124,7 @@ def _images(
             payload, name = read
             return decode_image(
                 payload,
-                f"{source.url}: {name}",
+                f"{source.url}: {quoted(name)}",
                 mode=mode,
                 apply_exif_orientation=apply_exif_orientation,
             )

@@ -55,16 +55,16 @@ FOREIGN_SUFFIXES = (
 )
 # suffix → the kind of output that it promises
 OWN_SUFFIXES = {
-    ".tar": "a tar",
-    ".tar.zst": "a compressed tar",
-    ".tzst": "a compressed tar",
-    ".idx": "an index",
-    ".pkl": "an offsets file",
-    ".pickle": "an offsets file",
-    ".csv": "a CSV file of offsets",
-    ".jsonl": "a JSON lines file of offsets",
-    ".ndjson": "a JSON lines file of offsets",
-    ".parquet": "a Parquet file of offsets",
+    ".tar": "tar",
+    ".tar.zst": "compressed tar",
+    ".tzst": "compressed tar",
+    ".idx": "index",
+    ".pkl": "offsets file",
+    ".pickle": "offsets file",
+    ".csv": "CSV file of offsets",
+    ".jsonl": "JSON lines file of offsets",
+    ".ndjson": "JSON lines file of offsets",
+    ".parquet": "Parquet file of offsets",
 }
 
 
@@ -72,7 +72,7 @@ class OutputKind(NamedTuple):
     """A kind of file that blobpack writes.
 
     Attributes:
-        name: The kind with its article, for messages.
+        name: The kind, for messages.
         recognise: Returns whether a store that is not empty holds this kind.
         promise: The kind that suffixes promise, in OWN_SUFFIXES; "" if it is `name`.
     """
@@ -102,8 +102,9 @@ def check_suffix(name: str, target: Location, kind: OutputKind, *, force: bool =
     }
     if promised and (kind.promise or kind.name) not in promised.values() and not force:
         suffix = max(promised, key=len)
+        article = "an" if kind.name[0] in "aeio" else "a"
         raise ValueError(
-            f"{name} {target.text!r} ends in {suffix}, but {kind.name} is written: choose another name, or force it "
+            f"{name} {target.text!r} ends in {suffix}, but {article} {kind.name} is written: choose another name, or force it "
             f"(force=True, --force)"
         )
 
@@ -139,6 +140,6 @@ def check_replaceable(target: Location, kind: OutputKind, *, force: bool = False
             return True
         raise StorageError(f"{target}: can't be replaced: {exc}") from exc
     raise StorageError(
-        f"{target}: exists and is not {kind.name}, so it is not replaced; remove it first, or force it (force=True, "
+        f"{target}: exists and is no {kind.name}, so it is not replaced; remove it first, or force it (force=True, "
         f"--force)"
     )

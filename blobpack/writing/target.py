@@ -27,9 +27,9 @@ def _is_compressed_tar(store: Store) -> bool:
     return is_zstd(store.read_range(0, min(BLOCK, store.size))) or _is_tar(store)
 
 
-TAR = OutputKind("a tar", _is_tar)
+TAR = OutputKind("tar", _is_tar)
 # It may also replace a plain tar. Only the suffix decides whether a blob is compressed, so that is no mistake.
-COMPRESSED_TAR = OutputKind("a compressed tar", _is_compressed_tar)
+COMPRESSED_TAR = OutputKind("compressed tar", _is_compressed_tar)
 
 
 def kind_of(target: Location) -> OutputKind:

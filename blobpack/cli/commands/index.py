@@ -11,6 +11,7 @@ from blobpack.cli.options import blob_argument, force_option, progress_bar
 from blobpack.cli.params import PathOrS3
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import INDEX
+from blobpack.quoting import one_line
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
 from blobpack.stores.replace import check_replaceable
@@ -99,7 +100,7 @@ def index(
             json.dumps({"members": len(made), "index": target.text, "embedded": embed, **traffic})
         )
     else:
-        click.echo(f"indexed {len(made):,} members: {target}")
+        click.echo(f"indexed {len(made):,} members: {one_line(target.text)}")
     if traffic and not as_json:
         click.echo(
             "scanned with {requests:,} requests for {bytes_read:,} bytes; the blob has {blob_bytes:,} bytes".format_map(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from blobpack.cli.options import blob_argument
+from blobpack.quoting import one_line
 from blobpack.reading.blob import Blob, open_blob
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def info(blob: Location, as_json: bool) -> None:
         click.echo(json.dumps(fields))
         return
     for field, value in fields.items():
-        shown = f"{value:,}" if isinstance(value, int) else value
+        shown = f"{value:,}" if isinstance(value, int) else one_line(value)
         click.echo(f"{field.replace('_', ' ') + ':':<20}{shown}")
 
 

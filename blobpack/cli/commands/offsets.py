@@ -13,6 +13,7 @@ from blobpack.cli.options import blob_argument, force_option, rescan_option, sel
 from blobpack.cli.params import LocalPath
 from blobpack.index.offsets import OFFSETS_KINDS, format_of, offsets_path, write_offsets
 from blobpack.model import NameStyle, OffsetsFormat
+from blobpack.quoting import one_line
 from blobpack.reading.find_index import whole_index
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
@@ -99,7 +100,7 @@ def offsets(
         else f"none of {len(index):,} members"
     )
     # if stdout carries the rows, the report must not be among them
-    click.echo(f"kept {kept}: {where}", err=to_stdout)
+    click.echo(f"kept {kept}: {one_line(where)}", err=to_stdout)
     if index.report and (without := index.report.without_row()):
         listed = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in without.items())
         click.echo(f"without offsets: {listed}", err=True)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.errors import StorageError
+from blobpack.quoting import one_line
 from blobpack.stores.location import Location
 from blobpack.stores.s3.bucket import Bucket, ObjectKey
 from blobpack.stores.s3.shield import uninterrupted
@@ -44,7 +45,9 @@ class Unfinished(NamedTuple):
         return f"s3://{self.bucket}/{self.key}"
 
     def __str__(self) -> str:
-        return f"{self.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {self.url}  {self.id}"
+        return (
+            f"{self.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {one_line(self.url)}  {self.id}"
+        )
 
 
 class SentPart(NamedTuple):
