@@ -98,7 +98,7 @@ class TestOrder:
         assert names_of(blob, index=blob.with_name("jpegs.pkl")) == list(jpegs.names)
 
     def test_no_index_of_an_empty_archive_is_scanned_either(self, tmp_path, recwarn):
-        blobpack.pack([], tmp_path / "none.tar")
+        blobpack.pack([], tmp_path / "none.tar", allow_empty=True)
         assert names_of(tmp_path / "none.tar") == []
         assert not recwarn.list
 

@@ -226,7 +226,9 @@ class TestScan:
     def test_any_payloads(self, tmp_path_factory, contents, rng, threads):
         path = tmp_path_factory.mktemp("any") / "o.tar"
         names = [f"{i}.svg" for i in range(len(contents))]
-        report = blobpack.pack(zip(names, contents, strict=True), path, all_files=True)
+        report = blobpack.pack(
+            zip(names, contents, strict=True), path, all_files=True, allow_empty=True
+        )
         members = list(report.index)
         rng.shuffle(members)
         with LocalStore(path) as local:

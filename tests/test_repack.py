@@ -403,7 +403,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["a.tar.gz", "a.tar.gz"], "must be another"),
+        (["a.tar", "a.tar"], "must be another"),
+        (["a.tar.gz", "a.tar.gz"], "a tar is written"),
         (["a.tar.gz", "b.tar", "--level", "3"], "--level is for"),
         (["a.tar.gz", "b.tar.zst", "--level", "23"], "--level"),
         (["ftp://host/a.tar", "b.tar"], "ftp"),
@@ -414,6 +415,7 @@ def test_wrong_usage(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(TAR))
+    (tmp_path / "a.tar").write_bytes(TAR)
     done = CliRunner().invoke(main, ["repack", *arguments])
     assert done.exit_code == 2
     assert match in done.output
