@@ -35,7 +35,7 @@ NEW = payloads("new", 12, 1)
 
 
 def pack_files(path, files, **options):
-    blobpack.pack(list(files.items()), path, all_files=True, **options)
+    blobpack.pack(list(files.items()), path, all_files=True, allow_empty=not files, **options)
     return path
 
 

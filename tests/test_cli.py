@@ -366,7 +366,7 @@ def test_names_that_are_not_utf8_pass_through(tmp_path, monkeypatch, errors):
     with open(os.path.join(os.fsencode(tmp_path / "in"), b"\xff.txt"), "wb") as file:
         file.write(b"text")
     out, _ = run("pack", "in", "o.tar", cwd=tmp_path)
-    assert out.endswith(b"not an image (''$'\\377''.txt)\n")
+    assert out.endswith(b"not an image (''$'\\377''.txt')\n")
     out, _ = run("ls", "o.tar", cwd=tmp_path)
     assert out == name + b"\n"
     out, _ = run("cat", "o.tar", os.fsdecode(name), cwd=tmp_path)

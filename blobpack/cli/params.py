@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import click
 
+from blobpack.model import BYTES_MAX
 from blobpack.stores.location import Location
 from blobpack.writing.compress import is_compressed_target
 
@@ -31,6 +32,8 @@ class BlobUrl(click.ParamType[Location]):
         self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
     ) -> Location:
         """Parse a path or URL; a URL of another kind is wrong usage."""
+        if value == "":
+            self.fail("this is empty, but a path or URL is needed", param, ctx)
         try:
             return Location.parse(value)
         except ValueError as exc:
@@ -170,8 +173,8 @@ class ByteSize(click.ParamType[int]):
         size = Fraction(written["number"]) * UNITS[written["unit"].lower()]
         if size.denominator != 1:
             self.fail(f"{value!r} is not a whole number of bytes", param, ctx)
-        if size < self._least:
-            self.fail(f"{value!r} is less than {self._least:,} bytes", param, ctx)
+        if not self._least <= size <= BYTES_MAX:
+            self.fail(f"{value!r} is not from {self._least:,} to {BYTES_MAX:,} bytes", param, ctx)
         return int(size)
 
 

@@ -39,7 +39,7 @@ def location_from(folder: Location, name: str, where: str) -> Location:
     try:
         found = Location.parse(name if is_absolute(name) else folder.text + name)
     except ValueError as exc:
-        raise FormatError(f"{where}: a blob at {name!r}: {exc}") from exc
+        raise FormatError(f"{where}: names a blob at an impossible place: {exc}") from exc
     # name_from records a blob outside the folder by its absolute path. So a relative name with ".." was not made by it,
     # but perhaps by somebody who wants another file to be read.
     if folder.is_local:

@@ -119,6 +119,9 @@ class _Folders:
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as exc:
             raise StorageError(f"{os.fspath(root)}: can't extract to it: {exc.strerror}") from exc
+        # os.makedirs calls itself for each folder above
+        except RecursionError as exc:
+            raise StorageError(f"{os.fspath(root)}: can't extract to it: it is too deep") from exc
         self._parts: tuple[str, ...] = ()
         self._fd = os.dup(self._root)
 

@@ -10,6 +10,7 @@ from blobpack.cli.opened import check_output_name, is_same_file
 from blobpack.cli.options import empty_option, force_option, progress_bar, show_pieces
 from blobpack.cli.params import BlobUrl, PathOrS3
 from blobpack.cli.report import print_packed
+from blobpack.model import BYTES_MAX
 from blobpack.packing.repack import MEMBER_BYTES_MAX, repack as library
 from blobpack.writing.compress import is_compressed_target
 from blobpack.writing.target import kind_of
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-member",
     "member_bytes_max",
-    type=click.IntRange(1),
+    type=click.IntRange(1, BYTES_MAX),
     default=MEMBER_BYTES_MAX,
     metavar="BYTES",
     help="Largest member. A member is held in memory, so a larger one is an error.  [default: 1 GiB]",
