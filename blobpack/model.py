@@ -64,6 +64,16 @@ class ByteRange:
     start: int
     end: int
 
+    def __post_init__(self) -> None:
+        """Check the bounds.
+
+        Raises:
+            TypeError: a bound is not a whole number.
+            ValueError: the range starts before 0, or ends before it starts.
+        """
+        if not 0 <= check_whole("start", self.start) <= check_whole("end", self.end):
+            raise ValueError(f"expected 0 ≤ start ≤ end, not {self.start} to {self.end}")
+
     @property
     def size(self) -> int:
         """Number of bytes in the range."""

@@ -368,7 +368,7 @@ CALLS: dict[str, Call] = {
         lambda g: (blobpack.Index, {"members": [Member("a", 0, 1)]}),
         members=[
             *types(None, 5, "one", b"one", [5], ["one"], [None]),
-            *values([Member("a", 5, 1)], [Member("a", -1, 1)], [Member("a", 0, 1, width=-1)]),
+            *values([Member("a", 0, 1, width=-1)]),
             *values(
                 [Member("a", 0, 1, media_type="image/jpg")], [Member("a", 0, 1, width=1 << 40)]
             ),
@@ -416,7 +416,7 @@ CALLS: dict[str, Call] = {
         ),
     ),
     **of(
-        "Index", "take", {"rows": np.zeros(1, np.int64)}, rows=types("a", None, ["a"], [1.5], 1.5)
+        "Index", "take", {"rows": np.zeros(1, np.int64)}, rows=types("a", None, ["a"], [1.5], 1.5, 1, [True, 2], [[1]])
     ),
     **of("Index", "slice", {"first": 0, "last": 1}, first=ROW, last=ROW),
     **of("Index", "name_at", {"row": 0}, row=ROW),

@@ -14,7 +14,7 @@ from blobpack.index.arrow import (
     to_frame,
 )
 from blobpack.index.parquet import read_parquet, write_parquet
-from blobpack.index.rows import Rows
+from blobpack.index.rows import Rows, row_numbers
 from blobpack.index.select import make_conditions
 from blobpack.indexfile.open import INDEX, StoredIndex, load_stored
 from blobpack.indexfile.writer import write_sections
@@ -31,7 +31,7 @@ from blobpack.stores.replace import check_replaceable, check_suffix
 if TYPE_CHECKING:
     import os
     import re
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy as np
     import pandas as pd
@@ -62,8 +62,8 @@ class Index(Rows):
     def __init__(self, members: Iterable[Member] = (), *, report: ScanReport | None = None) -> None:
         """Make an index of members, in their order.
 
-        The columns media type, width and height are left out if no member has a value for them. The columns checksum and
-        modification time are left out if any member has none.
+        The columns media type, width, height and modification time are left out if no member has a value for them. The
+        column of checksums is left out if any member has none.
 
         Raises:
             TypeError: an argument has another type, or one of the members is not a Member.
@@ -254,22 +254,17 @@ class Index(Rows):
         # counts what the scan found in the whole archive.
         return Index.from_columns(Columns.concatenate(kept), identity=self.identity)
 
-    def take(self, rows: NDArray[np.int64]) -> Index:
-        """Make an index of the given rows, in the given order.
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | Sequence[int]) -> Index:
+        """Make an index of the given rows, in the given order, or of the rows that a mask marks.
 
         Args:
-            rows: (k,) int64, each 0 ≤ row < len.
+            rows: (k,) whole numbers, each 0 ≤ row < len; or a mask, (len,) bool.
 
         Raises:
-            IndexError: there is no such row.
-            TypeError: the rows are not whole numbers.
+            IndexError: there is no such row, or the mask has another length.
+            TypeError: this is neither a list or array of whole numbers nor a mask.
         """
-        import numpy as np
-
-        numbers = np.asarray(rows)
-        # NumPy would cut 1.5 to 1, and take True for 1. An empty list becomes float64, and is allowed.
-        if numbers.size and numbers.dtype.kind not in "iu":
-            raise TypeError(f"rows must be whole numbers, not {numbers.dtype}")
+        numbers = row_numbers(rows, len(self))
         return Index.from_columns(self.columns.take(numbers), identity=self.identity)
 
     def slice(self, first: int, last: int) -> Index:
@@ -287,7 +282,7 @@ class Index(Rows):
             media_type: (n,) object, str, None where it is unknown.
             width, height: (n,) uint32, pixels, 0 where unknown.
             crc32c: (n,) uint32.
-            mtime: (n,) int64, seconds since 1970 UTC.
+            mtime: (n,) int64, seconds since 1970 UTC, 0 where unknown.
         """
         return to_arrays(self.columns)
 
@@ -300,7 +295,7 @@ class Index(Rows):
             media_type: dictionary of string, null where it is unknown.
             width, height: uint32, pixels, null where unknown.
             crc32c: uint32.
-            mtime: int64, seconds since 1970 UTC.
+            mtime: int64, seconds since 1970 UTC, null where unknown.
 
         Raises:
             PackageMissingError: pyarrow is not installed.
