@@ -44,7 +44,8 @@ def large_webp() -> bytes:
     small = encoded("webp_lossless", exif=exif(6))
     place = small.index(b"EXIF")
     filler = b"JUNK" + (5 * MEBIBYTE).to_bytes(4, "little") + bytes(5 * MEBIBYTE)
-    return small[:place] + filler + small[place:]
+    body = small[8:place] + filler + small[place:]
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
 
 
 @pytest.fixture(scope="module")
