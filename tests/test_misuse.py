@@ -416,7 +416,10 @@ CALLS: dict[str, Call] = {
         ),
     ),
     **of(
-        "Index", "take", {"rows": np.zeros(1, np.int64)}, rows=types("a", None, ["a"], [1.5], 1.5, 1, [True, 2], [[1]])
+        "Index",
+        "take",
+        {"rows": np.zeros(1, np.int64)},
+        rows=types("a", None, ["a"], [1.5], 1.5, 1, [True, 2], [[1]]),
     ),
     **of("Index", "slice", {"first": 0, "last": 1}, first=ROW, last=ROW),
     **of("Index", "name_at", {"row": 0}, row=ROW),
