@@ -1,12 +1,14 @@
 """Columns of members made anew from others: names of chosen rows, basenames, sums.
 
+Also the normal form of names: two names of one normal form are extracted to one file.
+
 Names are packed UTF-8 (or whatever bytes the tar holds): name i is
 names[name_bounds[i]:name_bounds[i + 1]].
 """
 
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memchr, memcpy
 
 from common.columns cimport owned_view
 
@@ -89,6 +91,100 @@ def take_basenames(
             used += end - start
             bounds[row + 1] = used
     return packed_views(packed, used, bounds, count)
+
+
+# The normal form of names
+
+cdef inline int64_t part_length(const char* name, int64_t length) noexcept nogil:
+    """Count the bytes before the first "/"."""
+    cdef const char* slash = <const char*> memchr(name, 47, length)
+    return length if slash == NULL else slash - name
+
+
+cdef inline bint says_nothing(const char* part, int64_t length) noexcept nogil:
+    """Recognise the parts of a path that lead nowhere: an empty one, and "."."""
+    return length == 0 or (length == 1 and part[0] == b".")
+
+
+cdef inline bint is_normal(const char* name, int64_t length) noexcept nogil:
+    cdef int64_t pos = 0, part
+    while pos < length:
+        part = part_length(name + pos, length - pos)
+        if says_nothing(name + pos, part) or pos + part == length - 1:
+            return False
+        pos += part + 1
+    return True
+
+
+cdef inline int64_t put_normal(
+    char* to, const char* name, int64_t length
+) noexcept nogil:
+    """Write a name in its normal form, and return its length, at most `length`."""
+    cdef int64_t pos = 0, used = 0, part
+    while pos < length:
+        part = part_length(name + pos, length - pos)
+        if not says_nothing(name + pos, part):
+            if used:
+                to[used] = b"/"
+                used += 1
+            memcpy(to + used, name + pos, part)
+            used += part
+        pos += part + 1
+    return used
+
+
+def normal_name(str name not None):
+    """Return the normal form of a name: what it is below the folder of an extraction.
+
+    As tar tools do, it leaves out "." and empty parts, also the one before a leading
+    "/": "./a", "/a", "a/" and ".//a/." are "a". A part ".." stays.
+    """
+    cdef bytes encoded = name.encode("utf-8", "surrogatepass")
+    cdef bytearray normal
+    cdef int64_t length
+    if is_normal(encoded, len(encoded)):
+        return name
+    normal = bytearray(len(encoded))
+    length = put_normal(normal, encoded, len(encoded))
+    return normal[:length].decode("utf-8", "surrogatepass")
+
+
+def normal_names(names not None, name_bounds not None):
+    """Pack the normal forms of names: normal_name, for columns.
+
+    Returns:
+        names, name_bounds: Views of bytes and of int64, (n + 1,); the arguments
+            themselves where every name is in normal form.
+    """
+    cdef const unsigned char[::1] given = names
+    cdef const int64_t[::1] bounds = name_bounds
+    cdef int64_t count = bounds.shape[0] - 1, row = 0, start
+    cdef const char* packed = b""
+    cdef char* normal
+    cdef int64_t* normal_bounds
+    if given.shape[0]:
+        packed = <const char*> &given[0]
+    with nogil:
+        while row < count and is_normal(
+            packed + bounds[row], bounds[row + 1] - bounds[row]
+        ):
+            row += 1
+    if row == count:
+        return names, name_bounds
+    normal = <char*> malloc(max(bounds[count] - bounds[0], 1))
+    normal_bounds = <int64_t*> malloc((count + 1) * sizeof(int64_t))
+    if normal == NULL or normal_bounds == NULL:
+        free(normal)
+        free(normal_bounds)
+        raise MemoryError
+    with nogil:
+        normal_bounds[0] = 0
+        for row in range(count):
+            start = bounds[row]
+            normal_bounds[row + 1] = normal_bounds[row] + put_normal(
+                normal + normal_bounds[row], packed + start, bounds[row + 1] - start
+            )
+    return packed_views(normal, normal_bounds[count], normal_bounds, count)
 
 
 def measure(
