@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from blobpack._native.lookup import NameLookup
 from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError, SourceError
 from blobpack.index.index import Index
@@ -30,6 +29,7 @@ from blobpack.packing.pack import mb_per_second
 from blobpack.reading.blob import check_blob, opened
 from blobpack.stores.location import Location, output_location
 from blobpack.stores.replace import check_suffix
+from blobpack.tar.names import normal_lookup
 from blobpack.tar.splice import Offsets, splice
 from blobpack.writing.compress import is_compressed_target
 from blobpack.writing.embed import forget_beside
@@ -62,7 +62,8 @@ def merge(
     Args:
         target: The blob to write.
         sources: Blobs, or their paths or URLs.
-        duplicates: What to do with members of the same name: "refuse" them, or keep only the "last" one.
+        duplicates: What to do with members of the same name: "refuse" them, or keep only the "last" one. Names that are
+            extracted to one file, such as "a.jpg" and "./a.jpg", are the same.
         index: Where the index of the new blob goes: "embed" puts it behind the members, "sidecar" into a file beside
             the blob, and "none" writes no index.
         allow_empty: Make a blob without members if the sources have none. Otherwise that is an error.
@@ -244,11 +245,11 @@ def _check_names(
     """Check that no two members have the same name, if duplicates are to be refused.
 
     Raises:
-        DuplicateNameError: two members have the same name. The message names both blobs.
+        DuplicateNameError: two members have the same name, or names of one file. The message names both blobs.
     """
     if duplicates != "refuse":
         return
-    rows = NameLookup(names.names, names.name_bounds).first_duplicate()
+    rows = normal_lookup(names).first_duplicate()
     if rows is None:
         return
     # the names of all parts are one table: the row says which part, and so which blob, holds the member
@@ -259,8 +260,12 @@ def _check_names(
             if first <= row < first + len(columns):
                 holders.append(blob.url)
             first += len(columns)
-    where = f"in {holders[0]} and in {holders[1]}"
-    raise DuplicateNameError(f"member {names.name_at(rows[0])!r} is {where}")
+    one, other = map(names.name_at, rows)
+    if one == other:
+        raise DuplicateNameError(f"member {one!r} is in {holders[0]} and in {holders[1]}")
+    raise DuplicateNameError(
+        f"member {one!r} in {holders[0]} and member {other!r} in {holders[1]} would be extracted to one file"
+    )
 
 
 def _progress_unless_failed(
@@ -279,11 +284,11 @@ def _progress_unless_failed(
 
 
 def _last_of_each_name(parts: Sequence[Columns]) -> list[Columns]:
-    """Leave out members if a later one, of any part, has the same name."""
+    """Leave out members if a later one, of any part, has the same name, or is extracted to the same file."""
     import numpy as np
 
     names = Columns.concatenate(parts)
-    last = np.frombuffer(NameLookup(names.names, names.name_bounds).last_rows(), bool)
+    last = np.frombuffer(normal_lookup(names).last_rows(), bool)
     kept, first = [], 0
     for columns in parts:
         mask = last[first : first + len(columns)]

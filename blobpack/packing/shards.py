@@ -10,7 +10,6 @@ import os
 import time
 from typing import TYPE_CHECKING, Unpack
 
-from blobpack._native.lookup import NameLookup
 from blobpack.collection.collect import collect
 from blobpack.collection.collection import COLLECTION_NAME, open_collection
 from blobpack.errors import BlobChangedError, DuplicateNameError
@@ -23,6 +22,7 @@ from blobpack.packing.pack import PackReport, nothing_to_pack
 from blobpack.packing.shard_folder import shard_folder, shard_location
 from blobpack.packing.sources import check_source, filter_by_name, resolve_source
 from blobpack.tar.header import END_OF_ARCHIVE, encode_name, member_header, padding
+from blobpack.tar.names import normal_lookup
 from blobpack.writing.compress import LEVEL, check_level
 from blobpack.writing.new_blob import new_blob
 
@@ -201,7 +201,7 @@ def _check_no_duplicates(packed: Index) -> None:
         DuplicateNameError: two members have the same name.
     """
     # collect refuses a name that is in two blobs, but permits it twice in one blob, as tar does
-    rows = NameLookup(packed.columns.names, packed.columns.name_bounds).first_duplicate()
+    rows = normal_lookup(packed.columns).first_duplicate()
     if rows is not None:
         raise DuplicateNameError(f"two payloads would both be member {packed.name_at(rows[0])!r}")
 

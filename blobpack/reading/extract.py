@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from blobpack._native.packed import normal_name
 from blobpack.errors import StorageError, UnsafeNameError
 from blobpack.model import check_callable, members_of
 from blobpack.reading.reader import Reader
@@ -71,11 +72,11 @@ def extract(
     folder = local_path("folder", folder)
     check_callable("progress", progress)
     given = members_of(blob.index if members is None else members)
-    # If several members have one name, only the last one is kept: its file would replace the other
+    # If several members have one name, also if they spell it in two ways ("a", "./a"), only the last one is kept: its file would replace the other
     # files anyway.
-    chosen = {member.name: member for member in given}
+    chosen = {normal_name(member.name): member for member in given}
     # all names, before the first file: a name that is refused leaves nothing behind
-    split = [(split_name(name), member) for name, member in chosen.items()]
+    split = [(split_name(member.name), member) for member in chosen.values()]
     total = 0
     # one batch for all: 300 neighbours in S3 take 2 requests instead of 300
     payloads = blob.read_members(chosen.values())
