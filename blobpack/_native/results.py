@@ -49,6 +49,14 @@ class MemberKinds(NamedTuple):
     other: int
 
 
+class StreamMember(NamedTuple):
+    """A member of a tar that is read front to back."""
+
+    name: bytes
+    kind: str  # a field of MemberKinds
+    size: int  # bytes of the payload
+
+
 class Walk(NamedTuple):
     """Result of a walk along a tar's headers."""
 
