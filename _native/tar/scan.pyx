@@ -3,13 +3,14 @@
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint64_t
 
-from common.columns cimport columns_to_python, mtime_to_python
+from common.columns cimport columns_to_python, mtime_to_python, owned_view
 from tar.failure cimport failure
 from tar.group cimport KIND_COUNT, cursor, member_group, refill
 from tar.links cimport resolve_links
 from tar.segments cimport HEAD_BYTES, SEGMENT_BYTES_MIN, THREADS_MAX, walk_ahead
 from tar.header cimport BLOCK, is_zero_block, padded
 from tar.index_header cimport index_size, put_index_header
+from tar.shared cimport set_number
 from tar.walk cimport walk, walker, walker_free, walker_init
 from tar.status cimport (
     WALK_END_MARKER,
@@ -24,7 +25,7 @@ from tar.window cimport bytes_at, header_window, window_wanted
 
 from os import urandom
 
-from blobpack._native.results import MemberColumns, MemberKinds, Walk
+from blobpack._native.results import MemberColumns, MemberKinds, SharedTexts, Walk
 
 cdef enum:
     REFILLS_A_TURN = 256           # between two looks at pending signals
@@ -166,6 +167,20 @@ cdef walk_status walk_archives(
     return status
 
 
+cdef object shared_to_python(walker* w):
+    """Hand over the names that rows share."""
+    cdef int64_t rows = w.rows.count, row
+    while w.row_texts.capacity < rows:             # the rows behind the last shared one
+        row = w.row_texts.capacity
+        if set_number(&w.row_texts, row, -1) < 0:
+            raise MemoryError
+    names, bounds, *_ = columns_to_python(&w.texts)
+    numbers = owned_view(w.row_texts.number, rows, sizeof(int64_t), "q")
+    if rows:
+        w.row_texts.number = NULL
+    return SharedTexts(names, bounds, numbers)
+
+
 def walk_headers(
     int fd,
     int64_t length,
@@ -210,14 +225,17 @@ def walk_headers(
         if status != WALK_END_MARKER and status != WALK_NO_MARKER:
             raise failure(status, &w.at, &group, blob)
         with nogil:
-            dangling = resolve_links(&w.rows, &w.links, seed)
+            dangling = resolve_links(
+                &w.rows, &w.links, &w.row_texts, &w.link_texts, &w.texts, seed
+            )
         if dangling < 0:
             raise MemoryError
         kinds = MemberKinds(*[w.kinds[i] for i in range(<int> KIND_COUNT)])
         columns = columns_to_python(&w.rows)
         mtime = mtime_to_python(&w.rows, len(columns[2]))
         members = MemberColumns(*columns, mtime=mtime)
-        return Walk(members, position, blocks, dangling, kinds)
+        shared = shared_to_python(&w) if w.row_texts.number != NULL else None
+        return Walk(members, position, blocks, dangling, kinds, shared)
     finally:
         walker_free(&w)
 

@@ -171,7 +171,7 @@ cdef class TarStream:
                 self.at.window.length = self.at.window.end + self.read_to_end()
                 status = WALK_NEED
         if status == WALK_NO_MARKER and self.at.pos == 0:
-            # a tar without members has its end marker: this is the rest of a failed copy
+            # a tar without members has its end marker: this is what a failed copy left
             raise TruncatedError(
                 f"{self.blob}: the file is empty, at byte 0", offset=0
             )
