@@ -40,6 +40,8 @@ DIRECTORY_PAGE_POSITIONS = 511
 # another page is found out, although its checksum is right.
 FIRST_DIRECTORY_PAGE = 1 << 31
 BLOCK_ROWS = 1024
+# a block has a header, and a byte for each row at least, unless it has only one
+BLOCK_HEADER_BYTES = 48
 # rows that are encoded or copied at a time: it bounds the memory for an index of any size
 PART_ROWS = 64 * BLOCK_ROWS
 HAS_REPORT = 1
@@ -142,6 +144,9 @@ class Footer:
         if (
             any(start + size > self.region_bytes - FOOTER_BYTES for start, size in sections)
             or self.block_count != -(-self.row_count // BLOCK_ROWS)
+            # memory is allocated for the rows before their blocks are read
+            or self.block_count * BLOCK_HEADER_BYTES + self.row_count - self.block_count
+            > self.region_bytes
             or self.last_end > OFFSET_MAX
         ):
             raise FormatError(
