@@ -68,6 +68,29 @@ def test_a_global_name_is_in_memory_once_not_for_each_row(key, tmp_path):
     assert grown < 40 << 10
 
 
+@pytest.mark.parametrize("command", ["info", "ls"])
+def test_commands_print_such_a_tar_in_little_memory(command, tmp_path):
+    (tmp_path / "a.tar").write_bytes(NAMED["path"][0] + END)
+    script = """
+import resource, sys
+import numpy, blobpack.cli.main
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+try:
+    blobpack.cli.main.main(sys.argv[1:], standalone_mode=False)
+finally:
+    print(peak() - before, file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, command, tmp_path / "a.tar"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert int(done.stderr.split()[-1]) < 64 << 10
+
+
 @pytest.mark.parametrize("headers", [1, 2, 8])
 def test_the_memory_for_extended_headers_is_bounded(headers, tmp_path):
     """Headers of 60 MiB each before one member: more than 64 MiB in all is refused, however many there are."""

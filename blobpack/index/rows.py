@@ -11,6 +11,7 @@ from blobpack._native.packed import measure
 from blobpack._native.results import FoundRow
 from blobpack.columns import Columns
 from blobpack.errors import MemberNotFoundError
+from blobpack.index.shared_names import SharedNames
 from blobpack.index.suggestions import suggest_names
 from blobpack.model import ByteRange, check_whole
 
@@ -42,6 +43,13 @@ class Rows:
         if self._columns is None:
             self._columns = Columns.concatenate(list(self.parts()))
         return self._columns
+
+    @property
+    def _numbers(self) -> Columns:
+        """All members as columns, of which only those of numbers count: long names are not copied for each row."""
+        if isinstance(self._stored, SharedNames):
+            return self._stored.columns
+        return self.columns
 
     def parts(self) -> Iterator[Columns]:
         """Yield all members in order, as columns of some of them at a time, in bounded memory."""
@@ -89,12 +97,12 @@ class Rows:
     @property
     def offset_start(self) -> NDArray[np.int64]:
         """Start of each payload in the blob, in bytes: (n,) int64, read-only."""
-        return _read_only(self.columns.offset_start)
+        return _read_only(self._numbers.offset_start)
 
     @property
     def offset_end(self) -> NDArray[np.int64]:
         """End of each payload in the blob, one past its last byte: (n,) int64, read-only."""
-        return _read_only(self.columns.offset_end)
+        return _read_only(self._numbers.offset_end)
 
     @property
     def payload_bytes(self) -> int:

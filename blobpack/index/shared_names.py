@@ -16,7 +16,7 @@ from blobpack._native.results import FoundRow
 from blobpack.indexfile.footer import PART_ROWS, Footer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -58,11 +58,29 @@ class SharedNames:
 
         count, own = len(columns), columns.packed_names()
         numbers = np.asarray(shared.numbers)
+        return cls.of_rows(
+            columns,
+            b"".join([own, shared.names]),
+            np.concatenate([columns.name_bounds, len(own) + np.asarray(shared.name_bounds)[1:]]),
+            np.where(numbers < 0, np.arange(count), count + numbers),
+            report,
+        )
+
+    @classmethod
+    def of_rows(
+        cls,
+        columns: Columns,
+        names: bytes,
+        bounds: Int64s,
+        numbers: Int64s,
+        report: ScanReport | None,
+    ) -> SharedNames:
+        """Make a table, and its footer."""
         payload_bytes, last_end = measure(columns.offset_start, columns.offset_end)
         footer = Footer(
             region_bytes=0,
             identity=None,
-            row_count=count,
+            row_count=len(columns),
             payload_bytes=payload_bytes,
             last_end=last_end,
             block_count=0,
@@ -75,13 +93,16 @@ class SharedNames:
             facts=frozenset(name for name, _ in columns.facts()),
             report=report,
         )
-        return cls(
-            columns,
-            b"".join([own, shared.names]),
-            np.concatenate([columns.name_bounds, len(own) + np.asarray(shared.name_bounds)[1:]]),
-            np.where(numbers < 0, np.arange(count), count + numbers),
-            footer,
-        )
+        return cls(columns, names, bounds, numbers, footer)
+
+    def keep(self, mask: Callable[[Columns], NDArray[np.bool_]]) -> SharedNames:
+        """Return a table of the rows that a mask of some rows at a time keeps."""
+        import numpy as np
+
+        masks = [np.zeros(0, bool), *map(mask, self.parts())]
+        rows = np.flatnonzero(np.concatenate(masks))
+        columns = self.columns.take(rows)
+        return self.of_rows(columns, self.names, self.bounds, self.numbers[rows], None)
 
     def __len__(self) -> int:
         return len(self.columns)

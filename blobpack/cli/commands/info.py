@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from blobpack.cli.options import blob_argument
+from blobpack.columns import FACTS
 from blobpack.quoting import one_line
 from blobpack.reading.blob import Blob, open_blob
 
@@ -54,7 +55,7 @@ def describe(blob: Blob) -> dict[str, int | str]:
         # int(), because json does not know NumPy's numbers
         "payload_bytes": int(sizes.sum()),
         "index_bytes_inside": blob.store.size - archive_bytes,
-        "facts": ", ".join(name for name, _ in blob.index.columns.facts()) or "none",
+        "facts": ", ".join(name for name in FACTS if name in blob.index.taken) or "none",
     }
     # min() of an empty array raises ValueError
     if len(sizes):
