@@ -150,6 +150,9 @@ class SharedNames:
         rows = map(self.find, names)
         return [FoundRow(row, *self.columns.payload_at(row)) if row >= 0 else None for row in rows]
 
+    def close(self) -> None:
+        """Do nothing: the rows are in memory."""
+
     def __reduce__(self) -> tuple[Any, ...]:
         # a lookup can't be pickled; it is made again when it is needed
         return SharedNames, (self.columns, self.names, self.bounds, self.numbers, self.footer)
