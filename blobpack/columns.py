@@ -170,6 +170,15 @@ class Columns:
             if column is not None:
                 yield name, column
 
+    def with_unknown(self, facts: Iterable[str]) -> Columns:
+        """Add columns of unknown values for some facts; those that are there, or can't be unknown, stay as they are."""
+        unknown = {
+            name: memoryview(array(FACTS[name], [0]) * len(self)).toreadonly()
+            for name in facts
+            if getattr(self, name) is None and name not in FACTS_WITHOUT_UNKNOWN
+        }
+        return replace(self, **unknown) if unknown else self
+
     def packed_names(self) -> memoryview:
         """Return the bytes of all names, one after the other, without separators."""
         # a slice of a table shares `names` with the whole table, so its first bound need not be 0

@@ -19,17 +19,19 @@ disk before the next one begins:
    and busybox lists them and fails.
 5. The index is written, and its footer when the index is on disk. Until then, readers scan. The note is removed.
 
-A file never becomes shorter while an index in it may be mapped, because the kernel would kill the readers (SIGBUS).
-Readers that have the blob open can still read payloads. Their mapped index is overwritten: it does not find names, or
-is reported as damaged. Such readers should open the blob again.
-An append that fails, but is not killed, restores the blob as it found it.
+Readers that have the blob open go on. No payload moves. Their mapped index is overwritten, which they notice by its
+footer, the first bytes that change. So a copy of the index lies beside the blob from before step 1 until step 5 has
+ended: `indexfile/overwritten.py` finds the copy, or the new index. A file never becomes shorter while an index in it
+may be mapped, because the kernel would kill the readers (SIGBUS).
+An append that fails, but is not killed, restores the blob as it found it, with another stamp in the footer.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from contextlib import contextmanager, nullcontext, suppress
+import stat
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -38,13 +40,15 @@ from blobpack.editing.new_members import AppendResult, NewMembers, NothingAdded
 from blobpack.errors import StorageError
 from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path
-from blobpack.indexfile.footer import sidecar_of
+from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
 from blobpack.indexfile.identity import identify
+from blobpack.indexfile.overwritten import kept_index_path
 from blobpack.reading.find_index import void_path
 from blobpack.stores.local import LocalStore
 from blobpack.stores.output import replacing, resolve_target, sync_folder, translate_write_errors
 from blobpack.stores.sink import LocalSink
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
+from blobpack.tar.splice_source import copy_range
 from blobpack.writing.append_mark import mark_of
 from blobpack.writing.blob_file import WRITE_BYTES, BlobFile, locked
 from blobpack.writing.embed import write_beside, write_in_place
@@ -76,25 +80,58 @@ def append_in_place(location: Location, new: NewMembers) -> AppendResult:
         # before anything is changed, so that most failures leave the blob untouched
         found = new.check_names(new.find(), before)
         tail = _Tail(file, before)
-        with _index_voided(file, before):
-            added, end = new.write(
-                found,
-                before,
-                tail,
-                location.text,
-                replaced=os.fstat(file.fd),
-                held=tail.held,
-            )
-            tail.finish()
-        index = before.index
-        # outside the block that restores: behind the commit, there is no way back
-        if added:
-            tail.commit()
-            index = _write_joined_index(file, before, added, end)
+        with _index_kept(file, before):
+            with _index_voided(file, before):
+                added, end = new.write(
+                    found,
+                    before,
+                    tail,
+                    location.text,
+                    replaced=os.fstat(file.fd),
+                    held=tail.held,
+                )
+                tail.finish()
+            index = before.index
+            # outside the block that restores: behind the commit, there is no way back
+            if added:
+                tail.commit()
+                index = _write_joined_index(file, before, added, end)
         blob_bytes = os.fstat(file.fd).st_size
     offsets = offsets_path(path)
     stale_offsets = os.fspath(offsets) if added and offsets.exists() else None
     return AppendResult(before, added, index, blob_bytes, stale_offsets)
+
+
+@contextmanager
+def _index_kept(file: BlobFile, before: BlobState) -> Iterator[None]:
+    """Keep a copy of the index inside the blob, for readers that have it open, until a whole index is in the blob."""
+    path = kept_index_path(file.path, os.fstat(file.fd).st_ino)
+    with ExitStack() as stack:
+        if before.footer:
+            # not overwritten: readers may have mapped a copy that an append left when it was killed
+            path.unlink(missing_ok=True)
+            # without the right to write in the folder, readers do without a copy
+            with suppress(PermissionError):
+                copy = stack.enter_context(path.open("xb"))
+                _copy_index(file, before.footer.region_bytes, before.size, copy)
+        try:
+            yield
+        finally:
+            # if this append did not get to write an index, a copy stays for readers
+            size = os.fstat(file.fd).st_size
+            if os.pread(file.fd, len(INDEX_MAGIC), size - len(INDEX_MAGIC)) == INDEX_MAGIC:
+                path.unlink(missing_ok=True)
+
+
+def _copy_index(file: BlobFile, size: int, end: int, copy: BinaryIO) -> None:
+    """Copy the index that ends at a byte of a blob. The copy is not synced: after a power failure, no reader has it open."""
+    # nobody may read names in the copy who may not read the blob
+    os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(file.fd).st_mode))
+    try:
+        copy_range(file.fd, end - size, size, copy.fileno(), 0, file.url)
+    except BaseException:
+        Path(copy.name).unlink()
+        raise
 
 
 # Marking the index as void, and restoring it
@@ -172,7 +209,10 @@ def _restore(file: BlobFile, before: BlobState) -> None:
     file.sync()
     if before.index.identity and inside:
         # as long as it was: readers look for the footer in the last block of the file
-        write_in_place(file, before.index, before.index.identity, start, inside)
+        # The stamp differs. Otherwise a reader that pauses while it reads the index, and goes on when the footer is back,
+        # would not notice that the index was overwritten meanwhile.
+        stamp = int.from_bytes(os.urandom(8))
+        write_in_place(file, before.index, before.index.identity, start, inside, stamp=stamp)
 
 
 # Writing the new members

@@ -58,7 +58,9 @@ class BlobState:
         if report and added.report:
             end = added.report
             report = replace(report, bytes_scanned=end.bytes_scanned, end_marker=end.end_marker)
-        columns = Columns.concatenate([self.index.columns, added.columns])
+        # otherwise one text file would take the sizes of all images away
+        facts = dict(self.index.columns.facts())
+        columns = Columns.concatenate([self.index.columns, added.columns.with_unknown(facts)])
         return Index.from_columns(columns, report=report)
 
 

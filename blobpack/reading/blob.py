@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from blobpack.errors import BlobChangedError, MemberNotFoundError
+from blobpack.errors import BlobChangedError, FormatError, MemberNotFoundError
 from blobpack.index.index import Index
 from blobpack.model import (
     CACHE_BYTES_MIN,
@@ -22,6 +22,7 @@ from blobpack.model import (
 from blobpack.reading.batch import Batch, Located
 from blobpack.reading.find_index import find_index
 from blobpack.reading.reader import Reader
+from blobpack.stores.local import LocalStore
 from blobpack.stores.location import local_path, location_of
 from blobpack.stores.open import open_tar
 
@@ -32,7 +33,12 @@ if TYPE_CHECKING:
     from blobpack.errors import BlobpackError
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
+    from blobpack.stores.location import Location
     from blobpack.stores.stats import Stats
+
+
+# An append writes several times, for some milliseconds each, so a few attempts always find a state that is whole.
+OPENINGS_MAX = 20
 
 
 class Blob(Reader):
@@ -213,14 +219,34 @@ def open_blob(
     kept = cache_in(cache, cache_bytes)
     # The request that opens a blob can also fetch the blob's last bytes, which are the first to be
     # read of an index inside.
-    store = open_tar(location, tail=not isinstance(index, Index), cache=kept)
-    try:
-        if isinstance(index, Index):
-            return _make_blob(store, index, hedge, opened_index=False)
-        return _make_blob(store, find_index(store, index, stale), hedge, opened_index=True)
-    except BaseException:
-        store.close()
-        raise
+    for attempt in range(1, OPENINGS_MAX + 1):
+        store = None
+        try:
+            store = open_tar(location, tail=not isinstance(index, Index), cache=kept)
+            if isinstance(index, Index):
+                return _make_blob(store, index, hedge, opened_index=False)
+            return _make_blob(store, find_index(store, index, stale), hedge, opened_index=True)
+        except BaseException as exc:
+            if store is not None:
+                store.close()
+            # The sizes and bytes that were read may belong to different states of the blob.
+            torn = isinstance(exc, FormatError | BlobChangedError) and has_changed(location, store)
+            if not torn or attempt == OPENINGS_MAX:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def has_changed(location: Location, store: Store | None) -> bool:
+    """Return whether a local blob was written or replaced since it was opened.
+
+    Args:
+        location: The blob.
+        store: The blob as it was opened; None if it became shorter while it was opened.
+    """
+    if not location.is_local or store is None:
+        return location.is_local
+    with LocalStore(location) as now:
+        return now.version != store.version
 
 
 def _make_blob(store: Store, index: Index, hedge: Hedge, opened_index: bool) -> Blob:

@@ -109,10 +109,15 @@ def discard(temporary: Path) -> None:
 
 def temporary_path(target: Path) -> Path:
     """Choose an unused hidden name in the folder of the target; globs skip hidden names."""
+    return hidden_path(target, os.urandom(6).hex())
+
+
+def hidden_path(target: Path, mark: str) -> Path:
+    """Return the hidden name in the folder of the target that has a mark of 12 or more hexadecimal digits."""
     # File systems allow names of 255 bytes, and a character may take four. The cut leaves room for the random part and the
     # suffix. It may leave half of a character at the end, which is a legal name.
     name = os.fsdecode(os.fsencode(target.name)[:200])
-    return target.with_name(f".{name}.{os.urandom(6).hex()}.tmp")
+    return target.with_name(f".{name}.{mark}.tmp")
 
 
 def resolve_target(path: str | os.PathLike[str]) -> Path:
