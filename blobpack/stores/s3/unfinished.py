@@ -149,11 +149,10 @@ def abort(upload: Unfinished) -> bool:
     return abort_upload(ObjectKey(Bucket(upload.bucket), upload.key), upload.id)
 
 
-def abort_latest(target: ObjectKey) -> None:
-    """Abort the latest upload to a key, which nobody will resume; a failure is only logged."""
+def abort_interrupted(target: ObjectKey, upload: Unfinished) -> None:
+    """Abort an interrupted upload to a key, which nobody will resume; a failure is only logged."""
     try:
-        for upload in uploads_to(target)[-1:]:
-            uninterrupted(partial(abort_upload, target, upload.id))
+        uninterrupted(partial(abort_upload, target, upload.id))
     except StorageError as exc:
         # The new object is complete, so the call has succeeded.
         log.warning("%s; the parts of an interrupted upload may be left behind", exc)
