@@ -30,8 +30,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -39,19 +38,17 @@ from blobpack.editing.blob_state import BlobState, read_state
 from blobpack.editing.new_members import AppendResult, NewMembers, NothingAdded
 from blobpack.errors import StorageError
 from blobpack.index.index import Index
-from blobpack.index.offsets import offsets_path
-from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
+from blobpack.index.offsets import offsets_path, void_path
+from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import identify
-from blobpack.indexfile.overwritten import kept_index_path
-from blobpack.reading.find_index import void_path
 from blobpack.stores.local import LocalStore
 from blobpack.stores.output import replacing, resolve_target, sync_folder, translate_write_errors
 from blobpack.stores.sink import LocalSink
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
-from blobpack.tar.splice_source import copy_range
 from blobpack.writing.append_mark import mark_of
 from blobpack.writing.blob_file import WRITE_BYTES, BlobFile, locked
 from blobpack.writing.embed import write_beside, write_in_place
+from blobpack.writing.kept_index import index_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +77,7 @@ def append_in_place(location: Location, new: NewMembers) -> AppendResult:
         # before anything is changed, so that most failures leave the blob untouched
         found = new.check_names(new.find(), before)
         tail = _Tail(file, before)
-        with _index_kept(file, before):
+        with index_kept(file, before.footer, before.size):
             with _index_voided(file, before):
                 added, end = new.write(
                     found,
@@ -100,38 +97,6 @@ def append_in_place(location: Location, new: NewMembers) -> AppendResult:
     offsets = offsets_path(path)
     stale_offsets = os.fspath(offsets) if added and offsets.exists() else None
     return AppendResult(before, added, index, blob_bytes, stale_offsets)
-
-
-@contextmanager
-def _index_kept(file: BlobFile, before: BlobState) -> Iterator[None]:
-    """Keep a copy of the index inside the blob, for readers that have it open, until a whole index is in the blob."""
-    path = kept_index_path(file.path, os.fstat(file.fd).st_ino)
-    with ExitStack() as stack:
-        if before.footer:
-            # not overwritten: readers may have mapped a copy that an append left when it was killed
-            path.unlink(missing_ok=True)
-            # without the right to write in the folder, readers do without a copy
-            with suppress(PermissionError):
-                copy = stack.enter_context(path.open("xb"))
-                _copy_index(file, before.footer.region_bytes, before.size, copy)
-        try:
-            yield
-        finally:
-            # if this append did not get to write an index, a copy stays for readers
-            size = os.fstat(file.fd).st_size
-            if os.pread(file.fd, len(INDEX_MAGIC), size - len(INDEX_MAGIC)) == INDEX_MAGIC:
-                path.unlink(missing_ok=True)
-
-
-def _copy_index(file: BlobFile, size: int, end: int, copy: BinaryIO) -> None:
-    """Copy the index that ends at a byte of a blob. The copy is not synced: after a power failure, no reader has it open."""
-    # nobody may read names in the copy who may not read the blob
-    os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(file.fd).st_mode))
-    try:
-        copy_range(file.fd, end - size, size, copy.fileno(), 0, file.url)
-    except BaseException:
-        Path(copy.name).unlink()
-        raise
 
 
 # Marking the index as void, and restoring it
@@ -305,6 +270,8 @@ def _write_index_in_place(file: BlobFile, before: BlobState, added: Index, end: 
     file.sync()
     if before.place == "sidecar":
         with LocalStore(file.path) as store:
+            if not os.path.samestat(os.fstat(file.fd), file.path.stat()):
+                raise StorageError(f"{file.url}: another blob has taken its place")
             write_beside(store, index, sidecar_of(file.path))
         void_path(file.path).unlink(missing_ok=True)
     return index

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from blobpack.editing.blob_state import read_state
@@ -18,10 +19,11 @@ from blobpack.indexfile.identity import IdentifyingSink
 from blobpack.packing.sources import expected_bytes
 from blobpack.stores.base import OPENING_TAIL_BYTES
 from blobpack.stores.memory import MemoryStore
+from blobpack.writing.beside import forget_beside
 from blobpack.writing.embed import write_behind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from blobpack.stores.location import Location
     from blobpack.stores.s3.store import S3Store
@@ -44,7 +46,12 @@ def append_in_s3(location: Location, new: NewMembers) -> AppendResult:
         found = new.check_names(found, before)
         index, blob_bytes = before.index, store.size
         # the order matters: NothingAdded first aborts the upload, so nothing is left in S3, and is suppressed after that
-        with suppress(NothingAdded), continuing_upload(store, before.end, new_bytes) as tail:
+        # the index file of the old object goes just before the new object appears, which it would not fit
+        ready = partial(forget_beside, location) if before.place == "sidecar" else None
+        with (
+            suppress(NothingAdded),
+            continuing_upload(store, before.end, new_bytes, ready) as tail,
+        ):
             added, _ = new.write(found, before, tail, location.text)
             index = before.joined(added)
             index.identity = tail.identity()
@@ -61,13 +68,16 @@ def append_in_s3(location: Location, new: NewMembers) -> AppendResult:
 
 
 @contextmanager
-def continuing_upload(store: S3Store, end: int, new_bytes: int | None) -> Iterator[IdentifyingSink]:
+def continuing_upload(
+    store: S3Store, end: int, new_bytes: int | None, ready: Callable[[], None] | None = None
+) -> Iterator[IdentifyingSink]:
     """Open a new object that begins with the first bytes of an object, and replaces it when the block ends.
 
     Args:
         store: The old object.
         end: Number of its bytes that the new object begins with.
         new_bytes: Upper bound for the bytes that will be written; None if it is not known.
+        ready: Called just before the new object appears.
 
     Raises:
         BlobChangedError: the old object was replaced meanwhile, or another upload to its key is under way.
@@ -78,7 +88,9 @@ def continuing_upload(store: S3Store, end: int, new_bytes: int | None) -> Iterat
 
     # copies take at most half of the 10,000 parts, so what is written must fit into the other half
     expected = None if new_bytes is None else 2 * new_bytes
-    with uploading(store.location, expected_bytes=expected, replaces=store.version) as upload:
+    with uploading(
+        store.location, expected_bytes=expected, replaces=store.version, ready=ready
+    ) as upload:
         # at once: the later of two appends fails here, before it has sent anything
         upload.claim()
         if end < UPLOAD_PART_BYTES_MIN:

@@ -32,7 +32,6 @@ from blobpack.stores.replace import check_suffix
 from blobpack.tar.names import normal_lookup
 from blobpack.tar.splice import Offsets, splice
 from blobpack.writing.compress import is_compressed_target
-from blobpack.writing.embed import forget_beside
 from blobpack.writing.new_blob import new_blob
 from blobpack.writing.target import TAR, check_target, refuse_same_file
 
@@ -171,10 +170,6 @@ def _combine(
         # the members were written at places, which does not move the position of the file
         tar.seek(offsets.pos)
         blob_bytes = out.finish(index, offsets.pos, place)
-    # an index file that an earlier blob left there belongs to that blob
-    forget_beside(location)
-    if place == "sidecar":
-        out.write_beside(index)
     left_out: Counter[str] = Counter()
     for blob, _ in parts:
         left_out.update(blob.index.report.without_row() if blob.index.report else {})

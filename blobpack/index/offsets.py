@@ -62,6 +62,12 @@ def offsets_path(blob: str | os.PathLike[str], format: OffsetsFormat = "pkl") ->
     return path.with_name(f"{PurePosixPath(path.name).stem}_offsets.{format}")
 
 
+def void_path(blob: str | os.PathLike[str]) -> Path:
+    """Return the path of the note that an append keeps beside a local blob until the files beside it are up to date."""
+    path = Path(blob)
+    return path.with_name(f".{path.name}.idx.void")
+
+
 def format_of(path: str | os.PathLike[str]) -> OffsetsFormat:
     """Return the format that belongs to a path's suffix; any other suffix stands for Supervisely's format."""
     return SUFFIXES.get(Path(path).suffix.lower(), "pkl")

@@ -19,7 +19,6 @@ from blobpack.quoting import quoted
 from blobpack.stores.location import Location, output_location
 from blobpack.stores.replace import check_suffix
 from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
-from blobpack.writing.embed import forget_beside
 from blobpack.writing.new_blob import new_blob, unwritten_bytes
 from blobpack.writing.target import check_target, kind_of
 
@@ -48,8 +47,8 @@ def pack(
 ) -> PackReport:
     """Pack images into a blob: a plain tar, the same bytes from the same input on any machine.
 
-    The blob appears whole or not at all, and replaces a blob that is already there. No other file is
-    replaced. A blob is never packed into itself.
+    The blob appears whole or not at all, and replaces a blob that is already there. The index file and offsets file beside
+    the old blob are removed first. No other file is replaced. A blob is never packed into itself.
     A target that ends in .tar.zst or .tzst becomes seekable zstd. The offsets in its index are offsets in the tar that
     it decompresses to. That tar needs space beside the target until it is compressed.
     A target in S3 is uploaded while it is packed, in bounded memory. If anything fails, nothing is left there.
@@ -113,11 +112,6 @@ def pack(
         packed, size = _write_archive(
             found, blob, skipped, complete, location.text, replaced, index, allow_empty
         )
-    # an index file that an earlier pack left beside the blob belongs to the old blob
-    if blob and not remote:
-        forget_beside(location)
-    if blob and index == "sidecar":
-        blob.write_beside(packed)
     return PackReport(
         members=len(packed),
         payload_bytes=packed.payload_bytes,

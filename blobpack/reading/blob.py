@@ -187,7 +187,7 @@ def open_blob(
         url: Path, or file://, s3:// or http(s):// URL, of a tar. It may be compressed as seekable zstd: then offsets are
             those in the uncompressed tar.
         index: An index, or the path or URL of an index file or offsets file. An offsets file records nothing about
-            its blob. So up to 16 of its members are compared with the headers before them.
+            its blob. So the names and sizes of up to 16 of its members are compared with the headers before them.
         stale: What to do with an index that does not fit the blob any more, or is damaged: "refuse" it with an error,
             or "rescan" the blob's headers.
         cache: A folder that keeps the bytes that are read of a remote blob, from its index and

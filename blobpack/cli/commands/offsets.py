@@ -19,6 +19,7 @@ from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
 from blobpack.stores.replace import check_replaceable
 from blobpack.tar.scan import scan_store
+from blobpack.writing.beside import forget_note
 
 
 @click.command()
@@ -93,6 +94,8 @@ def offsets(
         format=format,
         force=force,
     )
+    if blob.is_local and is_same_file(target, str(offsets_path(blob))):
+        forget_note(store)
     where = "stdout" if to_stdout else target
     kept = (
         f"{len(chosen):,} of {len(index):,} members"
