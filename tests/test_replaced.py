@@ -20,7 +20,7 @@ from test_cli import COMMAND
 import blobpack
 from blobpack.index.offsets import offsets_path, void_path
 from blobpack.indexfile.footer import sidecar_of
-from blobpack.stores.output import replacing, scratch
+from blobpack.stores.output import folder_locked, replacing, scratch
 
 if TYPE_CHECKING:
     from s3server import S3Server
@@ -274,6 +274,12 @@ class TestLeftovers:
         finally:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
+
+    def test_a_folder_that_can_t_be_locked_is_used_without_a_lock(self, tmp_path):
+        with folder_locked(tmp_path / "none"):
+            pass
+        with folder_locked(tmp_path):
+            assert os.listdir(tmp_path) == []
 
     def test_two_writers_of_one_name_do_not_remove_each_other_s_files(self, tmp_path):
         with scratch(tmp_path / "f") as one, replacing(tmp_path / "f") as two:

@@ -172,17 +172,15 @@ def release(fd: int) -> None:
 @contextmanager
 def folder_locked(folder: Path) -> Iterator[None]:
     """Let only one process at a time replace a blob and the files beside it, if the file system has locks."""
-    try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        fd = -1
+    fd = None
     try:
         with suppress(OSError):
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
-        release(fd)
-        if fd >= 0:
+        if fd is not None:
+            release(fd)
             os.close(fd)
 
 
