@@ -291,9 +291,10 @@ class TestLeftovers:
         assert os.listdir(tmp_path) == ["f"]
 
 
-@pytest.mark.parametrize("command", [["offsets"], ["index"]], ids=lambda command: command[0])
-@pytest.mark.parametrize("place", ["none", "sidecar"])
-def test_the_note_of_an_append_goes_when_an_index_is_made_anew(command, place, tmp_path):
+@pytest.mark.parametrize(
+    "command", [["offsets"], ["index"], ["index", "--embed"]], ids=lambda command: command[-1]
+)
+def test_the_note_of_an_append_goes_when_an_index_is_made_anew(command, tmp_path):
     path = tmp_path / "o.tar"
     pack(OLD, path, index="none")
     blobpack.write_offsets(blobpack.scan(path).select("0*"), offsets_path(path))
