@@ -15,6 +15,7 @@ from blobpack.checksum import crc32c
 from blobpack.errors import BlobChangedError, BlobNotFoundError, FormatError, StorageError
 from blobpack.indexfile.footer import FOOTER_BYTES, Footer
 from blobpack.indexfile.identity import sample_ranges
+from blobpack.stores.descriptor import read_at
 from blobpack.stores.local import LocalStore
 from blobpack.stores.output import hidden_path
 
@@ -71,7 +72,7 @@ def _begins_with(fd: int, known: Footer) -> bool:
     crc, end = 0, known.report.bytes_scanned
     for start, stop in sample_ranges(known.identity.archive_bytes):
         # the end-of-archive marker, and what fills up the last record, were zeros
-        sample = os.pread(fd, max(0, min(stop, end) - start), start)
+        sample = read_at(fd, start, max(start, min(stop, end)))
         crc = crc32c(sample.ljust(stop - start, b"\0"), crc)
     return crc == known.identity.samples_crc
 
@@ -79,7 +80,7 @@ def _begins_with(fd: int, known: Footer) -> bool:
 def _inside(store: Store, fd: int) -> tuple[Store, int, Footer] | None:
     """Read the footer at the end of a blob, which may have grown since its store was opened."""
     size = os.fstat(fd).st_size
-    footer = _decode(os.pread(fd, FOOTER_BYTES, max(0, size - FOOTER_BYTES)), size)
+    footer = _decode(read_at(fd, max(0, size - FOOTER_BYTES), size), size)
     if footer is None or footer.identity is None:
         return None
     if size - footer.bytes_inside != footer.identity.archive_bytes:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import INDEX_MAGIC
 from blobpack.indexfile.overwritten import kept_index_path
+from blobpack.stores.descriptor import read_at
 from blobpack.stores.output import hold
 from blobpack.tar.splice_source import copy_range
 
@@ -49,7 +50,7 @@ def index_kept(file: BlobFile, footer: Footer | None, size: int) -> Iterator[Non
         finally:
             # if the block did not get to write an index, a copy stays for readers
             end = os.fstat(file.fd).st_size
-            if os.pread(file.fd, len(INDEX_MAGIC), max(0, end - len(INDEX_MAGIC))) == INDEX_MAGIC:
+            if read_at(file.fd, max(0, end - len(INDEX_MAGIC)), end) == INDEX_MAGIC:
                 path.unlink(missing_ok=True)
 
 
