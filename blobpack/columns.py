@@ -175,7 +175,7 @@ class Columns:
         unknown = {
             name: memoryview(array(FACTS[name], [0]) * len(self)).toreadonly()
             for name in facts
-            if getattr(self, name) is None and name not in FACTS_WITHOUT_UNKNOWN
+            if getattr(self, name) is None and name != FACT_WITHOUT_UNKNOWN
         }
         return replace(self, **unknown) if unknown else self
 
