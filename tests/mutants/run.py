@@ -91,6 +91,16 @@ def copy_tree() -> None:
         shutil.copy2(ROOT / name, target)
 
 
+def drop_licence_fields() -> None:
+    """Leave out of the copy's pyproject.toml what setuptools before 77 refuses.
+
+    The native modules are compiled with the setuptools of .venv; pip would fetch another one for each build.
+    """
+    path = COPY / "pyproject.toml"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith("license")))
+
+
 def mutate(files: list[Path]) -> list[Mutant]:
     """Put the mutants of files into the copy, and return them; a mutant's number is its place."""
     mutants: list[Mutant] = []
@@ -349,6 +359,7 @@ def main() -> None:
 
     print("copying the tree, and putting mutants into it", flush=True)
     copy_tree()
+    drop_licence_fields()
     mutants = mutate(files_of(options.modules or list(BYTES)))
     chosen = pick(mutants, options.sample, options.seed, options.lines)
     print(f"{len(mutants)} mutants, of which {len(chosen)} are run", flush=True)
