@@ -141,8 +141,9 @@ def decompressed(data: bytes, start: int, end: int) -> bytes:
     pieces = []
     for row in range(count):
         size, content_size = struct.unpack_from("<II", data, rows + width * row)
-        if content < end and content + content_size > start:
-            whole = zstandard.ZstdDecompressor().decompress(data[position : position + size])
+        if content_size and content < end and content + content_size > start:
+            frame = data[position : position + size]
+            whole = zstandard.ZstdDecompressor().decompress(frame, max_output_size=content_size)
             assert len(whole) == content_size
             pieces.append(whole[max(0, start - content) : end - content])
         position += size
