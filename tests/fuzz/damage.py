@@ -9,7 +9,20 @@ if TYPE_CHECKING:
 
 # values at which lengths, signs and fields change their meaning
 EDGES = (0, 1, 7, 0x20, 0x2F, 0x30, 0x37, 0x38, 0x7F, 0x80, 0x81, 0xFE, 0xFF)
-WORDS = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
+WORDS = (
+    0,
+    1,
+    0x7F,
+    0xFF,
+    0x7FFF,
+    0xFFFF,
+    0x7FFFFFFF,
+    0xFFFFFFFF,
+    1 << 62,
+    (1 << 63) - 1,
+    1 << 63,
+    (1 << 64) - 1,
+)
 
 
 def damage(data: bytes, generator: random.Random, most: int = 4) -> bytes:

@@ -11,11 +11,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fuzz.damage import damage
-from fuzz.index_files import damage_sealed
-
 import blobpack
 from blobpack import BlobpackError
+from fuzz.damage import damage
+from fuzz.index_files import damage_sealed
 
 if TYPE_CHECKING:
     import random

@@ -8,11 +8,11 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from fuzz.damage import damage
-from fuzz.index_files import RowReader, damage_sealed, make_index
 from plain_reader import DamagedError, PlainIndex
 
 from blobpack import FormatError, Index
+from fuzz.damage import damage
+from fuzz.index_files import RowReader, damage_sealed, make_index
 
 if TYPE_CHECKING:
     import random
@@ -116,4 +116,7 @@ def check_lookup(case: Case, index: Index, name: str) -> None:
         with suppress(DamagedError, UnicodeDecodeError):
             plain = PlainIndex(case.data)
             raw = name.encode("utf-8", "surrogateescape")
-            assert row in {plain.find_by_lookup(raw), plain.find_by_guide(raw) if plain.guide_bytes else None}
+            assert row in {
+                plain.find_by_lookup(raw),
+                plain.find_by_guide(raw) if plain.guide_bytes else None,
+            }

@@ -10,9 +10,8 @@ import pickle
 import pickletools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fuzz.damage import damage
-
 from blobpack import FormatError, read_offsets
+from fuzz.damage import damage
 
 if TYPE_CHECKING:
     import random
@@ -36,7 +35,7 @@ class BlobImageInfo:
 class Pickler(pickle._Pickler):
     """Writes the class under the SDK's name; the pickler in Python has a hook for it that is not documented."""
 
-    def save_global(self, obj: Any, name: str | None = None) -> None:  # noqa: ARG002
+    def save_global(self, obj: Any, name: str | None = None) -> None:
         """Write the reference to the class."""
         if self.proto >= 4:
             self.save(MODULE)
@@ -81,14 +80,18 @@ def make(generator: random.Random) -> Case:
         return Case(data, rows)
     if generator.random() < 0.5:
         place = generator.randrange(len(data))
-        return Case(data[:place] + generator.choice(OPCODES) + data[place + generator.randrange(2) :], None)
+        return Case(
+            data[:place] + generator.choice(OPCODES) + data[place + generator.randrange(2) :], None
+        )
     return Case(damage(data, generator), None)
 
 
 def make_row(generator: random.Random) -> Row:
     """Make a row; some names stand twice, and some offsets need another number of bytes."""
     name = generator.choice(("a", "é", "n" * 255, "n" * 256, "\udc80", f"{generator.random()}.jpg"))
-    start, end = sorted(generator.randrange(1 << generator.choice((3, 8, 16, 31, 32, 63))) for _ in "ab")
+    start, end = sorted(
+        generator.randrange(1 << generator.choice((3, 8, 16, 31, 32, 63))) for _ in "ab"
+    )
     return name, start, end
 
 

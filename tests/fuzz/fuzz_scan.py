@@ -11,12 +11,25 @@ import subprocess
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from fuzz.damage import damage
-from tars import BLOCK, DIALECTS, GNU, USTAR, Tar, base256, gnu_long, header, need_tool, pax, tarfile_rows, with_checksum
+from tars import (
+    BLOCK,
+    DIALECTS,
+    GNU,
+    USTAR,
+    Tar,
+    base256,
+    gnu_long,
+    header,
+    need_tool,
+    pax,
+    tarfile_rows,
+    with_checksum,
+)
 
 from blobpack import FormatError, scan
 from blobpack.stores.memory import MemoryStore
 from blobpack.tar.scan import scan_store
+from fuzz.damage import damage
 
 if TYPE_CHECKING:
     import random
@@ -27,7 +40,17 @@ if TYPE_CHECKING:
 
 LISTED = re.compile(rb"block \d+: -\S+ \S+ +(\d+) \S+ \S+ (.*)")
 
-ESCAPES = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v", b"\\": b"\\", b" ": b" "}
+ESCAPES = {
+    b"a": b"\a",
+    b"b": b"\b",
+    b"f": b"\f",
+    b"n": b"\n",
+    b"r": b"\r",
+    b"t": b"\t",
+    b"v": b"\v",
+    b"\\": b"\\",
+    b" ": b" ",
+}
 
 
 class Case(NamedTuple):
@@ -46,7 +69,10 @@ def make(generator: random.Random) -> Case:
     if generator.random() < 0.7:
         # With right checksums, damage reaches the code behind the comparison of checksums.
         for start in tar.headers:
-            if start + BLOCK <= len(blob) and blob[start : start + BLOCK] != tar.blob[start : start + BLOCK]:
+            if (
+                start + BLOCK <= len(blob)
+                and blob[start : start + BLOCK] != tar.blob[start : start + BLOCK]
+            ):
                 blob[start : start + BLOCK] = with_checksum(bytes(blob[start : start + BLOCK]))
     return Case(bytes(blob), False)
 
@@ -156,7 +182,10 @@ def outcome(run: Callable[[], object]) -> list[Row] | int:
     except FormatError as exc:
         assert exc.offset is not None
         return exc.offset
-    return [(member.name, member.offset_start, member.offset_end - member.offset_start) for member in index]  # type: ignore[attr-defined]
+    return [
+        (member.name, member.offset_start, member.offset_end - member.offset_start)
+        for member in index
+    ]  # type: ignore[attr-defined]
 
 
 def rows_of_gnu_tar(path: Path) -> list[tuple[str, int]] | None:

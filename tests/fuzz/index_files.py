@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import google_crc32c
 import plain_reader
-from fuzz.damage import WORDS
 from plain_reader import PAGE, PlainIndex
 
 from blobpack import Index, Member
+from fuzz.damage import WORDS
 
 if TYPE_CHECKING:
     import random
@@ -29,7 +29,9 @@ class RowReader(PlainIndex):
 
     def __init__(self, packed: bytes) -> None:
         footer = bytearray(packed[-FOOTER_BYTES:])
-        if len(footer) == FOOTER_BYTES and google_crc32c.value(bytes(footer[4:])) == int.from_bytes(footer[:4], "little"):
+        if len(footer) == FOOTER_BYTES and google_crc32c.value(bytes(footer[4:])) == int.from_bytes(
+            footer[:4], "little"
+        ):
             for start, end in WITHOUT_ROWS:
                 footer[start:end] = bytes(end - start)
             struct.pack_into("<I", footer, 0, google_crc32c.value(bytes(footer[4:])))
@@ -45,7 +47,7 @@ class RowReader(PlainIndex):
             start += PAGE
         return positions[: self.block_count + 1]
 
-    def _read_guide(self, start: int) -> list[bytes]:  # noqa: ARG002
+    def _read_guide(self, start: int) -> list[bytes]:
         return []
 
 
@@ -57,10 +59,21 @@ def make_members(generator: random.Random) -> list[Member]:
     members = []
     position = 512
     for number in range(count):
-        size = generator.choice((0, 1, 700, 1 << 20, 1 << 40)) if count < 100 else generator.randrange(3000)
-        name = generator.choice(("{}", "{}.jpg", "a/b/{}", "é{}", "\udcff{}", "{}" + "n" * 300)).format(number)
+        size = (
+            generator.choice((0, 1, 700, 1 << 20, 1 << 40))
+            if count < 100
+            else generator.randrange(3000)
+        )
+        name = generator.choice(
+            ("{}", "{}.jpg", "a/b/{}", "é{}", "\udcff{}", "{}" + "n" * 300)
+        ).format(number)
         facts = (
-            {"media_type": "image/png", "width": generator.randrange(9), "height": 7, "crc32c": generator.randrange(1 << 32)}
+            {
+                "media_type": "image/png",
+                "width": generator.randrange(9),
+                "height": 7,
+                "crc32c": generator.randrange(1 << 32),
+            }
             if has_facts
             else {}
         )
@@ -82,9 +95,14 @@ def make_index(generator: random.Random) -> Index:
 def spans_of(packed: bytes) -> list[tuple[int, int]]:
     """Return the pieces of an index file that carry a checksum of their own; the last one is the footer."""
     index = PlainIndex(packed)
-    spans = [(index.directory + PAGE * i, index.directory + PAGE * (i + 1)) for i in range(index.block_count // 511 + 1)]
+    spans = [
+        (index.directory + PAGE * i, index.directory + PAGE * (i + 1))
+        for i in range(index.block_count // 511 + 1)
+    ]
     spans += zip(index.block_starts, index.block_starts[1:], strict=False)
-    spans += [(index.lookup + PAGE * i, index.lookup + PAGE * (i + 1)) for i in range(index.lookup_pages)]
+    spans += [
+        (index.lookup + PAGE * i, index.lookup + PAGE * (i + 1)) for i in range(index.lookup_pages)
+    ]
     spans += [(index.guide, index.guide + index.guide_bytes)] if index.guide_bytes else []
     spans += [(index.blobs, index.blobs + index.blobs_bytes)] if index.blobs_bytes else []
     return [*spans, (len(packed) - FOOTER_BYTES, len(packed))]
@@ -95,7 +113,9 @@ def damage_sealed(packed: bytes, generator: random.Random) -> bytes:
     changed = bytearray(packed)
     spans = spans_of(packed)
     # the footer is one piece of many, and decides the most
-    for start, end in [generator.choice([*spans, spans[-1], spans[-1]]) for _ in range(generator.randint(1, 3))]:
+    for start, end in [
+        generator.choice([*spans, spans[-1], spans[-1]]) for _ in range(generator.randint(1, 3))
+    ]:
         if end - start < 12:
             continue
         kind = generator.randrange(4)
@@ -107,11 +127,23 @@ def damage_sealed(packed: bytes, generator: random.Random) -> bytes:
             width = generator.choice((1, 2, 4, 8))
             # most numbers stand near the beginning of a piece
             reach = end - start - width - 4
-            place = start + 4 + generator.choice((generator.randint(0, reach), generator.randint(0, min(reach, 120))))
+            place = (
+                start
+                + 4
+                + generator.choice(
+                    (generator.randint(0, reach), generator.randint(0, min(reach, 120)))
+                )
+            )
             usual = int.from_bytes(changed[place : place + width], "little")
-            value = generator.choice(WORDS) if kind == 1 else usual + generator.choice((-512, -64, -1, 1, 64, 512))
+            value = (
+                generator.choice(WORDS)
+                if kind == 1
+                else usual + generator.choice((-512, -64, -1, 1, 64, 512))
+            )
             changed[place : place + width] = (value % (1 << 8 * width)).to_bytes(width, "little")
     for start, end in spans:
         if end - start > 4:
-            struct.pack_into("<I", changed, start, google_crc32c.value(bytes(changed[start + 4 : end])))
+            struct.pack_into(
+                "<I", changed, start, google_crc32c.value(bytes(changed[start + 4 : end]))
+            )
     return bytes(changed)

@@ -145,7 +145,10 @@ def fuzz(name: str, minutes: float, first: int) -> tuple[Counter[str], int]:
                 running.pop(place)
         if time.monotonic() - shown > 10:
             shown = time.monotonic()
-            print(f"{name}: {counts.total():,} inputs, {dict(counts)}, {failures} failures", flush=True)
+            print(
+                f"{name}: {counts.total():,} inputs, {dict(counts)}, {failures} failures",
+                flush=True,
+            )
     return counts, failures
 
 
@@ -154,7 +157,10 @@ def keep(name: str, seed: int, report: str) -> None:
     FOUND.mkdir(parents=True, exist_ok=True)
     path = FOUND / f"{name}-{seed}"
     path.write_bytes(target_of(name).make(random.Random(seed)).data)
-    print(f"{name}: seed {seed} failed; its input is build/fuzz/{path.name}\n{report[-1500:]}", flush=True)
+    print(
+        f"{name}: seed {seed} failed; its input is build/fuzz/{path.name}\n{report[-1500:]}",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -162,7 +168,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__.split("\n")[0])
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("minutes", nargs="?", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, metavar="N", help="check only this input, in this process")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="check only this input, in this process"
+    )
     parser.add_argument("--first", type=int, help="first seed; the default depends on the time")
     options = parser.parse_args()
     if options.seed is not None:
@@ -171,7 +179,9 @@ def main() -> None:
         return
     first = options.first if options.first is not None else int(time.time()) * 1000
     counts, failures = fuzz(options.target, options.minutes, first)
-    print(f"{options.target}: {counts.total():,} inputs from seed {first}, {dict(counts)}, {failures} failures")
+    print(
+        f"{options.target}: {counts.total():,} inputs from seed {first}, {dict(counts)}, {failures} failures"
+    )
     sys.exit(failures > 0)
 
 
