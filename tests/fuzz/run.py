@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-TARGETS = ("scan", "offsets", "index", "collection", "zstd", "images")
+TARGETS = ("scan", "offsets", "index", "collection", "zstd")
 FOUND = Path(__file__).parents[2] / "build" / "fuzz"
 # Inputs have some kilobytes. An input that takes this much is a failure.
 MEMORY_BYTES_MAX = 4 << 30
