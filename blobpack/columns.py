@@ -48,8 +48,9 @@ MEDIA_TYPES = (
 # the columns that may be missing → type code of their values in the modules array and struct; index files store a bit
 # for each column, in this order
 FACTS = {"media_type": "B", "width": "I", "height": "I", "crc32c": "I", "mtime": "q"}
-# facts of which every value is a possible one, so that no value can stand for "unknown"
-FACTS_WITHOUT_UNKNOWN = ("crc32c", "mtime")
+# In the other facts, 0 stands for "unknown". It also does so in mtime, because it is what tar writers, and pack without
+# --keep-mtime, write into a header that should hold no time.
+FACT_WITHOUT_UNKNOWN = "crc32c"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Columns:
         width: (n,) uint32, pixels as shown (EXIF orientation applied); 0 is unknown.
         height: (n,) uint32, pixels as shown; 0 is unknown.
         crc32c: (n,) uint32, checksums of the payloads.
-        mtime: (n,) int64, seconds since 1970 UTC, from the headers of the tar.
+        mtime: (n,) int64, seconds since 1970 UTC, from the headers of the tar; 0 is unknown.
     """
 
     names: memoryview
@@ -82,7 +83,7 @@ class Columns:
 
     @classmethod
     def of_members(cls, members: Iterable[Member]) -> Columns:
-        """Make columns of members. A checksum or modification time that any member lacks is left out for all.
+        """Make columns of members. If any member lacks a checksum, the checksums of all are left out.
 
         Raises:
             TypeError: one of them is not a Member.
@@ -92,6 +93,7 @@ class Columns:
         names = bytearray()
         bounds, starts, ends = array("q", [0]), array("q"), array("q")
         facts: dict[str, array[int]] = {name: array(kind) for name, kind in FACTS.items()}
+        has_mtime = False
         for member in members:
             if not isinstance(member, Member):
                 raise TypeError(f"members must be Members, and one is {member!r}")
@@ -107,9 +109,11 @@ class Columns:
             ends.append(member.offset_end)
             for name in list(facts):
                 value = getattr(member, name)
-                if value is None and name in FACTS_WITHOUT_UNKNOWN:
+                if value is None and name == FACT_WITHOUT_UNKNOWN:
                     del facts[name]
                     continue
+                if name == "mtime" and value is not None:
+                    has_mtime = True
                 # the array checks the range: a width of 2³² is an OverflowError
                 try:
                     code = MEDIA_TYPES.index(value or "") if name == "media_type" else value or 0
@@ -118,11 +122,12 @@ class Columns:
                     raise ValueError(
                         f"members: {member.name!r} has {name} {value!r}, which no index can hold"
                     ) from None
-        # a column of zeros only says that nothing is known
+        # A column of zeros says that nothing is known. A time of 0 says that the header was read, and holds no time.
         facts = {
             name: column
             for name, column in facts.items()
-            if starts and (name in FACTS_WITHOUT_UNKNOWN or any(column))
+            if starts
+            and (name == FACT_WITHOUT_UNKNOWN or any(column) or (name == "mtime" and has_mtime))
         }
         return cls(
             memoryview(bytes(names)),
@@ -164,6 +169,15 @@ class Columns:
             column = getattr(self, name)
             if column is not None:
                 yield name, column
+
+    def with_unknown(self, facts: Iterable[str]) -> Columns:
+        """Add columns of unknown values for some facts; those that are there, or can't be unknown, stay as they are."""
+        unknown = {
+            name: memoryview(array(FACTS[name], [0]) * len(self)).toreadonly()
+            for name in facts
+            if getattr(self, name) is None and name != FACT_WITHOUT_UNKNOWN
+        }
+        return replace(self, **unknown) if unknown else self
 
     def packed_names(self) -> memoryview:
         """Return the bytes of all names, one after the other, without separators."""

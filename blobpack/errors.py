@@ -15,7 +15,7 @@ in any sequence. Every other error is a BlobpackError:
     ├── UnsafeNameError        ValueError         a name leads out of the folder where it must stay
     ├── PackageMissingError    ImportError        an optional package is needed and not installed
     ├── MemberNotFoundError    LookupError        no member has this name
-    ├── SourceError            OSError            files to pack can't be read, or changed while they were packed
+    ├── SourceError            OSError            files to pack can't be read, changed, or are none
     └── StorageError           OSError            a store failed
         ├── BlobNotFoundError  FileNotFoundError  there is no blob at this path or URL
         └── BlobChangedError                      the blob is not the one that was opened
@@ -80,7 +80,7 @@ class MemberNotFoundError(BlobpackError, LookupError):
 
 
 class SourceError(BlobpackError, OSError):
-    """Files to pack could not be read, or changed while they were packed.
+    """Files to pack could not be read, changed while they were packed, or are none.
 
     Attributes:
         paths: The files.

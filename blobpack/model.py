@@ -74,6 +74,16 @@ class ByteRange:
     start: int
     end: int
 
+    def __post_init__(self) -> None:
+        """Check the bounds.
+
+        Raises:
+            TypeError: a bound is not a whole number.
+            ValueError: the range starts before 0, or ends before it starts.
+        """
+        if not 0 <= check_whole("start", self.start) <= check_whole("end", self.end):
+            raise ValueError(f"expected 0 ≤ start ≤ end, not {self.start} to {self.end}")
+
     @property
     def size(self) -> int:
         """Number of bytes in the range."""
@@ -241,30 +251,6 @@ def check_path(name: str, value: object) -> str:
         except UnicodeEncodeError as exc:
             raise ValueError(f"{name} must be a path that can be encoded, not {path!r}") from exc
     return path
-
-
-def check_local_path(name: str, value: object) -> None:
-    """Check that a value is the path of a local file. A URL would create folders named `s3:`.
-
-    Raises:
-        TypeError: the value is neither a str nor a path object.
-        ValueError: the value is empty, or a URL.
-    """
-    check_path(name, value)
-    # not of a path object: pathlib turns "://" into ":/", so that object is a local path
-    if isinstance(value, str) and "://" in value:
-        raise ValueError(f"{name} must be a local path, not {shown(value)}")
-
-
-def check_output(name: str, value: object) -> None:
-    """Check that a value is a local path, or a file that is open for writing.
-
-    Raises:
-        TypeError: the value is neither.
-        ValueError: the value is empty, or a URL.
-    """
-    if not hasattr(value, "write"):
-        check_local_path(name, value)
 
 
 def check_text(name: str, value: object) -> None:

@@ -68,7 +68,7 @@ def test_headers_tags_and_acl_are_kept(
     s3_env: S3Server, bucket: str, count: int, acl: str, place: str
 ) -> None:
     url = f"s3://{bucket}/{KEY}"
-    blobpack.pack(payloads(count), url, all_files=True, index=place)
+    blobpack.pack(payloads(count), url, all_files=True, index=place, allow_empty=True)
     keys = [KEY, f"{KEY}.idx"][: 1 + (place == "sidecar")]
     for key in keys:
         give(s3_env, bucket, key, ACL=acl)

@@ -57,7 +57,7 @@ def test_old_and_new_members_are_there(s3_env, bucket, tmp_path, head, new_membe
     url, local = f"s3://{bucket}/out.tar", tmp_path / "out.tar"
     old = old_members(head, count)
     for blob in (url, local):
-        blobpack.pack(old.items(), blob, index=place)
+        blobpack.pack(old.items(), blob, index=place, allow_empty=True)
         report = blobpack.append(blob, new_members.items())
         assert (report.appended, report.members) == (6, count + 6)
         assert report.index_place == place

@@ -336,7 +336,7 @@ def test_a_compressed_blob_is_replaced_by_its_like_only(tmp_path: Path):
 
 def test_nothing_to_pack_keeps_what_is_there(tmp_path: Path):
     blobpack.pack(payloads(3), tmp_path / "a.tar.zst", all_files=True)
-    with pytest.raises(SourceError, match="stays as it is"):
+    with pytest.raises(SourceError, match="nothing to pack"):
         blobpack.pack(iter([("a.txt", b"text")]), tmp_path / "a.tar.zst")
     assert len(scan(tmp_path / "a.tar.zst")) == 5
 

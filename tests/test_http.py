@@ -218,7 +218,10 @@ def test_redirect_is_followed_and_loops_end(s3_env: S3Server) -> None:
     moved = b"HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n"
     with answering(moved % target) as url, HttpStore(url) as store:
         assert store.read_range(5, 50) == DATA[5:50]
-    with answering(moved % b"/again") as url, pytest.raises(StorageError, match="more than 5 times"):
+    with (
+        answering(moved % b"/again") as url,
+        pytest.raises(StorageError, match="more than 5 times"),
+    ):
         HttpStore(url)
 
 

@@ -63,7 +63,7 @@ def packed(folder: Path) -> Path:
 
 
 def packed_empty(folder: Path) -> Path:
-    blobpack.pack([], folder / "empty.tar")
+    blobpack.pack([], folder / "empty.tar", allow_empty=True)
     return folder / "empty.tar"
 
 

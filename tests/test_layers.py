@@ -25,7 +25,7 @@ LADDER = """
     indexfile
     stores
     columns plan checksum
-    model threads
+    model threads quoting
     _native
     errors
 """

@@ -77,7 +77,7 @@ def number(least: int, most: int | None = None) -> list[Bad]:
 
 PATH = [*types(None, 5, b"bytes", ["list"]), *values("", "a\0b", "a\ud800")]
 REMOTE = [*PATH, *values(FAR, "https://host/out.tar", "file://elsewhere/out.tar")]
-LOCAL = [*PATH, *values(FAR, "https://host/out", "file:///out")]
+LOCAL = [*PATH, *values(FAR, "https://host/out", "file://far/out", "s3:/bucket/key")]
 TARGET = [*PATH, *values("https://host/out.tar", "ftp://host/out.tar", "s3://bucket", "s3:///key")]
 ANY_URL = [*PATH, *values("ftp://host/blob.tar", "s3://bucket")]
 FLAG = types("no", None, 2, 1.0)
@@ -186,6 +186,8 @@ CALLS: dict[str, Call] = {
         source=SOURCE,
         target=TARGET,
         resume=[*FLAG, *values(True)],
+        allow_empty=FLAG,
+        force=FLAG,
         index=choice(IndexPlace),
         level=[*LEVEL, *values(3)],
         **PACKED,
@@ -198,6 +200,7 @@ CALLS: dict[str, Call] = {
         source=SOURCE,
         folder=[*PATH, *values("https://host/x", "ftp://host/x", "s3://bucket", "s3://bucket/")],
         shard_bytes=[*number(1025), *types(None)],
+        allow_empty=FLAG,
         level=LEVEL,
         **{name: bad for name, bad in PACKED.items() if name != "dry_run"},
     ),
@@ -224,11 +227,15 @@ CALLS: dict[str, Call] = {
         index=choice(IndexPlace),
         level=[*LEVEL, *values(3)],
         member_bytes_max=[*number(1), *types(None)],
+        allow_empty=FLAG,
+        force=FLAG,
         progress=CALLABLE,
     ),
     "merge": call(
         lambda g: (blobpack.merge, {"target": g.new_tar, "sources": [g.tar]}),
-        target=[*REMOTE, *values("new.tar.zst", "new.tzst")],
+        target=[*REMOTE, *values("new.tar.zst", "new.tzst", "new.zip")],
+        allow_empty=FLAG,
+        force=FLAG,
         sources=[
             *types("blob.tar", None, 5, b"blob.tar", Path("blob.tar")),
             *types([5], [None], [b"blob.tar"]),
@@ -244,7 +251,9 @@ CALLS: dict[str, Call] = {
             {"source": g.tar, "target": g.new_tar, "members": ["a.png"]},
         ),
         source=BLOB_OR_URL,
-        target=[*REMOTE, *values("new.tar.zst", "new.tzst")],
+        target=[*REMOTE, *values("new.tar.zst", "new.tzst", "new.zip")],
+        allow_empty=FLAG,
+        force=FLAG,
         members=[*types("one", None, 5, b"one"), *late(types([5], [None]))],
         index=choice(IndexPlace),
         progress=CALLABLE,
@@ -252,7 +261,8 @@ CALLS: dict[str, Call] = {
     "collect": call(
         lambda g: (blobpack.collect, {"blobs": [g.tar], "target": g.new}),
         blobs=[*types(None, 5, b"folder"), *values(""), *types([5], [None]), *values([""])],
-        target=[bad for bad in TARGET if bad.value is not None] + values(None),
+        target=[bad for bad in TARGET if bad.value is not None] + values(None, "new.tar"),
+        force=FLAG,
         duplicates=choice(Duplicates),
         scan=FLAG,
         progress=CALLABLE,
@@ -309,7 +319,8 @@ CALLS: dict[str, Call] = {
     "write_offsets": call(
         lambda g: (blobpack.write_offsets, {"index": g.index, "path": g.new}),
         index=[*types(None, 5, "blob.idx", b"blob.idx"), *late(types([5], ["blob.idx"]))],
-        path=OUTPUT,
+        path=[*OUTPUT, *values("new.txt", "new.tar")],
+        force=FLAG,
         names=choice(NameStyle),
         format=choice(OffsetsFormat),
     ),
@@ -362,7 +373,7 @@ CALLS: dict[str, Call] = {
         lambda g: (blobpack.Index, {"members": [Member("a", 0, 1)]}),
         members=[
             *types(None, 5, "one", b"one", [5], ["one"], [None]),
-            *values([Member("a", 5, 1)], [Member("a", -1, 1)], [Member("a", 0, 1, width=-1)]),
+            *values([Member("a", 0, 1, width=-1)]),
             *values(
                 [Member("a", 0, 1, media_type="image/jpg")], [Member("a", 0, 1, width=1 << 40)]
             ),
@@ -381,8 +392,14 @@ CALLS: dict[str, Call] = {
         lambda g: (blobpack.Index.concatenate, {"indexes": [g.index]}),
         indexes=types(None, 5, "one", [5], [None], ["one"]),
     ),
-    "Index.save": call(lambda g: (g.index.save, {"path": g.new}), path=TARGET),
-    "Index.to_parquet": call(lambda g: (g.index.to_parquet, {"path": g.new}), path=OUTPUT),
+    "Index.save": call(
+        lambda g: (g.index.save, {"path": g.new}), path=[*TARGET, *values("new.tar")], force=FLAG
+    ),
+    "Index.to_parquet": call(
+        lambda g: (g.index.to_parquet, {"path": g.new}),
+        path=[*OUTPUT, *values("new.csv")],
+        force=FLAG,
+    ),
     **of(
         "Index",
         "select",
@@ -404,7 +421,10 @@ CALLS: dict[str, Call] = {
         ),
     ),
     **of(
-        "Index", "take", {"rows": np.zeros(1, np.int64)}, rows=types("a", None, ["a"], [1.5], 1.5)
+        "Index",
+        "take",
+        {"rows": np.zeros(1, np.int64)},
+        rows=types("a", None, ["a"], [1.5], 1.5, 1, [True, 2], [[1]]),
     ),
     **of("Index", "slice", {"first": 0, "last": 1}, first=ROW, last=ROW),
     **of("Index", "name_at", {"row": 0}, row=ROW),

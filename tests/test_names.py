@@ -1,11 +1,15 @@
 """Names of one normal form are one file: the normal form, and every place that compares names."""
 
 import posixpath
+import tarfile
 from array import array
-from itertools import pairwise
+from io import BytesIO
+from itertools import pairwise, permutations
 
+import pytest
 from hypothesis import given, strategies as st
 
+import blobpack
 from blobpack._native.packed import normal_name, normal_names
 
 # every kind of part that a path has, "..", and bytes that are not UTF-8
@@ -50,3 +54,110 @@ def test_columns_of_normal_names_are_not_copied():
     assert all(
         new is old for new, old in zip(normal_names(names, bounds), (names, bounds), strict=True)
     )
+
+
+# Spellings of one file: the parts that lead nowhere stand in front, in between and behind.
+SPELLINGS = ["d/a.txt", "./d/a.txt", "d//a.txt", "d/./a.txt", ".//./d/.//a.txt"]
+PAIRS = [pair for pair in permutations(SPELLINGS, 2) if "./d/a.txt" in pair]
+# such as a foreign tar may hold, and pack refuses
+FOREIGN = [*SPELLINGS, "/d/a.txt", "//d/a.txt", "./d/a.txt/", "d/a.txt/."]
+FOREIGN_PAIRS = [pair for pair in permutations(FOREIGN, 2) if "d//a.txt" in pair]
+
+
+def write_tar(path, files):
+    """Write a tar as tools do that keep names as they are."""
+    with tarfile.open(path, "w") as tar:
+        for name, payload in files:
+            member = tarfile.TarInfo()
+            member.name, member.size = name, len(payload)
+            tar.addfile(member, BytesIO(payload))
+    return path
+
+
+@pytest.mark.parametrize(("one", "other"), FOREIGN_PAIRS)
+def test_merge_takes_names_of_one_file_for_one_name(one, other, tmp_path):
+    a = write_tar(tmp_path / "a.tar", [(one, b"1"), ("x", b"x")])
+    b = write_tar(tmp_path / "b.tar", [(other, b"2"), ("./y", b"y")])
+    with pytest.raises(blobpack.DuplicateNameError) as caught:
+        blobpack.merge(tmp_path / "o.tar", [a, b])
+    assert all(word in str(caught.value) for word in (repr(one), repr(other), "a.tar", "b.tar"))
+    assert not (tmp_path / "o.tar").exists()
+    report = blobpack.merge(tmp_path / "o.tar", [a, b], duplicates="last")
+    assert (list(report.index.names), report.replaced) == (["x", other, "./y"], 1)
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_append_takes_names_of_one_file_for_one_name(one, other, tmp_path):
+    blob = write_tar(tmp_path / "a.tar", [("x", b"x"), (one, b"1")])
+    before = blob.read_bytes()
+    with pytest.raises(blobpack.DuplicateNameError) as caught:
+        blobpack.append(blob, [(other, b"2")], all_files=True)
+    assert repr(one) in str(caught.value)
+    assert repr(other) in str(caught.value)
+    assert blob.read_bytes() == before
+    blobpack.append(blob, [(other, b"2")], all_files=True, duplicates="last")
+    with blobpack.open_blob(blob) as opened:
+        assert blobpack.extract(opened, tmp_path / "out").members == 2
+    assert (tmp_path / "out/d/a.txt").read_bytes() == b"2"
+
+
+@pytest.mark.parametrize("one", FOREIGN)
+def test_append_of_a_folder_takes_names_of_one_file_for_one_name(one, tmp_path):
+    blob = write_tar(tmp_path / "a.tar", [(one, b"1")])
+    (tmp_path / "in/d").mkdir(parents=True)
+    (tmp_path / "in/d/a.txt").write_bytes(b"2")
+    with pytest.raises(blobpack.DuplicateNameError, match=r"'d/a\.txt'"):
+        blobpack.append(blob, tmp_path / "in", all_files=True)
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_pack_takes_names_of_one_file_for_one_name(one, other, tmp_path):
+    files = [(one, b"1"), ("x", b"x" * 3000), (other, b"2")]
+    with pytest.raises(blobpack.DuplicateNameError, match=r"member 'd/a\.txt'"):
+        blobpack.pack(files, tmp_path / "o.tar", all_files=True)
+    with pytest.raises(blobpack.DuplicateNameError, match=r"member '\.?/*d"):
+        blobpack.pack_shards(files, tmp_path / "o", shard_bytes=1 << 20, all_files=True)
+    assert not (tmp_path / "o.tar").exists()
+    assert list(tmp_path.rglob("*.tar")) == []
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_a_manifest_takes_names_of_one_file_for_one_name(one, other, tmp_path):
+    lines = tmp_path / "l.csv"
+    lines.write_text(f"path,name\nfirst,{one}\nsecond,{other}\n")
+    with pytest.raises(blobpack.DuplicateNameError, match=r"would both be member 'd/a\.txt'"):
+        blobpack.read_manifest(lines)
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_repack_takes_names_of_one_file_for_one_name(one, other, tmp_path):
+    source = write_tar(tmp_path / "a.tar", [(one, b"1"), (other, b"2")])
+    with pytest.raises(blobpack.DuplicateNameError, match=r"member 'd/a\.txt'"):
+        blobpack.repack(source, tmp_path / "o.tar", all_files=True)
+    assert not (tmp_path / "o.tar").exists()
+
+
+def test_extract_counts_the_files_that_it_writes(tmp_path):
+    names = [*SPELLINGS, "x", "d/a.txt"]
+    source = write_tar(
+        tmp_path / "a.tar", [(name, b"%d" % i * (i + 1)) for i, name in enumerate(names)]
+    )
+    with blobpack.open_blob(source) as blob:
+        report = blobpack.extract(blob, tmp_path / "out")
+    written = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert written == {tmp_path / "out/d/a.txt": b"6" * 7, tmp_path / "out/x": b"5" * 6}
+    assert (report.members, report.payload_bytes) == (2, 13)
+
+
+def test_subset_keeps_members_of_one_file_as_the_source_has_them(tmp_path):
+    """A selection adds no file, so it copies what was chosen, as it copies two members of equal names."""
+    source = write_tar(tmp_path / "a.tar", [("a", b"1"), ("./a", b"2"), ("a", b"3"), ("b", b"4")])
+    with blobpack.open_blob(source) as blob:
+        report = blobpack.subset(blob, tmp_path / "o.tar", blob.index.select("*a"))
+    assert list(report.index.names) == ["a", "./a", "a"]
+
+
+@pytest.mark.parametrize("name", [".", "./", "/", "./.", "d/.", "d/", ""])
+def test_a_name_without_a_file_is_refused(name, tmp_path):
+    with pytest.raises(blobpack.UnsafeNameError, match="can't be the name of a member"):
+        blobpack.pack([(name, b"1")], tmp_path / "o.tar", all_files=True)

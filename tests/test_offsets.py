@@ -382,7 +382,7 @@ def test_equal_paths_are_written_as_they_are() -> None:
 @pytest.mark.parametrize("names", ["path", "basename"])
 def test_no_rows_make_an_empty_file(index: Any, names: Any, tmp_path: Path) -> None:
     path = tmp_path / "offsets.pkl"
-    path.write_bytes(b"old")
+    write_offsets(index_of(rows_of_count(3)), path)
     assert write_offsets(index, path, names) == 0
     assert path.read_bytes() == b""
     assert len(read_offsets(path)) == 0
@@ -407,7 +407,8 @@ def test_indexes_one_behind_another_give_the_bytes_of_one(sizes: list[int], name
 @pytest.mark.parametrize("format", ["pkl", "csv", "jsonl"])
 def test_failing_midway_leaves_the_old_file(format: Any, tmp_path: Path) -> None:
     path = tmp_path / "offsets"
-    path.write_bytes(b"old")
+    write_offsets(index_of(rows_of_count(3)), path, format=format)
+    old = path.read_bytes()
 
     def indexes() -> Iterator[Index]:
         yield index_of(rows_of_count(25_000))
@@ -415,7 +416,7 @@ def test_failing_midway_leaves_the_old_file(format: Any, tmp_path: Path) -> None
 
     with pytest.raises(ZeroDivisionError):
         write_offsets(indexes(), path, format=format)
-    assert path.read_bytes() == b"old"
+    assert path.read_bytes() == old
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -140,9 +140,9 @@ def test_a_name_twice_in_one_blob_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_to_pack_is_an_empty_blob(tmp_path: Path) -> None:
+def test_nothing_to_pack_is_an_empty_blob_if_that_is_meant(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
-    report = blobpack.pack_shards(tmp_path / "none", tmp_path / "out", 3000)
+    report = blobpack.pack_shards(tmp_path / "none", tmp_path / "out", 3000, allow_empty=True)
     assert (report.members, report.shards) == (0, 1)
     with blobpack.open_collection(tmp_path / "out") as collection:
         assert len(collection) == 0

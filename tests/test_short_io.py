@@ -41,7 +41,7 @@ blobpack.merge("merged.tar", ["embed.tar", "more.tar"])
 blobpack.subset("merged.tar", "subset.tar", blobpack.scan("merged.tar").select("*1.bin"))
 blobpack.repack("subset.tar", "subset.tar.zst", all_files=True, level=1)
 blobpack.pack("imgs", "appended.tar", all_files=True)
-blobpack.append("appended.tar", [("z.bin", b"y" * 77_777)])
+blobpack.append("appended.tar", [("z.bin", b"y" * 77_777)], all_files=True)
 blobpack.repack("foreign.tar.gz", "repacked.tar", all_files=True)
 with blobpack.open_blob("zstd.tar.zst") as blob:
     blobpack.extract(blob, "extracted")

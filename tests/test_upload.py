@@ -267,6 +267,19 @@ class TestResume:
         assert s3_env.stored(bucket, "out") == b"small"
         assert not s3_env.uploads(bucket)
 
+    @pytest.mark.parametrize("size", [5, 2 * UPLOAD_PART_BYTES + 1])
+    def test_an_upload_that_another_process_began_later_goes_on(self, size, s3_env, bucket):
+        url = f"s3://{bucket}/out"
+        with uploading(url) as other:
+            with uploading(url, resume=True) as upload:
+                other.begin()
+                upload.write(content(size))
+            assert s3_env.stored(bucket, "out") == content(size)
+            assert s3_env.uploads(bucket) == ["out"]
+            other.write(b"other")
+        assert s3_env.stored(bucket, "out") == b"other"
+        assert not s3_env.uploads(bucket)
+
     def test_a_failure_keeps_the_parts_for_the_next(self, s3_env, bucket):
         url = f"s3://{bucket}/out"
         with (

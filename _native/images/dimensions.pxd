@@ -10,10 +10,19 @@ RFC 9649 (WebP); Netpbm; QOI; Adobe, Photoshop File Formats.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memset
 
 from images.isobmff cimport heif_sides, jp2_sides, jxl_sides, of, sides, turned, unknown
-from images.tiff cimport directory, exif_turns, lies_on_side, read_directory
+from images.orientation cimport (
+    NOT_SAID,
+    UNCLEAR,
+    UPRIGHT,
+    exif_orientation,
+    lies_on_side,
+    orientation_in,
+    xmp_orientation,
+)
+from images.tiff cimport directory, read_directory
 from images.sniff cimport (
     MEDIA_AVIF,
     MEDIA_BMP,
@@ -63,13 +72,27 @@ cdef inline unsigned char next_marker(peek* p, int64_t* pos) noexcept nogil:
     return 0
 
 
-cdef inline sides jpeg_sides(peek* p) noexcept nogil:
-    """Read the frame header, and EXIF wherever it stands before the pixels."""
+cdef inline sides shown(sides found, int orientation) noexcept nogil:
+    """Turn sides; those of an image that may be turned or not are unknown."""
+    if orientation == UNCLEAR and found.width != found.height:
+        return unknown()
+    return turned(found) if lies_on_side(orientation) else found
+
+
+cdef inline bint holds_text(
+    peek* p, int64_t start, int64_t end, const char* text, int64_t length
+) noexcept nogil:
+    """Compare bytes of the payload, at start and before end."""
+    cdef const unsigned char* bytes = need(p, start, length)
+    return bytes != NULL and end - start >= length and memcmp(bytes, text, length) == 0
+
+
+cdef inline sides jpeg_sides(peek* p, int* orientation) noexcept nogil:
+    """Read the frame header, and EXIF and XMP wherever they stand before the pixels."""
     cdef const unsigned char* bytes
     cdef sides found = unknown()
-    cdef int64_t pos = 2, end
-    cdef int _segment
-    cdef bint exif_seen = False, turns = False
+    cdef int64_t pos = 2, end, exif_start = 0, exif_end = 0, xmp_start = 0, xmp_end = 0
+    cdef int exifs = 0, _segment
     cdef unsigned char marker
     for _segment in range(PARTS_MAX):
         marker = next_marker(p, &pos)
@@ -86,35 +109,156 @@ cdef inline sides jpeg_sides(peek* p) noexcept nogil:
             if bytes == NULL:
                 break
             found = of(big_endian(bytes + 5, 2), big_endian(bytes + 3, 2))
-        elif marker == 0xE1 and not exif_seen and end - pos >= 8:
-            bytes = need(p, pos, 8)
-            if bytes != NULL and memcmp(bytes + 2, b"Exif\0\0", 6) == 0:
-                exif_seen = True
-                turns = exif_turns(p, pos + 8, end)
+        elif marker == 0xE1 and holds_text(p, pos + 2, end, b"Exif\0\0", 6):
+            exifs += 1
+            if exifs == 1:
+                exif_start, exif_end = pos + 2, end
+        elif marker == 0xE1 and holds_text(
+            p, pos + 2, end, b"http://ns.adobe.com/xap/1.0/\0", 29
+        ):
+            xmp_start, xmp_end = pos + 31, end     # of several, readers take the last
         pos = end
-    return turned(found) if turns else found
+    orientation[0] = NOT_SAID
+    if exifs:
+        orientation[0] = exif_orientation(p, exif_start, exif_end, 2)
+    if exifs > 1 and orientation[0] == NOT_SAID:   # readers join them: one EXIF goes on
+        orientation[0] = UNCLEAR
+    if pos + 2 <= p.size and need(p, pos, 2) == NULL:  # the rest is out of reach
+        orientation[0] = UNCLEAR
+    if orientation[0] == NOT_SAID:
+        orientation[0] = xmp_orientation(p, xmp_start, xmp_end)
+    if orientation[0] == NOT_SAID:
+        orientation[0] = UPRIGHT
+    return shown(found, orientation[0])
 
 
 # PNG, GIF, WebP, BMP
 
-cdef inline sides png_sides(peek* p) noexcept nogil:
-    """Read IHDR, and an eXIf chunk if one stands before the pixels."""
+cdef struct png_metadata:          # places in the payload; 0: none
+    int64_t exif_start
+    int64_t exif_end
+    int64_t xmp_start
+    int64_t xmp_end
+    bint exif_unclear              # there is EXIF that we don't read
+    bint raw_exif                  # which counts where there is no EXIF of its own
+    bint xmp_unclear
+
+
+cdef inline void note_text(
+    peek* p, int64_t start, int64_t end, bint international, png_metadata* found
+) noexcept nogil:
+    """Note a chunk of text that may turn the image: XMP, or EXIF as text.
+
+    Compressed text is not read: for zlib, the sizes of a few images are not worth it.
+    """
+    cdef const unsigned char* bytes
+    if holds_text(p, start, end, b"XML:com.adobe.xmp\0", 18):
+        bytes = need(p, start, 20) if end - start >= 20 else NULL
+        if found.xmp_start or not international or bytes == NULL or bytes[18] != 0:
+            found.xmp_unclear = True
+        found.xmp_start, found.xmp_end = start + 18, end
+    elif holds_text(p, start, end, b"Raw profile type exif\0", 22):
+        found.raw_exif = True
+    elif holds_text(p, start, end, b"exif\0", 5):  # these are names that Pillow uses
+        found.exif_unclear = True
+    elif holds_text(p, start, end, b"xmp\0", 4):
+        found.xmp_unclear = True
+
+
+cdef inline bint is_pixels_of(peek* p, int64_t pos, int64_t size) noexcept nogil:
+    cdef const unsigned char* bytes = need(p, pos, 8)
+    if bytes == NULL or big_32(bytes) != size:
+        return False
+    return memcmp(bytes + 4, b"IDAT", 4) == 0
+
+
+cdef inline int64_t last_of_pixels(peek* p, int64_t pos, int64_t size) noexcept nogil:
+    """Find the last of the IDAT chunks of one size that begin at pos.
+
+    Writers make all but the last of one size. Going from one to the next would be
+    thousands of reads of a large file. So the file's end is looked at first, where the
+    last one most likely is, and then halved steps find it.
+    """
+    cdef int64_t step = 12 + size, known = 1, beyond = (p.size - pos) // step + 1
+    cdef int64_t middle = beyond - 1
+    if not is_pixels_of(p, pos + step, size):
+        return pos
+    while beyond - known > 1:
+        if is_pixels_of(p, pos + middle * step, size):
+            known = middle
+        else:
+            beyond = middle
+        if p.size - pos - beyond * step < step:
+            middle = beyond - 1
+        else:
+            middle = (known + beyond) // 2
+    return pos + known * step
+
+
+cdef inline bint is_chunk_name(const unsigned char* name) noexcept nogil:
+    cdef int i
+    for i in range(4):
+        if not 65 <= name[i] & 0xDF <= 90:
+            return False
+    return True
+
+
+cdef inline int png_orientation(const png_metadata* found, peek* p) noexcept nogil:
+    """Choose among the metadata: EXIF first, in whatever chunk, then XMP."""
+    cdef int orientation = NOT_SAID
+    if found.exif_unclear:
+        return UNCLEAR
+    if found.exif_start:
+        orientation = exif_orientation(p, found.exif_start, found.exif_end, 1)
+    elif found.raw_exif:
+        return UNCLEAR
+    if orientation != NOT_SAID:
+        return orientation
+    if found.xmp_unclear:
+        return UNCLEAR
+    orientation = xmp_orientation(p, found.xmp_start, found.xmp_end)
+    return UPRIGHT if orientation == NOT_SAID else orientation
+
+
+cdef inline sides png_sides(peek* p, int* orientation) noexcept nogil:
+    """Read IHDR, and EXIF and XMP before and behind the pixels."""
     cdef const unsigned char* bytes = need(p, 0, 24)
+    cdef png_metadata metadata
     cdef sides found
     cdef int64_t pos = 8, size
     cdef int _chunk
+    cdef bint pixels_seen = False, frames_seen = False
     if bytes == NULL or memcmp(bytes + 12, b"IHDR", 4) != 0:
         return unknown()
     found = of(big_32(bytes + 16), big_32(bytes + 20))
+    memset(&metadata, 0, sizeof(metadata))
     for _chunk in range(PARTS_MAX):
         bytes = need(p, pos, 8)
-        if bytes == NULL or memcmp(bytes + 4, b"IDAT", 4) == 0:
+        if bytes == NULL:
+            # out of reach, or the end of a file that was cut
+            metadata.exif_unclear |= pos <= p.size - 8
+            break
+        if memcmp(bytes + 4, b"IEND", 4) == 0 or not is_chunk_name(bytes + 4):
             break
         size = big_32(bytes)
-        if memcmp(bytes + 4, b"eXIf", 4) == 0:
-            return turned(found) if exif_turns(p, pos + 8, pos + 8 + size) else found
+        if memcmp(bytes + 4, b"IDAT", 4) == 0:
+            pixels_seen = True
+            if pos + 20 + size > p.at_hand:
+                pos = last_of_pixels(p, pos, size)
+        elif memcmp(bytes + 4, b"fcTL", 4) == 0:
+            frames_seen = pixels_seen
+        elif memcmp(bytes + 4, b"eXIf", 4) == 0:
+            # a second one, or one behind the next frame of an animation
+            metadata.exif_unclear |= metadata.exif_start != 0 or frames_seen
+            metadata.exif_start, metadata.exif_end = pos + 8, pos + 8 + size
+        elif memcmp(bytes + 5, b"TXt", 3) == 0:    # iTXt and zTXt
+            note_text(p, pos + 8, pos + 8 + size, bytes[4] == b"i", &metadata)
+            metadata.xmp_unclear |= frames_seen and metadata.xmp_start != 0
+        elif memcmp(bytes + 4, b"tEXt", 4) == 0:
+            note_text(p, pos + 8, pos + 8 + size, False, &metadata)
         pos += 12 + size
-    return found
+    orientation[0] = png_orientation(&metadata, p)
+    return shown(found, orientation[0])
 
 
 cdef inline int64_t gif_frame(peek* p, int64_t pos) noexcept nogil:
@@ -159,35 +303,42 @@ cdef inline sides gif_sides(peek* p) noexcept nogil:
     return of(width, height)
 
 
-cdef inline int64_t webp_exif(peek* p, int64_t* end) noexcept nogil:
-    """Find a WebP's EXIF; 0 when there is none, -1 when it is out of reach."""
-    cdef const unsigned char* bytes
-    cdef int64_t pos = 12, size
-    cdef int _chunk
+cdef inline int webp_orientation(
+    peek* p, bint has_exif, bint has_xmp
+) noexcept nogil:
+    """Find a WebP's EXIF and XMP, the first of each, and read the orientation."""
+    cdef const unsigned char* bytes = need(p, 0, 8)
+    cdef int64_t exif_start = 0, exif_end = 0, xmp_start = 0, xmp_end = 0
+    cdef int64_t pos = 12, size, end
+    cdef int orientation = NOT_SAID, _chunk
+    if bytes == NULL:
+        return UNCLEAR
+    end = min(p.size, 8 + <int64_t> little_32(bytes + 4))
     for _chunk in range(PARTS_MAX):
-        if p.size - pos < 8:
-            return 0
+        if end - pos < 8:
+            break
         bytes = need(p, pos, 8)
         if bytes == NULL:
-            return -1
+            return UNCLEAR
         size = little_32(bytes + 4)
-        if memcmp(bytes, b"EXIF", 4) == 0:
-            end[0] = pos + 8 + size
-            bytes = need(p, pos + 8, 6)
-            if bytes == NULL:
-                return -1
-            # a JPEG's prefix that some writers leave in
-            return pos + (14 if memcmp(bytes, b"Exif\0\0", 6) == 0 else 8)
+        if has_exif and exif_start == 0 and memcmp(bytes, b"EXIF", 4) == 0:
+            exif_start, exif_end = pos + 8, pos + 8 + size
+        elif has_xmp and xmp_start == 0 and memcmp(bytes, b"XMP ", 4) == 0:
+            xmp_start, xmp_end = pos + 8, pos + 8 + size
         pos += 8 + size + (size & 1)
-    return -1
+    if exif_start:
+        orientation = exif_orientation(p, exif_start, exif_end, 2)
+    if orientation == NOT_SAID:
+        orientation = xmp_orientation(p, xmp_start, xmp_end)
+    return UPRIGHT if orientation == NOT_SAID else orientation
 
 
-cdef inline sides webp_sides(peek* p) noexcept nogil:
+cdef inline sides webp_sides(peek* p, int* orientation) noexcept nogil:
     """Read the first chunk: lossy, lossless, or the canvas of an extended file."""
     cdef const unsigned char* bytes = need(p, 12, 13)
     cdef sides found
-    cdef int64_t exif, end = 0
     cdef uint64_t packed
+    orientation[0] = UPRIGHT
     if bytes != NULL and memcmp(bytes, b"VP8L", 4) == 0 and bytes[8] == 0x2F:
         packed = little_32(bytes + 9)
         return of((packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1)
@@ -201,12 +352,9 @@ cdef inline sides webp_sides(peek* p) noexcept nogil:
     if memcmp(bytes, b"VP8X", 4) != 0:
         return unknown()
     found = of(little_endian(bytes + 12, 3) + 1, little_endian(bytes + 15, 3) + 1)
-    if not bytes[8] & 8:                           # no EXIF is promised
-        return found
-    exif = webp_exif(p, &end)
-    if exif < 0:                                   # it may turn the image: who knows
-        return unknown()
-    return turned(found) if exif and exif_turns(p, exif, end) else found
+    if bytes[8] & 12:                              # EXIF or XMP is promised
+        orientation[0] = webp_orientation(p, bytes[8] & 8, bytes[8] & 4)
+    return shown(found, orientation[0])
 
 
 cdef inline sides bmp_sides(peek* p) noexcept nogil:
@@ -227,9 +375,15 @@ cdef inline sides bmp_sides(peek* p) noexcept nogil:
 # TIFF, PNM, QOI, Photoshop
 
 cdef inline sides tiff_sides(peek* p) noexcept nogil:
+    """Read the first directory; the decoder turns the image as that says."""
     cdef directory first = read_directory(p, 0, p.size)
-    cdef sides found = of(first.width, first.height)
-    return turned(found) if lies_on_side(first.orientation) else found
+    cdef int orientation = orientation_in(&first)
+    if orientation == NOT_SAID:
+        orientation = xmp_orientation(p, first.xmp_start, first.xmp_end)
+    # Pillow 13 reads the orientation of such a one wrong
+    if first.is_big and first.is_big_endian and orientation != UPRIGHT:
+        orientation = UNCLEAR
+    return shown(of(first.width, first.height), orientation)
 
 
 cdef inline bint is_space(unsigned char byte) noexcept nogil:
@@ -314,22 +468,29 @@ cdef inline sides psd_sides(peek* p) noexcept nogil:
     return unknown() if bytes == NULL else of(big_32(bytes + 4), big_32(bytes))
 
 
-cdef inline sides measure_image(peek* p, int media_type) noexcept nogil:
-    """Measure an image of a known type; damage and other formats are unknown sides."""
+cdef inline sides measure_image(
+    peek* p, int media_type, int* orientation
+) noexcept nogil:
+    """Measure an image of a known type; damage and other formats are unknown sides.
+
+    The orientation is that of JPEG, PNG and WebP. All other decoders turn the image
+    themselves, or UNCLEAR stands for none.
+    """
+    orientation[0] = UNCLEAR
     if media_type == MEDIA_JPEG:
-        return jpeg_sides(p)
+        return jpeg_sides(p, orientation)
     if media_type == MEDIA_PNG:
-        return png_sides(p)
+        return png_sides(p, orientation)
+    if media_type == MEDIA_WEBP:
+        return webp_sides(p, orientation)
     if media_type == MEDIA_GIF:
         return gif_sides(p)
-    if media_type == MEDIA_WEBP:
-        return webp_sides(p)
     if media_type == MEDIA_BMP:
         return bmp_sides(p)
     if media_type == MEDIA_TIFF:
         return tiff_sides(p)
     if media_type == MEDIA_AVIF or media_type == MEDIA_HEIF:
-        return heif_sides(p)
+        return heif_sides(p, media_type == MEDIA_AVIF)
     if media_type == MEDIA_JXL:
         return jxl_sides(p)
     if media_type == MEDIA_JP2:

@@ -53,7 +53,8 @@ cdef inline void note_image(
     fact_columns* facts, int64_t row, peek* payload, media_type kind
 ) noexcept nogil:
     """Note an image's type and, by its headers, its size."""
-    cdef sides found = measure_image(payload, kind)
+    cdef int orientation
+    cdef sides found = measure_image(payload, kind, &orientation)
     facts.media_type[row] = kind
     facts.width[row] = found.width
     facts.height[row] = found.height

@@ -5,9 +5,10 @@ The shell around reread.pxd, dimensions.pxd and crc32c.pxd.
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from common.crc32c cimport find_crc32c
+from images.dimensions cimport measure_image
 from images.fact_columns cimport facts_free, facts_reserve, facts_to_python
 from images.payload cimport peek, peek_at
 from images.reread cimport (
@@ -18,6 +19,7 @@ from images.reread cimport (
     rereading,
     take_payload,
 )
+from images.sniff cimport media_type_of
 from common.threads cimport THREADS_MAX, run_team, team_free, team_init
 
 from blobpack._native.results import FactColumns, Facts
@@ -178,11 +180,52 @@ def take_facts_within(
         facts_free(&r.facts)
 
 
+def orientation_of(const unsigned char[::1] payload not None):
+    """Read how an image must be turned to be shown as its facts say.
+
+    Returns:
+        1 to 8, as in EXIF; 0 where the decoder must find out: the format is none of
+        JPEG, PNG and WebP, or the metadata are unclear, and the size is unknown.
+    """
+    cdef peek image
+    cdef int orientation
+    if payload.shape[0] == 0:
+        return 0
+    with nogil:
+        peek_at(&image, &payload[0], payload.shape[0], payload.shape[0])
+        measure_image(
+            &image, media_type_of(image.bytes, image.at_hand, image.bytes, 0),
+            &orientation,
+        )
+    return orientation
+
+
+cdef int64_t fetch_by_call(
+    void* context, int64_t start, int64_t wanted, unsigned char* to
+) noexcept with gil:
+    """Get bytes from a function of Python's; it is not called again after an error."""
+    cdef const unsigned char[::1] got
+    cdef list call = <list> context                # the function; its error
+    cdef int64_t length
+    if call[1] is not None:
+        return 0
+    try:
+        got = call[0](start, start + wanted)
+        length = min(wanted, <int64_t> got.shape[0])
+        if length:
+            memcpy(to, &got[0], length)
+        return length
+    except BaseException as exc:
+        call[1] = exc
+        return 0
+
+
 def facts_of(
     const unsigned char[::1] payload not None,
     bytes name not None,
     *,
     int64_t size=-1,
+    read=None,
 ):
     """Compute facts of one payload, or of its first bytes.
 
@@ -190,14 +233,20 @@ def facts_of(
         payload: The bytes.
         name: The member's; only it tells an SVG.
         size: The whole payload's bytes, where these are only its first.
+        read: read(first, last), called for bytes of the rest that say the size.
 
     Returns:
         Facts; the checksum is that of these bytes.
+
+    Raises:
+        Exception: what `read` raised.
     """
+    cdef list call = [read, None]
     cdef int64_t bounds[2]
     cdef int64_t length = payload.shape[0]
     cdef rereading r
     cdef peek first
+    cdef bint has_rest = read is not None
     memset(&r, 0, sizeof(rereading))
     r.images = True
     r.extend = find_crc32c()
@@ -213,7 +262,12 @@ def facts_of(
                 &first, &payload[0] if length else r.rows.names, length,
                 max(length, size),
             )
+            if has_rest:
+                first.fetch = fetch_by_call
+                first.context = <void*> call
             take_payload(&r, 0, &first)
+        if call[1] is not None:
+            raise call[1]
         return Facts(
             r.facts.media_type[0], r.facts.width[0], r.facts.height[0],
             r.facts.crc32c[0],

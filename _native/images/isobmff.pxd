@@ -7,7 +7,7 @@ Source: ISO/IEC 14496-12 (boxes), 23008-12 (HEIF), 15444-1 (JPEG 2000), 18181-1 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from images.tiff cimport lies_on_side
+from images.orientation cimport lies_on_side
 from images.payload cimport big_32, big_endian, need, peek
 
 cdef enum:
@@ -218,8 +218,11 @@ cdef inline sides apply_properties(
     return found
 
 
-cdef inline sides heif_sides(peek* p) noexcept nogil:
-    """Measure the image to show; EXIF does not turn it: irot does."""
+cdef inline sides heif_sides(peek* p, bint is_avif) noexcept nogil:
+    """Measure the image to show; EXIF does not turn it: irot does.
+
+    Decoders of HEIF crop an image as clap says. Those of AVIF differ.
+    """
     cdef image_property listed[PROPERTIES_MAX]
     cdef box meta = find_box(p, 0, p.size, BOX_META)
     cdef box iprp, ipco, at
@@ -244,6 +247,8 @@ cdef inline sides heif_sides(peek* p) noexcept nogil:
                 return unknown()
     for i in range(count):
         if listed[i].kind == 0 and listed[i].place:  # cut off, with who knows what
+            return unknown()
+        if is_avif and listed[i].kind == BOX_CLAP:
             return unknown()
     return apply_properties(listed, count)
 

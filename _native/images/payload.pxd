@@ -1,7 +1,7 @@
 """Look into a payload of which the first bytes are at hand, and the rest in a file.
 
 What is at hand costs a comparison. What is not is read aside, a little and not often: a
-TIFF may keep its directory behind megabytes of pixels, a WebP its EXIF.
+TIFF may keep its directory behind megabytes of pixels, a WebP or a PNG its EXIF.
 """
 
 from libc.errno cimport EINTR, errno
@@ -12,11 +12,18 @@ cdef enum:
     ASIDE_BYTES = 4096
     READS_MAX = 64                 # of one payload: damage may lead anywhere
 
+# copies up to so many bytes from a place in the payload; returns how many, 0: none
+ctypedef int64_t (*fetch_function)(
+    void* context, int64_t start, int64_t wanted, unsigned char* to
+) noexcept nogil
+
 cdef struct peek:
     const unsigned char* bytes     # the payload's first ones
     int64_t at_hand                # how many of them
     int64_t size                   # the whole payload's
-    int fd                         # holds the rest; -1: nothing does
+    int fd                         # holds the rest; -1: it does not
+    fetch_function fetch           # gets the rest; NULL: it does not
+    void* context
     int64_t fd_start               # where the payload starts in it
     int reads
     int64_t aside_start
@@ -32,6 +39,7 @@ cdef inline void peek_at(
     p.at_hand = at_hand
     p.size = size
     p.fd = -1
+    p.fetch = NULL
     p.fd_start = 0
     p.reads = 0
     p.aside_start = p.aside_end = 0
@@ -43,10 +51,12 @@ cdef inline const unsigned char* read_aside(
     cdef int64_t wanted = min(<int64_t> ASIDE_BYTES, p.size - start)
     cdef int64_t done = 0
     cdef ssize_t got
-    if p.fd < 0 or p.reads == READS_MAX or size > wanted:
+    if p.reads == READS_MAX or size > wanted or (p.fd < 0 and p.fetch == NULL):
         return NULL
     p.reads += 1
-    while done < size:
+    if p.fd < 0:
+        done = p.fetch(p.context, start, wanted, p.aside)
+    while p.fd >= 0 and done < size:
         got = pread(p.fd, p.aside + done, wanted - done, p.fd_start + start + done)
         if got < 0 and errno == EINTR:
             continue

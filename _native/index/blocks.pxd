@@ -80,6 +80,9 @@ cdef inline bint open_block(
         return False
     if view.header.start_unit != 1 and view.header.start_unit != TAR_BLOCK:
         return False
+    # a row takes a byte at least, so that a small file can't claim many rows
+    if view.header.widths[<int> NAME_END] == 0 and view.header.rows > 1:
+        return False
     for i in range(COLUMN_COUNT):
         if not is_width(<block_column> i, view.header.widths[i]):
             return False
@@ -238,6 +241,8 @@ cdef inline int64_t measure_block(
                 largest, stored_value(rows, header, <block_column> column, i)
             )
         header.widths[column] = width_of(largest)
+        if column == NAME_END and rows.count > 1:
+            header.widths[column] = max(header.widths[column], <uint8_t> 1)
         length += aligned(rows.count * header.widths[column])
     return aligned(length + names_bytes)
 

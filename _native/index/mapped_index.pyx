@@ -5,7 +5,7 @@ The shell around region.pxd.
 
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport strerror
+from libc.string cimport memcmp, strerror
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 from posix.unistd cimport _SC_PAGESIZE, SEEK_END, lseek, sysconf
 
@@ -34,9 +34,19 @@ from blobpack.errors import BlobChangedError, FormatError, StorageError
 cdef enum:
     GROUP_NAMES = 32               # whose cache lines are brought together
     HAS_CRC32C = 8                 # of the footer's facts
+    FOOTER_BYTES = 512
+    FOOTER_HEAD_BYTES = 32
+    STAMP = 336                    # in the footer
+    STAMP_BYTES = 8
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+
+cdef extern from *:
+    """
+    #define read_before_what_follows() __atomic_thread_fence(__ATOMIC_ACQUIRE)
+    """
+    void read_before_what_follows() noexcept nogil
 
 
 cdef class MappedIndex:
@@ -50,10 +60,17 @@ cdef class MappedIndex:
     a lookup holds one while it runs. mmap.mmap is not used, because it keeps a copy
     of the descriptor: an open blob would hold two.
 
+    An append in place overwrites the region, its footer first. So each lookup compares
+    the footer after it has read all else: if the footer is as it was when the index was
+    opened, so was all that was read. If not, nothing that was read is used, and the
+    owner finds the index again.
+
     Args:
         file: The file's descriptor, which is kept.
         where, offset: What messages name: the file, and where the region starts in it.
         region_bytes: Size of the region.
+        footer: The region's last bytes, as they were read when the index was opened.
+        owner: Weak reference to the LocalIndex, whose `renew` finds the index again.
         row_count … facts: Of the footer, positions from the region's start.
     """
 
@@ -66,6 +83,9 @@ cdef class MappedIndex:
     cdef int64_t end               # of the region in the file
     cdef str where
     cdef int64_t offset
+    cdef bytes footer
+    cdef const char* known         # the footer's bytes
+    cdef object owner
 
     def __cinit__(
         self,
@@ -73,6 +93,8 @@ cdef class MappedIndex:
         str where not None,
         int64_t offset,
         int64_t region_bytes,
+        bytes footer not None,
+        object owner not None,
         *,
         int64_t row_count,
         int64_t last_end,
@@ -91,6 +113,9 @@ cdef class MappedIndex:
         self.offset = offset
         self.end = offset + region_bytes
         self.facts = facts
+        self.footer = footer
+        self.known = footer
+        self.owner = owner
         self.region.length = region_bytes
         self.region.row_count = row_count
         self.region.last_end = last_end
@@ -100,7 +125,11 @@ cdef class MappedIndex:
         self.region.pages = pages
         self.region.seed = seed
         self.region.crc32c = find_crc32c()
-        if not region_fits(&self.region):
+        if (
+            len(footer) != FOOTER_BYTES
+            or self.region.length < FOOTER_BYTES
+            or not region_fits(&self.region)
+        ):
             raise FormatError(
                 f"{where}: the index is damaged: its footer does not fit its size",
                 offset=offset,
@@ -138,8 +167,38 @@ cdef class MappedIndex:
             f"to byte {self.end} when it was opened"
         )
 
-    cdef int64_t find_row(self, str name, block_view* view) except -2:
-        """Find the last row of a name, -1 when there is none; leave its block open."""
+    cdef bint is_overwritten(self) noexcept nogil:
+        """Return whether the footer has changed since the index was opened.
+
+        Its first bytes are the checksum and the size of the archive, which an append
+        changes. An append that puts the same index back changes the stamp.
+        """
+        cdef const unsigned char* now = (
+            self.region.bytes + self.region.length - FOOTER_BYTES
+        )
+        # the processor must not read the footer before the rest
+        read_before_what_follows()
+        return (
+            memcmp(now, self.known, FOOTER_HEAD_BYTES) != 0
+            or memcmp(now + STAMP, self.known + STAMP, STAMP_BYTES) != 0
+        )
+
+    cdef object renewed(self):
+        """Return the owner, after it has found the index again."""
+        owner = self.owner()
+        if owner is None:  # its index was closed, and a lookup was under way
+            raise BlobChangedError(f"{self.where}: the index was overwritten")
+        owner.renew(self)
+        return owner
+
+    cdef int64_t find_row(
+        self, str name, block_view* view, bint* overwritten
+    ) except -2:
+        """Find the last row of a name, -1 when there is none; leave its block open.
+
+        What is wrong with bytes that were overwritten is no error: the caller looks the
+        name up again.
+        """
         cdef const char* text
         cdef Py_ssize_t length
         cdef bytes encoded = None
@@ -155,6 +214,9 @@ cdef class MappedIndex:
             length = len(encoded)
         kind = search(&self.region, text, length, view, &row, &position)
         if kind > FAULT_ABSENT:
+            overwritten[0] = self.is_overwritten()
+            if overwritten[0]:
+                return -1
             raise failure(kind, self.where, "the part", self.offset + position)
         return row
 
@@ -166,8 +228,13 @@ cdef class MappedIndex:
             FormatError: what was read of the index is damaged.
         """
         cdef block_view view
+        cdef int64_t row
+        cdef bint overwritten = False
         self.refuse_cut_file()
-        return self.find_row(name, &view)
+        row = self.find_row(name, &view, &overwritten)
+        if overwritten or self.is_overwritten():
+            return self.renewed().find(name)
+        return row
 
     def locate(self, str name not None):
         """Return offset_start and offset_end of the last row of that name, or None.
@@ -177,14 +244,17 @@ cdef class MappedIndex:
             FormatError: what was read of the index is damaged.
         """
         cdef block_view view
-        cdef int64_t start, end, row
+        cdef int64_t start = 0, end = 0, row
+        cdef bint overwritten = False, whole = True
         self.refuse_cut_file()
-        row = self.find_row(name, &view)
-        if row < 0:
-            return None
-        if not offsets_in(&view, row % BLOCK_ROWS, &start, &end):
+        row = self.find_row(name, &view, &overwritten)
+        if row >= 0:
+            whole = offsets_in(&view, row % BLOCK_ROWS, &start, &end)
+        if overwritten or self.is_overwritten():
+            return self.renewed().locate(name)
+        if not whole:
             raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
-        return start, end
+        return None if row < 0 else (start, end)
 
     def search(self, list names not None):
         """Return the last row of each of many names, with its offsets and CRC-32C.
@@ -203,19 +273,26 @@ cdef class MappedIndex:
         cdef int64_t row, start, end
         cdef list found = []
         cdef object crc = None, named_tuple = FoundRow
+        cdef bint overwritten = False
         for first in range(0, len(names), GROUP_NAMES):
             last = min(first + GROUP_NAMES, len(names))
             self.bring(names, first, last)
             for i in range(first, last):
-                row = self.find_row(names[i], &view)
+                row = self.find_row(names[i], &view, &overwritten)
+                if overwritten:
+                    return self.renewed().search(names)
                 if row < 0:
                     found.append(None)
                     continue
                 if not offsets_in(&view, row % BLOCK_ROWS, &start, &end):
+                    if self.is_overwritten():
+                        return self.renewed().search(names)
                     raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
                 if self.facts & HAS_CRC32C:
                     crc = value_at(&view, CRC32C, row % BLOCK_ROWS)
                 found.append(new_named(named_tuple, (row, start, end, crc)))
+        if self.is_overwritten():
+            return self.renewed().search(names)
         return found
 
     cdef int bring(self, list names, Py_ssize_t first, Py_ssize_t last) except -1:
@@ -257,6 +334,8 @@ cdef class MappedIndex:
                 raise MemoryError
             with nogil:
                 kind = take_rows(&self.region, &out, first, last, &position)
+            if self.is_overwritten():
+                return self.renewed().mapped.rows(first, last)
             if kind != FAULT_NONE:
                 raise failure(kind, self.where, "the block", self.offset + position)
             return MemberColumns(*to_python(&out))

@@ -154,6 +154,7 @@ cdef inline fault open_at(
         position[0] = region.directory
         return kind
     if not 0 <= position[0] <= end <= region.length:
+        position[0] = region.directory             # which says so
         return FAULT_LAYOUT
     if not region.blocks_checked[block >> 3] >> (block & 7) & 1:
         if not block_is_whole(
@@ -176,18 +177,23 @@ cdef inline void fetch_ahead(index_region* region, int64_t row) noexcept nogil:
     """Bring a member's cache lines side by side.
 
     Where its values stand depends on the block's header; most likely that is as the
-    last one was. A wrong guess costs nothing: a prefetch can't fault.
+    last one was. A wrong guess costs nothing, but no pointer may leave the region.
     """
-    cdef int64_t position, place = row % BLOCK_ROWS, i
-    cdef const unsigned char* at
+    cdef int64_t position, place = row % BLOCK_ROWS, value, i
     if position_of(region, row // BLOCK_ROWS, &position) != FAULT_NONE:
         return
-    at = region.bytes + position
-    prefetch(at)
-    at += BLOCK_HEADER_BYTES
+    if not 0 <= position < region.length:
+        return
+    prefetch(region.bytes + position)
+    position += BLOCK_HEADER_BYTES
     for i in range(3):  # name_end, offset_start, size
-        prefetch(at + place * region.last_header.widths[i])
-        at += aligned(region.last_header.rows * region.last_header.widths[i])
+        value = position + place * region.last_header.widths[i]
+        if value >= region.length:
+            return
+        prefetch(region.bytes + value)
+        position += aligned(
+            <int64_t> region.last_header.rows * region.last_header.widths[i]
+        )
 
 
 cdef inline fault search(

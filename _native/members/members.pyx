@@ -69,8 +69,8 @@ cdef class Member:
             None if unknown.
         height: Height in pixels of the image as it is shown; None if unknown.
         crc32c: The payload's CRC-32C; None if it was not taken.
-        mtime: As the tar's header says, seconds since 1970 UTC; None if it was not
-            taken.
+        mtime: As the tar's header says, seconds since 1970 UTC; None if it says 0, or
+            was not taken.
     """
 
     cdef PyObject* held_name       # the slot `name`, a str
@@ -100,6 +100,11 @@ cdef class Member:
     ):
         self.offset_start = PyNumber_Index(offset_start)
         self.offset_end = PyNumber_Index(offset_end)
+        if not 0 <= self.offset_start <= self.offset_end:
+            raise ValueError(
+                f"{name!r} has offsets {offset_start} to {offset_end}, "
+                "expected 0 ≤ offset_start ≤ offset_end"
+            )
         self.media_type = media_type
         if width is not None:
             self.known |= KNOWN_WIDTH
@@ -348,7 +353,7 @@ cdef class MemberIterator(PackedNames):
         if self.crc32c is not None:
             known |= KNOWN_CRC32C
             member.known_crc32c = self.crc32c[row]
-        if self.mtime is not None:
+        if self.mtime is not None and self.mtime[row]:
             known |= KNOWN_MTIME
             member.known_mtime = self.mtime[row]
         member.known = known

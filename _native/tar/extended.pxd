@@ -39,6 +39,8 @@ cdef struct global_names:  # what a pax global header says of every member from 
     int64_t path_length            # -1: not given
     unsigned char* link
     int64_t link_length
+    int64_t path_number            # of the text that rows share; -1: not kept yet
+    int64_t link_number
 
 
 cdef inline bint is_key(text key, const char* wanted, int64_t length) noexcept nogil:
@@ -170,7 +172,7 @@ cdef inline void reset_extension(extension* ext) noexcept nogil:
 
 
 cdef inline int keep_global(
-    unsigned char** kept, int64_t* kept_length, text value
+    unsigned char** kept, int64_t* kept_length, int64_t* number, text value
 ) noexcept nogil:
     cdef void* grown
     if value.length < 0:
@@ -181,6 +183,7 @@ cdef inline int keep_global(
     kept[0] = <unsigned char*> grown
     memcpy(kept[0], value.bytes, value.length)
     kept_length[0] = value.length
+    number[0] = -1
     return 0
 
 
@@ -207,8 +210,12 @@ cdef inline walk_status read_global(
         return WALK_GLOBAL
     names.apply = True
     if (
-        keep_global(&names.path, &names.path_length, ext.path) < 0
-        or keep_global(&names.link, &names.link_length, ext.link_path) < 0
+        keep_global(
+            &names.path, &names.path_length, &names.path_number, ext.path
+        ) < 0
+        or keep_global(
+            &names.link, &names.link_length, &names.link_number, ext.link_path
+        ) < 0
     ):
         return WALK_NO_MEMORY
     return WALK_GROUP

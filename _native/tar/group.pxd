@@ -263,10 +263,10 @@ cdef inline walk_status read_extended(
     cdef walk_status status
     if size < 0:
         return WALK_BAD_SIZE
+    if size > MAX_EXTENSION_BYTES - (pos[0] - at.pos):
+        return WALK_HUGE_EXTENSION                 # first: a stream's end is not known
     if size > rest or padded(size) > rest:
         return WALK_CUT_EXTENSION
-    if pos[0] + size - at.pos > MAX_EXTENSION_BYTES:
-        return WALK_HUGE_EXTENSION
     header = bytes_at(&at.window, pos[0], BLOCK + size)
     if header == NULL:
         return WALK_NEED

@@ -114,9 +114,9 @@ cdef inline int64_t decode_mtime(const unsigned char* field) noexcept nogil:
     if field[0] != 0xFF:
         return max(decode_number(field, 12), 0)
     for i in range(1, 12):
-        if value >> 54 != -1:
+        if value < -(<int64_t> 1 << 54):
             return 0
-        value = (value << 8) | field[i]
+        value = value * 256 + field[i]             # C defines no shift of a negative
     return value
 
 

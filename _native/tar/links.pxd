@@ -6,83 +6,90 @@ from libc.string cimport memcmp, memmove
 
 from common.columns cimport member_columns
 from tar.extended cimport text
+from tar.shared cimport name_in_row, text_numbers
 from common.hash cimport hash_name
 
 
-cdef inline text without_dot(const char* name, int64_t length) noexcept nogil:
+cdef struct name_source:
+    const member_columns* rows
+    const text_numbers* numbers
+    int64_t last_number            # of the text that was looked up last, and its slot
+    int64_t last_slot
+
+cdef struct link_table:  # from the names of targets to links
+    int64_t* slots                 # a link of that target; -1: free
+    int64_t mask
+    uint64_t seed
+    name_source links
+    const member_columns* texts
+
+
+cdef inline text without_dot(text name) noexcept nogil:
     """Leave out "./" in front: a member and the links to it may differ in it."""
-    cdef text short
-    while length > 2 and name[0] == b"." and name[1] == b"/":
-        name += 2
-        length -= 2
-    short.bytes = <const unsigned char*> name
-    short.length = length
-    return short
+    while name.length > 2 and name.bytes[0] == b"." and name.bytes[1] == b"/":
+        name.bytes += 2
+        name.length -= 2
+    return name
+
+
+cdef inline text name_of(
+    const name_source* names, int64_t row, const member_columns* texts
+) noexcept nogil:
+    return without_dot(name_in_row(names.rows, row, names.numbers, texts))
 
 
 cdef inline int64_t find_slot(
-    const int64_t* slots,
-    int64_t mask,
-    uint64_t seed,
-    const member_columns* links,
-    text name,
+    const link_table* table, name_source* names, int64_t row
 ) noexcept nogil:
-    """Find a link target's slot in the table, or the free one where it belongs."""
-    cdef int64_t slot = hash_name(<const char*> name.bytes, name.length, seed) & mask
-    cdef text other
-    while slots[slot] >= 0:
-        other = without_dot(
-            links.names + links.name_bounds[slots[slot]],
-            links.name_bounds[slots[slot] + 1] - links.name_bounds[slots[slot]],
-        )
+    """Find the slot of a row's name, or the free one where it belongs."""
+    cdef text name, other
+    cdef int64_t slot, number = -1
+    if row < names.numbers.capacity:
+        number = names.numbers.number[row]
+    if number >= 0 and number == names.last_number:
+        return names.last_slot                     # hashing it again would take 1 ms
+    name = name_of(names, row, table.texts)
+    slot = hash_name(<const char*> name.bytes, name.length, table.seed) & table.mask
+    while table.slots[slot] >= 0:
+        other = name_of(&table.links, table.slots[slot], table.texts)
         if (
             other.length == name.length
             and memcmp(other.bytes, name.bytes, name.length) == 0
         ):
-            return slot
-        slot = (slot + 1) & mask
+            break
+        slot = (slot + 1) & table.mask
+    names.last_number = number
+    names.last_slot = slot
     return slot
 
 
 cdef inline void point_links(
-    member_columns* rows,
-    member_columns* links,
-    int64_t* slots,
-    int64_t mask,
-    uint64_t seed,
+    link_table* table, member_columns* rows, member_columns* links,
+    name_source* row_names, name_source* link_names,
 ) noexcept nogil:
     """Point each link at the last earlier payload that has its target's name."""
     cdef int64_t row, slot, link = 0
-    cdef text name
     for row in range(links.count):                 # offset_end: the target's row so far
         links.offset_end[row] = -1
-        slot = find_slot(slots, mask, seed, links, without_dot(
-            links.names + links.name_bounds[row],
-            links.name_bounds[row + 1] - links.name_bounds[row],
-        ))
-        if slots[slot] < 0:
-            slots[slot] = row
+        slot = find_slot(table, link_names, row)
+        if table.slots[slot] < 0:
+            table.slots[slot] = row
     for row in range(rows.count):
         if link < links.count and links.offset_start[link] == row:
-            slot = find_slot(slots, mask, seed, links, without_dot(
-                links.names + links.name_bounds[link],
-                links.name_bounds[link + 1] - links.name_bounds[link],
-            ))
+            slot = find_slot(table, link_names, link)
             link += 1
-            slot = links.offset_end[slots[slot]]
+            slot = links.offset_end[table.slots[slot]]
             if slot >= 0:
                 rows.offset_start[row] = rows.offset_start[slot]
                 rows.offset_end[row] = rows.offset_end[slot]
-        name = without_dot(
-            rows.names + rows.name_bounds[row],
-            rows.name_bounds[row + 1] - rows.name_bounds[row],
-        )
-        slot = find_slot(slots, mask, seed, links, name)
-        if slots[slot] >= 0 and rows.offset_start[row] >= 0:
-            links.offset_end[slots[slot]] = row
+        slot = find_slot(table, row_names, row)
+        if table.slots[slot] >= 0 and rows.offset_start[row] >= 0:
+            links.offset_end[table.slots[slot]] = row
 
 
-cdef inline int64_t drop_dangling(member_columns* rows) noexcept nogil:
+cdef inline int64_t drop_dangling(
+    member_columns* rows, text_numbers* row_texts
+) noexcept nogil:
     """Remove the rows that found no payload, and count them."""
     cdef int64_t row, kept = 0, length, used = 0
     for row in range(rows.count):
@@ -95,6 +102,10 @@ cdef inline int64_t drop_dangling(member_columns* rows) noexcept nogil:
         rows.offset_end[kept] = rows.offset_end[row]
         if rows.with_mtime:
             rows.mtime[kept] = rows.mtime[row]
+        if row < row_texts.capacity:
+            row_texts.number[kept] = row_texts.number[row]
+        elif kept < row_texts.capacity:
+            row_texts.number[kept] = -1
         kept += 1
         rows.name_bounds[kept] = used  # kept <= row + 1, and that bound has been read
     row = rows.count - kept
@@ -103,23 +114,40 @@ cdef inline int64_t drop_dangling(member_columns* rows) noexcept nogil:
 
 
 cdef inline int64_t resolve_links(
-    member_columns* rows, member_columns* links, uint64_t seed
+    member_columns* rows,
+    member_columns* links,
+    text_numbers* row_texts,
+    const text_numbers* link_texts,
+    const member_columns* texts,
+    uint64_t seed,
 ) noexcept nogil:
     """Point every hard link at its payload.
 
     The number of those that dangle, or -1: no memory.
     """
-    cdef int64_t mask = 2, i
-    cdef int64_t* slots
+    cdef int64_t i
+    cdef link_table table
+    cdef name_source row_names, link_names
     if links.count == 0:
         return 0
-    while mask < 2 * links.count:
-        mask *= 2
-    slots = <int64_t*> malloc(mask * sizeof(int64_t))
-    if slots == NULL:
+    row_names.rows = rows
+    row_names.numbers = row_texts
+    link_names.rows = links
+    link_names.numbers = link_texts
+    row_names.last_number = link_names.last_number = -1
+    row_names.last_slot = link_names.last_slot = 0
+    table.links = link_names
+    table.texts = texts
+    table.seed = seed
+    table.mask = 2
+    while table.mask < 2 * links.count:
+        table.mask *= 2
+    table.slots = <int64_t*> malloc(table.mask * sizeof(int64_t))
+    if table.slots == NULL:
         return -1
-    for i in range(mask):
-        slots[i] = -1
-    point_links(rows, links, slots, mask - 1, seed)
-    free(slots)
-    return drop_dangling(rows)
+    for i in range(table.mask):
+        table.slots[i] = -1
+    table.mask -= 1
+    point_links(&table, rows, links, &row_names, &link_names)
+    free(table.slots)
+    return drop_dangling(rows, row_texts)

@@ -2,33 +2,21 @@
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport strerror
 
-from common.columns cimport columns_to_python, mtime_to_python
-from tar.group cimport MAX_EXTENSION_BYTES, KIND_COUNT, cursor, member_group, refill
+from common.columns cimport columns_to_python, mtime_to_python, owned_view
+from tar.failure cimport failure
+from tar.group cimport KIND_COUNT, cursor, member_group, refill
 from tar.links cimport resolve_links
 from tar.segments cimport HEAD_BYTES, SEGMENT_BYTES_MIN, THREADS_MAX, walk_ahead
 from tar.header cimport BLOCK, is_zero_block, padded
 from tar.index_header cimport index_size, put_index_header
+from tar.shared cimport set_number
 from tar.walk cimport walk, walker, walker_free, walker_init
 from tar.status cimport (
-    WALK_BAD_CHECKSUM,
-    WALK_BAD_PAX,
-    WALK_BAD_SIZE,
-    WALK_CUT_EXTENSION,
-    WALK_CUT_HEADER,
-    WALK_CUT_PADDING,
-    WALK_CUT_PAYLOAD,
     WALK_END_MARKER,
     WALK_FEED,
-    WALK_GLOBAL_SIZE,
     WALK_GROUP,
-    WALK_HUGE_EXTENSION,
     WALK_NO_MARKER,
-    WALK_NO_MEMORY,
-    WALK_NUL_IN_NAME,
-    WALK_ORPHAN_EXTENSION,
-    WALK_READ_FAILED,
     WALK_SHRUNK,
     WALK_TURN,
     walk_status,
@@ -37,58 +25,12 @@ from tar.window cimport bytes_at, header_window, window_wanted
 
 from os import urandom
 
-from blobpack._native.results import MemberColumns, MemberKinds, Walk
-from blobpack.errors import FormatError, StorageError, TruncatedError
+from blobpack._native.results import MemberColumns, MemberKinds, SharedTexts, Walk
 
 cdef enum:
     REFILLS_A_TURN = 256           # between two looks at pending signals
 
 cdef uint64_t seed = int.from_bytes(urandom(8), "little")
-
-cdef dict MESSAGES = {
-    WALK_CUT_HEADER: "the blob ends inside a header",
-    WALK_CUT_EXTENSION: "the blob ends inside an extended header",
-    WALK_CUT_PADDING: "the blob ends inside a member's padding",
-    WALK_BAD_CHECKSUM: "no tar header here: its checksum is wrong",
-    WALK_BAD_SIZE: "a size that is not a number, or negative",
-    WALK_BAD_PAX: "a pax header whose records are malformed",
-    WALK_NUL_IN_NAME: "a pax header with a NUL byte in a name",
-    WALK_GLOBAL_SIZE: "a pax global header that sets sizes: tar readers disagree on it",
-    WALK_HUGE_EXTENSION: f"extended headers of over {MAX_EXTENSION_BYTES} bytes",
-    WALK_ORPHAN_EXTENSION: "an extended header with no member behind it",
-    WALK_SHRUNK: "the blob became shorter while it was scanned",
-}
-
-cdef tuple CUT = (
-    WALK_CUT_HEADER,
-    WALK_CUT_EXTENSION,
-    WALK_CUT_PAYLOAD,
-    WALK_CUT_PADDING,
-    WALK_SHRUNK,
-)
-
-
-cdef object failure(
-    walk_status status, const cursor* at, const member_group* group, str blob
-):
-    """Make the error for a status that ended the walk."""
-    cdef str name = ""
-    if status == WALK_NO_MEMORY:
-        return MemoryError()
-    if status == WALK_READ_FAILED:
-        reason = strerror(at.window.error).decode(errors="replace")
-        return StorageError(f"{blob}: can't read at byte {at.fault}: {reason}")
-    message = MESSAGES.get(status, "damaged")
-    if WALK_CUT_PAYLOAD <= status < WALK_SHRUNK and group.name.length > 0:
-        name = group.name.bytes[:group.name.length].decode("utf-8", "surrogateescape")
-    if status == WALK_CUT_PAYLOAD:
-        message = (
-            f"the payload of {group.offset_end} bytes from byte {group.offset_start} "
-            f"runs past the blob's end at {at.window.length}"
-        )
-    member = f"member {name!r}: " if name else ""
-    error = TruncatedError if status in CUT else FormatError
-    return error(f"{blob}: {member}{message}, at byte {at.fault}", offset=at.fault)
 
 
 cdef class Supply:
@@ -225,6 +167,20 @@ cdef walk_status walk_archives(
     return status
 
 
+cdef object shared_to_python(walker* w):
+    """Hand over the names that rows share."""
+    cdef int64_t rows = w.rows.count, row
+    while w.row_texts.capacity < rows:             # the rows behind the last shared one
+        row = w.row_texts.capacity
+        if set_number(&w.row_texts, row, -1) < 0:
+            raise MemoryError
+    names, bounds, *_ = columns_to_python(&w.texts)
+    numbers = owned_view(w.row_texts.number, rows, sizeof(int64_t), "q")
+    if rows:
+        w.row_texts.number = NULL
+    return SharedTexts(names, bounds, numbers)
+
+
 def walk_headers(
     int fd,
     int64_t length,
@@ -269,14 +225,17 @@ def walk_headers(
         if status != WALK_END_MARKER and status != WALK_NO_MARKER:
             raise failure(status, &w.at, &group, blob)
         with nogil:
-            dangling = resolve_links(&w.rows, &w.links, seed)
+            dangling = resolve_links(
+                &w.rows, &w.links, &w.row_texts, &w.link_texts, &w.texts, seed
+            )
         if dangling < 0:
             raise MemoryError
         kinds = MemberKinds(*[w.kinds[i] for i in range(<int> KIND_COUNT)])
         columns = columns_to_python(&w.rows)
         mtime = mtime_to_python(&w.rows, len(columns[2]))
         members = MemberColumns(*columns, mtime=mtime)
-        return Walk(members, position, blocks, dangling, kinds)
+        shared = shared_to_python(&w) if w.row_texts.number != NULL else None
+        return Walk(members, position, blocks, dangling, kinds, shared)
     finally:
         walker_free(&w)
 

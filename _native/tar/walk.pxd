@@ -17,6 +17,8 @@ from tar.group cimport (
     read_group,
     refill,
 )
+from tar.extended cimport text
+from tar.shared cimport SHARED_BYTES_MIN, keep_text, set_number, text_numbers
 from tar.status cimport (
     WALK_GROUP,
     WALK_NEED,
@@ -32,6 +34,9 @@ cdef struct walker:
     int64_t stop                   # the walk ends at the first group from here on
     member_columns rows
     member_columns links           # name: the link's target; offset_start: its row
+    member_columns texts           # long names that rows or links share
+    text_numbers row_texts
+    text_numbers link_texts
     int64_t kinds[KIND_COUNT]
     int64_t* group_start           # of a guessed chain, (group_count,)
     int64_t* group_row             # rows before the group
@@ -53,6 +58,9 @@ cdef inline void walker_free(walker* w) noexcept nogil:
     cursor_free(&w.at)
     columns_free(&w.rows)
     columns_free(&w.links)
+    columns_free(&w.texts)
+    free(w.row_texts.number)
+    free(w.link_texts.number)
     free(w.group_start)
     free(w.group_row)
     free(w.group_kind)
@@ -84,16 +92,52 @@ cdef inline int keep_group(walker* w, member_kind kind) noexcept nogil:
     return 0
 
 
+cdef inline int push_shared(
+    walker* w,
+    member_columns* rows,
+    text_numbers* numbers,
+    int64_t* number,
+    text name,
+    int64_t offset_start,
+    int64_t offset_end,
+) noexcept nogil:
+    """Append a row whose name is a text that others have, too."""
+    if keep_text(&w.texts, number, name) < 0:
+        return -1
+    if set_number(numbers, rows.count, number[0]) < 0:
+        return -1
+    return columns_push(rows, NULL, 0, offset_start, offset_end)
+
+
 cdef inline int keep_row(
     walker* w, const member_group* group, int64_t offset_start, int64_t offset_end
 ) noexcept nogil:
-    if columns_push(
-        &w.rows, group.name.bytes, group.name.length, offset_start, offset_end
-    ) < 0:
+    cdef text name = group.name
+    cdef int failed
+    if name.bytes == w.at.globals.path and name.length > SHARED_BYTES_MIN:
+        failed = push_shared(
+            w, &w.rows, &w.row_texts, &w.at.globals.path_number, name, offset_start,
+            offset_end,
+        )
+    else:
+        failed = columns_push(
+            &w.rows, name.bytes, name.length, offset_start, offset_end
+        )
+    if failed:
         return -1
     if w.rows.with_mtime:
         w.rows.mtime[w.rows.count - 1] = group.mtime
     return 0
+
+
+cdef inline int keep_link(walker* w, text target) noexcept nogil:
+    """Note the target of the hard link that the next row is."""
+    if target.bytes == w.at.globals.link and target.length > SHARED_BYTES_MIN:
+        return push_shared(
+            w, &w.links, &w.link_texts, &w.at.globals.link_number, target, w.rows.count,
+            0,
+        )
+    return columns_push(&w.links, target.bytes, target.length, w.rows.count, 0)
 
 
 cdef inline int keep_member(walker* w, const member_group* group) noexcept nogil:
@@ -108,9 +152,7 @@ cdef inline int keep_member(walker* w, const member_group* group) noexcept nogil
         return keep_row(w, group, group.offset_start, group.offset_end)
     if group.kind != KIND_HARD_LINK:
         return 0
-    if columns_push(
-        &w.links, group.link_name.bytes, group.link_name.length, w.rows.count, 0
-    ) < 0:
+    if keep_link(w, group.link_name) < 0:
         return -1
     return keep_row(w, group, -1, -1)
 

@@ -31,6 +31,11 @@ def take_facts_within(
     *,
     images: bool,
 ) -> FactColumns: ...
+def orientation_of(payload: Buffer) -> int: ...
 def facts_of(
-    payload: Buffer, name: bytes, *, size: int = -1
+    payload: Buffer,
+    name: bytes,
+    *,
+    size: int = -1,
+    read: Callable[[int, int], Buffer] | None = None,
 ) -> Facts: ...

@@ -1,5 +1,6 @@
 """The stub of _native/mapped_index.pyx."""
 
+from collections.abc import Callable
 from typing import Self, final
 
 from blobpack._native.results import FoundRow, MemberColumns
@@ -12,6 +13,8 @@ class MappedIndex:
         where: str,
         offset: int,
         region_bytes: int,
+        footer: bytes,
+        owner: Callable[[], object | None],
         *,
         row_count: int,
         last_end: int,

@@ -49,6 +49,22 @@ class MemberKinds(NamedTuple):
     other: int
 
 
+class StreamMember(NamedTuple):
+    """A member of a tar that is read front to back."""
+
+    name: bytes
+    kind: str  # a field of MemberKinds
+    size: int  # bytes of the payload
+
+
+class SharedTexts(NamedTuple):
+    """Long names of pax global headers, which many rows have; the columns of these rows hold an empty name."""
+
+    names: memoryview
+    name_bounds: memoryview  # (texts + 1,) int64
+    numbers: memoryview  # (rows,) int64, the text that is a row's name; -1: the name in its columns
+
+
 class Walk(NamedTuple):
     """Result of a walk along a tar's headers."""
 
@@ -57,6 +73,7 @@ class Walk(NamedTuple):
     end_marker: int  # zero blocks found there: 0, 1 or 2
     dangling_links: int  # hard links that have no row
     kinds: MemberKinds
+    shared: SharedTexts | None  # None: the columns hold all names
 
 
 class NotPacked(NamedTuple):

@@ -7,13 +7,14 @@ UsageError), 128 plus its number for a signal, as a shell reports it.
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import signal
 import sys
 import warnings
-from typing import Any
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -32,15 +33,29 @@ from blobpack.cli.commands.subset import subset
 from blobpack.cli.commands.uploads import uploads
 from blobpack.cli.commands.verify import verify
 from blobpack.cli.options import stats_options
-from blobpack.cli.signals import KILLED, unwound_by_signals
+from blobpack.cli.signals import KILLED, Signals
 from blobpack.errors import BlobpackError
+from blobpack.quoting import message_of, one_line, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 class BlobpackGroup(click.Group):
-    """The commands. It prints a BlobpackError as one line on stderr, with exit code 1."""
+    """The commands; it translates their exceptions into messages and exit codes."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command, and translate its exceptions into messages and exit codes."""
+    def main(self, *arguments: Any, standalone_mode: bool = True, **more: Any) -> Any:
+        """Run a command line, and end the process with its exit code.
+
+        Args:
+            arguments: As for click's own main.
+            standalone_mode: False runs the command line like a function: exceptions are left to the caller.
+            more: As for click's own main.
+        """
+        run = partial(super().main, *arguments, standalone_mode=False, **more)
+        if not standalone_mode:
+            return run()
+        open_missing_streams()
         # A member's name may be any bytes. Python decodes those that are not UTF-8 to surrogates (PEP 383), which a
         # strict stream refuses to print; this one prints the bytes as they are. What stands in for a stream, in a
         # notebook, say, may not be a TextIOWrapper, and can't be reconfigured.
@@ -49,46 +64,112 @@ class BlobpackGroup(click.Group):
                 stream.reconfigure(errors="surrogateescape")
         # Python's own format shows a line of blobpack's source, which says nothing to a user of the command
         warnings.showwarning = show_note
-        try:
-            with unwound_by_signals():
-                return super().invoke(ctx)
-        # SIGTERM and SIGHUP arrive as SystemExit. What was left behind, such as an upload to resume, is in the notes.
-        except (KeyboardInterrupt, SystemExit) as exc:
-            for note in notes_of(exc):
-                click.echo(note, err=True)
-            if isinstance(exc, SystemExit):
-                raise
-            # click would exit with 1 after Ctrl-C; a script recognises an interrupt by 130
-            click.echo("Aborted!", err=True)
-            raise SystemExit(KILLED + signal.SIGINT) from exc
-        # before OSError, because a StorageError is one, too
-        except BlobpackError as exc:
-            raise click.ClickException("\n".join([str(exc), *notes_of(exc)])) from exc
-        except OSError as exc:
-            # the reader of a pipe has ended, as `| head` does: click ends the command without a message
-            if exc.errno == errno.EPIPE:
-                raise
-            discard_output()
-            raise click.ClickException(str(exc)) from exc
+        sys.exit(exit_code(run))
+
+    def make_context(self, *arguments: Any, **more: Any) -> click.Context:
+        """Parse a command line; --help prints here."""
+        with ended_by_closed_pipe():
+            return super().make_context(*arguments, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        with ended_by_closed_pipe():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def ended_by_closed_pipe() -> Iterator[None]:
+    """End the command if the reader of its output has ended, as `| head` does."""
+    # inside of click's main, which would exit with 1
+    try:
+        yield
+        # at exit, Python's own flush would fail outside of all handling
+        sys.stdout.flush()
+    except BrokenPipeError as exc:
+        discard_output()
+        raise SystemExit(KILLED + signal.SIGPIPE) from exc
+
+
+def exit_code(run: Callable[[], object]) -> int:
+    """Run a command, print what went wrong, and return the exit code."""
+    signals = Signals()
+    try:
+        with signals.raised():
+            result = run()
+    # BaseException: an error while files are removed may have taken the place of a signal's exception
+    except BaseException as exc:
+        return ended_by(signals.arrived, exc) if signals.arrived else failed(exc)
+    # a signal whose exception was dropped until the command was done
+    return (
+        KILLED + signals.arrived if signals.arrived else (result if isinstance(result, int) else 0)
+    )
+
+
+def ended_by(number: int, exc: BaseException) -> int:
+    """Print what a signal has left behind, and return the exit code."""
+    # what was left behind, such as an upload to resume, is in the notes
+    for note in notes_of(exc):
+        click.echo(note, err=True)
+    if number == signal.SIGINT:
+        click.echo("Aborted!", err=True)
+    discard_output()
+    return KILLED + number
+
+
+def failed(exc: BaseException) -> int:
+    """Print the message of an exception, and return the exit code; an exception that is a bug is raised again."""
+    if isinstance(exc, click.ClickException):
+        # with its newlines, because the message may be a whole help page
+        exc.message = printable(exc.message)  # type: ignore[misc]  # final, but click reads it later
+        exc.show()
+        return exc.exit_code
+    # before OSError, because a StorageError is one, too
+    if isinstance(exc, BlobpackError):
+        message = "\n".join([message_of(exc), *notes_of(exc)])
+    elif isinstance(exc, MemoryError):
+        message = "there is not enough memory"
+    elif isinstance(exc, OSError):
+        discard_output()
+        message = message_of(exc)
+    else:
+        raise exc
+    click.echo(f"Error: {message}", err=True)
+    return 1
 
 
 def notes_of(exc: BaseException) -> list[str]:
     """Return the notes that were added to an exception (PEP 678), such as what an upload has left behind."""
-    return getattr(exc, "__notes__", [])
+    return list(map(one_line, getattr(exc, "__notes__", [])))
 
 
 def show_note(message: Warning | str, *where: object, **more: object) -> None:
     """Print a warning as one line on stderr."""
-    click.echo(f"Note: {message}", err=True)
+    click.echo(f"Note: {one_line(str(message))}", err=True)
+
+
+def open_missing_streams() -> None:
+    """Open streams for stdout and stderr if the process was started without them, as by `>&-`."""
+    # Python sets such a stream to None. Besides, the next file that is opened would get its number, and messages would be
+    # written to that file. So the null device takes the number. Opened for reading only, it makes every write to stdout
+    # fail, as if the stream were closed; messages on stderr are lost.
+    for number, name, flags in ((1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, flags)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, "w"))  # noqa: PTH123, SIM115 (a descriptor, which stays open)
 
 
 def discard_output() -> None:
     """Redirect stdout to the null device."""
     # What could not be written (to a full disk, say) is still in Python's buffer. Python would flush it again at exit,
     # fail again, print a second message, and change the exit code to 120.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+    # A stream that stands in for stdout has no descriptor.
+    with suppress(io.UnsupportedOperation):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 @click.group(

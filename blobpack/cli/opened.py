@@ -12,6 +12,7 @@ from blobpack.collection.list_blobs import has_glob
 from blobpack.errors import BlobpackError
 from blobpack.model import CACHE_BYTES_MIN
 from blobpack.reading.blob import Blob, open_blob
+from blobpack.stores.replace import check_suffix
 from blobpack.tar.scan import scan
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from blobpack.index.index import Index
     from blobpack.stores.location import Location
+    from blobpack.stores.replace import OutputKind
 
 
 def opened_blob(
@@ -142,6 +144,22 @@ def one_source(sources: tuple[Location, ...]) -> Location | tuple[Location, ...]
             f"{wholes[0]} is {kind}: give either one folder or prefix, or only files"
         )
     return sources[0] if wholes else sources
+
+
+def name_here(blob: Location) -> str:
+    """Return the local path of a blob, or the name of a remote one as a path in the current folder."""
+    name = blob.path_or_name
+    if name in ("", ".", "..") or "\0" in name:
+        raise click.UsageError(f"{blob} has no name that a file can have: name a file with -o")
+    return name
+
+
+def check_output_name(name: str, target: Location, kind: OutputKind, *, force: bool) -> None:
+    """Check the suffix of an output; one that promises another format is wrong usage."""
+    try:
+        check_suffix(name, target, kind, force=force)
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
 
 
 def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from blobpack.cli.params import BlobUrl, ByteSize, LocalPath, PathOrUrl, Place, Prices, Regex
+from blobpack.cli.params import (
+    BlobUrl,
+    ByteSize,
+    LocalFile,
+    LocalPath,
+    PathOrUrl,
+    Place,
+    Prices,
+    Regex,
+)
 from blobpack.model import THREADS_ASKED_MAX, Duplicates
 from blobpack.stores.stats import USD_PER_1000_GETS, USD_PER_1000_PUTS, stats
 
@@ -133,6 +142,25 @@ def duplicates_option(help_text: str) -> Callable[[F], F]:
     )
 
 
+def force_option(command: F) -> F:
+    """Add the option to replace any file."""
+    return click.option(
+        "--force",
+        is_flag=True,
+        help="Replace a file of any kind, and allow any suffix. Otherwise only a file of the kind that is written is "
+        "replaced.",
+    )(command)
+
+
+def empty_option(command: F) -> F:
+    """Add the option to write a blob without members."""
+    return click.option(
+        "--allow-empty",
+        is_flag=True,
+        help="Write a blob without members if there are none, instead of failing.",
+    )(command)
+
+
 # a constant and not inline: pack and append share these, in this order in their help
 PACKING = (
     click.option(
@@ -235,7 +263,7 @@ SELECTION = (
     click.option(
         "--names-from",
         # as bytes, because names need not be UTF-8; click opens "-" as stdin
-        type=click.File("rb"),
+        type=LocalFile("rb"),
         metavar="FILE",
         help="Only members named in this file, one name a line; - reads stdin.",
     ),

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from math import inf
-from typing import Any
+from typing import IO, Any
 
 import click
 
-from blobpack.model import redacted
+from blobpack.model import BYTES_MAX
 from blobpack.stores.location import Location, location_of
 from blobpack.writing.compress import is_compressed_target
 
@@ -32,6 +32,8 @@ class BlobUrl(click.ParamType[Location]):
         self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
     ) -> Location:
         """Parse a path or URL; a URL of another kind is wrong usage."""
+        if value == "":
+            self.fail("this is empty, but a path or URL is needed", param, ctx)
         try:
             return Location.parse(value)
         except ValueError as exc:
@@ -103,9 +105,33 @@ class LocalPath(click.Path):
     ) -> str:
         """Return a path; a URL is wrong usage."""
         # click.Path accepts a URL as a path, and writing there would make a folder named `s3:`
-        if "://" in value:
-            self.fail(f"{redacted(value)!r} is a URL, but this takes a local path", param, ctx)
-        return str(super().convert(value, param, ctx))
+        location = _local(self, value, param, ctx)
+        return str(super().convert(location.path, param, ctx))
+
+
+class LocalFile(click.File):
+    """A file to read, like click.File, and no URL."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> IO[Any]:
+        """Open a file; a URL is wrong usage."""
+        if isinstance(value, str):
+            value = _local(self, value, param, ctx).path
+        return super().convert(value, param, ctx)
+
+
+def _local(
+    kind: click.ParamType[Any],
+    value: str | Location,
+    param: click.Parameter | None,
+    ctx: click.Context | None,
+) -> Location:
+    """Parse a path or file:// URL; a remote URL is wrong usage."""
+    location = BlobUrl().convert(value, param, ctx)
+    if not location.is_local:
+        kind.fail(f"{location} is a URL, but this takes a local path", param, ctx)
+    return location
 
 
 class PlainTar(click.Path):
@@ -115,9 +141,7 @@ class PlainTar(click.Path):
         self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
     ) -> Location:
         """Parse a path; a remote URL, or the path of a compressed tar, is wrong usage."""
-        location = BlobUrl().convert(value, param, ctx)
-        if not location.is_local:
-            self.fail(f"{location} is a URL, but this takes a local path", param, ctx)
+        location = _local(self, value, param, ctx)
         # merge and subset copy bytes as they lie in a tar, and no step compresses them
         if is_compressed_target(location):
             self.fail(
@@ -149,6 +173,10 @@ class ByteSize(click.ParamType[int]):
 
     name = "bytes"
 
+    def __init__(self, least: int = 0) -> None:
+        """Set the least number that is accepted."""
+        self._least = least
+
     def convert(
         self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
@@ -160,6 +188,8 @@ class ByteSize(click.ParamType[int]):
         size = Fraction(written["number"]) * UNITS[written["unit"].lower()]
         if size.denominator != 1:
             self.fail(f"{value!r} is not a whole number of bytes", param, ctx)
+        if not self._least <= size <= BYTES_MAX:
+            self.fail(f"{value!r} is not from {self._least:,} to {BYTES_MAX:,} bytes", param, ctx)
         return int(size)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import click
 
 from blobpack.model import IndexPlace
+from blobpack.quoting import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +53,7 @@ def print_report(
         named: Other keys and values that JSON has.
     """
     if not as_json:
-        click.echo(str(report))
+        click.echo(printable(str(report)))
         return
     # the keys are public: fields are chosen one by one, so that a new attribute of a report changes no output
     printed = named | {field: getattr(report, field) for field in fields}

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from blobpack.collection.collection import COLLECTION_NAME, collection_location
 from blobpack.collection.join import CollectionWriter
 from blobpack.collection.list_blobs import has_glob, list_blobs
-from blobpack.errors import StorageError
-from blobpack.indexfile.footer import INDEX_MAGIC
+from blobpack.indexfile.open import COLLECTION
 from blobpack.model import (
     Duplicates,
     check_callable,
@@ -21,8 +20,10 @@ from blobpack.model import (
     check_flag,
     check_several,
 )
+from blobpack.quoting import one_line
 from blobpack.stores.location import Location, location_of, output_location
 from blobpack.stores.output import replacing, writing
+from blobpack.stores.replace import check_replaceable, check_suffix
 from blobpack.stores.sink import FileSink
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def collect(
     *,
     duplicates: Duplicates = "refuse",
     scan: bool = False,
+    force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> CollectReport:
     """Make one collection of many blobs, in which any name is found without opening the blobs.
@@ -55,6 +57,7 @@ def collect(
         duplicates: What to do if two blobs have a member of one name: "refuse", or let the member of the "last" blob
             be found.
         scan: Scan blobs that have no index, instead of raising an error.
+        force: Replace a file or object that is not a collection, and allow a suffix of another format.
         progress: progress(blobs, members), called after each blob.
 
     Returns:
@@ -69,16 +72,18 @@ def collect(
         FormatError: a blob or its index is damaged.
         TypeError: an argument has a wrong type.
         ValueError: an argument is not one of its choices; several blobs are given without a target; or the target is
-            neither a local path nor an s3:// URL.
+            neither a local path nor an s3:// URL, or its suffix promises another format.
     """
     check_choice("duplicates", duplicates, Duplicates)
     check_flag("scan", scan)
+    check_flag("force", force)
     check_callable("progress", progress)
     given = None if target is None else output_location("target", target)
     began = time.perf_counter()
     found, location = _resolve(blobs, given)
+    check_suffix("target", location, COLLECTION, force=force)
     # before the blobs are read, which may take minutes
-    check_replaceable(location)
+    check_replaceable(location, COLLECTION, force=force)
     writer = CollectionWriter(
         found, location.folder, duplicates=duplicates, scan=scan, progress=progress
     )
@@ -124,29 +129,6 @@ def _write_collection(writer: CollectionWriter, location: Location) -> int:
     return collection_bytes
 
 
-def check_replaceable(location: Location) -> None:
-    """Check that a local file, if it exists, is a collection or index, so that no other file is lost.
-
-    Raises:
-        StorageError: the file exists, and is neither.
-    """
-    # a target that names a blob by mistake must not destroy it
-    if not location.is_local:
-        return
-    try:
-        with open(location, "rb") as file:  # noqa: PTH123 (a path of any kind)
-            begins = file.read(len(INDEX_MAGIC))
-    except FileNotFoundError:
-        return
-    except OSError as exc:
-        raise StorageError(f"{location}: can't be replaced: {exc.strerror}") from exc
-    # an empty file is lost to nobody: `mktemp` makes one
-    if begins and begins != INDEX_MAGIC:
-        raise StorageError(
-            f"{location}: exists and is no collection, so it is not replaced; remove it first"
-        )
-
-
 def _beside(blobs: Location) -> Location:
     """Return the location of a new collection: in a folder or prefix of blobs, or in the folder of one blob."""
     is_folder = blobs.address.endswith("/") or (blobs.is_local and os.path.isdir(blobs.path))  # noqa: PTH112
@@ -178,5 +160,5 @@ class CollectReport:
     def __str__(self) -> str:
         return (
             f"collected {self.members:,} members, {self.payload_bytes:,} bytes, of {self.blobs:,} blobs in "
-            f"{self.seconds:.2f} s: {self.url}, {self.collection_bytes:,} bytes"
+            f"{self.seconds:.2f} s: {one_line(self.url)}, {self.collection_bytes:,} bytes"
         )

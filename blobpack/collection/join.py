@@ -17,6 +17,7 @@ from blobpack.indexfile.identity import COLLECTION_IDENTITY, identify
 from blobpack.indexfile.shard_table import Shard, encode_shards
 from blobpack.indexfile.writer import write_sections
 from blobpack.model import redacted
+from blobpack.quoting import quoted
 from blobpack.reading.find_index import embedded_index, first_found, sidecar_index
 from blobpack.stores.open import open_tar
 from blobpack.tar.scan import scan_store
@@ -171,9 +172,7 @@ class CollectionWriter:
             for place in (row, other)
         )
         if first != last:
-            holders = (
-                f"in {redacted(self.shards[first].name)} and in {redacted(self.shards[last].name)}"
-            )
+            holders = f"in {quoted(redacted(self.shards[first].name))} and in {quoted(redacted(self.shards[last].name))}"
             raise DuplicateNameError(
                 f"member {name!r} is {holders}, two blobs of the collection in {self.folder}"
             )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from blobpack.errors import FormatError, UnsafeNameError
-from blobpack.model import check_several, redacted
+from blobpack.model import check_several
 from blobpack.stores.location import Location, is_absolute, location_of
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def location_from(folder: Location, name: str, where: str) -> Location:
         FormatError: a name leads out of a local folder by ".."; or the name is a URL of another kind.
     """
     try:
-        found = Location.parse(name) if is_absolute(name) else folder.below(name)
+        found = Location.parse(name if is_absolute(name) else folder.below(name).whole)
     except ValueError as exc:
-        raise FormatError(f"{where}: a blob at {redacted(name)!r}: {exc}") from exc
+        raise FormatError(f"{where}: names a blob at an impossible place: {exc}") from exc
     # name_from records a blob outside the folder by its absolute path. So a relative name with ".." was not made by it,
     # but perhaps by somebody who wants another file to be read.
     if folder.is_local and not is_absolute(name) and ".." in name.split("/"):

@@ -19,10 +19,11 @@ disk before the next one begins:
    and busybox lists them and fails.
 5. The index is written, and its footer when the index is on disk. Until then, readers scan. The note is removed.
 
-A file never becomes shorter while an index in it may be mapped, because the kernel would kill the readers (SIGBUS).
-Readers that have the blob open can still read payloads. Their mapped index is overwritten: it does not find names, or
-is reported as damaged. Such readers should open the blob again.
-An append that fails, but is not killed, restores the blob as it found it.
+Readers that have the blob open go on. No payload moves. Their mapped index is overwritten, which they notice by its
+footer, the first bytes that change. So a copy of the index lies beside the blob from before step 1 until step 5 has
+ended: `indexfile/overwritten.py` finds the copy, or the new index. A file never becomes shorter while an index in it
+may be mapped, because the kernel would kill the readers (SIGBUS).
+An append that fails, but is not killed, restores the blob as it found it, with another stamp in the footer.
 """
 
 from __future__ import annotations
@@ -37,10 +38,9 @@ from blobpack.editing.blob_state import BlobState, read_state
 from blobpack.editing.new_members import AppendResult, NewMembers, NothingAdded
 from blobpack.errors import StorageError
 from blobpack.index.index import Index
-from blobpack.index.offsets import offsets_path
+from blobpack.index.offsets import offsets_path, void_path
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import identify
-from blobpack.reading.find_index import void_path
 from blobpack.stores.local import LocalStore
 from blobpack.stores.output import replacing, resolve_target, sync_folder, translate_write_errors
 from blobpack.stores.sink import LocalSink
@@ -48,6 +48,7 @@ from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
 from blobpack.writing.append_mark import mark_of
 from blobpack.writing.blob_file import WRITE_BYTES, BlobFile, locked
 from blobpack.writing.embed import write_beside, write_in_place
+from blobpack.writing.kept_index import index_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,21 +77,22 @@ def append_in_place(location: Location, new: NewMembers) -> AppendResult:
         # before anything is changed, so that most failures leave the blob untouched
         found = new.check_names(new.find(), before)
         tail = _Tail(file, before)
-        with _index_voided(file, before):
-            added, end = new.write(
-                found,
-                before,
-                tail,
-                location.text,
-                replaced=os.fstat(file.fd),
-                held=tail.held,
-            )
-            tail.finish()
-        index = before.index
-        # outside the block that restores: behind the commit, there is no way back
-        if added:
-            tail.commit()
-            index = _write_joined_index(file, before, added, end)
+        with index_kept(file, before.footer, before.size):
+            with _index_voided(file, before):
+                added, end = new.write(
+                    found,
+                    before,
+                    tail,
+                    location.text,
+                    replaced=os.fstat(file.fd),
+                    held=tail.held,
+                )
+                tail.finish()
+            index = before.index
+            # outside the block that restores: behind the commit, there is no way back
+            if added:
+                tail.commit()
+                index = _write_joined_index(file, before, added, end)
         blob_bytes = os.fstat(file.fd).st_size
     offsets = offsets_path(path)
     stale_offsets = os.fspath(offsets) if added and offsets.exists() else None
@@ -172,7 +174,10 @@ def _restore(file: BlobFile, before: BlobState) -> None:
     file.sync()
     if before.index.identity and inside:
         # as long as it was: readers look for the footer in the last block of the file
-        write_in_place(file, before.index, before.index.identity, start, inside)
+        # The stamp differs. Otherwise a reader that pauses while it reads the index, and goes on when the footer is back,
+        # would not notice that the index was overwritten meanwhile.
+        stamp = int.from_bytes(os.urandom(8))
+        write_in_place(file, before.index, before.index.identity, start, inside, stamp=stamp)
 
 
 # Writing the new members
@@ -265,6 +270,8 @@ def _write_index_in_place(file: BlobFile, before: BlobState, added: Index, end: 
     file.sync()
     if before.place == "sidecar":
         with LocalStore(file.path) as store:
+            if not os.path.samestat(os.fstat(file.fd), file.path.stat()):
+                raise StorageError(f"{file.url}: another blob has taken its place")
             write_beside(store, index, sidecar_of(file.path))
         void_path(file.path).unlink(missing_ok=True)
     return index

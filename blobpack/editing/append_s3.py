@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from blobpack.editing.blob_state import read_state
@@ -19,10 +20,11 @@ from blobpack.indexfile.identity import IdentifyingSink
 from blobpack.packing.sources import expected_bytes
 from blobpack.stores.base import OPENING_TAIL_BYTES
 from blobpack.stores.memory import MemoryStore
+from blobpack.writing.beside import forget_beside
 from blobpack.writing.embed import write_behind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from blobpack.model import Property
     from blobpack.stores.location import Location
@@ -53,9 +55,11 @@ def append_in_s3(
         found = new.check_names(found, before)
         index, blob_bytes = before.index, store.size
         # the order matters: NothingAdded first aborts the upload, so nothing is left in S3, and is suppressed after that
+        # the index file of the old object goes just before the new object appears, which it would not fit
+        ready = partial(forget_beside, location) if before.place == "sidecar" else None
         with (
             suppress(NothingAdded),
-            continuing_upload(store, before.end, new_bytes, properties) as tail,
+            continuing_upload(store, before.end, new_bytes, properties, ready) as tail,
         ):
             added, _ = new.write(found, before, tail, location.text)
             index = before.joined(added)
@@ -88,7 +92,11 @@ def _properties_beside(location: Location, drop: Collection[Property]) -> Proper
 
 @contextmanager
 def continuing_upload(
-    store: S3Store, end: int, new_bytes: int | None, properties: Properties
+    store: S3Store,
+    end: int,
+    new_bytes: int | None,
+    properties: Properties,
+    ready: Callable[[], None] | None = None,
 ) -> Iterator[IdentifyingSink]:
     """Open a new object that begins with the first bytes of an object, and replaces it when the block ends.
 
@@ -97,6 +105,7 @@ def continuing_upload(
         end: Number of its bytes that the new object begins with.
         new_bytes: Upper bound for the bytes that will be written; None if it is not known.
         properties: Properties of the new object.
+        ready: Called just before the new object appears.
 
     Raises:
         BlobChangedError: the old object was replaced meanwhile, or another upload to its key is under way.
@@ -108,7 +117,11 @@ def continuing_upload(
     # copies take at most half of the 10,000 parts, so what is written must fit into the other half
     expected = None if new_bytes is None else 2 * new_bytes
     with uploading(
-        store.location, expected_bytes=expected, replaces=store.version, properties=properties
+        store.location,
+        expected_bytes=expected,
+        replaces=store.version,
+        properties=properties,
+        ready=ready,
     ) as upload:
         # at once: the later of two appends fails here, before it has sent anything
         upload.claim()

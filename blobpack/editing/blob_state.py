@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, FormatError, StaleIndexError, StorageError
 from blobpack.index.index import Index
+from blobpack.index.offsets import void_path
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import read_footer
-from blobpack.reading.find_index import void_path, whole_index
+from blobpack.reading.find_index import whole_index
 from blobpack.stores.open import open_store
 from blobpack.stores.zstd_format import is_zstd
 from blobpack.tar.header import BLOCK
@@ -58,7 +59,9 @@ class BlobState:
         if report and added.report:
             end = added.report
             report = replace(report, bytes_scanned=end.bytes_scanned, end_marker=end.end_marker)
-        columns = Columns.concatenate([self.index.columns, added.columns])
+        # otherwise one text file would take the sizes of all images away
+        facts = dict(self.index.columns.facts())
+        columns = Columns.concatenate([self.index.columns, added.columns.with_unknown(facts)])
         return Index.from_columns(columns, report=report)
 
 

@@ -14,25 +14,26 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from blobpack._native.lookup import NameLookup
 from blobpack.columns import Columns
-from blobpack.errors import DuplicateNameError
+from blobpack.errors import DuplicateNameError, SourceError
 from blobpack.index.index import Index
 from blobpack.model import (
     Duplicates,
     IndexPlace,
     check_callable,
     check_choice,
+    check_flag,
     check_several,
 )
 from blobpack.packing.pack import mb_per_second
 from blobpack.reading.blob import check_blob, opened
 from blobpack.stores.location import Location, output_location
+from blobpack.stores.replace import check_suffix
+from blobpack.tar.names import normal_lookup
 from blobpack.tar.splice import Offsets, splice
 from blobpack.writing.compress import is_compressed_target
-from blobpack.writing.embed import forget_beside
 from blobpack.writing.new_blob import new_blob
-from blobpack.writing.target import check_target, refuse_same_file
+from blobpack.writing.target import TAR, check_target, refuse_same_file
 
 if TYPE_CHECKING:
     import os
@@ -49,6 +50,8 @@ def merge(
     *,
     duplicates: Duplicates = "refuse",
     index: IndexPlace = "embed",
+    allow_empty: bool = False,
+    force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> CombineReport:
     """Copy the members of several blobs into one new blob, in the order of the sources.
@@ -58,9 +61,12 @@ def merge(
     Args:
         target: The blob to write.
         sources: Blobs, or their paths or URLs.
-        duplicates: What to do with members of the same name: "refuse" them, or keep only the "last" one.
+        duplicates: What to do with members of the same name: "refuse" them, or keep only the "last" one. Names that are
+            extracted to one file, such as "a.jpg" and "./a.jpg", are the same.
         index: Where the index of the new blob goes: "embed" puts it behind the members, "sidecar" into a file beside
             the blob, and "none" writes no index.
+        allow_empty: Make a blob without members if the sources have none. Otherwise that is an error.
+        force: Replace a file that is not a tar, and allow a suffix of another format, such as .zip.
         progress: Called from time to time as progress(members, bytes).
 
     Returns:
@@ -68,15 +74,16 @@ def merge(
 
     Raises:
         DuplicateNameError: two members have the same name.
+        SourceError: there is no member to copy.
         BlobNotFoundError: a source does not exist.
         BlobChangedError: an index does not fit its blob.
         FormatError: a source is damaged.
         StorageError: a source can't be read; or the target can't be written, is one of the sources, or would
             replace a file that is not a tar.
         TypeError: an argument has a wrong type, such as one blob instead of several.
-        ValueError: a choice does not exist, or the target is a URL or compressed.
+        ValueError: a choice does not exist, the target is a URL or compressed, or its suffix promises another format.
     """
-    location = _check_arguments(target, index, progress)
+    location = _check_arguments(target, index, allow_empty, force, progress)
     check_choice("duplicates", duplicates, Duplicates)
     check_several("sources", sources, "blobs, paths or URLs")
     # a list, because a generator could be read only once, and a wrong element must be found before a blob is opened
@@ -86,7 +93,7 @@ def merge(
     with ExitStack() as stack:
         blobs = [stack.enter_context(opened(source)) for source in sources]
         parts = [(blob, blob.index.columns) for blob in blobs]
-        return _combine(location, parts, duplicates, index, progress)
+        return _combine(location, parts, duplicates, index, allow_empty, force, progress)
 
 
 def subset(
@@ -95,6 +102,8 @@ def subset(
     members: Index | Iterable[str | Member],
     *,
     index: IndexPlace = "embed",
+    allow_empty: bool = False,
+    force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> CombineReport:
     """Copy some members of a blob into a new one, in the order given.
@@ -106,6 +115,8 @@ def subset(
         target: The blob to write.
         members: A selection of the blob's index; or names or members.
         index: Where the index of the new blob goes; see merge.
+        allow_empty: Make a blob without members if none is given. Otherwise that is an error.
+        force: Replace a file that is not a tar, and allow a suffix of another format; see merge.
         progress: Called from time to time as progress(members, bytes).
 
     Returns:
@@ -116,12 +127,12 @@ def subset(
         TypeError: an argument has a wrong type, such as one name instead of several.
         BlobpackError: as described for merge.
     """
-    location = _check_arguments(target, index, progress)
+    location = _check_arguments(target, index, allow_empty, force, progress)
     check_blob("source", source)
     check_several("members", members, "names or members")
     with opened(source) as blob:
         columns = _selected(blob.index, members).columns
-        return _combine(location, [(blob, columns)], None, index, progress)
+        return _combine(location, [(blob, columns)], None, index, allow_empty, force, progress)
 
 
 def _selected(index: Index, members: Index | Iterable[str | Member]) -> Index:
@@ -135,16 +146,23 @@ def _combine(
     parts: Sequence[tuple[Blob, Columns]],
     duplicates: Duplicates | None,
     place: IndexPlace,
+    allow_empty: bool,
+    force: bool,
     progress: ProgressCallback | None,
 ) -> CombineReport:
     began = time.perf_counter()
-    check_target(location)
+    check_target(location, place, force=force)
     # the new blob would replace its own source, and members that were not chosen would be lost
     for blob, _ in parts:
         refuse_same_file(location, blob.store)
     chosen = [columns for _, columns in parts]
     if duplicates == "last":
         chosen = _last_of_each_name(chosen)
+    # most likely a filter that matches nothing
+    if not any(map(len, chosen)) and not allow_empty:
+        raise SourceError(
+            f"no member to copy, so {location} is not written (allow_empty=True, --allow-empty writes an empty blob)"
+        )
     offsets = Offsets(sum(map(len, chosen)))
     with new_blob(location) as out:
         tar = out.tar.local()
@@ -152,10 +170,6 @@ def _combine(
         # the members were written at places, which does not move the position of the file
         tar.seek(offsets.pos)
         blob_bytes = out.finish(index, offsets.pos, place)
-    # an index file that an earlier blob left there belongs to that blob
-    forget_beside(location)
-    if place == "sidecar":
-        out.write_beside(index)
     left_out: Counter[str] = Counter()
     for blob, _ in parts:
         left_out.update(blob.index.report.without_row() if blob.index.report else {})
@@ -172,7 +186,11 @@ def _combine(
 
 
 def _check_arguments(
-    target: str | os.PathLike[str], place: IndexPlace, progress: ProgressCallback | None
+    target: str | os.PathLike[str],
+    place: IndexPlace,
+    allow_empty: bool,
+    force: bool,
+    progress: ProgressCallback | None,
 ) -> Location:
     """Check the arguments that merge and subset share, and return the target; nothing is read.
 
@@ -182,12 +200,15 @@ def _check_arguments(
     """
     location = output_location("target", target, s3=False)
     check_choice("index", place, IndexPlace)
+    check_flag("allow_empty", allow_empty)
+    check_flag("force", force)
     check_callable("progress", progress)
     # ranges are copied from file to file as they are, and no step compresses them
     if is_compressed_target(location):
         raise ValueError(
             f"target {location}: merge and subset write plain tars: make one, then compress it by `blobpack repack`"
         )
+    check_suffix("target", location, TAR, force=force)
     return location
 
 
@@ -219,11 +240,11 @@ def _check_names(
     """Check that no two members have the same name, if duplicates are to be refused.
 
     Raises:
-        DuplicateNameError: two members have the same name. The message names both blobs.
+        DuplicateNameError: two members have the same name, or names of one file. The message names both blobs.
     """
     if duplicates != "refuse":
         return
-    rows = NameLookup(names.names, names.name_bounds).first_duplicate()
+    rows = normal_lookup(names).first_duplicate()
     if rows is None:
         return
     # the names of all parts are one table: the row says which part, and so which blob, holds the member
@@ -234,8 +255,12 @@ def _check_names(
             if first <= row < first + len(columns):
                 holders.append(blob.url)
             first += len(columns)
-    where = f"in {holders[0]} and in {holders[1]}"
-    raise DuplicateNameError(f"member {names.name_at(rows[0])!r} is {where}")
+    one, other = map(names.name_at, rows)
+    if one == other:
+        raise DuplicateNameError(f"member {one!r} is in {holders[0]} and in {holders[1]}")
+    raise DuplicateNameError(
+        f"member {one!r} in {holders[0]} and member {other!r} in {holders[1]} would be extracted to one file"
+    )
 
 
 def _progress_unless_failed(
@@ -254,11 +279,11 @@ def _progress_unless_failed(
 
 
 def _last_of_each_name(parts: Sequence[Columns]) -> list[Columns]:
-    """Leave out members if a later one, of any part, has the same name."""
+    """Leave out members if a later one, of any part, has the same name, or is extracted to the same file."""
     import numpy as np
 
     names = Columns.concatenate(parts)
-    last = np.frombuffer(NameLookup(names.names, names.name_bounds).last_rows(), bool)
+    last = np.frombuffer(normal_lookup(names).last_rows(), bool)
     kept, first = [], 0
     for columns in parts:
         mask = last[first : first + len(columns)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from blobpack._native.gather import recognise_image
+from blobpack._native.lookup import NameLookup
+from blobpack._native.packed import normal_name, normal_names
 from blobpack.errors import DuplicateNameError
 from blobpack.packing.files import IMAGE_HEAD_BYTES, FileList, Skipped, filter_files
 from blobpack.packing.members import write_members
@@ -140,29 +142,56 @@ def check_new_names(
     if isinstance(found, Objects):
         found, _ = filter_by_name(found, options, skipped)
     if not isinstance(found, FileList):
-        return _check_each_name(found, before.index)
+        # the index in memory, and not the one in the blob: that is overwritten while these payloads come
+        return _check_each_name(found, _TakenNames(before.index, before.index))
+    taken = _TakenNames(before.index, before.lookup)
     # a Skipped of its own: write_members filters the same files again, and they would be counted twice
     chosen = filter_files(found, *globs_of(options), Skipped())
     for path, name in zip(chosen.paths, chosen.names, strict=True):
-        if os.fsdecode(name) in before.lookup:
+        taken_by = taken.find(os.fsdecode(name))
+        if taken_by is not None:
             whole = os.path.join(found.root, path)  # noqa: PTH118 (bytes)
             # A file that is not an image will be skipped, so it is no duplicate. Only files with names that the blob
             # already has are read for this.
             if options["all_files"] or _is_image(whole, name):
-                _raise_duplicate(os.fsdecode(name))
+                raise _duplicate_error(os.fsdecode(name), taken_by)
     return found
 
 
-def _check_each_name(payloads: Iterable[Payload], index: Index) -> Iterator[Payload]:
-    # the index in memory, and not the one in the blob: that is overwritten while these payloads come
+def _check_each_name(payloads: Iterable[Payload], taken: _TakenNames) -> Iterator[Payload]:
     for name, payload in payloads:
-        if name in index:
-            _raise_duplicate(name)
+        taken_by = taken.find(name)
+        if taken_by is not None:
+            raise _duplicate_error(name, taken_by)
         yield name, payload
 
 
-def _raise_duplicate(name: str) -> NoReturn:
-    raise DuplicateNameError(
+class _TakenNames:
+    """The names of a blob's members, found by their normal form."""
+
+    def __init__(self, index: Index, lookup: Index) -> None:
+        """Use the members of an index, and another Index of the same members for lookups."""
+        self._index, self._lookup = index, lookup
+        names, bounds = normal_names(index.columns.names, index.columns.name_bounds)
+        # Mostly all names are in normal form. Then the index finds them: a table of its own would take longer to make
+        # than a small append.
+        self._table = None if names is index.columns.names else NameLookup(names, bounds)
+
+    def find(self, name: str) -> str | None:
+        """Return the name of the member that is the same file as `name`; None if there is none."""
+        normal = normal_name(name)
+        if self._table is None:
+            return normal if normal in self._lookup else None
+        row = self._table.find(normal)
+        return self._index.name_at(row) if row >= 0 else None
+
+
+def _duplicate_error(name: str, taken_by: str) -> DuplicateNameError:
+    if name != taken_by:
+        return DuplicateNameError(
+            f"the blob has a member {taken_by!r} already, and {name!r} would be extracted to the same file"
+        )
+    return DuplicateNameError(
         f"the blob has a member {name!r} already; with duplicates='last', this name would mean the new one"
     )
 

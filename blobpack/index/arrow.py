@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, cast
 
-from blobpack.columns import FACTS, FACTS_WITHOUT_UNKNOWN, MEDIA_TYPES, Columns
+from blobpack.columns import FACT_WITHOUT_UNKNOWN, FACTS, MEDIA_TYPES, Columns
 from blobpack.errors import FormatError, PackageMissingError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # in these columns, 0 stands for unknown, and becomes null
-UNKNOWN_IS_ZERO = ("width", "height")
+UNKNOWN_IS_ZERO = ("width", "height", "mtime")
 
 # the columns beside the name → pyarrow's name for the type of their values in Columns
 FIELDS = {
@@ -119,9 +119,16 @@ def to_frame(columns: Columns) -> Any:
     pd = need("pandas", "pandas")
     # the extra pandas installs pyarrow, too
     pa = need("pyarrow", "pandas")
-    # without this, a column of widths with one unknown width becomes float64
+    table = to_arrow_table(columns)
+    # without this, a column of widths or times with one unknown value becomes float64
     whole = {pa.uint32(): pd.UInt32Dtype()}
-    return to_arrow_table(columns).to_pandas(types_mapper=whole.get)
+    frame = table.to_pandas(types_mapper=whole.get)
+    # not by its type: offsets have this type, too, and none of them is unknown
+    if columns.mtime is not None:
+        frame["mtime"] = table.column("mtime").to_pandas(
+            types_mapper={pa.int64(): pd.Int64Dtype()}.get
+        )
+    return frame
 
 
 def _numpy_view(column: memoryview) -> NDArray[Any]:
@@ -197,7 +204,7 @@ def from_arrow_table(table: Any) -> Columns:
             raise FormatError(f"{count} columns {name!r} among {', '.join(table.column_names)}")
     taken = {name: table.column(found[0]) for name, found in places.items() if found}
     names, name_bounds = _names_from_arrow(taken.pop("name"))
-    # crc32c and mtime are left out if some of their values are missing
+    # crc32c is left out if some of its values are missing
     columns = {
         name: values
         for name, column in taken.items()
@@ -258,8 +265,8 @@ def _numbers_from_arrow(name: str, values: Any) -> NDArray[Any] | None:
     missing = values.null_count
     if missing and name not in FACTS:
         raise FormatError(f"column {name}: row {_first_null(values)} is null")
-    # a column that says nothing about some members would be read as a checksum or time of 0
-    if missing and name in FACTS_WITHOUT_UNKNOWN:
+    # a column that says nothing about some members would be read as a checksum of 0
+    if missing and name == FACT_WITHOUT_UNKNOWN:
         return None
     # the type of a column that holds nothing but null
     if pa.types.is_null(values.type):

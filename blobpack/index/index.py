@@ -14,25 +14,26 @@ from blobpack.index.arrow import (
     to_frame,
 )
 from blobpack.index.parquet import read_parquet, write_parquet
-from blobpack.index.rows import Rows
+from blobpack.index.rows import Rows, row_numbers
 from blobpack.index.select import make_conditions
-from blobpack.indexfile.open import StoredIndex, load_stored
+from blobpack.index.shared_names import SharedNames
+from blobpack.indexfile.open import INDEX, StoredIndex, load_stored
 from blobpack.indexfile.writer import write_sections
 from blobpack.model import (
     ScanReport,
-    check_local_path,
-    check_output,
+    check_flag,
     check_several,
     check_whole,
     shown,
 )
-from blobpack.stores.location import location_of, output_location
+from blobpack.stores.location import local_output, local_path, location_of, output_location
 from blobpack.stores.output import writing
+from blobpack.stores.replace import check_replaceable, check_suffix
 
 if TYPE_CHECKING:
     import os
     import re
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy as np
     import pandas as pd
@@ -63,8 +64,8 @@ class Index(Rows):
     def __init__(self, members: Iterable[Member] = (), *, report: ScanReport | None = None) -> None:
         """Make an index of members, in their order.
 
-        The columns media type, width and height are left out if no member has a value for them. The columns checksum and
-        modification time are left out if any member has none.
+        The columns media type, width, height and modification time are left out if no member has a value for them. The
+        column of checksums is left out if any member has none.
 
         Raises:
             TypeError: an argument has another type, or one of the members is not a Member.
@@ -117,13 +118,23 @@ class Index(Rows):
         """
         return cls.from_stored(load_stored(location_of("path", path)))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the index into a file of its own, in the format that docs/format.md describes.
 
+        Args:
+            path: Path or s3:// URL of the file.
+            force: Replace a file or object that is not an index, and allow a suffix of another format.
+
         Raises:
-            StorageError: the file can't be written.
+            StorageError: the file can't be written, or would replace a file that is not the index of one blob.
+            ValueError: the path is a URL that can't be written to, or its suffix promises another format.
         """
-        with writing(output_location("path", path)) as sink:
+        location = output_location("path", path)
+        check_flag("force", force)
+        if not force:
+            check_suffix("path", location, INDEX)
+            check_replaceable(location, INDEX)
+        with writing(location) as sink:
             sink.write(self.write_sections(sink, self.identity).encode())
 
     def write_sections(
@@ -239,28 +250,25 @@ class Index(Rows):
             max_height=max_height,
             where=where,
         )
+        if isinstance(self._stored, SharedNames):
+            return Index.from_stored(self._stored.keep(conditions.mask))
         # part by part, so that a mapped index of any size needs memory only for one part and the selected rows
         kept = list(map(conditions.kept, self.parts()))
         # The identity stays, because offsets still point into that archive. The report does not: it
         # counts what the scan found in the whole archive.
         return Index.from_columns(Columns.concatenate(kept), identity=self.identity)
 
-    def take(self, rows: NDArray[np.int64]) -> Index:
-        """Make an index of the given rows, in the given order.
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | Sequence[int]) -> Index:
+        """Make an index of the given rows, in the given order, or of the rows that a mask marks.
 
         Args:
-            rows: (k,) int64, each 0 ≤ row < len.
+            rows: (k,) whole numbers, each 0 ≤ row < len; or a mask, (len,) bool.
 
         Raises:
-            IndexError: there is no such row.
-            TypeError: the rows are not whole numbers.
+            IndexError: there is no such row, or the mask has another length.
+            TypeError: this is neither a list or array of whole numbers nor a mask.
         """
-        import numpy as np
-
-        numbers = np.asarray(rows)
-        # NumPy would cut 1.5 to 1, and take True for 1. An empty list becomes float64, and is allowed.
-        if numbers.size and numbers.dtype.kind not in "iu":
-            raise TypeError(f"rows must be whole numbers, not {numbers.dtype}")
+        numbers = row_numbers(rows, len(self))
         return Index.from_columns(self.columns.take(numbers), identity=self.identity)
 
     def slice(self, first: int, last: int) -> Index:
@@ -278,7 +286,7 @@ class Index(Rows):
             media_type: (n,) object, str, None where it is unknown.
             width, height: (n,) uint32, pixels, 0 where unknown.
             crc32c: (n,) uint32.
-            mtime: (n,) int64, seconds since 1970 UTC.
+            mtime: (n,) int64, seconds since 1970 UTC, 0 where unknown.
         """
         return to_arrays(self.columns)
 
@@ -291,7 +299,7 @@ class Index(Rows):
             media_type: dictionary of string, null where it is unknown.
             width, height: uint32, pixels, null where unknown.
             crc32c: uint32.
-            mtime: int64, seconds since 1970 UTC.
+            mtime: int64, seconds since 1970 UTC, null where unknown.
 
         Raises:
             PackageMissingError: pyarrow is not installed.
@@ -306,15 +314,20 @@ class Index(Rows):
         """
         return to_frame(self.columns)
 
-    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+    def to_parquet(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the columns of `to_arrow` into a Parquet file, in bounded memory. The file appears complete or not at all.
+
+        Args:
+            path: Path of the file.
+            force: Replace a file that is not a Parquet file of such columns, and allow a suffix of another format.
 
         Raises:
             PackageMissingError: pyarrow is not installed.
-            StorageError: the file can't be written.
+            StorageError: the file can't be written, or would replace a file with other contents.
+            ValueError: the suffix of the path promises another format.
         """
-        check_output("path", path)
-        write_parquet(self.parts, path)
+        check_flag("force", force)
+        write_parquet(self.parts, local_output("path", path), force=force)
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> Index:
@@ -336,8 +349,8 @@ class Index(Rows):
             BlobNotFoundError: there is no such file.
             FormatError: this is not a Parquet file, or a column is missing or wrong; the message names it.
         """
-        check_local_path("path", path)
-        return cls.from_columns(Columns.concatenate(list(read_parquet(path))))
+        rows = list(read_parquet(local_path("path", path)))
+        return cls.from_columns(Columns.concatenate(rows))
 
     def with_basenames(self) -> Index:
         """Make an index in which each name is cut to its part after the last "/".

@@ -7,38 +7,45 @@ other formats also have the facts of the index.
 
 from __future__ import annotations
 
+import io
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from blobpack._native.pickles import OffsetsDecoder, encode_batch
-from blobpack.columns import Columns
-from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError
+from blobpack.columns import FACTS, Columns
+from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError, TruncatedError
 from blobpack.index.index import Index
-from blobpack.index.parquet import write_parquet
+from blobpack.index.parquet import PARQUET, write_parquet
 from blobpack.indexfile.identity import COLLECTION_IDENTITY
 from blobpack.model import (
     NameStyle,
     OffsetsFormat,
     check_choice,
-    check_local_path,
+    check_flag,
     check_number,
-    check_output,
     check_several,
     shown,
 )
 from blobpack.stores.descriptor import never_short
+from blobpack.stores.location import Location, local_output, local_path
 from blobpack.stores.output import replacing
+from blobpack.stores.replace import OutputKind, check_replaceable, check_suffix
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
 
+    from blobpack.stores.base import Store
+
 # rows of one pickle; the SDK's OFFSETS_PKL_BATCH_SIZE
 BATCH_ROWS = 10_000
+
+# enough of a file to recognise its kind
+HEAD_BYTES = 1 << 16
 
 SUFFIXES: dict[str, OffsetsFormat] = {
     ".csv": "csv",
@@ -56,6 +63,12 @@ def offsets_path(blob: str | os.PathLike[str], format: OffsetsFormat = "pkl") ->
     return path.with_name(f"{PurePosixPath(path.name).stem}_offsets.{format}")
 
 
+def void_path(blob: str | os.PathLike[str]) -> Path:
+    """Return the path of the note that an append keeps beside a local blob until the files beside it are up to date."""
+    path = Path(blob)
+    return path.with_name(f".{path.name}.idx.void")
+
+
 def format_of(path: str | os.PathLike[str]) -> OffsetsFormat:
     """Return the format that belongs to a path's suffix; any other suffix stands for Supervisely's format."""
     return SUFFIXES.get(Path(path).suffix.lower(), "pkl")
@@ -67,6 +80,7 @@ def write_offsets(
     names: NameStyle = "path",
     *,
     format: OffsetsFormat = "pkl",
+    force: bool = False,
 ) -> int:
     """Write the name and offsets of each member.
 
@@ -81,16 +95,18 @@ def write_offsets(
         format: "pkl" is Supervisely's; "csv" has a header line; "jsonl" has one object on each line; "parquet". All but
             "pkl" also have the facts of the index (of the first one, if there are several). An unknown value is an
             empty cell or null.
+        force: Replace a file that is not an offsets file of this format, and allow a suffix of another format.
 
     Returns:
         The number of rows that were written.
 
     Raises:
         DuplicateNameError: two members have the same basename; the message names both.
-        StorageError: the file can't be written.
+        StorageError: the file can't be written, or would replace a file of another kind.
         PackageMissingError: the format is Parquet, and pyarrow is not installed.
         TypeError: an argument has another type.
-        ValueError: there is no such choice, or the index belongs to a collection.
+        ValueError: there is no such choice, the suffix of the path promises another format, or the index belongs to a
+            collection.
     """
     if isinstance(index, Index):
         _check_of_one_blob(index)
@@ -98,19 +114,64 @@ def write_offsets(
         check_several("index", index, "indexes")
         # one by one as they are written: an iterator may make each index when it is asked for it
         index = map(_check_index, index)
-    check_output("path", path)
+    path = local_output("path", path)
     check_choice("names", names, NameStyle)
     check_choice("format", format, OffsetsFormat)
     if hasattr(path, "write"):
         path = never_short(cast("BinaryIO", path))
+    check_flag("force", force)
     if format == "parquet":
-        return _write_parquet(index, path, names)
+        return _write_parquet(index, path, names, force=force)
+    if isinstance(path, str):
+        location = Location(path, "local")
+        check_suffix("path", location, OFFSETS_KINDS[format], force=force)
+        check_replaceable(location, OFFSETS_KINDS[format], force=force)
     rows = 0
     with _open_output(path) as file:
         for batch, encoded in _encode_batches(_batches(index, names), format):
             file.write(encoded)
             rows += len(batch)
     return rows
+
+
+def _is_offsets_pickle(store: Store) -> bool:
+    # the decoder of blobpack itself judges the beginning: a pickle of anything else is a FormatError
+    head = store.read_range(0, min(HEAD_BYTES, store.size))
+    # the head is cut in the midst of a pickle
+    with suppress(TruncatedError):
+        OffsetsDecoder(io.BytesIO(head), store.url).read_batch(1)
+    return True
+
+
+def _is_offsets_csv(store: Store) -> bool:
+    head, *_ = store.read_range(0, min(HEAD_BYTES, store.size)).partition(b"\n")
+    return _are_fields(head.decode("latin-1").split(","))
+
+
+def _is_offsets_jsonl(store: Store) -> bool:
+    head, end, _ = store.read_range(0, min(HEAD_BYTES, store.size)).partition(b"\n")
+    # a name is long enough to fill the head
+    if not end and head.startswith(b'{"name": "'):
+        return store.size > HEAD_BYTES
+    try:
+        row = json.loads(head)
+    except ValueError:
+        return False
+    return isinstance(row, dict) and _are_fields(list(row))
+
+
+def _are_fields(names: list[str]) -> bool:
+    """Return whether these are the fields of an offsets file; one that somebody has added would be lost."""
+    first = ["name", "offset_start", "offset_end"]
+    return names[:3] == first and set(names[3:]) <= set(FACTS)
+
+
+OFFSETS_KINDS = {
+    "pkl": OutputKind("offsets file", _is_offsets_pickle),
+    "csv": OutputKind("CSV file of offsets", _is_offsets_csv),
+    "jsonl": OutputKind("JSON lines file of offsets", _is_offsets_jsonl),
+    "parquet": PARQUET,
+}
 
 
 def _check_index(index: Index) -> Index:
@@ -140,7 +201,7 @@ def read_offsets(path: str | os.PathLike[str]) -> Index:
             offset.
         StorageError: the file can't be opened.
     """
-    check_local_path("path", path)
+    path = local_path("path", path)
     with _open_input(path) as file:
         # all rows at once: 2⁶² is more than any file holds
         columns = OffsetsDecoder(file, str(path)).read_batch(1 << 62)
@@ -161,7 +222,7 @@ def iter_offsets(path: str | os.PathLike[str], rows: int = BATCH_ROWS) -> Iterat
         BlobpackError: as read_offsets raises; raised when the iterator gets there.
         ValueError: rows is less than 1.
     """
-    check_local_path("path", path)
+    path = local_path("path", path)
     check_number("rows", rows, 1)
     # The generator is another function: in a generator, the checks above would run only at the first next().
     return _iter_indexes(path, rows)
@@ -197,13 +258,19 @@ def _open_output(path: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
 
 
 def _write_parquet(
-    index: Index | Iterable[Index], path: str | os.PathLike[str] | BinaryIO, names: NameStyle
+    index: Index | Iterable[Index],
+    path: str | os.PathLike[str] | BinaryIO,
+    names: NameStyle,
+    *,
+    force: bool,
 ) -> int:
     if isinstance(index, Index) and names == "path":
-        return write_parquet(index.parts, path)
+        return write_parquet(index.parts, path, force=force)
     # a list, because write_parquet goes through the parts again if a name is not UTF-8
     indexes = [index] if isinstance(index, Index) else list(index)
-    return write_parquet(lambda: (batch.columns for batch in _batches(indexes, names)), path)
+    return write_parquet(
+        lambda: (batch.columns for batch in _batches(indexes, names)), path, force=force
+    )
 
 
 def _batches(index: Index | Iterable[Index], names: NameStyle) -> Iterator[Index]:

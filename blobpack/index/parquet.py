@@ -22,17 +22,37 @@ from blobpack.index.arrow import (
     need,
     to_arrow_table,
 )
+from blobpack.stores.location import Location
 from blobpack.stores.output import replacing
+from blobpack.stores.replace import OutputKind, check_replaceable, check_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from blobpack.stores.base import Store
 
 # rows of a row group, the part of a Parquet file that is written or read at a time
 GROUP_ROWS = 1 << 17
 
 
+def _is_of_offsets(store: Store) -> bool:
+    """Return whether a local file is a Parquet file that holds the columns of an index, and no others."""
+    parquet = need("pyarrow.parquet", "arrow")
+    path = os.fspath(store.location or store.url)
+    with _translate_errors(path), open(path, "rb") as file:  # noqa: PTH123 (a path of any kind)
+        names = set(parquet.ParquetFile(file).schema_arrow.names)
+    # columns that somebody has added, labels for example, would be lost
+    return {"name", "offset_start", "offset_end"} <= names <= {"name", *FIELDS}
+
+
+PARQUET = OutputKind("Parquet file of offsets", _is_of_offsets)
+
+
 def write_parquet(
-    parts: Callable[[], Iterable[Columns]], path: str | os.PathLike[str] | BinaryIO
+    parts: Callable[[], Iterable[Columns]],
+    path: str | os.PathLike[str] | BinaryIO,
+    *,
+    force: bool = False,
 ) -> int:
     """Write columns as a Parquet file, in bounded memory. The file appears complete or not at all.
 
@@ -40,6 +60,7 @@ def write_parquet(
         parts: Returns the members, part by part. It is called again if a name is not UTF-8. Facts that the first part
             does not have are left out.
         path: Path of the file, or a binary file that is open for writing.
+        force: Replace a file of any kind.
 
     Returns:
         The number of rows that were written.
@@ -55,7 +76,10 @@ def write_parquet(
         # a caller's file may be a pipe, which can't be written again: look at all names first
         text = all(are_utf8(names_to_arrow(part)) for part in parts())
         return _write_groups(parts(), cast("BinaryIO", path), text=text)
-    with replacing(path) as file:
+    location = Location.parse(cast("str", path))
+    check_suffix("path", location, PARQUET, force=force)
+    check_replaceable(location, PARQUET, force=force)
+    with replacing(location) as file:
         try:
             return _write_groups(parts(), file, text=True)
         except NotTextError:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from blobpack._native.lookup import NameLookup
 from blobpack._native.packed import measure
 from blobpack._native.results import FoundRow
 from blobpack.columns import Columns
 from blobpack.errors import MemberNotFoundError
+from blobpack.index.shared_names import SharedNames
 from blobpack.index.suggestions import suggest_names
 from blobpack.model import ByteRange, check_whole
 
@@ -42,6 +43,13 @@ class Rows:
         if self._columns is None:
             self._columns = Columns.concatenate(list(self.parts()))
         return self._columns
+
+    @property
+    def _numbers(self) -> Columns:
+        """All members as columns, of which only those of numbers count: long names are not copied for each row."""
+        if isinstance(self._stored, SharedNames):
+            return self._stored.columns
+        return self.columns
 
     def parts(self) -> Iterator[Columns]:
         """Yield all members in order, as columns of some of them at a time, in bounded memory."""
@@ -89,12 +97,12 @@ class Rows:
     @property
     def offset_start(self) -> NDArray[np.int64]:
         """Start of each payload in the blob, in bytes: (n,) int64, read-only."""
-        return _read_only(self.columns.offset_start)
+        return _read_only(self._numbers.offset_start)
 
     @property
     def offset_end(self) -> NDArray[np.int64]:
         """End of each payload in the blob, one past its last byte: (n,) int64, read-only."""
-        return _read_only(self.columns.offset_end)
+        return _read_only(self._numbers.offset_end)
 
     @property
     def payload_bytes(self) -> int:
@@ -246,9 +254,10 @@ class Names(Sequence[str]):
                 return list(self._rows.columns_of(rows.start, last).iter_names())
             return [self._rows.name_at(i) for i in rows]
         # a sequence counts negative rows from the end; name_at and member_at refuse them
-        if not -len(self) <= row < len(self):
-            raise IndexError(f"no row {row} among {len(self)} rows")
-        return self._rows.name_at(row % len(self))
+        number = check_whole("row", row)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"no row {number} among {len(self)} rows")
+        return self._rows.name_at(number % len(self))
 
     def __iter__(self) -> Iterator[str]:
         return chain.from_iterable(map(Columns.iter_names, self._rows.parts()))
@@ -258,6 +267,45 @@ class Names(Sequence[str]):
 
     def __repr__(self) -> str:
         return f"<{len(self)} names>"
+
+
+def row_numbers(rows: Any, count: int) -> NDArray[np.int64]:
+    """Return rows that a caller chose, as numbers.
+
+    Args:
+        rows: (k,) whole numbers, or a mask, (count,) bool.
+        count: Number of rows that there are.
+
+    Returns:
+        (k,) int64; whether these rows exist is not checked.
+
+    Raises:
+        IndexError: the mask has another length.
+        TypeError: this is neither a list or array of whole numbers nor a mask.
+    """
+    import numpy as np
+
+    try:
+        chosen = np.asarray(rows)
+    # a list of lists of several lengths
+    except ValueError:
+        chosen = np.asarray(None)
+    # NumPy would take one number for a list of it, cut 1.5 to 1, and take True beside a 2 for 1
+    is_list = chosen.ndim == 1 and not (
+        isinstance(rows, Sequence)
+        and chosen.dtype.kind != "b"
+        and {bool, np.bool_} & set(map(type, rows))
+    )
+    if is_list and chosen.dtype.kind == "b":
+        if len(chosen) != count:
+            raise IndexError(f"a mask of {len(chosen)} rows for {count} rows")
+        return np.flatnonzero(chosen)
+    # an empty list becomes float64
+    if not is_list or (len(chosen) and chosen.dtype.kind not in "iu"):
+        raise TypeError(
+            f"rows must be a list or array of whole numbers, or a mask, not {rows!r:.200}"
+        )
+    return chosen.astype(np.int64)
 
 
 def _read_only(column: memoryview) -> NDArray[np.int64]:

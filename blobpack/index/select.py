@@ -189,8 +189,7 @@ def look_up_names(names: Columns | Iterable[str | Member]) -> NameLookup:
     from array import array
     from itertools import accumulate
 
-    listed = [names] if isinstance(names, str) else names_of(names)
-    packed = list(map(_encode_name, listed))
+    packed = list(map(_encode_name, names_of(names)))
     bounds = array("q", accumulate(map(len, packed), initial=0))
     return NameLookup(b"".join(packed), bounds)
 

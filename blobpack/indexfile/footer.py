@@ -9,7 +9,7 @@ index belongs to. docs/format.md describes every byte.
 from __future__ import annotations
 
 import struct
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING
 
 from blobpack.checksum import crc32c
@@ -30,7 +30,7 @@ MEMBER_HEADER_BYTES = 512
 # version in the footer is the one that counts.
 REGION_HEADER = struct.Struct("<8sI52x")
 # the fields of the table in docs/format.md, in its order; the spaces are only for the reader
-FOOTER_FIELDS = struct.Struct("<II QQII QQQQ QQQQ QQII 9q 128s QQ 168x 8s".replace(" ", ""))
+FOOTER_FIELDS = struct.Struct("<II QQII QQQQ QQQQ QQII 9q 128s QQ Q 160x 8s".replace(" ", ""))
 FOOTER_BYTES = 512
 # the usual size of a memory page, so that a lookup in a mapped file loads one page
 INDEX_PAGE_BYTES = 4096
@@ -40,6 +40,8 @@ DIRECTORY_PAGE_POSITIONS = 511
 # another page is found out, although its checksum is right.
 FIRST_DIRECTORY_PAGE = 1 << 31
 BLOCK_ROWS = 1024
+# a block has a header, and a byte for each row at least, unless it has only one
+BLOCK_HEADER_BYTES = 48
 # rows that are encoded or copied at a time: it bounds the memory for an index of any size
 PART_ROWS = 64 * BLOCK_ROWS
 HAS_REPORT = 1
@@ -85,6 +87,7 @@ class Footer:
         report: The report of the scan that found the members; None if there was no scan.
         blobs: Start of the section that lists the blobs of a collection.
         blobs_bytes: Size of that section; 0 if the index belongs to one archive.
+        packed: The footer's bytes as they were read; empty for a footer that is to be written.
     """
 
     region_bytes: int
@@ -103,6 +106,7 @@ class Footer:
     report: ScanReport | None
     blobs: int = 0
     blobs_bytes: int = 0
+    packed: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def bytes_inside(self) -> int:
@@ -142,6 +146,9 @@ class Footer:
         if (
             any(start + size > self.region_bytes - FOOTER_BYTES for start, size in sections)
             or self.block_count != -(-self.row_count // BLOCK_ROWS)
+            # memory is allocated for the rows before their blocks are read
+            or self.block_count * BLOCK_HEADER_BYTES + self.row_count - self.block_count
+            > self.region_bytes
             or self.last_end > OFFSET_MAX
         ):
             raise FormatError(
@@ -149,8 +156,12 @@ class Footer:
                 offset=offset,
             )
 
-    def encode(self) -> bytes:
-        """Return the footer's 512 bytes."""
+    def encode(self, stamp: int = 0) -> bytes:
+        """Return the footer's 512 bytes.
+
+        Args:
+            stamp: Number of 8 bytes that means nothing. It makes the footer differ from others with equal values.
+        """
         identity = self.identity or Identity(0, 0, 0)
         report = astuple(self.report) if self.report else (0,) * 9
         flags = (
@@ -183,6 +194,7 @@ class Footer:
             identity.version.encode()[:128],
             self.blobs,
             self.blobs_bytes,
+            stamp,
             INDEX_MAGIC,
         )
         return struct.pack("<I", crc32c(packed[4:])) + packed[4:]
@@ -236,6 +248,7 @@ class Footer:
             ScanReport(*rest[12:21]) if flags & HAS_REPORT else None,
             blobs,
             blobs_bytes,
+            packed,
         )
 
 

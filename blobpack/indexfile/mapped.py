@@ -2,10 +2,14 @@
 
 Strategy: map the region, and leave it to the kernel to load the pages that lookups touch. Opening takes the same time
 for any number of members (27 µs for a million), and nothing is built for a member.
+
+An append overwrites an index inside a blob while readers have it mapped. The native lookups notice that, and then the
+index is found again (`overwritten.py`). Members that were appended are not shown, so that an open index does not change.
 """
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, NoReturn
 
 from blobpack._native.mapped_index import MappedIndex
@@ -13,13 +17,19 @@ from blobpack.columns import Columns
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import PART_ROWS
 from blobpack.indexfile.name_table import NameTable
+from blobpack.indexfile.overwritten import find_again
+from blobpack.threads import fork_safe_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from blobpack._native.results import FoundRow
     from blobpack.indexfile.footer import Footer
     from blobpack.stores.base import Store
+
+
+# One lock for all indexes: an index is seldom renewed, and a lock for each one would make opening slower.
+_renewing = fork_safe_lock()
 
 
 class ClosedIndex:
@@ -51,17 +61,32 @@ class LocalIndex:
             FormatError: the footer's numbers do not fit the region.
             StorageError: the file is closed, or can't be mapped.
         """
-        footer.check_fits(store.url, offset)
         self.footer = footer
         self._store, self._offset = store, offset
+        self._table: NameTable | None = None
+        self._is_renewed = False
+        self.mapped: MappedIndex | ClosedIndex = self._map(store, offset, footer)
+        # False although there are members: the writer found no seed for names that were made to collide
+        self._has_lookup = bool(footer.lookup_pages or not footer.row_count)
+        if self._has_lookup:
+            # Bound methods of the native index. A lookup takes about 0.6 µs, so the Python methods around it would be a
+            # noticeable part.
+            self.find = self.mapped.find  # type: ignore[method-assign]
+            self.locate = self.mapped.locate  # type: ignore[method-assign]
+
+    def _map(self, store: Store, offset: int, footer: Footer) -> MappedIndex:
+        footer.check_fits(store.url, offset)
         fd = store.fd
         if fd is None:
             raise StorageError(f"{store.url}: its index can't be mapped: the file is closed")
-        self._mapped: MappedIndex | ClosedIndex = MappedIndex(
+        return MappedIndex(
             fd,
             store.url,
             offset,
             footer.region_bytes,
+            footer.packed,
+            # weak: a reference to this object would be a cycle, and keep the map of a closed blob
+            weakref.ref(self),
             row_count=footer.row_count,
             last_end=footer.last_end,
             block_count=footer.block_count,
@@ -69,32 +94,69 @@ class LocalIndex:
             lookup=footer.lookup,
             pages=footer.lookup_pages,
             seed=footer.lookup_seed,
-            facts=footer.facts_mask,
+            # an index that is found again may have more facts
+            facts=footer.facts_mask & self.footer.facts_mask,
         )
-        # Bound methods of the native index. A lookup takes about 0.6 µs, so a Python method around it would be a
-        # noticeable part.
-        self.find: Callable[[str], int] = self._mapped.find
-        self.locate: Callable[[str], tuple[int, int] | None] = self._mapped.locate
-        # no lookup although there are members: the writer found no seed for names that were made to collide
-        self._whole: NameTable | None = None
-        if footer.row_count and not footer.lookup_pages:
-            self._whole = NameTable(self.parts)
-            self.find, self.locate = self._whole.find, self._whole.locate
+
+    def renew(self, overwritten: MappedIndex) -> None:
+        """Find the index again, after it was overwritten.
+
+        Args:
+            overwritten: The native index that noticed it. Nothing is done if another thread has renewed it already.
+
+        Raises:
+            BlobChangedError: something else than an append or embedding has overwritten the index.
+        """
+        with _renewing:
+            if self.mapped is not overwritten:
+                return
+            store, offset, footer = find_again(self._store, self.footer)
+            self.mapped = self._map(store, offset, footer)
+            self._is_renewed = True
+            self._has_lookup = self._has_lookup and footer.lookup_pages > 0
+            self._look_up_here()
+
+    def _look_up_here(self) -> None:
+        """Look names up by the methods of this class from now on, which leave out new members."""
+        self.__dict__.pop("find", None)
+        self.__dict__.pop("locate", None)
+
+    def find(self, name: str) -> int:
+        """Return the last row with this name, or -1."""
+        row = self.mapped.find(name) if self._has_lookup else len(self)
+        return row if row < len(self) else self._names().find(name)
+
+    def locate(self, name: str) -> tuple[int, int] | None:
+        """Return offset_start and offset_end of the last row with this name, or None."""
+        found = self.search([name])[0]
+        return found and (found.offset_start, found.offset_end)
 
     def __len__(self) -> int:
         return self.footer.row_count
 
     def search(self, names: Sequence[str]) -> list[FoundRow | None]:
         """Find the row, offsets and checksum of each name."""
-        whole = self._whole
-        if whole:
-            return list(map(whole.search, names))
-        return self._mapped.search(list(names))
+        if not self._has_lookup:
+            return list(map(self._names().search, names))
+        names = list(names)
+        found = self.mapped.search(names)
+        if not self._is_renewed:
+            return found
+        return [
+            hit if hit is None or hit.row < len(self) else self._names().search(name)
+            for name, hit in zip(names, found, strict=True)
+        ]
+
+    def _names(self) -> NameTable:
+        """Return a table of all names, for an index without a lookup, or with new members that hide older ones."""
+        if self._table is None:
+            self._table = NameTable(self.parts)
+        return self._table
 
     def rows(self, first: int, last: int) -> Columns:
         """Copy the rows first:last out of the map."""
         # a copy: columns must not point into a file that another process may cut, which would be a SIGBUS
-        return Columns(*self._mapped.rows(first, last))
+        return Columns(*self.mapped.rows(first, last))
 
     def parts(self) -> Iterator[Columns]:
         """Yield copies of all rows in order, up to 65,536 rows at a time."""
@@ -106,9 +168,8 @@ class LocalIndex:
         self._store.close()
         # Nothing is unmapped here: a lookup in another thread holds a reference to the native index, and the last
         # reference unmaps it.
-        closed = ClosedIndex(self._store.url)
-        self._mapped, self._whole = closed, None
-        self.find, self.locate = closed.find, closed.locate
+        self.mapped, self._table = ClosedIndex(self._store.url), None
+        self._look_up_here()
 
     def __reduce__(self) -> tuple[object, ...]:
         # a pickled index holds no members: the other process opens the store and maps the file again

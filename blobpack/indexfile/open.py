@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from blobpack.errors import FormatError
-from blobpack.indexfile.footer import FOOTER_BYTES, Footer
+from blobpack.indexfile.footer import FOOTER_BYTES, INDEX_MAGIC, Footer
 from blobpack.indexfile.mapped import LocalIndex
 from blobpack.indexfile.remote import RemoteIndex
 from blobpack.stores.open import open_store
+from blobpack.stores.replace import OutputKind
 
 if TYPE_CHECKING:
     import os
@@ -98,6 +100,21 @@ def open_region(path: str | os.PathLike[str], cache: Cache | None = None) -> tup
     if footer is None or footer.region_bytes != store.size:
         raise FormatError(f"{store.url}: this is not an index file of blobpack", offset=0)
     return store, footer
+
+
+def _is_index(store: Store, *, of_several: bool) -> bool:
+    """Return whether a store begins as an index of one blob or of several; a damaged index counts as either."""
+    if store.read_range(0, min(len(INDEX_MAGIC), store.size)) != INDEX_MAGIC:
+        return False
+    try:
+        footer = read_footer(store)
+    except FormatError:
+        return True
+    return footer is None or bool(footer.blobs_bytes) == of_several
+
+
+INDEX = OutputKind("index of one blob", partial(_is_index, of_several=False), "index")
+COLLECTION = OutputKind("collection", partial(_is_index, of_several=True), "index")
 
 
 def read_footer(store: Store) -> Footer | None:

@@ -16,6 +16,7 @@ from blobpack._native.index_writer import IndexBuilder
 from blobpack._native.packed import measure
 from blobpack.checksum import crc32c
 from blobpack.columns import FACTS, Columns
+from blobpack.errors import FormatError
 from blobpack.indexfile.footer import (
     BLOCK_ROWS,
     DIRECTORY_PAGE_POSITIONS,
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 # A reader fetches the whole guide at its first lookup, to save a request for a page of the lookup. At 50 MB/s, 256 KiB
 # take 5 ms; a request to S3 takes about 30 ms.
 GUIDE_BYTES_MAX = 1 << 18
+# of one block, which is encoded in memory: 64 KiB for each name, sixteen times as long as the paths of Linux
+BLOCK_NAME_BYTES_MAX = 64 << 20
 # the footer's field has 64 bits, and the sizes of members that overlap can add up to more
 PAYLOAD_BYTES_MAX = (1 << 64) - 1
 # blocks that are kept to compare names, 1,024 members each
@@ -188,12 +191,33 @@ def _whole_blocks(parts: Iterable[Columns]) -> Iterator[Columns]:
     left: Columns | None = None
     for part in parts:
         whole = part if left is None or not len(left) else Columns.concatenate([left, part])
+        _check_name_bytes(whole)
         last = len(whole) // BLOCK_ROWS * BLOCK_ROWS
         for first in range(0, last, PART_ROWS):
             yield whole.slice(first, min(first + PART_ROWS, last))
         left = whole.slice(last, len(whole))
     if left is not None and len(left):
         yield left
+
+
+def _check_name_bytes(part: Columns) -> None:
+    """Check that the names of a block can be held in memory.
+
+    Raises:
+        FormatError: they are longer.
+    """
+    import numpy as np
+
+    if len(part.packed_names()) <= BLOCK_NAME_BYTES_MAX:
+        return
+    bounds = np.asarray(part.name_bounds)
+    starts = np.arange(0, len(part), BLOCK_ROWS)
+    sizes = bounds[np.minimum(starts + BLOCK_ROWS, len(part))] - bounds[starts]
+    if sizes.max() > BLOCK_NAME_BYTES_MAX:
+        raise FormatError(
+            f"the names of {BLOCK_ROWS} members in a row take {sizes.max()} bytes or more, and an index holds "
+            f"{BLOCK_NAME_BYTES_MAX}"
+        )
 
 
 class _WrittenNames:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from blobpack._native.gather import open_folder
 from blobpack._native.globs import match_names
 from blobpack.errors import DuplicateNameError, SourceError
+from blobpack.quoting import quoted
 from blobpack.tar.header import check_name
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def list_files(
         # mix of both would have no consistent names.
         if os.path.isdir(path):  # noqa: PTH112 (bytes)
             raise SourceError(
-                f"{os.fsdecode(path)} is a folder: give one folder, or files",
+                f"{quoted(os.fsdecode(path))} is a folder: give one folder, or files",
                 paths=(os.fsdecode(path),),
             )
         if not follow and os.path.islink(path):  # noqa: PTH114 (bytes)
@@ -286,7 +287,9 @@ def unreadable_reason(error: int, *, follow: bool) -> str:
 
 def unreadable_error(files: Sequence[tuple[bytes, str]]) -> SourceError:
     """Make one error that names all files that could not be read, each with the reason."""
-    listed = "".join(f"\n  {os.fsdecode(path)}: {reason}" for path, reason in files[:FILES_NAMED])
+    listed = "".join(
+        f"\n  {quoted(os.fsdecode(path))}: {reason}" for path, reason in files[:FILES_NAMED]
+    )
     more = f"\n  and {len(files) - FILES_NAMED} more" if len(files) > FILES_NAMED else ""
     count = f"{len(files)} files" if len(files) > 1 else "a file"
     # the message names the first files; `paths` has all of them, for programs

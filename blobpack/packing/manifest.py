@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.errors import FormatError, SourceError, UnsafeNameError
-from blobpack.model import check_local_path
 from blobpack.packing.objects import Objects, Source
-from blobpack.stores.location import Location, is_absolute, location_of
+from blobpack.stores.location import Location, is_absolute, local_path, location_of
 from blobpack.tar.header import check_name, encode_name
 
 if TYPE_CHECKING:
@@ -52,9 +51,8 @@ def read_manifest(path: str | os.PathLike[str], base: str | os.PathLike[str] = "
         TypeError: an argument has a wrong type.
         ValueError: the list is a URL, or the base is a URL of an unknown kind.
     """
-    check_local_path("path", path)
+    path = where = local_path("path", path)
     given = None if base == "" else location_of("base", base, prefix=True)
-    where = os.fspath(path)
     try:
         # Excel begins a CSV file with a byte order mark; paths on Linux need not be UTF-8 (PEP 383)
         text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from blobpack._native import facts as _facts, gather as _gather
+from blobpack._native.packed import normal_name
 from blobpack.columns import Columns, media_type_of
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.index.index import Index
@@ -175,14 +176,16 @@ def _chosen_payloads(
 ) -> Iterator[tuple[bytes, bytes]]:
     """Check the names of payloads, and leave out those that the filters exclude or that are not images."""
     globs, exclude = globs_of(options)
-    seen: set[bytes] = set()
+    seen: set[str] = set()
     for name, payload in payloads:
         encoded = encode_name(name)
         check_name(encoded)
         # before the filters: a pair of equal names is an error whether or not it is packed
-        if encoded in seen:
-            raise DuplicateNameError(f"two payloads would both be member {name!r}")
-        seen.add(encoded)
+        normal = normal_name(name)
+        if normal in seen:
+            spelled = "" if normal == name else f"; one of them is called {name!r}"
+            raise DuplicateNameError(f"two payloads would both be member {normal!r}{spelled}")
+        seen.add(normal)
         # a copy of other buffers: len() of a memoryview counts its elements, not bytes
         data = payload if isinstance(payload, bytes) else memoryview(payload).tobytes()
         if (globs or exclude) and not match_filters([encoded], globs, exclude)[0]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from contextlib import closing, contextmanager
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack._native.gather import recognise_image
+from blobpack._native.packed import normal_name
 from blobpack.errors import (
     BlobChangedError,
     BlobNotFoundError,
@@ -24,6 +24,7 @@ from blobpack.packing.files import IMAGE_HEAD_BYTES, Skipped, match_filters, mem
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_store
 from blobpack.tar.header import encode_name
+from blobpack.tar.names import first_clash
 from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
@@ -95,11 +96,13 @@ class Objects:
             from blobpack.stores.s3.signing import Signatures
 
             self._signatures = Signatures()
-        for one, other in pairwise(self._sources):
-            if one.name == other.name:
-                raise DuplicateNameError(
-                    f"{one.location.text!r} and {other.location.text!r} would both be member {os.fsdecode(one.name)!r}"
-                )
+        rows = first_clash([source.name for source in self._sources])
+        if rows is not None:
+            one, other = (self._sources[row] for row in rows)
+            name = normal_name(one.name.decode("utf-8", "surrogateescape"))
+            raise DuplicateNameError(
+                f"{one.location.text!r} and {other.location.text!r} would both be member {name!r}"
+            )
 
     def __len__(self) -> int:
         return len(self._sources)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -14,15 +15,14 @@ from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
 from blobpack.packing.sources import check_source, expected_bytes, resolve_source
+from blobpack.quoting import quoted
 from blobpack.stores.location import Location, output_location
+from blobpack.stores.replace import check_suffix
 from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
-from blobpack.writing.embed import forget_beside
 from blobpack.writing.new_blob import new_blob, unwritten_bytes
-from blobpack.writing.target import check_remote_target, check_target
+from blobpack.writing.target import check_target, kind_of
 
 if TYPE_CHECKING:
-    import os
-
     from blobpack.index.index import Index
     from blobpack.model import Packable
     from blobpack.packing.sources import ResolvedSource
@@ -41,11 +41,14 @@ def pack(
     resume: bool = False,
     index: IndexPlace = "embed",
     level: int | None = None,
+    allow_empty: bool = False,
+    force: bool = False,
     **options: Unpack[PackOptions],
 ) -> PackReport:
     """Pack images into a blob: a plain tar, the same bytes from the same input on any machine.
 
-    The blob appears whole or not at all, and replaces a blob that is already there. A blob is never packed into itself.
+    The blob appears whole or not at all, and replaces a blob that is already there. The index file and offsets file beside
+    the old blob are removed first. No other file is replaced. A blob is never packed into itself.
     A target that ends in .tar.zst or .tzst becomes seekable zstd. The offsets in its index are offsets in the tar that
     it decompresses to. That tar needs space beside the target until it is compressed.
     A target in S3 is uploaded while it is packed, in bounded memory. If anything fails, nothing is left there.
@@ -62,6 +65,8 @@ def pack(
         index: Where the index goes: behind the archive in the blob itself, into a file beside it,
             `<blob>.idx`, or nowhere.
         level: Compression level of zstd, 1 to 22, for a target that is compressed. None: 3.
+        allow_empty: Make a blob without members if there is nothing to pack. Otherwise that is an error.
+        force: Replace a file or object that is not a tar, and allow a suffix of another format, such as .zip.
         options: Which files are packed, and how: see PackOptions.
 
     Returns:
@@ -69,13 +74,14 @@ def pack(
 
     Raises:
         SourceError: files can't be read (all are named) or changed while they were packed; an object can't be
-            read or changed (the first one is named); or nothing is left to pack and a blob would be replaced.
+            read or changed (the first one is named); or there is nothing to pack.
         DuplicateNameError: two files have one member name.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
         StorageError: the blob can't be written, or would replace a file that is not a tar.
         TypeError: an argument has a wrong type, or an option does not exist.
         ValueError: a choice does not exist or a number is out of range; `resume` is set and the target is not in S3;
-            a level is given and the target is not compressed; or the target is compressed and in S3.
+            a level is given and the target is not compressed; the target is compressed and in S3; or its suffix promises
+            another format.
     """
     began = time.perf_counter()
     # Check all arguments, and the target, before anything is read: reading may take hours.
@@ -83,10 +89,12 @@ def pack(
     check_source(source)
     check_flag("dry_run", dry_run)
     check_choice("index", index, IndexPlace)
-    location = check_target_options(target, level=level, resume=resume)
+    location = check_target_options(target, level=level, resume=resume, force=force)
+    check_flag("allow_empty", allow_empty)
     remote = location.is_s3
-    replaced = None if remote else check_target(location)
-    exists = check_remote_target(location) if remote else replaced is not None
+    exists = check_target(location, index, force=force)
+    # the file by which pack recognises the blob among its sources
+    replaced = os.stat(location) if exists and not remote else None  # noqa: PTH116 (a path of any kind)
     skipped = Skipped()
     found = resolve_source(source, complete, skipped)
     # a local blob is recognised by its inode when it is read; an object is recognised by its key
@@ -102,13 +110,8 @@ def pack(
     )
     with nullcontext() if dry_run else opening as blob:
         packed, size = _write_archive(
-            found, blob, skipped, complete, location.text, replaced, exists, index
+            found, blob, skipped, complete, location.text, replaced, index, allow_empty
         )
-    # an index file that an earlier pack left beside the blob belongs to the old blob
-    if blob and not remote:
-        forget_beside(location)
-    if blob and index == "sidecar":
-        blob.write_beside(packed)
     return PackReport(
         members=len(packed),
         payload_bytes=packed.payload_bytes,
@@ -128,8 +131,8 @@ def _write_archive(
     options: PackOptions,
     target: str,
     replaced: os.stat_result | None,
-    exists: bool,
     place: IndexPlace,
+    allow_empty: bool,
 ) -> tuple[Index, int]:
     """Write members and index, or only read the members if there is no blob.
 
@@ -137,21 +140,33 @@ def _write_archive(
         The index, and the bytes of the blob.
 
     Raises:
-        SourceError: nothing is left to pack, and a blob would be replaced.
+        SourceError: there is nothing to pack.
     """
     tar = blob.tar if blob else None
     packed, end = write_members(found, tar, skipped, options, target=target, replaced=replaced)
+    # Raised inside the block that writes the blob, so that an old blob stays.
+    if not packed and not allow_empty:
+        raise nothing_to_pack(target, skipped)
     if blob is None:
         return packed, unwritten_bytes(packed, end, place)
-    # Raised inside the block that writes the blob, so that the old blob stays. Otherwise a wrong
-    # glob or an empty folder would replace a full blob with an empty one.
-    if exists and not packed:
-        raise SourceError(f"nothing to pack, so {target} stays as it is")
     return packed, blob.finish(packed, end, place)
 
 
+def nothing_to_pack(target: str, skipped: Skipped) -> SourceError:
+    """Return the error for a source in which nothing is left to pack; it says what was skipped."""
+    # most likely a filter that matches nothing, or the wrong folder
+    return SourceError(
+        f"nothing to pack, so {target} is not written (allow_empty=True, --allow-empty writes an empty blob)"
+        + describe_skipped(dict(skipped.counts), skipped.examples)
+    )
+
+
 def check_target_options(
-    target: str | os.PathLike[str], *, level: int | None, resume: bool = False
+    target: str | os.PathLike[str],
+    *,
+    level: int | None,
+    resume: bool = False,
+    force: bool = False,
 ) -> Location:
     """Parse the target, and check that a blob can be packed to it with these options; nothing is read.
 
@@ -161,6 +176,8 @@ def check_target_options(
     """
     location = output_location("target", target)
     check_flag("resume", resume)
+    check_flag("force", force)
+    check_suffix("target", location, kind_of(location), force=force)
     if level is not None:
         check_level(level)
     compressed, remote = is_compressed_target(location), location.is_s3
@@ -230,6 +247,6 @@ def describe_skipped(counts: dict[str, int], examples: dict[str, list[str]]) -> 
     """Describe what was skipped: a line for each reason, each after a line break."""
     text = ""
     for reason, count in sorted(counts.items()):
-        named = ", ".join(examples[reason][:EXAMPLES_SHOWN])
+        named = ", ".join(map(quoted, examples[reason][:EXAMPLES_SHOWN]))
         text += f"\nskipped {count:,}: {reason} ({named}{', …' if count > EXAMPLES_SHOWN else ''})"
     return text

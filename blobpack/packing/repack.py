@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blobpack._native.gather import recognise_image
+from blobpack._native.stream import TarStream
 from blobpack.errors import SourceError
 from blobpack.model import (
     IndexPlace,
@@ -19,11 +20,9 @@ from blobpack.packing.files import IMAGE_HEAD_BYTES, Skipped, match_filters
 from blobpack.packing.pack import check_target_options, pack
 from blobpack.stores.location import location_of
 from blobpack.stores.open import open_store
-from blobpack.tar.header import encode_name
 
 if TYPE_CHECKING:
     import os
-    import tarfile
     from collections.abc import Iterable, Iterator
 
     from blobpack.model import ProgressCallback
@@ -32,6 +31,15 @@ if TYPE_CHECKING:
 
 # Few images are as large as this. It bounds the memory if a compressed archive of a few MB claims a member of many GB.
 MEMBER_BYTES_MAX = 1 << 30
+
+# why members are skipped, by the kinds of MemberKinds; folders are not counted
+NO_PAYLOAD = {
+    "hard_links": "hard links",
+    "symbolic_links": "symbolic links",
+    "sparse": "sparse files",
+    "devices": "not a plain file",
+    "other": "not a plain file",
+}
 
 
 def repack(
@@ -45,6 +53,8 @@ def repack(
     index: IndexPlace = "embed",
     level: int | None = None,
     member_bytes_max: int = MEMBER_BYTES_MAX,
+    allow_empty: bool = False,
+    force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> PackReport:
     """Make a blob of a tar that can't be read by offsets, such as a .tar.gz, or of any other tar.
@@ -64,6 +74,8 @@ def repack(
         index: Where the index goes; see pack.
         level: Compression level of zstd, 1 to 22, for a target that is compressed. None: 3.
         member_bytes_max: The largest payload that is read into memory.
+        allow_empty: Make a blob without members if no member is chosen; see pack.
+        force: Replace a file or object that is not a tar, and allow a suffix of another format; see pack.
         progress: Called from time to time as progress(members, bytes).
 
     Returns:
@@ -73,16 +85,17 @@ def repack(
     Raises:
         BlobNotFoundError: the source does not exist.
         FormatError: the source is damaged, cut (TruncatedError) or not a tar; then nothing is written.
-        SourceError: a payload is larger than member_bytes_max.
+        SourceError: a payload is larger than member_bytes_max, or no member is chosen.
         DuplicateNameError, UnsafeNameError, StorageError, TypeError, ValueError: as described for pack.
     """
     # before the source is opened: pack would find a wrong argument, too, but after a request
     globs, exclude = check_texts("globs", globs), check_texts("exclude", exclude)
     location_of("source", source)
-    check_target_options(target, level=level)
+    check_target_options(target, level=level, force=force)
     check_choice("index", index, IndexPlace)
     check_flag("all_files", all_files)
     check_flag("dry_run", dry_run)
+    check_flag("allow_empty", allow_empty)
     check_number("member_bytes_max", member_bytes_max, 1)
     check_callable("progress", progress)
     skipped = Skipped()
@@ -96,6 +109,8 @@ def repack(
             dry_run=dry_run,
             index=index,
             level=level,
+            allow_empty=allow_empty,
+            force=force,
             progress=progress,
         )
     # pack itself skipped nothing: _payloads has counted everything that was skipped.
@@ -115,37 +130,28 @@ def _payloads(
     Raises:
         SourceError: a payload has more bytes than `most`.
     """
-    from blobpack.tar.stream import decompressed, read_members, translated_errors
+    from blobpack.tar.stream import decompressed, translated_errors
 
+    filtered = bool(globs or exclude)
     with translated_errors(store), decompressed(store) as stream:
-        for member, file in read_members(stream):
-            name = encode_name(member.name)
-            reason = _no_payload(member)
-            if reason is None and not match_filters([name], globs, exclude)[0]:
+        tar = TarStream(stream.readinto, store.url)
+        for name, kind, size in tar:
+            if kind == "folders":
+                continue
+            reason = NO_PAYLOAD.get(kind)
+            if reason is None and filtered and not match_filters([name], globs, exclude)[0]:
                 reason = "filtered out"
+            # the head alone decides, so a large member that is not an image never fills memory
+            if reason is None and images_only:
+                head = tar.head(IMAGE_HEAD_BYTES)
+                reason = None if recognise_image(head, name) else "not an image"
             if reason is not None:
                 skipped.add(reason, name)
-            elif file is not None:
-                # the head alone decides, so a large member that is not an image never fills memory
-                head = file.read(IMAGE_HEAD_BYTES)
-                if images_only and not recognise_image(head, name):
-                    skipped.add("not an image", name)
-                    continue
-                if member.size > most:
-                    raise SourceError(
-                        f"{store.url}: member {member.name!r} has {member.size} bytes, more than the "
-                        f"{most} that may be read into memory (member_bytes_max)"
-                    )
-                yield member.name, head + file.read()
-
-
-def _no_payload(member: tarfile.TarInfo) -> str | None:
-    """Return why a member is skipped; None for files, and for folders, which are not counted."""
-    if member.issym():
-        return "symbolic links"
-    if member.islnk():
-        return "hard links"
-    # before isfile(), which is true for sparse files: the bytes in the tar are not those of the file
-    if member.issparse():
-        return "sparse files"
-    return None if member.isfile() or member.isdir() else "not a plain file"
+                continue
+            text = name.decode("utf-8", "surrogateescape")
+            if size > most:
+                raise SourceError(
+                    f"{store.url}: member {text!r} has {size} bytes, more than the {most} that may be read into "
+                    "memory (member_bytes_max)"
+                )
+            yield text, tar.payload()

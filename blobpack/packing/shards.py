@@ -10,19 +10,19 @@ import os
 import time
 from typing import TYPE_CHECKING, Unpack
 
-from blobpack._native.lookup import NameLookup
 from blobpack.collection.collect import collect
 from blobpack.collection.collection import COLLECTION_NAME, open_collection
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.index.index import Index
-from blobpack.model import check_number
+from blobpack.model import check_flag, check_number
 from blobpack.packing.files import FileList, Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
-from blobpack.packing.pack import PackReport
+from blobpack.packing.pack import PackReport, nothing_to_pack
 from blobpack.packing.shard_folder import shard_folder, shard_location
 from blobpack.packing.sources import check_source, filter_by_name, resolve_source
 from blobpack.tar.header import END_OF_ARCHIVE, encode_name, member_header, padding
+from blobpack.tar.names import normal_lookup
 from blobpack.writing.compress import LEVEL, check_level
 from blobpack.writing.new_blob import new_blob
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # the names sort in the order of the numbers, up to 100,000 shards
 SHARD_NAME = "{:05d}.tar"
+# no member fits into less
+SHARD_BYTES_MIN = len(END_OF_ARCHIVE) + 1
 COMPRESSED_NAME = "{:05d}.tar.zst"
 
 
@@ -47,6 +49,7 @@ def pack_shards(
     shard_bytes: int,
     *,
     level: int | None = None,
+    allow_empty: bool = False,
     **options: Unpack[PackOptions],
 ) -> PackReport:
     """Pack images into blobs of a bounded size, each with its index inside, and make the collection of them.
@@ -66,6 +69,7 @@ def pack_shards(
         level: Compression level of zstd, 1 to 22. Then the blobs are `00000.tar.zst` …, and shard_bytes bounds the
             tar that each one decompresses to. That tar needs space beside the blob, or, for S3, in the temporary
             folder. None: plain tars.
+        allow_empty: Make one blob without members if there is nothing to pack. Otherwise that is an error.
         options: Which files are packed, and how: see PackOptions.
 
     Returns:
@@ -83,7 +87,8 @@ def pack_shards(
     complete = complete_options("pack_shards", options)
     check_source(source)
     location = shard_location(folder)
-    check_number("shard_bytes", shard_bytes, len(END_OF_ARCHIVE) + 1)
+    check_number("shard_bytes", shard_bytes, SHARD_BYTES_MIN)
+    check_flag("allow_empty", allow_empty)
     if level is not None:
         check_level(level)
     skipped = Skipped()
@@ -91,7 +96,7 @@ def pack_shards(
     # before cutting: files that the filters exclude must take no room
     found, complete = filter_by_name(found, complete, skipped)
     room = shard_bytes - len(END_OF_ARCHIVE)
-    writer = _ShardWriter(make_cutter(found), room, complete, skipped, level)
+    writer = _ShardWriter(make_cutter(found), room, complete, skipped, level, allow_empty)
     with shard_folder(location) as place:
         blobs = writer.write_all(place)
         target = place.begin(COLLECTION_NAME)
@@ -129,7 +134,9 @@ class _ShardWriter:
         options: PackOptions,
         skipped: Skipped,
         level: int | None,
+        allow_empty: bool,
     ) -> None:
+        self._allow_empty = allow_empty
         self._cutter, self._room = cutter, room
         self._options, self._skipped, self._level = options, skipped, level
         self._members = self.blob_bytes = 0
@@ -141,7 +148,7 @@ class _ShardWriter:
         while self._cutter or not written:
             location = place.begin(name.format(len(written)))
             try:
-                self._write_blob(location, may_be_empty=not written)
+                self._write_blob(location, may_be_empty=not written and self._allow_empty)
             except _NoMoreImages:
                 break
             except BlobChangedError:
@@ -149,6 +156,8 @@ class _ShardWriter:
                 place.begun.remove(location)
                 raise
             written.append(location)
+        if not written:
+            raise nothing_to_pack(location.text, self._skipped)
         return written
 
     def _write_blob(self, location: Location, *, may_be_empty: bool) -> None:
@@ -192,7 +201,7 @@ def _check_no_duplicates(packed: Index) -> None:
         DuplicateNameError: two members have the same name.
     """
     # collect refuses a name that is in two blobs, but permits it twice in one blob, as tar does
-    rows = NameLookup(packed.columns.names, packed.columns.name_bounds).first_duplicate()
+    rows = normal_lookup(packed.columns).first_duplicate()
     if rows is not None:
         raise DuplicateNameError(f"two payloads would both be member {packed.name_at(rows[0])!r}")
 

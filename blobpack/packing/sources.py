@@ -103,15 +103,17 @@ def _checked_files(files: Iterable[object]) -> Iterator[str | os.PathLike[str]]:
             raise TypeError(
                 f"source must be several paths or (name, payload) pairs, and one is {shown(file)}"
             )
-        check_path("source", file)
-        # Without this check, the URL would be opened as a local file, and the error would only say
-        # that there is no such file.
-        if isinstance(file, str) and "://" in file:
+        # parsed only if it may be a URL: a list may name millions of files
+        if ":/" not in check_path("source", file):
+            yield file
+            continue
+        location = location_of("source", file)
+        if not location.is_local:
             raise ValueError(
-                f"source must be one prefix in S3 or several local paths, and one is {shown(file)}: "
+                f"source must be one prefix in S3 or several local paths, and one is {location.text!r}: "
                 "read_manifest takes a list of URLs"
             )
-        yield file
+        yield location.path
 
 
 def filter_by_name(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from blobpack.checksum import crc32c
 from blobpack.errors import BlobpackError, ChecksumError
 from blobpack.plan import FETCH_BYTES_MAX, GAP_BYTES_MIN, gap_bytes, plan_fetches
+from blobpack.quoting import quoted
 from blobpack.stores.http.options import with_options
 from blobpack.threads import LookAhead
 
@@ -85,7 +86,7 @@ class Located(NamedTuple):
         found = crc32c(payload)
         if found != self.crc32c:
             raise ChecksumError(
-                f"{self.store.url}: {self.name}: bytes {self.start} to {self.end} are not those that the index "
+                f"{self.store.url}: {quoted(self.name)}: bytes {self.start} to {self.end} are not those that the index "
                 f"was made from: their CRC-32C is {found:08x}, the index says {self.crc32c:08x}",
                 offset=self.start,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from blobpack.errors import BlobChangedError, MemberNotFoundError
+from blobpack.errors import BlobChangedError, FormatError, MemberNotFoundError
 from blobpack.index.index import Index
 from blobpack.model import (
     CACHE_BYTES_MIN,
@@ -13,7 +13,6 @@ from blobpack.model import (
     Member,
     Stale,
     check_choice,
-    check_local_path,
     check_number,
     check_several,
     members_of,
@@ -24,7 +23,8 @@ from blobpack.model import (
 from blobpack.reading.batch import Batch, Located
 from blobpack.reading.find_index import find_index
 from blobpack.reading.reader import Reader
-from blobpack.stores.location import location_of
+from blobpack.stores.local import LocalStore
+from blobpack.stores.location import local_path, location_of
 from blobpack.stores.open import open_tar
 
 if TYPE_CHECKING:
@@ -34,7 +34,12 @@ if TYPE_CHECKING:
     from blobpack.errors import BlobpackError
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
+    from blobpack.stores.location import Location
     from blobpack.stores.stats import Stats
+
+
+# An append writes several times, for some milliseconds each, so a few attempts always find a state that is whole.
+OPENINGS_MAX = 20
 
 
 class Blob(Reader):
@@ -183,7 +188,7 @@ def open_blob(
         url: Path, or file://, s3:// or http(s):// URL, of a tar. It may be compressed as seekable zstd: then offsets are
             those in the uncompressed tar.
         index: An index, or the path or URL of an index file or offsets file. An offsets file records nothing about
-            its blob. So up to 16 of its members are compared with the headers before them.
+            its blob. So the names and sizes of up to 16 of its members are compared with the headers before them.
         stale: What to do with an index that does not fit the blob any more, or is damaged: "refuse" it with an error,
             or "rescan" the blob's headers.
         cache: A folder that keeps the bytes that are read of a remote blob, from its index and
@@ -215,14 +220,34 @@ def open_blob(
     kept = cache_in(cache, cache_bytes)
     # The request that opens a blob can also fetch the blob's last bytes, which are the first to be
     # read of an index inside.
-    store = open_tar(location, tail=not isinstance(index, Index), cache=kept)
-    try:
-        if isinstance(index, Index):
-            return _make_blob(store, index, hedge, opened_index=False)
-        return _make_blob(store, find_index(store, index, stale), hedge, opened_index=True)
-    except BaseException:
-        store.close()
-        raise
+    for attempt in range(1, OPENINGS_MAX + 1):
+        store = None
+        try:
+            store = open_tar(location, tail=not isinstance(index, Index), cache=kept)
+            if isinstance(index, Index):
+                return _make_blob(store, index, hedge, opened_index=False)
+            return _make_blob(store, find_index(store, index, stale), hedge, opened_index=True)
+        except BaseException as exc:
+            if store is not None:
+                store.close()
+            # The sizes and bytes that were read may belong to different states of the blob.
+            torn = isinstance(exc, FormatError | BlobChangedError) and has_changed(location, store)
+            if not torn or attempt == OPENINGS_MAX:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def has_changed(location: Location, store: Store | None) -> bool:
+    """Return whether a local blob was written or replaced since it was opened.
+
+    Args:
+        location: The blob.
+        store: The blob as it was opened; None if it became shorter while it was opened.
+    """
+    if not location.is_local or store is None:
+        return location.is_local
+    with LocalStore(location) as now:
+        return now.version != store.version
 
 
 def _make_blob(store: Store, index: Index, hedge: Hedge, opened_index: bool) -> Blob:
@@ -242,10 +267,9 @@ def cache_in(folder: str | os.PathLike[str] | None, most_bytes: int) -> Cache | 
     # Also checked if there is no folder, so that a wrong number is an error for local and remote
     # blobs.
     check_number("cache_bytes", most_bytes, CACHE_BYTES_MIN)
-    if folder is not None:
-        check_local_path("cache", folder)
     if folder is None:
         return None
+    folder = local_path("cache", folder)
     # imported here: most callers have no cache, and importing blobpack stays light
     from blobpack.stores.cache import Cache
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError, UnsafeNameError
-from blobpack.model import check_callable, check_local_path, members_of, shown
+from blobpack.model import check_callable, members_of, shown
 from blobpack.reading.reader import Reader
 from blobpack.reading.target_names import check_names, split_name
+from blobpack.stores.location import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -77,14 +78,14 @@ def extract(
     """
     if not isinstance(blob, Reader):
         raise TypeError(f"blob must be an open blob or collection, not {shown(blob)}")
-    check_local_path("folder", folder)
+    folder = local_path("folder", folder)
     check_callable("progress", progress)
     given = members_of(blob.index if members is None else members)
     # If several members have one name, in whatever spelling, only the last one is kept: its file would replace the other
     # files anyway.
     chosen = {split_name(member.name): member for member in given}
     # all names, before the first file: a name that is refused leaves nothing behind
-    check_names(chosen, os.fspath(folder))
+    check_names(chosen, folder)
     links = _links_among(blob, chosen)
     total = hard_links = 0
     # one batch for all: 300 neighbours in S3 take 2 requests instead of 300
@@ -144,6 +145,9 @@ class _Folders:
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as exc:
             raise StorageError(f"{os.fspath(root)}: can't extract to it: {exc.strerror}") from exc
+        # os.makedirs calls itself for each folder above
+        except RecursionError as exc:
+            raise StorageError(f"{os.fspath(root)}: can't extract to it: it is too deep") from exc
         self._parts: tuple[str, ...] = ()
         self._fd = os.dup(self._root)
 
@@ -221,7 +225,9 @@ def write_file(folder_fd: int, name: str, payload: bytes) -> None:
         os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
     # Also after Ctrl-C, because nobody else knows the temporary name, and could remove the file.
     except BaseException:
-        os.unlink(temporary, dir_fd=folder_fd)
+        # Ctrl-C may come when the file has its final name already
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=folder_fd)
         raise
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack._native.scan import index_header
@@ -22,11 +21,11 @@ from blobpack.errors import (
     StorageError,
 )
 from blobpack.index.index import Index
-from blobpack.index.offsets import offsets_path, read_offsets
+from blobpack.index.offsets import offsets_path, read_offsets, void_path
 from blobpack.indexfile.footer import INDEX_MAGIC, MEMBER_HEADER_BYTES, sidecar_of
 from blobpack.indexfile.identity import IDENTITY_TAIL_BYTES
 from blobpack.indexfile.open import load_stored, open_stored, read_footer
-from blobpack.reading.freshness import REMEDY, check_headers, check_identity, find_growth
+from blobpack.reading.freshness import REMEDY, check_fits, find_growth
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
 from blobpack.tar.scan import scan_store
@@ -106,9 +105,7 @@ def given_index(store: Store, path: str | os.PathLike[str]) -> Index:
     """
     location = Location.parse(path)
     index = read_any_index(location, store.cache)
-    # an offsets file has no identity to compare
-    check = check_headers if index.identity is None else check_identity
-    return check(store, index, location.text)
+    return check_fits(store, index, location.text)
 
 
 def read_any_index(path: str | os.PathLike[str], cache: Cache | None = None) -> Index:
@@ -184,12 +181,6 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
     return index
 
 
-def void_path(blob: str | os.PathLike[str]) -> Path:
-    """Return the path of the note that an append keeps beside a local blob until the files beside it are up to date."""
-    path = Path(blob)
-    return path.with_name(f".{path.name}.idx.void")
-
-
 def sidecar_index(store: Store) -> Index | None:
     """Open the index file beside the blob; None if there is none.
 
@@ -208,7 +199,7 @@ def sidecar_index(store: Store) -> Index | None:
         if exc.status == FORBIDDEN:
             return None
         raise
-    return check_identity(store, index, sidecar.text)
+    return check_fits(store, index, sidecar.text)
 
 
 def offsets_index(store: Store) -> Index | None:
@@ -225,4 +216,4 @@ def offsets_index(store: Store) -> Index | None:
     # that the file is out of date.
     if not path.exists() or void_path(store.location).exists():
         return None
-    return check_headers(store, read_offsets(path), os.fspath(path))
+    return check_fits(store, read_offsets(path), os.fspath(path))

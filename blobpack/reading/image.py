@@ -10,8 +10,10 @@ import io
 from itertools import tee
 from typing import TYPE_CHECKING
 
+from blobpack._native.facts import orientation_of
 from blobpack.errors import ImageError
 from blobpack.model import check_flag, check_text, names_of
+from blobpack.quoting import quoted
 from blobpack.reading.blob import check_reader, opened_reader
 from blobpack.threads import map_ahead, processor_count
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
     from blobpack.model import Member
     from blobpack.reading.reader import Reader
@@ -29,8 +32,9 @@ if TYPE_CHECKING:
 DECODERS_MAX = 16
 # Decoded images for each thread. An image is large (12 MP as RGB: 36 MB), so only one waits while the next is decoded.
 DECODED_AHEAD = 2
-# Pillow's modes with 8 bits a channel: an image of 16 or 32 bits is scaled before it is converted to one of them
-EIGHT_BIT_MODES = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"})
+# Pillow's modes with more than 8 bits a channel. Its conversions from these to 8 bits clip: all above 255 becomes white.
+WIDE_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+ORIENTATION_TAG = 0x0112
 
 
 def read_image(
@@ -46,16 +50,18 @@ def read_image(
         blob: An open blob or collection; or a path or URL of a blob, opened for this one image.
         name: The member's name.
         mode: Pillow's mode to convert to: "RGB", "L", "RGBA" and so on; None leaves the image as it is stored.
-        apply_exif_orientation: Rotate or mirror the image as its EXIF orientation demands.
+        apply_exif_orientation: Rotate or mirror the image as its EXIF or XMP orientation demands.
 
     Returns:
         (height, width, 3) uint8, RGB, top row first. Other modes have other numbers of channels;
-        "L" is (height, width). With mode=None the dtype is the image's own: 16-bit images are
-        uint16. For an animation, the first frame is returned.
+        "L" is (height, width). Of 16 bits, the upper 8 are kept. With mode=None the dtype is the
+        image's own: 16-bit images are uint16. For an animation, the first frame is returned. A pixel
+        depends on its own stored value alone, as conversions don't dither or stretch.
 
     Raises:
         MemberNotFoundError: no member has this name.
-        ImageError: the payload is not an image that Pillow can decode, or convert to this mode.
+        ImageError: the payload is not an image that Pillow can decode, or convert to this mode. Pixels
+            that are 32-bit, signed or floating-point numbers can only be read with mode=None.
         TypeError: an argument has a wrong type.
         ValueError: Pillow has no such mode.
         BlobChangedError: the blob is no longer the one that was opened.
@@ -69,7 +75,7 @@ def read_image(
         payload = source.read(name)
         return decode_image(
             payload,
-            f"{source.url}: {name}",
+            f"{source.url}: {quoted(name)}",
             mode=mode,
             apply_exif_orientation=apply_exif_orientation,
         )
@@ -123,7 +129,7 @@ def _images(
             payload, name = read
             return decode_image(
                 payload,
-                f"{source.url}: {name}",
+                f"{source.url}: {quoted(name)}",
                 mode=mode,
                 apply_exif_orientation=apply_exif_orientation,
             )
@@ -172,35 +178,78 @@ def decode_image(
     """
     # imported here, so that importing blobpack, and opening and packing blobs, need neither NumPy (131 ms) nor Pillow
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image
+    from PIL.Image import fromarray
 
     try:
         with Image.open(io.BytesIO(payload)) as image:
-            shown = ImageOps.exif_transpose(image) if apply_exif_orientation else image
-            return np.array(_converted(shown, mode))
+            bits = _stored_bits(image)
+            shown = _turned(image, payload) if apply_exif_orientation else _stored(image)
+            if mode in {None, shown.mode}:
+                pixels = np.array(shown)
+                # of a TIFF, they may be in the other byte order, which other libraries refuse
+                return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+            if shown.mode in WIDE_MODES and mode not in WIDE_MODES:
+                if not bits:
+                    raise ImageError(
+                        f"{where}: its pixels are 32-bit, signed or floating-point numbers, without a black and a white "
+                        f"that a conversion to {mode} needs: read it with mode=None"
+                    )
+                shown = fromarray((np.asarray(shown) >> (bits - 8)).astype(np.uint8))
+            # of an RGBA image alone, Pillow would choose a palette for its pixels
+            if mode == "P" and shown.mode == "RGBA":
+                shown = shown.convert("RGB")
+            # no dithering, as that would let a pixel depend on its neighbours
+            return np.array(shown.convert(mode, dither=Image.Dither.NONE))
     # too little memory is not the image's fault
-    except MemoryError:
+    except (MemoryError, ImageError):
         raise
     # a damaged file makes Pillow's plugins raise anything: OSError, SyntaxError, struct.error, ValueError …
     except Exception as exc:
         raise ImageError(f"{where}: not an image that can be decoded: {exc}") from exc
 
 
-def _converted(image: Image, mode: str | None) -> Image:
-    # Pillow's modes of whole numbers with 16 or 32 bits: "I", "I;16", "I;16B" and so on
-    if mode in EIGHT_BIT_MODES and image.mode.startswith("I"):
-        return _eight_bit(image).convert(mode)
-    return image if mode is None else image.convert(mode)
+def _stored_bits(image: ImageFile) -> int:
+    """Return how many bits a channel of a wide mode has that are stored as whole numbers from 0, for black, up.
+
+    Returns:
+        12 or 16; 0 for other numbers. Without meaning for an image of another mode.
+    """
+    if image.mode.startswith("I;16"):
+        return 12 if any("I;12" in (tile[3] or ()) for tile in image.tile) else 16
+    # Pillow scales the numbers of a PNM to 16 bits, and its older versions hold a PNG of 16 bits as numbers of 32
+    return 16 if image.mode == "I" and image.format in {"PNG", "PPM"} else 0
 
 
-def _eight_bit(image: Image) -> Image:
-    """Convert an image of 16 bits to 8 bits: keep the upper 8, if any value needs them."""
-    # Pillow's own conversion clips: each value above 255 becomes white
-    import numpy as np
-    from PIL.Image import fromarray
+def _turned(image: ImageFile, payload: bytes) -> Image:
+    """Return an image as it is shown, turned as its facts say."""
+    from PIL import ImageOps
+    from PIL.Image import Transpose
 
-    values = np.asarray(image).astype(np.int64)
-    # values up to 255 fit into 8 bits as they are; shifted by 8 bits, all of them would be 0
-    if values.max(initial=0) > 255:
-        values >>= 8
-    return fromarray(values.clip(0, 255).astype(np.uint8))
+    # The standard of AVIF lets only the properties irot and imir turn an image. Pillow hands them on as EXIF.
+    if image.format == "AVIF":
+        image.info.pop("xmp", None)
+    orientation = orientation_of(payload)
+    if not orientation:
+        return ImageOps.exif_transpose(image)
+    methods = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(methods[orientation]) if orientation in methods else image
+
+
+def _stored(image: ImageFile) -> Image:
+    """Return an image as it is stored."""
+    # Pillow turns a TIFF when it loads the pixels, if the orientation is still there
+    if image.format == "TIFF":
+        image.getexif().pop(ORIENTATION_TAG, None)
+        image.load()
+        # the size of `image` itself is that of the turned one
+        return image.copy()
+    return image

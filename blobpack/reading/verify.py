@@ -16,6 +16,7 @@ from blobpack.checksum import crc32c
 from blobpack.errors import FormatError, StaleIndexError
 from blobpack.index.index import Index
 from blobpack.model import check_callable, check_flag, check_threads
+from blobpack.quoting import one_line
 from blobpack.reading.blob import Blob, check_blob
 from blobpack.reading.find_index import embedded_index, find_index, read_any_index
 from blobpack.stores.location import location_of
@@ -70,7 +71,9 @@ class VerifyReport:
             what += " only: the index has no checksums to compare"
         count = len(self.failures)
         found = f"{count:,} failure{'s' * (count > 1)}" if count else "all is well"
-        return f"{self.url}: {self.members:,} members, {what}, {self.seconds:.2f} s: {found}"
+        return (
+            f"{one_line(self.url)}: {self.members:,} members, {what}, {self.seconds:.2f} s: {found}"
+        )
 
 
 def verify(

@@ -7,15 +7,24 @@ module parses URLs.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 from urllib.parse import unquote, urlsplit
 
 from blobpack.model import check_path, redacted
 
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
 Kind = Literal["local", "http", "s3"]
 
 KINDS: dict[str, Kind] = {"http": "http", "https": "http", "s3": "s3"}
+# "s3:/bucket/key": pathlib makes one slash of two. Schemes have a character or more (RFC 3986, 3.1); one of a single letter
+# may be the name of a folder.
+LOST_SLASH = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
+# the server's name stands in a request's Host line
+NOT_IN_HOST = re.compile(r"[\x00-\x20\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +53,31 @@ class Location:
             prefix: Also accept an S3 bucket without a key.
 
         Raises:
-            ValueError: the URL has an unsupported scheme, or names no object.
+            ValueError: the URL has an unsupported scheme, lost a slash, names no object, or is no URL; or a path holds NUL.
         """
         if isinstance(place, Location):
             return place
-        # A Path is never a URL: it would have changed "//" to "/".
-        if not isinstance(place, str):
-            return cls(os.fspath(place), "local")
-        scheme, separator, rest = place.partition("://")
+        text = place if isinstance(place, str) else os.fspath(place)
+        # every path ends at a NUL in system calls, and only a URL holds ":/" where a scheme can stand before it
+        if ":/" not in text:
+            return cls(_without_nul(text, text), "local")
+        scheme, separator, rest = text.partition("://")
         if not separator:
-            return cls(place, "local")
+            return cls(_without_nul(_parse_lost_slash(text), text), "local")
         scheme = scheme.lower()
         if scheme == "file":
-            return cls(_parse_file_url(place, rest), "local")
+            return cls(_without_nul(_parse_file_url(text, rest), text), "local")
         kind = KINDS.get(scheme)
         if kind is None:
             raise ValueError(
-                f"{redacted(place)!r}: blobs are read from paths, file://, s3:// and http(s):// URLs, not {scheme}://"
+                f"{redacted(text)!r}: blobs are read from paths, file://, s3:// and http(s):// URLs, not {scheme}://"
             )
         if kind == "s3":
             bucket, _, key = rest.partition("/")
             if not (bucket and (key or prefix)):
-                raise ValueError(f"{place!r} is not s3://bucket/key")
+                raise ValueError(f"{text!r} is not s3://bucket/key")
+        else:
+            split_url(text)
         # The scheme is written in one way: two locations of one object must be equal, or a blob that is given as S3://…
         # would be packed into itself (RFC 3986, 3.1: schemes are case-insensitive).
         return cls(f"{scheme}://{rest}", kind)
@@ -114,11 +126,12 @@ class Location:
 
     @property
     def path_or_name(self) -> str:
-        """The local path, or the last part of a URL, as a path in the current folder.
+        """The local path, or the last part of a remote name, as a path in the current folder.
 
         The command line uses it for files that belong to a blob.
         """
-        return self.whole if self.kind == "local" else self.address.rpartition("/")[2]
+        # decoded first: %2F in the last part of a URL would lead into other folders
+        return self.whole if self.kind == "local" else self.remote_name.rpartition("/")[2]
 
     @property
     def bucket(self) -> str:
@@ -210,9 +223,7 @@ def location_of(name: str, place: object, *, prefix: bool = False) -> Location:
         return place
     text = check_path(name, place)
     try:
-        return Location.parse(
-            text if isinstance(place, str) else Location(text, "local"), prefix=prefix
-        )
+        return Location.parse(text, prefix=prefix)
     except ValueError as exc:
         # `from None`: the parser's error has the same text, without the name of the argument.
         raise ValueError(f"{name} {exc}") from None
@@ -237,6 +248,29 @@ def output_location(name: str, place: object, *, s3: bool = True) -> Location:
     return location
 
 
+def local_path(name: str, place: object) -> str:
+    """Return an argument that names a local file or folder as a path. A URL would create folders named `s3:`.
+
+    Raises:
+        TypeError: the value is neither a str nor a path object.
+        ValueError: the value is empty, or a URL other than file://.
+    """
+    location = location_of(name, place, prefix=True)
+    if not location.is_local:
+        raise ValueError(f"{name} must be a local path, not {location.text!r:.200}")
+    return location.path
+
+
+def local_output(name: str, value: object) -> str | BinaryIO:
+    """Return an argument that is a path to write to, or a file that is open for writing.
+
+    Raises:
+        TypeError: the value is neither.
+        ValueError: the value is empty, or a URL other than file://.
+    """
+    return cast("BinaryIO", value) if hasattr(value, "write") else local_path(name, value)
+
+
 def is_absolute(name: str) -> bool:
     """Return whether a name is a URL or an absolute path, and not relative to a folder."""
     return name.startswith("/") or "://" in name
@@ -257,3 +291,60 @@ def _parse_file_url(url: str, rest: str) -> str:
         raise ValueError(f"{url!r} names no file")
     # surrogateescape: a file name may hold bytes that are not UTF-8 (PEP 383)
     return unquote(slash + path, errors="surrogateescape")
+
+
+def _parse_lost_slash(text: str) -> str:
+    """Return the path of file:/path (RFC 8089, appendix B), or a path that is not a URL at all.
+
+    Raises:
+        ValueError: the text is a URL of another kind that has lost a slash.
+    """
+    lost = LOST_SLASH.match(text)
+    if lost is None:
+        return text
+    if lost["scheme"].lower() == "file":
+        return _parse_file_url(text, text[lost.end() - 1 :])
+    # redacted() finds secrets by their place in a URL, so it gets both slashes
+    found = redacted(text.replace(":/", "://", 1)).replace("://", ":/", 1)
+    raise ValueError(
+        f"{found!r} is a URL that lost a slash, as pathlib does to it: a URL is a str with '://', and a local path "
+        f"begins with './'"
+    )
+
+
+def _without_nul(path: str, text: str) -> str:
+    """Return the path that a text means.
+
+    Raises:
+        ValueError: it holds NUL, which ends a path in every system call.
+    """
+    if "\0" in path:
+        raise ValueError(f"{text!r} is no path, because it holds NUL")
+    return path
+
+
+def split_url(url: str) -> SplitResult:
+    """Split an http:// or https:// URL.
+
+    Raises:
+        ValueError: this is not such a URL, or names no host, a user or an impossible port.
+    """
+    shown = redacted(url)
+    try:
+        parts = urlsplit(url)
+        is_plain = parts.scheme in ("http", "https") and not NOT_IN_HOST.search(parts.netloc)
+        host = parts.hostname or ""
+        # both raise ValueError: the port is read here, and a name with other letters is encoded
+        usable = parts.port != 0 and (host if host.isascii() else host.encode("idna"))
+    except ValueError as exc:
+        # a password that holds "/" ends the host early, so the reason may show a part of it as the port
+        reason = "" if "@" in url else f": {exc}"
+        raise ValueError(f"{shown!r} is not http(s)://host/path{reason}") from None
+    # Requests carry no Authorization header, so a user and password would be ignored without a word.
+    if parts.username is not None:
+        raise ValueError(
+            f"{shown!r} is not http(s)://host/path: leave out the user name, which is not sent"
+        )
+    if not (is_plain and usable):
+        raise ValueError(f"{shown!r} is not http(s)://host/path")
+    return parts

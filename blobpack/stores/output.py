@@ -3,12 +3,17 @@
 Strategy: a local file is written under a hidden name in the target's folder, synced, and renamed. A rename replaces an
 existing file in one step (POSIX.1-2017, rename). An object is uploaded to S3 while it is written; nobody sees it before
 it is complete.
+
+A process holds a lock on its hidden file (flock(2)), which ends with the process, however that ends. So the next process
+that writes to the same target can tell the files of killed processes from those of running ones, and removes them.
 """
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import re
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +24,7 @@ from blobpack.stores.location import Location
 from blobpack.stores.sink import FileSink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from typing_extensions import Buffer
 
@@ -33,6 +38,7 @@ def writing(
     expected_bytes: int | None = None,
     resume: bool = False,
     new: bool = False,
+    ready: Callable[[], None] | None = None,
 ) -> Iterator[Sink]:
     """Open a new file or object, which replaces the one at the URL when the block ends without an error.
 
@@ -41,6 +47,7 @@ def writing(
         expected_bytes: For S3: estimated largest size of the object.
         resume: For S3: resume an upload that was interrupted.
         new: For S3: there must be no object yet.
+        ready: Called when everything is written, just before the file or object takes its place.
 
     Raises:
         BlobChangedError: there must be no object, but there is one.
@@ -48,40 +55,45 @@ def writing(
     """
     location = Location.parse(url)
     if location.is_local:
-        with replacing(location) as file:
+        with replacing(location, ready=ready) as file:
             yield FileSink(file, os.fspath(file.name))
         return
     # Imported here, because boto3 takes 160 ms to import.
     from blobpack.stores.s3.upload import uploading
 
-    with uploading(location, expected_bytes=expected_bytes, resume=resume, new=new) as upload:
+    with uploading(
+        location, expected_bytes=expected_bytes, resume=resume, new=new, ready=ready
+    ) as upload:
         yield upload
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def replacing(
+    path: str | os.PathLike[str], *, ready: Callable[[], None] | None = None
+) -> Iterator[BinaryIO]:
     """Open a new local file for writing, which replaces the one at the path when the block ends without an error.
+
+    Args:
+        path: The path.
+        ready: Called when everything is on disk, just before the new file takes its place.
 
     Raises:
         StorageError: the file can't be created, written or renamed.
     """
     target = resolve_target(path)
-    temporary = temporary_path(target)
-    # The try starts before the file is created, because Ctrl-C may come at any moment after that.
-    try:
-        with _open(temporary, path) as file:
-            yield file
-            file.flush()
-            with translate_write_errors(path):
-                keep_mode(target, file.fileno())
-                # Before the rename: otherwise a power failure could leave an empty file in place of the old one.
-                os.fsync(file.fileno())
+    with _hidden_file(target, path) as (file, temporary):
+        yield file
+        file.flush()
+        with translate_write_errors(path):
+            keep_mode(target, file.fileno())
+            # Before the rename: otherwise a power failure could leave an empty file in place of the old one.
+            os.fsync(file.fileno())
+        if ready:
+            ready()
+        # before the lock ends, or another process could take the file for a leftover
         with translate_write_errors(path):
             temporary.replace(target)
-    # BaseException: Ctrl-C must not leave the file behind, either.
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        release(file.fileno())
     sync_folder(target.parent)
 
 
@@ -92,20 +104,97 @@ def scratch(path: str | os.PathLike[str]) -> Iterator[FileSink]:
     Raises:
         StorageError: the file can't be created or written.
     """
-    temporary = temporary_path(resolve_target(path))
+    with _hidden_file(resolve_target(path), path) as (file, temporary):
+        yield FileSink(file, os.fspath(temporary))
+
+
+@contextmanager
+def _hidden_file(target: Path, path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, Path]]:
+    """Open a new hidden file beside the target; it is removed after the block, unless the block has renamed it."""
+    remove_leftovers(target)
+    temporary = temporary_path(target)
+    # The try starts before the file is created, because Ctrl-C may come at any moment after that.
     try:
-        with _open(temporary, path) as file:
-            yield FileSink(file, os.fspath(temporary))
+        while not (file := _create(temporary, path)):
+            temporary = temporary_path(target)
+        with file:
+            yield file, temporary
+    # Ctrl-C must not leave the file behind, either.
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
+
+
+def discard(temporary: Path) -> None:
+    """Remove a temporary file, if it is there and the system allows it."""
+    # On a read-only file system, this fails as creating the file did. The first error names the path that the user knows.
+    with suppress(OSError):
+        temporary.unlink()
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove hidden files for a target that killed processes have left behind, as far as the system allows."""
+    ours = re.compile(re.escape(hidden_path(target, "").name[:-4]) + r"[0-9a-f]{12,16}\.tmp")
+    with suppress(OSError), os.scandir(target.parent) as entries:
+        for entry in entries:
+            if ours.fullmatch(entry.name):
+                _remove_unless_held(entry.path)
+
+
+def _remove_unless_held(path: str) -> None:
+    # a file system without locks, say: then nobody can tell whether a process still writes to the file
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)  # noqa: PTH108 (a path of a directory entry)
+        finally:
+            os.close(fd)
+
+
+def hold(fd: int) -> bool:
+    """Lock a new hidden file until it is closed; return False if another process takes it for a leftover."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # without locks, no process removes leftovers
+        return True
+    return os.fstat(fd).st_nlink > 0
+
+
+def release(fd: int) -> None:
+    """End a lock, also if a forked process has inherited the descriptor."""
+    with suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+@contextmanager
+def folder_locked(folder: Path) -> Iterator[None]:
+    """Let only one process at a time replace a blob and the files beside it, if the file system has locks."""
+    fd = None
+    try:
+        with suppress(OSError):
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        if fd is not None:
+            release(fd)
+            os.close(fd)
 
 
 def temporary_path(target: Path) -> Path:
     """Choose an unused hidden name in the folder of the target; globs skip hidden names."""
+    return hidden_path(target, os.urandom(6).hex())
+
+
+def hidden_path(target: Path, mark: str) -> Path:
+    """Return the hidden name in the folder of the target that has a mark of 12 or more hexadecimal digits."""
     # File systems allow names of 255 bytes, and a character may take four. The cut leaves room for the random part and the
     # suffix. It may leave half of a character at the end, which is a legal name.
     name = os.fsdecode(os.fsencode(target.name)[:200])
-    return target.with_name(f".{name}.{os.urandom(6).hex()}.tmp")
+    return target.with_name(f".{name}.{mark}.tmp")
 
 
 def resolve_target(path: str | os.PathLike[str]) -> Path:
@@ -140,9 +229,14 @@ class OutputFile(io.FileIO):
             return super().write(data)
 
 
-def _open(temporary: Path, path: str | os.PathLike[str]) -> BinaryIO:
+def _create(temporary: Path, path: str | os.PathLike[str]) -> BinaryIO | None:
+    """Create and lock a hidden file; return None if another process takes it for a leftover."""
     with translate_write_errors(path):
-        return io.BufferedRandom(OutputFile(temporary, path))
+        file = OutputFile(temporary, path)
+        if hold(file.fileno()):
+            return io.BufferedRandom(file)
+    file.close()
+    return None
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from blobpack.quoting import quoted
 from blobpack.tar.compare import member_key, unmatched_rows
 from blobpack.tar.damage_scan import DamageScan
 
@@ -44,7 +45,7 @@ class Failure:
     def __str__(self) -> str:
         if self.name is None:
             return f"the archive: {self.reason}"
-        return f"{self.name}: bytes {self.offset_start} to {self.offset_end}: {self.reason}"
+        return f"{quoted(self.name)}: bytes {self.offset_start} to {self.offset_end}: {self.reason}"
 
 
 def failure_at(kind: FailureKind, columns: Columns, row: int, reason: str) -> Failure:

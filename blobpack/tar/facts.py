@@ -55,8 +55,7 @@ def take_facts(
 ) -> Index:
     """Read all payloads once, and add their facts to the index.
 
-    No pixel is decoded. If the blob is not a local file, an image of more than 4 MiB whose width and height stand
-    behind its first 4 MiB, as in some TIFFs, gets an unknown size.
+    No pixel is decoded.
 
     Args:
         store: The blob.
@@ -258,9 +257,14 @@ def _read_large(store: Store, columns: Columns, row: int, *, images: bool) -> Fa
     start, end = columns.offset_start[row], columns.offset_end[row]
     name = bytes(columns.slice(row, row + 1).packed_names())
     piece = store.read_range(start, start + FACTS_WINDOW_BYTES)
-    # The first piece says the media type, width and height of nearly all formats. Its checksum is carried on over the
-    # other pieces.
-    facts = _facts.facts_of(piece, name, size=end - start)
+    # The first piece says the media type, width and height of most images. Of the others, a few KiB are read once more.
+    facts = _facts.facts_of(
+        piece,
+        name,
+        size=end - start,
+        read=lambda first, last: store.read_range(start + first, start + last),
+    )
+    # its checksum is carried on over the other pieces
     checksum = facts.crc32c
     for pos in range(start + FACTS_WINDOW_BYTES, end, FACTS_WINDOW_BYTES):
         checksum = crc32c(store.read_range(pos, min(pos + FACTS_WINDOW_BYTES, end)), checksum)

@@ -77,18 +77,13 @@ def check_name(name: bytes) -> None:
     """Check that tar tools extract a name as it is, below the folder that they extract to.
 
     Raises:
-        UnsafeNameError: the name is empty, absolute, ends in "/", or holds ".." or NUL.
+        UnsafeNameError: the name is empty, absolute, ends in "/" or in a part ".", or holds ".." or NUL.
     """
     # An absolute name or ".." would be written outside the folder, or changed by tools that prevent this. A name that
-    # ends in "/" is read as a folder, and NUL ends a name in a header.
-    if (
-        not name
-        or name[:1] == b"/"
-        or name[-1:] == b"/"
-        or b"\0" in name
-        or b".." in name.split(b"/")
-    ):
+    # ends in "/" or "." is that of a folder, and NUL ends a name in a header.
+    parts = name.split(b"/")
+    if name[:1] == b"/" or parts[-1] in (b"", b".") or b".." in parts or b"\0" in name:
         raise UnsafeNameError(
             f"{name.decode('utf-8', 'surrogateescape')!r} can't be the name of a member: it is empty, absolute, "
-            f"ends in '/', or holds '..' or NUL"
+            f"ends in '/' or a part '.', or holds '..' or NUL"
         )

@@ -8,6 +8,7 @@ from blobpack._native.scan import walk_headers
 from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
 from blobpack.index.index import Index
+from blobpack.index.shared_names import SharedNames
 from blobpack.model import ScanReport, check_flag, check_threads
 from blobpack.stores.location import location_of
 from blobpack.stores.open import open_tar
@@ -133,7 +134,11 @@ def scan_store(
         other=walk.kinds.other,
     )
     index = Index.from_columns(Columns(*walk.members), report=report)
-    return take_facts(store, index, threads) if facts else index
+    if facts:
+        index = take_facts(store, index, threads)
+    if walk.shared is None:
+        return index
+    return Index.from_stored(SharedNames.of_scan(index.columns, walk.shared, report))
 
 
 def raise_if_other_format(store: Store) -> None:

@@ -290,7 +290,7 @@ def _new_headers(columns: Columns) -> tuple[memoryview, Int64s]:
     import numpy as np
 
     sizes = np.asarray(columns.offset_end) - np.asarray(columns.offset_start)
-    # 0 is the mtime that pack writes unless it is told to keep times
+    # 0 is the mtime of members whose time is not known
     mtimes = _zeros(len(columns)).data if columns.mtime is None else columns.mtime
     headers, bounds = encode_headers(columns.names, columns.name_bounds, sizes.data, mtimes)
     return headers, np.asarray(bounds)

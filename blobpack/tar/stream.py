@@ -1,16 +1,14 @@
-"""Read the members of a tar once, front to back: a compressed tar in a file or a store.
+"""Open a tar as a stream that is read once, front to back: decompressed, from a file or a store.
 
-Strategy: decompression and parsing are left to the standard library and zstandard, because without offsets there is
-nothing to gain from native code. But tarfile takes a damaged header for the end of the archive, and would lose
-all members behind it without a word. Here, damage and cuts are errors.
+Strategy: decompression is left to the standard library and zstandard, and the members are found by the walk of a scan
+(_native/tar/stream.pyx), so that names, kinds and refusals are those of a scan.
 """
 
 from __future__ import annotations
 
 import io
-import tarfile
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, BinaryIO, Self, cast
+from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.errors import BlobpackError, FormatError, TruncatedError
 from blobpack.stores.zstd_format import is_zstd
@@ -30,53 +28,13 @@ STREAM_READ_BYTES = 1 << 22
 # input decompresses to 32 MiB at most, however hostile it is.
 ZSTD_INPUT_BYTES = 1 << 10
 
-EXTENDED = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
-EXTENDED_BYTES_MAX = 1 << 26  # the limit of scan, too
-
-# What tarfile and the decompressors raise for damaged bytes besides their own errors: a field that is no number, say.
-# RecursionError: tarfile calls itself for each extended header, and a hostile archive may have thousands in a row.
-DAMAGE_ERRORS = (OSError, ValueError, LookupError, ArithmeticError, RecursionError)
-
-
-def read_members(stream: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
-    """Read a tar from its first byte to its last.
-
-    Args:
-        stream: The decompressed tar. It is read to its end, behind the end of the archive.
-
-    Yields:
-        Members in archive order, each with its payload as a file that must be read before the next member is taken.
-        Folders, links and devices have no payload: None.
-
-    Errors of tarfile and of the stream come as they are; `translated_errors` translates them.
-    """
-    with tarfile.open(
-        fileobj=stream,
-        mode="r|",
-        bufsize=STREAM_READ_BYTES,
-        tarinfo=StrictHeader,
-        encoding="utf-8",
-        errors="surrogateescape",
-    ) as archive:
-        for member in iter(archive.next, None):
-            # A TarFile keeps every header that it has read, so that memory would grow with the archive
-            # (python/cpython#102120).
-            archive.members.clear()  # type: ignore[attr-defined]
-            yield member, archive.extractfile(member) if member.isfile() else None
-    # The checksums of gzip, xz and zstd are at the end of the stream, and are compared only when it is read to its end.
-    while stream.read(STREAM_READ_BYTES):
-        pass
+# What the decompressors raise for damaged bytes besides their own errors.
+DAMAGE_ERRORS = (OSError, ValueError, LookupError, ArithmeticError)
 
 
 @contextmanager
 def translated_errors(store: Store) -> Iterator[None]:
-    """Translate errors of the standard library and of zstandard, for a stream that is damaged or cut.
+    """Translate errors of the decompressors, for a stream that is damaged or cut.
 
     Raises:
         TruncatedError: the stream ends too early.
@@ -94,51 +52,8 @@ def translated_errors(store: Store) -> Iterator[None]:
     # gzip, bz2, lzma and ZstdFile raise EOFError if the stream ends before its end marker
     except EOFError as exc:
         raise TruncatedError(f"{store.url}: cut short: {exc}") from exc
-    except tarfile.ReadError as exc:
-        # tarfile has one class for both, and only this text tells them apart
-        kind = TruncatedError if "unexpected end" in str(exc) else FormatError
-        raise kind(f"{store.url}: {exc}") from exc
-    except (
-        *DAMAGE_ERRORS,
-        tarfile.TarError,
-        zlib.error,
-        lzma.LZMAError,
-        zstandard.ZstdError,
-    ) as exc:
+    except (*DAMAGE_ERRORS, zlib.error, lzma.LZMAError, zstandard.ZstdError) as exc:
         raise FormatError(f"{store.url}: {exc}") from exc
-
-
-class StrictHeader(tarfile.TarInfo):
-    """A header that raises an error if it is damaged or cut, where tarfile would end the archive."""
-
-    def _proc_member(self, archive: tarfile.TarFile) -> Self:
-        """Process the header, unless it is an extended header so large that tarfile would exhaust the memory.
-
-        tarfile reads an extended header whole, whatever size it states. The check is in this method because
-        every Python calls it. Some, such as Debian's 3.11.2, call a private method instead of `frombuf`.
-        """
-        if self.type in EXTENDED and self.size > EXTENDED_BYTES_MAX:
-            raise tarfile.ReadError(
-                f"an extended header of {self.size} bytes, more than {EXTENDED_BYTES_MAX}"
-            )
-        member: Self = super()._proc_member(archive)  # type: ignore[misc]
-        return member
-
-    @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
-        """Read the next header.
-
-        Raises:
-            tarfile.ReadError: the header is damaged or cut.
-        """
-        try:
-            return super().fromtarfile(archive)
-        # a block of zeros, and the end of the stream between two members: both end an archive
-        except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
-            raise
-        # behind byte 0, TarFile.next would take a damaged or cut header for the end; it lets a ReadError pass
-        except tarfile.HeaderError as exc:
-            raise tarfile.ReadError(f"{exc}, at byte {archive.offset} of the tar") from exc
 
 
 class StoreFile(io.RawIOBase):
@@ -210,7 +125,7 @@ class ZstdFile(io.RawIOBase):
 
 
 @contextmanager
-def decompressed(store: Store) -> Iterator[BinaryIO]:
+def decompressed(store: Store) -> Iterator[io.BufferedIOBase]:
     """Open the tar in a store as a stream that can be read once; it is decompressed if it is compressed.
 
     Its first bytes say how: a name may have any suffix.
@@ -230,16 +145,16 @@ def decompressed(store: Store) -> Iterator[BinaryIO]:
             yield file
         elif is_zstd(head):
             with io.BufferedReader(ZstdFile(file), STREAM_READ_BYTES) as stream:
-                yield cast("BinaryIO", stream)
+                yield stream
         elif head.startswith(b"\x1f\x8b"):
             with gzip.GzipFile(fileobj=file) as stream:
-                yield cast("BinaryIO", stream)
+                yield stream
         elif head.startswith(b"BZh"):
             with bz2.BZ2File(file) as stream:
-                yield cast("BinaryIO", stream)
+                yield stream
         elif head.startswith(b"\xfd7zXZ\0"):
             with lzma.LZMAFile(file) as stream:
-                yield cast("BinaryIO", stream)
+                yield stream
         else:
             raise_if_other_format(store)
             yield file

@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack._native.scan import index_header
+from blobpack.errors import BlobChangedError, FormatError
+from blobpack.index.offsets import void_path
 from blobpack.indexfile.footer import (
     FOOTER_BYTES,
     INDEX_MAGIC,
@@ -32,13 +34,23 @@ from blobpack.indexfile.footer import (
     sidecar_of,
 )
 from blobpack.indexfile.identity import identify
+from blobpack.indexfile.open import read_footer
 from blobpack.stores.local import LocalStore
-from blobpack.stores.output import replacing, resolve_target, sync_folder, translate_write_errors
+from blobpack.stores.location import Location
+from blobpack.stores.output import (
+    folder_locked,
+    replacing,
+    resolve_target,
+    sync_folder,
+    translate_write_errors,
+)
 from blobpack.stores.sink import CountingSink, FileSink
 from blobpack.tar.facts import take_facts
 from blobpack.tar.scan import scan_store
 from blobpack.writing.append_mark import archive_end, mark_of
+from blobpack.writing.beside import forget_note, is_in_place
 from blobpack.writing.blob_file import WRITE_BYTES, locked
+from blobpack.writing.kept_index import index_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +90,13 @@ def write_behind(sink: Sink, index: Index, identity: Identity) -> int:
 
 
 def write_in_place(
-    file: BlobFile, index: Index, identity: Identity, start: int, bytes_min: int = 0
+    file: BlobFile,
+    index: Index,
+    identity: Identity,
+    start: int,
+    bytes_min: int = 0,
+    *,
+    stamp: int = 0,
 ) -> None:
     """Write an index into a blob, its footer when all the rest is on disk.
 
@@ -88,6 +106,7 @@ def write_in_place(
         identity: The identity of the archive.
         start: Where the archive ends.
         bytes_min: Least bytes from there to the end of the footer; zeros fill it up.
+        stamp: Number that makes the footer differ from one with equal values.
 
     Raises:
         StorageError: the index can't be written.
@@ -100,7 +119,7 @@ def write_in_place(
     file.write(index_header(footer.region_bytes), start)
     # the kernel may write pages in any order, and a footer makes readers believe the index
     file.sync()
-    file.write(footer.encode(), start + footer.bytes_inside - FOOTER_BYTES)
+    file.write(footer.encode(stamp), start + footer.bytes_inside - FOOTER_BYTES)
     file.sync()
     index.identity = identity
 
@@ -123,12 +142,22 @@ def write_beside(store: Store, index: Index, path: str | os.PathLike[str]) -> In
         The index, with the identity.
 
     Raises:
+        BlobChangedError: another blob has taken the place of a local one.
         StorageError: the file can't be written.
     """
     # the version of a local file says nothing after a copy to another disk, so only checksums tie the index to it
     version = store.version if store.is_remote else ""
     index.identity = identify(store, store.size, version)
-    index.save(path)
+    target = Location.parse(path)
+    is_beside = store.fd is not None and target.is_local
+    with folder_locked(Path(target.path).parent) if is_beside else nullcontext():
+        if store.fd is not None and not is_in_place(store):
+            raise BlobChangedError(
+                f"{store.url}: another blob took its place while its index was made"
+            )
+        # whoever calls this has looked what is there
+        index.save(path, force=True)
+    forget_note(store)
     return index
 
 
@@ -154,17 +183,24 @@ def embed_index(blob: str | os.PathLike[str], *, facts: bool = False) -> Index:
     with locked(target, os.fspath(blob)) as file:
         # under the lock: members that an append adds after the scan would be overwritten
         with LocalStore(target) as store:
-            size = store.size
+            size, footer = store.size, None
+            # a footer that is damaged is one that no reader has mapped
+            with suppress(FormatError):
+                footer = read_footer(store)
             index = scan_store(store)
             archive_bytes, marker = archive_end(store, index)
             if facts:
                 index = take_facts(store, index)
-        with _index_voided(file, size, archive_bytes, marker):
+        with (
+            index_kept(file, footer, size),
+            _index_voided(file, size, archive_bytes, marker),
+        ):
             with LocalStore(target) as store:
                 identity = identify(store, archive_bytes)
             # at least as long as what it replaces, since a file that may be mapped must not shrink, and the footer must
             # be the last bytes of the file
             write_in_place(file, index, identity, archive_bytes, size - archive_bytes)
+        void_path(target).unlink(missing_ok=True)
     return index
 
 
@@ -224,14 +260,3 @@ def _opened_index_file(path: Path) -> Iterator[BinaryIO | None]:
             file.seek(0)
         # outside of the handler: an error of the block would carry the missing file as its context
         yield file if is_index else None
-
-
-def forget_beside(blob: str | os.PathLike[str]) -> None:
-    """Remove the index file beside a blob that was replaced.
-
-    The index file of the old blob would be stale, and the new blob would not open.
-    """
-    path = Path(sidecar_of(blob))
-    with suppress(OSError), _opened_index_file(path) as file:
-        if file:
-            path.unlink()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,11 @@ from blobpack.indexfile.identity import IdentifyingSink, identify
 from blobpack.model import ScanReport
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
-from blobpack.stores.open import open_tar
-from blobpack.stores.output import scratch, writing
+from blobpack.stores.output import folder_locked, resolve_target, scratch, writing
 from blobpack.tar.header import END_OF_ARCHIVE
+from blobpack.writing.beside import forget_beside
 from blobpack.writing.compress import LEVEL, compress_blob, is_compressed_target
-from blobpack.writing.embed import measure_index, write_behind, write_beside
+from blobpack.writing.embed import measure_index, write_behind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 OWNER_ONLY = 0o600
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewBlob:
     """A blob that is being written.
 
@@ -46,6 +46,7 @@ class NewBlob:
         tar: Where to write the archive: the sink itself, a witness in front of it, or a scratch file.
         level: Compression level; None for a plain blob.
         witness: Computes the identity of an archive that can't be read again; None if it can.
+        index: The index that goes into a file beside the blob; None if it goes elsewhere, or is not known yet.
     """
 
     location: Location
@@ -53,6 +54,7 @@ class NewBlob:
     tar: Sink
     level: int | None
     witness: IdentifyingSink | None = None
+    index: Index | None = None
 
     def finish(self, packed: Index, position: int, place: IndexPlace) -> int:
         """End the archive, write the index behind it if it belongs there, and compress both if the target asks for it.
@@ -70,6 +72,10 @@ class NewBlob:
             # past the witness: the identity describes the archive, without the index
             behind = self.witness.sink if self.witness else self.tar
             size += write_behind(behind, packed, self._identity(archive_bytes))
+        elif place == "sidecar":
+            # Of the bytes written here. Once the blob is in place, another process may replace it at any moment.
+            packed.identity = self._identity(archive_bytes)
+            self.index = packed
         if self.level is None:
             return size
         return compress_blob(self.tar.local(), packed.columns, archive_bytes, self.sink, self.level)
@@ -84,16 +90,14 @@ class NewBlob:
         with LocalStore(tar.path) as store:
             return identify(store, archive_bytes)
 
-    def write_beside(self, packed: Index) -> None:
-        """Write the index into a file beside the blob, after the blob has taken its place."""
-        path = sidecar_of(self.location)
-        if self.witness:
-            # The ETag of a finished upload ties the index to this object: an overwritten one is noticed at once.
-            packed.identity = replace(self.witness.identity(), version=self.sink.version)
-            packed.save(path)
+    def save_index(self) -> None:
+        """Write the index into a file beside the blob, if it goes there; the blob has taken its place."""
+        if self.index is None:
             return
-        with open_tar(self.location) as store:
-            write_beside(store, packed, path)
+        if self.index.identity and self.sink.version:
+            # The ETag of a finished upload ties the index to this object: an overwritten one is noticed at once.
+            self.index.identity = replace(self.index.identity, version=self.sink.version)
+        self.index.save(sidecar_of(self.location), force=True)
 
 
 @contextmanager
@@ -105,7 +109,7 @@ def new_blob(
     resume: bool = False,
     new: bool = False,
 ) -> Iterator[NewBlob]:
-    """Open a new blob, which appears at url when the block ends without an error.
+    """Open a new blob, which appears at url when the block ends without an error, with its index file if it has one.
 
     Args:
         url: A path or s3:// URL. A blob whose name ends in .tar.zst or .tzst is compressed.
@@ -119,15 +123,27 @@ def new_blob(
         StorageError: the blob can't be created, written or put in place.
     """
     location = Location.parse(url)
-    with writing(location, expected_bytes=expected_bytes, resume=resume, new=new) as sink:
-        if is_compressed_target(location):
-            with _scratch_for(location) as tar:
-                yield NewBlob(location, sink, tar, level)
-        elif sink.is_stream:
-            witness = IdentifyingSink(sink)
-            yield NewBlob(location, sink, witness, None, witness)
-        else:
-            yield NewBlob(location, sink, sink, None)
+    with ExitStack() as held:
+
+        def make_way() -> None:
+            if location.is_local:
+                # until the index file is there, too: otherwise it could belong to another blob than the one in place
+                held.enter_context(folder_locked(resolve_target(location).parent))
+            if not new:
+                forget_beside(location)
+
+        with writing(
+            location, expected_bytes=expected_bytes, resume=resume, new=new, ready=make_way
+        ) as sink:
+            if is_compressed_target(location):
+                with _scratch_for(location) as tar:
+                    blob = NewBlob(location, sink, tar, level)
+                    yield blob
+            else:
+                witness = IdentifyingSink(sink) if sink.is_stream else None
+                blob = NewBlob(location, sink, witness or sink, None, witness)
+                yield blob
+        blob.save_index()
 
 
 @contextmanager

@@ -1,73 +1,54 @@
-"""Checks of the target of a new blob: it may replace a blob, but never a file of another kind.
-
-`blobpack pack photo.jpg out.tar`, typed with the arguments exchanged, must not destroy the photo.
-"""
+"""Checks of the target of a new blob: which files it may replace, and that it is not its own source."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-from blobpack.errors import BlobNotFoundError, StorageError
-from blobpack.stores.open import open_store
-from blobpack.stores.output import resolve_target
+from blobpack.errors import StorageError
+from blobpack.indexfile.footer import sidecar_of
+from blobpack.indexfile.open import INDEX
+from blobpack.stores.replace import OutputKind, check_replaceable
 from blobpack.stores.zstd_format import is_zstd
 from blobpack.tar.header import BLOCK, begins_tar
 from blobpack.writing.compress import is_compressed_target
 
 if TYPE_CHECKING:
+    from blobpack.model import IndexPlace
     from blobpack.stores.base import Store
     from blobpack.stores.location import Location
 
 
-def check_target(target: Location) -> os.stat_result | None:
-    """Check the local file that a new blob would replace.
+def _is_tar(store: Store) -> bool:
+    return begins_tar(store.read_range(0, min(BLOCK, store.size)))
+
+
+def _is_compressed_tar(store: Store) -> bool:
+    return is_zstd(store.read_range(0, min(BLOCK, store.size))) or _is_tar(store)
+
+
+TAR = OutputKind("tar", _is_tar)
+# It may also replace a plain tar. Only the suffix decides whether a blob is compressed, so that is no mistake.
+COMPRESSED_TAR = OutputKind("compressed tar", _is_compressed_tar)
+
+
+def kind_of(target: Location) -> OutputKind:
+    """Return the kind of blob that is written to a target."""
+    return COMPRESSED_TAR if is_compressed_target(target) else TAR
+
+
+def check_target(target: Location, place: IndexPlace, *, force: bool) -> bool:
+    """Check what a new blob, and the index file beside it, would replace.
 
     Returns:
-        The state of the file, by which pack recognises it among its sources; None if there is no file.
+        Whether there is a blob that is replaced.
 
     Raises:
-        StorageError: there is something else than a plain file; or the file is neither empty nor a tar, nor zstd if the
-            new blob is compressed.
+        StorageError: a file or object of another kind would be replaced; see check_replaceable.
     """
-    path = resolve_target(target)
-    try:
-        with path.open("rb") as file:
-            block = file.read(BLOCK)
-            state = os.fstat(file.fileno())
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        raise StorageError(f"{target}: can't be replaced: {exc.strerror}") from exc
-    if not (is_compressed_target(path) and is_zstd(block)):
-        _check_tar(block, target)
-    return state
-
-
-def check_remote_target(target: Location) -> bool:
-    """Check the object in S3 that a new blob would replace.
-
-    Returns:
-        Whether there is an object.
-
-    Raises:
-        StorageError: the object is neither empty nor a tar, or S3 can't be reached.
-    """
-    try:
-        with open_store(target) as store:
-            block = store.read_range(0, min(BLOCK, store.size))
-    except BlobNotFoundError:
-        return False
-    _check_tar(block, target)
-    return True
-
-
-def _check_tar(block: bytes, target: Location) -> None:
-    # An empty file may be replaced: mktemp(1) makes such a target.
-    if block and not begins_tar(block):
-        raise StorageError(
-            f"{target}: exists and is no tar, so it is not replaced; remove it first"
-        )
+    if place == "sidecar":
+        check_replaceable(sidecar_of(target), INDEX, force=force)
+    return check_replaceable(target, kind_of(target), force=force)
 
 
 def refuse_same_file(target: Location, store: Store) -> None:

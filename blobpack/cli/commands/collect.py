@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blobpack.cli.options import duplicates_option, progress_bar
+from blobpack.cli.opened import check_output_name
+from blobpack.cli.options import duplicates_option, force_option, progress_bar
 from blobpack.cli.params import BlobUrl
 from blobpack.cli.report import print_report
 from blobpack.collection.collect import collect as library
+from blobpack.indexfile.open import COLLECTION
 
 if TYPE_CHECKING:
     from blobpack.model import Duplicates
@@ -29,12 +31,14 @@ if TYPE_CHECKING:
     "If two blobs have a member of the same name: refuse, or find the member in the last blob (last)."
 )
 @click.option("--scan", is_flag=True, help="Scan blobs that have no index, instead of failing.")
+@force_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def collect(
     blobs: tuple[Location, ...],
     output: Location | None,
     duplicates: Duplicates,
     scan: bool,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Make one collection of many blobs.
@@ -54,12 +58,15 @@ def collect(
         raise click.UsageError("several BLOBS need -o FILE, the collection to write")
     if output and not (output.is_local or output.is_s3):
         raise click.UsageError(f"-o is a path or an s3:// URL, but {output} is neither")
+    if output:
+        check_output_name("-o", output, COLLECTION, force=force)
     with progress_bar("blobs") as bar:
         report = library(
             blobs[0] if len(blobs) == 1 else blobs,
             output,
             duplicates=duplicates,
             scan=scan,
+            force=force,
             # called once for each blob; the bar has no total, because only the library lists the blobs
             progress=lambda *_: bar.update(1),
         )

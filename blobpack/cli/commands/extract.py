@@ -17,6 +17,7 @@ from blobpack.cli.options import (
     selection_options,
 )
 from blobpack.cli.params import LocalPath
+from blobpack.quoting import one_line
 from blobpack.reading.extract import extract as library
 
 if TYPE_CHECKING:
@@ -58,4 +59,6 @@ def extract(
     # the members are known before the first file is written, so the bar shows a share of them
     with progress_bar("files", len(members)) as bar:
         report = library(opened, folder, members, progress=lambda _: bar.update(1))
-    click.echo(f"extracted {report.members:,} members, {report.payload_bytes:,} bytes, to {folder}")
+    click.echo(
+        f"extracted {report.members:,} members, {report.payload_bytes:,} bytes, to {one_line(folder)}"
+    )

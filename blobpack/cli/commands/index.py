@@ -6,12 +6,15 @@ import json
 
 import click
 
-from blobpack.cli.opened import is_same_file
-from blobpack.cli.options import blob_argument, progress_bar
+from blobpack.cli.opened import check_output_name, is_same_file, name_here
+from blobpack.cli.options import blob_argument, force_option, progress_bar
 from blobpack.cli.params import PathOrS3
 from blobpack.indexfile.footer import sidecar_of
+from blobpack.indexfile.open import INDEX
+from blobpack.quoting import one_line
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
+from blobpack.stores.replace import check_replaceable
 from blobpack.tar.readahead import Readahead
 from blobpack.tar.scan import scan_store
 from blobpack.writing.embed import embed_index, write_beside
@@ -38,6 +41,7 @@ from blobpack.writing.embed import embed_index, write_beside
     is_flag=True,
     help="Continue the scan behind end-of-archive markers, for tars that were joined by cat.",
 )
+@force_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def index(
     blob: Location,
@@ -45,6 +49,7 @@ def index(
     embed: bool,
     facts: bool,
     concatenated: bool,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Scan BLOB and write its index.
@@ -70,9 +75,12 @@ def index(
     else:
         # the index of a remote blob is written where this command runs, unless -o says otherwise: writing to S3 is only
         # done on request
-        target = output or sidecar_of(Location(blob.path_or_name, "local"))
-        if is_same_file(target, blob.path_or_name):
+        target = output or sidecar_of(Location(name_here(blob), "local"))
+        if is_same_file(target, blob):
             raise click.UsageError(f"{target} is the blob itself")
+        check_output_name("-o", target, INDEX, force=force)
+        # before the scan, which may take minutes
+        check_replaceable(target, INDEX, force=force)
         with open_tar(blob) as store, progress_bar("B", store.size) as bar:
             # opened here and not by scan_store, for its progress and its counts
             reader = Readahead(store, progress=lambda position: bar.update(position - bar.n))
@@ -92,7 +100,7 @@ def index(
             json.dumps({"members": len(made), "index": target.text, "embedded": embed, **traffic})
         )
     else:
-        click.echo(f"indexed {len(made):,} members: {target}")
+        click.echo(f"indexed {len(made):,} members: {one_line(target.text)}")
     if traffic and not as_json:
         click.echo(
             "scanned with {requests:,} requests for {bytes_read:,} bytes; the blob has {blob_bytes:,} bytes".format_map(

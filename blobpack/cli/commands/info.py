@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from blobpack.cli.options import blob_argument
+from blobpack.columns import FACTS
+from blobpack.quoting import one_line
 from blobpack.reading.blob import Blob, open_blob
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def info(blob: Location, as_json: bool) -> None:
         click.echo(json.dumps(fields))
         return
     for field, value in fields.items():
-        shown = f"{value:,}" if isinstance(value, int) else value
+        shown = f"{value:,}" if isinstance(value, int) else one_line(value)
         click.echo(f"{field.replace('_', ' ') + ':':<20}{shown}")
 
 
@@ -53,7 +55,7 @@ def describe(blob: Blob) -> dict[str, int | str]:
         # int(), because json does not know NumPy's numbers
         "payload_bytes": int(sizes.sum()),
         "index_bytes_inside": blob.store.size - archive_bytes,
-        "facts": ", ".join(name for name, _ in blob.index.columns.facts()) or "none",
+        "facts": ", ".join(name for name in FACTS if name in blob.index.taken) or "none",
     }
     # min() of an empty array raises ValueError
     if len(sizes):

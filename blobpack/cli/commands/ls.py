@@ -10,6 +10,7 @@ import click
 
 from blobpack.cli.opened import opened_source, select
 from blobpack.cli.options import blob_argument, index_option, rescan_option, selection_options
+from blobpack.quoting import quoted
 from blobpack.stores.descriptor import never_short
 
 if TYPE_CHECKING:
@@ -51,8 +52,11 @@ def ls(
     # long. A name may also hold a newline: --null is for `xargs -0`.
     out = never_short(sys.stdout.buffer)
     end = b"\0" if null else b"\n"
+    # as GNU ls does, so that a name can't control the terminal; a program that reads from a pipe gets names as they are
+    quoting = sys.stdout.isatty() and not null
     for member in select(opened_source(blob, index_path, rescan=rescan).index, **selection):
-        name = member.name.encode("utf-8", "surrogateescape")
+        shown = quoted(member.name) if quoting else member.name
+        name = shown.encode("utf-8", "surrogateescape")
         if as_json:
             fields = {
                 "name": member.name,

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blobpack.cli.options import duplicates_option, progress_bar, show_pieces
+from blobpack.cli.opened import check_output_name
+from blobpack.cli.options import (
+    duplicates_option,
+    empty_option,
+    force_option,
+    progress_bar,
+    show_pieces,
+)
 from blobpack.cli.params import BlobUrl, PlainTar
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import merge as library
 from blobpack.reading.blob import open_blob
+from blobpack.writing.target import TAR
 
 if TYPE_CHECKING:
     from blobpack.model import Duplicates, IndexPlace
@@ -24,22 +32,27 @@ if TYPE_CHECKING:
 @click.argument("blobs", nargs=-1, required=True, type=BlobUrl(), metavar="BLOB...")
 @duplicates_option("If several members have the same name: refuse, or copy only the last one.")
 @place_option("--index")
+@empty_option
+@force_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def merge(
     out: Location,
     blobs: tuple[Location, ...],
     duplicates: Duplicates,
     place: IndexPlace,
+    allow_empty: bool,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Copy the members of several blobs into one new blob, OUT.
 
     Members are copied in the order of the BLOBs, headers included, and their indexes are joined without a scan. OUT
-    appears whole or not at all, and replaces an existing file.
+    appears whole or not at all, and replaces an existing blob.
 
     \b
     blobpack merge all.tar cats.tar dogs.tar
     """
+    check_output_name("OUT", out, TAR, force=force)
     # If OUT was forgotten, `merge a.tar b.tar` would replace a.tar with the members of b.tar.
     if len(blobs) == 1 and out.is_local and os.path.exists(out.path):  # noqa: PTH110
         raise click.UsageError(
@@ -49,5 +62,13 @@ def merge(
         # opened here and not by the library, because the bar needs the number of members
         opened = [stack.enter_context(open_blob(blob)) for blob in blobs]
         bar = stack.enter_context(progress_bar("members", sum(len(blob.index) for blob in opened)))
-        report = library(out, opened, duplicates=duplicates, index=place, progress=show_pieces(bar))
+        report = library(
+            out,
+            opened,
+            duplicates=duplicates,
+            index=place,
+            allow_empty=allow_empty,
+            force=force,
+            progress=show_pieces(bar),
+        )
     print_combined(report, out, as_json=as_json)

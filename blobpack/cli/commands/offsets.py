@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import click
 
-from blobpack.cli.opened import is_same_file, select
-from blobpack.cli.options import blob_argument, rescan_option, selection_options
+from blobpack.cli.opened import check_output_name, is_same_file, name_here, select
+from blobpack.cli.options import blob_argument, force_option, rescan_option, selection_options
 from blobpack.cli.params import LocalPath
-from blobpack.index.offsets import format_of, offsets_path, write_offsets
+from blobpack.index.offsets import OFFSETS_KINDS, format_of, offsets_path, write_offsets
 from blobpack.model import NameStyle, OffsetsFormat
+from blobpack.quoting import one_line
 from blobpack.reading.find_index import whole_index
+from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
+from blobpack.stores.replace import check_replaceable
 from blobpack.tar.scan import scan_store
-
-if TYPE_CHECKING:
-    from blobpack.stores.location import Location
+from blobpack.writing.beside import forget_note
 
 
 @click.command()
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     help="Supervisely's pickle batches (pkl); or CSV, JSON lines or Parquet, which also hold the facts of the index.  "
     "[default: by the suffix of FILE, else pkl]",
 )
+@force_option
 @rescan_option
 @selection_options
 def offsets(
@@ -51,6 +53,7 @@ def offsets(
     output: str | None,
     names: NameStyle,
     format: OffsetsFormat | None,
+    force: bool,
     rescan: bool,
     **selection: Any,
 ) -> None:
@@ -66,14 +69,19 @@ def offsets(
     """
     to_stdout = output == "-"
     format = format or format_of(output or "")
-    target = output or str(offsets_path(blob.path_or_name, format))
+    target = output or str(offsets_path(name_here(blob), format))
     # two remote blobs may have the same name, so a file that exists here may belong to another one
     if not output and not blob.is_local and os.path.exists(target):  # noqa: PTH110 (a path of any kind)
         raise click.UsageError(
             f"{target} may belong to another blob, and is not replaced: name a file with -o"
         )
-    if not to_stdout and is_same_file(target, blob.path_or_name):
+    if not to_stdout and is_same_file(target, blob):
         raise click.UsageError(f"{target} is the blob itself")
+    if not to_stdout:
+        location = Location(target, "local")
+        check_output_name("-o", location, OFFSETS_KINDS[format], force=force)
+        # before the scan, which may take minutes
+        check_replaceable(location, OFFSETS_KINDS[format], force=force)
     # Not open_blob, which would also read an existing offsets file: that may hold only some of the members, and the new
     # one would lack the rest.
     store = click.get_current_context().with_resource(open_tar(blob, tail=True))
@@ -84,7 +92,10 @@ def offsets(
         sys.stdout.buffer if to_stdout else target,
         names=names,
         format=format,
+        force=force,
     )
+    if blob.is_local and is_same_file(target, str(offsets_path(blob))):
+        forget_note(store)
     where = "stdout" if to_stdout else target
     kept = (
         f"{len(chosen):,} of {len(index):,} members"
@@ -92,7 +103,7 @@ def offsets(
         else f"none of {len(index):,} members"
     )
     # if stdout carries the rows, the report must not be among them
-    click.echo(f"kept {kept}: {where}", err=to_stdout)
+    click.echo(f"kept {kept}: {one_line(where)}", err=to_stdout)
     if index.report and (without := index.report.without_row()):
         listed = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in without.items())
         click.echo(f"without offsets: {listed}", err=True)

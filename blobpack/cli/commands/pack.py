@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blobpack import pack as library
-from blobpack.cli.opened import is_same_file, one_source
-from blobpack.cli.options import packing_options, progress_bar, show_pieces
-from blobpack.cli.params import ByteSize, PathOrS3
+from blobpack.cli.opened import check_output_name, is_same_file, one_source
+from blobpack.cli.options import (
+    empty_option,
+    force_option,
+    packing_options,
+    progress_bar,
+    show_pieces,
+)
+from blobpack.cli.params import ByteSize, LocalPath, PathOrS3
 from blobpack.cli.report import place_option, print_packed
 from blobpack.packing.manifest import read_manifest
-from blobpack.packing.shards import pack_shards
+from blobpack.packing.shards import SHARD_BYTES_MIN, pack_shards
 from blobpack.writing.compress import is_compressed_target
+from blobpack.writing.target import kind_of
 
 if TYPE_CHECKING:
     from blobpack.model import IndexPlace, Packable
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
 @packing_options
 @click.option(
     "--manifest",
-    type=click.Path(exists=True, dir_okay=False),
+    type=LocalPath(exists=True, dir_okay=False),
     metavar="LIST",
     help="Pack the files and objects in this list: a text with one URL, key or path on each line; "
     "or .csv or .jsonl with url, path or key, and optionally name. Relative keys and paths start at SRC.",
@@ -46,7 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--shard-size",
     "shard_bytes",
-    type=ByteSize(),
+    type=ByteSize(SHARD_BYTES_MIN),
     metavar="BYTES",
     help="Pack into several blobs of at most this size, such as 1Gi, in the folder or prefix OUT, and make their "
     "collection.",
@@ -57,6 +64,8 @@ if TYPE_CHECKING:
     help="Compression level of zstd, if OUT ends in .tar.zst [default: 3]. "
     "With --shard-size, it compresses the blobs to .tar.zst.",
 )
+@empty_option
+@force_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def pack(
     sources: tuple[Location, ...],
@@ -67,6 +76,8 @@ def pack(
     shard_bytes: int | None,
     level: int | None,
     manifest: str | None,
+    allow_empty: bool,
+    force: bool,
     as_json: bool,
     **packing: Any,
 ) -> None:
@@ -74,7 +85,7 @@ def pack(
 
     SRC is a folder, files, or a prefix such as s3://bucket/imgs/. Images are recognised by their content, not by their
     names. The same images give the same bytes on any machine. OUT appears whole or not at all, and replaces an existing
-    file. If OUT ends in .tar.zst, it is compressed in such a way that each member can still be read alone.
+    blob. If OUT ends in .tar.zst, it is compressed in such a way that each member can still be read alone.
 
     \b
     blobpack pack imgs/ out.tar
@@ -86,7 +97,7 @@ def pack(
     blobpack pack imgs/ shards/ --shard-size 1Gi
     blobpack pack imgs/ s3://bucket/train/ --shard-size 1Gi
     """
-    _check_usage(sources, out, place, dry_run, resume, shard_bytes, level)
+    _check_usage(sources, out, place, dry_run, resume, shard_bytes, level, force)
     source = _source(sources, manifest)
     with progress_bar("files") as bar:
         progress = show_pieces(bar)
@@ -98,12 +109,20 @@ def pack(
                 dry_run=dry_run,
                 resume=resume,
                 level=level,
+                allow_empty=allow_empty,
+                force=force,
                 progress=progress,
                 **packing,
             )
         else:
             report = pack_shards(
-                source, out, shard_bytes, level=level, progress=progress, **packing
+                source,
+                out,
+                shard_bytes,
+                level=level,
+                allow_empty=allow_empty,
+                progress=progress,
+                **packing,
             )
     print_packed(report, as_json=as_json)
 
@@ -116,6 +135,7 @@ def _check_usage(
     resume: bool,
     shard_bytes: int | None,
     level: int | None,
+    force: bool,
 ) -> None:
     """Check that the options fit together, and fit OUT.
 
@@ -128,8 +148,16 @@ def _check_usage(
         raise click.UsageError(f"{out} is a folder: name a blob in it, or use --shard-size")
     if shard_bytes is None and out.is_s3 and out.text.endswith("/"):
         raise click.UsageError(f"{out} is a prefix: name a blob in it, or use --shard-size")
-    if shard_bytes is not None and (dry_run or resume or place != "embed"):
-        raise click.UsageError("--shard-size can't be combined with --dry-run, --resume or --index")
+    if shard_bytes is not None and (dry_run or resume or place != "embed" or force):
+        raise click.UsageError(
+            "--shard-size can't be combined with --dry-run, --resume, --index or --force"
+        )
+    if shard_bytes is None:
+        check_output_name("OUT", out, kind_of(out), force=force)
+        if out.is_s3 and is_compressed_target(out):
+            raise click.UsageError(
+                f"{out}: a compressed blob is packed to a local file, or to S3 with --shard-size"
+            )
     if level is not None and shard_bytes is None and not is_compressed_target(out):
         raise click.UsageError(f"--level is for OUT.tar.zst, but {out} is a plain tar")
     if resume and not out.is_s3:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blobpack.cli.opened import is_same_file
-from blobpack.cli.options import progress_bar, show_pieces
+from blobpack.cli.opened import check_output_name, is_same_file
+from blobpack.cli.options import empty_option, force_option, progress_bar, show_pieces
 from blobpack.cli.params import BlobUrl, PathOrS3
 from blobpack.cli.report import print_packed
+from blobpack.model import BYTES_MAX
 from blobpack.packing.repack import MEMBER_BYTES_MAX, repack as library
 from blobpack.writing.compress import is_compressed_target
+from blobpack.writing.target import kind_of
 
 if TYPE_CHECKING:
     from blobpack.stores.location import Location
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-member",
     "member_bytes_max",
-    type=click.IntRange(1),
+    type=click.IntRange(1, BYTES_MAX),
     default=MEMBER_BYTES_MAX,
     metavar="BYTES",
     help="Largest member. A member is held in memory, so a larger one is an error.  [default: 1 GiB]",
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 @click.option(
     "--dry-run", is_flag=True, help="Read everything and print the report, but write nothing."
 )
+@empty_option
+@force_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def repack(
     source: Location,
@@ -60,6 +64,8 @@ def repack(
     level: int | None,
     member_bytes_max: int,
     dry_run: bool,
+    allow_empty: bool,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Make the blob OUT from the tar SRC, compressed or not.
@@ -75,6 +81,9 @@ def repack(
     # a level that has no effect is a mistake, most likely in the suffix of OUT
     if level is not None and not is_compressed_target(out):
         raise click.UsageError(f"--level is for OUT.tar.zst, but {out} is a plain tar")
+    check_output_name("OUT", out, kind_of(out), force=force)
+    if out.is_s3 and is_compressed_target(out):
+        raise click.UsageError(f"{out}: a compressed blob is written to a local file")
     # The original would be lost, and the blob lacks its owners, its times and all files that are
     # not images.
     if is_same_file(out, source):
@@ -89,6 +98,8 @@ def repack(
             dry_run=dry_run,
             level=level,
             member_bytes_max=member_bytes_max,
+            allow_empty=allow_empty,
+            force=force,
             progress=show_pieces(bar),
         )
     print_packed(report, as_json=as_json)

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blobpack.cli.opened import opened_blob, select
+from blobpack.cli.opened import check_output_name, opened_blob, select
 from blobpack.cli.options import (
     blob_argument,
+    empty_option,
+    force_option,
     index_option,
     progress_bar,
     rescan_option,
@@ -18,6 +20,7 @@ from blobpack.cli.options import (
 from blobpack.cli.params import PlainTar
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import subset as library
+from blobpack.writing.target import TAR
 
 if TYPE_CHECKING:
     from blobpack.model import IndexPlace
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 @selection_options
 # --index is the index of BLOB already, as in all commands that read one
 @place_option("--out-index")
+@empty_option
+@force_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def subset(
     blob: Location,
@@ -39,20 +44,31 @@ def subset(
     index_path: Location | None,
     rescan: bool,
     place: IndexPlace,
+    allow_empty: bool,
+    force: bool,
     as_json: bool,
     **selection: Any,
 ) -> None:
     """Copy selected members of BLOB into a new blob, OUT.
 
     Options select members; a member is copied, header included, if it meets all of them. OUT appears whole or not at
-    all, and replaces an existing file.
+    all, and replaces an existing blob.
 
     \b
     blobpack subset out.tar cats.tar --filter 'cats/*'
     blobpack subset s3://bucket/out.tar small.tar --max-size 50k
     """
+    check_output_name("OUT", out, TAR, force=force)
     opened = opened_blob(blob, index_path, rescan=rescan)
     members = select(opened.index, **selection)
     with progress_bar("members", len(members)) as bar:
-        report = library(opened, out, members, index=place, progress=show_pieces(bar))
+        report = library(
+            opened,
+            out,
+            members,
+            index=place,
+            allow_empty=allow_empty,
+            force=force,
+            progress=show_pieces(bar),
+        )
     print_combined(report, out, as_json=as_json)

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from blobpack.errors import BlobChangedError, StorageError
-from blobpack.model import redacted
 from blobpack.stores.http.connection import Origin
 from blobpack.stores.http.pool import pool_of
 from blobpack.stores.http.ranged import RangedGet, RangedStore, fault_of, if_match
@@ -25,7 +24,7 @@ from blobpack.stores.http.response import (
     says_expired,
 )
 from blobpack.stores.http.retry import Fault, Retries, UnreachableFault
-from blobpack.stores.location import Location
+from blobpack.stores.location import Location, split_url
 
 if TYPE_CHECKING:
     import os
@@ -223,12 +222,9 @@ def split_http(url: str) -> tuple[Origin, str]:
     Raises:
         ValueError: this is not an http:// or https:// URL with a host and without a user.
     """
-    parts = urlsplit(url)
-    scheme = parts.scheme.lower()
-    # Requests carry no Authorization header, so a user and password would be ignored without a word.
-    if scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise ValueError(f"{redacted(url)!r} is not http(s)://host/path, without a user")
-    host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
+    parts = split_url(url)
+    scheme, host = parts.scheme, parts.hostname or ""
+    host = host if host.isascii() else host.encode("idna").decode()
     port = parts.port or (443 if scheme == "https" else 80)
     target = quote(parts.path or "/", SAFE_IN_TARGETS)
     if parts.query:

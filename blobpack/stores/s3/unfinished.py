@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.errors import StorageError
+from blobpack.quoting import one_line
 from blobpack.stores.location import Location
 from blobpack.stores.s3.bucket import Bucket, ObjectKey
 from blobpack.stores.s3.shield import uninterrupted
@@ -44,7 +45,9 @@ class Unfinished(NamedTuple):
         return f"s3://{self.bucket}/{self.key}"
 
     def __str__(self) -> str:
-        return f"{self.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {self.url}  {self.id}"
+        return (
+            f"{self.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {one_line(self.url)}  {self.id}"
+        )
 
 
 class SentPart(NamedTuple):
@@ -146,11 +149,10 @@ def abort(upload: Unfinished) -> bool:
     return abort_upload(ObjectKey(Bucket(upload.bucket), upload.key), upload.id)
 
 
-def abort_latest(target: ObjectKey) -> None:
-    """Abort the latest upload to a key, which nobody will resume; a failure is only logged."""
+def abort_interrupted(target: ObjectKey, upload: Unfinished) -> None:
+    """Abort an interrupted upload to a key, which nobody will resume; a failure is only logged."""
     try:
-        for upload in uploads_to(target)[-1:]:
-            uninterrupted(partial(abort_upload, target, upload.id))
+        uninterrupted(partial(abort_upload, target, upload.id))
     except StorageError as exc:
         # The new object is complete, so the call has succeeded.
         log.warning("%s; the parts of an interrupted upload may be left behind", exc)

@@ -24,12 +24,12 @@ from blobpack.stores.s3.multipart import (
     part_size,
 )
 from blobpack.stores.s3.properties import NO_PROPERTIES, check_kept, explain_refusal
-from blobpack.stores.s3.unfinished import abort_latest, uploads_to
+from blobpack.stores.s3.unfinished import abort_interrupted, uploads_to
 from blobpack.stores.sink import Sink
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from typing_extensions import Buffer
 
@@ -51,6 +51,7 @@ def uploading(
     new: bool = False,
     resume: bool = False,
     properties: Properties = NO_PROPERTIES,
+    ready: Callable[[], None] | None = None,
 ) -> Iterator[Upload]:
     """Open an object for writing, which replaces the one at the key when the block ends without an error.
 
@@ -62,6 +63,7 @@ def uploading(
         resume: Resume an upload that was interrupted: parts that S3 already has with the same bytes are not sent again.
             If this upload is interrupted, too, its parts are kept for the next one.
         properties: Properties of the object, such as those of the one that it replaces.
+        ready: Called when everything is written, just before S3 creates the object.
 
     Raises:
         BlobChangedError: the object at the key is not the one to replace, or must not exist.
@@ -70,7 +72,9 @@ def uploading(
     location = Location.parse(url)
     target = ObjectKey(Bucket(location.bucket), location.key)
     condition = Condition(target, replaces=replaces, new=new)
-    upload = Upload(target, condition, properties, expected_bytes=expected_bytes, resume=resume)
+    upload = Upload(
+        target, condition, properties, expected_bytes=expected_bytes, resume=resume, ready=ready
+    )
     try:
         yield upload
         upload.finish()
@@ -98,8 +102,9 @@ class Upload(Sink):
         *,
         expected_bytes: int | None,
         resume: bool,
+        ready: Callable[[], None] | None,
     ) -> None:
-        """Prepare an upload; no request is sent yet. See uploading for the arguments."""
+        """Prepare an upload. See uploading for the arguments."""
         self.url = target.url
         self.multipart = Multipart(target, PARTS_AT_ONCE, properties)
         self._properties = properties
@@ -107,6 +112,9 @@ class Upload(Sink):
         self._condition = condition
         self._expected_bytes = expected_bytes
         self._resume = resume
+        self._ready = ready
+        # Only the upload that is there now was interrupted. A later one belongs to a process that is at work.
+        self._interrupted = uploads_to(target)[-1:] if resume else []
         self._pos = 0
         self._part = bytearray()
 
@@ -150,8 +158,9 @@ class Upload(Sink):
         """Begin a multipart upload, or resume the latest interrupted one; calling this twice is harmless."""
         if self.multipart.id:
             return
-        if self._resume and (uploads := uploads_to(self._target)):
-            self.multipart.resume(uploads[-1].id)
+        # listed again: another process may have completed or aborted it meanwhile
+        if self._interrupted and self._interrupted[0] in uploads_to(self._target):
+            self.multipart.resume(self._interrupted[0].id)
         else:
             self.multipart.begin()
 
@@ -182,15 +191,19 @@ class Upload(Sink):
             StorageError: S3 refused or could not be reached.
         """
         if not self.multipart.id:
+            if self._ready:
+                self._ready()
             self._put_whole()
             # The interrupted upload was for a larger object. Nobody will resume it.
-            if self._resume:
-                abort_latest(self._target)
+            for upload in self._interrupted:
+                abort_interrupted(self._target, upload)
             return
         if self._part:
             self._send_part()
         self.multipart.settle()
         self._condition.check(self.multipart.id)
+        if self._ready:
+            self._ready()
         try:
             self.version = self.multipart.complete(self._condition.arguments)
         except BlobChangedError as exc:

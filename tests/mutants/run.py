@@ -1,0 +1,423 @@
+"""Run the mutants: record which tests reach each one, run these tests against it, and list the mutants that survive.
+
+Strategy: the tree is copied, and all mutants of the chosen modules are put into the copy, each behind a switch. One run of
+all tests records which mutants each test reaches. Then a process for each mutant turns it on, and runs the tests that reach
+it, the fastest first, until one fails. A mutant that no test fails on survives: a test is missing, or the mutant changes
+nothing that can be seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.mutants.native_code import mutate_native
+from tests.mutants.python_code import mutate_python
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+COPY = ROOT / "build" / "mutants"
+# The modules that decide about bytes: which bytes are read, and whether they are trusted.
+BYTES = (
+    "blobpack/indexfile/identity.py",
+    "blobpack/indexfile/footer.py",
+    "blobpack/reading/find_index.py",
+    "blobpack/reading/freshness.py",
+    "blobpack/writing/embed.py",
+    "blobpack/plan.py",
+    "blobpack/stores/http/ranged.py",
+    "blobpack/stores/zstd_format.py",
+    "blobpack/tar/header.py",
+    "blobpack/tar/check.py",
+    "_native/tar",
+    "_native/index",
+    "_native/offsets",
+)
+# These tests read the source, build a wheel, or measure. A mutated tree fails them whatever the mutant does.
+LEFT_OUT = ("layers", "docs", "readme", "scripts", "wheel", "bench", "signatures")
+TIMEOUT_S = 60.0
+# Imported once and inherited by each process: they take more time than most tests.
+PRELOADED = ("numpy", "boto3", "botocore.session", "PIL.Image", "pytest")
+
+
+class Mutant(NamedTuple):
+    """One change of the code."""
+
+    file: str
+    line: int
+    change: str
+
+
+def files_of(modules: list[str]) -> list[Path]:
+    """Return the source files of modules, which are named as paths of files or folders."""
+    files: list[Path] = []
+    for module in modules:
+        path = ROOT / module
+        found = sorted(path.rglob("*.p*")) if path.is_dir() else [path]
+        found = [file for file in found if file.suffix in {".py", ".pyx", ".pxd"}]
+        if not found or not all(file.exists() for file in found):
+            sys.exit(f"mutants: no such module: {module}")
+        files += [file for file in found if file.stat().st_size]
+    return list(dict.fromkeys(files))
+
+
+def copy_tree() -> None:
+    """Copy the files of the working tree that git knows, and the compiled modules."""
+    shutil.rmtree(COPY, ignore_errors=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    names = [
+        name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()
+    ]
+    names += [str(file.relative_to(ROOT)) for file in (ROOT / "blobpack/_native").glob("*.so")]
+    for name in names:
+        target = COPY / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target)
+
+
+def drop_licence_fields() -> None:
+    """Leave out of the copy's pyproject.toml what setuptools before 77 refuses.
+
+    The native modules are compiled with the setuptools of .venv; pip would fetch another one for each build.
+    """
+    path = COPY / "pyproject.toml"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith("license")))
+
+
+def mutate(files: list[Path]) -> list[Mutant]:
+    """Put the mutants of files into the copy, and return them; a mutant's number is its place."""
+    mutants: list[Mutant] = []
+    refused: set[tuple[str, int]] = set()
+    native = [file for file in files if file.suffix != ".py"]
+    for file in files:
+        if file.suffix == ".py":
+            write_mutants(file, mutants, refused)
+    shutil.copy(HERE / "mutant_switch.py", COPY / "blobpack" / "mutant_switch.py")
+    python_mutants = len(mutants)
+    # A few forms do not compile, so the build is tried again without the lines that the compilers name.
+    for _ in range(12 if native else 0):
+        del mutants[python_mutants:]
+        for file in native:
+            write_mutants(file, mutants, refused)
+        faults = build()
+        if not faults:
+            break
+        refused |= faults
+        print(f"  without {len(refused)} lines that do not compile", flush=True)
+    else:
+        if native:
+            sys.exit("mutants: the mutated native code does not compile")
+    return mutants
+
+
+def write_mutants(file: Path, mutants: list[Mutant], refused: set[tuple[str, int]]) -> None:
+    """Put the mutants of one file into the copy.
+
+    Args:
+        file: The original.
+        mutants: Gets the mutants of the file.
+        refused: Lines of native files whose mutants do not compile.
+    """
+    name = str(file.relative_to(ROOT))
+
+    def add(line: int, change: str) -> int | None:
+        if (name, line) in refused:
+            return None
+        mutants.append(Mutant(name, line, " ".join(change.split())))
+        return len(mutants) - 1
+
+    source = file.read_text()
+    is_python = file.suffix == ".py"
+    mutated = mutate_python(source, add) if is_python else mutate_native(source, add)  # type: ignore[arg-type]
+    (COPY / name).write_text(mutated)
+
+
+def build() -> set[tuple[str, int]]:
+    """Compile the native modules of the copy.
+
+    Returns:
+        File and line of each error, in the original; empty if the build succeeded.
+    """
+    env = os.environ | {"CFLAGS": f"-O1 -g0 -w -fwrapv -I{HERE}", "PYTHONPATH": str(COPY)}
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        cwd=COPY,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode == 0:
+        return set()
+    faults = set()
+    declared = 2  # lines of the declaration of the switch, which stand before the code
+    for name, line in re.findall(
+        r"(_native/\w+/\w+\.p[yx][xd]):(\d+):\d+", done.stdout + done.stderr
+    ):
+        faults.add((name, int(line) - declared))
+    # gcc names the line of the generated C; the comment above it names the line of the source
+    for generated, line in re.findall(r"(build/\S+\.c):(\d+):\d+: error", done.stderr):
+        lines = (COPY / generated).read_text(errors="replace").splitlines()[: int(line)]
+        for text in reversed(lines):
+            if found := re.match(r'\s*/\* "([^"]+)":(\d+)$', text):
+                name = found[1] if found[1].startswith("_native") else f"_native/{found[1]}"
+                faults.add((name, int(found[2]) - declared))
+                break
+    if not faults:
+        print(done.stdout[-3000:], done.stderr[-6000:])
+        sys.exit("mutants: the build failed, and names no line")
+    return faults
+
+
+def record_tests(mutants: list[Mutant], tests: list[str]) -> dict[str, tuple[float, set[int]]]:
+    """Run the tests without any mutant, and return how long each took, and the mutants that it reached."""
+    folder = COPY / "record"
+    folder.mkdir()
+    env = os.environ | {
+        "PYTHONPATH": str(COPY),
+        "BLOBPACK_MUTANTS_RECORD": f"{folder}:{len(mutants)}",
+    }
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    workers = str(len(os.sched_getaffinity(0)) + 1)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "tests.mutants.record_plugin",
+        "-n",
+        workers,
+    ]
+    subprocess.run(
+        [*command, "--dist", "worksteal", "--tb=line", *tests], cwd=COPY, env=env, stdout=sys.stderr
+    )
+    results: dict[str, tuple[float, set[int]]] = {}
+    for report in folder.glob("*.jsonl"):
+        for text in report.read_text().splitlines():
+            line = json.loads(text)
+            if line["failed"]:
+                print(f"  left out, because it fails without a mutant: {line['test']}", flush=True)
+            else:
+                results[line["test"]] = (line["seconds"], set(line["reached"]))
+    return results
+
+
+def start(number: int, tests: list[str]) -> int:
+    """Start a process that runs tests with one mutant turned on, and return its id."""
+    chosen = COPY / "record" / f"tests-{number}.json"
+    chosen.write_text(json.dumps(tests))
+    if pid := os.fork():
+        return pid
+    os.setsid()
+    os.chdir(COPY)
+    os.environ["BLOBPACK_MUTANT"] = str(number)
+    os.environ["BLOBPACK_MUTANTS_TESTS"] = str(chosen)
+    os.environ["PYTHONPATH"] = str(COPY)
+    sys.path.insert(0, str(COPY))
+    # `tests` is a package of this process, imported from the original tree
+    for name in [name for name in sys.modules if name.split(".")[0] in {"tests", "blobpack"}]:
+        del sys.modules[name]
+    output = os.open(COPY / "record" / f"run-{number}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    import pytest
+
+    paths = sorted({test.split("::")[0] for test in tests})
+    arguments = [
+        "-x",
+        "-q",
+        "--tb=short",
+        "-p",
+        "no:xdist",
+        "-p",
+        "tests.mutants.record_plugin",
+        *paths,
+    ]
+    os._exit(pytest.main(arguments))
+
+
+def run_mutants(
+    chosen: list[int], mutants: list[Mutant], recorded: dict[str, tuple[float, set[int]]]
+) -> dict[int, str]:
+    """Run the tests of each chosen mutant.
+
+    Returns:
+        For each mutant "killed", "timeout", "survived" or "unreached".
+    """
+    reaching: dict[int, list[str]] = defaultdict(list)
+    by_file: dict[str, set[str]] = defaultdict(set)
+    for test, (_, reached) in recorded.items():
+        for number in reached:
+            reaching[number].append(test)
+            by_file[mutants[number].file].add(test)
+    fates: dict[int, str] = {}
+    running: dict[int, tuple[int, float]] = {}
+    waiting = list(chosen)
+    workers = len(os.sched_getaffinity(0))
+    while waiting or running:
+        while waiting and len(running) < workers:
+            number = waiting.pop()
+            mutant = mutants[number]
+            tests = reaching[number]
+            if not tests and mutant.file.endswith(".py") and is_at_module_level(mutant):
+                tests = list(by_file[mutant.file])  # it is reached when the module is imported
+            if not tests:
+                fates[number] = "unreached"
+                continue
+            tests = sorted(tests, key=lambda test: recorded[test][0])
+            allowed = TIMEOUT_S + 8 * sum(recorded[test][0] for test in tests)
+            running[start(number, tests)] = (number, time.monotonic() + allowed)
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid:
+            number, _ = running.pop(pid)
+            code = os.waitstatus_to_exitcode(status)
+            fates[number] = "survived" if code == 0 else "killed"
+            if code == 5:
+                sys.exit(f"mutants: no test was run for mutant {number}")
+            show(len(fates), len(chosen), number, mutants[number], fates[number])
+            continue
+        for pid, (number, until) in list(running.items()):
+            if time.monotonic() > until:
+                os.killpg(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                del running[pid]
+                fates[number] = "timeout"
+        time.sleep(0.01)
+    return fates
+
+
+def check_control(number: int, recorded: dict[str, tuple[float, set[int]]]) -> None:
+    """Exit if the fastest tests fail with no mutant on: then every mutant would seem to be killed."""
+    tests = sorted(recorded, key=lambda test: recorded[test][0])[:20]
+    _, status = os.waitpid(start(number, tests), 0)
+    if os.waitstatus_to_exitcode(status) != 0:
+        print((COPY / "record" / f"run-{number}.log").read_text()[-3000:])
+        sys.exit("mutants: tests fail with no mutant on")
+
+
+def is_at_module_level(mutant: Mutant) -> bool:
+    """Return whether a mutant stands outside functions, or in their default arguments."""
+    import ast
+
+    tree = ast.parse((ROOT / mutant.file).read_text())
+    bodies = [
+        (node.body[0].lineno, node.end_lineno or 0)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    return not any(first <= mutant.line <= last for first, last in bodies)
+
+
+def show(done: int, total: int, number: int, mutant: Mutant, fate: str) -> None:
+    """Print a mutant that survived, and the progress now and then."""
+    if fate == "survived":
+        print(
+            f"  survived: {mutant.file}:{mutant.line}: {mutant.change}  (mutant {number})",
+            flush=True,
+        )
+    if done % 50 == 0:
+        print(f"  {done} of {total}", flush=True)
+
+
+def main() -> None:
+    """Run the mutants of modules, and exit with 1 if fewer than --least percent are killed."""
+    parser = argparse.ArgumentParser(prog="scripts/mutants", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "modules",
+        nargs="*",
+        metavar="MODULE",
+        help="files or folders; the default are the modules that decide about bytes",
+    )
+    parser.add_argument(
+        "--sample", type=int, metavar="N", help="run N mutants of each file, picked at random"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--lines", metavar="A-B", help="only mutants of these lines")
+    parser.add_argument(
+        "--tests", nargs="*", default=["tests"], help="tests to run; the default is all"
+    )
+    parser.add_argument("--least", type=float, default=0.0, metavar="PERCENT")
+    parser.add_argument("--list", action="store_true", help="list the mutants and run nothing")
+    options = parser.parse_args()
+
+    print("copying the tree, and putting mutants into it", flush=True)
+    copy_tree()
+    drop_licence_fields()
+    mutants = mutate(files_of(options.modules or list(BYTES)))
+    chosen = pick(mutants, options.sample, options.seed, options.lines)
+    print(f"{len(mutants)} mutants, of which {len(chosen)} are run", flush=True)
+    if options.list:
+        for number in chosen:
+            print(
+                f"  {number} {mutants[number].file}:{mutants[number].line}: {mutants[number].change}"
+            )
+        return
+    ignored = [f"--ignore=tests/test_{name}.py" for name in LEFT_OUT]
+    print("running the tests once, to see which mutants each test reaches", flush=True)
+    recorded = record_tests(mutants, [*options.tests, *ignored])
+    for name in PRELOADED:
+        __import__(name)
+    print(f"running the mutants; {len(recorded)} tests were recorded", flush=True)
+    check_control(len(mutants), recorded)
+    fates = run_mutants(chosen, mutants, recorded)
+    share = summarise(fates, mutants)
+    sys.exit(share < options.least)
+
+
+def pick(mutants: list[Mutant], sample: int | None, seed: int, lines: str | None) -> list[int]:
+    """Return the numbers of the mutants to run."""
+    by_file: dict[str, list[int]] = defaultdict(list)
+    for number, mutant in enumerate(mutants):
+        if lines:
+            first, _, last = lines.partition("-")
+            if not int(first) <= mutant.line <= int(last or first):
+                continue
+        by_file[mutant.file].append(number)
+    generator = random.Random(seed)
+    chosen: list[int] = []
+    for numbers in by_file.values():
+        chosen += sorted(generator.sample(numbers, min(sample or len(numbers), len(numbers))))
+    return chosen
+
+
+def summarise(fates: dict[int, str], mutants: list[Mutant]) -> float:
+    """Print a line for each file, and return the share of mutants that were killed, in percent."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for number, fate in fates.items():
+        counts[mutants[number].file][fate] += 1
+        if fate == "unreached":
+            print(
+                f"  unreached: {mutants[number].file}:{mutants[number].line}: {mutants[number].change}  (mutant {number})"
+            )
+    print(f"{'file':44} {'run':>5} {'killed':>7} {'survived':>9} {'unreached':>10}")
+    for file, count in counts.items():
+        killed = count["killed"] + count["timeout"]
+        print(
+            f"{file:44} {count.total():5} {100 * killed / count.total():6.1f}% {count['survived']:9} {count['unreached']:10}"
+        )
+    total = sum((count for count in counts.values()), Counter())
+    killed = total["killed"] + total["timeout"]
+    share = 100 * killed / max(1, total.total())
+    print(f"{killed} of {total.total()} mutants were killed: {share:.1f} %")
+    return share
+
+
+if __name__ == "__main__":
+    main()
