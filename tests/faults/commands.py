@@ -95,11 +95,19 @@ class Call:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended."""
+    """How a command ended.
+
+    Attributes:
+        code: Its exit code; the negative number of the signal that killed it.
+        stderr: What it printed there.
+        calls: Its calls, up to its end.
+        meanwhile: How the other command ended that ran while this one was stopped, if one did.
+    """
 
     code: int
     stderr: str
     calls: list[Call]
+    meanwhile: Outcome | None = None
 
 
 def build_shim(folder: Path) -> Path:
@@ -153,6 +161,7 @@ class Commands:
         with_data: bool = False,
         is_installed: bool = False,
         watched: Path | None = None,
+        meanwhile: str = "",
     ) -> Outcome:
         """Run a command in a folder, and wait until it ends.
 
@@ -163,8 +172,9 @@ class Commands:
             with_data: The calls have the bytes written.
             is_installed: Start the installed program, which takes ten times as long.
             watched: Folder of the files whose calls are counted; by default the current folder.
+            meanwhile: Another command, which runs from start to end where the fault is SIGSTOP.
         """
-        log, stdout, stderr = (self.folder / name for name in ("log", "stdout", "stderr"))
+        log = self.folder / "log"
         log.unlink(missing_ok=True)
         watched = watched or folder
         settings = {"FAULTS_FOLDER": os.fspath(watched), "FAULTS_LOG": os.fspath(log)}
@@ -173,17 +183,32 @@ class Commands:
         if with_data:
             settings["FAULTS_DATA"] = "1"
         order = {
-            "arguments": shlex.split(command),
-            "folder": os.fspath(folder),
-            "stdout": os.fspath(stdout),
-            "stderr": os.fspath(stderr),
+            **self._order("command", command, folder),
             "settings": settings,
             "is_installed": is_installed,
+            "meanwhile": self._order("meanwhile", meanwhile, folder),
         }
         self._process.stdin.write(json.dumps(order) + "\n")
-        code = int(self._process.stdout.readline())
+        codes = json.loads(self._process.stdout.readline())
         calls = list(read_log(log.read_bytes(), watched)) if log.exists() else []
-        return Outcome(code, stderr.read_text(errors="surrogateescape"), calls)
+        other = self._outcome("meanwhile", codes[1], []) if len(codes) > 1 else None
+        return self._outcome("command", codes[0], calls, other)
+
+    def _order(self, name: str, command: str, folder: Path) -> dict[str, object]:
+        return {
+            "arguments": shlex.split(command),
+            "folder": os.fspath(folder),
+            "stdout": os.fspath(self.folder / f"{name}.stdout"),
+            "stderr": os.fspath(self.folder / f"{name}.stderr"),
+            "settings": {},
+            "is_installed": False,
+        }
+
+    def _outcome(
+        self, name: str, code: int, calls: list[Call], meanwhile: Outcome | None = None
+    ) -> Outcome:
+        stderr = (self.folder / f"{name}.stderr").read_text(errors="surrogateescape")
+        return Outcome(code, stderr, calls, meanwhile)
 
 
 def read_log(log: bytes, folder: Path) -> Iterator[Call]:

@@ -1,9 +1,10 @@
 """Start commands of blobpack under the shim, each in a child of its own.
 
 Strategy: this process has imported blobpack before it forks, which spares each child the 0.2 s that Python and the imports
-take. A child then runs main(). It ends without Python's clean-up, which takes longer than the command. If the
-order asks for it, the child becomes the installed program instead.
-One order comes on each line of stdin; the answer on stdout is the child's exit code.
+take. A child then runs main(). It ends without Python's clean-up, which takes longer than the command. If the order asks
+for it, the child becomes the installed program instead.
+One order comes on each line of stdin. The answer on stdout is a list of exit codes: the command's, and that of the other
+command that ran while the first one was stopped, if it was.
 """
 
 import ctypes
@@ -11,9 +12,9 @@ import gc
 import importlib
 import json
 import os
-import select
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 from blobpack.cli.main import main
@@ -23,23 +24,32 @@ PATIENCE_S = 60
 PROGRAM = Path(sys.executable).with_name("blobpack")
 
 
-def wait_for_order():
-    """Return an order, in a child that is to execute it."""
-    # not a loop over the lines, which would read ahead: the child would inherit orders that are not its own
+def serve():
+    """Execute orders until there are no more."""
+    # not a loop over the lines, which would read ahead: a child would inherit orders that are not its own
     while line := sys.stdin.readline():
-        pid = os.fork()
-        if pid == 0:
-            return json.loads(line)
-        ended = os.pidfd_open(pid)
-        if not select.select([ended], [], [], PATIENCE_S)[0]:
-            os.kill(pid, signal.SIGKILL)
-        os.close(ended)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-    sys.exit()
+        print(json.dumps(execute(json.loads(line))), flush=True)
 
 
-def become_a_command(order):
-    """Give this process the streams, the folder and the settings of a command."""
+def execute(order):
+    """Run a command, and the other one when it stops; return their exit codes."""
+    pid = os.fork()
+    if pid == 0:
+        be_the_command(order)
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(pid, signal.SIGKILL))
+    signal.alarm(PATIENCE_S)
+    others = []
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    if os.WIFSTOPPED(status):
+        others = execute(order["meanwhile"])
+        os.kill(pid, signal.SIGCONT)
+        _, status = os.waitpid(pid, 0)
+    signal.alarm(0)
+    return [os.waitstatus_to_exitcode(status), *others]
+
+
+def be_the_command(order):
+    """Turn this process into a command, and end with it."""
     streams = (os.devnull, order["stdout"], order["stderr"])
     for number, path in enumerate(streams):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
@@ -49,25 +59,27 @@ def become_a_command(order):
     os.environ.update(order["settings"])
     # a shell that runs a job in the background lets it ignore SIGINT
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if order["is_installed"]:
+        os.environ["FAULTS_AT_ONCE"] = "1"
+        os.execv(PROGRAM, [PROGRAM, *order["arguments"]])
+    ctypes.CDLL(None).faults_begin()
+    sys.argv = ["blobpack", *order["arguments"]]
+    code = 0
+    try:
+        main()
+    except SystemExit as exc:
+        code = exc.code or 0
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 # commands import these when they need them
 for module in ("google_crc32c", "numpy", "tarfile", "tqdm", "zstandard"):
     importlib.import_module(module)
-# the collector would write to all objects, and the child would need its own copy of each page
+# the collector would write to all objects, and a child would need its own copy of each page
 gc.freeze()
-order = wait_for_order()
-become_a_command(order)
-if order["is_installed"]:
-    os.environ["FAULTS_AT_ONCE"] = "1"
-    os.execv(PROGRAM, [PROGRAM, *order["arguments"]])
-ctypes.CDLL(None).faults_begin()
-sys.argv = ["blobpack", *order["arguments"]]
-code = 0
-try:
-    main()
-except SystemExit as exc:
-    code = exc.code or 0
-# any other exception leads out of here, and Python prints its traceback
-sys.stdout.flush()
-os._exit(code)
+serve()

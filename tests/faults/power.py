@@ -24,7 +24,7 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sweep import Problem, Trial
+from sweep import Problem, Trial, digest
 from verdict import Tree, state_problems
 
 if TYPE_CHECKING:
@@ -233,15 +233,15 @@ def power_losses(trial: Trial, *, limit: int, any_names: bool = False) -> list[P
     """
     rng = random.Random(trial.scenario.name)
     disk = Disk(trial.before, any_names=any_names)
-    found: dict[tuple[object, ...], PowerLoss] = {}
+    found: dict[bytes, PowerLoss] = {}
     for call in trial.calls:
         if call.name in ("fsync", "fdatasync"):
             for tree in disk.states(limit, rng):
-                found.setdefault(tuple(sorted(tree.items())), PowerLoss(str(call), tree))
+                found.setdefault(digest(tree), PowerLoss(str(call), tree))
         if call.kind or call.name == "open":
             disk.replay(call)
     for tree in disk.states(limit, rng):
-        found.setdefault(tuple(sorted(tree.items())), PowerLoss("the end", tree))
+        found.setdefault(digest(tree), PowerLoss("the end", tree))
     return list(found.values())
 
 

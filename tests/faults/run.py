@@ -46,8 +46,8 @@ def cases_of(name: str, *, any_names: bool) -> tuple[str, list[Problem], list[Ca
     """List everything that can happen to a scenario, and the problems that it has without a fault."""
     it = trial(name)
     cases: list[Case] = [*it.faults()]
-    # extract does not wait for the disk
-    if not name.startswith("extract"):
+    # extract does not wait for the disk; what a race leaves is what its commands leave
+    if not name.startswith(("extract", "race")):
         cases += power_losses(it, limit=POWER_STATES, any_names=any_names)
     if name in AT_IMPORT:
         cases += it.faults_at_import()

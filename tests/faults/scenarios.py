@@ -40,6 +40,7 @@ class Scenario:
         in_place: The blob that the command changes in place; "" if it writes new files. Its bytes depend on what
             happened before, so only its members are compared.
         own_folder: The folder that the command fills; it must be empty before. "" if there is none.
+        meanwhile: A command that others run in the same folder while this one runs; "" for none.
     """
 
     name: str
@@ -47,11 +48,12 @@ class Scenario:
     command: str
     in_place: str = ""
     own_folder: str = ""
+    meanwhile: str = ""
 
 
 def scenarios() -> dict[str, Scenario]:
     """Return all scenarios by their names."""
-    listed = [*packs(), *edits(), *indexes(), *copies()]
+    listed = [*packs(), *edits(), *indexes(), *copies(), *races()]
     return {scenario.name: scenario for scenario in listed}
 
 
@@ -142,6 +144,28 @@ def copies() -> list[Scenario]:
         Scenario("extract", parts, "extract one.tar there"),
         Scenario("extract over files", (*parts, "extract two.tar there", "pack new three.tar"),
                  "extract three.tar there"),
+    ]  # fmt: skip
+
+
+def races() -> list[Scenario]:
+    """Return the scenarios in which another command works on the same blob."""
+    embed, sidecar = BEFORE["embed"], BEFORE["sidecar"]
+    pack = "pack new out.tar --threads 1"
+    other_pack = "pack more out.tar --threads 1"
+    append, other_append = "append out.tar more --threads 1", "append out.tar new/z.png --threads 1"
+    beside = "--index sidecar"
+    return [
+        Scenario("race pack", (), f"{pack} {beside}", meanwhile=f"{other_pack} {beside}"),
+        Scenario("race pack over", sidecar, f"{pack} {beside}", meanwhile=f"{other_pack} {beside}"),
+        Scenario("race pack over mixed", sidecar, pack, meanwhile=f"{other_pack} {beside}"),
+        Scenario("race pack none over", sidecar, f"{pack} --index none", meanwhile=other_pack),
+        Scenario("race append", embed, append, "out.tar", meanwhile=other_append),
+        Scenario("race append beside", sidecar, append, "out.tar", meanwhile=other_append),
+        Scenario("race append pack", sidecar, append, "out.tar", meanwhile=pack),
+        Scenario("race pack append", sidecar, pack, meanwhile=append),
+        Scenario("race embed append", sidecar, "index out.tar --embed", "out.tar", meanwhile=append),
+        Scenario("race append embed", sidecar, append, "out.tar", meanwhile="index out.tar --embed"),
+        Scenario("race index pack", embed, "index out.tar", meanwhile=f"{pack} {beside}"),
     ]  # fmt: skip
 
 

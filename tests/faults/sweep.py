@@ -8,9 +8,11 @@ again without a fault, and the folder is checked again.
 from __future__ import annotations
 
 import errno
+import hashlib
 import shutil
 import signal
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,9 @@ from commands import READS, TAKES_ROOM, Call, Commands, Fault, Outcome
 from scenarios import Scenario, make_sources
 from verdict import (
     Tree,
+    hide_hex,
     last_line,
+    members_of,
     message_problems,
     read_tree,
     reading_problems,
@@ -84,7 +88,8 @@ class Trial:
 
     def __init__(self, scenario: Scenario, commands: Commands) -> None:
         self.scenario, self._commands = scenario, commands
-        self._later: dict[object, list[str]] = {}
+        self._later: dict[tuple[bool, bytes], list[str]] = {}
+        self._members: dict[tuple[str, ...], dict[str, bytes]] = {}
         folder = commands.folder / "trials" / scenario.name.replace(" ", "-")
         self._template, self.work = folder / "template", folder / "work"
         self._template.mkdir(parents=True)
@@ -112,6 +117,8 @@ class Trial:
 
     def faults(self) -> list[Fault]:
         """Return the faults that can happen at the calls of the command."""
+        if self.scenario.meanwhile:
+            return [Fault(call.number, "before", signal.SIGSTOP) for call in self.calls]
         changes = [call.number for call in self.calls if call.kind != READS]
         return [fault for call in thinned(self.calls) for fault in faults_at(call, changes[-1])]
 
@@ -135,6 +142,8 @@ class Trial:
 
     def break_at(self, fault: Fault) -> list[Problem]:
         """Run the command with a fault, and check what is left; then run it again, and check that, too."""
+        if self.scenario.meanwhile:
+            return self._race_at(fault)
         self.restore()
         outcome = self._run(fault, at_import=fault.at_import)
         hit = next((call for call in outcome.calls if call.is_broken), None)
@@ -147,6 +156,44 @@ class Trial:
         )
         texts += self.problems_later(tree, killed=fault.is_kill)
         return [Problem(self.scenario.name, str(fault), where, text) for text in texts]
+
+    def _race_at(self, fault: Fault) -> list[Problem]:
+        """Run the other command at a call, from start to end, and check that both did what they say."""
+        scenario = self.scenario
+        self.restore()
+        outcome = self._commands.run(
+            scenario.command, self.work, fault, meanwhile=scenario.meanwhile
+        )
+        problems = reading_problems(self.work)
+        done = []
+        for command, each in ((scenario.command, outcome), (scenario.meanwhile, outcome.meanwhile)):
+            if each.code == 0:
+                done.append(command)
+            else:
+                problems += message_problems(each)
+        tree = read_tree(self.work)
+        members = members_of(tree["out.tar"])
+        # as if those that succeeded had run one after the other
+        if all(members != self._members_after(order) for order in permutations(done)):
+            problems.append(f"members after {len(done)} commands: {sorted(members)}")
+        problems += [
+            f"left behind: {hide_hex(path)}" for path in tree if path.endswith((".tmp", ".void"))
+        ]
+        where = next((str(call) for call in outcome.calls if call.is_broken), "")
+        return [Problem(scenario.name, str(fault), where, text) for text in problems]
+
+    def _members_after(self, commands: tuple[str, ...]) -> dict[str, bytes]:
+        """Return the members after some commands, one after the other."""
+        if commands not in self._members:
+            folder = self.work.with_name("races")
+            shutil.copytree(self._template, folder)
+            for command in commands:
+                # the second one may refuse what the first one has left
+                self._commands.run(command, folder)
+            blob = folder / "out.tar"
+            self._members[commands] = members_of(blob.read_bytes()) if blob.exists() else {}
+            shutil.rmtree(folder)
+        return self._members[commands]
 
     def _problems(self, outcome: Outcome, fault: Fault, hit: Call, tree: Tree) -> list[str]:
         problems = exit_problems(outcome, fault, hit, self.work)
@@ -175,7 +222,7 @@ class Trial:
             killed: The command could not clean up.
         """
         # many faults leave the same files, and what happens then depends on the files only
-        key = (killed, tuple(sorted(tree.items())))
+        key = (killed, digest(tree))
         if key not in self._later:
             self._later[key] = reading_problems(self.work) + [
                 f"repeated: {text}" for text in self._problems_when_repeated(killed=killed)
@@ -191,6 +238,11 @@ class Trial:
         if outcome.code != 0:
             return [f"exit code {outcome.code}: {last_line(outcome.stderr)}"]
         return self._unless_done(read_tree(self.work)) + reading_problems(self.work)
+
+
+def digest(tree: Tree) -> bytes:
+    """Return a short key of a tree."""
+    return hashlib.sha256(repr(sorted(tree.items())).encode()).digest()
 
 
 def thinned(calls: list[Call]) -> Iterator[Call]:
