@@ -127,8 +127,12 @@ def fast_folder() -> str | None:
 class Commands:
     """A process that runs commands, one after the other. A context manager."""
 
+    def __init__(self, parent: str | None = None) -> None:
+        """Choose where the folder of the commands goes; by default where fsync costs nothing."""
+        self._parent = parent or fast_folder()
+
     def __enter__(self) -> Commands:
-        self._folder = tempfile.TemporaryDirectory(prefix="faults-", dir=fast_folder())
+        self._folder = tempfile.TemporaryDirectory(prefix="faults-", dir=self._parent)
         self.folder = Path(self._folder.name).resolve()
         (self.folder / "cwd").mkdir()
         settings = {

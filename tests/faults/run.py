@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import random
 import re
+import signal
 import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
-from functools import cache
-from multiprocessing.util import Finalize
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
-from commands import Commands, Fault
+from commands import Commands, Fault, fast_folder
 from power import PowerLoss, cut_power, power_losses
 from scenarios import scenarios
 from sweep import Problem, Trial
+
+if TYPE_CHECKING:
+    from multiprocessing.pool import Pool
 
 CASES_PER_TASK = 30
 # for each naming in each epoch; see power.py
@@ -24,17 +28,27 @@ POWER_STATES = 40
 # Commands import nearly the same modules, and each of these faults takes 0.3 s.
 AT_IMPORT = ("merge over nothing",)
 EXAMPLES = 3
+PROGRESS_S = 5
 
 Case = Fault | PowerLoss
+Task = tuple[str, list[Case]]
+
+
+PARENT = ""
+
+
+def begin_worker(parent: str) -> None:
+    """Prepare a worker, which works in a folder of its own below the given one."""
+    global PARENT
+    PARENT = parent
+    # Ctrl-C reaches all processes of a terminal; the main one prints what was found so far
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @cache
 def commands() -> Commands:
-    """Return the process that runs the commands of this worker."""
-    started = Commands().__enter__()
-    # a worker of a pool ends without Python's clean-up, except for this
-    Finalize(None, started.__exit__, exitpriority=1)
-    return started
+    """Return the process that runs the commands of this worker; it ends with the worker."""
+    return Commands(PARENT).__enter__()
 
 
 @cache
@@ -54,7 +68,9 @@ def cases_of(name: str, *, any_names: bool) -> tuple[str, list[Problem], list[Ca
     return name, it.problems, cases
 
 
-def try_cases(name: str, cases: list[Case]) -> tuple[str, int, list[Problem]]:
+def try_cases(task: Task) -> tuple[str, int, list[Problem]]:
+    """Try the cases of a task; return the scenario, their number, and what was found."""
+    name, cases = task
     problems = []
     for case in cases:
         if isinstance(case, Fault):
@@ -81,65 +97,84 @@ def main() -> int:
     if not names:
         parser.error("no scenario begins so; --list prints them")
 
-    began = time.monotonic()
-    problems: list[Problem] = []
-    counts: Counter[str] = Counter()
-    with multiprocessing.Pool(len(os.sched_getaffinity(0))) as pool:
-        tasks = []
-        listed = [
-            pool.apply_async(cases_of, (name,), {"any_names": options.any_names}) for name in names
-        ]
-        for name, found, cases in (task.get() for task in listed):
-            problems += found
-            if options.only:
-                is_power = options.only == "power"
-                cases = [case for case in cases if isinstance(case, PowerLoss) is is_power]
-            if options.sample and len(cases) > options.sample:
-                cases = random.Random(name).sample(cases, options.sample)
-            counts[name] = len(cases)
-            tasks += [
-                (name, cases[i : i + CASES_PER_TASK]) for i in range(0, len(cases), CASES_PER_TASK)
-            ]
-        done = 0
-        for name, count, found in (
-            task.get() for task in [pool.apply_async(try_cases, t) for t in tasks]
-        ):
-            done += count
-            problems += found
-            show(
-                f"{done} of {counts.total()} faults, {len(problems)} problems, {time.monotonic() - began:.0f} s: {name}"
+    found = Findings()
+    with (
+        tempfile.TemporaryDirectory(prefix="faults-", dir=fast_folder()) as parent,
+        multiprocessing.Pool(initializer=begin_worker, initargs=(parent,)) as pool,
+    ):
+        try:
+            tasks = list_tasks(pool, names, options, found)
+            for name, count, problems in pool.imap_unordered(try_cases, tasks):
+                found.add(name, count, problems)
+        except KeyboardInterrupt:
+            print("stopped; so far:", file=sys.stderr)
+    found.print()
+    return bool(found.problems)
+
+
+def list_tasks(
+    pool: Pool, names: list[str], options: argparse.Namespace, found: Findings
+) -> list[Task]:
+    """List the cases to try, some for each task."""
+    tasks: list[Task] = []
+    for name, problems, cases in pool.imap(partial(cases_of, any_names=options.any_names), names):
+        found.problems += problems
+        if options.only:
+            is_power = options.only == "power"
+            cases = [case for case in cases if isinstance(case, PowerLoss) is is_power]
+        if options.sample and len(cases) > options.sample:
+            cases = random.Random(name).sample(cases, options.sample)
+        found.to_do[name] = len(cases)
+        tasks += (
+            (name, cases[i : i + CASES_PER_TASK]) for i in range(0, len(cases), CASES_PER_TASK)
+        )
+    return tasks
+
+
+class Findings:
+    """What was tried, and what was found.
+
+    Attributes:
+        to_do: Scenario → number of cases.
+        problems: All that was found.
+    """
+
+    def __init__(self) -> None:
+        self.to_do: Counter[str] = Counter()
+        self.problems: list[Problem] = []
+        self._done: Counter[str] = Counter()
+        self._began = self._shown = time.monotonic()
+
+    def add(self, name: str, count: int, problems: list[Problem]) -> None:
+        """Add the result of some cases, and show the progress."""
+        self._done[name] += count
+        self.problems += problems
+        now = time.monotonic()
+        if now - self._shown > PROGRESS_S:
+            self._shown = now
+            print(
+                f"[{now - self._began:3.0f} s] {self._done.total()} of {self.to_do.total()} faults, "
+                f"{len(self.problems)} problems; {name}",
+                file=sys.stderr,
             )
-        pool.close()
-        pool.join()
-    print(file=sys.stderr)
-    print_summary(counts, problems)
-    return bool(problems)
 
-
-def show(text: str) -> None:
-    """Show progress in one line on a terminal, and in one line each time otherwise."""
-    if sys.stderr.isatty():
-        text = f"\r\x1b[K{text}"
-    print(text, end="" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
-
-
-def print_summary(counts: Counter[str], problems: list[Problem]) -> None:
-    """Print one line for each scenario, and the problems, equal ones together."""
-    failed = Counter(problem.scenario for problem in problems)
-    width = max(map(len, counts))
-    print(f"{'scenario':{width}}  {'faults':>6}  {'problems':>8}")
-    for name, count in counts.items():
-        print(f"{name:{width}}  {count:6}  {failed[name]:8}")
-    print(f"{'all':{width}}  {counts.total():6}  {len(problems):8}")
-    alike = defaultdict(list)
-    for problem in problems:
-        alike[re.sub(r"\d{3,}", "N", problem.text)].append(problem)
-    for text, group in sorted(alike.items(), key=lambda item: -len(item[1])):
-        print(f"\n{len(group)} × {text}")
-        for problem in group[:EXAMPLES]:
-            print(f"    {problem.scenario} | {problem.fault} | {problem.call}")
-        if len(group) > EXAMPLES:
-            print(f"    … in {', '.join(sorted({problem.scenario for problem in group}))}")
+    def print(self) -> None:
+        """Print one line for each scenario, and the problems, equal ones together."""
+        failed = Counter(problem.scenario for problem in self.problems)
+        width = max(map(len, self.to_do), default=8)
+        print(f"{'scenario':{width}}  {'faults':>6}  {'problems':>8}")
+        for name in self.to_do:
+            print(f"{name:{width}}  {self._done[name]:6}  {failed[name]:8}")
+        print(f"{'all':{width}}  {self._done.total():6}  {len(self.problems):8}")
+        alike = defaultdict(list)
+        for problem in self.problems:
+            alike[re.sub(r"\d{3,}", "N", problem.text)].append(problem)
+        for text, group in sorted(alike.items(), key=lambda item: -len(item[1])):
+            print(f"\n{len(group)} × {text}")
+            for problem in group[:EXAMPLES]:
+                print(f"    {problem.scenario} | {problem.fault} | {problem.call}")
+            if len(group) > EXAMPLES:
+                print(f"    … in {', '.join(sorted({problem.scenario for problem in group}))}")
 
 
 if __name__ == "__main__":
