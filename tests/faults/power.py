@@ -24,7 +24,7 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sweep import Problem, Trial, digest
+from sweep import PAGE, Problem, Trial, digest
 from verdict import Tree, state_problems
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from commands import Call
 
-PAGE = 4096
 # Calls that change nothing on the disk in this model.
 HARMLESS = ("close", "flock", "fchmod", "fchmodat", "futimens", "utimensat")
 

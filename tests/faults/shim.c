@@ -11,8 +11,8 @@
  *   FAULTS_DATA    if set, these bytes are in the log; otherwise it has none
  *   FAULTS_AT      number of the point
  *   FAULTS_DO      what happens there: "fail ERRNO"; "full ERRNO", in which case all later calls that take room on the
- *                  disk fail, too; "short", which halves a read or write; "torn SIGNAL", a signal behind half a write;
- *                  "before SIGNAL" and "after SIGNAL"
+ *                  disk fail, too; "short", which halves a read or write; "torn SIGNAL", a signal behind the
+ *                  first pages of a write; "before SIGNAL" and "after SIGNAL"
  *
  * The system calls are made by syscall(2): a wrapper can't find itself there, as it could by dlsym(3). 64-bit Linux only.
  */
@@ -36,7 +36,7 @@
 #define ALSO(name, other) __typeof__(name) other __attribute__((alias(#name)))
 
 enum { READS, CHANGES, TAKES_ROOM };
-enum { PATH_BYTES = 2 * PATH_MAX, RECORD_BYTES = 3 * PATH_MAX, LOG_FD_MIN = 500 };
+enum { PATH_BYTES = 2 * PATH_MAX, RECORD_BYTES = 3 * PATH_MAX, LOG_FD_MIN = 500, PAGE_BYTES = 4096 };
 enum action { NOTHING, FAIL, FULL, SHORT, TORN, BEFORE, AFTER };
 
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
@@ -151,8 +151,16 @@ static int is_broken(const struct call *c) {
     return c->action == FAIL || c->action == FULL;
 }
 
-static size_t cut(const struct call *c, size_t size) {
-    return (c->action == SHORT || c->action == TORN) && size > 1 ? size / 2 : size;
+static size_t halved(const struct call *c, size_t size) {
+    return c->action == SHORT && size > 1 ? size / 2 : size;
+}
+
+/* A signal can end a write(2) between two pages, never inside of one. */
+static size_t cut(const struct call *c, size_t size, off_t offset) {
+    off_t border = (offset + (off_t)size / 2) / PAGE_BYTES * PAGE_BYTES;
+    if (c->action != TORN) return halved(c, size);
+    if (border <= offset) border += PAGE_BYTES;
+    return border < offset + (off_t)size ? (size_t)(border - offset) : size;
 }
 
 /* Make a call, or fail it. `call` is evaluated only if the call is made. */
@@ -223,24 +231,24 @@ int close(int fd) {
 
 ssize_t read(int fd, void *buffer, size_t size) {
     CALL_FD(c, READS, fd);
-    return MAKE(c, size, -1, NULL, syscall(SYS_read, fd, buffer, cut(&c, size)));
+    return MAKE(c, size, -1, NULL, syscall(SYS_read, fd, buffer, halved(&c, size)));
 }
 
 ssize_t pread(int fd, void *buffer, size_t size, off_t offset) {
     CALL_FD(c, READS, fd);
-    return MAKE(c, size, offset, NULL, syscall(SYS_pread64, fd, buffer, cut(&c, size), offset));
+    return MAKE(c, size, offset, NULL, syscall(SYS_pread64, fd, buffer, halved(&c, size), offset));
 }
 ALSO(pread, pread64);
 
 ssize_t write(int fd, const void *buffer, size_t size) {
     CALL_FD(c, TAKES_ROOM, fd);
     off_t offset = log_fd >= 0 ? lseek(fd, 0, SEEK_CUR) : 0;
-    return MAKE(c, size, offset, buffer, syscall(SYS_write, fd, buffer, cut(&c, size)));
+    return MAKE(c, size, offset, buffer, syscall(SYS_write, fd, buffer, cut(&c, size, offset)));
 }
 
 ssize_t pwrite(int fd, const void *buffer, size_t size, off_t offset) {
     CALL_FD(c, TAKES_ROOM, fd);
-    return MAKE(c, size, offset, buffer, syscall(SYS_pwrite64, fd, buffer, cut(&c, size), offset));
+    return MAKE(c, size, offset, buffer, syscall(SYS_pwrite64, fd, buffer, cut(&c, size, offset), offset));
 }
 ALSO(pwrite, pwrite64);
 

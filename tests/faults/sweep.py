@@ -56,6 +56,7 @@ READ_ERRORS_OF = {
 }
 # Without an error for these, data could be missing, and nobody would know.
 MUST_BE_REPORTED = ("write", "pwrite", "ftruncate", "fsync", "fdatasync", "rename")
+PAGE = 4096
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -279,7 +280,9 @@ def faults_at(call: Call, last_change: int) -> Iterator[Fault]:
         yield Fault(call.number, "fail", error)
     if call.is_write:
         yield Fault(call.number, "short")
-        yield Fault(call.number, "torn", signal.SIGKILL)
+        # a signal can't end a write inside of a page
+        if call.offset // PAGE != (call.offset + call.size - 1) // PAGE:
+            yield Fault(call.number, "torn", signal.SIGKILL)
     if call.kind == TAKES_ROOM:
         yield Fault(call.number, "full", errno.ENOSPC)
 

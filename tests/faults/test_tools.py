@@ -21,7 +21,7 @@ PROGRAM = """
 import os, sys
 try:
     fd = os.open("new", os.O_WRONLY | os.O_CREAT)
-    print(os.write(fd, b"0123456789"))
+    print(os.write(fd, bytes(10_000)))
     os.fsync(fd)
     os.rename("new", "there")
     os.unlink("there")
@@ -65,10 +65,10 @@ def run(shim, tmp_path):
 
 def test_the_shim_logs_calls_in_the_folder_and_their_bytes(run):
     code, printed, calls = run(FAULTS_DATA="1")
-    assert (code, printed) == (0, ["10"])
+    assert (code, printed) == (0, ["10000"])
     changes = [call for call in calls if call.kind != READS]
     assert list(map(str, changes)) == NAMES[:5]
-    assert (changes[1].data, changes[1].offset) == (b"0123456789", 0)
+    assert (changes[1].data, changes[1].offset) == (bytes(10_000), 0)
 
 
 @pytest.mark.parametrize("at", range(1, 6))
@@ -79,7 +79,7 @@ def test_the_shim_fails_any_call(run, at):
 
 
 def test_the_shim_cuts_a_write_short(run):
-    assert run(FAULTS_AT="2", FAULTS_DO="short")[1] == ["5"]
+    assert run(FAULTS_AT="2", FAULTS_DO="short")[1] == ["5000"]
 
 
 def test_a_full_disk_stays_full(run):
@@ -95,10 +95,10 @@ def test_the_shim_kills_before_and_after_a_call(run, tmp_path, when, exists):
     assert (tmp_path / "folder/new").exists() is exists
 
 
-def test_a_torn_write_is_half_there(run, tmp_path):
+def test_a_torn_write_ends_between_two_pages(run, tmp_path):
     code, _, _ = run(FAULTS_AT="2", FAULTS_DO=f"torn {signal.SIGKILL}")
     assert code == -signal.SIGKILL
-    assert (tmp_path / "folder/new").read_bytes() == b"01234"
+    assert (tmp_path / "folder/new").stat().st_size == PAGE
 
 
 # The model of the disk
