@@ -140,8 +140,12 @@ def copies() -> list[Scenario]:
             for old in ("nothing", "both")
         ),
         Scenario("merge sidecar", parts, f"{merge} --index sidecar"),
+        Scenario("merge from zst", ("pack old one.tar.zst", parts[1]),
+                 "merge out.tar one.tar.zst two.tar"),
+        Scenario("subset from zst", ("pack old one.tar.zst",), "subset one.tar.zst out.tar --filter k*"),
         Scenario("repack zst", (), "repack foreign.tar.gz out.tar.zst"),
         Scenario("extract", parts, "extract one.tar there"),
+        Scenario("extract zst", ("pack old one.tar.zst",), "extract one.tar.zst there"),
         Scenario("extract over files", (*parts, "extract two.tar there", "pack new three.tar"),
                  "extract three.tar there"),
     ]  # fmt: skip
