@@ -43,6 +43,7 @@ def begin_worker(parent: str) -> None:
     PARENT = parent
     # Ctrl-C reaches all processes of a terminal; the main one prints what was found so far
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @cache
@@ -97,6 +98,8 @@ def main() -> int:
     if not names:
         parser.error("no scenario begins so; --list prints them")
 
+    # like Ctrl-C: the workers would go on without the main process
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     found = Findings()
     with (
         tempfile.TemporaryDirectory(prefix="faults-", dir=fast_folder()) as parent,
