@@ -60,7 +60,8 @@ def state_problems(
         now = tree.get(path)
         # Members that are appended stay, even if their index can't be written. Then the note says that it is void.
         if in_place and path == f".{in_place}.idx.void":
-            if not leftovers and members_of(tree[in_place]) != members_of(after[in_place]):
+            is_new = members_of(tree[in_place]) == members_of(after[in_place])
+            if path in tree and not leftovers and not is_new:
                 problems.append(f"left behind, though nothing is appended: {path}")
         # the sidecar belongs to the bytes of its blob, so it is read and not compared
         elif in_place and path == f"{in_place}.idx":
@@ -189,12 +190,19 @@ def message_problems(outcome: Outcome) -> list[str]:
 
 
 def last_line(text: str) -> str:
-    return hide_hex(text.strip().splitlines()[-1][:200]) if text.strip() else "(nothing)"
+    """Return the end of what a command has printed, without what differs from run to run."""
+    return (
+        hide_hex(re.sub(r"/\S*/work/", "", text).strip().splitlines()[-1][:200])
+        if text.strip()
+        else "(nothing)"
+    )
 
 
 def hide_hex(text: str) -> str:
+    """Put HEX for the random part of temporary names."""
     return re.sub(r"[0-9a-f]{8,}", "HEX", text)
 
 
 def hide_folder(exc: Exception) -> str:
+    """Return a message without the folders in it."""
     return re.sub(r"/\S*/", "", str(exc))[:160]
