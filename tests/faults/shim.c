@@ -240,14 +240,20 @@ ssize_t pread(int fd, void *buffer, size_t size, off_t offset) {
 }
 ALSO(pread, pread64);
 
+/* What is written over other bytes takes no room: a full disk has it already. */
+static int kind_of_write(int fd, off_t end) {
+    struct stat state;
+    return log_fd >= 0 && fstat(fd, &state) == 0 && end <= state.st_size ? CHANGES : TAKES_ROOM;
+}
+
 ssize_t write(int fd, const void *buffer, size_t size) {
-    CALL_FD(c, TAKES_ROOM, fd);
     off_t offset = log_fd >= 0 ? lseek(fd, 0, SEEK_CUR) : 0;
+    CALL_FD(c, kind_of_write(fd, offset + (off_t)size), fd);
     return MAKE(c, size, offset, buffer, syscall(SYS_write, fd, buffer, cut(&c, size, offset)));
 }
 
 ssize_t pwrite(int fd, const void *buffer, size_t size, off_t offset) {
-    CALL_FD(c, TAKES_ROOM, fd);
+    CALL_FD(c, kind_of_write(fd, offset + (off_t)size), fd);
     return MAKE(c, size, offset, buffer, syscall(SYS_pwrite64, fd, buffer, cut(&c, size, offset), offset));
 }
 ALSO(pwrite, pwrite64);
