@@ -201,7 +201,12 @@ class Trial:
         if outcome.code == 0 and not fault.is_signal and not fault.is_kill:
             return problems + self._unless_done(tree)
         return problems + state_problems(
-            tree, self.before, self.after, in_place=self.scenario.in_place, leftovers=fault.is_kill
+            tree,
+            self.before,
+            self.after,
+            in_place=self.scenario.in_place,
+            leftovers=fault.is_kill,
+            disk_is_full=fault.kind == "full",
         )
 
     def _unless_done(self, tree: Tree) -> list[str]:

@@ -44,7 +44,13 @@ def members_of(blob: bytes) -> dict[str, bytes]:
 
 
 def state_problems(
-    tree: Tree, before: Tree, after: Tree, *, in_place: str = "", leftovers: bool = False
+    tree: Tree,
+    before: Tree,
+    after: Tree,
+    *,
+    in_place: str = "",
+    leftovers: bool = False,
+    disk_is_full: bool = False,
 ) -> list[str]:
     """Compare each file with what it was before the command, and with what it is after a command without a fault.
 
@@ -54,15 +60,16 @@ def state_problems(
         after: The files after a command without a fault.
         in_place: The blob of which only the members are compared.
         leftovers: Other files may be there, because the command was killed.
+        disk_is_full: A file that was removed can't be written again.
     """
     problems = []
     for path in sorted({*tree, *before, *after}):
         now = tree.get(path)
-        # Members that are appended stay, even if their index can't be written. Then the note says that it is void.
+        # The note says that the files beside the blob are void. It stays if they can't be written (again).
         if in_place and path == f".{in_place}.idx.void":
-            is_new = members_of(tree[in_place]) == members_of(after[in_place])
-            if path in tree and not leftovers and not is_new:
-                problems.append(f"left behind, though nothing is appended: {path}")
+            if path in tree and not leftovers and not disk_is_full:
+                is_new = members_of(tree[in_place]) == members_of(after[in_place])
+                problems += [] if is_new else [f"left behind, though nothing is appended: {path}"]
         # the sidecar belongs to the bytes of its blob, so it is read and not compared
         elif in_place and path == f"{in_place}.idx":
             pass
