@@ -176,7 +176,7 @@ class Commands:
             with_data: The calls have the bytes written.
             is_installed: Start the installed program, which takes ten times as long.
             watched: Folder of the files whose calls are counted; by default the current folder.
-            meanwhile: Another command, which runs from start to end where the fault is SIGSTOP.
+            meanwhile: Another command, which runs while this one is stopped, where the fault is SIGSTOP.
         """
         log = self.folder / "log"
         log.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import gc
 import importlib
 import json
 import os
+import select
 import signal
 import sys
 import traceback
@@ -21,6 +22,8 @@ from blobpack.cli.main import main
 
 # A command takes some 30 ms. One that still runs then waits for something that never comes.
 PATIENCE_S = 60
+# The other command may need a lock that the stopped one holds.
+STOP_S = 2
 PROGRAM = Path(sys.executable).with_name("blobpack")
 
 
@@ -33,19 +36,33 @@ def serve():
 
 def execute(order):
     """Run a command, and the other one when it stops; return their exit codes."""
+    pid = start(order)
+    status = wait(pid, os.WUNTRACED)
+    if not os.WIFSTOPPED(status):
+        return [os.waitstatus_to_exitcode(status)]
+    other = start(order["meanwhile"])
+    ended = os.pidfd_open(other)
+    select.select([ended], [], [], STOP_S)
+    os.close(ended)
+    os.kill(pid, signal.SIGCONT)
+    return [os.waitstatus_to_exitcode(wait(each)) for each in (pid, other)]
+
+
+def start(order):
+    """Start a command, and return its pid."""
     pid = os.fork()
     if pid == 0:
         be_the_command(order)
+    return pid
+
+
+def wait(pid, options=0):
+    """Wait until a process ends, and return its status; kill it if it does not end."""
     signal.signal(signal.SIGALRM, lambda *_: os.kill(pid, signal.SIGKILL))
     signal.alarm(PATIENCE_S)
-    others = []
-    _, status = os.waitpid(pid, os.WUNTRACED)
-    if os.WIFSTOPPED(status):
-        others = execute(order["meanwhile"])
-        os.kill(pid, signal.SIGCONT)
-        _, status = os.waitpid(pid, 0)
+    _, status = os.waitpid(pid, options)
     signal.alarm(0)
-    return [os.waitstatus_to_exitcode(status), *others]
+    return status
 
 
 def be_the_command(order):

@@ -19,6 +19,8 @@ IMAGES = {
     "old": {"k1.png": (40, 30), "k2.png": (40, 30), "sub/long.png": (70, 80)},
     "new": {"k0.png": (40, 30), "k1.png": (40, 30), "sub/other.png": (90, 60), "z.png": (5, 5)},
     "more": {"m1.png": (70, 70), "sub/m2.png": (30, 20)},
+    # a blob of these has its first zero block at the end of a page, and the second one in the next page
+    "odd": {"a.png": (40, 30), "b.png": (30, 20)},
 }
 BEFORE = {
     "nothing": (),
@@ -84,7 +86,12 @@ def edits() -> list[Scenario]:
     """Return the scenarios of append and index --embed, which change a blob in place."""
     # "last": when the members are there already, a second append must not fail
     append = "append out.tar more --threads 1 --duplicates last"
-    places = {**BEFORE, "none": ("pack old out.tar --index none",)}
+    places = {
+        **BEFORE,
+        "none": ("pack old out.tar --index none",),
+        "page": ("pack new out.tar",),
+        "odd page": ("pack odd out.tar",),
+    }
     del places["nothing"]
     appends = [
         Scenario(f"append to {place}", before, append, "out.tar")

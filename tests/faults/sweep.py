@@ -20,6 +20,7 @@ from commands import READS, TAKES_ROOM, Call, Commands, Fault, Outcome
 from scenarios import Scenario, make_sources
 from verdict import (
     Tree,
+    has_index,
     hide_hex,
     last_line,
     members_of,
@@ -98,6 +99,8 @@ class Trial:
         for command in scenario.before:
             self._run_well(command, self._template)
         self.before = read_tree(self._template)
+        blob = self._template / scenario.in_place
+        self._had_index = bool(scenario.in_place) and has_index(blob)
         self.restore()
         self.calls = self._run_well(scenario.command, self.work).calls
         self.after = read_tree(self.work)
@@ -159,7 +162,7 @@ class Trial:
         return [Problem(self.scenario.name, str(fault), where, text) for text in texts]
 
     def _race_at(self, fault: Fault) -> list[Problem]:
-        """Run the other command at a call, from start to end, and check that both did what they say."""
+        """Run the other command while this one is stopped at a call, and check that both did what they say."""
         scenario = self.scenario
         self.restore()
         outcome = self._commands.run(
@@ -200,6 +203,8 @@ class Trial:
         problems = exit_problems(outcome, fault, hit, self.work)
         if outcome.code == 0 and not fault.is_signal and not fault.is_kill:
             return problems + self._unless_done(tree)
+        if self._must_restore(fault, tree) and not has_index(self.work / self.scenario.in_place):
+            problems.append("the index is not restored")
         return problems + state_problems(
             tree,
             self.before,
@@ -207,6 +212,17 @@ class Trial:
             in_place=self.scenario.in_place,
             leftovers=fault.is_kill,
             disk_is_full=fault.kind == "full",
+        )
+
+    def _must_restore(self, fault: Fault, tree: Tree) -> bool:
+        """Return whether an append must have put the index back, as it promises if it fails but is not killed."""
+        blob = self.scenario.in_place
+        can_restore = not fault.is_kill and fault.kind != "full"
+        return (
+            can_restore
+            and self.scenario.name.startswith("append")
+            and self._had_index
+            and members_of(tree[blob]) == members_of(self.before[blob])
         )
 
     def _unless_done(self, tree: Tree) -> list[str]:

@@ -134,6 +134,17 @@ def blob_problems(path: Path, expected: dict[str, bytes]) -> list[str]:
     return problems
 
 
+def has_index(path: Path) -> bool:
+    """Return whether a blob is opened without a scan."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", blobpack.MissingIndexWarning)
+        try:
+            blobpack.open_blob(path).close()
+        except blobpack.MissingIndexWarning:
+            return False
+    return True
+
+
 def collection_problems(path: Path) -> list[str]:
     """Read all members of a collection, and compare them with the blobs in its folder."""
     problems = []
