@@ -246,7 +246,7 @@ def power_losses(trial: Trial, *, limit: int, any_names: bool = False) -> list[P
 
 def cut_power(trial: Trial, loss: PowerLoss) -> list[Problem]:
     """Check a state of the disk; then run the command again, and check the folder."""
-    write_tree(loss.tree, trial.work)
+    write_tree(loss.tree, trial.work, trial.inodes)
     texts = state_problems(
         loss.tree, trial.before, trial.after, in_place=trial.scenario.in_place, leftovers=True
     )
@@ -254,8 +254,14 @@ def cut_power(trial: Trial, loss: PowerLoss) -> list[Problem]:
     return [Problem(trial.scenario.name, str(loss), loss.where, text) for text in texts]
 
 
-def write_tree(tree: Tree, folder: Path) -> None:
-    """Make a folder hold a tree and nothing else."""
+def write_tree(tree: Tree, folder: Path, inodes: dict[str, int]) -> None:
+    """Make a folder hold a tree and nothing else.
+
+    Args:
+        tree: The files.
+        folder: The folder.
+        inodes: Numbers of the inodes of files, before they were written here.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for path, content in tree.items():
@@ -264,3 +270,10 @@ def write_tree(tree: Tree, folder: Path) -> None:
         else:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
+    # the copy of an index, which an append keeps for its readers, has the inode of the blob in its name
+    for path, inode in inodes.items():
+        old = folder / path
+        old = old.with_name(f".{old.name}.{inode:012x}.tmp")
+        if old.exists():
+            now = (folder / path).stat().st_ino
+            old.rename(old.with_name(old.name.replace(f"{inode:012x}", f"{now:012x}")))

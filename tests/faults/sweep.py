@@ -85,6 +85,7 @@ class Trial:
         before: The files before the command.
         after: The files after the command, without a fault.
         calls: The calls of the command, without a fault, with the bytes written.
+        inodes: Numbers of the files' inodes in that run.
         problems: What is wrong already without a fault.
     """
 
@@ -104,6 +105,7 @@ class Trial:
         self.restore()
         self.calls = self._run_well(scenario.command, self.work).calls
         self.after = read_tree(self.work)
+        self.inodes = {path: (self.work / path).stat().st_ino for path in self.after}
         self.problems = [
             Problem(scenario.name, "no fault", "", text) for text in reading_problems(self.work)
         ]
