@@ -1,0 +1,216 @@
+"""Commands to break: what each finds in its folder, and what it writes."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import tarfile
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Folder → name → width and height of an image. k1.png is in both old and new, with equal sizes and different pixels.
+# k0.png has the size of k1.png, too: an offsets file of old, read for a blob of new, finds k0.png under the name k1.png.
+IMAGES = {
+    "old": {"k1.png": (40, 30), "k2.png": (40, 30), "sub/long.png": (70, 80)},
+    "new": {"k0.png": (40, 30), "k1.png": (40, 30), "sub/other.png": (90, 60), "z.png": (5, 5)},
+    "more": {"m1.png": (70, 70), "sub/m2.png": (30, 20)},
+    # a blob of these has its first zero block at the end of a page, and the second one in the next page
+    "odd": {"a.png": (40, 30), "b.png": (30, 20)},
+}
+BEFORE = {
+    "nothing": (),
+    "embed": ("pack old out.tar",),
+    "sidecar": ("pack old out.tar --index sidecar",),
+    "offsets": ("pack old out.tar --index none", "offsets out.tar"),
+    "both": ("pack old out.tar --index sidecar", "offsets out.tar"),
+}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A command in a folder.
+
+    Attributes:
+        name: Its first word is the command.
+        before: Commands that make the folder what it is before.
+        command: The command to break.
+        in_place: The blob that the command changes in place; "" if it writes new files. Its bytes depend on what
+            happened before, so only its members are compared.
+        own_folder: The folder that the command fills; it must be empty before. "" if there is none.
+        meanwhile: A command that others run in the same folder while this one runs; "" for none.
+    """
+
+    name: str
+    before: tuple[str, ...]
+    command: str
+    in_place: str = ""
+    own_folder: str = ""
+    meanwhile: str = ""
+
+
+def scenarios() -> dict[str, Scenario]:
+    """Return all scenarios by their names."""
+    listed = [*packs(), *edits(), *indexes(), *copies(), *races()]
+    return {scenario.name: scenario for scenario in listed}
+
+
+def packs() -> list[Scenario]:
+    """Return the scenarios of pack."""
+    plain = [
+        Scenario(
+            f"pack {place} over {old}", before, f"pack new out.tar --index {place} --threads 1"
+        )
+        for place in ("embed", "sidecar", "none")
+        for old, before in BEFORE.items()
+    ]
+    compressed = "pack new out.tar.zst --threads 1"
+    return [
+        *plain,
+        Scenario("pack zst over nothing", (), compressed),
+        Scenario("pack zst over sidecar", ("pack old out.tar.zst --index sidecar",), compressed),
+        Scenario(
+            "pack shards",
+            (),
+            "pack new shards --shard-size 8Ki --threads 1",
+            own_folder="shards",
+        ),
+    ]
+
+
+def edits() -> list[Scenario]:
+    """Return the scenarios of append and index --embed, which change a blob in place."""
+    # "last": when the members are there already, a second append must not fail
+    append = "append out.tar more --threads 1 --duplicates last"
+    places = {
+        **BEFORE,
+        "none": ("pack old out.tar --index none",),
+        "page": ("pack new out.tar",),
+        "odd page": ("pack odd out.tar",),
+    }
+    del places["nothing"]
+    appends = [
+        Scenario(f"append to {place}", before, append, "out.tar")
+        for place, before in places.items()
+    ]
+    # foreign.tar ends with zeros up to 10,240 bytes, as GNU tar's archives do; a blob has none
+    embeds = {
+        "foreign": ((), "foreign.tar"),
+        "foreign with sidecar": (("index foreign.tar",), "foreign.tar"),
+        "foreign with offsets": (("offsets foreign.tar",), "foreign.tar"),
+        "foreign again": (("index foreign.tar --embed",), "foreign.tar"),
+        "none": (places["none"], "out.tar"),
+        "sidecar": (places["sidecar"], "out.tar"),
+        "embed": (places["embed"], "out.tar"),
+        "appended": ((*places["embed"], append), "out.tar"),
+    }
+    return [
+        *appends,
+        *(
+            Scenario(f"index embed in {name}", before, f"index {blob} --embed", blob)
+            for name, (before, blob) in embeds.items()
+        ),
+    ]
+
+
+def indexes() -> list[Scenario]:
+    """Return the scenarios of commands that write an index or an offsets file."""
+    blob = BEFORE["embed"]
+    collected = ("pack old set/a.tar", "pack more set/b.tar")
+    return [
+        Scenario("index beside", (), "index foreign.tar"),
+        Scenario("index beside again", ("index foreign.tar",), "index foreign.tar --facts"),
+        Scenario("index elsewhere", (), "index foreign.tar -o elsewhere.idx"),
+        Scenario("offsets pkl", blob, "offsets out.tar"),
+        Scenario("offsets pkl again", (*blob, "offsets out.tar --filter k1.png"), "offsets out.tar"),
+        Scenario("offsets csv", blob, "offsets out.tar -o out.csv"),
+        Scenario("offsets parquet", blob, "offsets out.tar -o out.parquet"),
+        Scenario("collect", collected, "collect set"),
+        Scenario("collect again", ("pack old set/a.tar", "collect set", collected[1]), "collect set"),
+    ]  # fmt: skip
+
+
+def copies() -> list[Scenario]:
+    """Return the scenarios of commands that copy members."""
+    parts = ("pack old one.tar", "pack more two.tar")
+    merge = "merge out.tar one.tar two.tar"
+    subset = "subset one.tar out.tar --filter k*"
+    repack = "repack foreign.tar.gz out.tar"
+    return [
+        *(
+            Scenario(f"{name} over {old}", (*parts, *BEFORE[old]), command)
+            for name, command in (("merge", merge), ("subset", subset), ("repack", repack))
+            for old in ("nothing", "both")
+        ),
+        Scenario("merge sidecar", parts, f"{merge} --index sidecar"),
+        Scenario("merge from zst", ("pack old one.tar.zst", parts[1]),
+                 "merge out.tar one.tar.zst two.tar"),
+        Scenario("subset from zst", ("pack old one.tar.zst",), "subset one.tar.zst out.tar --filter k*"),
+        Scenario("repack zst", (), "repack foreign.tar.gz out.tar.zst"),
+        Scenario("extract", parts, "extract one.tar there"),
+        Scenario("extract zst", ("pack old one.tar.zst",), "extract one.tar.zst there"),
+        Scenario("extract over files", (*parts, "extract two.tar there", "pack new three.tar"),
+                 "extract three.tar there"),
+    ]  # fmt: skip
+
+
+def races() -> list[Scenario]:
+    """Return the scenarios in which another command works on the same blob."""
+    embed, sidecar = BEFORE["embed"], BEFORE["sidecar"]
+    pack = "pack new out.tar --threads 1"
+    other_pack = "pack more out.tar --threads 1"
+    append, other_append = "append out.tar more --threads 1", "append out.tar new/z.png --threads 1"
+    beside = "--index sidecar"
+    return [
+        Scenario("race pack", (), f"{pack} {beside}", meanwhile=f"{other_pack} {beside}"),
+        Scenario("race pack over", sidecar, f"{pack} {beside}", meanwhile=f"{other_pack} {beside}"),
+        Scenario("race pack over mixed", sidecar, pack, meanwhile=f"{other_pack} {beside}"),
+        Scenario("race pack none over", sidecar, f"{pack} --index none", meanwhile=other_pack),
+        Scenario("race append", embed, append, "out.tar", meanwhile=other_append),
+        Scenario("race append beside", sidecar, append, "out.tar", meanwhile=other_append),
+        Scenario("race append pack", sidecar, append, "out.tar", meanwhile=pack),
+        Scenario("race pack append", sidecar, pack, meanwhile=append),
+        Scenario("race embed append", sidecar, "index out.tar --embed", "out.tar", meanwhile=append),
+        Scenario("race append embed", sidecar, append, "out.tar", meanwhile="index out.tar --embed"),
+        Scenario("race index pack", embed, "index out.tar", meanwhile=f"{pack} {beside}"),
+    ]  # fmt: skip
+
+
+def make_sources(folder: Path) -> None:
+    """Make the files that commands read: folders of images, and archives of another program."""
+    for number, (name, images) in enumerate(IMAGES.items()):
+        for image, (width, height) in images.items():
+            path = folder / name / image
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png(width, height, seed=number * 100 + len(image) + width))
+    with tarfile.open(folder / "foreign.tar", "w", format=tarfile.GNU_FORMAT) as tar:
+        for image in IMAGES["old"]:
+            payload = (folder / "old" / image).read_bytes()
+            member = tarfile.TarInfo(image)
+            member.size = len(payload)
+            tar.addfile(member, io.BytesIO(payload))
+    archive = (folder / "foreign.tar").read_bytes()
+    # without the time: each process makes the same files
+    (folder / "foreign.tar.gz").write_bytes(gzip.compress(archive, mtime=0))
+    (folder / "set").mkdir()
+
+
+def png(width: int, height: int, seed: int) -> bytes:
+    """Make a grey PNG. It is not compressed, so images of the same size have files of the same size."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    rows = b"".join(
+        b"\0" + bytes((seed + x * y) % 256 for x in range(width)) for y in range(height)
+    )
+    size = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        (chunk(b"IHDR", size), chunk(b"IDAT", zlib.compress(rows, 0)), chunk(b"IEND", b""))
+    )
