@@ -26,6 +26,7 @@ from .errors import (
     FactsMissingError as FactsMissingError,
     FormatError as FormatError,
     ImageError as ImageError,
+    LeftOutWarning as LeftOutWarning,
     MemberNotFoundError as MemberNotFoundError,
     MissingIndexWarning as MissingIndexWarning,
     PackageMissingError as PackageMissingError,

@@ -21,8 +21,8 @@ in any sequence. Every other error is a BlobpackError:
         └── BlobChangedError                      the blob is not the one that was opened
             └── StaleIndexError                   the index belongs to another state of the blob
 
-Each error can also be caught as the builtin in the second column, and survives pickling. MissingIndexWarning is a
-UserWarning.
+Each error can also be caught as the builtin in the second column, and survives pickling. LeftOutWarning and
+MissingIndexWarning are UserWarnings.
 """
 
 from __future__ import annotations
@@ -111,6 +111,10 @@ class BlobChangedError(StorageError):
 
 class MissingIndexWarning(UserWarning):
     """A blob has no index, so its headers had to be scanned."""
+
+
+class LeftOutWarning(UserWarning):
+    """Members, or bytes that may be members, lie behind the end of an archive, and are left out."""
 
 
 class StaleIndexError(BlobChangedError):

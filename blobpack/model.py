@@ -105,6 +105,12 @@ class ScanReport:
         devices: Character devices, block devices and FIFOs; they have no payload and no row.
         sparse: Sparse files; their payload is not one range of bytes, so they have no row.
         other: Volume labels, parts of multi-volume archives, dumped folders and unknown types; they have no row.
+        members_behind: Offset of the first header behind the end-of-archive marker, if members lie there; else 0. The
+            scan did not take them: scan with concatenated=True does.
+        other_behind: Offset of the first bytes behind the marker, if they are neither zeros nor a tar header nor an index;
+            else 0. If a header was overwritten by zeros, these are the bytes behind it.
+        unseen_behind: Bytes at the end of a remote blob that the scan did not look at, because they lie behind 1 MiB of
+            zeros.
     """
 
     bytes_scanned: int
@@ -116,6 +122,9 @@ class ScanReport:
     devices: int = 0
     sparse: int = 0
     other: int = 0
+    members_behind: int = 0
+    other_behind: int = 0
+    unseen_behind: int = 0
 
     def without_row(self) -> dict[str, int]:
         """Return the counts of headers that have no row, by kind, without the kinds whose count is zero."""

@@ -13,7 +13,7 @@ MAGIC = b"BLOBIDX\n"
 ROWS = 1024
 PAGE = 4096
 U64 = (1 << 64) - 1
-FOOTER = struct.Struct("<II2Q2I10Q2I9q128s2Q168s8s")
+FOOTER = struct.Struct("<II2Q2I10Q2I9q128s3Q3q136s8s")
 FACTS = ("media_type", "width", "height", "crc32c", "mtime")
 BLOB_U64 = ("row_end", "blob_bytes", "payload_bytes", "archive_bytes")
 BLOB_U32 = ("tail_crc", "samples_crc", "blob_flags", "name_end", "version_end")
@@ -118,10 +118,10 @@ class PlainIndex:
             self.guide,
             self.guide_bytes,
         ) = footer[10:16]
-        (facts, self.flags), self.report = footer[16:18], footer[18:27]
+        (facts, self.flags), self.report = footer[16:18], footer[18:27] + footer[31:34]
         self.blob_version = footer[27].rstrip(b"\0").decode()
         self.blobs, self.blobs_bytes = footer[28:30]
-        expect(version == 2 and footer[31] == MAGIC and not any(footer[30]), "footer")
+        expect(version == 2 and footer[35] == MAGIC and not any(footer[34]), "footer")
         expect(self.flags >> 17 == 0 and self.flags >> 16 == (self.blobs_bytes > 0), "flags")
         expect(512 <= self.region_bytes <= len(packed), "region_bytes")
         self.region_start = len(packed) - self.region_bytes

@@ -6,13 +6,14 @@ import os
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tars import need_tool
 
 import blobpack
-from blobpack import Index, MissingIndexWarning, StaleIndexError
+from blobpack import Index, LeftOutWarning, MissingIndexWarning, StaleIndexError
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.writing.embed import embed_index
 
@@ -152,6 +153,14 @@ def rewritten(path: Path) -> None:
 STALE = [appended, joined, shortened, concatenated, followed, rewritten]
 
 
+def rescanned(path: Path, change: Callable[[Path], None]) -> list[str]:
+    """Scan a changed blob. Members of a second archive are left out, as tarfile does, but not in silence."""
+    if change not in (concatenated, followed):
+        return names_of(path, stale="rescan")
+    with pytest.warns(LeftOutWarning, match="members lie behind the end"):
+        return names_of(path, stale="rescan")
+
+
 def test_a_new_blob_takes_the_old_one_s_sidecar_away(folder, small_images):
     """Tiny members, two names exchanged: size, end and samples are as they were."""
     names = [f"{i:05d}.svg" for i in range(2000)]
@@ -191,7 +200,7 @@ class TestStale:
         else:
             with pytest.raises(StaleIndexError, match=r"many\.tar: .*stale='rescan'"):
                 blobpack.open_blob(blob)
-        assert names_of(blob, stale="rescan") == members(blob)
+        assert rescanned(blob, change) == members(blob)
 
     @pytest.mark.parametrize("change", STALE, ids=lambda change: change.__name__)
     def test_a_small_changed_blob_is_refused_or_read_right(self, blob, change):
@@ -200,7 +209,7 @@ class TestStale:
         try:
             assert names_of(blob) == members(blob)
         except StaleIndexError:
-            assert names_of(blob, stale="rescan") == members(blob)
+            assert rescanned(blob, change) == members(blob)
 
     @pytest.mark.parametrize("change", STALE, ids=lambda change: change.__name__)
     def test_an_index_beside_a_changed_blob_is_refused_or_the_blob_rescanned(self, foreign, change):
@@ -209,7 +218,7 @@ class TestStale:
         change(foreign)
         with pytest.raises(StaleIndexError, match=r"foreign\.tar\.idx is not the index of"):
             blobpack.open_blob(foreign)
-        assert names_of(foreign, stale="rescan") == members(foreign)
+        assert rescanned(foreign, change) == members(foreign)
 
     @pytest.mark.parametrize("factor", [20, 4000])
     @pytest.mark.parametrize("embed", [True, False])

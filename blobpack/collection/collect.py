@@ -25,6 +25,7 @@ from blobpack.stores.location import Location, location_of, output_location
 from blobpack.stores.output import replacing, writing
 from blobpack.stores.replace import check_replaceable, check_suffix
 from blobpack.stores.sink import FileSink
+from blobpack.tar.behind import warn_of_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,12 +89,15 @@ def collect(
         found, location.folder, duplicates=duplicates, scan=scan, progress=progress
     )
     collection_bytes = _write_collection(writer, location)
+    for url, report in writer.reports.items():
+        warn_of_left_out(url, report)
     return CollectReport(
         url=location.text,
         blobs=len(found),
         members=writer.shards[-1].row_end if writer.shards else 0,
         payload_bytes=sum(shard.payload_bytes for shard in writer.shards),
         collection_bytes=collection_bytes,
+        members_behind=[url for url, report in writer.reports.items() if report.members_behind],
         seconds=time.perf_counter() - began,
     )
 
@@ -147,6 +151,7 @@ class CollectReport:
         members: Number of members in these blobs.
         payload_bytes: Bytes of the members' payloads.
         collection_bytes: Bytes of the collection's file.
+        members_behind: Blobs that have members behind the end of their archive, which the collection does not have.
         seconds: Time that collect took.
     """
 
@@ -155,6 +160,7 @@ class CollectReport:
     members: int
     payload_bytes: int
     collection_bytes: int
+    members_behind: list[str]
     seconds: float
 
     def __str__(self) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from blobpack.columns import Columns
     from blobpack.index.index import Index
-    from blobpack.model import Duplicates, ProgressCallback
+    from blobpack.model import Duplicates, ProgressCallback, ScanReport
     from blobpack.stores.base import Store
     from blobpack.stores.location import Location
     from blobpack.stores.sink import FileSink
@@ -58,10 +58,15 @@ class _OpenedBlob:
     parts: Iterable[Columns]
     facts: frozenset[str]
     rows: int
+    report: ScanReport | None
 
 
 class CollectionWriter:
-    """Writes one collection to a file."""
+    """Writes one collection to a file.
+
+    Attributes:
+        reports: Blob → the report that its index has of a scan.
+    """
 
     def __init__(
         self,
@@ -76,6 +81,7 @@ class CollectionWriter:
         self.duplicates, self.scan, self.progress = duplicates, scan, progress
         self.shards: list[Shard] = []
         self.facts: frozenset[str] | None = None
+        self.reports: dict[str, ScanReport] = {}
 
     def write(self, file: FileSink) -> None:
         """Write the collection to an empty file, with the facts that all of its blobs have."""
@@ -117,6 +123,8 @@ class CollectionWriter:
                         self.facts = opened.facts
                     elif not self.facts <= opened.facts:
                         raise _FewerFactsError(self.facts & opened.facts)
+                if opened.report:
+                    self.reports[opened.store.url] = opened.report
                 for part in opened.parts:
                     yield _keep_facts(part, self.facts or frozenset())
             self.shards.append(replace(opened.shard, first_row=row, row_end=row + opened.rows))
@@ -144,7 +152,7 @@ class CollectionWriter:
             parts: Iterable[Columns] = (
                 [index.columns] if rows <= WHOLE_INDEX_ROWS_MAX else index.parts()
             )
-            return _OpenedBlob(shard, store, parts, index.taken, rows)
+            return _OpenedBlob(shard, store, parts, index.taken, rows, index.report)
         except BaseException:
             store.close()
             raise

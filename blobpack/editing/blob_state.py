@@ -58,7 +58,10 @@ class BlobState:
         # the report of a scan that would now go to the new end; the old part keeps its counts
         if report and added.report:
             end = added.report
-            report = replace(report, bytes_scanned=end.bytes_scanned, end_marker=end.end_marker)
+            behind = {"members_behind": 0, "other_behind": 0, "unseen_behind": 0}
+            report = replace(
+                report, bytes_scanned=end.bytes_scanned, end_marker=end.end_marker, **behind
+            )
         # otherwise one text file would take the sizes of all images away
         facts = dict(self.index.columns.facts())
         columns = Columns.concatenate([self.index.columns, added.columns.with_unknown(facts)])

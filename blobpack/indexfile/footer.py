@@ -30,7 +30,7 @@ MEMBER_HEADER_BYTES = 512
 # version in the footer is the one that counts.
 REGION_HEADER = struct.Struct("<8sI52x")
 # the fields of the table in docs/format.md, in its order; the spaces are only for the reader
-FOOTER_FIELDS = struct.Struct("<II QQII QQQQ QQQQ QQII 9q 128s QQ Q 160x 8s".replace(" ", ""))
+FOOTER_FIELDS = struct.Struct("<II QQII QQQQ QQQQ QQII 9q 128s QQ Q 3q 136x 8s".replace(" ", ""))
 FOOTER_BYTES = 512
 # the usual size of a memory page, so that a lookup in a mapped file loads one page
 INDEX_PAGE_BYTES = 4096
@@ -163,7 +163,7 @@ class Footer:
             stamp: Number of 8 bytes that means nothing. It makes the footer differ from others with equal values.
         """
         identity = self.identity or Identity(0, 0, 0)
-        report = astuple(self.report) if self.report else (0,) * 9
+        report = astuple(self.report) if self.report else (0,) * 12
         flags = (
             HAS_REPORT * (self.report is not None)
             | IS_TIED * (self.identity is not None)
@@ -188,13 +188,14 @@ class Footer:
             self.guide_bytes,
             self.facts_mask,
             flags,
-            *report,
+            *report[:9],
             # Amazon's ETags are shorter. A version that was cut equals no blob's version, so that readers fall back
             # on the checksums.
             identity.version.encode()[:128],
             self.blobs,
             self.blobs_bytes,
             stamp,
+            *report[9:],
             INDEX_MAGIC,
         )
         return struct.pack("<I", crc32c(packed[4:])) + packed[4:]
@@ -245,7 +246,7 @@ class Footer:
             else None,
             *rest[:10],  # type: ignore[call-arg]
             frozenset(name for i, name in enumerate(FACTS) if facts >> i & 1),
-            ScanReport(*rest[12:21]) if flags & HAS_REPORT else None,
+            ScanReport(*rest[12:21], *rest[25:28]) if flags & HAS_REPORT else None,
             blobs,
             blobs_bytes,
             packed,

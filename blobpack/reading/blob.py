@@ -26,6 +26,7 @@ from blobpack.reading.reader import Reader
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import local_path, location_of
 from blobpack.stores.open import open_tar
+from blobpack.tar.behind import warn_of_left_out
 
 if TYPE_CHECKING:
     import os
@@ -181,7 +182,8 @@ def open_blob(
 
     If no index is given, these places are tried, in this order: the index inside the blob; the index file beside it,
     `<blob>.idx`; beside a local blob, the offsets file `<stem>_offsets.pkl`. If there is none, the blob's headers are
-    scanned, with a MissingIndexWarning. To see whether an index still fits the blob, the blob's size and last bytes
+    scanned, with a MissingIndexWarning. If the index records that members lie behind the end of the archive, which it does
+    not have, there is a LeftOutWarning. To see whether an index still fits the blob, the blob's size and last bytes
     are compared with those that the index recorded; for an index file beside a local blob also samples of its bytes.
 
     Args:
@@ -226,7 +228,9 @@ def open_blob(
             store = open_tar(location, tail=not isinstance(index, Index), cache=kept)
             if isinstance(index, Index):
                 return _make_blob(store, index, hedge, opened_index=False)
-            return _make_blob(store, find_index(store, index, stale), hedge, opened_index=True)
+            found = find_index(store, index, stale)
+            warn_of_left_out(store.url, found.report)
+            return _make_blob(store, found, hedge, opened_index=True)
         except BaseException as exc:
             if store is not None:
                 store.close()

@@ -81,7 +81,7 @@ def difference(store: Store, identity: Identity, index: Index | None = None) -> 
         return "it is the index of a collection, whose members are in several blobs"
     size = identity.archive_bytes
     # a blob that is larger than the archive is fine only if an index was put behind the archive since
-    if store.size < size or (store.size > size and read_footer(store) is None):
+    if store.size != size and not _is_index_behind(store, size):
         return f"the blob has {store.size} bytes, and had {size} when the index was made"
     # an equal ETag proves that the object is the same; the tail need not be read
     if identity.version and identity.version == store.version:
@@ -97,6 +97,12 @@ def difference(store: Store, identity: Identity, index: Index | None = None) -> 
     if index and (pos := find_growth(store, index, tail, size)) is not None:
         return f"the archive ended at byte {pos}, and now has more bytes there"
     return ""
+
+
+def _is_index_behind(store: Store, archive_bytes: int) -> bool:
+    """Return whether an archive of that size is followed by its index alone; not if another blob was joined to it."""
+    footer = read_footer(store) if store.size > archive_bytes else None
+    return footer is not None and archive_bytes + footer.bytes_inside == store.size
 
 
 def check_fits(store: Store, index: Index, where: str) -> Index:

@@ -15,12 +15,15 @@ from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
 from blobpack.index.index import Index
 from blobpack.stores.base import Store
+from blobpack.tar.behind import describe_behind, warn_of_left_out
 from blobpack.tar.header import BLOCK
 from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from blobpack.model import ScanReport
 
 # Damaged headers until the scan gives up. The limit is for a blob that is damaged all over, or is another blob than the
 # index describes: each damaged header costs up to three more scans.
@@ -117,7 +120,8 @@ class DamageScan:
                 continue
             before, after = self._borders_around(fault.offset or 0, start, end)
             if (before, after) == (start, end):
-                self._note_fault(start, end, fault)
+                if not self._scan_joined(start, end, parts):
+                    self._note_fault(start, end, fault)
                 continue
             # A scan that failed returns no members. So the sound bytes before the fault are scanned again, and then
             # the member with the fault by itself, to see whether it is damaged or only followed by damage.
@@ -132,7 +136,9 @@ class DamageScan:
         whole = start == 0 and end == self.store.size
         try:
             index = scan_store(
-                self.store if whole else _StoreRange(self.store, start, end), threads=self.threads
+                self.store if whole else _StoreRange(self.store, start, end),
+                threads=self.threads,
+                look_bytes=None,
             )
         except FormatError as exc:
             offset = start + (exc.offset or 0)
@@ -147,7 +153,37 @@ class DamageScan:
         if walked < min(end, self.last_end) and self._has_members(walked, end):
             return FormatError(f"zero blocks instead of a header, at byte {walked}", offset=walked)
         parts.append(_shifted(index.columns, start))
+        if index.report and end == self.store.size:
+            self._note_behind(start, index.report)
         return None
+
+    def _scan_joined(self, start: int, end: int, parts: list[Columns]) -> bool:
+        """Scan a range that holds one member, by the index, and begins with the end of an archive.
+
+        The index may be of joined tars: then the member follows an end-of-archive marker.
+
+        Returns:
+            True if the member was found, and appended to parts.
+        """
+        try:
+            index = scan_store(_StoreRange(self.store, start, end), concatenated=True)
+        except FormatError:
+            return False
+        if len(index):
+            parts.append(_shifted(index.columns, start))
+        return len(index) > 0
+
+    def _note_behind(self, start: int, report: ScanReport) -> None:
+        """Note members behind the end of the archive, where the index has none."""
+        if report.members_behind:
+            behind = start + report.members_behind
+            reason = f"{describe_behind(0, behind, 0)}; `blobpack index --concatenated` finds them"
+            self.faults.append(Damage(behind, reason))
+        elif report.other_behind:
+            # not a fault of the blob by itself: a tar ends at its marker, and users may put data of their own behind it
+            warn_of_left_out(
+                self.store.url, replace(report, other_behind=start + report.other_behind)
+            )
 
     def _why_cut(self, end: int) -> str:
         # a range that ends before the blob does is not cut: the size in a header leads out of it

@@ -112,6 +112,10 @@ class Readahead:
         self._given_end = start + len(content)
         return content
 
+    def read_once(self, start: int, end: int) -> bytes | memoryview:
+        """Read like `read`, but nothing ahead: from the windows that are there, or by one request."""
+        return self.read(start, end, self._store.size + HOP_GAP_BYTES_MAX)
+
     def gap_bytes(self) -> int:
         """Compute the largest distance between headers at which the bytes between them are read, too."""
         latency_s, bytes_per_s = self._speed.latency_s, self._speed.bytes_per_s

@@ -12,7 +12,9 @@ from blobpack.index.shared_names import SharedNames
 from blobpack.model import ScanReport, check_flag, check_threads
 from blobpack.stores.location import location_of
 from blobpack.stores.open import open_tar
+from blobpack.tar.behind import LOOK_BYTES_MAX, Behind, look_behind, warn_of_left_out
 from blobpack.tar.facts import take_facts
+from blobpack.tar.header import BLOCK
 from blobpack.tar.readahead import Readahead
 from blobpack.threads import processor_count
 
@@ -49,7 +51,8 @@ def scan(
     """Find every member of a tar, of any dialect, by walking its headers in native code.
 
     Folders, symbolic links, devices and sparse files have no payload that is one byte range, so they get no row;
-    `index.report` counts them. The row of a hard link points at the payload of its target. An archive that
+    `index.report` counts them. Members behind the first end-of-archive marker are left out, with a LeftOutWarning, unless
+    concatenated is True. The row of a hard link points at the payload of its target. An archive that
     ends between two members without an end marker is accepted, as tar tools do; the report says so.
 
     Args:
@@ -72,9 +75,11 @@ def scan(
     check_threads(threads)
     store = open_tar(location)
     try:
-        return scan_store(store, concatenated=concatenated, facts=facts, threads=threads)
+        found = scan_store(store, concatenated=concatenated, facts=facts, threads=threads)
     finally:
         store.close()
+    warn_of_left_out(store.url, found.report)
+    return found
 
 
 def scan_store(
@@ -84,6 +89,7 @@ def scan_store(
     facts: bool = False,
     threads: int | None = None,
     reader: Readahead | None = None,
+    look_bytes: int | None = LOOK_BYTES_MAX,
 ) -> Index:
     """Scan the blob of a store; see scan.
 
@@ -94,6 +100,8 @@ def scan_store(
         threads: See scan.
         reader: Reads a blob that is not a local file, and counts its requests. It is closed when the walk ends.
             None for a new one.
+        look_bytes: Bytes behind the end of a remote archive that are searched for members; None for all. In a local file,
+            all are searched, except with concatenated, where the walk itself goes on.
 
     Raises:
         TruncatedError: the blob ends too early, or is empty.
@@ -112,6 +120,14 @@ def scan_store(
                 with_mtime=facts,
                 threads=threads or processor_count(SCAN_THREADS_MAX),
             )
+            behind = Behind()
+            if not concatenated:
+                behind = look_behind(
+                    store.read_range if store.fd is not None else readahead.read_once,
+                    walk.position + BLOCK * walk.end_marker,
+                    store.size,
+                    look_bytes if store.is_remote else None,
+                )
     except FormatError as exc:
         # Only if the first header is wrong: a sound tar may begin with such bytes, if the name of its first member does
         # ("BZh1.jpg").
@@ -132,6 +148,9 @@ def scan_store(
         devices=walk.kinds.devices,
         sparse=walk.kinds.sparse,
         other=walk.kinds.other,
+        members_behind=behind.members_behind,
+        other_behind=behind.other_behind,
+        unseen_behind=behind.unseen_behind,
     )
     index = Index.from_columns(Columns(*walk.members), report=report)
     if facts:

@@ -12,6 +12,7 @@ from blobpack._native.scan import index_size_in
 from blobpack.errors import FormatError, StorageError
 from blobpack.indexfile.open import read_footer
 from blobpack.model import IndexPlace
+from blobpack.tar.behind import UNDER_WAY
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 
 ZEROS_READ_BYTES = 1 << 20
-# docs/format.md promises these bytes to other readers: they stay as they are
-UNDER_WAY = b"blobpack: an append is at work here, or was interrupted; index: "
 
 
 def archive_end(store: Store, scanned: Index) -> tuple[int, bytes]:

@@ -1,0 +1,121 @@
+"""Look at what lies behind the end of an archive: zeros, an index of blobpack, members of another tar, or other bytes.
+
+A tar ends at its first zero block for every reader. So members behind it, of a tar that was joined by cat, are not found by
+a scan unless it is asked to go on. And if a header was overwritten by zeros, all members behind it are lost.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, NamedTuple
+
+from blobpack._native.scan import index_size_in
+from blobpack.errors import LeftOutWarning
+from blobpack.indexfile.footer import INDEX_MAGIC
+from blobpack.tar.header import BLOCK, begins_tar, padding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blobpack.model import ScanReport
+
+# More than the zeros that fill up a tar's last record: 10,240 bytes by default, and rarely more than 1 MiB. A remote blob
+# is looked at no further, because zeros cost as much to fetch as other bytes.
+LOOK_BYTES_MAX = 1 << 20
+# the first read, which is enough for a tar with records of 10,240 bytes, and the largest one
+WINDOW_BYTES_MIN = 1 << 14
+WINDOW_BYTES_MAX = 1 << 20
+ZEROS = bytes(WINDOW_BYTES_MAX)
+
+# docs/format.md promises these bytes to other readers: they stay as they are
+UNDER_WAY = b"blobpack: an append is at work here, or was interrupted; index: "
+
+
+class Behind(NamedTuple):
+    """What was found behind the end of an archive; the fields of ScanReport that end in `behind`."""
+
+    other_behind: int = 0
+    members_behind: int = 0
+    unseen_behind: int = 0
+
+
+def look_behind(
+    read: Callable[[int, int], bytes | memoryview], start: int, size: int, most: int | None
+) -> Behind:
+    """Find the first bytes behind an archive that are neither zeros nor an index.
+
+    What an interrupted append or embedding has left is nobody's data, and not reported.
+
+    Args:
+        read: read(start, end) returns at least these bytes of the blob.
+        start: Where the end-of-archive marker ends.
+        size: Size of the blob.
+        most: Bytes to look at, about; None for all.
+    """
+    pos, window = start, WINDOW_BYTES_MIN
+    seen = 0
+    while pos < size:
+        if most is not None and seen >= most:
+            return Behind(unseen_behind=size - pos)
+        end = min(pos + window, size)
+        content = bytes(read(pos, end)[: end - pos])
+        seen += len(content)
+        if content == ZEROS[: len(content)]:
+            pos = end
+            window = min(4 * window, WINDOW_BYTES_MAX)
+            continue
+        pos += (len(content) - len(content.lstrip(b"\0"))) // BLOCK * BLOCK
+        block = bytes(read(pos, min(pos + BLOCK, size))[:BLOCK])
+        index_bytes = index_size_in(block)
+        if index_bytes is None:
+            return _recognise(read, pos, block, size)
+        pos += BLOCK + index_bytes + len(padding(index_bytes))
+    return Behind()
+
+
+def _recognise(
+    read: Callable[[int, int], bytes | memoryview], pos: int, block: bytes, size: int
+) -> Behind:
+    """Recognise the bytes at an offset by their first block, and by the last block of the blob."""
+    last_start = max(pos, size - BLOCK)
+    last = bytes(read(last_start, size)[: size - last_start])
+    if block.startswith(UNDER_WAY) or last.startswith(UNDER_WAY):
+        return Behind()
+    if begins_tar(block):
+        return Behind(members_behind=pos)
+    # a tool that appends to a tar writes over the beginning of an index, and leaves its footer
+    return Behind() if last.endswith(INDEX_MAGIC) else Behind(other_behind=pos)
+
+
+def describe_behind(other: int, members: int, unseen: int) -> str:
+    """Describe what was found behind the end of an archive; empty if nothing was."""
+    if members:
+        return f"members lie behind the end of the archive, from byte {members} on"
+    if other:
+        return (
+            f"bytes that are no tar header lie behind the end of the archive, from byte {other} on"
+        )
+    return f"{unseen} bytes behind the end of the archive were not looked at" if unseen else ""
+
+
+def warn_of_left_out(url: str, report: ScanReport | None, *, stacklevel: int = 2) -> None:
+    """Warn if members, or what may be members, lie behind the end of the archive, where the scan did not go.
+
+    Args:
+        url: The blob.
+        report: The report of its index; None if the index has none, as an offsets file does.
+        stacklevel: As for warnings.warn, counted from the caller.
+    """
+    if report is None:
+        return
+    found = describe_behind(report.other_behind, report.members_behind, report.unseen_behind)
+    if not found:
+        return
+    advice = (
+        f"they are left out; `blobpack index --concatenated {url}` makes an index that has them"
+        if report.members_behind
+        else "if a header was overwritten there, members are missing"
+        if report.other_behind
+        else f"`blobpack verify {url}` looks at all of them"
+    )
+    warnings.warn(f"{url}: {found}: {advice}", LeftOutWarning, stacklevel=stacklevel + 1)
