@@ -39,6 +39,9 @@ Stale = Literal["refuse", "rescan"]
 # where pack writes the index: inside the blob, behind the archive; into a file beside the blob; or nowhere
 IndexPlace = Literal["embed", "sidecar", "none"]
 
+# which headers a command scans instead of using an index: those of the first archive, or also of those joined to it
+Rescan = Literal["archive", "concatenated"]
+
 # which requests are sent a second time if their answers are late
 Hedge = Literal["batches", "always", "never"]
 

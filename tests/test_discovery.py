@@ -6,8 +6,8 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from tars import need_tool
@@ -16,6 +16,9 @@ import blobpack
 from blobpack import Index, LeftOutWarning, MissingIndexWarning, StaleIndexError
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.writing.embed import embed_index
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.fixture

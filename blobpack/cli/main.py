@@ -34,7 +34,7 @@ from blobpack.cli.commands.uploads import uploads
 from blobpack.cli.commands.verify import verify
 from blobpack.cli.options import stats_options
 from blobpack.cli.signals import KILLED, Signals
-from blobpack.errors import BlobpackError
+from blobpack.errors import BlobpackError, LeftOutWarning
 from blobpack.quoting import message_of, one_line, printable
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class BlobpackGroup(click.Group):
                 stream.reconfigure(errors="surrogateescape")
         # Python's own format shows a line of blobpack's source, which says nothing to a user of the command
         warnings.showwarning = show_note
+        # whatever PYTHONWARNINGS says: it is part of the command's report
+        warnings.simplefilter("always", LeftOutWarning)
         sys.exit(exit_code(run))
 
     def make_context(self, *arguments: Any, **more: Any) -> click.Context:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import re
 
     from blobpack.index.index import Index
+    from blobpack.model import Rescan
     from blobpack.stores.location import Location
     from blobpack.stores.replace import OutputKind
 
@@ -27,13 +28,13 @@ def opened_blob(
     blob: Location,
     index_path: Location | None,
     *,
-    rescan: bool,
+    rescan: Rescan | None,
     cache: str | None = None,
     cache_bytes: int = 10 << 30,
 ) -> Blob:
     """Open a blob; click closes it when the command ends."""
     check_cache_bytes(cache_bytes)
-    index = scan(blob) if rescan else index_path
+    index = scan(blob, concatenated=rescan == "concatenated") if rescan else index_path
     # with_resource closes it also after an error, and spares each command a block
     opened = open_blob(blob, index=index, cache=cache, cache_bytes=cache_bytes)
     return click.get_current_context().with_resource(opened)
@@ -43,7 +44,7 @@ def opened_source(
     location: Location,
     index_path: Location | None,
     *,
-    rescan: bool,
+    rescan: Rescan | None,
     allow: tuple[Location, ...] = (),
     cache: str | None = None,
     cache_bytes: int = 10 << 30,
@@ -56,7 +57,9 @@ def opened_source(
             location, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes
         )
     if index_path or rescan:
-        raise click.UsageError("--index and --rescan are for a single blob, not for a collection")
+        raise click.UsageError(
+            "--index, --rescan and --concatenated are for a single blob, not for a collection"
+        )
     check_cache_bytes(cache_bytes)
     opened = open_collection(location, allow=allow, cache=cache, cache_bytes=cache_bytes)
     return click.get_current_context().with_resource(opened)

@@ -54,9 +54,18 @@ def index_option(command: F) -> F:
 
 
 def rescan_option(command: F) -> F:
-    """Add the option to ignore any index."""
+    """Add the options to ignore any index; the parameter is a Rescan, or None."""
+    command = click.option(
+        "--concatenated",
+        "rescan",
+        flag_value="concatenated",
+        help="Like --rescan, and continue behind end-of-archive markers, for tars that were joined by cat.",
+    )(command)
     return click.option(
-        "--rescan", is_flag=True, help="Ignore any index, and scan the headers of BLOB."
+        "--rescan",
+        "rescan",
+        flag_value="archive",
+        help="Ignore any index, and scan the headers of BLOB.",
     )(command)
 
 

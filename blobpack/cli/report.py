@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from blobpack.collection.collect import CollectReport
     from blobpack.editing.append import AppendReport
     from blobpack.editing.merge import CombineReport
+    from blobpack.model import ScanReport
     from blobpack.packing.pack import PackReport
     from blobpack.stores.location import Location
 
@@ -36,6 +37,40 @@ def place_option(flag: str) -> Callable[[F], F]:
         show_default=True,
         help="Where to write OUT's index: into OUT, into a file OUT.idx beside it, or nowhere.",
     )
+
+
+def print_left_out(what: str, report: ScanReport | None, *, folders: bool = True) -> None:
+    """Print on stderr what a scan found and the command did not take, because it has no payload of its own.
+
+    Members behind the end of the archive are not among these: for them the library has a LeftOutWarning, which is printed
+    on stderr, too.
+
+    Args:
+        what: What these have not, or were not, such as "without offsets".
+        report: The report of the index; None if it has none.
+        folders: Name folders, too.
+    """
+    # `tar -t` lists them: without this line, members would seem to be missing
+    counts = report.without_row() if report else {}
+    listed = [
+        f"{count} {kind.replace('_', ' ')}"
+        for kind, count in counts.items()
+        if folders or kind != "folders"
+    ]
+    if listed:
+        click.echo(f"{what}: {', '.join(listed)}", err=True)
+
+
+def left_out_fields(report: ScanReport | None) -> dict[str, object]:
+    """Return what a scan found and did not take, as keys and values for JSON."""
+    if report is None:
+        return {}
+    return {
+        "left_out": report.without_row(),
+        "members_behind": report.members_behind,
+        "other_behind": report.other_behind,
+        "unseen_behind": report.unseen_behind,
+    }
 
 
 def print_report(
@@ -74,6 +109,7 @@ def print_combined(report: CombineReport, out: Location, *, as_json: bool) -> No
     print_report(
         report,
         *("members", "payload_bytes", "blob_bytes", "replaced", "new_headers", "left_out"),
+        "members_behind",
         as_json=as_json,
         blob=out.text,
     )

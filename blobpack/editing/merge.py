@@ -180,6 +180,9 @@ def _combine(
         replaced=sum(len(columns) for _, columns in parts) - len(index),
         new_headers=offsets.new_headers,
         left_out=dict(left_out),
+        members_behind=[
+            blob.url for blob, _ in parts if blob.index.report and blob.index.report.members_behind
+        ],
         seconds=time.perf_counter() - began,
         index=index,
     )
@@ -305,6 +308,7 @@ class CombineReport:
         new_headers: Number of members that got a new header: hard links, and members named by a global header.
         left_out: Kind → number of entries without a payload that were left out, such as folders and symbolic links,
             as far as the indexes of the sources know them.
+        members_behind: Sources that have members behind the end of their archive, which their indexes do not have.
         seconds: How long it took.
         index: The members of the new blob.
     """
@@ -315,6 +319,7 @@ class CombineReport:
     replaced: int
     new_headers: int
     left_out: dict[str, int]
+    members_behind: list[str]
     seconds: float
     index: Index = field(repr=False)
 

@@ -18,6 +18,7 @@ from blobpack.cli.options import (
 from blobpack.stores.descriptor import never_short
 
 if TYPE_CHECKING:
+    from blobpack.model import Rescan
     from blobpack.stores.location import Location
 
 
@@ -32,7 +33,7 @@ def cat(
     blob: Location,
     names: tuple[str, ...],
     index_path: Location | None,
-    rescan: bool,
+    rescan: Rescan | None,
     allow: tuple[Location, ...],
     cache: str | None,
     cache_bytes: int,

@@ -72,7 +72,7 @@ def collect(
         )
     print_report(
         report,
-        *("blobs", "members", "payload_bytes", "collection_bytes"),
+        *("blobs", "members", "payload_bytes", "collection_bytes", "members_behind"),
         as_json=as_json,
         collection=report.url,
     )

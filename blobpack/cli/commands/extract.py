@@ -17,10 +17,12 @@ from blobpack.cli.options import (
     selection_options,
 )
 from blobpack.cli.params import LocalPath
+from blobpack.cli.report import print_left_out
 from blobpack.quoting import one_line
 from blobpack.reading.extract import extract as library
 
 if TYPE_CHECKING:
+    from blobpack.model import Rescan
     from blobpack.stores.location import Location
 
 
@@ -36,7 +38,7 @@ def extract(
     blob: Location,
     folder: str,
     index_path: Location | None,
-    rescan: bool,
+    rescan: Rescan | None,
     allow: tuple[Location, ...],
     cache: str | None,
     cache_bytes: int,
@@ -62,3 +64,4 @@ def extract(
     click.echo(
         f"extracted {report.members:,} members, {report.payload_bytes:,} bytes, to {one_line(folder)}"
     )
+    print_left_out("not extracted", opened.index.report, folders=False)

@@ -9,12 +9,14 @@ import click
 from blobpack.cli.opened import check_output_name, is_same_file, name_here
 from blobpack.cli.options import blob_argument, force_option, progress_bar
 from blobpack.cli.params import PathOrS3
+from blobpack.cli.report import left_out_fields, print_left_out
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import INDEX
 from blobpack.quoting import one_line
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
 from blobpack.stores.replace import check_replaceable
+from blobpack.tar.behind import warn_of_left_out
 from blobpack.tar.readahead import Readahead
 from blobpack.tar.scan import scan_store
 from blobpack.writing.embed import embed_index, write_beside
@@ -86,6 +88,7 @@ def index(
             reader = Readahead(store, progress=lambda position: bar.update(position - bar.n))
             made = scan_store(store, concatenated=concatenated, facts=facts, reader=reader)
             write_beside(store, made, target)
+        warn_of_left_out(blob.text, made.report)
         # If members are small, a scan reads large windows; if they are large, only their headers.
         # The counts show how much was read, compared with the size of the blob.
         if not blob.is_local:
@@ -97,7 +100,15 @@ def index(
             }
     if as_json:
         click.echo(
-            json.dumps({"members": len(made), "index": target.text, "embedded": embed, **traffic})
+            json.dumps(
+                {
+                    "members": len(made),
+                    "index": target.text,
+                    "embedded": embed,
+                    **left_out_fields(made.report),
+                    **traffic,
+                }
+            )
         )
     else:
         click.echo(f"indexed {len(made):,} members: {one_line(target.text)}")
@@ -108,8 +119,4 @@ def index(
             ),
             err=True,
         )
-    # Folders, symbolic links and the like have no payload, so the index has no row for them. `tar -t` lists them: without
-    # this line, members would seem to be missing.
-    if made.report and (without := made.report.without_row()):
-        listed = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in without.items())
-        click.echo(f"without a row: {listed}", err=True)
+    print_left_out("without a row", made.report)

@@ -70,4 +70,6 @@ def describe(blob: Blob) -> dict[str, int | str]:
         )
         fields["hard_links"] = report.hard_links
         fields |= report.without_row()
+        behind = ("members_behind", "other_behind", "unseen_behind")
+        fields |= {name: getattr(report, name) for name in behind if getattr(report, name)}
     return fields

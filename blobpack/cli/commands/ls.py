@@ -10,10 +10,12 @@ import click
 
 from blobpack.cli.opened import opened_source, select
 from blobpack.cli.options import blob_argument, index_option, rescan_option, selection_options
+from blobpack.cli.report import print_left_out
 from blobpack.quoting import quoted
 from blobpack.stores.descriptor import never_short
 
 if TYPE_CHECKING:
+    from blobpack.model import Rescan
     from blobpack.stores.location import Location
 
 
@@ -38,7 +40,7 @@ def ls(
     null: bool,
     as_json: bool,
     index_path: Location | None,
-    rescan: bool,
+    rescan: Rescan | None,
     **selection: Any,
 ) -> None:
     """List the members of BLOB, in archive order.
@@ -54,7 +56,8 @@ def ls(
     end = b"\0" if null else b"\n"
     # as GNU ls does, so that a name can't control the terminal; a program that reads from a pipe gets names as they are
     quoting = sys.stdout.isatty() and not null
-    for member in select(opened_source(blob, index_path, rescan=rescan).index, **selection):
+    index = opened_source(blob, index_path, rescan=rescan).index
+    for member in select(index, **selection):
         shown = quoted(member.name) if quoting else member.name
         name = shown.encode("utf-8", "surrogateescape")
         if as_json:
@@ -74,3 +77,4 @@ def ls(
             out.write(name + end)
     # here, so that main.py reports a full disk; at exit, Python's own flush would fail outside of its error handling
     out.flush()
+    print_left_out("not listed", index.report, folders=False)

@@ -11,13 +11,15 @@ import click
 from blobpack.cli.opened import check_output_name, is_same_file, name_here, select
 from blobpack.cli.options import blob_argument, force_option, rescan_option, selection_options
 from blobpack.cli.params import LocalPath
+from blobpack.cli.report import print_left_out
 from blobpack.index.offsets import OFFSETS_KINDS, format_of, offsets_path, write_offsets
-from blobpack.model import NameStyle, OffsetsFormat
+from blobpack.model import NameStyle, OffsetsFormat, Rescan
 from blobpack.quoting import one_line
 from blobpack.reading.find_index import whole_index
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
 from blobpack.stores.replace import check_replaceable
+from blobpack.tar.behind import warn_of_left_out
 from blobpack.tar.scan import scan_store
 from blobpack.writing.beside import forget_note
 
@@ -54,7 +56,7 @@ def offsets(
     names: NameStyle,
     format: OffsetsFormat | None,
     force: bool,
-    rescan: bool,
+    rescan: Rescan | None,
     **selection: Any,
 ) -> None:
     """Write the start and end of each member's payload in BLOB.
@@ -85,7 +87,9 @@ def offsets(
     # Not open_blob, which would also read an existing offsets file: that may hold only some of the members, and the new
     # one would lack the rest.
     store = click.get_current_context().with_resource(open_tar(blob, tail=True))
-    index = scan_store(store) if rescan else whole_index(store)
+    index = (
+        scan_store(store, concatenated=rescan == "concatenated") if rescan else whole_index(store)
+    )
     chosen = select(index, **selection)
     write_offsets(
         chosen,
@@ -104,6 +108,5 @@ def offsets(
     )
     # if stdout carries the rows, the report must not be among them
     click.echo(f"kept {kept}: {one_line(where)}", err=to_stdout)
-    if index.report and (without := index.report.without_row()):
-        listed = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in without.items())
-        click.echo(f"without offsets: {listed}", err=True)
+    warn_of_left_out(store.url, index.report)
+    print_left_out("without offsets", index.report)

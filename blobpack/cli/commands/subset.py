@@ -23,7 +23,7 @@ from blobpack.editing.merge import subset as library
 from blobpack.writing.target import TAR
 
 if TYPE_CHECKING:
-    from blobpack.model import IndexPlace
+    from blobpack.model import IndexPlace, Rescan
     from blobpack.stores.location import Location
 
 
@@ -42,7 +42,7 @@ def subset(
     blob: Location,
     out: Location,
     index_path: Location | None,
-    rescan: bool,
+    rescan: Rescan | None,
     place: IndexPlace,
     allow_empty: bool,
     force: bool,
