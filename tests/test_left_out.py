@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from blobpack import FormatError, Index, LeftOutWarning, ScanReport
 from blobpack.cli.main import main
 from blobpack.stores.memory import MemoryStore
 from blobpack.tar.behind import LOOK_BYTES_MAX, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN
+from blobpack.tar.names import is_apple_double, without_apple_double
 from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
@@ -457,3 +459,106 @@ def test_gnu_tar_s_own_joins(tmp_path: Path) -> None:
     assert list(blobpack.scan(tmp_path / "a.tar").names) == ["a.png", "b.png"]
     with pytest.warns(LeftOutWarning):
         assert list(blobpack.scan(tmp_path / "cat.tar").names) == ["a.png"]
+
+
+# repack
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
+def test_repack_says_what_it_leaves_out_and_takes_it_if_asked(
+    packed: bool, omission: Omission, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    source = Path("x.tar.gz" if packed else "x.tar")
+    if packed:
+        source.write_bytes(gzip.compress(Path("x.tar").read_bytes(), 1))
+    command = ["repack", str(source), "new.tar", "--allow-empty", "--json"]
+    out, err = run(command, capsysbinary)
+    report = json.loads(out)
+    assert bool(report["members_behind"]) == ("members_behind" in omission.counts)
+    if "members_behind" in omission.counts:
+        assert err.count("members lie behind the end of the archive") == 1
+        assert "--concatenated" in err
+        out, err = run([*command, "--concatenated"], capsysbinary)
+        assert "behind" not in err
+        assert json.loads(out)["members_behind"] == 0
+        assert list(blobpack.scan("new.tar").names) == list(omission.in_tar)
+    elif "other_behind" in omission.counts:
+        assert err.count("members are missing") == 1
+    else:
+        assert sum(report["skipped"].values()) == len(omission.counts)
+
+
+# AppleDouble files
+
+# the head of an AppleDouble file: its magic, and version 2
+APPLE_DOUBLE = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(60)
+
+
+def mac_tar(path: Path) -> list[str]:
+    """Write a tar as macOS does, and return the names of its images."""
+    tar = Tar()
+    for name in ("a.png", "imgs/b.png", "imgs/.hidden.png", "imgs/._/c.png", "._x/d.png"):
+        folder, slash, base = name.rpartition("/")
+        tar.file(f"{folder}{slash}._{base}", APPLE_DOUBLE).file(name, png(name))
+    path.write_bytes(padded(tar.end()))
+    return [name for name, *_ in tar.rows if "._" not in name.rpartition("/")[2]]
+
+
+def test_offsets_of_a_tar_of_macos_are_those_of_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = mac_tar(tmp_path / "x.tar")
+    assert len(images) == 5
+    out, err = run(["offsets", "x.tar", "-o", "o.pkl"], capsysbinary)
+    assert out == "kept 5 of 10 members: o.pkl\n"
+    assert "left out: 5 AppleDouble files of macOS, ._*; --apple-double keeps them" in err
+    assert list(blobpack.read_offsets("o.pkl").names) == images
+    out, err = run(["offsets", "x.tar", "-o", "o.pkl", "--apple-double"], capsysbinary)
+    assert out == "kept 10 of 10 members: o.pkl\n"
+    assert "AppleDouble" not in err
+    # of those that were selected
+    out, err = run(["offsets", "x.tar", "-o", "o.pkl", "--filter", "imgs/*"], capsysbinary)
+    assert out == "kept 3 of 10 members: o.pkl\n"
+    assert "left out: 3 AppleDouble" in err
+
+
+@pytest.mark.parametrize("every", [[], ["--all"]])
+def test_repack_leaves_apple_double_files_out(
+    every: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = mac_tar(tmp_path / "x.tar")
+    out, _ = run(["repack", "x.tar", "o.tar", *every], capsysbinary)
+    assert "skipped 5: an AppleDouble file" in out
+    assert list(blobpack.scan("o.tar").names) == images
+    out, _ = run(["repack", "x.tar", "o.tar", *every, "--apple-double"], capsysbinary)
+    kept = len(blobpack.scan("o.tar"))
+    assert kept == (10 if every else 5)
+
+
+def test_what_copies_members_copies_apple_double_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """They list and copy what the tar has; only what makes a new choice of files leaves them out."""
+    monkeypatch.chdir(tmp_path)
+    mac_tar(tmp_path / "x.tar")
+    for command in (["merge", "o.tar", "x.tar"], ["subset", "x.tar", "o.tar"]):
+        run(command, capsysbinary)
+        assert len(blobpack.scan("o.tar")) == 10
+    assert len(run(["ls", "x.tar"], capsysbinary)[0].split()) == 10
+
+
+def test_apple_double_files_are_known_by_the_last_part_of_their_names() -> None:
+    apple = ["._a", "b/._a", "._b/._a", "b/._", "./._a", "._a\nb", "b\n/._c", "b/._\udcff"]
+    others = ["a", "._b/a", "b._a", "b/c._a", ".a", "b/.a._c", "._b\n/a", "._b/a\n", "._/ü"]
+    members = [blobpack.Member(name, 0, 0) for name in [*apple, *others]]
+    assert list(without_apple_double(Index(members)).names) == others
+    assert [is_apple_double(name) for name in apple] == [True] * len(apple)
+    assert not any(map(is_apple_double, others))
+    # without a copy, if there are none
+    index = Index([blobpack.Member("a", 0, 0)])
+    assert without_apple_double(index) is index

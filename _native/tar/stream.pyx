@@ -21,6 +21,8 @@ from tar.group cimport (
     member_group,
     read_group,
 )
+from tar.header cimport BLOCK, is_zero_block, padded
+from tar.index_header cimport index_size
 from tar.status cimport (
     WALK_END_MARKER,
     WALK_GROUP,
@@ -49,6 +51,7 @@ cdef class TarStream:
         readinto: Reads the next bytes of the tar into a buffer, and returns how many; 0
             at its end.
         blob: The tar's name, for messages.
+        concatenated: Go on behind end-of-archive markers, and over indexes there.
 
     Errors of readinto pass through.
     """
@@ -59,13 +62,18 @@ cdef class TarStream:
     cdef member_group group
     cdef bytes name                # of that member
     cdef bint in_member
+    cdef bint concatenated
+    cdef readonly int64_t behind   # first bytes behind the end that are no zeros; or 0
+    cdef readonly bytes block_behind
     cdef bytearray buffer          # the window's room
     cdef bint ended
 
-    def __cinit__(self, readinto, str blob not None):
+    def __cinit__(self, readinto, str blob not None, *, bint concatenated=False):
         self.readinto = readinto
         self.blob = blob
         self.buffer = bytearray(ROOM_BYTES)
+        self.concatenated = concatenated
+        self.block_behind = b""
         cursor_init(&self.at, -1, ENDLESS)
 
     def __dealloc__(self):
@@ -132,19 +140,68 @@ cdef class TarStream:
         self.group.name.length = len(self.name)
         raise failure(status, &self.at, &self.group, self.blob)
 
-    cdef int leave_member(self) except -1:
-        """Go to the next group."""
-        cdef int64_t until = self.group.next_start
+    cdef bint skip_to(self, int64_t until) except -1:
+        """Go to a place; False if the stream ends before it."""
         cdef int64_t size
         while self.at.window.end < until:
             if self.ended:
-                self.refuse_cut()
+                return False
             self.drop_window(self.at.window.end)
             size = min(until - self.at.pos, <int64_t> len(self.buffer))
             self.drop_window(self.at.pos + self.read(self.buffer, size))
         self.at.pos = until
+        return True
+
+    cdef int leave_member(self) except -1:
+        """Go to the next group."""
+        if not self.skip_to(self.group.next_start):
+            self.refuse_cut()
         self.in_member = False
         return 0
+
+    cdef int find_behind(self) except -1:
+        """Step over zero blocks and indexes behind an archive, and note what follows."""
+        cdef const unsigned char* block
+        cdef int64_t size
+        self.behind = 0
+        while True:
+            self.bring(self.at.pos + BLOCK)
+            size = min(self.at.window.end - self.at.pos, <int64_t> BLOCK)
+            block = self.at.window.bytes + (self.at.pos - self.at.window.start)
+            if size < BLOCK or not is_zero_block(block):
+                self.block_behind = block[:size]
+                if size == BLOCK and index_size(block) >= 0:
+                    self.leave_index(index_size(block))
+                    continue
+                if self.block_behind.strip(b"\0"):
+                    self.behind = self.at.pos
+                return 0
+            self.at.pos += BLOCK
+
+    cdef int leave_index(self, int64_t size) except -1:
+        """Go behind an index; a cut one is an error only if members are looked for."""
+        cdef walk_status status
+        if not self.concatenated:
+            self.skip_to(self.at.pos + BLOCK + padded(min(size, ENDLESS)))
+            return 0
+        status = self.next_group()
+        if status != WALK_GROUP:
+            raise failure(status, &self.at, &self.group, self.blob)
+        self.name = self.group.name.bytes[:self.group.name.length]
+        return self.leave_member()
+
+    cdef walk_status next_group(self) except *:
+        """Read the headers of the next member."""
+        cdef walk_status status = WALK_NEED
+        while status == WALK_NEED:
+            status = read_group(&self.at, &self.group)
+            if status == WALK_NEED:
+                self.bring(self.at.window.need_end)
+            elif is_cut(status) and not self.ended:
+                # a size near 2**62: the message says how long the tar is
+                self.at.window.length = self.at.window.end + self.read_to_end()
+                status = WALK_NEED
+        return status
 
     def __iter__(self):
         return self
@@ -159,17 +216,18 @@ cdef class TarStream:
             TruncatedError: the stream ends inside a header, a payload or its padding.
             FormatError: a header is damaged.
         """
-        cdef walk_status status = WALK_NEED
+        cdef walk_status status
         if self.in_member:
             self.leave_member()
-        while status == WALK_NEED:
-            status = read_group(&self.at, &self.group)
-            if status == WALK_NEED:
-                self.bring(self.at.window.need_end)
-            elif is_cut(status) and not self.ended:
-                # a size near 2**62: the message says how long the tar is
-                self.at.window.length = self.at.window.end + self.read_to_end()
-                status = WALK_NEED
+        status = self.next_group()
+        while status == WALK_END_MARKER:
+            self.find_behind()
+            if not self.concatenated:
+                break
+            self.behind = 0
+            if len(self.block_behind) < BLOCK:
+                break
+            status = self.next_group()
         if status == WALK_NO_MARKER and self.at.pos == 0:
             # a tar without members has its end marker: this is what a failed copy left
             raise TruncatedError(

@@ -81,6 +81,15 @@ def allow_option(command: F) -> F:
     )(command)
 
 
+def apple_double_option(command: F) -> F:
+    """Add the option to keep AppleDouble files."""
+    return click.option(
+        "--apple-double",
+        is_flag=True,
+        help="Do not leave out the AppleDouble files of macOS, whose names begin with `._`.",
+    )(command)
+
+
 def stats_options(command: F) -> F:
     """Add the options --stats and --prices, which print what the requests to S3 and HTTP have cost."""
 

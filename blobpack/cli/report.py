@@ -95,11 +95,12 @@ def print_report(
     click.echo(json.dumps(printed | {"seconds": round(report.seconds, 3)}))
 
 
-def print_packed(report: PackReport, *, as_json: bool) -> None:
-    """Print the report of pack or repack."""
+def print_packed(report: PackReport, *more: str, as_json: bool) -> None:
+    """Print the report of pack or repack; JSON has more fields if they are named."""
     print_report(
         report,
         *("members", "payload_bytes", "blob_bytes", "skipped", "dry_run", "shards"),
+        *more,
         as_json=as_json,
     )
 

@@ -16,6 +16,7 @@ from blobpack._native.globs import match_names
 from blobpack.errors import DuplicateNameError, SourceError
 from blobpack.quoting import quoted
 from blobpack.tar.header import check_name
+from blobpack.tar.names import is_hidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -157,7 +158,7 @@ def _list_one(
     with os.scandir(fd) as listing:
         for found in listing:
             name = f"{folder}/{found.name}" if folder else found.name
-            if found.name.startswith(".") and not hidden:
+            if not hidden and is_hidden(found.name):
                 skipped.add("hidden", os.fsencode(name))
             else:
                 _classify(found, name, above, paths, below, skipped, follow=follow)

@@ -24,7 +24,7 @@ from blobpack.packing.files import IMAGE_HEAD_BYTES, Skipped, match_filters, mem
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_store
 from blobpack.tar.header import encode_name
-from blobpack.tar.names import first_clash
+from blobpack.tar.names import first_clash, is_hidden
 from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def list_prefix(location: Location, skipped: Skipped, *, hidden: bool) -> Object
         # consoles make such objects for "new folder"; the prefix itself leaves an empty name
         if not name or name.endswith(b"/"):
             skipped.add("an object that stands for a folder", encode_name(found.key))
-        elif not hidden and any(part.startswith(b".") for part in name.split(b"/")):
+        elif not hidden and is_hidden(found.key.removeprefix(prefix)):
             skipped.add("hidden", name)
         else:
             sources.append(

@@ -211,6 +211,8 @@ class PackReport:
         index: The members of the blob.
         dry_run: Whether pack only read everything, and wrote nothing.
         shards: Number of blobs that were written.
+        members_behind: Of repack: the offset of members behind the end of the archive, which were left out; 0 if there
+            are none.
     """
 
     members: int
@@ -222,6 +224,7 @@ class PackReport:
     index: Index = field(repr=False)
     dry_run: bool = False
     shards: int = 1
+    members_behind: int = 0
 
     @property
     def megabytes_per_second(self) -> float:

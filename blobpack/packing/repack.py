@@ -20,6 +20,8 @@ from blobpack.packing.files import IMAGE_HEAD_BYTES, Skipped, match_filters
 from blobpack.packing.pack import check_target_options, pack
 from blobpack.stores.location import location_of
 from blobpack.stores.open import open_store
+from blobpack.tar.behind import Behind, recognise, warn_of_left_out
+from blobpack.tar.names import is_apple_double
 
 if TYPE_CHECKING:
     import os
@@ -53,6 +55,8 @@ def repack(
     index: IndexPlace = "embed",
     level: int | None = None,
     member_bytes_max: int = MEMBER_BYTES_MAX,
+    concatenated: bool = False,
+    apple_double: bool = False,
     allow_empty: bool = False,
     force: bool = False,
     progress: ProgressCallback | None = None,
@@ -74,6 +78,9 @@ def repack(
         index: Where the index goes; see pack.
         level: Compression level of zstd, 1 to 22, for a target that is compressed. None: 3.
         member_bytes_max: The largest payload that is read into memory.
+        concatenated: Continue behind end-of-archive markers, into tars that were appended with cat. Otherwise their
+            members are left out, with a LeftOutWarning.
+        apple_double: Also repack AppleDouble files, which macOS puts beside others under the name `._` and theirs.
         allow_empty: Make a blob without members if no member is chosen; see pack.
         force: Replace a file or object that is not a tar, and allow a suffix of another format; see pack.
         progress: Called from time to time as progress(members, bytes).
@@ -95,12 +102,22 @@ def repack(
     check_choice("index", index, IndexPlace)
     check_flag("all_files", all_files)
     check_flag("dry_run", dry_run)
+    check_flag("concatenated", concatenated)
+    check_flag("apple_double", apple_double)
     check_flag("allow_empty", allow_empty)
     check_number("member_bytes_max", member_bytes_max, 1)
     check_callable("progress", progress)
     skipped = Skipped()
+    behind: list[Behind] = []
     with open_store(source) as store:
-        payloads = _payloads(store, skipped, globs, exclude, not all_files, member_bytes_max)
+        payloads = _payloads(
+            *(store, skipped, globs, exclude),
+            images_only=not all_files,
+            most=member_bytes_max,
+            concatenated=concatenated,
+            apple_double=apple_double,
+            behind=behind,
+        )
         report = pack(
             payloads,
             target,
@@ -114,7 +131,12 @@ def repack(
             progress=progress,
         )
     # pack itself skipped nothing: _payloads has counted everything that was skipped.
-    return replace(report, skipped=dict(skipped.counts), examples=skipped.examples)
+    report = replace(report, skipped=dict(skipped.counts), examples=skipped.examples)
+    for found in behind:
+        remedy = "concatenated=True (--concatenated) takes them"
+        warn_of_left_out(store.url, found, remedy=remedy)
+        report = replace(report, members_behind=found.members_behind)
+    return report
 
 
 def _payloads(
@@ -122,10 +144,25 @@ def _payloads(
     skipped: Skipped,
     globs: list[str],
     exclude: list[str],
+    *,
     images_only: bool,
     most: int,
+    concatenated: bool,
+    apple_double: bool,
+    behind: list[Behind],
 ) -> Iterator[tuple[str, bytes]]:
     """Read the members that pass the filters, one at a time.
+
+    Args:
+        store: The tar, compressed or not.
+        skipped: Counts the members that are left out.
+        globs: See repack.
+        exclude: See repack.
+        images_only: Leave out what is not an image.
+        most: The largest payload.
+        concatenated: See repack.
+        apple_double: See repack.
+        behind: Gets what lies behind the end of the archive, if it is not read.
 
     Raises:
         SourceError: a payload has more bytes than `most`.
@@ -134,13 +171,16 @@ def _payloads(
 
     filtered = bool(globs or exclude)
     with translated_errors(store), decompressed(store) as stream:
-        tar = TarStream(stream.readinto, store.url)
+        tar = TarStream(stream.readinto, store.url, concatenated=concatenated)
         for name, kind, size in tar:
             if kind == "folders":
                 continue
             reason = NO_PAYLOAD.get(kind)
             if reason is None and filtered and not match_filters([name], globs, exclude)[0]:
                 reason = "filtered out"
+            text = name.decode("utf-8", "surrogateescape")
+            if reason is None and not apple_double and is_apple_double(text):
+                reason = "an AppleDouble file"
             # the head alone decides, so a large member that is not an image never fills memory
             if reason is None and images_only:
                 head = tar.head(IMAGE_HEAD_BYTES)
@@ -148,10 +188,11 @@ def _payloads(
             if reason is not None:
                 skipped.add(reason, name)
                 continue
-            text = name.decode("utf-8", "surrogateescape")
             if size > most:
                 raise SourceError(
                     f"{store.url}: member {text!r} has {size} bytes, more than the {most} that may be read into "
                     "memory (member_bytes_max)"
                 )
             yield text, tar.payload()
+    if tar.behind:
+        behind.append(recognise(tar.behind, tar.block_behind, b""))

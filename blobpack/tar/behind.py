@@ -68,17 +68,20 @@ def look_behind(
         block = bytes(read(pos, min(pos + BLOCK, size))[:BLOCK])
         index_bytes = index_size_in(block)
         if index_bytes is None:
-            return _recognise(read, pos, block, size)
+            last_start = max(pos, size - BLOCK)
+            return recognise(pos, block, bytes(read(last_start, size)[: size - last_start]))
         pos += BLOCK + index_bytes + len(padding(index_bytes))
     return Behind()
 
 
-def _recognise(
-    read: Callable[[int, int], bytes | memoryview], pos: int, block: bytes, size: int
-) -> Behind:
-    """Recognise the bytes at an offset by their first block, and by the last block of the blob."""
-    last_start = max(pos, size - BLOCK)
-    last = bytes(read(last_start, size)[: size - last_start])
+def recognise(pos: int, block: bytes, last: bytes) -> Behind:
+    """Recognise the first bytes behind an archive that are neither zeros nor an index.
+
+    Args:
+        pos: Their offset.
+        block: Their first block.
+        last: The last block of the blob; empty if it is not known.
+    """
     if block.startswith(UNDER_WAY) or last.startswith(UNDER_WAY):
         return Behind()
     if begins_tar(block):
@@ -87,35 +90,37 @@ def _recognise(
     return Behind() if last.endswith(INDEX_MAGIC) else Behind(other_behind=pos)
 
 
-def describe_behind(other: int, members: int, unseen: int) -> str:
-    """Describe what was found behind the end of an archive; empty if nothing was."""
-    if members:
-        return f"members lie behind the end of the archive, from byte {members} on"
-    if other:
-        return (
-            f"bytes that are no tar header lie behind the end of the archive, from byte {other} on"
-        )
-    return f"{unseen} bytes behind the end of the archive were not looked at" if unseen else ""
+def describe_members(offset: int) -> str:
+    """Describe members that lie behind the end of an archive."""
+    return f"members lie behind the end of the archive, from byte {offset} on"
 
 
-def warn_of_left_out(url: str, report: ScanReport | None, *, stacklevel: int = 2) -> None:
+def warn_of_left_out(
+    url: str, report: ScanReport | Behind | None, *, remedy: str = "", stacklevel: int = 2
+) -> None:
     """Warn if members, or what may be members, lie behind the end of the archive, where the scan did not go.
 
     Args:
         url: The blob.
         report: The report of its index; None if the index has none, as an offsets file does.
+        remedy: What takes the members; empty for the command that makes an index with them.
         stacklevel: As for warnings.warn, counted from the caller.
     """
     if report is None:
         return
-    found = describe_behind(report.other_behind, report.members_behind, report.unseen_behind)
-    if not found:
+    if report.members_behind:
+        remedy = remedy or f"`blobpack index --concatenated {url}` makes an index that has them"
+        message = f"{describe_members(report.members_behind)}: they are left out; {remedy}"
+    elif report.other_behind:
+        message = (
+            f"bytes that are no tar header lie behind the end of the archive, from byte {report.other_behind} on: "
+            f"if a header was overwritten there, members are missing"
+        )
+    elif report.unseen_behind:
+        message = (
+            f"{report.unseen_behind} bytes behind the end of the archive were not looked at; "
+            f"`blobpack verify {url}` looks at all of them"
+        )
+    else:
         return
-    advice = (
-        f"they are left out; `blobpack index --concatenated {url}` makes an index that has them"
-        if report.members_behind
-        else "if a header was overwritten there, members are missing"
-        if report.other_behind
-        else f"`blobpack verify {url}` looks at all of them"
-    )
-    warnings.warn(f"{url}: {found}: {advice}", LeftOutWarning, stacklevel=stacklevel + 1)
+    warnings.warn(f"{url}: {message}", LeftOutWarning, stacklevel=stacklevel + 1)

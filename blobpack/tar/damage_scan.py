@@ -15,7 +15,7 @@ from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
 from blobpack.index.index import Index
 from blobpack.stores.base import Store
-from blobpack.tar.behind import describe_behind, warn_of_left_out
+from blobpack.tar.behind import describe_members, warn_of_left_out
 from blobpack.tar.header import BLOCK
 from blobpack.tar.scan import scan_store
 
@@ -177,7 +177,7 @@ class DamageScan:
         """Note members behind the end of the archive, where the index has none."""
         if report.members_behind:
             behind = start + report.members_behind
-            reason = f"{describe_behind(0, behind, 0)}; `blobpack index --concatenated` finds them"
+            reason = f"{describe_members(behind)}; `blobpack index --concatenated` finds them"
             self.faults.append(Damage(behind, reason))
         elif report.other_behind:
             # not a fault of the blob by itself: a tar ends at its marker, and users may put data of their own behind it

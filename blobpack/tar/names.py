@@ -6,6 +6,7 @@ are one. A lookup by name, such as `blob.read(name)`, compares names as they are
 
 from __future__ import annotations
 
+import re
 from array import array
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -17,6 +18,34 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from blobpack.columns import Columns
+    from blobpack.index.index import Index
+
+
+# The part after the last "/" of a name that is not of an AppleDouble file. macOS's tar puts these files before members, for
+# what other file systems can't hold. By their names they look like images.
+NOT_APPLE_DOUBLE = re.compile(r"(?:\A|/)(?!\._)[^/]*\Z")
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file is hidden, or lies in a hidden folder: a part of its name begins with a dot.
+
+    `pack` leaves such files out. Of another tar, whoever made it has chosen the members, so only AppleDouble files are
+    left out.
+    """
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def is_apple_double(name: str) -> bool:
+    """Return whether a member is an AppleDouble file of macOS, by its name."""
+    return NOT_APPLE_DOUBLE.search(name) is None
+
+
+def without_apple_double(index: Index) -> Index:
+    """Return the members that are not AppleDouble files."""
+    # Few tars have any. One search through all names takes a hundredth of the time of one for each name.
+    if not any(b"._" in bytes(part.packed_names()) for part in index.parts()):
+        return index
+    return index.select(regex=NOT_APPLE_DOUBLE)
 
 
 def normal_lookup(columns: Columns) -> NameLookup:

@@ -9,7 +9,13 @@ from typing import Any, get_args
 import click
 
 from blobpack.cli.opened import check_output_name, is_same_file, name_here, select
-from blobpack.cli.options import blob_argument, force_option, rescan_option, selection_options
+from blobpack.cli.options import (
+    apple_double_option,
+    blob_argument,
+    force_option,
+    rescan_option,
+    selection_options,
+)
 from blobpack.cli.params import LocalPath
 from blobpack.cli.report import print_left_out
 from blobpack.index.offsets import OFFSETS_KINDS, format_of, offsets_path, write_offsets
@@ -20,6 +26,7 @@ from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
 from blobpack.stores.replace import check_replaceable
 from blobpack.tar.behind import warn_of_left_out
+from blobpack.tar.names import without_apple_double
 from blobpack.tar.scan import scan_store
 from blobpack.writing.beside import forget_note
 
@@ -48,6 +55,7 @@ from blobpack.writing.beside import forget_note
     "[default: by the suffix of FILE, else pkl]",
 )
 @force_option
+@apple_double_option
 @rescan_option
 @selection_options
 def offsets(
@@ -56,6 +64,7 @@ def offsets(
     names: NameStyle,
     format: OffsetsFormat | None,
     force: bool,
+    apple_double: bool,
     rescan: Rescan | None,
     **selection: Any,
 ) -> None:
@@ -90,7 +99,10 @@ def offsets(
     index = (
         scan_store(store, concatenated=rescan == "concatenated") if rescan else whole_index(store)
     )
-    chosen = select(index, **selection)
+    chosen = everything = select(index, **selection)
+    # by their names they are images, and who reads offsets does not look into them; `pack` leaves them out, too
+    if not apple_double:
+        chosen = without_apple_double(everything)
     write_offsets(
         chosen,
         sys.stdout.buffer if to_stdout else target,
@@ -108,5 +120,11 @@ def offsets(
     )
     # if stdout carries the rows, the report must not be among them
     click.echo(f"kept {kept}: {one_line(where)}", err=to_stdout)
+    if len(chosen) < len(everything):
+        count = len(everything) - len(chosen)
+        click.echo(
+            f"left out: {count:,} AppleDouble files of macOS, ._*; --apple-double keeps them",
+            err=True,
+        )
     warn_of_left_out(store.url, index.report)
     print_left_out("without offsets", index.report)

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from blobpack.cli.opened import check_output_name, is_same_file
-from blobpack.cli.options import empty_option, force_option, progress_bar, show_pieces
+from blobpack.cli.options import (
+    apple_double_option,
+    empty_option,
+    force_option,
+    progress_bar,
+    show_pieces,
+)
 from blobpack.cli.params import BlobUrl, PathOrS3
 from blobpack.cli.report import print_packed
 from blobpack.model import BYTES_MAX
@@ -36,6 +42,12 @@ if TYPE_CHECKING:
     help="No members whose names match GLOB. Repeatable.",
 )
 @click.option("--all", "all_files", is_flag=True, help="Repack every file, not only images.")
+@apple_double_option
+@click.option(
+    "--concatenated",
+    is_flag=True,
+    help="Continue behind end-of-archive markers, for tars that were joined by cat.",
+)
 @click.option(
     "--level",
     type=click.IntRange(1, 22),
@@ -61,6 +73,8 @@ def repack(
     globs: tuple[str, ...],
     exclude: tuple[str, ...],
     all_files: bool,
+    apple_double: bool,
+    concatenated: bool,
     level: int | None,
     member_bytes_max: int,
     dry_run: bool,
@@ -98,8 +112,10 @@ def repack(
             dry_run=dry_run,
             level=level,
             member_bytes_max=member_bytes_max,
+            concatenated=concatenated,
+            apple_double=apple_double,
             allow_empty=allow_empty,
             force=force,
             progress=show_pieces(bar),
         )
-    print_packed(report, as_json=as_json)
+    print_packed(report, "members_behind", as_json=as_json)
