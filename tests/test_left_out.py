@@ -562,3 +562,24 @@ def test_apple_double_files_are_known_by_the_last_part_of_their_names() -> None:
     # without a copy, if there are none
     index = Index([blobpack.Member("a", 0, 0)])
     assert without_apple_double(index) is index
+
+
+# extract
+
+
+def test_the_report_of_extract_counts_what_is_never_extracted(tmp_path: Path) -> None:
+    content = Tar().other("folders", header(b"imgs/", typeflag=b"5")).blob + with_links(tmp_path)
+    (tmp_path / "x.tar").write_bytes(content)
+    index = blobpack.scan(tmp_path / "x.tar")
+    wanted = {"symbolic_links": 1, "devices": 1, "dangling_links": 1}
+    for made in (index, None):
+        if made is None:
+            index.save(tmp_path / "x.tar.idx")
+        with blobpack.open_blob(tmp_path / "x.tar", index=made or tmp_path / "x.tar.idx") as blob:
+            report = blobpack.extract(blob, tmp_path / "out")
+            assert report.left_out == wanted
+            assert blobpack.extract(blob, tmp_path / "out", []).left_out == wanted
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+    blobpack.pack([("a.png", png("a"))], tmp_path / "o.tar")
+    with blobpack.open_blob(tmp_path / "o.tar") as blob:
+        assert blobpack.extract(blob, tmp_path / "out").left_out == {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError, UnsafeNameError
@@ -41,11 +41,14 @@ class ExtractReport:
         members: Number of files written.
         payload_bytes: Bytes of these files.
         hard_links: Number of these files that are hard links to others of them.
+        left_out: Kind → number of entries of the blob that are never extracted, such as symbolic links and sparse files,
+            as far as its index knows them. Folders are not among them: a folder is made where a file needs it.
     """
 
     members: int
     payload_bytes: int
     hard_links: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def extract(
@@ -107,7 +110,9 @@ def extract(
             total += member.size
             if progress:
                 progress(count)
-    return ExtractReport(len(chosen), total, hard_links)
+    left_out = blob.index.report.without_row() if blob.index.report else {}
+    left_out.pop("folders", None)
+    return ExtractReport(len(chosen), total, hard_links, left_out)
 
 
 def _links_among(
