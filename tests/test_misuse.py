@@ -227,6 +227,8 @@ CALLS: dict[str, Call] = {
         index=choice(IndexPlace),
         level=[*LEVEL, *values(3)],
         member_bytes_max=[*number(1), *types(None)],
+        concatenated=FLAG,
+        apple_double=FLAG,
         allow_empty=FLAG,
         force=FLAG,
         progress=CALLABLE,
@@ -560,6 +562,7 @@ def test_every_choice_has_a_case() -> None:
         "NameStyle",
         "OffsetsFormat",
         "Property",
+        "Rescan",  # of the command line alone
         "Stale",
     }
     assert "archive" in get_args(FailureKind)  # no argument: verify says it
