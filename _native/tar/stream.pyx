@@ -160,7 +160,7 @@ cdef class TarStream:
         return 0
 
     cdef int find_behind(self) except -1:
-        """Step over zero blocks and indexes behind an archive, and note what follows."""
+        """Step over zero blocks and indexes behind an archive; note what follows."""
         cdef const unsigned char* block
         cdef int64_t size
         self.behind = 0
