@@ -134,6 +134,7 @@ class DamageScan:
             index = scan_store(
                 self.store if whole else _StoreRange(self.store, start, end), threads=self.threads
             )
+            columns = index.columns
         except FormatError as exc:
             offset = start + (exc.offset or 0)
             if isinstance(exc, TruncatedError):
@@ -146,7 +147,7 @@ class DamageScan:
         # overwritten by zeros.
         if walked < min(end, self.last_end) and self._has_members(walked, end):
             return FormatError(f"zero blocks instead of a header, at byte {walked}", offset=walked)
-        parts.append(_shifted(index.columns, start))
+        parts.append(_shifted(columns, start))
         return None
 
     def _why_cut(self, end: int) -> str:
