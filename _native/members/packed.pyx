@@ -119,7 +119,7 @@ cdef inline bint is_normal(const char* name, int64_t length) noexcept nogil:
 cdef inline bint are_plain(
     const char* names, const int64_t* bounds, int64_t count
 ) noexcept nogil:
-    """Recognise that all names are normal, where no part is empty or begins with "."."""
+    """Recognise names that are all normal, and in which no part begins with "."."""
     cdef int64_t i
     cdef unsigned char found = 0
     # without a branch, so that compilers make it a loop over vectors
