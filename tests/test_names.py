@@ -2,15 +2,18 @@
 
 import posixpath
 import tarfile
+import tempfile
 from array import array
 from io import BytesIO
 from itertools import pairwise, permutations
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 import blobpack
 from blobpack._native.packed import normal_name, normal_names
+from blobpack.indexfile.writer import write_sections
+from blobpack.stores.sink import FileSink
 
 # every kind of part that a path has, "..", and bytes that are not UTF-8
 PATHS = st.lists(st.sampled_from(["", ".", "...", "a", "b.c", ".d", "é", "\udcff"])).map("/".join)
@@ -135,6 +138,79 @@ def test_repack_takes_names_of_one_file_for_one_name(one, other, tmp_path):
     with pytest.raises(blobpack.DuplicateNameError, match=r"member 'd/a\.txt'"):
         blobpack.repack(source, tmp_path / "o.tar", all_files=True)
     assert not (tmp_path / "o.tar").exists()
+
+
+@pytest.mark.parametrize(("one", "other"), FOREIGN_PAIRS)
+def test_collect_takes_names_of_one_file_for_one_name(one, other, tmp_path):
+    write_tar(tmp_path / "a.tar", [("./x", b"x"), (one, b"1"), (one, b"1"), ("z", b"z")])
+    write_tar(tmp_path / "b.tar", [("y", b"y"), (other, b"2"), ("./z/a", b"z")])
+    with pytest.raises(blobpack.DuplicateNameError) as caught:
+        blobpack.collect(tmp_path, scan=True)
+    message = f"member {one!r} in a.tar and member {other!r} in b.tar, two blobs of the collection"
+    assert message in str(caught.value)
+    assert not (tmp_path / "collection.idx").exists()
+    blobpack.collect(tmp_path, scan=True, duplicates="last")
+    with blobpack.open_collection(tmp_path) as collection:
+        # a lookup compares names as they are
+        assert list(collection.read_many([one, other])) == [b"1", b"2"]
+
+
+def test_collect_takes_names_of_one_file_within_one_blob(tmp_path):
+    """As it takes equal names there: `tar -r` makes them."""
+    write_tar(tmp_path / "a.tar", [(name, b"1") for name in FOREIGN])
+    write_tar(tmp_path / "b.tar", [("./b", b"2")])
+    assert blobpack.collect(tmp_path, scan=True).members == len(FOREIGN) + 1
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_shards_take_names_of_one_file_for_one_name(one, other, tmp_path):
+    files = [(one, b"1" * 3000), ("x", b"x" * 3000), (other, b"2")]
+    with pytest.raises(blobpack.DuplicateNameError) as caught:
+        blobpack.pack_shards(files, tmp_path / "o", shard_bytes=5000, all_files=True)
+    message = f"member {one!r} in 00000.tar and member {other!r} in 00002.tar"
+    assert message in str(caught.value)
+    assert list(tmp_path.rglob("*.*")) == []
+
+
+def pairs_in_order(keys):
+    """Each row and the last one before it with the same key."""
+    seen, pairs = {}, []
+    for row, key in enumerate(keys):
+        if key in seen:
+            pairs.append((seen[key], row))
+        seen[key] = row
+    return pairs
+
+
+# normal names of their own, as many as none, some of a block, one or several blocks hold
+PARTS = st.lists(st.one_of(PATHS, st.sampled_from([1, 1000, 1024, 3000])), max_size=8)
+
+
+@settings(max_examples=40)
+@given(PARTS, st.integers(1, 3000))
+def test_an_index_writer_finds_the_names_of_one_file(parts, part_rows):
+    names = []
+    for part in parts:
+        first = len(names)
+        names += [part] if isinstance(part, str) else [f"n/{first + i}" for i in range(part)]
+    index = blobpack.Index(blobpack.Member(name, 0, 1) for name in names)
+    repeated = []
+    with tempfile.TemporaryFile() as file:
+        write_sections(
+            FileSink(file),
+            (
+                index.columns_of(first, first + part_rows)
+                for first in range(0, len(names), part_rows)
+            ),
+            None,
+            identity=None,
+            repeated=lambda row, other, *found: repeated.append((row, other, *found)),
+        )
+    normal = list(map(normal_name, names))
+    rows = pairs_in_order(names)
+    if normal != names:
+        rows += pairs_in_order(normal)
+    assert repeated == [(row, other, names[row], names[other]) for row, other in rows]
 
 
 def test_extract_counts_the_files_that_it_writes(tmp_path):

@@ -4,7 +4,7 @@ docs/format.md has the layout.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from index.blocks cimport (
@@ -44,7 +44,8 @@ cdef enum:
 cdef class IndexBuilder:
     """Turn columns into an index file's sections, part by part."""
 
-    cdef uint64_t* hashes
+    cdef uint64_t* hashes          # of the names
+    cdef uint64_t* files           # of their normal forms; NULL: the names are those
     cdef int64_t capacity
     cdef int64_t count
     cdef crc32c_function crc32c
@@ -62,6 +63,7 @@ cdef class IndexBuilder:
 
     def __dealloc__(self):
         free(self.hashes)
+        free(self.files)
 
     def add(
         self,
@@ -146,6 +148,11 @@ cdef class IndexBuilder:
                         rows.names + start, size,
                         rows.names + before, rows.name_bounds[i] - before,
                     )
+        if self.files != NULL:
+            memcpy(
+                self.files + self.count, self.hashes + self.count,
+                rows.count * sizeof(uint64_t),
+            )
         first = rows.names[rows.name_bounds[0]:rows.name_bounds[1]]
         if self.last_name is not None and first < self.last_name:
             self.ascending = False
@@ -167,8 +174,41 @@ cdef class IndexBuilder:
         if grown == NULL:
             raise MemoryError
         self.hashes = <uint64_t*> grown
+        if self.files != NULL:
+            grown = realloc(self.files, capacity * sizeof(uint64_t))
+            if grown == NULL:
+                raise MemoryError
+            self.files = <uint64_t*> grown
         self.capacity = capacity
         return 0
+
+    def note_files(
+        self,
+        const unsigned char[::1] names not None,
+        const int64_t[::1] name_bounds not None,
+    ):
+        """Note the normal forms of the names of the rows that were added last.
+
+        The names of all other rows are in normal form.
+        """
+        cdef int64_t total = name_bounds.shape[0] - 1, i, start
+        cdef int64_t first = self.count - total
+        cdef const char* packed = b""
+        if first < 0:
+            raise ValueError(f"{total} names for {self.count} members")
+        if self.files == NULL:
+            self.files = <uint64_t*> malloc(max(self.capacity, 1) * sizeof(uint64_t))
+            if self.files == NULL:
+                raise MemoryError
+            memcpy(self.files, self.hashes, first * sizeof(uint64_t))
+        if names.shape[0]:
+            packed = <const char*> &names[0]
+        with nogil:
+            for i in range(total):
+                start = name_bounds[i]
+                self.files[first + i] = hash_name(
+                    packed + start, name_bounds[i + 1] - start, 0
+                )
 
     def __len__(self):
         return self.count
@@ -232,6 +272,19 @@ cdef class IndexBuilder:
                 if filled is not None:
                     return seed, filled
         return 0, b""
+
+    def compare_files(self, same_file not None):
+        """Ask same_file(row, other) of rows whose names have normal forms of one hash.
+
+        If all names are in normal form, `lookup` has compared them.
+        """
+        if self.files == NULL:
+            return
+        self.hashes, self.files = self.files, self.hashes
+        try:
+            self.lookup(same_file)
+        finally:
+            self.hashes, self.files = self.files, self.hashes
 
     cdef bytearray fill(self, uint64_t seed, int64_t pages, same_name):
         """Fill pages under a seed; None when one overflows."""

@@ -174,11 +174,11 @@ cdef object shared_to_python(walker* w):
         row = w.row_texts.capacity
         if set_number(&w.row_texts, row, -1) < 0:
             raise MemoryError
-    names, bounds, *_ = columns_to_python(&w.texts)
+    names, bounds, first_used, _ = columns_to_python(&w.texts)
     numbers = owned_view(w.row_texts.number, rows, sizeof(int64_t), "q")
     if rows:
         w.row_texts.number = NULL
-    return SharedTexts(names, bounds, numbers)
+    return SharedTexts(names, bounds, numbers, first_used)
 
 
 def walk_headers(

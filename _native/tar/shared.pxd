@@ -41,14 +41,14 @@ cdef inline int set_number(
 
 
 cdef inline int64_t keep_text(
-    member_columns* texts, int64_t* number, text name
+    member_columns* texts, int64_t* number, text name, int64_t pos
 ) noexcept nogil:
     """Keep a text, unless it is kept already, and return its number.
 
-    -1 when memory is out.
+    -1 when memory is out. The first member that has it begins at pos.
     """
     if number[0] < 0:
-        if columns_push(texts, name.bytes, name.length, 0, 0) < 0:
+        if columns_push(texts, name.bytes, name.length, pos, 0) < 0:
             return -1
         number[0] = texts.count - 1
     return number[0]

@@ -102,7 +102,7 @@ cdef inline int push_shared(
     int64_t offset_end,
 ) noexcept nogil:
     """Append a row whose name is a text that others have, too."""
-    if keep_text(&w.texts, number, name) < 0:
+    if keep_text(&w.texts, number, name, w.at.pos) < 0:
         return -1
     if set_number(numbers, rows.count, number[0]) < 0:
         return -1

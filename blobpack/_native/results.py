@@ -63,6 +63,7 @@ class SharedTexts(NamedTuple):
     names: memoryview
     name_bounds: memoryview  # (texts + 1,) int64
     numbers: memoryview  # (rows,) int64, the text that is a row's name; -1: the name in its columns
+    first_used: memoryview  # (texts,) int64, where the first member begins that has the text, bytes
 
 
 class Walk(NamedTuple):

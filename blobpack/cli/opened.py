@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -106,20 +106,24 @@ def select(
                 f"{len(missing)} of {len(names)} names are not in the blob: {missing[0]!r} …",
                 err=True,
             )
+    conditions = {
+        "exclude": exclude or None,
+        "regex": regex,
+        "names": names,
+        "min_size": min_size,
+        "max_size": max_size,
+        "media_type": media_types or None,
+        "min_width": min_width,
+        "max_width": max_width,
+        "min_height": min_height,
+        "max_height": max_height,
+    }
+    given: dict[str, Any] = {name: value for name, value in conditions.items() if value is not None}
+    # so that rows are not copied
+    if not globs and not given:
+        return index
     try:
-        return index.select(
-            *globs,
-            exclude=exclude,
-            regex=regex,
-            names=names,
-            min_size=min_size,
-            max_size=max_size,
-            media_type=media_types or None,
-            min_width=min_width,
-            max_width=max_width,
-            min_height=min_height,
-            max_height=max_height,
-        )
+        return index.select(*globs, **given)
     # FactsMissingError is a ValueError, too, but an error of the blob and not of the usage
     except BlobpackError:
         raise

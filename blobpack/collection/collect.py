@@ -56,7 +56,7 @@ def collect(
             in which `*` stays within a folder and `**` does not; or several blobs, in this order.
         target: Path or s3:// URL of the collection; None for `collection.idx` in the folder of the blobs.
         duplicates: What to do if two blobs have a member of one name: "refuse", or let the member of the "last" blob
-            be found.
+            be found. Names that are extracted to one file, such as "a.jpg" and "./a.jpg", are refused as the same name.
         scan: Scan blobs that have no index, instead of raising an error.
         force: Replace a file or object that is not a collection, and allow a suffix of another format.
         progress: progress(blobs, members), called after each blob.

@@ -2,7 +2,8 @@
 
 Strategy: some blobs are opened in parallel, ahead of the one whose index is written. Indexes are copied in parts, so
 memory does not grow with the number of members, except for 8 bytes a member while the lookup is made. Making the lookup
-compares names that may be equal; that is where a name which two blobs have is found, with no pass of its own.
+compares names that may be equal; that is where a name which two blobs have is found, with no pass of its own. Only if
+some names are not in normal form, such as "./a", their normal forms are compared in a second pass.
 """
 
 from __future__ import annotations
@@ -167,23 +168,30 @@ class CollectionWriter:
             )
         return scan_store(store) if index is None else index
 
-    def _check_holders(self, name: str, row: int, other: int) -> None:
-        """Check that two members of one name are in one blob.
+    def _check_holders(self, row: int, other: int, name: str, other_name: str) -> None:
+        """Check that two members of one name, or of names that are extracted to one file, are in one blob.
 
         Raises:
             DuplicateNameError: they are in two blobs; the message names both.
         """
         # Two members of one name in one blob are no mistake: `tar -r` makes them, and the last one is read. A blob that is
         # given twice is refused here, because each of its members is met twice.
-        first, last = sorted(
-            bisect_right(self.shards, place, key=lambda shard: shard.row_end)
+        first, last = (
+            self.shards[bisect_right(self.shards, place, key=lambda shard: shard.row_end)]
             for place in (row, other)
         )
-        if first != last:
-            holders = f"in {quoted(redacted(self.shards[first].name))} and in {quoted(redacted(self.shards[last].name))}"
+        if first is last:
+            return
+        holder, other_holder = quoted(redacted(first.name)), quoted(redacted(last.name))
+        blobs = f"two blobs of the collection in {self.folder}"
+        if name == other_name:
             raise DuplicateNameError(
-                f"member {name!r} is {holders}, two blobs of the collection in {self.folder}"
+                f"member {name!r} is in {holder} and in {other_holder}, {blobs}"
             )
+        raise DuplicateNameError(
+            f"member {name!r} in {holder} and member {other_name!r} in {other_holder}, {blobs}, would be extracted to one "
+            "file"
+        )
 
 
 def _keep_facts(part: Columns, facts: frozenset[str]) -> Columns:

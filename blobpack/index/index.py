@@ -16,7 +16,6 @@ from blobpack.index.arrow import (
 from blobpack.index.parquet import read_parquet, write_parquet
 from blobpack.index.rows import Rows, row_numbers
 from blobpack.index.select import make_conditions
-from blobpack.index.shared_names import SharedNames
 from blobpack.indexfile.open import INDEX, StoredIndex, load_stored
 from blobpack.indexfile.writer import write_sections
 from blobpack.model import (
@@ -250,8 +249,6 @@ class Index(Rows):
             max_height=max_height,
             where=where,
         )
-        if isinstance(self._stored, SharedNames):
-            return Index.from_stored(self._stored.keep(conditions.mask))
         # part by part, so that a mapped index of any size needs memory only for one part and the selected rows
         kept = list(map(conditions.kept, self.parts()))
         # The identity stays, because offsets still point into that archive. The report does not: it

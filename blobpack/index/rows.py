@@ -45,8 +45,8 @@ class Rows:
         return self._columns
 
     @property
-    def _numbers(self) -> Columns:
-        """All members as columns, of which only those of numbers count: long names are not copied for each row."""
+    def _unshared(self) -> Columns:
+        """All members as columns, without the long names that members of a tar share."""
         if isinstance(self._stored, SharedNames):
             return self._stored.columns
         return self.columns
@@ -58,11 +58,17 @@ class Rows:
         else:
             yield from self._stored.parts()
 
+    def pieces(self) -> Iterator[Columns]:
+        """Yield parts, for a loop that keeps none of them."""
+        if isinstance(self._stored, SharedNames):
+            return self._stored.pieces()
+        return self.parts()
+
     def __len__(self) -> int:
         return len(self._columns if self._stored is None else self._stored)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Member]:
-        return chain.from_iterable(map(Columns.iter_members, self.parts()))
+        return chain.from_iterable(map(Columns.iter_members, self.pieces()))
 
     def close(self) -> None:
         """Close the file or blob that the index is read from; closing twice is harmless.
@@ -97,12 +103,12 @@ class Rows:
     @property
     def offset_start(self) -> NDArray[np.int64]:
         """Start of each payload in the blob, in bytes: (n,) int64, read-only."""
-        return _read_only(self._numbers.offset_start)
+        return _read_only(self._unshared.offset_start)
 
     @property
     def offset_end(self) -> NDArray[np.int64]:
         """End of each payload in the blob, one past its last byte: (n,) int64, read-only."""
-        return _read_only(self._numbers.offset_end)
+        return _read_only(self._unshared.offset_end)
 
     @property
     def payload_bytes(self) -> int:
@@ -213,7 +219,7 @@ class Rows:
         row = self._find(name)
         if row < 0:
             # reads the whole index, for the sake of the message; `in` and `search` do not
-            near = suggest_names(self.columns, name)
+            near = suggest_names(self._unshared, name)
             hint = f"; near it: {', '.join(map(repr, near))}" if near else ""
             raise MemberNotFoundError(f"no member {name!r} among {len(self)}{hint}")
         return row
@@ -260,7 +266,7 @@ class Names(Sequence[str]):
         return self._rows.name_at(number % len(self))
 
     def __iter__(self) -> Iterator[str]:
-        return chain.from_iterable(map(Columns.iter_names, self._rows.parts()))
+        return chain.from_iterable(map(Columns.iter_names, self._rows.pieces()))
 
     def __contains__(self, name: object) -> bool:
         return name in self._rows

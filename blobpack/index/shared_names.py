@@ -1,8 +1,8 @@
 """Rows of a scan of which many have one long name, that a pax global header gives them.
 
-Strategy: each name is kept once, and each row has the number of its name. Columns hold the names of all rows one behind
-the other, so they are made of some rows at a time, as those of an index in a file are. A tar of 2 MB, with a name of
-1 MiB for 2,000 members, would otherwise take 2 GB.
+Strategy: each name is kept once, and each row has the number of its name. Columns hold the name of each row: those of a
+tar of 2 MB, with a name of 1 MiB for 2,000 members, would take 2 GB. So columns of many rows are refused if their names
+take much more than all names do once. Lookups, and loops that keep no rows, work in any case.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from blobpack._native.lookup import NameLookup
 from blobpack._native.packed import measure, take_names
 from blobpack._native.results import FoundRow
+from blobpack.errors import FormatError
 from blobpack.indexfile.footer import PART_ROWS, Footer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
     Int64s = NDArray[np.int64]
 
-# of the names of the rows that are made at a time
-PART_NAME_BYTES = 8 << 20
+# names that are copied in any case: 2,000 of 4 KiB, the longest path of Linux
+COPIED_NAME_BYTES = 8 << 20
 
 
 @dataclass(slots=True)
@@ -40,6 +41,8 @@ class SharedNames:
         names: All names, packed, each once.
         bounds: (names + 1,) int64, where each name starts; the last one ends at the last bound.
         numbers: (rows,) int64, which name each row has.
+        first_used: (names,) int64, where the first member of a shared name begins in the blob, in bytes.
+        blob: Path or URL of the blob, for messages.
         footer: What the footer of an index file says of these rows.
     """
 
@@ -47,72 +50,74 @@ class SharedNames:
     names: bytes
     bounds: Int64s
     numbers: Int64s
+    first_used: Int64s
+    blob: str
     footer: Footer
     is_remote: bool = False
     _lookup: tuple[NameLookup, Int64s] | None = field(default=None, repr=False)
 
     @classmethod
-    def of_scan(cls, columns: Columns, shared: SharedTexts, report: ScanReport) -> SharedNames:
+    def of_scan(
+        cls, columns: Columns, shared: SharedTexts, report: ScanReport, blob: str
+    ) -> SharedNames:
         """Join the names in the columns and those that rows share."""
         import numpy as np
 
         count, own = len(columns), columns.packed_names()
         numbers = np.asarray(shared.numbers)
-        return cls.of_rows(
+        payload_bytes, last_end = measure(columns.offset_start, columns.offset_end)
+        return cls(
             columns,
             b"".join([own, shared.names]),
             np.concatenate([columns.name_bounds, len(own) + np.asarray(shared.name_bounds)[1:]]),
             np.where(numbers < 0, np.arange(count), count + numbers),
-            report,
+            np.asarray(shared.first_used),
+            blob,
+            Footer(
+                region_bytes=0,
+                identity=None,
+                row_count=count,
+                payload_bytes=payload_bytes,
+                last_end=last_end,
+                block_count=0,
+                directory=0,
+                lookup=0,
+                lookup_pages=0,
+                lookup_seed=0,
+                guide=0,
+                guide_bytes=0,
+                facts=frozenset(name for name, _ in columns.facts()),
+                report=report,
+            ),
         )
-
-    @classmethod
-    def of_rows(
-        cls,
-        columns: Columns,
-        names: bytes,
-        bounds: Int64s,
-        numbers: Int64s,
-        report: ScanReport | None,
-    ) -> SharedNames:
-        """Make a table, and its footer."""
-        payload_bytes, last_end = measure(columns.offset_start, columns.offset_end)
-        footer = Footer(
-            region_bytes=0,
-            identity=None,
-            row_count=len(columns),
-            payload_bytes=payload_bytes,
-            last_end=last_end,
-            block_count=0,
-            directory=0,
-            lookup=0,
-            lookup_pages=0,
-            lookup_seed=0,
-            guide=0,
-            guide_bytes=0,
-            facts=frozenset(name for name, _ in columns.facts()),
-            report=report,
-        )
-        return cls(columns, names, bounds, numbers, footer)
-
-    def keep(self, mask: Callable[[Columns], NDArray[np.bool_]]) -> SharedNames:
-        """Return a table of the rows that a mask of some rows at a time keeps."""
-        import numpy as np
-
-        masks = [np.zeros(0, bool), *map(mask, self.parts())]
-        rows = np.flatnonzero(np.concatenate(masks))
-        columns = self.columns.take(rows)
-        return self.of_rows(columns, self.names, self.bounds, self.numbers[rows], None)
 
     def __len__(self) -> int:
         return len(self.columns)
 
     def rows(self, first: int, last: int) -> Columns:
-        """Make columns of the rows first:last, with their names."""
-        names, bounds = take_names(self.names, self.bounds.data, self.numbers[first:last].data)
+        """Make columns of the rows first:last, with a copy of the name of each.
+
+        Raises:
+            FormatError: these names take much more memory than all names do once.
+        """
+        numbers = self.numbers[first:last]
+        name_bytes = int((self.bounds[numbers + 1] - self.bounds[numbers]).sum())
+        if name_bytes > COPIED_NAME_BYTES + len(self.names):
+            # the numbers of shared names follow those of the rows' own names
+            offset = int(self.first_used[numbers[numbers >= len(self)].min() - len(self)])
+            raise FormatError(
+                f"{self.blob}: the names of {len(numbers):,} members take {name_bytes:,} bytes, because a pax global "
+                f"header gives many members one long name: too much to hold in memory, at byte {offset}",
+                offset=offset,
+            )
+        names, bounds = take_names(self.names, self.bounds.data, numbers.data)
         return replace(self.columns.slice(first, last), names=names, name_bounds=bounds)
 
     def parts(self) -> Iterator[Columns]:
+        """Yield all rows at once: whoever collects parts would have all copies of the names in the end."""
+        yield self.rows(0, len(self))
+
+    def pieces(self) -> Iterator[Columns]:
         """Yield all rows in order, so many at a time that their names take a bounded memory."""
         import numpy as np
 
@@ -120,7 +125,7 @@ class SharedNames:
         first = 0
         while first < len(self):
             before = int(ends[first - 1]) if first else 0
-            last = int(np.searchsorted(ends, before + PART_NAME_BYTES, "right"))
+            last = int(np.searchsorted(ends, before + COPIED_NAME_BYTES, "right"))
             last = min(max(last, first + 1), first + PART_ROWS)
             yield self.rows(first, last)
             first = last
@@ -155,4 +160,12 @@ class SharedNames:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a lookup can't be pickled; it is made again when it is needed
-        return SharedNames, (self.columns, self.names, self.bounds, self.numbers, self.footer)
+        return SharedNames, (
+            self.columns,
+            self.names,
+            self.bounds,
+            self.numbers,
+            self.first_used,
+            self.blob,
+            self.footer,
+        )

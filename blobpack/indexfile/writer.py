@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from blobpack._native.fetched_index import decode_blocks
 from blobpack._native.index_writer import IndexBuilder
-from blobpack._native.packed import measure
+from blobpack._native.packed import measure, normal_name, normal_names
 from blobpack.checksum import crc32c
 from blobpack.columns import FACTS, Columns
 from blobpack.errors import FormatError
@@ -58,7 +58,7 @@ def write_sections(
     report: ScanReport | None = None,
     bytes_min: int = 0,
     blobs: Callable[[], bytes] | None = None,
-    repeated: Callable[[str, int, int], object] | None = None,
+    repeated: Callable[[int, int, str, str], object] | None = None,
 ) -> Footer:
     """Write an index without its footer.
 
@@ -70,7 +70,8 @@ def write_sections(
         report: Report of the scan that found the members.
         bytes_min: Least size of the region, its footer included; zeros fill it up.
         blobs: For a collection, returns the section of its blobs. Called after all parts were read.
-        repeated: Called as repeated(name, row, other) for two rows of the same name.
+        repeated: Called as repeated(row, other, name, other_name) for two rows whose names are equal, or are extracted
+            to one file.
 
     Returns:
         The footer, which the caller writes behind the sections.
@@ -79,12 +80,13 @@ def write_sections(
         FormatError: there are more members, or longer names, than the format allows.
         ValueError: the parts do not all have the same facts.
     """
-    sections, members = _Sections(sink), _Members()
+    sections, members = _Sections(sink), _Members(compares_files=repeated is not None)
     sections.write(REGION_HEADER.pack(INDEX_MAGIC, VERSION))
     for part in _whole_blocks(parts):
         sections.write(members.encode(part))
     names = name_at or _WrittenNames(sink.local(), members).name_at
-    seed, pages = members.builder.lookup(_name_comparer(names, repeated))
+    seed, pages = members.builder.lookup(_name_comparer(names, str, repeated))
+    members.builder.compare_files(_name_comparer(names, normal_name, repeated))
     # A line of the lookup is 64 bytes, one cache line. An index starts at a multiple of 512 in its file, so the lines
     # are aligned in the mapped file, too.
     sections.write(bytes(-sections.length % 64))
@@ -141,8 +143,9 @@ class _Sections:
 class _Members:
     """The members that were encoded so far, and their sums."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, compares_files: bool) -> None:
         self.builder = IndexBuilder()
+        self.compares_files = compares_files
         self.payload_bytes = self.last_end = 0
         self.facts: frozenset[str] | None = None
 
@@ -161,26 +164,33 @@ class _Members:
         payload_bytes, last_end = measure(part.offset_start, part.offset_end)
         self.payload_bytes += payload_bytes
         self.last_end = max(self.last_end, last_end)
-        return self.builder.add(
+        packed = self.builder.add(
             part.names,
             part.name_bounds,
             part.offset_start,
             part.offset_end,
             *(getattr(part, name) for name in FACTS),
         )
+        if self.compares_files:
+            names, bounds = normal_names(part.names, part.name_bounds)
+            if names is not part.names:
+                self.builder.note_files(names, bounds)
+        return packed
 
 
 def _name_comparer(
-    name_at: Callable[[int], str], repeated: Callable[[str, int, int], object] | None
+    name_at: Callable[[int], str],
+    form: Callable[[str], str],
+    repeated: Callable[[int, int, str, str], object] | None,
 ) -> Callable[[int, int], bool]:
-    """Return a function that compares the names in two rows, and reports equal ones to `repeated`."""
+    """Return a function that compares some form of the names in two rows, and reports equal ones to `repeated`."""
 
     # the native builder calls it for rows whose 64-bit hashes are equal: almost always the same name twice
     def is_same_name(row: int, other: int) -> bool:
-        name = name_at(row)
-        same = name == name_at(other)
+        name, other_name = name_at(row), name_at(other)
+        same = form(name) == form(other_name)
         if same and repeated:
-            repeated(name, row, other)
+            repeated(row, other, name, other_name)
         return same
 
     return is_same_name

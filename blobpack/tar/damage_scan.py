@@ -140,6 +140,7 @@ class DamageScan:
                 threads=self.threads,
                 look_bytes=None,
             )
+            columns = index.columns
         except FormatError as exc:
             offset = start + (exc.offset or 0)
             if isinstance(exc, TruncatedError):
@@ -152,7 +153,7 @@ class DamageScan:
         # overwritten by zeros.
         if walked < min(end, self.last_end) and self._has_members(walked, end):
             return FormatError(f"zero blocks instead of a header, at byte {walked}", offset=walked)
-        parts.append(_shifted(index.columns, start))
+        parts.append(_shifted(columns, start))
         if index.report and end == self.store.size:
             self._note_behind(start, index.report)
         return None

@@ -157,7 +157,7 @@ def scan_store(
         index = take_facts(store, index, threads)
     if walk.shared is None:
         return index
-    return Index.from_stored(SharedNames.of_scan(index.columns, walk.shared, report))
+    return Index.from_stored(SharedNames.of_scan(index.columns, walk.shared, report, store.url))
 
 
 def raise_if_other_format(store: Store) -> None:
