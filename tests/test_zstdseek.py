@@ -201,6 +201,16 @@ def test_zstd_is_told_by_its_first_bytes():
     assert not any(map(is_zstd, (b"", b"\x28\xb5\x2f", bytes(8), b"P*M", b"ustar   ")))
 
 
+def test_all_sixteen_magic_numbers_of_skippable_frames_are_zstd():
+    """RFC 8878, 3.1.2: 0x184D2A50 to 0x184D2A5F."""
+    for first in range(256):
+        header = bytes([first, 0x2A, 0x4D, 0x18])
+        magic = int.from_bytes(header, "little")
+        assert is_zstd(header + bytes(4)) == (0x184D2A50 <= magic <= 0x184D2A5F), hex(magic)
+    assert not is_zstd(b"\x50\x2a\x4d\x19")
+    assert not is_zstd(b"\x50\x2b\x4d\x18")
+
+
 def table_only(count: int, descriptor: int = 0x80) -> bytes:
     return struct.pack("<IBI", count, descriptor, 0x8F92EAB1)
 
@@ -226,6 +236,18 @@ def test_a_damaged_table_is_a_format_error(blob: bytes, error: type[FormatError]
         open_seekable(MemoryStore(blob, "a.tar.zst"))
     assert str(caught.value).startswith("a.tar.zst: ")
     assert caught.value.offset in range(len(blob))
+
+
+@pytest.mark.parametrize(
+    "at", range(8), ids=lambda at: ("magic" if at < 4 else "size") + str(at % 4)
+)
+def test_a_table_with_a_wrong_magic_or_size_alone_is_refused(at: int):
+    blob = bytearray(seekable())
+    start = len(blob) - FOOTER_BYTES - ENTRY_BYTES * len(entries_of(bytes(blob))) - 8
+    blob[start + at] ^= 1
+    with pytest.raises(FormatError, match="seek table's frame was expected") as caught:
+        open_seekable(MemoryStore(bytes(blob)))
+    assert caught.value.offset == start
 
 
 def test_unused_bits_are_not_looked_at():
