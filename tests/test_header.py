@@ -7,7 +7,7 @@ import tarfile
 import pytest
 
 from blobpack.errors import UnsafeNameError
-from blobpack.tar.header import begins_tar, check_name, encode_name, size_in
+from blobpack.tar.header import begins_tar, check_name, encode_name, member_header, padding, size_in
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,17 @@ def test_a_tar_begins_with_a_header_with_a_right_checksum_or_with_zeros() -> Non
     right = sum(block[:148]) + sum(block[156:]) + 8 * 32
     assert begins_tar(with_sum(block, b"%06o\0 " % right))
     assert begins_tar(with_sum(block, b"%7o\0" % right))
+    # a field that is left-aligned, and one that takes all eight bytes
+    assert begins_tar(with_sum(block, (b"%o" % right).ljust(8, b"\0")))
+    assert begins_tar(with_sum(block, b"%08o" % right))
     for wrong in (right - 1, right + 1, right - 256):
         assert not begins_tar(with_sum(block, b"%06o\0 " % wrong))
+
+
+def test_less_than_a_block_begins_no_tar() -> None:
+    block = headers("a.txt", 5)
+    assert not any(begins_tar(block[:length]) for length in (0, 1, 257, 511))
+    assert not begins_tar(bytes(511))
 
 
 def test_checksums_of_signed_chars_are_right_too() -> None:
@@ -85,9 +94,31 @@ def test_checksums_of_signed_chars_are_right_too() -> None:
     assert not begins_tar(with_sum(block, b"%06o\0 " % (signed + 768)))
 
 
+@pytest.mark.parametrize("digits", [b"0", b"1", b"-200"])
+def test_a_sum_of_signed_chars_below_zero_is_no_checksum(digits: bytes) -> None:
+    block = b"\x80" * 3 + bytes(509)
+    assert not begins_tar(with_sum(block, digits.ljust(8, b"\0")))
+
+
+def test_a_header_of_ours_comes_from_nowhere_in_particular() -> None:
+    """Equal members give equal bytes everywhere."""
+    member = tarfile.TarInfo.frombuf(member_header(b"a/b.txt", 700), "utf-8", "strict")
+    assert (member.name, member.size, member.isreg()) == ("a/b.txt", 700, True)
+    assert (member.mode, member.uid, member.gid, member.mtime) == (0o644, 0, 0, 0)
+    assert (member.uname, member.gname) == ("", "")
+
+
+@pytest.mark.parametrize(("size", "zeros"), [(0, 0), (1, 511), (511, 1), (512, 0), (513, 511)])
+def test_padding_fills_up_the_last_block(size: int, zeros: int) -> None:
+    assert padding(size) == bytes(zeros)
+
+
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 511, 8**11 - 1])
 def test_an_octal_size_is_read(size: int) -> None:
-    assert size_in(headers("a.txt", size)) == size
+    block = headers("a.txt", size)
+    assert size_in(block) == size
+    for field in (b"%11o " % size, b"%12o" % size, (b"%o" % size).ljust(12, b"\0")):
+        assert size_in(block[:124] + field + block[136:]) == size
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,11 @@ def test_neighbours_are_one_fetch_and_far_ones_two():
     assert merged_ranges(ranges, max_gap_bytes=1, max_bytes=100) == ranges
 
 
+def test_a_fetch_may_be_as_large_as_the_largest_and_no_larger():
+    assert merged_ranges([(5, 10), (10, 25)], max_gap_bytes=0, max_bytes=20) == [(5, 25)]
+    assert merged_ranges([(5, 10), (10, 26)], max_gap_bytes=0, max_bytes=20) == [(5, 10), (10, 26)]
+
+
 def test_long_gap_is_read_only_beside_as_much_that_is_wanted():
     def fetches(*ranges):
         planned = plan_fetches(ranges, max_gap_bytes=1000, max_bytes=10_000, free_gap_bytes=50)

@@ -14,6 +14,7 @@ import zstandard
 from hypothesis import given, strategies as st
 
 from blobpack.errors import ChecksumError, FormatError, TruncatedError
+from blobpack.stores import zstd_format
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.zstd import open_seekable
 from blobpack.stores.zstd_format import (
@@ -186,7 +187,62 @@ def test_tables_come_back(rows: list[tuple[int, int, int]], data: st.DataObject)
         assert [frames[0], frames[-1]] == [holding[0], holding[-1]]
 
 
+@pytest.mark.parametrize(
+    ("frame_bytes", "payload"), [(0, None), (7, None), (8, (8, 8)), (9, (8, 9))]
+)
+def test_a_last_frame_without_content_has_the_payload_behind_its_header(
+    frame_bytes: int, payload: tuple[int, int] | None
+):
+    frame = encode_seek_table([(frame_bytes, 0, 0)])
+    assert decode_seek_table(frame, frame_bytes + len(frame)).index_range() == payload
+    frame = encode_seek_table([(100, 5, 0), (frame_bytes, 0, 0)])
+    found = decode_seek_table(frame, 100 + frame_bytes + len(frame)).index_range()
+    assert found == (payload and (100 + payload[0], 100 + payload[1]))
+    frame = encode_seek_table([(frame_bytes, 0, 0), (100, 5, 0)])
+    assert decode_seek_table(frame, 100 + frame_bytes + len(frame)).index_range() is None
+
+
+def test_a_frame_can_hold_as_much_as_zstd_packs_at_most():
+    """Zeros: blocks of 128 KiB that take four bytes each."""
+    content = bytes(64 << 20)
+    blob = seekable([content], None)
+    assert len(blob) < 2200
+    assert read_all(blob) == content
+
+
 # What is refused
+
+
+def test_a_skippable_frame_holds_what_its_size_field_and_the_seek_table_can_say():
+    """Both have four bytes, and the seek table counts the eight bytes of the header, too."""
+    size = (1 << 32) - 1 - 8
+    assert skippable_header(0x184D2A50, size) == struct.pack("<II", 0x184D2A50, size)
+    with pytest.raises(FormatError, match="4294967288 bytes do not fit"):
+        skippable_header(0x184D2A50, size + 1)
+
+
+def test_more_frames_than_the_format_allows_are_refused(monkeypatch: pytest.MonkeyPatch):
+    """ZSTD_SEEKABLE_MAXFRAMES of zstd's own seekable format is 0x8000000."""
+    most = 0x8000000
+    assert seek_table_bytes(bytes(8) + table_only(most), 1 << 40) == 17 + 12 * most
+    assert seek_table_bytes(bytes(8) + table_only(most, 0), 1 << 40) == 17 + 8 * most
+    with pytest.raises(TruncatedError, match="134217729 frames") as caught:
+        seek_table_bytes(bytes(8) + table_only(most + 1), 1 << 40)
+    assert caught.value.offset == (1 << 40) - 9
+    # a table of so many frames takes too long for a test
+    monkeypatch.setattr(zstd_format, "FRAMES_MAX", 3)
+    assert encode_seek_table([(1, 1, 1)] * 3)
+    with pytest.raises(FormatError, match="4 frames"):
+        encode_seek_table([(1, 1, 1)] * 4)
+
+
+def test_a_table_may_be_all_of_a_file_and_no_more():
+    frame = encode_seek_table([(0, 0, 0)] * 2)
+    assert seek_table_bytes(frame, len(frame)) == len(frame)
+    with pytest.raises(TruncatedError):
+        seek_table_bytes(frame, len(frame) - 1)
+    assert seek_table_bytes(frame[-17:], len(frame)) == len(frame)
+    assert seek_table_bytes(frame[-16:], 16) is None
 
 
 def test_other_files_are_not_seekable():
