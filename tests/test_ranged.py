@@ -245,6 +245,12 @@ def test_a_wrong_range_is_asked_for_again_over_another_connection(
         assert closed == []
 
 
+def test_an_answer_without_a_length_is_said_to_come_in_chunks() -> None:
+    came = answer(5, 9).replace(b"Content-Length: 4", b"Transfer-Encoding: chunked")
+    with served(came) as store, pytest.raises(StorageError, match=r"\? \(chunked\) bytes came"):
+        store.read_range(5, 9)
+
+
 def test_a_size_that_the_server_does_not_know_is_no_change() -> None:
     """RFC 9110, 14.4: "*"."""
     with served(answer(5, 9, size="*")) as store:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+import tracemalloc
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -386,6 +387,20 @@ def test_claims_beyond_what_zstd_can_pack_take_no_memory():
     assert store.size == 1000 << 30
     with pytest.raises(FormatError, match="can't hold"):
         store.read_range(0, store.size)
+
+
+def test_a_frame_that_holds_more_than_the_table_says_takes_no_memory():
+    content = bytes(64 << 20)
+    rows = entries_of(seekable([content], None))
+    rows[0][1] = 1000
+    store = open_seekable(MemoryStore(with_entries(seekable([content], None), rows)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match="67108864 bytes of content, the seek table 1000"):
+            store.read_range(0, 1000)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_damage_anywhere_is_an_error_or_the_right_bytes():

@@ -46,7 +46,7 @@ BYTES = (
 )
 # These tests read the source, build a wheel, or measure. A mutated tree fails them whatever the mutant does.
 LEFT_OUT = ("layers", "docs", "readme", "scripts", "wheel", "bench", "signatures")
-TIMEOUT_S = 60.0
+TIMEOUT_S = 30.0
 # Imported once and inherited by each process: they take more time than most tests.
 PRELOADED = ("numpy", "boto3", "botocore.session", "PIL.Image", "pytest")
 
@@ -321,11 +321,13 @@ def run_mutants(
             fates[number] = "unreached"
             continue
         tests = sorted(tests, key=lambda test: recorded[test][0])
-        allowed_s = TIMEOUT_S + 8 * sum(recorded[test][0] for test in tests)
+        allowed_s = TIMEOUT_S + 3 * sum(recorded[test][0] for test in tests)
         plan.append((number, tests, allowed_s))
     workers = len(os.sched_getaffinity(0))
-    plans = [(f"{i}", reached_later[i::workers], False) for i in range(workers)]
-    plans += [(f"import-{one[0]}", [one], True) for one in reached_by_import]
+    # more plans than workers: some take longer than others
+    parts = 4 * workers
+    plans = [(f"import-{one[0]}", [one], True) for one in reached_by_import]
+    plans += [(f"{i}", reached_later[i::parts], False) for i in range(parts)]
     waiting = [plan for plan in plans if plan[1]]
     running: dict[int, str] = {}
     while waiting or running:
