@@ -103,6 +103,18 @@ def test_a_window_holds_payloads_up_to_its_size_wherever_they_lie(
         assert sorted(store.read) == ranges
 
 
+def test_payloads_of_several_blobs_come_in_the_order_asked() -> None:
+    """The requests of the blobs are mixed, and those of one blob need not be in its order."""
+    stores = RecordingStore(), RecordingStore(data=DATA[::-1])
+    asked = [(i % 2, (7 - i) * 12_000, (7 - i) * 12_000 + 5) for i in range(8)]
+
+    def locate(wanted: Sequence[tuple[int, int, int]]) -> tuple[list[Located], None]:
+        return [Located(stores[i], "a", start, end, None) for i, start, end in wanted], None
+
+    with_gaps = Batch(locate, iter(asked), hedge=False)
+    assert list(with_gaps) == [stores[i].read_range(start, end) for i, start, end in asked]
+
+
 def test_no_more_windows_are_ahead_than_memory_is_promised_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

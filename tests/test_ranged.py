@@ -218,6 +218,7 @@ def test_a_status_has_its_error(status: int, error: type[StorageError], message:
     [
         pytest.param(answer(6, 10), id="later"),
         pytest.param(answer(5, 10, come=(5, 9)), id="a longer range"),
+        pytest.param(answer(5, 11, come=(5, 9)), id="a range of two bytes more"),
         pytest.param(answer(4, 9, come=(5, 9)), id="an earlier start"),
         pytest.param(answer(5, 9, come=(5, 10)), id="a longer body"),
         pytest.param(answer(5, 9, come=(5, 8)), id="a shorter body"),
