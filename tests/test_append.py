@@ -1,6 +1,7 @@
 """A blob that is appended to has the new members behind the old ones; cut short at any moment, it has either."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import random
@@ -349,6 +350,22 @@ class TestFailures:
                 embed_index(blob)
         blobpack.append(blob, NEW.items())
         check(blob, OLD | NEW)
+
+    @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EIO])
+    def test_without_a_lock_nothing_is_written(self, number, tmp_path, monkeypatch):
+        """NFS without its lock service, say: two appends at once would write over each other."""
+        blob = pack_files(tmp_path / "o.tar", OLD)
+        before = snapshot(tmp_path)
+
+        def refuses(fd, operation):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", refuses)
+        with pytest.raises(blobpack.StorageError, match=r"o\.tar: can't be locked: "):
+            blobpack.append(blob, NEW.items())
+        with pytest.raises(blobpack.StorageError, match=r"o\.tar: can't be locked: "):
+            embed_index(blob)
+        assert snapshot(tmp_path) == before
 
     def test_what_can_not_be_appended_to(self, tmp_path):
         with pytest.raises(blobpack.BlobNotFoundError):

@@ -74,6 +74,22 @@ def test_an_end_marker_that_is_short_is_made_whole(folder, blocks, recwarn):
     assert blobpack.scan(path).report.end_marker == 2
 
 
+@pytest.mark.parametrize("zeros", [1, 511, 513, 9000])
+def test_zeros_behind_the_end_that_fill_no_whole_block_are_filled_up(folder, zeros, recwarn):
+    path = packed_by("tar", folder, "-b1")
+    expected = payloads_of(path)
+    end = blobpack.scan(path).report.bytes_scanned + 1024
+    path.write_bytes(path.read_bytes()[:end] + bytes(zeros))
+    index = embed_index(path)
+    assert index.identity.archive_bytes == end + zeros + -zeros % 512
+    assert path.read_bytes()[end : index.identity.archive_bytes].strip(b"\0") == b""
+    check(path, expected, recwarn)
+    # tools that read on behind the end find headers at multiples of 512 alone
+    listed = subprocess.run(["tar", "-itf", path], check=True, capture_output=True, text=True)
+    assert ".blobpack/index" in listed.stdout
+    assert listed.stderr == ""
+
+
 def test_again_gives_the_same_bytes(folder, recwarn):
     path = packed_by("tar", folder)
     embed_index(path)

@@ -425,6 +425,22 @@ class TestStats:
         assert after.wait_s > before.wait_s
         assert after.cost_usd(1.0) == after.requests / 1000
 
+    def test_bytes_wanted_are_those_of_the_members(
+        self, blob: blobpack.Blob, payloads: dict[str, bytes]
+    ) -> None:
+        """Not the headers between them; and a member that is asked for twice counts once."""
+        names = [*list(payloads)[300:360:2], *list(payloads)[2000:2010], list(payloads)[300]]
+        list(blob.read_many(names))  # the index's blocks are at hand
+        before = blob.stats
+        assert list(blob.read_many(names)) == [payloads[name] for name in names]
+        after = blob.stats
+        wanted = sum(len(payloads[name]) for name in set(names))
+        assert after.bytes_wanted - before.bytes_wanted == wanted
+        assert after.bytes_fetched - before.bytes_fetched > wanted
+        before = blob.stats
+        blob.read(names[0])
+        assert blob.stats.bytes_wanted - before.bytes_wanted == len(payloads[names[0]])
+
     def test_retries_are_counted_and_logged(
         self,
         faults: FaultServer,

@@ -50,7 +50,7 @@ def test_watched_while_written_is_as_read_back(size, before):
     pos = before
     while pos < size:
         end = min(size, pos + rng.choice((1, 511, 512, 1024, 4096, 70_000)))
-        witness.write(archive[pos:end])
+        assert witness.write(archive[pos:end]) == end - pos
         pos = end
     assert file.getvalue() == archive[before:]
     assert witness.identity() == identify(MemoryStore(archive), size)

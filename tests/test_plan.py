@@ -54,6 +54,11 @@ def test_neighbours_are_one_fetch_and_far_ones_two():
     assert merged_ranges(ranges, max_gap_bytes=1, max_bytes=100) == ranges
 
 
+def test_a_fetch_may_be_as_large_as_the_largest_and_no_larger():
+    assert merged_ranges([(5, 10), (10, 25)], max_gap_bytes=0, max_bytes=20) == [(5, 25)]
+    assert merged_ranges([(5, 10), (10, 26)], max_gap_bytes=0, max_bytes=20) == [(5, 10), (10, 26)]
+
+
 def test_long_gap_is_read_only_beside_as_much_that_is_wanted():
     def fetches(*ranges):
         planned = plan_fetches(ranges, max_gap_bytes=1000, max_bytes=10_000, free_gap_bytes=50)
@@ -63,6 +68,35 @@ def test_long_gap_is_read_only_beside_as_much_that_is_wanted():
     assert fetches((0, 10), (61, 71)) == [(0, 10), (61, 71)]
     assert fetches((0, 100), (300, 400)) == [(0, 400)]
     assert fetches((0, 100), (301, 400)) == [(0, 100), (301, 400)]
+
+
+@given(RANGES, st.integers(0, 60), st.integers(0, 60), st.integers(1, 1 << 40))
+def test_a_plan_does_not_depend_on_where_the_ranges_lie(ranges, gap, free, away):
+    def fetches(offset):
+        moved = [(start + offset, end + offset) for start, end in ranges]
+        planned = plan_fetches(moved, max_gap_bytes=gap, max_bytes=300, free_gap_bytes=free)
+        return [(fetch.start - offset, fetch.end - offset, fetch.places) for fetch in planned]
+
+    assert fetches(away) == fetches(0)
+
+
+def test_only_bytes_that_are_asked_for_pay_for_a_long_gap():
+    def fetches(*ranges):
+        planned = plan_fetches(ranges, max_gap_bytes=1000, max_bytes=10_000, free_gap_bytes=50)
+        return [(fetch.start, fetch.end) for fetch in planned]
+
+    # the gap of 100 in the first fetch was not asked for: 120 bytes were, and 20 are beyond the gap
+    near, far = ((5000, 5060), (5160, 5220)), (5220 + 140, 5220 + 160)
+    assert fetches(*near, far) == [(5000, 5360 + 20)]
+    assert fetches(*near, (far[0] + 1, far[1] + 1)) == [(5000, 5220), (5361, 5381)]
+    # bytes that are asked for twice pay once
+    twice = ((5000, 5060), (5000, 5060), (5020, 5060))
+    assert fetches(*twice, (5060 + 81, 5060 + 101)) == [(5000, 5060), (5141, 5161)]
+    assert fetches(*twice, (5060 + 80, 5060 + 100)) == [(5000, 5160)]
+    # so do bytes of a range that reaches over the end of the fetch
+    over = ((5000, 5060), (5040, 5100))
+    assert fetches(*over, (5100 + 120, 5240)) == [(5000, 5240)]
+    assert fetches(*over, (5100 + 121, 5241)) == [(5000, 5100), (5221, 5241)]
 
 
 def test_gap_is_latency_times_bandwidth_within_bounds():

@@ -259,6 +259,16 @@ def test_where_is_asked_in_windows_as_of_all_rows_at_once() -> None:
     assert list(index.select(where=lambda m: m.name == last).names) == [last]
 
 
+def test_where_is_called_once_for_each_row_that_passed_the_rest() -> None:
+    index = make_index(2 * ROWS_AT_ONCE + 3)
+    called: list[str] = []
+    index.select(where=lambda m: called.append(m.name))
+    assert called == list(index.names)
+    called.clear()
+    index.select("*7.png", where=lambda m: called.append(m.name) or m.size % 2)
+    assert called == [name for name in index.names if name.endswith("7.png")]
+
+
 def test_members_that_where_keeps_do_not_change() -> None:
     index = make_index(1000)
     kept: list[Member] = []

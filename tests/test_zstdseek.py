@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+import tracemalloc
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import zstandard
 from hypothesis import given, strategies as st
 
 from blobpack.errors import ChecksumError, FormatError, TruncatedError
+from blobpack.stores import zstd_format
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.zstd import open_seekable
 from blobpack.stores.zstd_format import (
@@ -186,7 +188,62 @@ def test_tables_come_back(rows: list[tuple[int, int, int]], data: st.DataObject)
         assert [frames[0], frames[-1]] == [holding[0], holding[-1]]
 
 
+@pytest.mark.parametrize(
+    ("frame_bytes", "payload"), [(0, None), (7, None), (8, (8, 8)), (9, (8, 9))]
+)
+def test_a_last_frame_without_content_has_the_payload_behind_its_header(
+    frame_bytes: int, payload: tuple[int, int] | None
+):
+    frame = encode_seek_table([(frame_bytes, 0, 0)])
+    assert decode_seek_table(frame, frame_bytes + len(frame)).index_range() == payload
+    frame = encode_seek_table([(100, 5, 0), (frame_bytes, 0, 0)])
+    found = decode_seek_table(frame, 100 + frame_bytes + len(frame)).index_range()
+    assert found == (payload and (100 + payload[0], 100 + payload[1]))
+    frame = encode_seek_table([(frame_bytes, 0, 0), (100, 5, 0)])
+    assert decode_seek_table(frame, 100 + frame_bytes + len(frame)).index_range() is None
+
+
+def test_a_frame_can_hold_as_much_as_zstd_packs_at_most():
+    """Zeros: blocks of 128 KiB that take four bytes each."""
+    content = bytes(64 << 20)
+    blob = seekable([content], None)
+    assert len(blob) < 2200
+    assert read_all(blob) == content
+
+
 # What is refused
+
+
+def test_a_skippable_frame_holds_what_its_size_field_and_the_seek_table_can_say():
+    """Both have four bytes, and the seek table counts the eight bytes of the header, too."""
+    size = (1 << 32) - 1 - 8
+    assert skippable_header(0x184D2A50, size) == struct.pack("<II", 0x184D2A50, size)
+    with pytest.raises(FormatError, match="4294967288 bytes do not fit"):
+        skippable_header(0x184D2A50, size + 1)
+
+
+def test_more_frames_than_the_format_allows_are_refused(monkeypatch: pytest.MonkeyPatch):
+    """ZSTD_SEEKABLE_MAXFRAMES of zstd's own seekable format is 0x8000000."""
+    most = 0x8000000
+    assert seek_table_bytes(bytes(8) + table_only(most), 1 << 40) == 17 + 12 * most
+    assert seek_table_bytes(bytes(8) + table_only(most, 0), 1 << 40) == 17 + 8 * most
+    with pytest.raises(TruncatedError, match="134217729 frames") as caught:
+        seek_table_bytes(bytes(8) + table_only(most + 1), 1 << 40)
+    assert caught.value.offset == (1 << 40) - 9
+    # a table of so many frames takes too long for a test
+    monkeypatch.setattr(zstd_format, "FRAMES_MAX", 3)
+    assert encode_seek_table([(1, 1, 1)] * 3)
+    with pytest.raises(FormatError, match="4 frames"):
+        encode_seek_table([(1, 1, 1)] * 4)
+
+
+def test_a_table_may_be_all_of_a_file_and_no_more():
+    frame = encode_seek_table([(0, 0, 0)] * 2)
+    assert seek_table_bytes(frame, len(frame)) == len(frame)
+    with pytest.raises(TruncatedError):
+        seek_table_bytes(frame, len(frame) - 1)
+    assert seek_table_bytes(frame[-17:], len(frame)) == len(frame)
+    assert seek_table_bytes(frame[-16:], 16) is None
 
 
 def test_other_files_are_not_seekable():
@@ -199,6 +256,16 @@ def test_zstd_is_told_by_its_first_bytes():
     assert is_zstd(skippable_header(INDEX_FRAME_MAGIC, 5))
     assert is_zstd(seekable([]))
     assert not any(map(is_zstd, (b"", b"\x28\xb5\x2f", bytes(8), b"P*M", b"ustar   ")))
+
+
+def test_all_sixteen_magic_numbers_of_skippable_frames_are_zstd():
+    """RFC 8878, 3.1.2: 0x184D2A50 to 0x184D2A5F."""
+    for first in range(256):
+        header = bytes([first, 0x2A, 0x4D, 0x18])
+        magic = int.from_bytes(header, "little")
+        assert is_zstd(header + bytes(4)) == (0x184D2A50 <= magic <= 0x184D2A5F), hex(magic)
+    assert not is_zstd(b"\x50\x2a\x4d\x19")
+    assert not is_zstd(b"\x50\x2b\x4d\x18")
 
 
 def table_only(count: int, descriptor: int = 0x80) -> bytes:
@@ -226,6 +293,18 @@ def test_a_damaged_table_is_a_format_error(blob: bytes, error: type[FormatError]
         open_seekable(MemoryStore(blob, "a.tar.zst"))
     assert str(caught.value).startswith("a.tar.zst: ")
     assert caught.value.offset in range(len(blob))
+
+
+@pytest.mark.parametrize(
+    "at", range(8), ids=lambda at: ("magic" if at < 4 else "size") + str(at % 4)
+)
+def test_a_table_with_a_wrong_magic_or_size_alone_is_refused(at: int):
+    blob = bytearray(seekable())
+    start = len(blob) - FOOTER_BYTES - ENTRY_BYTES * len(entries_of(bytes(blob))) - 8
+    blob[start + at] ^= 1
+    with pytest.raises(FormatError, match="seek table's frame was expected") as caught:
+        open_seekable(MemoryStore(bytes(blob)))
+    assert caught.value.offset == start
 
 
 def test_unused_bits_are_not_looked_at():
@@ -308,6 +387,20 @@ def test_claims_beyond_what_zstd_can_pack_take_no_memory():
     assert store.size == 1000 << 30
     with pytest.raises(FormatError, match="can't hold"):
         store.read_range(0, store.size)
+
+
+def test_a_frame_that_holds_more_than_the_table_says_takes_no_memory():
+    content = bytes(64 << 20)
+    rows = entries_of(seekable([content], None))
+    rows[0][1] = 1000
+    store = open_seekable(MemoryStore(with_entries(seekable([content], None), rows)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match="67108864 bytes of content, the seek table 1000"):
+            store.read_range(0, 1000)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_damage_anywhere_is_an_error_or_the_right_bytes():

@@ -8,6 +8,7 @@
 #define BLOBPACK_MUTANT_SWITCH
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -17,12 +18,18 @@ static long blobpack_mutant_on = -1;
 static unsigned char *blobpack_mutants_reached = NULL;
 static size_t blobpack_mutants_count = 0;
 
-__attribute__((constructor)) static void blobpack_read_mutant_settings(void) {
+/* a process that is forked for a mutant has loaded the module before */
+static void blobpack_read_mutant_on(void) {
     const char *on = getenv("BLOBPACK_MUTANT");
+    if (on != NULL) blobpack_mutant_on = atol(on);
+}
+
+__attribute__((constructor)) static void blobpack_read_mutant_settings(void) {
     const char *path = getenv("BLOBPACK_MUTANTS_REACHED");
     struct stat status;
     int fd;
-    if (on != NULL) blobpack_mutant_on = atol(on);
+    blobpack_read_mutant_on();
+    pthread_atfork(NULL, NULL, blobpack_read_mutant_on);
     if (path == NULL || (fd = open(path, O_RDWR | O_CLOEXEC)) < 0) return;
     if (fstat(fd, &status) == 0) {
         void *map = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

@@ -16,7 +16,14 @@ def _map_record():
         return mmap.mmap(file.fileno(), 0)
 
 
-_ON = int(os.environ.get("BLOBPACK_MUTANT", "-1"))
+def _read_setting():
+    global _on
+    _on = int(os.environ.get("BLOBPACK_MUTANT", "-1"))
+
+
+_read_setting()
+# a process that is forked for a mutant has imported this file before
+os.register_at_fork(after_in_child=_read_setting)
 _RECORD = _map_record()
 
 
@@ -24,4 +31,4 @@ def mutant(number):
     """Return whether this mutant is on, and record that a test reached it."""
     if _RECORD is not None:
         _RECORD[number] = 1
-    return number == _ON
+    return number == _on

@@ -239,11 +239,15 @@ def mutate_python(source: str, add: Callable[[int, str], int]) -> str:
     mutated = cast("ast.Module", Mutator(add).visit(tree))
     switch = ast.parse("from blobpack.mutant_switch import mutant as __mutant__").body
     # behind the docstring and the imports from __future__, which must come first
-    place = next(
-        place
-        for place, statement in enumerate(mutated.body)
-        if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
-        and not (isinstance(statement, ast.ImportFrom) and statement.module == "__future__")
-    )
+    place = 0
+    while place < len(mutated.body) and _must_come_first(mutated.body[place]):
+        place += 1
     mutated.body[place:place] = switch
     return ast.unparse(ast.fix_missing_locations(mutated))
+
+
+def _must_come_first(statement: ast.stmt) -> bool:
+    """Return whether a statement is a docstring, or an import from __future__."""
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant)
+    return isinstance(statement, ast.ImportFrom) and statement.module == "__future__"

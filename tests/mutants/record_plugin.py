@@ -1,4 +1,4 @@
-"""A pytest plugin: it records which mutants each test reaches, or runs only the tests that it is told.
+"""A pytest plugin: it records which mutants each test reaches.
 
 It is loaded with -p, before any other file of the tests is imported, because mutated code maps its record when it is
 imported. Each worker process of xdist has a record of its own.
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RECORD = os.environ.get("BLOBPACK_MUTANTS_RECORD")  # a folder, and the number of mutants
-CHOSEN = os.environ.get("BLOBPACK_MUTANTS_TESTS")  # a JSON file of test ids, fastest first
 _reached: mmap.mmap | None = None
 _report: Path | None = None
 
@@ -70,13 +69,3 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     item.stash[_seconds] = item.stash.get(_seconds, 0.0) + report.duration
     if report.failed:
         item.stash[_failed] = True
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the chosen tests, in their order."""
-    if CHOSEN is None:
-        return
-    order = {test: place for place, test in enumerate(json.loads(Path(CHOSEN).read_text()))}
-    items[:] = sorted(
-        (item for item in items if item.nodeid in order), key=lambda item: order[item.nodeid]
-    )

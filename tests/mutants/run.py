@@ -1,9 +1,9 @@
 """Run the mutants: record which tests reach each one, run these tests against it, and list the mutants that survive.
 
 Strategy: the tree is copied, and all mutants of the chosen modules are put into the copy, each behind a switch. One run of
-all tests records which mutants each test reaches. Then a process for each mutant turns it on, and runs the tests that reach
-it, the fastest first, until one fails. A mutant that no test fails on survives: a test is missing, or the mutant changes
-nothing that can be seen.
+all tests records which mutants each test reaches. Then a few processes import the tests, and fork a process for each mutant
+(`fork_plugin`), which runs the tests that reach the mutant, the fastest first, until one fails. A mutant that no test fails
+on survives: a test is missing, or the mutant changes nothing that can be seen. Then it belongs into equivalent.txt.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from tests.mutants.python_code import mutate_python
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 COPY = ROOT / "build" / "mutants"
+EQUIVALENT = HERE / "equivalent.txt"
 # The modules that decide about bytes: which bytes are read, and whether they are trusted.
 BYTES = (
     "blobpack/indexfile/identity.py",
@@ -46,7 +46,7 @@ BYTES = (
 )
 # These tests read the source, build a wheel, or measure. A mutated tree fails them whatever the mutant does.
 LEFT_OUT = ("layers", "docs", "readme", "scripts", "wheel", "bench", "signatures")
-TIMEOUT_S = 60.0
+TIMEOUT_S = 30.0
 # Imported once and inherited by each process: they take more time than most tests.
 PRELOADED = ("numpy", "boto3", "botocore.session", "PIL.Image", "pytest")
 
@@ -57,6 +57,7 @@ class Mutant(NamedTuple):
     file: str
     line: int
     change: str
+    code: str  # the line before the change
 
 
 def files_of(modules: list[str]) -> list[Path]:
@@ -140,13 +141,57 @@ def write_mutants(file: Path, mutants: list[Mutant], refused: set[tuple[str, int
     def add(line: int, change: str) -> int | None:
         if (name, line) in refused:
             return None
-        mutants.append(Mutant(name, line, " ".join(change.split())))
+        mutants.append(Mutant(name, line, " ".join(change.split()), lines[line - 1].strip()))
         return len(mutants) - 1
 
     source = file.read_text()
+    lines = source.splitlines()
     is_python = file.suffix == ".py"
     mutated = mutate_python(source, add) if is_python else mutate_native(source, add)  # type: ignore[arg-type]
     (COPY / name).write_text(mutated)
+
+
+def read_equivalent() -> set[tuple[str, str, str]]:
+    """Read which mutants change nothing that can be seen.
+
+    Returns:
+        File, line of code, and change, or "*" for all changes of that line.
+    """
+    entries: set[tuple[str, str, str]] = set()
+    file = ""
+    for text in EQUIVALENT.read_text().splitlines():
+        indent = len(text) - len(text.lstrip())
+        if text.startswith("#") or not text:
+            continue
+        if indent == 0:
+            file = text.rstrip(":")
+        elif indent == 2:
+            code, _, change = text.strip().rpartition(" :: ")
+            entries.add((file, code, change))
+        # deeper: the reason
+    return entries
+
+
+def without_equivalent(chosen: list[int], mutants: list[Mutant]) -> list[int]:
+    """Leave out the mutants that equivalent.txt names; exit if it names some that are not there."""
+    entries = read_equivalent()
+    kept: list[int] = []
+    left_out: Counter[str] = Counter()
+    for number in chosen:
+        file, _, change, code = mutants[number]
+        if entries & {(file, code, change), (file, code, "*")}:
+            left_out[file] += 1
+        else:
+            kept.append(number)
+    known = {(file, code, change) for file, _, change, code in mutants}
+    known |= {(file, code, "*") for file, code, _ in known}
+    files = {mutant.file for mutant in mutants}
+    if gone := sorted(entry for entry in entries - known if entry[0] in files):
+        lines = "\n".join(f"  {file}: {code} :: {change}" for file, code, change in gone)
+        sys.exit(f"mutants: equivalent.txt names mutants that are not there:\n{lines}")
+    for file, count in left_out.items():
+        print(f"  {file}: {count} equivalent mutants are left out", flush=True)
+    return kept
 
 
 def build() -> set[tuple[str, int]]:
@@ -219,38 +264,34 @@ def record_tests(mutants: list[Mutant], tests: list[str]) -> dict[str, tuple[flo
     return results
 
 
-def start(number: int, tests: list[str]) -> int:
-    """Start a process that runs tests with one mutant turned on, and return its id."""
-    chosen = COPY / "record" / f"tests-{number}.json"
-    chosen.write_text(json.dumps(tests))
+def start(name: str, plan: list[tuple[int, list[str], float]], *, imports_mutant: bool) -> int:
+    """Start a process that runs a plan, and return its id.
+
+    Args:
+        name: Name of the plan.
+        plan: Number of a mutant, its tests, the fastest first, and the seconds that they may take.
+        imports_mutant: The only mutant is on from the start, because it is reached by the import.
+    """
+    path = COPY / "record" / f"plan-{name}"
+    path.write_text(json.dumps(plan))
     if pid := os.fork():
         return pid
-    os.setsid()
     os.chdir(COPY)
-    os.environ["BLOBPACK_MUTANT"] = str(number)
-    os.environ["BLOBPACK_MUTANTS_TESTS"] = str(chosen)
+    os.environ["BLOBPACK_MUTANT"] = str(plan[0][0]) if imports_mutant else "-1"
+    os.environ["BLOBPACK_MUTANTS_PLAN"] = str(path)
     os.environ["PYTHONPATH"] = str(COPY)
     sys.path.insert(0, str(COPY))
     # `tests` is a package of this process, imported from the original tree
-    for name in [name for name in sys.modules if name.split(".")[0] in {"tests", "blobpack"}]:
-        del sys.modules[name]
-    output = os.open(COPY / "record" / f"run-{number}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for module in [name for name in sys.modules if name.split(".")[0] in {"tests", "blobpack"}]:
+        del sys.modules[module]
+    output = os.open(f"{path}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
     import pytest
 
-    paths = sorted({test.split("::")[0] for test in tests})
-    arguments = [
-        "-x",
-        "-q",
-        "--tb=short",
-        "-p",
-        "no:xdist",
-        "-p",
-        "tests.mutants.record_plugin",
-        *paths,
-    ]
-    os._exit(pytest.main(arguments))
+    paths = sorted({test.split("::")[0] for _, tests, _ in plan for test in tests})
+    arguments = ["-q", "-s", "--tb=short", "-p", "no:xdist", "-p", "tests.mutants.fork_plugin"]
+    os._exit(pytest.main([*arguments, f"--basetemp={path}.tmp", *paths]))
 
 
 def run_mutants(
@@ -268,47 +309,71 @@ def run_mutants(
             reaching[number].append(test)
             by_file[mutants[number].file].add(test)
     fates: dict[int, str] = {}
-    running: dict[int, tuple[int, float]] = {}
-    waiting = list(chosen)
+    reached_later: list[tuple[int, list[str], float]] = []
+    # one plan for each: the import that reaches such a mutant happens once in a process
+    reached_by_import: list[tuple[int, list[str], float]] = []
+    for number in chosen:
+        plan = reached_later
+        tests = reaching[number]
+        if mutants[number].file.endswith(".py") and is_at_module_level(mutants[number]):
+            plan, tests = reached_by_import, list(by_file[mutants[number].file])
+        if not tests:
+            fates[number] = "unreached"
+            continue
+        tests = sorted(tests, key=lambda test: recorded[test][0])
+        allowed_s = TIMEOUT_S + 3 * sum(recorded[test][0] for test in tests)
+        plan.append((number, tests, allowed_s))
     workers = len(os.sched_getaffinity(0))
+    # more plans than workers: some take longer than others
+    parts = 4 * workers
+    plans = [(f"import-{one[0]}", [one], True) for one in reached_by_import]
+    plans += [(f"{i}", reached_later[i::parts], False) for i in range(parts)]
+    waiting = [plan for plan in plans if plan[1]]
+    running: dict[int, str] = {}
     while waiting or running:
         while waiting and len(running) < workers:
-            number = waiting.pop()
-            mutant = mutants[number]
-            tests = reaching[number]
-            if not tests and mutant.file.endswith(".py") and is_at_module_level(mutant):
-                tests = list(by_file[mutant.file])  # it is reached when the module is imported
-            if not tests:
-                fates[number] = "unreached"
-                continue
-            tests = sorted(tests, key=lambda test: recorded[test][0])
-            allowed = TIMEOUT_S + 8 * sum(recorded[test][0] for test in tests)
-            running[start(number, tests)] = (number, time.monotonic() + allowed)
-        pid, status = os.waitpid(-1, os.WNOHANG)
+            name, plan, imports_mutant = waiting.pop()
+            running[start(name, plan, imports_mutant=imports_mutant)] = name
+        pid, _ = os.waitpid(-1, os.WNOHANG)
+        for name in running.values():
+            read_fates(name, fates, mutants, len(chosen))
         if pid:
-            number, _ = running.pop(pid)
-            code = os.waitstatus_to_exitcode(status)
-            fates[number] = "survived" if code == 0 else "killed"
-            if code == 5:
-                sys.exit(f"mutants: no test was run for mutant {number}")
-            show(len(fates), len(chosen), number, mutants[number], fates[number])
-            continue
-        for pid, (number, until) in list(running.items()):
-            if time.monotonic() > until:
-                os.killpg(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                del running[pid]
-                fates[number] = "timeout"
-        time.sleep(0.01)
+            name = running.pop(pid)
+            plan = json.loads((COPY / "record" / f"plan-{name}").read_text())
+            if name.startswith("import-"):
+                # the module can't be imported, so the process has not come to its plan
+                fates.setdefault(plan[0][0], "killed")
+            elif missing := [number for number, *_ in plan if number not in fates]:
+                print((COPY / "record" / f"plan-{name}.log").read_text()[-3000:])
+                sys.exit(f"mutants: a process ended early, at mutant {missing[0]}")
+        time.sleep(0.2)
     return fates
 
 
+def read_fates(name: str, fates: dict[int, str], mutants: list[Mutant], total: int) -> None:
+    """Add the fates that a running plan has written, and print the mutants that survived."""
+    path = COPY / "record" / f"plan-{name}.fates"
+    for line in path.read_text().splitlines() if path.exists() else ():
+        number, _, fate = line.partition(" ")
+        if int(number) not in fates:
+            fates[int(number)] = fate
+            if int(number) < len(mutants):
+                show(len(fates), total, int(number), mutants[int(number)], fate)
+
+
 def check_control(number: int, recorded: dict[str, tuple[float, set[int]]]) -> None:
-    """Exit if the fastest tests fail with no mutant on: then every mutant would seem to be killed."""
-    tests = sorted(recorded, key=lambda test: recorded[test][0])[:20]
-    _, status = os.waitpid(start(number, tests), 0)
-    if os.waitstatus_to_exitcode(status) != 0:
-        print((COPY / "record" / f"run-{number}.log").read_text()[-3000:])
+    """Exit if the fastest tests of each file fail with no mutant on: then every mutant would seem to be killed."""
+    by_file: dict[str, list[str]] = defaultdict(list)
+    for test in sorted(recorded, key=lambda test: recorded[test][0]):
+        by_file[test.split("::")[0]].append(test)
+    tests = [test for found in by_file.values() for test in found[:5]]
+    os.waitpid(start("control", [(number, tests, 600.0)], imports_mutant=False), 0)
+    fates: dict[int, str] = {}
+    read_fates("control", fates, [], 1)
+    if fates != {number: "survived"}:
+        for name in ("plan-control.log", f"run-{number}.log"):
+            log = COPY / "record" / name
+            print(log.read_text()[-3000:] if log.exists() else f"no {name}")
         sys.exit("mutants: tests fail with no mutant on")
 
 
@@ -353,6 +418,9 @@ def main() -> None:
     parser.add_argument(
         "--tests", nargs="*", default=["tests"], help="tests to run; the default is all"
     )
+    parser.add_argument(
+        "--again", metavar="OUTPUT", help="only mutants that are alive in this output of a run"
+    )
     parser.add_argument("--least", type=float, default=0.0, metavar="PERCENT")
     parser.add_argument("--list", action="store_true", help="list the mutants and run nothing")
     options = parser.parse_args()
@@ -361,7 +429,10 @@ def main() -> None:
     copy_tree()
     drop_licence_fields()
     mutants = mutate(files_of(options.modules or list(BYTES)))
-    chosen = pick(mutants, options.sample, options.seed, options.lines)
+    chosen = without_equivalent(list(range(len(mutants))), mutants)
+    if options.again:
+        chosen = alive_in(options.again, chosen, mutants)
+    chosen = pick(chosen, mutants, options.sample, options.seed, options.lines)
     print(f"{len(mutants)} mutants, of which {len(chosen)} are run", flush=True)
     if options.list:
         for number in chosen:
@@ -381,10 +452,21 @@ def main() -> None:
     sys.exit(share < options.least)
 
 
-def pick(mutants: list[Mutant], sample: int | None, seed: int, lines: str | None) -> list[int]:
+def alive_in(output: str, chosen: list[int], mutants: list[Mutant]) -> list[int]:
+    """Choose the mutants that the output of an earlier run lists: those that survived or were not reached."""
+    listed = re.findall(
+        r"(?m)^  (?:survived|unreached): (\S+?):\d+: (.*)  \(", Path(output).read_text()
+    )
+    return [n for n in chosen if (mutants[n].file, mutants[n].change) in set(listed)]
+
+
+def pick(
+    candidates: list[int], mutants: list[Mutant], sample: int | None, seed: int, lines: str | None
+) -> list[int]:
     """Return the numbers of the mutants to run."""
     by_file: dict[str, list[int]] = defaultdict(list)
-    for number, mutant in enumerate(mutants):
+    for number in candidates:
+        mutant = mutants[number]
         if lines:
             first, _, last = lines.partition("-")
             if not int(first) <= mutant.line <= int(last or first):

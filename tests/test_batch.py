@@ -1,0 +1,200 @@
+"""What a batch asks a store for: which ranges, when, and from which thread. The stores record what is read."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from blobpack.checksum import crc32c
+from blobpack.errors import ChecksumError, MemberNotFoundError
+from blobpack.reading import batch as batch_module
+from blobpack.reading.batch import Batch, Located
+from blobpack.stores.memory import MemoryStore
+from blobpack.stores.stats import Counters
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from blobpack.errors import BlobpackError
+
+DATA = bytes(range(256)) * 400
+
+
+class RecordingStore(MemoryStore):
+    """A store in memory that records the ranges that are read, and the threads that read them."""
+
+    def __init__(self, *, is_remote: bool = True, data: bytes = DATA) -> None:
+        super().__init__(data)
+        self.is_remote = is_remote
+        self.counters = Counters()
+        self.read: list[tuple[int, int]] = []
+        self.threads: set[int] = set()
+
+    def fetch(self, start: int, end: int) -> bytes:
+        self.read.append((start, end))
+        self.threads.add(threading.get_ident())
+        return super().fetch(start, end)
+
+
+def batch_of(store: MemoryStore, ranges: Sequence[tuple[int, int]]) -> Batch[int]:
+    """A batch of ranges; the payload of a range beyond the blob can't be found."""
+
+    def locate(numbers: Sequence[int]) -> tuple[list[Located], BlobpackError | None]:
+        found: list[Located] = []
+        for number in numbers:
+            start, end = ranges[number]
+            if end > store.size:
+                return found, MemberNotFoundError(f"number {number}")
+            found.append(Located(store, str(number), start, end, crc32c(DATA[start:end])))
+        return found, None
+
+    return Batch(locate, iter(range(len(ranges))), hedge=False)
+
+
+def payloads(ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    return [DATA[start:end] for start, end in ranges]
+
+
+def test_an_empty_payload_needs_no_request() -> None:
+    store = RecordingStore()
+    ranges = [(512, 512), (1024, 1030), (600, 600), (0, 0)]
+    assert list(batch_of(store, ranges)) == payloads(ranges)
+    assert [bounds for bounds in store.read if bounds[0] < bounds[1]] == [(1024, 1030)]
+
+
+def test_a_local_store_is_read_by_the_thread_that_asks() -> None:
+    """To hand a read of some microseconds to another thread takes longer than the read."""
+    store = RecordingStore(is_remote=False)
+    ranges = [(i * 1000, i * 1000 + 10) for i in range(20)]
+    assert list(batch_of(store, ranges)) == payloads(ranges)
+    assert store.threads == {threading.get_ident()}
+    assert store.read == ranges
+
+
+def test_a_remote_store_is_read_by_other_threads() -> None:
+    store = RecordingStore()
+    assert list(batch_of(store, [(0, 5), (90_000, 90_005)])) == payloads([(0, 5), (90_000, 90_005)])
+    assert threading.get_ident() not in store.threads
+
+
+def test_a_window_holds_payloads_up_to_its_size_wherever_they_lie(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Payloads of one window that are neighbours come by one request."""
+    monkeypatch.setattr(batch_module, "BATCH_WINDOW_BYTES", 200)
+    for away in (0, 70_000):
+        store = RecordingStore()
+        ranges = [(away + i * 100, away + i * 100 + 100) for i in range(6)]
+        assert list(batch_of(store, ranges)) == payloads(ranges)
+        assert sorted(store.read) == [
+            (start, start + 200) for start in (away, away + 200, away + 400)
+        ]
+        # the third one does not fit into the window any more by one byte
+        store = RecordingStore()
+        ranges = [(away, away + 100), (away + 100, away + 201)]
+        assert list(batch_of(store, ranges)) == payloads(ranges)
+        assert sorted(store.read) == ranges
+        # one that is larger than a window makes a window of its own
+        store = RecordingStore()
+        ranges = [(away, away + 10), (away + 10, away + 500), (away + 500, away + 510)]
+        assert list(batch_of(store, ranges)) == payloads(ranges)
+        assert sorted(store.read) == ranges
+
+
+def test_payloads_of_several_blobs_come_in_the_order_asked() -> None:
+    """The requests of the blobs are mixed, and those of one blob need not be in its order."""
+    stores = RecordingStore(), RecordingStore(data=DATA[::-1])
+    asked = [(i % 2, (7 - i) * 12_000, (7 - i) * 12_000 + 5) for i in range(8)]
+
+    def locate(wanted: Sequence[tuple[int, int, int]]) -> tuple[list[Located], None]:
+        return [Located(stores[i], "a", start, end, None) for i, start, end in wanted], None
+
+    with_gaps = Batch(locate, iter(asked), hedge=False)
+    assert list(with_gaps) == [stores[i].read_range(start, end) for i, start, end in asked]
+
+
+def test_no_more_windows_are_ahead_than_memory_is_promised_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batch_module, "BATCH_WINDOW_BYTES", 10)
+    store = RecordingStore()
+    ranges = [(i * 10, i * 10 + 10) for i in range(50)]
+    batch = batch_of(store, ranges)
+    for turn in range(10):
+        assert batch.fill()
+        planned = min(2 * (turn + 1), 4)
+        assert len(batch._windows) == planned
+    batch.cancel()
+
+
+def test_after_the_end_of_a_cancelled_batch_nothing_is_planned() -> None:
+    store = RecordingStore()
+    batch = batch_of(store, [(0, 10), (20, 30)])
+    batch.cancel()
+    assert not batch.fill()
+    assert store.read == []
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 600])
+def test_a_payload_that_is_not_found_ends_the_batch_behind_those_before_it(count: int) -> None:
+    """Names are looked up 256 at a time: names of later turns are not read."""
+    ranges = [(i, i + 1) for i in range(count)]
+    for bad in {0, count // 2, count - 1}:
+        broken = [*ranges]
+        broken[bad] = (0, len(DATA) + 1)
+        came = []
+        with pytest.raises(MemberNotFoundError, match=f"number {bad}$"):
+            came.extend(batch_of(RecordingStore(), broken))
+        # extend keeps what came before the error
+        assert came == payloads(ranges[:bad])
+    assert list(batch_of(RecordingStore(), ranges)) == payloads(ranges)
+
+
+def test_merged_requests_are_counted_with_the_bytes_that_nobody_wanted() -> None:
+    store = RecordingStore()
+    ranges = [(1000, 1100), (1150, 1200), (1000, 1100), (1050, 1120)]
+    assert list(batch_of(store, ranges)) == payloads(ranges)
+    assert store.read == [(1000, 1200)]
+    assert store.stats.merged == 3
+    # these overlap, and sum up to more than what was read
+    assert store.stats.bytes_wanted == 0
+    store = RecordingStore()
+    assert list(batch_of(store, ranges[:2])) == payloads(ranges[:2])
+    # this store does not count its requests, so only the correction is seen
+    assert (store.stats.merged, store.stats.bytes_wanted) == (1, -50)
+
+
+class ForgettingStore(RecordingStore):
+    """A store whose first answer is damaged, and which has a cache that can drop it or not."""
+
+    def __init__(self, *, forgets: bool) -> None:
+        super().__init__()
+        self.forgets = forgets
+        self.forgotten: list[tuple[int, int]] = []
+
+    def forget(self, start: int, end: int) -> bool:
+        self.forgotten.append((start, end))
+        return self.forgets
+
+    def fetch(self, start: int, end: int) -> bytes:
+        payload = super().fetch(start, end)
+        return b"?" * len(payload) if len(self.read) == 1 else payload
+
+
+def test_a_damaged_payload_is_read_once_more_if_that_may_help() -> None:
+    store = ForgettingStore(forgets=True)
+    located = Located(store, "a", 100, 200, crc32c(DATA[100:200]))
+    assert located.read() == DATA[100:200]
+    assert store.forgotten == [(100, 200)]
+    assert len(store.read) == 2
+    store = ForgettingStore(forgets=False)
+    with pytest.raises(ChecksumError, match="a: bytes 100 to 200 are not those") as caught:
+        Located(store, "a", 100, 200, crc32c(DATA[100:200])).read()
+    assert caught.value.offset == 100
+    assert len(store.read) == 1
+    # without a checksum nothing can be compared
+    store = ForgettingStore(forgets=True)
+    assert Located(store, "a", 100, 200, None).read() == b"?" * 100
+    assert store.forgotten == []
