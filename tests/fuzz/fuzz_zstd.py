@@ -88,7 +88,7 @@ def with_other_table(data: bytes, generator: random.Random) -> bytes:
             row[generator.randrange(3)] = generator.choice(EDGES)
         elif kind == 1:
             column = generator.randrange(3)
-            row[column] = max(0, row[column] + generator.choice((-1, 1)))
+            row[column] = (row[column] + generator.choice((-1, 1))) % (1 << 32)
         elif kind == 2:
             rows.insert(generator.randrange(len(rows)), list(row))
         elif kind == 3:
