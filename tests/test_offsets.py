@@ -655,6 +655,10 @@ REFUSED = {
     "a name that is a number": HEAD + b"]" + NEW_ROW + STATE.replace(b"\x8c\x01a", b"K\x01") + b"ba.",
     "a name that is None": HEAD + b"]" + NEW_ROW + STATE.replace(b"\x8c\x01a", b"N") + b"ba.",
     "a name that is no text": HEAD + b"]" + NEW_ROW + STATE.replace(b"\x8c\x01a", b"\x8c\x01\xff") + b"ba.",
+    "a key that is no text": HEAD + b"]" + NEW_ROW + STATE.replace(b"u", b"\x8c\x01\xffNu") + b"ba.",
+    "a value that is no text": HEAD + b"]" + NEW_ROW + STATE.replace(b"u", b"\x8c\x01x\x8c\x02\xc3(u") + b"ba.",
+    "a long value that is no text": HEAD + b"]" + NEW_ROW + STATE.replace(b"u", b"\x8c\x01xX\x0d\0\0\0twelveletter\xffu") + b"ba.",
+    "a text that ends within a character": HEAD + b"]" + NEW_ROW + STATE.replace(b"u", b"\x8c\x01x\x8c\x02\xed\xa0u") + b"ba.",
     "a name no tar holds": HEAD + b"]" + NEW_ROW + STATE.replace(b"\x8c\x01a", b"\x8c\x03\xed\xa0\x80") + b"ba.",
     "no name": HEAD + b"]" + NEW_ROW + STATE.replace(b"\x8c\x04name", b"\x8c\x04nome") + b"ba.",
     "no end": HEAD + b"]" + NEW_ROW + STATE.replace(b"offset_end", b"offset_eng") + b"ba.",
@@ -669,6 +673,15 @@ def test_all_else_is_refused_with_its_offset(refused: str) -> None:
     assert type(fault) is FormatError
     assert fault.offset is not None
     assert fault.offset >= len(before)
+
+
+@pytest.mark.parametrize(
+    "text", [b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xf0\x9f\x92\xa5", b"seven77\xc3\xa9"]
+)
+def test_values_of_any_str_are_passed_over(text: bytes) -> None:
+    value = b"\x8c\x01x\x8c" + bytes([len(text)]) + text
+    pickled = HEAD + b"]" + NEW_ROW + STATE.replace(b"u", value + b"u") + b"ba."
+    assert rows_or_fault(pickled) == [("a", 1, 2)]
 
 
 def test_the_offset_of_a_fault_is_that_of_its_opcode() -> None:

@@ -82,7 +82,7 @@ cdef dict FAULTS = {
     DECODE_BAD_MEMO: "a memo that was never stored",
     DECODE_BAD_ROW: "a row without name and offsets, or of other types",
     DECODE_BAD_RANGE: "a row whose offsets are negative or out of order",
-    DECODE_BAD_TEXT: "a name that is not text",
+    DECODE_BAD_TEXT: "a text that is not UTF-8",
     DECODE_BAD_NUMBER: "a number or length beyond 64 bits",
     DECODE_BAD_RESULT: "a pickle that is not one list of rows",
     DECODE_BOMB: "names repeated until they fill the memory",

@@ -15,6 +15,7 @@ from offsets.stack cimport (
     DECODE_BAD_PROTOCOL,
     DECODE_BAD_RESULT,
     DECODE_BAD_STACK,
+    DECODE_BAD_TEXT,
     DECODE_DONE,
     DECODE_MORE,
     DECODE_OK,
@@ -32,6 +33,7 @@ from offsets.stack cimport (
     decode_status,
     decoder,
     find_mark,
+    is_text,
     little,
     memoize,
     push,
@@ -67,6 +69,8 @@ cdef inline decode_status push_text(
         return DECODE_BAD_NUMBER
     if d.length - d.pos < header + length:
         return DECODE_MORE
+    if not is_text(d.bytes + d.pos + header, length):
+        return DECODE_BAD_TEXT
     status = push(d, VALUE_TEXT, d.pos + header, length)
     d.pos += header + length
     return status

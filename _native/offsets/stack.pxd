@@ -5,7 +5,7 @@ Source: CPython, Lib/pickletools.py.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 
 from common.columns cimport columns_push, member_columns
 from common.utf8 cimport decode_char
@@ -239,10 +239,51 @@ cdef inline decode_status build(decoder* d) noexcept nogil:
     return DECODE_OK
 
 
-cdef inline int64_t unescape(unsigned char* text, int64_t length) noexcept nogil:
-    """Turn surrogates back into the bytes they stand for, in place.
+cdef inline int surrogate_bytes(const unsigned char* text, int64_t left) noexcept nogil:
+    """Return 3 if the text begins with a surrogate, ED A0 80 to ED BF BF, or 0."""
+    if (
+        left < 3
+        or text[0] != 0xED
+        or text[1] & 0xE0 != 0xA0
+        or text[2] & 0xC0 != 0x80
+    ):
+        return 0
+    return 3
 
-    The new length, -1: not a name.
+
+cdef inline bint is_text(const unsigned char* text, int64_t length) noexcept nogil:
+    """Return whether bytes are UTF-8 in which surrogates may stand alone.
+
+    Python's pickles store every str so ("surrogatepass").
+    """
+    cdef int64_t pos = 0
+    cdef uint64_t word
+    cdef uint32_t point
+    cdef int size
+    while pos < length:
+        # most texts are ASCII, and eight characters of it are seen at once
+        if length - pos >= 8:
+            memcpy(&word, text + pos, 8)
+            if not word & <uint64_t> 0x8080808080808080:
+                pos += 8
+                continue
+        if text[pos] < 0x80:
+            pos += 1
+            continue
+        size = decode_char(text + pos, length - pos, &point)
+        if size == 1:
+            size = surrogate_bytes(text + pos, length - pos)
+        if size == 0:
+            return False
+        pos += size
+    return True
+
+
+cdef inline int64_t unescape(unsigned char* text, int64_t length) noexcept nogil:
+    """Turn surrogates of a text back into the bytes they stand for, in place.
+
+    Returns:
+        The new length; -1 if the text is no name.
     """
     cdef int64_t pos = 0, used = 0
     cdef uint32_t point
@@ -261,13 +302,9 @@ cdef inline int64_t unescape(unsigned char* text, int64_t length) noexcept nogil
                 pos += 1
                 size -= 1
             continue
-        # U+DC80 to U+DCFF: ED B2 80 to ED B3 BF
-        if (
-            length - pos < 3
-            or text[pos] != 0xED
-            or text[pos + 1] & 0xFE != 0xB2
-            or text[pos + 2] & 0xC0 != 0x80
-        ):
+        # Of the surrogates, U+DC80 to U+DCFF are bytes of a name: ED B2 80 to ED B3 BF.
+        # The others are no bytes of any name.
+        if text[pos + 1] & 0xFE != 0xB2:
             return -1
         text[used] = (text[pos + 1] & 1) << 6 | (text[pos + 2] & 0x3F) | 0x80
         used += 1

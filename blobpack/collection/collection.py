@@ -24,6 +24,7 @@ from blobpack.index.index import Index
 from blobpack.indexfile.open import open_region, open_stored
 from blobpack.indexfile.shard_table import Shards
 from blobpack.model import Hedge, check_choice, check_number
+from blobpack.quoting import quoted
 from blobpack.reading.batch import Located
 from blobpack.reading.blob import cache_in
 from blobpack.reading.reader import Reader
@@ -152,6 +153,12 @@ class Collection(Reader):
             if isinstance(store, BlobpackError):
                 return located, store
             _, start, end, checksum = hit
+            # the blob is the one that was collected, so the collection is damaged
+            if end > store.size:
+                return located, FormatError(
+                    f"{self.url}: the collection is damaged: {quoted(name)} ends at byte {end} of {store.url}, which has "
+                    f"{store.size} bytes"
+                )
             located.append(Located(store, name, start, end, checksum))
         return located, None
 

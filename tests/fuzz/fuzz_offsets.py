@@ -73,7 +73,8 @@ def make(generator: random.Random) -> Case:
         batch = [make_row(generator) for _ in range(generator.choice((0, 1, 2, 5, 40)))]
         file = io.BytesIO()
         protocol = generator.choice((2, 3, 4, 4, 5))
-        Pickler(file, protocol).dump([BlobImageInfo(*row) for row in batch])
+        as_item = generator.choice((BlobImageInfo, BlobImageInfo, in_api_form, in_flat_form))
+        Pickler(file, protocol).dump([as_item(*row) for row in batch])
         rows += batch
         data += file.getvalue()
     if generator.random() < 0.34:
@@ -84,6 +85,17 @@ def make(generator: random.Random) -> Case:
             data[:place] + generator.choice(OPCODES) + data[place + generator.randrange(2) :], None
         )
     return Case(damage(data, generator), None)
+
+
+def in_api_form(name: str, offset_start: int, offset_end: int) -> dict[str, object]:
+    """Return a row as the SDK's API has it, with a field that says nothing about rows."""
+    source = {"offsetStart": offset_start, "offsetEnd": offset_end}
+    return {"title": name, "link": None, "sourceBlob": source}
+
+
+def in_flat_form(name: str, offset_start: int, offset_end: int) -> dict[str, object]:
+    """Return a row as one dict."""
+    return {"name": name, "offset_start": offset_start, "offset_end": offset_end, "score": 0.5}
 
 
 def make_row(generator: random.Random) -> Row:

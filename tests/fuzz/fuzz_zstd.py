@@ -88,7 +88,7 @@ def with_other_table(data: bytes, generator: random.Random) -> bytes:
             row[generator.randrange(3)] = generator.choice(EDGES)
         elif kind == 1:
             column = generator.randrange(3)
-            row[column] = max(0, row[column] + generator.choice((-1, 1)))
+            row[column] = (row[column] + generator.choice((-1, 1))) % (1 << 32)
         elif kind == 2:
             rows.insert(generator.randrange(len(rows)), list(row))
         elif kind == 3:
@@ -139,13 +139,22 @@ def decompressed(data: bytes, start: int, end: int) -> bytes:
     rows = len(data) - TABLE_FOOTER_BYTES - width * count
     position = content = 0
     pieces = []
+    sizes = [struct.unpack_from("<I", data, rows + width * row)[0] for row in range(count)]
+    assert sum(sizes) == rows - 8, "frames up to the table"
     for row in range(count):
         size, content_size = struct.unpack_from("<II", data, rows + width * row)
         if content_size and content < end and content + content_size > start:
             frame = data[position : position + size]
             whole = zstandard.ZstdDecompressor().decompress(frame, max_output_size=content_size)
             assert len(whole) == content_size
+            if width == ROW.size:
+                assert data[rows + width * row + 8 :][:4] == checksum_of(whole), "checksum"
             pieces.append(whole[max(0, start - content) : end - content])
         position += size
         content += content_size
     return b"".join(pieces)
+
+
+def checksum_of(content: bytes) -> bytes:
+    """Return the checksum of bytes, which zstd writes behind a frame of them."""
+    return zstandard.ZstdCompressor(write_checksum=True).compress(content)[-4:]

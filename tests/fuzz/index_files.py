@@ -20,12 +20,14 @@ FOOTER_BYTES = 512
 plain_reader.crc32c = lambda piece, crc=0: google_crc32c.extend(crc, bytes(piece))
 
 
+# The header at the beginning has no checksum; the footer counts.
+HEADER = plain_reader.MAGIC + struct.pack("<I52x", 2)
 # Bytes of the footer that say nothing about rows: the version of the blob, and zeros that readers pass over.
 WITHOUT_ROWS = ((192, 320), (336, 504))
 
 
 class RowReader(PlainIndex):
-    """The plain reader without what it checks beyond the rows: the version of the blob, zeros, and the guide."""
+    """The plain reader without what it checks beyond the rows: the header, the version of the blob, zeros, and the guide."""
 
     def __init__(self, packed: bytes) -> None:
         footer = bytearray(packed[-FOOTER_BYTES:])
@@ -35,7 +37,7 @@ class RowReader(PlainIndex):
             for start, end in WITHOUT_ROWS:
                 footer[start:end] = bytes(end - start)
             struct.pack_into("<I", footer, 0, google_crc32c.value(bytes(footer[4:])))
-        super().__init__(packed[:-FOOTER_BYTES] + footer)
+        super().__init__(HEADER + packed[len(HEADER) : -FOOTER_BYTES] + footer)
 
     def _read_directory(self, start: int) -> list[int]:
         positions: list[int] = []
@@ -69,10 +71,11 @@ def make_members(generator: random.Random) -> list[Member]:
         ).format(number)
         facts = (
             {
-                "media_type": "image/png",
+                "media_type": generator.choice(("image/png", "image/jpeg", None)),
                 "width": generator.randrange(9),
-                "height": 7,
+                "height": generator.choice((7, 300, 1 << 20)),
                 "crc32c": generator.randrange(1 << 32),
+                "mtime": generator.choice((1, 86_400 * number, -number, 1 << 40)),
             }
             if has_facts
             else {}
@@ -112,38 +115,45 @@ def damage_sealed(packed: bytes, generator: random.Random) -> bytes:
     """Change one to three pieces of an index file, and make their checksums right again."""
     changed = bytearray(packed)
     spans = spans_of(packed)
-    # the footer is one piece of many, and decides the most
-    for start, end in [
-        generator.choice([*spans, spans[-1], spans[-1]]) for _ in range(generator.randint(1, 3))
-    ]:
-        if end - start < 12:
-            continue
-        kind = generator.randrange(4)
-        if kind == 0:  # another piece of the same kind
+    blocks = PlainIndex(packed).block_starts[:-1]
+    for _ in range(generator.randint(1, 3)):
+        # the footer is one piece of many, and decides the most
+        start, end = generator.choice([*spans, spans[-1], spans[-1]])
+        kind = generator.randrange(5)
+        if kind == 0:
             twins = [span for span in spans if span[1] - span[0] == end - start]
             first, last = generator.choice(twins)
             changed[start:end] = packed[first:last]
-        else:
-            width = generator.choice((1, 2, 4, 8))
-            # most numbers stand near the beginning of a piece
-            reach = end - start - width - 4
-            place = (
-                start
-                + 4
-                + generator.choice(
-                    (generator.randint(0, reach), generator.randint(0, min(reach, 120)))
-                )
-            )
-            usual = int.from_bytes(changed[place : place + width], "little")
-            value = (
-                generator.choice(WORDS)
-                if kind == 1
-                else usual + generator.choice((-512, -64, -1, 1, 64, 512))
-            )
-            changed[place : place + width] = (value % (1 << 8 * width)).to_bytes(width, "little")
+        elif kind == 1 and blocks:
+            lengthen_names(changed, generator.choice(blocks), generator.choice((1, 64, 4096)))
+        elif end - start >= 12:
+            change_number(changed, start + 4, end, generator)
     for start, end in spans:
         if end - start > 4:
-            struct.pack_into(
-                "<I", changed, start, google_crc32c.value(bytes(changed[start + 4 : end]))
-            )
+            crc = google_crc32c.value(bytes(changed[start + 4 : end]))
+            struct.pack_into("<I", changed, start, crc)
     return bytes(changed)
+
+
+def change_number(changed: bytearray, start: int, end: int, generator: random.Random) -> None:
+    """Change a number between start and end, most often near the start, where most numbers stand."""
+    width = generator.choice((1, 2, 4, 8))
+    reach = end - start - width
+    place = start + generator.randint(0, generator.choice((reach, min(reach, 120))))
+    value = generator.choice(WORDS)
+    if generator.random() < 0.7:
+        usual = int.from_bytes(changed[place : place + width], "little")
+        value = usual + generator.choice((-512, -64, -1, 1, 64, 512))
+    changed[place : place + width] = (value % (1 << 8 * width)).to_bytes(width, "little")
+
+
+def lengthen_names(changed: bytearray, start: int, more: int) -> None:
+    """Make the last name of a block longer, and the names of the block with it, so that they end behind the block."""
+    (rows,) = struct.unpack_from("<I", changed, start + 4)
+    (names_bytes,) = struct.unpack_from("<I", changed, start + 32)
+    width = changed[start + 40]
+    place = start + 48 + (rows - 1) * width
+    last_end = int.from_bytes(changed[place : place + width], "little")
+    if width <= 8 and 0 < rows <= 1024 and last_end + more < 1 << 8 * width:
+        struct.pack_into("<I", changed, start + 32, (names_bytes + more) % (1 << 32))
+        changed[place : place + width] = (last_end + more).to_bytes(width, "little")

@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-TARGETS = ("scan", "offsets", "index", "collection", "zstd")
+TARGETS = ("scan", "offsets", "index", "collection", "zstd", "images")
 FOUND = Path(__file__).parents[2] / "build" / "fuzz"
 # Inputs have some kilobytes. An input that takes this much is a failure.
 MEMORY_BYTES_MAX = 4 << 30
 SECONDS_MAX = 30
 SEEDS_PER_BATCH = 200
+SECONDS_BETWEEN_LINES = 10
 
 
 class Case(Protocol):
@@ -93,74 +94,90 @@ def work(name: str, seeds: range, pipe: Connection) -> None:
     pipe.send(("end", None))
 
 
-def fuzz(name: str, minutes: float, first: int) -> tuple[Counter[str], int]:
-    """Check inputs until the time is over.
+class Results:
+    """What became of inputs."""
 
-    Returns:
-        What became of the inputs, and the number of failures.
-    """
-    until = time.monotonic() + 60 * minutes
-    counts: Counter[str] = Counter()
-    failures = 0
-    batches = iter(range(first, sys.maxsize, SEEDS_PER_BATCH))
-    context = multiprocessing.get_context("spawn")
-    running: list[tuple[Any, Connection, list[int]]] = []
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.counts: Counter[str] = Counter()
+        self.failures = 0
 
-    def start(seeds: range) -> None:
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=work, args=(name, seeds, theirs), daemon=True)
-        process.start()
+    def __str__(self) -> str:
+        outcomes = ", ".join(
+            f"{count:,} {outcome}" for outcome, count in sorted(self.counts.items())
+        )
+        return f"{self.name}: {outcomes or 'no inputs yet'}, {self.failures:,} failures"
+
+    def fail(self, seed: int, report: str) -> None:
+        """Count a failure, print its report, and keep its input in build/fuzz."""
+        self.failures += 1
+        print(f"{self.name}: seed {seed} failed\n{report[-1500:]}", flush=True)
+        FOUND.mkdir(parents=True, exist_ok=True)
+        data = target_of(self.name).make(random.Random(seed)).data
+        (FOUND / f"{self.name}-{seed}").write_bytes(data)
+
+
+class Worker:
+    """A child process that checks the inputs of some seeds."""
+
+    def __init__(self, name: str, seeds: range) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.name = name
+        # the seeds that are left, from the one on that is being checked
+        self.seeds = seeds
+        self.pipe, theirs = context.Pipe(duplex=False)
+        self.process = context.Process(target=work, args=(name, seeds, theirs), daemon=True)
+        self.process.start()
+        # or the pipe would not end with the process
         theirs.close()
-        running.append((process, ours, [seeds.start, seeds.stop]))
 
-    shown = time.monotonic()
-    workers = len(os.sched_getaffinity(0))
-    while running or time.monotonic() < until:
-        while len(running) < workers and time.monotonic() < until:
-            batch = next(batches)
-            start(range(batch, batch + SEEDS_PER_BATCH))
-        for place, (process, pipe, at) in reversed(list(enumerate(running))):
-            ended = False
-            try:
-                while not ended and pipe.poll(0.01):
-                    kind, content = pipe.recv()
-                    if kind == "seed":
-                        at[0] = content
-                    elif kind == "done":
-                        counts[content] += 1
-                    elif kind == "failed":
-                        failures += 1
-                        keep(name, at[0], content)
-                    ended = kind == "end"
-            except EOFError:
-                process.join()
-                failures += 1
-                keep(name, at[0], f"the process died with exit code {process.exitcode}")
-                running.pop(place)
-                if at[0] + 1 < at[1]:
-                    start(range(at[0] + 1, at[1]))
-                continue
-            if ended:
-                process.join()
-                running.pop(place)
-        if time.monotonic() - shown > 10:
-            shown = time.monotonic()
-            print(
-                f"{name}: {counts.total():,} inputs, {dict(counts)}, {failures} failures",
-                flush=True,
-            )
-    return counts, failures
+    def take_results(self, results: Results) -> bool:
+        """Add what the process has found since the last call; return whether it goes on."""
+        try:
+            while self.pipe.poll(0.01):
+                kind, content = self.pipe.recv()
+                if kind == "seed":
+                    self.seeds = range(content, self.seeds.stop)
+                elif kind == "done":
+                    results.counts[content] += 1
+                elif kind == "failed":
+                    results.fail(self.seeds.start, content)
+                else:
+                    self.process.join()
+                    self.seeds = self.seeds[:0]
+                    return False
+        except EOFError:
+            self.process.join()
+            code = self.process.exitcode
+            results.fail(self.seeds.start, f"the process died with exit code {code}")
+            self.seeds = self.seeds[1:]
+            return False
+        return True
 
 
-def keep(name: str, seed: int, report: str) -> None:
-    """Print a failure, and write its input into build/fuzz."""
-    FOUND.mkdir(parents=True, exist_ok=True)
-    path = FOUND / f"{name}-{seed}"
-    path.write_bytes(target_of(name).make(random.Random(seed)).data)
-    print(
-        f"{name}: seed {seed} failed; its input is build/fuzz/{path.name}\n{report[-1500:]}",
-        flush=True,
+def fuzz(name: str, minutes: float, first: int) -> Results:
+    """Check the inputs of the seeds from `first` on until the time is over, and return what became of them."""
+    until = time.monotonic() + 60 * minutes
+    results = Results(name)
+    batches = (
+        range(start, start + SEEDS_PER_BATCH)
+        for start in range(first, sys.maxsize, SEEDS_PER_BATCH)
     )
+    workers: list[Worker] = []
+    shown = time.monotonic()
+    while workers or time.monotonic() < until:
+        while len(workers) < len(os.sched_getaffinity(0)) and time.monotonic() < until:
+            workers.append(Worker(name, next(batches)))
+        for worker in list(workers):
+            if not worker.take_results(results):
+                workers.remove(worker)
+                # a process that died leaves seeds behind
+                if worker.seeds:
+                    workers.append(Worker(name, worker.seeds))
+        if time.monotonic() - shown > SECONDS_BETWEEN_LINES:
+            shown = time.monotonic()
+            print(results, flush=True)
+    return results
 
 
 def main() -> None:
@@ -178,11 +195,9 @@ def main() -> None:
             print(run_seeds(options.target, range(options.seed, options.seed + 1), Path(folder)))
         return
     first = options.first if options.first is not None else int(time.time()) * 1000
-    counts, failures = fuzz(options.target, options.minutes, first)
-    print(
-        f"{options.target}: {counts.total():,} inputs from seed {first}, {dict(counts)}, {failures} failures"
-    )
-    sys.exit(failures > 0)
+    results = fuzz(options.target, options.minutes, first)
+    print(f"{results}, from seed {first} on")
+    sys.exit(results.failures > 0)
 
 
 if __name__ == "__main__":
