@@ -131,9 +131,17 @@ def discard(temporary: Path) -> None:
         temporary.unlink()
 
 
-def remove_leftovers(target: Path) -> None:
-    """Remove hidden files for a target that killed processes have left behind, as far as the system allows."""
-    ours = re.compile(re.escape(hidden_path(target, "").name[:-4]) + r"[0-9a-f]{12,16}\.tmp")
+def remove_leftovers(target: Path, *others: Path) -> None:
+    """Remove hidden files that killed processes have left behind, as far as the system allows.
+
+    Args:
+        target: The file that they would have become.
+        others: More such files in the same folder.
+    """
+    names = "|".join(
+        re.escape(hidden_path(path, "").name.removesuffix(".tmp")) for path in (target, *others)
+    )
+    ours = re.compile(rf"(?:{names})[0-9a-f]{{12,16}}\.tmp")
     with suppress(OSError), os.scandir(target.parent) as entries:
         for entry in entries:
             if ours.fullmatch(entry.name):
@@ -154,7 +162,9 @@ def _remove_unless_held(path: str) -> None:
 def hold(fd: int) -> bool:
     """Lock a new hidden file until it is closed; return False if another process takes it for a leftover."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared: a blob that has just taken its place stays locked until its index file is there, too. See
+        # writing/blob_file.py.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:

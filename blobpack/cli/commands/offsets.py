@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 from typing import Any, get_args
 
 import click
@@ -19,7 +20,7 @@ from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
 from blobpack.stores.replace import check_replaceable
 from blobpack.tar.scan import scan_store
-from blobpack.writing.beside import forget_note
+from blobpack.writing.beside import unchanged
 
 
 @click.command()
@@ -87,15 +88,14 @@ def offsets(
     store = click.get_current_context().with_resource(open_tar(blob, tail=True))
     index = scan_store(store) if rescan else whole_index(store)
     chosen = select(index, **selection)
-    write_offsets(
-        chosen,
-        sys.stdout.buffer if to_stdout else target,
-        names=names,
-        format=format,
-        force=force,
-    )
-    if blob.is_local and is_same_file(target, str(offsets_path(blob))):
-        forget_note(store)
+    with nullcontext() if to_stdout else unchanged(store, target):
+        write_offsets(
+            chosen,
+            sys.stdout.buffer if to_stdout else target,
+            names=names,
+            format=format,
+            force=force,
+        )
     where = "stdout" if to_stdout else target
     kept = (
         f"{len(chosen):,} of {len(index):,} members"
