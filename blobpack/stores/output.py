@@ -238,6 +238,11 @@ class OutputFile(io.FileIO):
         with translate_write_errors(self.path):
             return super().write(data)
 
+    def close(self) -> None:
+        """Close the file. What must last was synced before, so an error of the system says nothing new."""
+        with suppress(OSError):
+            super().close()
+
 
 def _create(temporary: Path, path: str | os.PathLike[str]) -> BinaryIO | None:
     """Create and lock a hidden file; return None if another process takes it for a leftover."""
