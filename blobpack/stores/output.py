@@ -138,23 +138,32 @@ def remove_leftovers(target: Path, *others: Path) -> None:
         target: The file that they would have become.
         others: More such files in the same folder.
     """
-    names = "|".join(
-        re.escape(hidden_path(path, "").name.removesuffix(".tmp")) for path in (target, *others)
-    )
+    with suppress(OSError):
+        folder_fd = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            remove_leftovers_in(folder_fd, target, *others)
+        finally:
+            os.close(folder_fd)
+
+
+def remove_leftovers_in(folder_fd: int, *targets: Path) -> None:
+    """Remove hidden files in an open folder that killed processes have left behind, as far as the system allows."""
+    names = "|".join(re.escape(hidden_path(path, "").name.removesuffix(".tmp")) for path in targets)
     ours = re.compile(rf"(?:{names})[0-9a-f]{{12,16}}\.tmp")
-    with suppress(OSError), os.scandir(target.parent) as entries:
+    with suppress(OSError), os.scandir(folder_fd) as entries:
         for entry in entries:
             if ours.fullmatch(entry.name):
-                _remove_unless_held(entry.path)
+                _remove_unless_held(folder_fd, entry.name)
 
 
-def _remove_unless_held(path: str) -> None:
+def _remove_unless_held(folder_fd: int, name: str) -> None:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     # a file system without locks, say: then nobody can tell whether a process still writes to the file
     with suppress(OSError):
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(name, flags, dir_fd=folder_fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(path)  # noqa: PTH108 (a path of a directory entry)
+            os.unlink(name, dir_fd=folder_fd)
         finally:
             os.close(fd)
 
