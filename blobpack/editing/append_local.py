@@ -51,7 +51,7 @@ from blobpack.stores.output import (
 from blobpack.stores.sink import LocalSink
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
 from blobpack.writing.append_mark import mark_of
-from blobpack.writing.beside import remove_note
+from blobpack.writing.beside import remove_leftovers_beside, remove_note
 from blobpack.writing.blob_file import WRITE_BYTES, BlobFile, locked
 from blobpack.writing.embed import write_in_place
 from blobpack.writing.kept_index import index_kept
@@ -78,6 +78,7 @@ def append_in_place(location: Location, new: NewMembers) -> AppendResult:
     path = resolve_target(location)
     added, end = Index(), 0
     with locked(path, location.text) as file:
+        remove_leftovers_beside(path)
         with file.store() as store:
             before = read_state(store, new.stale)
         # before anything is changed, so that most failures leave the blob untouched

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from blobpack.errors import BlobChangedError, BlobNotFoundError, FormatError, StorageError
 from blobpack.index.offsets import iter_offsets, offsets_path, void_path
 from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
+from blobpack.indexfile.open import read_footer
 from blobpack.stores.local import version_of
 from blobpack.stores.open import open_store
 from blobpack.stores.output import (
@@ -60,8 +61,7 @@ def forget_beside(blob: Location) -> None:
             # on disk before the new blob is
             sync_folder(path.parent)
         remove_note(path)
-        # of runs that were killed while they wrote these files
-        remove_leftovers(index_file, offsets_file, void_path(path))
+        remove_leftovers_beside(path)
 
 
 def _is_ours(path: Path, recognise: Callable[[Path], bool]) -> bool:
@@ -91,8 +91,6 @@ def _is_offsets(path: Path) -> bool:
 
 
 def _forget_in_s3(sidecar: Location) -> None:
-    from blobpack.stores.s3.bucket import Bucket
-
     try:
         with open_store(sidecar) as store:
             begins = store.read_range(0, min(len(INDEX_MAGIC), store.size))
@@ -104,8 +102,40 @@ def _forget_in_s3(sidecar: Location) -> None:
             return
         raise
     if begins == INDEX_MAGIC:
-        key = sidecar.key
-        Bucket(sidecar.bucket).ask("delete_object", what=f"delete {key}", Key=key)
+        _delete(sidecar)
+
+
+def _delete(location: Location) -> None:
+    from blobpack.stores.s3.bucket import Bucket
+
+    Bucket(location.bucket).ask("delete_object", what=f"delete {location.key}", Key=location.key)
+
+
+def forget_if_replaced(blob: Location, version: str) -> None:
+    """Remove the index file that was just put beside an object in S3, if another process has replaced the object.
+
+    S3 has no lock. Without its index file, the new object is scanned when it is opened; with this one, it would be refused.
+
+    Args:
+        blob: The object.
+        version: Version of the object that the index file belongs to.
+    """
+    sidecar = sidecar_of(blob)
+    try:
+        with open_store(blob) as store:
+            if store.version == version:
+                return
+        with open_store(sidecar) as beside:
+            footer = read_footer(beside)
+    except BlobNotFoundError:
+        return
+    except StorageError as exc:
+        # this process may write objects, and not read them
+        if exc.status == FORBIDDEN:
+            return
+        raise
+    if footer and footer.identity and footer.identity.version == version:
+        _delete(sidecar)
 
 
 @contextmanager
@@ -139,6 +169,11 @@ def unchanged(store: Store, beside: str | os.PathLike[str]) -> Iterator[None]:
         found = {resolve_target(file) for file in files_beside(Path(store.location))}
         if resolve_target(beside) in found:
             remove_note(Path(store.location))
+
+
+def remove_leftovers_beside(blob: Path) -> None:
+    """Remove what killed runs have left of the files beside a blob, as far as the system allows."""
+    remove_leftovers(*files_beside(blob), void_path(blob))
 
 
 def remove_note(blob: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import io
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError, StorageError
@@ -188,7 +188,9 @@ def shared(path: Path, *, wait: bool) -> Iterator[int | None]:
     finally:
         # also if a forked process has inherited the descriptor
         release(fd)
-        os.close(fd)
+        # nothing was written through it
+        with suppress(OSError):
+            os.close(fd)
 
 
 def _can_share(fd: int) -> bool:

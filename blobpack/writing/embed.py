@@ -44,7 +44,7 @@ from blobpack.stores.sink import CountingSink, FileSink
 from blobpack.tar.facts import take_facts
 from blobpack.tar.scan import scan_store
 from blobpack.writing.append_mark import archive_end, mark_of
-from blobpack.writing.beside import remove_note, unchanged
+from blobpack.writing.beside import remove_leftovers_beside, remove_note, unchanged
 from blobpack.writing.blob_file import WRITE_BYTES, locked
 from blobpack.writing.kept_index import index_kept
 
@@ -170,6 +170,7 @@ def embed_index(blob: str | os.PathLike[str], *, facts: bool = False) -> Index:
     """
     target = resolve_target(blob)
     with locked(target, os.fspath(blob)) as file:
+        remove_leftovers_beside(target)
         # under the lock: members that an append adds after the scan would be overwritten
         with file.store() as store:
             size, footer = store.size, None

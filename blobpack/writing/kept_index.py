@@ -39,13 +39,14 @@ def index_kept(file: BlobFile, footer: Footer | None, size: int) -> Iterator[Non
     """
     path = kept_index_path(file.path, os.fstat(file.fd).st_ino)
     with ExitStack() as stack:
-        if footer:
-            # not overwritten: readers may have mapped a copy that an append left when it was killed
-            _remove(path, file.url)
-            if copy := _create(path, file.url):
-                stack.enter_context(copy)
-                _copy_index(file, footer.region_bytes, size, copy)
+        # the try starts before the copy is created, because Ctrl-C may come at any moment after that
         try:
+            if footer:
+                # not overwritten: readers may have mapped a copy that an append left when it was killed
+                _remove(path, file.url)
+                if copy := _create(path, file.url):
+                    stack.enter_context(copy)
+                    _copy_index(file, footer.region_bytes, size, copy)
             yield
         finally:
             # if the block did not get to write an index, a copy stays for readers

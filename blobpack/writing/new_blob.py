@@ -19,9 +19,9 @@ from blobpack.indexfile.identity import IdentifyingSink, identify
 from blobpack.model import ScanReport
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
-from blobpack.stores.output import resolve_target, scratch, writing
+from blobpack.stores.output import resolve_target, scratch, translate_write_errors, writing
 from blobpack.tar.header import END_OF_ARCHIVE
-from blobpack.writing.beside import forget_beside
+from blobpack.writing.beside import forget_beside, forget_if_replaced
 from blobpack.writing.blob_file import shared, undisturbed
 from blobpack.writing.compress import LEVEL, compress_blob, is_compressed_target
 from blobpack.writing.embed import measure_index, write_behind
@@ -80,7 +80,10 @@ class NewBlob:
             self.index = packed
         if self.level is None:
             return size
-        return compress_blob(self.tar.local(), packed.columns, archive_bytes, self.sink, self.level)
+        tar = self.tar.local()
+        # reading the scratch file may fail, too, and its name says nothing
+        with translate_write_errors(self.location):
+            return compress_blob(tar, packed.columns, archive_bytes, self.sink, self.level)
 
     def _identity(self, archive_bytes: int) -> Identity:
         """Compute the identity of the archive, which is complete."""
@@ -100,6 +103,8 @@ class NewBlob:
             # The ETag of a finished upload ties the index to this object: an overwritten one is noticed at once.
             self.index.identity = replace(self.index.identity, version=self.sink.version)
         self.index.save(sidecar_of(self.location), force=True)
+        if self.location.is_s3:
+            forget_if_replaced(self.location, self.sink.version)
 
 
 @contextmanager
