@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,6 +125,38 @@ def test_files_of_other_programs_stay(tmp_path):
         Path(file).write_bytes(content)
     pack(NEW, path)
     assert {file: Path(file).read_bytes() for file in others} == others
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0, reason="only root can make files that another user can't read"
+)
+@pytest.mark.parametrize("beside_of", [sidecar_of, offsets_path])
+def test_a_file_that_can_t_be_read_may_be_the_old_index(beside_of):
+    """Others may be able to read it, and would take it for the index of the new blob."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = with_files_beside(Path(folder) / "o.tar")
+        Path(beside_of(path)).chmod(0o000)
+        Path(folder).chmod(0o777)
+        path.chmod(0o666)
+        child = os.fork()
+        if child == 0:
+            os.setuid(65534)
+            try:
+                pack(NEW, path)
+            except blobpack.StorageError as exc:
+                expected = (
+                    f"{beside_of(path)}: can't be read, so the blob beside it is not replaced"
+                )
+                os._exit(7 if expected in str(exc) else 8)
+            finally:
+                os._exit(9)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert members(path) == OLD
+
+
+def members(path: Path) -> dict[str, bytes]:
+    with blobpack.open_blob(path, stale="rescan") as blob:
+        return dict(zip(blob.index.names, blob.read_many(blob.index), strict=True))
 
 
 def test_files_beside_a_link_go_too(tmp_path):

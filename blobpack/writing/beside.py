@@ -47,7 +47,9 @@ def forget_beside(blob: Location) -> None:
         _forget_in_s3(sidecar_of(blob))
         return
     # a blob that is opened through a symbolic link has its files beside the link, or beside the blob
-    for path in {Path(blob), resolve_target(blob)}:
+    target = resolve_target(blob)
+    is_link = target != Path(os.path.abspath(blob))  # noqa: PTH100 (keeps links)
+    for path in (Path(blob), target) if is_link else (Path(blob),):
         index_file, offsets_file = files_beside(path)
         old = [
             file
