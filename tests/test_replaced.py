@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,11 @@ from test_append import run_cut_short
 from test_cli import COMMAND
 
 import blobpack
+from blobpack.editing import append_s3
 from blobpack.index.offsets import offsets_path, void_path
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.stores.output import folder_locked, replacing, scratch
+from blobpack.writing import beside, new_blob
 
 if TYPE_CHECKING:
     from s3server import S3Server
@@ -122,6 +125,38 @@ def test_files_of_other_programs_stay(tmp_path):
         Path(file).write_bytes(content)
     pack(NEW, path)
     assert {file: Path(file).read_bytes() for file in others} == others
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0, reason="only root can make files that another user can't read"
+)
+@pytest.mark.parametrize("beside_of", [sidecar_of, offsets_path])
+def test_a_file_that_can_t_be_read_may_be_the_old_index(beside_of):
+    """Others may be able to read it, and would take it for the index of the new blob."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = with_files_beside(Path(folder) / "o.tar")
+        Path(beside_of(path)).chmod(0o000)
+        Path(folder).chmod(0o777)
+        path.chmod(0o666)
+        child = os.fork()
+        if child == 0:
+            os.setuid(65534)
+            try:
+                pack(NEW, path)
+            except blobpack.StorageError as exc:
+                expected = (
+                    f"{beside_of(path)}: can't be read, so the blob beside it is not replaced"
+                )
+                os._exit(7 if expected in str(exc) else 8)
+            finally:
+                os._exit(9)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert members(path) == OLD
+
+
+def members(path: Path) -> dict[str, bytes]:
+    with blobpack.open_blob(path, stale="rescan") as blob:
+        return dict(zip(blob.index.names, blob.read_many(blob.index), strict=True))
 
 
 def test_files_beside_a_link_go_too(tmp_path):
@@ -314,7 +349,9 @@ def test_the_note_of_an_append_that_is_at_work_stays(tmp_path):
 
     def pairs():
         yield "z.svg", b"<svg>"
-        subprocess.run([COMMAND, "offsets", path], check=True, capture_output=True)
+        refused = subprocess.run([COMMAND, "offsets", path], capture_output=True, text=True)
+        assert refused.returncode == 1
+        assert refused.stderr == f"Error: {path}: an append or embedding is at work on it\n"
         assert void_path(path).exists()
 
     blobpack.append(path, pairs())
@@ -347,6 +384,29 @@ class TestS3:
             assert changes[0] == ("DeleteObject", "o.tar.idx")
             assert changes[-1] == ("PutObject", "o.tar.idx")
             assert changes[1][1] == "o.tar"
+
+    @pytest.mark.parametrize("change", ["pack", "append"])
+    def test_an_index_file_that_comes_late_is_not_left(self, change, monkeypatch, s3_env, bucket):
+        """S3 has no lock: here, another process replaces the object just before its index file comes."""
+        url = f"s3://{bucket}/o.tar"
+        pack(OLD, url, index="sidecar")
+        saved = beside.forget_if_replaced
+
+        def overtaken(*arguments):
+            monkeypatch.undo()
+            late = s3_env.stored(bucket, "o.tar.idx")
+            pack(NEW, url, index="sidecar")
+            s3_env.put(bucket, "o.tar.idx", late)
+            saved(*arguments)
+
+        monkeypatch.setattr(new_blob, "forget_if_replaced", overtaken)
+        monkeypatch.setattr(append_s3, "forget_if_replaced", overtaken)
+        if change == "pack":
+            pack(OLD, url, index="sidecar")
+        else:
+            blobpack.append(url, [("z.svg", b"<svg>")])
+        assert s3_env.keys(bucket) == ["o.tar"]
+        assert read_all(url) == NEW
 
     def test_an_object_of_another_program_stays(self, s3_env: S3Server, bucket):
         s3_env.put(bucket, "o.tar.idx", b"someone else's")

@@ -176,6 +176,9 @@ cdef inline int place(worker* w, int64_t next_unplaced, bint last) noexcept nogi
 cdef inline int open_at(int folder_fd, const char* path, int flags) noexcept nogil:
     """Open a path that is relative to a folder; -errno on an error."""
     cdef int fd = openat(folder_fd, path, flags)
+    # on network file systems, a signal may interrupt it
+    while fd < 0 and errno == EINTR:
+        fd = openat(folder_fd, path, flags)
     return fd if fd >= 0 else -errno
 
 
@@ -214,6 +217,8 @@ cdef inline int open_below(int root_fd, char* path, bint follow) noexcept nogil:
     how.mode = 0
     how.resolve = RESOLVE_NO_SYMLINKS
     fd = <int> syscall(SYS_OPENAT2, root_fd, path, &how, sizeof(how))
+    while fd < 0 and errno == EINTR:
+        fd = <int> syscall(SYS_OPENAT2, root_fd, path, &how, sizeof(how))
     if fd >= 0:
         return fd
     # Linux before 5.6 has no such call, and old sandboxes forbid it by EPERM

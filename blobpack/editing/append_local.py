@@ -41,13 +41,19 @@ from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path, void_path
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import identify
-from blobpack.stores.local import LocalStore
-from blobpack.stores.output import replacing, resolve_target, sync_folder, translate_write_errors
+from blobpack.stores.output import (
+    folder_locked,
+    replacing,
+    resolve_target,
+    sync_folder,
+    translate_write_errors,
+)
 from blobpack.stores.sink import LocalSink
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
 from blobpack.writing.append_mark import mark_of
+from blobpack.writing.beside import remove_leftovers_beside, remove_note
 from blobpack.writing.blob_file import WRITE_BYTES, BlobFile, locked
-from blobpack.writing.embed import write_beside, write_in_place
+from blobpack.writing.embed import write_in_place
 from blobpack.writing.kept_index import index_kept
 
 if TYPE_CHECKING:
@@ -72,7 +78,8 @@ def append_in_place(location: Location, new: NewMembers) -> AppendResult:
     path = resolve_target(location)
     added, end = Index(), 0
     with locked(path, location.text) as file:
-        with LocalStore(path) as store:
+        remove_leftovers_beside(path)
+        with file.store() as store:
             before = read_state(store, new.stale)
         # before anything is changed, so that most failures leave the blob untouched
         found = new.check_names(new.find(), before)
@@ -108,7 +115,7 @@ def _index_voided(file: BlobFile, before: BlobState) -> Iterator[None]:
 
     NothingAdded ends the block without an error for the caller.
     """
-    sidecar, void = Path(sidecar_of(file.path)), void_path(file.path)
+    sidecar = Path(sidecar_of(file.path))
     # open until the end: its bytes can be read after it is removed, and need no memory meanwhile
     with _opened_if_there(sidecar) as old_sidecar:
         try:
@@ -118,11 +125,11 @@ def _index_voided(file: BlobFile, before: BlobState) -> Iterator[None]:
         except BaseException as exc:
             _restore(file, before)
             # its bytes and not the index in memory: an index file may be stale, or fit the blob without an identity
-            if old_sidecar and not sidecar.exists():
+            if old_sidecar and not sidecar.exists() and file.is_in_place():
                 with replacing(sidecar) as restored:
                     shutil.copyfileobj(old_sidecar, restored, WRITE_BYTES)
             # last: if restoring is killed, the note still says that the files beside the blob are void
-            void.unlink(missing_ok=True)
+            remove_note(file.path)
             if not isinstance(exc, NothingAdded):
                 raise
 
@@ -258,20 +265,23 @@ def _write_joined_index(file: BlobFile, before: BlobState, added: Index, end: in
 def _write_index_in_place(file: BlobFile, before: BlobState, added: Index, end: int) -> Index:
     index = before.joined(added)
     if before.place == "embed":
-        with LocalStore(file.path) as store:
+        with file.store() as store:
             identity = identify(store, end)
             size = store.size
         # never shorter than the file is now: a reader may have mapped its last bytes
         write_in_place(file, index, identity, end, size - end)
-        void_path(file.path).unlink(missing_ok=True)
+        remove_note(file.path)
         return index
     # no index is in the file, so nobody has mapped it; the mark and old bytes behind the new end go
     file.cut(end)
     file.sync()
     if before.place == "sidecar":
-        with LocalStore(file.path) as store:
-            if not os.path.samestat(os.fstat(file.fd), file.path.stat()):
+        with file.store() as store:
+            index.identity = identify(store, end)
+        # The blob is locked, but other programs than blobpack can replace it nevertheless.
+        with folder_locked(file.path.parent):
+            if not file.is_in_place():
                 raise StorageError(f"{file.url}: another blob has taken its place")
-            write_beside(store, index, sidecar_of(file.path))
-        void_path(file.path).unlink(missing_ok=True)
+            index.save(sidecar_of(file.path), force=True)
+        remove_note(file.path)
     return index

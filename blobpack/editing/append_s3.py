@@ -20,7 +20,7 @@ from blobpack.indexfile.identity import IdentifyingSink
 from blobpack.packing.sources import expected_bytes
 from blobpack.stores.base import OPENING_TAIL_BYTES
 from blobpack.stores.memory import MemoryStore
-from blobpack.writing.beside import forget_beside
+from blobpack.writing.beside import forget_beside, forget_if_replaced
 from blobpack.writing.embed import write_behind
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def append_in_s3(
         index.identity = replace(index.identity, version=tail.sink.version)
         with uploading(sidecar_of(location), properties=beside) as sidecar:
             sidecar.write(index.write_sections(sidecar, index.identity).encode())
+        forget_if_replaced(location, tail.sink.version)
     return AppendResult(before, added, index, blob_bytes)
 
 

@@ -25,7 +25,7 @@ from blobpack.packing.files import (
 )
 from blobpack.packing.options import globs_of
 from blobpack.packing.sources import filter_by_name
-from blobpack.packing.stream import gather_slices
+from blobpack.packing.stream import gather_slices, open_root
 from blobpack.tar.header import check_name, encode_name, member_header, padding
 from blobpack.threads import processor_count
 
@@ -118,7 +118,7 @@ def _gather_files(
 ) -> tuple[Columns, int, int, list[NotPacked]]:
     """Gather files natively: all at once into a local file, slice by slice for a stream."""
     # paths are opened relative to the folder, even if the folder is renamed meanwhile
-    root_fd = os.open(files.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    root_fd = open_root(files)
     try:
         if sink and sink.is_stream:
             return gather_slices(gather, root_fd, files, sink, start=start, progress=progress)

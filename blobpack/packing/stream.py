@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 from blobpack._native import gather as _gather
 from blobpack.columns import Columns
+from blobpack.errors import SourceError
 from blobpack.packing.files import member_bytes_max
+from blobpack.quoting import quoted
 from blobpack.stores.descriptor import read_at
 
 if TYPE_CHECKING:
@@ -108,6 +110,23 @@ def cut_slices(root_fd: int, paths: list[bytes]) -> Iterator[tuple[int, int]]:
         yield first, len(paths)
 
 
+def open_root(files: FileList) -> int:
+    """Open the folder of the files, and return its descriptor.
+
+    Raises:
+        SourceError: the folder can't be opened.
+    """
+    root = files.root or b"."
+    try:
+        return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        path = os.fsdecode(root)
+        raise SourceError(
+            f"nothing was packed: folder {quoted(path)} can't be opened: {exc.strerror}",
+            paths=(path,),
+        ) from exc
+
+
 def file_bytes(path: bytes, root_fd: int) -> int:
     """Return the size of a file, or 0 if it can't be found."""
     try:
@@ -120,7 +139,7 @@ def file_bytes(path: bytes, root_fd: int) -> int:
 def total_bytes(files: FileList) -> int:
     """Return an upper bound for the bytes of a blob of these files, with headers and index."""
     # relative to a descriptor, so that the kernel does not look up the folder's path for each file again
-    root_fd = os.open(files.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    root_fd = open_root(files)
     try:
         return sum(
             member_bytes_max(name, file_bytes(path, root_fd))

@@ -12,6 +12,7 @@ import errno
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError, UnsafeNameError
@@ -19,6 +20,7 @@ from blobpack.model import check_callable, members_of, shown
 from blobpack.reading.reader import Reader
 from blobpack.reading.target_names import check_names, split_name
 from blobpack.stores.location import local_path
+from blobpack.stores.output import hidden_path, hold, release, remove_leftovers_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,8 +31,11 @@ if TYPE_CHECKING:
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-# no hard links on this file system (Linux, link(2)), or no more of them to one file
-NO_HARD_LINKS = (errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
+# no hard links on this file system (Linux, link(2)), or no more of them to one file; or another extraction has taken the
+# temporary link, which can't be locked, for a leftover
+NO_HARD_LINKS = (errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOENT)
+# in place of a file's own name, which may be too long for a suffix
+TEMPORARY = Path("blobpack-extract")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +160,9 @@ class _Folders:
             raise StorageError(f"{os.fspath(root)}: can't extract to it: it is too deep") from exc
         self._parts: tuple[str, ...] = ()
         self._fd = os.dup(self._root)
+        # folders that hold no leftovers of killed extractions any more
+        self._cleaned: set[tuple[str, ...]] = {()}
+        remove_leftovers_in(self._fd, TEMPORARY)
 
     def __enter__(self) -> _Folders:
         return self
@@ -182,6 +190,9 @@ class _Folders:
             raise
         os.close(self._fd)
         self._fd, self._parts = fd, parts
+        if parts not in self._cleaned:
+            self._cleaned.add(parts)
+            remove_leftovers_in(fd, TEMPORARY)
         return fd
 
     def link(self, target: tuple[str, ...], parts: tuple[str, ...]) -> bool:
@@ -190,14 +201,15 @@ class _Folders:
         try:
             folder_fd = self.descend(parts[:-1])
             temporary = temporary_name()
-            # a link that was put in the target's place meanwhile is not followed
-            os.link(
-                *(target[-1], temporary),
-                src_dir_fd=target_fd,
-                dst_dir_fd=folder_fd,
-                follow_symlinks=False,
-            )
+            # the try starts before the link is made, because Ctrl-C may come at any moment after that
             try:
+                # a link that was put in the target's place meanwhile is not followed
+                os.link(
+                    *(target[-1], temporary),
+                    src_dir_fd=target_fd,
+                    dst_dir_fd=folder_fd,
+                    follow_symlinks=False,
+                )
                 os.rename(temporary, parts[-1], src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
             finally:
                 # a rename to a link of the same file does nothing (POSIX.1-2017, rename)
@@ -214,26 +226,33 @@ class _Folders:
 
 def temporary_name() -> str:
     """Return a random name. With O_EXCL it can't be a link that somebody put there before."""
-    return f".{os.urandom(8).hex()}.tmp"
+    return hidden_path(TEMPORARY, os.urandom(8).hex()).name
 
 
 def write_file(folder_fd: int, name: str, payload: bytes) -> None:
     """Write a file under a temporary name, then rename it; a link of the final name is replaced."""
     # Opening the final name would write through a link that lies there, and a reader could see half a file.
     temporary = temporary_name()
-    fd = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder_fd
-    )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    # the try starts before the file is created, because Ctrl-C may come at any moment after that
     try:
-        with os.fdopen(fd, "wb") as file:
+        with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=folder_fd), "wb") as file:
+            is_held = hold(file.fileno())
             file.write(payload)
-        os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-    # Also after Ctrl-C, because nobody else knows the temporary name, and could remove the file.
+            file.flush()
+            if is_held:
+                # before the lock ends, or another extraction could take the file for a leftover
+                os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+                release(file.fileno())
+    # also after Ctrl-C
     except BaseException:
         # Ctrl-C may come when the file has its final name already
         with suppress(OSError):
             os.unlink(temporary, dir_fd=folder_fd)
         raise
+    if not is_held:
+        # another extraction has removed it just when it was created
+        write_file(folder_fd, name, payload)
 
 
 def _translated(

@@ -35,12 +35,16 @@ class LocalStore(Store):
     # here, because another thread may count the open stores before __init__ has run
     _fd: int = CLOSED
 
-    def __init__(self, path: str | os.PathLike[str], *, version: str | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, version: str | None = None, fd: int | None = None
+    ) -> None:
         """Open the file.
 
         Args:
             path: Path of the file.
             version: Version that the file must have; None accepts any.
+            fd: A descriptor of the file, if it is open already: the path may lead to another file by now. The caller
+                closes it.
 
         Raises:
             BlobNotFoundError: there is no such file.
@@ -54,7 +58,8 @@ class LocalStore(Store):
             # Absolute, for pickling: the process that unpickles may have another working directory.
             self._path = os.path.abspath(self.url)  # noqa: PTH100 (keeps links)
             # Without O_NONBLOCK, opening a FIFO would wait for a writer.
-            self._fd = Descriptor(os.open(self.url, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+            self._fd = Descriptor(os.open(self.url, flags) if fd is None else os.dup(fd))
         except FileNotFoundError as exc:
             raise BlobNotFoundError(f"{self.url}: no such file") from exc
         except OSError as exc:
@@ -65,7 +70,7 @@ class LocalStore(Store):
             self.close()
             raise StorageError(f"{self.url}: not a plain file")
         self.size = found.st_size
-        self.version = f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
+        self.version = version_of(found)
         if version is not None and version != self.version:
             self.close()
             raise BlobChangedError(f"{self.url}: the file is no longer the one that was opened")
@@ -105,6 +110,11 @@ class LocalStore(Store):
 
     def __reduce__(self) -> tuple[Callable[..., LocalStore], tuple[str, str]]:
         return _reopen_local_store, (self._path, self.version)
+
+
+def version_of(found: os.stat_result) -> str:
+    """Return the version of a file: every write to it and every replacement changes the version."""
+    return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
 
 
 def _reason(exc: OSError) -> str | None:

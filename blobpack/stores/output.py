@@ -131,22 +131,39 @@ def discard(temporary: Path) -> None:
         temporary.unlink()
 
 
-def remove_leftovers(target: Path) -> None:
-    """Remove hidden files for a target that killed processes have left behind, as far as the system allows."""
-    ours = re.compile(re.escape(hidden_path(target, "").name[:-4]) + r"[0-9a-f]{12,16}\.tmp")
-    with suppress(OSError), os.scandir(target.parent) as entries:
+def remove_leftovers(target: Path, *others: Path) -> None:
+    """Remove hidden files that killed processes have left behind, as far as the system allows.
+
+    Args:
+        target: The file that they would have become.
+        others: More such files in the same folder.
+    """
+    with suppress(OSError):
+        folder_fd = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            remove_leftovers_in(folder_fd, target, *others)
+        finally:
+            os.close(folder_fd)
+
+
+def remove_leftovers_in(folder_fd: int, *targets: Path) -> None:
+    """Remove hidden files in an open folder that killed processes have left behind, as far as the system allows."""
+    names = "|".join(re.escape(hidden_path(path, "").name.removesuffix(".tmp")) for path in targets)
+    ours = re.compile(rf"(?:{names})[0-9a-f]{{12,16}}\.tmp")
+    with suppress(OSError), os.scandir(folder_fd) as entries:
         for entry in entries:
             if ours.fullmatch(entry.name):
-                _remove_unless_held(entry.path)
+                _remove_unless_held(folder_fd, entry.name)
 
 
-def _remove_unless_held(path: str) -> None:
+def _remove_unless_held(folder_fd: int, name: str) -> None:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     # a file system without locks, say: then nobody can tell whether a process still writes to the file
     with suppress(OSError):
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(name, flags, dir_fd=folder_fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(path)  # noqa: PTH108 (a path of a directory entry)
+            os.unlink(name, dir_fd=folder_fd)
         finally:
             os.close(fd)
 
@@ -154,7 +171,9 @@ def _remove_unless_held(path: str) -> None:
 def hold(fd: int) -> bool:
     """Lock a new hidden file until it is closed; return False if another process takes it for a leftover."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared: a blob that has just taken its place stays locked until its index file is there, too. See
+        # writing/blob_file.py.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
@@ -227,6 +246,11 @@ class OutputFile(io.FileIO):
         """Write like FileIO.write."""
         with translate_write_errors(self.path):
             return super().write(data)
+
+    def close(self) -> None:
+        """Close the file. What must last was synced before, so an error of the system says nothing new."""
+        with suppress(OSError):
+            super().close()
 
 
 def _create(temporary: Path, path: str | os.PathLike[str]) -> BinaryIO | None:

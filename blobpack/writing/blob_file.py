@@ -1,16 +1,23 @@
-"""A local blob that is changed in place: it is locked, written at given positions, and its errors name it."""
+"""A local blob that is changed in place: it is locked, written at given positions, and its errors name it.
+
+Strategy: an append or embedding locks its blob until it has ended. What replaces a blob, or writes a file beside it, shares
+that lock for the moment, and locks the folder. So whatever is written beside a blob belongs to the file at its path. The
+blob is locked first, then the folder: in the other order, two processes could wait for each other. A new blob is locked
+before it takes its place, until its index file is there, too.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import io
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.stores.descriptor import write_at
-from blobpack.stores.output import translate_write_errors
+from blobpack.stores.local import LocalStore
+from blobpack.stores.output import folder_locked, release, translate_write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +52,14 @@ class BlobFile:
         """Cut the file to a size."""
         with translate_write_errors(self.url):
             os.ftruncate(self.fd, size)
+
+    def store(self) -> LocalStore:
+        """Open the file as it is now for reading, whatever its path leads to."""
+        return LocalStore(self.path, fd=self.fd)
+
+    def is_in_place(self) -> bool:
+        """Return whether the path still leads to the file."""
+        return _is_at(self.fd, self.path)
 
     def writer(self, pos: int) -> io.BufferedWriter:
         """Return a buffered stream that writes from a position on."""
@@ -88,7 +103,7 @@ def locked(path: Path, url: str) -> Iterator[BlobFile]:
             raise StorageError(f"{url}: can't be written: {exc.strerror}") from exc
         try:
             lock(fd, url)
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(fd)):
+            if _is_at(fd, path):
                 yield BlobFile(fd, path, url)
                 return
         finally:
@@ -105,8 +120,89 @@ def lock(fd: int, url: str) -> None:
     # opens and closes the blob as a store while it holds the lock. LOCK_NB, because the second of two appends is refused
     # at once (docs/guarantees.md).
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        raise StorageError(f"{url}: another append or embedding is at work on it") from exc
+        if not _has_locked(fd, fcntl.LOCK_EX):
+            # Only an append or embedding holds the lock alone. The others share it, and end soon: see undisturbed.
+            if not _has_locked(fd, fcntl.LOCK_SH):
+                raise StorageError(f"{url}: another append or embedding is at work on it")
+            fcntl.flock(fd, fcntl.LOCK_EX)
+    except StorageError:
+        raise
     except OSError as exc:
         raise StorageError(f"{url}: can't be locked: {exc.strerror}") from exc
+
+
+def _has_locked(fd: int, how: int) -> bool:
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def undisturbed(path: Path, *, wait: bool) -> Iterator[None]:
+    """Keep other processes from changing or replacing a blob, and the files beside it, for a block.
+
+    On a file system without locks, nobody is kept from it.
+
+    Args:
+        path: Path of the blob, without symbolic links. There may be no such file.
+        wait: Wait until an append or embedding that is at work has ended.
+
+    Raises:
+        StorageError: an append or embedding is at work on the blob, unless `wait`.
+    """
+    while True:
+        with ExitStack() as held:
+            fd = held.enter_context(shared(path, wait=wait))
+            held.enter_context(folder_locked(path.parent))
+            # another process may have replaced the blob while this one waited
+            if not os.access(path, os.R_OK) if fd is None else _is_at(fd, path):
+                yield
+                return
+
+
+@contextmanager
+def shared(path: Path, *, wait: bool) -> Iterator[int | None]:
+    """Keep appends and embeddings off a file for a block; see undisturbed.
+
+    Returns:
+        A descriptor of the file; None if there is no such file, or no right to read it.
+
+    Raises:
+        StorageError: an append or embedding is at work on the file, unless `wait`; or the file can't be opened.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, PermissionError):
+        yield None
+        return
+    except OSError as exc:
+        raise StorageError(f"{path}: can't be locked: {exc.strerror}") from exc
+    try:
+        if not _can_share(fd):
+            if not wait:
+                raise StorageError(f"{path}: an append or embedding is at work on it")
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        yield fd
+    finally:
+        # also if a forked process has inherited the descriptor
+        release(fd)
+        # nothing was written through it
+        with suppress(OSError):
+            os.close(fd)
+
+
+def _can_share(fd: int) -> bool:
+    # on a file system without locks, nobody appends
+    try:
+        return _has_locked(fd, fcntl.LOCK_SH)
+    except OSError:
+        return True
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except OSError:
+        return False

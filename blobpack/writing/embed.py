@@ -20,13 +20,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack._native.scan import index_header
-from blobpack.errors import BlobChangedError, FormatError
-from blobpack.index.offsets import void_path
+from blobpack.errors import FormatError
 from blobpack.indexfile.footer import (
     FOOTER_BYTES,
     INDEX_MAGIC,
@@ -35,10 +34,7 @@ from blobpack.indexfile.footer import (
 )
 from blobpack.indexfile.identity import identify
 from blobpack.indexfile.open import read_footer
-from blobpack.stores.local import LocalStore
-from blobpack.stores.location import Location
 from blobpack.stores.output import (
-    folder_locked,
     replacing,
     resolve_target,
     sync_folder,
@@ -48,7 +44,7 @@ from blobpack.stores.sink import CountingSink, FileSink
 from blobpack.tar.facts import take_facts
 from blobpack.tar.scan import scan_store
 from blobpack.writing.append_mark import archive_end, mark_of
-from blobpack.writing.beside import forget_note, is_in_place
+from blobpack.writing.beside import remove_leftovers_beside, remove_note, unchanged
 from blobpack.writing.blob_file import WRITE_BYTES, locked
 from blobpack.writing.kept_index import index_kept
 
@@ -142,22 +138,15 @@ def write_beside(store: Store, index: Index, path: str | os.PathLike[str]) -> In
         The index, with the identity.
 
     Raises:
-        BlobChangedError: another blob has taken the place of a local one.
-        StorageError: the file can't be written.
+        BlobChangedError: a local blob was replaced or written since it was opened.
+        StorageError: the file can't be written, or an append or embedding is at work on the blob.
     """
     # the version of a local file says nothing after a copy to another disk, so only checksums tie the index to it
     version = store.version if store.is_remote else ""
     index.identity = identify(store, store.size, version)
-    target = Location.parse(path)
-    is_beside = store.fd is not None and target.is_local
-    with folder_locked(Path(target.path).parent) if is_beside else nullcontext():
-        if store.fd is not None and not is_in_place(store):
-            raise BlobChangedError(
-                f"{store.url}: another blob took its place while its index was made"
-            )
+    with unchanged(store, path):
         # whoever calls this has looked what is there
         index.save(path, force=True)
-    forget_note(store)
     return index
 
 
@@ -181,8 +170,9 @@ def embed_index(blob: str | os.PathLike[str], *, facts: bool = False) -> Index:
     """
     target = resolve_target(blob)
     with locked(target, os.fspath(blob)) as file:
+        remove_leftovers_beside(target)
         # under the lock: members that an append adds after the scan would be overwritten
-        with LocalStore(target) as store:
+        with file.store() as store:
             size, footer = store.size, None
             # a footer that is damaged is one that no reader has mapped
             with suppress(FormatError):
@@ -195,12 +185,12 @@ def embed_index(blob: str | os.PathLike[str], *, facts: bool = False) -> Index:
             index_kept(file, footer, size),
             _index_voided(file, size, archive_bytes, marker),
         ):
-            with LocalStore(target) as store:
+            with file.store() as store:
                 identity = identify(store, archive_bytes)
             # at least as long as what it replaces, since a file that may be mapped must not shrink, and the footer must
             # be the last bytes of the file
             write_in_place(file, index, identity, archive_bytes, size - archive_bytes)
-        void_path(target).unlink(missing_ok=True)
+        remove_note(target)
     return index
 
 
@@ -232,7 +222,7 @@ def _index_voided(file: BlobFile, size: int, archive_bytes: int, marker: bytes) 
             if size <= archive_bytes:
                 file.cut(size)
                 file.sync()
-                if sidecar and not path.exists():
+                if sidecar and not path.exists() and file.is_in_place():
                     with replacing(path) as restored:
                         shutil.copyfileobj(sidecar, restored, WRITE_BYTES)
             raise

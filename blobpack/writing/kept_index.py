@@ -15,7 +15,7 @@ from blobpack.errors import StorageError
 from blobpack.indexfile.footer import INDEX_MAGIC
 from blobpack.indexfile.overwritten import kept_index_path
 from blobpack.stores.descriptor import read_at
-from blobpack.stores.output import hold
+from blobpack.stores.output import discard, hold, translate_write_errors
 from blobpack.tar.splice_source import copy_range
 
 if TYPE_CHECKING:
@@ -39,19 +39,29 @@ def index_kept(file: BlobFile, footer: Footer | None, size: int) -> Iterator[Non
     """
     path = kept_index_path(file.path, os.fstat(file.fd).st_ino)
     with ExitStack() as stack:
-        if footer:
-            # not overwritten: readers may have mapped a copy that an append left when it was killed
-            path.unlink(missing_ok=True)
-            if copy := _create(path, file.url):
-                stack.enter_context(copy)
-                _copy_index(file, footer.region_bytes, size, copy)
+        # the try starts before the copy is created, because Ctrl-C may come at any moment after that
         try:
+            if footer:
+                # not overwritten: readers may have mapped a copy that an append left when it was killed
+                _remove(path, file.url)
+                if copy := _create(path, file.url):
+                    stack.enter_context(copy)
+                    _copy_index(file, footer.region_bytes, size, copy)
             yield
         finally:
             # if the block did not get to write an index, a copy stays for readers
             end = os.fstat(file.fd).st_size
             if read_at(file.fd, max(0, end - len(INDEX_MAGIC)), end) == INDEX_MAGIC:
-                path.unlink(missing_ok=True)
+                _remove(path, file.url)
+
+
+def _remove(path: Path, url: str) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise StorageError(
+            f"{url}: the copy of its index beside it can't be removed: {exc.strerror}"
+        ) from exc
 
 
 def _create(path: Path, url: str) -> BinaryIO | None:
@@ -70,10 +80,11 @@ def _create(path: Path, url: str) -> BinaryIO | None:
 
 def _copy_index(file: BlobFile, size: int, end: int, copy: BinaryIO) -> None:
     """Copy the index that ends at a byte of a blob. The copy is not synced: after a power failure, no reader has it open."""
-    # nobody may read names in the copy who may not read the blob
-    os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(file.fd).st_mode))
     try:
+        # nobody may read names in the copy who may not read the blob
+        with translate_write_errors(file.url):
+            os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(file.fd).st_mode))
         copy_range(file.fd, end - size, size, copy.fileno(), 0, file.url)
     except BaseException:
-        Path(copy.name).unlink()
+        discard(Path(copy.name))
         raise

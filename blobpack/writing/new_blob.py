@@ -11,6 +11,7 @@ import os
 import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.indexfile.footer import sidecar_of
@@ -18,9 +19,10 @@ from blobpack.indexfile.identity import IdentifyingSink, identify
 from blobpack.model import ScanReport
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
-from blobpack.stores.output import folder_locked, resolve_target, scratch, writing
+from blobpack.stores.output import resolve_target, scratch, translate_write_errors, writing
 from blobpack.tar.header import END_OF_ARCHIVE
-from blobpack.writing.beside import forget_beside
+from blobpack.writing.beside import forget_beside, forget_if_replaced
+from blobpack.writing.blob_file import shared, undisturbed
 from blobpack.writing.compress import LEVEL, compress_blob, is_compressed_target
 from blobpack.writing.embed import measure_index, write_behind
 
@@ -78,7 +80,10 @@ class NewBlob:
             self.index = packed
         if self.level is None:
             return size
-        return compress_blob(self.tar.local(), packed.columns, archive_bytes, self.sink, self.level)
+        tar = self.tar.local()
+        # reading the scratch file may fail, too, and its name says nothing
+        with translate_write_errors(self.location):
+            return compress_blob(tar, packed.columns, archive_bytes, self.sink, self.level)
 
     def _identity(self, archive_bytes: int) -> Identity:
         """Compute the identity of the archive, which is complete."""
@@ -87,7 +92,7 @@ class NewBlob:
         tar = self.tar.local()
         # the store reads from the file, and would miss what waits in the buffer
         tar.flush()
-        with LocalStore(tar.path) as store:
+        with LocalStore(self.location, fd=tar.fileno()) as store:
             return identify(store, archive_bytes)
 
     def save_index(self) -> None:
@@ -98,6 +103,8 @@ class NewBlob:
             # The ETag of a finished upload ties the index to this object: an overwritten one is noticed at once.
             self.index.identity = replace(self.index.identity, version=self.sink.version)
         self.index.save(sidecar_of(self.location), force=True)
+        if self.location.is_s3:
+            forget_if_replaced(self.location, self.sink.version)
 
 
 @contextmanager
@@ -128,7 +135,8 @@ def new_blob(
         def make_way() -> None:
             if location.is_local:
                 # until the index file is there, too: otherwise it could belong to another blob than the one in place
-                held.enter_context(folder_locked(resolve_target(location).parent))
+                held.enter_context(undisturbed(resolve_target(location), wait=True))
+                held.enter_context(shared(Path(sink.local().path), wait=True))
             if not new:
                 forget_beside(location)
 

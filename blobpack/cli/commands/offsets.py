@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 from typing import Any, get_args
 
 import click
@@ -28,7 +29,7 @@ from blobpack.stores.replace import check_replaceable
 from blobpack.tar.behind import warn_of_left_out
 from blobpack.tar.names import without_apple_double
 from blobpack.tar.scan import scan_store
-from blobpack.writing.beside import forget_note
+from blobpack.writing.beside import unchanged
 
 
 @click.command()
@@ -103,15 +104,14 @@ def offsets(
     # by their names they are images, and who reads offsets does not look into them; `pack` leaves them out, too
     if not apple_double:
         chosen = without_apple_double(everything)
-    write_offsets(
-        chosen,
-        sys.stdout.buffer if to_stdout else target,
-        names=names,
-        format=format,
-        force=force,
-    )
-    if blob.is_local and is_same_file(target, str(offsets_path(blob))):
-        forget_note(store)
+    with nullcontext() if to_stdout else unchanged(store, target):
+        write_offsets(
+            chosen,
+            sys.stdout.buffer if to_stdout else target,
+            names=names,
+            format=format,
+            force=force,
+        )
     where = "stdout" if to_stdout else target
     kept = (
         f"{len(chosen):,} of {len(index):,} members"
