@@ -48,10 +48,7 @@ cdef inline decode_status push_long(
     decoder* d, const unsigned char* bytes, int64_t width
 ) noexcept nogil:
     """Push a little-endian number in two's complement, of up to eight bytes."""
-    cdef int64_t number
-    if width > 8:
-        return DECODE_BAD_NUMBER
-    number = little(bytes, <int> width)
+    cdef int64_t number = little(bytes, <int> width)
     if 0 < width < 8 and bytes[width - 1] & 0x80:
         number -= <int64_t> 1 << (8 * width)
     return push(d, VALUE_INT, number, 0)

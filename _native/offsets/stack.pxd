@@ -139,7 +139,12 @@ cdef inline decode_status memoize(decoder* d, int64_t index) noexcept nogil:
 
     Picklers number their memos from 0 on, so a gap is no pickler's.
     """
-    if d.depth == 0 or index < 0 or index > d.memo_count:
+    if (
+        d.depth == 0
+        or d.stack[d.depth - 1].kind == VALUE_MARK
+        or index < 0
+        or index > d.memo_count
+    ):
         return DECODE_BAD_MEMO
     if (
         index == d.memo_capacity

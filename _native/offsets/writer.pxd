@@ -207,7 +207,6 @@ cdef inline void put_class(encoder* e) noexcept nogil:
     if e.memo_count > 1:
         get_memo(e, 3)
         return
-    boundary(e)
     put(e, b"\x8c\x19supervisely.api.image_api", 27)
     put_memo(e)
     boundary(e)
@@ -227,7 +226,6 @@ cdef inline int put_row(
     """Write one instance: its class by NEWOBJ, its state as a dict, BUILD."""
     if reserve(e, ROW_BYTES) < 0:
         return -1
-    boundary(e)
     put_class(e)
     boundary(e)
     put_byte(e, b")")

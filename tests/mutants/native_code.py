@@ -122,6 +122,8 @@ def is_operand(tok: tokenize.TokenInfo) -> bool:
 
 def forms_of(tokens: list[tokenize.TokenInfo]) -> Iterator[tuple[int, str]]:
     """Yield the place and the new text of each token of an expression that can be changed."""
+    if [tok.string for tok in tokens] == ["-", "1"]:
+        return  # the sign of a failure: callers ask whether it is below 0
     casts = 0
     for place, tok in enumerate(tokens):
         text = tok.string
@@ -139,6 +141,8 @@ def forms_of(tokens: list[tokenize.TokenInfo]) -> Iterator[tuple[int, str]]:
             yield place, OTHER_OPERATORS[text]
         elif tok.type == token.NAME and text in WORDS:
             yield place, WORDS[text]
+        elif [other.string for other in tokens[max(0, place - 2) : place]] == ["shape", "["]:
+            continue  # a view of one dimension has no other length
         elif tok.type == token.NUMBER and re.fullmatch(r"\d+|0x[0-9a-fA-F]+", text):
             yield place, str(int(text, 0) + 1)
 
@@ -184,15 +188,17 @@ def mutate_native(source: str, add: Callable[[int, str], int | None]) -> str:
         expression = tokens[start:stop]
         original = text_of(expression)
         text = original
+        # Cython makes a C value of both forms only if they have one type
+        cast = "<bint> " if tokens[0].string in {"if", "elif", "while"} else ""
         for place, form in forms_of(expression):
             other = text_of(expression, place, form)
             number = add(line, f"{original} → {other}")
             if number is not None:
-                text = f"({other}) if blobpack_mutant({number}) else ({text})"
+                text = f"{cast}({other}) if blobpack_mutant({number}) else {cast}({text})"
         if tokens[0].string == "if":
             number = add(line, f"if {original}: never")
             if number is not None:
-                text = f"False if blobpack_mutant({number}) else ({text})"
+                text = f"False if blobpack_mutant({number}) else {cast}({text})"
         if text != original:
             replaced.append((expression[0].start, expression[-1].end, f"({text})"))
     for (first, column), (last, end), text in reversed(replaced):
