@@ -16,7 +16,8 @@ import pytest
 from tars import END, Tar, need_tool
 
 import blobpack
-from blobpack.indexfile.footer import sidecar_of
+from blobpack.editing.append_local import _Tail
+from blobpack.indexfile.footer import FOOTER_BYTES, sidecar_of
 from blobpack.writing.append_mark import mark_of
 from blobpack.writing.embed import embed_index
 
@@ -382,25 +383,66 @@ class TestFailures:
         with pytest.raises(blobpack.FormatError, match="no tar header"):
             blobpack.append(tmp_path / "o.tar", NEW.items())
 
-    def test_a_failure_behind_the_commit_says_that_the_members_are_there(self, tmp_path):
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_a_failure_behind_the_commit_says_that_the_members_are_there(self, times, tmp_path):
         blob = pack_files(tmp_path / "o.tar", old_of(0))
-        real = os.fsync
-        calls = []
-
-        def sync(fd):
-            calls.append(fd)
-            if len(calls) == COMMITTED:
-                raise OSError(5, "Input/output error")
-            real(fd)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, "fsync", sync)
-            with pytest.raises(blobpack.StorageError, match="are appended, but"):
-                blobpack.append(blob, NEW.items())
+        with (
+            failing_syncs(COMMITTED, times),
+            pytest.raises(blobpack.StorageError, match="the members are appended") as caught,
+        ):
+            blobpack.append(blob, NEW.items())
         check(blob, old_of(0) | NEW)
+        # the index is written once more
+        assert place_of(blob) == ("embed" if times == 1 else "none")
+        assert ("has no index now" in str(caught.value)) == (times > 1)
         blobpack.append(blob, [("x.png", PNG)])
         check(blob, old_of(0) | NEW | {"x.png": PNG})
         assert place_of(blob) == "embed"
+        assert not list(tmp_path.glob(".*"))
+
+    @pytest.mark.parametrize("end", [0, 3072, 3584])
+    def test_a_commit_that_fails_leaves_the_blob_as_it_was(self, end, tmp_path, monkeypatch):
+        blob = pack_files(tmp_path / "o.tar", old_of(end))
+        before = blob.read_bytes()
+        commit = _Tail.commit
+
+        def failing(tail):
+            real, calls = os.pwrite, []
+
+            def write(fd, data, pos):
+                calls.append(pos)
+                if len(calls) == 1 + (end > 2560):
+                    raise OSError(28, "No space left on device")
+                return real(fd, data, pos)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "pwrite", write)
+                commit(tail)
+
+        monkeypatch.setattr(_Tail, "commit", failing)
+        with pytest.raises(blobpack.StorageError, match="No space left"):
+            blobpack.append(blob, NEW.items())
+        after = blob.read_bytes()
+        assert place_of(blob) == "embed"
+        assert len(after) == len(before)
+        assert after[:-FOOTER_BYTES] == before[:-FOOTER_BYTES]
+        assert not list(tmp_path.glob(".*"))
+
+
+@contextlib.contextmanager
+def failing_syncs(first, times):
+    """Let some calls to fsync fail, from the given one on."""
+    real, calls = os.fsync, []
+
+    def sync(fd):
+        calls.append(fd)
+        if first <= len(calls) < first + times:
+            raise OSError(5, "Input/output error")
+        real(fd)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", sync)
+        yield
 
 
 COMMITTED = 5  # of the calls to fsync, when the zero blocks do not cross a page: that of the index

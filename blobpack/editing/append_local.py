@@ -11,7 +11,7 @@ disk before the next one begins:
 2. A second mark is written behind the zero blocks. It says that what stands there is no other archive, and may be
    overwritten.
 3. All new bytes are written, except for the first 1,536, whose place is still taken by the zero blocks and the mark:
-   the rest of the new members, their zero blocks, and a mark.
+   the rest of the new members, their zero blocks, and a mark. Space for the index is allocated behind them.
 4. These 1,536 bytes are written. If they lie in one page, a single write makes the new members appear: the append
    relies on the kernel and the disk to write a page whole. Otherwise, the bytes in the second page are written first.
    In one of eight cases, these include the second zero block. If just this write is interrupted, the archive ends
@@ -23,7 +23,8 @@ Readers that have the blob open go on. No payload moves. Their mapped index is o
 footer, the first bytes that change. So a copy of the index lies beside the blob from before step 1 until step 5 has
 ended: `indexfile/overwritten.py` finds the copy, or the new index. A file never becomes shorter while an index in it
 may be mapped, because the kernel would kill the readers (SIGBUS).
-An append that fails, but is not killed, restores the blob as it found it, with another stamp in the footer.
+An append that fails, but is not killed, restores the blob as it found it, with another stamp in the footer. If readers
+may have seen the new members already, it does steps 4 and 5 once more instead.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path, void_path
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import identify
+from blobpack.stores.descriptor import read_at
 from blobpack.stores.output import (
     folder_locked,
     replacing,
@@ -53,7 +55,7 @@ from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
 from blobpack.writing.append_mark import mark_of
 from blobpack.writing.beside import remove_leftovers_beside, remove_note
 from blobpack.writing.blob_file import WRITE_BYTES, BlobFile, locked
-from blobpack.writing.embed import write_in_place
+from blobpack.writing.embed import measure_index, write_in_place
 from blobpack.writing.kept_index import index_kept
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from blobpack.stores.location import Location
+    from blobpack.writing.kept_index import KeptIndex
 
 # the two zero blocks and the mark
 HELD_BYTES = 3 * BLOCK
@@ -76,7 +79,8 @@ def append_in_place(location: Location, new: NewMembers) -> AppendResult:
         BlobpackError: as described for append.
     """
     path = resolve_target(location)
-    added, end = Index(), 0
+    sidecar = Path(sidecar_of(path))
+    added = index = Index()
     with locked(path, location.text) as file:
         remove_leftovers_beside(path)
         with file.store() as store:
@@ -84,9 +88,15 @@ def append_in_place(location: Location, new: NewMembers) -> AppendResult:
         # before anything is changed, so that most failures leave the blob untouched
         found = new.check_names(new.find(), before)
         tail = _Tail(file, before)
-        with index_kept(file, before.footer, before.size):
-            with _index_voided(file, before):
-                added, end = new.write(
+        with (
+            index_kept(file, before.footer, before.size) as kept,
+            # open until the end: its bytes can be read after it is removed, and need no memory meanwhile
+            _opened_if_there(sidecar) as old_sidecar,
+        ):
+            try:
+                kept.is_needed = True
+                _void_index(file, before)
+                added, tail.end = new.write(
                     found,
                     before,
                     tail,
@@ -94,44 +104,55 @@ def append_in_place(location: Location, new: NewMembers) -> AppendResult:
                     replaced=os.fstat(file.fd),
                     held=tail.held,
                 )
-                tail.finish()
-            index = before.index
-            # outside the block that restores: behind the commit, there is no way back
-            if added:
+                index = before.joined(added)
+                tail.finish(measure_index(index).bytes_inside if before.place == "embed" else 0)
                 tail.commit()
-                index = _write_joined_index(file, before, added, end)
+                _write_index(file, before, index, tail.end)
+                kept.is_needed = False
+            # BaseException: after Ctrl-C, too
+            except BaseException as exc:
+                if tail.has_appeared():
+                    _complete(exc, file, tail, before, index, kept)
+                else:
+                    _restore(file, before, kept)
+                    _restore_files(file, sidecar, old_sidecar)
+                    index = before.index
+                if not isinstance(exc, NothingAdded):
+                    raise
         blob_bytes = os.fstat(file.fd).st_size
     offsets = offsets_path(path)
     stale_offsets = os.fspath(offsets) if added and offsets.exists() else None
     return AppendResult(before, added, index, blob_bytes, stale_offsets)
 
 
-# Marking the index as void, and restoring it
+def _complete(
+    failure: BaseException,
+    file: BlobFile,
+    tail: _Tail,
+    before: BlobState,
+    index: Index,
+    kept: KeptIndex,
+) -> None:
+    """Complete an append that failed behind its commit: readers may have opened the blob with its new members.
 
-
-@contextmanager
-def _index_voided(file: BlobFile, before: BlobState) -> Iterator[None]:
-    """Make the index void for a block, and restore the blob and the files beside it if the block fails.
-
-    NothingAdded ends the block without an error for the caller.
+    Raises:
+        StorageError: the append failed with an error. The message says that the new members are in the blob nevertheless.
     """
-    sidecar = Path(sidecar_of(file.path))
-    # open until the end: its bytes can be read after it is removed, and need no memory meanwhile
-    with _opened_if_there(sidecar) as old_sidecar:
-        try:
-            _void_index(file, before)
-            yield
-        # BaseException: after Ctrl-C, too
-        except BaseException as exc:
-            _restore(file, before)
-            # its bytes and not the index in memory: an index file may be stale, or fit the blob without an identity
-            if old_sidecar and not sidecar.exists() and file.is_in_place():
-                with replacing(sidecar) as restored:
-                    shutil.copyfileobj(old_sidecar, restored, WRITE_BYTES)
-            # last: if restoring is killed, the note still says that the files beside the blob are void
-            remove_note(file.path)
-            if not isinstance(exc, NothingAdded):
-                raise
+    lost = ""
+    try:
+        tail.commit()
+        _write_index(file, before, index, tail.end)
+        kept.is_needed = False
+    except StorageError:
+        lost = (
+            ", but the blob has no index now: it is scanned when it is opened, and the next "
+            "append writes one"
+        )
+    if isinstance(failure, StorageError):
+        raise StorageError(f"{failure}; the members are appended{lost}") from failure
+
+
+# Marking the index as void, and restoring it
 
 
 def _void_index(file: BlobFile, before: BlobState) -> None:
@@ -165,26 +186,41 @@ def _opened_if_there(path: Path) -> Iterator[BinaryIO | None]:
         yield file
 
 
-def _restore(file: BlobFile, before: BlobState) -> None:
+def _restore(file: BlobFile, before: BlobState, kept: KeptIndex) -> None:
     """Write what stood behind the old members again: index and footer, zeros, or the mark of an interrupted append."""
     inside = before.footer.bytes_inside if before.footer else 0
     start = before.size - inside
-    has_mark = not before.footer and not before.only_zeros
-    if has_mark and before.size - BLOCK >= before.end + HELD_BYTES:
-        file.write(mark_of(before.place), before.size - BLOCK)
-    if not has_mark:
-        for pos in range(before.end, start, WRITE_BYTES):
-            file.write(bytes(min(WRITE_BYTES, start - pos)), pos)
+    mark = mark_of(before.place)
+    # as in step 2: the commit may have overwritten them in part
+    file.write(END_OF_ARCHIVE + mark, before.end)
+    file.sync()
+    if not before.footer and not before.only_zeros:
+        if before.size - BLOCK >= before.end + HELD_BYTES:
+            file.write(mark, before.size - BLOCK)
+        zeros_end = before.end
+    else:
+        zeros_end = start
+    for pos in range(before.end + HELD_BYTES, zeros_end, WRITE_BYTES):
+        file.write(bytes(min(WRITE_BYTES, zeros_end - pos)), pos)
+    file.sync()
     # only bytes that this append has added are cut: no reader has mapped them
     if os.fstat(file.fd).st_size > before.size:
         file.cut(before.size)
+        file.sync()
+    # the mark goes last, because it says that what stands behind it may be overwritten
+    file.write(bytes(min(HELD_BYTES, zeros_end - before.end)), before.end)
     file.sync()
-    if before.index.identity and inside:
-        # as long as it was: readers look for the footer in the last block of the file
-        # The stamp differs. Otherwise a reader that pauses while it reads the index, and goes on when the footer is back,
-        # would not notice that the index was overwritten meanwhile.
-        stamp = int.from_bytes(os.urandom(8))
-        write_in_place(file, before.index, before.index.identity, start, inside, stamp=stamp)
+    kept.put_back()
+
+
+def _restore_files(file: BlobFile, sidecar: Path, old_sidecar: BinaryIO | None) -> None:
+    """Write the old index file beside the blob again, and remove the note."""
+    # its bytes and not the index in memory: an index file may be stale, or fit the blob without an identity
+    if old_sidecar and not sidecar.exists() and file.is_in_place():
+        with replacing(sidecar) as restored:
+            shutil.copyfileobj(old_sidecar, restored, WRITE_BYTES)
+    # last: if restoring is killed, the note still says that the files beside the blob are void
+    remove_note(file.path)
 
 
 # Writing the new members
@@ -195,12 +231,14 @@ class _Tail(LocalSink):
 
     Attributes:
         held: The bytes that are held back.
+        end: Where the new archive ends.
     """
 
     def __init__(self, file: BlobFile, before: BlobState) -> None:
         self._file, self._before = file, before
         self._start = self._pos = before.end
         self.held = bytearray(HELD_BYTES)
+        self.end = before.end
 
     def fileno(self) -> int:
         """Return the descriptor of the blob."""
@@ -226,14 +264,16 @@ class _Tail(LocalSink):
         self._pos += len(view)
         return len(view)
 
-    def finish(self) -> None:
-        """Write a mark behind the new archive (step 3)."""
+    def finish(self, index_bytes: int) -> None:
+        """Write a mark behind the new archive (step 3), and allocate the bytes of the index that goes there."""
         mark = mark_of(self._before.place)
-        end = self._pos
         self.write(mark)
-        # if the file is longer, because its old index was large, readers look at its last block
-        if end + BLOCK < self._before.size:
-            self._file.write(mark, self._before.size - BLOCK)
+        # otherwise the disk could be full behind the commit, and the blob would be left without an index
+        self._file.reserve(self.end, index_bytes)
+        # if the file is longer, readers look at its last block
+        size = os.fstat(self._file.fd).st_size
+        if self.end + BLOCK < size:
+            self._file.write(mark, size - BLOCK)
         self._file.sync()
 
     def commit(self) -> None:
@@ -246,24 +286,25 @@ class _Tail(LocalSink):
         self._file.write(self.held[:in_page], self._start)
         self._file.sync()
 
+    def has_appeared(self) -> bool:
+        """Return whether readers find the new members: commit writes their first header last."""
+        with translate_write_errors(self._file.url):
+            first = read_at(self._file.fd, self._start, self._start + BLOCK)
+        return first.strip(b"\0") != b""
 
-def _write_joined_index(file: BlobFile, before: BlobState, added: Index, end: int) -> Index:
+
+def _write_index(file: BlobFile, before: BlobState, index: Index, end: int) -> None:
     """Write the index of old and new members to the place of the old index (step 5).
 
+    Args:
+        file: The blob.
+        before: Its state before the append.
+        index: The old and the new members.
+        end: Where the archive ends.
+
     Raises:
-        StorageError: the index can't be written. The message says that the new members are in the blob nevertheless.
+        StorageError: the index can't be written.
     """
-    try:
-        return _write_index_in_place(file, before, added, end)
-    except StorageError as exc:
-        raise StorageError(
-            f"{exc}; the members are appended, but the blob has no index now: it is scanned when it "
-            f"is opened, and the next append writes one"
-        ) from exc
-
-
-def _write_index_in_place(file: BlobFile, before: BlobState, added: Index, end: int) -> Index:
-    index = before.joined(added)
     if before.place == "embed":
         with file.store() as store:
             identity = identify(store, end)
@@ -271,7 +312,7 @@ def _write_index_in_place(file: BlobFile, before: BlobState, added: Index, end: 
         # never shorter than the file is now: a reader may have mapped its last bytes
         write_in_place(file, index, identity, end, size - end)
         remove_note(file.path)
-        return index
+        return
     # no index is in the file, so nobody has mapped it; the mark and old bytes behind the new end go
     file.cut(end)
     file.sync()
@@ -284,4 +325,3 @@ def _write_index_in_place(file: BlobFile, before: BlobState, added: Index, end: 
                 raise StorageError(f"{file.url}: another blob has taken its place")
             index.save(sidecar_of(file.path), force=True)
         remove_note(file.path)
-    return index

@@ -8,6 +8,7 @@ before it takes its place, until its index file is there, too.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
@@ -52,6 +53,20 @@ class BlobFile:
         """Cut the file to a size."""
         with translate_write_errors(self.url):
             os.ftruncate(self.fd, size)
+
+    def reserve(self, pos: int, size: int) -> None:
+        """Allocate bytes from a position on, if the file system can; the file becomes longer if it ends before them.
+
+        Raises:
+            StorageError: the disk is full.
+        """
+        with translate_write_errors(self.url):
+            try:
+                if size:
+                    os.posix_fallocate(self.fd, pos, size)
+            except OSError as exc:
+                if exc.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
 
     def store(self) -> LocalStore:
         """Open the file as it is now for reading, whatever its path leads to."""
@@ -107,7 +122,9 @@ def locked(path: Path, url: str) -> Iterator[BlobFile]:
                 yield BlobFile(fd, path, url)
                 return
         finally:
-            os.close(fd)
+            # what must last was synced before, so an error of the system says nothing new
+            with suppress(OSError):
+                os.close(fd)
 
 
 def lock(fd: int, url: str) -> None:

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
     from blobpack.stores.sink import Sink
     from blobpack.writing.blob_file import BlobFile
+    from blobpack.writing.kept_index import KeptIndex
 
 
 def write_behind(sink: Sink, index: Index, identity: Identity) -> int:
@@ -153,7 +154,8 @@ def write_beside(store: Store, index: Index, path: str | os.PathLike[str]) -> In
 def embed_index(blob: str | os.PathLike[str], *, facts: bool = False) -> Index:
     """Write an index behind the archive of a local blob; it replaces an index that is there, and the one beside the blob.
 
-    If it is interrupted, the blob is a valid tar without an index, because the footer is written last.
+    If it fails, the blob is as it was. If it is killed, the blob is a valid tar without an index, because the footer is
+    written last.
 
     Args:
         blob: Path of the blob.
@@ -181,51 +183,47 @@ def embed_index(blob: str | os.PathLike[str], *, facts: bool = False) -> Index:
             archive_bytes, marker = archive_end(store, index)
             if facts:
                 index = take_facts(store, index)
-        with (
-            index_kept(file, footer, size),
-            _index_voided(file, size, archive_bytes, marker),
-        ):
-            with file.store() as store:
-                identity = identify(store, archive_bytes)
-            # at least as long as what it replaces, since a file that may be mapped must not shrink, and the footer must
-            # be the last bytes of the file
-            write_in_place(file, index, identity, archive_bytes, size - archive_bytes)
-        remove_note(target)
+        path = Path(sidecar_of(target))
+        # open until the end: its bytes can be read after it is removed, and need no memory meanwhile
+        with index_kept(file, footer, size) as kept, _opened_index_file(path) as sidecar:
+            try:
+                if sidecar:
+                    with translate_write_errors(path):
+                        path.unlink(missing_ok=True)
+                    sync_folder(path.parent)
+                kept.is_needed = True
+                _write_marks(file, size, archive_bytes, marker)
+                with file.store() as store:
+                    identity = identify(store, archive_bytes)
+                # at least as long as what it replaces, since a file that may be mapped must not shrink, and the footer must
+                # be the last bytes of the file
+                write_in_place(file, index, identity, archive_bytes, size - archive_bytes)
+                kept.is_needed = False
+                remove_note(target)
+            # BaseException: after Ctrl-C, too
+            except BaseException:
+                if kept.is_replaced():
+                    # readers may have mapped the new index, so it stays
+                    file.sync()
+                    kept.is_needed = False
+                else:
+                    _restore(file, kept, size, archive_bytes)
+                    if sidecar and not path.exists() and file.is_in_place():
+                        with replacing(path) as restored:
+                            shutil.copyfileobj(sidecar, restored, WRITE_BYTES)
+                raise
     return index
 
 
-@contextmanager
-def _index_voided(file: BlobFile, size: int, archive_bytes: int, marker: bytes) -> Iterator[None]:
-    """Make the indexes inside and beside a blob void for a block that writes a new one (steps 1 to 3).
-
-    If the block fails, a blob that had no index becomes what it was. A blob that had one is scanned from then on. It keeps
-    its size, because the old index may be mapped: a reader of bytes past the end of a file is killed by SIGBUS (mmap(2)).
-
-    Args:
-        file: The blob.
-        size: Bytes of the blob.
-        archive_bytes: Where the new index goes.
-        marker: The bytes that belong just before it.
-    """
-    path = Path(sidecar_of(file.path))
-    # open until the end: its bytes can be read after it is removed, and need no memory meanwhile
-    with _opened_index_file(path) as sidecar:
-        try:
-            if sidecar:
-                with translate_write_errors(path):
-                    path.unlink(missing_ok=True)
-                sync_folder(path.parent)
-            _write_marks(file, size, archive_bytes, marker)
-            yield
-        # BaseException: after Ctrl-C, too
-        except BaseException:
-            if size <= archive_bytes:
-                file.cut(size)
-                file.sync()
-                if sidecar and not path.exists() and file.is_in_place():
-                    with replacing(path) as restored:
-                        shutil.copyfileobj(sidecar, restored, WRITE_BYTES)
-            raise
+def _restore(file: BlobFile, kept: KeptIndex, size: int, archive_bytes: int) -> None:
+    """Make a blob what it was, unless an interrupted append or embedding has left it without a whole index."""
+    if size <= archive_bytes or kept.footer:
+        # No reader has mapped what was added. What was there may be mapped: a reader of bytes past the end of a file is
+        # killed by SIGBUS (mmap(2)).
+        file.cut(size)
+        file.sync()
+    if kept.is_needed:
+        kept.put_back()
 
 
 def _write_marks(file: BlobFile, size: int, archive_bytes: int, marker: bytes) -> None:
@@ -245,8 +243,10 @@ def _opened_index_file(path: Path) -> Iterator[BinaryIO | None]:
         file = None
         with suppress(OSError):
             file = stack.enter_context(path.open("rb"))
-        is_index = file is not None and file.read(len(INDEX_MAGIC)) == INDEX_MAGIC
+        is_index = False
         if file is not None:
-            file.seek(0)
+            with translate_write_errors(path):
+                is_index = file.read(len(INDEX_MAGIC)) == INDEX_MAGIC
+                file.seek(0)
         # outside of the handler: an error of the block would carry the missing file as its context
         yield file if is_index else None

@@ -76,6 +76,10 @@ class File:
                 versions.append(versions[-1][:kept].ljust(PAGE, b"\0"))
         self.sizes.append(size)
 
+    def allocate(self, size: int) -> None:
+        if size > self.sizes[-1]:
+            self.sizes.append(size)
+
     def sync(self) -> None:
         self.sizes = self.sizes[-1:]
         self.pages = {number: versions[-1:] for number, versions in self.pages.items()}
@@ -121,6 +125,8 @@ class Disk:
             self._now[call.path].write(call.offset, call.data)
         elif call.name in ("ftruncate", "truncate"):
             self._now[call.path].cut(call.offset)
+        elif call.name == "posix_fallocate":
+            self._now[call.path].allocate(call.offset + call.size)
         elif call.name in ("fsync", "fdatasync"):
             self._sync(call.path)
         elif call.name == "rename":
