@@ -122,6 +122,8 @@ def locked(path: Path, url: str) -> Iterator[BlobFile]:
                 yield BlobFile(fd, path, url)
                 return
         finally:
+            # a mapped index may hold a duplicate of the descriptor, which shares the lock
+            release(fd)
             # what must last was synced before, so an error of the system says nothing new
             with suppress(OSError):
                 os.close(fd)
