@@ -27,8 +27,22 @@ FAILURES = [
     ("merge over both", "read out.tar.idx", errno.EIO),
     ("merge over both", "open out_offsets.pkl", errno.EMFILE),
     ("pack none over sidecar", "unlink out.tar.idx", errno.EROFS),
+    ("index embed in sidecar", "read out.tar.idx", errno.EIO),
+    # the index was not put back, or its copy stayed beside the blob
+    ("append to embed", "pwrite out.tar", errno.ENOSPC),
+    ("append to embed", "fsync out.tar", errno.EIO),
+    ("append to odd page", "pwrite out.tar", errno.EIO),
+    ("append to sidecar", "pwrite out.tar", errno.ENOSPC),
+    ("index embed in embed", "pwrite out.tar", errno.ENOSPC),
+    ("index embed in appended", "fsync out.tar", errno.EIO),
 ]
 SIGNALS = [
+    # the index was not put back, or its copy stayed beside the blob
+    ("append to embed", "flock .out.tar.HEX.tmp", signal.SIGINT),
+    ("append to embed", "fsync out.tar", signal.SIGTERM),
+    ("append to both", "close out.tar.idx (deleted)", signal.SIGTERM),
+    ("append to embed", "fsync out.tar", signal.SIGKILL),
+    ("index embed in embed", "fsync out.tar", signal.SIGINT),
     # files that no later run removed
     ("extract", f"open {EXTRACTED}", signal.SIGINT),
     ("extract", f"rename {EXTRACTED} to there/k1.png", signal.SIGKILL),
