@@ -182,8 +182,13 @@ def undisturbed(path: Path, *, wait: bool) -> Iterator[None]:
 
 
 @contextmanager
-def shared(path: Path, *, wait: bool) -> Iterator[int | None]:
+def shared(path: Path, *, wait: bool, url: str = "") -> Iterator[int | None]:
     """Keep appends and embeddings off a file for a block; see undisturbed.
+
+    Args:
+        path: The file.
+        wait: Wait until an append or embedding that is at work has ended.
+        url: The name of the file in messages, if it is not at its own path yet.
 
     Returns:
         A descriptor of the file; None if there is no such file, or no right to read it.
@@ -197,7 +202,7 @@ def shared(path: Path, *, wait: bool) -> Iterator[int | None]:
         yield None
         return
     except OSError as exc:
-        raise StorageError(f"{path}: can't be locked: {exc.strerror}") from exc
+        raise StorageError(f"{url or path}: can't be locked: {exc.strerror}") from exc
     try:
         if not _can_share(fd):
             if not wait:

@@ -136,7 +136,8 @@ def new_blob(
             if location.is_local:
                 # until the index file is there, too: otherwise it could belong to another blob than the one in place
                 held.enter_context(undisturbed(resolve_target(location), wait=True))
-                held.enter_context(shared(Path(sink.local().path), wait=True))
+                new_file = Path(sink.local().path)
+                held.enter_context(shared(new_file, wait=True, url=location.text))
             if not new:
                 forget_beside(location)
 

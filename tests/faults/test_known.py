@@ -21,6 +21,7 @@ FAILURES = [
     ("index beside", "close foreign.tar.idx", errno.EIO),
     ("pack embed over both", "pread .out.tar.HEX.tmp", errno.EIO),
     ("pack zst over sidecar", "pread .out.tar.zst.HEX.tmp", errno.EIO),
+    ("subset over both", "open .out.tar.HEX.tmp", errno.EMFILE),
     ("merge sidecar", "pread .out.tar.HEX.tmp", errno.EIO),
     # the old index file stayed beside the new blob
     ("merge over both", "open out.tar.idx", errno.EACCES),
