@@ -153,7 +153,12 @@ def redacted(text: str) -> str:
 
 def shown(value: object) -> str:
     """Return the repr of a wrong argument for a message: cut at 200 characters, and with its URLs redacted."""
-    return URL.sub(lambda url: redacted(url[0]), repr(value))[:200]
+    return without_secrets(repr(value))[:200]
+
+
+def without_secrets(text: str) -> str:
+    """Return a text with its URLs redacted."""
+    return URL.sub(lambda url: redacted(url[0]), text)
 
 
 def check_choice(name: str, value: object, choices: Any) -> None:

@@ -55,6 +55,7 @@ def test_nothing_is_an_error(here, arguments, why):
     assert "nothing to pack" in ran.output or "no member to copy" in ran.output
     assert "--allow-empty" in ran.output
     assert why in ran.output
+    assert "\\n" not in ran.output
     assert sorted(os.listdir()) == before
     ran = CliRunner().invoke(main, [*arguments, "--allow-empty"])
     assert ran.exit_code == 0, ran.output

@@ -257,6 +257,7 @@ COMMANDS = [
     "cat URL a.png --cache cached",
     "cat good.tar a.png --cache URL",
     "ls URL",
+    "ls good.tar URL",
     "ls URL --json",
     "info URL",
     "info URL --json",

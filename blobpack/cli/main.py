@@ -35,6 +35,7 @@ from blobpack.cli.commands.verify import verify
 from blobpack.cli.options import stats_options
 from blobpack.cli.signals import KILLED, Signals
 from blobpack.errors import BlobpackError, LeftOutWarning
+from blobpack.model import without_secrets
 from blobpack.quoting import message_of, one_line, printable
 
 if TYPE_CHECKING:
@@ -121,8 +122,9 @@ def ended_by(number: int, exc: BaseException) -> int:
 def failed(exc: BaseException) -> int:
     """Print the message of an exception, and return the exit code; an exception that is a bug is raised again."""
     if isinstance(exc, click.ClickException):
-        # with its newlines, because the message may be a whole help page
-        exc.message = printable(exc.message)  # type: ignore[misc]  # final, but click reads it later
+        # With its newlines, because the message may be a whole help page. It may repeat an argument, such as a URL with a
+        # signature.
+        exc.message = printable(without_secrets(exc.message))  # type: ignore[misc]  # final, but click reads it later
         exc.show()
         return exc.exit_code
     # before OSError, because a StorageError is one, too

@@ -157,7 +157,8 @@ def nothing_to_pack(target: str, skipped: Skipped) -> SourceError:
     # most likely a filter that matches nothing, or the wrong folder
     return SourceError(
         f"nothing to pack, so {target} is not written (allow_empty=True, --allow-empty writes an empty blob)"
-        + describe_skipped(dict(skipped.counts), skipped.examples)
+        # on the command line, only an indented line stays a line of its own
+        + describe_skipped(dict(skipped.counts), skipped.examples).replace("\n", "\n  ")
     )
 
 
