@@ -453,6 +453,7 @@ NO_CASES = {
     "Index.from_columns": "takes Columns, which are not public",
     "Index.from_stored": "takes a StoredIndex, which is not public",
     "Index.parts": "returns Columns, which are not public",
+    "Index.pieces": "returns Columns, which are not public",
     "Index.search": "a batch calls it with names that were checked",
     "Index.write_sections": "takes an Identity, which is not public",
     "Member": "native: its signature's types are checked, and tests/test_selection.py looks at them",
