@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import threading
 import time
+import traceback
 
 import pytest
 from tars import need_tool
@@ -267,6 +268,8 @@ def fork(work, *arguments):
         try:
             work(*arguments)
             os._exit(0)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(1)
     return child

@@ -76,7 +76,7 @@ def opened(request, tmp_path):
 MEMBERS = [
     Member("b.jpg", 512, 700, "image/jpeg", 10, 20, 0xFFFFFFFF, -5),
     Member("", 1024, 1024, None, None, None, 0, 1 << 40),
-    Member("caf\udce9.png", 3072, 1 << 40, "image/png", 70_000, 1, 1, 0),
+    Member("caf\udce9.png", 3072, 1 << 40, "image/png", 70_000, 1, 1, 1),
     Member("b.jpg", 1 << 41, (1 << 41) + 3, "image/webp", 1, 1, 2, 7),
 ]
 

@@ -128,6 +128,11 @@ def scan_store(
                     store.size,
                     look_bytes if store.is_remote else None,
                 )
+                # An append may have put its members over the end-of-archive marker since the walk met it. Then they are
+                # members of this archive, and not behind its end.
+                if behind != Behind() and fd is not None:
+                    marker = store.read_range(walk.position, walk.position + BLOCK)
+                    behind = behind if marker == bytes(BLOCK) else Behind()
     except FormatError as exc:
         # Only if the first header is wrong: a sound tar may begin with such bytes, if the name of its first member does
         # ("BZh1.jpg").

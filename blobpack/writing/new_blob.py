@@ -92,7 +92,9 @@ class NewBlob:
         tar = self.tar.local()
         # the store reads from the file, and would miss what waits in the buffer
         tar.flush()
-        with LocalStore(self.location, fd=tar.fileno()) as store:
+        # a compressed blob for S3 is made in a scratch file
+        place = self.location if self.location.is_local else tar.path
+        with LocalStore(place, fd=tar.fileno()) as store:
             return identify(store, archive_bytes)
 
     def save_index(self) -> None:
