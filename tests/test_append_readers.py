@@ -17,6 +17,7 @@ import blobpack
 from blobpack.indexfile.footer import FOOTER_BYTES
 from blobpack.indexfile.mapped import LocalIndex
 from blobpack.indexfile.open import read_footer
+from blobpack.indexfile.overwritten import kept_index_path
 from blobpack.stores.local import LocalStore
 from blobpack.writing.embed import embed_index
 
@@ -243,6 +244,25 @@ def test_an_index_without_a_lookup(tmp_path):
             assert index.locate(name) == index.search([name])[0][1:3]
         assert index.find("new/0001.png") == -1
         assert index.locate("new/0001.png") is None
+
+
+@pytest.mark.parametrize("missing", [0, 1, 511, 512, 513, 10**9])
+def test_a_copy_that_is_just_being_written_is_no_index(tmp_path, missing):
+    path = pack_files(tmp_path / "o.tar", OLD_LARGE)
+    with LocalStore(path) as store:
+        region = path.read_bytes()[-read_footer(store).region_bytes :]
+    blob = blobpack.open_blob(path)
+    with open(path, "r+b") as file:
+        file.seek(-512, os.SEEK_END)
+        file.write(bytes(512))
+    copy = kept_index_path(path, path.stat().st_ino)
+    copy.write_bytes(region[: max(0, len(region) - missing)])
+    name = next(iter(OLD_LARGE))
+    if missing:
+        with pytest.raises(blobpack.BlobChangedError):
+            blob.index.bounds_of(name)
+    else:
+        assert blob.read(name) == OLD_LARGE[name]
 
 
 READERS = 8

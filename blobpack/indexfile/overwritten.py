@@ -97,6 +97,9 @@ def _beside(fd: int) -> tuple[Store, int, Footer] | None:
         copy = LocalStore(kept_index_path(blob, os.fstat(fd).st_ino))
     except (BlobNotFoundError, StorageError):
         return None
+    # the append has only begun to write it, and the blob still has its index
+    if copy.size < FOOTER_BYTES:
+        return None
     footer = _decode(copy.read_range(copy.size - FOOTER_BYTES, copy.size), copy.size)
     return (copy, 0, footer) if footer and footer.region_bytes == copy.size else None
 
