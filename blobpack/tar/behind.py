@@ -6,12 +6,16 @@ a scan unless it is asked to go on. And if a header was overwritten by zeros, al
 
 from __future__ import annotations
 
+import os
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack._native.scan import index_size_in
 from blobpack.errors import LeftOutWarning
+from blobpack.index.offsets import void_path
 from blobpack.indexfile.footer import INDEX_MAGIC
+from blobpack.indexfile.overwritten import kept_index_path
 from blobpack.tar.header import BLOCK, begins_tar, padding
 
 if TYPE_CHECKING:
@@ -72,6 +76,18 @@ def look_behind(
             return recognise(pos, block, bytes(read(last_start, size)[: size - last_start]))
         pos += BLOCK + index_bytes + len(padding(index_bytes))
     return Behind()
+
+
+def is_at_work(fd: int) -> bool:
+    """Return whether an append or embedding is at work on a local blob, or was killed.
+
+    Then a part of its new bytes may stand behind the end of the archive, where they look like other data.
+    """
+    # the present path, even if the blob was renamed or opened through a link
+    blob = Path(os.path.realpath(f"/proc/self/fd/{fd}"))
+    signs = (kept_index_path(blob, os.fstat(fd).st_ino), void_path(blob))
+    # not Path.exists, which raises an error if a name is too long
+    return any(map(os.path.exists, signs))
 
 
 def recognise(pos: int, block: bytes, last: bytes) -> Behind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from blobpack._native.scan import walk_headers
@@ -12,15 +13,19 @@ from blobpack.index.shared_names import SharedNames
 from blobpack.model import ScanReport, check_flag, check_threads
 from blobpack.stores.location import location_of
 from blobpack.stores.open import open_tar
-from blobpack.tar.behind import LOOK_BYTES_MAX, Behind, look_behind, warn_of_left_out
+from blobpack.tar.behind import (
+    LOOK_BYTES_MAX,
+    Behind,
+    is_at_work,
+    look_behind,
+    warn_of_left_out,
+)
 from blobpack.tar.facts import take_facts
 from blobpack.tar.header import BLOCK
 from blobpack.tar.readahead import Readahead
 from blobpack.threads import processor_count
 
 if TYPE_CHECKING:
-    import os
-
     from blobpack.stores.base import Store
 
 # The limit of a scan is the copying of headers out of the page cache, which scales with processors: a walk in plain C
@@ -111,6 +116,7 @@ def scan_store(
     try:
         with reader or Readahead(store) as readahead:
             fd = store.fd
+            at_work = fd is not None and is_at_work(fd)
             walk = walk_headers(
                 -1 if fd is None else fd,
                 store.size,
@@ -128,11 +134,10 @@ def scan_store(
                     store.size,
                     look_bytes if store.is_remote else None,
                 )
-                # An append may have put its members over the end-of-archive marker since the walk met it. Then they are
-                # members of this archive, and not behind its end.
-                if behind != Behind() and fd is not None:
-                    marker = store.read_range(walk.position, walk.position + BLOCK)
-                    behind = behind if marker == bytes(BLOCK) else Behind()
+                # An append that has begun before the walk, or since then, has written what was found.
+                if fd is not None and behind != Behind():
+                    grown = os.fstat(fd).st_size != store.size
+                    behind = Behind() if at_work or grown or is_at_work(fd) else behind
     except FormatError as exc:
         # Only if the first header is wrong: a sound tar may begin with such bytes, if the name of its first member does
         # ("BZh1.jpg").
