@@ -183,8 +183,9 @@ def server(outside: Path) -> Iterator[tuple[str, dict[str, str]]]:
         ("http://[::ffff:169.254.169.254]/", "must not send"),
         ("http://user:SECRET@127.0.0.1/b.tar", "without a user"),
         ("file:///etc/passwd", "is not http"),
-        ("http://[half/a?SECRET", "is no URL"),
-        ("http://127.0.0.1:x/a?SECRET", "is no URL"),
+        ("http://[half/a?SECRET", "without a user"),
+        ("http://127.0.0.1:x/a?SECRET", "without a user"),
+        ("http://u:SECRET/x@127.0.0.1/a", "without a user"),
         ("gopher://127.0.0.1/a?SECRET", "is not http"),
     ],
 )

@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from blobpack.errors import FormatError, UnsafeNameError
 from blobpack.model import check_several
-from blobpack.stores.location import Location, is_absolute, location_of
+from blobpack.stores.location import Location, is_absolute, location_of, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,12 +109,6 @@ def _root_and_path(location: Location) -> tuple[object, str]:
         return None, os.path.abspath(location.path).lstrip("/")  # noqa: PTH100 (keeps links)
     if location.is_s3:
         return location.bucket, location.key
-    try:
-        parts = urlsplit(location.whole)
-        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
-    # not a port, or half an IPv6 address: opening it would fail, too
-    except ValueError:
-        return location, ""
-    return (parts.scheme, parts.netloc.rpartition("@")[:2], parts.hostname, port), unquote(
-        parts.path
-    ).lstrip("/")
+    parts = split_url(location.whole)
+    port = parts.port or DEFAULT_PORTS[parts.scheme]
+    return (parts.scheme, parts.hostname, port), unquote(parts.path).lstrip("/")

@@ -61,8 +61,8 @@ def merge(
     Args:
         target: The blob to write.
         sources: Blobs, or their paths or URLs.
-        duplicates: What to do with members of the same name: "refuse" them, or keep only the "last" one. Names that are
-            extracted to one file, such as "a.jpg" and "./a.jpg", are the same.
+        duplicates: What to do with members of the same name: "refuse" them, or keep only the "last" one. "a.jpg"
+            and "./a.jpg" count as one name, because both are extracted to one file.
         index: Where the index of the new blob goes: "embed" puts it behind the members, "sidecar" into a file beside
             the blob, and "none" writes no index.
         allow_empty: Make a blob without members if the sources have none. Otherwise that is an error.

@@ -37,6 +37,11 @@ def kept_index_path(blob: Path, inode: int) -> Path:
     return hidden_path(blob, f"{inode:012x}")
 
 
+def present_path(fd: int) -> Path:
+    """Return the present path of an open file, without symbolic links, even if the file was renamed."""
+    return Path(os.path.realpath(f"/proc/self/fd/{fd}"))
+
+
 def find_again(store: Store, known: Footer) -> tuple[Store, int, Footer]:
     """Find an index that begins with the rows of an index that was overwritten.
 
@@ -90,11 +95,8 @@ def _inside(store: Store, fd: int) -> tuple[Store, int, Footer] | None:
 
 def _beside(fd: int) -> tuple[Store, int, Footer] | None:
     """Open the copy beside a blob."""
-    # The system knows the present path, even if the blob was renamed. The path that was opened may be relative, and
-    # may hold links.
-    blob = Path(os.path.realpath(f"/proc/self/fd/{fd}"))
     try:
-        copy = LocalStore(kept_index_path(blob, os.fstat(fd).st_ino))
+        copy = LocalStore(kept_index_path(present_path(fd), os.fstat(fd).st_ino))
     except (BlobNotFoundError, StorageError):
         return None
     # the append has only begun to write it, and the blob still has its index

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack._native.scan import index_size_in
 from blobpack.errors import LeftOutWarning
 from blobpack.index.offsets import void_path
 from blobpack.indexfile.footer import INDEX_MAGIC
-from blobpack.indexfile.overwritten import kept_index_path
+from blobpack.indexfile.overwritten import kept_index_path, present_path
 from blobpack.tar.header import BLOCK, begins_tar, padding
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ UNDER_WAY = b"blobpack: an append is at work here, or was interrupted; index: "
 
 
 class Behind(NamedTuple):
-    """What was found behind the end of an archive; the fields of ScanReport that end in `behind`."""
+    """The first bytes behind the end of an archive, as the three fields of ScanReport that end in `behind`."""
 
     other_behind: int = 0
     members_behind: int = 0
@@ -83,8 +82,7 @@ def is_at_work(fd: int) -> bool:
 
     Then a part of its new bytes may stand behind the end of the archive, where they look like other data.
     """
-    # the present path, even if the blob was renamed or opened through a link
-    blob = Path(os.path.realpath(f"/proc/self/fd/{fd}"))
+    blob = present_path(fd)
     signs = (kept_index_path(blob, os.fstat(fd).st_ino), void_path(blob))
     # not Path.exists, which raises an error if a name is too long
     return any(map(os.path.exists, signs))

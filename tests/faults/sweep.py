@@ -95,7 +95,7 @@ class Trial:
         self._later: dict[tuple[bool, bytes], list[str]] = {}
         self._members: dict[tuple[str, ...], dict[str, bytes]] = {}
         folder = commands.folder / "trials" / scenario.name.replace(" ", "-")
-        self._template, self.work = folder / "template", folder / "work"
+        self._template, self.work = folder / "template", folder / "scene"
         self._template.mkdir(parents=True)
         make_sources(self._template)
         for command in scenario.before:

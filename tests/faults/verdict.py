@@ -210,7 +210,7 @@ def message_problems(outcome: Outcome) -> list[str]:
 def last_line(text: str) -> str:
     """Return the end of what a command has printed, without what differs from run to run."""
     return (
-        hide_hex(re.sub(r"/\S*/work/", "", text).strip().splitlines()[-1][:200])
+        hide_hex(re.sub(r"/\S*/scene/", "", text).strip().splitlines()[-1][:200])
         if text.strip()
         else "(nothing)"
     )

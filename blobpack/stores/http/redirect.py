@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from blobpack.errors import StorageError
 from blobpack.model import redacted
+from blobpack.stores.location import split_url
 
 # from the least public addresses to the most public ones
 LINK_LOCAL, LOOPBACK, PRIVATE, PUBLIC = range(4)
@@ -29,19 +30,16 @@ def redirect_target(url: str, location: str) -> str:
     """
     try:
         target = urljoin(url, location)
-        parts = urlsplit(target)
-        # parsed only when it is asked for
-        _ = parts.port
-    # not a port, or half an IPv6 address
-    except ValueError as exc:
-        raise _refused(url, location, f"is no URL: {exc}") from exc
+        parts = split_url(target)
+    # without the text of the error, which may repeat a password
+    except ValueError:
+        raise _refused(url, location, "is not http(s)://host/path, without a user") from None
+    before = split_url(url)
     # Whoever wrote https:// expects that nobody on the way can read or change the bytes.
-    if urlsplit(url).scheme == "https" and parts.scheme == "http":
+    if before.scheme == "https" and parts.scheme == "http":
         raise _refused(url, target, "is not encrypted by TLS")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise _refused(url, target, "is not http(s)://host/path, without a user")
-    before = urlsplit(url).hostname or ""
-    if parts.hostname != before and _reach(parts.hostname) < _reach(before):
+    host, host_before = parts.hostname or "", before.hostname or ""
+    if host != host_before and _reach(host) < _reach(host_before):
         raise _refused(url, target, "is in a network that this server must not send its readers to")
     return target
 
