@@ -94,7 +94,7 @@ class System:
 class Blobpack(System):
     """blobpack, with a local blob."""
 
-    modules = ("blobpack.packing.pack", "blobpack.reading.blob", "blobpack.tar.scan")
+    modules = ("blobpack.packing.pack", "blobpack.opening.blob", "blobpack.tar.scan")
     archive = "blobpack.tar"
 
     def __init__(self, folder: Path) -> None:

@@ -4,10 +4,6 @@ from .collection.collect import (
     CollectReport as CollectReport,
     collect as collect,
 )
-from .collection.collection import (
-    Collection as Collection,
-    open_collection as open_collection,
-)
 from .editing.append import (
     AppendReport as AppendReport,
     append as append,
@@ -47,6 +43,14 @@ from .model import (
     Member as Member,
     ScanReport as ScanReport,
 )
+from .opening.blob import (
+    Blob as Blob,
+    open_blob as open_blob,
+)
+from .opening.collection import (
+    Collection as Collection,
+    open_collection as open_collection,
+)
 from .packing.manifest import read_manifest as read_manifest
 from .packing.options import PackOptions as PackOptions
 from .packing.pack import (
@@ -55,10 +59,6 @@ from .packing.pack import (
 )
 from .packing.repack import repack as repack
 from .packing.shards import pack_shards as pack_shards
-from .reading.blob import (
-    Blob as Blob,
-    open_blob as open_blob,
-)
 from .reading.extract import (
     ExtractReport as ExtractReport,
     extract as extract,

@@ -13,8 +13,8 @@ import pytest
 from test_cli import COMMAND
 
 import blobpack
-from blobpack.collection.locations import is_below
 from blobpack.errors import StorageError, UnsafeNameError
+from blobpack.opening.locations import is_below
 from blobpack.stores.http.redirect import (
     LINK_LOCAL,
     LOOPBACK,

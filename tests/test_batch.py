@@ -9,8 +9,8 @@ import pytest
 
 from blobpack.checksum import crc32c
 from blobpack.errors import ChecksumError, MemberNotFoundError
-from blobpack.reading import batch as batch_module
-from blobpack.reading.batch import Batch, Located
+from blobpack.opening import batch as batch_module
+from blobpack.opening.batch import Batch, Located
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.stats import Counters
 

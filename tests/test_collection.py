@@ -36,8 +36,8 @@ from blobpack import (
 )
 from blobpack.checksum import crc32c
 from blobpack.cli.main import main
-from blobpack.collection import collection as module
-from blobpack.collection.list_blobs import translate
+from blobpack.opening import collection as module
+from blobpack.opening.list_blobs import translate
 from blobpack.stores.http.ranged import RangedStore
 from blobpack.stores.location import Location
 
@@ -506,7 +506,7 @@ def test_rows_that_end_behind_their_blob_are_damage_of_the_collection(folder: Pa
 
 @pytest.mark.parametrize("name", ["../0000.tar", "x/../../0000.tar"])
 def test_names_do_not_lead_out_of_the_folder(name: str, folder: Path) -> None:
-    from blobpack.collection.locations import location_from
+    from blobpack.opening.locations import location_from
 
     bucket = Location("s3://bucket/", "s3")
     with pytest.raises(FormatError, match="which no collection"):

@@ -12,7 +12,7 @@ import pytest
 from tars import DIALECTS, Tar, Trapper, header, need_tool, pax
 
 import blobpack
-from blobpack.reading.blob import Blob
+from blobpack.opening.blob import Blob
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
 from blobpack.tar import splice, splice_source

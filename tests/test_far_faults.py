@@ -15,7 +15,7 @@ from test_http import Clock, answering, clock, publish
 
 import blobpack
 from blobpack.errors import ChecksumError, StorageError
-from blobpack.reading.find_index import find_index
+from blobpack.opening.find_index import find_index
 from blobpack.stores.http import connection as connection_module, pool as pool_module, retry
 from blobpack.stores.http.connection import Connection
 from blobpack.stores.http.options import with_options

@@ -29,8 +29,8 @@ from blobpack.errors import (
     MemberNotFoundError,
     StorageError,
 )
+from blobpack.opening import batch as fetch_module
 from blobpack.plan import Fetch
-from blobpack.reading import batch as fetch_module
 from blobpack.stores.http import retry
 from blobpack.stores.http.ranged import RangedStore
 from blobpack.stores.open import open_store

@@ -26,7 +26,7 @@ from blobpack.columns import FACTS, Columns
 from blobpack.indexfile.identity import IDENTITY_TAIL_BYTES
 from blobpack.indexfile.open import read_footer
 from blobpack.indexfile.remote import RemoteIndex
-from blobpack.reading.find_index import find_index
+from blobpack.opening.find_index import find_index
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
 

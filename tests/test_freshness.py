@@ -14,7 +14,7 @@ import blobpack
 from blobpack import Index, Member, StaleIndexError
 from blobpack.index.offsets import offsets_path
 from blobpack.indexfile.identity import Identity, identify
-from blobpack.reading.freshness import check_identity, is_named, names_in, read_before
+from blobpack.opening.freshness import check_identity, is_named, names_in, read_before
 from blobpack.stores.memory import MemoryStore
 
 if TYPE_CHECKING:

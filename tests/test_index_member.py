@@ -18,7 +18,7 @@ import blobpack
 from blobpack import BlobChangedError, FormatError, StorageError
 from blobpack._native.scan import index_header, index_size_in
 from blobpack.checksum import crc32c
-from blobpack.reading.find_index import find_index
+from blobpack.opening.find_index import find_index
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.open import open_tar

@@ -20,6 +20,7 @@ LADDER = """
     packing
     collection
     reading writing
+    opening
     tar
     index
     indexfile

@@ -7,11 +7,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from blobpack.collection.collection import Collection, open_collection
-from blobpack.collection.list_blobs import has_glob
 from blobpack.errors import BlobpackError
 from blobpack.model import CACHE_BYTES_MIN
-from blobpack.reading.blob import Blob, open_blob
+from blobpack.opening.blob import Blob, open_blob
+from blobpack.opening.collection import Collection, open_collection
+from blobpack.opening.list_blobs import has_glob
 from blobpack.stores.replace import check_suffix
 from blobpack.tar.scan import scan
 

@@ -1,1 +1,1 @@
-"""Collections: many blobs that are read as one. Make a collection, open it, and open its blobs."""
+"""Making a collection, the index of many blobs, so that they are read as one."""

@@ -9,9 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blobpack.collection.collection import COLLECTION_NAME, collection_location
 from blobpack.collection.join import CollectionWriter
-from blobpack.collection.list_blobs import has_glob, list_blobs
 from blobpack.indexfile.open import COLLECTION
 from blobpack.model import (
     Duplicates,
@@ -20,6 +18,8 @@ from blobpack.model import (
     check_flag,
     check_several,
 )
+from blobpack.opening.collection import COLLECTION_NAME, collection_location
+from blobpack.opening.list_blobs import has_glob, list_blobs
 from blobpack.quoting import one_line
 from blobpack.stores.location import Location, location_of, output_location
 from blobpack.stores.output import replacing, writing

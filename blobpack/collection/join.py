@@ -12,14 +12,14 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from blobpack.collection.locations import name_from
 from blobpack.errors import DuplicateNameError, StorageError
 from blobpack.indexfile.identity import COLLECTION_IDENTITY, identify
 from blobpack.indexfile.shard_table import Shard, encode_shards
 from blobpack.indexfile.writer import write_sections
 from blobpack.model import redacted
+from blobpack.opening.find_index import embedded_index, first_found, sidecar_index
+from blobpack.opening.locations import name_from
 from blobpack.quoting import quoted
-from blobpack.reading.find_index import embedded_index, first_found, sidecar_index
 from blobpack.stores.open import open_tar
 from blobpack.tar.scan import scan_store
 from blobpack.threads import map_ahead

@@ -11,7 +11,7 @@ from blobpack.index.index import Index
 from blobpack.index.offsets import void_path
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import read_footer
-from blobpack.reading.find_index import whole_index
+from blobpack.opening.find_index import whole_index
 from blobpack.stores.open import open_store
 from blobpack.stores.zstd_format import is_zstd
 from blobpack.tar.header import BLOCK

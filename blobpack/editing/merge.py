@@ -25,8 +25,8 @@ from blobpack.model import (
     check_flag,
     check_several,
 )
+from blobpack.opening.blob import check_blob, opened
 from blobpack.packing.pack import mb_per_second
-from blobpack.reading.blob import check_blob, opened
 from blobpack.stores.location import Location, output_location
 from blobpack.stores.replace import check_suffix
 from blobpack.tar.names import normal_lookup
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from blobpack.model import Member, ProgressCallback
-    from blobpack.reading.blob import Blob
+    from blobpack.opening.blob import Blob
 
 
 def merge(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # An append overwrites the end-of-archive marker of a tar (two zero blocks of 512 bytes), so its last bytes change.
 # Where more zeros follow the marker (GNU tar fills up to 10,240 bytes), the last bytes may stay zeros. So
-# reading/freshness.py also looks at the block where the archive ended.
+# opening/freshness.py also looks at the block where the archive ended.
 IDENTITY_TAIL_BYTES = 4096
 # 16 in early builds: their index files count as stale beside a local blob, see CHANGELOG
 SAMPLES_MAX = 32

@@ -1,1 +1,1 @@
-"""Reading: open a blob, find its index, read one member, many or all, and check a blob against its index."""
+"""Reading whole members: as images, as files, or to compare them with the index."""

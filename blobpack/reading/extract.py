@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError, UnsafeNameError
 from blobpack.model import check_callable, members_of, shown
-from blobpack.reading.reader import Reader
+from blobpack.opening.reader import Reader
 from blobpack.reading.target_names import check_names, split_name
 from blobpack.stores.location import local_path
 from blobpack.stores.output import hidden_path, hold, release, remove_leftovers_in

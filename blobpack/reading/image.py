@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from blobpack._native.facts import orientation_of
 from blobpack.errors import ImageError
 from blobpack.model import check_flag, check_text, names_of
+from blobpack.opening.blob import check_reader, opened_reader
 from blobpack.quoting import quoted
-from blobpack.reading.blob import check_reader, opened_reader
 from blobpack.threads import map_ahead, processor_count
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
     from blobpack.model import Member
-    from blobpack.reading.reader import Reader
+    from blobpack.opening.reader import Reader
 
 DECODERS_MAX = 16
 # Decoded images for each thread. An image is large (12 MP as RGB: 36 MB), so only one waits while the next is decoded.

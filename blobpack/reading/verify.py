@@ -16,9 +16,9 @@ from blobpack.checksum import crc32c
 from blobpack.errors import FormatError, StaleIndexError
 from blobpack.index.index import Index
 from blobpack.model import check_callable, check_flag, check_threads
+from blobpack.opening.blob import Blob, check_blob
+from blobpack.opening.find_index import embedded_index, find_index, read_any_index
 from blobpack.quoting import one_line
-from blobpack.reading.blob import Blob, check_blob
-from blobpack.reading.find_index import embedded_index, find_index, read_any_index
 from blobpack.stores.location import location_of
 from blobpack.stores.open import open_tar
 from blobpack.tar.check import Failure, check_structure, failure_at, without_url

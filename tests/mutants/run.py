@@ -32,8 +32,8 @@ EQUIVALENT = HERE / "equivalent.txt"
 BYTES = (
     "blobpack/indexfile/identity.py",
     "blobpack/indexfile/footer.py",
-    "blobpack/reading/find_index.py",
-    "blobpack/reading/freshness.py",
+    "blobpack/opening/find_index.py",
+    "blobpack/opening/freshness.py",
     "blobpack/writing/embed.py",
     "blobpack/plan.py",
     "blobpack/stores/http/ranged.py",

@@ -9,8 +9,8 @@ import click
 
 from blobpack.cli.options import blob_argument
 from blobpack.columns import FACTS
+from blobpack.opening.blob import Blob, open_blob
 from blobpack.quoting import one_line
-from blobpack.reading.blob import Blob, open_blob
 
 if TYPE_CHECKING:
     from blobpack.stores.location import Location

@@ -19,7 +19,7 @@ from blobpack.cli.options import (
 from blobpack.cli.params import BlobUrl, PlainTar
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import merge as library
-from blobpack.reading.blob import open_blob
+from blobpack.opening.blob import open_blob
 from blobpack.writing.target import TAR
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from blobpack.cli.params import LocalPath
 from blobpack.cli.report import print_left_out
 from blobpack.index.offsets import OFFSETS_KINDS, format_of, offsets_path, write_offsets
 from blobpack.model import NameStyle, OffsetsFormat, Rescan
+from blobpack.opening.find_index import whole_index
 from blobpack.quoting import one_line
-from blobpack.reading.find_index import whole_index
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
 from blobpack.stores.replace import check_replaceable

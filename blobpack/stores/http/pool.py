@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from blobpack.stores.http.connection import Origin
     from blobpack.stores.http.response import Response
 
-# Batches have 128 requests in flight at most (reading/batch.py), so this is enough even if each of them is hedged.
+# Batches have 128 requests in flight at most (opening/batch.py), so this is enough even if each of them is hedged.
 IDLE_MAX = 256
 # The server may have closed a connection that was idle for longer: it is checked before its next request.
 IDLE_TRUSTED_S = 0.5

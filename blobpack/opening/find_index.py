@@ -25,7 +25,7 @@ from blobpack.index.offsets import offsets_path, read_offsets, void_path
 from blobpack.indexfile.footer import INDEX_MAGIC, MEMBER_HEADER_BYTES, sidecar_of
 from blobpack.indexfile.identity import IDENTITY_TAIL_BYTES
 from blobpack.indexfile.open import load_stored, open_stored, read_footer
-from blobpack.reading.freshness import REMEDY, check_fits, find_growth
+from blobpack.opening.freshness import REMEDY, check_fits, find_growth
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
 from blobpack.tar.scan import scan_store

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from blobpack.errors import MemberNotFoundError
 from blobpack.model import check_text, members_of, names_of
-from blobpack.reading.batch import FETCHES_AT_ONCE, Batch
+from blobpack.opening.batch import FETCHES_AT_ONCE, Batch
 from blobpack.threads import shared_pool
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from blobpack.errors import BlobpackError
     from blobpack.index.index import Index
     from blobpack.model import Hedge, Member
-    from blobpack.reading.batch import Located
+    from blobpack.opening.batch import Located
     from blobpack.stores.stats import Stats
 
 R = TypeVar("R", bound="Reader")

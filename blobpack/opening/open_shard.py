@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StaleIndexError
-from blobpack.reading.freshness import difference
+from blobpack.opening.freshness import difference
 from blobpack.stores.open import open_pinned, open_tar
 from blobpack.stores.zstd import open_seekable
 

@@ -20,9 +20,9 @@ from blobpack.model import (
     not_a_member,
     shown,
 )
-from blobpack.reading.batch import Batch, Located
-from blobpack.reading.find_index import find_index
-from blobpack.reading.reader import Reader
+from blobpack.opening.batch import Batch, Located
+from blobpack.opening.find_index import find_index
+from blobpack.opening.reader import Reader
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import local_path, location_of
 from blobpack.stores.open import open_tar

@@ -11,9 +11,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from blobpack.collection.list_blobs import folder_before, has_glob
-from blobpack.collection.locations import allowed_places, check_allowed, location_from
-from blobpack.collection.open_shard import open_shard
 from blobpack.errors import (
     BlobNotFoundError,
     BlobpackError,
@@ -24,10 +21,13 @@ from blobpack.index.index import Index
 from blobpack.indexfile.open import open_region, open_stored
 from blobpack.indexfile.shard_table import Shards
 from blobpack.model import Hedge, check_choice, check_number
+from blobpack.opening.batch import Located
+from blobpack.opening.blob import cache_in
+from blobpack.opening.list_blobs import folder_before, has_glob
+from blobpack.opening.locations import allowed_places, check_allowed, location_from
+from blobpack.opening.open_shard import open_shard
+from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted
-from blobpack.reading.batch import Located
-from blobpack.reading.blob import cache_in
-from blobpack.reading.reader import Reader
 from blobpack.stores.location import Location, location_of
 from blobpack.stores.stats import Counters
 from blobpack.threads import RecentlyUsed, map_ahead
