@@ -255,7 +255,7 @@ def test_a_read_only_file_system_is_an_error_that_names_the_target(here):
         ["pack", "imgs", "ro/out.tar"],
         ["pack", "imgs", "ro/out.tar.zst"],
         ["pack", "imgs", "ro/shards", "--shard-size", "1M"],
-        ["merge", "ro/out.tar", "a.tar"],
+        ["merge", "a.tar", "ro/out.tar"],
         ["index", "a.tar", "-o", "ro/out.idx"],
         ["offsets", "a.tar", "-o", "ro/out.csv"],
         ["collect", "a.tar", "-o", "ro/out.idx"],

@@ -194,7 +194,7 @@ def test_cat_writes_payloads(packed):
     out, _ = run("cat", "out.tar", "a/2.jpg", "a/1.png", cwd=packed)
     assert out == JPEG + PNG
     run("offsets", "out.tar", cwd=packed)
-    out, _ = run("cat", "out.tar", "c.jpg", "--index", "out_offsets.pkl", cwd=packed)
+    out, _ = run("cat", "out.tar", "c.jpg", "--index-file", "out_offsets.pkl", cwd=packed)
     assert out == JPEG + b"x"
     _, err = run("cat", "out.tar", "2.jpg", cwd=packed, code=1)
     assert err == "Error: out.tar: no member '2.jpg' among 4; near it: 'a/2.jpg'\n"
@@ -248,25 +248,25 @@ def test_subset_and_merge(packed):
     assert err == ""
     out, _ = run("subset", "out.tar", "b.tar", "--exclude", "a/*", "--json", cwd=packed)
     assert json.loads(out)["members"] == 2
-    out, _ = run("merge", "all.tar", "b.tar", "a.tar", "--json", cwd=packed)
+    out, _ = run("merge", "b.tar", "a.tar", "all.tar", "--json", cwd=packed)
     report = json.loads(out)
     assert (report["members"], report["payload_bytes"], report["left_out"]) == (4, 2145, {})
     out, err = run("ls", "all.tar", cwd=packed)
     assert (out.split(), err) == ([b"b/1.png", b"c.jpg", b"a/1.png", b"a/2.jpg"], "")
-    _, err = run("merge", "m.tar", "a.tar", "a.tar", cwd=packed, code=1)
+    _, err = run("merge", "a.tar", "a.tar", "m.tar", cwd=packed, code=1)
     assert err == "Error: member 'a/1.png' is in a.tar and in a.tar\n"
-    out, _ = run("merge", "m.tar", "a.tar", "a.tar", "--duplicates", "last", cwd=packed)
+    out, _ = run("merge", "a.tar", "a.tar", "m.tar", "--duplicates", "last", cwd=packed)
     assert out.endswith(b"replaced by later members of the same name: 2\n")
-    run("merge", "m.tar", "a.tar", "b.tar", "--index", "sidecar", cwd=packed)
+    run("merge", "a.tar", "b.tar", "m.tar", "--index", "sidecar", cwd=packed)
     assert (packed / "m.tar.idx").exists()
 
 
 def test_a_forgotten_output_of_merge_destroys_nothing(packed):
     before = (packed / "out.tar").read_bytes()
     run("subset", "out.tar", "a.tar", "--filter", "a/*", cwd=packed)
-    _, err = run("merge", "out.tar", "a.tar", cwd=packed, code=2)
-    assert "OUT comes first" in err
-    _, err = run("merge", "out.tar", "a.tar", "out.tar", cwd=packed, code=1)
+    _, err = run("merge", "a.tar", "out.tar", cwd=packed, code=2)
+    assert "OUT comes last" in err
+    _, err = run("merge", "a.tar", "out.tar", "out.tar", cwd=packed, code=1)
     assert err == "Error: out.tar: can't be written, because a source is read from this file\n"
     _, err = run("subset", "out.tar", "out.tar", cwd=packed, code=1)
     assert (packed / "out.tar").read_bytes() == before
@@ -304,11 +304,11 @@ def test_wrong_usage_is_exit_2(packed):
     run("ls", "s3://only-a-bucket", cwd=packed, code=2)
     for command in (
         ["pack", "imgs", "gs://bucket/x.tar"],
-        ["merge", "gs://bucket/x.tar", "out.tar"],
+        ["merge", "out.tar", "gs://bucket/x.tar"],
         ["repack", "out.tar", "gs://bucket/x.tar"],
         ["subset", "out.tar", "gs://bucket/x.tar"],
         ["index", "out.tar", "-o", "gs://bucket/x.idx"],
-        ["ls", "out.tar", "--index", "gs://bucket/x.idx"],
+        ["ls", "out.tar", "--index-file", "gs://bucket/x.idx"],
         ["append", "gs://bucket/x.tar", "imgs"],
     ):
         _, err = run(*command, cwd=packed, code=2)
@@ -325,13 +325,13 @@ def test_wrong_usage_is_exit_2(packed):
             "neither a local path nor an s3:// URL",
         ),
         (("collect", "out.tar", "-o", "https://host/all.idx"), "-o is a path or an s3:// URL"),
-        (("merge", "s3://bucket/all.tar", "out.tar"), "this takes a local path"),
-        (("merge", "all.tar.zst", "out.tar"), "this writes plain tars"),
+        (("merge", "out.tar", "s3://bucket/all.tar"), "this takes a local path"),
+        (("merge", "out.tar", "all.tar.zst"), "this writes plain tars"),
         (("subset", "out.tar", "some.tzst"), "this writes plain tars"),
         (("extract", "out.tar", "s3://bucket/folder"), "this takes a local path"),
         (("offsets", "out.tar", "-o", "s3://bucket/out.pkl"), "this takes a local path"),
         (("cat", "out.tar", "c.jpg", "--cache", "s3://bucket/x"), "this takes a local path"),
-        (("cat", "out.tar", "c.jpg", "--index", "ftp://host/x.idx"), "not ftp://"),
+        (("cat", "out.tar", "c.jpg", "--index-file", "ftp://host/x.idx"), "not ftp://"),
         (("append", "out.tar", "imgs", "--duplicates", "first"), "'refuse', 'last'"),
     ):
         _, err = run(*arguments, cwd=packed, code=2)

@@ -1,4 +1,4 @@
-"""`index --embed` that is killed, or loses power, leaves a blob that opens and that the next embedding mends.
+"""`index --index embed` that is killed, or loses power, leaves a blob that opens and that the next embedding mends.
 
 Each system call that changes the blob or its index file is recorded while a real embedding runs. Then every state is
 made that the disk may be in: after a kill, all calls so far; after a power failure, what was synced, and any of the pages of

@@ -23,7 +23,7 @@ SOURCES = {
     "a filter of repack": (["repack", "a.tar", "OUT", "--filter", "*.gif"], ""),
     "a filter of subset": (["subset", "a.tar", "OUT", "--filter", "*.gif"], ""),
     "an empty list of names": (["subset", "a.tar", "OUT", "--names-from", "empty.csv"], ""),
-    "blobs without members": (["merge", "OUT", "empty.tar", "empty.tar"], ""),
+    "blobs without members": (["merge", "empty.tar", "empty.tar", "OUT"], ""),
     "shards": (["pack", "notes", "OUT", "--shard-size", "1M"], "not an image"),
     "shards of a list": (["pack", "--manifest", "empty.csv", "OUT", "--shard-size", "1M"], ""),
     "compressed shards": (["pack", "none", "OUT", "--shard-size", "1M", "--level", "1"], ""),

@@ -168,7 +168,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "info": (["info", "x.tar"], {"behind"}),
     "info --json": (["info", "x.tar", "--json"], {"behind"}),
     # their reports on stdout have the kinds
-    "merge": (["merge", "new.tar", "x.tar", "--allow-empty"], {"behind"}),
+    "merge": (["merge", "x.tar", "new.tar", "--allow-empty"], {"behind"}),
     "subset": (["subset", "x.tar", "new.tar", "--allow-empty"], {"behind"}),
     "collect": (["collect", "x.tar", "-o", "c.idx", "--scan"], {"behind"}),
 }
@@ -259,7 +259,7 @@ def test_json_has_the_counts(
     indexed = json.loads(run(["index", "x.tar", "-o", "new.idx", "--json"], capsysbinary)[0])
     described = json.loads(run(["info", "x.tar", "--json"], capsysbinary)[0])
     merged = json.loads(
-        run(["merge", "m.tar", "x.tar", "--json", "--allow-empty"], capsysbinary)[0]
+        run(["merge", "x.tar", "m.tar", "--json", "--allow-empty"], capsysbinary)[0]
     )
     for count in omission.counts:
         assert described[count] > 0
@@ -546,7 +546,7 @@ def test_what_copies_members_copies_apple_double_files(
     """They list and copy what the tar has; only what makes a new choice of files leaves them out."""
     monkeypatch.chdir(tmp_path)
     mac_tar(tmp_path / "x.tar")
-    for command in (["merge", "o.tar", "x.tar"], ["subset", "x.tar", "o.tar"]):
+    for command in (["merge", "x.tar", "o.tar"], ["subset", "x.tar", "o.tar"]):
         run(command, capsysbinary)
         assert len(blobpack.scan("o.tar")) == 10
     assert len(run(["ls", "x.tar"], capsysbinary)[0].split()) == 10

@@ -141,7 +141,7 @@ def test_reports_and_messages_hold_no_controls(tmp_path, name, monkeypatch):
         (1, "pack", "imgs", "new.tar", "--follow-symlinks"),
         (1, "pack", "imgs", name),
         (1, "verify", "bad.tar"),
-        (1, "merge", "new.tar", "a.tar", "bad.tar"),
+        (1, "merge", "a.tar", "bad.tar", "new.tar"),
         (1, "collect", "a.tar", "bad.tar", "-o", "new.idx"),
         (1, "append", "a.tar", "imgs"),
         (1, "cat", "a.tar", f"{name}.gif"),

@@ -65,7 +65,7 @@ def command(line: str) -> Callable[[], None]:
 
 index, embed, offsets = (
     command("index o.tar"),
-    command("index o.tar --embed"),
+    command("index o.tar --index embed"),
     command("offsets o.tar"),
 )
 

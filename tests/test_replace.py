@@ -97,7 +97,7 @@ COMMANDS = {
     "tar": [
         ["pack", "imgs", "TO"],
         ["repack", "a.tar", "TO"],
-        ["merge", "TO", "a.tar.zst", "other.tar"],
+        ["merge", "a.tar.zst", "other.tar", "TO"],
         ["subset", "a.tar", "TO"],
     ],
     "zst": [["pack", "imgs", "TO"], ["repack", "a.tar", "TO"]],

@@ -327,7 +327,9 @@ class TestLeftovers:
 
 
 @pytest.mark.parametrize(
-    "command", [["offsets"], ["index"], ["index", "--embed"]], ids=lambda command: command[-1]
+    "command",
+    [["offsets"], ["index"], ["index", "--index", "embed"]],
+    ids=lambda command: command[-1],
 )
 def test_the_note_of_an_append_goes_when_an_index_is_made_anew(command, tmp_path):
     path = tmp_path / "o.tar"

@@ -79,7 +79,13 @@ def test_a_global_name_is_in_memory_once_not_for_each_row(key, tmp_path):
     assert grown < 40 << 10
 
 
-DONE = ["info a.tar", "ls a.tar", "ls a.tar --rescan", "cat a.tar x", "verify a.tar --index b.idx"]
+DONE = [
+    "info a.tar",
+    "ls a.tar",
+    "ls a.tar --rescan",
+    "cat a.tar x",
+    "verify a.tar --index-file b.idx",
+]
 # too many bytes of names
 REFUSED = [
     "ls a.tar --filter n*",

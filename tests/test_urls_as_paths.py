@@ -88,7 +88,7 @@ def test_each_path_of_a_command_has_a_type_that_knows_urls():
         ["offsets", "out.tar", "-o", "{new.pkl}"],
         ["index", "out.tar", "-o", "{new.idx}"],
         ["collect", "{out.tar}", "-o", "{new.idx}"],
-        ["merge", "{new.tar}", "out.tar"],
+        ["merge", "out.tar", "{new.tar}"],
         ["subset", "out.tar", "{new.tar}"],
         ["repack", "{out.tar}", "{new.tar}"],
         ["append", "{out.tar}", "list.txt", "--all"],

@@ -371,7 +371,7 @@ class TestCommand:
         row = large_rows(index, 1)[0]
         member = index.member_at(row)
         flip(blob, member.offset_start - BLOCK)
-        out = self.run(blob, "--index", blob.with_name("o.pkl"), code=1)
+        out = self.run(blob, "--index-file", blob.with_name("o.pkl"), code=1)
         assert out.splitlines()[0].startswith(
             f"{member.name}: bytes {member.offset_start} to {member.offset_end}: no tar header here"
         )
@@ -380,7 +380,9 @@ class TestCommand:
     def test_json(self, blob: Path, index: Index) -> None:
         blobpack.write_offsets(index, blob.with_name("o.pkl"))
         flip(blob, index.member_at(5).offset_start - BLOCK)
-        report = json.loads(self.run(blob, "--index", blob.with_name("o.pkl"), "--json", code=1))
+        report = json.loads(
+            self.run(blob, "--index-file", blob.with_name("o.pkl"), "--json", code=1)
+        )
         assert (report["ok"], report["members"], report["checksums"]) == (False, COUNT, False)
         assert report["failures"][0]["name"] == index.name_at(5)
         assert json.loads(self.run(blob.with_name("o.pkl"), "--json", code=1))["ok"] is False

@@ -33,6 +33,7 @@ from blobpack.cli.commands.subset import subset
 from blobpack.cli.commands.uploads import uploads
 from blobpack.cli.commands.verify import verify
 from blobpack.cli.options import stats_options
+from blobpack.cli.printing import quiet_option
 from blobpack.cli.signals import KILLED, Signals
 from blobpack.errors import BlobpackError, LeftOutWarning
 from blobpack.model import without_secrets
@@ -214,5 +215,5 @@ for command in (
     uploads,
     verify,
 ):
-    # --stats belongs to every command: any of them may read from S3
-    main.add_command(stats_options(command))
+    # these belong to every command: any of them may read from S3, and print notes
+    main.add_command(quiet_option(stats_options(command)))

@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from blobpack.cli.printing import print_note
 from blobpack.errors import BlobpackError
 from blobpack.model import CACHE_BYTES_MIN
 from blobpack.opening.blob import Blob, open_blob
@@ -58,7 +59,7 @@ def opened_source(
         )
     if index_path or rescan:
         raise click.UsageError(
-            "--index, --rescan and --concatenated are for a single blob, not for a collection"
+            "--index-file, --rescan and --concatenated are for a single blob, not for a collection"
         )
     check_cache_bytes(cache_bytes)
     opened = open_collection(location, allow=allow, cache=cache, cache_bytes=cache_bytes)
@@ -102,9 +103,8 @@ def select(
     if names is not None:
         missing = [name for name in names if name not in index]
         if missing:
-            click.echo(
-                f"{len(missing)} of {len(names)} names are not in the blob: {missing[0]!r} …",
-                err=True,
+            print_note(
+                f"{len(missing)} of {len(names)} names are not in the blob: {missing[0]!r} …"
             )
     conditions = {
         "exclude": exclude or None,

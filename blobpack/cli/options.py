@@ -5,8 +5,6 @@ Each function decorates a command. A help text says what its option does, in one
 
 from __future__ import annotations
 
-import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
@@ -25,9 +23,7 @@ from blobpack.model import THREADS_ASKED_MAX, Duplicates
 from blobpack.stores.stats import USD_PER_1000_GETS, USD_PER_1000_PUTS, stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from tqdm import tqdm
+    from collections.abc import Callable
 
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -45,10 +41,11 @@ def blob_argument(command: F) -> F:
 def index_option(command: F) -> F:
     """Add the option for the index of BLOB."""
     return click.option(
-        "--index",
+        "--index-file",
         "index_path",
         # An index need not lie beside its blob: for a blob behind HTTP, it may be on this disk.
         type=PathOrUrl(dir_okay=False),
+        metavar="FILE",
         help="Read the members from this index or offsets file.  [default: the index inside BLOB or beside it]",
     )(command)
 
@@ -158,6 +155,13 @@ def duplicates_option(help_text: str) -> Callable[[F], F]:
         show_default=True,
         help=help_text,
     )
+
+
+def json_option(command: F) -> F:
+    """Add the option for a report in JSON."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print the report as one JSON object."
+    )(command)
 
 
 def force_option(command: F) -> F:
@@ -293,28 +297,3 @@ def selection_options(command: F) -> F:
     for option in reversed(SELECTION):
         command = option(command)
     return command
-
-
-@contextmanager
-def progress_bar(unit: str, total: int | None = None) -> Iterator[tqdm[Any]]:
-    """Show a progress bar on stderr, if stderr is a terminal."""
-    # imported here, so that --help, and what needs no bar, do not wait for it
-    from tqdm import tqdm
-
-    # disable=None: tqdm itself looks whether its file is a terminal. The bar vanishes at the end: the report stays.
-    with tqdm(
-        total=total, unit=unit, unit_scale=True, file=sys.stderr, disable=None, leave=False
-    ) as bar:
-        yield bar
-
-
-def show_pieces(bar: tqdm[Any]) -> Callable[[int, int], None]:
-    """Return a progress function that shows how many pieces are done, and their bytes."""
-
-    def show(done: int, done_bytes: int) -> None:
-        # the library reports totals and not differences; update(0) then redraws, ten times a second at most
-        bar.n = done
-        bar.set_postfix_str(f"{done_bytes / 1e6:,.0f} MB", refresh=False)
-        bar.update(0)
-
-    return show

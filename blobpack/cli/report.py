@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
+from blobpack.cli.printing import print_note, print_report_line
 from blobpack.model import IndexPlace
 from blobpack.quoting import printable
 
@@ -23,20 +24,16 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
-def place_option(flag: str) -> Callable[[F], F]:
-    """Return a decorator that adds the option for the place of OUT's index.
-
-    Args:
-        flag: Name of the option: subset calls it --out-index, because its --index is the index of BLOB.
-    """
+def place_option(command: F) -> F:
+    """Add the option for the place of OUT's index."""
     return click.option(
-        flag,
+        "--index",
         "place",
         type=click.Choice(get_args(IndexPlace)),
         default="embed",
         show_default=True,
         help="Where to write OUT's index: into OUT, into a file OUT.idx beside it, or nowhere.",
-    )
+    )(command)
 
 
 def print_left_out(what: str, report: ScanReport | None, *, folders: bool = True) -> None:
@@ -58,7 +55,7 @@ def print_left_out(what: str, report: ScanReport | None, *, folders: bool = True
         if folders or kind != "folders"
     ]
     if listed:
-        click.echo(f"{what}: {', '.join(listed)}", err=True)
+        print_note(f"{what}: {', '.join(listed)}")
 
 
 def left_out_fields(report: ScanReport | None) -> dict[str, object]:
@@ -88,7 +85,7 @@ def print_report(
         named: Other keys and values that JSON has.
     """
     if not as_json:
-        click.echo(printable(str(report)))
+        print_report_line(printable(str(report)))
         return
     # the keys are public: fields are chosen one by one, so that a new attribute of a report changes no output
     printed = named | {field: getattr(report, field) for field in fields}

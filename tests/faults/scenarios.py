@@ -83,7 +83,7 @@ def packs() -> list[Scenario]:
 
 
 def edits() -> list[Scenario]:
-    """Return the scenarios of append and index --embed, which change a blob in place."""
+    """Return the scenarios of append and index --index embed, which change a blob in place."""
     # "last": when the members are there already, a second append must not fail
     append = "append out.tar more --threads 1 --duplicates last"
     places = {
@@ -102,7 +102,7 @@ def edits() -> list[Scenario]:
         "foreign": ((), "foreign.tar"),
         "foreign with sidecar": (("index foreign.tar",), "foreign.tar"),
         "foreign with offsets": (("offsets foreign.tar",), "foreign.tar"),
-        "foreign again": (("index foreign.tar --embed",), "foreign.tar"),
+        "foreign again": (("index foreign.tar --index embed",), "foreign.tar"),
         "none": (places["none"], "out.tar"),
         "sidecar": (places["sidecar"], "out.tar"),
         "embed": (places["embed"], "out.tar"),
@@ -111,7 +111,7 @@ def edits() -> list[Scenario]:
     return [
         *appends,
         *(
-            Scenario(f"index embed in {name}", before, f"index {blob} --embed", blob)
+            Scenario(f"index embed in {name}", before, f"index {blob} --index embed", blob)
             for name, (before, blob) in embeds.items()
         ),
     ]
@@ -137,7 +137,7 @@ def indexes() -> list[Scenario]:
 def copies() -> list[Scenario]:
     """Return the scenarios of commands that copy members."""
     parts = ("pack old one.tar", "pack more two.tar")
-    merge = "merge out.tar one.tar two.tar"
+    merge = "merge one.tar two.tar out.tar"
     subset = "subset one.tar out.tar --filter k*"
     repack = "repack foreign.tar.gz out.tar"
     return [
@@ -148,7 +148,7 @@ def copies() -> list[Scenario]:
         ),
         Scenario("merge sidecar", parts, f"{merge} --index sidecar"),
         Scenario("merge from zst", ("pack old one.tar.zst", parts[1]),
-                 "merge out.tar one.tar.zst two.tar"),
+                 "merge one.tar.zst two.tar out.tar"),
         Scenario("subset from zst", ("pack old one.tar.zst",), "subset one.tar.zst out.tar --filter k*"),
         Scenario("repack zst", (), "repack foreign.tar.gz out.tar.zst"),
         Scenario("extract", parts, "extract one.tar there"),
@@ -174,8 +174,8 @@ def races() -> list[Scenario]:
         Scenario("race append beside", sidecar, append, "out.tar", meanwhile=other_append),
         Scenario("race append pack", sidecar, append, "out.tar", meanwhile=pack),
         Scenario("race pack append", sidecar, pack, meanwhile=append),
-        Scenario("race embed append", sidecar, "index out.tar --embed", "out.tar", meanwhile=append),
-        Scenario("race append embed", sidecar, append, "out.tar", meanwhile="index out.tar --embed"),
+        Scenario("race embed append", sidecar, "index out.tar --index embed", "out.tar", meanwhile=append),
+        Scenario("race append embed", sidecar, append, "out.tar", meanwhile="index out.tar --index embed"),
         Scenario("race index pack", embed, "index out.tar", meanwhile=f"{pack} {beside}"),
     ]  # fmt: skip
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from blobpack.cli.opened import is_same_file, one_source
-from blobpack.cli.options import duplicates_option, packing_options, progress_bar, show_pieces
+from blobpack.cli.options import duplicates_option, json_option, packing_options
 from blobpack.cli.params import PathOrS3
+from blobpack.cli.printing import progress_bar, progress_option, show_pieces
 from blobpack.cli.report import print_report
 from blobpack.editing.append import append as library
 from blobpack.model import Property
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     multiple=True,
     help="If BLOB is in S3: do without this property of the object, instead of copying it to the new one. Repeatable.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@progress_option
+@json_option
 def append(
     blob: Location, sources: tuple[Location, ...], rescan: bool, as_json: bool, **options: Any
 ) -> None:

@@ -45,7 +45,7 @@ def cat(
     \b
     blobpack cat out.tar cats/0001.jpg > cat.jpg
     blobpack cat s3://bucket/train/ cats/0001.jpg > cat.jpg
-    blobpack cat s3://bucket/out.tar cats/0001.jpg --index out_offsets.pkl > cat.jpg
+    blobpack cat s3://bucket/out.tar cats/0001.jpg --index-file out_offsets.pkl > cat.jpg
     """
     # payloads are bytes; sys.stdout itself takes only text
     out = never_short(sys.stdout.buffer)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from blobpack.cli.opened import check_output_name
-from blobpack.cli.options import duplicates_option, force_option, progress_bar
+from blobpack.cli.options import duplicates_option, force_option, json_option
 from blobpack.cli.params import BlobUrl
+from blobpack.cli.printing import progress_bar, progress_option
 from blobpack.cli.report import print_report
 from blobpack.collection.collect import collect as library
 from blobpack.indexfile.open import COLLECTION
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 )
 @click.option("--scan", is_flag=True, help="Scan blobs that have no index, instead of failing.")
 @force_option
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@progress_option
+@json_option
 def collect(
     blobs: tuple[Location, ...],
     output: Location | None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,11 +14,12 @@ from blobpack.cli.options import (
     blob_argument,
     cache_option,
     index_option,
-    progress_bar,
+    json_option,
     rescan_option,
     selection_options,
 )
 from blobpack.cli.params import LocalPath
+from blobpack.cli.printing import print_report_line, progress_bar, progress_option
 from blobpack.cli.report import print_left_out
 from blobpack.quoting import one_line
 from blobpack.reading.extract import extract as library
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 @allow_option
 @cache_option
 @selection_options
+@progress_option
+@json_option
 def extract(
     blob: Location,
     folder: str,
@@ -42,6 +47,7 @@ def extract(
     allow: tuple[Location, ...],
     cache: str | None,
     cache_bytes: int,
+    as_json: bool,
     **selection: Any,
 ) -> None:
     """Write members of BLOB as files below FOLDER.
@@ -61,7 +67,10 @@ def extract(
     # the members are known before the first file is written, so the bar shows a share of them
     with progress_bar("files", len(members)) as bar:
         report = library(opened, folder, members, progress=lambda _: bar.update(1))
-    click.echo(
-        f"extracted {report.members:,} members, {report.payload_bytes:,} bytes, to {one_line(folder)}"
-    )
+    if as_json:
+        click.echo(json.dumps(asdict(report) | {"folder": folder}))
+    else:
+        print_report_line(
+            f"extracted {report.members:,} members, {report.payload_bytes:,} bytes, to {one_line(folder)}"
+        )
     print_left_out("not extracted", opened.index.report, folders=False)

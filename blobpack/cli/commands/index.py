@@ -7,8 +7,9 @@ import json
 import click
 
 from blobpack.cli.opened import check_output_name, is_same_file, name_here
-from blobpack.cli.options import blob_argument, force_option, progress_bar
+from blobpack.cli.options import blob_argument, force_option, json_option
 from blobpack.cli.params import PathOrS3
+from blobpack.cli.printing import print_note, print_report_line, progress_bar, progress_option
 from blobpack.cli.report import left_out_fields, print_left_out
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import INDEX
@@ -32,7 +33,14 @@ from blobpack.writing.embed import embed_index, write_beside
     help="Path or s3:// URL of the index. If it is BLOB.idx beside BLOB, opening BLOB finds it.  [default: "
     "BLOB.idx beside a local blob; for a remote blob, its name with .idx in the current folder]",
 )
-@click.option("--embed", is_flag=True, help="Write the index into BLOB, behind the end of the tar.")
+@click.option(
+    "--index",
+    "place",
+    type=click.Choice(["embed", "sidecar"]),
+    default="sidecar",
+    show_default=True,
+    help="Where to write the index: into BLOB, behind the end of the tar, or into a file of its own.",
+)
 @click.option(
     "--facts",
     is_flag=True,
@@ -44,11 +52,12 @@ from blobpack.writing.embed import embed_index, write_beside
     help="Continue the scan behind end-of-archive markers, for tars that were joined by cat.",
 )
 @force_option
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@progress_option
+@json_option
 def index(
     blob: Location,
     output: Location | None,
-    embed: bool,
+    place: str,
     facts: bool,
     concatenated: bool,
     force: bool,
@@ -61,14 +70,15 @@ def index(
 
     \b
     blobpack index foreign.tar
-    blobpack index foreign.tar --embed --facts
+    blobpack index foreign.tar --index embed --facts
     blobpack index s3://bucket/foreign.tar -o foreign.idx
     """
     # An embedded index goes behind the first end-of-archive marker. In a concatenated tar, the next
     # members are there. An object in S3 can't be written in place.
+    embed = place == "embed"
     if embed and (output or concatenated or not blob.is_local):
         raise click.UsageError(
-            "--embed is for a local blob, and can't be combined with -o or --concatenated"
+            "--index embed is for a local blob, and can't be combined with -o or --concatenated"
         )
     traffic: dict[str, int] = {}
     if embed:
@@ -111,12 +121,11 @@ def index(
             )
         )
     else:
-        click.echo(f"indexed {len(made):,} members: {one_line(target.text)}")
+        print_report_line(f"indexed {len(made):,} members: {one_line(target.text)}")
     if traffic and not as_json:
-        click.echo(
+        print_note(
             "scanned with {requests:,} requests for {bytes_read:,} bytes; the blob has {blob_bytes:,} bytes".format_map(
                 traffic
-            ),
-            err=True,
+            )
         )
     print_left_out("without a row", made.report)

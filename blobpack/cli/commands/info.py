@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blobpack.cli.options import blob_argument
+from blobpack.cli.options import blob_argument, json_option
 from blobpack.columns import FACTS
 from blobpack.opening.blob import Blob, open_blob
 from blobpack.quoting import one_line
@@ -21,7 +21,7 @@ END_MARKERS = {0: "missing", 1: "one zero block instead of two", 2: "whole"}
 
 @click.command()
 @blob_argument
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+@json_option
 def info(blob: Location, as_json: bool) -> None:
     """Print figures about BLOB, such as the number of members, the sizes and the facts.
 

@@ -13,10 +13,10 @@ from blobpack.cli.options import (
     duplicates_option,
     empty_option,
     force_option,
-    progress_bar,
-    show_pieces,
+    json_option,
 )
 from blobpack.cli.params import BlobUrl, PlainTar
+from blobpack.cli.printing import progress_bar, progress_option, show_pieces
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import merge as library
 from blobpack.opening.blob import open_blob
@@ -28,16 +28,17 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("out", type=PlainTar(dir_okay=False))
 @click.argument("blobs", nargs=-1, required=True, type=BlobUrl(), metavar="BLOB...")
+@click.argument("out", type=PlainTar(dir_okay=False))
 @duplicates_option("If several members have the same name: refuse, or copy only the last one.")
-@place_option("--index")
+@place_option
 @empty_option
 @force_option
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@progress_option
+@json_option
 def merge(
-    out: Location,
     blobs: tuple[Location, ...],
+    out: Location,
     duplicates: Duplicates,
     place: IndexPlace,
     allow_empty: bool,
@@ -50,13 +51,13 @@ def merge(
     appears whole or not at all, and replaces an existing blob.
 
     \b
-    blobpack merge all.tar cats.tar dogs.tar
+    blobpack merge cats.tar dogs.tar all.tar
     """
     check_output_name("OUT", out, TAR, force=force)
-    # If OUT was forgotten, `merge a.tar b.tar` would replace a.tar with the members of b.tar.
+    # If OUT was forgotten, `merge a.tar b.tar` would replace b.tar with the members of a.tar.
     if len(blobs) == 1 and out.is_local and os.path.exists(out.path):  # noqa: PTH110
         raise click.UsageError(
-            f"{out} exists and would be replaced by a copy of {blobs[0]}: OUT comes first"
+            f"{out} exists and would be replaced by a copy of {blobs[0]}: OUT comes last"
         )
     with ExitStack() as stack:
         # opened here and not by the library, because the bar needs the number of members

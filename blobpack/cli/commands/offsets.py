@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from contextlib import nullcontext
@@ -14,10 +15,12 @@ from blobpack.cli.options import (
     apple_double_option,
     blob_argument,
     force_option,
+    json_option,
     rescan_option,
     selection_options,
 )
 from blobpack.cli.params import LocalPath
+from blobpack.cli.printing import print_note, print_report_line
 from blobpack.cli.report import print_left_out
 from blobpack.index.offsets import OFFSETS_KINDS, format_of, offsets_path, write_offsets
 from blobpack.model import NameStyle, OffsetsFormat, Rescan
@@ -59,6 +62,7 @@ from blobpack.writing.beside import unchanged
 @apple_double_option
 @rescan_option
 @selection_options
+@json_option
 def offsets(
     blob: Location,
     output: str | None,
@@ -67,6 +71,7 @@ def offsets(
     force: bool,
     apple_double: bool,
     rescan: Rescan | None,
+    as_json: bool,
     **selection: Any,
 ) -> None:
     """Write the start and end of each member's payload in BLOB.
@@ -119,12 +124,15 @@ def offsets(
         else f"none of {len(index):,} members"
     )
     # if stdout carries the rows, the report must not be among them
-    click.echo(f"kept {kept}: {one_line(where)}", err=to_stdout)
+    if as_json:
+        fields = {"members": len(index), "rows": len(chosen), "offsets": where, "format": format}
+        click.echo(json.dumps(fields), err=to_stdout)
+    else:
+        (print_note if to_stdout else print_report_line)(f"kept {kept}: {one_line(where)}")
     if len(chosen) < len(everything):
         count = len(everything) - len(chosen)
-        click.echo(
-            f"left out: {count:,} AppleDouble files of macOS, ._*; --apple-double keeps them",
-            err=True,
+        print_note(
+            f"left out: {count:,} AppleDouble files of macOS, ._*; --apple-double keeps them"
         )
     warn_of_left_out(store.url, index.report)
     print_left_out("without offsets", index.report)

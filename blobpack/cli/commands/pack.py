@@ -12,11 +12,11 @@ from blobpack.cli.opened import check_output_name, is_same_file, one_source
 from blobpack.cli.options import (
     empty_option,
     force_option,
+    json_option,
     packing_options,
-    progress_bar,
-    show_pieces,
 )
 from blobpack.cli.params import ByteSize, LocalPath, PathOrS3
+from blobpack.cli.printing import progress_bar, progress_option, show_pieces
 from blobpack.cli.report import place_option, print_packed
 from blobpack.packing.manifest import read_manifest
 from blobpack.packing.shards import SHARD_BYTES_MIN, pack_shards
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     help="Pack the files and objects in this list: a text with one URL, key or path on each line; "
     "or .csv or .jsonl with url, path or key, and optionally name. Relative keys and paths start at SRC.",
 )
-@place_option("--index")
+@place_option
 @click.option(
     "--dry-run", is_flag=True, help="Read everything and print the report, but write nothing."
 )
@@ -66,7 +66,8 @@ if TYPE_CHECKING:
 )
 @empty_option
 @force_option
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@progress_option
+@json_option
 def pack(
     sources: tuple[Location, ...],
     out: Location,

@@ -11,10 +11,10 @@ from blobpack.cli.options import (
     apple_double_option,
     empty_option,
     force_option,
-    progress_bar,
-    show_pieces,
+    json_option,
 )
 from blobpack.cli.params import BlobUrl, PathOrS3
+from blobpack.cli.printing import progress_bar, progress_option, show_pieces
 from blobpack.cli.report import print_packed
 from blobpack.model import BYTES_MAX
 from blobpack.packing.repack import MEMBER_BYTES_MAX, repack as library
@@ -66,7 +66,8 @@ if TYPE_CHECKING:
 )
 @empty_option
 @force_option
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@progress_option
+@json_option
 def repack(
     source: Location,
     out: Location,

@@ -12,12 +12,12 @@ from blobpack.cli.options import (
     empty_option,
     force_option,
     index_option,
-    progress_bar,
+    json_option,
     rescan_option,
     selection_options,
-    show_pieces,
 )
 from blobpack.cli.params import PlainTar
+from blobpack.cli.printing import progress_bar, progress_option, show_pieces
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import subset as library
 from blobpack.writing.target import TAR
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 @index_option
 @rescan_option
 @selection_options
-# --index is the index of BLOB already, as in all commands that read one
-@place_option("--out-index")
+@place_option
 @empty_option
 @force_option
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@progress_option
+@json_option
 def subset(
     blob: Location,
     out: Location,

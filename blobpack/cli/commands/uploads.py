@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from blobpack.cli.params import PathOrS3
+from blobpack.cli.printing import print_note
 
 if TYPE_CHECKING:
     from blobpack.stores.location import Location
@@ -72,7 +73,7 @@ def uploads(url: Location, aborting: bool, older_than: timedelta | None, as_json
     found = list(find_unfinished(url, older_than=older_than))
     # on stderr, so that a program that reads stdout gets no lines
     if not found:
-        click.echo(f"no unfinished uploads to {url}", err=True)
+        print_note(f"no unfinished uploads to {url}")
     for upload in found:
         # False: the upload ended since it was listed, so it was not this command that ended it
         if aborting and not abort(upload):

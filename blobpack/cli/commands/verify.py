@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blobpack.cli.options import blob_argument, index_option, progress_bar
+from blobpack.cli.options import blob_argument, index_option, json_option
+from blobpack.cli.printing import print_report_line, progress_bar, progress_option
 from blobpack.model import THREADS_ASKED_MAX
 from blobpack.reading.verify import verify as library
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     type=click.IntRange(1, THREADS_ASKED_MAX),
     help="Number of threads that read.  [default: one for each processor, up to 8; for a remote BLOB, 8]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@progress_option
+@json_option
 @click.pass_context
 def verify(
     ctx: click.Context,
@@ -67,7 +69,7 @@ def verify(
     else:
         for failure in report.failures:
             click.echo(str(failure))
-        click.echo(str(report))
+        print_report_line(str(report))
     # the report is on stdout already, so no ClickException, which would print a message, too
     if not report.ok:
         ctx.exit(1)
