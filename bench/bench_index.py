@@ -82,7 +82,7 @@ def bench_contains_in_dict(
 
 def bench_first_lookup(figure: Figure, index: Index) -> None:
     """Look up one name in a new index, which builds its name table then."""
-    name = index.name_at(len(index) // 2)
+    name = index._name_at(len(index) // 2)
     figure.of("first lookup (b)", items=len(index), unit="member")
     # a slice is a new index without a name table
     figure.take(lambda: index.slice(0, len(index)).range_of(name), rounds=7)

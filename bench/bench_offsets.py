@@ -87,7 +87,7 @@ def write_with_pickle(rows: list[BlobImageInfo], path: Path) -> None:
 
 def bench_encode(figure: Figure, index: Index) -> None:
     """Encode all rows, batch by batch, and drop the bytes: the time without the file."""
-    names, bounds = index.columns.names, index.columns.name_bounds
+    names, bounds = index._columns.names, index._columns.name_bounds
     starts, ends = memoryview(index.offset_start), memoryview(index.offset_end)
 
     def encode() -> None:

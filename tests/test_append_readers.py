@@ -49,7 +49,7 @@ class Reader:
             assert name in index
             assert (index[name] == self.members[rows[name]]) or not facts
             assert index.row_of(name) == rows[name]
-        found = index.search([*self.files, absent])
+        found = index._search([*self.files, absent])
         assert [(hit.row, hit.offset_start, hit.offset_end) for hit in found[:-1]] == [
             (row, m.offset_start, m.offset_end) for row, m in enumerate(self.members)
         ]
@@ -207,7 +207,7 @@ class TestOtherPrograms:
         for ask in (
             lambda: name in blob.index,
             lambda: blob.read(name),
-            lambda: blob.index.search([name]),
+            lambda: blob.index._search([name]),
             lambda: list(blob.index),
         ):
             with pytest.raises(blobpack.BlobChangedError):
@@ -260,7 +260,7 @@ def test_a_copy_that_is_just_being_written_is_no_index(tmp_path, missing):
     name = next(iter(OLD_LARGE))
     if missing:
         with pytest.raises(blobpack.BlobChangedError):
-            blob.index.bounds_of(name)
+            blob.index._bounds_of(name)
     else:
         assert blob.read(name) == OLD_LARGE[name]
 

@@ -155,7 +155,7 @@ def test_close_frees_all_descriptors(source: Source, kind: str, tmp_path: Path) 
         for use in (
             lambda: index["003.bin"],
             lambda: "003.bin" in index,
-            lambda: index.search(["003.bin"]),
+            lambda: index._search(["003.bin"]),
             lambda: list(index),
         ):
             with pytest.raises(StorageError, match="the index is closed"):
@@ -181,7 +181,7 @@ def test_an_index_is_closed_by_whoever_opened_it(tmp_path: Path) -> None:
 def test_a_lookup_that_is_under_way_keeps_its_map_and_file(tmp_path: Path) -> None:
     blobpack.pack([("a", b"1"), ("b", b"22")], tmp_path / "o.tar", all_files=True)
     blob = blobpack.open_blob(tmp_path / "o.tar")
-    found = blob.index.bounds_of("b")
+    found = blob.index._bounds_of("b")
     stored = blob.index._stored
     assert stored is not None
     locate = stored.locate  # what a thread holds while it looks up

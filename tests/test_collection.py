@@ -311,11 +311,11 @@ def test_an_index_beside_a_blob_serves_too(folder: Path) -> None:
 def test_facts_are_those_that_all_blobs_have(folder: Path) -> None:
     blobpack.collect(folder)
     with blobpack.open_collection(folder) as collection:
-        assert collection.index.taken >= {"crc32c", "mtime"}
+        assert collection.index.facts >= {"crc32c", "mtime"}
     make_blob(folder / "0004.tar", names_in(4), facts=False)
     blobpack.collect(folder)
     with blobpack.open_collection(folder) as collection:
-        assert not collection.index.taken
+        assert not collection.index.facts
         assert list(collection.read_many(ALL)) == list(map(payload_of, ALL))
 
 

@@ -156,7 +156,7 @@ class TestMerge:
         assert [m.height for m in index] == [*range(1, 10)] * 2
         assert {(m.media_type, m.width, m.mtime) for m in index} == {("image/png", 3, 7)}
         blobs[0] = Blob(LocalStore(tmp_path / "a.tar"), blobpack.scan(tmp_path / "a.tar"))
-        assert dict(blobpack.merge(tmp_path / "o.tar", blobs).index.columns.facts()) == {}
+        assert dict(blobpack.merge(tmp_path / "o.tar", blobs).index._columns.facts()) == {}
 
     def test_what_has_no_payload_stays_behind_and_is_counted(self, tmp_path):
         tar = DIALECTS["without_payload"]()

@@ -226,7 +226,7 @@ def test_the_same_bytes_however_many_threads(
         file = io.BytesIO()
         with (blobs / "out.tar").open("rb") as tar:
             monkeypatch.setattr(compress, "processor_count", lambda most, threads=threads: threads)
-            size = compress_blob(tar, index.columns, archive_bytes, file, level)
+            size = compress_blob(tar, index._columns, archive_bytes, file, level)
         assert size == len(file.getvalue())
         made.append(file.getvalue())
     assert made[0] == made[1] == made[2]

@@ -149,7 +149,7 @@ def rewritten(path: Path) -> None:
     """Change the last member's payload, and keep the size."""
     index = blobpack.scan(path)
     with path.open("r+b") as file:
-        file.seek(index.last_end - 1)
+        file.seek(index._last_end - 1)
         file.write(b"\xa5")
 
 

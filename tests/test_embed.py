@@ -149,6 +149,6 @@ def test_an_embedding_that_fails_leaves_the_blob_as_it_was(folder, monkeypatch):
 def test_a_file_like_output_can_be_counted():
     index = blobpack.Index([blobpack.Member("a", 512, 600)])
     file = io.BytesIO()
-    footer = index.write_sections(file, None)
+    footer = index._write_sections(file, None)
     assert embed.measure_index(index) == footer
     assert footer.region_bytes == len(file.getvalue()) + 512

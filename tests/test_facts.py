@@ -143,7 +143,7 @@ class TestPack:
         assert report.index.identity is not None
         archive = report.index.identity.archive_bytes
         assert (tmp_path / "o.tar").read_bytes()[:archive] == tar.read_bytes()[:archive]
-        assert dict(report.index.columns.facts()) == {}
+        assert dict(report.index._columns.facts()) == {}
         report = blobpack.pack([("a.svg", SVG)], tmp_path / "pairs.tar", facts=False)
         assert report.index["a.svg"].crc32c is None
 
@@ -183,7 +183,7 @@ class TestScan:
         assert index.report == scan(tar).report
 
     def test_without_being_asked_there_are_none(self, tar: Path) -> None:
-        assert dict(scan(tar).columns.facts()) == {}
+        assert dict(scan(tar)._columns.facts()) == {}
 
     @pytest.mark.parametrize("threads", [1, 3])
     def test_facts_of_a_store(self, tar: Path, payloads: dict[str, bytes], threads: int) -> None:
@@ -204,10 +204,10 @@ class TestScan:
     def test_any_order_and_any_selection(self, tar: Path, payloads: dict[str, bytes]) -> None:
         import numpy as np
 
-        columns = scan(tar).columns
+        columns = scan(tar)._columns
         rows = np.array([9, 3, 3, 0, 10, 6])
         with LocalStore(tar) as store:
-            index = take_facts(store, blobpack.Index.from_columns(columns.take(rows)))
+            index = take_facts(store, blobpack.Index._from_columns(columns.take(rows)))
         expected = truth(payloads)
         assert facts(index) == [expected[row] for row in rows]
 
@@ -251,7 +251,7 @@ class TestMtime:
         """These all say 0, or what tarfile reads."""
         blob = bytes(DIALECTS[dialect]().blob)
         index = scan_store(MemoryStore(blob), facts=True)
-        assert len(index.columns.mtime or ()) == len(index)
+        assert len(index._columns.mtime or ()) == len(index)
 
     @pytest.mark.parametrize(
         ("value", "seconds"),
@@ -314,8 +314,8 @@ class TestFaults:
             os.truncate(path, index["e.png"].offset_start + 3)
             with pytest.raises(blobpack.BlobChangedError, match=r"member 'e\.png': bytes \d+ to"):
                 take_facts(store, index)
-            _, unreadable = read_facts(store, index.columns)
-        assert [index.name_at(fault.row) for fault in unreadable] == [
+            _, unreadable = read_facts(store, index._columns)
+        assert [index._name_at(fault.row) for fault in unreadable] == [
             "e.png", "empty.svg", "f.bmp", "turned.jpg", "window.jpg", "window_1.jpg",
         ]  # fmt: skip
 
@@ -337,7 +337,7 @@ class TestFaults:
 
     def test_a_read_error_is_named(self, tar: Path, tmp_path: Path) -> None:
         fd = os.open(tmp_path, os.O_RDONLY)  # a folder: it can't be read
-        columns = scan(tar).columns
+        columns = scan(tar)._columns
         try:
             _, faults = _facts.take_facts(
                 fd,

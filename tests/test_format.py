@@ -59,13 +59,13 @@ def assert_read_alike(
 ) -> PlainIndex:
     """Both readers find what was written: every row, the last row of a name, and nothing else."""
     read, loaded = saved(index, folder)
-    members = plain(index.columns)
+    members = plain(index._columns)
     assert list(read.members()) == members
-    assert plain(loaded.columns) == members
+    assert plain(loaded._columns) == members
     assert len(loaded) == read.row_count == len(members)
     payload_bytes = min(sum(m[2] - m[1] for m in members), U64)
     assert loaded.payload_bytes == read.payload_bytes == payload_bytes
-    assert loaded.last_end == read.last_end == max((m[2] for m in members), default=0)
+    assert loaded._last_end == read.last_end == max((m[2] for m in members), default=0)
 
     last_rows = {member.name: row for row, member in enumerate(members)}
     names = [member.name for member in members]
@@ -83,7 +83,7 @@ def assert_read_alike(
         assert (text(name) in fresh) == (row is not None), name
         if row is not None:
             assert fresh.row_of(text(name)) == row, name
-            assert fresh.bounds_of(text(name)) == members[row][1:3], name
+            assert fresh._bounds_of(text(name)) == members[row][1:3], name
     return read
 
 
@@ -303,19 +303,19 @@ def test_directory_of_several_pages(count: int, pages: int, tmp_path: Path) -> N
         starts.data,
         (starts + rows % 500).data,
     )
-    read, loaded = saved(Index.from_columns(columns), tmp_path)
+    read, loaded = saved(Index._from_columns(columns), tmp_path)
     assert -(-len(read.block_starts) // 511) == pages
     assert (read.row_count, len(loaded)) == (count, count)
-    assert loaded.columns.offset_start == columns.offset_start
-    assert loaded.columns.offset_end == columns.offset_end
-    assert loaded.columns.packed_names() == names
+    assert loaded._columns.offset_start == columns.offset_start
+    assert loaded._columns.offset_end == columns.offset_end
+    assert loaded._columns.packed_names() == names
     fresh = Index.load(tmp_path / "x.idx")
     for row in (0, 1023, 1024, 509 * 1024, 510 * 1024 - 1, count - 1):
         name = b"%07d" % row
         assert read.find_by_lookup(name) == read.find_by_guide(name) == row
         assert fresh.row_of(text(name)) == row
         member = read.block(row // BLOCK)[row % BLOCK]
-        assert member[1:3] == (starts[row], starts[row] + row % 500) == fresh.bounds_of(text(name))
+        assert member[1:3] == (starts[row], starts[row] + row % 500) == fresh._bounds_of(text(name))
     assert read.find_by_lookup(b"9999999") is None is read.find_by_guide(b"9999999")
 
 
@@ -348,9 +348,9 @@ def test_an_index_in_its_blob_or_beside_it(count: int, tmp_path: Path) -> None:
             other[place] ^= 1
             assert not read.is_of(bytes(other))
         assert not read.is_of(archive + bytes(512))
-        assert list(read.members()) == plain(report.index.columns)
+        assert list(read.members()) == plain(report.index._columns)
         with blobpack.open_blob(path) as opened:
-            assert plain(opened.index.columns) == list(read.members())
+            assert plain(opened.index._columns) == list(read.members())
             for member, (name, payload) in zip(read.members(), payloads, strict=True):
                 assert archive[member.offset_start : member.offset_end] == payload
                 assert text(member.name) == name

@@ -63,7 +63,7 @@ class Sample:
 
     def __init__(self, packed: bytes, index: Index) -> None:
         self.packed = packed
-        self.columns = index.columns
+        self.columns = index._columns
         self.names = list(index.names)
         self.bounds = dict(
             zip(self.names, zip(*map(list, self._offsets()), strict=True), strict=True)
@@ -99,16 +99,16 @@ class Sample:
     def assert_right(self, index: Index, rng: random.Random) -> None:
         """Ask for a few names and rows, and at last for all."""
         for name in rng.sample(self.names, 4):
-            assert index.bounds_of(name) == self.bounds[name]
+            assert index._bounds_of(name) == self.bounds[name]
         for name in (rng.choice(self.names) + "?", f"{rng.random()}", ""):
             assert name not in index
         for row in rng.sample(range(COUNT), 2):
-            member = index.member_at(row)
+            member = index._member_at(row)
             assert member.name == self.names[row]
             assert (member.offset_start, member.offset_end) == self.bounds[member.name]
         some = rng.sample(self.names, 5)
-        assert [hit and hit[1:3] for hit in index.search(some)] == list(map(self.bounds.get, some))
-        columns = index.columns
+        assert [hit and hit[1:3] for hit in index._search(some)] == list(map(self.bounds.get, some))
+        columns = index._columns
         assert columns.packed_names() == self.columns.packed_names()
         for column in ("name_bounds", "offset_start", "offset_end", *self.facts):
             if (found := getattr(columns, column)) is not None or column not in FACTS:
@@ -119,7 +119,7 @@ class Sample:
 def sample(request: pytest.FixtureRequest) -> Sample:
     index = made(ascending=request.param)
     file = io.BytesIO()
-    file.write(index.write_sections(file, None).encode())
+    file.write(index._write_sections(file, None).encode())
     return Sample(file.getvalue(), index)
 
 
@@ -148,7 +148,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
         footer = read_footer(store)
         if footer is None or footer.region_bytes != store.size:
             raise FormatError("no index")
-        return Index.from_stored(RemoteIndex(store, 0, footer))
+        return Index._from_stored(RemoteIndex(store, 0, footer))
 
     before = len(os.listdir("/proc/self/fd"))
     yield {"mapped": mapped, "afar": afar}[request.param]
@@ -377,25 +377,25 @@ def an_error_names_its_place(sample: Sample, *, strict: bool = False) -> Iterato
 def ask_everything(index: Index, sample: Sample, rng: random.Random) -> None:
     """Any answer will do, and any error of ours; each question is asked whatever the others gave."""
     questions: list[Callable[[], object]] = [
-        *(lambda name=name: index.bounds_of(name) for name in rng.sample(sample.names, 4)),
+        *(lambda name=name: index._bounds_of(name) for name in rng.sample(sample.names, 4)),
         lambda: "absent" in index,
         lambda: "" in index,
-        lambda: index.search(rng.sample(sample.names, 5)),
+        lambda: index._search(rng.sample(sample.names, 5)),
         lambda: index.row_of(rng.choice(sample.names)),
-        lambda: index.member_at(rng.randrange(len(index))) if len(index) else None,
-        lambda: sum(map(len, index.parts())),
+        lambda: index._member_at(rng.randrange(len(index))) if len(index) else None,
+        lambda: sum(map(len, index._parts())),
         lambda: list(index)[-1:],
-        lambda: index.columns,
+        lambda: index._columns,
     ]
     for question in questions:
         with an_error_names_its_place(sample):
             question()
     with an_error_names_its_place(sample):  # a Blob looks at last_end, and at nothing else
-        assert max(index.offset_end, default=0) <= index.last_end
+        assert max(index.offset_end, default=0) <= index._last_end
     for name in rng.sample(sample.names, 4):
         with an_error_names_its_place(sample):
-            start, end = index.bounds_of(name)
-            assert 0 <= start <= end <= index.last_end
+            start, end = index._bounds_of(name)
+            assert 0 <= start <= end <= index._last_end
 
 
 def test_an_index_made_to_do_harm_does_none(
@@ -425,7 +425,7 @@ def test_an_index_made_to_do_harm_does_none(
 def has_the_plain_readers_rows(index: Index, packed: bytes) -> bool:
     """Compare all rows of an index with those of the plain reader; False if they are refused."""
     try:
-        columns = index.columns
+        columns = index._columns
     except FormatError:
         return False
     expected = list(RowReader(packed).members())
@@ -446,9 +446,9 @@ def test_a_block_that_is_nowhere_is_an_error_at_the_directory(
         struct.pack_into("<Q", packed, sample.directory + 8 + 8 * block, position)
     index = opened(sealed(packed, sample))
     for ask in (
-        lambda: index.bounds_of(sample.names[7]),
-        lambda: index.search(sample.names[:40]),
-        lambda: index.member_at(2000),
+        lambda: index._bounds_of(sample.names[7]),
+        lambda: index._search(sample.names[:40]),
+        lambda: index._member_at(2000),
     ):
         with (
             pytest.raises(FormatError, match="the index is damaged"),
@@ -461,9 +461,9 @@ def test_members_that_take_no_bytes_are_read_in_bounded_parts() -> None:
     """A thousand of them are a block of 56 bytes: what is fetched at once must not count by bytes alone."""
     count = 1200 * 1024
     zeros = np.zeros(count + 1, np.int64).data
-    index = Index.from_columns(Columns(memoryview(b""), zeros, zeros[1:], zeros[1:]))
+    index = Index._from_columns(Columns(memoryview(b""), zeros, zeros[1:], zeros[1:]))
     file = io.BytesIO()
-    file.write(index.write_sections(file, None).encode())
+    file.write(index._write_sections(file, None).encode())
     store = MemoryStore(file.getvalue())
     footer = read_footer(store)
     assert footer is not None

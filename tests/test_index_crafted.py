@@ -49,7 +49,7 @@ def members(*, ascending: bool = True) -> list[Member]:
 
 def written(index: Index) -> bytes:
     file = io.BytesIO()
-    file.write(index.write_sections(file, None).encode())
+    file.write(index._write_sections(file, None).encode())
     return file.getvalue()
 
 
@@ -103,7 +103,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[bytes], 
         store = MemoryStore(packed)
         footer = read_footer(store)
         assert footer is not None
-        return Index.from_stored(RemoteIndex(store, 0, footer))
+        return Index._from_stored(RemoteIndex(store, 0, footer))
 
     return {"mapped": mapped, "afar": afar}[request.param]
 
@@ -131,13 +131,13 @@ def assert_refused(
         found.find_by_lookup(b"%07d" % row)
         raise DamagedError("rows that the plain reader takes")  # it checks less than blobpack
     with pytest.raises(FormatError, match="the index is damaged") as caught:
-        opened(packed).columns  # noqa: B018
+        opened(packed)._columns  # noqa: B018
     if place is not None:
         assert caught.value.offset == place
     asks = [
-        lambda index: index.bounds_of(f"{row:07}"),
-        lambda index: index.search([f"{row:07}"]),
-        lambda index: index.member_at(row),
+        lambda index: index._bounds_of(f"{row:07}"),
+        lambda index: index._search([f"{row:07}"]),
+        lambda index: index._member_at(row),
         lambda index: index.row_of(f"{row:07}"),
     ]
     for ask in asks[: -1 if has_row else None]:
@@ -152,9 +152,9 @@ def assert_same(packed: bytes, opened: Callable[[bytes], Index], expected: list[
     for row in (0, 1, 1023, 1024, 2047, 2048, COUNT - 1):
         found = expected[row]
         assert index.row_of(found.name) == row
-        assert index.bounds_of(found.name) == (found.offset_start, found.offset_end)
-        assert index.member_at(row) == found
-        hits = index.search([found.name, "absent", "é", found.name + "\udcff"])
+        assert index._bounds_of(found.name) == (found.offset_start, found.offset_end)
+        assert index._member_at(row) == found
+        hits = index._search([found.name, "absent", "é", found.name + "\udcff"])
         assert [hit and tuple(hit) for hit in hits] == [
             (row, found.offset_start, found.offset_end, found.crc32c),
             None,
@@ -221,7 +221,7 @@ def test_a_footer_of_another_number_of_rows_is_refused(
     crafted = Crafted(right)
     crafted.put("<Q", crafted.footer + ROW_COUNT, count)
     with pytest.raises(FormatError, match="the index is damaged"):
-        opened(crafted.sealed()).columns  # noqa: B018
+        opened(crafted.sealed())._columns  # noqa: B018
     with pytest.raises(FormatError, match="the index is damaged"):
         opened(crafted.sealed()).row_of(f"{COUNT - 2:07}")
 
@@ -390,7 +390,7 @@ def test_a_page_of_the_directory_has_its_number(
     crafted = Crafted(right)
     crafted.put("<I", crafted.plain.directory + 4, number)
     with pytest.raises(FormatError, match="the index is damaged") as caught:
-        opened(crafted.sealed()).columns  # noqa: B018
+        opened(crafted.sealed())._columns  # noqa: B018
     assert caught.value.offset == crafted.plain.directory
 
 
@@ -408,7 +408,7 @@ def test_pages_of_the_lookup_that_are_swapped_are_refused(tmp_path: Path) -> Non
     for name in [member.name for member in members()[:200]]:
         page = page_number(name.encode(), crafted.plain.seed, crafted.plain.lookup_pages)
         try:
-            assert index.member_at(index.row_of(name)).name == name
+            assert index._member_at(index.row_of(name)).name == name
         except FormatError as exc:
             assert page < 2
             assert exc.offset == at + page * PAGE
@@ -776,10 +776,10 @@ def test_a_block_is_compared_with_its_checksum_when_it_is_first_used(
             for block in range(3):
                 if block == damaged:
                     with pytest.raises(FormatError, match="does not match its checksum") as caught:
-                        index.member_at(1024 * block + 5)
+                        index._member_at(1024 * block + 5)
                     assert caught.value.offset == crafted.blocks[block]
                 else:
-                    assert index.member_at(1024 * block + 5) == members()[1024 * block + 5]
+                    assert index._member_at(1024 * block + 5) == members()[1024 * block + 5]
 
 
 def test_a_page_is_compared_with_its_checksum_when_it_is_first_used(tmp_path: Path) -> None:

@@ -329,7 +329,7 @@ def test_an_index_of_more_than_8_gib_is_stepped_over(tmp_path: Path) -> None:
         file.write(packed(tmp_path).read_bytes())
     index = blobpack.scan(path, concatenated=True)
     assert len(index) == 45
-    assert index.member_at(5).offset_start == end + 512
+    assert index._member_at(5).offset_start == end + 512
 
 
 # Damage

@@ -429,11 +429,9 @@ CALLS: dict[str, Call] = {
         rows=types("a", None, ["a"], [1.5], 1.5, 1, [True, 2], [[1]]),
     ),
     **of("Index", "slice", {"first": 0, "last": 1}, first=ROW, last=ROW),
-    **of("Index", "name_at", {"row": 0}, row=ROW),
-    **of("Index", "member_at", {"row": 0}, row=ROW),
     **{
         name: case
-        for method in ("row_of", "range_of", "bounds_of")
+        for method in ("row_of", "range_of")
         for name, case in of("Index", method, NAME, name=TEXT).items()
     },
     **{
@@ -449,13 +447,6 @@ NO_CASES = {
     "Blob store": "a Store is no public type: open_blob opens one",
     "Collection": "open_collection makes it of types that are not public",
     "Collection.locate": "a batch calls it with names that were checked",
-    "Index.columns_of": "returns Columns, which are not public",
-    "Index.from_columns": "takes Columns, which are not public",
-    "Index.from_stored": "takes a StoredIndex, which is not public",
-    "Index.parts": "returns Columns, which are not public",
-    "Index.pieces": "returns Columns, which are not public",
-    "Index.search": "a batch calls it with names that were checked",
-    "Index.write_sections": "takes an Identity, which is not public",
     "Member": "native: its signature's types are checked, and tests/test_selection.py looks at them",
 }
 
@@ -663,7 +654,7 @@ def test_what_is_as_good_will_do(right: dict[str, Any], ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("row", [-1, 2, 1 << 70])
-@pytest.mark.parametrize("method", ["name_at", "member_at"])
+@pytest.mark.parametrize("method", ["_name_at", "_member_at"])
 def test_a_row_there_is_not_is_an_index_error_as_of_any_sequence(
     row: int, method: str, ground: Ground
 ) -> None:

@@ -95,4 +95,4 @@ def test_the_times_that_are_known_stay_beside_unknown_ones(tmp_path: Path) -> No
 def test_members_of_a_caller_may_have_a_time_or_none() -> None:
     index = Index([Member("a", 0, 1, mtime=5), Member("b", 1, 2), Member("c", 2, 3, mtime=-5)])
     assert [member.mtime for member in index] == [5, None, -5]
-    assert Index([Member("a", 0, 1)]).taken == frozenset()
+    assert Index([Member("a", 0, 1)]).facts == frozenset()

@@ -199,7 +199,7 @@ def test_an_index_writer_finds_the_names_of_one_file(parts, part_rows):
         write_sections(
             FileSink(file),
             (
-                index.columns_of(first, first + part_rows)
+                index._columns_of(first, first + part_rows)
                 for first in range(0, len(names), part_rows)
             ),
             None,

@@ -567,7 +567,7 @@ def indexes():
         starts = np.arange(ROWS) * 5000 + batch * ROWS * 5000
         names = b"".join(b"%020d" % i for i in range(batch * ROWS, (batch + 1) * ROWS))
         bounds = np.arange(ROWS + 1) * WIDTH
-        yield Index.from_columns(Columns(memoryview(names), bounds.data, starts.data, (starts + 4000).data))
+        yield Index._from_columns(Columns(memoryview(names), bounds.data, starts.data, (starts + 4000).data))
 
 def peak_bytes():
     unit = 1 if sys.platform == "darwin" else 1024

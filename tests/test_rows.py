@@ -106,7 +106,7 @@ def test_rows_that_there_are_not_are_index_errors(rows: Any) -> None:
 
 @pytest.mark.parametrize("row", [True, 1.0, "1", None, np.array(MASK), [1]], ids=repr)
 def test_a_single_row_is_a_whole_number(row: Any) -> None:
-    for use in (INDEX.name_at, INDEX.member_at, INDEX.names.__getitem__):
+    for use in (INDEX._name_at, INDEX._member_at, INDEX.names.__getitem__):
         with pytest.raises(TypeError, match="row must be a whole number"):
             use(row)
 

@@ -47,7 +47,7 @@ class Parts:
         return len(self.columns)
 
     def find(self, name: str) -> int:
-        return Index.from_columns(self.columns)._find(name)
+        return Index._from_columns(self.columns)._find(name)
 
     def rows(self, first: int, last: int) -> Columns:
         return self.columns.slice(first, last)
@@ -63,14 +63,14 @@ def make_index(rows: int) -> Index:
     bounds = np.arange(rows + 1, dtype=np.int64) * 19
     starts = np.arange(rows, dtype=np.int64) * 1024 + 512
     columns = [memoryview(column).toreadonly() for column in (bounds, starts, starts + 7)]
-    return Index.from_columns(Columns(memoryview(names), *columns))
+    return Index._from_columns(Columns(memoryview(names), *columns))
 
 
 @pytest.fixture(params=["in memory", "part by part", "mapped"])
 def index(request: pytest.FixtureRequest, tmp_path: Path) -> Index:
     whole = Index(MEMBERS)
     if request.param == "part by part":
-        return Index.from_stored(Parts(whole.columns, 2))
+        return Index._from_stored(Parts(whole._columns, 2))
     if request.param == "mapped":
         whole.save(tmp_path / "a.idx")
         return Index.load(tmp_path / "a.idx")
@@ -112,7 +112,7 @@ def test_conditions_on_facts(conditions: dict[str, Any], expected: list[int], in
     found = index.select(**conditions)
     assert list(found) == [MEMBERS[row] for row in expected]
     if expected:
-        assert dict(found.columns.facts()).keys() == dict(index.columns.facts()).keys()
+        assert dict(found._columns.facts()).keys() == dict(index._columns.facts()).keys()
 
 
 @pytest.mark.parametrize(
@@ -144,12 +144,12 @@ def test_a_media_type_there_is_not_is_misuse(media_type: str, index: Index) -> N
 
 def test_a_media_type_of_a_later_version_is_unknown() -> None:
     columns = dataclasses.replace(
-        Index(MEMBERS).columns, media_type=memoryview(bytes([1, 255, len(MEDIA_TYPES), 0, 2]))
+        Index(MEMBERS)._columns, media_type=memoryview(bytes([1, 255, len(MEDIA_TYPES), 0, 2]))
     )
-    index = Index.from_columns(columns)
+    index = Index._from_columns(columns)
     kinds = ["image/jpeg", None, None, None, "image/png"]
     assert [member.media_type for member in index] == kinds
-    assert [index.member_at(row).media_type for row in range(5)] == kinds
+    assert [index._member_at(row).media_type for row in range(5)] == kinds
     assert list(index.select(media_type="*").names) == ["a.jpg", "d.webp"]
 
 
@@ -203,7 +203,7 @@ def test_any_conditions_keep_what_a_plain_loop_keeps(
         and (conditions["where"] is None or conditions["where"](member))
     ]
     index = Index(members)
-    stored = Index.from_stored(Parts(index.columns, rows))
+    stored = Index._from_stored(Parts(index._columns, rows))
     assert list(index.select(**conditions)) == list(stored.select(**conditions)) == expected
 
 
@@ -294,7 +294,7 @@ def test_slices_read_only_their_rows(index: Index) -> None:
     assert index.names[1:4] == [member.name for member in MEMBERS[1:4]]
     assert index.names[3:1] == []
     assert index.names[::-2] == [member.name for member in MEMBERS[::-2]]
-    assert (index._columns is None) == (index._stored is not None)
+    assert (index._loaded is None) == (index._stored is not None)
 
 
 def test_a_stored_index_is_selected_in_bounded_memory(tmp_path: Path) -> None:
@@ -375,7 +375,7 @@ def test_a_member_without_values_is_harmless() -> None:
 
 
 def test_a_mask_must_fit() -> None:
-    columns = Index(MEMBERS).columns
+    columns = Index(MEMBERS)._columns
     for mask in (b"", bytes(4), bytes(6)):
         with pytest.raises(ValueError, match="rows"):
             columns.iter_members(mask)
@@ -389,7 +389,7 @@ def test_a_mask_must_fit() -> None:
 
 
 def test_reused_members_differ_while_anyone_holds_them() -> None:
-    columns = Index(MEMBERS).columns
+    columns = Index(MEMBERS)._columns
     held = [*columns.iter_members(reuse=True)]
     assert held == MEMBERS
     members = columns.iter_members(reuse=True)
@@ -404,7 +404,7 @@ def test_iterating_makes_members_that_outlive_their_index() -> None:
     names = bytearray(b"ab")
     bounds, starts = array("q", [0, 1, 2]), array("q", [0, 512])
     columns = Columns(memoryview(names), *map(memoryview, (bounds, starts, starts)))
-    members = list(Index.from_columns(columns))
+    members = list(Index._from_columns(columns))
     del columns
     names[:] = b"xy"
     assert members == [Member("a", 0, 0), Member("b", 512, 512)]

@@ -66,7 +66,7 @@ def test_members_are_cut_into_blobs_and_read_as_one(
     with blobpack.open_collection(tmp_path / "out") as collection:
         assert list(collection.read_many(wanted)) == list(wanted.values())
         assert list(report.index.names) == list(collection.index.names)
-        assert {"crc32c", "mtime"} <= collection.index.taken
+        assert {"crc32c", "mtime"} <= collection.index.facts
 
 
 def test_the_same_input_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:

@@ -195,16 +195,16 @@ def test_rows_are_those_of_names_that_each_row_has_for_itself(parts):
     assert index.report.dangling_links == tar.counts["dangling_links"]
     names = [row[0] for row in tar.rows]
     assert list(index.names) == names
-    assert [index.name_at(row) for row in range(len(index))] == names
+    assert [index._name_at(row) for row in range(len(index))] == names
     last = {name: row for row, name in enumerate(names)}
     assert {name: index.row_of(name) for name in last} == last
-    assert [found and found.row for found in index.search([*last, "absent", ""])] == [
+    assert [found and found.row for found in index._search([*last, "absent", ""])] == [
         *last.values(),
         None,
         None,
     ]
     for name, row in last.items():
-        assert index.bounds_of(name) == (tar.rows[row][1], sum(tar.rows[row][1:]))
+        assert index._bounds_of(name) == (tar.rows[row][1], sum(tar.rows[row][1:]))
     assert index.payload_bytes == sum(row[2] for row in tar.rows)
     for other in (
         pickle.loads(pickle.dumps(index)),
@@ -218,7 +218,7 @@ def test_rows_are_those_of_names_that_each_row_has_for_itself(parts):
 
 def test_pieces_hold_a_bounded_number_of_name_bytes():
     index = scan_store(MemoryStore(pax({"path": NAME}, b"g") + FILES * 40 + END))
-    pieces = list(index.pieces())
+    pieces = list(index._pieces())
     assert [len(piece) for piece in pieces] == [8] * 5
     assert [name for piece in pieces for name in piece.iter_names()] == [NAME] * 40
 
@@ -231,18 +231,18 @@ def test_names_are_copied_until_they_take_8_mib_more_than_once(copies):
     named = pax({"path": name}, b"g") + FILES * copies
     index = scan_store(MemoryStore(short + named + END))
     if copies == 9:
-        assert list(index.columns.iter_names()) == ["s" * 10, *[name] * 9]
+        assert list(index._columns.iter_names()) == ["s" * 10, *[name] * 9]
         assert index == index.select()
     else:
         with pytest.raises(blobpack.FormatError, match="names of 11 members") as caught:
-            _ = index.columns
+            _ = index._columns
         # where the first member of this name begins, behind the global header
         assert caught.value.offset == len(short) + len(pax({"path": name}, b"g"))
 
 
 USES = {
-    "columns": lambda index, _: index.columns,
-    "parts": lambda index, _: list(index.parts()),
+    "columns": lambda index, _: index._columns,
+    "parts": lambda index, _: list(index._parts()),
     "select": lambda index, _: index.select("*"),
     "take": lambda index, _: index.take(range(100)),
     "slice": lambda index, _: index.slice(0, 100),

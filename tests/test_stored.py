@@ -50,7 +50,7 @@ def synthetic(count: int, first: int = 0, *, shuffled: bool = False) -> Columns:
 
 
 def stored(columns: Columns, tmp_path: Path) -> tuple[RemoteIndex, CountingStore]:
-    Index.from_columns(columns).save(tmp_path / "i.idx")
+    Index._from_columns(columns).save(tmp_path / "i.idx")
     store = CountingStore((tmp_path / "i.idx").read_bytes())
     footer = read_footer(store)
     assert footer is not None
@@ -68,7 +68,7 @@ def opened(request, tmp_path):
         if request.param == "local":
             return Index.load(tmp_path / "o.idx")
         store = MemoryStore((tmp_path / "o.idx").read_bytes())
-        return Index.from_stored(RemoteIndex(store, 0, read_footer(store)))
+        return Index._from_stored(RemoteIndex(store, 0, read_footer(store)))
 
     return opens
 
@@ -104,7 +104,7 @@ def test_members_are_as_they_were(opened):
 @pytest.mark.parametrize("shuffled", [False, True], ids=["ascending", "shuffled"])
 def test_every_name_is_found_in_thousands(opened, shuffled):
     columns = synthetic(5000, shuffled=shuffled)
-    index = opened(Index.from_columns(columns))
+    index = opened(Index._from_columns(columns))
     for row in range(5000):
         assert index.bounds_of(columns.name_at(row)) == (
             columns.offset_start[row],
@@ -116,7 +116,7 @@ def test_every_name_is_found_in_thousands(opened, shuffled):
     assert index.search(names) == found  # no checksums were taken
     with pytest.raises(blobpack.MemberNotFoundError, match=r"nope.*among 5000"):
         index.bounds_of("nope")
-    assert index.select("*1.jpg") == Index.from_columns(columns).select("*1.jpg")
+    assert index.select("*1.jpg") == Index._from_columns(columns).select("*1.jpg")
 
 
 def test_of_a_thousand_equal_names_the_last_one_wins(opened):
@@ -127,7 +127,7 @@ def test_of_a_thousand_equal_names_the_last_one_wins(opened):
 
 
 def test_an_index_pickles_as_the_place_where_it_is(tmp_path):
-    Index.from_columns(synthetic(50_000)).save(tmp_path / "i.idx")
+    Index._from_columns(synthetic(50_000)).save(tmp_path / "i.idx")
     pickled = pickle.dumps(Index.load(tmp_path / "i.idx"))
     assert len(pickled) < 2000
     assert pickle.loads(pickled).bounds_of("train/part/img_00000007.jpg")[0] == 7 * 5120 + 512
@@ -268,15 +268,15 @@ def test_twenty_million_members_in_bounded_memory(tmp_path: Path) -> None:
 
 def test_rows_that_were_read_whole_are_not_asked_for_again(tmp_path: Path) -> None:
     remote, store = stored(synthetic(5_000, shuffled=True), tmp_path)
-    index = Index.from_stored(remote)
-    assert index.is_remote
+    index = Index._from_stored(remote)
+    assert index._is_remote
     names = list(index.names)[:3]
-    rows, bounds = index.search(names), [index.bounds_of(name) for name in names]
-    assert index.columns  # reads the whole index
-    assert not index.is_remote
+    rows, bounds = index._search(names), [index._bounds_of(name) for name in names]
+    assert index._columns  # reads the whole index
+    assert not index._is_remote
     store.fetches.clear()
-    assert index.search(names) == rows
-    assert [index.bounds_of(name) for name in names] == bounds
+    assert index._search(names) == rows
+    assert [index._bounds_of(name) for name in names] == bounds
     assert names[0] in index
     assert "no such name" not in index
     assert store.fetches == []

@@ -76,7 +76,7 @@ def test_tables_come_back_the_same(members: list[Member], tmp_path: Path) -> Non
     ):
         assert list(again) == members
         assert again == index
-        assert dict(again.columns.facts()).keys() == dict(index.columns.facts()).keys()
+        assert dict(again._columns.facts()).keys() == dict(index._columns.facts()).keys()
         assert all(again[name] == index[name] for name in index.names)
 
 
@@ -151,7 +151,7 @@ def test_arrow_has_the_types_that_are_promised_and_copies_no_names(index: Index)
         }
     )
     assert table.column("width").null_count == 2
-    packed = np.frombuffer(index.columns.names, np.uint8)
+    packed = np.frombuffer(index._columns.names, np.uint8)
     assert table.column("name").chunk(0).buffers()[2].address == packed.ctypes.data
     assert Index([NOT_UTF8]).to_arrow().schema.field("name").type == pa.large_binary()
     assert Index([NOT_UTF8]).to_arrow()["name"].to_pylist() == [b"caf\xe9.jpg"]
@@ -172,7 +172,7 @@ def test_a_stored_index_goes_out_part_by_part(tmp_path: Path) -> None:
     bounds = np.arange(rows + 1, dtype=np.int64) * 9
     starts = np.arange(rows, dtype=np.int64) * 512
     views = [memoryview(column).toreadonly() for column in (bounds, starts, starts + 1)]
-    index = Index.from_columns(Columns(memoryview(names), *views))
+    index = Index._from_columns(Columns(memoryview(names), *views))
     index.save(tmp_path / "a.idx")
     stored = Index.load(tmp_path / "a.idx")
     stored.slice(0, 1).to_parquet(tmp_path / "warm.parquet")  # pyarrow is imported
@@ -181,7 +181,7 @@ def test_a_stored_index_goes_out_part_by_part(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 20  # but for Arrow's and our own C arrays, a group each
-    assert stored._columns is None
+    assert stored._loaded is None
     assert pq.ParquetFile(tmp_path / "a.parquet").num_row_groups > 2
     index.to_parquet(tmp_path / "b.parquet")
     assert pq.ParquetFile(tmp_path / "b.parquet").num_row_groups == 3

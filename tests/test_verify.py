@@ -75,7 +75,7 @@ def found(report: VerifyReport) -> list[tuple[str, str | None]]:
 
 
 def large_rows(index: Index, count: int, seed: int = 1) -> list[int]:
-    rows = [row for row in range(len(index)) if index.member_at(row).size == 9000]
+    rows = [row for row in range(len(index)) if index._member_at(row).size == 9000]
     return sorted(random.Random(seed).sample(rows, count))
 
 
@@ -92,7 +92,7 @@ class TestWhole:
     def test_an_opened_blob_will_do(self, blob: Path, index: Index) -> None:
         with blobpack.open_blob(blob, index=index) as opened:
             assert verify(opened).checksums
-            assert opened.read(index.name_at(0)) is not None  # still open
+            assert opened.read(index._name_at(0)) is not None  # still open
 
     def test_an_index_without_checksums_says_so(self, blob: Path) -> None:
         blobpack.write_offsets(blobpack.scan(blob), blob.with_name("o.pkl"))
@@ -109,7 +109,7 @@ class TestWhole:
         index = blobpack.scan(tmp_path / "t.tar", facts=True)
         assert len(index) == 5
         assert verify(tmp_path / "t.tar", index=index).ok
-        flip(tmp_path / "t.tar", index.member_at(0).offset_start)
+        flip(tmp_path / "t.tar", index._member_at(0).offset_start)
         assert found(verify(tmp_path / "t.tar", index=index)) == [
             ("checksum", "a"),
             ("checksum", "b"),
@@ -128,9 +128,9 @@ class TestPayloads:
     ) -> None:
         rows = large_rows(index, 12)
         for i, row in enumerate(rows):
-            flip(blob, index.member_at(row).offset_start + (0, 8999, 4000)[i % 3])
+            flip(blob, index._member_at(row).offset_start + (0, 8999, 4000)[i % 3])
         report = verify(blob, index=index, threads=threads)
-        members = [index.member_at(row) for row in rows]
+        members = [index._member_at(row) for row in rows]
         assert [(f.kind, f.name, f.offset_start, f.offset_end) for f in report.failures] == [
             ("checksum", m.name, m.offset_start, m.offset_end) for m in members
         ]
@@ -138,7 +138,7 @@ class TestPayloads:
         assert verify(blob, index=index, full=False).ok
 
     def test_damage_to_padding_is_none_to_a_payload(self, blob: Path, index: Index) -> None:
-        flip(blob, index.member_at(large_rows(index, 1)[0]).offset_end)
+        flip(blob, index._member_at(large_rows(index, 1)[0]).offset_end)
         assert verify(blob, index=index).ok
 
 
@@ -149,36 +149,36 @@ class TestHeaders:
     ) -> None:
         rows = [0, *large_rows(index, 8), COUNT - 1]
         for row in rows:
-            flip(blob, index.member_at(row).offset_start - BLOCK + 3)
+            flip(blob, index._member_at(row).offset_start - BLOCK + 3)
         payload = next(row for row in large_rows(index, 20, seed=5) if row not in rows)
-        flip(blob, index.member_at(payload).offset_start)
+        flip(blob, index._member_at(payload).offset_start)
         report = verify(blob, index=index, full=full)
         assert found(report) == [
-            *(("header", index.name_at(row)) for row in rows),
-            *([("checksum", index.name_at(payload))] if full else []),
+            *(("header", index._name_at(row)) for row in rows),
+            *([("checksum", index._name_at(payload))] if full else []),
         ]
         for failure, row in zip(report.failures, rows, strict=False):
-            offset = index.member_at(row).offset_start - BLOCK
+            offset = index._member_at(row).offset_start - BLOCK
             assert failure.reason.endswith(f"its checksum is wrong, at byte {offset}")
 
     def test_a_damaged_pax_header_is_its_member_s(self, blob: Path, index: Index) -> None:
-        row = next(row for row in range(7, COUNT) if "é" in index.name_at(row))
-        flip(blob, index.member_at(row).offset_start - 3 * BLOCK + 5)
-        assert found(verify(blob, index=index)) == [("header", index.name_at(row))]
+        row = next(row for row in range(7, COUNT) if "é" in index._name_at(row))
+        flip(blob, index._member_at(row).offset_start - 3 * BLOCK + 5)
+        assert found(verify(blob, index=index)) == [("header", index._name_at(row))]
 
     def test_zeros_where_headers_were(self, blob: Path, index: Index) -> None:
         """A zero block would end the archive; the index knows better."""
         rows = [large_rows(index, 1)[0], COUNT - 1]
         for row in rows:
-            overwrite(blob, index.member_at(row).offset_start - BLOCK, bytes(BLOCK))
+            overwrite(blob, index._member_at(row).offset_start - BLOCK, bytes(BLOCK))
         report = verify(blob, index=index)
-        assert found(report) == [("header", index.name_at(row)) for row in rows]
+        assert found(report) == [("header", index._name_at(row)) for row in rows]
         assert "zero blocks instead of a header" in report.failures[0].reason
 
     @pytest.mark.parametrize("size", [0, 100, 9001, 12_000, 60_000, 10**9])
     def test_a_wrong_size_that_leads_astray(self, blob: Path, index: Index, size: int) -> None:
         """The header is well-formed, so the walk goes where it says; the members behind it are still found."""
-        member = index.member_at(large_rows(index, 1)[0])
+        member = index._member_at(large_rows(index, 1)[0])
         place = member.offset_start - BLOCK
         block = bytearray(blob.read_bytes()[place : place + BLOCK])
         block[124:136] = b"%011o\0" % size
@@ -188,7 +188,7 @@ class TestHeaders:
         assert report.failures[0].kind in ("differs", "header")
 
     def test_another_name(self, blob: Path, index: Index) -> None:
-        member = index.member_at(large_rows(index, 1)[0])
+        member = index._member_at(large_rows(index, 1)[0])
         place = member.offset_start - BLOCK
         overwrite(blob, place, header(b"other.svg", 9000))
         report = verify(blob, index=index)
@@ -200,7 +200,7 @@ class TestHeaders:
     ) -> None:
         monkeypatch.setattr(damage_scan, "FAULTS_MAX", 10)
         for row in range(COUNT):
-            flip(blob, index.member_at(row).offset_start - BLOCK)
+            flip(blob, index._member_at(row).offset_start - BLOCK)
         report = verify(blob, index=index, full=False)
         assert found(report)[-1] == ("archive", None)
         assert [kind for kind, _ in found(report)[:-1]] == ["header"] * 10
@@ -226,7 +226,7 @@ class TestCut:
 
     def test_the_cut_is_told_with_its_offset(self, blob: Path, index: Index) -> None:
         row = large_rows(index, 1)[0]
-        member = index.member_at(row)
+        member = index._member_at(row)
         os.truncate(blob, member.offset_start + 100)
         first, *rest = verify(blob, index=index).failures
         assert (first.kind, first.name) == ("header", member.name)
@@ -234,7 +234,7 @@ class TestCut:
         assert [failure.kind for failure in rest] == ["missing"] * (COUNT - row - 1)
 
     def test_without_an_index_a_damaged_blob_is_one_failure(self, bare: Path, index: Index) -> None:
-        offset = index.member_at(100).offset_start - BLOCK
+        offset = index._member_at(100).offset_start - BLOCK
         flip(bare, offset)
         report = verify(bare)
         assert [failure.kind for failure in report.failures] == ["archive"]
@@ -246,11 +246,11 @@ class TestCut:
         self, blob: Path, index: Index
     ) -> None:
         """An index of another state of the blob is not believed, but compared."""
-        flip(blob, index.last_end - 1)
+        flip(blob, index._last_end - 1)
         report = verify(blob)
         last = max(index, key=lambda member: member.offset_end)
         assert found(report)[0] == ("archive", None)
-        assert {name for _, name in found(report)[1:]} <= {last.name, index.name_at(COUNT - 1)}
+        assert {name for _, name in found(report)[1:]} <= {last.name, index._name_at(COUNT - 1)}
         assert len(report.failures) == 2
 
     def test_a_missing_blob_is_an_error(self, tmp_path: Path, index: Index) -> None:
@@ -305,7 +305,7 @@ def test_random_damage_is_found_wherever_it_matters(packed: tuple[bytes, Index],
     damaged = bytearray(whole)
     touched = []
     for _ in range(rng.randrange(1, 6)):
-        place = rng.randrange(index.last_end)
+        place = rng.randrange(index._last_end)
         length = rng.choice((1, 4, 700, 3000))
         damaged[place : place + length] = rng.choice(
             (bytes(length), rng.randbytes(length), whole[:length])
@@ -327,21 +327,21 @@ def test_random_damage_is_found_wherever_it_matters(packed: tuple[bytes, Index],
         elif damaged[start:end] == whole[start:end]:
             assert member.name not in failed
         start = end
-    assert report.ok or damaged[: index.last_end] != whole[: index.last_end]
+    assert report.ok or damaged[: index._last_end] != whole[: index._last_end]
 
 
 def test_over_s3(blob: Path, index: Index, s3_env: S3Server) -> None:
     rows = large_rows(index, 3)
-    flip(blob, index.member_at(rows[0]).offset_start)
-    flip(blob, index.member_at(rows[1]).offset_start - BLOCK)
-    flip(blob, index.member_at(rows[2]).offset_end - 1)
+    flip(blob, index._member_at(rows[0]).offset_start)
+    flip(blob, index._member_at(rows[1]).offset_start - BLOCK)
+    flip(blob, index._member_at(rows[2]).offset_end - 1)
     bucket = s3_env.new_bucket()
     s3_env.client.upload_file(str(blob), bucket, "out.tar")
     report = verify(f"s3://{bucket}/out.tar", index=index)
     assert found(report) == [
-        ("header", index.name_at(rows[1])),
-        ("checksum", index.name_at(rows[0])),
-        ("checksum", index.name_at(rows[2])),
+        ("header", index._name_at(rows[1])),
+        ("checksum", index._name_at(rows[0])),
+        ("checksum", index._name_at(rows[2])),
     ]
 
 
@@ -369,7 +369,7 @@ class TestCommand:
     def test_each_failure_is_a_line_and_exit_1(self, blob: Path, index: Index) -> None:
         blobpack.write_offsets(index, blob.with_name("o.pkl"))
         row = large_rows(index, 1)[0]
-        member = index.member_at(row)
+        member = index._member_at(row)
         flip(blob, member.offset_start - BLOCK)
         out = self.run(blob, "--index-file", blob.with_name("o.pkl"), code=1)
         assert out.splitlines()[0].startswith(
@@ -379,12 +379,12 @@ class TestCommand:
 
     def test_json(self, blob: Path, index: Index) -> None:
         blobpack.write_offsets(index, blob.with_name("o.pkl"))
-        flip(blob, index.member_at(5).offset_start - BLOCK)
+        flip(blob, index._member_at(5).offset_start - BLOCK)
         report = json.loads(
             self.run(blob, "--index-file", blob.with_name("o.pkl"), "--json", code=1)
         )
         assert (report["ok"], report["members"], report["checksums"]) == (False, COUNT, False)
-        assert report["failures"][0]["name"] == index.name_at(5)
+        assert report["failures"][0]["name"] == index._name_at(5)
         assert json.loads(self.run(blob.with_name("o.pkl"), "--json", code=1))["ok"] is False
 
     def test_a_damaged_blob_without_an_index(self, blob: Path) -> None:

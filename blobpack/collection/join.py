@@ -151,9 +151,9 @@ class CollectionWriter:
                 identity=replace(identity, version=store.version if store.is_remote else ""),
             )
             parts: Iterable[Columns] = (
-                [index.columns] if rows <= WHOLE_INDEX_ROWS_MAX else index.parts()
+                [index._columns] if rows <= WHOLE_INDEX_ROWS_MAX else index._parts()
             )
-            return _OpenedBlob(shard, store, parts, index.taken, rows, index.report)
+            return _OpenedBlob(shard, store, parts, index.facts, rows, index.report)
         except BaseException:
             store.close()
             raise

@@ -73,7 +73,7 @@ def append_in_s3(
         # index would be believed for a blob with other offsets
         index.identity = replace(index.identity, version=tail.sink.version)
         with uploading(sidecar_of(location), properties=beside) as sidecar:
-            sidecar.write(index.write_sections(sidecar, index.identity).encode())
+            sidecar.write(index._write_sections(sidecar, index.identity).encode())
         forget_if_replaced(location, tail.sink.version)
     return AppendResult(before, added, index, blob_bytes)
 

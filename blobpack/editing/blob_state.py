@@ -50,7 +50,7 @@ class BlobState:
     @property
     def has_facts(self) -> bool:
         """Whether facts of new members can be recorded: the blob has facts, or no members yet."""
-        return not len(self.index) or any(self.index.columns.facts())
+        return not len(self.index) or any(self.index._columns.facts())
 
     def joined(self, added: Index) -> Index:
         """Return the index of the old members and the new ones behind them."""
@@ -63,9 +63,9 @@ class BlobState:
                 report, bytes_scanned=end.bytes_scanned, end_marker=end.end_marker, **behind
             )
         # otherwise one text file would take the sizes of all images away
-        facts = dict(self.index.columns.facts())
-        columns = Columns.concatenate([self.index.columns, added.columns.with_unknown(facts)])
-        return Index.from_columns(columns, report=report)
+        facts = dict(self.index._columns.facts())
+        columns = Columns.concatenate([self.index._columns, added._columns.with_unknown(facts)])
+        return Index._from_columns(columns, report=report)
 
 
 def read_state(store: Store, stale: Stale) -> BlobState:
@@ -93,7 +93,7 @@ def read_state(store: Store, stale: Stale) -> BlobState:
             f"{marker_end}, perhaps another tar, and would be overwritten"
         )
     embedded = found.identity is not None and place == "embed"
-    index = Index.from_columns(found.columns, report=report, identity=found.identity)
+    index = Index._from_columns(found._columns, report=report, identity=found.identity)
     return BlobState(
         # a name that is looked up in a remote index costs a request; the index in memory is there already
         lookup=index if store.is_remote else found,

@@ -92,7 +92,7 @@ def merge(
         check_blob("sources", source)
     with ExitStack() as stack:
         blobs = [stack.enter_context(opened(source)) for source in sources]
-        parts = [(blob, blob.index.columns) for blob in blobs]
+        parts = [(blob, blob.index._columns) for blob in blobs]
         return _combine(location, parts, duplicates, index, allow_empty, force, progress)
 
 
@@ -131,7 +131,7 @@ def subset(
     check_blob("source", source)
     check_several("members", members, "names or members")
     with opened(source) as blob:
-        columns = _selected(blob.index, members).columns
+        columns = _selected(blob.index, members)._columns
         return _combine(location, [(blob, columns)], None, index, allow_empty, force, progress)
 
 
@@ -232,9 +232,9 @@ def _copy_members(
         check = pool.submit(_check_names, names, parts, duplicates)
         show = _progress_unless_failed(check, progress)
         for (blob, _), columns in zip(parts, chosen, strict=True):
-            splice(blob.store, blob.index.columns, columns, fd, offsets, show)
+            splice(blob.store, blob.index._columns, columns, fd, offsets, show)
         check.result()
-    return Index.from_columns(offsets.put_into(names))
+    return Index._from_columns(offsets.put_into(names))
 
 
 def _check_names(

@@ -172,10 +172,10 @@ class _TakenNames:
     def __init__(self, index: Index, lookup: Index) -> None:
         """Use the members of an index, and another Index of the same members for lookups."""
         self._index, self._lookup = index, lookup
-        names, bounds = normal_names(index.columns.names, index.columns.name_bounds)
+        names, bounds = normal_names(index._columns.names, index._columns.name_bounds)
         # Mostly all names are in normal form. Then the index finds them: a table of its own would take longer to make
         # than a small append.
-        self._table = None if names is index.columns.names else NameLookup(names, bounds)
+        self._table = None if names is index._columns.names else NameLookup(names, bounds)
 
     def find(self, name: str) -> str | None:
         """Return the name of the member that is the same file as `name`; None if there is none."""
@@ -183,7 +183,7 @@ class _TakenNames:
         if self._table is None:
             return normal if normal in self._lookup else None
         row = self._table.find(normal)
-        return self._index.name_at(row) if row >= 0 else None
+        return self._index._name_at(row) if row >= 0 else None
 
 
 def _duplicate_error(name: str, taken_by: str) -> DuplicateNameError:

@@ -79,7 +79,7 @@ class Index(Rows):
         self.identity: Identity | None = None
 
     @classmethod
-    def from_columns(
+    def _from_columns(
         cls,
         columns: Columns,
         *,
@@ -100,7 +100,7 @@ class Index(Rows):
         return index
 
     @classmethod
-    def from_stored(cls, stored: StoredIndex) -> Index:
+    def _from_stored(cls, stored: StoredIndex) -> Index:
         """Make an index that reads its rows from a stored index as they are needed."""
         index = cls.__new__(cls)
         Rows.__init__(index, None, stored)
@@ -115,7 +115,7 @@ class Index(Rows):
             BlobNotFoundError: there is no such file.
             FormatError: the file is damaged, or is not an index.
         """
-        return cls.from_stored(load_stored(location_of("path", path)))
+        return cls._from_stored(load_stored(location_of("path", path)))
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the index into a file of its own, in the format that docs/format.md describes.
@@ -134,9 +134,9 @@ class Index(Rows):
             check_suffix("path", location, INDEX)
             check_replaceable(location, INDEX)
         with writing(location) as sink:
-            sink.write(self.write_sections(sink, self.identity).encode())
+            sink.write(self._write_sections(sink, self.identity).encode())
 
-    def write_sections(
+    def _write_sections(
         self, sink: Sink, identity: Identity | None, *, bytes_min: int = 0
     ) -> Footer:
         """Write the index without its footer.
@@ -151,8 +151,8 @@ class Index(Rows):
         """
         return write_sections(
             sink,
-            self.parts(),
-            self.name_at,
+            self._parts(),
+            self._name_at,
             identity=identity,
             report=self.report,
             bytes_min=bytes_min,
@@ -166,7 +166,7 @@ class Index(Rows):
         for index in listed:
             if not isinstance(index, Index):
                 raise TypeError(f"indexes must be several Index, and one is {shown(index)}")
-        return cls.from_columns(Columns.concatenate([index.columns for index in listed]))
+        return cls._from_columns(Columns.concatenate([index._columns for index in listed]))
 
     def __eq__(self, other: object) -> bool:
         """Compare names and offsets, in order. Facts do not count: a scan without facts finds an equal index."""
@@ -174,7 +174,7 @@ class Index(Rows):
             return NotImplemented
         import numpy as np
 
-        mine, others = self.columns, other.columns
+        mine, others = self._columns, other._columns
         return bool(
             mine.offset_start == others.offset_start
             and mine.offset_end == others.offset_end
@@ -189,8 +189,8 @@ class Index(Rows):
     def __reduce__(self) -> tuple[object, ...]:
         # the stored index is pickled as its location and footer, even if its rows were read: the copy opens it again
         if self._stored is not None:
-            return Index.from_stored, (self._stored,)
-        return _restored, (self.columns, self.report, self.identity)
+            return Index._from_stored, (self._stored,)
+        return _restored, (self._columns, self.report, self.identity)
 
     def __repr__(self) -> str:
         return f"<Index of {len(self)} members>"
@@ -239,7 +239,7 @@ class Index(Rows):
             globs=globs,
             exclude=exclude,
             regex=regex,
-            names=names.columns if isinstance(names, Index) else names,
+            names=names._columns if isinstance(names, Index) else names,
             min_size=min_size,
             max_size=max_size,
             media_type=media_type,
@@ -250,10 +250,10 @@ class Index(Rows):
             where=where,
         )
         # part by part, so that a mapped index of any size needs memory only for one part and the selected rows
-        kept = list(map(conditions.kept, self.parts()))
+        kept = list(map(conditions.kept, self._parts()))
         # The identity stays, because offsets still point into that archive. The report does not: it
         # counts what the scan found in the whole archive.
-        return Index.from_columns(Columns.concatenate(kept), identity=self.identity)
+        return Index._from_columns(Columns.concatenate(kept), identity=self.identity)
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | Sequence[int]) -> Index:
         """Make an index of the given rows, in the given order, or of the rows that a mask marks.
@@ -266,13 +266,13 @@ class Index(Rows):
             TypeError: this is neither a list or array of whole numbers nor a mask.
         """
         numbers = row_numbers(rows, len(self))
-        return Index.from_columns(self.columns.take(numbers), identity=self.identity)
+        return Index._from_columns(self._columns.take(numbers), identity=self.identity)
 
     def slice(self, first: int, last: int) -> Index:
         """Make an index of the rows first:last, without a copy. If the index is stored, only these rows are read."""
         check_whole("first", first)
         check_whole("last", last)
-        return Index.from_columns(self.columns_of(first, last), identity=self.identity)
+        return Index._from_columns(self._columns_of(first, last), identity=self.identity)
 
     def to_numpy(self) -> dict[str, NDArray[Any]]:
         """Return the columns as NumPy arrays, by name, without the facts that the index does not have.
@@ -285,7 +285,7 @@ class Index(Rows):
             crc32c: (n,) uint32.
             mtime: (n,) int64, seconds since 1970 UTC, 0 where unknown.
         """
-        return to_arrays(self.columns)
+        return to_arrays(self._columns)
 
     def to_arrow(self) -> pa.Table:
         """Return the columns as an Arrow table. Names and offsets are not copied.
@@ -301,7 +301,7 @@ class Index(Rows):
         Raises:
             PackageMissingError: pyarrow is not installed.
         """
-        return to_arrow_table(self.columns)
+        return to_arrow_table(self._columns)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the columns of `to_arrow` as a DataFrame. Media types are categories, and whole numbers stay whole numbers.
@@ -309,7 +309,7 @@ class Index(Rows):
         Raises:
             PackageMissingError: pandas or pyarrow is not installed.
         """
-        return to_frame(self.columns)
+        return to_frame(self._columns)
 
     def to_parquet(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the columns of `to_arrow` into a Parquet file, in bounded memory. The file appears complete or not at all.
@@ -324,7 +324,7 @@ class Index(Rows):
             ValueError: the suffix of the path promises another format.
         """
         check_flag("force", force)
-        write_parquet(self.parts, local_output("path", path), force=force)
+        write_parquet(self._parts, local_output("path", path), force=force)
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> Index:
@@ -335,7 +335,7 @@ class Index(Rows):
             FormatError: a column is missing, has another type, or holds an impossible value; the message names it.
             TypeError: the argument is not a table.
         """
-        return cls.from_columns(from_arrow_table(table))
+        return cls._from_columns(from_arrow_table(table))
 
     @classmethod
     def from_parquet(cls, path: str | os.PathLike[str]) -> Index:
@@ -347,7 +347,7 @@ class Index(Rows):
             FormatError: this is not a Parquet file, or a column is missing or wrong; the message names it.
         """
         rows = list(read_parquet(local_path("path", path)))
-        return cls.from_columns(Columns.concatenate(rows))
+        return cls._from_columns(Columns.concatenate(rows))
 
     def with_basenames(self) -> Index:
         """Make an index in which each name is cut to its part after the last "/".
@@ -355,13 +355,13 @@ class Index(Rows):
         Raises:
             DuplicateNameError: two members would have the same name; the message names both.
         """
-        columns = self.columns.with_basenames()
+        columns = self._columns.with_basenames()
         duplicate = NameLookup(columns.names, columns.name_bounds).first_duplicate()
         if duplicate is not None:
-            first, last = map(self.name_at, duplicate)
+            first, last = map(self._name_at, duplicate)
             raise DuplicateNameError(f"{first!r} and {last!r} have the same basename")
-        return Index.from_columns(columns)
+        return Index._from_columns(columns)
 
 
 def _restored(columns: Columns, report: ScanReport | None, identity: Identity | None) -> Index:
-    return Index.from_columns(columns, report=report, identity=identity)
+    return Index._from_columns(columns, report=report, identity=identity)

@@ -205,7 +205,7 @@ def read_offsets(path: str | os.PathLike[str]) -> Index:
     with _open_input(path) as file:
         # all rows at once: 2⁶² is more than any file holds
         columns = OffsetsDecoder(file, str(path)).read_batch(1 << 62)
-    return Index.from_columns(Columns(*columns)) if columns else Index()
+    return Index._from_columns(Columns(*columns)) if columns else Index()
 
 
 def iter_offsets(path: str | os.PathLike[str], rows: int = BATCH_ROWS) -> Iterator[Index]:
@@ -232,7 +232,7 @@ def _iter_indexes(path: str | os.PathLike[str], rows: int) -> Iterator[Index]:
     with _open_input(path) as file:
         decoder = OffsetsDecoder(file, str(path))
         while columns := decoder.read_batch(rows):
-            yield Index.from_columns(Columns(*columns))
+            yield Index._from_columns(Columns(*columns))
 
 
 @contextmanager
@@ -265,11 +265,11 @@ def _write_parquet(
     force: bool,
 ) -> int:
     if isinstance(index, Index) and names == "path":
-        return write_parquet(index.parts, path, force=force)
+        return write_parquet(index._parts, path, force=force)
     # a list, because write_parquet goes through the parts again if a name is not UTF-8
     indexes = [index] if isinstance(index, Index) else list(index)
     return write_parquet(
-        lambda: (batch.columns for batch in _batches(indexes, names)), path, force=force
+        lambda: (batch._columns for batch in _batches(indexes, names)), path, force=force
     )
 
 
@@ -289,7 +289,7 @@ def _encode_batches(
     # The first batch settles the fields: a CSV file has one header line, and of several indexes the later ones may have
     # other facts.
     first = next(batches, Index())
-    fields = ["name", "offset_start", "offset_end", *(name for name, _ in first.columns.facts())]
+    fields = ["name", "offset_start", "offset_end", *(name for name, _ in first._columns.facts())]
     encode = {"pkl": _encode_pickle, "csv": _encode_csv, "jsonl": _encode_jsonl}[format]
     if format == "csv":
         yield Index(), f"{','.join(fields)}\n".encode()
@@ -301,7 +301,7 @@ def _cut_into_batches(indexes: Iterable[Index]) -> Iterator[Index]:
     """Cut and join indexes into batches of BATCH_ROWS rows; the last one may be shorter."""
     waiting: list[Index] = []
     count = 0
-    for index in (Index.from_columns(part) for whole in indexes for part in whole.parts()):
+    for index in (Index._from_columns(part) for whole in indexes for part in whole._parts()):
         first = 0
         while len(index) - first >= BATCH_ROWS - count:
             last = first + BATCH_ROWS - count
@@ -329,7 +329,7 @@ def _with_basenames(batches: Iterable[Index]) -> Iterator[Index]:
 
 
 def _encode_pickle(batch: Index, fields: list[str]) -> bytes:
-    columns = batch.columns
+    columns = batch._columns
     bounds = columns.name_bounds
     return encode_batch(
         columns.names,

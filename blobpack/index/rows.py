@@ -29,46 +29,46 @@ class Rows:
     Lookups by name find the last member with a name, as the extraction of a tar does. Iteration yields all members.
     """
 
-    __slots__ = ("_columns", "_lookup", "_stored")
+    __slots__ = ("_loaded", "_lookup", "_stored")
 
     def __init__(self, columns: Columns | None, stored: StoredIndex | None) -> None:
         """Use columns in memory, or a stored index; exactly one of them is not None."""
-        self._columns = columns
+        self._loaded = columns
         self._stored = stored
         self._lookup: NameLookup | None = None
 
     @property
-    def columns(self) -> Columns:
+    def _columns(self) -> Columns:
         """All members as columns. For a stored index, this reads the whole index."""
-        if self._columns is None:
-            self._columns = Columns.concatenate(list(self.parts()))
-        return self._columns
+        if self._loaded is None:
+            self._loaded = Columns.concatenate(list(self._parts()))
+        return self._loaded
 
     @property
     def _unshared(self) -> Columns:
         """All members as columns, without the long names that members of a tar share."""
         if isinstance(self._stored, SharedNames):
             return self._stored.columns
-        return self.columns
+        return self._columns
 
-    def parts(self) -> Iterator[Columns]:
+    def _parts(self) -> Iterator[Columns]:
         """Yield all members in order, as columns of some of them at a time, in bounded memory."""
-        if self._columns is not None or self._stored is None:
-            yield self.columns
+        if self._loaded is not None or self._stored is None:
+            yield self._columns
         else:
             yield from self._stored.parts()
 
-    def pieces(self) -> Iterator[Columns]:
+    def _pieces(self) -> Iterator[Columns]:
         """Yield parts, for a loop that keeps none of them."""
         if isinstance(self._stored, SharedNames):
             return self._stored.pieces()
-        return self.parts()
+        return self._parts()
 
     def __len__(self) -> int:
-        return len(self._columns if self._stored is None else self._stored)  # type: ignore[arg-type]
+        return len(self._loaded if self._stored is None else self._stored)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Member]:
-        return chain.from_iterable(map(Columns.iter_members, self.pieces()))
+        return chain.from_iterable(map(Columns.iter_members, self._pieces()))
 
     def close(self) -> None:
         """Close the file or blob that the index is read from; closing twice is harmless.
@@ -91,9 +91,9 @@ class Rows:
         return columns.member_at(place)
 
     @property
-    def is_remote(self) -> bool:
+    def _is_remote(self) -> bool:
         """Whether a lookup may send requests to a store."""
-        return self._stored is not None and self._stored.is_remote and self._columns is None
+        return self._stored is not None and self._stored.is_remote and self._loaded is None
 
     @property
     def names(self) -> Names:
@@ -115,37 +115,37 @@ class Rows:
         """Sum of the sizes of all payloads."""
         if self._stored is not None:
             return self._stored.footer.payload_bytes
-        return measure(self.columns.offset_start, self.columns.offset_end)[0]
+        return measure(self._columns.offset_start, self._columns.offset_end)[0]
 
     @property
-    def taken(self) -> frozenset[str]:
+    def facts(self) -> frozenset[str]:
         """Names of the facts that the index has for its members, such as width or crc32c."""
         if self._stored is not None:
             return self._stored.footer.facts
-        return frozenset(name for name, _ in self.columns.facts())
+        return frozenset(name for name, _ in self._columns.facts())
 
     @property
-    def last_end(self) -> int:
+    def _last_end(self) -> int:
         """Largest offset_end of all members; 0 without members."""
         if self._stored is not None:
             return self._stored.footer.last_end
-        return measure(self.columns.offset_start, self.columns.offset_end)[1]
+        return measure(self._columns.offset_start, self._columns.offset_end)[1]
 
     def _rows(self, row: int) -> tuple[Columns, int]:
         """Return columns that hold a row, and the row's place in them."""
-        if self._columns is not None or self._stored is None:
-            return self.columns, row
+        if self._loaded is not None or self._stored is None:
+            return self._columns, row
         return self._stored.rows(row, row + 1), 0
 
-    def columns_of(self, first: int, last: int) -> Columns:
+    def _columns_of(self, first: int, last: int) -> Columns:
         """Return the rows first:last as columns, without a copy. A stored index reads only these rows."""
-        if self._columns is not None or self._stored is None:
-            return self.columns.slice(first, last)
+        if self._loaded is not None or self._stored is None:
+            return self._columns.slice(first, last)
         # slicing a range clips the bounds, and counts negative ones from the end, as slicing a list does
         rows = range(len(self))[first:last]
         return self._stored.rows(rows.start, max(rows.start, rows.stop))
 
-    def name_at(self, row: int) -> str:
+    def _name_at(self, row: int) -> str:
         """Return the name in a row.
 
         Raises:
@@ -154,7 +154,7 @@ class Rows:
         columns, place = self._rows(self._check_row(row))
         return columns.name_at(place)
 
-    def member_at(self, row: int) -> Member:
+    def _member_at(self, row: int) -> Member:
         """Return the member in a row.
 
         Raises:
@@ -175,9 +175,9 @@ class Rows:
         Raises:
             MemberNotFoundError: there is no member with this name.
         """
-        return ByteRange(*self.bounds_of(name))
+        return ByteRange(*self._bounds_of(name))
 
-    def bounds_of(self, name: str) -> tuple[int, int]:
+    def _bounds_of(self, name: str) -> tuple[int, int]:
         """Return offset_start and offset_end of a member as a plain pair.
 
         The read path uses this instead of `range_of`: a ByteRange takes half a microsecond to make.
@@ -187,7 +187,7 @@ class Rows:
         """
         # one call finds the row and its offsets, without columns for a single row
         stored = self._stored
-        if stored is not None and (self._columns is None or not stored.is_remote):
+        if stored is not None and (self._loaded is None or not stored.is_remote):
             bounds = stored.locate(name)
             if bounds is not None:
                 return bounds
@@ -198,17 +198,17 @@ class Rows:
         columns, place = self._rows(row)
         return columns.offset_start[place], columns.offset_end[place]
 
-    def search(self, names: Sequence[str]) -> list[FoundRow | None]:
+    def _search(self, names: Sequence[str]) -> list[FoundRow | None]:
         """Find the last row of each of many names, with the offsets and the checksum that a read needs.
 
         Returns:
             One result for each name; None where there is no member with this name.
         """
         # once all rows are in memory, offsets and checksums come from there
-        if self._stored is not None and self._columns is None:
+        if self._stored is not None and self._loaded is None:
             return self._stored.search(names)
         rows = map(self._find, names)
-        return [FoundRow(row, *self.columns.payload_at(row)) if row >= 0 else None for row in rows]
+        return [FoundRow(row, *self._columns.payload_at(row)) if row >= 0 else None for row in rows]
 
     def row_of(self, name: str) -> int:
         """Return the last row with this name.
@@ -228,11 +228,11 @@ class Rows:
         stored = self._stored
         # A mapped index finds names faster than a table of them is made. A remote one would send requests for rows that
         # are in memory once all of them were read.
-        if stored is not None and (self._columns is None or not stored.is_remote):
+        if stored is not None and (self._loaded is None or not stored.is_remote):
             return stored.find(name)
         if self._lookup is None:
             # made at the first lookup: many indexes are only iterated or written
-            self._lookup = NameLookup(self.columns.names, self.columns.name_bounds)
+            self._lookup = NameLookup(self._columns.names, self._columns.name_bounds)
         return self._lookup.find(name)
 
 
@@ -257,16 +257,16 @@ class Names(Sequence[str]):
             # a run of rows is read at once, not name by name
             if rows.step == 1:
                 last = max(rows.start, rows.stop)
-                return list(self._rows.columns_of(rows.start, last).iter_names())
-            return [self._rows.name_at(i) for i in rows]
+                return list(self._rows._columns_of(rows.start, last).iter_names())
+            return [self._rows._name_at(i) for i in rows]
         # a sequence counts negative rows from the end; name_at and member_at refuse them
         number = check_whole("row", row)
         if not -len(self) <= number < len(self):
             raise IndexError(f"no row {number} among {len(self)} rows")
-        return self._rows.name_at(number % len(self))
+        return self._rows._name_at(number % len(self))
 
     def __iter__(self) -> Iterator[str]:
-        return chain.from_iterable(map(Columns.iter_names, self._rows.pieces()))
+        return chain.from_iterable(map(Columns.iter_names, self._rows._pieces()))
 
     def __contains__(self, name: object) -> bool:
         return name in self._rows

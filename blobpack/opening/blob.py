@@ -70,9 +70,9 @@ class Blob(Reader):
         if not isinstance(index, Index):
             raise TypeError(f"index must be an Index, not {shown(index)}")
         # an offsets file says nothing about its blob; one of a larger blob is noticed here, before the first read
-        if index.last_end > store.size:
+        if index._last_end > store.size:
             raise BlobChangedError(
-                f"{store.url}: the index is not this blob's: it has a member that ends at byte {index.last_end}, "
+                f"{store.url}: the index is not this blob's: it has a member that ends at byte {index._last_end}, "
                 f"and the blob has {store.size} bytes"
             )
         self.store = store
@@ -96,7 +96,7 @@ class Blob(Reader):
         # From a local disk, payloads are not compared with their checksums, which would take as long as the read.
         # `verify` compares them.
         try:
-            start, end = self.index.bounds_of(name)
+            start, end = self.index._bounds_of(name)
         except MemberNotFoundError as exc:
             raise MemberNotFoundError(f"{self.url}: {exc}") from None
         return self.store.read_range(start, end)
@@ -104,7 +104,7 @@ class Blob(Reader):
     def read_many(self, names: Iterable[str | Member]) -> Iterator[bytes]:
         """Read members' payloads, in the order asked; see Reader."""
         # A local blob whose index is in S3 is read as a batch, too: a batch looks names up together.
-        if self._is_remote or self.index.is_remote:
+        if self._is_remote or self.index._is_remote:
             return super().read_many(names)
         return map(self.read, names_of(names))
 
@@ -142,7 +142,7 @@ class Blob(Reader):
     def locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
         """Find the members of these names, up to the first name that no member has, and return the error for it."""
         located: list[Located] = []
-        for name, found in zip(names, self.index.search(names), strict=True):
+        for name, found in zip(names, self.index._search(names), strict=True):
             if found is None:
                 return located, self._not_found(name)
             _, start, end, checksum = found

@@ -94,7 +94,7 @@ class Collection(Reader):
         self._cache = cache
         self._counters = counters or Counters()
         self._allow = allow
-        self.index = Index.from_stored(stored)
+        self.index = Index._from_stored(stored)
         self._stored = stored
         self._shards = shards
         self._open_max = open_blobs
@@ -140,7 +140,7 @@ class Collection(Reader):
         """Find members and open their blobs, up to the first failure; return them and its error."""
         if self._closed:
             raise StorageError(f"{self.url}: the collection is closed")
-        found = self.index.search(names)
+        found = self.index._search(names)
         numbers = [hit and self._shards.number_of(hit.row) for hit in found]
         # a dict and not a set: blobs are opened in the order asked
         stores = self._open_blobs(dict.fromkeys(number for number in numbers if number is not None))

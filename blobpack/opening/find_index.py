@@ -122,7 +122,7 @@ def read_any_index(path: str | os.PathLike[str], cache: Cache | None = None) -> 
             begins = file.read_range(0, min(len(INDEX_MAGIC), file.size))
         if begins != INDEX_MAGIC:
             return read_offsets(location)
-    return Index.from_stored(load_stored(location, cache))
+    return Index._from_stored(load_stored(location, cache))
 
 
 def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
@@ -152,7 +152,7 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
     # a compressed blob's frames, index and seek table were written together: nothing to compare
     region = start + MEMBER_HEADER_BYTES
     if believe or store.is_compressed:
-        return Index.from_stored(open_stored(*store.uncompressed(region), footer))
+        return Index._from_stored(open_stored(*store.uncompressed(region), footer))
     # one read brings all: the archive's last bytes, the header of the index's member, and the index's first bytes
     cut = min(start, IDENTITY_TAIL_BYTES)
     begins = index_header(footer.region_bytes) + INDEX_MAGIC
@@ -172,7 +172,7 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
         raise StaleIndexError(
             f"{store.url}: something has written over the beginning of the index at byte {start}; {REMEDY}"
         )
-    index = Index.from_stored(open_stored(store, region, footer))
+    index = Index._from_stored(open_stored(store, region, footer))
     if (pos := find_growth(store, index, archive, start)) is not None:
         raise StaleIndexError(
             f"{store.url}: the archive has changed since the index at its end was made: it ended at byte {pos} "
@@ -191,7 +191,7 @@ def sidecar_index(store: Store) -> Index | None:
         return None
     sidecar = sidecar_of(store.location)
     try:
-        index = Index.from_stored(load_stored(sidecar, store.cache))
+        index = Index._from_stored(load_stored(sidecar, store.cache))
     except BlobNotFoundError:
         return None
     except StorageError as exc:

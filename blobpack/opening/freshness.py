@@ -124,7 +124,7 @@ def check_headers(store: Store, index: Index, where: str) -> Index:
     count = len(index)
     for i in range(min(count, HEADERS_CHECKED)):
         row = (count - 1) * i // max(1, min(count, HEADERS_CHECKED) - 1)
-        member = index.member_at(row)
+        member = index._member_at(row)
         start = member.offset_start
         # begins_tar accepts a block of zeros, which may begin an empty tar but is no header. size_in is None if the
         # size is in a pax record or base-256: then only the header's own checksum is compared.

@@ -102,7 +102,7 @@ def write_members(
     if write_error:
         raise StorageError(f"{target}: can't be written: {os.strerror(write_error)}")
     _check_not_packed(found, not_packed, skipped)
-    return Index.from_columns(columns), end
+    return Index._from_columns(columns), end
 
 
 # Files

@@ -201,9 +201,9 @@ def _check_no_duplicates(packed: Index) -> None:
         DuplicateNameError: two members have the same name.
     """
     # collect refuses a name that is in two blobs, but permits it twice in one blob, as tar does
-    rows = normal_lookup(packed.columns).first_duplicate()
+    rows = normal_lookup(packed._columns).first_duplicate()
     if rows is not None:
-        raise DuplicateNameError(f"two payloads would both be member {packed.name_at(rows[0])!r}")
+        raise DuplicateNameError(f"two payloads would both be member {packed._name_at(rows[0])!r}")
 
 
 def _continued(

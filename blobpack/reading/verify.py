@@ -122,7 +122,7 @@ def verify(
             members, failures = _index_to_compare(store, index)
         compared, checksums = 0, False
         if members is not None:
-            columns = members.columns
+            columns = members._columns
             checksums = full and columns.crc32c is not None
             broken, failed = check_structure(store, columns, threads)
             failures += broken

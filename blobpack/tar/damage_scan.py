@@ -77,7 +77,7 @@ class DamageScan:
             threads: Number of threads that walk headers; None for the default of a scan.
         """
         self.store, self.columns, self.threads = store, columns, threads
-        self.last_end = Index.from_columns(columns).last_end
+        self.last_end = Index._from_columns(columns)._last_end
         self.faults: list[Damage] = []
         self.damaged: dict[int, str] = {}
 
@@ -140,7 +140,7 @@ class DamageScan:
                 threads=self.threads,
                 look_bytes=None,
             )
-            columns = index.columns
+            columns = index._columns
         except FormatError as exc:
             offset = start + (exc.offset or 0)
             if isinstance(exc, TruncatedError):
@@ -171,7 +171,7 @@ class DamageScan:
         except FormatError:
             return False
         if len(index):
-            parts.append(_shifted(index.columns, start))
+            parts.append(_shifted(index._columns, start))
         return len(index) > 0
 
     def _note_behind(self, start: int, report: ScanReport) -> None:

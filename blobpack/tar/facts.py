@@ -71,13 +71,13 @@ def take_facts(
         BlobChangedError: the blob is no longer the one that was opened, or ends before a member does.
         StorageError: the store failed.
     """
-    columns = index.columns
+    columns = index._columns
     facts, unreadable = read_facts(store, columns, threads=threads, progress=progress)
     if unreadable:
         first = unreadable[0]
         raise _unreadable_error(store, columns, first)
     taken = replace(columns, **facts._asdict())
-    return Index.from_columns(taken, report=index.report)
+    return Index._from_columns(taken, report=index.report)
 
 
 def _unreadable_error(store: Store, columns: Columns, first: Unreadable) -> StorageError:

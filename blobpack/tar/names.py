@@ -43,7 +43,7 @@ def is_apple_double(name: str) -> bool:
 def without_apple_double(index: Index) -> Index:
     """Return the members that are not AppleDouble files."""
     # Few tars have any. One search through all names takes a hundredth of the time of one for each name.
-    if not any(b"._" in bytes(part.packed_names()) for part in index.parts()):
+    if not any(b"._" in bytes(part.packed_names()) for part in index._parts()):
         return index
     return index.select(regex=NOT_APPLE_DOUBLE)
 

@@ -162,12 +162,12 @@ def scan_store(
         other_behind=behind.other_behind,
         unseen_behind=behind.unseen_behind,
     )
-    index = Index.from_columns(Columns(*walk.members), report=report)
+    index = Index._from_columns(Columns(*walk.members), report=report)
     if facts:
         index = take_facts(store, index, threads)
     if walk.shared is None:
         return index
-    return Index.from_stored(SharedNames.of_scan(index.columns, walk.shared, report, store.url))
+    return Index._from_stored(SharedNames.of_scan(index._columns, walk.shared, report, store.url))
 
 
 def raise_if_other_format(store: Store) -> None:

@@ -75,7 +75,7 @@ def write_behind(sink: Sink, index: Index, identity: Identity) -> int:
     # a stream can't be written at an earlier place, so the size must be known before; it costs 0.06 µs a member
     size = measure_index(index).region_bytes if sink.is_stream else 0
     sink.write(index_header(size))
-    footer = index.write_sections(sink, identity)
+    footer = index._write_sections(sink, identity)
     sink.write(footer.encode())
     if not sink.is_stream:
         tar = sink.local()
@@ -109,7 +109,7 @@ def write_in_place(
         StorageError: the index can't be written.
     """
     writer = file.writer(start + MEMBER_HEADER_BYTES)
-    footer = index.write_sections(
+    footer = index._write_sections(
         FileSink(writer), identity, bytes_min=bytes_min - MEMBER_HEADER_BYTES
     )
     writer.flush()
@@ -124,7 +124,7 @@ def write_in_place(
 def measure_index(index: Index) -> Footer:
     """Compute the footer that an index would have, for its size."""
     # Only writing it says the size: a block stores each column in 0 to 8 bytes a value, whatever its values need.
-    return index.write_sections(CountingSink(), None)
+    return index._write_sections(CountingSink(), None)
 
 
 def write_beside(store: Store, index: Index, path: str | os.PathLike[str]) -> Index:

@@ -83,7 +83,7 @@ class NewBlob:
         tar = self.tar.local()
         # reading the scratch file may fail, too, and its name says nothing
         with translate_write_errors(self.location):
-            return compress_blob(tar, packed.columns, archive_bytes, self.sink, self.level)
+            return compress_blob(tar, packed._columns, archive_bytes, self.sink, self.level)
 
     def _identity(self, archive_bytes: int) -> Identity:
         """Compute the identity of the archive, which is complete."""

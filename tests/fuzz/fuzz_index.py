@@ -63,7 +63,7 @@ def as_text(name: bytes) -> str:
 
 def rows_of(index: Index) -> list[PlainMember]:
     """Return all rows of an index, as the plain reader returns them."""
-    columns = index.columns
+    columns = index._columns
     names = bytes(columns.names)
     facts = {fact: column.tolist() for fact, column in columns.facts()}
     bounds = pairwise(columns.name_bounds.tolist())
@@ -99,7 +99,7 @@ def fetched(data: bytes) -> Index:
     footer = read_footer(store)
     if footer is None or footer.region_bytes != len(data) or footer.blobs_bytes:
         raise FormatError("not the index of one blob", offset=0)
-    return Index.from_stored(open_stored(store, 0, footer))
+    return Index._from_stored(open_stored(store, 0, footer))
 
 
 def check_reader(case: Case, load: Callable[[], Index]) -> bool:
@@ -119,7 +119,7 @@ def check_reader(case: Case, load: Callable[[], Index]) -> bool:
         is_read = True
         assert rows == list(RowReader(case.data).members()), "rows"
         assert case.rows is None or rows == case.rows, "rows that were saved"
-        assert with_rows.last_end >= max((row.offset_end for row in rows), default=0), "last_end"
+        assert with_rows._last_end >= max((row.offset_end for row in rows), default=0), "last_end"
     for name in case.names:
         check_lookup(case, with_lookup, name)
     return is_read
@@ -136,7 +136,7 @@ def check_lookup(case: Case, index: Index, name: str) -> None:
     """Look up one name: the last row of that name must be found, or in a damaged file, another row of that name."""
     try:
         row = index.row_of(name)
-        member = index.member_at(row)
+        member = index._member_at(row)
     except LookupError:
         row = member = None
     except FormatError as exc:

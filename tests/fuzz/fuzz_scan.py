@@ -295,7 +295,7 @@ def outcome(run: Callable[[], Index]) -> Found | int:
         for member in index
     ]
     counts = Counter({name: getattr(index.report, name) for name in COUNTS})
-    facts = {fact: column.tolist() for fact, column in index.columns.facts()}
+    facts = {fact: column.tolist() for fact, column in index._columns.facts()}
     return Found(rows, +counts, facts)
 
 

@@ -55,7 +55,7 @@ def describe(blob: Blob) -> dict[str, int | str]:
         # int(), because json does not know NumPy's numbers
         "payload_bytes": int(sizes.sum()),
         "index_bytes_inside": blob.store.size - archive_bytes,
-        "facts": ", ".join(name for name in FACTS if name in blob.index.taken) or "none",
+        "facts": ", ".join(name for name in FACTS if name in blob.index.facts) or "none",
     }
     # min() of an empty array raises ValueError
     if len(sizes):
