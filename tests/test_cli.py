@@ -179,15 +179,21 @@ def test_offsets_count_what_has_none(packed):
     assert err == "without offsets: 1 symbolic links\n"
 
 
-def test_ls_lists_names_sizes_and_json(packed):
+def test_ls_lists_names_and_json(packed):
     out, _ = run("ls", "out.tar", cwd=packed)
     assert out == b"a/1.png\na/2.jpg\nb/1.png\nc.jpg\n"
-    out, _ = run("ls", "out.tar", "-l", "--filter", "c*", cwd=packed)
-    assert out.split() == [b"1005", b"4096", b"5101", b"c.jpg"]
     out, _ = run("ls", "out.tar", "-0", "--filter", "a/*", cwd=packed)
     assert out == b"a/1.png\0a/2.jpg\0"
     out, _ = run("ls", "out.tar", "--json", "--filter", "c*", cwd=packed)
-    assert json.loads(out) == {"name": "c.jpg", "offset_start": 4096, "offset_end": 5101}
+    assert (
+        json.loads(out).items()
+        >= {
+            "name": "c.jpg",
+            "size": 1005,
+            "offset_start": 4096,
+            "offset_end": 5101,
+        }.items()
+    )
 
 
 def test_cat_writes_payloads(packed):

@@ -345,12 +345,13 @@ def _encode_pickle(batch: Index, fields: list[str]) -> bytes:
 def _encode_csv(batch: Index, fields: list[str]) -> bytes:
     """Encode rows as RFC 4180 describes, but for its line ends: text in quotes, an empty cell for an unknown value."""
     values = attrgetter(*fields)
-    lines = (",".join(map(_csv_cell, values(member))) + "\n" for member in batch)
+    lines = (",".join(map(csv_cell, values(member))) + "\n" for member in batch)
     # bytes of names that are not UTF-8 come out as they are in the tar; JSON escapes them as \udc80 and the like
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 
-def _csv_cell(value: str | int | None) -> str:
+def csv_cell(value: str | int | None) -> str:
+    """Return a cell of CSV: text in quotes, an empty cell for an unknown value."""
     if isinstance(value, str):
         # RFC 4180, section 2, rule 7: a quote inside a quoted field is doubled
         return '"' + value.replace('"', '""') + '"'

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from blobpack.cli.listing import (
+    SortKey,
+    csv_line,
+    encoded,
+    fields_of,
+    json_line,
+    long_line,
+    name_line,
+    sort,
+)
 from blobpack.cli.opened import opened_source, select
-from blobpack.cli.options import blob_argument, index_option, rescan_option, selection_options
+from blobpack.cli.options import (
+    allow_option,
+    blob_argument,
+    index_option,
+    rescan_option,
+    selection_options,
+)
 from blobpack.cli.report import print_left_out
-from blobpack.quoting import quoted
 from blobpack.stores.descriptor import never_short
 
 if TYPE_CHECKING:
+    from blobpack.index.index import Index
     from blobpack.model import Rescan
     from blobpack.stores.location import Location
 
@@ -22,59 +37,84 @@ if TYPE_CHECKING:
 @click.command()
 @blob_argument
 @click.option(
-    "-l", "--long", is_flag=True, help="Print size, offset_start and offset_end before each name."
+    "-l",
+    "--long",
+    "form",
+    flag_value="long",
+    help="Print before each name its size and offset_start in bytes, and the facts of the index: media type, width and "
+    "height as shown, CRC-32C, and modification time (UTC).",
 )
-@click.option("-0", "--null", is_flag=True, help="End each name with NUL instead of a newline.")
+@click.option("--json", "form", flag_value="json", help="Print one JSON object a line.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV, with a line of column names.")
 @click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print one JSON object a line: name, offset_start, offset_end.",
+    "--human", is_flag=True, help="With --long, print sizes in units of 1,024 bytes, such as 3.4K."
 )
+@click.option(
+    "--sort",
+    "key",
+    type=click.Choice(get_args(SortKey)),
+    help="Sort by this value, smallest first.  [default: archive order]",
+)
+@click.option("-r", "--reverse", is_flag=True, help="With --sort, print the largest first.")
+@click.option("-0", "--null", is_flag=True, help="End each line with NUL instead of a newline.")
 @index_option
 @rescan_option
+@allow_option
 @selection_options
 def ls(
     blob: Location,
-    long: bool,
+    form: str | None,
+    human: bool,
+    key: SortKey | None,
+    reverse: bool,
     null: bool,
-    as_json: bool,
     index_path: Location | None,
     rescan: Rescan | None,
+    allow: tuple[Location, ...],
     **selection: Any,
 ) -> None:
     """List the members of BLOB, in archive order.
 
-    Options select members; a member is listed if it meets all of them. BLOB may also be a collection.
+    Options select members; a member is listed if it meets all of them. JSON and CSV hold name, size, offset_start,
+    offset_end, and the facts of the index; null and an empty cell stand for an unknown value. BLOB may also be a
+    collection.
 
     \b
     blobpack ls out.tar --filter 'cats/*' -l
+    blobpack ls out.tar --long --human --sort size --reverse | head
+    blobpack ls s3://bucket/train/ --csv > members.csv
     """
+    if human and form != "long":
+        raise click.UsageError("--human is for --long")
+    if reverse and not key:
+        raise click.UsageError("--reverse is for --sort")
     # Bytes, because a name may hold any. Written here, because click.echo flushes each line and takes several times as
     # long. A name may also hold a newline: --null is for `xargs -0`.
     out = never_short(sys.stdout.buffer)
     end = b"\0" if null else b"\n"
-    # as GNU ls does, so that a name can't control the terminal; a program that reads from a pipe gets names as they are
-    quoting = sys.stdout.isatty() and not null
-    index = opened_source(blob, index_path, rescan=rescan).index
-    for member in select(index, **selection):
-        shown = quoted(member.name) if quoting else member.name
-        name = shown.encode("utf-8", "surrogateescape")
-        if as_json:
-            fields = {
-                "name": member.name,
-                "offset_start": member.offset_start,
-                "offset_end": member.offset_end,
-            }
-            out.write(json.dumps(fields).encode() + end)
-        elif long:
-            out.write(
-                b"%12d %14d %14d " % (member.size, member.offset_start, member.offset_end)
-                + name
-                + end
-            )
-        else:
-            out.write(name + end)
+    index = opened_source(blob, index_path, rescan=rescan, allow=allow).index
+    members = select(index, **selection)
+    if key:
+        try:
+            members = sort(members, key, reverse=reverse)
+        except ValueError as exc:
+            raise click.UsageError(f"--sort {key}: {exc}") from exc
+    if form == "csv":
+        out.write(encoded(",".join(fields_of(index))) + end)
+    line = _line(index, form, human=human, quoting=sys.stdout.isatty() and not null)
+    for member in members:
+        out.write(line(member) + end)
     # here, so that main.py reports a full disk; at exit, Python's own flush would fail outside of its error handling
     out.flush()
     print_left_out("not listed", index.report, folders=False)
+
+
+def _line(index: Index, form: str | None, *, human: bool, quoting: bool) -> Any:
+    """Return the function that makes a member's line, in the form that was asked for."""
+    if form == "json":
+        return json_line(index)
+    if form == "csv":
+        return csv_line(index)
+    if form == "long":
+        return long_line(index, human=human, quoting=quoting)
+    return name_line(quoting=quoting)
