@@ -6,11 +6,13 @@ declare -A PACKAGE_OF=(
   [bsdtar]=libarchive-tools
   [busybox]=busybox
   [bzip2]=bzip2
+  [fish]=fish
   [jq]=jq
   [openssl]=openssl
   [ptar]=perl
   [tar]=tar
   [xz]=xz-utils
+  [zsh]=zsh
   [zstd]=zstd
 )
 # Programs of Ceph's S3 server → the Debian packages that contain them.

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+COMPLETE = "_BLOBPACK_COMPLETE"
+
+
 class BlobpackGroup(click.Group):
     """The commands; it translates their exceptions into messages and exit codes."""
 
@@ -54,6 +57,11 @@ class BlobpackGroup(click.Group):
             standalone_mode: False runs the command line like a function: exceptions are left to the caller.
             more: As for click's own main.
         """
+        # a shell asks for completions: see click's documentation of this variable
+        if COMPLETE in os.environ:
+            from blobpack.cli.shells import register
+
+            register()
         run = partial(super().main, *arguments, standalone_mode=False, **more)
         if not standalone_mode:
             return run()
@@ -182,8 +190,8 @@ def discard_output() -> None:
     # click has no -h by itself, and cuts help at 80 columns, even if the terminal is wider
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 for success, 1 for an error, 2 for wrong usage, 128 plus its number if a signal ended the "
-    "command (Ctrl-C: 130). Shell completion: "
-    'eval "$(_BLOBPACK_COMPLETE=bash_source blobpack)", or zsh_source, or fish_source.',
+    "command (Ctrl-C: 130). For completion by the Tab key, put this into ~/.bashrc: "
+    'eval "$(_BLOBPACK_COMPLETE=bash_source blobpack)"; zsh and fish have lines of their own, see the documentation.',
 )
 @click.version_option(package_name="blobpack", message="%(prog)s %(version)s")
 def main() -> None:

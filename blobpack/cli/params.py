@@ -9,13 +9,17 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from math import inf
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from blobpack.cli.completion import complete_location
 from blobpack.model import BYTES_MAX
 from blobpack.stores.location import Location, location_of
 from blobpack.writing.compress import is_compressed_target
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # [0-9] and not \d, which also matches the digits of other scripts
 SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>(?:[kmg]i?)?)b?", re.IGNORECASE)
@@ -23,7 +27,17 @@ SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>(?:[kmg]i?)?)b?", 
 UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
 
-class BlobUrl(click.ParamType[Location]):
+class Completed:
+    """Completes paths and s3:// URLs in the shell."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """Return the completions of what was typed."""
+        return complete_location(ctx, param, incomplete)
+
+
+class BlobUrl(Completed, click.ParamType[Location]):
     """A path or a URL of a kind that blobpack reads."""
 
     name = "blob"
@@ -40,7 +54,7 @@ class BlobUrl(click.ParamType[Location]):
             self.fail(str(exc), param, ctx)
 
 
-class Place(click.ParamType[Location]):
+class Place(Completed, click.ParamType[Location]):
     """A folder, an S3 bucket or prefix, or a host or prefix behind HTTP."""
 
     name = "place"
@@ -55,7 +69,7 @@ class Place(click.ParamType[Location]):
             self.fail(str(exc), param, ctx)
 
 
-class PathOrS3(click.Path):
+class PathOrS3(Completed, click.Path):
     """A path, like click.Path, or an s3:// URL."""
 
     def __init__(self, *, prefix: bool = False, **options: Any) -> None:
@@ -84,7 +98,7 @@ class PathOrS3(click.Path):
         return location
 
 
-class PathOrUrl(click.Path):
+class PathOrUrl(Completed, click.Path):
     """A path, like click.Path, or a URL of a kind that blobpack reads."""
 
     def convert(  # type: ignore[override]
@@ -134,7 +148,7 @@ def _local(
     return location
 
 
-class PlainTar(click.Path):
+class PlainTar(Completed, click.Path):
     """The path, like click.Path, of a tar to write that is not compressed."""
 
     def convert(  # type: ignore[override]

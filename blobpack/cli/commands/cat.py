@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blobpack.cli.completion import complete_member
 from blobpack.cli.opened import opened_source
 from blobpack.cli.options import (
     allow_option,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @blob_argument
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_member)
 @index_option
 @rescan_option
 @allow_option

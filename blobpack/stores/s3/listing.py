@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from botocore.exceptions import BotoCoreError, ClientError
+
+from blobpack.errors import StorageError
 from blobpack.stores.s3.bucket import Bucket
+from blobpack.stores.s3.client import default_client
 from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
@@ -61,6 +65,31 @@ def list_objects(bucket: str, prefix: str) -> list[Listed]:
     ):
         found += objects
     return sorted(found, key=_in_order)
+
+
+def list_level(bucket: str, prefix: str) -> list[str]:
+    """Return the keys that begin with a prefix, cut behind the next "/", each once: a thousand at most.
+
+    Raises:
+        BlobNotFoundError: there is no such bucket.
+        StorageError: S3 refused or could not be reached.
+    """
+    page = _page(Bucket(bucket), prefix, Delimiter="/")
+    folders = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())]
+    return folders + [found.key for found in _objects_of(page)]
+
+
+def list_buckets() -> list[str]:
+    """Return the names of the buckets of this account.
+
+    Raises:
+        StorageError: S3 refused or could not be reached.
+    """
+    try:
+        answer = default_client().list_buckets()
+    except (BotoCoreError, ClientError) as exc:
+        raise StorageError(f"can't list the buckets of this account: {exc}") from exc
+    return [bucket["Name"] for bucket in answer.get("Buckets", ())]
 
 
 def _in_order(listed: Listed) -> bytes:
