@@ -27,6 +27,7 @@ LADDER = """
     stores
     columns plan checksum
     model threads quoting
+    wording
     _native
     errors
 """

@@ -38,6 +38,7 @@ from blobpack.cli.signals import KILLED, Signals
 from blobpack.errors import BlobpackError, LeftOutWarning
 from blobpack.model import without_secrets
 from blobpack.quoting import message_of, one_line, printable
+from blobpack.wording import spelled_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,7 +77,8 @@ class BlobpackGroup(click.Group):
         warnings.showwarning = show_note
         # whatever PYTHONWARNINGS says: it is part of the command's report
         warnings.simplefilter("always", LeftOutWarning)
-        sys.exit(exit_code(run))
+        with spelled_by(as_option):
+            sys.exit(exit_code(run))
 
     def make_context(self, *arguments: Any, **more: Any) -> click.Context:
         """Parse a command line; --help prints here."""
@@ -87,6 +89,15 @@ class BlobpackGroup(click.Group):
         """Run a command."""
         with ended_by_closed_pipe():
             return super().invoke(ctx)
+
+
+def as_option(name: str, value: object) -> str:
+    """Return how the command line passes an argument of the library, such as --force for force=True."""
+    # to scan instead of using a stale index is called so there
+    if name == "stale":
+        name, value = "rescan", True
+    option = f"--{name.replace('_', '-')}"
+    return option if value is True or value is ... else f"{option} {value}"
 
 
 @contextmanager

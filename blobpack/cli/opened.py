@@ -15,6 +15,7 @@ from blobpack.opening.collection import Collection, open_collection
 from blobpack.opening.list_blobs import has_glob
 from blobpack.stores.replace import check_suffix
 from blobpack.tar.scan import scan
+from blobpack.wording import counted
 
 if TYPE_CHECKING:
     import re
@@ -104,7 +105,7 @@ def select(
         missing = [name for name in names if name not in index]
         if missing:
             print_note(
-                f"{len(missing)} of {len(names)} names are not in the blob: {missing[0]!r} …"
+                f"{len(missing)} of {counted(len(names), 'name')} {'is' if len(missing) == 1 else 'are'} not in the blob: {missing[0]!r} …"
             )
     conditions = {
         "exclude": exclude or None,

@@ -10,6 +10,7 @@ import click
 from blobpack.cli.printing import print_note, print_report_line
 from blobpack.model import IndexPlace
 from blobpack.quoting import printable
+from blobpack.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,7 @@ def print_left_out(what: str, report: ScanReport | None, *, folders: bool = True
     # `tar -t` lists them: without this line, members would seem to be missing
     counts = report.without_row() if report else {}
     listed = [
-        f"{count} {kind.replace('_', ' ')}"
+        counted(count, kind.replace("_", " ").removesuffix("s"), kind.replace("_", " "))
         for kind, count in counts.items()
         if folders or kind != "folders"
     ]

@@ -26,6 +26,7 @@ from blobpack.stores.output import replacing, writing
 from blobpack.stores.replace import check_replaceable, check_suffix
 from blobpack.stores.sink import FileSink
 from blobpack.tar.behind import warn_of_left_out
+from blobpack.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -165,6 +166,6 @@ class CollectReport:
 
     def __str__(self) -> str:
         return (
-            f"collected {self.members:,} members, {self.payload_bytes:,} bytes, of {self.blobs:,} blobs in "
-            f"{self.seconds:.2f} s: {one_line(self.url)}, {self.collection_bytes:,} bytes"
+            f"collected {counted(self.members, 'member')}, {counted(self.payload_bytes, 'byte')}, of {counted(self.blobs, 'blob')} in "
+            f"{self.seconds:.2f} s: {one_line(self.url)}, {counted(self.collection_bytes, 'byte')}"
         )

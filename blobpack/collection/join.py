@@ -23,6 +23,7 @@ from blobpack.quoting import quoted
 from blobpack.stores.open import open_tar
 from blobpack.tar.scan import scan_store
 from blobpack.threads import map_ahead
+from blobpack.wording import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -164,7 +165,7 @@ class CollectionWriter:
         index = first_found(store, embedded_index, sidecar_index)
         if index is None and not self.scan:
             raise StorageError(
-                f"{store.url} has no index: `blobpack index {store.url}` makes one, or scan=True (--scan) scans it now"
+                f"{store.url} has no index: `blobpack index {store.url}` makes one, or {setting('scan', True)} scans it now"
             )
         return scan_store(store) if index is None else index
 

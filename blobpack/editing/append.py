@@ -20,6 +20,7 @@ from blobpack.packing.options import PackOptions, complete_options, with_pack_op
 from blobpack.packing.pack import describe_skipped
 from blobpack.packing.sources import check_source
 from blobpack.stores.location import output_location
+from blobpack.wording import counted
 
 if TYPE_CHECKING:
     import os
@@ -140,8 +141,8 @@ class AppendReport:
 
     def __str__(self) -> str:
         text = (
-            f"appended {self.appended:,} members, {self.appended_bytes:,} bytes, in {self.seconds:.2f} s; "
-            f"the blob has {self.members:,} members, {self.blob_bytes:,} bytes"
+            f"appended {counted(self.appended, 'member')}, {counted(self.appended_bytes, 'byte')}, in {self.seconds:.2f} s; "
+            f"the blob has {counted(self.members, 'member')}, {counted(self.blob_bytes, 'byte')}"
         )
         if self.index_place == "none":
             text += "\nthe blob had no index and has none now: `blobpack index` makes one"

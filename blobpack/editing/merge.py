@@ -31,6 +31,7 @@ from blobpack.stores.location import Location, output_location
 from blobpack.stores.replace import check_suffix
 from blobpack.tar.names import normal_lookup
 from blobpack.tar.splice import Offsets, splice
+from blobpack.wording import counted, setting
 from blobpack.writing.compress import is_compressed_target
 from blobpack.writing.new_blob import new_blob
 from blobpack.writing.target import TAR, check_target, refuse_same_file
@@ -161,7 +162,7 @@ def _combine(
     # most likely a filter that matches nothing
     if not any(map(len, chosen)) and not allow_empty:
         raise SourceError(
-            f"no member to copy, so {location} is not written (allow_empty=True, --allow-empty writes an empty blob)"
+            f"no member to copy, so {location} is not written ({setting('allow_empty', True)} writes an empty blob)"
         )
     offsets = Offsets(sum(map(len, chosen)))
     with new_blob(location) as out:
@@ -325,7 +326,7 @@ class CombineReport:
 
     def __str__(self) -> str:
         text = (
-            f"copied {self.members:,} members, {self.payload_bytes:,} bytes, into {self.blob_bytes:,} bytes "
+            f"copied {counted(self.members, 'member')}, {counted(self.payload_bytes, 'byte')}, into {counted(self.blob_bytes, 'byte')} "
             f"in {self.seconds:.2f} s ({mb_per_second(self.blob_bytes, self.seconds):,.0f} MB/s)"
         )
         if self.replaced:

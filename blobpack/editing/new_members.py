@@ -15,6 +15,7 @@ from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
 from blobpack.packing.options import globs_of
 from blobpack.packing.sources import filter_by_name, resolve_source
+from blobpack.wording import setting
 from blobpack.writing.new_blob import end_archive
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def _duplicate_error(name: str, taken_by: str) -> DuplicateNameError:
             f"the blob has a member {taken_by!r} already, and {name!r} would be extracted to the same file"
         )
     return DuplicateNameError(
-        f"the blob has a member {name!r} already; with duplicates='last', this name would mean the new one"
+        f"the blob has a member {name!r} already; with {setting('duplicates', 'last')}, this name would mean the new one"
     )
 
 

@@ -28,6 +28,7 @@ from blobpack.model import (
 from blobpack.stores.location import local_output, local_path, location_of, output_location
 from blobpack.stores.output import writing
 from blobpack.stores.replace import check_replaceable, check_suffix
+from blobpack.wording import counted
 
 if TYPE_CHECKING:
     import os
@@ -193,7 +194,7 @@ class Index(Rows):
         return _restored, (self._columns, self.report, self.identity)
 
     def __repr__(self) -> str:
-        return f"<Index of {len(self)} members>"
+        return f"<Index of {counted(len(self), 'member')}>"
 
     def select(
         self,

@@ -14,6 +14,7 @@ from blobpack.errors import MemberNotFoundError
 from blobpack.index.shared_names import SharedNames
 from blobpack.index.suggestions import suggest_names
 from blobpack.model import ByteRange, check_whole
+from blobpack.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -272,7 +273,7 @@ class Names(Sequence[str]):
         return name in self._rows
 
     def __repr__(self) -> str:
-        return f"<{len(self)} names>"
+        return f"<{counted(len(self), 'name')}>"
 
 
 def row_numbers(rows: Any, count: int) -> NDArray[np.int64]:

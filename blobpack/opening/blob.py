@@ -27,6 +27,7 @@ from blobpack.stores.local import LocalStore
 from blobpack.stores.location import local_path, location_of
 from blobpack.stores.open import open_tar
 from blobpack.tar.behind import warn_of_left_out
+from blobpack.wording import counted
 
 if TYPE_CHECKING:
     import os
@@ -166,7 +167,7 @@ class Blob(Reader):
         return _make_blob, (self.store, self.index, self.hedge, self._opened_index is not None)
 
     def __repr__(self) -> str:
-        return f"<Blob {self.url}: {len(self.index)} members>"
+        return f"<Blob {self.url}: {counted(len(self.index), 'member')}>"
 
 
 def open_blob(

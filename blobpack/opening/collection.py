@@ -31,6 +31,7 @@ from blobpack.quoting import quoted
 from blobpack.stores.location import Location, location_of
 from blobpack.stores.stats import Counters
 from blobpack.threads import RecentlyUsed, map_ahead
+from blobpack.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -224,7 +225,7 @@ class Collection(Reader):
         return _unpickle_collection, arguments
 
     def __repr__(self) -> str:
-        return f"<Collection {self.url}: {len(self)} members of {len(self._shards)} blobs>"
+        return f"<Collection {self.url}: {counted(len(self), 'member')} of {counted(len(self._shards), 'blob')}>"
 
 
 def open_collection(
@@ -274,7 +275,7 @@ def open_collection(
         # one format serves both: the index of a single blob has no section of blobs
         if not footer.blobs_bytes:
             raise FormatError(
-                f"{location}: this is the index of one blob, not a collection; open_blob opens its blob",
+                f"{location}: this is the index of one blob, not a collection; open its blob instead",
                 offset=0,
             )
         stored = open_stored(store, 0, footer)

@@ -25,7 +25,7 @@ from blobpack.index.offsets import offsets_path, read_offsets, void_path
 from blobpack.indexfile.footer import INDEX_MAGIC, MEMBER_HEADER_BYTES, sidecar_of
 from blobpack.indexfile.identity import IDENTITY_TAIL_BYTES
 from blobpack.indexfile.open import load_stored, open_stored, read_footer
-from blobpack.opening.freshness import REMEDY, check_fits, find_growth
+from blobpack.opening.freshness import check_fits, find_growth, remedy
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
 from blobpack.tar.scan import scan_store
@@ -147,7 +147,7 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
         raise StaleIndexError(
             f"{store.url}: the index at its end is for an archive of "
             f"{identity.archive_bytes if identity else 0} bytes, but there are {start} before it: the archive was "
-            f"changed or joined with another; {REMEDY}"
+            f"changed or joined with another; {remedy('index')}"
         )
     # a compressed blob's frames, index and seek table were written together: nothing to compare
     region = start + MEMBER_HEADER_BYTES
@@ -165,18 +165,18 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
     if crc32c(archive) != identity.tail_crc:
         raise StaleIndexError(
             f"{store.url}: the archive has changed since the index at its end was made: its last "
-            f"{len(archive)} bytes before byte {start} have changed; {REMEDY}"
+            f"{len(archive)} bytes before byte {start} have changed; {remedy('index')}"
         )
     # a tool that appends to the tar writes over the header first
     if tail[cut:] != begins:
         raise StaleIndexError(
-            f"{store.url}: something has written over the beginning of the index at byte {start}; {REMEDY}"
+            f"{store.url}: something has written over the beginning of the index at byte {start}; {remedy('index')}"
         )
     index = Index._from_stored(open_stored(store, region, footer))
     if (pos := find_growth(store, index, archive, start)) is not None:
         raise StaleIndexError(
             f"{store.url}: the archive has changed since the index at its end was made: it ended at byte {pos} "
-            f"then, and now has more bytes there; {REMEDY}"
+            f"then, and now has more bytes there; {remedy('index')}"
         )
     return index
 

@@ -20,6 +20,7 @@ from blobpack.indexfile.identity import (
 from blobpack.indexfile.open import read_footer
 from blobpack.tar.header import BLOCK, begins_tar, size_in
 from blobpack.tar.scan import scan_store
+from blobpack.wording import setting
 
 if TYPE_CHECKING:
     from blobpack.index.index import Index
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 HEADERS_CHECKED = 16
 # a header, an extended header and three blocks of its data: names of about 1,500 bytes
 HEADERS_BYTES = 5 * BLOCK
-REMEDY = "make it again with `blobpack index`, or open the blob with stale='rescan'"
 
 
 def find_growth(store: Store, index: Index, tail: bytes, archive_bytes: int) -> int | None:
@@ -64,7 +64,7 @@ def check_identity(store: Store, index: Index, where: str) -> Index:
     identity = index.identity
     if identity is not None and (found := difference(store, identity, index)):
         raise StaleIndexError(
-            f"{where} is not the index of {store.url} as it is now: {found}; {REMEDY}"
+            f"{where} is not the index of {store.url} as it is now: {found}; {remedy('index')}"
         )
     return index
 
@@ -136,14 +136,13 @@ def check_headers(store: Store, index: Index, where: str) -> Index:
         ):
             raise StaleIndexError(
                 f"{where} does not fit {store.url} as it is now: there is no header before member {member.name!r} at "
-                f"byte {start}; make it again with `blobpack offsets`, or open the blob with stale='rescan'"
+                f"byte {start}; {remedy('offsets')}"
             )
         names = names_in(before)
         if names and not is_named(member.name, names) and not is_link(store, member):
             raise StaleIndexError(
                 f"{where} does not fit {store.url} as it is now: at byte {start} it has member {member.name!r}, and the "
-                f"header there names {names[-1]!r}; make it again with `blobpack offsets`, or open the blob with "
-                f"stale='rescan'"
+                f"header there names {names[-1]!r}; {remedy('offsets')}"
             )
     return index
 
@@ -198,3 +197,8 @@ def is_link(store: Store, member: Member) -> bool:
         other.offset_start == member.offset_start and is_named(member.name, [other.name])
         for other in scan_store(store)
     )
+
+
+def remedy(command: str) -> str:
+    """Return what to do about an index that does not fit its blob, which a command makes."""
+    return f"make it again with `blobpack {command}`, or open the blob with {setting('stale', 'rescan')}"

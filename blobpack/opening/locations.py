@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from blobpack.errors import FormatError, UnsafeNameError
 from blobpack.model import check_several
 from blobpack.stores.location import Location, is_absolute, location_of, split_url
+from blobpack.wording import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,7 +87,7 @@ def check_allowed(blob: Location, places: Iterable[Location], where: str) -> Non
     if not any(is_below(blob, place) for place in places):
         raise UnsafeNameError(
             f"{where}: names a blob at {blob.text!r}, which is not below the collection's own folder: "
-            "allow=[…] (--allow) names other folders, buckets and hosts to read from"
+            f"{setting('allow', ...)} names other folders, buckets and hosts to read from"
         )
 
 

@@ -18,6 +18,7 @@ from blobpack.packing.sources import check_source, expected_bytes, resolve_sourc
 from blobpack.quoting import quoted
 from blobpack.stores.location import Location, output_location
 from blobpack.stores.replace import check_suffix
+from blobpack.wording import counted, setting
 from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
 from blobpack.writing.new_blob import new_blob, unwritten_bytes
 from blobpack.writing.target import check_target, kind_of
@@ -156,7 +157,7 @@ def nothing_to_pack(target: str, skipped: Skipped) -> SourceError:
     """Return the error for a source in which nothing is left to pack; it says what was skipped."""
     # most likely a filter that matches nothing, or the wrong folder
     return SourceError(
-        f"nothing to pack, so {target} is not written (allow_empty=True, --allow-empty writes an empty blob)"
+        f"nothing to pack, so {target} is not written ({setting('allow_empty', True)} writes an empty blob)"
         # on the command line, only an indented line stays a line of its own
         + describe_skipped(dict(skipped.counts), skipped.examples).replace("\n", "\n  ")
     )
@@ -235,7 +236,7 @@ class PackReport:
     def __str__(self) -> str:
         done = "would pack" if self.dry_run else "packed"
         return (
-            f"{done} {self.members:,} members, {self.payload_bytes:,} bytes, into {self.blob_bytes:,} bytes "
+            f"{done} {counted(self.members, 'member')}, {counted(self.payload_bytes, 'byte')}, into {counted(self.blob_bytes, 'byte')} "
             f"{f'of {self.shards:,} blobs ' if self.shards != 1 else ''}"
             f"in {self.seconds:.2f} s ({self.megabytes_per_second:,.0f} MB/s)"
         ) + describe_skipped(self.skipped, self.examples)

@@ -22,6 +22,7 @@ from blobpack.stores.location import location_of
 from blobpack.stores.open import open_store
 from blobpack.tar.behind import Behind, recognise, warn_of_left_out
 from blobpack.tar.names import is_apple_double
+from blobpack.wording import setting
 
 if TYPE_CHECKING:
     import os
@@ -133,7 +134,7 @@ def repack(
     # pack itself skipped nothing: _payloads has counted everything that was skipped.
     report = replace(report, skipped=dict(skipped.counts), examples=skipped.examples)
     for found in behind:
-        remedy = "concatenated=True (--concatenated) takes them"
+        remedy = f"{setting('concatenated', True)} takes them"
         warn_of_left_out(store.url, found, remedy=remedy)
         report = replace(report, members_behind=found.members_behind)
     return report

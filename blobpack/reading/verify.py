@@ -23,6 +23,7 @@ from blobpack.stores.location import location_of
 from blobpack.stores.open import open_tar
 from blobpack.tar.check import Failure, check_structure, failure_at, without_url
 from blobpack.tar.facts import read_facts
+from blobpack.wording import counted
 
 if TYPE_CHECKING:
     import os
@@ -66,14 +67,12 @@ class VerifyReport:
     def __str__(self) -> str:
         what = "structure"
         if self.checksums:
-            what += f" and checksums of {self.payload_bytes:,} bytes"
+            what += f" and checksums of {counted(self.payload_bytes, 'byte')}"
         elif self.full:
             what += " only: the index has no checksums to compare"
         count = len(self.failures)
-        found = f"{count:,} failure{'s' * (count > 1)}" if count else "all is well"
-        return (
-            f"{one_line(self.url)}: {self.members:,} members, {what}, {self.seconds:.2f} s: {found}"
-        )
+        found = counted(count, "failure") if count else "all is well"
+        return f"{one_line(self.url)}: {counted(self.members, 'member')}, {what}, {self.seconds:.2f} s: {found}"
 
 
 def verify(

@@ -16,6 +16,7 @@ from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.base import Store
 from blobpack.stores.descriptor import Descriptor, read_at
 from blobpack.stores.location import Location
+from blobpack.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,8 +126,8 @@ def _reason(exc: OSError) -> str | None:
     stores = [found for found in gc.get_objects() if type(found) is LocalStore]
     count = sum(store.fd is not None for store in stores)
     return (
-        f"{exc.strerror}: blobpack has {count} blobs and index files open in this process; close those that are no "
-        f"longer read, or raise the limit (ulimit -n)"
+        f"{exc.strerror}: this process has {counted(count, 'blob or index file', 'blobs and index files')} of blobpack open; close those that are "
+        f"no longer read, or raise the limit (ulimit -n)"
     )
 
 

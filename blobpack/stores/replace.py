@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from blobpack.errors import BlobNotFoundError, FormatError, StorageError
 from blobpack.stores.open import open_store
 from blobpack.stores.output import resolve_target
+from blobpack.wording import setting, with_article
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,10 +103,9 @@ def check_suffix(name: str, target: Location, kind: OutputKind, *, force: bool =
     }
     if promised and (kind.promise or kind.name) not in promised.values() and not force:
         suffix = max(promised, key=len)
-        article = "an" if kind.name[0] in "aeio" else "a"
         raise ValueError(
-            f"{name} {target.text!r} ends in {suffix}, but {article} {kind.name} is written: choose another name, or force it "
-            f"(force=True, --force)"
+            f"{name} {target.text!r} ends in {suffix}, but {with_article(kind.name)} is written: choose another name; "
+            f"{setting('force', True)} allows this one"
         )
 
 
@@ -140,6 +140,5 @@ def check_replaceable(target: Location, kind: OutputKind, *, force: bool = False
             return True
         raise StorageError(f"{target}: can't be replaced: {exc}") from exc
     raise StorageError(
-        f"{target}: exists and is no {kind.name}, so it is not replaced; remove it first, or force it (force=True, "
-        f"--force)"
+        f"{target}: exists and is no {kind.name}, so it is not replaced; {setting('force', True)} replaces it"
     )

@@ -7,6 +7,8 @@ import threading
 from dataclasses import dataclass, fields, replace
 from math import inf
 
+from blobpack.wording import counted
+
 # Prices of S3 Standard in us-east-1: for GET and HEAD, and for PUT, COPY, POST and LIST.
 USD_PER_1000_GETS = 0.0004
 USD_PER_1000_PUTS = 0.005
@@ -67,7 +69,7 @@ class Stats:
         """Format the counters as text, with a cost in dollars that may be estimated at other prices."""
         check_price("cost_usd", cost_usd)
         return (
-            f"{self.requests:,} requests, of which {self.puts:,} to write, copy or list, "
+            f"{counted(self.requests, 'request')}, of which {self.puts:,} to write, copy or list, "
             f"{self.bytes_wanted:,} bytes wanted, {self.bytes_fetched:,} fetched, "
             f"{self.bytes_sent:,} sent, {self.merged:,} merged, {self.retried:,} retried, "
             f"{self.hedged:,} hedged, {self.wait_s:.3f} s waiting in all threads, about ${cost_usd:.6f}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from blobpack.errors import BlobpackError, FormatError, TruncatedError
 from blobpack.stores.zstd_format import is_zstd
 from blobpack.tar.header import BLOCK, begins_tar
-from blobpack.tar.scan import raise_if_other_format
+from blobpack.tar.other_formats import raise_if_other_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

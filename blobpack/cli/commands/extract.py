@@ -23,6 +23,7 @@ from blobpack.cli.printing import print_report_line, progress_bar, progress_opti
 from blobpack.cli.report import print_left_out
 from blobpack.quoting import one_line
 from blobpack.reading.extract import extract as library
+from blobpack.wording import counted
 
 if TYPE_CHECKING:
     from blobpack.model import Rescan
@@ -71,6 +72,6 @@ def extract(
         click.echo(json.dumps(asdict(report) | {"folder": folder}))
     else:
         print_report_line(
-            f"extracted {report.members:,} members, {report.payload_bytes:,} bytes, to {one_line(folder)}"
+            f"extracted {counted(report.members, 'member')}, {counted(report.payload_bytes, 'byte')}, to {one_line(folder)}"
         )
     print_left_out("not extracted", opened.index.report, folders=False)

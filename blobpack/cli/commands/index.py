@@ -20,6 +20,7 @@ from blobpack.stores.replace import check_replaceable
 from blobpack.tar.behind import warn_of_left_out
 from blobpack.tar.readahead import Readahead
 from blobpack.tar.scan import scan_store
+from blobpack.wording import counted
 from blobpack.writing.embed import embed_index, write_beside
 
 
@@ -121,7 +122,7 @@ def index(
             )
         )
     else:
-        print_report_line(f"indexed {len(made):,} members: {one_line(target.text)}")
+        print_report_line(f"indexed {counted(len(made), 'member')}: {one_line(target.text)}")
     if traffic and not as_json:
         print_note(
             "scanned with {requests:,} requests for {bytes_read:,} bytes; the blob has {blob_bytes:,} bytes".format_map(

@@ -32,6 +32,7 @@ from blobpack.stores.replace import check_replaceable
 from blobpack.tar.behind import warn_of_left_out
 from blobpack.tar.names import without_apple_double
 from blobpack.tar.scan import scan_store
+from blobpack.wording import counted
 from blobpack.writing.beside import unchanged
 
 
@@ -119,9 +120,9 @@ def offsets(
         )
     where = "stdout" if to_stdout else target
     kept = (
-        f"{len(chosen):,} of {len(index):,} members"
+        f"{len(chosen):,} of {counted(len(index), 'member')}"
         if len(chosen)
-        else f"none of {len(index):,} members"
+        else f"none of {counted(len(index), 'member')}"
     )
     # if stdout carries the rows, the report must not be among them
     if as_json:
@@ -132,7 +133,7 @@ def offsets(
     if len(chosen) < len(everything):
         count = len(everything) - len(chosen)
         print_note(
-            f"left out: {count:,} AppleDouble files of macOS, ._*; --apple-double keeps them"
+            f"left out: {counted(count, 'AppleDouble file')} of macOS, ._*; --apple-double keeps them"
         )
     warn_of_left_out(store.url, index.report)
     print_left_out("without offsets", index.report)

@@ -12,6 +12,7 @@ from blobpack.cli.options import blob_argument, index_option, json_option
 from blobpack.cli.printing import print_report_line, progress_bar, progress_option
 from blobpack.model import THREADS_ASKED_MAX
 from blobpack.reading.verify import verify as library
+from blobpack.wording import counted
 
 if TYPE_CHECKING:
     from blobpack.stores.location import Location
@@ -58,7 +59,7 @@ def verify(
         def show(members: int, payload_bytes: int) -> None:
             # the library reports totals and not differences
             bar.n = payload_bytes
-            bar.set_postfix_str(f"{members:,} members", refresh=False)
+            bar.set_postfix_str(f"{counted(members, 'member')}", refresh=False)
             bar.update(0)
 
         report = library(blob, index=index_path, full=full, threads=threads, progress=show)

@@ -23,6 +23,7 @@ from blobpack.checksum import crc32c
 from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.stores.http.ranged import if_match
 from blobpack.stores.s3.client import default_client
+from blobpack.wording import setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -256,7 +257,7 @@ def _lost(target: ObjectKey, kept: Property, what: str) -> StorageError:
 def _advice(kept: Property) -> str:
     return (
         f"the new object would lose its {NAMES[kept]}, so nothing was written: "
-        f'drop=["{kept}"] (--drop {kept}) goes on without them'
+        f"{setting('drop', kept)} goes on without them"
     )
 
 
@@ -301,7 +302,7 @@ def explain_refusal(exc: StorageError, properties: Properties) -> StorageError:
         return exc
     error = StorageError(
         f"{exc}; the new object gets the properties of the old one, which needs the rights {rights}; "
-        "--drop tags and --drop acl go on without them"
+        f"{setting('drop', 'tags')} and {setting('drop', 'acl')} go on without them"
     )
     error.status = exc.status
     return error

@@ -26,6 +26,7 @@ from blobpack.stores.s3.multipart import (
 from blobpack.stores.s3.properties import NO_PROPERTIES, check_kept, explain_refusal
 from blobpack.stores.s3.unfinished import abort_interrupted, uploads_to
 from blobpack.stores.sink import Sink
+from blobpack.wording import setting
 
 if TYPE_CHECKING:
     import os
@@ -245,7 +246,7 @@ class Upload(Sink):
         upload_id = self.multipart.id
         if upload_id and self._resume:
             exc.add_note(
-                f"the parts of {self.url} that were sent are kept: --resume continues with them"
+                f"the parts of {self.url} that were sent are kept: {setting('resume', True)} continues with them"
             )
             return
         try:
