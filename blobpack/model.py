@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from operator import index
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, get_args
 
 from blobpack._native.members import Member
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    # what names a member: its name, which means the last member of that name; the Member, which means exactly that one;
+    # or its row, negative from the end
+    Which = str | Member | SupportsIndex
     # a member's name, and its bytes
     Payload = tuple[str, Buffer]
     # what pack accepts: a folder, a prefix or a file; several files; or payloads
@@ -218,6 +221,24 @@ def check_whole(name: str, value: Any) -> int:
         return index(value)
     except TypeError:
         raise TypeError(f"{name} must be a whole number, not {shown(value)}") from None
+
+
+def row_number(row: object, count: int) -> int:
+    """Return a row's number, counted from the start; negative rows count from the end.
+
+    Raises:
+        IndexError: there is no such row among `count` rows.
+        TypeError: the row is not a whole number.
+    """
+    number = check_whole("row", row)
+    if not -count <= number < count:
+        raise IndexError(f"no row {number} among {count} rows")
+    return number + count if number < 0 else number
+
+
+def not_which(which: object) -> TypeError:
+    """Return the error for a value that names no member: it is neither a name nor a Member nor a row."""
+    return TypeError(f"which must be a name, a Member or a row, not {shown(which)}")
 
 
 def check_number(name: str, value: Any, least: int, most: int = BYTES_MAX) -> None:

@@ -95,6 +95,7 @@ SOURCE = [
 ]
 SIZE = types("2", 1.5, True)
 ROW = types("2", 1.5, None, b"2")
+WHICH = types(None, 1.5, True, b"a", ["a"], slice(1))
 PRICE = [*types("1", None, [1], True), *values(-1, float("nan"), float("inf"))]
 OUTPUT = LOCAL
 PACKED: dict[str, list[Bad]] = {
@@ -422,17 +423,18 @@ CALLS: dict[str, Call] = {
             ("min_size", "max_size", "min_width", "max_width", "min_height", "max_height"), SIZE
         ),
     ),
+    **of("Index", "head", {}, n=ROW),
+    **of("Index", "get", {"which": "a.png"}, which=WHICH),
     **of(
         "Index",
-        "take",
-        {"rows": np.zeros(1, np.int64)},
-        rows=types("a", None, ["a"], [1.5], 1.5, 1, [True, 2], [[1]]),
+        "rows",
+        {"several": ["a.png"]},
+        several=types("one", None, 5, [1.5], [None], [b"a"], [["a"]], [True], np.ones((2, 2))),
     ),
-    **of("Index", "slice", {"first": 0, "last": 1}, first=ROW, last=ROW),
     **{
         name: case
         for method in ("row_of", "range_of")
-        for name, case in of("Index", method, NAME, name=TEXT).items()
+        for name, case in of("Index", method, {"which": "a.png"}, which=WHICH).items()
     },
     **{
         name: case
@@ -443,6 +445,7 @@ CALLS: dict[str, Call] = {
 
 # what is no misuse by a caller: these take what other modules of the package make and hand over
 NO_CASES = {
+    "Index.get default": "anything may be returned where there is no member",
     "Blob.locate": "a batch calls it with names that were checked",
     "Blob store": "a Store is no public type: open_blob opens one",
     "Collection": "open_collection makes it of types that are not public",
@@ -653,8 +656,10 @@ def test_what_is_as_good_will_do(right: dict[str, Any], ground: Ground) -> None:
     assert blobpack.pack(ground.files, ground.new_tar, **right).members == 2
 
 
-@pytest.mark.parametrize("row", [-1, 2, 1 << 70])
-@pytest.mark.parametrize("method", ["_name_at", "_member_at"])
+@pytest.mark.parametrize("row", [-3, 2, 1 << 70])
+@pytest.mark.parametrize(
+    "method", ["row_of", "_name_at", "_member_at", "_bounds_at", "__getitem__"]
+)
 def test_a_row_there_is_not_is_an_index_error_as_of_any_sequence(
     row: int, method: str, ground: Ground
 ) -> None:
