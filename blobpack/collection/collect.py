@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blobpack.collection.join import CollectionWriter
 from blobpack.indexfile.open import COLLECTION
 from blobpack.model import (
     Duplicates,
@@ -19,6 +18,7 @@ from blobpack.model import (
     check_several,
 )
 from blobpack.opening.collection import COLLECTION_NAME, collection_location
+from blobpack.opening.join import CollectionWriter
 from blobpack.opening.list_blobs import has_glob, list_blobs
 from blobpack.quoting import one_line
 from blobpack.stores.location import Location, location_of, output_location
