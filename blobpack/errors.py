@@ -27,6 +27,12 @@ MissingIndexWarning are UserWarnings.
 
 from __future__ import annotations
 
+import sys
+import warnings
+
+# modules whose lines a warning does not name
+OWN_MODULES = ("blobpack.", "contextlib")
+
 
 class BlobpackError(Exception):
     """Base of all exceptions in this module."""
@@ -119,3 +125,12 @@ class LeftOutWarning(UserWarning):
 
 class StaleIndexError(BlobChangedError):
     """The index belongs to another state of the blob."""
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Issue a warning for the line, outside of blobpack, that called blobpack."""
+    frame, level = sys._getframe(1), 2
+    # contextlib calls the generators of blobpack's own context managers
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(OWN_MODULES):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

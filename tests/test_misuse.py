@@ -80,6 +80,8 @@ REMOTE = [*PATH, *values(FAR, "https://host/out.tar", "file://elsewhere/out.tar"
 LOCAL = [*PATH, *values(FAR, "https://host/out", "file://far/out", "s3:/bucket/key")]
 TARGET = [*PATH, *values("https://host/out.tar", "ftp://host/out.tar", "s3://bucket", "s3:///key")]
 ANY_URL = [*PATH, *values("ftp://host/blob.tar", "s3://bucket")]
+# also a bucket, whose blobs are read all
+PLACE = [*PATH, *values("ftp://host/blob.tar")]
 FLAG = types("no", None, 2, 1.0)
 CALLABLE = types("print", 5, [])
 THREADS = number(1, 64)
@@ -110,6 +112,7 @@ PACKED: dict[str, list[Bad]] = {
 CACHE = [*(bad for bad in LOCAL if bad.value is not None)]
 OPENED = {"cache": CACHE, "cache_bytes": number(1 << 20), "hedge": choice(Hedge)}
 INDEX_OR_PATH = [bad for bad in ANY_URL if bad.value is not None]
+ALLOW = [*types(None, 5, [5], [None], b"folder"), *values("", ["a", ""], "ftp://host/x", "a\0b")]
 LEVEL = number(1, 22)
 BLOB_OR_URL = ANY_URL
 
@@ -287,23 +290,30 @@ CALLS: dict[str, Call] = {
     "open_collection": call(
         lambda g: (blobpack.open_collection, {"url": g.collection}),
         url=PATH,
-        allow=[
-            *types(None, 5, [5], [None], b"folder"),
-            *values("", ["a", ""], "ftp://host/x", "a\0b"),
-        ],
+        allow=ALLOW,
+        open_blobs=number(0),
+        **OPENED,
+    ),
+    "open": call(
+        lambda g: (blobpack.open, {"url": g.tar}),
+        url=PLACE,
+        index=INDEX_OR_PATH,
+        stale=choice(Stale),
+        duplicates=choice(Duplicates),
+        allow=ALLOW,
         open_blobs=number(0),
         **OPENED,
     ),
     "read_image": call(
         lambda g: (blobpack.read_image, {"blob": g.tar, "name": "a.png"}),
-        blob=BLOB_OR_URL,
+        blob=PLACE,
         name=TEXT,
         mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
         apply_exif_orientation=FLAG,
     ),
     "read_images": call(
         lambda g: (blobpack.read_images, {"blob": g.tar, "names": ["a.png"]}),
-        blob=BLOB_OR_URL,
+        blob=PLACE,
         names=NAMES,
         mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
         apply_exif_orientation=FLAG,
@@ -577,10 +587,9 @@ def test_every_choice_has_a_case() -> None:
 def test_choices_stand_in_the_model_alone() -> None:
     package = Path(blobpack.__file__).parent
     users = [path for path in package.rglob("*.py") if "Literal[" in path.read_text()]
-    kinds_of_places = (
-        package / "stores" / "location.py"
-    )  # what a Location is, not what callers choose
-    assert set(users) == {package / "model.py", kinds_of_places}
+    # what a Location is and means, not what callers choose
+    kinds_of_places = {package / "stores" / "location.py", package / "opening" / "list_blobs.py"}
+    assert set(users) == {package / "model.py", *kinds_of_places}
 
 
 @pytest.mark.parametrize("name", CALLS)

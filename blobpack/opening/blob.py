@@ -22,7 +22,7 @@ from blobpack.model import (
 )
 from blobpack.opening.batch import Batch, Located
 from blobpack.opening.find_index import find_index
-from blobpack.opening.reader import Reader
+from blobpack.opening.reader import BlobPart, Reader
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import local_path, location_of
 from blobpack.stores.open import open_tar
@@ -153,6 +153,9 @@ class Blob(Reader):
         return [
             Located(self.store, m.name, m.offset_start, m.offset_end, m.crc32c) for m in members
         ], None
+
+    def _each_blob(self) -> Iterator[BlobPart]:
+        yield BlobPart(self.store, self.index, 0)
 
     def close(self) -> None:
         """Close the store, and the index if open_blob found it; closing twice is harmless."""
@@ -303,24 +306,3 @@ def opened(blob: Blob | str | os.PathLike[str]) -> Iterator[Blob]:
         return
     with open_blob(blob) as fresh:
         yield fresh
-
-
-@contextmanager
-def opened_reader(source: Reader | str | os.PathLike[str]) -> Iterator[Reader]:
-    """Yield an open blob or collection as it is, or open a blob's path or URL and close it after the block."""
-    if isinstance(source, Reader):
-        yield source
-        return
-    with open_blob(source) as blob:
-        yield blob
-
-
-def check_reader(name: str, source: object) -> None:
-    """Check that a value is an open blob or collection, or a path or URL of a blob.
-
-    Raises:
-        TypeError: the value is neither.
-        ValueError: the path is empty, or the URL has an unsupported scheme.
-    """
-    if not isinstance(source, Reader):
-        location_of(name, source)

@@ -23,17 +23,17 @@ from blobpack.indexfile.shard_table import Shards
 from blobpack.model import Hedge, check_choice, check_number
 from blobpack.opening.batch import Located
 from blobpack.opening.blob import cache_in
-from blobpack.opening.list_blobs import folder_before, has_glob
+from blobpack.opening.list_blobs import Place, folder_before, place_of
 from blobpack.opening.locations import allowed_places, check_allowed, location_from
 from blobpack.opening.open_shard import open_shard
-from blobpack.opening.reader import Reader
+from blobpack.opening.reader import BlobPart, Reader
 from blobpack.quoting import quoted
 from blobpack.stores.location import Location, location_of
 from blobpack.stores.stats import Counters
 from blobpack.threads import RecentlyUsed, map_ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.open import StoredIndex
@@ -66,6 +66,7 @@ class Collection(Reader):
         "_cache",
         "_closed",
         "_counters",
+        "_folder",
         "_location",
         "_lock",
         "_open",
@@ -79,6 +80,7 @@ class Collection(Reader):
     def __init__(
         self,
         location: Location,
+        folder: Location,
         stored: StoredIndex,
         shards: Shards,
         *,
@@ -88,8 +90,13 @@ class Collection(Reader):
         counters: Counters | None = None,
         allow: Sequence[Location] = (),
     ) -> None:
-        """Make a collection of an index and its table of blobs, which open_collection reads."""
+        """Make a collection of an index and its table of blobs, which open_collection reads.
+
+        Relative names of blobs are relative to the folder, which is absolute. It is the folder of the collection's
+        file; or of the blobs, if the collection is in no file.
+        """
         self._location = location
+        self._folder = folder
         self.hedge = hedge
         self._cache = cache
         self._counters = counters or Counters()
@@ -105,7 +112,7 @@ class Collection(Reader):
 
     @property
     def url(self) -> str:
-        """Path or URL of the collection's file."""
+        """Path or URL of the collection's file; or of its blobs, as it was given, if the collection is in no file."""
         return self._location.text
 
     @property
@@ -123,7 +130,7 @@ class Collection(Reader):
         return self._location_of(number).whole
 
     def _location_of(self, number: int) -> Location:
-        return location_from(self._location.folder, self._shards[number].name, self.url)
+        return location_from(self._folder, self._shards[number].name, self.url)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -191,7 +198,7 @@ class Collection(Reader):
     def _open_one(self, number: int) -> Store | BlobpackError:
         try:
             location = self._location_of(number)
-            check_allowed(location, (self._location.folder, *self._allow), self.url)
+            check_allowed(location, (self._folder, *self._allow), self.url)
             return open_shard(
                 location,
                 self._shards[number],
@@ -201,6 +208,17 @@ class Collection(Reader):
             )
         except BlobpackError as exc:
             return exc
+
+    def _each_blob(self) -> Iterator[BlobPart]:
+        for number in range(len(self._shards)):
+            shard = self._shards[number]
+            columns = self.index._columns_of(shard.first_row, shard.row_end)
+            store = self._open_one(number)
+            if isinstance(store, BlobpackError):
+                raise store
+            with store:
+                index = Index._from_columns(columns, identity=shard.identity)
+                yield BlobPart(store, index, shard.first_row)
 
     def close(self) -> None:
         """Close the index, and the blobs that are open; closing twice is harmless."""
@@ -214,6 +232,7 @@ class Collection(Reader):
         # its own requests.
         arguments = (
             self._location,
+            self._folder,
             self._stored,
             self._shards,
             self._open_max,
@@ -262,7 +281,7 @@ def open_collection(
     check_choice("hedge", hedge, Hedge)
     check_number("open_blobs", open_blobs, 0)
     allowed = allowed_places(allow)
-    location = collection_location(given)
+    location = collection_location(given, place_of(given))
     kept = cache_in(cache, cache_bytes)
     try:
         store, footer = open_region(location, kept)
@@ -284,6 +303,7 @@ def open_collection(
         raise
     return Collection(
         location,
+        location.folder,
         stored,
         shards,
         open_blobs=open_blobs,
@@ -307,21 +327,21 @@ def read_shards(store: Store, footer: Footer) -> Shards:
     )
 
 
-def collection_location(location: Location) -> Location:
+def collection_location(location: Location, place: Place) -> Location:
     """Return the location of a collection's file, from the file itself or from the folder, prefix or glob of its blobs."""
-    if has_glob(location):
+    if place == "glob":
         return folder_before(location).below(COLLECTION_NAME)
-    if location.address.endswith(".idx"):
-        return location
     # A local file may have any name. For a remote location, a check whether it is a file would cost
     # a request, so only the suffix decides.
-    if location.is_local and os.path.isfile(location.path):  # noqa: PTH113
-        return location
-    return location.as_folder.below(COLLECTION_NAME)
+    is_file = location.address.endswith(".idx") or (
+        location.is_local and os.path.isfile(location.path)  # noqa: PTH113
+    )
+    return location if place == "file" and is_file else location.as_folder.below(COLLECTION_NAME)
 
 
 def _unpickle_collection(
     location: Location,
+    folder: Location,
     stored: StoredIndex,
     shards: Shards,
     open_blobs: int,
@@ -330,5 +350,12 @@ def _unpickle_collection(
     allow: Sequence[Location],
 ) -> Collection:
     return Collection(
-        location, stored, shards, open_blobs=open_blobs, cache=cache, hedge=hedge, allow=allow
+        location,
+        folder,
+        stored,
+        shards,
+        open_blobs=open_blobs,
+        cache=cache,
+        hedge=hedge,
+        allow=allow,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from blobpack.errors import MemberNotFoundError
@@ -18,9 +19,25 @@ if TYPE_CHECKING:
     from blobpack.index.index import Index
     from blobpack.model import Hedge, Member
     from blobpack.opening.batch import Located
+    from blobpack.stores.base import Store
     from blobpack.stores.stats import Stats
 
 R = TypeVar("R", bound="Reader")
+
+
+@dataclass(frozen=True, slots=True)
+class BlobPart:
+    """One blob of a reader.
+
+    Attributes:
+        store: Delivers the blob's bytes.
+        index: The blob's members, with their offsets in this blob.
+        first_row: Row of the blob's first member in the reader's index.
+    """
+
+    store: Store
+    index: Index
+    first_row: int
 
 
 class Reader(ABC):
@@ -53,6 +70,14 @@ class Reader(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close files and connections; closing twice is harmless."""
+
+    @abstractmethod
+    def _each_blob(self) -> Iterator[BlobPart]:
+        """Yield the blobs in order. Each blob of a collection is opened when it is reached, and closed after it.
+
+        Raises:
+            BlobpackError: a blob can't be opened; raised where it is reached.
+        """
 
     def read(self, name: str) -> bytes:
         """Read a member's payload by one ranged read, from the version of the blob that was opened.

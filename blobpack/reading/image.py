@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from blobpack._native.facts import orientation_of
 from blobpack.errors import ImageError
 from blobpack.model import check_flag, check_text, names_of
-from blobpack.opening.blob import check_reader, opened_reader
+from blobpack.opening.open import check_source, opened
 from blobpack.quoting import quoted
 from blobpack.threads import map_ahead, processor_count
 
@@ -67,11 +67,11 @@ def read_image(
         BlobChangedError: the blob is no longer the one that was opened.
         StorageError: the store failed.
     """
-    check_reader("blob", blob)
+    check_source("blob", blob)
     check_text("name", name)
     check_mode(mode)
     check_flag("apply_exif_orientation", apply_exif_orientation)
-    with opened_reader(blob) as source:
+    with opened(blob) as source:
         payload = source.read(name)
         return decode_image(
             payload,
@@ -108,7 +108,7 @@ def read_images(
         ValueError: Pillow has no such mode.
     """
     # checked here and not in the generator, whose code runs only when the first image is taken
-    check_reader("blob", blob)
+    check_source("blob", blob)
     wanted = names_of(names)
     check_mode(mode)
     check_flag("apply_exif_orientation", apply_exif_orientation)
@@ -121,7 +121,7 @@ def _images(
     mode: str | None,
     apply_exif_orientation: bool,
 ) -> Iterator[NDArray[np.uint8]]:
-    with opened_reader(blob) as source:
+    with opened(blob) as source:
         # names may be an iterator, and each name is needed twice: to read its payload, and in a message
         wanted, asked = tee(names)
 
