@@ -53,6 +53,11 @@ def _escaped(character: str) -> str:
     return "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: "1 member", "1,000 members"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def one_line(text: str) -> str:
     """Return a text with its control characters escaped, newlines too."""
     return printable(text).replace("\n", "\\n")

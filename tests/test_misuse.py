@@ -88,6 +88,11 @@ THREADS = number(1, 64)
 TEXTS = types(None, 5, b"*", [b"*"], ["*", None], {"*": 5}.items())
 TEXT = types(None, 5, b"text", ["text"])
 NAMES = [*types("one", None, 5, b"one"), *late(types([5], [None], [b"one"], [Path("one")]))]
+SEVERAL = [
+    *types("one", None, 5, b"one"),
+    *late(types([1.5], [None], [b"one"], [Path("one")], [True])),
+]
+ROWS = types("one", None, 5, 1.5, ["a.png"], [1.5], [True, 1], {0}, np.ones((2, 2)))
 MEMBERS = [*types("one", None, 5, b"one"), *late(types([5], ["one"], [None]))]
 SOURCE = [
     *types(None, 5, b"folder", {"a.png": b"1"}),
@@ -305,16 +310,16 @@ CALLS: dict[str, Call] = {
         **OPENED,
     ),
     "read_image": call(
-        lambda g: (blobpack.read_image, {"blob": g.tar, "name": "a.png"}),
+        lambda g: (blobpack.read_image, {"blob": g.tar, "which": "a.png"}),
         blob=PLACE,
-        name=TEXT,
+        which=WHICH,
         mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
         apply_exif_orientation=FLAG,
     ),
     "read_images": call(
-        lambda g: (blobpack.read_images, {"blob": g.tar, "names": ["a.png"]}),
+        lambda g: (blobpack.read_images, {"blob": g.tar, "several": ["a.png"]}),
         blob=PLACE,
-        names=NAMES,
+        several=SEVERAL,
         mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
         apply_exif_orientation=FLAG,
     ),
@@ -369,15 +374,20 @@ CALLS: dict[str, Call] = {
     ),
     **of("Blob", "read_members", {"members": []}, members=MEMBERS),
     **of("Collection", "read_members", {"members": []}, members=MEMBERS),
-    **of("Collection", "url_of", NAME, name=TEXT),
+    **of("Collection", "url_of", {"which": "a.png"}, which=WHICH),
     **{
         name: case
         for kind in ("Blob", "Collection")
         for method, given, bad in (
-            ("read", NAME, {"name": TEXT}),
-            ("aread", NAME, {"name": TEXT}),
-            ("read_many", {"names": ["a.png"]}, {"names": NAMES}),
-            ("aread_many", {"names": ["a.png"]}, {"names": NAMES}),
+            ("read", {"which": "a.png"}, {"which": WHICH}),
+            ("get", {"which": "a.png"}, {"which": WHICH}),
+            ("aread", {"which": "a.png"}, {"which": WHICH}),
+            ("read_many", {"several": ["a.png"]}, {"several": SEVERAL}),
+            ("aread_many", {"several": ["a.png"]}, {"several": SEVERAL}),
+            ("read_rows", {"rows": [0]}, {"rows": ROWS}),
+            ("keys", {}, {}),
+            ("values", {}, {}),
+            ("items", {}, {}),
             ("close", {}, {}),
         )
         for name, case in of(kind, method, given, **bad).items()
@@ -455,11 +465,11 @@ CALLS: dict[str, Call] = {
 
 # what is no misuse by a caller: these take what other modules of the package make and hand over
 NO_CASES = {
+    "Blob.get default": "anything may be returned where there is no member",
+    "Collection.get default": "anything may be returned where there is no member",
     "Index.get default": "anything may be returned where there is no member",
-    "Blob.locate": "a batch calls it with names that were checked",
     "Blob store": "a Store is no public type: open_blob opens one",
     "Collection": "open_collection makes it of types that are not public",
-    "Collection.locate": "a batch calls it with names that were checked",
     "Member": "native: its signature's types are checked, and tests/test_selection.py looks at them",
 }
 

@@ -23,11 +23,12 @@ from blobpack.indexfile.shard_table import Shards
 from blobpack.model import Hedge, check_choice, check_number
 from blobpack.opening.batch import Located
 from blobpack.opening.blob import cache_in
+from blobpack.opening.blob_rows import BlobPart, BlobRows, BlobTable
 from blobpack.opening.list_blobs import Place, folder_before, place_of
 from blobpack.opening.locations import allowed_places, check_allowed, location_from
 from blobpack.opening.open_shard import open_shard
-from blobpack.opening.reader import BlobPart, Reader
-from blobpack.quoting import quoted
+from blobpack.opening.reader import Reader
+from blobpack.quoting import counted, quoted
 from blobpack.stores.location import Location, location_of
 from blobpack.stores.stats import Counters
 from blobpack.threads import RecentlyUsed, map_ahead
@@ -35,8 +36,10 @@ from blobpack.threads import RecentlyUsed, map_ahead
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from blobpack._native.results import FoundRow
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.open import StoredIndex
+    from blobpack.model import CheckedWhich, Which
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
     from blobpack.stores.stats import Stats
@@ -50,9 +53,13 @@ BLOBS_OPENED_AT_ONCE = 16
 
 
 class Collection(Reader):
-    """Many blobs whose members are read by name, as if they were in one blob.
+    """Many blobs whose members are read by name, as Members or by row, as if they were in one blob.
 
-    A context manager. Safe to share between threads and after a fork. A pickled collection is opened again in the
+    A member is named by its name, which means the last member of that name; by its Member, which means the last row with
+    this name and these offsets; or by its row, negative from the end. So `collection[name]`, `name in collection`,
+    `len(collection)` and iteration over names work as for a dict.
+
+    A context manager, also with `async with`. Safe to share between threads and after a fork. A pickled collection is opened again in the
     process that unpickles it. If several members have one name, the last one is read, as from one blob.
 
     Attributes:
@@ -116,57 +123,60 @@ class Collection(Reader):
         return self._location.text
 
     @property
-    def blob_urls(self) -> list[str]:
-        """Paths or URLs of its blobs, in the order of their members, whole, with their queries."""
-        return [self._location_of(number).whole for number in range(len(self._shards))]
+    def blobs(self) -> Sequence[BlobRows]:
+        """The blobs, in the order of their rows: path or URL, first row, number of members and size in bytes of each."""
+        return BlobTable(self._shards, self._location_of)
 
-    def url_of(self, name: str) -> str:
+    def url_of(self, which: Which) -> str:
         """Return the path or URL, whole, with its query, of the blob that holds a member.
 
+        Args:
+            which: The member's name, its Member, or its row.
+
         Raises:
-            MemberNotFoundError: no member has this name.
+            MemberNotFoundError: there is no such member.
+            IndexError: there is no such row.
         """
-        number = self._shards.number_of(self.index.row_of(name))
+        number = self._shards.number_of(self.index.row_of(which))
         return self._location_of(number).whole
 
     def _location_of(self, number: int) -> Location:
         return location_from(self._folder, self._shards[number].name, self.url)
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.index
 
     @property
     def stats(self) -> Stats:
         """Requests made so far to read the index and the blobs, and what they cost; nothing for local ones."""
         return self._counters.snapshot()
 
-    def locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
-        """Find members and open their blobs, up to the first failure; return them and its error."""
+    def _locate(
+        self, several: Sequence[CheckedWhich]
+    ) -> tuple[list[Located], BlobpackError | IndexError | None]:
         if self._closed:
             raise StorageError(f"{self.url}: the collection is closed")
-        found = self.index._search(names)
-        numbers = [hit and self._shards.number_of(hit.row) for hit in found]
+        return super()._locate(several)
+
+    def _place(
+        self, several: Sequence[CheckedWhich], rows: Sequence[FoundRow]
+    ) -> tuple[list[Located], BlobpackError | None]:
+        """Open the blobs of members, up to the first failure; return the places of the members, and its error."""
+        numbers = [self._shards.number_of(found.row) for found in rows]
         # a dict and not a set: blobs are opened in the order asked
-        stores = self._open_blobs(dict.fromkeys(number for number in numbers if number is not None))
+        stores = self._open_blobs(dict.fromkeys(numbers))
         located: list[Located] = []
-        for name, hit, number in zip(names, found, numbers, strict=True):
-            if hit is None or number is None:
-                return located, self._not_found(name)
+        for which, found, number in zip(several, rows, numbers, strict=True):
             store = stores[number]
             # a blob that can't be opened fails only the members that it holds, where they are reached
             if isinstance(store, BlobpackError):
                 return located, store
-            _, start, end, checksum = hit
+            _, start, end, checksum = found
+            member = Located(store, start, end, checksum, which, self.index)
             # the blob is the one that was collected, so the collection is damaged
             if end > store.size:
                 return located, FormatError(
-                    f"{self.url}: the collection is damaged: {quoted(name)} ends at byte {end} of {store.url}, which has "
-                    f"{store.size} bytes"
+                    f"{self.url}: the collection is damaged: {quoted(member.name)} ends at byte {end} of {store.url}, "
+                    f"which has {store.size} bytes"
                 )
-            located.append(Located(store, name, start, end, checksum))
+            located.append(member)
         return located, None
 
     def _open_blobs(self, numbers: dict[int, None]) -> dict[int, Store | BlobpackError]:
@@ -243,7 +253,7 @@ class Collection(Reader):
         return _unpickle_collection, arguments
 
     def __repr__(self) -> str:
-        return f"<Collection {self.url}: {len(self)} members of {len(self._shards)} blobs>"
+        return f"<Collection {self.url}: {counted(len(self), 'member')} of {counted(len(self._shards), 'blob')}>"
 
 
 def open_collection(

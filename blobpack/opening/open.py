@@ -141,7 +141,7 @@ def _is_collection(location: Location) -> bool:
 def _has_only_matching(collection: Collection, pattern: Location) -> bool:
     """Return whether all blobs of a collection match a glob."""
     # `train-*.tar` must not find members of `test-0.tar`, which lies in the same collection
-    return all(map(matcher(pattern), collection.blob_urls))
+    return all(map(matcher(pattern), (blob.url for blob in collection.blobs)))
 
 
 def _joined(
