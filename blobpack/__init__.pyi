@@ -51,6 +51,7 @@ from .opening.collection import (
     Collection as Collection,
     open_collection as open_collection,
 )
+from .opening.open import open as open
 from .packing.manifest import read_manifest as read_manifest
 from .packing.options import PackOptions as PackOptions
 from .packing.pack import (

@@ -14,7 +14,7 @@ in any sequence. Every other error is a BlobpackError:
     ├── FactsMissingError      ValueError         a selection needs facts that the index does not have
     ├── UnsafeNameError        ValueError         a name leads out of the folder where it must stay
     ├── PackageMissingError    ImportError        an optional package is needed and not installed
-    ├── MemberNotFoundError    LookupError        no member has this name
+    ├── MemberNotFoundError    KeyError           no member has this name
     ├── SourceError            OSError            files to pack can't be read, changed, or are none
     └── StorageError           OSError            a store failed
         ├── BlobNotFoundError  FileNotFoundError  there is no blob at this path or URL
@@ -26,6 +26,12 @@ MissingIndexWarning are UserWarnings.
 """
 
 from __future__ import annotations
+
+import sys
+import warnings
+
+# modules whose lines a warning does not name
+OWN_MODULES = ("blobpack.", "contextlib")
 
 
 class BlobpackError(Exception):
@@ -74,9 +80,12 @@ class PackageMissingError(BlobpackError, ImportError):
     """A call needs an optional package that is not installed, such as pyarrow; the message says how to install it."""
 
 
-# LookupError, not KeyError: str() of a KeyError is the repr of its message, in quotes
-class MemberNotFoundError(BlobpackError, LookupError):
-    """The index has no member with this name."""
+class MemberNotFoundError(BlobpackError, KeyError):
+    """The index has no member with this name, or not this Member."""
+
+    def __str__(self) -> str:
+        # str() of a KeyError is the repr of its message, in quotes
+        return Exception.__str__(self)
 
 
 class SourceError(BlobpackError, OSError):
@@ -119,3 +128,12 @@ class LeftOutWarning(UserWarning):
 
 class StaleIndexError(BlobChangedError):
     """The index belongs to another state of the blob."""
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Issue a warning for the line, outside of blobpack, that called blobpack."""
+    frame, level = sys._getframe(1), 2
+    # contextlib calls the generators of blobpack's own context managers
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(OWN_MODULES):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from operator import index
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, get_args
 
 from blobpack._native.members import Member
 
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    # what names a member: its name, which means the last member of that name; the Member, which means exactly that one;
+    # or its row, negative from the end
+    Which = str | Member | SupportsIndex
+    # the same, after checked_which
+    CheckedWhich = str | Member | int
     # a member's name, and its bytes
     Payload = tuple[str, Buffer]
     # what pack accepts: a folder, a prefix or a file; several files; or payloads
@@ -220,6 +225,38 @@ def check_whole(name: str, value: Any) -> int:
         raise TypeError(f"{name} must be a whole number, not {shown(value)}") from None
 
 
+def row_number(row: object, count: int) -> int:
+    """Return a row's number, counted from the start; negative rows count from the end.
+
+    Raises:
+        IndexError: there is no such row among `count` rows.
+        TypeError: the row is not a whole number.
+    """
+    number = check_whole("row", row)
+    if not -count <= number < count:
+        raise IndexError(f"no row {number} among {count} rows")
+    return number + count if number < 0 else number
+
+
+def not_which(which: object) -> TypeError:
+    """Return the error for a value that names no member: it is neither a name nor a Member nor a row."""
+    return TypeError(f"which must be a name, a Member or a row, not {shown(which)}")
+
+
+def checked_which(which: object) -> CheckedWhich:
+    """Return what names a member: a name or a Member as it is, a row as int.
+
+    Raises:
+        TypeError: the value is none of these.
+    """
+    if isinstance(which, (str, Member)):
+        return which
+    try:
+        return check_whole("row", which)
+    except TypeError:
+        raise not_which(which) from None
+
+
 def check_number(name: str, value: Any, least: int, most: int = BYTES_MAX) -> None:
     """Check that a value is a whole number in a range.
 
@@ -342,6 +379,17 @@ def names_of(names: Iterable[str | Member]) -> Iterator[str]:
         raise TypeError(f"names must be several names or members, and one is {shown(name)}")
 
     return map(name_of, names)
+
+
+def which_of(several: Iterable[Which]) -> Iterator[CheckedWhich]:
+    """Return an iterator of what names members: names, Members and rows.
+
+    Raises:
+        TypeError: one name was given instead of several; or, when it is reached, one of them is none of these.
+    """
+    check_several("several", several, "names, Members or rows")
+    # checked one by one as they are taken: they may come from a generator that makes each one only when it is asked
+    return map(checked_which, several)
 
 
 def members_of(members: Iterable[Member]) -> Iterator[Member]:

@@ -48,7 +48,7 @@ def test_a_local_blob_elsewhere_is_read_only_where_it_is_allowed(
     collection = tmp_path / "mine" / "c.idx"
     blobpack.collect([outside], collection)
     with blobpack.open_collection(collection) as opened:
-        assert opened.blob_urls == [str(outside)]
+        assert [blob.url for blob in opened.blobs] == [str(outside)]
         for read in (opened.read, lambda name: next(opened.read_many([name]))):
             with pytest.raises(UnsafeNameError, match=r"b\.tar.*not below.*--allow"):
                 read("secret")

@@ -52,6 +52,10 @@ def payload_of(name: str) -> bytes:
     return f"<{name}>".encode() * (1 + len(name) % 3)
 
 
+def urls_of(collection: blobpack.Collection) -> list[str]:
+    return [blob.url for blob in collection.blobs]
+
+
 def make_blob(path: Path, names: list[str], **options: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     blobpack.pack(
@@ -103,7 +107,7 @@ def test_any_name_is_read_from_its_blob(folder: Path, opened: Opened) -> None:
     with blobpack.open_collection(folder) as collection:
         assert len(collection) == 100
         assert list(collection.index.names) == ALL
-        assert collection.blob_urls == [str(folder / f"{i:04d}.tar") for i in range(5)]
+        assert urls_of(collection) == [str(folder / f"{i:04d}.tar") for i in range(5)]
         assert not opened
         assert collection.read("007/0003.bin") == payload_of("007/0003.bin")
         assert opened == [str(folder / "0003.tar")] == [collection.url_of("007/0003.bin")]
@@ -119,7 +123,7 @@ def test_batches_keep_the_order_asked(folder: Path, opened: Opened) -> None:
     wanted = random.Random(3).choices(ALL, k=1000)
     with blobpack.open_collection(folder) as collection:
         assert list(collection.read_many(wanted)) == list(map(payload_of, wanted))
-        assert sorted(opened) == collection.blob_urls
+        assert sorted(opened) == urls_of(collection)
         chosen = collection.index.select("01?/*")
         assert list(collection.read_many(chosen)) == [payload_of(name) for name in chosen.names]
         reads = collection.read_many([ALL[0], "none", ALL[1]])
@@ -198,7 +202,7 @@ def test_pickled_it_is_opened_anew(folder: Path) -> None:
         pickle.loads(pickle.dumps(collection)) as again,
     ):
         assert again.read(ALL[42]) == payload_of(ALL[42])
-        assert again.blob_urls == collection.blob_urls
+        assert urls_of(again) == urls_of(collection)
 
 
 # Where it lies, and of what
@@ -213,14 +217,14 @@ def test_folders_globs_files_and_lists(
     make_blob(folder / "below" / "x.tar", ["x"])
     assert blobpack.collect("set/*.tar").url == "set/collection.idx"
     with blobpack.open_collection("set/*.tar") as collection:
-        assert len(collection.blob_urls) == 5
+        assert len(urls_of(collection)) == 5
     blobpack.collect("set/**/*.tar", tmp_path / "all.idx")
     with blobpack.open_collection("all.idx") as collection:
-        assert len(collection.blob_urls) == 6
+        assert len(urls_of(collection)) == 6
         assert collection.read("x") == payload_of("x")
     blobpack.collect(f"file://{folder}")
     with blobpack.open_collection(f"file://{folder}") as collection:
-        assert len(collection.blob_urls) == 6
+        assert len(urls_of(collection)) == 6
     blobpack.collect([folder / "0004.tar", "set/0001.tar"], "two.idx")
     with blobpack.open_collection("two.idx") as collection:
         assert list(collection.index.names) == names_in(4) + names_in(1)
@@ -592,7 +596,7 @@ class TestAsync:
         wanted = random.Random(3).choices(ALL, k=1000)
         with blobpack.open_collection(folder) as collection:
             assert asyncio.run(aread_all(collection, wanted)) == list(map(payload_of, wanted))
-            assert sorted(opened) == collection.blob_urls
+            assert sorted(opened) == urls_of(collection)
             chosen = collection.index.select("01?/*")
             read = asyncio.run(aread_all(collection, chosen))
             assert read == [payload_of(name) for name in chosen.names]
@@ -706,7 +710,7 @@ class TestS3:
     def test_a_glob_into_a_local_file(self, prefix: str, tmp_path: Path) -> None:
         blobpack.collect(f"{prefix}000[12].tar", tmp_path / "two.idx")
         with blobpack.open_collection(tmp_path / "two.idx") as collection:
-            assert collection.blob_urls == [f"{prefix}0001.tar", f"{prefix}0002.tar"]
+            assert urls_of(collection) == [f"{prefix}0001.tar", f"{prefix}0002.tar"]
             with pytest.raises(UnsafeNameError, match="allow="):
                 collection.read("007/0002.bin")
         with blobpack.open_collection(tmp_path / "two.idx", allow=prefix) as collection:
@@ -720,7 +724,7 @@ class TestS3:
         url = f"{s3_env.endpoint}/{bucket}/train/collection.idx"
         with blobpack.open_collection(url) as collection:
             assert list(collection.read_many(ALL[::20])) == list(map(payload_of, ALL[::20]))
-            blobs = collection.blob_urls
+            blobs = urls_of(collection)
         blobpack.collect(blobs, tmp_path / "c.idx")
         with blobpack.open_collection(tmp_path / "c.idx", allow=s3_env.endpoint) as collection:
             assert collection.read(ALL[42]) == payload_of(ALL[42])

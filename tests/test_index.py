@@ -83,7 +83,7 @@ def test_a_name_that_is_not_there(name: str, index: Index) -> None:
         index.range_of(name)
 
 
-@pytest.mark.parametrize("thing", [None, 0, b"cats/0001.jpg", MEMBERS[0]])
+@pytest.mark.parametrize("thing", [None, 0, b"cats/0001.jpg"])
 def test_what_is_no_name_is_not_in_an_index(thing: object, index: Index) -> None:
     assert thing not in index
 
@@ -173,8 +173,8 @@ def test_an_empty_index() -> None:
     assert index.payload_bytes == 0
     assert "a" not in index
     assert len(index.select("*", min_size=1, where=bool)) == 0
-    assert len(index.take(np.zeros(0, np.int64))) == 0
-    assert len(index.slice(0, 0)) == len(index.with_basenames()) == len(Index.concatenate([])) == 0
+    assert len(index[np.zeros(0, np.int64)]) == 0
+    assert len(index[0:0]) == len(index.with_basenames()) == len(Index.concatenate([])) == 0
     assert index == Index.concatenate([index, index]) == pickle.loads(pickle.dumps(index))
 
 
@@ -219,9 +219,9 @@ def test_an_index_is_compared_by_value_and_so_has_no_hash(index: Index) -> None:
     [
         lambda: Index([*MEMBERS, TWICE], report=REPORT),
         from_scan,
-        lambda: from_scan().slice(100, 200),
+        lambda: from_scan()[100:200],
         lambda: from_scan().select("*1.jpg"),
-        lambda: Index.concatenate([from_scan().slice(3, 5), Index(MEMBERS)]),
+        lambda: Index.concatenate([from_scan()[3:5], Index(MEMBERS)]),
     ],
 )
 def test_pickles_and_copies_are_equal(make: Callable[[], Index]) -> None:
@@ -236,7 +236,7 @@ def test_pickles_and_copies_are_equal(make: Callable[[], Index]) -> None:
 
 def test_a_pickle_holds_only_its_own_rows() -> None:
     whole = from_scan()
-    assert len(pickle.dumps(whole.slice(5, 6))) < len(pickle.dumps(whole)) / 10
+    assert len(pickle.dumps(whole[5:6])) < len(pickle.dumps(whole)) / 10
 
 
 # Parts
@@ -246,7 +246,7 @@ def test_a_pickle_holds_only_its_own_rows() -> None:
     ("first", "last"), [(0, 0), (0, 1), (0, 7), (2, 5), (6, 7), (7, 7), (3, 100)]
 )
 def test_a_slice_is_its_rows(first: int, last: int, index: Index) -> None:
-    part = index.slice(first, last)
+    part = index[first:last]
     expected = MEMBERS[first:last]
     assert list(part) == expected
     assert part == Index(expected)
@@ -255,15 +255,15 @@ def test_a_slice_is_its_rows(first: int, last: int, index: Index) -> None:
 
 
 def test_a_slice_of_a_slice(index: Index) -> None:
-    part = index.slice(1, 6).slice(1, 4)
+    part = index[1:6][1:4]
     assert list(part) == MEMBERS[2:5]
     assert list(part.select("dogs/*")) == MEMBERS[2:5]
     assert list(part.with_basenames().names) == ["0001.jpg", "größer.jpg", "caf\udce9.jpg"]
-    assert list(part.take(np.array([2, 0]))) == [MEMBERS[4], MEMBERS[2]]
+    assert list(part[np.array([2, 0])]) == [MEMBERS[4], MEMBERS[2]]
 
 
 def test_indexes_are_put_behind_one_another(index: Index) -> None:
-    parts = [index.slice(4, 7), Index(), index.slice(0, 2), index.select("*2*")]
+    parts = [index[4:7], Index(), index[0:2], index.select("*2*")]
     whole = Index.concatenate(iter(parts))
     assert list(whole) == [*MEMBERS[4:7], *MEMBERS[0:2], MEMBERS[1]]
     assert whole["cats/0002.png"] == MEMBERS[1]
@@ -271,13 +271,13 @@ def test_indexes_are_put_behind_one_another(index: Index) -> None:
 
 @pytest.mark.parametrize("rows", [[], [0], [6, 0, 3], [2, 2, 2], list(range(7))])
 def test_rows_are_taken_in_their_order(rows: list[int], index: Index) -> None:
-    assert list(index.take(np.array(rows, np.int64))) == [MEMBERS[row] for row in rows]
+    assert list(index[np.array(rows, np.int64)]) == [MEMBERS[row] for row in rows]
 
 
-@pytest.mark.parametrize("row", [7, -1, -8, 1 << 40, -(1 << 63)])
+@pytest.mark.parametrize("row", [7, -8, -9, 1 << 40, -(1 << 63)])
 def test_a_row_that_does_not_exist_is_an_index_error(row: int, index: Index) -> None:
     with pytest.raises(IndexError):
-        index.take(np.array([0, row]))
+        index[np.array([0, row])]
 
 
 def test_basenames_stand_behind_the_last_slash() -> None:

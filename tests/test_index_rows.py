@@ -111,5 +111,5 @@ def test_names_too_long_for_a_block_are_refused(tmp_path):
     with pytest.raises(blobpack.FormatError, match="the names of 1024 members in a row"):
         index.save(tmp_path / "a.idx")
     assert list(tmp_path.iterdir()) == []
-    index.slice(0, 64).save(tmp_path / "a.idx")
+    index[0:64].save(tmp_path / "a.idx")
     assert len(blobpack.Index.load(tmp_path / "a.idx")) == 64

@@ -80,12 +80,19 @@ REMOTE = [*PATH, *values(FAR, "https://host/out.tar", "file://elsewhere/out.tar"
 LOCAL = [*PATH, *values(FAR, "https://host/out", "file://far/out", "s3:/bucket/key")]
 TARGET = [*PATH, *values("https://host/out.tar", "ftp://host/out.tar", "s3://bucket", "s3:///key")]
 ANY_URL = [*PATH, *values("ftp://host/blob.tar", "s3://bucket")]
+# also a bucket, whose blobs are read all
+PLACE = [*PATH, *values("ftp://host/blob.tar")]
 FLAG = types("no", None, 2, 1.0)
 CALLABLE = types("print", 5, [])
 THREADS = number(1, 64)
 TEXTS = types(None, 5, b"*", [b"*"], ["*", None], {"*": 5}.items())
 TEXT = types(None, 5, b"text", ["text"])
 NAMES = [*types("one", None, 5, b"one"), *late(types([5], [None], [b"one"], [Path("one")]))]
+SEVERAL = [
+    *types("one", None, 5, b"one"),
+    *late(types([1.5], [None], [b"one"], [Path("one")], [True])),
+]
+ROWS = types("one", None, 5, 1.5, ["a.png"], [1.5], [True, 1], {0}, np.ones((2, 2)))
 MEMBERS = [*types("one", None, 5, b"one"), *late(types([5], ["one"], [None]))]
 SOURCE = [
     *types(None, 5, b"folder", {"a.png": b"1"}),
@@ -95,6 +102,7 @@ SOURCE = [
 ]
 SIZE = types("2", 1.5, True)
 ROW = types("2", 1.5, None, b"2")
+WHICH = types(None, 1.5, True, b"a", ["a"], slice(1))
 PRICE = [*types("1", None, [1], True), *values(-1, float("nan"), float("inf"))]
 OUTPUT = LOCAL
 PACKED: dict[str, list[Bad]] = {
@@ -109,6 +117,7 @@ PACKED: dict[str, list[Bad]] = {
 CACHE = [*(bad for bad in LOCAL if bad.value is not None)]
 OPENED = {"cache": CACHE, "cache_bytes": number(1 << 20), "hedge": choice(Hedge)}
 INDEX_OR_PATH = [bad for bad in ANY_URL if bad.value is not None]
+ALLOW = [*types(None, 5, [5], [None], b"folder"), *values("", ["a", ""], "ftp://host/x", "a\0b")]
 LEVEL = number(1, 22)
 BLOB_OR_URL = ANY_URL
 
@@ -286,24 +295,31 @@ CALLS: dict[str, Call] = {
     "open_collection": call(
         lambda g: (blobpack.open_collection, {"url": g.collection}),
         url=PATH,
-        allow=[
-            *types(None, 5, [5], [None], b"folder"),
-            *values("", ["a", ""], "ftp://host/x", "a\0b"),
-        ],
+        allow=ALLOW,
+        open_blobs=number(0),
+        **OPENED,
+    ),
+    "open": call(
+        lambda g: (blobpack.open, {"url": g.tar}),
+        url=PLACE,
+        index=INDEX_OR_PATH,
+        stale=choice(Stale),
+        duplicates=choice(Duplicates),
+        allow=ALLOW,
         open_blobs=number(0),
         **OPENED,
     ),
     "read_image": call(
-        lambda g: (blobpack.read_image, {"blob": g.tar, "name": "a.png"}),
-        blob=BLOB_OR_URL,
-        name=TEXT,
+        lambda g: (blobpack.read_image, {"blob": g.tar, "which": "a.png"}),
+        blob=PLACE,
+        which=WHICH,
         mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
         apply_exif_orientation=FLAG,
     ),
     "read_images": call(
-        lambda g: (blobpack.read_images, {"blob": g.tar, "names": ["a.png"]}),
-        blob=BLOB_OR_URL,
-        names=NAMES,
+        lambda g: (blobpack.read_images, {"blob": g.tar, "several": ["a.png"]}),
+        blob=PLACE,
+        several=SEVERAL,
         mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
         apply_exif_orientation=FLAG,
     ),
@@ -358,15 +374,20 @@ CALLS: dict[str, Call] = {
     ),
     **of("Blob", "read_members", {"members": []}, members=MEMBERS),
     **of("Collection", "read_members", {"members": []}, members=MEMBERS),
-    **of("Collection", "url_of", NAME, name=TEXT),
+    **of("Collection", "url_of", {"which": "a.png"}, which=WHICH),
     **{
         name: case
         for kind in ("Blob", "Collection")
         for method, given, bad in (
-            ("read", NAME, {"name": TEXT}),
-            ("aread", NAME, {"name": TEXT}),
-            ("read_many", {"names": ["a.png"]}, {"names": NAMES}),
-            ("aread_many", {"names": ["a.png"]}, {"names": NAMES}),
+            ("read", {"which": "a.png"}, {"which": WHICH}),
+            ("get", {"which": "a.png"}, {"which": WHICH}),
+            ("aread", {"which": "a.png"}, {"which": WHICH}),
+            ("read_many", {"several": ["a.png"]}, {"several": SEVERAL}),
+            ("aread_many", {"several": ["a.png"]}, {"several": SEVERAL}),
+            ("read_rows", {"rows": [0]}, {"rows": ROWS}),
+            ("keys", {}, {}),
+            ("values", {}, {}),
+            ("items", {}, {}),
             ("close", {}, {}),
         )
         for name, case in of(kind, method, given, **bad).items()
@@ -422,17 +443,18 @@ CALLS: dict[str, Call] = {
             ("min_size", "max_size", "min_width", "max_width", "min_height", "max_height"), SIZE
         ),
     ),
+    **of("Index", "head", {}, n=ROW),
+    **of("Index", "get", {"which": "a.png"}, which=WHICH),
     **of(
         "Index",
-        "take",
-        {"rows": np.zeros(1, np.int64)},
-        rows=types("a", None, ["a"], [1.5], 1.5, 1, [True, 2], [[1]]),
+        "rows",
+        {"several": ["a.png"]},
+        several=types("one", None, 5, [1.5], [None], [b"a"], [["a"]], [True], np.ones((2, 2))),
     ),
-    **of("Index", "slice", {"first": 0, "last": 1}, first=ROW, last=ROW),
     **{
         name: case
         for method in ("row_of", "range_of")
-        for name, case in of("Index", method, NAME, name=TEXT).items()
+        for name, case in of("Index", method, {"which": "a.png"}, which=WHICH).items()
     },
     **{
         name: case
@@ -443,10 +465,11 @@ CALLS: dict[str, Call] = {
 
 # what is no misuse by a caller: these take what other modules of the package make and hand over
 NO_CASES = {
-    "Blob.locate": "a batch calls it with names that were checked",
+    "Blob.get default": "anything may be returned where there is no member",
+    "Collection.get default": "anything may be returned where there is no member",
+    "Index.get default": "anything may be returned where there is no member",
     "Blob store": "a Store is no public type: open_blob opens one",
     "Collection": "open_collection makes it of types that are not public",
-    "Collection.locate": "a batch calls it with names that were checked",
     "Member": "native: its signature's types are checked, and tests/test_selection.py looks at them",
 }
 
@@ -574,10 +597,9 @@ def test_every_choice_has_a_case() -> None:
 def test_choices_stand_in_the_model_alone() -> None:
     package = Path(blobpack.__file__).parent
     users = [path for path in package.rglob("*.py") if "Literal[" in path.read_text()]
-    kinds_of_places = (
-        package / "stores" / "location.py"
-    )  # what a Location is, not what callers choose
-    assert set(users) == {package / "model.py", kinds_of_places}
+    # what a Location is and means, not what callers choose
+    kinds_of_places = {package / "stores" / "location.py", package / "opening" / "list_blobs.py"}
+    assert set(users) == {package / "model.py", *kinds_of_places}
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -653,8 +675,10 @@ def test_what_is_as_good_will_do(right: dict[str, Any], ground: Ground) -> None:
     assert blobpack.pack(ground.files, ground.new_tar, **right).members == 2
 
 
-@pytest.mark.parametrize("row", [-1, 2, 1 << 70])
-@pytest.mark.parametrize("method", ["_name_at", "_member_at"])
+@pytest.mark.parametrize("row", [-3, 2, 1 << 70])
+@pytest.mark.parametrize(
+    "method", ["row_of", "_name_at", "_member_at", "_bounds_at", "__getitem__"]
+)
 def test_a_row_there_is_not_is_an_index_error_as_of_any_sequence(
     row: int, method: str, ground: Ground
 ) -> None:

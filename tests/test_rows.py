@@ -33,7 +33,7 @@ MASK = [False, True, False, True]
     ids=lambda mask: type(mask).__name__,
 )
 def test_a_mask_takes_the_rows_that_it_marks(mask: Any) -> None:
-    assert list(INDEX.take(mask).names) == ["b.jpg", "d.jpg"]
+    assert list(INDEX[mask].names) == ["b.jpg", "d.jpg"]
 
 
 def test_a_mask_takes_what_a_list_of_its_rows_takes() -> None:
@@ -41,16 +41,16 @@ def test_a_mask_takes_what_a_list_of_its_rows_takes() -> None:
     index = Index(Member(f"{i:03}", i, i + 1) for i in range(200))
     for _ in range(50):
         mask = rng.random(200) < rng.random()
-        assert index.take(mask) == index.take(np.flatnonzero(mask))
-        assert index.take(mask) == index.take(np.flatnonzero(mask).tolist())
-    assert len(index.take(np.zeros(200, bool))) == 0
-    assert index.take(np.ones(200, bool)) == index
+        assert index[mask] == index[np.flatnonzero(mask)]
+        assert index[mask] == index[np.flatnonzero(mask).tolist()]
+    assert len(index[np.zeros(200, bool)]) == 0
+    assert index[np.ones(200, bool)] == index
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 5, 8])
 def test_a_mask_of_another_length_is_refused(length: int) -> None:
     with pytest.raises(IndexError, match=f"a mask of {length} rows for 4 rows"):
-        INDEX.take(np.ones(length, bool))
+        INDEX[np.ones(length, bool)]
 
 
 @pytest.mark.parametrize(
@@ -62,18 +62,18 @@ def test_a_mask_of_another_length_is_refused(length: int) -> None:
     ids=lambda rows: type(rows).__name__,
 )
 def test_lists_and_arrays_of_whole_numbers_are_rows(rows: Any) -> None:
-    assert list(INDEX.take(rows).names) == ["c.jpg", "a.jpg"]
+    assert list(INDEX[rows].names) == ["c.jpg", "a.jpg"]
 
 
 @pytest.mark.parametrize("none", [[], (), np.zeros(0, np.int64), np.zeros(0), range(0)], ids=repr)
 def test_no_rows_are_taken(none: Any) -> None:
-    assert len(INDEX.take(none)) == 0
+    assert len(INDEX[none]) == 0
 
 
 @pytest.mark.parametrize(
     "rows",
     [
-        *(1, True, None, 1.0, "1", "", b"\1", "b.jpg", ["b.jpg"], slice(1), {1}, {1: 2}, [1.0]),
+        *(None, 1.0, b"\1", ["b.jpg"], {1}, {1: 2}, [1.0], np.True_),
         *(
             [True, 2],
             [1, False],
@@ -84,29 +84,29 @@ def test_no_rows_are_taken(none: Any) -> None:
             [[1], [2, 3]],
             [2**70],
         ),
-        *(np.int64(1), np.array(1), np.array([[1]]), np.array([1.0]), np.array([MASK])),
+        *(np.array([[1]]), np.array([1.0]), np.array([MASK])),
         *(np.array(["1"]), np.array([1, None]), np.array(["2026-01-01"], "M8[D]")),
         *(pd.Series([True, None, True, False]), pa.array([True, None, True, False])),
-        *(iter([1]), INDEX, INDEX.names, Member("a", 0, 1)),
+        *(iter([1]), INDEX, INDEX.names),
     ],
     ids=lambda rows: f"{type(rows).__name__} {str(rows).partition(chr(32) + 'at')[0]:.30}",
 )
 def test_everything_else_is_a_type_error(rows: Any) -> None:
     with pytest.raises(TypeError, match="rows must be a list or array of whole numbers, or a mask"):
-        INDEX.take(rows)
+        INDEX[rows]
 
 
 @pytest.mark.parametrize(
-    "rows", [[4], [-1], [0, 1 << 40], np.array([1 << 63], np.uint64)], ids=repr
+    "rows", [4, -5, np.int64(4), [4], [-5], [0, 1 << 40], np.array([1 << 63], np.uint64)], ids=repr
 )
 def test_rows_that_there_are_not_are_index_errors(rows: Any) -> None:
     with pytest.raises(IndexError):
-        INDEX.take(rows)
+        INDEX[rows]
 
 
 @pytest.mark.parametrize("row", [True, 1.0, "1", None, np.array(MASK), [1]], ids=repr)
 def test_a_single_row_is_a_whole_number(row: Any) -> None:
-    for use in (INDEX._name_at, INDEX._member_at, INDEX.names.__getitem__):
+    for use in (INDEX._name_at, INDEX._member_at, INDEX._bounds_at, INDEX.names.__getitem__):
         with pytest.raises(TypeError, match="row must be a whole number"):
             use(row)
 

@@ -222,7 +222,7 @@ def test_many_names_of_another_index() -> None:
     index = make_index(5003)
     other = index.select(regex="[37].png")
     assert 0 < len(other) < 5003
-    for wanted in (other, list(other.names), other.slice(7, 99), index):
+    for wanted in (other, list(other.names), other[7:99], index):
         expected = set(wanted.names if isinstance(wanted, Index) else wanted)
         found = list(index.select(names=wanted).names)
         assert found == [name for name in index.names if name in expected]
@@ -288,9 +288,9 @@ def test_an_error_of_where_comes_through(index: Index) -> None:
 
 
 def test_slices_read_only_their_rows(index: Index) -> None:
-    assert list(index.slice(1, 3)) == MEMBERS[1:3]
-    assert list(index.slice(3, 100)) == MEMBERS[3:]
-    assert list(index.slice(2, 2)) == list(index.slice(4, 1)) == []
+    assert list(index[1:3]) == MEMBERS[1:3]
+    assert list(index[3:100]) == MEMBERS[3:]
+    assert list(index[2:2]) == list(index[4:1]) == []
     assert index.names[1:4] == [member.name for member in MEMBERS[1:4]]
     assert index.names[3:1] == []
     assert index.names[::-2] == [member.name for member in MEMBERS[::-2]]

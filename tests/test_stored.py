@@ -89,7 +89,7 @@ def test_members_are_as_they_were(opened):
     assert index["caf\udce9.png"] == MEMBERS[2]
     assert "\ud800" not in index
     assert "none" not in index
-    assert index.search(["b.jpg", "none", "", "caf\udce9.png", "\ud800"]) == [
+    assert index._search(["b.jpg", "none", "", "caf\udce9.png", "\ud800"]) == [
         (3, 1 << 41, (1 << 41) + 3, 2),
         None,
         (1, 1024, 1024, 0),
@@ -97,8 +97,8 @@ def test_members_are_as_they_were(opened):
         None,
     ]
     assert index.payload_bytes == sum(member.size for member in MEMBERS)
-    assert index.last_end == (1 << 41) + 3
-    assert [index.name_at(row) for row in range(4)] == [member.name for member in MEMBERS]
+    assert index._last_end == (1 << 41) + 3
+    assert [index._name_at(row) for row in range(4)] == [member.name for member in MEMBERS]
 
 
 @pytest.mark.parametrize("shuffled", [False, True], ids=["ascending", "shuffled"])
@@ -106,16 +106,16 @@ def test_every_name_is_found_in_thousands(opened, shuffled):
     columns = synthetic(5000, shuffled=shuffled)
     index = opened(Index._from_columns(columns))
     for row in range(5000):
-        assert index.bounds_of(columns.name_at(row)) == (
+        assert index._bounds_of(columns.name_at(row)) == (
             columns.offset_start[row],
             columns.offset_end[row],
         )
     rows = range(0, 5000, 7)
     names = [columns.name_at(row) for row in rows]
-    found = [(row, *index.bounds_of(columns.name_at(row)), None) for row in rows]
-    assert index.search(names) == found  # no checksums were taken
+    found = [(row, *index._bounds_of(columns.name_at(row)), None) for row in rows]
+    assert index._search(names) == found  # no checksums were taken
     with pytest.raises(blobpack.MemberNotFoundError, match=r"nope.*among 5000"):
-        index.bounds_of("nope")
+        index._bounds_of("nope")
     assert index.select("*1.jpg") == Index._from_columns(columns).select("*1.jpg")
 
 
@@ -130,7 +130,7 @@ def test_an_index_pickles_as_the_place_where_it_is(tmp_path):
     Index._from_columns(synthetic(50_000)).save(tmp_path / "i.idx")
     pickled = pickle.dumps(Index.load(tmp_path / "i.idx"))
     assert len(pickled) < 2000
-    assert pickle.loads(pickled).bounds_of("train/part/img_00000007.jpg")[0] == 7 * 5120 + 512
+    assert pickle.loads(pickled)._bounds_of("train/part/img_00000007.jpg")[0] == 7 * 5120 + 512
 
 
 def test_a_selection_knows_its_blob(tmp_path):
@@ -232,13 +232,13 @@ def private():
 what, path = sys.argv[1:]
 before, private_before = peak(), private()
 if what == "build":
-    Index.from_stored(Made()).save(path)
+    Index._from_stored(Made()).save(path)
     print(peak() - before)
 else:
     index = Index.load(path)
     assert len(index) == PARTS * ROWS
     for i in range(0, PARTS * ROWS, 19_999):
-        assert index.bounds_of(f"train/part/img_{i:08d}.jpg")[0] == i * 5120 + 512
+        assert index._bounds_of(f"train/part/img_{i:08d}.jpg")[0] == i * 5120 + 512
     assert "train/part/img_20000000.jpg" not in index
     assert len(index.select("*999999.jpg")) == 20
     print(private() - private_before)

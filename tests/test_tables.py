@@ -101,7 +101,7 @@ def test_any_members_come_back_the_same(
     members = [dataclasses.replace(member, **dict.fromkeys(without)) for member in members]
     whole = Index(members)
     first = data.draw(st.integers(0, len(members)))
-    index = whole.slice(first, len(members))  # names that do not start at the first byte
+    index = whole[first : len(members)]  # names that do not start at the first byte
     assert list(Index.from_arrow(index.to_arrow())) == members[first:]
     file = io.BytesIO()
     write_offsets(index, file, format="parquet")
@@ -175,7 +175,7 @@ def test_a_stored_index_goes_out_part_by_part(tmp_path: Path) -> None:
     index = Index._from_columns(Columns(memoryview(names), *views))
     index.save(tmp_path / "a.idx")
     stored = Index.load(tmp_path / "a.idx")
-    stored.slice(0, 1).to_parquet(tmp_path / "warm.parquet")  # pyarrow is imported
+    stored[0:1].to_parquet(tmp_path / "warm.parquet")  # pyarrow is imported
     tracemalloc.start()
     stored.to_parquet(tmp_path / "a.parquet")
     peak = tracemalloc.get_traced_memory()[1]
@@ -438,7 +438,7 @@ def test_csv_leaves_cells_of_the_unknown_empty(tmp_path: Path) -> None:
         '"dogs/größer ""1"", 日.png",1536,1536,"image/png",1,4294967295,4294967295,-1\n'
         f'"line\nbreak",2048,{1 << 62},,,,3,\n'
     )
-    write_offsets([Index(MEMBERS).slice(0, 1), Index(BARE).slice(2, 3)], path, format="csv")
+    write_offsets([Index(MEMBERS)[0:1], Index(BARE)[2:3]], path, format="csv")
     assert path.read_text() == (  # joined into one batch, of what both have
         f'name,offset_start,offset_end\n"cats/0001.jpg",512,1000\n"line\nbreak",2048,{1 << 62}\n'
     )
@@ -447,7 +447,7 @@ def test_csv_leaves_cells_of_the_unknown_empty(tmp_path: Path) -> None:
 def test_basenames_in_every_format(tmp_path: Path) -> None:
     index = Index(MEMBERS[:3])
     for format in ("parquet", "csv", "jsonl"):
-        for source in (index, [index.slice(0, 2), index.slice(2, 3)]):
+        for source in (index, [index[0:2], index[2:3]]):
             path = tmp_path / f"base.{format}"
             assert write_offsets(source, path, names="basename", format=format) == 3
             found = duckdb.sql(f"SELECT name FROM '{path}'").fetchall()

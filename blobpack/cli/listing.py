@@ -132,4 +132,4 @@ def sort(index: Index, key: SortKey, *, reverse: bool) -> Index:
     known = [row for row, found in enumerate(values) if found is not None]
     unknown = [row for row, found in enumerate(values) if found is None]
     known.sort(key=values.__getitem__, reverse=reverse)
-    return index.take(known + unknown)
+    return index[known + unknown]

@@ -12,7 +12,7 @@ from blobpack.errors import BlobpackError
 from blobpack.model import CACHE_BYTES_MIN
 from blobpack.opening.blob import Blob, open_blob
 from blobpack.opening.collection import Collection, open_collection
-from blobpack.opening.list_blobs import has_glob
+from blobpack.opening.list_blobs import place_of
 from blobpack.stores.replace import check_suffix
 from blobpack.tar.scan import scan
 from blobpack.wording import counted
@@ -76,12 +76,7 @@ def check_cache_bytes(cache_bytes: int) -> None:
 
 def is_collection(location: Location) -> bool:
     """Return whether a location means a collection: its file, or the folder, prefix or glob of its blobs."""
-    # decided by the text, without a request: a prefix in S3 must end with "/"
-    return (
-        location.address.endswith((".idx", "/"))
-        or has_glob(location)
-        or (location.is_local and os.path.isdir(location.path))  # noqa: PTH112
-    )
+    return location.address.endswith(".idx") or place_of(location) != "file"
 
 
 def select(

@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blobpack.collection.join import CollectionWriter
 from blobpack.indexfile.open import COLLECTION
 from blobpack.model import (
     Duplicates,
@@ -19,7 +18,8 @@ from blobpack.model import (
     check_several,
 )
 from blobpack.opening.collection import COLLECTION_NAME, collection_location
-from blobpack.opening.list_blobs import has_glob, list_blobs
+from blobpack.opening.join import CollectionWriter
+from blobpack.opening.list_blobs import list_blobs, place_of
 from blobpack.quoting import one_line
 from blobpack.stores.location import Location, location_of, output_location
 from blobpack.stores.output import replacing, writing
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from blobpack.model import ProgressCallback
+    from blobpack.opening.list_blobs import Place
 
 # bytes of one read from the temporary file; the upload itself cuts what it gets into parts
 UPLOAD_READ_BYTES = 8 << 20
@@ -109,8 +110,9 @@ def _resolve(
 ) -> tuple[list[Location], Location]:
     """Return the locations of the blobs, and of the collection to write."""
     if isinstance(blobs, (str, os.PathLike)):
-        place = location_of("blobs", blobs, prefix=True)
-        return list_blobs(place), _beside(place) if target is None else target
+        given = location_of("blobs", blobs, prefix=True)
+        place = place_of(given)
+        return list_blobs(given, place), _beside(given, place) if target is None else target
     check_several("blobs", blobs, "paths or URLs")
     if target is None:
         raise ValueError("target must be given where blobs are given one by one")
@@ -134,12 +136,11 @@ def _write_collection(writer: CollectionWriter, location: Location) -> int:
     return collection_bytes
 
 
-def _beside(blobs: Location) -> Location:
+def _beside(blobs: Location, place: Place) -> Location:
     """Return the location of a new collection: in a folder or prefix of blobs, or in the folder of one blob."""
-    is_folder = blobs.address.endswith("/") or (blobs.is_local and os.path.isdir(blobs.path))  # noqa: PTH112
-    if is_folder or has_glob(blobs):
-        return collection_location(blobs)
-    return blobs.folder.below(COLLECTION_NAME)
+    if place == "file":
+        return blobs.folder.below(COLLECTION_NAME)
+    return collection_location(blobs, place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from blobpack._native.lookup import NameLookup
 from blobpack.columns import Columns
@@ -14,15 +14,18 @@ from blobpack.index.arrow import (
     to_frame,
 )
 from blobpack.index.parquet import read_parquet, write_parquet
-from blobpack.index.rows import Rows, row_numbers
+from blobpack.index.rows import Rows
 from blobpack.index.select import make_conditions
+from blobpack.index.which import existing_rows
 from blobpack.indexfile.open import INDEX, StoredIndex, load_stored
 from blobpack.indexfile.writer import write_sections
 from blobpack.model import (
+    Member,
     ScanReport,
     check_flag,
     check_several,
     check_whole,
+    row_number,
     shown,
 )
 from blobpack.stores.location import local_output, local_path, location_of, output_location
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     import os
     import re
     from collections.abc import Callable, Iterable, Sequence
+    from typing import SupportsIndex
 
     import numpy as np
     import pandas as pd
@@ -42,7 +46,6 @@ if TYPE_CHECKING:
 
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.identity import Identity
-    from blobpack.model import Member
     from blobpack.stores.sink import Sink
 
 
@@ -159,15 +162,77 @@ class Index(Rows):
             bytes_min=bytes_min,
         )
 
+    @overload
+    def __getitem__(self, which: str | Member | int) -> Member: ...
+    # NumPy's stubs let every array be used as a row; only an array of one number can
+    @overload
+    def __getitem__(  # type: ignore[overload-overlap]
+        self, which: slice | Sequence[int] | NDArray[np.integer[Any]] | NDArray[np.bool_]
+    ) -> Index: ...
+    @overload
+    def __getitem__(self, which: SupportsIndex) -> Member: ...
+    def __getitem__(self, which: Any) -> Member | Index:
+        """Return a member, or an index of some rows.
+
+        Args:
+            which: For a member, its name, the Member or its row; see `row_of`. For an index, a slice of rows, which is no
+                copy; a list or array of rows, in the order of the result; or a mask, (n,) bool. Negative rows count from
+                the end.
+
+        Raises:
+            IndexError: there is no such row, or the mask has another length.
+            MemberNotFoundError: there is no such member.
+            TypeError: this is none of these.
+        """
+        if isinstance(which, int):
+            return self._member_at(which)
+        if isinstance(which, (str, Member)):
+            return self._member_at(self.row_of(which))
+        if isinstance(which, slice):
+            return self._from_columns(self._sliced(which), identity=self.identity)
+        # NumPy's whole numbers are no int, and an array of them has __index__, too
+        try:
+            row = row_number(which, len(self))
+        except TypeError:
+            rows = existing_rows(which, len(self))
+            return self._from_columns(self._columns.take(rows), identity=self.identity)
+        return self._member_at(row)
+
+    def _sliced(self, rows: slice) -> Columns:
+        # the numbers of a range are those that slicing a list takes
+        numbers = range(len(self))[rows]
+        if numbers.step == 1:
+            return self._columns_of(numbers.start, max(numbers.start, numbers.stop))
+        return self._columns.take(existing_rows(numbers, len(self)))
+
+    def head(self, n: int = 5) -> Index:
+        """Return the first n rows, or all but the last -n; a stored index reads only these."""
+        return self[: check_whole("n", n)]
+
     @classmethod
     def concatenate(cls, indexes: Iterable[Index]) -> Index:
-        """Join indexes of one blob, in their order."""
+        """Join indexes of one blob, in their order. `index + other` joins two.
+
+        Raises:
+            ValueError: two of them belong to different blobs.
+        """
         check_several("indexes", indexes, "indexes")
         listed = list(indexes)
         for index in listed:
             if not isinstance(index, Index):
                 raise TypeError(f"indexes must be several Index, and one is {shown(index)}")
-        return cls._from_columns(Columns.concatenate([index._columns for index in listed]))
+        columns = Columns.concatenate([index._columns for index in listed])
+        return cls._from_columns(columns, identity=_common_identity(listed))
+
+    def __add__(self, other: Index) -> Index:
+        """Return the rows of both, of one blob, in this order.
+
+        Raises:
+            ValueError: they belong to different blobs.
+        """
+        if not isinstance(other, Index):
+            return NotImplemented
+        return Index.concatenate([self, other])
 
     def __eq__(self, other: object) -> bool:
         """Compare names and offsets, in order. Facts do not count: a scan without facts finds an equal index."""
@@ -255,25 +320,6 @@ class Index(Rows):
         # The identity stays, because offsets still point into that archive. The report does not: it
         # counts what the scan found in the whole archive.
         return Index._from_columns(Columns.concatenate(kept), identity=self.identity)
-
-    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | Sequence[int]) -> Index:
-        """Make an index of the given rows, in the given order, or of the rows that a mask marks.
-
-        Args:
-            rows: (k,) whole numbers, each 0 ≤ row < len; or a mask, (len,) bool.
-
-        Raises:
-            IndexError: there is no such row, or the mask has another length.
-            TypeError: this is neither a list or array of whole numbers nor a mask.
-        """
-        numbers = row_numbers(rows, len(self))
-        return Index._from_columns(self._columns.take(numbers), identity=self.identity)
-
-    def slice(self, first: int, last: int) -> Index:
-        """Make an index of the rows first:last, without a copy. If the index is stored, only these rows are read."""
-        check_whole("first", first)
-        check_whole("last", last)
-        return Index._from_columns(self._columns_of(first, last), identity=self.identity)
 
     def to_numpy(self) -> dict[str, NDArray[Any]]:
         """Return the columns as NumPy arrays, by name, without the facts that the index does not have.
@@ -366,3 +412,20 @@ class Index(Rows):
 
 def _restored(columns: Columns, report: ScanReport | None, identity: Identity | None) -> Index:
     return Index._from_columns(columns, report=report, identity=identity)
+
+
+def _common_identity(indexes: list[Index]) -> Identity | None:
+    """Return the identity of the blob that all of these belong to; None if it is not known of each.
+
+    Raises:
+        ValueError: two of them belong to different blobs.
+    """
+    # no rows fit any blob
+    identities = {index.identity for index in indexes if len(index)}
+    known = [identity for identity in identities if identity is not None]
+    if len(known) > 1:
+        raise ValueError(
+            "indexes must belong to one blob: these belong to different blobs, or to one blob before and after it was "
+            "written to"
+        )
+    return known[0] if len(identities) == 1 and known else None

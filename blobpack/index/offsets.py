@@ -305,11 +305,11 @@ def _cut_into_batches(indexes: Iterable[Index]) -> Iterator[Index]:
         first = 0
         while len(index) - first >= BATCH_ROWS - count:
             last = first + BATCH_ROWS - count
-            part = index.slice(first, last)
+            part = index[first:last]
             yield Index.concatenate([*waiting, part]) if waiting else part
             waiting, count, first = [], 0, last
         if first < len(index):
-            waiting.append(index.slice(first, len(index)))
+            waiting.append(index[first:])
             count += len(index) - first
     if waiting:
         yield Index.concatenate(waiting) if len(waiting) > 1 else waiting[0]

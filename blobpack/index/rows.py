@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, TypeVar
 
 from blobpack._native.lookup import NameLookup
 from blobpack._native.packed import measure
 from blobpack._native.results import FoundRow
 from blobpack.columns import Columns
 from blobpack.errors import MemberNotFoundError
+from blobpack.index.names import Names
 from blobpack.index.shared_names import SharedNames
 from blobpack.index.suggestions import suggest_names
-from blobpack.model import ByteRange, check_whole
-from blobpack.wording import counted
+from blobpack.index.which import find_places, place_of, rows_of_several
+from blobpack.model import ByteRange, Member, not_which, row_number
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import SupportsIndex
+
     import numpy as np
     from numpy.typing import NDArray
 
     from blobpack.indexfile.open import StoredIndex
-    from blobpack.model import Member
+    from blobpack.model import Which
+
+Default = TypeVar("Default")
 
 
 class Rows:
@@ -79,17 +84,18 @@ class Rows:
         if self._stored is not None:
             self._stored.close()
 
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._find(name) >= 0
+    def __contains__(self, which: object) -> bool:
+        """Return whether there is a member of this name, or exactly this Member."""
+        if isinstance(which, Member):
+            return self._find_member(which) >= 0
+        return isinstance(which, str) and self._find(which) >= 0
 
-    def __getitem__(self, name: str) -> Member:
-        """Return the last member with this name.
-
-        Raises:
-            MemberNotFoundError: there is no member with this name.
-        """
-        columns, place = self._rows(self.row_of(name))
-        return columns.member_at(place)
+    def get(self, which: Which, default: Default | None = None) -> Member | Default | None:
+        """Return a member like `index[which]`, or the default if there is none."""
+        try:
+            return self._member_at(self.row_of(which))
+        except (MemberNotFoundError, IndexError):
+            return default
 
     @property
     def _is_remote(self) -> bool:
@@ -146,58 +152,71 @@ class Rows:
         rows = range(len(self))[first:last]
         return self._stored.rows(rows.start, max(rows.start, rows.stop))
 
-    def _name_at(self, row: int) -> str:
-        """Return the name in a row.
+    def _name_at(self, row: SupportsIndex) -> str:
+        """Return the name in a row; negative rows count from the end.
 
         Raises:
-            IndexError: not 0 ≤ row < len.
+            IndexError: there is no such row.
         """
-        columns, place = self._rows(self._check_row(row))
+        columns, place = self._rows(row_number(row, len(self)))
         return columns.name_at(place)
 
-    def _member_at(self, row: int) -> Member:
-        """Return the member in a row.
+    def _member_at(self, row: SupportsIndex) -> Member:
+        """Return the member in a row; negative rows count from the end.
 
         Raises:
-            IndexError: not 0 ≤ row < len.
+            IndexError: there is no such row.
         """
-        columns, place = self._rows(self._check_row(row))
+        columns, place = self._rows(row_number(row, len(self)))
         return columns.member_at(place)
 
-    def _check_row(self, row: int) -> int:
-        number = check_whole("row", row)
-        if not 0 <= number < len(self):
-            raise IndexError(f"no row {number} among {len(self)} rows")
-        return number
-
-    def range_of(self, name: str) -> ByteRange:
-        """Return the bytes of the blob that hold a member's payload.
+    def _bounds_at(self, row: SupportsIndex) -> tuple[int, int]:
+        """Return offset_start and offset_end of the member in a row; negative rows count from the end.
 
         Raises:
-            MemberNotFoundError: there is no member with this name.
+            IndexError: there is no such row.
         """
-        return ByteRange(*self._bounds_of(name))
+        columns, place = self._rows(row_number(row, len(self)))
+        return columns.offset_start[place], columns.offset_end[place]
 
-    def _bounds_of(self, name: str) -> tuple[int, int]:
+    def range_of(self, which: Which) -> ByteRange:
+        """Return the bytes of the blob that hold a member's payload.
+
+        Args:
+            which: A name, a Member or a row; see `row_of`.
+
+        Raises:
+            IndexError: there is no such row.
+            MemberNotFoundError: there is no such member.
+        """
+        return ByteRange(*self._bounds_of(which))
+
+    def _bounds_of(self, which: Which) -> tuple[int, int]:
         """Return offset_start and offset_end of a member as a plain pair.
 
         The read path uses this instead of `range_of`: a ByteRange takes half a microsecond to make.
 
         Raises:
-            MemberNotFoundError: there is no member with this name.
+            IndexError: there is no such row.
+            MemberNotFoundError: there is no such member.
         """
+        if not isinstance(which, str):
+            return self._bounds_of_row(which)
         # one call finds the row and its offsets, without columns for a single row
         stored = self._stored
         if stored is not None and (self._loaded is None or not stored.is_remote):
-            bounds = stored.locate(name)
+            bounds = stored.locate(which)
             if bounds is not None:
                 return bounds
-        row = self._find(name)
-        if row < 0:
-            # raises the error, with similar names in its message
-            row = self.row_of(name)
-        columns, place = self._rows(row)
-        return columns.offset_start[place], columns.offset_end[place]
+        return self._bounds_at(self.row_of(which))
+
+    def _bounds_of_row(self, which: Member | SupportsIndex) -> tuple[int, int]:
+        if isinstance(which, Member):
+            return self._bounds_at(self.row_of(which))
+        try:
+            return self._bounds_at(which)
+        except TypeError:
+            raise not_which(which) from None
 
     def _search(self, names: Sequence[str]) -> list[FoundRow | None]:
         """Find the last row of each of many names, with the offsets and the checksum that a read needs.
@@ -211,19 +230,81 @@ class Rows:
         rows = map(self._find, names)
         return [FoundRow(row, *self._columns.payload_at(row)) if row >= 0 else None for row in rows]
 
-    def row_of(self, name: str) -> int:
-        """Return the last row with this name.
+    def _search_rows(self, rows: Iterable[SupportsIndex]) -> list[FoundRow]:
+        """Return the offsets and the checksum in many rows; negative rows count from the end.
 
         Raises:
-            MemberNotFoundError: there is no member with this name; the message suggests similar names.
+            IndexError: there is no such row.
         """
-        row = self._find(name)
-        if row < 0:
-            # reads the whole index, for the sake of the message; `in` and `search` do not
-            near = suggest_names(self._unshared, name)
-            hint = f"; near it: {', '.join(map(repr, near))}" if near else ""
-            raise MemberNotFoundError(f"no member {name!r} among {len(self)}{hint}")
-        return row
+        numbers = [row_number(row, len(self)) for row in rows]
+        places = map(self._rows, numbers)
+        return [
+            FoundRow(row, *columns.payload_at(place))
+            for row, (columns, place) in zip(numbers, places, strict=True)
+        ]
+
+    def row_of(self, which: Which) -> int:
+        """Return the row of a member.
+
+        Args:
+            which: A name, which means the last member of that name. Or a Member, which means exactly itself: the member
+                with its name and its offsets. Or a row; negative rows count from the end.
+
+        Raises:
+            IndexError: there is no such row.
+            MemberNotFoundError: there is no such member. The message suggests similar names.
+        """
+        if isinstance(which, (str, Member)):
+            row = self._find(which) if isinstance(which, str) else self._find_member(which)
+            if row < 0:
+                raise self._not_found(which)
+            return row
+        try:
+            return row_number(which, len(self))
+        except TypeError:
+            raise not_which(which) from None
+
+    def rows(self, several: Iterable[Which]) -> NDArray[np.int64]:
+        """Return the rows of several members, in the order asked. Names are looked up together.
+
+        Args:
+            several: Names, Members and rows, as for `row_of`; or an array of rows, or a mask.
+
+        Returns:
+            (k,) int64, each 0 ≤ row < len.
+
+        Raises:
+            IndexError: there is no such row, or the mask has another length.
+            MemberNotFoundError: there is no such member.
+        """
+        return rows_of_several(self, several)
+
+    def _not_found(self, which: str | Member) -> MemberNotFoundError:
+        """Return the error for a name or a Member that is not in the index."""
+        if isinstance(which, Member):
+            place = f" at bytes {which.offset_start} to {which.offset_end}"
+            last = self._search([which.name])[0]
+            if last is not None:
+                return MemberNotFoundError(
+                    f"no member {which.name!r}{place} among {len(self)}: the last one of this name is at bytes "
+                    f"{last.offset_start} to {last.offset_end}"
+                )
+            return MemberNotFoundError(f"no member {which.name!r}{place} among {len(self)}")
+        # reads the whole index, for the sake of the message; `in` and `_search` do not
+        near = suggest_names(self._unshared, which)
+        hint = f"; near it: {', '.join(map(repr, near))}" if near else ""
+        return MemberNotFoundError(f"no member {which!r} among {len(self)}{hint}")
+
+    def _find_member(self, member: Member) -> int:
+        """Return the row with a Member's name and offsets, or -1."""
+        last = self._search([member.name])[0]
+        if last is None:
+            return -1
+        place = place_of(member)
+        if last[1:3] == place[1:]:
+            return last.row
+        # an earlier member may have this name, too; lookups find only the last one
+        return find_places(self._pieces(), [place]).get(place, -1)
 
     def _find(self, name: str) -> int:
         stored = self._stored
@@ -235,84 +316,6 @@ class Rows:
             # made at the first lookup: many indexes are only iterated or written
             self._lookup = NameLookup(self._columns.names, self._columns.name_bounds)
         return self._lookup.find(name)
-
-
-class Names(Sequence[str]):
-    """The members' names in archive order. Each name is decoded when it is read."""
-
-    __slots__ = ("_rows",)
-
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-    def __getitem__(self, row: int | slice) -> str | list[str]:
-        if isinstance(row, slice):
-            rows = range(*row.indices(len(self)))
-            # a run of rows is read at once, not name by name
-            if rows.step == 1:
-                last = max(rows.start, rows.stop)
-                return list(self._rows._columns_of(rows.start, last).iter_names())
-            return [self._rows._name_at(i) for i in rows]
-        # a sequence counts negative rows from the end; name_at and member_at refuse them
-        number = check_whole("row", row)
-        if not -len(self) <= number < len(self):
-            raise IndexError(f"no row {number} among {len(self)} rows")
-        return self._rows._name_at(number % len(self))
-
-    def __iter__(self) -> Iterator[str]:
-        return chain.from_iterable(map(Columns.iter_names, self._rows._pieces()))
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._rows
-
-    def __repr__(self) -> str:
-        return f"<{counted(len(self), 'name')}>"
-
-
-def row_numbers(rows: Any, count: int) -> NDArray[np.int64]:
-    """Return rows that a caller chose, as numbers.
-
-    Args:
-        rows: (k,) whole numbers, or a mask, (count,) bool.
-        count: Number of rows that there are.
-
-    Returns:
-        (k,) int64; whether these rows exist is not checked.
-
-    Raises:
-        IndexError: the mask has another length.
-        TypeError: this is neither a list or array of whole numbers nor a mask.
-    """
-    import numpy as np
-
-    try:
-        chosen = np.asarray(rows)
-    # a list of lists of several lengths
-    except ValueError:
-        chosen = np.asarray(None)
-    # NumPy would take one number for a list of it, cut 1.5 to 1, and take True beside a 2 for 1
-    is_list = chosen.ndim == 1 and not (
-        isinstance(rows, Sequence)
-        and chosen.dtype.kind != "b"
-        and {bool, np.bool_} & set(map(type, rows))
-    )
-    if is_list and chosen.dtype.kind == "b":
-        if len(chosen) != count:
-            raise IndexError(f"a mask of {len(chosen)} rows for {count} rows")
-        return np.flatnonzero(chosen)
-    # an empty list becomes float64
-    if not is_list or (len(chosen) and chosen.dtype.kind not in "iu"):
-        raise TypeError(
-            f"rows must be a list or array of whole numbers, or a mask, not {rows!r:.200}"
-        )
-    return chosen.astype(np.int64)
 
 
 def _read_only(column: memoryview) -> NDArray[np.int64]:

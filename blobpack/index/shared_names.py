@@ -54,6 +54,7 @@ class SharedNames:
     blob: str
     footer: Footer
     is_remote: bool = False
+    url: str = ""
     _lookup: tuple[NameLookup, Int64s] | None = field(default=None, repr=False)
 
     @classmethod

@@ -134,6 +134,11 @@ class LocalIndex:
     def __len__(self) -> int:
         return self.footer.row_count
 
+    @property
+    def url(self) -> str:
+        """Path or URL of the file or blob that holds the index."""
+        return self._store.url
+
     def search(self, names: Sequence[str]) -> list[FoundRow | None]:
         """Find the row, offsets and checksum of each name."""
         if not self._has_lookup:

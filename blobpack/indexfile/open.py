@@ -28,6 +28,11 @@ class StoredIndex(Protocol):
     footer: Footer
     is_remote: bool  # a lookup may send requests
 
+    @property
+    def url(self) -> str:
+        """Path or URL of the file or blob that holds the index; empty for an index in memory."""
+        ...
+
     def __len__(self) -> int: ...
 
     def find(self, name: str) -> int:

@@ -55,6 +55,11 @@ class RemoteIndex:
     def __len__(self) -> int:
         return self.footer.row_count
 
+    @property
+    def url(self) -> str:
+        """Path or URL of the file or blob that holds the index."""
+        return self._store.url
+
     def find(self, name: str) -> int:
         """Return the last row with this name, or -1."""
         found = self.search([name])[0]

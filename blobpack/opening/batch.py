@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from blobpack.checksum import crc32c
 from blobpack.errors import BlobpackError, ChecksumError
+from blobpack.opening.find_members import name_of
 from blobpack.plan import FETCH_BYTES_MAX, GAP_BYTES_MIN, gap_bytes, plan_fetches
 from blobpack.quoting import quoted
 from blobpack.stores.http.options import with_options
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
+    from blobpack.index.index import Index
+    from blobpack.model import CheckedWhich
     from blobpack.plan import Fetch
     from blobpack.stores.base import Store
 
@@ -49,13 +52,28 @@ WINDOWS_PLANNED_AT_ONCE = 2
 
 
 class Located(NamedTuple):
-    """The place of a member's payload, and the checksum that it must have; None if the index has no checksums."""
+    """The place of a member's payload.
+
+    Attributes:
+        store: Delivers the bytes of the member's blob.
+        start: Start of the payload in the blob.
+        end: Its end.
+        crc32c: The checksum that the payload must have; None if the index has no checksums.
+        which: The name, Member or row that was asked for.
+        members: The index that holds the member.
+    """
 
     store: Store
-    name: str
     start: int
     end: int
     crc32c: int | None
+    which: CheckedWhich
+    members: Index
+
+    @property
+    def name(self) -> str:
+        """The member's name."""
+        return name_of(self.members, self.which)
 
     def read(self, *, hedge: bool = False) -> bytes:
         """Read this payload alone.
@@ -123,16 +141,18 @@ class Batch(Generic[Asked]):
 
     def __init__(
         self,
-        locate: Callable[[Sequence[Asked]], tuple[list[Located], BlobpackError | None]],
-        names: Iterator[Asked],
+        locate: Callable[
+            [Sequence[Asked]], tuple[list[Located], BlobpackError | IndexError | None]
+        ],
+        several: Iterator[Asked],
         *,
         hedge: bool = True,
     ) -> None:
         """Prepare a batch; nothing is looked up or requested yet.
 
         Args:
-            locate: Finds members by their names. Returns those before the first that it can't find, and the error.
-            names: Names, in the order asked; or whatever else `locate` takes.
+            locate: Finds members. Returns those before the first that it can't find, and the error.
+            several: What names the members for `locate`, in the order asked.
             hedge: Send a request a second time when its answer is late.
         """
         self._read = partial(with_options, _fetch_ranges, hedge=hedge)
@@ -141,10 +161,10 @@ class Batch(Generic[Asked]):
             FETCHES_AT_ONCE, name="batches", shared=True
         )
         self._locate = locate
-        self._names = names
+        self._several = several
         self._located: deque[Located] = deque()
         self._windows: deque[Window] = deque()
-        self._failure: BlobpackError | None = None
+        self._failure: BlobpackError | IndexError | None = None
         self._ended = False
         self._is_async = False
 
@@ -153,6 +173,7 @@ class Batch(Generic[Asked]):
 
         Raises:
             BlobpackError: the next member can't be found, and all members before it were returned.
+            IndexError: the next row does not exist, and all members before it were returned.
         """
         for _ in range(WINDOWS_PLANNED_AT_ONCE):
             if len(self._windows) < WINDOWS_AHEAD and (window := self._next_window()):
@@ -169,13 +190,13 @@ class Batch(Generic[Asked]):
     def _next_window(self) -> list[Located]:
         """Return the next members, up to a window's bytes. Names are looked up when they are needed."""
         if not self._located and not self._ended:
-            names = list(islice(self._names, NAMES_AT_ONCE))
+            asked = list(islice(self._several, NAMES_AT_ONCE))
             try:
-                found, self._failure = self._locate(names)
+                found, self._failure = self._locate(asked)
             except BlobpackError as exc:
                 found, self._failure = [], exc
             self._located.extend(found)
-            self._ended = self._failure is not None or len(names) < NAMES_AT_ONCE
+            self._ended = self._failure is not None or len(asked) < NAMES_AT_ONCE
         window: list[Located] = []
         size = 0
         # a member that is larger than a window makes a window of its own
@@ -196,7 +217,7 @@ class Batch(Generic[Asked]):
         planned = [
             (rows[fetch.places[0]], fetch, rows, ranges)
             for rows in rows_of.values()
-            for ranges in [[window[row][2:4] for row in rows]]
+            for ranges in [[(window[row].start, window[row].end) for row in rows]]
             for fetch in _plan(window[rows[0]].store, ranges)
         ]
         # The plans of several blobs are mixed by the first member that each fetch brings: the consumer waits for the

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobChangedError, FormatError, MemberNotFoundError
 from blobpack.index.index import Index
+from blobpack.index.which import existing_rows
 from blobpack.model import (
     CACHE_BYTES_MIN,
     Hedge,
@@ -16,11 +17,11 @@ from blobpack.model import (
     check_number,
     check_several,
     members_of,
-    names_of,
     not_a_member,
     shown,
 )
-from blobpack.opening.batch import Batch, Located
+from blobpack.opening.batch import NAMES_AT_ONCE, Batch, Located
+from blobpack.opening.blob_rows import BlobPart, BlobRows
 from blobpack.opening.find_index import find_index
 from blobpack.opening.reader import Reader
 from blobpack.stores.local import LocalStore
@@ -32,8 +33,13 @@ from blobpack.wording import counted
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any
 
-    from blobpack.errors import BlobpackError
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blobpack._native.results import FoundRow
+    from blobpack.model import CheckedWhich, Which
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
     from blobpack.stores.location import Location
@@ -45,9 +51,13 @@ OPENINGS_MAX = 20
 
 
 class Blob(Reader):
-    """One archive whose members are read by name, each with one ranged read.
+    """One archive whose members are read by name, as Members or by row, each with one ranged read.
 
-    A context manager. Safe to share between threads and after a fork. Any thread may close it: reads that are under way
+    A member is named by its name, which means the last member of that name; by its Member, which means exactly the row
+    with this name and these offsets; or by its row, negative from the end. So `blob[name]`, `name in blob`, `len(blob)`
+    and iteration over names work as for a dict.
+
+    A context manager, also with `async with`. Safe to share between threads and after a fork. Any thread may close it: reads that are under way
     still return their bytes, and later reads and lookups raise StorageError. A pickled blob is opened again in the process
     that unpickles it, which raises BlobChangedError if the blob has changed.
 
@@ -90,24 +100,32 @@ class Blob(Reader):
         """Path or URL of the blob, as it was given."""
         return self.store.url
 
-    def read(self, name: str) -> bytes:
+    @property
+    def blobs(self) -> Sequence[BlobRows]:
+        """This blob, as the only one: its path or URL, first row 0, number of members and size in bytes."""
+        location = self.store.location
+        url = self.url if location is None else location.whole
+        return [BlobRows(url, 0, len(self.index), self.store.stored_bytes)]
+
+    def read(self, which: Which) -> bytes:
         """Read a member's payload; see Reader."""
         if self._is_remote:
-            return super().read(name)
+            return super().read(which)
         # From a local disk, payloads are not compared with their checksums, which would take as long as the read.
         # `verify` compares them.
         try:
-            start, end = self.index._bounds_of(name)
-        except MemberNotFoundError as exc:
-            raise MemberNotFoundError(f"{self.url}: {exc}") from None
+            start, end = self.index._bounds_of(which)
+        except (MemberNotFoundError, IndexError) as exc:
+            raise self._with_url(exc) from None
         return self.store.read_range(start, end)
 
-    def read_many(self, names: Iterable[str | Member]) -> Iterator[bytes]:
+    def read_many(self, several: Iterable[Which]) -> Iterator[bytes]:
         """Read members' payloads, in the order asked; see Reader."""
         # A local blob whose index is in S3 is read as a batch, too: a batch looks names up together.
         if self._is_remote or self.index._is_remote:
-            return super().read_many(names)
-        return map(self.read, names_of(names))
+            return super().read_many(several)
+        check_several("several", several, "names, Members or rows")
+        return map(self.read, several)
 
     def read_members(self, members: Iterable[Member]) -> Iterator[bytes]:
         """Read the payloads of members of this blob's index, in the order asked.
@@ -135,25 +153,48 @@ class Blob(Reader):
                 raise not_a_member(member)
             yield read(member.offset_start, member.offset_end)
 
+    def read_rows(
+        self, rows: Sequence[int] | NDArray[np.integer[Any]] | NDArray[np.bool_]
+    ) -> Iterator[bytes]:
+        """Read the payloads of members by their rows; see Reader."""
+        if self._is_remote or self.index._is_remote:
+            return super().read_rows(rows)
+        return self._read_rows(existing_rows(rows, len(self)).tolist())
+
+    def _read_rows(self, rows: list[int]) -> Iterator[bytes]:
+        read = self.store.read_range
+        for first in range(0, len(rows), NAMES_AT_ONCE):
+            for found in self.index._search_rows(rows[first : first + NAMES_AT_ONCE]):
+                yield read(found.offset_start, found.offset_end)
+
     @property
     def stats(self) -> Stats:
         """Requests made so far, and what they cost; nothing for a local blob."""
         return self.store.stats
 
-    def locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
-        """Find the members of these names, up to the first name that no member has, and return the error for it."""
-        located: list[Located] = []
-        for name, found in zip(names, self.index._search(names), strict=True):
-            if found is None:
-                return located, self._not_found(name)
-            _, start, end, checksum = found
-            located.append(Located(self.store, name, start, end, checksum))
-        return located, None
+    def _place(
+        self, several: Sequence[CheckedWhich], rows: Sequence[FoundRow]
+    ) -> tuple[list[Located], None]:
+        return [
+            Located(self.store, start, end, checksum, which, self.index)
+            for which, (_, start, end, checksum) in zip(several, rows, strict=True)
+        ], None
 
     def _locate_members(self, members: Sequence[Member]) -> tuple[list[Located], None]:
         return [
-            Located(self.store, m.name, m.offset_start, m.offset_end, m.crc32c) for m in members
+            Located(
+                self.store,
+                member.offset_start,
+                member.offset_end,
+                member.crc32c,
+                member,
+                self.index,
+            )
+            for member in members
         ], None
+
+    def _each_blob(self) -> Iterator[BlobPart]:
+        yield BlobPart(self.store, self.index, 0)
 
     def close(self) -> None:
         """Close the store, and the index if open_blob found it; closing twice is harmless."""
@@ -167,7 +208,14 @@ class Blob(Reader):
         return _make_blob, (self.store, self.index, self.hedge, self._opened_index is not None)
 
     def __repr__(self) -> str:
-        return f"<Blob {self.url}: {counted(len(self.index), 'member')}>"
+        return f"<Blob {self.url}: {counted(len(self), 'member')}, {self._index_place()}>"
+
+    def _index_place(self) -> str:
+        """Describe where the index comes from."""
+        stored = self.index._stored
+        if stored is None or not stored.url:
+            return "index of a scan" if self.index.report else "index in memory"
+        return "index inside" if stored.url == self.url else f"index in {stored.url}"
 
 
 def open_blob(
@@ -304,24 +352,3 @@ def opened(blob: Blob | str | os.PathLike[str]) -> Iterator[Blob]:
         return
     with open_blob(blob) as fresh:
         yield fresh
-
-
-@contextmanager
-def opened_reader(source: Reader | str | os.PathLike[str]) -> Iterator[Reader]:
-    """Yield an open blob or collection as it is, or open a blob's path or URL and close it after the block."""
-    if isinstance(source, Reader):
-        yield source
-        return
-    with open_blob(source) as blob:
-        yield blob
-
-
-def check_reader(name: str, source: object) -> None:
-    """Check that a value is an open blob or collection, or a path or URL of a blob.
-
-    Raises:
-        TypeError: the value is neither.
-        ValueError: the path is empty, or the URL has an unsupported scheme.
-    """
-    if not isinstance(source, Reader):
-        location_of(name, source)

@@ -23,7 +23,8 @@ from blobpack.indexfile.shard_table import Shards
 from blobpack.model import Hedge, check_choice, check_number
 from blobpack.opening.batch import Located
 from blobpack.opening.blob import cache_in
-from blobpack.opening.list_blobs import folder_before, has_glob
+from blobpack.opening.blob_rows import BlobPart, BlobRows, BlobTable
+from blobpack.opening.list_blobs import Place, folder_before, place_of
 from blobpack.opening.locations import allowed_places, check_allowed, location_from
 from blobpack.opening.open_shard import open_shard
 from blobpack.opening.reader import Reader
@@ -34,10 +35,12 @@ from blobpack.threads import RecentlyUsed, map_ahead
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from blobpack._native.results import FoundRow
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.open import StoredIndex
+    from blobpack.model import CheckedWhich, Which
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
     from blobpack.stores.stats import Stats
@@ -51,9 +54,13 @@ BLOBS_OPENED_AT_ONCE = 16
 
 
 class Collection(Reader):
-    """Many blobs whose members are read by name, as if they were in one blob.
+    """Many blobs whose members are read by name, as Members or by row, as if they were in one blob.
 
-    A context manager. Safe to share between threads and after a fork. A pickled collection is opened again in the
+    A member is named by its name, which means the last member of that name; by its Member, which means the last row with
+    this name and these offsets; or by its row, negative from the end. So `collection[name]`, `name in collection`,
+    `len(collection)` and iteration over names work as for a dict.
+
+    A context manager, also with `async with`. Safe to share between threads and after a fork. A pickled collection is opened again in the
     process that unpickles it. If several members have one name, the last one is read, as from one blob.
 
     Attributes:
@@ -67,6 +74,7 @@ class Collection(Reader):
         "_cache",
         "_closed",
         "_counters",
+        "_folder",
         "_location",
         "_lock",
         "_open",
@@ -80,6 +88,7 @@ class Collection(Reader):
     def __init__(
         self,
         location: Location,
+        folder: Location,
         stored: StoredIndex,
         shards: Shards,
         *,
@@ -89,8 +98,13 @@ class Collection(Reader):
         counters: Counters | None = None,
         allow: Sequence[Location] = (),
     ) -> None:
-        """Make a collection of an index and its table of blobs, which open_collection reads."""
+        """Make a collection of an index and its table of blobs, which open_collection reads.
+
+        Relative names of blobs are relative to the folder, which is absolute. It is the folder of the collection's
+        file; or of the blobs, if the collection is in no file.
+        """
         self._location = location
+        self._folder = folder
         self.hedge = hedge
         self._cache = cache
         self._counters = counters or Counters()
@@ -106,61 +120,64 @@ class Collection(Reader):
 
     @property
     def url(self) -> str:
-        """Path or URL of the collection's file."""
+        """Path or URL of the collection's file; or of its blobs, as it was given, if the collection is in no file."""
         return self._location.text
 
     @property
-    def blob_urls(self) -> list[str]:
-        """Paths or URLs of its blobs, in the order of their members, whole, with their queries."""
-        return [self._location_of(number).whole for number in range(len(self._shards))]
+    def blobs(self) -> Sequence[BlobRows]:
+        """The blobs, in the order of their rows: path or URL, first row, number of members and size in bytes of each."""
+        return BlobTable(self._shards, self._location_of)
 
-    def url_of(self, name: str) -> str:
+    def url_of(self, which: Which) -> str:
         """Return the path or URL, whole, with its query, of the blob that holds a member.
 
+        Args:
+            which: The member's name, its Member, or its row.
+
         Raises:
-            MemberNotFoundError: no member has this name.
+            MemberNotFoundError: there is no such member.
+            IndexError: there is no such row.
         """
-        number = self._shards.number_of(self.index.row_of(name))
+        number = self._shards.number_of(self.index.row_of(which))
         return self._location_of(number).whole
 
     def _location_of(self, number: int) -> Location:
-        return location_from(self._location.folder, self._shards[number].name, self.url)
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.index
+        return location_from(self._folder, self._shards[number].name, self.url)
 
     @property
     def stats(self) -> Stats:
         """Requests made so far to read the index and the blobs, and what they cost; nothing for local ones."""
         return self._counters.snapshot()
 
-    def locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
-        """Find members and open their blobs, up to the first failure; return them and its error."""
+    def _locate(
+        self, several: Sequence[CheckedWhich]
+    ) -> tuple[list[Located], BlobpackError | IndexError | None]:
         if self._closed:
             raise StorageError(f"{self.url}: the collection is closed")
-        found = self.index._search(names)
-        numbers = [hit and self._shards.number_of(hit.row) for hit in found]
+        return super()._locate(several)
+
+    def _place(
+        self, several: Sequence[CheckedWhich], rows: Sequence[FoundRow]
+    ) -> tuple[list[Located], BlobpackError | None]:
+        """Open the blobs of members, up to the first failure; return the places of the members, and its error."""
+        numbers = [self._shards.number_of(found.row) for found in rows]
         # a dict and not a set: blobs are opened in the order asked
-        stores = self._open_blobs(dict.fromkeys(number for number in numbers if number is not None))
+        stores = self._open_blobs(dict.fromkeys(numbers))
         located: list[Located] = []
-        for name, hit, number in zip(names, found, numbers, strict=True):
-            if hit is None or number is None:
-                return located, self._not_found(name)
+        for which, found, number in zip(several, rows, numbers, strict=True):
             store = stores[number]
             # a blob that can't be opened fails only the members that it holds, where they are reached
             if isinstance(store, BlobpackError):
                 return located, store
-            _, start, end, checksum = hit
+            _, start, end, checksum = found
+            member = Located(store, start, end, checksum, which, self.index)
             # the blob is the one that was collected, so the collection is damaged
             if end > store.size:
                 return located, FormatError(
-                    f"{self.url}: the collection is damaged: {quoted(name)} ends at byte {end} of {store.url}, which has "
-                    f"{store.size} bytes"
+                    f"{self.url}: the collection is damaged: {quoted(member.name)} ends at byte {end} of {store.url}, "
+                    f"which has {store.size} bytes"
                 )
-            located.append(Located(store, name, start, end, checksum))
+            located.append(member)
         return located, None
 
     def _open_blobs(self, numbers: dict[int, None]) -> dict[int, Store | BlobpackError]:
@@ -192,7 +209,7 @@ class Collection(Reader):
     def _open_one(self, number: int) -> Store | BlobpackError:
         try:
             location = self._location_of(number)
-            check_allowed(location, (self._location.folder, *self._allow), self.url)
+            check_allowed(location, (self._folder, *self._allow), self.url)
             return open_shard(
                 location,
                 self._shards[number],
@@ -202,6 +219,17 @@ class Collection(Reader):
             )
         except BlobpackError as exc:
             return exc
+
+    def _each_blob(self) -> Iterator[BlobPart]:
+        for number in range(len(self._shards)):
+            shard = self._shards[number]
+            columns = self.index._columns_of(shard.first_row, shard.row_end)
+            store = self._open_one(number)
+            if isinstance(store, BlobpackError):
+                raise store
+            with store:
+                index = Index._from_columns(columns, identity=shard.identity)
+                yield BlobPart(store, index, shard.first_row)
 
     def close(self) -> None:
         """Close the index, and the blobs that are open; closing twice is harmless."""
@@ -215,6 +243,7 @@ class Collection(Reader):
         # its own requests.
         arguments = (
             self._location,
+            self._folder,
             self._stored,
             self._shards,
             self._open_max,
@@ -263,7 +292,7 @@ def open_collection(
     check_choice("hedge", hedge, Hedge)
     check_number("open_blobs", open_blobs, 0)
     allowed = allowed_places(allow)
-    location = collection_location(given)
+    location = collection_location(given, place_of(given))
     kept = cache_in(cache, cache_bytes)
     try:
         store, footer = open_region(location, kept)
@@ -285,6 +314,7 @@ def open_collection(
         raise
     return Collection(
         location,
+        location.folder,
         stored,
         shards,
         open_blobs=open_blobs,
@@ -308,21 +338,21 @@ def read_shards(store: Store, footer: Footer) -> Shards:
     )
 
 
-def collection_location(location: Location) -> Location:
+def collection_location(location: Location, place: Place) -> Location:
     """Return the location of a collection's file, from the file itself or from the folder, prefix or glob of its blobs."""
-    if has_glob(location):
+    if place == "glob":
         return folder_before(location).below(COLLECTION_NAME)
-    if location.address.endswith(".idx"):
-        return location
     # A local file may have any name. For a remote location, a check whether it is a file would cost
     # a request, so only the suffix decides.
-    if location.is_local and os.path.isfile(location.path):  # noqa: PTH113
-        return location
-    return location.as_folder.below(COLLECTION_NAME)
+    is_file = location.address.endswith(".idx") or (
+        location.is_local and os.path.isfile(location.path)  # noqa: PTH113
+    )
+    return location if place == "file" and is_file else location.as_folder.below(COLLECTION_NAME)
 
 
 def _unpickle_collection(
     location: Location,
+    folder: Location,
     stored: StoredIndex,
     shards: Shards,
     open_blobs: int,
@@ -331,5 +361,12 @@ def _unpickle_collection(
     allow: Sequence[Location],
 ) -> Collection:
     return Collection(
-        location, stored, shards, open_blobs=open_blobs, cache=cache, hedge=hedge, allow=allow
+        location,
+        folder,
+        stored,
+        shards,
+        open_blobs=open_blobs,
+        cache=cache,
+        hedge=hedge,
+        allow=allow,
     )

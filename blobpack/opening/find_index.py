@@ -8,7 +8,6 @@ that does not fit is an error and not skipped: its offsets would return other me
 from __future__ import annotations
 
 import os
-import warnings
 from typing import TYPE_CHECKING
 
 from blobpack._native.scan import index_header
@@ -19,6 +18,7 @@ from blobpack.errors import (
     MissingIndexWarning,
     StaleIndexError,
     StorageError,
+    warn_caller,
 )
 from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path, read_offsets, void_path
@@ -66,12 +66,10 @@ def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale)
     # Without -o, `blobpack index` writes the index of a remote blob into the current folder, where
     # open_blob does not look. So the message names the place beside the blob.
     place = f" -o {sidecar_of(store.location)}" if store.is_remote and store.location else ""
-    warnings.warn(
+    warn_caller(
         f"{store.url} has no index, so its headers were scanned; `blobpack index {store.url}{place}` makes one "
         f"that opens at once",
         MissingIndexWarning,
-        # the line that called open_blob, which called this function
-        stacklevel=3,
     )
     return scanned
 

@@ -1,4 +1,8 @@
-"""List blobs: those in a folder, below a prefix in S3, or that match a glob."""
+"""List blobs: those in a folder, below a prefix in S3, or that match a glob.
+
+A name may hold the characters of a glob: `photos [2024].tar`, a presigned URL. So what exists under the name as it is
+spelled comes first.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,14 @@ import fnmatch
 import glob
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.stores.location import Location
+from blobpack.stores.open import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 BLOB_SUFFIXES = (".tar", ".tar.zst", ".tzst")
 # "**/" comes before "**", and "**" before "*": the first alternative that matches is taken
@@ -20,13 +25,44 @@ GLOB = re.compile(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]")
 # "**/" may match nothing, so that `train/**/*.tar` finds `train/a.tar`, as Python's glob does
 GLOB_TO_REGEX = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
+# a file or object; the folder or prefix of several; or a pattern of their names
+Place = Literal["file", "folder", "glob"]
+FORBIDDEN = 403
 
-def has_glob(location: Location) -> bool:
-    """Return whether a location holds a glob. The path of a file or folder that exists does not."""
-    if GLOB.search(location.address) is None:
+
+def place_of(location: Location) -> Place:
+    """Return what a path or URL means: a file or object, a folder or prefix, or a glob.
+
+    In S3, this takes one request if the key holds characters of a glob, and otherwise none.
+
+    Raises:
+        StorageError: S3 could not be reached.
+    """
+    if location.is_local:
+        if os.path.isdir(location.path):  # noqa: PTH112
+            return "folder"
+        exists = os.path.exists(location.path)  # noqa: PTH110
+        return "file" if exists or not GLOB.search(location.path) else "glob"
+    # A web server can't list its files. So "?" begins a query there, and "[" an address of IPv6.
+    name = location.key if location.is_s3 else location.address
+    if not name or name.endswith("/"):
+        return "folder"
+    return (
+        "glob" if location.is_s3 and GLOB.search(name) and not _exists_in_s3(location) else "file"
+    )
+
+
+def _exists_in_s3(location: Location) -> bool:
+    try:
+        with open_store(location):
+            return True
+    except BlobNotFoundError:
         return False
-    # `photos [2024].tar` is a fine name of a file. Keys in S3 may hold such characters, too, but a look costs a request.
-    return not (location.is_local and os.path.exists(location.path))  # noqa: PTH110
+    except StorageError as exc:
+        # S3 answers 403 and not 404 for a missing object, if the caller may not list the bucket
+        if exc.status == FORBIDDEN:
+            return False
+        raise
 
 
 def folder_before(location: Location) -> Location:
@@ -38,25 +74,36 @@ def folder_before(location: Location) -> Location:
     return Location(before[: before.rfind("/") + 1] + query, location.kind)
 
 
-def list_blobs(location: Location) -> list[Location]:
+def list_blobs(location: Location, place: Place) -> list[Location]:
     """Find blobs, in byte order of their paths or URLs.
 
     Args:
         location: A folder, or a prefix that ends with "/", whose .tar, .tar.zst and .tzst files are taken at any depth,
             hidden files and folders excepted; a glob, in which `*` stays within a folder and `**` does not; or one blob.
+        place: What place_of has returned for the location.
 
     Raises:
         BlobNotFoundError: there are no blobs.
         StorageError: the folder or bucket can't be listed.
     """
-    if location.is_local:
-        found = [Location(path, "local") for path in _local(location)]
-    else:
-        found = list(_in_s3(location))
+    if place == "file":
+        return [location]
+    if location.kind == "http":
+        raise StorageError(
+            f"{location}: a web server can't list its blobs: name one of them, or a collection"
+        )
+    found = list(_in_s3(location, place) if location.is_s3 else _local(location.path, place))
     if not found:
         raise BlobNotFoundError(f"{location}: there are no blobs")
     # the order of a folder depends on its file system; in byte order, the same blobs always give the same collection
     return sorted(found, key=lambda blob: os.fsencode(blob.whole))
+
+
+def matcher(pattern: Location) -> Callable[[str], object]:
+    """Return a function that returns whether a whole path or URL matches a glob."""
+    # a local path may be relative, and the blobs of a collection have absolute ones
+    text = os.path.abspath(pattern.path) if pattern.is_local else pattern.whole  # noqa: PTH100 (keeps links)
+    return translate(text).fullmatch
 
 
 def translate(pattern: str) -> re.Pattern[str]:
@@ -79,21 +126,24 @@ def _translate_set(pattern: str) -> str:
     return f"(?!/){one_character}"
 
 
-def _local(location: Location) -> Iterator[str]:
-    path = location.path
-    if os.path.isdir(path):  # noqa: PTH112
-        for folder, below, names in os.walk(path, onerror=_raise_unlistable):
-            # changed in place: os.walk then enters only the folders that are left
-            below[:] = [name for name in below if not name.startswith(".")]
-            yield from (
-                os.path.join(folder, name)  # noqa: PTH118
-                for name in names
-                if name.endswith(BLOB_SUFFIXES) and not name.startswith(".")
-            )
-    elif has_glob(location):
-        yield from filter(os.path.isfile, glob.iglob(path, recursive=True))  # noqa: PTH207
-    else:
-        yield path
+def _local(path: str, place: Place) -> Iterator[Location]:
+    found = _walked(path) if place == "folder" else _matching(path)
+    return (Location(blob, "local") for blob in found)
+
+
+def _matching(pattern: str) -> Iterator[str]:
+    return filter(os.path.isfile, glob.iglob(pattern, recursive=True))  # noqa: PTH207
+
+
+def _walked(path: str) -> Iterator[str]:
+    for folder, below, names in os.walk(path, onerror=_raise_unlistable):
+        # changed in place: os.walk then enters only the folders that are left
+        below[:] = [name for name in below if not name.startswith(".")]
+        yield from (
+            os.path.join(folder, name)  # noqa: PTH118
+            for name in names
+            if name.endswith(BLOB_SUFFIXES) and not name.startswith(".")
+        )
 
 
 def _raise_unlistable(exc: OSError) -> None:
@@ -106,22 +156,14 @@ def _raise_unlistable(exc: OSError) -> None:
     raise StorageError(f"{exc.filename}: can't be listed: {exc.strerror}") from exc
 
 
-def _in_s3(location: Location) -> Iterator[Location]:
+def _in_s3(location: Location, place: Place) -> Iterator[Location]:
     from blobpack.stores.s3.listing import list_objects
 
-    # plain HTTP has no way to list what a server has
-    if not location.is_s3:
-        yield location
-        return
-    bucket, key = location.bucket, location.key
-    if key and not key.endswith("/") and not GLOB.search(key):
-        yield location
-        return
-    matched = (
-        translate(key).fullmatch if GLOB.search(key) else lambda key: key.endswith(BLOB_SUFFIXES)
-    )
-    # S3 lists by prefix: what stands before the first glob character narrows the listing
-    match = GLOB.search(key)
-    for found in list_objects(bucket, key[: match.start()] if match else key):
-        if matched(found.key):
+    bucket, prefix = location.bucket, location.key
+    is_blob: Callable[[str], object] = lambda key: key.endswith(BLOB_SUFFIXES)  # noqa: E731
+    if place == "glob" and (match := GLOB.search(prefix)):
+        # S3 lists by prefix: what stands before the first glob character narrows the listing
+        is_blob, prefix = translate(prefix).fullmatch, prefix[: match.start()]
+    for found in list_objects(bucket, prefix):
+        if is_blob(found.key):
             yield Location.in_s3(bucket, found.key)

@@ -1,30 +1,44 @@
-"""The interface that reads members by name. A blob and a collection of blobs implement it."""
+"""The interface that reads members by name, as Members or by row. A blob and a collection of blobs implement it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from blobpack.errors import MemberNotFoundError
-from blobpack.model import check_text, members_of, names_of
+from blobpack.index.which import existing_rows
+from blobpack.model import checked_which, members_of, which_of
 from blobpack.opening.batch import FETCHES_AT_ONCE, Batch
+from blobpack.opening.find_members import find_members
 from blobpack.threads import shared_pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
     from types import TracebackType
+    from typing import Any
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blobpack._native.results import FoundRow
     from blobpack.errors import BlobpackError
     from blobpack.index.index import Index
-    from blobpack.model import Hedge, Member
+    from blobpack.index.names import Names
+    from blobpack.model import CheckedWhich, Hedge, Member, Which
     from blobpack.opening.batch import Located
+    from blobpack.opening.blob_rows import BlobPart, BlobRows
+    from blobpack.opening.find_members import Missing
     from blobpack.stores.stats import Stats
 
 R = TypeVar("R", bound="Reader")
+Default = TypeVar("Default")
 
 
 class Reader(ABC):
-    """Reads members by name. A context manager.
+    """Reads members. A context manager, also with `async with`.
+
+    A member is named by its name, which means the last member of that name; by its Member, which means exactly the row
+    with this name and these offsets; or by its row, negative from the end. Iteration yields the names.
 
     Attributes:
         index: The members.
@@ -43,51 +57,106 @@ class Reader(ABC):
 
     @property
     @abstractmethod
+    def blobs(self) -> Sequence[BlobRows]:
+        """The blobs, in the order of their rows; for a Blob, this one alone."""
+
+    @property
+    @abstractmethod
     def stats(self) -> Stats:
         """Requests made so far, and what they cost; nothing for local blobs."""
 
     @abstractmethod
-    def locate(self, names: Sequence[str]) -> tuple[list[Located], BlobpackError | None]:
-        """Find the members of these names, up to the first failure; return them and its error."""
+    def _place(
+        self, several: Sequence[CheckedWhich], rows: Sequence[FoundRow]
+    ) -> tuple[list[Located], BlobpackError | None]:
+        """Return the stores and ranges of members that were found, up to the first failure, and its error."""
+
+    @abstractmethod
+    def _each_blob(self) -> Iterator[BlobPart]:
+        """Yield the blobs in order. Each blob of a collection is opened when it is reached, and closed after it.
+
+        Raises:
+            BlobpackError: a blob can't be opened; raised where it is reached.
+        """
 
     @abstractmethod
     def close(self) -> None:
         """Close files and connections; closing twice is harmless."""
 
-    def read(self, name: str) -> bytes:
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __contains__(self, which: object) -> bool:
+        return which in self.index
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.index.names)
+
+    def __getitem__(self, which: Which) -> bytes:
+        return self.read(which)
+
+    def keys(self) -> Names:
+        """Return the names in archive order, a sequence of str. Names may repeat, as in a tar."""
+        return self.index.names
+
+    def values(self) -> Iterator[bytes]:
+        """Read the payloads of all members, in archive order, as read_many does."""
+        return self.read_rows(range(len(self)))
+
+    def items(self) -> Iterator[tuple[str, bytes]]:
+        """Read all members, in archive order, as read_many does; yield each name and its payload."""
+        return zip(self.index.names, self.values(), strict=True)
+
+    @overload
+    def get(self, which: Which, default: None = None) -> bytes | None: ...
+    @overload
+    def get(self, which: Which, default: Default) -> bytes | Default: ...
+    def get(self, which: Which, default: Default | None = None) -> bytes | Default | None:
+        """Read a member's payload like `read`; return the default if there is no such member."""
+        try:
+            return self.read(which)
+        except (MemberNotFoundError, IndexError):
+            return default
+
+    def read(self, which: Which) -> bytes:
         """Read a member's payload by one ranged read, from the version of the blob that was opened.
 
+        Args:
+            which: The member's name, its Member, or its row.
+
         Raises:
-            MemberNotFoundError: no member has this name; the message suggests similar names.
+            MemberNotFoundError: there is no such member; the message suggests similar names, or says where the member
+                of this name lies.
+            IndexError: there is no such row.
             BlobChangedError: the blob is no longer the one that was opened, or collected.
             ChecksumError: the blob is remote, and the payload is not the one that the index was made from.
             StorageError: the store failed.
         """
-        check_text("name", name)
-        located, failure = self.locate([name])
+        located, failure = self._locate([checked_which(which)])
         if failure is not None:
             raise failure
         return located[0].read(hedge=self.hedge == "always")
 
-    def read_many(self, names: Iterable[str | Member]) -> Iterator[bytes]:
+    def read_many(self, several: Iterable[Which]) -> Iterator[bytes]:
         """Read members' payloads, in the order asked.
 
         Members of a remote blob are read as a batch. Names are looked up together, ranges that lie near each other
-        are fetched by one request, and many requests are in flight. A name that is asked for twice is fetched once.
+        are fetched by one request, and many requests are in flight. A member that is asked for twice is fetched once.
         At most about 64 MB are read ahead of the caller.
 
         Args:
-            names: Names or members; an index, such as a selection, holds members.
+            several: Names, Members or rows; an index, such as a selection, holds Members.
 
         Raises:
-            TypeError: `names` is one name instead of several.
+            TypeError: `several` is one name instead of several.
             BlobpackError: a member can't be read, for a reason that `read` lists. It is raised where that member is
                 reached.
+            IndexError: there is no such row; raised where that row is reached.
         """
-        return iter(self._batch(names_of(names)))
+        return iter(self._batch(which_of(several)))
 
     def read_members(self, members: Iterable[Member]) -> Iterator[bytes]:
-        """Read the payloads of members of this index, in the order asked.
+        """Read the payloads of Members of this index, in the order asked.
 
         A blob reads each member at its own offsets, and looks up no name.
 
@@ -98,7 +167,24 @@ class Reader(ABC):
         """
         return self.read_many(members_of(members))
 
-    async def aread(self, name: str) -> bytes:
+    def read_rows(
+        self, rows: Sequence[int] | NDArray[np.integer[Any]] | NDArray[np.bool_]
+    ) -> Iterator[bytes]:
+        """Read the payloads of members by their rows in the index, in the order asked, as read_many does.
+
+        Args:
+            rows: (k,) whole numbers, negative ones counted from the end: a list, an array or a range; or a mask, (n,)
+                bool.
+
+        Raises:
+            IndexError: there is no such row, or the mask has another length.
+            TypeError: this is neither a list or array of whole numbers nor a mask.
+            BlobpackError: a member can't be read, for a reason that `read` lists. It is raised where that member is
+                reached.
+        """
+        return iter(self._batch(iter(existing_rows(rows, len(self)).tolist())))
+
+    async def aread(self, which: Which) -> bytes:
         """Read a member's payload like `read`, without blocking the event loop."""
         import asyncio
 
@@ -106,22 +192,34 @@ class Reader(ABC):
         # A pool of its own: in the pool of the batches, a single read would wait behind everything that long batches
         # have asked for.
         pool = shared_pool("alone", FETCHES_AT_ONCE)
-        return await loop.run_in_executor(pool, self.read, name)
+        return await loop.run_in_executor(pool, self.read, which)
 
-    def aread_many(self, names: Iterable[str | Member]) -> AsyncIterator[bytes]:
+    def aread_many(self, several: Iterable[Which]) -> AsyncIterator[bytes]:
         """Read members' payloads like `read_many`, without blocking the event loop; iterate with `async for`."""
-        return aiter(self._batch(names_of(names)))
+        return aiter(self._batch(which_of(several)))
 
-    def _batch(self, names: Iterator[str]) -> Batch[str]:
-        return Batch(self.locate, names, hedge=self.hedge != "never")
+    def _batch(self, several: Iterator[CheckedWhich]) -> Batch[CheckedWhich]:
+        return Batch(self._locate, several, hedge=self.hedge != "never")
 
-    def _not_found(self, name: str) -> BlobpackError:
-        # row_of looks for similar names to suggest, which takes time: a search of many names does not do so
-        try:
-            self.index.row_of(name)
-        except MemberNotFoundError as exc:
-            return MemberNotFoundError(f"{self.url}: {exc}")
-        return MemberNotFoundError(f"{self.url}: {name!r}")
+    def _locate(
+        self, several: Sequence[CheckedWhich]
+    ) -> tuple[list[Located], BlobpackError | IndexError | None]:
+        """Find members, up to the first failure; return their stores and ranges, and the error."""
+        rows, missing = find_members(self.index, several)
+        located, failure = self._place(several[: len(rows)], rows)
+        if failure is None and missing is not None:
+            return located, self._with_url(missing)
+        return located, failure
+
+    def _with_url(self, missing: Missing) -> Missing:
+        """Return the error for a member that does not exist, with this reader named."""
+        return type(missing)(f"{self.url}: {missing}")
+
+    def _repr_html_(self) -> str:
+        # imported here: only notebooks need it
+        from blobpack.opening.thumbnails import to_html
+
+        return to_html(self)
 
     def __enter__(self: R) -> R:
         return self
@@ -132,4 +230,16 @@ class Reader(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    async def __aenter__(self: R) -> R:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # closing waits for nothing: reads that are under way end by themselves
         self.close()

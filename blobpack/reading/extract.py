@@ -132,7 +132,7 @@ def _links_among(
         if len(together) < 2:
             continue
         # In a collection, members of several blobs may have equal offsets.
-        located, _ = blob.locate([chosen[parts].name for parts in together])
+        located, _ = blob._locate([chosen[parts].name for parts in together])
         first: dict[int, tuple[str, ...]] = {}
         for parts, found in zip(together, located, strict=False):
             # not by its URL, which is shown without the query

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import io
 from itertools import tee
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack._native.facts import orientation_of
 from blobpack.errors import ImageError
-from blobpack.model import check_flag, check_text, names_of
-from blobpack.opening.blob import check_reader, opened_reader
+from blobpack.model import check_flag, checked_which, which_of
+from blobpack.opening.find_members import name_of
+from blobpack.opening.open import check_source, opened
 from blobpack.quoting import quoted
 from blobpack.threads import map_ahead, processor_count
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
-    from blobpack.model import Member
+    from blobpack.model import CheckedWhich, Which
     from blobpack.opening.reader import Reader
 
 DECODERS_MAX = 16
@@ -39,7 +40,7 @@ ORIENTATION_TAG = 0x0112
 
 def read_image(
     blob: Reader | str | os.PathLike[str],
-    name: str,
+    which: Which,
     *,
     mode: str | None = "RGB",
     apply_exif_orientation: bool = True,
@@ -47,8 +48,8 @@ def read_image(
     """Read one image by one ranged read, and decode it.
 
     Args:
-        blob: An open blob or collection; or a path or URL of a blob, opened for this one image.
-        name: The member's name.
+        blob: An open blob or collection; or a path or URL that `open` opens, for this one image.
+        which: The member's name, its Member, or its row.
         mode: Pillow's mode to convert to: "RGB", "L", "RGBA" and so on; None leaves the image as it is stored.
         apply_exif_orientation: Rotate or mirror the image as its EXIF or XMP orientation demands.
 
@@ -59,7 +60,8 @@ def read_image(
         depends on its own stored value alone, as conversions don't dither or stretch.
 
     Raises:
-        MemberNotFoundError: no member has this name.
+        MemberNotFoundError: there is no such member.
+        IndexError: there is no such row.
         ImageError: the payload is not an image that Pillow can decode, or convert to this mode. Pixels
             that are 32-bit, signed or floating-point numbers can only be read with mode=None.
         TypeError: an argument has a wrong type.
@@ -67,15 +69,15 @@ def read_image(
         BlobChangedError: the blob is no longer the one that was opened.
         StorageError: the store failed.
     """
-    check_reader("blob", blob)
-    check_text("name", name)
+    check_source("blob", blob)
+    asked = checked_which(which)
     check_mode(mode)
     check_flag("apply_exif_orientation", apply_exif_orientation)
-    with opened_reader(blob) as source:
-        payload = source.read(name)
+    with opened(blob) as source:
+        payload = source.read(asked)
         return decode_image(
             payload,
-            f"{source.url}: {quoted(name)}",
+            _Named(source, asked),
             mode=mode,
             apply_exif_orientation=apply_exif_orientation,
         )
@@ -83,7 +85,7 @@ def read_image(
 
 def read_images(
     blob: Reader | str | os.PathLike[str],
-    names: Iterable[str | Member],
+    several: Iterable[Which],
     *,
     mode: str | None = "RGB",
     apply_exif_orientation: bool = True,
@@ -93,8 +95,8 @@ def read_images(
     Payloads are read by `read_many`, and decoded by one thread for each processor, some images ahead of the caller.
 
     Args:
-        blob: An open blob or collection; or a path or URL of a blob.
-        names: Names or members; an index, such as a selection, holds members.
+        blob: An open blob or collection; or a path or URL that `open` opens.
+        several: Names, Members or rows; an index, such as a selection, holds Members.
         mode: Pillow's mode to convert to, or None; see read_image.
         apply_exif_orientation: Rotate or mirror each image as its EXIF orientation demands.
 
@@ -104,12 +106,13 @@ def read_images(
     Raises:
         BlobpackError: an image can't be read, for a reason that read_image lists. It is raised where that image is
             reached.
+        IndexError: there is no such row; raised where that row is reached.
         TypeError: an argument has a wrong type.
         ValueError: Pillow has no such mode.
     """
     # checked here and not in the generator, whose code runs only when the first image is taken
-    check_reader("blob", blob)
-    wanted = names_of(names)
+    check_source("blob", blob)
+    wanted = which_of(several)
     check_mode(mode)
     check_flag("apply_exif_orientation", apply_exif_orientation)
     return _images(blob, wanted, mode, apply_exif_orientation)
@@ -117,19 +120,19 @@ def read_images(
 
 def _images(
     blob: Reader | str | os.PathLike[str],
-    names: Iterator[str],
+    several: Iterator[CheckedWhich],
     mode: str | None,
     apply_exif_orientation: bool,
 ) -> Iterator[NDArray[np.uint8]]:
-    with opened_reader(blob) as source:
-        # names may be an iterator, and each name is needed twice: to read its payload, and in a message
-        wanted, asked = tee(names)
+    with opened(blob) as source:
+        # several may be an iterator, and each of them is needed twice: to read its payload, and in a message
+        wanted, asked = tee(several)
 
-        def decode(read: tuple[bytes, str]) -> NDArray[np.uint8]:
-            payload, name = read
+        def decode(read: tuple[bytes, CheckedWhich]) -> NDArray[np.uint8]:
+            payload, which = read
             return decode_image(
                 payload,
-                f"{source.url}: {quoted(name)}",
+                _Named(source, which),
                 mode=mode,
                 apply_exif_orientation=apply_exif_orientation,
             )
@@ -143,6 +146,17 @@ def _images(
             most=threads * DECODED_AHEAD,
             name="decode",
         )
+
+
+class _Named(NamedTuple):
+    """Names an image in messages."""
+
+    source: Reader
+    which: CheckedWhich
+
+    def __str__(self) -> str:
+        # only here: looking up the name of a row takes time
+        return f"{self.source.url}: {quoted(name_of(self.source.index, self.which))}"
 
 
 def check_mode(mode: str | None) -> None:
@@ -163,13 +177,13 @@ def check_mode(mode: str | None) -> None:
 
 
 def decode_image(
-    payload: bytes, where: str, *, mode: str | None = "RGB", apply_exif_orientation: bool = True
+    payload: bytes, where: object, *, mode: str | None = "RGB", apply_exif_orientation: bool = True
 ) -> NDArray[np.uint8]:
     """Decode an image's bytes; see read_image.
 
     Args:
         payload: The image as it is stored.
-        where: Names the image in messages.
+        where: Names the image in messages, by its str().
         mode: Pillow's mode to convert to, or None.
         apply_exif_orientation: Rotate or mirror the image as its EXIF orientation demands.
 

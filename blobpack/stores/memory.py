@@ -1,8 +1,11 @@
-"""A blob in memory, for tests and for blobs that do not come from a store."""
+"""Bytes in memory: a blob or index that is in no file, and a sink that makes one."""
 
 from __future__ import annotations
 
+import io
+
 from blobpack.stores.base import Store
+from blobpack.stores.sink import FileSink
 
 
 class MemoryStore(Store):
@@ -26,3 +29,21 @@ class MemoryStore(Store):
     def fetch(self, start: int, end: int) -> bytes:
         """Return the bytes start to end."""
         return self._data[start:end]
+
+
+class MemorySink(FileSink):
+    """A file in memory as a sink."""
+
+    def __init__(self) -> None:
+        self._memory = io.BytesIO()
+        super().__init__(self._memory)
+
+    def read_back(self, start: int, end: int) -> bytes:
+        """Read the bytes start to end; see LocalSink."""
+        # released at once: while a view of the memory exists, nothing can be written
+        with self._memory.getbuffer() as written:
+            return bytes(written[start:end])
+
+    def contents(self) -> bytes:
+        """Return all that was written."""
+        return self._memory.getvalue()

@@ -7,11 +7,10 @@ a scan unless it is asked to go on. And if a header was overwritten by zeros, al
 from __future__ import annotations
 
 import os
-import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack._native.scan import index_size_in
-from blobpack.errors import LeftOutWarning
+from blobpack.errors import LeftOutWarning, warn_caller
 from blobpack.index.offsets import void_path
 from blobpack.indexfile.footer import INDEX_MAGIC
 from blobpack.indexfile.overwritten import kept_index_path, present_path
@@ -109,16 +108,13 @@ def describe_members(offset: int) -> str:
     return f"members lie behind the end of the archive, from byte {offset} on"
 
 
-def warn_of_left_out(
-    url: str, report: ScanReport | Behind | None, *, remedy: str = "", stacklevel: int = 2
-) -> None:
+def warn_of_left_out(url: str, report: ScanReport | Behind | None, *, remedy: str = "") -> None:
     """Warn if members, or what may be members, lie behind the end of the archive, where the scan did not go.
 
     Args:
         url: The blob.
         report: The report of its index; None if the index has none, as an offsets file does.
         remedy: What takes the members; empty for the command that makes an index with them.
-        stacklevel: As for warnings.warn, counted from the caller.
     """
     if report is None:
         return
@@ -137,4 +133,4 @@ def warn_of_left_out(
         )
     else:
         return
-    warnings.warn(f"{url}: {message}", LeftOutWarning, stacklevel=stacklevel + 1)
+    warn_caller(f"{url}: {message}", LeftOutWarning)

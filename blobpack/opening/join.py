@@ -12,7 +12,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from blobpack.errors import DuplicateNameError, StorageError
+from blobpack.errors import DuplicateNameError, FormatError, StaleIndexError, StorageError
 from blobpack.indexfile.identity import COLLECTION_IDENTITY, identify
 from blobpack.indexfile.shard_table import Shard, encode_shards
 from blobpack.indexfile.writer import write_sections
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
     from blobpack.columns import Columns
     from blobpack.index.index import Index
-    from blobpack.model import Duplicates, ProgressCallback, ScanReport
+    from blobpack.indexfile.footer import Footer
+    from blobpack.model import Duplicates, ProgressCallback, ScanReport, Stale
     from blobpack.stores.base import Store
+    from blobpack.stores.cache import Cache
     from blobpack.stores.location import Location
     from blobpack.stores.sink import FileSink
 
@@ -61,6 +63,7 @@ class _OpenedBlob:
     facts: frozenset[str]
     rows: int
     report: ScanReport | None
+    was_scanned: bool
 
 
 class CollectionWriter:
@@ -68,6 +71,7 @@ class CollectionWriter:
 
     Attributes:
         reports: Blob → the report that its index has of a scan.
+        scanned: The blobs that had no index, and were scanned.
     """
 
     def __init__(
@@ -77,20 +81,24 @@ class CollectionWriter:
         *,
         duplicates: Duplicates,
         scan: bool,
-        progress: ProgressCallback | None,
+        stale: Stale = "refuse",
+        cache: Cache | None = None,
+        progress: ProgressCallback | None = None,
     ) -> None:
         self.blobs, self.folder = blobs, folder
-        self.duplicates, self.scan, self.progress = duplicates, scan, progress
+        self.duplicates, self.scan, self.stale = duplicates, scan, stale
+        self.cache, self.progress = cache, progress
         self.shards: list[Shard] = []
         self.facts: frozenset[str] | None = None
         self.reports: dict[str, ScanReport] = {}
+        self.scanned: list[str] = []
 
-    def write(self, file: FileSink) -> None:
-        """Write the collection to an empty file, with the facts that all of its blobs have."""
+    def write(self, file: FileSink) -> Footer:
+        """Write the collection to an empty file, with the facts that all of its blobs have; return its footer."""
         # A part with fewer facts is met only when parts before it are written. Then all is written again without these
         # facts. This ends, because each turn drops at least one fact. Looking first would open every blob twice.
         while True:
-            self.shards = []
+            self.shards, self.scanned = [], []
             try:
                 footer = write_sections(
                     file,
@@ -106,7 +114,7 @@ class CollectionWriter:
             else:
                 # the footer goes last: a file that was cut short has none, and is no collection
                 file.write(footer.encode())
-                return
+                return footer
 
     def _parts(self) -> Iterator[Columns]:
         row = 0
@@ -127,6 +135,8 @@ class CollectionWriter:
                         raise _FewerFactsError(self.facts & opened.facts)
                 if opened.report:
                     self.reports[opened.store.url] = opened.report
+                if opened.was_scanned:
+                    self.scanned.append(opened.store.url)
                 for part in opened.parts:
                     yield _keep_facts(part, self.facts or frozenset())
             self.shards.append(replace(opened.shard, first_row=row, row_end=row + opened.rows))
@@ -135,9 +145,10 @@ class CollectionWriter:
                 self.progress(len(self.shards), row)
 
     def _open(self, blob: Location) -> _OpenedBlob:
-        store = open_tar(blob, tail=True)
+        store = open_tar(blob, tail=True, cache=self.cache)
         try:
-            index = self._index_of(store)
+            found = self._index_of(store)
+            index = scan_store(store) if found is None else found
             identity = index.identity or identify(store, store.size)
             rows = len(index)
             shard = Shard(
@@ -154,20 +165,25 @@ class CollectionWriter:
             parts: Iterable[Columns] = (
                 [index._columns] if rows <= WHOLE_INDEX_ROWS_MAX else index._parts()
             )
-            return _OpenedBlob(shard, store, parts, index.facts, rows, index.report)
+            return _OpenedBlob(shard, store, parts, index.facts, rows, index.report, found is None)
         except BaseException:
             store.close()
             raise
 
-    def _index_of(self, store: Store) -> Index:
-        """Find a blob's index, or scan the blob if the caller allowed it."""
-        # no offsets file: it may hold only some of the members, and no checksums
-        index = first_found(store, embedded_index, sidecar_index)
+    def _index_of(self, store: Store) -> Index | None:
+        """Find a blob's index; return None if the blob has none, and the caller allowed to scan it."""
+        try:
+            # no offsets file: it may hold only some of the members, and no checksums
+            index = first_found(store, embedded_index, sidecar_index)
+        except (StaleIndexError, FormatError):
+            if self.stale != "rescan":
+                raise
+            return scan_store(store)
         if index is None and not self.scan:
             raise StorageError(
                 f"{store.url} has no index: `blobpack index {store.url}` makes one, or {setting('scan', True)} scans it now"
             )
-        return scan_store(store) if index is None else index
+        return index
 
     def _check_holders(self, row: int, other: int, name: str, other_name: str) -> None:
         """Check that two members of one name, or of names that are extracted to one file, are in one blob.

@@ -1,0 +1,148 @@
+"""The rows that a caller means: by names, by members, by their numbers, or by a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from blobpack.model import Member, check_several, row_number, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blobpack.columns import Columns
+    from blobpack.index.rows import Rows
+    from blobpack.model import Which
+
+    # a member's name, offset_start and offset_end
+    Place = tuple[str, int, int]
+
+# Names that are looked up together. A remote index fetches the pages and blocks of all of them at once, and keeps them
+# in memory until they are all found.
+NAMES_AT_ONCE = 4096
+
+
+def place_of(member: Member) -> Place:
+    """Return what makes two members the same one: their name and their offsets. Facts do not count."""
+    return member.name, member.offset_start, member.offset_end
+
+
+def rows_of_several(index: Rows, several: Iterable[Which]) -> NDArray[np.int64]:
+    """Return the rows of several names, Members or rows, in the order asked; see Rows.rows."""
+    import numpy as np
+
+    check_several("several", several, "names, Members or rows")
+    if isinstance(several, (np.ndarray, range)):
+        return existing_rows(several, len(index), "several")
+    asked = iter(several)
+    found: list[int] = []
+    # Members that are not the last one of their name. One pass over the index finds all of them.
+    hidden: dict[int, Member] = {}
+    while some := list(islice(asked, NAMES_AT_ONCE)):
+        for which, row in zip(some, _last_rows(index, some), strict=True):
+            if row < 0 and isinstance(which, str):
+                raise index._not_found(which)
+            if row < 0 and isinstance(which, Member):
+                hidden[len(found)] = which
+            found.append(row)
+    if hidden:
+        rows = find_places(index._pieces(), map(place_of, hidden.values()))
+        for at, member in hidden.items():
+            if place_of(member) not in rows:
+                raise index._not_found(member)
+            found[at] = rows[place_of(member)]
+    return np.array(found, np.int64)
+
+
+def _last_rows(index: Rows, some: list[Which]) -> list[int]:
+    """Return a row for each; -1 if there is no such name, or if the last member of a Member's name is another one."""
+    names = [
+        which if isinstance(which, str) else which.name
+        for which in some
+        if isinstance(which, (str, Member))
+    ]
+    hits = iter(index._search(names))
+
+    def row_of(which: Which) -> int:
+        if not isinstance(which, (str, Member)):
+            try:
+                return row_number(which, len(index))
+            except TypeError:
+                raise TypeError(
+                    f"several must be names, Members or rows, and one is {shown(which)}"
+                ) from None
+        hit = next(hits)
+        if hit is None or (isinstance(which, Member) and hit[1:3] != place_of(which)[1:]):
+            return -1
+        return hit.row
+
+    return list(map(row_of, some))
+
+
+def find_places(pieces: Iterable[Columns], places: Iterable[Place]) -> dict[Place, int]:
+    """Return the last row of each of these names and offsets, of those that there are, by a pass over all rows."""
+    import numpy as np
+
+    wanted = set(places)
+    starts = np.array([start for _, start, _ in wanted], np.int64)
+    found: dict[Place, int] = {}
+    first = 0
+    for piece in pieces:
+        for row in np.flatnonzero(np.isin(np.asarray(piece.offset_start), starts)).tolist():
+            place = piece.name_at(row), piece.offset_start[row], piece.offset_end[row]
+            if place in wanted:
+                found[place] = first + row
+        first += len(piece)
+    return found
+
+
+def existing_rows(rows: Any, count: int, name: str = "rows") -> NDArray[np.int64]:
+    """Return rows that a caller chose, as numbers from the start.
+
+    Args:
+        rows: (k,) whole numbers, negative ones counted from the end; or a mask, (count,) bool.
+        count: Number of rows that there are.
+        name: Name of the argument, for messages.
+
+    Raises:
+        IndexError: there is no such row, or the mask has another length.
+        TypeError: this is neither a list or array of whole numbers nor a mask.
+    """
+    import numpy as np
+
+    numbers = _numbers(rows, count, name)
+    wrong = np.flatnonzero((numbers < -count) | (numbers >= count))
+    if len(wrong):
+        raise IndexError(f"no row {numbers[wrong[0]]} among {count} rows")
+    return np.where(numbers < 0, numbers + count, numbers)
+
+
+def _numbers(rows: Any, count: int, name: str) -> NDArray[np.int64]:
+    """Return rows or a mask as numbers, (k,) int64; whether these rows exist is not checked."""
+    import numpy as np
+
+    try:
+        chosen = np.asarray(rows)
+    # a list of lists of several lengths
+    except ValueError:
+        chosen = np.asarray(None)
+    # NumPy would take one number for a list of it, cut 1.5 to 1, and take True beside a 2 for 1
+    is_list = chosen.ndim == 1 and not (
+        isinstance(rows, Sequence)
+        and chosen.dtype.kind != "b"
+        and {bool, np.bool_} & set(map(type, rows))
+    )
+    if is_list and chosen.dtype.kind == "b":
+        if len(chosen) != count:
+            raise IndexError(f"a mask of {len(chosen)} rows for {count} rows")
+        return np.flatnonzero(chosen)
+    # an empty list becomes float64
+    if not is_list or (len(chosen) and chosen.dtype.kind not in "iu"):
+        raise TypeError(
+            f"{name} must be a list or array of whole numbers, or a mask, not {shown(rows)}"
+        )
+    return chosen.astype(np.int64)

@@ -1,0 +1,215 @@
+"""Open whatever lies at a path or URL: a blob, a collection, or many blobs that were not collected yet.
+
+Strategy: the name decides where it can, because a look may cost a request. Blobs in a folder without a collection are
+joined to one in memory, by the code that `collect` uses. So they are read, and fail, as a collection in a file does.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from blobpack.errors import BlobNotFoundError, MissingIndexWarning, warn_caller
+from blobpack.indexfile.footer import INDEX_MAGIC
+from blobpack.indexfile.open import open_stored
+from blobpack.model import Duplicates, Hedge, Stale, check_choice, check_number
+from blobpack.opening.blob import Blob, cache_in, open_blob
+from blobpack.opening.collection import (
+    OPEN_BLOBS_MAX,
+    Collection,
+    collection_location,
+    open_collection,
+    read_shards,
+)
+from blobpack.opening.join import CollectionWriter
+from blobpack.opening.list_blobs import BLOB_SUFFIXES, list_blobs, matcher, place_of
+from blobpack.opening.locations import allowed_places
+from blobpack.opening.reader import Reader
+from blobpack.stores.local import LocalStore
+from blobpack.stores.location import location_of
+from blobpack.stores.memory import MemorySink, MemoryStore
+from blobpack.tar.behind import warn_of_left_out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from blobpack.index.index import Index
+    from blobpack.opening.list_blobs import Place
+    from blobpack.stores.cache import Cache
+    from blobpack.stores.location import Location
+
+
+def open(
+    url: str | os.PathLike[str],
+    index: Index | str | os.PathLike[str] | None = None,
+    *,
+    stale: Stale = "refuse",
+    duplicates: Duplicates = "refuse",
+    allow: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+    open_blobs: int = OPEN_BLOBS_MAX,
+    cache: str | os.PathLike[str] | None = None,
+    cache_bytes: int = 10 << 30,
+    hedge: Hedge = "batches",
+) -> Blob | Collection:
+    """Open a blob, a collection, or a folder, prefix or glob of blobs, to read its members.
+
+    A folder that holds the file `collection.idx` is opened by it. Otherwise the indexes of its blobs are joined to a
+    collection in memory, as `collect` joins them, which takes some requests for each remote blob. Blobs without an
+    index are scanned, with a MissingIndexWarning.
+
+    A name may hold the characters of a glob, such as `photos [2024].tar`. If there is a file or object of this name, it
+    is opened, and the name is no glob. An http(s):// URL is never a glob.
+
+    Args:
+        url: Path, or file://, s3:// or http(s):// URL, of a blob or of a collection's file, `<name>.idx`; a folder, or
+            a prefix that ends with "/"; or a glob of blobs, in which `*` stays within a folder and `**` does not.
+        index: For a single blob: an index, or the path or URL of an index file or offsets file; see open_blob.
+        stale: What to do with an index that does not fit its blob any more, or is damaged; see open_blob.
+        duplicates: For blobs that are joined here: what to do if two of them have a member of one name; see collect.
+        allow: For a collection: other places from which its blobs may be read; see open_collection.
+        open_blobs: For a collection: largest number of blobs that are kept open.
+        cache: A folder that keeps the bytes that are read of remote blobs; see open_blob.
+        cache_bytes: Largest size of that folder, in bytes.
+        hedge: Which requests are sent a second time when their answers are late; see open_blob.
+
+    Returns:
+        A Blob or a Collection. Both have the methods of a reader.
+
+    Raises:
+        BlobNotFoundError: there is no such blob or collection, or there are no blobs.
+        DuplicateNameError: two blobs that are joined here have a member of one name; the message names both blobs.
+        StaleIndexError: an index does not fit its blob as it is now.
+        FormatError: a blob, an index or the collection is damaged.
+        StorageError: a store could not be reached, refused the request, or can't be listed.
+        TypeError: an argument has a wrong type.
+        ValueError: an argument is not one of its choices, a number is out of range, or the URL has an unsupported
+            scheme.
+    """
+    given = location_of("url", url, prefix=True)
+    check_choice("stale", stale, Stale)
+    check_choice("duplicates", duplicates, Duplicates)
+    check_choice("hedge", hedge, Hedge)
+    check_number("open_blobs", open_blobs, 0)
+    allowed = allowed_places(allow)
+    kept = cache_in(cache, cache_bytes)
+    place = place_of(given) if index is None else "file"
+    if place == "file" and not (index is None and _is_collection(given)):
+        return open_blob(
+            given, index, stale=stale, cache=cache, cache_bytes=cache_bytes, hedge=hedge
+        )
+    location = collection_location(given, place)
+    try:
+        found = open_collection(
+            location,
+            allow=allowed,
+            open_blobs=open_blobs,
+            cache=cache,
+            cache_bytes=cache_bytes,
+            hedge=hedge,
+        )
+    except BlobNotFoundError:
+        if place == "file" or given.kind == "http":
+            raise
+    else:
+        if place == "folder" or place == "file" or _has_only_matching(found, given):
+            return found
+        found.close()
+    return _joined(
+        given,
+        place,
+        stale=stale,
+        duplicates=duplicates,
+        open_blobs=open_blobs,
+        cache=kept,
+        hedge=hedge,
+    )
+
+
+def _is_collection(location: Location) -> bool:
+    """Return whether the one file or object at a location is a collection's file, or the index of one blob."""
+    address = location.address
+    # Of a remote file, only the name is looked at, because a look at its bytes would cost a request.
+    if address.endswith(".idx") or not location.is_local or address.endswith(BLOB_SUFFIXES):
+        return address.endswith(".idx")
+    if not os.path.isfile(location.path):  # noqa: PTH113
+        return False
+    with LocalStore(location) as file:
+        return file.read_range(0, min(len(INDEX_MAGIC), file.size)) == INDEX_MAGIC
+
+
+def _has_only_matching(collection: Collection, pattern: Location) -> bool:
+    """Return whether all blobs of a collection match a glob."""
+    # `train-*.tar` must not find members of `test-0.tar`, which lies in the same collection
+    return all(map(matcher(pattern), (blob.url for blob in collection.blobs)))
+
+
+def _joined(
+    given: Location,
+    place: Place,
+    *,
+    stale: Stale,
+    duplicates: Duplicates,
+    open_blobs: int,
+    cache: Cache | None,
+    hedge: Hedge,
+) -> Collection:
+    """Join the indexes of the blobs of a folder, prefix or glob to a collection in memory."""
+    folder = collection_location(given, place).folder
+    writer = CollectionWriter(
+        list_blobs(given, place),
+        folder,
+        duplicates=duplicates,
+        scan=True,
+        stale=stale,
+        cache=cache,
+    )
+    sink = MemorySink()
+    footer = writer.write(sink)
+    _warn_of_blobs(given, writer)
+    store = MemoryStore(sink.contents(), given.text)
+    return Collection(
+        given,
+        folder,
+        open_stored(store, 0, footer),
+        read_shards(store, footer),
+        open_blobs=open_blobs,
+        cache=cache,
+        hedge=hedge,
+    )
+
+
+def _warn_of_blobs(given: Location, writer: CollectionWriter) -> None:
+    """Warn of blobs that were scanned, and of members behind the end of an archive."""
+    if writer.scanned:
+        warn_caller(
+            f"{given}: {len(writer.scanned)} of {len(writer.blobs)} blobs have no index, so their headers were "
+            f"scanned; `blobpack collect --scan {given}` makes a collection that opens at once",
+            MissingIndexWarning,
+        )
+    for url, report in writer.reports.items():
+        warn_of_left_out(url, report)
+
+
+def check_source(name: str, source: object) -> None:
+    """Check that a value is an open blob or collection, or a path or URL that can be opened.
+
+    Raises:
+        TypeError: the value is neither.
+        ValueError: the path is empty, or the URL has an unsupported scheme.
+    """
+    if not isinstance(source, Reader):
+        location_of(name, source, prefix=True)
+
+
+@contextmanager
+def opened(
+    source: Reader | str | os.PathLike[str], *, duplicates: Duplicates = "refuse"
+) -> Iterator[Reader]:
+    """Yield an open blob or collection as it is, or open a path or URL as `open` does, and close it after the block."""
+    # a reader that the caller opened is the caller's to close
+    if isinstance(source, Reader):
+        yield source
+        return
+    with open(source, duplicates=duplicates) as fresh:
+        yield fresh

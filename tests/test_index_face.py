@@ -1,0 +1,282 @@
+"""An index as a sequence and as a mapping: by name, by member, by row, by slice, by mask and by rows."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from tars import BLOCK, END, header, pax
+
+import blobpack
+from blobpack import Index, Member, MemberNotFoundError
+from blobpack.indexfile.identity import Identity
+from blobpack.indexfile.open import read_footer
+from blobpack.indexfile.remote import RemoteIndex
+from blobpack.stores.memory import MemoryStore
+from blobpack.tar.scan import scan_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+# two have one name, so that a name means the last one, and the Member any of them
+FEW = [
+    Member("a.jpg", 512, 1000, "image/jpeg", 640, 480, 1, 10),
+    Member("caf\udce9.png", 1536, 2000, "image/png", 32, 64, 2, 20),
+    Member("a.jpg", 2560, 2600, "image/jpeg", None, None, 3, 30),
+    Member("notes.txt", 3072, 3072, None, None, None, 4, None),
+    Member("", 3584, 9000, "image/webp", 4_000_000_000, 1, 0xFFFFFFFF, -5),
+]
+# three blocks, of which the last one is not full; every third name twice
+MANY = [
+    Member(f"{row // 3 if row % 3 else row}.jpg", 512 * row, 512 * row + row % 512, crc32c=row)
+    for row in range(2500)
+]
+IDENTITY, OTHER = Identity(1 << 20, 1, 2), Identity(2 << 20, 3, 4)
+
+
+def remote(path: Path) -> Index:
+    store = MemoryStore(path.read_bytes())
+    footer = read_footer(store)
+    assert footer is not None
+    return Index._from_stored(RemoteIndex(store, 0, footer))
+
+
+def loaded(path: Path) -> Index:
+    index = remote(path)
+    assert len(index._columns) == len(index)
+    return index
+
+
+OPENINGS: dict[str, Callable[[Path], Index]] = {
+    "mapped": Index.load,
+    "remote": remote,
+    "remote and read": loaded,
+}
+
+
+@pytest.fixture(params=["in memory", *OPENINGS])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[list[Member]], Index]:
+    """Make an index of members, wherever it lies."""
+
+    def opens(members: list[Member]) -> Index:
+        index = Index(members)
+        if request.param == "in memory":
+            return index
+        index.save(tmp_path / "a.idx")
+        return OPENINGS[request.param](tmp_path / "a.idx")
+
+    return opens
+
+
+@pytest.mark.parametrize("members", [FEW, MANY], ids=["few", "many"])
+def test_a_row_is_what_iteration_yields_there(
+    members: list[Member], opened: Callable[[list[Member]], Index]
+) -> None:
+    index = opened(members)
+    for row in [*range(-len(members), len(members), 7), len(members) - 1, -1, np.int64(-2)]:
+        member = members[row]
+        assert index[row] == index[member] == member
+        assert index.names[row] == member.name
+        assert index._bounds_at(row) == (member.offset_start, member.offset_end)
+        assert index.row_of(row) == range(len(members))[row]
+        assert tuple(index._bounds_of(row)) == index._bounds_of(member) == index._bounds_at(row)
+    assert [*reversed(index)] == members[::-1]
+
+
+@pytest.mark.parametrize("members", [FEW, MANY], ids=["few", "many"])
+def test_a_member_is_itself_even_if_a_later_one_has_its_name(
+    members: list[Member], opened: Callable[[list[Member]], Index]
+) -> None:
+    index = opened(members)
+    last = {member.name: row for row, member in enumerate(members)}
+    for row in range(0, len(members), 1 + len(members) // 20):
+        member = members[row]
+        assert member in index
+        # facts do not count: a scan without facts makes this member, too
+        assert index.row_of(Member(member.name, member.offset_start, member.offset_end)) == row
+        assert index.row_of(member.name) == last[member.name]
+        assert index[member.name] == members[last[member.name]]
+        assert index.range_of(member).start == index.range_of(row).start == member.offset_start
+
+
+@pytest.mark.parametrize(
+    "other",
+    [Member("a.jpg", 512, 999), Member("a.jpg", 0, 1000), Member("b.jpg", 512, 1000)],
+    ids=repr,
+)
+def test_a_member_of_another_index_is_not_found(
+    other: Member, opened: Callable[[list[Member]], Index]
+) -> None:
+    index = opened(FEW)
+    assert other not in index
+    for find in (index.row_of, index.__getitem__, index.range_of, lambda it: index.rows([it])):
+        with pytest.raises(
+            MemberNotFoundError, match=f"no member {other.name!r} at bytes {other.offset_start} to"
+        ) as caught:
+            find(other)
+    if other.name == "a.jpg":
+        assert "the last one of this name is at bytes 2560 to 2600" in str(caught.value)
+
+
+def test_what_no_member_is(opened: Callable[[list[Member]], Index]) -> None:
+    index = opened(FEW)
+    for thing in (0, None, b"a.jpg", ["a.jpg"], {}, 1.5):
+        assert thing not in index
+        assert thing not in index.names
+    assert FEW[0] not in index.names
+
+
+def test_get_returns_the_member_or_the_default(opened: Callable[[list[Member]], Index]) -> None:
+    index = opened(FEW)
+    assert index.get("a.jpg") == index.get(2) == index.get(FEW[2]) == FEW[2]
+    assert index.get("b.jpg") is index.get(5) is index.get(-6) is None
+    assert index.get(Member("a.jpg", 0, 1), "nothing") == "nothing"
+    assert index.get("b.jpg", FEW[1]) == FEW[1]
+
+
+def test_rows_of_names_members_and_rows(opened: Callable[[list[Member]], Index]) -> None:
+    index = opened(MANY)
+    rng = random.Random(3)
+    rows = [rng.randrange(len(MANY)) for _ in range(300)]
+    last = {member.name: row for row, member in enumerate(MANY)}
+    asked = [
+        (MANY[row], MANY[row].name, row, row - len(MANY), np.int32(row))[i % 5]
+        for i, row in enumerate(rows)
+    ]
+    expected = [last[MANY[row].name] if i % 5 == 1 else row for i, row in enumerate(rows)]
+    found = index.rows(asked)
+    assert found.dtype == np.int64
+    assert found.tolist() == index.rows(iter(asked)).tolist() == expected
+    assert index.rows(index).tolist() == index.rows(range(len(index))).tolist()
+    assert index.rows(np.array([-1, 0])).tolist() == [2499, 0]
+    assert index.rows(index.offset_start == 1024).tolist() == [2]
+    assert index.rows([]).tolist() == []
+    for wrong in ([0, 2500], [-2501], np.array([0, 2500]), range(2501)):
+        with pytest.raises(IndexError, match=r"no row -?250. among 2500 rows"):
+            index.rows(wrong)
+    with pytest.raises(MemberNotFoundError, match="no member 'none' among 2500"):
+        index.rows([0, MANY[0], "none"])
+
+
+def test_what_a_read_needs_of_many_rows(opened: Callable[[list[Member]], Index]) -> None:
+    index = opened(MANY)
+    rows = [2499, -1, 0, 1024, 1023, 7, 7]
+    found = index._search_rows(rows)
+    assert [tuple(hit) for hit in found] == [
+        (row % 2500, MANY[row].offset_start, MANY[row].offset_end, MANY[row].crc32c) for row in rows
+    ]
+    assert index._search_rows([]) == []
+    assert index._search_rows(np.array([3], np.uint8)) == index._search_rows([3])
+    with pytest.raises(IndexError, match="no row 2500 among 2500 rows"):
+        index._search_rows([0, 2500])
+    with pytest.raises(TypeError, match="row must be a whole number"):
+        index._search_rows([1.5])
+    bare = opened([Member("a", 0, 1)])
+    assert bare._search_rows([0]) == [(0, 0, 1, None)]
+
+
+SLICES = [
+    slice(None), slice(1, 3), slice(3, 100), slice(2, 2), slice(4, 1), slice(-2, None), slice(None, -3),
+    slice(None, None, -1), slice(None, None, 2), slice(4, 0, -3), slice(-100, 100, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", SLICES, ids=str)
+def test_slices_are_those_of_a_list(part: slice, opened: Callable[[list[Member]], Index]) -> None:
+    for members in (FEW, MANY):
+        index = opened(members)
+        assert isinstance(index[part], Index)
+        assert list(index[part]) == members[part]
+        assert index.names[part] == [member.name for member in members[part]]
+
+
+def test_head_is_the_first_rows(opened: Callable[[list[Member]], Index]) -> None:
+    index = opened(MANY)
+    assert list(index.head()) == MANY[:5]
+    assert list(index.head(2)) == MANY[:2]
+    assert list(index.head(-2498)) == MANY[:2]
+    assert list(index.head(9999)) == MANY
+    assert len(index.head(0)) == 0
+
+
+def test_rows_and_masks_make_an_index(opened: Callable[[list[Member]], Index]) -> None:
+    index = opened(FEW)
+    assert list(index[[4, 0, 0, -1]]) == [FEW[4], FEW[0], FEW[0], FEW[4]]
+    assert list(index[index.offset_start > 2000]) == FEW[2:]
+    assert list(index[index.rows(["a.jpg", FEW[0]])]) == [FEW[2], FEW[0]]
+    assert list(opened(MANY)[[2400, 3, 1500]]) == [MANY[2400], MANY[3], MANY[1500]]
+
+
+def test_a_part_of_a_stored_index_reads_only_its_rows(tmp_path: Path) -> None:
+    Index(MANY).save(tmp_path / "a.idx")
+    index = Index.load(tmp_path / "a.idx")
+    assert (len(index[5:9]), len(index.head()), index[7], index.names[-1]) != ()
+    assert index._loaded is None
+
+
+def of(members: list[Member], identity: Identity | None) -> Index:
+    return Index._from_columns(Index(members)._columns, identity=identity)
+
+
+def test_plus_joins_rows_of_one_blob() -> None:
+    first, second = of(FEW[:2], IDENTITY), of(FEW[2:], IDENTITY)
+    assert list(first + second) == FEW
+    assert (first + second).identity == IDENTITY
+    assert (first + of(FEW[2:], None)).identity is None
+    # no rows are rows of any blob
+    assert (first + Index()).identity == (Index() + first).identity == IDENTITY
+    assert (of([], OTHER) + first).identity == IDENTITY
+    assert (Index() + Index()).identity is None
+    assert sum([first, second], Index()) == Index(FEW)
+
+
+def test_rows_of_different_blobs_are_not_joined(tmp_path: Path) -> None:
+    for name, payload in (("a", b"1"), ("b", b"22")):
+        blobpack.pack([(f"{name}.png", payload)], tmp_path / f"{name}.tar", all_files=True)
+    with (
+        blobpack.open_blob(tmp_path / "a.tar") as first,
+        blobpack.open_blob(tmp_path / "b.tar") as second,
+    ):
+        assert list((first.index + first.index).names) == ["a.png"] * 2
+        for join in (
+            lambda: first.index + second.index,
+            lambda: Index.concatenate([first.index, second.index]),
+        ):
+            with pytest.raises(ValueError, match="indexes must belong to one blob"):
+                join()
+
+
+@pytest.mark.parametrize("other", [None, FEW, "a.jpg", 5], ids=type)
+def test_only_an_index_is_added(other: Any) -> None:
+    with pytest.raises(TypeError, match="unsupported operand"):
+        Index(FEW) + other
+
+
+def test_equal_rows_are_one_bool(opened: Callable[[list[Member]], Index]) -> None:
+    index = opened(FEW)
+    bare = [Member(member.name, member.offset_start, member.offset_end) for member in FEW]
+    assert (index == Index(FEW)) is True
+    assert (index == Index(bare)) is True
+    assert (index == Index(FEW[:4])) is False
+    assert (index != Index([*FEW[:4], Member("", 3584, 9001)])) is True
+    assert (index == FEW) is False
+
+
+def test_facts_are_the_names_of_what_is_known(opened: Callable[[list[Member]], Index]) -> None:
+    assert opened(FEW).facts == {"media_type", "width", "height", "crc32c", "mtime"}
+    assert opened(MANY).facts == {"crc32c"}
+
+
+def test_rows_of_names_that_members_share() -> None:
+    """A pax global header gives many members one long name."""
+    name, file = "n" * 3000, header(b"x", 1) + b"x".ljust(BLOCK, b"\0")
+    index = scan_store(MemoryStore(pax({"path": name}, b"g") + file * 3 + END))
+    members = list(index)
+    assert [index[row] for row in range(len(members))] == members
+    assert [index.row_of(member) for member in members] == [*range(len(members))]
+    assert index.names[-1] == name
+    hits = index._search_rows(range(len(members)))
+    assert [hit[1:3] for hit in hits] == [(m.offset_start, m.offset_end) for m in members]
