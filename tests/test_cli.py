@@ -307,7 +307,7 @@ def test_wrong_usage_is_exit_2(packed):
     run("offsets", "out.tar", "--format", "xml", cwd=packed, code=2)
     _, err = run("ls", "ftp://host/x.tar", cwd=packed, code=2)
     assert "not ftp://" in err
-    run("ls", "s3://only-a-bucket", cwd=packed, code=2)
+    run("extract", "out.tar", "s3://", cwd=packed, code=2)
     for command in (
         ["pack", "imgs", "gs://bucket/x.tar"],
         ["merge", "out.tar", "gs://bucket/x.tar"],

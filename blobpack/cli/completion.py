@@ -66,11 +66,9 @@ def complete_member(
 
 def names_from(blob: Location, index: Location | None, prefix: str) -> list[str]:
     """Return the names in a blob or collection that begin with a text, each cut behind the next "/"."""
-    from blobpack.cli.opened import is_collection
-    from blobpack.opening.blob import open_blob
-    from blobpack.opening.collection import open_collection
+    from blobpack.opening.open import open as open_any
 
-    opened = open_collection(blob) if is_collection(blob) else open_blob(blob, index)
+    opened = open_any(blob, index)
     with opened:
         # a glob, because native code looks at a million names in 30 ms
         return next_parts(opened.index.select(glob_of(prefix)).names, prefix)

@@ -11,8 +11,8 @@ from blobpack.cli.printing import print_note
 from blobpack.errors import BlobpackError
 from blobpack.model import CACHE_BYTES_MIN
 from blobpack.opening.blob import Blob, open_blob
-from blobpack.opening.collection import Collection, open_collection
 from blobpack.opening.list_blobs import place_of
+from blobpack.opening.open import open as open_any
 from blobpack.stores.replace import check_suffix
 from blobpack.tar.scan import scan
 from blobpack.wording import counted
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from blobpack.index.index import Index
     from blobpack.model import Rescan
+    from blobpack.opening.collection import Collection
     from blobpack.stores.location import Location
     from blobpack.stores.replace import OutputKind
 
@@ -51,20 +52,19 @@ def opened_source(
     cache: str | None = None,
     cache_bytes: int = 10 << 30,
 ) -> Blob | Collection:
-    """Open a blob or a collection; click closes it when the command ends."""
-    if not is_collection(location):
-        if allow:
-            raise click.UsageError("--allow is for a collection, not for a single blob")
-        return opened_blob(
-            location, index_path, rescan=rescan, cache=cache, cache_bytes=cache_bytes
-        )
-    if index_path or rescan:
-        raise click.UsageError(
-            "--index-file, --rescan and --concatenated are for a single blob, not for a collection"
-        )
+    """Open a blob, a collection, or a folder, prefix or glob of blobs; click closes it when the command ends."""
     check_cache_bytes(cache_bytes)
-    opened = open_collection(location, allow=allow, cache=cache, cache_bytes=cache_bytes)
-    return click.get_current_context().with_resource(opened)
+    if (index_path or rescan) and place_of(location) != "file":
+        raise click.UsageError(
+            "--index-file, --rescan and --concatenated are for a single blob, not for several"
+        )
+    index = scan(location, concatenated=rescan == "concatenated") if rescan else index_path
+    # with_resource closes it also after an error, and spares each command a block
+    opened = open_any(location, index, allow=allow, cache=cache, cache_bytes=cache_bytes)
+    click.get_current_context().with_resource(opened)
+    if allow and isinstance(opened, Blob):
+        raise click.UsageError("--allow is for a collection, not for a single blob")
+    return opened
 
 
 def check_cache_bytes(cache_bytes: int) -> None:
@@ -72,11 +72,6 @@ def check_cache_bytes(cache_bytes: int) -> None:
     # the library raises a plain ValueError for misuse, which here would be a traceback instead of exit code 2
     if cache_bytes < CACHE_BYTES_MIN:
         raise click.UsageError("--cache-bytes must be at least 1Mi")
-
-
-def is_collection(location: Location) -> bool:
-    """Return whether a location means a collection: its file, or the folder, prefix or glob of its blobs."""
-    return location.address.endswith(".idx") or place_of(location) != "file"
 
 
 def select(

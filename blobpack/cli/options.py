@@ -35,7 +35,7 @@ PRICES = "blobpack.prices"
 def blob_argument(command: F) -> F:
     """Add the argument BLOB."""
     # no check here that a file exists: the library raises one error for paths and URLs, with exit code 1
-    return click.argument("blob", type=BlobUrl())(command)
+    return click.argument("blob", type=BlobUrl(prefix=True))(command)
 
 
 def index_option(command: F) -> F:

@@ -42,6 +42,10 @@ class BlobUrl(Completed, click.ParamType[Location]):
 
     name = "blob"
 
+    def __init__(self, *, prefix: bool = False) -> None:
+        """Set whether a bucket, or a prefix in it, is accepted, too."""
+        self._prefix = prefix
+
     def convert(
         self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
     ) -> Location:
@@ -49,7 +53,7 @@ class BlobUrl(Completed, click.ParamType[Location]):
         if value == "":
             self.fail("this is empty, but a path or URL is needed", param, ctx)
         try:
-            return Location.parse(value)
+            return Location.parse(value, prefix=self._prefix)
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
 

@@ -7,13 +7,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blobpack.cli.options import blob_argument, json_option
+from blobpack.cli.opened import opened_source
+from blobpack.cli.options import (
+    allow_option,
+    blob_argument,
+    index_option,
+    json_option,
+    rescan_option,
+)
 from blobpack.columns import FACTS
-from blobpack.opening.blob import Blob, open_blob
+from blobpack.model import redacted
+from blobpack.opening.collection import Collection
 from blobpack.quoting import one_line
 
 if TYPE_CHECKING:
+    from blobpack.index.index import Index
+    from blobpack.model import Rescan
+    from blobpack.opening.blob import Blob
     from blobpack.stores.location import Location
+
+    Figures = dict[str, int | str]
 
 # a tar ends with two zero blocks (POSIX pax, "ustar Interchange Format"), but tar tools also read tars without them
 END_MARKERS = {0: "missing", 1: "one zero block instead of two", 2: "whole"}
@@ -21,47 +34,49 @@ END_MARKERS = {0: "missing", 1: "one zero block instead of two", 2: "whole"}
 
 @click.command()
 @blob_argument
+@index_option
+@rescan_option
+@allow_option
 @json_option
-def info(blob: Location, as_json: bool) -> None:
+def info(
+    blob: Location,
+    index_path: Location | None,
+    rescan: Rescan | None,
+    allow: tuple[Location, ...],
+    as_json: bool,
+) -> None:
     """Print figures about BLOB, such as the number of members, the sizes and the facts.
 
     It also counts folders, symbolic links and the like, which have no payload and are not listed as
-    members.
+    members. Of a collection, or a folder, prefix or glob of blobs, it prints the sums; --json also lists the blobs.
 
     \b
     blobpack info out.tar
+    blobpack info shards/
     """
-    with open_blob(blob) as opened:
-        fields = describe(opened)
+    opened = opened_source(blob, index_path, rescan=rescan, allow=allow)
+    fields = describe_collection(opened) if isinstance(opened, Collection) else describe(opened)
     if as_json:
-        click.echo(json.dumps(fields))
+        table = {"table": table_of(opened)} if isinstance(opened, Collection) else {}
+        click.echo(json.dumps({**fields, **table}))
         return
     for field, value in fields.items():
         shown = f"{value:,}" if isinstance(value, int) else one_line(value)
         click.echo(f"{field.replace('_', ' ') + ':':<20}{shown}")
 
 
-def describe(blob: Blob) -> dict[str, int | str]:
+def describe(blob: Blob) -> Figures:
     """Collect a blob's figures, in the order in which they are shown. Sizes are in bytes."""
-    sizes = blob.index.offset_end - blob.index.offset_start
     identity = blob.index.identity
     # an index from a scan or an offsets file has no identity: then the whole blob counts as the archive
     archive_bytes = identity.archive_bytes if identity else blob.store.size
     report = blob.index.report
-    fields: dict[str, int | str] = {
+    fields: Figures = {
         "blob": blob.url,
         "blob_bytes": blob.store.size,
-        "members": len(blob.index),
-        # int(), because json does not know NumPy's numbers
-        "payload_bytes": int(sizes.sum()),
+        **figures_of(blob.index),
         "index_bytes_inside": blob.store.size - archive_bytes,
-        "facts": ", ".join(name for name in FACTS if name in blob.index.facts) or "none",
     }
-    # min() of an empty array raises ValueError
-    if len(sizes):
-        fields["smallest"] = int(sizes.min())
-        fields["mean"] = round(float(sizes.mean()))
-        fields["largest"] = int(sizes.max())
     # only a scan meets these; an offsets file, say, has no report of one
     if report:
         fields["end_marker"] = END_MARKERS[report.end_marker]
@@ -72,4 +87,45 @@ def describe(blob: Blob) -> dict[str, int | str]:
         fields |= report.without_row()
         behind = ("members_behind", "other_behind", "unseen_behind")
         fields |= {name: getattr(report, name) for name in behind if getattr(report, name)}
+    return fields
+
+
+def describe_collection(collection: Collection) -> Figures:
+    """Collect a collection's figures, in the order in which they are shown. Sizes are in bytes."""
+    blobs = list(collection.blobs)
+    return {
+        "collection": collection.url,
+        "blobs": len(blobs),
+        "blob_bytes": sum(blob.bytes for blob in blobs),
+        **figures_of(collection.index),
+    }
+
+
+def table_of(collection: Collection) -> list[dict[str, int | str]]:
+    """Return the blobs of a collection as rows for JSON."""
+    return [
+        {
+            "blob": redacted(blob.url),
+            "first_row": blob.first_row,
+            "members": blob.rows,
+            "blob_bytes": blob.bytes,
+        }
+        for blob in collection.blobs
+    ]
+
+
+def figures_of(index: Index) -> Figures:
+    """Collect what an index says of its members. Sizes are in bytes."""
+    sizes = index.offset_end - index.offset_start
+    fields: Figures = {
+        "members": len(index),
+        # int(), because json does not know NumPy's numbers
+        "payload_bytes": int(sizes.sum()),
+        "facts": ", ".join(name for name in FACTS if name in index.facts) or "none",
+    }
+    # min() of an empty array raises ValueError
+    if len(sizes):
+        fields["smallest"] = int(sizes.min())
+        fields["mean"] = round(float(sizes.mean()))
+        fields["largest"] = int(sizes.max())
     return fields
