@@ -47,6 +47,7 @@ from .opening.blob import (
     Blob as Blob,
     open_blob as open_blob,
 )
+from .opening.blob_rows import BlobRows as BlobRows
 from .opening.collection import (
     Collection as Collection,
     open_collection as open_collection,

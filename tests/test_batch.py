@@ -9,6 +9,7 @@ import pytest
 
 from blobpack.checksum import crc32c
 from blobpack.errors import ChecksumError, MemberNotFoundError
+from blobpack.index.index import Index
 from blobpack.opening import batch as batch_module
 from blobpack.opening.batch import Batch, Located
 from blobpack.stores.memory import MemoryStore
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from blobpack.errors import BlobpackError
 
 DATA = bytes(range(256)) * 400
+NO_MEMBERS = Index()  # only the name of a row would be looked up in it
 
 
 class RecordingStore(MemoryStore):
@@ -47,7 +49,9 @@ def batch_of(store: MemoryStore, ranges: Sequence[tuple[int, int]]) -> Batch[int
             start, end = ranges[number]
             if end > store.size:
                 return found, MemberNotFoundError(f"number {number}")
-            found.append(Located(store, str(number), start, end, crc32c(DATA[start:end])))
+            found.append(
+                Located(store, start, end, crc32c(DATA[start:end]), str(number), NO_MEMBERS)
+            )
         return found, None
 
     return Batch(locate, iter(range(len(ranges))), hedge=False)
@@ -109,7 +113,9 @@ def test_payloads_of_several_blobs_come_in_the_order_asked() -> None:
     asked = [(i % 2, (7 - i) * 12_000, (7 - i) * 12_000 + 5) for i in range(8)]
 
     def locate(wanted: Sequence[tuple[int, int, int]]) -> tuple[list[Located], None]:
-        return [Located(stores[i], "a", start, end, None) for i, start, end in wanted], None
+        return [
+            Located(stores[i], start, end, None, "a", NO_MEMBERS) for i, start, end in wanted
+        ], None
 
     with_gaps = Batch(locate, iter(asked), hedge=False)
     assert list(with_gaps) == [stores[i].read_range(start, end) for i, start, end in asked]
@@ -185,16 +191,16 @@ class ForgettingStore(RecordingStore):
 
 def test_a_damaged_payload_is_read_once_more_if_that_may_help() -> None:
     store = ForgettingStore(forgets=True)
-    located = Located(store, "a", 100, 200, crc32c(DATA[100:200]))
+    located = Located(store, 100, 200, crc32c(DATA[100:200]), "a", NO_MEMBERS)
     assert located.read() == DATA[100:200]
     assert store.forgotten == [(100, 200)]
     assert len(store.read) == 2
     store = ForgettingStore(forgets=False)
     with pytest.raises(ChecksumError, match="a: bytes 100 to 200 are not those") as caught:
-        Located(store, "a", 100, 200, crc32c(DATA[100:200])).read()
+        Located(store, 100, 200, crc32c(DATA[100:200]), "a", NO_MEMBERS).read()
     assert caught.value.offset == 100
     assert len(store.read) == 1
     # without a checksum nothing can be compared
     store = ForgettingStore(forgets=True)
-    assert Located(store, "a", 100, 200, None).read() == b"?" * 100
+    assert Located(store, 100, 200, None, "a", NO_MEMBERS).read() == b"?" * 100
     assert store.forgotten == []

@@ -108,4 +108,4 @@ def test_worker_processes_read_it(tar, method):
 
 def test_it_shows_itself(tar):
     with blobpack.open_blob(tar[0]) as blob:
-        assert repr(blob) == f"<Blob {tar[0]}: 200 members>"
+        assert repr(blob) == f"<Blob {tar[0]}: 200 members, index inside>"

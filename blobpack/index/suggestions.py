@@ -44,9 +44,10 @@ def suggest_names(columns: Columns, name: str) -> list[str]:
 
 def _names_matching(columns: Columns, globs: Sequence[str], most: int) -> list[str]:
     mask = match_names(columns.names, columns.name_bounds, globs)
-    names: list[str] = []
+    # a dict and not a list: members may have one name
+    names: dict[str, None] = {}
     row = mask.find(1)
     while row >= 0 and len(names) < most:
-        names.append(columns.name_at(row))
+        names[columns.name_at(row)] = None
         row = mask.find(1, row + 1)
-    return names
+    return list(names)
