@@ -389,7 +389,16 @@ def which_of(several: Iterable[Which]) -> Iterator[CheckedWhich]:
     """
     check_several("several", several, "names, Members or rows")
     # checked one by one as they are taken: they may come from a generator that makes each one only when it is asked
-    return map(checked_which, several)
+    return map(_one_of_several, several)
+
+
+def _one_of_several(which: object) -> CheckedWhich:
+    try:
+        return checked_which(which)
+    except TypeError:
+        raise TypeError(
+            f"several must be names, Members or rows, and one is {shown(which)}"
+        ) from None
 
 
 def members_of(members: Iterable[Member]) -> Iterator[Member]:

@@ -69,5 +69,5 @@ def test_a_function_of_both(folder: Path) -> None:
     for place in (folder, folder / "0.tar"):
         with blobpack.open(place) as reader:
             assert first(reader, np.arange(len(reader))) == reader[0]
-    with pytest.raises(KeyError):
-        reader["none"]
+            with pytest.raises(KeyError):
+                reader["none"]

@@ -19,6 +19,7 @@ from blobpack.model import (
     members_of,
     not_a_member,
     shown,
+    which_of,
 )
 from blobpack.opening.batch import NAMES_AT_ONCE, Batch, Located
 from blobpack.opening.blob_rows import BlobPart, BlobRows
@@ -124,8 +125,7 @@ class Blob(Reader):
         # A local blob whose index is in S3 is read as a batch, too: a batch looks names up together.
         if self._is_remote or self.index._is_remote:
             return super().read_many(several)
-        check_several("several", several, "names, Members or rows")
-        return map(self.read, several)
+        return map(self.read, which_of(several))
 
     def read_members(self, members: Iterable[Member]) -> Iterator[bytes]:
         """Read the payloads of members of this blob's index, in the order asked.
