@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,7 +20,7 @@ from blobpack.opening.join import CollectionWriter
 from blobpack.opening.list_blobs import list_blobs, place_of
 from blobpack.quoting import one_line
 from blobpack.stores.location import Location, location_of, output_location
-from blobpack.stores.output import replacing, writing
+from blobpack.stores.output import writing_anywhere
 from blobpack.stores.replace import check_replaceable, check_suffix
 from blobpack.stores.sink import FileSink
 from blobpack.tar.behind import warn_of_left_out
@@ -33,9 +31,6 @@ if TYPE_CHECKING:
 
     from blobpack.model import ProgressCallback
     from blobpack.opening.list_blobs import Place
-
-# bytes of one read from the temporary file; the upload itself cuts what it gets into parts
-UPLOAD_READ_BYTES = 8 << 20
 
 
 def collect(
@@ -121,19 +116,10 @@ def _resolve(
 
 def _write_collection(writer: CollectionWriter, location: Location) -> int:
     """Write a collection to a local file or to S3, and return its size in bytes."""
-    if location.is_local:
-        with replacing(location) as file:
-            writer.write(FileSink(file))
-            return file.tell()
-    # An upload to S3 can only go forward. But the writer reads names back to compare them, and may start again if a blob
-    # lacks facts that others have. So the file is made here first.
-    with tempfile.TemporaryFile() as temporary:
-        writer.write(FileSink(temporary))
-        collection_bytes = temporary.tell()
-        temporary.seek(0)
-        with writing(location, expected_bytes=collection_bytes) as upload:
-            shutil.copyfileobj(temporary, upload, UPLOAD_READ_BYTES)
-    return collection_bytes
+    # the writer reads names back to compare them, and may start again if a blob lacks facts that others have
+    with writing_anywhere(location) as file:
+        writer.write(FileSink(file))
+        return file.tell()
 
 
 def _beside(blobs: Location, place: Place) -> Location:

@@ -8,6 +8,7 @@ markers) is left out. A hard link becomes a member of its own, with a copy of th
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -29,6 +30,7 @@ from blobpack.opening.blob import check_blob, opened
 from blobpack.packing.pack import mb_per_second
 from blobpack.stores.location import Location, output_location
 from blobpack.stores.replace import check_suffix
+from blobpack.stores.sink import parts_of
 from blobpack.tar.names import normal_lookup
 from blobpack.tar.splice import Offsets, splice
 from blobpack.wording import counted, setting
@@ -37,17 +39,20 @@ from blobpack.writing.new_blob import new_blob
 from blobpack.writing.target import TAR, check_target, refuse_same_file
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Sequence
     from concurrent.futures import Future
 
     from blobpack.model import Member, ProgressCallback
     from blobpack.opening.blob import Blob
+    from blobpack.stores.sink import Parts
+
+# Estimate for the header and padding of a member and its row of the index: far more than most members have.
+MEMBER_EXTRA_BYTES = 4096
 
 
 def merge(
-    target: str | os.PathLike[str],
     sources: Iterable[Blob | str | os.PathLike[str]],
+    target: str | os.PathLike[str],
     *,
     duplicates: Duplicates = "refuse",
     index: IndexPlace = "embed",
@@ -60,8 +65,8 @@ def merge(
     The new blob appears whole or not at all, and replaces a blob that is already there.
 
     Args:
-        target: The blob to write.
         sources: Blobs, or their paths or URLs.
+        target: The blob to write: a path or an s3:// URL.
         duplicates: What to do with members of the same name: "refuse" them, or keep only the "last" one. "a.jpg"
             and "./a.jpg" count as one name, because both are extracted to one file.
         index: Where the index of the new blob goes: "embed" puts it behind the members, "sidecar" into a file beside
@@ -82,8 +87,11 @@ def merge(
         StorageError: a source can't be read; or the target can't be written, is one of the sources, or would
             replace a file that is not a tar.
         TypeError: an argument has a wrong type, such as one blob instead of several.
-        ValueError: a choice does not exist, the target is a URL or compressed, or its suffix promises another format.
+        ValueError: a choice does not exist, the target can't be written to or is compressed, or its suffix promises
+            another format.
     """
+    if isinstance(sources, (str, os.PathLike)) and isinstance(target, (list, tuple)):
+        raise TypeError("merge takes the sources first, and then the target: merge([…], target)")
     location = _check_arguments(target, index, allow_empty, force, progress)
     check_choice("duplicates", duplicates, Duplicates)
     check_several("sources", sources, "blobs, paths or URLs")
@@ -113,7 +121,7 @@ def subset(
 
     Args:
         source: A blob, or its path or URL.
-        target: The blob to write.
+        target: The blob to write: a path or an s3:// URL.
         members: A selection of the blob's index; or names or members.
         index: Where the index of the new blob goes; see merge.
         allow_empty: Make a blob without members if none is given. Otherwise that is an error.
@@ -165,11 +173,10 @@ def _combine(
             f"no member to copy, so {location} is not written ({setting('allow_empty', True)} writes an empty blob)"
         )
     offsets = Offsets(sum(map(len, chosen)))
-    with new_blob(location) as out:
-        tar = out.tar.local()
-        index = _copy_members(parts, chosen, tar.fileno(), offsets, duplicates, progress)
-        # the members were written at places, which does not move the position of the file
-        tar.seek(offsets.pos)
+    expected_bytes = sum(map(_most_bytes, chosen)) if location.is_s3 else None
+    with new_blob(location, expected_bytes=expected_bytes) as out:
+        with parts_of(out.tar) as archive:
+            index = _copy_members(parts, chosen, archive, offsets, duplicates, progress)
         blob_bytes = out.finish(index, offsets.pos, place)
     left_out: Counter[str] = Counter()
     for blob, _ in parts:
@@ -200,9 +207,10 @@ def _check_arguments(
 
     Raises:
         TypeError: an argument has a wrong type.
-        ValueError: the target is not local or ends like a compressed blob, or the place of the index does not exist.
+        ValueError: the target can't be written to or ends like a compressed blob, or the place of the index does not
+            exist.
     """
-    location = output_location("target", target, s3=False)
+    location = output_location("target", target)
     check_choice("index", place, IndexPlace)
     check_flag("allow_empty", allow_empty)
     check_flag("force", force)
@@ -216,10 +224,18 @@ def _check_arguments(
     return location
 
 
+def _most_bytes(columns: Columns) -> int:
+    """Estimate the most bytes that members take in a blob: an upload to S3 chooses the size of its parts by it."""
+    import numpy as np
+
+    payload_bytes = np.asarray(columns.offset_end).sum() - np.asarray(columns.offset_start).sum()
+    return int(payload_bytes) + len(columns) * MEMBER_EXTRA_BYTES
+
+
 def _copy_members(
     parts: Sequence[tuple[Blob, Columns]],
     chosen: Sequence[Columns],
-    fd: int,
+    archive: Parts,
     offsets: Offsets,
     duplicates: Duplicates | None,
     progress: ProgressCallback | None,
@@ -233,7 +249,7 @@ def _copy_members(
         check = pool.submit(_check_names, names, parts, duplicates)
         show = _progress_unless_failed(check, progress)
         for (blob, _), columns in zip(parts, chosen, strict=True):
-            splice(blob.store, blob.index._columns, columns, fd, offsets, show)
+            splice(blob.store, blob.index._columns, columns, archive, offsets, show)
         check.result()
     return Index._from_columns(offsets.put_into(names))
 

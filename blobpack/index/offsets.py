@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
@@ -31,8 +31,8 @@ from blobpack.model import (
     shown,
 )
 from blobpack.stores.descriptor import never_short
-from blobpack.stores.location import Location, local_output, local_path
-from blobpack.stores.output import replacing
+from blobpack.stores.location import Location, local_path, output_or_file
+from blobpack.stores.output import writing_anywhere
 from blobpack.stores.replace import OutputKind, check_replaceable, check_suffix
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def write_offsets(
     Args:
         index: The members; or several indexes, which are written one after the other in bounded memory (with
             names="basename", all names are kept in memory).
-        path: Path of the file, or a binary file that is open for writing.
+        path: Path or s3:// URL of the file, or a binary file that is open for writing.
         names: "path" writes the member's name; "basename" its part after the last "/", as Supervisely's importer
             expects.
         format: "pkl" is Supervisely's; "csv" has a header line; "jsonl" has one object on each line; "parquet". All but
@@ -114,20 +114,19 @@ def write_offsets(
         check_several("index", index, "indexes")
         # one by one as they are written: an iterator may make each index when it is asked for it
         index = map(_check_index, index)
-    path = local_output("path", path)
+    target = output_or_file("path", path)
     check_choice("names", names, NameStyle)
     check_choice("format", format, OffsetsFormat)
-    if hasattr(path, "write"):
-        path = never_short(cast("BinaryIO", path))
+    if not isinstance(target, Location):
+        target = never_short(target)
     check_flag("force", force)
     if format == "parquet":
-        return _write_parquet(index, path, names, force=force)
-    if isinstance(path, str):
-        location = Location(path, "local")
-        check_suffix("path", location, OFFSETS_KINDS[format], force=force)
-        check_replaceable(location, OFFSETS_KINDS[format], force=force)
+        return _write_parquet(index, target, names, force=force)
+    if isinstance(target, Location):
+        check_suffix("path", target, OFFSETS_KINDS[format], force=force)
+        check_replaceable(target, OFFSETS_KINDS[format], force=force)
     rows = 0
-    with _open_output(path) as file:
+    with writing_anywhere(target) if isinstance(target, Location) else nullcontext(target) as file:
         for batch, encoded in _encode_batches(_batches(index, names), format):
             file.write(encoded)
             rows += len(batch)
@@ -248,28 +247,19 @@ def _open_input(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         yield cast("BinaryIO", file)
 
 
-@contextmanager
-def _open_output(path: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
-    if hasattr(path, "write"):
-        yield cast("BinaryIO", path)
-        return
-    with replacing(path) as file:
-        yield file
-
-
 def _write_parquet(
     index: Index | Iterable[Index],
-    path: str | os.PathLike[str] | BinaryIO,
+    target: Location | BinaryIO,
     names: NameStyle,
     *,
     force: bool,
 ) -> int:
     if isinstance(index, Index) and names == "path":
-        return write_parquet(index._parts, path, force=force)
+        return write_parquet(index._parts, target, force=force)
     # a list, because write_parquet goes through the parts again if a name is not UTF-8
     indexes = [index] if isinstance(index, Index) else list(index)
     return write_parquet(
-        lambda: (batch._columns for batch in _batches(indexes, names)), path, force=force
+        lambda: (batch._columns for batch in _batches(indexes, names)), target, force=force
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, FormatError, StorageError
@@ -22,8 +22,9 @@ from blobpack.index.arrow import (
     need,
     to_arrow_table,
 )
+from blobpack.stores.base import StoreFile
 from blobpack.stores.location import Location
-from blobpack.stores.output import replacing
+from blobpack.stores.output import writing_anywhere
 from blobpack.stores.replace import OutputKind, check_replaceable, check_suffix
 
 if TYPE_CHECKING:
@@ -36,10 +37,9 @@ GROUP_ROWS = 1 << 17
 
 
 def _is_of_offsets(store: Store) -> bool:
-    """Return whether a local file is a Parquet file that holds the columns of an index, and no others."""
+    """Return whether a file or object is a Parquet file that holds the columns of an index, and no others."""
     parquet = need("pyarrow.parquet", "arrow")
-    path = os.fspath(store.location or store.url)
-    with _translate_errors(path), open(path, "rb") as file:  # noqa: PTH123 (a path of any kind)
+    with _translate_errors(store.url), StoreFile(store) as file:
         names = set(parquet.ParquetFile(file).schema_arrow.names)
     # columns that somebody has added, labels for example, would be lost
     return {"name", "offset_start", "offset_end"} <= names <= {"name", *FIELDS}
@@ -50,7 +50,7 @@ PARQUET = OutputKind("Parquet file of offsets", _is_of_offsets)
 
 def write_parquet(
     parts: Callable[[], Iterable[Columns]],
-    path: str | os.PathLike[str] | BinaryIO,
+    target: Location | BinaryIO,
     *,
     force: bool = False,
 ) -> int:
@@ -59,7 +59,7 @@ def write_parquet(
     Args:
         parts: Returns the members, part by part. It is called again if a name is not UTF-8. Facts that the first part
             does not have are left out.
-        path: Path of the file, or a binary file that is open for writing.
+        target: The file or object in S3 to write, or a binary file that is open for writing.
         force: Replace a file of any kind.
 
     Returns:
@@ -72,14 +72,13 @@ def write_parquet(
     """
     # before a file is opened: without pyarrow, nothing should appear on disk
     need("pyarrow.parquet", "arrow")
-    if hasattr(path, "write"):
+    if not isinstance(target, Location):
         # a caller's file may be a pipe, which can't be written again: look at all names first
         text = all(are_utf8(names_to_arrow(part)) for part in parts())
-        return _write_groups(parts(), cast("BinaryIO", path), text=text)
-    location = Location.parse(cast("str", path))
-    check_suffix("path", location, PARQUET, force=force)
-    check_replaceable(location, PARQUET, force=force)
-    with replacing(location) as file:
+        return _write_groups(parts(), target, text=text)
+    check_suffix("path", target, PARQUET, force=force)
+    check_replaceable(target, PARQUET, force=force)
+    with writing_anywhere(target) as file:
         try:
             return _write_groups(parts(), file, text=True)
         except NotTextError:
@@ -161,6 +160,9 @@ def _translate_errors(path: str) -> Iterator[None]:
         yield
     except FormatError as exc:
         raise FormatError(f"{path}: {exc}") from exc
+    # an OSError, too; the message names the path already
+    except StorageError:
+        raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as exc:
         # pyarrow raises plain OSError and ValueError for damaged files, too; some of its messages have several lines
         reason = str(exc).partition("\n")[0]

@@ -3,7 +3,7 @@
 Strategy: a member together with its headers is a group. A group is copied unchanged, and groups that follow each other
 in the source are copied as one range. A member gets new headers only if its headers in the source don't say its name:
 a hard link, for example, or a name from a pax global header. Members are handled in parts of about 64 MiB: while one
-part is copied, a thread finds the headers of the next part.
+part is copied, a thread finds the headers of the next part. A new blob in S3 gets each part through a temporary file.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from blobpack.columns import Columns
     from blobpack.model import ProgressCallback
     from blobpack.stores.base import Store
+    from blobpack.stores.sink import Parts
     from blobpack.tar.splice_source import LocalSource
 
     Int64s = NDArray[np.int64]
@@ -72,7 +73,7 @@ def splice(
     store: Store,
     index: Columns,
     members: Columns,
-    to_fd: int,
+    archive: Parts,
     offsets: Offsets,
     progress: ProgressCallback | None = None,
 ) -> None:
@@ -82,7 +83,7 @@ def splice(
         store: The source.
         index: All members of the source.
         members: The members to copy.
-        to_fd: The new blob, open for writing.
+        archive: The archive of the new blob.
         offsets: The members that are in the new blob already; the copied ones are added.
         progress: progress(members, bytes), called after each part.
 
@@ -91,7 +92,7 @@ def splice(
         StorageError: the source can't be read, or the new blob can't be written.
     """
     with open_source(store) as source:
-        _Splice(source, store, index, members, to_fd, offsets, progress).run()
+        _Splice(source, store, index, members, archive, offsets, progress).run()
 
 
 class _Splice:
@@ -103,12 +104,12 @@ class _Splice:
         store: Store,
         index: Columns,
         members: Columns,
-        to_fd: int,
+        archive: Parts,
         offsets: Offsets,
         progress: ProgressCallback | None,
     ) -> None:
         self.source, self.store, self.members = source, store, members
-        self.to_fd, self.offsets, self.progress = to_fd, offsets, progress
+        self.archive, self.offsets, self.progress = archive, offsets, progress
         self.before, self.padded_end = _extents(index, members)
 
     def run(self) -> None:
@@ -178,7 +179,9 @@ class _Splice:
         self.offsets.start[rows] = at + header_bytes
         self.offsets.size[rows] = np.asarray(part.offset_end) - start
         pieces, sizes = _copy_plan(begin, padded_end - begin, made, header_bounds)
+        part_start = self.offsets.pos
         self._copy_pieces(headers, pieces, sizes, long=self._is_long(first, last))
+        self.archive.finish(part_start, self.offsets.pos)
         self.offsets.count += len(part)
         self.offsets.new_headers += len(made)
         if self.progress:
@@ -206,7 +209,7 @@ class _Splice:
             if short.stop > short.start:
                 copied = copy_pieces(
                     self.source.fd,
-                    self.to_fd,
+                    self.archive.fd,
                     self.offsets.pos,
                     headers,
                     pieces[short].data,
@@ -216,7 +219,7 @@ class _Splice:
                 self.offsets.pos += int(sizes[short].sum())
             if i < len(pieces):
                 size = int(sizes[i])
-                copy(int(pieces[i]), size, self.to_fd, self.offsets.pos)
+                copy(int(pieces[i]), size, self.archive.fd, self.offsets.pos)
                 self.offsets.pos += size
 
     def _copy_brought(self, pos: int, size: int, to_fd: int, to: int) -> None:

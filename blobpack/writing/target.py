@@ -55,10 +55,13 @@ def refuse_same_file(target: Location, store: Store) -> None:
     """Check that a blob is not written to the file that it is read from.
 
     Raises:
-        StorageError: the target is the file of the store.
+        StorageError: the target is the file or object of the store.
     """
+    same = f"{target}: can't be written, because a source is read from this file"
+    if target.is_s3 and target == store.location:
+        raise StorageError(same)
     fd = store.fd
-    if fd is None:
+    if fd is None or not target.is_local:
         return
     # by device and inode, because two paths may lead to one file
     try:
@@ -66,4 +69,4 @@ def refuse_same_file(target: Location, store: Store) -> None:
     except FileNotFoundError:
         return
     if is_source:
-        raise StorageError(f"{target}: can't be written, because a source is read from this file")
+        raise StorageError(same)

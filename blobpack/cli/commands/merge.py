@@ -64,8 +64,8 @@ def merge(
         opened = [stack.enter_context(open_blob(blob)) for blob in blobs]
         bar = stack.enter_context(progress_bar("members", sum(len(blob.index) for blob in opened)))
         report = library(
-            out,
             opened,
+            out,
             duplicates=duplicates,
             index=place,
             allow_empty=allow_empty,
