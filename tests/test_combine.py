@@ -95,6 +95,12 @@ class TestMerge:
         check(report, tmp_path / "o.tar", [*other.items(), *one.items()])
         assert report.new_headers == report.replaced == 0
 
+    def test_swapped_arguments_are_recognised(self, tmp_path):
+        source = pack_files(tmp_path / "a.tar", PAYLOADS)
+        with pytest.raises(TypeError, match="the sources first, and then the target"):
+            blobpack.merge(tmp_path / "o.tar", [source])
+        assert os.listdir(tmp_path) == ["a.tar"]
+
     def test_whole_blobs_are_copied_bit_by_bit(self, tmp_path):
         a = pack_files(tmp_path / "a.tar", PAYLOADS)
         blobpack.merge([a], tmp_path / "o.tar", index="none")

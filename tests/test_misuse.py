@@ -76,9 +76,13 @@ def number(least: int, most: int | None = None) -> list[Bad]:
 
 
 PATH = [*types(None, 5, b"bytes", ["list"]), *values("", "a\0b", "a\ud800")]
-REMOTE = [*PATH, *values(FAR, "https://host/out.tar", "file://elsewhere/out.tar")]
 LOCAL = [*PATH, *values(FAR, "https://host/out", "file://far/out", "s3:/bucket/key")]
-TARGET = [*PATH, *values("https://host/out.tar", "ftp://host/out.tar", "s3://bucket", "s3:///key")]
+TARGET = [
+    *PATH,
+    *values("https://host/out.tar", "ftp://host/out.tar", "file://elsewhere/out.tar"),
+    *values("s3://bucket", "s3:///key", "s3://bucket/prefix/"),
+]
+FOLDER = [*PATH, *values("https://host/out", "file://far/out", "s3:/bucket/key")]
 ANY_URL = [*PATH, *values("ftp://host/blob.tar", "s3://bucket")]
 # also a bucket, whose blobs are read all
 PLACE = [*PATH, *values("ftp://host/blob.tar")]
@@ -104,7 +108,7 @@ SIZE = types("2", 1.5, True)
 ROW = types("2", 1.5, None, b"2")
 WHICH = types(None, 1.5, True, b"a", ["a"], slice(1))
 PRICE = [*types("1", None, [1], True), *values(-1, float("nan"), float("inf"))]
-OUTPUT = LOCAL
+OUTPUT = TARGET
 PACKED: dict[str, list[Bad]] = {
     "globs": TEXTS,
     "exclude": TEXTS,
@@ -244,7 +248,7 @@ CALLS: dict[str, Call] = {
     ),
     "merge": call(
         lambda g: (blobpack.merge, {"target": g.new_tar, "sources": [g.tar]}),
-        target=[*REMOTE, *values("new.tar.zst", "new.tzst", "new.zip")],
+        target=[*TARGET, *values("new.tar.zst", "new.tzst", "new.zip")],
         allow_empty=FLAG,
         force=FLAG,
         sources=[
@@ -262,7 +266,7 @@ CALLS: dict[str, Call] = {
             {"source": g.tar, "target": g.new_tar, "members": ["a.png"]},
         ),
         source=BLOB_OR_URL,
-        target=[*REMOTE, *values("new.tar.zst", "new.tzst", "new.zip")],
+        target=[*TARGET, *values("new.tar.zst", "new.tzst", "new.zip")],
         allow_empty=FLAG,
         force=FLAG,
         members=[*types("one", None, 5, b"one"), *late(types([5], [None]))],
@@ -281,7 +285,7 @@ CALLS: dict[str, Call] = {
     "extract": call(
         lambda g: (blobpack.extract, {"blob": g.blob, "folder": g.new}),
         blob=types(None, 5, "blob.tar", Path("blob.tar")),
-        folder=LOCAL,
+        folder=FOLDER,
         members=[bad for bad in MEMBERS if bad.value is not None],
         progress=CALLABLE,
     ),

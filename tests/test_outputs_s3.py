@@ -115,13 +115,13 @@ class TestMergeAndSubset:
             blobpack.merge(blobs, f"s3://{bucket}/shards/")
 
     def test_the_commands(self, bucket, blobs):
-        run("merge", f"s3://{bucket}/o.tar", *blobs)
+        run("merge", *blobs, f"s3://{bucket}/o.tar")
         assert members_at(f"s3://{bucket}/o.tar") == PAYLOADS
         run("subset", f"s3://{bucket}/o.tar", f"s3://{bucket}/s.tar", "--filter", "0/*")
         assert set(members_at(f"s3://{bucket}/s.tar")) == {
             name for name in PAYLOADS if name[0] == "0"
         }
-        ran = CliRunner().invoke(main, ["merge", f"s3://{bucket}/x/", str(blobs[0])])
+        ran = CliRunner().invoke(main, ["merge", str(blobs[0]), f"s3://{bucket}/x/"])
         assert ran.exit_code == 2
         assert "is a prefix" in ran.output
 
