@@ -283,8 +283,8 @@ CALLS: dict[str, Call] = {
         progress=CALLABLE,
     ),
     "extract": call(
-        lambda g: (blobpack.extract, {"blob": g.blob, "folder": g.new}),
-        blob=types(None, 5, "blob.tar", Path("blob.tar")),
+        lambda g: (blobpack.extract, {"source": g.tar, "folder": g.new}),
+        source=PLACE,
         folder=FOLDER,
         members=[bad for bad in MEMBERS if bad.value is not None],
         progress=CALLABLE,
@@ -354,8 +354,8 @@ CALLS: dict[str, Call] = {
         threads=THREADS,
     ),
     "verify": call(
-        lambda g: (blobpack.verify, {"blob": g.tar}),
-        blob=BLOB_OR_URL,
+        lambda g: (blobpack.verify, {"source": g.tar}),
+        source=PLACE,
         index=INDEX_OR_PATH,
         full=FLAG,
         threads=THREADS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobChangedError, FormatError, MemberNotFoundError
@@ -194,7 +194,8 @@ class Blob(Reader):
         ], None
 
     def _each_blob(self) -> Iterator[BlobPart]:
-        yield BlobPart(self.store, self.index, 0)
+        store, index = self.store, self.index
+        yield BlobPart(self.url, store.location, 0, lambda: index, lambda: nullcontext(store))
 
     def close(self) -> None:
         """Close the store, and the index if open_blob found it; closing twice is harmless."""

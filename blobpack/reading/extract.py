@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError, UnsafeNameError
-from blobpack.model import check_callable, members_of, shown
-from blobpack.opening.reader import Reader
+from blobpack.model import check_callable, members_of
+from blobpack.opening.open import check_source, opened
 from blobpack.reading.target_names import check_names, split_name
 from blobpack.stores.location import output_folder
 from blobpack.stores.output import hidden_path, hold, release, remove_leftovers_in
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from blobpack.model import Member
+    from blobpack.opening.reader import Reader
+    from blobpack.stores.location import Location
 
 # with O_NOFOLLOW, a link in a folder's place is an error: ENOTDIR on Linux, because of O_DIRECTORY; ELOOP by POSIX
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -57,7 +59,7 @@ class ExtractReport:
 
 
 def extract(
-    blob: Reader,
+    source: Reader | str | os.PathLike[str],
     folder: str | os.PathLike[str],
     members: Iterable[Member] | None = None,
     *,
@@ -72,9 +74,9 @@ def extract(
     many objects were written before.
 
     Args:
-        blob: An open blob or collection.
+        source: An open blob or collection; or the path or URL of one, or of a folder, prefix or glob of blobs.
         folder: Path of the folder to write to, or s3:// URL of a bucket or prefix, with or without a "/" at its end.
-        members: The members to extract; None for all members of the blob.
+        members: The members to extract; None for all members of the source.
         progress: progress(members), called after each member.
 
     Raises:
@@ -83,18 +85,29 @@ def extract(
             would have more than 1,024 bytes, or is not UTF-8. All names are
             checked before the first file is written. Or a name would lead through a link that lies below the folder:
             links are found only when their members are written.
+        BlobNotFoundError: there is no such blob or collection, or there are no blobs.
         StorageError: a file or object can't be written, or the store failed.
         TypeError: an argument has a wrong type, such as names instead of members.
         ValueError: the folder is a URL that can't be written to.
     """
-    if not isinstance(blob, Reader):
-        raise TypeError(f"blob must be an open blob or collection, not {shown(blob)}")
+    check_source("source", source)
     location = output_folder("folder", folder)
     check_callable("progress", progress)
-    given = members_of(blob.index if members is None else members)
+    if members is not None:
+        members = members_of(members)
+    with opened(source) as blob:
+        return _extract(blob, location, blob.index if members is None else members, progress)
+
+
+def _extract(
+    blob: Reader,
+    location: Location,
+    members: Iterable[Member],
+    progress: Callable[[int], object] | None,
+) -> ExtractReport:
     # If several members have one name, in whatever spelling, only the last one is kept: its file would replace the other
     # files anyway.
-    chosen = {split_name(member.name): member for member in given}
+    chosen = {split_name(member.name): member for member in members}
     hard_links = 0
     if location.is_s3:
         # imported here, because boto3 takes 160 ms to import
