@@ -339,9 +339,9 @@ CALLS: dict[str, Call] = {
         rows=[*number(1), *types(None)],
     ),
     "write_offsets": call(
-        lambda g: (blobpack.write_offsets, {"index": g.index, "path": g.new}),
-        index=[*types(None, 5, "blob.idx", b"blob.idx"), *late(types([5], ["blob.idx"]))],
-        path=[*OUTPUT, *values("new.txt", "new.tar")],
+        lambda g: (blobpack.write_offsets, {"source": g.index, "target": g.new}),
+        source=[*types(None, 5, b"blob.idx"), *values(""), *late(types([5], ["blob.idx"]))],
+        target=[*TARGET, *values("new.txt", "new.tar")],
         force=FLAG,
         names=choice(NameStyle),
         format=choice(OffsetsFormat),

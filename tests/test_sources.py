@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import random
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from pyarrow import parquet
 
 import blobpack
 from blobpack.cli.main import main
@@ -173,3 +176,113 @@ class TestExtract:
         before = os.listdir("/proc/self/fd")
         blobpack.extract(folder / "1.tar", tmp_path / "out")
         assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+class TestWriteOffsets:
+    def test_a_folder_gets_one_file_for_each_blob(self, source, folder, tmp_path):
+        assert blobpack.write_offsets(source, f"{tmp_path}/offsets/") == 60
+        assert sorted(os.listdir(tmp_path / "offsets")) == [f"{i}_offsets.pkl" for i in range(3)]
+        for i in range(3):
+            blobpack.write_offsets(blobpack.scan(folder / f"{i}.tar"), tmp_path / "alone.pkl")
+            written = (tmp_path / "offsets" / f"{i}_offsets.pkl").read_bytes()
+            assert written == (tmp_path / "alone.pkl").read_bytes()
+
+    def test_beside_the_blobs(self, source, folder):
+        blobpack.write_offsets(source, folder)
+        index = blobpack.read_offsets(folder / "1_offsets.pkl")
+        assert list(index.names) == [name for name in PAYLOADS if name[0] == "1"]
+
+    @pytest.mark.parametrize("format", ["csv", "jsonl", "parquet"])
+    def test_a_table_has_a_column_for_the_blob(self, source, folder, tmp_path, format):
+        for _ in range(2):  # the second one replaces the first
+            blobpack.write_offsets(source, tmp_path / f"all.{format}", format=format)
+        rows = {
+            "csv": lambda path: list(csv.DictReader(path.read_text().splitlines())),
+            "jsonl": lambda path: list(map(json.loads, path.read_text().splitlines())),
+            "parquet": lambda path: parquet.read_table(path).to_pylist(),
+        }[format](tmp_path / f"all.{format}")
+        assert list(rows[0])[:4] == ["name", "offset_start", "offset_end", "blob"]
+        assert [row["name"] for row in rows] == list(PAYLOADS)
+        for row in rows:
+            blob = Path(row["blob"])
+            assert blob.parent == folder
+            found = blob.read_bytes()[int(row["offset_start"]) : int(row["offset_end"])]
+            assert found == PAYLOADS[row["name"]]
+
+    def test_basenames_are_compared_blob_by_blob(self, tmp_path):
+        for i in range(2):
+            blobpack.pack([(f"{i}/a.bin", b"1")], tmp_path / f"{i}.tar", all_files=True)
+        blobpack.write_offsets(f"{tmp_path}/*.tar", tmp_path / "all.csv", "basename", format="csv")
+        lines = (tmp_path / "all.csv").read_text().splitlines()
+        assert [row[0] for row in csv.reader(lines)] == ["name"] + ["a.bin"] * 2
+
+    def test_a_pickle_of_many_blobs_is_refused(self, source, folder, tmp_path):
+        before = sorted(os.listdir(folder))
+        for target in (tmp_path / "all.pkl", io.BytesIO()):
+            with pytest.raises(ValueError, match="holds the offsets in one blob: name a folder"):
+                blobpack.write_offsets(source, target)
+        assert sorted(os.listdir(folder)) == before
+        assert not (tmp_path / "all.pkl").exists()
+
+    def test_a_folder_that_is_a_path_object(self, folder, tmp_path):
+        blobpack.write_offsets(folder, tmp_path / "offsets")
+        assert len(os.listdir(tmp_path / "offsets")) == 3
+
+    def test_one_blob(self, folder, tmp_path):
+        blobpack.write_offsets(blobpack.scan(folder / "1.tar"), tmp_path / "expected.pkl")
+        expected = (tmp_path / "expected.pkl").read_bytes()
+        # an offsets file beside the blob may hold only some members, and is not read
+        blobpack.write_offsets(blobpack.Index(), folder / "1_offsets.pkl")
+        with blobpack.open_blob(folder / "1.tar") as blob:
+            for given in (folder / "1.tar", blob):
+                blobpack.write_offsets(given, tmp_path / "o.pkl")
+                assert (tmp_path / "o.pkl").read_bytes() == expected
+                blobpack.write_offsets(given, f"{tmp_path}/o/")
+                assert (tmp_path / "o" / "1_offsets.pkl").read_bytes() == expected
+        blobpack.write_offsets(folder / "1.tar", tmp_path / "o.csv", format="csv")
+        assert "blob" not in (tmp_path / "o.csv").read_text().splitlines()[0]
+
+    def test_one_blob_that_changed_meanwhile(self, folder, tmp_path):
+        with blobpack.open_blob(folder / "1.tar") as blob:
+            blobpack.append(folder / "1.tar", [("new.bin", b"1")], all_files=True)
+            with pytest.raises(blobpack.BlobChangedError, match="replaced or written"):
+                blobpack.write_offsets(blob, tmp_path / "o.pkl")
+        assert not (tmp_path / "o.pkl").exists()
+
+    def test_blobs_in_folders_keep_them(self, tmp_path):
+        for name in ("a/x.tar", "b/x.tar", "b/c/y.tar.zst"):
+            (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+            blobpack.pack([(name, b"1")], tmp_path / "in" / name, all_files=True)
+        blobpack.write_offsets(tmp_path / "in", f"{tmp_path}/out/")
+        found = sorted(
+            str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.pkl")
+        )
+        assert found == ["a/x_offsets.pkl", "b/c/y.tar_offsets.pkl", "b/x_offsets.pkl"]
+
+    def test_two_blobs_with_one_file(self, tmp_path):
+        for name in ("x.tar", "x.tzst"):
+            blobpack.pack([(name, b"1")], tmp_path / name, all_files=True)
+        with pytest.raises(
+            blobpack.DuplicateNameError, match="both have the offsets file 'x_offsets"
+        ):
+            blobpack.write_offsets(tmp_path, f"{tmp_path}/out/")
+        assert not (tmp_path / "out").exists()
+
+    def test_the_index_of_many_blobs_does_not_say_enough(self, folder, tmp_path):
+        blobpack.collect(folder)
+        with (
+            blobpack.open(folder) as collection,
+            pytest.raises(ValueError, match="give the collection, or its path"),
+        ):
+            blobpack.write_offsets(collection.index, tmp_path / "o.pkl")
+
+    def test_from_s3_to_s3(self, s3_env, bucket, folder):
+        for path in folder.iterdir():
+            s3_env.put(bucket, f"train/{path.name}", path.read_bytes())
+        url = f"s3://{bucket}/train/"
+        assert blobpack.write_offsets(url, f"s3://{bucket}/offsets/") == 60
+        blobpack.write_offsets(url, f"s3://{bucket}/all.csv", format="csv")
+        keys = [key for key in s3_env.keys(bucket) if not key.startswith("train/")]
+        assert keys == ["all.csv", *(f"offsets/{i}_offsets.pkl" for i in range(3))]
+        rows = csv.DictReader(s3_env.stored(bucket, "all.csv").decode().splitlines())
+        assert {row["blob"] for row in rows} == {f"{url}{i}.tar" for i in range(3)}

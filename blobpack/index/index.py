@@ -371,7 +371,8 @@ class Index(Rows):
             ValueError: the suffix of the path promises another format.
         """
         check_flag("force", force)
-        write_parquet(self._parts, output_or_file("path", path), force=force)
+        target = output_or_file("path", path)
+        write_parquet(lambda: ((part, None) for part in self._parts()), target, force=force)
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> Index:

@@ -22,7 +22,7 @@ from blobpack.cli.options import (
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import print_note, print_report_line
 from blobpack.cli.report import print_left_out
-from blobpack.index.offsets import OFFSETS_KINDS, format_of, offsets_path, write_offsets
+from blobpack.index.offsets import OFFSETS_KINDS, format_of, offsets_path
 from blobpack.model import NameStyle, OffsetsFormat, Rescan
 from blobpack.opening.find_index import whole_index
 from blobpack.quoting import one_line
@@ -34,6 +34,7 @@ from blobpack.tar.names import without_apple_double
 from blobpack.tar.scan import scan_store
 from blobpack.wording import counted
 from blobpack.writing.beside import unchanged
+from blobpack.writing.offsets import write_offsets
 
 
 @click.command()
