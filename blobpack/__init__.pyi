@@ -8,8 +8,8 @@ from .editing.append import (
     AppendReport as AppendReport,
     append as append,
 )
+from .editing.combine import CombineReport as CombineReport
 from .editing.merge import (
-    CombineReport as CombineReport,
     merge as merge,
     subset as subset,
 )

@@ -247,7 +247,7 @@ CALLS: dict[str, Call] = {
         progress=CALLABLE,
     ),
     "merge": call(
-        lambda g: (blobpack.merge, {"target": g.new_tar, "sources": [g.tar]}),
+        lambda g: (blobpack.merge, {"sources": [g.tar], "target": g.new_tar}),
         target=[*TARGET, *values("new.tar.zst", "new.tzst", "new.zip")],
         allow_empty=FLAG,
         force=FLAG,
@@ -257,6 +257,7 @@ CALLS: dict[str, Call] = {
             *values([""]),
         ],
         duplicates=choice(Duplicates),
+        concatenated=FLAG,
         index=choice(IndexPlace),
         progress=CALLABLE,
     ),
@@ -265,7 +266,7 @@ CALLS: dict[str, Call] = {
             blobpack.subset,
             {"source": g.tar, "target": g.new_tar, "members": ["a.png"]},
         ),
-        source=BLOB_OR_URL,
+        source=PLACE,
         target=[*TARGET, *values("new.tar.zst", "new.tzst", "new.zip")],
         allow_empty=FLAG,
         force=FLAG,
@@ -280,6 +281,7 @@ CALLS: dict[str, Call] = {
         force=FLAG,
         duplicates=choice(Duplicates),
         scan=FLAG,
+        concatenated=FLAG,
         progress=CALLABLE,
     ),
     "extract": call(

@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 import blobpack
 from blobpack.cli.main import main
+from blobpack.editing import source_blobs
 
 PAYLOADS = {
     f"{i // 20}/{i:03}.bin": random.Random(i).randbytes(i * 37 % 1700 + 1) for i in range(60)
@@ -286,3 +287,131 @@ class TestWriteOffsets:
         assert keys == ["all.csv", *(f"offsets/{i}_offsets.pkl" for i in range(3))]
         rows = csv.DictReader(s3_env.stored(bucket, "all.csv").decode().splitlines())
         assert {row["blob"] for row in rows} == {f"{url}{i}.tar" for i in range(3)}
+
+
+def members_at(blob: Path) -> list[tuple[str, bytes]]:
+    with blobpack.open_blob(blob) as opened:
+        return [
+            (m.name, opened.store.read_range(m.offset_start, m.offset_end)) for m in opened.index
+        ]
+
+
+class TestMerge:
+    def test_all_blobs_in_their_order(self, source, tmp_path):
+        extra = tmp_path / "extra.tar"
+        blobpack.pack([("extra.bin", b"1")], extra, all_files=True)
+        report = blobpack.merge([extra, source], tmp_path / "all.tar")
+        assert members_at(tmp_path / "all.tar") == [("extra.bin", b"1"), *PAYLOADS.items()]
+        assert report.members == 61
+        assert blobpack.verify(tmp_path / "all.tar").ok
+
+    def test_what_was_opened_is_closed(self, folder, tmp_path):
+        before = os.listdir("/proc/self/fd")
+        blobpack.merge([folder], tmp_path / "all.tar")
+        blobpack.subset(folder, tmp_path / "some.tar", ["0/001.bin", "2/059.bin"])
+        assert len(os.listdir("/proc/self/fd")) == len(before)
+
+    def test_names_that_two_blobs_have(self, folder, tmp_path):
+        blobpack.pack([("0/001.bin", b"later")], folder / "3.tar", all_files=True)
+        with pytest.raises(blobpack.DuplicateNameError, match=r"is in .*/0\.tar and in .*/3\.tar"):
+            blobpack.merge([folder], tmp_path / "all.tar")
+        blobpack.merge([folder], tmp_path / "all.tar", duplicates="last")
+        assert dict(members_at(tmp_path / "all.tar")) == PAYLOADS | {"0/001.bin": b"later"}
+
+    @pytest.mark.parametrize("chosen", [["0/001.bin"], []])
+    def test_no_blob_of_a_source_is_replaced(self, folder, chosen):
+        before = (folder / "2.tar").read_bytes()
+        blobpack.collect(folder)
+        for write in (
+            lambda: blobpack.merge([folder], folder / "2.tar"),
+            lambda: blobpack.subset(folder, folder / "2.tar", chosen, allow_empty=True),
+        ):
+            with pytest.raises(blobpack.StorageError, match="a source is read from this file"):
+                write()
+        assert (folder / "2.tar").read_bytes() == before
+
+    def test_a_blob_that_is_not_the_one_that_was_collected(self, folder, tmp_path):
+        blobpack.collect(folder)
+        blobpack.pack([("new.bin", b"1")], folder / "1.tar", all_files=True)
+        with pytest.raises(blobpack.StaleIndexError, match=r"1\.tar is not the blob"):
+            blobpack.merge([folder], tmp_path / "all.tar")
+        assert not (tmp_path / "all.tar").exists()
+
+    def test_from_s3_to_s3(self, s3_env, bucket, folder):
+        for path in folder.iterdir():
+            s3_env.put(bucket, f"train/{path.name}", path.read_bytes())
+        blobpack.merge([f"s3://{bucket}/train/"], f"s3://{bucket}/all.tar")
+        with blobpack.open_blob(f"s3://{bucket}/all.tar") as blob:
+            assert dict(zip(PAYLOADS, blob.read_many(PAYLOADS), strict=True)) == PAYLOADS
+
+
+class TestSubset:
+    def test_of_a_selection(self, source, tmp_path):
+        with (
+            blobpack.open(source)
+            if not isinstance(source, blobpack.Collection)
+            else source as reader
+        ):
+            chosen = reader.index.select("*5.bin")
+            blobpack.subset(reader, tmp_path / "some.tar", chosen)
+        assert members_at(tmp_path / "some.tar") == [
+            (name, payload) for name, payload in PAYLOADS.items() if name.endswith("5.bin")
+        ]
+
+    def test_in_any_order_by_names_members_and_rows(self, source, folder, tmp_path, monkeypatch):
+        monkeypatch.setattr(source_blobs, "BLOBS_KEPT_OPEN", 2)
+        names = random.Random(1).sample(list(PAYLOADS), 40)
+        rows = {name: row for row, name in enumerate(PAYLOADS)}
+        members = {m.name: m for i in range(3) for m in blobpack.scan(folder / f"{i}.tar")}
+        mixed = [(name, rows[name], members[name])[i % 3] for i, name in enumerate(names)]
+        blobpack.subset(source, tmp_path / "some.tar", mixed)
+        assert members_at(tmp_path / "some.tar") == [(name, PAYLOADS[name]) for name in names]
+
+    def test_what_does_not_exist(self, source, tmp_path):
+        for missing, error in (("no.bin", blobpack.MemberNotFoundError), (60, IndexError)):
+            with pytest.raises(error):
+                blobpack.subset(source, tmp_path / "some.tar", ["0/001.bin", missing])
+        assert not (tmp_path / "some.tar").exists()
+
+    def test_empty_blobs_have_no_rows(self, tmp_path):
+        for i, files in enumerate([[], [("a", b"1")], [], [("b", b"2")], []]):
+            blobpack.pack(files, tmp_path / f"{i}.tar", all_files=True, allow_empty=True)
+        blobpack.subset(f"{tmp_path}/?.tar", tmp_path / "some.tar", ["b", "a"])
+        assert members_at(tmp_path / "some.tar") == [("b", b"2"), ("a", b"1")]
+
+
+class TestConcatenated:
+    @pytest.fixture
+    def joined(self, folder, tmp_path) -> Path:
+        """A folder with one tar: the first two blobs joined by cat."""
+        (tmp_path / "joined").mkdir()
+        parts = [(folder / f"{i}.tar").read_bytes() for i in range(2)]
+        (tmp_path / "joined" / "all.tar").write_bytes(b"".join(parts))
+        return tmp_path / "joined"
+
+    def test_merge(self, joined, folder, tmp_path):
+        for given in (joined, joined / "all.tar"):
+            blobpack.merge([given, folder / "2.tar"], tmp_path / "o.tar", concatenated=True)
+            assert members_at(tmp_path / "o.tar") == list(PAYLOADS.items())
+
+    def test_merge_of_what_has_an_index(self, joined, tmp_path):
+        blobpack.collect(joined, concatenated=True)
+        with blobpack.open_blob(joined / "all.tar", blobpack.scan(joined / "all.tar")) as blob:
+            for source in (blob, joined / "collection.idx"):
+                with pytest.raises(ValueError, match="concatenated goes with"):
+                    blobpack.merge([source], tmp_path / "o.tar", concatenated=True)
+
+    def test_collect(self, joined):
+        report = blobpack.collect(joined, concatenated=True)
+        assert report.members == 40
+        assert report.members_behind == []
+        with blobpack.open_collection(joined) as collection:
+            assert collection.read("0/001.bin") == PAYLOADS["0/001.bin"]
+            assert collection.read("1/021.bin") == PAYLOADS["1/021.bin"]
+        assert blobpack.verify(joined).members == 40
+
+    def test_the_commands(self, joined, tmp_path):
+        run("merge", joined, tmp_path / "o.tar", "--concatenated")
+        assert len(members_at(tmp_path / "o.tar")) == 40
+        run("collect", joined, "--concatenated")
+        assert "40" in run("verify", joined)

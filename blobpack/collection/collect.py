@@ -39,6 +39,7 @@ def collect(
     *,
     duplicates: Duplicates = "refuse",
     scan: bool = False,
+    concatenated: bool = False,
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> CollectReport:
@@ -55,6 +56,8 @@ def collect(
         duplicates: What to do if two blobs have a member of one name: "refuse", or let the member of the "last" blob
             be found. Names that are extracted to one file, such as "a.jpg" and "./a.jpg", are refused as the same name.
         scan: Scan blobs that have no index, instead of raising an error.
+        concatenated: Ignore the indexes of the blobs, and scan each one, also behind end-of-archive markers, for tars that
+            were joined by cat. The collection then has no facts.
         force: Replace a file or object that is not a collection, and allow a suffix of another format.
         progress: progress(blobs, members), called after each blob.
 
@@ -74,6 +77,7 @@ def collect(
     """
     check_choice("duplicates", duplicates, Duplicates)
     check_flag("scan", scan)
+    check_flag("concatenated", concatenated)
     check_flag("force", force)
     check_callable("progress", progress)
     given = None if target is None else output_location("target", target)
@@ -83,7 +87,12 @@ def collect(
     # before the blobs are read, which may take minutes
     check_replaceable(location, COLLECTION, force=force)
     writer = CollectionWriter(
-        found, location.folder, duplicates=duplicates, scan=scan, progress=progress
+        found,
+        location.folder,
+        duplicates=duplicates,
+        scan=scan,
+        concatenated=concatenated,
+        progress=progress,
     )
     collection_bytes = _write_collection(writer, location)
     for url, report in writer.reports.items():

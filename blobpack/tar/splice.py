@@ -69,9 +69,46 @@ class Offsets:
         )
 
 
+class Extents:
+    """Finds the bytes of a blob within which a member and its headers lie.
+
+    The headers begin somewhere behind the end of the member before. Between them may be folders and symbolic links,
+    which are not in the index.
+    """
+
+    def __init__(self, index: Columns) -> None:
+        """Use an index of all members of the blob, in any order."""
+        import numpy as np
+
+        start = np.asarray(index.offset_start)
+        padded = _padded(np.asarray(index.offset_end), start)
+        # an index made from an offsets file may be in another order than the archive
+        if not bool((start[1:] >= start[:-1]).all()):
+            order = np.argsort(start, kind="stable")
+            start, padded = start[order], padded[order]
+        self._start = start
+        # The running maximum, because an index given by a user may have payloads that overlap.
+        self._ends = np.concatenate([_zeros(1), np.maximum.accumulate(padded)])
+
+    def of(self, members: Columns) -> tuple[Int64s, Int64s]:
+        """Compute the extents of (k,) members, in any order.
+
+        Returns:
+            before: (k,) int64, where the member before ends with its padding, or 0.
+            padded_end: (k,) int64, where the member ends with its padding.
+        """
+        import numpy as np
+
+        start, end = np.asarray(members.offset_start), np.asarray(members.offset_end)
+        before = self._ends[np.searchsorted(self._start, start)]
+        # A wrong index may leave no room for a header. Then the search starts one block before the payload, and finds
+        # that the index is not this blob's.
+        return np.minimum(before, np.maximum(start - BLOCK, 0)), _padded(end, start)
+
+
 def splice(
     store: Store,
-    index: Columns,
+    extents: Extents,
     members: Columns,
     archive: Parts,
     offsets: Offsets,
@@ -81,7 +118,7 @@ def splice(
 
     Args:
         store: The source.
-        index: All members of the source.
+        extents: Where the members of the source lie.
         members: The members to copy.
         archive: The archive of the new blob.
         offsets: The members that are in the new blob already; the copied ones are added.
@@ -92,7 +129,7 @@ def splice(
         StorageError: the source can't be read, or the new blob can't be written.
     """
     with open_source(store) as source:
-        _Splice(source, store, index, members, archive, offsets, progress).run()
+        _Splice(source, store, extents, members, archive, offsets, progress).run()
 
 
 class _Splice:
@@ -102,7 +139,7 @@ class _Splice:
         self,
         source: LocalSource | RemoteSource,
         store: Store,
-        index: Columns,
+        extents: Extents,
         members: Columns,
         archive: Parts,
         offsets: Offsets,
@@ -110,7 +147,7 @@ class _Splice:
     ) -> None:
         self.source, self.store, self.members = source, store, members
         self.archive, self.offsets, self.progress = archive, offsets, progress
-        self.before, self.padded_end = _extents(index, members)
+        self.before, self.padded_end = extents.of(members)
 
     def run(self) -> None:
         """Copy all members, part by part."""
@@ -235,37 +272,6 @@ def _zeros(count: int) -> Int64s:
 def _padded(end: Int64s, start: Int64s) -> Int64s:
     """Compute where payloads end with their padding: payloads are padded to whole blocks of 512 bytes."""
     return start + (end - start + BLOCK - 1 & -BLOCK)
-
-
-def _extents(index: Columns, members: Columns) -> tuple[Int64s, Int64s]:
-    """Compute the bytes within which each member and its headers lie.
-
-    The headers begin somewhere behind the end of the member before. Between them may be folders and symbolic links,
-    which are not in the index.
-
-    Args:
-        index: All members of the blob.
-        members: (k,) members, in any order.
-
-    Returns:
-        before: (k,) int64, where the member before ends with its padding, or 0.
-        padded_end: (k,) int64, where the member ends with its padding.
-    """
-    import numpy as np
-
-    start, end = np.asarray(members.offset_start), np.asarray(members.offset_end)
-    all_start = np.asarray(index.offset_start)
-    all_padded = _padded(np.asarray(index.offset_end), all_start)
-    # an index made from an offsets file may be in another order than the archive
-    if not bool((all_start[1:] >= all_start[:-1]).all()):
-        order = np.argsort(all_start, kind="stable")
-        all_start, all_padded = all_start[order], all_padded[order]
-    # The running maximum, because an index given by a user may have payloads that overlap.
-    ends = np.concatenate([_zeros(1), np.maximum.accumulate(all_padded)])
-    before = ends[np.searchsorted(all_start, start)]
-    # A wrong index may leave no room for a header. Then the search starts one block before the payload, and finds that
-    # the index is not this blob's.
-    return np.minimum(before, np.maximum(start - BLOCK, 0)), _padded(end, start)
 
 
 def _parts(before: Int64s, padded_end: Int64s) -> Iterator[tuple[int, int]]:
