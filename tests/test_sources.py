@@ -373,6 +373,16 @@ class TestSubset:
                 blobpack.subset(source, tmp_path / "some.tar", ["0/001.bin", missing])
         assert not (tmp_path / "some.tar").exists()
 
+    def test_the_commands(self, source, folder, tmp_path):
+        if isinstance(source, blobpack.Collection):
+            return
+        run("merge", source, tmp_path / "all.tar")
+        assert members_at(tmp_path / "all.tar") == list(PAYLOADS.items())
+        run("subset", source, tmp_path / "some.tar", "--filter", "1/*")
+        assert [name for name, _ in members_at(tmp_path / "some.tar")] == [
+            name for name in PAYLOADS if name[0] == "1"
+        ]
+
     def test_empty_blobs_have_no_rows(self, tmp_path):
         for i, files in enumerate([[], [("a", b"1")], [], [("b", b"2")], []]):
             blobpack.pack(files, tmp_path / f"{i}.tar", all_files=True, allow_empty=True)
@@ -396,7 +406,8 @@ class TestConcatenated:
 
     def test_merge_of_what_has_an_index(self, joined, tmp_path):
         blobpack.collect(joined, concatenated=True)
-        with blobpack.open_blob(joined / "all.tar", blobpack.scan(joined / "all.tar")) as blob:
+        index = blobpack.scan(joined / "all.tar", concatenated=True)
+        with blobpack.open_blob(joined / "all.tar", index) as blob:
             for source in (blob, joined / "collection.idx"):
                 with pytest.raises(ValueError, match="concatenated goes with"):
                     blobpack.merge([source], tmp_path / "o.tar", concatenated=True)

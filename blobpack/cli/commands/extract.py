@@ -51,7 +51,7 @@ def extract(
     as_json: bool,
     **selection: Any,
 ) -> None:
-    """Write members of BLOB as files below FOLDER.
+    """Write members of BLOB as files below FOLDER, or as objects below an s3:// prefix.
 
     FOLDER is made if it does not exist. Existing files of the same names are replaced, each whole or not at all. A name
     that would lead out of FOLDER, by ".." or through a link, is an error, and nothing is written outside. All names are
