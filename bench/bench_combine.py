@@ -50,7 +50,7 @@ def bench_merge(figure: Figure, blob: blobpack.Blob, halves: list[Path], output:
     figure.of(MERGE, items=len(blob.index), unit="member")
     out = output / "out.tar"
     report = figure.take(
-        lambda: blobpack.merge(out, halves),
+        lambda: blobpack.merge(halves, out),
         rounds=ROUNDS,
         setup=lambda: out.unlink(missing_ok=True),
     )
@@ -98,7 +98,7 @@ def bench_copy_of_the_subset(figure: Figure, blob: blobpack.Blob, output: Path) 
 def bench_append(figure: Figure, blob: blobpack.Blob, folder: Folder, output: Path) -> None:
     """Append files; names are compared, and five steps wait for the disk, the index of all members among them."""
     out = output / "out.tar"
-    blobpack.merge(out, [blob])
+    blobpack.merge([blob], out)
     files = [folder.path / path for path in folder.paths[:APPENDED]]
     figure.of(APPEND, items=1, unit="append")
     # each round appends to the blob of the round before, so the names are there already

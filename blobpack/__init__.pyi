@@ -8,8 +8,8 @@ from .editing.append import (
     AppendReport as AppendReport,
     append as append,
 )
+from .editing.combine import CombineReport as CombineReport
 from .editing.merge import (
-    CombineReport as CombineReport,
     merge as merge,
     subset as subset,
 )
@@ -36,7 +36,6 @@ from .index.index import Index as Index
 from .index.offsets import (
     iter_offsets as iter_offsets,
     read_offsets as read_offsets,
-    write_offsets as write_offsets,
 )
 from .model import (
     ByteRange as ByteRange,
@@ -79,5 +78,6 @@ from .stores.stats import (
 )
 from .tar.check import Failure as Failure
 from .tar.scan import scan as scan
+from .writing.offsets import write_offsets as write_offsets
 
 __version__: str

@@ -361,6 +361,19 @@ def check_callable(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a function or None, not {shown(value)}")
 
 
+def continued(
+    progress: ProgressCallback | None, members: int, done_bytes: int
+) -> ProgressCallback | None:
+    """Return a progress function that adds the members and bytes of earlier parts and blobs."""
+    if progress is None:
+        return None
+
+    def show(more_members: int, more_bytes: int) -> None:
+        progress(members + more_members, done_bytes + more_bytes)
+
+    return show
+
+
 def names_of(names: Iterable[str | Member]) -> Iterator[str]:
     """Return an iterator of names, of given names and members.
 

@@ -91,13 +91,19 @@ class TestMerge:
     def test_members_of_all_sources_in_their_order(self, tmp_path):
         one, other = dict(list(PAYLOADS.items())[:30]), dict(list(PAYLOADS.items())[30:])
         sources = [pack_files(tmp_path / "b.tar", other), pack_files(tmp_path / "a.tar", one)]
-        report = blobpack.merge(tmp_path / "o.tar", sources)
+        report = blobpack.merge(sources, tmp_path / "o.tar")
         check(report, tmp_path / "o.tar", [*other.items(), *one.items()])
         assert report.new_headers == report.replaced == 0
 
+    def test_swapped_arguments_are_recognised(self, tmp_path):
+        source = pack_files(tmp_path / "a.tar", PAYLOADS)
+        with pytest.raises(TypeError, match="the sources first, and then the target"):
+            blobpack.merge(tmp_path / "o.tar", [source])
+        assert os.listdir(tmp_path) == ["a.tar"]
+
     def test_whole_blobs_are_copied_bit_by_bit(self, tmp_path):
         a = pack_files(tmp_path / "a.tar", PAYLOADS)
-        blobpack.merge(tmp_path / "o.tar", [a], index="none")
+        blobpack.merge([a], tmp_path / "o.tar", index="none")
         assert (tmp_path / "o.tar").read_bytes() == archive_of(a)
 
     def test_parts_and_copies_of_any_size(self, tmp_path, monkeypatch, copying, opened):
@@ -109,7 +115,7 @@ class TestMerge:
             monkeypatch.setattr(splice_source, "SPLICE_FETCH_BYTES", max(part_bytes // 2, 512))
             monkeypatch.setattr(splice_source, "SPLICE_GAP_BYTES", part_bytes // 7)
             with opened(source) as blob:
-                blobpack.merge(tmp_path / "o.tar", [blob], index="none")
+                blobpack.merge([blob], tmp_path / "o.tar", index="none")
                 assert (tmp_path / "o.tar").read_bytes() == archive_of(source)
                 some = blob.index.select(where=lambda m: hash(m.name) % 3)
                 report = blobpack.subset(blob, tmp_path / "s.tar", some)
@@ -118,7 +124,7 @@ class TestMerge:
     def test_no_sources_and_empty_ones_make_an_empty_tar_if_that_is_meant(self, tmp_path):
         empty = pack_files(tmp_path / "empty.tar", {})
         for sources in ([], [empty], [empty, empty]):
-            report = blobpack.merge(tmp_path / "o.tar", sources, index="none", allow_empty=True)
+            report = blobpack.merge(sources, tmp_path / "o.tar", index="none", allow_empty=True)
             assert report.members == 0
             assert (tmp_path / "o.tar").read_bytes() == bytes(1024)
 
@@ -128,19 +134,19 @@ class TestMerge:
         with pytest.raises(
             blobpack.DuplicateNameError, match=r"'y' is in .*a\.tar and in .*b\.tar"
         ):
-            blobpack.merge(tmp_path / "o.tar", [a, b])
+            blobpack.merge([a, b], tmp_path / "o.tar")
         with pytest.raises(blobpack.DuplicateNameError, match=r"a\.tar and in .*a\.tar"):
-            blobpack.merge(tmp_path / "o.tar", [a, a])
+            blobpack.merge([a, a], tmp_path / "o.tar")
         assert sorted(os.listdir(tmp_path)) == ["a.tar", "b.tar"]
 
     def test_the_last_of_one_name_is_kept_when_asked(self, tmp_path):
         a = pack_files(tmp_path / "a.tar", {"x": b"1", "y": b"2", "w": b""})
         b = pack_files(tmp_path / "b.tar", {"z": b"1", "y": b"3"})
-        report = blobpack.merge(tmp_path / "o.tar", [a, b, a], duplicates="last")
+        report = blobpack.merge([a, b, a], tmp_path / "o.tar", duplicates="last")
         check(report, tmp_path / "o.tar", [("z", b"1"), ("x", b"1"), ("y", b"2"), ("w", b"")])
         assert report.replaced == 4
         with pytest.raises(ValueError, match="'first'"):
-            blobpack.merge(tmp_path / "o.tar", [a], duplicates="first")
+            blobpack.merge([a], tmp_path / "o.tar", duplicates="first")
 
     def test_facts_stay_when_all_sources_have_them(self, tmp_path):
         blobs = []
@@ -151,17 +157,17 @@ class TestMerge:
                 for i, m in enumerate(blobpack.scan(path))
             ]
             blobs.append(Blob(LocalStore(path), blobpack.Index(facts)))
-        index = blobpack.merge(tmp_path / "o.tar", blobs).index
+        index = blobpack.merge(blobs, tmp_path / "o.tar").index
         assert index == blobpack.scan(tmp_path / "o.tar")
         assert [m.height for m in index] == [*range(1, 10)] * 2
         assert {(m.media_type, m.width, m.mtime) for m in index} == {("image/png", 3, 7)}
         blobs[0] = Blob(LocalStore(tmp_path / "a.tar"), blobpack.scan(tmp_path / "a.tar"))
-        assert dict(blobpack.merge(tmp_path / "o.tar", blobs).index._columns.facts()) == {}
+        assert dict(blobpack.merge(blobs, tmp_path / "o.tar").index._columns.facts()) == {}
 
     def test_what_has_no_payload_stays_behind_and_is_counted(self, tmp_path):
         tar = DIALECTS["without_payload"]()
         (tmp_path / "a.tar").write_bytes(tar.blob)
-        report = blobpack.merge(tmp_path / "o.tar", [tmp_path / "a.tar"])
+        report = blobpack.merge([tmp_path / "a.tar"], tmp_path / "o.tar")
         assert report.left_out == {"symbolic_links": 1, "devices": 3, "folders": 1, "other": 2}
         assert "left out 3: devices" in str(report)
         assert [name for name, _ in contents(tmp_path / "o.tar")] == ["a.jpg", "b.jpg"]
@@ -179,7 +185,7 @@ class TestIndex:
     @pytest.mark.filterwarnings("error")
     def test_opens_by_it(self, place, source, tmp_path):
         scanned = Blob(LocalStore(source), blobpack.scan(source))
-        merged = blobpack.merge(tmp_path / "m.tar", [scanned], index=place)
+        merged = blobpack.merge([scanned], tmp_path / "m.tar", index=place)
         chosen = blobpack.subset(scanned, tmp_path / "s.tar", ["003.bin"], index=place)
         for report, path in ((merged, tmp_path / "m.tar"), (chosen, tmp_path / "s.tar")):
             with blobpack.open_blob(path) as blob:
@@ -189,10 +195,10 @@ class TestIndex:
         assert set(os.listdir(tmp_path)) == {"in", "m.tar", "s.tar", *beside}
 
     def test_none_when_asked(self, source, tmp_path):
-        blobpack.merge(tmp_path / "m.tar", [source], index="none")
+        blobpack.merge([source], tmp_path / "m.tar", index="none")
         assert (tmp_path / "m.tar").read_bytes() == archive_of(source)
         with pytest.raises(ValueError, match="'beside'"):
-            blobpack.merge(tmp_path / "m.tar", [source], index="beside")
+            blobpack.merge([source], tmp_path / "m.tar", index="beside")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -204,7 +210,7 @@ class TestEveryDialect:
         with opened(tmp_path / "a.tar", concatenated=tar.concatenated) as blob:
             duplicates = "last" if len(set(blob.index.names)) < len(blob.index) else "refuse"
             expected = dict(members_of(blob))
-            report = blobpack.merge(tmp_path / "o.tar", [blob, other], duplicates=duplicates)
+            report = blobpack.merge([blob, other], tmp_path / "o.tar", duplicates=duplicates)
         expected["other.bin"] = b"other"
         wanted = [(name, expected.pop(name)) for name in report.index.names]
         assert expected == {}
@@ -231,7 +237,7 @@ class TestHeaders:
         tar.other("folders", header(b"folder/", typeflag=b"5"))
         tar.file("b.jpg", b"3", header(b"b.jpg", 1, put={100: b"0000600\0"})).end()
         (tmp_path / "a.tar").write_bytes(tar.blob)
-        report = blobpack.merge(tmp_path / "o.tar", [tmp_path / "a.tar"])
+        report = blobpack.merge([tmp_path / "a.tar"], tmp_path / "o.tar")
         assert report.new_headers == 0
         with tarfile.open(tmp_path / "o.tar") as archive:
             a, long, b = archive.getmembers()
@@ -240,7 +246,7 @@ class TestHeaders:
     def test_a_hard_link_becomes_a_member_of_its_own(self, tmp_path):
         tar = Tar().file("a.jpg", b"payload").link("b.jpg", "a.jpg").file("c", b"").end()
         (tmp_path / "a.tar").write_bytes(tar.blob)
-        report = blobpack.merge(tmp_path / "o.tar", [tmp_path / "a.tar"])
+        report = blobpack.merge([tmp_path / "a.tar"], tmp_path / "o.tar")
         assert report.new_headers == 1
         check(
             report, tmp_path / "o.tar", [("a.jpg", b"payload"), ("b.jpg", b"payload"), ("c", b"")]
@@ -254,7 +260,7 @@ class TestHeaders:
             for m in blobpack.scan(tmp_path / "a.tar")
         ]
         with Blob(LocalStore(tmp_path / "a.tar"), blobpack.Index(members)) as blob:
-            blobpack.merge(tmp_path / "o.tar", [blob])
+            blobpack.merge([blob], tmp_path / "o.tar")
         with tarfile.open(tmp_path / "o.tar") as archive:
             assert archive.getmember("b.jpg").mtime == 99
 
@@ -306,7 +312,7 @@ class TestSubset:
         source = pack_files(tmp_path / "a.tar", PAYLOADS)
         with opened(source) as blob:
             some = Blob(blob.store, blob.index[np.array([50, 7, 30])])
-            report = blobpack.merge(tmp_path / "o.tar", [some])
+            report = blobpack.merge([some], tmp_path / "o.tar")
         names = ["050.bin", "007.bin", "030.bin"]
         check(report, tmp_path / "o.tar", [(name, PAYLOADS[name]) for name in names])
 
@@ -320,7 +326,7 @@ class TestSubset:
 
     def test_from_a_compressed_blob(self, tmp_path):
         source = pack_files(tmp_path / "a.tar.zst", PAYLOADS)
-        report = blobpack.merge(tmp_path / "o.tar", [source])
+        report = blobpack.merge([source], tmp_path / "o.tar")
         check(report, tmp_path / "o.tar", list(PAYLOADS.items()))
         report = blobpack.subset(source, tmp_path / "s.tar", ["041.bin", "003.bin"])
         check(report, tmp_path / "s.tar", [(n, PAYLOADS[n]) for n in ("041.bin", "003.bin")])
@@ -328,7 +334,7 @@ class TestSubset:
     def test_progress_is_told(self, tmp_path):
         source = pack_files(tmp_path / "a.tar", PAYLOADS)
         calls = []
-        blobpack.merge(tmp_path / "o.tar", [source], progress=lambda *n: calls.append(n))
+        blobpack.merge([source], tmp_path / "o.tar", progress=lambda *n: calls.append(n))
         assert calls[-1] == (60, len(archive_of(source)) - 1024)
 
 
@@ -344,7 +350,7 @@ class TestRefused:
             ][1:]
             wrong = Blob(blob.store, blobpack.Index(moved))
             with pytest.raises(blobpack.BlobChangedError, match=r"a\.tar: the index is not this"):
-                blobpack.merge(tmp_path / "o.tar", [wrong])
+                blobpack.merge([wrong], tmp_path / "o.tar")
         assert os.listdir(tmp_path) == ["a.tar"]
 
     def test_a_payload_of_another_size(self, tmp_path):
@@ -355,7 +361,7 @@ class TestRefused:
             Blob(LocalStore(source), blobpack.Index([longer])) as blob,
             pytest.raises(blobpack.BlobChangedError, match="the index is not this blob's"),
         ):
-            blobpack.merge(tmp_path / "o.tar", [blob])
+            blobpack.merge([blob], tmp_path / "o.tar")
 
     def test_a_target_that_is_a_source(self, tmp_path):
         source = pack_files(tmp_path / "a.tar", PAYLOADS)
@@ -363,26 +369,26 @@ class TestRefused:
         (tmp_path / "link.tar").symlink_to(source)
         for target in (source, tmp_path / "link.tar"):
             with pytest.raises(blobpack.StorageError, match="a source is read from this file"):
-                blobpack.merge(target, [source])
+                blobpack.merge([source], target)
         assert source.read_bytes() == before
 
     def test_a_compressed_target(self, tmp_path):
         source = pack_files(tmp_path / "a.tar", PAYLOADS)
         with pytest.raises(ValueError, match="plain tars"):
-            blobpack.merge(tmp_path / "o.tar.zst", [source])
+            blobpack.merge([source], tmp_path / "o.tar.zst")
 
     def test_a_target_that_is_no_tar(self, tmp_path):
         source = pack_files(tmp_path / "a.tar", PAYLOADS)
         (tmp_path / "notes").write_bytes(b"text")
         with pytest.raises(blobpack.StorageError, match="is no tar"):
-            blobpack.merge(tmp_path / "notes", [source])
+            blobpack.merge([source], tmp_path / "notes")
 
     def test_a_source_cut_meanwhile_leaves_nothing(self, tmp_path, copying):
         source = pack_files(tmp_path / "a.tar", PAYLOADS | {"z": bytes(1 << 20)})
         with blobpack.open_blob(source) as blob:
             os.truncate(source, source.stat().st_size - 5000)
             with pytest.raises(blobpack.BlobChangedError, match=r"a\.tar"):
-                blobpack.merge(tmp_path / "o.tar", [blob])
+                blobpack.merge([blob], tmp_path / "o.tar")
         assert os.listdir(tmp_path) == ["a.tar"]
 
     def test_a_full_disk_leaves_nothing(self, tmp_path):
@@ -393,7 +399,7 @@ class TestRefused:
             "import resource, signal, blobpack\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))\n"
-            f"blobpack.merge({str(tmp_path / 'o.tar')!r}, [{str(source)!r}])\n"
+            f"blobpack.merge([{str(source)!r}], {str(tmp_path / 'o.tar')!r})\n"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert "StorageError" in done.stderr

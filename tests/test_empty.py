@@ -77,7 +77,7 @@ def test_a_blob_that_is_there_stays(here):
         lambda **more: blobpack.pack([], "a.tar", **more),
         lambda **more: blobpack.pack(iter([("a.txt", b"text")]), "a.tar", **more),
         lambda **more: blobpack.repack("notes.tar", "a.tar", **more),
-        lambda **more: blobpack.merge("a.tar", [], **more),
+        lambda **more: blobpack.merge([], "a.tar", **more),
         lambda **more: blobpack.subset("notes.tar", "a.tar", [], **more),
     ):
         with pytest.raises(SourceError, match=r"so a\.tar is not written"):

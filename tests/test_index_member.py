@@ -91,7 +91,7 @@ def appended(folder: Path) -> Path:
 def merged(folder: Path) -> Path:
     first, second = packed(folder), folder / "second.tar"
     blobpack.pack(payloads(40, 9), second)
-    blobpack.merge(folder / "merged.tar", [first, second])
+    blobpack.merge([first, second], folder / "merged.tar")
     return folder / "merged.tar"
 
 
@@ -515,7 +515,7 @@ def test_a_member_of_the_index_s_name_is_a_member(tmp_path: Path) -> None:
     blobpack.pack(folder, blobs["pack"], hidden=True, all_files=True)
     subprocess.run([need_tool("tar"), "-C", folder, "-cf", blobs["gnu"], INDEX, "imgs"], check=True)
     embed_index(blobs["gnu"])
-    blobpack.merge(blobs["merge"], [blobs["pack"]])
+    blobpack.merge([blobs["pack"]], blobs["merge"])
     for path in blobs.values():
         with blobpack.open_blob(path) as opened:
             assert len(opened.index) == 41

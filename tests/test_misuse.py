@@ -76,9 +76,13 @@ def number(least: int, most: int | None = None) -> list[Bad]:
 
 
 PATH = [*types(None, 5, b"bytes", ["list"]), *values("", "a\0b", "a\ud800")]
-REMOTE = [*PATH, *values(FAR, "https://host/out.tar", "file://elsewhere/out.tar")]
 LOCAL = [*PATH, *values(FAR, "https://host/out", "file://far/out", "s3:/bucket/key")]
-TARGET = [*PATH, *values("https://host/out.tar", "ftp://host/out.tar", "s3://bucket", "s3:///key")]
+TARGET = [
+    *PATH,
+    *values("https://host/out.tar", "ftp://host/out.tar", "file://elsewhere/out.tar"),
+    *values("s3://bucket", "s3:///key", "s3://bucket/prefix/"),
+]
+FOLDER = [*PATH, *values("https://host/out", "file://far/out", "s3:/bucket/key")]
 ANY_URL = [*PATH, *values("ftp://host/blob.tar", "s3://bucket")]
 # also a bucket, whose blobs are read all
 PLACE = [*PATH, *values("ftp://host/blob.tar")]
@@ -104,7 +108,7 @@ SIZE = types("2", 1.5, True)
 ROW = types("2", 1.5, None, b"2")
 WHICH = types(None, 1.5, True, b"a", ["a"], slice(1))
 PRICE = [*types("1", None, [1], True), *values(-1, float("nan"), float("inf"))]
-OUTPUT = LOCAL
+OUTPUT = TARGET
 PACKED: dict[str, list[Bad]] = {
     "globs": TEXTS,
     "exclude": TEXTS,
@@ -243,8 +247,8 @@ CALLS: dict[str, Call] = {
         progress=CALLABLE,
     ),
     "merge": call(
-        lambda g: (blobpack.merge, {"target": g.new_tar, "sources": [g.tar]}),
-        target=[*REMOTE, *values("new.tar.zst", "new.tzst", "new.zip")],
+        lambda g: (blobpack.merge, {"sources": [g.tar], "target": g.new_tar}),
+        target=[*TARGET, *values("new.tar.zst", "new.tzst", "new.zip")],
         allow_empty=FLAG,
         force=FLAG,
         sources=[
@@ -253,6 +257,7 @@ CALLS: dict[str, Call] = {
             *values([""]),
         ],
         duplicates=choice(Duplicates),
+        concatenated=FLAG,
         index=choice(IndexPlace),
         progress=CALLABLE,
     ),
@@ -261,8 +266,8 @@ CALLS: dict[str, Call] = {
             blobpack.subset,
             {"source": g.tar, "target": g.new_tar, "members": ["a.png"]},
         ),
-        source=BLOB_OR_URL,
-        target=[*REMOTE, *values("new.tar.zst", "new.tzst", "new.zip")],
+        source=PLACE,
+        target=[*TARGET, *values("new.tar.zst", "new.tzst", "new.zip")],
         allow_empty=FLAG,
         force=FLAG,
         members=[*types("one", None, 5, b"one"), *late(types([5], [None]))],
@@ -276,12 +281,13 @@ CALLS: dict[str, Call] = {
         force=FLAG,
         duplicates=choice(Duplicates),
         scan=FLAG,
+        concatenated=FLAG,
         progress=CALLABLE,
     ),
     "extract": call(
-        lambda g: (blobpack.extract, {"blob": g.blob, "folder": g.new}),
-        blob=types(None, 5, "blob.tar", Path("blob.tar")),
-        folder=LOCAL,
+        lambda g: (blobpack.extract, {"source": g.tar, "folder": g.new}),
+        source=PLACE,
+        folder=FOLDER,
         members=[bad for bad in MEMBERS if bad.value is not None],
         progress=CALLABLE,
     ),
@@ -335,9 +341,9 @@ CALLS: dict[str, Call] = {
         rows=[*number(1), *types(None)],
     ),
     "write_offsets": call(
-        lambda g: (blobpack.write_offsets, {"index": g.index, "path": g.new}),
-        index=[*types(None, 5, "blob.idx", b"blob.idx"), *late(types([5], ["blob.idx"]))],
-        path=[*OUTPUT, *values("new.txt", "new.tar")],
+        lambda g: (blobpack.write_offsets, {"source": g.index, "target": g.new}),
+        source=[*types(None, 5, b"blob.idx"), *values(""), *late(types([5], ["blob.idx"]))],
+        target=[*TARGET, *values("new.txt", "new.tar")],
         force=FLAG,
         names=choice(NameStyle),
         format=choice(OffsetsFormat),
@@ -350,8 +356,8 @@ CALLS: dict[str, Call] = {
         threads=THREADS,
     ),
     "verify": call(
-        lambda g: (blobpack.verify, {"blob": g.tar}),
-        blob=BLOB_OR_URL,
+        lambda g: (blobpack.verify, {"source": g.tar}),
+        source=PLACE,
         index=INDEX_OR_PATH,
         full=FLAG,
         threads=THREADS,

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 import blobpack
 from blobpack import Index, Member
 from blobpack.cli.main import main
-from blobpack.index.offsets import write_offsets
+from blobpack.writing.offsets import write_offsets
 
 if TYPE_CHECKING:
     from pathlib import Path

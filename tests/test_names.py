@@ -82,10 +82,10 @@ def test_merge_takes_names_of_one_file_for_one_name(one, other, tmp_path):
     a = write_tar(tmp_path / "a.tar", [(one, b"1"), ("x", b"x")])
     b = write_tar(tmp_path / "b.tar", [(other, b"2"), ("./y", b"y")])
     with pytest.raises(blobpack.DuplicateNameError) as caught:
-        blobpack.merge(tmp_path / "o.tar", [a, b])
+        blobpack.merge([a, b], tmp_path / "o.tar")
     assert all(word in str(caught.value) for word in (repr(one), repr(other), "a.tar", "b.tar"))
     assert not (tmp_path / "o.tar").exists()
-    report = blobpack.merge(tmp_path / "o.tar", [a, b], duplicates="last")
+    report = blobpack.merge([a, b], tmp_path / "o.tar", duplicates="last")
     assert (list(report.index.names), report.replaced) == (["x", other, "./y"], 1)
 
 

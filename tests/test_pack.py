@@ -495,18 +495,18 @@ class TestWholeOrNotAtAll:
         target = tmp_path / "o o.tar"
         assert blobpack.pack(images.as_uri(), target.as_uri(), index="sidecar").members == 4
         assert sorted(os.listdir(tmp_path)) == sorted([images.name, "o o.tar", "o o.tar.idx"])
-        assert blobpack.merge((tmp_path / "m.tar").as_uri(), [target.as_uri()]).members == 4
+        assert blobpack.merge([target.as_uri()], (tmp_path / "m.tar").as_uri()).members == 4
         assert (tmp_path / "m.tar").exists()
 
     def test_a_url_that_is_not_written_to_is_refused(self, images):
         with pytest.raises(ValueError, match="not gs://"):
             blobpack.pack(images, "gs://bucket/o.tar")
         with pytest.raises(ValueError, match="not gs://"):
-            blobpack.merge("gs://bucket/o.tar", [])
+            blobpack.merge([], "gs://bucket/o.tar")
         with pytest.raises(ValueError, match="a local path or an s3:// URL, not 'http://host/o"):
             blobpack.pack(images, "http://host/o.tar")
-        with pytest.raises(ValueError, match="a local path, not 's3://bucket/o"):
-            blobpack.merge("s3://bucket/o.tar", [])
+        with pytest.raises(ValueError, match="a local path or an s3:// URL, not 'http://host/o"):
+            blobpack.merge([], "http://host/o.tar")
 
     def test_a_missing_target_folder_is_said(self, images, tmp_path):
         with pytest.raises(blobpack.StorageError, match="can't be written"):

@@ -163,8 +163,8 @@ class TestToS3:
             assert len(blob.index) == 1
 
     def test_what_can_t_be_is_said(self, bucket, folder, tmp_path):
-        with pytest.raises(ValueError, match="a compressed blob is packed to a local file"):
-            blobpack.pack(folder, f"s3://{bucket}/out.tar.zst")
+        with pytest.raises(ValueError, match="is a prefix: add the name of an object"):
+            blobpack.pack(folder, f"s3://{bucket}/shards/")
         with pytest.raises(ValueError, match="resume is for a target in S3"):
             blobpack.pack(folder, tmp_path / "out.tar", resume=True)
 

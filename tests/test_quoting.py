@@ -171,5 +171,5 @@ def test_errors_of_the_library_name_members_on_one_line(tmp_path):
     name = "a\nb\x1b"
     blobpack.pack([(name, b"\xff\xd8\xff")], tmp_path / "a.tar")
     with pytest.raises(BlobpackError) as raised:
-        blobpack.merge(tmp_path / "b.tar", [tmp_path / "a.tar", tmp_path / "a.tar"])
+        blobpack.merge([tmp_path / "a.tar", tmp_path / "a.tar"], tmp_path / "b.tar")
     assert str(raised.value).isprintable()

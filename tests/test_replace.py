@@ -76,7 +76,7 @@ PYTHON = {
     "tar": [
         lambda to, **more: blobpack.pack("imgs", to, **more),
         lambda to, **more: blobpack.repack("a.tar", to, **more),
-        lambda to, **more: blobpack.merge(to, ["a.tar"], **more),
+        lambda to, **more: blobpack.merge(["a.tar"], to, **more),
         lambda to, **more: blobpack.subset("a.tar", to, ["1.jpg"], **more),
     ],
     "zst": [

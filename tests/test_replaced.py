@@ -43,7 +43,7 @@ def pack(files: dict[str, bytes], target: Path | str, **options: str) -> None:
 def merge(files: dict[str, bytes], target: Path, **options: str) -> None:
     source = target.with_name("source.tar")
     pack(files, source)
-    blobpack.merge(target, [source], **options)
+    blobpack.merge([source], target, **options)
     source.unlink()
 
 

@@ -30,8 +30,8 @@ from blobpack.errors import (
     PackageMissingError,
     StorageError,
 )
-from blobpack.index.offsets import write_offsets
 from blobpack.index.parquet import GROUP_ROWS
+from blobpack.writing.offsets import write_offsets
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
 from blobpack.columns import FACTS
-from blobpack.index.offsets import csv_cell
+from blobpack.index.offsets_table import csv_cell
 from blobpack.quoting import quoted
 
 if TYPE_CHECKING:

@@ -66,6 +66,15 @@ def rescan_option(command: F) -> F:
     )(command)
 
 
+def concatenated_option(command: F) -> F:
+    """Add the option for tars that were joined by cat, for commands that have no --rescan."""
+    return click.option(
+        "--concatenated",
+        is_flag=True,
+        help="Ignore any index, and scan behind end-of-archive markers, too, for tars that were joined by cat.",
+    )(command)
+
+
 def allow_option(command: F) -> F:
     """Add the option for the places of a collection's blobs."""
     return click.option(

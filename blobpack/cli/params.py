@@ -96,6 +96,8 @@ class PathOrS3(Completed, click.Path):
             self.fail(str(exc), param, ctx)
         if not (location.is_local or location.is_s3):
             self.fail(f"{location} is neither a local path nor an s3:// URL", param, ctx)
+        if location.is_s3 and location.key.endswith("/") and not self.dir_okay:
+            self.fail(f"{location} is a prefix: add the name of an object", param, ctx)
         # Whether an object exists is found by the library's first request for it. To ask here, too, would cost one more.
         if not location.is_s3:
             super().convert(location.text, param, ctx)
@@ -152,14 +154,14 @@ def _local(
     return location
 
 
-class PlainTar(Completed, click.Path):
-    """The path, like click.Path, of a tar to write that is not compressed."""
+class PlainTar(PathOrS3):
+    """A path, like click.Path, or an s3:// URL, of a tar to write that is not compressed."""
 
     def convert(  # type: ignore[override]
         self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
     ) -> Location:
-        """Parse a path; a remote URL, or the path of a compressed tar, is wrong usage."""
-        location = _local(self, value, param, ctx)
+        """Parse a path or s3:// URL; any other URL, or the name of a compressed tar, is wrong usage."""
+        location = super().convert(value, param, ctx)
         # merge and subset copy bytes as they lie in a tar, and no step compresses them
         if is_compressed_target(location):
             self.fail(
@@ -167,7 +169,6 @@ class PlainTar(Completed, click.Path):
                 param,
                 ctx,
             )
-        super().convert(location.text, param, ctx)
         return location
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from blobpack.collection.collect import CollectReport
     from blobpack.editing.append import AppendReport
-    from blobpack.editing.merge import CombineReport
+    from blobpack.editing.combine import CombineReport
     from blobpack.model import ScanReport
     from blobpack.packing.pack import PackReport
     from blobpack.stores.location import Location

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,7 +20,7 @@ from blobpack.opening.join import CollectionWriter
 from blobpack.opening.list_blobs import list_blobs, place_of
 from blobpack.quoting import one_line
 from blobpack.stores.location import Location, location_of, output_location
-from blobpack.stores.output import replacing, writing
+from blobpack.stores.output import writing_anywhere
 from blobpack.stores.replace import check_replaceable, check_suffix
 from blobpack.stores.sink import FileSink
 from blobpack.tar.behind import warn_of_left_out
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
     from blobpack.model import ProgressCallback
     from blobpack.opening.list_blobs import Place
 
-# bytes of one read from the temporary file; the upload itself cuts what it gets into parts
-UPLOAD_READ_BYTES = 8 << 20
-
 
 def collect(
     blobs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
@@ -44,6 +39,7 @@ def collect(
     *,
     duplicates: Duplicates = "refuse",
     scan: bool = False,
+    concatenated: bool = False,
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> CollectReport:
@@ -60,6 +56,8 @@ def collect(
         duplicates: What to do if two blobs have a member of one name: "refuse", or let the member of the "last" blob
             be found. Names that are extracted to one file, such as "a.jpg" and "./a.jpg", are refused as the same name.
         scan: Scan blobs that have no index, instead of raising an error.
+        concatenated: Ignore the indexes of the blobs, and scan each one, also behind end-of-archive markers, for tars that
+            were joined by cat. The collection then has no facts.
         force: Replace a file or object that is not a collection, and allow a suffix of another format.
         progress: progress(blobs, members), called after each blob.
 
@@ -79,6 +77,7 @@ def collect(
     """
     check_choice("duplicates", duplicates, Duplicates)
     check_flag("scan", scan)
+    check_flag("concatenated", concatenated)
     check_flag("force", force)
     check_callable("progress", progress)
     given = None if target is None else output_location("target", target)
@@ -88,7 +87,12 @@ def collect(
     # before the blobs are read, which may take minutes
     check_replaceable(location, COLLECTION, force=force)
     writer = CollectionWriter(
-        found, location.folder, duplicates=duplicates, scan=scan, progress=progress
+        found,
+        location.folder,
+        duplicates=duplicates,
+        scan=scan,
+        concatenated=concatenated,
+        progress=progress,
     )
     collection_bytes = _write_collection(writer, location)
     for url, report in writer.reports.items():
@@ -121,19 +125,10 @@ def _resolve(
 
 def _write_collection(writer: CollectionWriter, location: Location) -> int:
     """Write a collection to a local file or to S3, and return its size in bytes."""
-    if location.is_local:
-        with replacing(location) as file:
-            writer.write(FileSink(file))
-            return file.tell()
-    # An upload to S3 can only go forward. But the writer reads names back to compare them, and may start again if a blob
-    # lacks facts that others have. So the file is made here first.
-    with tempfile.TemporaryFile() as temporary:
-        writer.write(FileSink(temporary))
-        collection_bytes = temporary.tell()
-        temporary.seek(0)
-        with writing(location, expected_bytes=collection_bytes) as upload:
-            shutil.copyfileobj(temporary, upload, UPLOAD_READ_BYTES)
-    return collection_bytes
+    # the writer reads names back to compare them, and may start again if a blob lacks facts that others have
+    with writing_anywhere(location) as file:
+        writer.write(FileSink(file))
+        return file.tell()
 
 
 def _beside(blobs: Location, place: Place) -> Location:

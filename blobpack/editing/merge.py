@@ -1,22 +1,13 @@
-"""Copy members of blobs into one new blob, with their headers; no payload is decoded or packed again.
-
-Strategy: members that stand together in a source are copied as one range. Which bytes before a payload are the headers
-of that member is read from the source, so an index that belongs to another blob is noticed before bytes are copied.
-Names and offsets come from the indexes of the sources. What stands between members (folders, symbolic links, end
-markers) is left out. A hard link becomes a member of its own, with a copy of the payload that it points to.
-"""
+"""Copy members of blobs into one new blob: all of several blobs, or some of one."""
 
 from __future__ import annotations
 
-import time
-from collections import Counter
+import os
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from blobpack.columns import Columns
-from blobpack.errors import DuplicateNameError, SourceError
-from blobpack.index.index import Index
+from blobpack.editing.combine import combine
+from blobpack.editing.source_blobs import Chosen, blobs_of, choose
 from blobpack.model import (
     Duplicates,
     IndexPlace,
@@ -25,31 +16,30 @@ from blobpack.model import (
     check_flag,
     check_several,
 )
-from blobpack.opening.blob import check_blob, opened
-from blobpack.packing.pack import mb_per_second
-from blobpack.stores.location import Location, output_location
+from blobpack.opening.blob import open_blob
+from blobpack.opening.list_blobs import list_blobs, place_of
+from blobpack.opening.open import check_source, is_collection, opened
+from blobpack.opening.reader import Reader
+from blobpack.stores.location import Location, location_of, output_location
 from blobpack.stores.replace import check_suffix
-from blobpack.tar.names import normal_lookup
-from blobpack.tar.splice import Offsets, splice
-from blobpack.wording import counted, setting
+from blobpack.tar.scan import scan
 from blobpack.writing.compress import is_compressed_target
-from blobpack.writing.new_blob import new_blob
-from blobpack.writing.target import TAR, check_target, refuse_same_file
+from blobpack.writing.target import TAR
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Iterable, Iterator
 
-    from blobpack.model import Member, ProgressCallback
-    from blobpack.opening.blob import Blob
+    from blobpack.editing.combine import CombineReport
+    from blobpack.index.index import Index
+    from blobpack.model import ProgressCallback, Which
 
 
 def merge(
+    sources: Iterable[Reader | str | os.PathLike[str]],
     target: str | os.PathLike[str],
-    sources: Iterable[Blob | str | os.PathLike[str]],
     *,
     duplicates: Duplicates = "refuse",
+    concatenated: bool = False,
     index: IndexPlace = "embed",
     allow_empty: bool = False,
     force: bool = False,
@@ -60,10 +50,13 @@ def merge(
     The new blob appears whole or not at all, and replaces a blob that is already there.
 
     Args:
-        target: The blob to write.
-        sources: Blobs, or their paths or URLs.
+        sources: Open blobs and collections; and paths and URLs of blobs, collections, and folders, prefixes and globs
+            of blobs.
+        target: The blob to write: a path or an s3:// URL.
         duplicates: What to do with members of the same name: "refuse" them, or keep only the "last" one. "a.jpg"
             and "./a.jpg" count as one name, because both are extracted to one file.
+        concatenated: Ignore the indexes of the sources, and scan each blob, also behind end-of-archive markers, for tars
+            that were joined by cat. For paths and URLs only; not for a collection's file.
         index: Where the index of the new blob goes: "embed" puts it behind the members, "sidecar" into a file beside
             the blob, and "none" writes no index.
         allow_empty: Make a blob without members if the sources have none. Otherwise that is an error.
@@ -82,39 +75,80 @@ def merge(
         StorageError: a source can't be read; or the target can't be written, is one of the sources, or would
             replace a file that is not a tar.
         TypeError: an argument has a wrong type, such as one blob instead of several.
-        ValueError: a choice does not exist, the target is a URL or compressed, or its suffix promises another format.
+        UnsafeNameError: a blob lies outside of its collection's folder; see open_collection.
+        ValueError: a choice does not exist, the target can't be written to or is compressed, its suffix promises
+            another format, or a source can't be scanned as joined tars.
     """
+    if isinstance(sources, (str, os.PathLike)) and isinstance(target, (list, tuple)):
+        raise TypeError("merge takes the sources first, and then the target: merge([…], target)")
     location = _check_arguments(target, index, allow_empty, force, progress)
     check_choice("duplicates", duplicates, Duplicates)
     check_several("sources", sources, "blobs, paths or URLs")
     # a list, because a generator could be read only once, and a wrong element must be found before a blob is opened
     sources = list(sources)
     for source in sources:
-        check_blob("sources", source)
+        check_source("sources", source)
+    check_flag("concatenated", concatenated)
+    if concatenated:
+        sources = [_check_scannable(source) for source in sources]
     with ExitStack() as stack:
-        blobs = [stack.enter_context(opened(source)) for source in sources]
-        parts = [(blob, blob.index._columns) for blob in blobs]
-        return _combine(location, parts, duplicates, index, allow_empty, force, progress)
+        blobs = [
+            blob
+            for source in sources
+            for reader in _readers_of(source, stack, concatenated=concatenated)
+            for blob in blobs_of(reader)
+        ]
+        parts = [Chosen(blob, blob.members) for blob in blobs]
+        return combine(location, blobs, parts, duplicates, index, allow_empty, force, progress)
+
+
+def _check_scannable(source: Reader | str | os.PathLike[str]) -> Location:
+    """Check that the blobs of a source can be scanned, and return its location.
+
+    Raises:
+        ValueError: the source has an index already.
+    """
+    if isinstance(source, Reader):
+        # no TypeError: without the flag, it would do
+        raise ValueError("concatenated goes with paths and URLs: what is open has its own index")  # noqa: TRY004
+    location = location_of("sources", source, prefix=True)
+    if place_of(location) == "file" and is_collection(location):
+        raise ValueError(
+            f"concatenated goes with blobs, and {location} is a collection: collect(concatenated=True) makes one of "
+            f"joined tars"
+        )
+    return location
+
+
+def _readers_of(
+    source: Reader | str | os.PathLike[str], stack: ExitStack, *, concatenated: bool
+) -> Iterator[Reader]:
+    """Open a source until the stack is closed. Names that two of its blobs have are found when all names are compared."""
+    if not concatenated:
+        yield stack.enter_context(opened(source, duplicates="last"))
+    elif isinstance(source, Location):
+        for blob in list_blobs(source, place_of(source)):
+            yield stack.enter_context(open_blob(blob, scan(blob, concatenated=True)))
 
 
 def subset(
-    source: Blob | str | os.PathLike[str],
+    source: Reader | str | os.PathLike[str],
     target: str | os.PathLike[str],
-    members: Index | Iterable[str | Member],
+    members: Index | Iterable[Which],
     *,
     index: IndexPlace = "embed",
     allow_empty: bool = False,
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> CombineReport:
-    """Copy some members of a blob into a new one, in the order given.
+    """Copy some members of a blob, or of many blobs, into a new blob, in the order given.
 
     The new blob appears whole or not at all, and replaces a blob that is already there.
 
     Args:
-        source: A blob, or its path or URL.
-        target: The blob to write.
-        members: A selection of the blob's index; or names or members.
+        source: An open blob or collection; or the path or URL of one, or of a folder, prefix or glob of blobs.
+        target: The blob to write: a path or an s3:// URL.
+        members: A selection of the source's index; or names, members or rows.
         index: Where the index of the new blob goes; see merge.
         allow_empty: Make a blob without members if none is given. Otherwise that is an error.
         force: Replace a file that is not a tar, and allow a suffix of another format; see merge.
@@ -124,69 +158,18 @@ def subset(
         What was copied, and the index.
 
     Raises:
-        MemberNotFoundError: the blob has no member of that name.
+        MemberNotFoundError: there is no such member.
+        IndexError: there is no such row.
         TypeError: an argument has a wrong type, such as one name instead of several.
         BlobpackError: as described for merge.
     """
     location = _check_arguments(target, index, allow_empty, force, progress)
-    check_blob("source", source)
-    check_several("members", members, "names or members")
-    with opened(source) as blob:
-        columns = _selected(blob.index, members)._columns
-        return _combine(location, [(blob, columns)], None, index, allow_empty, force, progress)
-
-
-def _selected(index: Index, members: Index | Iterable[str | Member]) -> Index:
-    if isinstance(members, Index):
-        return members
-    return Index(index[member] if isinstance(member, str) else member for member in members)
-
-
-def _combine(
-    location: Location,
-    parts: Sequence[tuple[Blob, Columns]],
-    duplicates: Duplicates | None,
-    place: IndexPlace,
-    allow_empty: bool,
-    force: bool,
-    progress: ProgressCallback | None,
-) -> CombineReport:
-    began = time.perf_counter()
-    check_target(location, place, force=force)
-    # the new blob would replace its own source, and members that were not chosen would be lost
-    for blob, _ in parts:
-        refuse_same_file(location, blob.store)
-    chosen = [columns for _, columns in parts]
-    if duplicates == "last":
-        chosen = _last_of_each_name(chosen)
-    # most likely a filter that matches nothing
-    if not any(map(len, chosen)) and not allow_empty:
-        raise SourceError(
-            f"no member to copy, so {location} is not written ({setting('allow_empty', True)} writes an empty blob)"
-        )
-    offsets = Offsets(sum(map(len, chosen)))
-    with new_blob(location) as out:
-        tar = out.tar.local()
-        index = _copy_members(parts, chosen, tar.fileno(), offsets, duplicates, progress)
-        # the members were written at places, which does not move the position of the file
-        tar.seek(offsets.pos)
-        blob_bytes = out.finish(index, offsets.pos, place)
-    left_out: Counter[str] = Counter()
-    for blob, _ in parts:
-        left_out.update(blob.index.report.without_row() if blob.index.report else {})
-    return CombineReport(
-        members=len(index),
-        payload_bytes=index.payload_bytes,
-        blob_bytes=blob_bytes,
-        replaced=sum(len(columns) for _, columns in parts) - len(index),
-        new_headers=offsets.new_headers,
-        left_out=dict(left_out),
-        members_behind=[
-            blob.url for blob, _ in parts if blob.index.report and blob.index.report.members_behind
-        ],
-        seconds=time.perf_counter() - began,
-        index=index,
-    )
+    check_source("source", source)
+    check_several("members", members, "names, members or rows")
+    with opened(source, duplicates="last") as reader:
+        blobs = blobs_of(reader)
+        parts = choose(reader, blobs, members)
+        return combine(location, blobs, parts, None, index, allow_empty, force, progress)
 
 
 def _check_arguments(
@@ -200,9 +183,10 @@ def _check_arguments(
 
     Raises:
         TypeError: an argument has a wrong type.
-        ValueError: the target is not local or ends like a compressed blob, or the place of the index does not exist.
+        ValueError: the target can't be written to or ends like a compressed blob, or the place of the index does not
+            exist.
     """
-    location = output_location("target", target, s3=False)
+    location = output_location("target", target)
     check_choice("index", place, IndexPlace)
     check_flag("allow_empty", allow_empty)
     check_flag("force", force)
@@ -214,123 +198,3 @@ def _check_arguments(
         )
     check_suffix("target", location, TAR, force=force)
     return location
-
-
-def _copy_members(
-    parts: Sequence[tuple[Blob, Columns]],
-    chosen: Sequence[Columns],
-    fd: int,
-    offsets: Offsets,
-    duplicates: Duplicates | None,
-    progress: ProgressCallback | None,
-) -> Index:
-    """Copy the chosen members of each part, and compare all names meanwhile."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    names = Columns.concatenate(chosen)
-    # in a thread of its own: the names are compared while the payloads are copied
-    with ThreadPoolExecutor(1) as pool:
-        check = pool.submit(_check_names, names, parts, duplicates)
-        show = _progress_unless_failed(check, progress)
-        for (blob, _), columns in zip(parts, chosen, strict=True):
-            splice(blob.store, blob.index._columns, columns, fd, offsets, show)
-        check.result()
-    return Index._from_columns(offsets.put_into(names))
-
-
-def _check_names(
-    names: Columns, parts: Sequence[tuple[Blob, Columns]], duplicates: Duplicates | None
-) -> None:
-    """Check that no two members have the same name, if duplicates are to be refused.
-
-    Raises:
-        DuplicateNameError: two members have the same name, or names of one file. The message names both blobs.
-    """
-    if duplicates != "refuse":
-        return
-    rows = normal_lookup(names).first_duplicate()
-    if rows is None:
-        return
-    # the names of all parts are one table: the row says which part, and so which blob, holds the member
-    holders = []
-    for row in rows:
-        first = 0
-        for blob, columns in parts:
-            if first <= row < first + len(columns):
-                holders.append(blob.url)
-            first += len(columns)
-    one, other = map(names.name_at, rows)
-    if one == other:
-        raise DuplicateNameError(f"member {one!r} is in {holders[0]} and in {holders[1]}")
-    raise DuplicateNameError(
-        f"member {one!r} in {holders[0]} and member {other!r} in {holders[1]} would be extracted to one file"
-    )
-
-
-def _progress_unless_failed(
-    check: Future[None], progress: ProgressCallback | None
-) -> ProgressCallback:
-    """Return a progress function that raises the error of the check, if the check has failed."""
-
-    def show(members: int, copied_bytes: int) -> None:
-        # the copy calls this between its parts, so a duplicate name ends it long before all bytes are copied
-        if check.done():
-            check.result()
-        if progress:
-            progress(members, copied_bytes)
-
-    return show
-
-
-def _last_of_each_name(parts: Sequence[Columns]) -> list[Columns]:
-    """Leave out members if a later one, of any part, has the same name, or is extracted to the same file."""
-    import numpy as np
-
-    names = Columns.concatenate(parts)
-    last = np.frombuffer(normal_lookup(names).last_rows(), bool)
-    kept, first = [], 0
-    for columns in parts:
-        mask = last[first : first + len(columns)]
-        # a part without duplicates stays as it is: taking rows copies all its columns
-        kept.append(columns if mask.all() else columns.take(np.flatnonzero(mask)))
-        first += len(columns)
-    return kept
-
-
-@dataclass(frozen=True, slots=True)
-class CombineReport:
-    """The report of merge or subset.
-
-    Attributes:
-        members: Number of members of the new blob.
-        payload_bytes: Bytes of their payloads.
-        blob_bytes: Bytes of the new blob.
-        replaced: Number of members that were left out because a later member has their name.
-        new_headers: Number of members that got a new header: hard links, and members named by a global header.
-        left_out: Kind → number of entries without a payload that were left out, such as folders and symbolic links,
-            as far as the indexes of the sources know them.
-        members_behind: Sources that have members behind the end of their archive, which their indexes do not have.
-        seconds: How long it took.
-        index: The members of the new blob.
-    """
-
-    members: int
-    payload_bytes: int
-    blob_bytes: int
-    replaced: int
-    new_headers: int
-    left_out: dict[str, int]
-    members_behind: list[str]
-    seconds: float
-    index: Index = field(repr=False)
-
-    def __str__(self) -> str:
-        text = (
-            f"copied {counted(self.members, 'member')}, {counted(self.payload_bytes, 'byte')}, into {counted(self.blob_bytes, 'byte')} "
-            f"in {self.seconds:.2f} s ({mb_per_second(self.blob_bytes, self.seconds):,.0f} MB/s)"
-        )
-        if self.replaced:
-            text += f"\nreplaced by later members of the same name: {self.replaced:,}"
-        for kind, count in sorted(self.left_out.items()):
-            text += f"\nleft out {count:,}: {kind.replace('_', ' ')}"
-        return text

@@ -28,7 +28,7 @@ from blobpack.model import (
     row_number,
     shown,
 )
-from blobpack.stores.location import local_output, local_path, location_of, output_location
+from blobpack.stores.location import local_path, location_of, output_location, output_or_file
 from blobpack.stores.output import writing
 from blobpack.stores.replace import check_replaceable, check_suffix
 from blobpack.wording import counted
@@ -371,7 +371,8 @@ class Index(Rows):
             ValueError: the suffix of the path promises another format.
         """
         check_flag("force", force)
-        write_parquet(self._parts, local_output("path", path), force=force)
+        target = output_or_file("path", path)
+        write_parquet(lambda: ((part, None) for part in self._parts()), target, force=force)
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> Index:

@@ -1,8 +1,7 @@
-"""The offsets file `<stem>_offsets.pkl`, and the same rows as CSV, JSON lines or Parquet.
+"""The offsets file `<stem>_offsets.pkl`: its name, how it is recognised, and reading it.
 
-The format is Supervisely's: consecutive pickles, each a list of up to 10,000 BlobImageInfo. Strategy: native code writes
-the bytes that Supervisely's SDK would write, and reads them without unpickling, so that nothing in a file is run. The
-other formats also have the facts of the index.
+The format is Supervisely's: consecutive pickles, each a list of up to 10,000 BlobImageInfo. Strategy: native code reads it
+without unpickling, so that nothing in a file is run. offsets_table.py writes it, and the same rows in other formats.
 """
 
 from __future__ import annotations
@@ -10,34 +9,21 @@ from __future__ import annotations
 import io
 import json
 from contextlib import contextmanager, suppress
-from itertools import chain
-from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from blobpack._native.pickles import OffsetsDecoder, encode_batch
+from blobpack._native.pickles import OffsetsDecoder
 from blobpack.columns import FACTS, Columns
-from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError, TruncatedError
+from blobpack.errors import BlobNotFoundError, StorageError, TruncatedError
 from blobpack.index.index import Index
-from blobpack.index.parquet import PARQUET, write_parquet
-from blobpack.indexfile.identity import COLLECTION_IDENTITY
-from blobpack.model import (
-    NameStyle,
-    OffsetsFormat,
-    check_choice,
-    check_flag,
-    check_number,
-    check_several,
-    shown,
-)
-from blobpack.stores.descriptor import never_short
-from blobpack.stores.location import Location, local_output, local_path
-from blobpack.stores.output import replacing
-from blobpack.stores.replace import OutputKind, check_replaceable, check_suffix
+from blobpack.index.parquet import BLOB_FIELD, PARQUET
+from blobpack.model import OffsetsFormat, check_number
+from blobpack.stores.location import local_path
+from blobpack.stores.replace import OutputKind
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from blobpack.stores.base import Store
 
@@ -74,66 +60,6 @@ def format_of(path: str | os.PathLike[str]) -> OffsetsFormat:
     return SUFFIXES.get(Path(path).suffix.lower(), "pkl")
 
 
-def write_offsets(
-    index: Index | Iterable[Index],
-    path: str | os.PathLike[str] | BinaryIO,
-    names: NameStyle = "path",
-    *,
-    format: OffsetsFormat = "pkl",
-    force: bool = False,
-) -> int:
-    """Write the name and offsets of each member.
-
-    The file appears complete or not at all, and replaces an older one. Without members, the file is empty.
-
-    Args:
-        index: The members; or several indexes, which are written one after the other in bounded memory (with
-            names="basename", all names are kept in memory).
-        path: Path of the file, or a binary file that is open for writing.
-        names: "path" writes the member's name; "basename" its part after the last "/", as Supervisely's importer
-            expects.
-        format: "pkl" is Supervisely's; "csv" has a header line; "jsonl" has one object on each line; "parquet". All but
-            "pkl" also have the facts of the index (of the first one, if there are several). An unknown value is an
-            empty cell or null.
-        force: Replace a file that is not an offsets file of this format, and allow a suffix of another format.
-
-    Returns:
-        The number of rows that were written.
-
-    Raises:
-        DuplicateNameError: two members have the same basename; the message names both.
-        StorageError: the file can't be written, or would replace a file of another kind.
-        PackageMissingError: the format is Parquet, and pyarrow is not installed.
-        TypeError: an argument has another type.
-        ValueError: there is no such choice, the suffix of the path promises another format, or the index belongs to a
-            collection.
-    """
-    if isinstance(index, Index):
-        _check_of_one_blob(index)
-    else:
-        check_several("index", index, "indexes")
-        # one by one as they are written: an iterator may make each index when it is asked for it
-        index = map(_check_index, index)
-    path = local_output("path", path)
-    check_choice("names", names, NameStyle)
-    check_choice("format", format, OffsetsFormat)
-    if hasattr(path, "write"):
-        path = never_short(cast("BinaryIO", path))
-    check_flag("force", force)
-    if format == "parquet":
-        return _write_parquet(index, path, names, force=force)
-    if isinstance(path, str):
-        location = Location(path, "local")
-        check_suffix("path", location, OFFSETS_KINDS[format], force=force)
-        check_replaceable(location, OFFSETS_KINDS[format], force=force)
-    rows = 0
-    with _open_output(path) as file:
-        for batch, encoded in _encode_batches(_batches(index, names), format):
-            file.write(encoded)
-            rows += len(batch)
-    return rows
-
-
 def _is_offsets_pickle(store: Store) -> bool:
     # the decoder of blobpack itself judges the beginning: a pickle of anything else is a FormatError
     head = store.read_range(0, min(HEAD_BYTES, store.size))
@@ -163,7 +89,7 @@ def _is_offsets_jsonl(store: Store) -> bool:
 def _are_fields(names: list[str]) -> bool:
     """Return whether these are the fields of an offsets file; one that somebody has added would be lost."""
     first = ["name", "offset_start", "offset_end"]
-    return names[:3] == first and set(names[3:]) <= set(FACTS)
+    return names[:3] == first and set(names[3:]) <= {BLOB_FIELD, *FACTS}
 
 
 OFFSETS_KINDS = {
@@ -172,20 +98,6 @@ OFFSETS_KINDS = {
     "jsonl": OutputKind("JSON lines file of offsets", _is_offsets_jsonl),
     "parquet": PARQUET,
 }
-
-
-def _check_index(index: Index) -> Index:
-    if not isinstance(index, Index):
-        raise TypeError(f"index must be an Index or several, and one is {shown(index)}")
-    _check_of_one_blob(index)
-    return index
-
-
-def _check_of_one_blob(index: Index) -> None:
-    if index.identity == COLLECTION_IDENTITY:
-        raise ValueError(
-            "index: this is a collection of several blobs, and an offsets file holds the offsets in one: write one file for each blob"
-        )
 
 
 def read_offsets(path: str | os.PathLike[str]) -> Index:
@@ -246,119 +158,3 @@ def _open_input(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise StorageError(f"{path}: can't be opened: {exc.strerror}") from exc
     with file:
         yield cast("BinaryIO", file)
-
-
-@contextmanager
-def _open_output(path: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
-    if hasattr(path, "write"):
-        yield cast("BinaryIO", path)
-        return
-    with replacing(path) as file:
-        yield file
-
-
-def _write_parquet(
-    index: Index | Iterable[Index],
-    path: str | os.PathLike[str] | BinaryIO,
-    names: NameStyle,
-    *,
-    force: bool,
-) -> int:
-    if isinstance(index, Index) and names == "path":
-        return write_parquet(index._parts, path, force=force)
-    # a list, because write_parquet goes through the parts again if a name is not UTF-8
-    indexes = [index] if isinstance(index, Index) else list(index)
-    return write_parquet(
-        lambda: (batch._columns for batch in _batches(indexes, names)), path, force=force
-    )
-
-
-def _batches(index: Index | Iterable[Index], names: NameStyle) -> Iterator[Index]:
-    if names == "path":
-        return _cut_into_batches([index] if isinstance(index, Index) else index)
-    if isinstance(index, Index):
-        return _cut_into_batches([index.with_basenames()])
-    # several indexes may be larger than memory together, so their names are cut batch by batch
-    return _with_basenames(_cut_into_batches(index))
-
-
-def _encode_batches(
-    batches: Iterator[Index], format: OffsetsFormat
-) -> Iterator[tuple[Index, bytes]]:
-    """Encode batch by batch. All rows have the fields of the first batch."""
-    # The first batch settles the fields: a CSV file has one header line, and of several indexes the later ones may have
-    # other facts.
-    first = next(batches, Index())
-    fields = ["name", "offset_start", "offset_end", *(name for name, _ in first._columns.facts())]
-    encode = {"pkl": _encode_pickle, "csv": _encode_csv, "jsonl": _encode_jsonl}[format]
-    if format == "csv":
-        yield Index(), f"{','.join(fields)}\n".encode()
-    for batch in chain([first], batches):
-        yield batch, encode(batch, fields) if len(batch) else b""
-
-
-def _cut_into_batches(indexes: Iterable[Index]) -> Iterator[Index]:
-    """Cut and join indexes into batches of BATCH_ROWS rows; the last one may be shorter."""
-    waiting: list[Index] = []
-    count = 0
-    for index in (Index._from_columns(part) for whole in indexes for part in whole._parts()):
-        first = 0
-        while len(index) - first >= BATCH_ROWS - count:
-            last = first + BATCH_ROWS - count
-            part = index[first:last]
-            yield Index.concatenate([*waiting, part]) if waiting else part
-            waiting, count, first = [], 0, last
-        if first < len(index):
-            waiting.append(index[first:])
-            count += len(index) - first
-    if waiting:
-        yield Index.concatenate(waiting) if len(waiting) > 1 else waiting[0]
-
-
-def _with_basenames(batches: Iterable[Index]) -> Iterator[Index]:
-    """Cut names to basenames, batch by batch. All basenames are kept in memory, to find duplicates."""
-    seen: dict[str, str] = {}
-    for batch in batches:
-        # finds duplicates inside the batch; the loop finds those of other batches
-        renamed = batch.with_basenames()
-        for name, path in zip(renamed.names, batch.names, strict=True):
-            if name in seen:
-                raise DuplicateNameError(f"{seen[name]!r} and {path!r} have the same basename")
-            seen[name] = path
-        yield renamed
-
-
-def _encode_pickle(batch: Index, fields: list[str]) -> bytes:
-    columns = batch._columns
-    bounds = columns.name_bounds
-    return encode_batch(
-        columns.names,
-        bounds[:-1],
-        bounds[1:],
-        batch.offset_start.data,
-        batch.offset_end.data,
-        0,
-        len(batch),
-    )
-
-
-def _encode_csv(batch: Index, fields: list[str]) -> bytes:
-    """Encode rows as RFC 4180 describes, but for its line ends: text in quotes, an empty cell for an unknown value."""
-    values = attrgetter(*fields)
-    lines = (",".join(map(csv_cell, values(member))) + "\n" for member in batch)
-    # bytes of names that are not UTF-8 come out as they are in the tar; JSON escapes them as \udc80 and the like
-    return "".join(lines).encode("utf-8", "surrogateescape")
-
-
-def csv_cell(value: str | int | None) -> str:
-    """Return a cell of CSV: text in quotes, an empty cell for an unknown value."""
-    if isinstance(value, str):
-        # RFC 4180, section 2, rule 7: a quote inside a quoted field is doubled
-        return '"' + value.replace('"', '""') + '"'
-    return "" if value is None else str(value)
-
-
-def _encode_jsonl(batch: Index, fields: list[str]) -> bytes:
-    values = attrgetter(*fields)
-    lines = (json.dumps(dict(zip(fields, values(member), strict=True))) + "\n" for member in batch)
-    return "".join(lines).encode()

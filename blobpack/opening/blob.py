@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobChangedError, FormatError, MemberNotFoundError
@@ -194,7 +194,8 @@ class Blob(Reader):
         ], None
 
     def _each_blob(self) -> Iterator[BlobPart]:
-        yield BlobPart(self.store, self.index, 0)
+        store, index = self.store, self.index
+        yield BlobPart(self.url, store.location, 0, lambda: index, lambda: nullcontext(store))
 
     def close(self) -> None:
         """Close the store, and the index if open_blob found it; closing twice is harmless."""
@@ -327,28 +328,3 @@ def cache_in(folder: str | os.PathLike[str] | None, most_bytes: int) -> Cache | 
     from blobpack.stores.cache import Cache
 
     return Cache(folder, most_bytes)
-
-
-def check_blob(name: str, blob: object) -> None:
-    """Check that a value is an open blob, or a path or URL of one.
-
-    Raises:
-        TypeError: the value is neither.
-        ValueError: the path is empty, or the URL has an unsupported scheme.
-    """
-    # a collection has no bytes of its own, so callers that need one store can't use it
-    if isinstance(blob, Reader) and not isinstance(blob, Blob):
-        raise TypeError(f"{name} must be one blob, not the collection {blob.url}")
-    if not isinstance(blob, Blob):
-        location_of(name, blob)
-
-
-@contextmanager
-def opened(blob: Blob | str | os.PathLike[str]) -> Iterator[Blob]:
-    """Yield an open blob as it is, or open a path or URL and close it after the block."""
-    # a blob that the caller opened is the caller's to close
-    if isinstance(blob, Blob):
-        yield blob
-        return
-    with open_blob(blob) as fresh:
-        yield fresh

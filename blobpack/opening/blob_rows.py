@@ -1,4 +1,4 @@
-"""The blobs of a reader: the public table of them, and one blob that is open."""
+"""The blobs of a reader: the public table of them, and what functions need that go blob by blob."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from blobpack.model import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from blobpack.index.index import Index
     from blobpack.indexfile.shard_table import Shards
@@ -79,14 +80,19 @@ class BlobTable(Sequence[BlobRows]):
 
 @dataclass(frozen=True, slots=True)
 class BlobPart:
-    """One open blob of a reader.
+    """One blob of a reader, which is opened only if its bytes are needed.
 
     Attributes:
-        store: Delivers the blob's bytes.
-        index: The blob's members, with their offsets in this blob.
+        url: Path or URL of the blob, for messages.
+        location: Path or URL of the blob; None for a blob in memory.
         first_row: Row of the blob's first member in the reader's index.
+        read_index: Returns the blob's members, with their offsets in this blob; those of a collection are read now.
+        opened: Opens the blob for a block, and returns its store. Raises BlobpackError if the blob can't be opened, or
+            is not the one that was collected.
     """
 
-    store: Store
-    index: Index
+    url: str
+    location: Location | None
     first_row: int
+    read_index: Callable[[], Index]
+    opened: Callable[[], AbstractContextManager[Store]]

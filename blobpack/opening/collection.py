@@ -9,6 +9,8 @@ ETag.
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from blobpack.errors import (
@@ -222,14 +224,28 @@ class Collection(Reader):
 
     def _each_blob(self) -> Iterator[BlobPart]:
         for number in range(len(self._shards)):
-            shard = self._shards[number]
-            columns = self.index._columns_of(shard.first_row, shard.row_end)
-            store = self._open_one(number)
-            if isinstance(store, BlobpackError):
-                raise store
-            with store:
-                index = Index._from_columns(columns, identity=shard.identity)
-                yield BlobPart(store, index, shard.first_row)
+            location = self._location_of(number)
+            yield BlobPart(
+                location.text,
+                location,
+                self._shards[number].first_row,
+                partial(self._index_of, number),
+                partial(self._opened, number),
+            )
+
+    def _index_of(self, number: int) -> Index:
+        shard = self._shards[number]
+        columns = self.index._columns_of(shard.first_row, shard.row_end)
+        return Index._from_columns(columns, identity=shard.identity)
+
+    @contextmanager
+    def _opened(self, number: int) -> Iterator[Store]:
+        """Open a blob for a block, besides those that are kept open."""
+        store = self._open_one(number)
+        if isinstance(store, BlobpackError):
+            raise store
+        with store:
+            yield store
 
     def close(self) -> None:
         """Close the index, and the blobs that are open; closing twice is harmless."""

@@ -81,12 +81,14 @@ class CollectionWriter:
         *,
         duplicates: Duplicates,
         scan: bool,
+        concatenated: bool = False,
         stale: Stale = "refuse",
         cache: Cache | None = None,
         progress: ProgressCallback | None = None,
     ) -> None:
         self.blobs, self.folder = blobs, folder
         self.duplicates, self.scan, self.stale = duplicates, scan, stale
+        self.concatenated = concatenated
         self.cache, self.progress = cache, progress
         self.shards: list[Shard] = []
         self.facts: frozenset[str] | None = None
@@ -172,6 +174,8 @@ class CollectionWriter:
 
     def _index_of(self, store: Store) -> Index | None:
         """Find a blob's index; return None if the blob has none, and the caller allowed to scan it."""
+        if self.concatenated:
+            return scan_store(store, concatenated=True)
         try:
             # no offsets file: it may hold only some of the members, and no checksums
             index = first_found(store, embedded_index, sidecar_index)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from blobpack.errors import BlobNotFoundError, MissingIndexWarning, warn_caller
 from blobpack.indexfile.footer import INDEX_MAGIC
@@ -38,6 +38,16 @@ if TYPE_CHECKING:
     from blobpack.opening.list_blobs import Place
     from blobpack.stores.cache import Cache
     from blobpack.stores.location import Location
+
+
+class _CollectionOptions(TypedDict, total=False):
+    """Options of open_collection."""
+
+    allow: Iterable[Location]
+    open_blobs: int
+    cache: str | os.PathLike[str] | None
+    cache_bytes: int
+    hedge: Hedge
 
 
 def open(
@@ -94,27 +104,22 @@ def open(
     allowed = allowed_places(allow)
     kept = cache_in(cache, cache_bytes)
     place = place_of(given) if index is None else "file"
-    if place == "file" and not (index is None and _is_collection(given)):
+    if place == "file" and not (index is None and is_collection(given)):
         return open_blob(
             given, index, stale=stale, cache=cache, cache_bytes=cache_bytes, hedge=hedge
         )
-    location = collection_location(given, place)
-    try:
-        found = open_collection(
-            location,
-            allow=allowed,
-            open_blobs=open_blobs,
-            cache=cache,
-            cache_bytes=cache_bytes,
-            hedge=hedge,
-        )
-    except BlobNotFoundError:
-        if place == "file" or given.kind == "http":
-            raise
-    else:
-        if place == "folder" or place == "file" or _has_only_matching(found, given):
-            return found
-        found.close()
+    found = stored_collection(
+        given,
+        place,
+        allow=allowed,
+        open_blobs=open_blobs,
+        cache=cache,
+        cache_bytes=cache_bytes,
+        hedge=hedge,
+    )
+    # not by its truth: a collection without members is false
+    if found is not None:
+        return found
     return _joined(
         given,
         place,
@@ -126,7 +131,27 @@ def open(
     )
 
 
-def _is_collection(location: Location) -> bool:
+def stored_collection(
+    given: Location, place: Place, **options: Unpack[_CollectionOptions]
+) -> Collection | None:
+    """Open the collection of a file, or the one that lies in a folder or prefix, or before a glob.
+
+    Returns:
+        The collection; None if a folder has none, or one that has blobs which do not match the glob.
+    """
+    try:
+        found = open_collection(collection_location(given, place), **options)
+    except BlobNotFoundError:
+        if place == "file" or given.kind == "http":
+            raise
+        return None
+    if place != "glob" or _has_only_matching(found, given):
+        return found
+    found.close()
+    return None
+
+
+def is_collection(location: Location) -> bool:
     """Return whether the one file or object at a location is a collection's file, or the index of one blob."""
     address = location.address
     # Of a remote file, only the name is looked at, because a look at its bytes would cost a request.

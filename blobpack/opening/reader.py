@@ -73,11 +73,7 @@ class Reader(ABC):
 
     @abstractmethod
     def _each_blob(self) -> Iterator[BlobPart]:
-        """Yield the blobs in order. Each blob of a collection is opened when it is reached, and closed after it.
-
-        Raises:
-            BlobpackError: a blob can't be opened; raised where it is reached.
-        """
+        """Yield the blobs in order. No blob of a collection is opened."""
 
     @abstractmethod
     def close(self) -> None:

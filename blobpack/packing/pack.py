@@ -51,7 +51,8 @@ def pack(
     The blob appears whole or not at all, and replaces a blob that is already there. The index file and offsets file beside
     the old blob are removed first. No other file is replaced. A blob is never packed into itself.
     A target that ends in .tar.zst or .tzst becomes seekable zstd. The offsets in its index are offsets in the tar that
-    it decompresses to. That tar needs space beside the target until it is compressed.
+    it decompresses to. That tar needs space until it is compressed: beside the target, or in the temporary folder if
+    the target is in S3.
     A target in S3 is uploaded while it is packed, in bounded memory. If anything fails, nothing is left there.
 
     Args:
@@ -81,8 +82,7 @@ def pack(
         StorageError: the blob can't be written, or would replace a file that is not a tar.
         TypeError: an argument has a wrong type, or an option does not exist.
         ValueError: a choice does not exist or a number is out of range; `resume` is set and the target is not in S3;
-            a level is given and the target is not compressed; the target is compressed and in S3; or its suffix promises
-            another format.
+            a level is given and the target is not compressed; or its suffix promises another format.
     """
     began = time.perf_counter()
     # Check all arguments, and the target, before anything is read: reading may take hours.
@@ -182,20 +182,12 @@ def check_target_options(
     check_suffix("target", location, kind_of(location), force=force)
     if level is not None:
         check_level(level)
-    compressed, remote = is_compressed_target(location), location.is_s3
-    if level is not None and not compressed:
+    if level is not None and not is_compressed_target(location):
         raise ValueError(
             f"level is for a target that ends in .tar.zst, and {target} is a plain tar"
         )
-    if resume and not remote:
+    if resume and not location.is_s3:
         raise ValueError(f"resume is for a target in S3, and {target} is not in S3")
-    # A compressed blob is first a plain tar in a scratch file. For S3, this file is in the
-    # temporary folder, and only shards bound its size.
-    if remote and compressed:
-        raise ValueError(
-            f"target {target}: a compressed blob is packed to a local file, or to S3 in shards (--shard-size); "
-            "upload the local file afterwards"
-        )
     return location
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Unpack
 from blobpack.collection.collect import collect
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.index.index import Index
-from blobpack.model import check_flag, check_number
+from blobpack.model import check_flag, check_number, continued
 from blobpack.opening.collection import COLLECTION_NAME, open_collection
 from blobpack.packing.files import FileList, Skipped
 from blobpack.packing.members import write_members
@@ -29,7 +29,7 @@ from blobpack.writing.new_blob import new_blob
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blobpack.model import Packable, Payload, ProgressCallback
+    from blobpack.model import Packable, Payload
     from blobpack.packing.shard_folder import ShardFolder
     from blobpack.packing.sources import ResolvedSource
     from blobpack.stores.location import Location
@@ -178,7 +178,7 @@ class _ShardWriter:
         # In several turns, because skipped files leave room: only reading a file shows whether it
         # is an image.
         while found := self._cutter.take_fitting(self._room - position, first=not position):
-            progress = _continued(
+            progress = continued(
                 self._options["progress"], self._members + members, self.blob_bytes + position
             )
             options: PackOptions = {**self._options, "progress": progress}
@@ -204,19 +204,6 @@ def _check_no_duplicates(packed: Index) -> None:
     rows = normal_lookup(packed._columns).first_duplicate()
     if rows is not None:
         raise DuplicateNameError(f"two payloads would both be member {packed._name_at(rows[0])!r}")
-
-
-def _continued(
-    progress: ProgressCallback | None, members: int, written: int
-) -> ProgressCallback | None:
-    """Return a progress function that adds the members and bytes of earlier parts and blobs."""
-    if progress is None:
-        return None
-
-    def show(more_members: int, more_bytes: int) -> None:
-        progress(members + more_members, written + more_bytes)
-
-    return show
 
 
 def make_cutter(found: ResolvedSource) -> FileCutter | PayloadCutter:

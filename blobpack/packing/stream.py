@@ -10,7 +10,6 @@ never holds more than one slice, or one file that is larger.
 from __future__ import annotations
 
 import os
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from blobpack._native import gather as _gather
@@ -18,7 +17,7 @@ from blobpack.columns import Columns
 from blobpack.errors import SourceError
 from blobpack.packing.files import member_bytes_max
 from blobpack.quoting import quoted
-from blobpack.stores.descriptor import read_at
+from blobpack.stores.sink import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 SLICE_BYTES = 32 << 20
 # empty files have no bytes, so the number of files bounds a slice, too
 SLICE_FILES = 65_536
-SINK_WRITE_BYTES = 1 << 20
 # after one of these, no blob is made; all other statuses are reasons to skip a file
 FATAL_STATUSES = (_gather.FILE_UNREADABLE, _gather.FILE_CHANGED)
 
@@ -63,7 +61,7 @@ def gather_slices(
     parts: list[Columns] = []
     not_packed: list[NotPacked] = []
     position, failed, sent = start, False, 0
-    with TemporaryFile() as buffer:
+    with parts_of(sink) as staged:
         for first, last in cut_slices(root_fd, files.paths):
             # arguments with defaults keep the values of this turn of the loop
             def show(files: int, size: int, first: int = first, sent: int = sent) -> None:
@@ -74,7 +72,7 @@ def gather_slices(
                 root_fd,
                 # After a file that can't be read, the other files are only read, so that the error
                 # names all files that fail.
-                -1 if failed else buffer.fileno(),
+                -1 if failed else staged.fd,
                 files.paths[first:last],
                 files.names[first:last],
                 start=position,
@@ -89,9 +87,7 @@ def gather_slices(
             if gathered.write_error:
                 return parts[-1], end, gathered.write_error, not_packed
             if not failed:
-                _send(buffer.fileno(), position, end, sink)
-                # frees the space of this slice; the next one is written at its place in the blob, behind a hole
-                os.ftruncate(buffer.fileno(), 0)
+                staged.finish(position, end)
             sent += end - position
             position = end
     return Columns.concatenate(parts), position, 0, not_packed
@@ -147,8 +143,3 @@ def total_bytes(files: FileList) -> int:
         )
     finally:
         os.close(root_fd)
-
-
-def _send(fd: int, start: int, end: int, sink: Sink) -> None:
-    for pos in range(start, end, SINK_WRITE_BYTES):
-        sink.write(read_at(fd, pos, min(pos + SINK_WRITE_BYTES, end)))

@@ -1,4 +1,4 @@
-"""Extract members into files, and never write outside the target folder.
+"""Extract members into files, and never write outside the target folder; or into objects in S3 (extract_s3.py).
 
 Strategy: a name is hostile input. Names that lead outside, are too long, or are in each other's way are refused before
 the first file is written (target_names.py).
@@ -16,16 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError, UnsafeNameError
-from blobpack.model import check_callable, members_of, shown
-from blobpack.opening.reader import Reader
+from blobpack.model import check_callable, members_of
+from blobpack.opening.open import check_source, opened
 from blobpack.reading.target_names import check_names, split_name
-from blobpack.stores.location import local_path
+from blobpack.stores.location import output_folder
 from blobpack.stores.output import hidden_path, hold, release, remove_leftovers_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from blobpack.model import Member
+    from blobpack.opening.reader import Reader
+    from blobpack.stores.location import Location
 
 # with O_NOFOLLOW, a link in a folder's place is an error: ENOTDIR on Linux, because of O_DIRECTORY; ELOOP by POSIX
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -57,45 +59,81 @@ class ExtractReport:
 
 
 def extract(
-    blob: Reader,
+    source: Reader | str | os.PathLike[str],
     folder: str | os.PathLike[str],
     members: Iterable[Member] | None = None,
     *,
     progress: Callable[[int], object] | None = None,
 ) -> ExtractReport:
-    """Write members as files below a folder, which is made if it does not exist.
+    """Write members as files below a folder, which is made if it does not exist; or as objects below a prefix in S3.
 
-    Each file appears whole or not at all, and replaces a file of its name. Files are not forced to disk (fsync). If
+    Each file or object appears whole or not at all, and replaces one of its name. Files are not forced to disk (fsync). If
     several members have one name, the last one is written. Members that are hard links in the blob become hard links of
-    the file system, if it has them, and otherwise files of their own.
+    the file system, if it has them, and otherwise files of their own. Objects are uploaded in parallel; their
+    Content-Type is the media type of the member, if the index has it. If the upload fails, a note of the error says how
+    many objects were written before.
 
     Args:
-        blob: An open blob or collection.
-        folder: Path of the folder to write to.
-        members: The members to extract; None for all members of the blob.
+        source: An open blob or collection; or the path or URL of one, or of a folder, prefix or glob of blobs.
+        folder: Path of the folder to write to, or s3:// URL of a bucket or prefix, with or without a "/" at its end.
+        members: The members to extract; None for all members of the source.
         progress: progress(members), called after each member.
 
     Raises:
         UnsafeNameError: a name is empty, absolute, holds "..", is too long for the target, or lies in more than 256
-            folders; two names would be one file there, or a file is where another member needs a folder. All names are
+            folders; two names would be one file there, or a file is where another member needs a folder. In S3: a key
+            would have more than 1,024 bytes, or is not UTF-8. All names are
             checked before the first file is written. Or a name would lead through a link that lies below the folder:
             links are found only when their members are written.
-        StorageError: a file can't be written, or the store failed.
+        BlobNotFoundError: there is no such blob or collection, or there are no blobs.
+        StorageError: a file or object can't be written, or the store failed.
         TypeError: an argument has a wrong type, such as names instead of members.
-        ValueError: the folder is a URL.
+        ValueError: the folder is a URL that can't be written to.
     """
-    if not isinstance(blob, Reader):
-        raise TypeError(f"blob must be an open blob or collection, not {shown(blob)}")
-    folder = local_path("folder", folder)
+    check_source("source", source)
+    location = output_folder("folder", folder)
     check_callable("progress", progress)
-    given = members_of(blob.index if members is None else members)
+    if members is not None:
+        members = members_of(members)
+    with opened(source) as blob:
+        return _extract(blob, location, blob.index if members is None else members, progress)
+
+
+def _extract(
+    blob: Reader,
+    location: Location,
+    members: Iterable[Member],
+    progress: Callable[[int], object] | None,
+) -> ExtractReport:
     # If several members have one name, in whatever spelling, only the last one is kept: its file would replace the other
     # files anyway.
-    chosen = {split_name(member.name): member for member in given}
+    chosen = {split_name(member.name): member for member in members}
+    hard_links = 0
+    if location.is_s3:
+        # imported here, because boto3 takes 160 ms to import
+        from blobpack.reading.extract_s3 import put_members
+
+        put_members(blob, chosen, location.as_folder, progress)
+    else:
+        hard_links = _write_files(blob, chosen, location.path, progress)
+    left_out = blob.index.report.without_row() if blob.index.report else {}
+    left_out.pop("folders", None)
+    return ExtractReport(
+        len(chosen), sum(member.size for member in chosen.values()), hard_links, left_out
+    )
+
+
+def _write_files(
+    blob: Reader,
+    chosen: dict[tuple[str, ...], Member],
+    folder: str,
+    progress: Callable[[int], object] | None,
+) -> int:
+    """Write members as files below a folder, and return how many of them are hard links."""
     # all names, before the first file: a name that is refused leaves nothing behind
     check_names(chosen, folder)
     links = _links_among(blob, chosen)
-    total = hard_links = 0
+    hard_links = 0
     # one batch for all: 300 neighbours in S3 take 2 requests instead of 300
     payloads = blob.read_members(member for parts, member in chosen.items() if parts not in links)
     with _Folders(folder) as folders:
@@ -112,12 +150,9 @@ def extract(
                     write_file(folders.descend(parts[:-1]), parts[-1], payload)
                 except OSError as exc:
                     raise _translated(exc, member.name, folder) from exc
-            total += member.size
             if progress:
                 progress(count)
-    left_out = blob.index.report.without_row() if blob.index.report else {}
-    left_out.pop("folders", None)
-    return ExtractReport(len(chosen), total, hard_links, left_out)
+    return hard_links
 
 
 def _links_among(

@@ -19,8 +19,12 @@ from blobpack.errors import StorageError, UnsafeNameError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from blobpack.stores.location import Location
+
 # Deeper folders are an attack or a mistake, and many tools that copy or remove folders call themselves for each level.
 DEPTH_MAX = 256
+# the longest key in S3, in UTF-8
+KEY_BYTES_MAX = 1024
 
 
 def split_name(name: str) -> tuple[str, ...]:
@@ -79,6 +83,32 @@ def check_names(names: Iterable[tuple[str, ...]], folder: str) -> None:
                 raise UnsafeNameError(
                     f"member {files[key]!r} would be a file below {folder} where member {name!r} needs a folder"
                 )
+
+
+def check_keys(names: Iterable[tuple[str, ...]], prefix: Location) -> None:
+    """Check that each member can become an object below a prefix in S3.
+
+    Args:
+        names: The names, split by split_name.
+        prefix: The bucket, or the prefix with "/" at its end.
+
+    Raises:
+        UnsafeNameError: a key would be too long, or is not UTF-8.
+
+    Source: Amazon S3 User Guide, "Naming Amazon S3 objects".
+    """
+    room = KEY_BYTES_MAX - len(prefix.key.encode())
+    for parts in names:
+        name = "/".join(parts)
+        try:
+            size = len(name.encode())
+        except UnicodeEncodeError as exc:
+            raise UnsafeNameError(f"member {name!r} can't be a key in S3: it is not UTF-8") from exc
+        if size > room:
+            raise UnsafeNameError(
+                f"member {name!r:.200} can't be written below {prefix}: it has {size} bytes, and at most {room} are "
+                f"possible there"
+            )
 
 
 def folded(name: str) -> str:

@@ -1,40 +1,45 @@
-"""Verify a blob: compare each header with the index, and each payload with its checksum.
+"""Verify blobs: compare each header with the index, and each payload with its checksum.
 
-Strategy: damage is a result and not an error, so nothing here stops at the first failure. Headers
-are compared first, by a walk of the archive; then payloads, which are read in parallel. If a
-member's header has failed and its payload can't be read either, only the header is reported.
+Strategy: blobs are verified one after the other, each by `verify_blob`, and their results are summed up. Blobs in a
+folder without a collection are verified with their own indexes, as each of them would be alone. A collection is compared
+with its blobs, and says of each whether it is the blob that was collected.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
-from blobpack.checksum import crc32c
-from blobpack.errors import FormatError, StaleIndexError
+from blobpack.errors import BlobChangedError, BlobNotFoundError, FormatError, StaleIndexError
 from blobpack.index.index import Index
-from blobpack.model import check_callable, check_flag, check_threads
-from blobpack.opening.blob import Blob, check_blob
-from blobpack.opening.find_index import embedded_index, find_index, read_any_index
+from blobpack.model import check_callable, check_flag, check_threads, continued
+from blobpack.opening.blob import Blob
+from blobpack.opening.list_blobs import list_blobs, place_of
+from blobpack.opening.open import check_source, is_collection, stored_collection
+from blobpack.opening.reader import Reader
 from blobpack.quoting import one_line
+from blobpack.reading.verify_blob import Verified, index_to_compare, verify_blob
 from blobpack.stores.location import location_of
 from blobpack.stores.open import open_tar
-from blobpack.tar.check import Failure, check_structure, failure_at, without_url
-from blobpack.tar.facts import read_facts
+from blobpack.tar.check import Failure, without_url
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
-    from blobpack.columns import Columns
     from blobpack.model import ProgressCallback
+    from blobpack.opening.blob_rows import BlobPart
     from blobpack.stores.base import Store
+    from blobpack.stores.location import Location
 
-# Payloads with a wrong checksum that are read a second time. If more of them are wrong, the blob is damaged, and not the
-# answers of its server.
-READ_AGAIN_MAX = 16
+# They concern a whole blob: if it is one of several, the others are still verified.
+WHOLE_BLOB_ERRORS = (BlobChangedError, BlobNotFoundError, FormatError, StaleIndexError)
+NOTHING = Verified(0, 0, None, [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +47,14 @@ class VerifyReport:
     """The result of verify.
 
     Attributes:
-        url: Path or URL of the blob.
-        members: Number of members in the index.
+        url: Path or URL of the blob, of the collection, or of the folder, prefix or glob of the blobs.
+        members: Number of members in the index, or in all indexes.
         payload_bytes: Bytes of payloads that were compared with their checksums.
-        checksums: Whether payloads were compared: False if full was False, or the index has no checksums.
+        checksums: Whether payloads were compared: False if full was False, or an index has no checksums.
         full: Whether the caller asked for payloads to be compared.
-        failures: Everything that is wrong: first headers, then payloads, each in archive order.
+        failures: Everything that is wrong, blob by blob: first headers, then payloads, each in archive order.
         seconds: Time that verify took.
+        blobs: Number of blobs that were verified.
     """
 
     url: str
@@ -58,6 +64,7 @@ class VerifyReport:
     full: bool
     failures: list[Failure] = field(repr=False)
     seconds: float
+    blobs: int = 1
 
     @property
     def ok(self) -> bool:
@@ -66,148 +73,181 @@ class VerifyReport:
 
     def __str__(self) -> str:
         what = "structure"
-        if self.checksums:
+        if self.checksums or self.payload_bytes:
             what += f" and checksums of {counted(self.payload_bytes, 'byte')}"
-        elif self.full:
+        if self.full and not self.checksums:
             what += " only: the index has no checksums to compare"
         count = len(self.failures)
         found = counted(count, "failure") if count else "all is well"
-        return f"{one_line(self.url)}: {counted(self.members, 'member')}, {what}, {self.seconds:.2f} s: {found}"
+        of = "" if self.blobs == 1 else f" of {counted(self.blobs, 'blob')}"
+        return (
+            f"{one_line(self.url)}: {counted(self.members, 'member')}{of}, {what}, {self.seconds:.2f} s: "
+            f"{found}"
+        )
 
 
 def verify(
-    blob: Blob | str | os.PathLike[str],
+    source: Reader | str | os.PathLike[str],
     *,
     index: Index | str | os.PathLike[str] | None = None,
     full: bool = True,
     threads: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> VerifyReport:
-    """Compare a blob with its index.
+    """Compare a blob with its index, or many blobs with theirs.
 
-    Damage is reported, not raised: the report names each member that fails.
+    Damage is reported, not raised: the report names each member that fails, and its blob. The members of a collection
+    are compared with its blobs; a blob that is missing, or not the one that was collected, is a failure. Blobs in a
+    folder without a collection are compared with their own indexes.
 
     Args:
-        blob: An open blob, or the path or URL of one.
-        index: An index, or the path or URL of an index or offsets file, if `blob` is a path or URL; None for the index
-            that open_blob finds.
+        source: An open blob or collection; or the path or URL of one, or of a folder, prefix or glob of blobs.
+        index: An index, or the path or URL of an index or offsets file, if `source` is the path or URL of a blob; None
+            for the index that open_blob finds.
         full: Also read every payload and compare it with its checksum, if the index has checksums.
         threads: Number of threads that read; None for one for each processor, up to 8, or 8 for a remote blob.
         progress: progress(members, bytes), called now and then while payloads are read.
 
     Raises:
-        BlobNotFoundError: there is no such blob.
-        FormatError: the index that was given is damaged itself.
+        BlobNotFoundError: there is no such blob or collection, or there are no blobs.
+        FormatError: the index that was given, or the collection, is damaged itself.
+        UnsafeNameError: a blob lies outside of the collection's folder; see open_collection.
         StorageError: the store failed.
         TypeError: an argument has a wrong type.
         ValueError: a number is out of range; or an index is given together with an open blob, which has its own.
     """
-    check_blob("blob", blob)
+    check_source("source", source)
     if index is not None and not isinstance(index, Index):
         location_of("index", index)
-    if index is not None and isinstance(blob, Blob):
+    if index is not None and isinstance(source, Reader):
         raise ValueError("index goes with a path or URL of a blob: an open blob has its own index")
     check_flag("full", full)
     check_threads(threads)
     check_callable("progress", progress)
     began = time.perf_counter()
-    with ExitStack() as stack:
-        failures: list[Failure] = []
-        members: Index | None
-        if isinstance(blob, Blob):
-            store, members = blob.store, blob.index
-        else:
-            store = stack.enter_context(open_tar(blob, tail=True))
-            members, failures = _index_to_compare(store, index)
-        compared, checksums = 0, False
-        if members is not None:
-            columns = members._columns
-            checksums = full and columns.crc32c is not None
-            broken, failed = check_structure(store, columns, threads)
-            failures += broken
-            if checksums:
-                # after the headers: rows whose headers failed are known by then, and not reported twice
-                broken, compared = _check_payloads(store, columns, failed, threads, progress)
-                failures += broken
-        return VerifyReport(
-            url=store.url,
-            members=0 if members is None else len(members),
-            payload_bytes=compared,
-            checksums=checksums,
-            full=full,
-            failures=failures,
-            seconds=time.perf_counter() - began,
-        )
-
-
-def _index_to_compare(
-    store: Store, index: Index | str | os.PathLike[str] | None
-) -> tuple[Index | None, list[Failure]]:
-    """Find the index. If it does not fit, return a failure, and the index if it can be compared."""
-    if isinstance(index, Index):
-        return index, []
-    if index is not None:
-        return read_any_index(index), []
-    try:
-        return find_index(store, None, "refuse"), []
-    except StaleIndexError as exc:
-        failure = Failure("archive", None, None, None, without_url(str(exc), store.url))
-        # If an index inside the blob does not fit any more, comparing it still shows which members
-        # changed. An index file that does not fit may belong to another blob, so comparing it would
-        # show nothing.
-        try:
-            return embedded_index(store, believe=True), [failure]
-        except StaleIndexError:
-            return None, [failure]
-    except FormatError as exc:
-        return None, [Failure("archive", None, exc.offset, None, without_url(str(exc), store.url))]
-
-
-# Payloads
-
-
-def _check_payloads(
-    store: Store,
-    columns: Columns,
-    failed: set[int],
-    threads: int | None,
-    progress: ProgressCallback | None,
-) -> tuple[list[Failure], int]:
-    """Compare payloads with their checksums, and return the failures and the number of bytes compared.
-
-    Args:
-        store: The blob.
-        columns: The index, with checksums.
-        failed: Rows that have failed already. If their payloads can't be read, that is not reported again.
-        threads: Number of threads that read.
-        progress: progress(members, bytes).
-    """
-    # imported here, so that opening and packing blobs need no NumPy (131 ms)
-    import numpy as np
-
-    (_, _, _, checksums), unreadable = read_facts(
-        store, columns, images=False, threads=threads, progress=progress
+    blobs, done = 0, NOTHING
+    with _subjects_of(source, index) as (url, subjects):
+        for subject in subjects:
+            blobs += 1
+            show = continued(progress, done.members, done.payload_bytes)
+            done = _sum(done, _verify_one(subject, full, threads, show))
+    return VerifyReport(
+        url=url,
+        members=done.members,
+        payload_bytes=done.payload_bytes,
+        checksums=bool(done.checksums),
+        full=full,
+        failures=done.failures,
+        seconds=time.perf_counter() - began,
+        blobs=blobs,
     )
-    found, wanted = np.asarray(checksums), np.asarray(columns.crc32c)
-    differs = found != wanted
-    failures = {}
-    sizes = np.asarray(columns.offset_end) - np.asarray(columns.offset_start)
-    for fault in unreadable:
-        # a payload that could not be read has no checksum to compare, and adds no bytes
-        differs[fault.row] = False
-        sizes[fault.row] = 0
-        if fault.row not in failed:
-            failures[fault.row] = failure_at("unreadable", columns, fault.row, fault.reason)
-    # Perhaps only the answer that brought the payload was damaged.
-    for row in np.flatnonzero(differs)[:READ_AGAIN_MAX].tolist():
-        start, end = columns.offset_start[row], columns.offset_end[row]
-        if store.forget(start, end):
-            differs[row] = crc32c(store.read_range(start, end)) != wanted[row]
-    for row in np.flatnonzero(differs).tolist():
-        failures[row] = failure_at(
-            "checksum",
-            columns,
-            row,
-            f"its CRC-32C is {found[row]:08x}, the index says {wanted[row]:08x}",
+
+
+class _Subject(NamedTuple):
+    """A blob to verify.
+
+    Attributes:
+        url: Path or URL of the blob.
+        opened: Opens the blob for a block; returns its store, its index, and failures that were found on the way.
+        is_alone: The caller asked for this blob only, so errors that concern the whole blob are raised.
+    """
+
+    url: str
+    opened: Callable[[], AbstractContextManager[tuple[Store, Index | None, list[Failure]]]]
+    is_alone: bool
+
+
+@contextmanager
+def _subjects_of(
+    source: Reader | str | os.PathLike[str], index: Index | str | os.PathLike[str] | None
+) -> Iterator[tuple[str, Iterable[_Subject]]]:
+    """Find the blobs to verify; yield the path or URL of all together, and the blobs."""
+    if isinstance(source, Reader):
+        yield source.url, _indexed(source)
+        return
+    given = location_of("source", source, prefix=True)
+    place = place_of(given) if index is None else "file"
+    if place == "file" and not (index is None and is_collection(given)):
+        yield (
+            given.text,
+            [_Subject(given.text, partial(_opened_alone, given, index), is_alone=True)],
         )
-    return [failures[row] for row in sorted(failures)], int(sizes.sum())
+        return
+    collection = stored_collection(given, place)
+    if collection is not None:
+        with collection:
+            yield collection.url, _indexed(collection)
+        return
+    blobs = list_blobs(given, place)
+    yield (
+        given.text,
+        [_Subject(blob.text, partial(_opened_alone, blob, None), is_alone=False) for blob in blobs],
+    )
+
+
+def _indexed(reader: Reader) -> Iterator[_Subject]:
+    """Yield the blobs of a reader, to be compared with the reader's index."""
+    is_alone = isinstance(reader, Blob)
+    for part in reader._each_blob():
+        opened = partial(_opened_blob if is_alone else _opened_collected, part)
+        yield _Subject(part.url, opened, is_alone)
+
+
+@contextmanager
+def _opened_blob(part: BlobPart) -> Iterator[tuple[Store, Index | None, list[Failure]]]:
+    with part.opened() as store:
+        yield store, part.read_index(), []
+
+
+@contextmanager
+def _opened_collected(part: BlobPart) -> Iterator[tuple[Store, Index | None, list[Failure]]]:
+    with ExitStack() as stack:
+        failures = []
+        try:
+            store = stack.enter_context(part.opened())
+            # an object in S3 that was replaced is noticed only by a read
+            store.read_range(0, min(1, store.size))
+        except (BlobChangedError, StaleIndexError) as exc:
+            if part.location is None:
+                raise
+            # comparing the members still shows which of them changed
+            failures = [Failure("archive", None, None, None, without_url(str(exc), part.url))]
+            store = stack.enter_context(open_tar(part.location, tail=True))
+        yield store, part.read_index(), failures
+
+
+@contextmanager
+def _opened_alone(
+    blob: Location, index: Index | str | os.PathLike[str] | None
+) -> Iterator[tuple[Store, Index | None, list[Failure]]]:
+    with open_tar(blob, tail=True) as store:
+        yield store, *index_to_compare(store, index)
+
+
+def _verify_one(
+    subject: _Subject, full: bool, threads: int | None, progress: ProgressCallback | None
+) -> Verified:
+    try:
+        with subject.opened() as (store, index, found):
+            done = verify_blob(store, index, full=full, threads=threads, progress=progress)
+        failures = found + done.failures
+    except WHOLE_BLOB_ERRORS as exc:
+        if subject.is_alone:
+            raise
+        offset = exc.offset if isinstance(exc, FormatError) else None
+        done = NOTHING
+        failures = [Failure("archive", None, offset, None, without_url(str(exc), subject.url))]
+    if not subject.is_alone:
+        failures = [replace(failure, blob=subject.url) for failure in failures]
+    return done._replace(failures=failures)
+
+
+def _sum(one: Verified, other: Verified) -> Verified:
+    # a blob without an index says nothing about checksums
+    said = [each.checksums for each in (one, other) if each.checksums is not None]
+    return Verified(
+        one.members + other.members,
+        one.payload_bytes + other.payload_bytes,
+        all(said) if said else None,
+        one.failures + other.failures,
+    )

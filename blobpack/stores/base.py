@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
 
@@ -11,6 +12,8 @@ from blobpack.stores.stats import Stats
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+
+    from typing_extensions import Buffer
 
     from blobpack.stores.cache import Cache
     from blobpack.stores.location import Location
@@ -188,6 +191,41 @@ class Store(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}, {self.size} bytes>"
+
+
+class StoreFile(io.RawIOBase):
+    """A file that reads a store, for packages that read files."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pos = 0
+
+    def readable(self) -> bool:
+        """Return True; io.BufferedReader asks."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True; io.BufferedReader asks."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Set the position of the next read, and return it."""
+        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._pos, io.SEEK_END: self._store.size}[whence]
+        self._pos = min(max(begin + offset, 0), self._store.size)
+        return self._pos
+
+    def tell(self) -> int:
+        """Return the position of the next read."""
+        return self._pos
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Read the next bytes into a buffer, and return their number; 0 at the end of the store."""
+        room = memoryview(buffer).cast("B")
+        end = min(self._pos + len(room), self._store.size)
+        read = self._store.read_range(self._pos, end)
+        room[: len(read)] = read
+        self._pos = end
+        return len(read)
 
 
 def to_http_range(start: int, end: int) -> str:

@@ -229,22 +229,35 @@ def location_of(name: str, place: object, *, prefix: bool = False) -> Location:
         raise ValueError(f"{name} {exc}") from None
 
 
-def output_location(name: str, place: object, *, s3: bool = True) -> Location:
+def output_location(name: str, place: object) -> Location:
     """Parse an argument that names a file or object to write.
 
     Args:
         name: Name of the argument, for messages.
         place: Value of the argument.
-        s3: Also accept an object in S3.
 
     Raises:
         TypeError: the value is neither a path nor a URL.
         ValueError: the value is empty, a URL that can't be written to, or a URL that names no object.
     """
     location = location_of(name, place)
-    if not location.is_local and not (s3 and location.is_s3):
-        kinds = "a local path or an s3:// URL" if s3 else "a local path"
-        raise ValueError(f"{name} must be {kinds}, not {location.text!r}")
+    if not (location.is_local or location.is_s3):
+        raise ValueError(f"{name} must be a local path or an s3:// URL, not {location.text!r}")
+    if location.is_s3 and location.key.endswith("/"):
+        raise ValueError(f"{name} {location.text!r} is a prefix: add the name of an object")
+    return location
+
+
+def output_folder(name: str, place: object) -> Location:
+    """Parse an argument that names a folder, bucket or prefix to write to.
+
+    Raises:
+        TypeError: the value is neither a path nor a URL.
+        ValueError: the value is empty, or a URL that can't be written to.
+    """
+    location = location_of(name, place, prefix=True)
+    if not (location.is_local or location.is_s3):
+        raise ValueError(f"{name} must be a local path or an s3:// URL, not {location.text!r:.200}")
     return location
 
 
@@ -261,14 +274,14 @@ def local_path(name: str, place: object) -> str:
     return location.path
 
 
-def local_output(name: str, value: object) -> str | BinaryIO:
-    """Return an argument that is a path to write to, or a file that is open for writing.
+def output_or_file(name: str, value: object) -> Location | BinaryIO:
+    """Parse an argument that names a file or object to write, or is a file that is open for writing.
 
     Raises:
         TypeError: the value is neither.
-        ValueError: the value is empty, or a URL other than file://.
+        ValueError: the value is empty, a URL that can't be written to, or a URL that names no object.
     """
-    return cast("BinaryIO", value) if hasattr(value, "write") else local_path(name, value)
+    return cast("BinaryIO", value) if hasattr(value, "write") else output_location(name, value)
 
 
 def is_absolute(name: str) -> bool:

@@ -14,7 +14,9 @@ import fcntl
 import io
 import os
 import re
+import shutil
 import stat
+import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from blobpack.stores.sink import Sink
+
+# bytes of one read from a temporary file; the upload itself cuts what it gets into parts
+UPLOAD_READ_BYTES = 8 << 20
 
 
 @contextmanager
@@ -65,6 +70,27 @@ def writing(
         location, expected_bytes=expected_bytes, resume=resume, new=new, ready=ready
     ) as upload:
         yield upload
+
+
+@contextmanager
+def writing_anywhere(location: Location) -> Iterator[BinaryIO]:
+    """Open a new file that can be written at any position, and replaces the file or object when the block ends.
+
+    For S3 it is a temporary file, because an upload only goes forward. It is uploaded when the block ends.
+
+    Raises:
+        StorageError: the file or object can't be created or written.
+    """
+    if location.is_local:
+        with replacing(location) as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as temporary:
+        yield temporary
+        size = temporary.seek(0, io.SEEK_END)
+        temporary.seek(0)
+        with writing(location, expected_bytes=size) as upload:
+            shutil.copyfileobj(temporary, upload, UPLOAD_READ_BYTES)
 
 
 @contextmanager

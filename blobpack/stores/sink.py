@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.stores.descriptor import read_at
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from typing_extensions import Buffer
+
+SINK_WRITE_BYTES = 1 << 20
 
 
 class Sink(ABC):
@@ -131,3 +138,62 @@ class CountingSink(Sink):
     def tell(self) -> int:
         """Return the number of bytes counted so far."""
         return self._pos
+
+
+class Parts(ABC):
+    """The parts of an archive, each of which native code writes to a file in any order; see parts_of.
+
+    Attributes:
+        fd: Descriptor of the file. Each byte goes to the position that it has in the archive.
+    """
+
+    fd: int
+
+    @abstractmethod
+    def finish(self, start: int, end: int) -> None:
+        """Pass the part from start to end on to the sink. All of it is written.
+
+        Raises:
+            StorageError: the sink can't be written.
+        """
+
+
+class LocalParts(Parts):
+    """Parts that are written to the sink's own file."""
+
+    def __init__(self, sink: LocalSink) -> None:
+        sink.flush()
+        self._sink = sink
+        self.fd = sink.fileno()
+
+    def finish(self, start: int, end: int) -> None:
+        """Move the sink to the end of the part: writes through the descriptor have not moved it."""
+        self._sink.seek(end)
+
+
+class StagedParts(Parts):
+    """Parts that are written to a temporary file, and sent to a sink from there."""
+
+    def __init__(self, sink: Sink, file: BinaryIO) -> None:
+        self._sink = sink
+        self.fd = file.fileno()
+
+    def finish(self, start: int, end: int) -> None:
+        """Send the part to the sink, and free its space."""
+        for pos in range(start, end, SINK_WRITE_BYTES):
+            self._sink.write(read_at(self.fd, pos, min(pos + SINK_WRITE_BYTES, end)))
+        # the next part is written at its position in the archive, behind a hole
+        os.ftruncate(self.fd, 0)
+
+
+@contextmanager
+def parts_of(sink: Sink) -> Iterator[Parts]:
+    """Write an archive to a sink part by part, each part in any order.
+
+    A sink that is a stream gets a temporary file in front of it, which has no name, and holds one part at a time.
+    """
+    if not sink.is_stream:
+        yield LocalParts(sink.local())
+        return
+    with TemporaryFile() as file:
+        yield StagedParts(sink, file)

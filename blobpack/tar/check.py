@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blobpack.quoting import quoted
+from blobpack.quoting import one_line, quoted
 from blobpack.tar.compare import member_key, unmatched_rows
 from blobpack.tar.damage_scan import DamageScan
 
@@ -34,6 +34,7 @@ class Failure:
         offset_start: First byte of the payload, by the index; for "archive", the offset of the fault, if it has one.
         offset_end: End of the payload, by the index; None for "archive".
         reason: What was found, and what was expected.
+        blob: Path or URL of the blob, if several were verified; else "".
     """
 
     kind: FailureKind
@@ -41,11 +42,13 @@ class Failure:
     offset_start: int | None
     offset_end: int | None
     reason: str
+    blob: str = ""
 
     def __str__(self) -> str:
+        blob = self.blob and f"{one_line(self.blob)}: "
         if self.name is None:
-            return f"the archive: {self.reason}"
-        return f"{quoted(self.name)}: bytes {self.offset_start} to {self.offset_end}: {self.reason}"
+            return f"{blob}the archive: {self.reason}"
+        return f"{blob}{quoted(self.name)}: bytes {self.offset_start} to {self.offset_end}: {self.reason}"
 
 
 def failure_at(kind: FailureKind, columns: Columns, row: int, reason: str) -> Failure:

@@ -3,7 +3,7 @@
 Strategy: a member together with its headers is a group. A group is copied unchanged, and groups that follow each other
 in the source are copied as one range. A member gets new headers only if its headers in the source don't say its name:
 a hard link, for example, or a name from a pax global header. Members are handled in parts of about 64 MiB: while one
-part is copied, a thread finds the headers of the next part.
+part is copied, a thread finds the headers of the next part. A new blob in S3 gets each part through a temporary file.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from blobpack.columns import Columns
     from blobpack.model import ProgressCallback
     from blobpack.stores.base import Store
+    from blobpack.stores.sink import Parts
     from blobpack.tar.splice_source import LocalSource
 
     Int64s = NDArray[np.int64]
@@ -68,11 +69,48 @@ class Offsets:
         )
 
 
+class Extents:
+    """Finds the bytes of a blob within which a member and its headers lie.
+
+    The headers begin somewhere behind the end of the member before. Between them may be folders and symbolic links,
+    which are not in the index.
+    """
+
+    def __init__(self, index: Columns) -> None:
+        """Use an index of all members of the blob, in any order."""
+        import numpy as np
+
+        start = np.asarray(index.offset_start)
+        padded = _padded(np.asarray(index.offset_end), start)
+        # an index made from an offsets file may be in another order than the archive
+        if not bool((start[1:] >= start[:-1]).all()):
+            order = np.argsort(start, kind="stable")
+            start, padded = start[order], padded[order]
+        self._start = start
+        # The running maximum, because an index given by a user may have payloads that overlap.
+        self._ends = np.concatenate([_zeros(1), np.maximum.accumulate(padded)])
+
+    def of(self, members: Columns) -> tuple[Int64s, Int64s]:
+        """Compute the extents of (k,) members, in any order.
+
+        Returns:
+            before: (k,) int64, where the member before ends with its padding, or 0.
+            padded_end: (k,) int64, where the member ends with its padding.
+        """
+        import numpy as np
+
+        start, end = np.asarray(members.offset_start), np.asarray(members.offset_end)
+        before = self._ends[np.searchsorted(self._start, start)]
+        # A wrong index may leave no room for a header. Then the search starts one block before the payload, and finds
+        # that the index is not this blob's.
+        return np.minimum(before, np.maximum(start - BLOCK, 0)), _padded(end, start)
+
+
 def splice(
     store: Store,
-    index: Columns,
+    extents: Extents,
     members: Columns,
-    to_fd: int,
+    archive: Parts,
     offsets: Offsets,
     progress: ProgressCallback | None = None,
 ) -> None:
@@ -80,9 +118,9 @@ def splice(
 
     Args:
         store: The source.
-        index: All members of the source.
+        extents: Where the members of the source lie.
         members: The members to copy.
-        to_fd: The new blob, open for writing.
+        archive: The archive of the new blob.
         offsets: The members that are in the new blob already; the copied ones are added.
         progress: progress(members, bytes), called after each part.
 
@@ -91,7 +129,7 @@ def splice(
         StorageError: the source can't be read, or the new blob can't be written.
     """
     with open_source(store) as source:
-        _Splice(source, store, index, members, to_fd, offsets, progress).run()
+        _Splice(source, store, extents, members, archive, offsets, progress).run()
 
 
 class _Splice:
@@ -101,15 +139,15 @@ class _Splice:
         self,
         source: LocalSource | RemoteSource,
         store: Store,
-        index: Columns,
+        extents: Extents,
         members: Columns,
-        to_fd: int,
+        archive: Parts,
         offsets: Offsets,
         progress: ProgressCallback | None,
     ) -> None:
         self.source, self.store, self.members = source, store, members
-        self.to_fd, self.offsets, self.progress = to_fd, offsets, progress
-        self.before, self.padded_end = _extents(index, members)
+        self.archive, self.offsets, self.progress = archive, offsets, progress
+        self.before, self.padded_end = extents.of(members)
 
     def run(self) -> None:
         """Copy all members, part by part."""
@@ -178,7 +216,9 @@ class _Splice:
         self.offsets.start[rows] = at + header_bytes
         self.offsets.size[rows] = np.asarray(part.offset_end) - start
         pieces, sizes = _copy_plan(begin, padded_end - begin, made, header_bounds)
+        part_start = self.offsets.pos
         self._copy_pieces(headers, pieces, sizes, long=self._is_long(first, last))
+        self.archive.finish(part_start, self.offsets.pos)
         self.offsets.count += len(part)
         self.offsets.new_headers += len(made)
         if self.progress:
@@ -206,7 +246,7 @@ class _Splice:
             if short.stop > short.start:
                 copied = copy_pieces(
                     self.source.fd,
-                    self.to_fd,
+                    self.archive.fd,
                     self.offsets.pos,
                     headers,
                     pieces[short].data,
@@ -216,7 +256,7 @@ class _Splice:
                 self.offsets.pos += int(sizes[short].sum())
             if i < len(pieces):
                 size = int(sizes[i])
-                copy(int(pieces[i]), size, self.to_fd, self.offsets.pos)
+                copy(int(pieces[i]), size, self.archive.fd, self.offsets.pos)
                 self.offsets.pos += size
 
     def _copy_brought(self, pos: int, size: int, to_fd: int, to: int) -> None:
@@ -232,37 +272,6 @@ def _zeros(count: int) -> Int64s:
 def _padded(end: Int64s, start: Int64s) -> Int64s:
     """Compute where payloads end with their padding: payloads are padded to whole blocks of 512 bytes."""
     return start + (end - start + BLOCK - 1 & -BLOCK)
-
-
-def _extents(index: Columns, members: Columns) -> tuple[Int64s, Int64s]:
-    """Compute the bytes within which each member and its headers lie.
-
-    The headers begin somewhere behind the end of the member before. Between them may be folders and symbolic links,
-    which are not in the index.
-
-    Args:
-        index: All members of the blob.
-        members: (k,) members, in any order.
-
-    Returns:
-        before: (k,) int64, where the member before ends with its padding, or 0.
-        padded_end: (k,) int64, where the member ends with its padding.
-    """
-    import numpy as np
-
-    start, end = np.asarray(members.offset_start), np.asarray(members.offset_end)
-    all_start = np.asarray(index.offset_start)
-    all_padded = _padded(np.asarray(index.offset_end), all_start)
-    # an index made from an offsets file may be in another order than the archive
-    if not bool((all_start[1:] >= all_start[:-1]).all()):
-        order = np.argsort(all_start, kind="stable")
-        all_start, all_padded = all_start[order], all_padded[order]
-    # The running maximum, because an index given by a user may have payloads that overlap.
-    ends = np.concatenate([_zeros(1), np.maximum.accumulate(all_padded)])
-    before = ends[np.searchsorted(all_start, start)]
-    # A wrong index may leave no room for a header. Then the search starts one block before the payload, and finds that
-    # the index is not this blob's.
-    return np.minimum(before, np.maximum(start - BLOCK, 0)), _padded(end, start)
 
 
 def _parts(before: Int64s, padded_end: Int64s) -> Iterator[tuple[int, int]]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.errors import BlobpackError, FormatError, TruncatedError
+from blobpack.stores.base import StoreFile
 from blobpack.stores.zstd_format import is_zstd
 from blobpack.tar.header import BLOCK, begins_tar
 from blobpack.tar.other_formats import raise_if_other_format
@@ -54,27 +55,6 @@ def translated_errors(store: Store) -> Iterator[None]:
         raise TruncatedError(f"{store.url}: cut short: {exc}") from exc
     except (*DAMAGE_ERRORS, zlib.error, lzma.LZMAError, zstandard.ZstdError) as exc:
         raise FormatError(f"{store.url}: {exc}") from exc
-
-
-class StoreFile(io.RawIOBase):
-    """A file that reads a store front to back."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._pos = 0
-
-    def readable(self) -> bool:
-        """Return True; io.BufferedReader asks."""
-        return True
-
-    def readinto(self, buffer: Buffer, /) -> int:
-        """Read the next bytes into a buffer, and return their number; 0 at the end of the store."""
-        room = memoryview(buffer).cast("B")
-        end = min(self._pos + len(room), self._store.size)
-        read = self._store.read_range(self._pos, end)
-        room[: len(read)] = read
-        self._pos = end
-        return len(read)
 
 
 class ZstdFile(io.RawIOBase):

@@ -17,6 +17,7 @@ from blobpack.index.offsets import iter_offsets, offsets_path, void_path
 from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
 from blobpack.indexfile.open import read_footer
 from blobpack.stores.local import version_of
+from blobpack.stores.location import Location
 from blobpack.stores.open import open_store
 from blobpack.stores.output import (
     remove_leftovers,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from blobpack.stores.base import Store
-    from blobpack.stores.location import Location
 
 FORBIDDEN = 403
 
@@ -157,7 +157,7 @@ def unchanged(store: Store, beside: str | os.PathLike[str]) -> Iterator[None]:
     if store.is_remote or store.location is None:
         yield
         return
-    blob = resolve_target(store.location)
+    blob, target = resolve_target(store.location), Location.parse(beside)
     with undisturbed(blob, wait=False):
         try:
             now = version_of(blob.stat())
@@ -165,11 +165,11 @@ def unchanged(store: Store, beside: str | os.PathLike[str]) -> Iterator[None]:
             now = ""
         if now != store.version:
             raise BlobChangedError(
-                f"{store.url}: it was replaced or written while {os.fspath(beside)} was made"
+                f"{store.url}: it was replaced or written while {target} was made"
             )
         yield
         found = {resolve_target(file) for file in files_beside(Path(store.location))}
-        if resolve_target(beside) in found:
+        if target.is_local and resolve_target(target) in found:
             remove_note(Path(store.location))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError
@@ -51,19 +52,22 @@ def check_target(target: Location, place: IndexPlace, *, force: bool) -> bool:
     return check_replaceable(target, kind_of(target), force=force)
 
 
-def refuse_same_file(target: Location, store: Store) -> None:
-    """Check that a blob is not written to the file that it is read from.
+def refuse_same_file(target: Location, source: Location | None, fd: int | None) -> None:
+    """Check that a blob is not written to the file or object that it is read from.
+
+    Args:
+        target: The blob to write.
+        source: The blob that is read; None for one in memory.
+        fd: Descriptor of the blob that is read, if it is an open local file.
 
     Raises:
-        StorageError: the target is the file of the store.
+        StorageError: the target is the source.
     """
-    fd = store.fd
-    if fd is None:
-        return
-    # by device and inode, because two paths may lead to one file
-    try:
-        is_source = os.path.samestat(os.stat(target), os.fstat(fd))  # noqa: PTH116 (paths of any kind)
-    except FileNotFoundError:
-        return
+    is_source = source == target
+    opened = fd if fd is not None else source if source and source.is_local else None
+    if target.is_local and opened is not None:
+        # by device and inode, because two paths may lead to one file; one of them may not exist
+        with suppress(OSError):
+            is_source = os.path.samestat(os.stat(target), os.stat(opened))  # noqa: PTH116 (paths of any kind)
     if is_source:
         raise StorageError(f"{target}: can't be written, because a source is read from this file")

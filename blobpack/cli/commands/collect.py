@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from blobpack.cli.opened import check_output_name
-from blobpack.cli.options import duplicates_option, force_option, json_option
+from blobpack.cli.options import concatenated_option, duplicates_option, force_option, json_option
 from blobpack.cli.params import BlobUrl
 from blobpack.cli.printing import progress_bar, progress_option
 from blobpack.cli.report import print_report
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     "If two blobs have a member of the same name: refuse, or find the member in the last blob (last)."
 )
 @click.option("--scan", is_flag=True, help="Scan blobs that have no index, instead of failing.")
+@concatenated_option
 @force_option
 @progress_option
 @json_option
@@ -40,6 +41,7 @@ def collect(
     output: Location | None,
     duplicates: Duplicates,
     scan: bool,
+    concatenated: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -68,6 +70,7 @@ def collect(
             output,
             duplicates=duplicates,
             scan=scan,
+            concatenated=concatenated,
             force=force,
             # called once for each blob; the bar has no total, because only the library lists the blobs
             progress=lambda *_: bar.update(1),

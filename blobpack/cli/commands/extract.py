@@ -18,7 +18,7 @@ from blobpack.cli.options import (
     rescan_option,
     selection_options,
 )
-from blobpack.cli.params import LocalPath
+from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import print_report_line, progress_bar, progress_option
 from blobpack.cli.report import print_left_out
 from blobpack.quoting import one_line
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @blob_argument
-@click.argument("folder", type=LocalPath(file_okay=False))
+@click.argument("folder", type=PathOrS3(prefix=True, file_okay=False))
 @index_option
 @rescan_option
 @allow_option
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @json_option
 def extract(
     blob: Location,
-    folder: str,
+    folder: Location,
     index_path: Location | None,
     rescan: Rescan | None,
     allow: tuple[Location, ...],
@@ -51,7 +51,7 @@ def extract(
     as_json: bool,
     **selection: Any,
 ) -> None:
-    """Write members of BLOB as files below FOLDER.
+    """Write members of BLOB as files below FOLDER, or as objects below an s3:// prefix.
 
     FOLDER is made if it does not exist. Existing files of the same names are replaced, each whole or not at all. A name
     that would lead out of FOLDER, by ".." or through a link, is an error, and nothing is written outside. All names are
@@ -69,9 +69,9 @@ def extract(
     with progress_bar("files", len(members)) as bar:
         report = library(opened, folder, members, progress=lambda _: bar.update(1))
     if as_json:
-        click.echo(json.dumps(asdict(report) | {"folder": folder}))
+        click.echo(json.dumps(asdict(report) | {"folder": folder.text}))
     else:
         print_report_line(
-            f"extracted {counted(report.members, 'member')}, {counted(report.payload_bytes, 'byte')}, to {one_line(folder)}"
+            f"extracted {counted(report.members, 'member')}, {counted(report.payload_bytes, 'byte')}, to {one_line(folder.text)}"
         )
     print_left_out("not extracted", opened.index.report, folders=False)

@@ -10,6 +10,7 @@ import click
 
 from blobpack.cli.opened import check_output_name
 from blobpack.cli.options import (
+    concatenated_option,
     duplicates_option,
     empty_option,
     force_option,
@@ -19,17 +20,21 @@ from blobpack.cli.params import BlobUrl, PlainTar
 from blobpack.cli.printing import progress_bar, progress_option, show_pieces
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import merge as library
-from blobpack.opening.blob import open_blob
+from blobpack.opening.open import open as open_any
 from blobpack.writing.target import TAR
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from blobpack.model import Duplicates, IndexPlace
+    from blobpack.opening.reader import Reader
     from blobpack.stores.location import Location
 
 
 @click.command()
 @click.argument("blobs", nargs=-1, required=True, type=BlobUrl(), metavar="BLOB...")
 @click.argument("out", type=PlainTar(dir_okay=False))
+@concatenated_option
 @duplicates_option("If several members have the same name: refuse, or copy only the last one.")
 @place_option
 @empty_option
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
 def merge(
     blobs: tuple[Location, ...],
     out: Location,
+    concatenated: bool,
     duplicates: Duplicates,
     place: IndexPlace,
     allow_empty: bool,
@@ -47,11 +53,13 @@ def merge(
 ) -> None:
     """Copy the members of several blobs into one new blob, OUT.
 
-    Members are copied in the order of the BLOBs, headers included, and their indexes are joined without a scan. OUT
-    appears whole or not at all, and replaces an existing blob.
+    BLOB is a blob, a collection, or a folder, prefix or glob of blobs. Members are copied in the order of the BLOBs,
+    headers included, and their indexes are joined without a scan. OUT is a path or an s3:// URL. It appears whole or not
+    at all, and replaces an existing blob.
 
     \b
     blobpack merge cats.tar dogs.tar all.tar
+    blobpack merge shards/ s3://bucket/all.tar
     """
     check_output_name("OUT", out, TAR, force=force)
     # If OUT was forgotten, `merge a.tar b.tar` would replace b.tar with the members of a.tar.
@@ -60,12 +68,17 @@ def merge(
             f"{out} exists and would be replaced by a copy of {blobs[0]}: OUT comes last"
         )
     with ExitStack() as stack:
-        # opened here and not by the library, because the bar needs the number of members
-        opened = [stack.enter_context(open_blob(blob)) for blob in blobs]
-        bar = stack.enter_context(progress_bar("members", sum(len(blob.index) for blob in opened)))
+        total = None
+        sources: Sequence[Reader | Location] = blobs
+        if not concatenated:
+            # opened here and not by the library, because the bar needs the number of members
+            opened = [stack.enter_context(open_any(blob, duplicates="last")) for blob in blobs]
+            sources, total = opened, sum(map(len, opened))
+        bar = stack.enter_context(progress_bar("members", total))
         report = library(
+            sources,
             out,
-            opened,
+            concatenated=concatenated,
             duplicates=duplicates,
             index=place,
             allow_empty=allow_empty,

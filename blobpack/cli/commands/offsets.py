@@ -19,10 +19,10 @@ from blobpack.cli.options import (
     rescan_option,
     selection_options,
 )
-from blobpack.cli.params import LocalPath
+from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import print_note, print_report_line
 from blobpack.cli.report import print_left_out
-from blobpack.index.offsets import OFFSETS_KINDS, format_of, offsets_path, write_offsets
+from blobpack.index.offsets import OFFSETS_KINDS, format_of, offsets_path
 from blobpack.model import NameStyle, OffsetsFormat, Rescan
 from blobpack.opening.find_index import whole_index
 from blobpack.quoting import one_line
@@ -34,6 +34,7 @@ from blobpack.tar.names import without_apple_double
 from blobpack.tar.scan import scan_store
 from blobpack.wording import counted
 from blobpack.writing.beside import unchanged
+from blobpack.writing.offsets import write_offsets
 
 
 @click.command()
@@ -41,9 +42,9 @@ from blobpack.writing.beside import unchanged
 @click.option(
     "-o",
     "--output",
-    type=LocalPath(dir_okay=False, allow_dash=True),
+    type=PathOrS3(dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="Path of the offsets file; - writes to stdout.  [default: <stem>_offsets.pkl beside a local blob; for a remote "
+    help="Path or s3:// URL of the offsets file; - writes to stdout.  [default: <stem>_offsets.pkl beside a local blob; for a remote "
     "blob in the current folder, if no such file exists there]",
 )
 @click.option(
@@ -66,7 +67,7 @@ from blobpack.writing.beside import unchanged
 @json_option
 def offsets(
     blob: Location,
-    output: str | None,
+    output: Location | None,
     names: NameStyle,
     format: OffsetsFormat | None,
     force: bool,
@@ -85,9 +86,9 @@ def offsets(
     blobpack offsets out.tar --min-size 4k --format csv -o - | head
     blobpack offsets out.tar --media-type 'image/*' -o out.parquet
     """
-    to_stdout = output == "-"
-    format = format or format_of(output or "")
-    target = output or str(offsets_path(name_here(blob), format))
+    to_stdout = output is not None and output.whole == "-"
+    format = format or format_of(output.whole if output else "")
+    target = output or Location(str(offsets_path(name_here(blob), format)), "local")
     # two remote blobs may have the same name, so a file that exists here may belong to another one
     if not output and not blob.is_local and os.path.exists(target):  # noqa: PTH110 (a path of any kind)
         raise click.UsageError(
@@ -96,10 +97,9 @@ def offsets(
     if not to_stdout and is_same_file(target, blob):
         raise click.UsageError(f"{target} is the blob itself")
     if not to_stdout:
-        location = Location(target, "local")
-        check_output_name("-o", location, OFFSETS_KINDS[format], force=force)
+        check_output_name("-o", target, OFFSETS_KINDS[format], force=force)
         # before the scan, which may take minutes
-        check_replaceable(location, OFFSETS_KINDS[format], force=force)
+        check_replaceable(target, OFFSETS_KINDS[format], force=force)
     # Not open_blob, which would also read an existing offsets file: that may hold only some of the members, and the new
     # one would lack the rest.
     store = click.get_current_context().with_resource(open_tar(blob, tail=True))
@@ -118,7 +118,7 @@ def offsets(
             format=format,
             force=force,
         )
-    where = "stdout" if to_stdout else target
+    where = "stdout" if to_stdout else target.text
     kept = (
         f"{len(chosen):,} of {counted(len(index), 'member')}"
         if len(chosen)

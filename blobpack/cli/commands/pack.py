@@ -155,10 +155,6 @@ def _check_usage(
         )
     if shard_bytes is None:
         check_output_name("OUT", out, kind_of(out), force=force)
-        if out.is_s3 and is_compressed_target(out):
-            raise click.UsageError(
-                f"{out}: a compressed blob is packed to a local file, or to S3 with --shard-size"
-            )
     if level is not None and shard_bytes is None and not is_compressed_target(out):
         raise click.UsageError(f"--level is for OUT.tar.zst, but {out} is a plain tar")
     if resume and not out.is_s3:

@@ -97,8 +97,6 @@ def repack(
     if level is not None and not is_compressed_target(out):
         raise click.UsageError(f"--level is for OUT.tar.zst, but {out} is a plain tar")
     check_output_name("OUT", out, kind_of(out), force=force)
-    if out.is_s3 and is_compressed_target(out):
-        raise click.UsageError(f"{out}: a compressed blob is written to a local file")
     # The original would be lost, and the blob lacks its owners, its times and all files that are
     # not images.
     if is_same_file(out, source):

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blobpack.cli.opened import check_output_name, opened_blob, select
+from blobpack.cli.opened import check_output_name, opened_source, select
 from blobpack.cli.options import (
+    allow_option,
     blob_argument,
     empty_option,
     force_option,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @click.argument("out", type=PlainTar(dir_okay=False))
 @index_option
 @rescan_option
+@allow_option
 @selection_options
 @place_option
 @empty_option
@@ -43,6 +45,7 @@ def subset(
     out: Location,
     index_path: Location | None,
     rescan: Rescan | None,
+    allow: tuple[Location, ...],
     place: IndexPlace,
     allow_empty: bool,
     force: bool,
@@ -51,15 +54,16 @@ def subset(
 ) -> None:
     """Copy selected members of BLOB into a new blob, OUT.
 
-    Options select members; a member is copied, header included, if it meets all of them. OUT appears whole or not at
-    all, and replaces an existing blob.
+    BLOB may also be a collection, or a folder, prefix or glob of blobs. Options select members; a member is copied,
+    header included, if it meets all of them. OUT is a path or an s3:// URL. It appears whole or not at all, and replaces
+    an existing blob.
 
     \b
     blobpack subset out.tar cats.tar --filter 'cats/*'
     blobpack subset s3://bucket/out.tar small.tar --max-size 50k
     """
     check_output_name("OUT", out, TAR, force=force)
-    opened = opened_blob(blob, index_path, rescan=rescan)
+    opened = opened_source(blob, index_path, rescan=rescan, allow=allow)
     members = select(opened.index, **selection)
     with progress_bar("members", len(members)) as bar:
         report = library(

@@ -48,7 +48,7 @@ def part_size(number: int, expected_bytes: int | None) -> int:
     return max(UPLOAD_PART_BYTES, needed + -needed % PART_STEP_BYTES)
 
 
-def content_md5(body: bytearray) -> str:
+def content_md5(body: bytes | bytearray) -> str:
     """Compute the Content-MD5 header of a body.
 
     S3 compares it with the body that arrived, so a body damaged on the way is refused. Source: RFC 1864.

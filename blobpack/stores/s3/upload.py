@@ -18,12 +18,18 @@ from blobpack.stores.s3.condition import Condition
 from blobpack.stores.s3.multipart import (
     COPY_BYTES_MAX,
     PARTS_MAX,
+    UPLOAD_PART_BYTES,
     UPLOAD_PART_BYTES_MIN,
     Multipart,
     content_md5,
     part_size,
 )
-from blobpack.stores.s3.properties import NO_PROPERTIES, check_kept, explain_refusal
+from blobpack.stores.s3.properties import (
+    NO_PROPERTIES,
+    Properties,
+    check_kept,
+    explain_refusal,
+)
 from blobpack.stores.s3.unfinished import abort_interrupted, uploads_to
 from blobpack.stores.sink import Sink
 from blobpack.wording import setting
@@ -34,7 +40,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from blobpack.stores.s3.properties import Properties
     from blobpack.stores.s3.store import S3Store
 
 # Size of a copied part. Far below S3's limit of 5 GiB, so that several parts can be copied at once.
@@ -84,6 +89,30 @@ def uploading(
         raise
     finally:
         upload.stop()
+
+
+def put_whole(target: ObjectKey, payload: bytes, media_type: str | None) -> None:
+    """Put an object whose bytes are all in memory; it replaces the one at the key.
+
+    Args:
+        target: The key.
+        payload: The bytes of the object.
+        media_type: The Content-Type of the object; None: S3 chooses it.
+
+    Raises:
+        StorageError: S3 refused or could not be reached.
+    """
+    arguments = {"ContentType": media_type} if media_type else {}
+    if len(payload) > UPLOAD_PART_BYTES:
+        with uploading(
+            target.url, expected_bytes=len(payload), properties=Properties(arguments)
+        ) as upload:
+            upload.write(payload)
+        return
+    # `uploading` would look at the finished object, which is one more request for each object
+    target.ask(
+        "put_object", what="upload", Body=payload, ContentMD5=content_md5(payload), **arguments
+    )
 
 
 class Upload(Sink):

@@ -1,0 +1,92 @@
+"""Extract members into objects below a prefix in S3.
+
+Strategy: all names are checked before the first object is written. Payloads are read as one batch, in the order of the
+members, and threads upload them. Each object is one PUT, or several parts if it is large, so it appears whole or not at
+all. Memory holds the payloads that are read ahead and those being sent.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, NamedTuple
+
+from blobpack.reading.target_names import check_keys
+from blobpack.stores.s3.bucket import Bucket, ObjectKey
+from blobpack.stores.s3.upload import put_whole
+from blobpack.threads import map_ahead
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from blobpack.model import Member
+    from blobpack.opening.reader import Reader
+    from blobpack.stores.location import Location
+
+# A small PUT waits about 30 ms for S3, so 32 of them write a thousand objects a second.
+PUTS_AT_ONCE = 32
+# payloads being sent or waiting to be sent; a larger one goes alone
+PUT_BYTES_AHEAD = 64 << 20
+
+
+class _Object(NamedTuple):
+    """An object to write."""
+
+    target: ObjectKey
+    payload: bytes
+    media_type: str | None
+
+
+def put_members(
+    blob: Reader,
+    chosen: dict[tuple[str, ...], Member],
+    prefix: Location,
+    progress: Callable[[int], object] | None,
+) -> None:
+    """Write members as objects below a prefix.
+
+    Args:
+        blob: The blob or collection that holds the members.
+        chosen: The name of each member, split by split_name, and the member.
+        prefix: A bucket or prefix, with "/" at its end.
+        progress: progress(members), called after each member.
+
+    Raises:
+        UnsafeNameError: a name can't be a key there. Nothing was written then.
+        StorageError: a member can't be read, or an object can't be written. A note says how many objects were written.
+    """
+    check_keys(chosen, prefix)
+    # a list and not a number: threads append to it, which is atomic
+    written: list[str] = []
+
+    def put(each: _Object) -> None:
+        put_whole(each.target, each.payload, each.media_type)
+        written.append(each.target.key)
+
+    puts = map_ahead(
+        put,
+        _objects(blob, chosen, prefix),
+        threads=PUTS_AT_ONCE,
+        most=2 * PUTS_AT_ONCE,
+        most_size=PUT_BYTES_AHEAD,
+        size_of=lambda each: len(each.payload),
+        name="extract",
+    )
+    try:
+        # closed before the note is made: uploads that are under way may still succeed
+        with closing(puts):
+            for count, _ in enumerate(puts, 1):
+                if progress:
+                    progress(count)
+    except BaseException as exc:
+        exc.add_note(f"{len(written):,} of {len(chosen):,} objects were written below {prefix}")
+        raise
+
+
+def _objects(
+    blob: Reader, chosen: dict[tuple[str, ...], Member], prefix: Location
+) -> Iterator[_Object]:
+    bucket = Bucket(prefix.bucket)
+    payloads = blob.read_members(chosen.values())
+    for (parts, member), payload in zip(chosen.items(), payloads, strict=True):
+        target = ObjectKey(bucket, prefix.below("/".join(parts)).key)
+        yield _Object(target, payload, member.media_type)

@@ -1,0 +1,271 @@
+"""Write the offsets of a blob's members, or those of many blobs: one file for each blob, or one table.
+
+Strategy: an offsets file of Supervisely holds the offsets in one blob, and lies in a folder with others. The other formats
+have a column that names the blob, so one file can hold the offsets in many blobs.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+
+from blobpack.errors import DuplicateNameError, UnsafeNameError
+from blobpack.index.index import Index
+from blobpack.index.offsets import offsets_path
+from blobpack.index.offsets_table import TablePart, write_table
+from blobpack.indexfile.identity import COLLECTION_IDENTITY
+from blobpack.model import (
+    NameStyle,
+    OffsetsFormat,
+    check_choice,
+    check_flag,
+    check_several,
+    shown,
+)
+from blobpack.opening.blob import Blob
+from blobpack.opening.find_index import whole_index
+from blobpack.opening.list_blobs import place_of
+from blobpack.opening.open import is_collection, opened
+from blobpack.opening.reader import Reader
+from blobpack.stores.descriptor import never_short
+from blobpack.stores.location import (
+    Location,
+    location_of,
+    output_folder,
+    output_location,
+)
+from blobpack.stores.open import open_tar
+from blobpack.stores.output import translate_write_errors
+from blobpack.tar.behind import warn_of_left_out
+from blobpack.writing.beside import unchanged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from blobpack.stores.base import Store
+
+
+def write_offsets(
+    source: Index | Iterable[Index] | Reader | str | os.PathLike[str],
+    target: str | os.PathLike[str] | BinaryIO,
+    names: NameStyle = "path",
+    *,
+    format: OffsetsFormat = "pkl",
+    force: bool = False,
+) -> int:
+    """Write the name and offsets of each member.
+
+    Each file appears complete or not at all, and replaces an older one. Without members, the file is empty. Of a
+    collection, or of a folder, prefix or glob of blobs, there are two kinds of output: if the target is a folder, one file
+    for each blob, named after it, as Supervisely expects them; otherwise one table, with a column `blob` that holds the
+    path or URL of the blob.
+
+    Args:
+        source: The members; or several indexes, which are written one after the other in bounded memory (with
+            names="basename", all names are kept in memory). Or an open blob or collection; or the path or URL of one, or
+            of a folder, prefix or glob of blobs.
+        target: Path or s3:// URL of the file, or a binary file that is open for writing; or a folder, or an s3:// prefix
+            that ends with "/".
+        names: "path" writes the member's name; "basename" its part after the last "/", as Supervisely's importer
+            expects.
+        format: "pkl" is Supervisely's; "csv" has a header line; "jsonl" has one object on each line; "parquet". All but
+            "pkl" also have the facts of the index (of the first one, if there are several). An unknown value is an
+            empty cell or null. One table of many blobs can't be "pkl".
+        force: Replace a file that is not an offsets file of this format, and allow a suffix of another format.
+
+    Returns:
+        The number of rows that were written.
+
+    Raises:
+        BlobNotFoundError: there is no such blob or collection, or there are no blobs.
+        DuplicateNameError: two members of a file have the same basename, or two blobs would have the same file; the
+            message names both.
+        StorageError: the file can't be written, or would replace a file of another kind.
+        PackageMissingError: the format is Parquet, and pyarrow is not installed.
+        TypeError: an argument has another type.
+        ValueError: there is no such choice, the suffix of the target promises another format, the index belongs to a
+            collection, or one file of many blobs would be a pickle.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        source = location_of("source", source, prefix=True)
+    elif isinstance(source, Index):
+        _check_index(source)
+    elif not isinstance(source, Reader):
+        check_several("source", source, "indexes")
+        # one by one as they are written: an iterator may make each index when it is asked for it
+        source = map(_check_index, source)
+    where: Location | BinaryIO
+    if hasattr(target, "write"):
+        where = never_short(cast("BinaryIO", target))
+    else:
+        where = output_folder("target", target)
+    check_choice("names", names, NameStyle)
+    check_choice("format", format, OffsetsFormat)
+    check_flag("force", force)
+    if not isinstance(source, (Location, Reader)):
+        is_index = isinstance(source, Index)
+        indexes = [source] if isinstance(source, Index) else source
+        # Parquet may need a second pass
+        listed = indexes if format != "parquet" else list(indexes)
+        place = output_location("target", target) if isinstance(where, Location) else where
+        return write_table(
+            lambda: map(TablePart, listed), place, names, format, whole=is_index, force=force
+        )
+    with _blobs_of(source) as (blobs, are_many):
+        if isinstance(where, Location) and _is_folder(where, format, are_many=are_many):
+            return _write_files(blobs, where, names, format, force=force)
+        if are_many and format == "pkl":
+            raise ValueError(
+                f"target {shown(target)}: an offsets file holds the offsets in one blob: name a folder, for one file for "
+                f"each blob, or write one table as csv, jsonl or parquet"
+            )
+        place = output_location("target", target) if isinstance(where, Location) else where
+        return _write_table(blobs, place, names, format, are_many=are_many, force=force)
+
+
+class _BlobRows(NamedTuple):
+    """A blob whose offsets are written.
+
+    Attributes:
+        address: Path or URL of the blob, whole.
+        location: The same, parsed; None for a blob in memory.
+        read_index: Returns its members.
+        store: The blob, if it is open: then it must not change until its offsets are written.
+    """
+
+    address: str
+    location: Location | None
+    read_index: Callable[[], Index]
+    store: Store | None
+
+
+@contextmanager
+def _blobs_of(source: Location | Reader) -> Iterator[tuple[list[_BlobRows], bool]]:
+    """Find the blobs of a source; yield them, and whether there may be several."""
+    with ExitStack() as stack:
+        if isinstance(source, Location):
+            # Not `opened`, which would also read an existing offsets file: that may hold only some of the members.
+            if place_of(source) == "file" and not is_collection(source):
+                store = stack.enter_context(open_tar(source, tail=True))
+                index = whole_index(store)
+                warn_of_left_out(store.url, index.report)
+                yield [_BlobRows(source.whole, source, lambda: index, store)], False
+                return
+            source = stack.enter_context(opened(source, duplicates="last"))
+        store_of_one = source.store if isinstance(source, Blob) else None
+        blobs = [
+            _BlobRows(
+                part.location.whole if part.location else part.url,
+                part.location,
+                part.read_index,
+                store_of_one,
+            )
+            for part in source._each_blob()
+        ]
+        yield blobs, not isinstance(source, Blob)
+
+
+def _is_folder(target: Location, format: OffsetsFormat, *, are_many: bool) -> bool:
+    """Return whether a target means a folder for files, and not one file."""
+    if target.address.endswith("/") or (target.is_s3 and not target.key):
+        return True
+    if target.is_local and os.path.isdir(target.path):  # noqa: PTH112
+        return True
+    # Several pickles need a folder, and pathlib drops the "/" at its end.
+    return are_many and format == "pkl" and not PurePosixPath(target.address).suffix
+
+
+def _write_files(
+    blobs: Sequence[_BlobRows],
+    folder: Location,
+    names: NameStyle,
+    format: OffsetsFormat,
+    *,
+    force: bool,
+) -> int:
+    """Write one file for each blob into a folder, and return the number of rows."""
+    rows = 0
+    # all names before the first file
+    for blob, name in zip(blobs, _file_names(blobs, format), strict=True):
+        file = folder.as_folder.below(name)
+        if file.is_local:
+            with translate_write_errors(file):
+                os.makedirs(os.path.dirname(file.path), exist_ok=True)  # noqa: PTH103, PTH120
+        rows += _write_table([blob], file, names, format, are_many=False, force=force)
+    return rows
+
+
+def _write_table(
+    blobs: Sequence[_BlobRows],
+    target: Location | BinaryIO,
+    names: NameStyle,
+    format: OffsetsFormat,
+    *,
+    are_many: bool,
+    force: bool,
+) -> int:
+    """Write one file, and return the number of rows."""
+
+    def parts() -> Iterator[TablePart]:
+        for blob in blobs:
+            yield TablePart(blob.read_index(), blob.address if are_many else None)
+
+    checked: AbstractContextManager[None] = nullcontext()
+    if len(blobs) == 1 and blobs[0].store and isinstance(target, Location):
+        checked = unchanged(blobs[0].store, target)
+    with checked:
+        return write_table(parts, target, names, format, whole=True, force=force)
+
+
+def _file_names(blobs: Sequence[_BlobRows], format: OffsetsFormat) -> list[str]:
+    """Return the name of each blob's file in a folder: relative to the deepest folder that holds all blobs.
+
+    Raises:
+        DuplicateNameError: two blobs would have the same file.
+        UnsafeNameError: a file would lie outside the folder.
+    """
+    paths = [_path_of(blob) for blob in blobs]
+    # not commonpath, which changes "//" in keys of S3
+    shared = os.path.commonprefix([path.rpartition("/")[0] + "/" for path in paths])  # noqa: RUF071
+    begin = shared.rfind("/") + 1
+    files: dict[str, str] = {}
+    for blob, path in zip(blobs, paths, strict=True):
+        name = os.fspath(offsets_path(path[begin:], format))
+        # a key in S3 may hold ".."
+        if not {"", ".", ".."}.isdisjoint(name.split("/")):
+            raise UnsafeNameError(f"{blob.address}: its offsets file {name!r} would lie elsewhere")
+        if files.setdefault(name, blob.address) != blob.address:
+            raise DuplicateNameError(
+                f"{files[name]} and {blob.address} would both have the offsets file {name!r}"
+            )
+    return list(files)
+
+
+def _path_of(blob: _BlobRows) -> str:
+    """Return the path of a blob; of a remote one, the path on its server, behind the name of the server or bucket."""
+    if blob.location is None:
+        return blob.address
+    if blob.location.is_local:
+        return os.path.abspath(blob.location.path)  # noqa: PTH100 (keeps links)
+    server = blob.location.whole.split("/", 3)[2]
+    return f"{server}/{blob.location.remote_name}"
+
+
+def _check_index(index: Index) -> Index:
+    """Check that a value is an index of one blob, and return it.
+
+    Raises:
+        TypeError: the value is no index.
+        ValueError: it is the index of a collection.
+    """
+    if not isinstance(index, Index):
+        raise TypeError(f"source must be an Index or several, and one is {shown(index)}")
+    if index.identity == COLLECTION_IDENTITY:
+        raise ValueError(
+            "source: this is the index of several blobs, which does not say whose the offsets are: give the collection, "
+            "or its path"
+        )
+    return index
