@@ -114,7 +114,7 @@ def _check_scannable(source: Reader | str | os.PathLike[str]) -> Location:
     location = location_of("sources", source, prefix=True)
     if place_of(location) == "file" and is_collection(location):
         raise ValueError(
-            f"concatenated goes with blobs, and {location} is a collection: collect(concatenated=True) makes one of "
+            f"concatenated goes with blobs, and {location} is a collection: `blobpack collect --concatenated` makes one of "
             f"joined tars"
         )
     return location
