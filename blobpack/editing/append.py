@@ -82,7 +82,7 @@ def append(
     began = time.perf_counter()
     complete = complete_options("append", options)
     location = output_location("blob", blob)
-    check_source(source)
+    check_source(source, complete)
     check_choice("duplicates", duplicates, Duplicates)
     check_choice("stale", stale, Stale)
     dropped = check_choices("drop", drop, Property)
@@ -90,7 +90,7 @@ def append(
         raise ValueError(
             "drop is for a blob in S3: a local blob grows in place, and keeps what it has"
         )
-    new = NewMembers(source, complete, Skipped(), duplicates, stale)
+    new = NewMembers(source, complete, Skipped(complete["on_skipped"]), duplicates, stale)
     if location.is_local:
         result = append_in_place(location, new)
     else:

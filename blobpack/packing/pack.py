@@ -87,7 +87,7 @@ def pack(
     began = time.perf_counter()
     # Check all arguments, and the target, before anything is read: reading may take hours.
     complete = complete_options("pack", options)
-    check_source(source)
+    check_source(source, complete)
     check_flag("dry_run", dry_run)
     check_choice("index", index, IndexPlace)
     location = check_target_options(target, level=level, resume=resume, force=force)
@@ -96,7 +96,7 @@ def pack(
     exists = check_target(location, index, force=force)
     # the file by which pack recognises the blob among its sources
     replaced = os.stat(location) if exists and not remote else None  # noqa: PTH116 (a path of any kind)
-    skipped = Skipped()
+    skipped = Skipped(complete["on_skipped"])
     found = resolve_source(source, complete, skipped)
     # a local blob is recognised by its inode when it is read; an object is recognised by its key
     if remote and isinstance(found, Objects):

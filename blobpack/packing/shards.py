@@ -85,13 +85,13 @@ def pack_shards(
     """
     began = time.perf_counter()
     complete = complete_options("pack_shards", options)
-    check_source(source)
+    check_source(source, complete)
     location = shard_location(folder)
     check_number("shard_bytes", shard_bytes, SHARD_BYTES_MIN)
     check_flag("allow_empty", allow_empty)
     if level is not None:
         check_level(level)
-    skipped = Skipped()
+    skipped = Skipped(complete["on_skipped"])
     found = resolve_source(source, complete, skipped)
     # before cutting: files that the filters exclude must take no room
     found, complete = filter_by_name(found, complete, skipped)
