@@ -53,7 +53,7 @@ def append(
 
     Args:
         blob: The path of the blob, or an s3:// URL.
-        source: A folder, a prefix in S3, files, or (name, payload) pairs; see pack.
+        source: Folders, prefixes in S3, files or payloads, named as pack names them.
         duplicates: What to do with a name that the blob already has: "refuse" to append it, or
             "last": reads by this name find the new member. The old member stays in the blob, at its
             place.

@@ -62,7 +62,7 @@ def pack_shards(
     complete stay, without a collection.
 
     Args:
-        source: A folder, a prefix in S3, files or (name, payload) pairs; see pack.
+        source: Folders, prefixes in S3, files or payloads, named as pack names them.
         folder: The folder to write to: a path or s3://bucket/prefix. It must be empty, or not exist yet.
         shard_bytes: The largest size of an archive, without its index. A single member that is larger gets a blob
             of its own.
