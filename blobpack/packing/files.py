@@ -11,13 +11,16 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, AnyStr
 
+from blobpack._native.gather import recognise_image
 from blobpack._native.globs import match_names
-from blobpack.errors import SourceError
-from blobpack.packing.names import NameChange, joined
+from blobpack.errors import SourceError, UnsafeNameError
+from blobpack.packing.names import joined
 from blobpack.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from blobpack.packing.names import NameChange
 
 # Bytes of a file that are read to recognise an image. No format needs more than an "ftyp" box of at
 # most 256 bytes (_native/images/sniff.pxd), and the kernel reads a file by pages of 4,096 bytes
@@ -44,12 +47,14 @@ class Skipped:
     Attributes:
         counts: Reason → number of files.
         examples: Reason → names of the first files, at most FILES_NAMED.
+        path_of: Returns the path or URL of a file, for its name; names of payloads stay names.
     """
 
     def __init__(self, on_skipped: Callable[[str, str], object] | None = None) -> None:
         """Set what is called for each file; see PackOptions."""
         self.counts: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
+        self.path_of: Callable[[bytes], str] = os.fsdecode
         self._on_skipped = on_skipped
 
     def add(self, reason: str, name: bytes, *path: AnyStr) -> None:
@@ -58,14 +63,14 @@ class Skipped:
         Args:
             reason: Why it is skipped.
             name: Its name.
-            path: The parts of its path or URL; none if it has only a name.
+            path: The parts of its path or URL; if there are none, path_of finds it.
         """
         self.counts[reason] += 1
         examples = self.examples.setdefault(reason, [])
         if len(examples) < FILES_NAMED:
             examples.append(os.fsdecode(name))
         if self._on_skipped:
-            self._on_skipped(joined(*path) or os.fsdecode(name), reason)
+            self._on_skipped(joined(*path) or self.path_of(name), reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +101,38 @@ class FileList:
         paths, names = self.paths, self.names
         return replace(self, paths=[paths[i] for i in rows], names=[names[i] for i in rows])
 
-    def renamed(self, change: NameChange) -> FileList:
-        """Return the files with other names, in the same order.
 
-        Raises:
-            UnsafeNameError: nothing is left of a name.
-        """
-        pairs = zip(self.paths, self.names, strict=True)
-        return replace(self, names=[change.apply(name, self.root, path) for path, name in pairs])
+def rename_files(
+    files: FileList, change: NameChange, skipped: Skipped, *, images_only: bool
+) -> FileList:
+    """Return the files with other names, in the same order.
+
+    Raises:
+        UnsafeNameError: nothing is left of a name.
+    """
+    rows, names = [], []
+    for row, (path, name) in enumerate(zip(files.paths, files.names, strict=True)):
+        try:
+            names.append(change.apply(name, files.root, path))
+        except UnsafeNameError:
+            # a text file beside the folders, which is not packed anyway, does not prevent that they are packed
+            whole = os.path.join(files.root, path)  # noqa: PTH118 (bytes)
+            if not images_only or is_image_file(whole, name):
+                raise
+            skipped.add("not an image", name, whole)
+        else:
+            rows.append(row)
+    return replace(files.take(rows), names=names)
+
+
+def is_image_file(path: bytes, name: bytes) -> bool:
+    """Return whether a file is an image; False if it can't be read."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 (bytes)
+            return recognise_image(file.read(IMAGE_HEAD_BYTES), name)
+    except OSError:
+        # packing the file fails, too, and reports the reason
+        return False
 
 
 def filter_files(

@@ -8,6 +8,7 @@ objects: 48 objects of 24 MiB took 1,836 MiB of memory that way, and take 279 Mi
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -117,9 +118,14 @@ class Objects:
             passed = match_filters([source.name for source in sources], globs, exclude)
             for source, kept in zip(sources, passed, strict=True):
                 if not kept:
-                    skipped.add("filtered out", source.name, source.location.text)
+                    skipped.add("filtered out", source.name)
             sources = [source for source, kept in zip(sources, passed, strict=True) if kept]
         return Objects(sources, images_only=images_only)
+
+    def path_of(self, name: bytes) -> str:
+        """Return the path or URL of the object that has this name."""
+        row = bisect_left(self._sources, name, key=lambda source: source.name)
+        return self._sources[row].location.text
 
     def renamed(self, change: NameChange) -> Objects:
         """Return the objects with other names.
@@ -137,7 +143,7 @@ class Objects:
         """Return all objects but the blob that is about to be replaced."""
         for source in self._sources:
             if source.location == blob:
-                skipped.add("the blob itself", source.name, blob.text)
+                skipped.add("the blob itself", source.name)
         return Objects(source for source in self._sources if source.location != blob)
 
     def total_bytes(self) -> int | None:

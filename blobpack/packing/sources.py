@@ -8,7 +8,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from blobpack.model import check_path, check_several, shown
-from blobpack.packing.files import FileList, Skipped, filter_files
+from blobpack.packing.files import FileList, Skipped, filter_files, rename_files
 from blobpack.packing.listing import list_folder, list_given, sorted_by_name
 from blobpack.packing.names import GivenNames, NameChange
 from blobpack.packing.objects import Objects, list_prefix, list_prefixes
@@ -55,13 +55,12 @@ def resolve_source(source: Packable, options: PackOptions, skipped: Skipped) -> 
     """
     found = _resolve(source, options, skipped)
     change = NameChange.of(options)
-    if change is None:
-        return found
-    if isinstance(found, FileList):
-        return sorted_by_name(found.renamed(change))
+    if change is not None:
+        found = _rename(found, change, options, skipped)
     if isinstance(found, Objects):
-        return found.renamed(change)
-    return _renamed(found, change)
+        # they become payloads, which know no URLs
+        skipped.path_of = found.path_of
+    return found
 
 
 def _resolve(source: Packable, options: PackOptions, skipped: Skipped) -> ResolvedSource:
@@ -101,6 +100,17 @@ def _resolve(source: Packable, options: PackOptions, skipped: Skipped) -> Resolv
     naming = GivenNames(directory)
     named = [(place, naming.of_prefix(place)) for place in prefixes]
     return list_prefixes(named, skipped, hidden=hidden)
+
+
+def _rename(
+    found: ResolvedSource, change: NameChange, options: PackOptions, skipped: Skipped
+) -> ResolvedSource:
+    if isinstance(found, FileList):
+        images_only = not options["all_files"]
+        return sorted_by_name(rename_files(found, change, skipped, images_only=images_only))
+    if isinstance(found, Objects):
+        return found.renamed(change)
+    return _renamed(found, change)
 
 
 def _renamed(payloads: Iterable[Payload], change: NameChange) -> Iterator[Payload]:
