@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Unpack
 
+from blobpack.argument_order import recognise_swap
 from blobpack.editing.append_local import append_in_place
 from blobpack.editing.append_s3 import append_in_s3
 from blobpack.editing.new_members import NewMembers
@@ -18,8 +19,9 @@ from blobpack.model import Duplicates, Property, Stale, check_choice, check_choi
 from blobpack.packing.files import Skipped
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
 from blobpack.packing.pack import describe_skipped
-from blobpack.packing.sources import check_source
+from blobpack.packing.sources import check_source, is_packable
 from blobpack.stores.location import output_location
+from blobpack.tar.header import is_blob_file
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from blobpack.model import IndexPlace, Packable
 
 
+@recognise_swap(blob=is_blob_file, source=is_packable)
 @with_pack_options
 def append(
     blob: str | os.PathLike[str],

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from blobpack.argument_order import is_place, is_several, recognise_swap
 from blobpack.columns import Columns
 from blobpack.errors import DuplicateNameError, SourceError
 from blobpack.index.index import Index
@@ -26,6 +27,7 @@ from blobpack.model import (
     check_several,
 )
 from blobpack.opening.blob import check_blob, opened
+from blobpack.opening.open import is_blob
 from blobpack.packing.pack import mb_per_second
 from blobpack.stores.location import Location, output_location
 from blobpack.stores.replace import check_suffix
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from blobpack.opening.blob import Blob
 
 
+@recognise_swap(sources=is_several, target=is_place)
 def merge(
     target: str | os.PathLike[str],
     sources: Iterable[Blob | str | os.PathLike[str]],
@@ -97,6 +100,8 @@ def merge(
         return _combine(location, parts, duplicates, index, allow_empty, force, progress)
 
 
+@recognise_swap(source=is_blob, target=is_place)
+@recognise_swap(target=is_place, members=is_several)
 def subset(
     source: Blob | str | os.PathLike[str],
     target: str | os.PathLike[str],

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from blobpack._native.pickles import OffsetsDecoder, encode_batch
+from blobpack.argument_order import is_output, is_there, recognise_swap
 from blobpack.columns import FACTS, Columns
 from blobpack.errors import BlobNotFoundError, DuplicateNameError, StorageError, TruncatedError
 from blobpack.index.index import Index
@@ -74,6 +75,7 @@ def format_of(path: str | os.PathLike[str]) -> OffsetsFormat:
     return SUFFIXES.get(Path(path).suffix.lower(), "pkl")
 
 
+@recognise_swap(index=is_there, path=is_output)
 def write_offsets(
     index: Index | Iterable[Index],
     path: str | os.PathLike[str] | BinaryIO,

@@ -8,13 +8,19 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Unpack
 
+from blobpack.argument_order import is_new_file, recognise_swap
 from blobpack.errors import SourceError
 from blobpack.model import IndexPlace, check_choice, check_flag
 from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
-from blobpack.packing.sources import check_source, expected_bytes, resolve_source
+from blobpack.packing.sources import (
+    check_source,
+    expected_bytes,
+    is_packable,
+    resolve_source,
+)
 from blobpack.quoting import quoted
 from blobpack.stores.location import Location, output_location
 from blobpack.stores.replace import check_suffix
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
 EXAMPLES_SHOWN = 3
 
 
+@recognise_swap(source=is_packable, target=is_new_file)
 @with_pack_options
 def pack(
     source: Packable,

@@ -10,6 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Unpack
 
+from blobpack.argument_order import is_number, is_place, recognise_swap
 from blobpack.collection.collect import collect
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.index.index import Index
@@ -20,7 +21,7 @@ from blobpack.packing.members import write_members
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
 from blobpack.packing.pack import PackReport, nothing_to_pack
 from blobpack.packing.shard_folder import shard_folder, shard_location
-from blobpack.packing.sources import check_source, filter_by_name, resolve_source
+from blobpack.packing.sources import check_source, filter_by_name, is_packable, resolve_source
 from blobpack.tar.header import END_OF_ARCHIVE, encode_name, member_header, padding
 from blobpack.tar.names import normal_lookup
 from blobpack.writing.compress import LEVEL, check_level
@@ -42,6 +43,8 @@ SHARD_BYTES_MIN = len(END_OF_ARCHIVE) + 1
 COMPRESSED_NAME = "{:05d}.tar.zst"
 
 
+@recognise_swap(source=is_packable, folder=is_place)
+@recognise_swap(folder=is_place, shard_bytes=is_number)
 @with_pack_options
 def pack_shards(
     source: Packable,

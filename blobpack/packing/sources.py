@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
+from blobpack.argument_order import is_place, is_several, is_there, local_path_of
 from blobpack.model import check_path, check_several, shown
 from blobpack.packing.files import FileList, Skipped, filter_files, rename_files
 from blobpack.packing.listing import list_folder, list_given, sorted_by_name
@@ -15,7 +16,7 @@ from blobpack.packing.objects import Objects, list_prefix, list_prefixes
 from blobpack.packing.options import directory_of, globs_of
 from blobpack.packing.stream import total_bytes
 from blobpack.stores.location import Location, location_of
-from blobpack.tar.header import encode_name
+from blobpack.tar.header import encode_name, is_blob_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,6 +44,14 @@ def check_source(source: Packable, options: PackOptions) -> None:
         raise ValueError(
             f"source must be a path or s3://bucket/prefix, not {shown(str(source))}: read_manifest takes a list of URLs"
         )
+
+
+def is_packable(value: object) -> bool:
+    """Return whether a value may be meant for a source: several things, a prefix, a folder, or a file that is no blob."""
+    path = local_path_of(value)
+    if path is None:
+        return is_place(value) or is_several(value)
+    return is_there(value) and not is_blob_file(value)
 
 
 def resolve_source(source: Packable, options: PackOptions, skipped: Skipped) -> ResolvedSource:

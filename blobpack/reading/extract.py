@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blobpack.argument_order import is_place, is_several, recognise_swap
 from blobpack.errors import StorageError, UnsafeNameError
 from blobpack.model import check_callable, members_of, shown
+from blobpack.opening.open import is_blob
 from blobpack.opening.reader import Reader
 from blobpack.reading.target_names import check_names, split_name
 from blobpack.stores.location import local_path
@@ -56,6 +58,8 @@ class ExtractReport:
     left_out: dict[str, int] = field(default_factory=dict)
 
 
+@recognise_swap(blob=is_blob, folder=is_place)
+@recognise_swap(folder=is_place, members=is_several)
 def extract(
     blob: Reader,
     folder: str | os.PathLike[str],
