@@ -144,7 +144,7 @@ def test_errors_of_several_arguments_are_left_alone():
 def test_signature_and_help_stay():
     for name in ("pack", "append", "read_image"):
         function = getattr(blobpack, name)
-        assert list(inspect.signature(function).parameters)[1] in ("target", "source", "name")
+        assert list(inspect.signature(function).parameters)[1] in ("target", "source", "which")
         assert function.__name__ == name
         assert function.__doc__
 
