@@ -398,6 +398,7 @@ class TestCommands:
         for arguments, said in (
             (("nowhere", "val", "../o.tar"), "Path 'nowhere' does not exist"),
             (("-C", "train", "val", "../o.tar"), "Path 'train/val' does not exist"),
+            (("../new.tar", "val"), "val is a folder: OUT, the last argument, must name a blob"),
             (("-C", "nowhere", "val", "../o.tar"), "'nowhere' does not exist"),
             (("-C", "one.png", "val", "../o.tar"), "'one.png' is a file"),
             (("val", "../o.tar", "--prefix", "../x"), "the beginning of a relative name"),

@@ -92,17 +92,21 @@ def naming_options(command: F) -> F:
 
 
 def located(sources: tuple[Location, ...], directory: Location | None) -> list[Location]:
-    """Return the places of sources, and check that local ones exist.
-
-    Raises:
-        click.UsageError: a path does not exist, or some are in S3 and some are not.
-    """
-    places = [
+    """Return the places of sources: relative paths start at the directory."""
+    return [
         directory.as_folder.below(source.path)
         if directory and source.is_local and not os.path.isabs(source.path)  # noqa: PTH117
         else source
         for source in sources
     ]
+
+
+def check_places(places: list[Location]) -> None:
+    """Check that local sources exist, and that all are local or all in S3.
+
+    Raises:
+        click.UsageError: a path does not exist, or some are in S3 and some are not.
+    """
     for place in places:
         if place.is_local and not os.path.exists(place.path):  # noqa: PTH110 (a str)
             raise click.UsageError(f"Invalid value for 'SRC': Path {place.path!r} does not exist.")
@@ -110,11 +114,12 @@ def located(sources: tuple[Location, ...], directory: Location | None) -> list[L
             raise click.UsageError(
                 f"give SRCs in S3, or local ones, not both: {places[0]} and {place}"
             )
-    return places
 
 
 @contextmanager
-def skipped_table(path: str | None, out: Location) -> Iterator[Callable[[str, str], object] | None]:
+def skipped_table(
+    path: str | None, out: Location, *, force: bool = False
+) -> Iterator[Callable[[str, str], object] | None]:
     """Return what is to be called for each skipped file, or None; the table is written at the end of the block.
 
     It is also written after a BlobpackError: it may say why there was nothing to pack.
@@ -122,6 +127,7 @@ def skipped_table(path: str | None, out: Location) -> Iterator[Callable[[str, st
     Args:
         path: The file, or None.
         out: What the command writes.
+        force: Replace a file of any kind.
 
     Raises:
         StorageError: the file would replace a file of another kind, or can't be written.
@@ -132,7 +138,7 @@ def skipped_table(path: str | None, out: Location) -> Iterator[Callable[[str, st
         return
     if out.is_local and os.path.realpath(path) == os.path.realpath(out.path):
         raise click.UsageError(f"{out} can't be both the blob and the list of skipped files")
-    check_replaceable(Location(path, "local"), SKIPPED)
+    check_replaceable(Location(path, "local"), SKIPPED, force=force)
     # not beside the file: its folder may be the one that is packed, and the rows would be listed in themselves
     with TemporaryFile() as rows:
         text = io.TextIOWrapper(rows, "utf-8", "surrogateescape", newline="")

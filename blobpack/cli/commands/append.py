@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from blobpack.cli.naming import located, naming_options, skipped_table
+from blobpack.cli.naming import check_places, located, naming_options, skipped_table
 from blobpack.cli.opened import is_same_file
 from blobpack.cli.options import duplicates_option, json_option, packing_options
 from blobpack.cli.params import PathOrS3
@@ -60,9 +60,11 @@ def append(
     blobpack append s3://bucket/out.tar more/
     blobpack append out.tar cats/0001.jpg cats/0002.jpg --duplicates last
     """
+    places = located(sources, directory)
     # Other commands write to their last argument, so users easily swap the arguments here.
-    if any(is_same_file(blob, source) for source in located(sources, directory)):
+    if any(is_same_file(blob, place) for place in places):
         raise click.UsageError(f"{blob} is among the files to append: BLOB comes first")
+    check_places(places)
     if options["drop"] and blob.is_local:
         raise click.UsageError("--drop is for a blob in S3")
     with skipped_table(skipped_to, blob) as on_skipped, progress_bar("files") as bar:

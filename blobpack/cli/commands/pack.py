@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blobpack import pack as library
-from blobpack.cli.naming import located, naming_options, skipped_table
+from blobpack.cli.naming import check_places, located, naming_options, skipped_table
 from blobpack.cli.opened import check_output_name, is_same_file
 from blobpack.cli.options import (
     empty_option,
@@ -113,8 +113,9 @@ def pack(
     """
     places = located(sources, directory)
     _check_usage(places, out, place, dry_run, resume, shard_bytes, level, force)
+    check_places(places)
     source = _source(sources, directory, manifest)
-    with skipped_table(skipped_to, out) as on_skipped, progress_bar("files") as bar:
+    with skipped_table(skipped_to, out, force=force) as on_skipped, progress_bar("files") as bar:
         packing |= {"on_skipped": on_skipped, "directory": directory, "progress": show_pieces(bar)}
         if shard_bytes is None:
             report = library(
@@ -158,9 +159,13 @@ def _check_usage(
     # The library checks some of these, too, but with a ValueError that names its parameters. These messages name options,
     # and say what to do.
     if shard_bytes is None and out.is_local and os.path.isdir(out.path):  # noqa: PTH112
-        raise click.UsageError(f"{out} is a folder: name a blob in it, or use --shard-size")
+        raise click.UsageError(
+            f"{out} is a folder: OUT, the last argument, must name a blob, unless --shard-size is given"
+        )
     if shard_bytes is None and out.is_s3 and out.text.endswith("/"):
-        raise click.UsageError(f"{out} is a prefix: name a blob in it, or use --shard-size")
+        raise click.UsageError(
+            f"{out} is a prefix: OUT, the last argument, must name a blob, unless --shard-size is given"
+        )
     if shard_bytes is not None and (dry_run or resume or place != "embed" or force):
         raise click.UsageError(
             "--shard-size can't be combined with --dry-run, --resume, --index or --force"
