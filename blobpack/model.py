@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, get_args
 from blobpack._native.members import Member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from typing_extensions import Buffer
 
@@ -28,8 +28,14 @@ if TYPE_CHECKING:
     CheckedWhich = str | Member | int
     # a member's name, and its bytes
     Payload = tuple[str, Buffer]
-    # what pack accepts: a folder, a prefix or a file; several files; or payloads
-    Packable = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Iterable[Payload]
+    # what pack accepts: a folder, a prefix or a file; several of them; or payloads, as pairs or by name
+    Packable = (
+        str
+        | os.PathLike[str]
+        | Iterable[str | os.PathLike[str]]
+        | Iterable[Payload]
+        | Mapping[str, Buffer]
+    )
     # called with the number of members that are done, and the sum of their bytes
     ProgressCallback = Callable[[int, int], object]
 

@@ -86,11 +86,6 @@ def test_pack_takes_files(folder):
     assert list(blobpack.scan(folder / "o.tar").names) == ["imgs/a/1.png", "imgs/c.jpg"]
 
 
-def test_pack_refuses_folders_among_files(folder):
-    _, err = run("pack", "imgs/a", "imgs/c.jpg", "o.tar", cwd=folder, code=2)
-    assert "imgs/a is a folder" in err
-
-
 def test_offsets_writes_beside_the_blob(packed):
     out, err = run("offsets", "out.tar", "--filter", "*.jpg", cwd=packed)
     assert out == b"kept 2 of 4 members: out_offsets.pkl\n"
@@ -242,8 +237,6 @@ def test_append_adds_members(packed):
     assert (report["appended"], report["members"], report["index"]) == (1, 6, "embed")
     out, _ = run("append", "out.tar", "more", "--duplicates", "last", cwd=packed)
     assert b"the blob has 7 members" in out
-    _, err = run("append", "out.tar", "imgs/a", "imgs/c.jpg", cwd=packed, code=2)
-    assert "imgs/a is a folder" in err
     _, err = run("append", "out.tar", "out.tar", cwd=packed, code=2)
     assert "out.tar is among the files to append" in err
 

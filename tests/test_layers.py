@@ -25,7 +25,7 @@ LADDER = """
     index
     indexfile
     stores
-    columns plan checksum
+    columns plan checksum argument_order
     model threads quoting
     wording
     _native

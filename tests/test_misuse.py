@@ -99,10 +99,11 @@ SEVERAL = [
 ROWS = types("one", None, 5, 1.5, ["a.png"], [1.5], [True, 1], {0}, np.ones((2, 2)))
 MEMBERS = [*types("one", None, 5, b"one"), *late(types([5], ["one"], [None]))]
 SOURCE = [
-    *types(None, 5, b"folder", {"a.png": b"1"}),
+    *types(None, 5, b"folder"),
     *values("", "https://host/folder", "file://elsewhere/folder", "s3://", "a\0b"),
     *late(types([5], [None], [b"file"], [("a", "text")], [("a", None)], [(b"a", b"1")], [("a",)])),
-    *late(values([""], [FAR], ["https://host/a.jpg"])),
+    *late(types({5: b"1"}, {b"a": b"1"}, {"a": "text"}, {"a": None})),
+    *late(values([""], ["s3://"], ["https://host/a.jpg"], [FAR, "a.jpg"])),
 ]
 SIZE = types("2", 1.5, True)
 ROW = types("2", 1.5, None, b"2")
@@ -117,6 +118,10 @@ PACKED: dict[str, list[Bad]] = {
     ),
     "threads": THREADS,
     "progress": CALLABLE,
+    "on_skipped": CALLABLE,
+    "directory": [bad for bad in PATH if bad.value is not None] + values("https://host/x"),
+    "strip": [*number(0), *types(None)],
+    "prefix": [*TEXT, *values("/", "../", "a/../b", "a\0", "\ud800")],
 }
 CACHE = [*(bad for bad in LOCAL if bad.value is not None)]
 OPENED = {"cache": CACHE, "cache_bytes": number(1 << 20), "hedge": choice(Hedge)}

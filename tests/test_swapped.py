@@ -8,7 +8,8 @@ import pytest
 
 import blobpack
 from blobpack._native import gather
-from blobpack.packing.files import Skipped, list_files, list_folder
+from blobpack.packing.files import Skipped
+from blobpack.packing.listing import list_folder, list_given
 from blobpack.packing.members import write_members
 from blobpack.packing.options import complete_options
 from blobpack.stores.sink import FileSink
@@ -60,7 +61,7 @@ def test_a_folder_swapped_during_the_listing_is_not_listed(root, outside, swappe
     (root / swapped).with_name(".hidden").touch()
 
     class Swapping(Skipped):
-        def add(self, reason, name):
+        def add(self, reason, name, *path):
             swap(root / swapped, outside)
 
     with pytest.raises(blobpack.SourceError, match="replaced by a symbolic link"):
@@ -69,7 +70,7 @@ def test_a_folder_swapped_during_the_listing_is_not_listed(root, outside, swappe
 
 def test_a_given_file_swapped_for_a_link_is_not_read(root, outside, tmp_path):
     file = root / "a" / "x.jpg"
-    found = list_files([str(file)], Skipped(), follow=False)
+    found = list_given([str(file)], None, Skipped(), hidden=False, follow=False)
     swap(file, outside / "x.jpg")
     with pytest.raises(blobpack.SourceError, match="replaced by a symbolic link"):
         write(found, tmp_path / "out.tar")

@@ -131,19 +131,6 @@ def read_names(file: IO[bytes]) -> list[str]:
     return [os.fsdecode(name) for line in lines if (name := line.removesuffix(b"\r"))]
 
 
-def one_source(sources: tuple[Location, ...]) -> Location | tuple[Location, ...]:
-    """Return the source to pack: one folder or prefix in S3, or several files."""
-    # Members from a folder are named relative to it, single files by their whole paths. A mix would have names of both
-    # kinds in one blob.
-    wholes = [source for source in sources if source.is_s3 or os.path.isdir(source.path)]  # noqa: PTH112
-    if wholes and len(sources) > 1:
-        kind = "a prefix in S3" if wholes[0].is_s3 else "a folder"
-        raise click.UsageError(
-            f"{wholes[0]} is {kind}: give either one folder or prefix, or only files"
-        )
-    return sources[0] if wholes else sources
-
-
 def name_here(blob: Location) -> str:
     """Return the local path of a blob, or the name of a remote one as a path in the current folder."""
     name = blob.path_or_name

@@ -94,12 +94,14 @@ def print_report(
 
 
 def print_packed(report: PackReport, *more: str, as_json: bool) -> None:
-    """Print the report of pack or repack; JSON has more fields if they are named."""
+    """Print the report of pack or repack; JSON has more fields if they are named, and all names of a dry run."""
+    names = {"names": list(report.index.names)} if report.dry_run else {}
     print_report(
         report,
         *("members", "payload_bytes", "blob_bytes", "skipped", "dry_run", "shards"),
         *more,
         as_json=as_json,
+        **names,
     )
 
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from blobpack.argument_order import is_place, is_there, recognise_swap
 from blobpack.indexfile.open import COLLECTION
 from blobpack.model import (
     Duplicates,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from blobpack.opening.list_blobs import Place
 
 
+@recognise_swap(blobs=is_there, target=is_place)
 def collect(
     blobs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     target: str | os.PathLike[str] | None = None,

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Unpack
 
+from blobpack.argument_order import recognise_swap
 from blobpack.editing.append_local import append_in_place
 from blobpack.editing.append_s3 import append_in_s3
 from blobpack.editing.new_members import NewMembers
@@ -18,8 +19,9 @@ from blobpack.model import Duplicates, Property, Stale, check_choice, check_choi
 from blobpack.packing.files import Skipped
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
 from blobpack.packing.pack import describe_skipped
-from blobpack.packing.sources import check_source
+from blobpack.packing.sources import check_source, is_packable
 from blobpack.stores.location import output_location
+from blobpack.tar.header import is_blob_file
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from blobpack.model import IndexPlace, Packable
 
 
+@recognise_swap(blob=is_blob_file, source=is_packable)
 @with_pack_options
 def append(
     blob: str | os.PathLike[str],
@@ -53,7 +56,7 @@ def append(
 
     Args:
         blob: The path of the blob, or an s3:// URL.
-        source: A folder, a prefix in S3, files, or (name, payload) pairs; see pack.
+        source: Folders, prefixes in S3, files or payloads, named as pack names them.
         duplicates: What to do with a name that the blob already has: "refuse" to append it, or
             "last": reads by this name find the new member. The old member stays in the blob, at its
             place.
@@ -82,7 +85,7 @@ def append(
     began = time.perf_counter()
     complete = complete_options("append", options)
     location = output_location("blob", blob)
-    check_source(source)
+    check_source(source, complete)
     check_choice("duplicates", duplicates, Duplicates)
     check_choice("stale", stale, Stale)
     dropped = check_choices("drop", drop, Property)
@@ -90,7 +93,7 @@ def append(
         raise ValueError(
             "drop is for a blob in S3: a local blob grows in place, and keeps what it has"
         )
-    new = NewMembers(source, complete, Skipped(), duplicates, stale)
+    new = NewMembers(source, complete, Skipped(complete["on_skipped"]), duplicates, stale)
     if location.is_local:
         result = append_in_place(location, new)
     else:

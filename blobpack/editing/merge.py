@@ -6,6 +6,7 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from blobpack.argument_order import is_place, is_several, recognise_swap
 from blobpack.editing.combine import combine
 from blobpack.editing.source_blobs import Chosen, blobs_of, choose
 from blobpack.model import (
@@ -18,7 +19,7 @@ from blobpack.model import (
 )
 from blobpack.opening.blob import open_blob
 from blobpack.opening.list_blobs import list_blobs, place_of
-from blobpack.opening.open import check_source, is_collection, opened
+from blobpack.opening.open import check_source, is_blob, is_collection, opened
 from blobpack.opening.reader import Reader
 from blobpack.stores.location import Location, location_of, output_location
 from blobpack.stores.replace import check_suffix
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from blobpack.model import ProgressCallback, Which
 
 
+@recognise_swap(sources=is_several, target=is_place)
 def merge(
     sources: Iterable[Reader | str | os.PathLike[str]],
     target: str | os.PathLike[str],
@@ -131,6 +133,8 @@ def _readers_of(
             yield stack.enter_context(open_blob(blob, scan(blob, concatenated=True)))
 
 
+@recognise_swap(source=is_blob, target=is_place)
+@recognise_swap(target=is_place, members=is_several)
 def subset(
     source: Reader | str | os.PathLike[str],
     target: str | os.PathLike[str],

@@ -6,11 +6,10 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blobpack._native.gather import recognise_image
 from blobpack._native.lookup import NameLookup
 from blobpack._native.packed import normal_name, normal_names
 from blobpack.errors import DuplicateNameError
-from blobpack.packing.files import IMAGE_HEAD_BYTES, FileList, Skipped, filter_files
+from blobpack.packing.files import FileList, Skipped, filter_files, is_image_file
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
 from blobpack.packing.options import globs_of
@@ -154,7 +153,7 @@ def check_new_names(
             whole = os.path.join(found.root, path)  # noqa: PTH118 (bytes)
             # A file that is not an image will be skipped, so it is no duplicate. Only files with names that the blob
             # already has are read for this.
-            if options["all_files"] or _is_image(whole, name):
+            if options["all_files"] or is_image_file(whole, name):
                 raise _duplicate_error(os.fsdecode(name), taken_by)
     return found
 
@@ -195,12 +194,3 @@ def _duplicate_error(name: str, taken_by: str) -> DuplicateNameError:
     return DuplicateNameError(
         f"the blob has a member {name!r} already; with {setting('duplicates', 'last')}, this name would mean the new one"
     )
-
-
-def _is_image(path: bytes, name: bytes) -> bool:
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 (bytes)
-            return recognise_image(file.read(IMAGE_HEAD_BYTES), name)
-    except OSError:
-        # packing the file fails, too, and reports the reason
-        return False

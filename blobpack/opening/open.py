@@ -10,6 +10,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from blobpack.argument_order import is_place, local_path_of
 from blobpack.errors import BlobNotFoundError, MissingIndexWarning, warn_caller
 from blobpack.indexfile.footer import INDEX_MAGIC
 from blobpack.indexfile.open import open_stored
@@ -30,6 +31,7 @@ from blobpack.stores.local import LocalStore
 from blobpack.stores.location import location_of
 from blobpack.stores.memory import MemorySink, MemoryStore
 from blobpack.tar.behind import warn_of_left_out
+from blobpack.tar.header import is_blob_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -129,6 +131,20 @@ def open(
         cache=kept,
         hedge=hedge,
     )
+
+
+def is_blob(value: object) -> bool:
+    """Return whether a value may be meant for blobs: an open reader, a URL, or a path where a blob or index lies.
+
+    It is for messages about wrong arguments, and opens nothing.
+    """
+    path = local_path_of(value)
+    if path is None:
+        return is_place(value) or isinstance(value, Reader)
+    try:
+        return any(name.endswith((".idx", *BLOB_SUFFIXES)) for name in os.listdir(path))  # noqa: PTH208 (a str)
+    except OSError:
+        return is_blob_file(value)
 
 
 def stored_collection(

@@ -1,4 +1,4 @@
-"""Files to pack: found in a folder or given as a list, with their member names, and which ones are skipped."""
+"""Files to pack, with their member names, and which ones are skipped."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import sys
 from array import array
 from collections import Counter
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, AnyStr
 
-from blobpack._native.gather import open_folder
+from blobpack._native.gather import recognise_image
 from blobpack._native.globs import match_names
-from blobpack.errors import DuplicateNameError, SourceError
+from blobpack.errors import SourceError, UnsafeNameError
+from blobpack.packing.names import joined
 from blobpack.quoting import quoted
-from blobpack.tar.header import check_name
-from blobpack.tar.names import is_hidden
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
+
+    from blobpack.packing.names import NameChange
 
 # Bytes of a file that are read to recognise an image. No format needs more than an "ftyp" box of at
 # most 256 bytes (_native/images/sniff.pxd), and the kernel reads a file by pages of 4,096 bytes
@@ -46,18 +47,30 @@ class Skipped:
     Attributes:
         counts: Reason → number of files.
         examples: Reason → names of the first files, at most FILES_NAMED.
+        path_of: Returns the path or URL of a file, for its name; names of payloads stay names.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_skipped: Callable[[str, str], object] | None = None) -> None:
+        """Set what is called for each file; see PackOptions."""
         self.counts: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
+        self.path_of: Callable[[bytes], str] = os.fsdecode
+        self._on_skipped = on_skipped
 
-    def add(self, reason: str, name: bytes) -> None:
-        """Count one file."""
+    def add(self, reason: str, name: bytes, *path: AnyStr) -> None:
+        """Count one file.
+
+        Args:
+            reason: Why it is skipped.
+            name: Its name.
+            path: The parts of its path or URL; if there are none, path_of finds it.
+        """
         self.counts[reason] += 1
         examples = self.examples.setdefault(reason, [])
         if len(examples) < FILES_NAMED:
             examples.append(os.fsdecode(name))
+        if self._on_skipped:
+            self._on_skipped(joined(*path) or self.path_of(name), reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +80,9 @@ class FileList:
     Attributes:
         root: The folder that the paths are relative to; empty for the current folder.
         paths: The path of each file, in the order of the blob.
-        names: The name of each member. For a folder, this is the same list as `paths`.
+        names: The name of each member. For a folder that is packed alone, this is the same list as `paths`.
         follow_links: Open files that are symbolic links.
-        follow_folders: Open files in folders that are symbolic links. True also for a list of files,
+        follow_folders: Open files in folders that are symbolic links. True also for a list of files alone,
             whose folders the caller named.
     """
 
@@ -83,168 +96,43 @@ class FileList:
         """Return some of the files."""
         return replace(self, paths=self.paths[rows], names=self.names[rows])
 
-
-def list_folder(root: bytes, skipped: Skipped, *, hidden: bool, follow: bool) -> FileList:
-    """List all files below a folder, in byte order of their paths.
-
-    Args:
-        root: The folder.
-        skipped: Counts the files and folders that are left out.
-        hidden: Also list files and folders whose names begin with ".".
-        follow: Follow symbolic links, to files and to folders.
-
-    Raises:
-        SourceError: the folder or folders below it can't be listed. The message names all of them.
-    """
-    unreadable: list[tuple[bytes, OSError]] = []
-    # str and not bytes: scandir returns str for a descriptor, and joining and encoding them once takes less time
-    paths: list[str] = []
-    root_fd = -1
-    # a stack instead of recursion: folders may be nested deeper than Python's recursion limit
-    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
-    try:
-        while waiting:
-            folder, above = waiting.pop()
-            try:
-                if folder:
-                    # not by its path: a folder that was replaced by a link since its parent was listed would be followed
-                    fd = open_folder(root_fd, os.fsencode(folder), follow=follow)
-                else:
-                    fd = root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    waiting += _list_one(
-                        fd, folder, above, paths, skipped, hidden=hidden, follow=follow
-                    )
-                finally:
-                    if folder:
-                        os.close(fd)
-            except OSError as exc:
-                # Go on after an error, so that one run names every folder whose permissions must be
-                # corrected.
-                path = os.path.join(root, os.fsencode(folder)) if folder else root  # noqa: PTH118 (bytes)
-                unreadable.append((path, exc))
-    finally:
-        if root_fd >= 0:
-            os.close(root_fd)
-    if unreadable:
-        raise unreadable_error(
-            [(path, unreadable_reason(exc.errno or 0, follow=follow)) for path, exc in unreadable]
-        )
-    # the order of scandir is that of the file system; sorted, the same files give the same blob on any machine
-    encoded = sorted([path.encode(*FILE_NAME_CODING) for path in paths])
-    return FileList(root, encoded, encoded, follow_links=follow, follow_folders=follow)
+    def take(self, rows: Sequence[int]) -> FileList:
+        """Return the files of some rows, in their order."""
+        paths, names = self.paths, self.names
+        return replace(self, paths=[paths[i] for i in rows], names=[names[i] for i in rows])
 
 
-def _list_one(
-    fd: int,
-    folder: str,
-    above: frozenset[tuple[int, int]],
-    paths: list[str],
-    skipped: Skipped,
-    *,
-    hidden: bool,
-    follow: bool,
-) -> list[tuple[str, frozenset[tuple[int, int]]]]:
-    """List an open folder: add its files to `paths`, and return the folders in it, with those above them.
-
-    Raises:
-        OSError: the folder can't be listed.
-    """
-    below: list[tuple[str, frozenset[tuple[int, int]]]] = []
-    # Only if links are followed can a folder be below itself. Otherwise the stat of each folder is saved.
-    if follow:
-        state = os.fstat(fd)
-        above = above | {(state.st_dev, state.st_ino)}
-    with os.scandir(fd) as listing:
-        for found in listing:
-            name = f"{folder}/{found.name}" if folder else found.name
-            if not hidden and is_hidden(found.name):
-                skipped.add("hidden", os.fsencode(name))
-            else:
-                _classify(found, name, above, paths, below, skipped, follow=follow)
-    return below
-
-
-def _classify(
-    found: os.DirEntry[str],
-    name: str,
-    above: frozenset[tuple[int, int]],
-    paths: list[str],
-    waiting: list[tuple[str, frozenset[tuple[int, int]]]],
-    skipped: Skipped,
-    *,
-    follow: bool,
-) -> None:
-    """Add what a folder holds to the files to pack, to the folders to list, or to what is skipped."""
-    # first, because most are files: scandir has their type from the directory, so this costs no system call
-    if found.is_file(follow_symlinks=False):
-        paths.append(name)
-        return
-    try:
-        is_folder = found.is_dir(follow_symlinks=follow)
-    except OSError:
-        # a link that leads to itself, for example: opening it as a file fails, and that error names it
-        is_folder = False
-    if is_folder:
-        if follow:
-            state = found.stat()
-            # only folders above count: a folder that two links lead to is packed twice, under two names
-            if (state.st_dev, state.st_ino) in above:
-                skipped.add("a link to a folder above it", os.fsencode(name))
-                return
-        waiting.append((name, above))
-    elif not found.is_symlink():
-        skipped.add("not a plain file", os.fsencode(name))
-    elif follow:
-        # the link may lead nowhere or to a device: opening it reports that
-        paths.append(name)
-    else:
-        skipped.add("symbolic links", os.fsencode(name))
-
-
-def list_files(
-    files: Iterable[str | os.PathLike[str]], skipped: Skipped, *, follow: bool
+def rename_files(
+    files: FileList, change: NameChange, skipped: Skipped, *, images_only: bool
 ) -> FileList:
-    """Make a list of given files. Member names are the normalized paths, without a leading "/".
-
-    Args:
-        files: Paths of files.
-        skipped: Counts the symbolic links that are left out.
-        follow: Follow symbolic links.
+    """Return the files with other names, in the same order.
 
     Raises:
-        DuplicateNameError: two files have one member name.
-        SourceError: a path is a folder.
-        UnsafeNameError: a path leads upwards with "..".
+        UnsafeNameError: nothing is left of a name.
     """
-    paths, names = [], []
-    for file in files:
-        path = os.fsencode(file)
-        # as tar does: names in an archive are relative, so that extracting stays inside a folder
-        name = os.path.normpath(path).lstrip(b"/")
-        check_name(name)
-        # Members below a folder are named relative to it, but given files by their whole paths. A
-        # mix of both would have no consistent names.
-        if os.path.isdir(path):  # noqa: PTH112 (bytes)
-            raise SourceError(
-                f"{quoted(os.fsdecode(path))} is a folder: give one folder, or files",
-                paths=(os.fsdecode(path),),
-            )
-        if not follow and os.path.islink(path):  # noqa: PTH114 (bytes)
-            skipped.add("symbolic links", name)
-            continue
-        paths.append(path)
-        names.append(name)
-    # equal names are neighbours once they are sorted
-    order = sorted(range(len(names)), key=names.__getitem__)
-    for one, other in pairwise(order):
-        if names[one] == names[other]:
-            raise DuplicateNameError(
-                f"{os.fsdecode(paths[one])!r} and {os.fsdecode(paths[other])!r} "
-                f"would both be member {os.fsdecode(names[one])!r}"
-            )
-    paths, names = [paths[i] for i in order], [names[i] for i in order]
-    return FileList(b"", paths, names, follow_links=follow, follow_folders=True)
+    rows, names = [], []
+    for row, (path, name) in enumerate(zip(files.paths, files.names, strict=True)):
+        try:
+            names.append(change.apply(name, files.root, path))
+        except UnsafeNameError:
+            # a text file beside the folders, which is not packed anyway, does not prevent that they are packed
+            whole = os.path.join(files.root, path)  # noqa: PTH118 (bytes)
+            if not images_only or is_image_file(whole, name):
+                raise
+            skipped.add("not an image", name, whole)
+        else:
+            rows.append(row)
+    return replace(files.take(rows), names=names)
+
+
+def is_image_file(path: bytes, name: bytes) -> bool:
+    """Return whether a file is an image; False if it can't be read."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 (bytes)
+            return recognise_image(file.read(IMAGE_HEAD_BYTES), name)
+    except OSError:
+        # packing the file fails, too, and reports the reason
+        return False
 
 
 def filter_files(
@@ -254,12 +142,10 @@ def filter_files(
     if not globs and not exclude:
         return files
     passed = match_filters(files.names, globs, exclude)
-    for name, kept in zip(files.names, passed, strict=True):
+    for path, name, kept in zip(files.paths, files.names, passed, strict=True):
         if not kept:
-            skipped.add("filtered out", name)
-    paths = [path for path, kept in zip(files.paths, passed, strict=True) if kept]
-    names = [name for name, kept in zip(files.names, passed, strict=True) if kept]
-    return replace(files, paths=paths, names=names)
+            skipped.add("filtered out", name, files.root, path)
+    return files.take([row for row, kept in enumerate(passed) if kept])
 
 
 def match_filters(

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blobpack.argument_order import is_file_there, is_place, recognise_swap
 from blobpack.errors import FormatError, SourceError, UnsafeNameError
 from blobpack.packing.objects import Objects, Source
 from blobpack.stores.location import Location, is_absolute, local_path, location_of
@@ -25,6 +26,7 @@ SOURCE_KEYS = ("url", "path", "key")
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 
+@recognise_swap(path=is_file_there, base=is_place)
 def read_manifest(path: str | os.PathLike[str], base: str | os.PathLike[str] = "") -> Objects:
     """Read a list of objects and files to pack; the suffix of the list says which format it has.
 

@@ -154,11 +154,11 @@ def _check_not_packed(files: FileList, not_packed: list[NotPacked], skipped: Ski
     for file, status, error in not_packed:
         path = os.path.join(files.root, files.paths[file])  # noqa: PTH118 (bytes)
         if status == _gather.FILE_NOT_IMAGE:
-            skipped.add("not an image", files.names[file])
+            skipped.add("not an image", files.names[file], path)
         elif status == _gather.FILE_IS_TARGET:
-            skipped.add("the blob itself", files.names[file])
+            skipped.add("the blob itself", files.names[file], path)
         elif status == _gather.FILE_NOT_REGULAR:
-            skipped.add("not a plain file", files.names[file])
+            skipped.add("not a plain file", files.names[file], path)
         elif status == _gather.FILE_CHANGED:
             # the size in the header would be wrong, or the payload half old and half new
             unreadable.append((path, "changed while it was packed"))

@@ -8,6 +8,7 @@ objects: 48 objects of 24 MiB took 1,836 MiB of memory that way, and take 279 Mi
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,6 +31,7 @@ from blobpack.threads import map_ahead
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
+    from blobpack.packing.names import NameChange
     from blobpack.stores.base import Store
     from blobpack.stores.s3.signing import Signatures
     from blobpack.stores.s3.store import S3Store
@@ -119,6 +121,23 @@ class Objects:
                     skipped.add("filtered out", source.name)
             sources = [source for source, kept in zip(sources, passed, strict=True) if kept]
         return Objects(sources, images_only=images_only)
+
+    def path_of(self, name: bytes) -> str:
+        """Return the path or URL of the object that has this name."""
+        row = bisect_left(self._sources, name, key=lambda source: source.name)
+        return self._sources[row].location.text
+
+    def renamed(self, change: NameChange) -> Objects:
+        """Return the objects with other names.
+
+        Raises:
+            DuplicateNameError: two objects have one name.
+            UnsafeNameError: nothing is left of a name.
+        """
+        return Objects(
+            source._replace(name=change.apply(source.name, source.location.text))
+            for source in self._sources
+        )
 
     def without(self, blob: Location, skipped: Skipped) -> Objects:
         """Return all objects but the blob that is about to be replaced."""
@@ -247,6 +266,28 @@ def list_prefix(location: Location, skipped: Skipped, *, hidden: bool) -> Object
     Raises:
         SourceError: there are no objects below the prefix, or it can't be listed.
     """
+    return list_prefixes([(location, b"")], skipped, hidden=hidden)
+
+
+def list_prefixes(
+    prefixes: Iterable[tuple[Location, bytes]], skipped: Skipped, *, hidden: bool
+) -> Objects:
+    """List the objects below several prefixes, each with what stands before their names; see list_prefix.
+
+    Raises:
+        SourceError: there are no objects below a prefix, or it can't be listed.
+        DuplicateNameError: two objects have one name.
+    """
+    return Objects(
+        source
+        for location, before in prefixes
+        for source in _objects_below(location, before, skipped, hidden=hidden)
+    )
+
+
+def _objects_below(
+    location: Location, before: bytes, skipped: Skipped, *, hidden: bool
+) -> Iterator[Source]:
     from blobpack.stores.s3.listing import list_objects
 
     # with a "/" at its end: S3 compares plain text, so the prefix "train" would also list "train-old/1.jpg"
@@ -260,16 +301,15 @@ def list_prefix(location: Location, skipped: Skipped, *, hidden: bool) -> Object
         raise SourceError(
             f"{location}: there is nothing below s3://{bucket}/{prefix}", paths=(location.text,)
         )
-    sources = []
+    before = before and before + b"/"
     for found in listed:
-        name = encode_name(found.key.removeprefix(prefix))
+        below = found.key.removeprefix(prefix)
+        name = before + encode_name(below)
+        place = Location.in_s3(bucket, found.key)
         # consoles make such objects for "new folder"; the prefix itself leaves an empty name
-        if not name or name.endswith(b"/"):
-            skipped.add("an object that stands for a folder", encode_name(found.key))
-        elif not hidden and is_hidden(found.key.removeprefix(prefix)):
-            skipped.add("hidden", name)
+        if not below or below.endswith("/"):
+            skipped.add("an object that stands for a folder", encode_name(found.key), place.text)
+        elif not hidden and is_hidden(below):
+            skipped.add("hidden", name, place.text)
         else:
-            sources.append(
-                Source(name, Location.in_s3(bucket, found.key), found.size, found.version)
-            )
-    return Objects(sources)
+            yield Source(name, place, found.size, found.version)

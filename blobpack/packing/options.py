@@ -9,9 +9,18 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from blobpack.model import check_callable, check_flag, check_texts, check_threads
+from blobpack.model import (
+    check_callable,
+    check_flag,
+    check_number,
+    check_texts,
+    check_threads,
+)
+from blobpack.packing.names import check_prefix
+from blobpack.stores.location import Location, location_of
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
 
     from blobpack.model import ProgressCallback
@@ -24,8 +33,13 @@ class PackOptions(TypedDict, total=False):
 
     Attributes:
         globs: Pack only files whose member names match one of these patterns; `*` also matches "/".
-        exclude: Do not pack files whose member names match one of these patterns.
+        exclude: Do not pack files whose member names match one of these patterns. Patterns see whole names, as they are in
+            the blob.
         all_files: Pack every file, not only images. Images are recognised by their first bytes, SVG by its name.
+        directory: Relative paths of the source start at this folder, or at this s3:// prefix, and names are relative to it.
+            None: they start at the current folder.
+        strip: Number of folders that are removed from the front of each name. A name of which nothing is left is an error.
+        prefix: What is put in front of each name, after `strip`. For a folder, it ends in "/".
         hidden: Also pack files whose names begin with ".", and files below folders with such names.
         follow_symlinks: Pack the files that symbolic links point to, under the names of the links.
         keep_mtime: Store modification times, in whole seconds. Otherwise they are 0.
@@ -34,23 +48,33 @@ class PackOptions(TypedDict, total=False):
             records facts only if the index of the blob has facts.
         threads: Number of threads that read files, 1 to 64. None: one for each processor, at most 4.
         progress: Called from time to time as progress(files, bytes).
+        on_skipped: Called as on_skipped(path, reason) for each file that is left out, also in a dry run. The path is a
+            URL for an object, and the name for a payload. A hidden folder is one call. The reports count the same files
+            in `skipped`.
     """
 
     globs: Iterable[str]
     exclude: Iterable[str]
     all_files: bool
+    directory: str | os.PathLike[str] | None
+    strip: int
+    prefix: str
     hidden: bool
     follow_symlinks: bool
     keep_mtime: bool
     facts: bool
     threads: int | None
     progress: ProgressCallback | None
+    on_skipped: Callable[[str, str], object] | None
 
 
 DEFAULTS = PackOptions(
     globs=(),
     exclude=(),
     all_files=False,
+    directory=None,
+    strip=0,
+    prefix="",
     hidden=False,
     follow_symlinks=False,
     # a copy of a folder may have other times; without them, the same images give the same blob on any machine
@@ -58,6 +82,7 @@ DEFAULTS = PackOptions(
     facts=True,
     threads=None,
     progress=None,
+    on_skipped=None,
 )
 # found by their defaults, so that a new flag is checked without a second list
 FLAGS = tuple(name for name, default in DEFAULTS.items() if isinstance(default, bool))
@@ -112,13 +137,30 @@ def complete_options(function: str, options: PackOptions) -> PackOptions:
         check_flag(name, complete[name])  # type: ignore[literal-required]  # mypy knows no tuple of keys
     check_threads(complete["threads"])
     check_callable("progress", complete["progress"])
-    globs, exclude = complete["globs"], complete["exclude"]
+    check_callable("on_skipped", complete["on_skipped"])
+    check_number("strip", complete["strip"], 0)
+    check_prefix(complete["prefix"])
+    globs, exclude, directory = complete["globs"], complete["exclude"], complete["directory"]
     # check_texts returns lists: a generator would be empty when the second step reads it
     return {
         **complete,
         "globs": check_texts("globs", globs),
         "exclude": check_texts("exclude", exclude),
+        "directory": None if directory is None else _folder_of(directory),
     }
+
+
+def directory_of(options: PackOptions) -> Location | None:
+    """Return the directory of complete options."""
+    directory = options["directory"]
+    return None if directory is None else Location.parse(directory, prefix=True)
+
+
+def _folder_of(directory: object) -> Location:
+    location = location_of("directory", directory, prefix=True)
+    if location.kind == "http":
+        raise ValueError(f"directory must be a folder or s3://bucket/prefix, not {location.text!r}")
+    return location
 
 
 def globs_of(options: PackOptions) -> tuple[list[str], list[str]]:

@@ -8,13 +8,19 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Unpack
 
+from blobpack.argument_order import is_new_file, recognise_swap
 from blobpack.errors import SourceError
 from blobpack.model import IndexPlace, check_choice, check_flag
 from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
-from blobpack.packing.sources import check_source, expected_bytes, resolve_source
+from blobpack.packing.sources import (
+    check_source,
+    expected_bytes,
+    is_packable,
+    resolve_source,
+)
 from blobpack.quoting import quoted
 from blobpack.stores.location import Location, output_location
 from blobpack.stores.replace import check_suffix
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
 EXAMPLES_SHOWN = 3
 
 
+@recognise_swap(source=is_packable, target=is_new_file)
 @with_pack_options
 def pack(
     source: Packable,
@@ -56,9 +63,10 @@ def pack(
     A target in S3 is uploaded while it is packed, in bounded memory. If anything fails, nothing is left there.
 
     Args:
-        source: A folder or a prefix in S3, packed in byte order of the names relative to it. Or a file or a
-            list of files, whose names are their paths as given, without a leading "/". Or (name, payload)
-            pairs, packed in their order.
+        source: A folder or a prefix in S3: names are relative to it. Or a file, or a list of files, folders and
+            prefixes: names begin with their paths as given, without ".." at the front; of an absolute path or a URL,
+            only the last part remains. These are packed in byte order of their names. Or payloads, packed in their
+            order: a mapping of names to bytes, or (name, bytes) pairs.
         target: The blob to write: a path or an s3:// URL.
         dry_run: Read everything and write nothing. Then `blob_bytes` is the size before compression.
         resume: For a target in S3: continue an upload that was interrupted. Parts that S3 already
@@ -77,8 +85,8 @@ def pack(
     Raises:
         SourceError: files can't be read (all are named) or changed while they were packed; an object can't be
             read or changed (the first one is named); or there is nothing to pack.
-        DuplicateNameError: two files have one member name.
-        UnsafeNameError: a name is empty, absolute or leads upwards with "..".
+        DuplicateNameError: two files have one member name; the message names both.
+        UnsafeNameError: a name is empty, absolute or leads upwards with "..", or `strip` leaves nothing of it.
         StorageError: the blob can't be written, or would replace a file that is not a tar.
         TypeError: an argument has a wrong type, or an option does not exist.
         ValueError: a choice does not exist or a number is out of range; `resume` is set and the target is not in S3;
@@ -87,7 +95,7 @@ def pack(
     began = time.perf_counter()
     # Check all arguments, and the target, before anything is read: reading may take hours.
     complete = complete_options("pack", options)
-    check_source(source)
+    check_source(source, complete)
     check_flag("dry_run", dry_run)
     check_choice("index", index, IndexPlace)
     location = check_target_options(target, level=level, resume=resume, force=force)
@@ -96,7 +104,7 @@ def pack(
     exists = check_target(location, index, force=force)
     # the file by which pack recognises the blob among its sources
     replaced = os.stat(location) if exists and not remote else None  # noqa: PTH116 (a path of any kind)
-    skipped = Skipped()
+    skipped = Skipped(complete["on_skipped"])
     found = resolve_source(source, complete, skipped)
     # a local blob is recognised by its inode when it is read; an object is recognised by its key
     if remote and isinstance(found, Objects):
@@ -231,7 +239,18 @@ class PackReport:
             f"{done} {counted(self.members, 'member')}, {counted(self.payload_bytes, 'byte')}, into {counted(self.blob_bytes, 'byte')} "
             f"{f'of {self.shards:,} blobs ' if self.shards != 1 else ''}"
             f"in {self.seconds:.2f} s ({self.megabytes_per_second:,.0f} MB/s)"
+            f"{self._described_names() if self.dry_run and self.members else ''}"
         ) + describe_skipped(self.skipped, self.examples)
+
+    def _described_names(self) -> str:
+        """Describe how members would be named, by the first names and the last one."""
+        # the last one, too: if several folders are packed, it mostly is of another folder than the first ones
+        names = self.index.names
+        named = [*names[:EXAMPLES_SHOWN], *names[EXAMPLES_SHOWN:][-1:]]
+        texts = list(map(quoted, named))
+        if self.members > len(named):
+            texts.insert(EXAMPLES_SHOWN, "…")
+        return f"\nnames: {', '.join(texts)}"
 
 
 def mb_per_second(size: int, seconds: float) -> float:

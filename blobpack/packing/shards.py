@@ -10,6 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Unpack
 
+from blobpack.argument_order import is_number, is_place, recognise_swap
 from blobpack.collection.collect import collect
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.index.index import Index
@@ -20,7 +21,7 @@ from blobpack.packing.members import write_members
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
 from blobpack.packing.pack import PackReport, nothing_to_pack
 from blobpack.packing.shard_folder import shard_folder, shard_location
-from blobpack.packing.sources import check_source, filter_by_name, resolve_source
+from blobpack.packing.sources import check_source, filter_by_name, is_packable, resolve_source
 from blobpack.tar.header import END_OF_ARCHIVE, encode_name, member_header, padding
 from blobpack.tar.names import normal_lookup
 from blobpack.writing.compress import LEVEL, check_level
@@ -42,6 +43,8 @@ SHARD_BYTES_MIN = len(END_OF_ARCHIVE) + 1
 COMPRESSED_NAME = "{:05d}.tar.zst"
 
 
+@recognise_swap(source=is_packable, folder=is_place)
+@recognise_swap(folder=is_place, shard_bytes=is_number)
 @with_pack_options
 def pack_shards(
     source: Packable,
@@ -62,7 +65,7 @@ def pack_shards(
     complete stay, without a collection.
 
     Args:
-        source: A folder, a prefix in S3, files or (name, payload) pairs; see pack.
+        source: Folders, prefixes in S3, files or payloads, named as pack names them.
         folder: The folder to write to: a path or s3://bucket/prefix. It must be empty, or not exist yet.
         shard_bytes: The largest size of an archive, without its index. A single member that is larger gets a blob
             of its own.
@@ -85,13 +88,13 @@ def pack_shards(
     """
     began = time.perf_counter()
     complete = complete_options("pack_shards", options)
-    check_source(source)
+    check_source(source, complete)
     location = shard_location(folder)
     check_number("shard_bytes", shard_bytes, SHARD_BYTES_MIN)
     check_flag("allow_empty", allow_empty)
     if level is not None:
         check_level(level)
-    skipped = Skipped()
+    skipped = Skipped(complete["on_skipped"])
     found = resolve_source(source, complete, skipped)
     # before cutting: files that the filters exclude must take no room
     found, complete = filter_by_name(found, complete, skipped)

@@ -1,4 +1,4 @@
-"""Resolve the source that pack was given: list a folder or a prefix in S3, or check files or payloads."""
+"""Resolve the source that pack was given: list folders or prefixes in S3, or check files or payloads."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
+from blobpack.argument_order import is_place, is_several, is_there, local_path_of
 from blobpack.model import check_path, check_several, shown
-from blobpack.packing.files import FileList, Skipped, filter_files, list_files, list_folder
-from blobpack.packing.objects import Objects, list_prefix
-from blobpack.packing.options import globs_of
+from blobpack.packing.files import FileList, Skipped, filter_files, rename_files
+from blobpack.packing.listing import list_folder, list_given, sorted_by_name
+from blobpack.packing.names import GivenNames, NameChange
+from blobpack.packing.objects import Objects, list_prefix, list_prefixes
+from blobpack.packing.options import directory_of, globs_of
 from blobpack.packing.stream import total_bytes
 from blobpack.stores.location import Location, location_of
+from blobpack.tar.header import encode_name, is_blob_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,56 +27,104 @@ if TYPE_CHECKING:
     ResolvedSource = FileList | Objects | Iterator[Payload]
 
 
-def check_source(source: Packable) -> None:
+def check_source(source: Packable, options: PackOptions) -> None:
     """Check that a source has a form that can be packed; nothing is read.
 
     Raises:
         TypeError: the source is neither a path nor an iterable of paths or payloads.
-        ValueError: the source is empty, or a URL that is not in S3.
+        ValueError: the source is empty, or a URL that is not in S3; or a directory is given for a list or a mapping.
     """
-    if not isinstance(source, (str, os.PathLike)):
-        # iterating over a mapping would give its keys, which would be taken for paths
-        if isinstance(source, Mapping):
-            raise TypeError(
-                "source must be paths or (name, payload) pairs, not a mapping: give its items()"
-            )
+    if isinstance(source, (Objects, Mapping)):
+        if options["directory"] is not None:
+            raise ValueError("directory is for paths, and the source is no path")
+    elif not isinstance(source, (str, os.PathLike)):
         check_several("source", source, "paths or (name, payload) pairs")
-        return
     # HTTP has no request that lists a folder
-    if location_of("source", source, prefix=True).kind == "http":
+    elif location_of("source", source, prefix=True).kind == "http":
         raise ValueError(
             f"source must be a path or s3://bucket/prefix, not {shown(str(source))}: read_manifest takes a list of URLs"
         )
 
 
+def is_packable(value: object) -> bool:
+    """Return whether a value may be meant for a source: several things, a prefix, a folder, or a file that is no blob."""
+    path = local_path_of(value)
+    if path is None:
+        return is_place(value) or is_several(value)
+    return is_there(value) and not is_blob_file(value)
+
+
 def resolve_source(source: Packable, options: PackOptions, skipped: Skipped) -> ResolvedSource:
-    """List the files of a folder or the objects below a prefix, or check files or (name, payload) pairs.
+    """List the files or objects of a source, or check files or (name, payload) pairs; make their names.
 
     Raises:
-        SourceError: a folder or a prefix can't be listed, or a folder is among the files.
+        SourceError: a folder or a prefix can't be listed.
         DuplicateNameError: two files have one member name.
-        UnsafeNameError: the path of a file contains "..".
+        UnsafeNameError: nothing is left of a name.
     """
+    found = _resolve(source, options, skipped)
+    change = NameChange.of(options)
+    if change is not None:
+        found = _rename(found, change, options, skipped)
+    if isinstance(found, Objects):
+        # they become payloads, which know no URLs
+        skipped.path_of = found.path_of
+    return found
+
+
+def _resolve(source: Packable, options: PackOptions, skipped: Skipped) -> ResolvedSource:
     # what read_manifest returns
     if isinstance(source, Objects):
         return source
-    follow = options["follow_symlinks"]
+    if isinstance(source, Mapping):
+        return _checked_payloads(source.items())
+    hidden, follow = options["hidden"], options["follow_symlinks"]
+    directory = directory_of(options)
     if isinstance(source, (str, os.PathLike)):
         place = Location.parse(source, prefix=True)
-        if place.is_s3:
-            return list_prefix(place, skipped, hidden=options["hidden"])
-        source = place.whole
+        if directory is None and place.is_s3:
+            return list_prefix(place, skipped, hidden=hidden)
         # a path that does not exist counts as a folder: list_folder then names it in a SourceError
-        if not os.path.isfile(source):  # noqa: PTH113
-            root = os.fsencode(source)
-            return list_folder(root, skipped, hidden=options["hidden"], follow=follow)
-        source = [source]
+        if directory is None and not os.path.isfile(place):  # noqa: PTH113
+            return list_folder(os.fsencode(place), skipped, hidden=hidden, follow=follow)
+        source = [place]
     # the first element decides between files and payloads; it is put back, for the source may be a generator
     elements = iter(source)
     first = list(islice(elements, 1))
     if first and isinstance(first[0], tuple):
+        if directory is not None:
+            raise ValueError("directory is for paths, and the source holds (name, payload) pairs")
         return _checked_payloads(chain(first, elements))
-    return list_files(_checked_files(chain(first, elements)), skipped, follow=follow)
+    places = list(_checked_places(chain(first, elements), directory))
+    prefixes = [place for place in places if isinstance(place, Location)]
+    paths = [place for place in places if not isinstance(place, Location)]
+    if not prefixes:
+        here = directory if directory and directory.is_local else None
+        return list_given(paths, here, skipped, hidden=hidden, follow=follow)
+    if paths:
+        raise ValueError(
+            f"source must be either in S3 or on this disk, and holds both {prefixes[0].text!r} and "
+            f"{os.fspath(paths[0])!r}"
+        )
+    naming = GivenNames(directory)
+    named = [(place, naming.of_prefix(place)) for place in prefixes]
+    return list_prefixes(named, skipped, hidden=hidden)
+
+
+def _rename(
+    found: ResolvedSource, change: NameChange, options: PackOptions, skipped: Skipped
+) -> ResolvedSource:
+    if isinstance(found, FileList):
+        images_only = not options["all_files"]
+        return sorted_by_name(rename_files(found, change, skipped, images_only=images_only))
+    if isinstance(found, Objects):
+        return found.renamed(change)
+    return _renamed(found, change)
+
+
+def _renamed(payloads: Iterable[Payload], change: NameChange) -> Iterator[Payload]:
+    for name, payload in payloads:
+        yield os.fsdecode(change.apply(encode_name(name))), payload
 
 
 def _checked_payloads(payloads: Iterable[object]) -> Iterator[Payload]:
@@ -83,37 +135,57 @@ def _checked_payloads(payloads: Iterable[object]) -> Iterator[Payload]:
             raise TypeError(f"source must be (name, payload) pairs, and one is {shown(pair)}")
         name, payload = pair
         if not isinstance(name, str):
-            raise TypeError(f"source must be pairs of str and bytes, and one name is {name!r}")
+            swapped = isinstance(name, bytes) and isinstance(payload, str)
+            raise TypeError(
+                f"source must be (name, payload) pairs, not (payload, name) as in {shown(pair)}"
+                if swapped
+                else f"source must be (name, payload) pairs, and the name {shown(name)} is not a str"
+            )
         if not isinstance(payload, bytes):
             # any object with the buffer protocol will do: bytearray, memoryview, a NumPy array
             try:
                 memoryview(payload)
             except TypeError:
-                kind = type(payload).__name__
-                raise TypeError(
-                    f"source must be pairs of str and bytes, and {name!r} is {kind}"
-                ) from None
+                raise TypeError(_not_a_payload(name, payload)) from None
         yield name, payload
 
 
-def _checked_files(files: Iterable[object]) -> Iterator[str | os.PathLike[str]]:
-    """Yield each element of a source, and check that it is a local path."""
-    for file in files:
-        if not isinstance(file, (str, os.PathLike)):
+def _not_a_payload(name: str, payload: object) -> str:
+    """Return the message for a payload that is not bytes."""
+    remedy = ""
+    if isinstance(payload, os.PathLike):
+        remedy = ": read the file, by Path.read_bytes()"
+    elif isinstance(payload, str):
+        remedy = ": encode a text, by str.encode(); read a file, by Path.read_bytes()"
+    return (
+        f"source must be (name, payload) pairs, and the payload of {name!r} must be bytes or another buffer, not "
+        f"{type(payload).__name__}{remedy}"
+    )
+
+
+def _checked_places(
+    given: Iterable[object], directory: Location | None
+) -> Iterator[str | os.PathLike[str]]:
+    """Yield each element of a source: a local path, or the Location of a prefix in S3."""
+    far = directory if directory and directory.is_s3 else None
+    for one in given:
+        if not isinstance(one, (str, os.PathLike)):
             raise TypeError(
-                f"source must be several paths or (name, payload) pairs, and one is {shown(file)}"
+                f"source must be several paths or (name, payload) pairs, and one is {shown(one)}"
             )
         # parsed only if it may be a URL: a list may name millions of files
-        if ":/" not in check_path("source", file):
-            yield file
-            continue
-        location = location_of("source", file)
-        if not location.is_local:
-            raise ValueError(
-                f"source must be one prefix in S3 or several local paths, and one is {location.text!r}: "
-                "read_manifest takes a list of URLs"
-            )
-        yield location.path
+        place: str | os.PathLike[str] = one
+        if isinstance(one, Location) or ":/" in check_path("source", one):
+            location = location_of("source", one, prefix=True)
+            if location.kind == "http":
+                raise ValueError(
+                    f"source must be local paths or prefixes in S3, and one is {location.text!r}: read_manifest takes a "
+                    "list of URLs"
+                )
+            place = location.path if location.is_local else location
+        if far and not isinstance(place, Location) and not os.path.isabs(place):  # noqa: PTH117
+            place = far.as_folder.below(os.fspath(place))
+        yield place
 
 
 def filter_by_name(

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blobpack.argument_order import is_place, is_several, recognise_swap
 from blobpack.errors import StorageError, UnsafeNameError
 from blobpack.model import check_callable, members_of
-from blobpack.opening.open import check_source, opened
+from blobpack.opening.open import check_source, is_blob, opened
 from blobpack.reading.target_names import check_names, split_name
 from blobpack.stores.location import output_folder
 from blobpack.stores.output import hidden_path, hold, release, remove_leftovers_in
@@ -58,6 +59,8 @@ class ExtractReport:
     left_out: dict[str, int] = field(default_factory=dict)
 
 
+@recognise_swap(source=is_blob, folder=is_place)
+@recognise_swap(folder=is_place, members=is_several)
 def extract(
     source: Reader | str | os.PathLike[str],
     folder: str | os.PathLike[str],

@@ -11,10 +11,11 @@ from itertools import tee
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack._native.facts import orientation_of
+from blobpack.argument_order import is_name, is_several, recognise_swap
 from blobpack.errors import ImageError
 from blobpack.model import check_flag, checked_which, which_of
 from blobpack.opening.find_members import name_of
-from blobpack.opening.open import check_source, opened
+from blobpack.opening.open import check_source, is_blob, opened
 from blobpack.quoting import quoted
 from blobpack.threads import map_ahead, processor_count
 
@@ -38,6 +39,7 @@ WIDE_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 ORIENTATION_TAG = 0x0112
 
 
+@recognise_swap(blob=is_blob, which=is_name)
 def read_image(
     blob: Reader | str | os.PathLike[str],
     which: Which,
@@ -83,6 +85,7 @@ def read_image(
         )
 
 
+@recognise_swap(blob=is_blob, several=is_several)
 def read_images(
     blob: Reader | str | os.PathLike[str],
     several: Iterable[Which],

@@ -8,8 +8,12 @@ Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Forma
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from blobpack._native.gather import encode_header
+from blobpack.argument_order import is_place, local_path_of
 from blobpack.errors import UnsafeNameError
+from blobpack.stores.zstd_format import is_zstd
 
 BLOCK = 512
 END_OF_ARCHIVE = bytes(2 * BLOCK)
@@ -51,6 +55,22 @@ def begins_tar(block: bytes) -> bool:
         sum(blanked) - 256 * sum(byte > 127 for byte in blanked),
     )
     return not any(block) or stored.lstrip(b"0") in [b"%o" % max(total, 0) for total in sums]
+
+
+def is_blob_file(value: object) -> bool:
+    """Return whether a value is the URL of a file, or the path of a tar, of a compressed tar or of an index.
+
+    It is for messages about wrong arguments: a file that can't be read is none of these.
+    """
+    path = local_path_of(value)
+    if path is None:
+        return is_place(value)
+    try:
+        with Path(path).open("rb") as file:
+            first = file.read(BLOCK)
+    except OSError:
+        return False
+    return begins_tar(first) or is_zstd(first) or path.endswith(".idx")
 
 
 def size_in(header: bytes) -> int | None:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
+from blobpack.argument_order import is_output, is_there, recognise_swap
 from blobpack.errors import DuplicateNameError, UnsafeNameError
 from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 
+@recognise_swap(source=is_there, target=is_output)
 def write_offsets(
     source: Index | Iterable[Index] | Reader | str | os.PathLike[str],
     target: str | os.PathLike[str] | BinaryIO,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from blobpack.cli.opened import is_same_file, one_source
+from blobpack.cli.naming import check_places, located, naming_options, skipped_table
+from blobpack.cli.opened import is_same_file
 from blobpack.cli.options import duplicates_option, json_option, packing_options
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import progress_bar, progress_option, show_pieces
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("blob", type=PathOrS3(exists=True, dir_okay=False))
-@click.argument(
-    "sources", nargs=-1, required=True, type=PathOrS3(exists=True, prefix=True), metavar="SRC..."
-)
+@click.argument("sources", nargs=-1, required=True, type=PathOrS3(prefix=True), metavar="SRC...")
 @packing_options
+@naming_options
 @duplicates_option(
     "If BLOB already has a member of that name: refuse, or append it (last). Then reads find the last one."
 )
@@ -39,30 +39,41 @@ if TYPE_CHECKING:
 @progress_option
 @json_option
 def append(
-    blob: Location, sources: tuple[Location, ...], rescan: bool, as_json: bool, **options: Any
+    blob: Location,
+    sources: tuple[Location, ...],
+    rescan: bool,
+    as_json: bool,
+    directory: Location | None,
+    skipped_to: str | None,
+    **options: Any,
 ) -> None:
     """Add images to BLOB, in place.
 
-    SRC is a folder, files, or a prefix such as s3://bucket/imgs/. Existing members are neither moved nor read. If the
-    command is killed at any moment, BLOB has either its old members or the old and the new ones. The index stays
-    where it was: inside BLOB or beside it. In S3, the server copies the old bytes; only new ones are uploaded. The
+    SRC is a folder, a file, or a prefix such as s3://bucket/imgs/. Members are named as by `blobpack pack`; see its
+    --help. Existing members are neither moved nor read. If the command is killed at any moment, BLOB has either its old
+    members or the old and the new ones. The index stays where it was: inside BLOB or beside it. In S3, the server copies the old bytes; only new ones are uploaded. The
     new object has the properties of the old one: headers, metadata, tags, ACL, storage class, encryption, retention.
 
     \b
     blobpack append out.tar more/
+    blobpack append out.tar -C imgs/ cats dogs --prefix new/
     blobpack append s3://bucket/out.tar more/
     blobpack append out.tar cats/0001.jpg cats/0002.jpg --duplicates last
     """
+    places = located(sources, directory)
     # Other commands write to their last argument, so users easily swap the arguments here.
-    if any(is_same_file(blob, source) for source in sources):
+    if any(is_same_file(blob, place) for place in places):
         raise click.UsageError(f"{blob} is among the files to append: BLOB comes first")
+    check_places(places)
     if options["drop"] and blob.is_local:
         raise click.UsageError("--drop is for a blob in S3")
-    source = one_source(sources)
-    with progress_bar("files") as bar:
+    with skipped_table(skipped_to, blob) as on_skipped, progress_bar("files") as bar:
         report = library(
             blob,
-            source,
+            # one folder alone gives other names than a list of one
+            sources[0] if len(sources) == 1 else sources,
+            directory=directory,
+            on_skipped=on_skipped,
             stale="rescan" if rescan else "refuse",
             progress=show_pieces(bar),
             **options,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blobpack import pack as library
-from blobpack.cli.opened import check_output_name, is_same_file, one_source
+from blobpack.cli.naming import check_places, located, naming_options, skipped_table
+from blobpack.cli.opened import check_output_name, is_same_file
 from blobpack.cli.options import (
     empty_option,
     force_option,
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
 
 @click.command()
 # not required, because --manifest can take its place
-@click.argument("sources", nargs=-1, type=PathOrS3(exists=True, prefix=True), metavar="[SRC]...")
+@click.argument("sources", nargs=-1, type=PathOrS3(prefix=True), metavar="[SRC]...")
 # A file or, with --shard-size, a folder: _check_usage checks which one it is.
 @click.argument("out", type=PathOrS3())
 @packing_options
+@naming_options
 @click.option(
     "--manifest",
     type=LocalPath(exists=True, dir_okay=False),
@@ -43,7 +45,9 @@ if TYPE_CHECKING:
 )
 @place_option
 @click.option(
-    "--dry-run", is_flag=True, help="Read everything and print the report, but write nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Read everything and print the report with some names (--json: all names), but write no blob.",
 )
 @click.option(
     "--resume",
@@ -80,16 +84,25 @@ def pack(
     allow_empty: bool,
     force: bool,
     as_json: bool,
+    directory: Location | None,
+    skipped_to: str | None,
     **packing: Any,
 ) -> None:
     """Pack images into the blob OUT, a path or an s3:// URL.
 
-    SRC is a folder, files, or a prefix such as s3://bucket/imgs/. Images are recognised by their content, not by their
+    SRC is a folder, a file, or a prefix such as s3://bucket/imgs/. Images are recognised by their content, not by their
     names. The same images give the same bytes on any machine. OUT appears whole or not at all, and replaces an existing
     blob. If OUT ends in .tar.zst, it is compressed in such a way that each member can still be read alone.
 
+    Names of members are relative to SRC if it is one folder or prefix. Names of files, or of several SRCs, begin with SRC
+    as it is given, but without ".." at the front; of an absolute path or a URL, only the last part remains. With -C, names
+    are relative to DIR. Then --strip removes folders, and --prefix adds TEXT. --filter and --exclude see the result.
+
     \b
-    blobpack pack imgs/ out.tar
+    blobpack pack imgs/ out.tar                        # cats/0001.jpg ...
+    blobpack pack imgs/cats/ imgs/dogs/ out.tar        # imgs/cats/0001.jpg ... imgs/dogs/0001.jpg ...
+    blobpack pack -C imgs/ cats dogs out.tar           # cats/0001.jpg ... dogs/0001.jpg ...
+    blobpack pack imgs/cats/ out.tar --prefix 2024/ --dry-run
     blobpack pack imgs/ cats.tar --filter 'cats/*' --exclude '*_mask.png'
     blobpack pack scans/ out.tar.zst --level 9
     blobpack pack imgs/ s3://bucket/out.tar
@@ -98,10 +111,12 @@ def pack(
     blobpack pack imgs/ shards/ --shard-size 1Gi
     blobpack pack imgs/ s3://bucket/train/ --shard-size 1Gi
     """
-    _check_usage(sources, out, place, dry_run, resume, shard_bytes, level, force)
-    source = _source(sources, manifest)
-    with progress_bar("files") as bar:
-        progress = show_pieces(bar)
+    places = located(sources, directory)
+    _check_usage(places, out, place, dry_run, resume, shard_bytes, level, force)
+    check_places(places)
+    source = _source(sources, directory, manifest)
+    with skipped_table(skipped_to, out, force=force) as on_skipped, progress_bar("files") as bar:
+        packing |= {"on_skipped": on_skipped, "directory": directory, "progress": show_pieces(bar)}
         if shard_bytes is None:
             report = library(
                 source,
@@ -112,7 +127,6 @@ def pack(
                 level=level,
                 allow_empty=allow_empty,
                 force=force,
-                progress=progress,
                 **packing,
             )
         else:
@@ -122,14 +136,13 @@ def pack(
                 shard_bytes,
                 level=level,
                 allow_empty=allow_empty,
-                progress=progress,
                 **packing,
             )
     print_packed(report, as_json=as_json)
 
 
 def _check_usage(
-    sources: tuple[Location, ...],
+    sources: list[Location],
     out: Location,
     place: IndexPlace,
     dry_run: bool,
@@ -146,9 +159,13 @@ def _check_usage(
     # The library checks some of these, too, but with a ValueError that names its parameters. These messages name options,
     # and say what to do.
     if shard_bytes is None and out.is_local and os.path.isdir(out.path):  # noqa: PTH112
-        raise click.UsageError(f"{out} is a folder: name a blob in it, or use --shard-size")
+        raise click.UsageError(
+            f"{out} is a folder: OUT, the last argument, must name a blob, unless --shard-size is given"
+        )
     if shard_bytes is None and out.is_s3 and out.text.endswith("/"):
-        raise click.UsageError(f"{out} is a prefix: name a blob in it, or use --shard-size")
+        raise click.UsageError(
+            f"{out} is a prefix: OUT, the last argument, must name a blob, unless --shard-size is given"
+        )
     if shard_bytes is not None and (dry_run or resume or place != "embed" or force):
         raise click.UsageError(
             "--shard-size can't be combined with --dry-run, --resume, --index or --force"
@@ -164,9 +181,13 @@ def _check_usage(
         raise click.UsageError(f"{out} is among the files to pack: OUT comes last")
 
 
-def _source(sources: tuple[Location, ...], manifest: str | None) -> Packable:
+def _source(
+    sources: tuple[Location, ...], directory: Location | None, manifest: str | None
+) -> Packable:
     """Return what to pack: what the list names, or the sources themselves."""
     if manifest:
+        if directory:
+            raise click.UsageError("-C can't be combined with --manifest: its paths start at SRC")
         if len(sources) > 1:
             raise click.UsageError(
                 "--manifest takes one SRC at most: the folder or prefix that its paths are relative to"
@@ -175,4 +196,5 @@ def _source(sources: tuple[Location, ...], manifest: str | None) -> Packable:
     # click can't require SRC, which is optional with --manifest; the message is click's own for a missing argument
     if not sources:
         raise click.UsageError("Missing argument 'SRC...'.")
-    return one_source(sources)
+    # one folder alone gives other names than a list of one
+    return sources[0] if len(sources) == 1 else sources

@@ -1,0 +1,120 @@
+"""Recognise two arguments of a public function that were given in each other's place.
+
+Strategy: a call is looked at only after it has failed, so nothing is slower. If two arguments fit each other's place
+but not their own, the message of the error says so. It is a guess, so the kind of the error stays.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterable
+from functools import wraps
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar, cast
+
+from blobpack._native.members import Member
+from blobpack.errors import BlobpackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Fits = Callable[[Any], bool]
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def recognise_swap(**fits: Fits) -> Callable[[F], F]:
+    """Return a decorator that recognises two positional arguments that were swapped.
+
+    Args:
+        fits: The names of two parameters that stand next to each other, each with a function that returns whether a value
+            can be meant for it. The functions may look at the disk.
+    """
+
+    def decorate(function: F) -> F:
+        parameters = list(inspect.signature(function).parameters)
+        names = sorted(fits, key=parameters.index)
+        first, second = (fits[name] for name in names)
+        pair = itemgetter(*map(parameters.index, names))
+        hint = f"{names[0]} and {names[1]} seem to be swapped: {names[0]} comes before {names[1]}"
+
+        @wraps(function)
+        def call(*arguments: Any, **named: Any) -> Any:
+            try:
+                return function(*arguments, **named)
+            except (TypeError, ValueError, BlobpackError) as exc:
+                # other errors than those of blobpack may have several arguments, such as a UnicodeError
+                if len(arguments) > parameters.index(names[1]) and len(exc.args) == 1:
+                    one, other = pair(arguments)
+                    if is_swapped(one, other, first, second):
+                        # a line of its own below a list of files
+                        separator = "\n  " if "\n" in str(exc) else "; "
+                        # in place: its type, its attributes and its traceback stay
+                        exc.args = (f"{exc}{separator}{hint}",)
+                raise
+
+        return cast("F", call)
+
+    return decorate
+
+
+def is_swapped(one: object, other: object, first: Fits, second: Fits) -> bool:
+    """Return whether two values fit each other's place, but not their own."""
+    return not (first(one) and second(other)) and first(other) and second(one)
+
+
+def is_place(value: object) -> bool:
+    """Return whether a value is a path or URL."""
+    return isinstance(value, (str, os.PathLike))
+
+
+def is_output(value: object) -> bool:
+    """Return whether a value is a path or URL, or a file that is open for writing."""
+    return is_place(value) or hasattr(value, "write")
+
+
+def is_new_file(value: object) -> bool:
+    """Return whether a value is a path or URL where a file can be written: no folder."""
+    path = local_path_of(value)
+    return is_place(value) and not (path and os.path.isdir(path))  # noqa: PTH112 (a str)
+
+
+def is_name(value: object) -> bool:
+    """Return whether a value can mean a member: a name, a Member or a row."""
+    return isinstance(value, (str, Member, SupportsIndex))
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a whole number."""
+    return isinstance(value, SupportsIndex)
+
+
+def is_several(value: object) -> bool:
+    """Return whether a value holds several things, and is no path."""
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, os.PathLike))
+
+
+def is_there(value: object) -> bool:
+    """Return whether a value is no path, or a URL, or the path of a file or folder that exists."""
+    path = local_path_of(value)
+    return path is None or os.path.exists(path)  # noqa: PTH110 (a str)
+
+
+def is_file_there(value: object) -> bool:
+    """Return whether a value is a URL, or the path of a file that exists."""
+    path = local_path_of(value)
+    return is_place(value) if path is None else os.path.isfile(path)  # noqa: PTH113 (a str)
+
+
+def local_path_of(value: object) -> str | None:
+    """Return the path that a value is; None for a URL, and for a value that is no path."""
+    if not isinstance(value, (str, os.PathLike)):
+        return None
+    try:
+        path = os.fspath(value)
+    # a Location of a URL
+    except ValueError:
+        return None
+    is_path = isinstance(path, str) and "://" not in path and "\0" not in path
+    return path if is_path else None
