@@ -113,7 +113,7 @@ def test_offsets_takes_names_from_a_file(packed):
     (packed / "names").write_text("c.jpg\nmissing.jpg\na/1.png\n")
     out, err = run("offsets", "out.tar", "--names-from", "names", cwd=packed)
     assert out == b"kept 2 of 4 members: out_offsets.pkl\n"
-    assert err == "1 of 3 names are not in the blob: 'missing.jpg' …\n"
+    assert err == "1 of 3 names is not in the blob: 'missing.jpg' …\n"
     out, _ = run("offsets", "out.tar", "--names-from", "-", cwd=packed, stdin=b"b/1.png\n")
     assert out.startswith(b"kept 1 of 4 members")
 
@@ -171,7 +171,7 @@ def test_offsets_count_what_has_none(packed):
         link.type, link.linkname = tarfile.SYMTYPE, "nowhere"
         tar.addfile(link)
     _, err = run("offsets", "links.tar", cwd=packed)
-    assert err == "without offsets: 1 symbolic links\n"
+    assert err == "without offsets: 1 symbolic link\n"
 
 
 def test_ls_lists_names_and_json(packed):
@@ -223,7 +223,7 @@ def test_append_adds_members(packed):
     (packed / "more" / "d" / "new.png").write_bytes(PNG)
     (packed / "more" / "notes.txt").write_bytes(b"text")
     out, err = run("append", "out.tar", "more", cwd=packed)
-    assert out.startswith(b"appended 1 members, 68 bytes, in ")
+    assert out.startswith(b"appended 1 member, 68 bytes, in ")
     assert b"the blob has 5 members" in out
     assert out.endswith(b"skipped 1: not an image (notes.txt)\n")
     assert err == ""
@@ -324,11 +324,8 @@ def test_wrong_usage_is_exit_2(packed):
             "neither a local path nor an s3:// URL",
         ),
         (("collect", "out.tar", "-o", "https://host/all.idx"), "-o is a path or an s3:// URL"),
-        (("merge", "out.tar", "s3://bucket/all.tar"), "this takes a local path"),
         (("merge", "out.tar", "all.tar.zst"), "this writes plain tars"),
         (("subset", "out.tar", "some.tzst"), "this writes plain tars"),
-        (("extract", "out.tar", "s3://bucket/folder"), "this takes a local path"),
-        (("offsets", "out.tar", "-o", "s3://bucket/out.pkl"), "this takes a local path"),
         (("cat", "out.tar", "c.jpg", "--cache", "s3://bucket/x"), "this takes a local path"),
         (("cat", "out.tar", "c.jpg", "--index-file", "ftp://host/x.idx"), "not ftp://"),
         (("append", "out.tar", "imgs", "--duplicates", "first"), "'refuse', 'last'"),
