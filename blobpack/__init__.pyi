@@ -60,6 +60,7 @@ from .packing.pack import (
 )
 from .packing.repack import repack as repack
 from .packing.shards import pack_shards as pack_shards
+from .progress import Progress as Progress
 from .reading.extract import (
     ExtractReport as ExtractReport,
     extract as extract,

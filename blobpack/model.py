@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, get_args
 from blobpack._native.members import Member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from typing_extensions import Buffer
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
         | Iterable[Payload]
         | Mapping[str, Buffer]
     )
-    # called with the number of members that are done, and the sum of their bytes
-    ProgressCallback = Callable[[int, int], object]
 
 __all__ = ["ByteRange", "Duplicates", "Member", "ScanReport"]
 
@@ -365,19 +363,6 @@ def check_callable(name: str, value: object) -> None:
     """
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be a function or None, not {shown(value)}")
-
-
-def continued(
-    progress: ProgressCallback | None, members: int, done_bytes: int
-) -> ProgressCallback | None:
-    """Return a progress function that adds the members and bytes of earlier parts and blobs."""
-    if progress is None:
-        return None
-
-    def show(more_members: int, more_bytes: int) -> None:
-        progress(members + more_members, done_bytes + more_bytes)
-
-    return show
 
 
 def names_of(names: Iterable[str | Member]) -> Iterator[str]:

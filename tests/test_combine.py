@@ -334,8 +334,8 @@ class TestSubset:
     def test_progress_is_told(self, tmp_path):
         source = pack_files(tmp_path / "a.tar", PAYLOADS)
         calls = []
-        blobpack.merge([source], tmp_path / "o.tar", progress=lambda *n: calls.append(n))
-        assert calls[-1] == (60, len(archive_of(source)) - 1024)
+        blobpack.merge([source], tmp_path / "o.tar", progress=calls.append)
+        assert calls[-1] == (60, len(archive_of(source)) - 1024, 60, None)
 
 
 class TestRefused:

@@ -222,8 +222,8 @@ def test_a_link_put_in_the_targets_place_is_not_followed(tmp_path: Path) -> None
     tar = make_tar(tmp_path / "a.tar", [("a", b"x"), ("b", "a")])
     (tmp_path / "victim").write_bytes(b"precious")
 
-    def swap(count: int) -> None:
-        if count == 1:
+    def swap(progress: blobpack.Progress) -> None:
+        if progress.done == 1:
             (tmp_path / "out" / "a").unlink()
             (tmp_path / "out" / "a").symlink_to(tmp_path / "victim")
 

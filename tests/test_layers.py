@@ -26,7 +26,7 @@ LADDER = """
     indexfile
     stores
     columns plan checksum argument_order
-    model threads quoting
+    model threads quoting progress
     wording
     _native
     errors

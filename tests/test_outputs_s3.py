@@ -197,11 +197,12 @@ class TestExtract:
         self, s3_env, bucket, images, small_images
     ):
         with blobpack.open_blob(images) as blob:
-            seen: list[int] = []
+            seen: list[blobpack.Progress] = []
             report = blobpack.extract(blob, f"s3://{bucket}/imgs", progress=seen.append)
         assert (report.members, report.hard_links) == (6, 0)
         assert report.payload_bytes == sum(map(len, small_images.values()))
-        assert seen == [1, 2, 3, 4, 5, 6]
+        assert [each.done for each in seen] == [1, 2, 3, 4, 5, 6]
+        assert seen[-1] == (6, report.payload_bytes, 6, report.payload_bytes)
         assert sorted(s3_env.keys(bucket)) == sorted(f"imgs/{name}" for name in small_images)
         for name, payload in small_images.items():
             found = s3_env.client.get_object(Bucket=bucket, Key=f"imgs/{name}")

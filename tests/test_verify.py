@@ -346,9 +346,9 @@ def test_over_s3(blob: Path, index: Index, s3_env: S3Server) -> None:
 
 
 def test_progress_is_told(blob: Path, index: Index) -> None:
-    calls: list[tuple[int, int]] = []
-    verify(blob, index=index, progress=lambda members, size: calls.append((members, size)))
-    assert calls[-1] == (COUNT, index.payload_bytes)
+    calls: list[blobpack.Progress] = []
+    verify(blob, index=index, progress=calls.append)
+    assert calls[-1] == (COUNT, index.payload_bytes, COUNT, index.payload_bytes)
 
 
 class TestCommand:

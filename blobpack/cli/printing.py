@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tqdm import tqdm
 
+    from blobpack.progress import Progress, ProgressCallback
+
 F = TypeVar("F", bound="Callable[..., Any]")
 
 # keys in click's Context.meta, which all extensions share: hence the prefix
@@ -89,13 +91,17 @@ def progress_bar(unit: str, total: int | None = None) -> Iterator[tqdm[Any]]:
         yield bar
 
 
-def show_pieces(bar: tqdm[Any]) -> Callable[[int, int], None]:
-    """Return a progress function that shows how many pieces are done, and their bytes."""
+def show_on(bar: tqdm[Any]) -> ProgressCallback:
+    """Return a progress function that shows how many pieces are done, and their bytes.
 
-    def show(done: int, done_bytes: int) -> None:
-        # the library reports totals and not differences; update(0) then redraws, ten times a second at most
-        bar.n = done
-        bar.set_postfix_str(f"{done_bytes / 1e6:,.0f} MB", refresh=False)
+    If the number of all pieces is known, the bar also shows their share, and the time that is left.
+    """
+
+    def show(progress: Progress) -> None:
+        # the library reports sums and not differences; update(0) then redraws, ten times a second at most
+        bar.n, bar.total = progress.done, progress.total
+        of = f" of {progress.total_bytes / 1e6:,.0f}" if progress.total_bytes else ""
+        bar.set_postfix_str(f"{progress.done_bytes / 1e6:,.0f}{of} MB", refresh=False)
         bar.update(0)
 
     return show

@@ -19,6 +19,7 @@ from blobpack.model import (
 from blobpack.opening.collection import COLLECTION_NAME, collection_location
 from blobpack.opening.join import CollectionWriter
 from blobpack.opening.list_blobs import list_blobs, place_of
+from blobpack.progress import counting
 from blobpack.quoting import one_line
 from blobpack.stores.location import Location, location_of, output_location
 from blobpack.stores.output import writing_anywhere
@@ -30,8 +31,8 @@ from blobpack.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from blobpack.model import ProgressCallback
     from blobpack.opening.list_blobs import Place
+    from blobpack.progress import ProgressCallback
 
 
 @recognise_swap(blobs=is_there, target=is_place)
@@ -61,7 +62,7 @@ def collect(
         concatenated: Ignore the indexes of the blobs, and scan each one, also behind end-of-archive markers, for tars that
             were joined by cat. The collection then has no facts.
         force: Replace a file or object that is not a collection, and allow a suffix of another format.
-        progress: progress(blobs, members), called after each blob.
+        progress: Called after each blob with the Progress in blobs, and in bytes of these.
 
     Returns:
         A report of what was collected.
@@ -94,7 +95,7 @@ def collect(
         duplicates=duplicates,
         scan=scan,
         concatenated=concatenated,
-        progress=progress,
+        progress=counting(progress, total=len(found)),
     )
     collection_bytes = _write_collection(writer, location)
     for url, report in writer.reports.items():

@@ -18,6 +18,7 @@ from blobpack.editing.source_blobs import OpenBlobs
 from blobpack.errors import DuplicateNameError, SourceError
 from blobpack.index.index import Index
 from blobpack.packing.pack import mb_per_second
+from blobpack.progress import counting
 from blobpack.stores.sink import parts_of
 from blobpack.tar.names import normal_lookup
 from blobpack.tar.splice import Offsets, splice
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from blobpack.editing.source_blobs import Chosen, SourceBlob
-    from blobpack.model import Duplicates, IndexPlace, ProgressCallback
+    from blobpack.model import Duplicates, IndexPlace
+    from blobpack.progress import CountCallback, ProgressCallback
     from blobpack.stores.location import Location
     from blobpack.stores.sink import Parts
 
@@ -77,7 +79,8 @@ def combine(
     expected_bytes = sum(map(_most_bytes, chosen)) if location.is_s3 else None
     with new_blob(location, expected_bytes=expected_bytes) as out:
         with parts_of(out.tar) as archive:
-            index = _copy_members(parts, chosen, archive, offsets, duplicates, progress)
+            show = counting(progress, total=sum(map(len, chosen)))
+            index = _copy_members(parts, chosen, archive, offsets, duplicates, show)
         blob_bytes = out.finish(index, offsets.pos, place)
     left_out: Counter[str] = Counter()
     for blob in blobs:
@@ -109,7 +112,7 @@ def _copy_members(
     archive: Parts,
     offsets: Offsets,
     duplicates: Duplicates | None,
-    progress: ProgressCallback | None,
+    progress: CountCallback | None,
 ) -> Index:
     """Copy the chosen members of each part, and compare all names meanwhile."""
     from concurrent.futures import ThreadPoolExecutor
@@ -154,9 +157,7 @@ def _check_names(names: Columns, parts: Sequence[Chosen], duplicates: Duplicates
     )
 
 
-def _progress_unless_failed(
-    check: Future[None], progress: ProgressCallback | None
-) -> ProgressCallback:
+def _progress_unless_failed(check: Future[None], progress: CountCallback | None) -> CountCallback:
     """Return a progress function that raises the error of the check, if the check has failed."""
 
     def show(members: int, copied_bytes: int) -> None:

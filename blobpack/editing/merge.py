@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from blobpack.editing.combine import CombineReport
     from blobpack.index.index import Index
-    from blobpack.model import ProgressCallback, Which
+    from blobpack.model import Which
+    from blobpack.progress import ProgressCallback
 
 
 @recognise_swap(sources=is_several, target=is_place)
@@ -63,7 +64,7 @@ def merge(
             the blob, and "none" writes no index.
         allow_empty: Make a blob without members if the sources have none. Otherwise that is an error.
         force: Replace a file that is not a tar, and allow a suffix of another format, such as .zip.
-        progress: Called from time to time as progress(members, bytes).
+        progress: Called from time to time with the Progress in members, and in bytes of the new blob.
 
     Returns:
         What was copied, and the index.
@@ -156,7 +157,7 @@ def subset(
         index: Where the index of the new blob goes; see merge.
         allow_empty: Make a blob without members if none is given. Otherwise that is an error.
         force: Replace a file that is not a tar, and allow a suffix of another format; see merge.
-        progress: Called from time to time as progress(members, bytes).
+        progress: Called from time to time with the Progress in members, and in bytes of the new blob.
 
     Returns:
         What was copied, and the index.

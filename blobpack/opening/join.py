@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from blobpack.columns import Columns
     from blobpack.index.index import Index
     from blobpack.indexfile.footer import Footer
-    from blobpack.model import Duplicates, ProgressCallback, ScanReport, Stale
+    from blobpack.model import Duplicates, ScanReport, Stale
+    from blobpack.progress import CountCallback
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
     from blobpack.stores.location import Location
@@ -84,7 +85,7 @@ class CollectionWriter:
         concatenated: bool = False,
         stale: Stale = "refuse",
         cache: Cache | None = None,
-        progress: ProgressCallback | None = None,
+        progress: CountCallback | None = None,
     ) -> None:
         self.blobs, self.folder = blobs, folder
         self.duplicates, self.scan, self.stale = duplicates, scan, stale
@@ -144,7 +145,7 @@ class CollectionWriter:
             self.shards.append(replace(opened.shard, first_row=row, row_end=row + opened.rows))
             row += opened.rows
             if self.progress:
-                self.progress(len(self.shards), row)
+                self.progress(len(self.shards), sum(shard.blob_bytes for shard in self.shards))
 
     def _open(self, blob: Location) -> _OpenedBlob:
         store = open_tar(blob, tail=True, cache=self.cache)

@@ -24,8 +24,9 @@ from blobpack.packing.files import (
     unreadable_reason,
 )
 from blobpack.packing.options import globs_of
-from blobpack.packing.sources import filter_by_name
+from blobpack.packing.sources import filter_by_name, number_of
 from blobpack.packing.stream import gather_slices, open_root
+from blobpack.progress import counting
 from blobpack.tar.header import check_name, encode_name, member_header, padding
 from blobpack.threads import processor_count
 
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from blobpack._native.results import Gathered, NotPacked
-    from blobpack.model import Payload, ProgressCallback
+    from blobpack.model import Payload
     from blobpack.packing.options import PackOptions
     from blobpack.packing.sources import ResolvedSource
+    from blobpack.progress import CountCallback
     from blobpack.stores.sink import Sink
 
 # By default one thread for each processor, but at most four: each has a buffer of 4 MiB (_native/pack/worker.pxd).
@@ -79,9 +81,10 @@ def write_members(
         StorageError: the blob can't be written.
     """
     found, options = filter_by_name(found, options, skipped)
+    progress = counting(options["progress"], total=number_of(found))
     if not isinstance(found, FileList):
         payloads = _chosen_payloads(iter(found), options, skipped)
-        return _write_payloads(payloads, sink, options["progress"], start, facts=options["facts"])
+        return _write_payloads(payloads, sink, progress, start, facts=options["facts"])
     gather = partial(
         _gather.gather,
         # by inode and not by path: a link in the folder may lead to the blob
@@ -95,7 +98,7 @@ def write_members(
         threads=options["threads"] or processor_count(PACK_THREADS_MAX),
     )
     columns, end, write_error, not_packed = _gather_files(
-        gather, found, sink, start, held, options["progress"]
+        gather, found, sink, start, held, progress
     )
     # Checked first: after a failed write, the files that follow are not read, and would be reported
     # as unreadable.
@@ -114,7 +117,7 @@ def _gather_files(
     sink: Sink | None,
     start: int,
     held: bytearray | None,
-    progress: ProgressCallback | None,
+    progress: CountCallback | None,
 ) -> tuple[Columns, int, int, list[NotPacked]]:
     """Gather files natively: all at once into a local file, slice by slice for a stream."""
     # paths are opened relative to the folder, even if the folder is renamed meanwhile
@@ -199,7 +202,7 @@ def _chosen_payloads(
 def _write_payloads(
     payloads: Iterable[tuple[bytes, bytes]],
     sink: Sink | None,
-    progress: ProgressCallback | None,
+    progress: CountCallback | None,
     first: int,
     *,
     facts: bool,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
 
-    from blobpack.model import ProgressCallback
+    from blobpack.progress import ProgressCallback
 
 F = TypeVar("F", bound="Callable[..., object]")
 
@@ -47,7 +47,8 @@ class PackOptions(TypedDict, total=False):
             Pixels are not decoded. If the header of an image is damaged, its width and height are unknown. append
             records facts only if the index of the blob has facts.
         threads: Number of threads that read files, 1 to 64. None: one for each processor, at most 4.
-        progress: Called from time to time as progress(files, bytes).
+        progress: Called from time to time with the Progress in files, and in bytes of the blob. The total is known for files
+            and objects, which are listed first.
         on_skipped: Called as on_skipped(path, reason) for each file that is left out, also in a dry run. The path is a
             URL for an object, and the name for a payload. A hidden folder is one call. The reports count the same files
             in `skipped`.

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
 
-    from blobpack.model import ProgressCallback
     from blobpack.packing.pack import PackReport
+    from blobpack.progress import ProgressCallback
     from blobpack.stores.base import Store
 
 # Few images are as large as this. It bounds the memory if a compressed archive of a few MB claims a member of many GB.
@@ -86,7 +86,7 @@ def repack(
         apple_double: Also repack AppleDouble files, which macOS puts beside others under the name `._` and theirs.
         allow_empty: Make a blob without members if no member is chosen; see pack.
         force: Replace a file or object that is not a tar, and allow a suffix of another format; see pack.
-        progress: Called from time to time as progress(members, bytes).
+        progress: Called from time to time with the Progress in members, and in bytes of the new blob. No total is known.
 
     Returns:
         What was repacked, and what was skipped and why: links, devices and sparse files. A hard

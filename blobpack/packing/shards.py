@@ -14,14 +14,21 @@ from blobpack.argument_order import is_number, is_place, recognise_swap
 from blobpack.collection.collect import collect
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.index.index import Index
-from blobpack.model import check_flag, check_number, continued
+from blobpack.model import check_flag, check_number
 from blobpack.opening.collection import COLLECTION_NAME, open_collection
 from blobpack.packing.files import FileList, Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
 from blobpack.packing.pack import PackReport, nothing_to_pack
 from blobpack.packing.shard_folder import shard_folder, shard_location
-from blobpack.packing.sources import check_source, filter_by_name, is_packable, resolve_source
+from blobpack.packing.sources import (
+    check_source,
+    filter_by_name,
+    is_packable,
+    number_of,
+    resolve_source,
+)
+from blobpack.progress import continued
 from blobpack.tar.header import END_OF_ARCHIVE, encode_name, member_header, padding
 from blobpack.tar.names import normal_lookup
 from blobpack.writing.compress import LEVEL, check_level
@@ -99,7 +106,9 @@ def pack_shards(
     # before cutting: files that the filters exclude must take no room
     found, complete = filter_by_name(found, complete, skipped)
     room = shard_bytes - len(END_OF_ARCHIVE)
-    writer = _ShardWriter(make_cutter(found), room, complete, skipped, level, allow_empty)
+    writer = _ShardWriter(
+        make_cutter(found), room, complete, skipped, level, allow_empty, number_of(found)
+    )
     with shard_folder(location) as place:
         blobs = writer.write_all(place)
         target = place.begin(COLLECTION_NAME)
@@ -138,10 +147,12 @@ class _ShardWriter:
         skipped: Skipped,
         level: int | None,
         allow_empty: bool,
+        total: int | None,
     ) -> None:
         self._allow_empty = allow_empty
         self._cutter, self._room = cutter, room
         self._options, self._skipped, self._level = options, skipped, level
+        self._total = total
         self._members = self.blob_bytes = 0
 
     def write_all(self, place: ShardFolder) -> list[Location]:
@@ -182,7 +193,10 @@ class _ShardWriter:
         # is an image.
         while found := self._cutter.take_fitting(self._room - position, first=not position):
             progress = continued(
-                self._options["progress"], self._members + members, self.blob_bytes + position
+                self._options["progress"],
+                self._members + members,
+                self.blob_bytes + position,
+                self._total,
             )
             options: PackOptions = {**self._options, "progress": progress}
             part, position = write_members(

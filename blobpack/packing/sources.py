@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     ResolvedSource = FileList | Objects | Iterator[Payload]
 
 
+def number_of(found: ResolvedSource) -> int | None:
+    """Return the number of files or objects; None for payloads, which may come from an iterator."""
+    if isinstance(found, FileList):
+        return len(found.paths)
+    return len(found) if isinstance(found, Objects) else None
+
+
 def check_source(source: Packable, options: PackOptions) -> None:
     """Check that a source has a form that can be packed; nothing is read.
 

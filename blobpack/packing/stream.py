@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from blobpack._native.results import Gathered, NotPacked
-    from blobpack.model import ProgressCallback
     from blobpack.packing.files import FileList
+    from blobpack.progress import CountCallback
     from blobpack.stores.sink import Sink
 
 # four parts of 8 MiB, which is what an upload sends at the same time (stores/s3/upload.py)
@@ -42,7 +42,7 @@ def gather_slices(
     sink: Sink,
     *,
     start: int,
-    progress: ProgressCallback | None,
+    progress: CountCallback | None,
 ) -> tuple[Columns, int, int, list[NotPacked]]:
     """Gather files into a stream.
 

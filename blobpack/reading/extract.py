@@ -19,15 +19,17 @@ from blobpack.argument_order import is_place, is_several, recognise_swap
 from blobpack.errors import StorageError, UnsafeNameError
 from blobpack.model import check_callable, members_of
 from blobpack.opening.open import check_source, is_blob, opened
+from blobpack.progress import counting
 from blobpack.reading.target_names import check_names, split_name
 from blobpack.stores.location import output_folder
 from blobpack.stores.output import hidden_path, hold, release, remove_leftovers_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from blobpack.model import Member
     from blobpack.opening.reader import Reader
+    from blobpack.progress import CountCallback, ProgressCallback
     from blobpack.stores.location import Location
 
 # with O_NOFOLLOW, a link in a folder's place is an error: ENOTDIR on Linux, because of O_DIRECTORY; ELOOP by POSIX
@@ -66,7 +68,7 @@ def extract(
     folder: str | os.PathLike[str],
     members: Iterable[Member] | None = None,
     *,
-    progress: Callable[[int], object] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ExtractReport:
     """Write members as files below a folder, which is made if it does not exist; or as objects below a prefix in S3.
 
@@ -80,7 +82,7 @@ def extract(
         source: An open blob or collection; or the path or URL of one, or of a folder, prefix or glob of blobs.
         folder: Path of the folder to write to, or s3:// URL of a bucket or prefix, with or without a "/" at its end.
         members: The members to extract; None for all members of the source.
-        progress: progress(members), called after each member.
+        progress: Called after each member with the Progress in members and bytes.
 
     Raises:
         UnsafeNameError: a name is empty, absolute, holds "..", is too long for the target, or lies in more than 256
@@ -99,44 +101,45 @@ def extract(
     if members is not None:
         members = members_of(members)
     with opened(source) as blob:
-        return _extract(blob, location, blob.index if members is None else members, progress)
+        chosen = blob.index if members is None else members
+        return _extract(blob, location, chosen, progress)
 
 
 def _extract(
     blob: Reader,
     location: Location,
     members: Iterable[Member],
-    progress: Callable[[int], object] | None,
+    progress: ProgressCallback | None,
 ) -> ExtractReport:
     # If several members have one name, in whatever spelling, only the last one is kept: its file would replace the other
     # files anyway.
     chosen = {split_name(member.name): member for member in members}
+    payload_bytes = sum(member.size for member in chosen.values())
+    show = counting(progress, total=len(chosen), total_bytes=payload_bytes)
     hard_links = 0
     if location.is_s3:
         # imported here, because boto3 takes 160 ms to import
         from blobpack.reading.extract_s3 import put_members
 
-        put_members(blob, chosen, location.as_folder, progress)
+        put_members(blob, chosen, location.as_folder, show)
     else:
-        hard_links = _write_files(blob, chosen, location.path, progress)
+        hard_links = _write_files(blob, chosen, location.path, show)
     left_out = blob.index.report.without_row() if blob.index.report else {}
     left_out.pop("folders", None)
-    return ExtractReport(
-        len(chosen), sum(member.size for member in chosen.values()), hard_links, left_out
-    )
+    return ExtractReport(len(chosen), payload_bytes, hard_links, left_out)
 
 
 def _write_files(
     blob: Reader,
     chosen: dict[tuple[str, ...], Member],
     folder: str,
-    progress: Callable[[int], object] | None,
+    progress: CountCallback | None,
 ) -> int:
     """Write members as files below a folder, and return how many of them are hard links."""
     # all names, before the first file: a name that is refused leaves nothing behind
     check_names(chosen, folder)
     links = _links_among(blob, chosen)
-    hard_links = 0
+    hard_links = written_bytes = 0
     # one batch for all: 300 neighbours in S3 take 2 requests instead of 300
     payloads = blob.read_members(member for parts, member in chosen.items() if parts not in links)
     with _Folders(folder) as folders:
@@ -153,8 +156,9 @@ def _write_files(
                     write_file(folders.descend(parts[:-1]), parts[-1], payload)
                 except OSError as exc:
                     raise _translated(exc, member.name, folder) from exc
+            written_bytes += member.size
             if progress:
-                progress(count)
+                progress(count, written_bytes)
     return hard_links
 
 

@@ -16,10 +16,11 @@ from blobpack.stores.s3.upload import put_whole
 from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from blobpack.model import Member
     from blobpack.opening.reader import Reader
+    from blobpack.progress import CountCallback
     from blobpack.stores.location import Location
 
 # A small PUT waits about 30 ms for S3, so 32 of them write a thousand objects a second.
@@ -40,7 +41,7 @@ def put_members(
     blob: Reader,
     chosen: dict[tuple[str, ...], Member],
     prefix: Location,
-    progress: Callable[[int], object] | None,
+    progress: CountCallback | None,
 ) -> None:
     """Write members as objects below a prefix.
 
@@ -48,7 +49,7 @@ def put_members(
         blob: The blob or collection that holds the members.
         chosen: The name of each member, split by split_name, and the member.
         prefix: A bucket or prefix, with "/" at its end.
-        progress: progress(members), called after each member.
+        progress: progress(members, bytes), called after each member.
 
     Raises:
         UnsafeNameError: a name can't be a key there. Nothing was written then.
@@ -58,9 +59,10 @@ def put_members(
     # a list and not a number: threads append to it, which is atomic
     written: list[str] = []
 
-    def put(each: _Object) -> None:
+    def put(each: _Object) -> int:
         put_whole(each.target, each.payload, each.media_type)
         written.append(each.target.key)
+        return len(each.payload)
 
     puts = map_ahead(
         put,
@@ -74,9 +76,11 @@ def put_members(
     try:
         # closed before the note is made: uploads that are under way may still succeed
         with closing(puts):
-            for count, _ in enumerate(puts, 1):
+            written_bytes = 0
+            for count, size in enumerate(puts, 1):
+                written_bytes += size
                 if progress:
-                    progress(count)
+                    progress(count, written_bytes)
     except BaseException as exc:
         exc.add_note(f"{len(written):,} of {len(chosen):,} objects were written below {prefix}")
         raise

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, FormatError, StaleIndexError
 from blobpack.index.index import Index
-from blobpack.model import check_callable, check_flag, check_threads, continued
+from blobpack.model import check_callable, check_flag, check_threads
 from blobpack.opening.blob import Blob
 from blobpack.opening.list_blobs import list_blobs, place_of
 from blobpack.opening.open import check_source, is_collection, stored_collection
 from blobpack.opening.reader import Reader
+from blobpack.progress import counting
 from blobpack.quoting import one_line
 from blobpack.reading.verify_blob import Verified, index_to_compare, verify_blob
 from blobpack.stores.location import location_of
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from blobpack.model import ProgressCallback
     from blobpack.opening.blob_rows import BlobPart
+    from blobpack.progress import ProgressCallback
     from blobpack.stores.base import Store
     from blobpack.stores.location import Location
 
@@ -106,7 +107,7 @@ def verify(
             for the index that open_blob finds.
         full: Also read every payload and compare it with its checksum, if the index has checksums.
         threads: Number of threads that read; None for one for each processor, up to 8, or 8 for a remote blob.
-        progress: progress(members, bytes), called now and then while payloads are read.
+        progress: Called now and then with the Progress in members and bytes, while payloads are read.
 
     Raises:
         BlobNotFoundError: there is no such blob or collection, or there are no blobs.
@@ -126,11 +127,11 @@ def verify(
     check_callable("progress", progress)
     began = time.perf_counter()
     blobs, done = 0, NOTHING
-    with _subjects_of(source, index) as (url, subjects):
+    with _subjects_of(source, index) as (url, subjects, members):
+        total = None if members is None else Total(len(members), members.payload_bytes)
         for subject in subjects:
             blobs += 1
-            show = continued(progress, done.members, done.payload_bytes)
-            done = _sum(done, _verify_one(subject, full, threads, show))
+            done = _sum(done, _verify_one(subject, full, threads, progress, done, total))
     return VerifyReport(
         url=url,
         members=done.members,
@@ -141,6 +142,13 @@ def verify(
         seconds=time.perf_counter() - began,
         blobs=blobs,
     )
+
+
+class Total(NamedTuple):
+    """What is verified."""
+
+    members: int
+    payload_bytes: int
 
 
 class _Subject(NamedTuple):
@@ -160,10 +168,10 @@ class _Subject(NamedTuple):
 @contextmanager
 def _subjects_of(
     source: Reader | str | os.PathLike[str], index: Index | str | os.PathLike[str] | None
-) -> Iterator[tuple[str, Iterable[_Subject]]]:
-    """Find the blobs to verify; yield the path or URL of all together, and the blobs."""
+) -> Iterator[tuple[str, Iterable[_Subject], Index | None]]:
+    """Find the blobs to verify; yield the path or URL of all together, the blobs, and their members if they are known."""
     if isinstance(source, Reader):
-        yield source.url, _indexed(source)
+        yield source.url, _indexed(source), source.index
         return
     given = location_of("source", source, prefix=True)
     place = place_of(given) if index is None else "file"
@@ -171,17 +179,19 @@ def _subjects_of(
         yield (
             given.text,
             [_Subject(given.text, partial(_opened_alone, given, index), is_alone=True)],
+            None,
         )
         return
     collection = stored_collection(given, place)
     if collection is not None:
         with collection:
-            yield collection.url, _indexed(collection)
+            yield collection.url, _indexed(collection), collection.index
         return
     blobs = list_blobs(given, place)
     yield (
         given.text,
         [_Subject(blob.text, partial(_opened_alone, blob, None), is_alone=False) for blob in blobs],
+        None,
     )
 
 
@@ -225,11 +235,35 @@ def _opened_alone(
 
 
 def _verify_one(
-    subject: _Subject, full: bool, threads: int | None, progress: ProgressCallback | None
+    subject: _Subject,
+    full: bool,
+    threads: int | None,
+    progress: ProgressCallback | None,
+    before: Verified,
+    total: Total | None,
 ) -> Verified:
+    """Verify one blob.
+
+    Args:
+        subject: The blob.
+        full: See verify.
+        threads: See verify.
+        progress: See verify.
+        before: The blobs before it, together.
+        total: What all blobs have; None if it is known for a single blob only, when that is open.
+    """
     try:
         with subject.opened() as (store, index, found):
-            done = verify_blob(store, index, full=full, threads=threads, progress=progress)
+            if subject.is_alone and index is not None:
+                total = Total(len(index), index.payload_bytes)
+            show = counting(
+                progress,
+                done=before.members,
+                done_bytes=before.payload_bytes,
+                total=total and total.members,
+                total_bytes=total and total.payload_bytes,
+            )
+            done = verify_blob(store, index, full=full, threads=threads, progress=show)
         failures = found + done.failures
     except WHOLE_BLOB_ERRORS as exc:
         if subject.is_alone:

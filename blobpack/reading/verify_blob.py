@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import os
 
     from blobpack.columns import Columns
-    from blobpack.model import ProgressCallback
+    from blobpack.progress import CountCallback
     from blobpack.stores.base import Store
 
 # Payloads with a wrong checksum that are read a second time. If more of them are wrong, the blob is damaged, and not the
@@ -50,7 +50,7 @@ def verify_blob(
     *,
     full: bool,
     threads: int | None,
-    progress: ProgressCallback | None,
+    progress: CountCallback | None,
 ) -> Verified:
     """Compare a blob with its index; without an index, there is nothing to compare.
 
@@ -104,7 +104,7 @@ def _check_payloads(
     columns: Columns,
     failed: set[int],
     threads: int | None,
-    progress: ProgressCallback | None,
+    progress: CountCallback | None,
 ) -> tuple[list[Failure], int]:
     """Compare payloads with their checksums, and return the failures and the number of bytes compared.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blobpack.columns import Columns
-    from blobpack.model import ProgressCallback
+    from blobpack.progress import CountCallback
     from blobpack.stores.base import Store
 
 FACTS_THREADS_MAX = 8
@@ -51,7 +51,7 @@ def take_facts(
     index: Index,
     threads: int | None = None,
     *,
-    progress: ProgressCallback | None = None,
+    progress: CountCallback | None = None,
 ) -> Index:
     """Read all payloads once, and add their facts to the index.
 
@@ -94,7 +94,7 @@ def read_facts(
     *,
     images: bool = True,
     threads: int | None = None,
-    progress: ProgressCallback | None = None,
+    progress: CountCallback | None = None,
 ) -> tuple[FactColumns, list[Unreadable]]:
     """Read payloads in several threads, and return the facts of each; rows that can't be read raise no error.
 
@@ -176,7 +176,7 @@ def windows(columns: Columns) -> Iterator[tuple[int, int]]:
 
 
 def _read_remote_facts(
-    store: Store, columns: Columns, *, images: bool, threads: int, progress: ProgressCallback | None
+    store: Store, columns: Columns, *, images: bool, threads: int, progress: CountCallback | None
 ) -> tuple[FactColumns, list[Unreadable]]:
     """Read windows in threads, and take facts of each.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blobpack.columns import Columns
-    from blobpack.model import ProgressCallback
+    from blobpack.progress import CountCallback
     from blobpack.stores.base import Store
     from blobpack.stores.sink import Parts
     from blobpack.tar.splice_source import LocalSource
@@ -112,7 +112,7 @@ def splice(
     members: Columns,
     archive: Parts,
     offsets: Offsets,
-    progress: ProgressCallback | None = None,
+    progress: CountCallback | None = None,
 ) -> None:
     """Copy members to the end of a new blob, in the order given.
 
@@ -143,7 +143,7 @@ class _Splice:
         members: Columns,
         archive: Parts,
         offsets: Offsets,
-        progress: ProgressCallback | None,
+        progress: CountCallback | None,
     ) -> None:
         self.source, self.store, self.members = source, store, members
         self.archive, self.offsets, self.progress = archive, offsets, progress

@@ -10,7 +10,7 @@ from blobpack.cli.naming import check_places, located, naming_options, skipped_t
 from blobpack.cli.opened import is_same_file
 from blobpack.cli.options import duplicates_option, json_option, packing_options
 from blobpack.cli.params import PathOrS3
-from blobpack.cli.printing import progress_bar, progress_option, show_pieces
+from blobpack.cli.printing import progress_bar, progress_option, show_on
 from blobpack.cli.report import print_report
 from blobpack.editing.append import append as library
 from blobpack.model import Property
@@ -75,7 +75,7 @@ def append(
             directory=directory,
             on_skipped=on_skipped,
             stale="rescan" if rescan else "refuse",
-            progress=show_pieces(bar),
+            progress=show_on(bar),
             **options,
         )
     print_report(

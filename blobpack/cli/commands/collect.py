@@ -9,7 +9,7 @@ import click
 from blobpack.cli.opened import check_output_name
 from blobpack.cli.options import concatenated_option, duplicates_option, force_option, json_option
 from blobpack.cli.params import BlobUrl
-from blobpack.cli.printing import progress_bar, progress_option
+from blobpack.cli.printing import progress_bar, progress_option, show_on
 from blobpack.cli.report import print_report
 from blobpack.collection.collect import collect as library
 from blobpack.indexfile.open import COLLECTION
@@ -72,8 +72,7 @@ def collect(
             scan=scan,
             concatenated=concatenated,
             force=force,
-            # called once for each blob; the bar has no total, because only the library lists the blobs
-            progress=lambda *_: bar.update(1),
+            progress=show_on(bar),
         )
     print_report(
         report,

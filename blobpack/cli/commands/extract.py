@@ -19,7 +19,7 @@ from blobpack.cli.options import (
     selection_options,
 )
 from blobpack.cli.params import PathOrS3
-from blobpack.cli.printing import print_report_line, progress_bar, progress_option
+from blobpack.cli.printing import print_report_line, progress_bar, progress_option, show_on
 from blobpack.cli.report import print_left_out
 from blobpack.quoting import one_line
 from blobpack.reading.extract import extract as library
@@ -65,9 +65,8 @@ def extract(
         blob, index_path, rescan=rescan, allow=allow, cache=cache, cache_bytes=cache_bytes
     )
     members = select(opened.index, **selection)
-    # the members are known before the first file is written, so the bar shows a share of them
-    with progress_bar("files", len(members)) as bar:
-        report = library(opened, folder, members, progress=lambda _: bar.update(1))
+    with progress_bar("files") as bar:
+        report = library(opened, folder, members, progress=show_on(bar))
     if as_json:
         click.echo(json.dumps(asdict(report) | {"folder": folder.text}))
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
@@ -17,17 +16,13 @@ from blobpack.cli.options import (
     json_option,
 )
 from blobpack.cli.params import BlobUrl, PlainTar
-from blobpack.cli.printing import progress_bar, progress_option, show_pieces
+from blobpack.cli.printing import progress_bar, progress_option, show_on
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import merge as library
-from blobpack.opening.open import open as open_any
 from blobpack.writing.target import TAR
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from blobpack.model import Duplicates, IndexPlace
-    from blobpack.opening.reader import Reader
     from blobpack.stores.location import Location
 
 
@@ -67,22 +62,15 @@ def merge(
         raise click.UsageError(
             f"{out} exists and would be replaced by a copy of {blobs[0]}: OUT comes last"
         )
-    with ExitStack() as stack:
-        total = None
-        sources: Sequence[Reader | Location] = blobs
-        if not concatenated:
-            # opened here and not by the library, because the bar needs the number of members
-            opened = [stack.enter_context(open_any(blob, duplicates="last")) for blob in blobs]
-            sources, total = opened, sum(map(len, opened))
-        bar = stack.enter_context(progress_bar("members", total))
+    with progress_bar("members") as bar:
         report = library(
-            sources,
+            blobs,
             out,
             concatenated=concatenated,
             duplicates=duplicates,
             index=place,
             allow_empty=allow_empty,
             force=force,
-            progress=show_pieces(bar),
+            progress=show_on(bar),
         )
     print_combined(report, out, as_json=as_json)

@@ -17,7 +17,7 @@ from blobpack.cli.options import (
     packing_options,
 )
 from blobpack.cli.params import ByteSize, LocalPath, PathOrS3
-from blobpack.cli.printing import progress_bar, progress_option, show_pieces
+from blobpack.cli.printing import progress_bar, progress_option, show_on
 from blobpack.cli.report import place_option, print_packed
 from blobpack.packing.manifest import read_manifest
 from blobpack.packing.shards import SHARD_BYTES_MIN, pack_shards
@@ -116,7 +116,7 @@ def pack(
     check_places(places)
     source = _source(sources, directory, manifest)
     with skipped_table(skipped_to, out, force=force) as on_skipped, progress_bar("files") as bar:
-        packing |= {"on_skipped": on_skipped, "directory": directory, "progress": show_pieces(bar)}
+        packing |= {"on_skipped": on_skipped, "directory": directory, "progress": show_on(bar)}
         if shard_bytes is None:
             report = library(
                 source,

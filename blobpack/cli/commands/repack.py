@@ -14,7 +14,7 @@ from blobpack.cli.options import (
     json_option,
 )
 from blobpack.cli.params import BlobUrl, PathOrS3
-from blobpack.cli.printing import progress_bar, progress_option, show_pieces
+from blobpack.cli.printing import progress_bar, progress_option, show_on
 from blobpack.cli.report import print_packed
 from blobpack.model import BYTES_MAX
 from blobpack.packing.repack import MEMBER_BYTES_MAX, repack as library
@@ -115,6 +115,6 @@ def repack(
             apple_double=apple_double,
             allow_empty=allow_empty,
             force=force,
-            progress=show_pieces(bar),
+            progress=show_on(bar),
         )
     print_packed(report, "members_behind", as_json=as_json)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from blobpack.cli.options import blob_argument, index_option, json_option
-from blobpack.cli.printing import print_report_line, progress_bar, progress_option
+from blobpack.cli.printing import print_report_line, progress_bar, progress_option, show_on
 from blobpack.model import THREADS_ASKED_MAX
 from blobpack.reading.verify import verify as library
-from blobpack.wording import counted
 
 if TYPE_CHECKING:
     from blobpack.stores.location import Location
@@ -53,16 +52,8 @@ def verify(
     blobpack verify out.tar
     blobpack verify s3://bucket/out.tar --fast
     """
-    # no total: how many bytes are compared is known only when the index is open, inside the library
-    with progress_bar("B") as bar:
-
-        def show(members: int, payload_bytes: int) -> None:
-            # the library reports totals and not differences
-            bar.n = payload_bytes
-            bar.set_postfix_str(f"{counted(members, 'member')}", refresh=False)
-            bar.update(0)
-
-        report = library(blob, index=index_path, full=full, threads=threads, progress=show)
+    with progress_bar("members") as bar:
+        report = library(blob, index=index_path, full=full, threads=threads, progress=show_on(bar))
     if as_json:
         click.echo(
             json.dumps(asdict(report) | {"ok": report.ok, "seconds": round(report.seconds, 3)})
