@@ -198,7 +198,10 @@ class Rows:
             MemberNotFoundError: there is no such member.
         """
         if not isinstance(which, str):
-            return self._bounds_at(self.row_of(which) if isinstance(which, Member) else which)
+            try:
+                return self._bounds_at(self.row_of(which) if isinstance(which, Member) else which)
+            except TypeError:
+                raise not_which(which) from None
         # one call finds the row and its offsets, without columns for a single row
         stored = self._stored
         if stored is not None and (self._loaded is None or not stored.is_remote):
