@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from blobpack._native.lookup import NameLookup
 from blobpack._native.packed import measure
@@ -90,7 +90,11 @@ class Rows:
             return self._find_member(which) >= 0
         return isinstance(which, str) and self._find(which) >= 0
 
-    def get(self, which: Which, default: Default | None = None) -> Member | Default | None:
+    @overload
+    def get(self, which: Which) -> Member | None: ...
+    @overload
+    def get(self, which: Which, default: Default) -> Member | Default: ...
+    def get(self, which: Which, default: object = None) -> object:
         """Return a member like `index[which]`, or the default if there is none."""
         try:
             return self._member_at(self.row_of(which))
