@@ -85,7 +85,7 @@ def bench_first_lookup(figure: Figure, index: Index) -> None:
     name = index._name_at(len(index) // 2)
     figure.of("first lookup (b)", items=len(index), unit="member")
     # a slice is a new index without a name table
-    figure.take(lambda: index.slice(0, len(index)).range_of(name), rounds=7)
+    figure.take(lambda: index[:].range_of(name), rounds=7)
 
 
 def bench_first_lookup_in_dict(figure: Figure, index: Index) -> None:

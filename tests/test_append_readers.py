@@ -49,6 +49,19 @@ class Reader:
             assert name in index
             assert (index[name] == self.members[rows[name]]) or not facts
             assert index.row_of(name) == rows[name]
+        # rows that were appended are not counted from the end
+        for row in (0, -1, len(self.members) // 2, -len(self.members)):
+            member = self.members[row]
+            assert index.names[row] == member.name
+            assert index._bounds_at(row) == (member.offset_start, member.offset_end)
+            assert index[row] == member or not facts
+            assert index._search_rows([row])[0][:3] == (
+                row % len(self.members),
+                member.offset_start,
+                member.offset_end,
+            )
+        with pytest.raises(IndexError, match=f"no row {len(self.members)} among"):
+            index[len(self.members)]
         found = index._search([*self.files, absent])
         assert [(hit.row, hit.offset_start, hit.offset_end) for hit in found[:-1]] == [
             (row, m.offset_start, m.offset_end) for row, m in enumerate(self.members)

@@ -138,6 +138,8 @@ def assert_refused(
         lambda index: index._bounds_of(f"{row:07}"),
         lambda index: index._search([f"{row:07}"]),
         lambda index: index._member_at(row),
+        lambda index: index._bounds_at(row),
+        lambda index: index._search_rows([row]),
         lambda index: index.row_of(f"{row:07}"),
     ]
     for ask in asks[: -1 if has_row else None]:
@@ -153,7 +155,10 @@ def assert_same(packed: bytes, opened: Callable[[bytes], Index], expected: list[
         found = expected[row]
         assert index.row_of(found.name) == row
         assert index._bounds_of(found.name) == (found.offset_start, found.offset_end)
-        assert index._member_at(row) == found
+        assert index._member_at(row) == index._member_at(row - COUNT) == found
+        assert index._name_at(row) == found.name
+        assert index._bounds_at(row) == (found.offset_start, found.offset_end)
+        assert index._search_rows([row]) == index._search([found.name])
         hits = index._search([found.name, "absent", "é", found.name + "\udcff"])
         assert [hit and tuple(hit) for hit in hits] == [
             (row, found.offset_start, found.offset_end, found.crc32c),
@@ -451,7 +456,7 @@ def region(right: bytes) -> Iterator[dict[str, Any]]:
         yield {
         "file": file.fileno(), "where": "x.idx", "offset": 0, "region_bytes": len(right), "footer": right[-FOOTER:], "owner": lambda: None,
         "row_count": COUNT, "last_end": footer.last_end, "block_count": 3, "directory": footer.directory,
-        "lookup": footer.lookup, "pages": footer.lookup_pages, "seed": footer.lookup_seed, "facts": 31,
+        "lookup": footer.lookup, "pages": footer.lookup_pages, "seed": footer.lookup_seed, "facts": 31, "media_types": MEDIA_TYPES,
     }  # fmt: skip
 
 
@@ -834,6 +839,10 @@ def ask(index: MappedIndex) -> list[Callable[[], object]]:
         lambda: index.search(["0000001"]),
         lambda: index.search(["absent"]),
         lambda: index.search(["é"] * 40),
+        lambda: index.bounds_at(1),
+        lambda: index.name_at(-1),
+        lambda: index.member_at(1024),
+        lambda: index.search_rows([*range(40)]),
         lambda: index.rows(0, 10),
         lambda: index.rows(0, 0),
     ]

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import random
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -19,7 +25,6 @@ from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 # two have one name, so that a name means the last one, and the Member any of them
 FEW = [
@@ -280,3 +285,103 @@ def test_rows_of_names_that_members_share() -> None:
     assert index.names[-1] == name
     hits = index._search_rows(range(len(members)))
     assert [hit[1:3] for hit in hits] == [(m.offset_start, m.offset_end) for m in members]
+
+
+# What a user sees
+
+
+def test_dir_lists_what_the_api_page_documents() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "api.md").read_text()
+    listed = re.search(
+        r"^::: blobpack\.Index\n    options:\n      members:\n((?: {8}- \w+\n)+)", page, re.M
+    )
+    assert listed
+    documented = set(re.findall(r"\w+", listed[1]))
+    # the others are in the class's own docstring
+    attributes = {"identity", "report"}
+    assert attributes <= set(re.findall(r"^    +(\w+): ", Index.__doc__ or "", re.M))
+    assert {name for name in dir(Index(FEW)) if not name.startswith("_")} == attributes | {
+        name for name in documented if not name.startswith("_")
+    }
+    for name in documented:
+        assert inspect.getdoc(getattr(Index, name)), name
+
+
+def test_repr_says_how_many_and_what_is_known() -> None:
+    assert repr(Index()) == "<Index of 0 members: name, offset_start, offset_end>"
+    assert repr(Index(MANY)) == "<Index of 2,500 members: name, offset_start, offset_end, crc32c>"
+    assert repr(Index(FEW[:1])).startswith("<Index of 1 member: name,")
+    assert repr(Index(FEW).names) == "<5 names>"
+
+
+def cells(html: str) -> list[list[str]]:
+    """The texts of a table's cells; whatever is not well-formed is an error."""
+    root = ElementTree.fromstring(html)
+    return [["".join(cell.itertext()) for cell in row] for row in root.iter("tr")]
+
+
+def test_a_notebook_shows_the_first_and_last_rows(opened: Callable[[list[Member]], Index]) -> None:
+    rows = cells(opened(MANY)._repr_html_())
+    assert rows[0] == ["", "name", "offset_start", "offset_end", "crc32c"]
+    assert rows[6] == ["…"] * 5
+    assert [row[0] for row in rows[1:6] + rows[7:]] == [
+        *"01234",
+        *(f"2,{row}" for row in range(495, 500)),
+    ]
+    assert rows[-1] == ["2,499", "2499.jpg", "1,279,488", "1,279,939", "2499"]
+    assert len(cells(opened(FEW)._repr_html_())) == 6
+    assert cells(opened([])._repr_html_())[1:] == []
+
+
+def test_names_do_no_harm_in_a_notebook(opened: Callable[[list[Member]], Index]) -> None:
+    names = ["<script>alert(1)</script>", "a&b\"'", "caf\udce9.png", "long/" * 9000]
+    html = opened([Member(name, 0, 1) for name in names])._repr_html_()
+    html.encode()
+    assert "<script" not in html
+    assert len(html) < 2000
+    assert [row[1] for row in cells(html)[1:4]] == [*names[:2], "caf\ufffd.png"]
+
+
+def test_an_index_is_shown_without_a_heavy_package_and_after_it_was_closed(tmp_path: Path) -> None:
+    Index(FEW).save(tmp_path / "a.idx")
+    code = (
+        "import sys, blobpack\n"
+        f"index = blobpack.Index.load({str(tmp_path / 'a.idx')!r})\n"
+        "assert 'notes.txt' in index._repr_html_()\n"
+        "index.close()\n"
+        "assert 'the index is closed' in index._repr_html_()\n"
+        "print({'pandas', 'pyarrow', 'numpy', 'PIL', 'IPython'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+# DataFrames
+
+
+def test_pandas_and_back(opened: Callable[[list[Member]], Index]) -> None:
+    text = [member for member in FEW if member.name.isascii()]
+    frame = opened(text).to_pandas()
+    assert list(Index.from_pandas(frame)) == text
+    assert list(Index.from_pandas(frame.set_index("name"))) == text
+    frame["label"] = [object()] * len(frame)
+    chosen = Index.from_pandas(
+        frame[frame.offset_start > 600].sort_values("offset_start", ascending=False)
+    )
+    assert list(chosen) == text[:0:-1]
+    assert list(Index.from_pandas(opened(FEW).to_pandas())) == FEW
+
+
+def test_a_frame_of_something_else_is_refused() -> None:
+    frame = Index(FEW[:1]).to_pandas()
+    with pytest.raises(
+        blobpack.FormatError, match="no columns 'offset_end' among name, offset_start"
+    ):
+        Index.from_pandas(frame.drop(columns="offset_end"))
+    mixed = frame.assign(name=[5]).astype({"name": object})
+    with pytest.raises(blobpack.FormatError, match="column name"):
+        Index.from_pandas(mixed)
+    with pytest.raises(blobpack.FormatError, match="the DataFrame has a column"):
+        Index.from_pandas(frame.assign(name=[object()]))
+    with pytest.raises(TypeError, match=r"frame must be a pandas\.DataFrame"):
+        Index.from_pandas(FEW)  # type: ignore[arg-type]

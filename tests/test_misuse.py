@@ -422,6 +422,10 @@ CALLS: dict[str, Call] = {
         lambda g: (blobpack.Index.from_arrow, {"table": g.index.to_arrow()}),
         table=types(None, 5, "table"),
     ),
+    "Index.from_pandas": call(
+        lambda g: (blobpack.Index.from_pandas, {"frame": g.index.to_pandas()}),
+        frame=types(None, 5, "frame", {"name": ["a"]}),
+    ),
     "Index.concatenate": call(
         lambda g: (blobpack.Index.concatenate, {"indexes": [g.index]}),
         indexes=types(None, 5, "one", [5], [None], ["one"]),

@@ -49,6 +49,12 @@ class Parts:
     def find(self, name: str) -> int:
         return Index._from_columns(self.columns)._find(name)
 
+    def name_at(self, row: int) -> str:
+        return self.columns.name_at(row)
+
+    def member_at(self, row: int) -> Member:
+        return self.columns.member_at(row)
+
     def rows(self, first: int, last: int) -> Columns:
         return self.columns.slice(first, last)
 

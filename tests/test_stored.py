@@ -220,8 +220,8 @@ class Made:
     def parts(self):
         for part in range(PARTS):
             yield synthetic(ROWS, part * ROWS)
-    def rows(self, first, last):
-        return synthetic(last - first, first)
+    def name_at(self, row):
+        return synthetic(1, row).name_at(0)
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -279,4 +279,21 @@ def test_rows_that_were_read_whole_are_not_asked_for_again(tmp_path: Path) -> No
     assert [index._bounds_of(name) for name in names] == bounds
     assert names[0] in index
     assert "no such name" not in index
+    assert store.fetches == []
+
+
+def test_the_blocks_of_many_rows_are_fetched_together(tmp_path: Path) -> None:
+    columns = synthetic(5_000)
+    remote, store = stored(columns, tmp_path)
+    rows = [4999, 0, 1500, 3000, -1]
+    assert [hit[1:3] for hit in remote.search_rows(rows)] == [
+        columns.bounds_at(row % 5000) for row in rows
+    ]
+    # a page of the directory, then all blocks
+    assert len(store.fetches) <= 2
+    store.fetches.clear()
+    # of a block that is kept, no row takes a request
+    assert remote.bounds_at(7) == columns.bounds_at(7)
+    assert remote.member_at(-2) == columns.member_at(4998)
+    assert remote.name_at(1501) == columns.name_at(1501)
     assert store.fetches == []

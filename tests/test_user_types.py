@@ -1,4 +1,4 @@
-"""A user's script with the public types: mypy checks it in scripts/check, and pytest runs it."""
+"""A user's script with the public types: mypy and pyright check it in scripts/check, and pytest runs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import blobpack
-from blobpack import Blob, Collection, Member
+from blobpack import Blob, Collection, Index, Member
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,3 +71,41 @@ def test_a_function_of_both(folder: Path) -> None:
             assert first(reader, np.arange(len(reader))) == reader[0]
             with pytest.raises(KeyError):
                 reader["none"]
+
+
+def test_an_index() -> None:
+    index = Index([Member("a.jpg", 512, 700), Member("b.jpg", 1024, 1100)])
+    mask = index.offset_end > 800
+    order = np.argsort(index.offset_start)
+
+    assert_type(index["a.jpg"], Member)
+    assert_type(index[0], Member)
+    assert_type(index[-1], Member)
+    assert_type(index[np.int64(0)], Member)
+    assert_type(index[index[0]], Member)
+    assert_type(index[0:1], Index)
+    assert_type(index[::-1], Index)
+    assert_type(index[mask], Index)
+    assert_type(index[order], Index)
+    assert_type(index[np.flatnonzero(mask)], Index)
+    assert_type(index[[0, 1]], Index)
+    assert_type(index[[True, False]], Index)
+    assert_type(index[range(2)], Index)
+    assert_type(index.get("a.jpg"), Member | None)
+    assert_type(index.get("c.jpg", index[0]), Member)
+    assert_type(index.get("c.jpg", "nothing"), Member | str)
+    assert_type("a.jpg" in index, bool)
+    assert_type(index[0] in index, bool)
+    assert_type(index.head(), Index)
+    assert_type(index + index, Index)
+    assert_type(index == index[:], bool)
+    assert_type(index.names[0], str)
+    assert_type(index.names[:1], list[str])
+    assert_type(index.rows(["a.jpg", index[0], 1, np.int64(0)]), NDArray[np.int64])
+    assert_type(index.rows(index), NDArray[np.int64])
+    assert_type(index.row_of("a.jpg"), int)
+    assert_type(index.range_of(0), blobpack.ByteRange)
+    assert_type(index.facts, frozenset[str])
+    assert_type(next(iter(index)), Member)
+    assert_type(next(iter(index.names)), str)
+    assert_type(index.names[0:1], list[str])

@@ -4,17 +4,31 @@ The shell around region.pxd.
 """
 
 from libc.errno cimport errno
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, strerror
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 from posix.unistd cimport _SC_PAGESIZE, SEEK_END, lseek, sysconf
 
-from index.blocks cimport BLOCK_ROWS, CRC32C, block_view, offsets_in, value_at
+from index.blocks cimport (
+    BLOCK_ROWS,
+    CRC32C,
+    HEIGHT,
+    MEDIA_TYPE,
+    WIDTH,
+    block_column,
+    block_view,
+    mtime_in,
+    name_in,
+    offsets_in,
+    value_at,
+)
 from common.crc32c cimport find_crc32c
 from index.faults cimport FAULT_ABSENT, FAULT_LAYOUT, FAULT_NONE, failure, fault
 from index.region cimport (
     bring_row,
+    fetch_ahead,
     index_region,
+    open_at,
     prefetch,
     region_fits,
     region_free,
@@ -28,12 +42,17 @@ from common.hash cimport encoded_name, hash_name
 from common.named cimport new_named
 from index.pages cimport seeded
 
+from blobpack._native.members import Member
 from blobpack._native.results import FoundRow, MemberColumns
 from blobpack.errors import BlobChangedError, FormatError, StorageError
 
 cdef enum:
     GROUP_NAMES = 32               # whose cache lines are brought together
-    HAS_CRC32C = 8                 # of the footer's facts
+    HAS_MEDIA_TYPE = 1             # of the footer's facts
+    HAS_WIDTH = 2
+    HAS_HEIGHT = 4
+    HAS_CRC32C = 8
+    HAS_MTIME = 16
     FOOTER_BYTES = 512
     FOOTER_HEAD_BYTES = 32
     STAMP = 336                    # in the footer
@@ -41,12 +60,23 @@ cdef enum:
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+    object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
+    Py_ssize_t PyNumber_AsSsize_t(object, object) except? -1
 
 cdef extern from *:
     """
     #define read_before_what_follows() __atomic_thread_fence(__ATOMIC_ACQUIRE)
     """
     void read_before_what_follows() noexcept nogil
+
+
+cdef inline bint bounds_in(
+    const block_view* view, int64_t place, int64_t* start, int64_t* end
+) noexcept nogil:
+    """Read a row's offsets; false when they are none, or the row's name is damaged."""
+    cdef const unsigned char* name
+    cdef int64_t length
+    return name_in(view, place, &name, &length) and offsets_in(view, place, start, end)
 
 
 cdef class MappedIndex:
@@ -72,6 +102,7 @@ cdef class MappedIndex:
         footer: The region's last bytes, as they were read when the index was opened.
         owner: Weak reference to the LocalIndex, whose `renew` finds the index again.
         row_count … facts: Of the footer, positions from the region's start.
+        media_types: The media type of each code; the first one is unknown.
     """
 
     cdef void* map
@@ -86,6 +117,7 @@ cdef class MappedIndex:
     cdef bytes footer
     cdef const char* known         # the footer's bytes
     cdef object owner
+    cdef tuple media_types
 
     def __cinit__(
         self,
@@ -104,6 +136,7 @@ cdef class MappedIndex:
         int64_t pages,
         uint64_t seed,
         int facts,
+        tuple media_types not None,
     ):
         cdef int64_t before
         self.map = MAP_FAILED
@@ -116,6 +149,7 @@ cdef class MappedIndex:
         self.footer = footer
         self.known = footer
         self.owner = owner
+        self.media_types = media_types
         self.region.length = region_bytes
         self.region.row_count = row_count
         self.region.last_end = last_end
@@ -313,6 +347,159 @@ cdef class MappedIndex:
         for i in range(count):
             bring_row(&self.region, hashes[i])
         return 0
+
+    cdef int64_t row_number(self, object row) except -1:
+        """Return a row's number from the start; negative rows count from the end."""
+        cdef int64_t number, count = self.region.row_count
+        try:
+            # True is an int, but a mistake as a row
+            if isinstance(row, bool):
+                raise TypeError
+            number = PyNumber_AsSsize_t(row, OverflowError)
+        except TypeError:
+            raise TypeError(
+                f"row must be a whole number, not {row!r:.200}"
+            ) from None
+        except OverflowError:
+            number = count
+        if number < -count or number >= count:
+            raise IndexError(f"no row {row} among {count} rows")
+        return number + count if number < 0 else number
+
+    cdef bint open_row(self, int64_t row, block_view* view) except -1:
+        """Open the block of a row; return False if the index was overwritten."""
+        cdef int64_t position = 0
+        cdef fault kind
+        kind = open_at(&self.region, row // BLOCK_ROWS, view, &position)
+        if kind == FAULT_NONE:
+            return True
+        if self.is_overwritten():
+            return False
+        raise failure(kind, self.where, "the block", self.offset + position)
+
+    def bounds_at(self, row):
+        """Return offset_start and offset_end in a row; negative ones: from the end.
+
+        Raises:
+            BlobChangedError: the file was cut.
+            FormatError: the block is damaged.
+            IndexError: there is no such row.
+        """
+        cdef block_view view
+        cdef int64_t start = 0, end = 0, number = self.row_number(row)
+        cdef bint whole
+        self.refuse_cut_file()
+        if not self.open_row(number, &view):
+            return self.renewed().bounds_at(row)
+        whole = bounds_in(&view, number % BLOCK_ROWS, &start, &end)
+        if self.is_overwritten():
+            return self.renewed().bounds_at(row)
+        if not whole:
+            raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
+        return start, end
+
+    def name_at(self, row):
+        """Return the name in a row; see bounds_at."""
+        cdef block_view view
+        cdef int64_t number = self.row_number(row)
+        cdef object name
+        self.refuse_cut_file()
+        if not self.open_row(number, &view):
+            return self.renewed().name_at(row)
+        name = self.decoded_name(&view, number % BLOCK_ROWS)
+        if self.is_overwritten():
+            return self.renewed().name_at(row)
+        if name is None:
+            raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
+        return name
+
+    def member_at(self, row):
+        """Return the Member in a row; see bounds_at."""
+        cdef block_view view
+        cdef int64_t start = 0, end = 0, number = self.row_number(row)
+        cdef int64_t place = number % BLOCK_ROWS
+        cdef object name
+        cdef tuple facts
+        cdef bint whole
+        self.refuse_cut_file()
+        if not self.open_row(number, &view):
+            return self.renewed().member_at(row)
+        name = self.decoded_name(&view, place)
+        whole = offsets_in(&view, place, &start, &end)
+        facts = self.facts_in(&view, place)
+        if self.is_overwritten():
+            return self.renewed().member_at(row)
+        if name is None or not whole:
+            raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
+        return Member(
+            name, start, end, facts[0], facts[1], facts[2], facts[3], facts[4]
+        )
+
+    cdef object decoded_name(self, const block_view* view, int64_t place):
+        """Return the name in a block; None when its bounds are no bounds."""
+        cdef const unsigned char* name
+        cdef int64_t length
+        if not name_in(view, place, &name, &length):
+            return None
+        return PyUnicode_DecodeUTF8(<const char*> name, length, "surrogateescape")
+
+    cdef tuple facts_in(self, const block_view* view, int64_t place):
+        """Return the facts in a block in the order of Member; 0 is unknown."""
+        cdef uint8_t code = 0
+        cdef object crc = None, mtime = None
+        if self.facts & HAS_MEDIA_TYPE:
+            code = <uint8_t> value_at(view, MEDIA_TYPE, place)
+        if self.facts & HAS_CRC32C:
+            crc = value_at(view, CRC32C, place)
+        if self.facts & HAS_MTIME:
+            mtime = mtime_in(view, place) or None
+        return (
+            # a later version of the format may add media types
+            self.media_types[code] if 0 < code < len(self.media_types) else None,
+            self.known_at(view, WIDTH, HAS_WIDTH, place),
+            self.known_at(view, HEIGHT, HAS_HEIGHT, place),
+            crc,
+            mtime,
+        )
+
+    cdef object known_at(
+        self, const block_view* view, block_column column, int fact, int64_t place
+    ):
+        return (value_at(view, column, place) or None) if self.facts & fact else None
+
+    def search_rows(self, list rows not None):
+        """Return the offsets and the CRC-32C in each of many rows.
+
+        Raises:
+            As bounds_at.
+        """
+        cdef block_view view
+        cdef Py_ssize_t first, last, i
+        cdef int64_t number, start, end
+        cdef list found = []
+        cdef list numbers = [self.row_number(row) for row in rows]
+        cdef object crc = None, named_tuple = FoundRow
+        for first in range(0, len(numbers), GROUP_NAMES):
+            last = min(first + GROUP_NAMES, len(numbers))
+            self.refuse_cut_file()
+            # what binds is waiting for memory, as in search
+            for i in range(first, last):
+                fetch_ahead(&self.region, numbers[i])
+            for i in range(first, last):
+                number = numbers[i]
+                if not self.open_row(number, &view):
+                    return self.renewed().search_rows(rows)
+                self.region.last_header = view.header
+                if not bounds_in(&view, number % BLOCK_ROWS, &start, &end):
+                    if self.is_overwritten():
+                        return self.renewed().search_rows(rows)
+                    raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
+                if self.facts & HAS_CRC32C:
+                    crc = value_at(&view, CRC32C, number % BLOCK_ROWS)
+                found.append(new_named(named_tuple, (number, start, end, crc)))
+        if self.is_overwritten():
+            return self.renewed().search_rows(rows)
+        return found
 
     def rows(self, int64_t first, int64_t last):
         """Read the rows first:last into columns of their own.

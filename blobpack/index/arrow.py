@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from blobpack.columns import FACT_WITHOUT_UNKNOWN, FACTS, MEDIA_TYPES, Columns
 from blobpack.errors import FormatError, PackageMissingError
+from blobpack.model import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,6 +215,31 @@ def from_arrow_table(table: Any) -> Columns:
     _check_order(columns["offset_start"], columns["offset_end"])
     views = {name: values.data.toreadonly() for name, values in columns.items()}
     return Columns(names, name_bounds, **views)
+
+
+def from_frame(frame: Any) -> Columns:
+    """Return the columns of a pandas.DataFrame; other columns are ignored.
+
+    Raises:
+        PackageMissingError: pandas or pyarrow is not installed.
+        FormatError: a column is missing, has another type, or holds an impossible value; the message names it.
+        TypeError: the argument is not a DataFrame.
+    """
+    pd = need("pandas", "pandas")
+    pa = need("pyarrow", "pandas")
+    if not isinstance(frame, pd.DataFrame):
+        raise TypeError(f"frame must be a pandas.DataFrame, not {shown(frame)}")
+    if "name" not in frame.columns and frame.index.name == "name":
+        frame = frame.reset_index()
+    known = [name for name in frame.columns if name == "name" or name in FIELDS]
+    try:
+        # the other columns may hold objects that Arrow has no type for
+        table = pa.Table.from_pandas(frame[known], preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as exc:
+        raise FormatError(
+            f"the DataFrame has a column that is no column of an index: {exc}"
+        ) from exc
+    return from_arrow_table(table)
 
 
 def _names_from_arrow(values: Any) -> tuple[memoryview, memoryview]:

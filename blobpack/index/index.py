@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from blobpack._native.lookup import NameLookup
-from blobpack.columns import Columns
+from blobpack.columns import FACTS, Columns
 from blobpack.errors import DuplicateNameError
 from blobpack.index.arrow import (
     from_arrow_table,
+    from_frame,
     to_arrays,
     to_arrow_table,
     to_frame,
 )
+from blobpack.index.html import html_table
 from blobpack.index.parquet import read_parquet, write_parquet
 from blobpack.index.rows import Rows
 from blobpack.index.select import make_conditions
@@ -259,7 +261,12 @@ class Index(Rows):
         return _restored, (self._columns, self.report, self.identity)
 
     def __repr__(self) -> str:
-        return f"<Index of {counted(len(self), 'member')}>"
+        facts = f", {', '.join(fact for fact in FACTS if fact in self.facts)}" if self.facts else ""
+        return f"<Index of {counted(len(self), 'member')}: name, offset_start, offset_end{facts}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the first and last rows, which Jupyter shows."""
+        return html_table(self)
 
     def select(
         self,
@@ -358,6 +365,20 @@ class Index(Rows):
         """
         return to_frame(self._columns)
 
+    @classmethod
+    def from_pandas(cls, frame: pd.DataFrame) -> Index:
+        """Make an index of a DataFrame that has the columns of `to_pandas`; other columns are ignored.
+
+        Args:
+            frame: The columns. The names may also be the row labels, as after `set_index("name")`.
+
+        Raises:
+            PackageMissingError: pandas or pyarrow is not installed.
+            FormatError: a column is missing, has another type, or holds an impossible value; the message names it.
+            TypeError: the argument is not a DataFrame.
+        """
+        return cls._from_columns(from_frame(frame))
+
     def to_parquet(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the columns of `to_arrow` into a Parquet file, in bounded memory. The file appears complete or not at all.
 
@@ -376,7 +397,9 @@ class Index(Rows):
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> Index:
-        """Make an index of an Arrow table or DataFrame that has the columns of `to_arrow`; other columns are ignored.
+        """Make an index of an Arrow table that has the columns of `to_arrow`; other columns are ignored.
+
+        A DataFrame, and any other object that `pyarrow.table` accepts, is converted first.
 
         Raises:
             PackageMissingError: pyarrow is not installed.

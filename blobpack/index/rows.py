@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from blobpack._native.lookup import NameLookup
 from blobpack._native.packed import measure
@@ -90,7 +90,11 @@ class Rows:
             return self._find_member(which) >= 0
         return isinstance(which, str) and self._find(which) >= 0
 
-    def get(self, which: Which, default: Default | None = None) -> Member | Default | None:
+    @overload
+    def get(self, which: Which) -> Member | None: ...
+    @overload
+    def get(self, which: Which, default: Default) -> Member | Default: ...
+    def get(self, which: Which, default: object = None) -> object:
         """Return a member like `index[which]`, or the default if there is none."""
         try:
             return self._member_at(self.row_of(which))
@@ -138,12 +142,6 @@ class Rows:
             return self._stored.footer.last_end
         return measure(self._columns.offset_start, self._columns.offset_end)[1]
 
-    def _rows(self, row: int) -> tuple[Columns, int]:
-        """Return columns that hold a row, and the row's place in them."""
-        if self._loaded is not None or self._stored is None:
-            return self._columns, row
-        return self._stored.rows(row, row + 1), 0
-
     def _columns_of(self, first: int, last: int) -> Columns:
         """Return the rows first:last as columns, without a copy. A stored index reads only these rows."""
         if self._loaded is not None or self._stored is None:
@@ -158,8 +156,9 @@ class Rows:
         Raises:
             IndexError: there is no such row.
         """
-        columns, place = self._rows(row_number(row, len(self)))
-        return columns.name_at(place)
+        if self._loaded is None:
+            return self._stored.name_at(row)  # type: ignore[union-attr]  # one of both is there
+        return self._loaded.name_at(row_number(row, len(self)))
 
     def _member_at(self, row: SupportsIndex) -> Member:
         """Return the member in a row; negative rows count from the end.
@@ -167,8 +166,9 @@ class Rows:
         Raises:
             IndexError: there is no such row.
         """
-        columns, place = self._rows(row_number(row, len(self)))
-        return columns.member_at(place)
+        if self._loaded is None:
+            return self._stored.member_at(row)  # type: ignore[union-attr]  # one of both is there
+        return self._loaded.member_at(row_number(row, len(self)))
 
     def _bounds_at(self, row: SupportsIndex) -> tuple[int, int]:
         """Return offset_start and offset_end of the member in a row; negative rows count from the end.
@@ -176,8 +176,9 @@ class Rows:
         Raises:
             IndexError: there is no such row.
         """
-        columns, place = self._rows(row_number(row, len(self)))
-        return columns.offset_start[place], columns.offset_end[place]
+        if self._loaded is None:
+            return self._stored.bounds_at(row)  # type: ignore[union-attr]
+        return self._loaded.bounds_at(row_number(row, len(self)))
 
     def range_of(self, which: Which) -> ByteRange:
         """Return the bytes of the blob that hold a member's payload.
@@ -201,7 +202,10 @@ class Rows:
             MemberNotFoundError: there is no such member.
         """
         if not isinstance(which, str):
-            return self._bounds_of_row(which)
+            try:
+                return self._bounds_at(self.row_of(which) if isinstance(which, Member) else which)
+            except TypeError:
+                raise not_which(which) from None
         # one call finds the row and its offsets, without columns for a single row
         stored = self._stored
         if stored is not None and (self._loaded is None or not stored.is_remote):
@@ -209,14 +213,6 @@ class Rows:
             if bounds is not None:
                 return bounds
         return self._bounds_at(self.row_of(which))
-
-    def _bounds_of_row(self, which: Member | SupportsIndex) -> tuple[int, int]:
-        if isinstance(which, Member):
-            return self._bounds_at(self.row_of(which))
-        try:
-            return self._bounds_at(which)
-        except TypeError:
-            raise not_which(which) from None
 
     def _search(self, names: Sequence[str]) -> list[FoundRow | None]:
         """Find the last row of each of many names, with the offsets and the checksum that a read needs.
@@ -236,12 +232,10 @@ class Rows:
         Raises:
             IndexError: there is no such row.
         """
+        if self._loaded is None:
+            return self._stored.search_rows(rows)  # type: ignore[union-attr]
         numbers = [row_number(row, len(self)) for row in rows]
-        places = map(self._rows, numbers)
-        return [
-            FoundRow(row, *columns.payload_at(place))
-            for row, (columns, place) in zip(numbers, places, strict=True)
-        ]
+        return [FoundRow(row, *self._loaded.payload_at(row)) for row in numbers]
 
     def row_of(self, which: Which) -> int:
         """Return the row of a member.

@@ -15,16 +15,18 @@ from blobpack._native.packed import measure, take_names
 from blobpack._native.results import FoundRow
 from blobpack.errors import FormatError
 from blobpack.indexfile.footer import PART_ROWS, Footer
+from blobpack.model import row_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import SupportsIndex
 
     import numpy as np
     from numpy.typing import NDArray
 
     from blobpack._native.results import SharedTexts
     from blobpack.columns import Columns
-    from blobpack.model import ScanReport
+    from blobpack.model import Member, ScanReport
 
     Int64s = NDArray[np.int64]
 
@@ -155,6 +157,26 @@ class SharedNames:
         """Find the row, offsets and checksum of each name."""
         rows = map(self.find, names)
         return [FoundRow(row, *self.columns.payload_at(row)) if row >= 0 else None for row in rows]
+
+    def bounds_at(self, row: SupportsIndex) -> tuple[int, int]:
+        """Return offset_start and offset_end in a row; see StoredIndex."""
+        return self.columns.bounds_at(row_number(row, len(self)))
+
+    def name_at(self, row: SupportsIndex) -> str:
+        """Return the name in a row; see StoredIndex."""
+        number = self.numbers[row_number(row, len(self))]
+        packed = self.names[self.bounds[number] : self.bounds[number + 1]]
+        return packed.decode("utf-8", "surrogateescape")
+
+    def member_at(self, row: SupportsIndex) -> Member:
+        """Return the member in a row; see StoredIndex."""
+        nameless = self.columns.member_at(row_number(row, len(self)))
+        return replace(nameless, name=self.name_at(row))
+
+    def search_rows(self, rows: Iterable[SupportsIndex]) -> list[FoundRow]:
+        """Return the offsets and checksum in each of many rows; see StoredIndex."""
+        numbers = [row_number(row, len(self)) for row in rows]
+        return [FoundRow(row, *self.columns.payload_at(row)) for row in numbers]
 
     def close(self) -> None:
         """Do nothing: the rows are in memory."""

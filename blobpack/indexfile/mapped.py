@@ -13,16 +13,19 @@ import weakref
 from typing import TYPE_CHECKING, NoReturn
 
 from blobpack._native.mapped_index import MappedIndex
-from blobpack.columns import Columns
+from blobpack.columns import MEDIA_TYPES, Columns
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import PART_ROWS
 from blobpack.indexfile.name_table import NameTable
 from blobpack.indexfile.overwritten import find_again
+from blobpack.model import row_number
 from blobpack.threads import fork_safe_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import SupportsIndex
 
+    from blobpack._native.members import Member
     from blobpack._native.results import FoundRow
     from blobpack.indexfile.footer import Footer
     from blobpack.stores.base import Store
@@ -42,6 +45,7 @@ class ClosedIndex:
         raise StorageError(f"{self._where}: the index is closed")
 
     find = locate = search = rows = _raise_closed
+    bounds_at = name_at = member_at = search_rows = _raise_closed
 
 
 class LocalIndex:
@@ -96,6 +100,7 @@ class LocalIndex:
             seed=footer.lookup_seed,
             # an index that is found again may have more facts
             facts=footer.facts_mask & self.footer.facts_mask,
+            media_types=MEDIA_TYPES,
         )
 
     def renew(self, overwritten: MappedIndex) -> None:
@@ -157,6 +162,26 @@ class LocalIndex:
         if self._table is None:
             self._table = NameTable(self.parts)
         return self._table
+
+    def bounds_at(self, row: SupportsIndex) -> tuple[int, int]:
+        """Return offset_start and offset_end in a row; see StoredIndex."""
+        return self.mapped.bounds_at(self._own_row(row) if self._is_renewed else row)
+
+    def name_at(self, row: SupportsIndex) -> str:
+        """Return the name in a row; see StoredIndex."""
+        return self.mapped.name_at(self._own_row(row) if self._is_renewed else row)
+
+    def member_at(self, row: SupportsIndex) -> Member:
+        """Return the member in a row; see StoredIndex."""
+        return self.mapped.member_at(self._own_row(row) if self._is_renewed else row)
+
+    def search_rows(self, rows: Iterable[SupportsIndex]) -> list[FoundRow]:
+        """Return the offsets and checksum in each of many rows; see StoredIndex."""
+        return self.mapped.search_rows(list(map(self._own_row, rows) if self._is_renewed else rows))
+
+    def _own_row(self, row: SupportsIndex) -> int:
+        """Return a row's number among the rows that this index shows; one that was found again may have more."""
+        return row_number(row, len(self))
 
     def rows(self, first: int, last: int) -> Columns:
         """Copy the rows first:last out of the map."""

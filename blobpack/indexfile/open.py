@@ -14,8 +14,10 @@ from blobpack.stores.replace import OutputKind
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import SupportsIndex
 
+    from blobpack._native.members import Member
     from blobpack._native.results import FoundRow
     from blobpack.columns import Columns
     from blobpack.stores.base import Store
@@ -45,6 +47,26 @@ class StoredIndex(Protocol):
 
     def search(self, names: Sequence[str]) -> list[FoundRow | None]:
         """Find the row, offsets and checksum of each of many names, with as few requests as possible."""
+        ...
+
+    def bounds_at(self, row: SupportsIndex) -> tuple[int, int]:
+        """Return offset_start and offset_end in a row; negative rows count from the end.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        ...
+
+    def name_at(self, row: SupportsIndex) -> str:
+        """Return the name in a row; see bounds_at."""
+        ...
+
+    def member_at(self, row: SupportsIndex) -> Member:
+        """Return the member in a row; see bounds_at."""
+        ...
+
+    def search_rows(self, rows: Iterable[SupportsIndex]) -> list[FoundRow]:
+        """Return the offsets and checksum in each of many rows, with as few requests as possible; see bounds_at."""
         ...
 
     def rows(self, first: int, last: int) -> Columns:

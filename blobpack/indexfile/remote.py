@@ -15,10 +15,13 @@ from blobpack.columns import Columns
 from blobpack.indexfile.footer import BLOCK_ROWS
 from blobpack.indexfile.name_table import NameTable
 from blobpack.indexfile.sections import IndexParts
+from blobpack.model import row_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import SupportsIndex
 
+    from blobpack._native.members import Member
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.sections import Block
     from blobpack.stores.base import Store
@@ -108,6 +111,35 @@ class RemoteIndex:
             else {row // BLOCK_ROWS for row in rows_in_page(fetched[number], name, seed)}
             for name, number in zip(encoded, numbers, strict=True)
         ]
+
+    def bounds_at(self, row: SupportsIndex) -> tuple[int, int]:
+        """Return offset_start and offset_end in a row; see StoredIndex."""
+        columns, place = self._block_of(row)
+        return columns.bounds_at(place)
+
+    def name_at(self, row: SupportsIndex) -> str:
+        """Return the name in a row; see StoredIndex."""
+        columns, place = self._block_of(row)
+        return columns.name_at(place)
+
+    def member_at(self, row: SupportsIndex) -> Member:
+        """Return the member in a row; see StoredIndex."""
+        columns, place = self._block_of(row)
+        return columns.member_at(place)
+
+    def search_rows(self, rows: Iterable[SupportsIndex]) -> list[FoundRow]:
+        """Return the offsets and checksum in each of many rows; their blocks are fetched together."""
+        places = [divmod(row_number(row, len(self)), BLOCK_ROWS) for row in rows]
+        blocks = self._parts.blocks({block for block, _ in places})
+        return [
+            FoundRow(block * BLOCK_ROWS + place, *blocks[block].columns.payload_at(place))
+            for block, place in places
+        ]
+
+    def _block_of(self, row: SupportsIndex) -> tuple[Columns, int]:
+        """Return the block that holds a row, and the row's place in it."""
+        number, place = divmod(row_number(row, len(self)), BLOCK_ROWS)
+        return self._parts.block(number).columns, place
 
     def rows(self, first: int, last: int) -> Columns:
         """Return the rows first:last. The blocks that hold them are read whole, as a block has one checksum."""

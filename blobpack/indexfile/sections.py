@@ -122,6 +122,11 @@ class IndexParts:
 
         return self._fetch_missing("page", ranges, make)
 
+    def block(self, number: int) -> Block:
+        """Return one block. One that is kept is found in a fraction of the time that `blocks` takes."""
+        kept: Block | None = self._kept.get(("block", number))
+        return kept or self.blocks({number})[number]
+
     def blocks(self, numbers: set[int]) -> dict[int, Block]:
         """Return blocks, by number.
 
