@@ -28,6 +28,7 @@ from blobpack import (
     MemberNotFoundError,
     StorageError,
 )
+from blobpack.index import rows as rows_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,6 +102,22 @@ def test_a_member_means_itself(reader: Reader) -> None:
     bare = [Member(member.name, member.offset_start, member.offset_end) for member in reader.index]
     assert list(reader.read_many(bare)) == payloads
     assert all(member in reader for member in bare)
+
+
+def test_many_members_of_one_name_are_found_by_one_pass(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payloads = [b"%d" % number for number in range(5000)]
+    path = write_tar(folder / "many.tar", [("name", payload) for payload in payloads])
+    made = []
+    honest = rows_module.hidden_rows
+    monkeypatch.setattr(
+        rows_module, "hidden_rows", lambda index: made.append(index) or honest(index)
+    )
+    with blobpack.open(path) as blob:
+        assert list(blob.read_many(blob.index)) == payloads
+        assert [blob.read(member) for member in blob.index[:9]] == payloads[:9]
+        assert len(made) == 1
 
 
 def test_a_member_of_another_blob_is_not_found(reader: Reader) -> None:

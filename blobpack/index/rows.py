@@ -13,7 +13,7 @@ from blobpack.errors import MemberNotFoundError
 from blobpack.index.names import Names
 from blobpack.index.shared_names import SharedNames
 from blobpack.index.suggestions import suggest_names
-from blobpack.index.which import find_places, place_of, rows_of_several
+from blobpack.index.which import hidden_rows, place_of, rows_of_several
 from blobpack.model import ByteRange, Member, not_which, row_number
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from blobpack.index.which import Place
     from blobpack.indexfile.open import StoredIndex
     from blobpack.model import Which
 
@@ -35,13 +36,14 @@ class Rows:
     Lookups by name find the last member with a name, as the extraction of a tar does. Iteration yields all members.
     """
 
-    __slots__ = ("_loaded", "_lookup", "_stored")
+    __slots__ = ("_hidden", "_loaded", "_lookup", "_stored")
 
     def __init__(self, columns: Columns | None, stored: StoredIndex | None) -> None:
         """Use columns in memory, or a stored index; exactly one of them is not None."""
         self._loaded = columns
         self._stored = stored
         self._lookup: NameLookup | None = None
+        self._hidden: dict[Place, int] | None = None
 
     @property
     def _columns(self) -> Columns:
@@ -298,7 +300,15 @@ class Rows:
         if last[1:3] == place[1:]:
             return last.row
         # an earlier member may have this name, too; lookups find only the last one
-        return find_places(self._pieces(), [place]).get(place, -1)
+        return self._hidden_rows().get(place, -1)
+
+    def _hidden_rows(self) -> dict[Place, int]:
+        """Return the rows of the members that are not the last of their name, by name and offsets."""
+        # made at the first Member that a lookup does not find: few tars have such members, and a pass for each Member
+        # would make a loop over the members take a time that grows with the square of their number
+        if self._hidden is None:
+            self._hidden = hidden_rows(self)
+        return self._hidden
 
     def _find(self, name: str) -> int:
         stored = self._stored

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from blobpack.columns import Columns
     from blobpack.index.rows import Rows
     from blobpack.model import Which
 
@@ -40,7 +39,7 @@ def rows_of_several(index: Rows, several: Iterable[Which]) -> NDArray[np.int64]:
         return existing_rows(several, len(index), "several")
     asked = iter(several)
     found: list[int] = []
-    # Members that are not the last one of their name. One pass over the index finds all of them.
+    # Members that are not the last one of their name
     hidden: dict[int, Member] = {}
     while some := list(islice(asked, NAMES_AT_ONCE)):
         for which, row in zip(some, _last_rows(index, some), strict=True):
@@ -50,7 +49,7 @@ def rows_of_several(index: Rows, several: Iterable[Which]) -> NDArray[np.int64]:
                 hidden[len(found)] = which
             found.append(row)
     if hidden:
-        rows = find_places(index._pieces(), map(place_of, hidden.values()))
+        rows = index._hidden_rows()
         for at, member in hidden.items():
             if place_of(member) not in rows:
                 raise index._not_found(member)
@@ -83,20 +82,22 @@ def _last_rows(index: Rows, some: list[Which]) -> list[int]:
     return list(map(row_of, some))
 
 
-def find_places(pieces: Iterable[Columns], places: Iterable[Place]) -> dict[Place, int]:
-    """Return the last row of each of these names and offsets, of those that there are, by a pass over all rows."""
-    import numpy as np
+def hidden_rows(index: Rows) -> dict[Place, int]:
+    """Return the rows of all members that are not the last of their name, by name and offsets.
 
-    wanted = set(places)
-    starts = np.array([start for _, start, _ in wanted], np.int64)
+    Of members with one name and equal offsets, the last one counts.
+    """
     found: dict[Place, int] = {}
-    first = 0
-    for piece in pieces:
-        for row in np.flatnonzero(np.isin(np.asarray(piece.offset_start), starts)).tolist():
-            place = piece.name_at(row), piece.offset_start[row], piece.offset_end[row]
-            if place in wanted:
-                found[place] = first + row
-        first += len(piece)
+    row = 0
+    for piece in index._pieces():
+        for first in range(0, len(piece), NAMES_AT_ONCE):
+            part = piece.slice(first, min(first + NAMES_AT_ONCE, len(piece)))
+            names = list(part.iter_names())
+            for place, (name, last) in enumerate(zip(names, index._search(names), strict=True)):
+                if last is not None and last.row != row + place:
+                    start, end = part.offset_start[place], part.offset_end[place]
+                    found[name, start, end] = row + place
+            row += len(part)
     return found
 
 

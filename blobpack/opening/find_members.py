@@ -1,15 +1,15 @@
 """Find several members of an index, each by its name, as a Member or by its row.
 
 Strategy: names, and the names of Members, are looked up together, because an index in S3 fetches the pages of all of
-them at once. A lookup finds the last member of a name. A Member that is an earlier one of its name is found by a pass
-over the index, one for all such Members.
+them at once. A lookup finds the last member of a name. A Member that is an earlier one of its name is found in a table
+that the index makes of such members by one pass.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blobpack.index.which import find_places, place_of
+from blobpack.index.which import place_of
 from blobpack.model import Member
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _found(index: Index, several: Sequence[CheckedWhich]) -> list[FoundRow | Non
 
 def _find_hidden(index: Index, hidden: dict[int, Member], hits: list[FoundRow | None]) -> None:
     """Find Members that are not the last of their names, and note them at their places among the hits."""
-    rows = find_places(index._pieces(), map(place_of, hidden.values()))
+    rows = index._hidden_rows()
     found = {
         at: rows[place_of(member)] for at, member in hidden.items() if place_of(member) in rows
     }
