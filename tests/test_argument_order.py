@@ -50,8 +50,9 @@ SWAPPED = [
     ("subset", ["new.tar", "blob.tar", ["a.png"]], blobpack.BlobNotFoundError, "source", "target"),
     ("subset", ["blob.tar", ["a.png"], "new.tar"], TypeError, "target", "members"),
     ("subset", ["new.tar", opened, ["a.png"]], TypeError, "source", "target"),
-    ("merge", [{"target": "new.tar", "sources": ["blob.tar"]}], TypeError, "sources", "target"),
-    ("extract", ["out", opened], TypeError, "blob", "folder"),
+    ("merge", ["new.tar", ["blob.tar"]], TypeError, "sources", "target"),
+    ("extract", ["out", opened], TypeError, "source", "folder"),
+    ("extract", ["out", "blob.tar"], blobpack.BlobNotFoundError, "source", "folder"),
     ("extract", [opened, loaded, "out"], TypeError, "folder", "members"),
     ("read_image", ["a.png", "blob.tar"], blobpack.BlobNotFoundError, "blob", "which"),
     ("read_image", ["imgs/a.png", "blob.tar"], blobpack.FormatError, "blob", "which"),
@@ -59,7 +60,8 @@ SWAPPED = [
     ("read_image", [0, opened], TypeError, "blob", "which"),
     ("read_images", [["a.png"], "blob.tar"], TypeError, "blob", "several"),
     ("read_images", [["a.png"], opened], TypeError, "blob", "several"),
-    ("write_offsets", ["new.pkl", loaded], TypeError, "index", "path"),
+    ("write_offsets", ["new.pkl", loaded], TypeError, "source", "target"),
+    ("write_offsets", ["new.pkl", "blob.tar"], blobpack.BlobpackError, "source", "target"),
     ("collect", ["all.idx", "blobs"], blobpack.BlobpackError, "blobs", "target"),
     ("collect", ["all.idx", ["blobs/b.tar"]], TypeError, "blobs", "target"),
     ("read_manifest", ["imgs", "list.csv"], blobpack.SourceError, "path", "base"),
@@ -86,20 +88,16 @@ RIGHT_ORDER = [
 ]
 
 
-def arguments_of(function, given):
-    """Make what has to be opened; the arguments of merge are named, for the order of its parameters is changing."""
+def arguments_of(given):
+    """Open what has to be open."""
     return [value() if inspect.isfunction(value) else value for value in given]
 
 
 @pytest.mark.parametrize(("name", "given", "error", "first", "second"), SWAPPED)
 def test_swapped_arguments_are_recognised(name, given, error, first, second, place):
     function = getattr(blobpack, name)
-    if isinstance(given[0], dict):
-        order = [name for name in inspect.signature(function).parameters if name in given[0]]
-        given = [given[0][name] for name in reversed(order)]
-        first, second = order
     with pytest.raises(error) as caught:
-        function(*arguments_of(function, given))
+        function(*arguments_of(given))
     assert str(caught.value).endswith(
         f" {first} and {second} seem to be swapped: {first} comes before {second}"
     )
@@ -111,7 +109,7 @@ def test_swapped_arguments_are_recognised(name, given, error, first, second, pla
 def test_other_errors_are_not_called_swapped(name, given, place):
     function = getattr(blobpack, name)
     with pytest.raises((blobpack.BlobpackError, TypeError, ValueError)) as caught:
-        function(*arguments_of(function, given))
+        function(*arguments_of(given))
     assert "swapped" not in str(caught.value)
 
 
