@@ -171,7 +171,7 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
             f"{store.url}: something has written over the beginning of the index at byte {start}; {remedy('index')}"
         )
     index = Index._from_stored(open_stored(store, region, footer))
-    if (pos := find_growth(store, index, archive, start)) is not None:
+    if (pos := find_growth(store, index, start - cut)) is not None:
         raise StaleIndexError(
             f"{store.url}: the archive has changed since the index at its end was made: it ended at byte {pos} "
             f"then, and now has more bytes there; {remedy('index')}"
