@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from blobpack.errors import ChecksumError, MemberNotFoundError
 from blobpack.index.index import Index
 from blobpack.opening import batch as batch_module
 from blobpack.opening.batch import Batch, Located
+from blobpack.stores.http.options import is_hedged
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.stats import Counters
 
@@ -32,11 +34,13 @@ class RecordingStore(MemoryStore):
         self.is_remote = is_remote
         self.counters = Counters()
         self.read: list[tuple[int, int]] = []
-        self.threads: set[int] = set()
+        self.threads: set[threading.Thread] = set()
+        self.hedged: set[bool] = set()
 
     def fetch(self, start: int, end: int) -> bytes:
         self.read.append((start, end))
-        self.threads.add(threading.get_ident())
+        self.threads.add(threading.current_thread())
+        self.hedged.add(is_hedged())
         return super().fetch(start, end)
 
 
@@ -73,14 +77,16 @@ def test_a_local_store_is_read_by_the_thread_that_asks() -> None:
     store = RecordingStore(is_remote=False)
     ranges = [(i * 1000, i * 1000 + 10) for i in range(20)]
     assert list(batch_of(store, ranges)) == payloads(ranges)
-    assert store.threads == {threading.get_ident()}
+    assert store.threads == {threading.current_thread()}
     assert store.read == ranges
 
 
 def test_a_remote_store_is_read_by_other_threads() -> None:
     store = RecordingStore()
     assert list(batch_of(store, [(0, 5), (90_000, 90_005)])) == payloads([(0, 5), (90_000, 90_005)])
-    assert threading.get_ident() not in store.threads
+    assert threading.current_thread() not in store.threads
+    # the next batch need not start threads
+    assert all(thread.is_alive() for thread in store.threads)
 
 
 def test_a_window_holds_payloads_up_to_its_size_wherever_they_lie(
@@ -109,8 +115,10 @@ def test_a_window_holds_payloads_up_to_its_size_wherever_they_lie(
 
 def test_payloads_of_several_blobs_come_in_the_order_asked() -> None:
     """The requests of the blobs are mixed, and those of one blob need not be in its order."""
-    stores = RecordingStore(), RecordingStore(data=DATA[::-1])
-    asked = [(i % 2, (7 - i) * 12_000, (7 - i) * 12_000 + 5) for i in range(8)]
+    contents = DATA * 30, (DATA * 30)[::-1]
+    stores = [RecordingStore(data=data) for data in contents]
+    # too far apart to be merged
+    asked = [(i % 2, (7 - i) * 400_000, (7 - i) * 400_000 + 5) for i in range(8)]
 
     def locate(wanted: Sequence[tuple[int, int, int]]) -> tuple[list[Located], None]:
         return [
@@ -118,7 +126,8 @@ def test_payloads_of_several_blobs_come_in_the_order_asked() -> None:
         ], None
 
     with_gaps = Batch(locate, iter(asked), hedge=False)
-    assert list(with_gaps) == [stores[i].read_range(start, end) for i, start, end in asked]
+    assert list(with_gaps) == [contents[i][start:end] for i, start, end in asked]
+    assert [len(store.read) for store in stores] == [4, 4]
 
 
 def test_no_more_windows_are_ahead_than_memory_is_promised_for(
@@ -170,6 +179,67 @@ def test_merged_requests_are_counted_with_the_bytes_that_nobody_wanted() -> None
     assert list(batch_of(store, ranges[:2])) == payloads(ranges[:2])
     # this store does not count its requests, so only the correction is seen
     assert (store.stats.merged, store.stats.bytes_wanted) == (1, -50)
+
+
+class CachingStore(RecordingStore):
+    """A store with a cache that holds its even hundreds of bytes."""
+
+    def holds(self, start: int, end: int) -> bool:
+        return start // 100 % 2 == (end - 1) // 100 % 2 == 0 and end - start <= 100
+
+
+def test_gaps_between_ranges_that_a_cache_holds_are_not_read() -> None:
+    store = CachingStore()
+    ranges = [(200, 300), (0, 90), (410, 480)]
+    assert list(batch_of(store, ranges)) == payloads(ranges)
+    assert store.read == ranges
+    # one request is needed anyway, and brings all
+    store = CachingStore()
+    ranges = [(200, 300), (0, 90), (310, 480)]
+    assert list(batch_of(store, ranges)) == payloads(ranges)
+    assert store.read == [(0, 480)]
+
+
+def test_a_store_that_wraps_another_counts_no_gaps_and_one_without_counters_none() -> None:
+    """The store below counts its own requests, which are for other ranges."""
+    ranges = [(1000, 1100), (1150, 1200)]
+    store = RecordingStore()
+    store.base = MemoryStore(DATA)
+    assert list(batch_of(store, ranges)) == payloads(ranges)
+    assert (store.stats.merged, store.stats.bytes_wanted) == (0, 0)
+    store = RecordingStore()
+    store.counters = None
+    assert list(batch_of(store, ranges)) == payloads(ranges)
+
+
+def test_a_batch_that_is_left_early_requests_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_module, "BATCH_WINDOW_BYTES", 10)
+    ranges = [(i * 10, i * 10 + 10) for i in range(50)]
+
+    async def leave(batch: Batch[int]) -> bytes:
+        reading = aiter(batch)
+        first = await anext(reading)
+        await reading.aclose()
+        return first
+
+    batch = batch_of(RecordingStore(), ranges)
+    reading = iter(batch)
+    assert next(reading) == DATA[:10]
+    reading.close()
+    assert not batch.fill()
+    batch = batch_of(RecordingStore(), ranges)
+    assert asyncio.run(leave(batch)) == DATA[:10]
+    assert not batch.fill()
+
+
+@pytest.mark.parametrize("hedge", [True, False])
+def test_a_payload_that_is_read_alone_is_hedged_as_asked(hedge: bool) -> None:
+    store = RecordingStore()
+    assert Located(store, "a", 5, 9, None).read(hedge=hedge) == DATA[5:9]
+    assert store.hedged == {hedge}
+    # the thread's next read is another one
+    store.read_range(5, 9)
+    assert False in store.hedged
 
 
 class ForgettingStore(RecordingStore):
