@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 from s3server import close_idle_connections
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.http import retry
+from blobpack.stores.http import connection, ranged, retry
 from blobpack.stores.http.pool import Pool
 from blobpack.stores.http.ranged import RangedGet, if_match
 from blobpack.stores.http.store import HttpStore
@@ -55,7 +57,10 @@ OPENING = answer(SIZE - 1, SIZE)
 
 @contextmanager
 def served(*answers: bytes, opening: bytes = OPENING, tail_bytes: int = 0) -> Iterator[HttpStore]:
-    """A store that was opened at a server; its reads get these answers, one each, and the last one again and again."""
+    """A store that was opened at a server; its reads get these answers, one each, and the last one again and again.
+
+    A connection ends with the first answer that says "Connection: close".
+    """
     asked: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -63,14 +68,18 @@ def served(*answers: bytes, opening: bytes = OPENING, tail_bytes: int = 0) -> It
             script = [opening, *answers]
             while True:
                 try:
-                    connection, _ = listener.accept()
+                    accepted, _ = listener.accept()
                 except OSError:
                     return
-                with connection:
-                    request = connection.recv(65536).decode("latin-1")
-                    if request:
+                with accepted:
+                    came = b"Connection: keep-alive"
+                    while b"Connection: close" not in came:
+                        request = accepted.recv(65536).decode("latin-1")
+                        if not request:
+                            break
                         asked.append(request.split("Range: bytes=")[1].split("\r\n")[0])
-                        connection.sendall(script.pop(0) if len(script) > 1 else script[0])
+                        came = script.pop(0) if len(script) > 1 else script[0]
+                        accepted.sendall(came)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -315,3 +324,62 @@ def test_a_transient_status_is_said_with_its_request() -> None:
     message = r"HTTP status 503 \(after 3 attempts, request me\)"
     with served(BUSY) as store, pytest.raises(StorageError, match=message):
         store.read_range(5, 9)
+
+
+def kept(came: bytes) -> bytes:
+    """An answer after which the connection stays open, as usual."""
+    return came.replace(b"Connection: close\r\n", b"")
+
+
+def test_the_usual_answer_is_compared_with_what_is_expected_and_not_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with served(kept(answer(5, 9)), kept(answer(9, 300_000))) as store:
+        monkeypatch.setattr(connection, "parse_headers", None)  # would be called, and fail
+        assert store.read_range(5, 9) == DATA[5:9]
+        assert store.read_range(9, 300_000) == DATA[9:300_000]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(answer(6, 10), id="later"),
+        pytest.param(answer(5, 10, come=(5, 9)), id="a longer range"),
+        pytest.param(answer(5, 11, come=(5, 9)), id="a range of two bytes more"),
+        pytest.param(answer(4, 9, come=(5, 9)), id="an earlier start"),
+        pytest.param(answer(5, 9, come=(5, 10)), id="a longer body"),
+        pytest.param(answer(5, 9, come=(5, 8)), id="a shorter body"),
+    ],
+)
+def test_a_wrong_range_on_a_connection_that_stays_open_is_asked_for_again(wrong: bytes) -> None:
+    with served(kept(wrong), kept(answer(5, 9))) as store:
+        assert store.read_range(5, 9) == DATA[5:9]
+        assert store.asked == ["5-8"] * 2
+
+
+def test_requests_that_succeed_give_back_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them, a process that runs for weeks would come to the end of its retries."""
+    monkeypatch.setattr(retry, "BUDGET_RETRIES", 1)
+    good = [answer(5, 9)] * round(1 / retry.BUDGET_REGAINED)
+    with served(BUSY, *good, BUSY, answer(5, 9)) as store:
+        for _ in range(len(good) + 1):
+            assert store.read_range(5, 9) == DATA[5:9]
+        assert len(store.asked) == len(good) + 3
+    with served(BUSY, answer(5, 9), BUSY) as store:
+        store.read_range(5, 9)
+        with pytest.raises(StorageError, match="after 1 attempt,"):
+            store.read_range(5, 9)
+
+
+def test_the_latency_is_that_of_answers_without_the_time_to_connect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Plans of batches weigh a gap against a request on a connection that is open."""
+    times = iter((10_000.0, 11_000.0))
+    clock = SimpleNamespace(perf_counter=times.__next__, monotonic=time.monotonic)
+    with served(answer(5, 9)) as store:
+        monkeypatch.setattr(ranged, "time", clock)
+        waited_s = store.stats.wait_s
+        store.read_range(5, 9)
+        assert 0 < store.latency_s < 1000
+        assert store.stats.wait_s - waited_s == pytest.approx(1000)
