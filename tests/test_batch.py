@@ -232,6 +232,25 @@ def test_a_batch_that_is_left_early_requests_nothing_more(monkeypatch: pytest.Mo
     assert not batch.fill()
 
 
+@pytest.mark.parametrize("is_remote", [True, False])
+def test_an_event_loop_goes_on_while_a_batch_waits(is_remote: bool) -> None:
+    """A local read may wait for a disk."""
+    goes_on = threading.Event()
+
+    class WaitingStore(RecordingStore):
+        def fetch(self, start: int, end: int) -> bytes:
+            assert goes_on.wait(10)
+            return super().fetch(start, end)
+
+    async def read() -> list[bytes]:
+        asyncio.get_running_loop().call_later(0.05, goes_on.set)
+        return [payload async for payload in batch_of(store, ranges)]
+
+    store, ranges = WaitingStore(is_remote=is_remote), [(0, 10), (90_000, 90_010)]
+    assert asyncio.run(read()) == payloads(ranges)
+    assert threading.current_thread() not in store.threads
+
+
 @pytest.mark.parametrize("hedge", [True, False])
 def test_a_payload_that_is_read_alone_is_hedged_as_asked(hedge: bool) -> None:
     store = RecordingStore()

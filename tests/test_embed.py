@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 
@@ -11,9 +12,12 @@ import pytest
 from tars import need_tool
 
 import blobpack
-from blobpack.indexfile.footer import INDEX_MAGIC
+from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
+from blobpack.stores.local import LocalStore
+from blobpack.stores.location import Location
+from blobpack.tar.scan import scan_store
 from blobpack.writing import embed
-from blobpack.writing.embed import embed_index
+from blobpack.writing.embed import embed_index, write_beside
 
 
 @pytest.fixture
@@ -144,6 +148,18 @@ def test_an_embedding_that_fails_leaves_the_blob_as_it_was(folder, monkeypatch):
     with pytest.raises(blobpack.StorageError, match="No space left"):
         embed_index(path)
     assert path.read_bytes() == before
+
+
+def test_an_index_file_of_a_local_blob_records_no_version(folder, recwarn):
+    """The time and the inode of a file say nothing after a copy, or after a change that restores the time."""
+    path = packed_by("tar", folder)
+    with LocalStore(Location.parse(path)) as store:
+        index = write_beside(store, scan_store(store), sidecar_of(path).text)
+    assert index.identity.version == ""
+    (folder / "copy").mkdir()
+    for name in (path, sidecar_of(path).text):
+        shutil.copy(name, folder / "copy")
+    check(folder / "copy" / path.name, payloads_of(path), recwarn)
 
 
 def test_a_file_like_output_can_be_counted():

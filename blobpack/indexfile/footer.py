@@ -191,9 +191,9 @@ class Footer:
             self.facts_mask,
             flags,
             *report[:9],
-            # Amazon's ETags are shorter. A version that was cut equals no blob's version, so that readers fall back
-            # on the checksums.
-            identity.version.encode()[:128],
+            # Amazon's ETags are shorter. `pack` cuts a longer version, which then equals no blob's version, so that
+            # readers fall back on the checksums.
+            identity.version.encode(),
             self.blobs,
             self.blobs_bytes,
             stamp,

@@ -141,7 +141,7 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
     start = store.size - footer.bytes_inside
     identity = footer.identity
     # `cat` and `tar -A` can put another archive before an index, or a whole blob behind one
-    if identity is None or start != identity.archive_bytes or start < 0:
+    if identity is None or start != identity.archive_bytes:
         raise StaleIndexError(
             f"{store.url}: the index at its end is for an archive of "
             f"{identity.archive_bytes if identity else 0} bytes, but there are {start} before it: the archive was "
