@@ -6,7 +6,7 @@ import struct
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from blobpack.checksum import crc32c
 from blobpack.columns import FACTS, OFFSET_MAX
@@ -67,6 +67,7 @@ footers = st.builds(
 
 
 @given(footers, U64)
+@example(replace(FOOTER, blobs_bytes=1), 0)
 def test_a_footer_comes_back_as_it_was_encoded(footer: Footer, stamp: int) -> None:
     packed = footer.encode(stamp)
     assert len(packed) == FOOTER_BYTES
@@ -74,6 +75,14 @@ def test_a_footer_comes_back_as_it_was_encoded(footer: Footer, stamp: int) -> No
     assert decoded == footer
     assert decoded is not None
     assert decoded.packed == packed
+
+
+def test_without_their_bits_the_report_and_the_archive_are_zeros() -> None:
+    """So the same members have the same bytes, whoever writes them."""
+    packed = FOOTER.encode()
+    assert packed[116:120] == bytes(4)
+    for start, end in ((16, 32), (120, 320), (344, 368)):
+        assert packed[start:end] == bytes(end - start)
 
 
 def test_a_stamp_changes_nothing_but_the_bytes() -> None:

@@ -14,6 +14,7 @@ from s3server import close_idle_connections
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.http import connection, ranged, retry
+from blobpack.stores.http.options import with_options
 from blobpack.stores.http.pool import Pool
 from blobpack.stores.http.ranged import RangedGet, if_match
 from blobpack.stores.http.store import HttpStore
@@ -110,6 +111,16 @@ def test_a_long_answer_that_is_cut_is_continued_at_the_cut() -> None:
         assert store.asked == ["10-300009", "200010-300009"]
         assert store.stats.bytes_fetched - before.bytes_fetched == 300_000
         assert store.stats.retried - before.retried == 1
+
+
+@pytest.mark.parametrize("sent", [ranged.CONTINUED_BYTES_MIN - 1, ranged.CONTINUED_BYTES_MIN])
+def test_what_is_continued_counts_and_what_is_thrown_away_does_not(sent: int) -> None:
+    goes_on = 10 + sent if sent == ranged.CONTINUED_BYTES_MIN else 10
+    with served(answer(10, 300_010, sent=sent), answer(goes_on, 300_010)) as store:
+        before = store.stats
+        assert store.read_range(10, 300_010) == DATA[10:300_010]
+        assert store.asked == ["10-300009", f"{goes_on}-300009"]
+        assert store.stats.bytes_fetched - before.bytes_fetched == 300_000
 
 
 @pytest.mark.parametrize(
@@ -383,3 +394,14 @@ def test_the_latency_is_that_of_answers_without_the_time_to_connect(
         store.read_range(5, 9)
         assert 0 < store.latency_s < 1000
         assert store.stats.wait_s - waited_s == pytest.approx(1000)
+
+
+@pytest.mark.parametrize("hedge", [False, True])
+def test_only_a_read_that_asks_for_it_is_hedged(
+    hedge: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(answer(5, 9)) as store:
+        monkeypatch.setattr(
+            Pool, "get" if hedge else "get_hedged", None
+        )  # would be called, and fail
+        assert with_options(store.read_range, 5, 9, hedge=hedge) == DATA[5:9]

@@ -146,7 +146,7 @@ class Batch(Generic[Asked]):
         ],
         several: Iterator[Asked],
         *,
-        hedge: bool = True,
+        hedge: bool,
     ) -> None:
         """Prepare a batch; nothing is looked up or requested yet.
 

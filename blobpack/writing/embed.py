@@ -243,10 +243,10 @@ def _opened_index_file(path: Path) -> Iterator[BinaryIO | None]:
         file = None
         with suppress(OSError):
             file = stack.enter_context(path.open("rb"))
-        is_index = False
         if file is not None:
             with translate_write_errors(path):
                 is_index = file.read(len(INDEX_MAGIC)) == INDEX_MAGIC
                 file.seek(0)
+            file = file if is_index else None
         # outside of the handler: an error of the block would carry the missing file as its context
-        yield file if is_index else None
+        yield file
