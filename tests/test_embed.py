@@ -7,11 +7,13 @@ import os
 import shutil
 import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 from tars import need_tool
 
 import blobpack
+from blobpack.index.offsets import void_path
 from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
 from blobpack.indexfile.identity import Identity
 from blobpack.stores.local import LocalStore
@@ -185,20 +187,42 @@ def test_an_embedding_that_fails_puts_the_old_index_back(folder, full_disk, recw
     assert full_disk[-1] == "fsync"
 
 
-@pytest.mark.parametrize("facts", [False, True])
-def test_facts_are_taken_if_they_are_asked_for(folder, facts):
+@pytest.mark.parametrize("options", [{}, {"facts": False}, {"facts": True}])
+def test_facts_are_taken_if_they_are_asked_for(folder, options):
     path = packed_by("tar", folder)
-    assert (embed_index(path, facts=facts).member_at(0).crc32c is not None) == facts
+    taken = options.get("facts", False)
+    assert (embed_index(path, **options).member_at(0).crc32c is not None) == taken
     with blobpack.open_blob(path) as blob:
-        assert (blob.index.member_at(0).crc32c is not None) == facts
+        assert (blob.index.member_at(0).crc32c is not None) == taken
 
 
 def test_what_a_killed_run_left_beside_the_blob_is_removed(folder):
     path = packed_by("tar", folder)
     left = hidden_path(folder / sidecar_of(path).text, "0123456789abcdef")
     left.write_bytes(b"half an index")
+    void_path(path).touch()
     embed_index(path)
-    assert not left.exists()
+    assert sorted(os.listdir(folder)) == ["imgs", path.name]
+    # nor is anything left of the index that this one replaces
+    embed_index(path)
+    assert sorted(os.listdir(folder)) == ["imgs", path.name]
+
+
+def test_an_index_file_that_another_program_removes_meanwhile_is_gone(folder, monkeypatch, recwarn):
+    path = packed_by("tar", folder)
+    with LocalStore(Location.parse(path)) as store:
+        write_beside(store, scan_store(store), sidecar_of(path).text)
+    unlink = Path.unlink
+
+    def second(self, **options):
+        if self.exists():
+            os.unlink(self)
+        unlink(self, **options)
+
+    monkeypatch.setattr(Path, "unlink", second)
+    embed_index(path)
+    monkeypatch.undo()
+    check(path, payloads_of(path), recwarn)
 
 
 @pytest.mark.parametrize("begins", [b"", INDEX_MAGIC[:-1], b"another program's file"])
