@@ -187,6 +187,38 @@ def test_an_embedding_that_fails_puts_the_old_index_back(folder, full_disk, recw
     assert full_disk[-1] == "fsync"
 
 
+def test_an_embedding_that_fails_behind_its_footer_keeps_the_new_index(
+    folder, monkeypatch, recwarn
+):
+    """Readers may have mapped it already."""
+    path = packed_by("tar", folder)
+    expected = payloads_of(path)
+    embed_index(path)
+    calls = []
+    pwrite, fsync = os.pwrite, os.fsync
+
+    def writes(fd, block, position):
+        calls.append("footer" if bytes(block).endswith(INDEX_MAGIC) else "bytes")
+        return pwrite(fd, block, position)
+
+    def fails(fd):
+        calls.append("sync")
+        if calls[-2:] == ["footer", "sync"] and calls.count("footer") == 1:
+            raise OSError(5, "Input/output error")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "pwrite", writes)
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(blobpack.StorageError, match="Input/output error"):
+        embed_index(path, facts=True)
+    assert calls[-3:] == ["footer", "sync", "sync"]
+    check(path, expected, recwarn)
+    with blobpack.open_blob(path) as blob:
+        assert blob.index.member_at(0).crc32c is not None
+    # no copy of the old index
+    assert sorted(os.listdir(folder)) == ["imgs", path.name]
+
+
 @pytest.mark.parametrize("options", [{}, {"facts": False}, {"facts": True}])
 def test_facts_are_taken_if_they_are_asked_for(folder, options):
     path = packed_by("tar", folder)

@@ -266,6 +266,12 @@ def test_a_wrong_range_is_asked_for_again_over_another_connection(
         assert closed == []
 
 
+def test_an_answer_of_another_length_is_said_with_both() -> None:
+    came = answer(5, 9, come=(5, 10))
+    with served(came) as store, pytest.raises(StorageError, match="5 bytes came instead of 4"):
+        store.read_range(5, 9)
+
+
 def test_an_answer_without_a_length_is_said_to_come_in_chunks() -> None:
     came = answer(5, 9).replace(b"Content-Length: 4", b"Transfer-Encoding: chunked")
     with served(came) as store, pytest.raises(StorageError, match=r"\? \(chunked\) bytes came"):
@@ -382,18 +388,20 @@ def test_requests_that_succeed_give_back_retries(monkeypatch: pytest.MonkeyPatch
             store.read_range(5, 9)
 
 
-def test_the_latency_is_that_of_answers_without_the_time_to_connect(
+def test_the_speed_is_that_of_answers_without_the_time_to_connect(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Plans of batches weigh a gap against a request on a connection that is open."""
-    times = iter((10_000.0, 11_000.0))
+    times = iter((10_000.0, 11_000.0, 20_000.0, 25_000.0))
     clock = SimpleNamespace(perf_counter=times.__next__, monotonic=time.monotonic)
-    with served(answer(5, 9)) as store:
+    with served(answer(5, 9), answer(0, 300_000)) as store:
         monkeypatch.setattr(ranged, "time", clock)
         waited_s = store.stats.wait_s
         store.read_range(5, 9)
         assert 0 < store.latency_s < 1000
-        assert store.stats.wait_s - waited_s == pytest.approx(1000)
+        store.read_range(0, 300_000)
+        assert 300_000 / 5000 < store.bytes_per_s < 300_000 / 3000
+        assert store.stats.wait_s - waited_s == pytest.approx(6000)
 
 
 @pytest.mark.parametrize("hedge", [False, True])
