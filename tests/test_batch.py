@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from blobpack.checksum import crc32c
-from blobpack.errors import ChecksumError, MemberNotFoundError
+from blobpack.errors import ChecksumError, MemberNotFoundError, StorageError
 from blobpack.index.index import Index
 from blobpack.opening import batch as batch_module
 from blobpack.opening.batch import Batch, Located
@@ -249,6 +250,29 @@ def test_an_event_loop_goes_on_while_a_batch_waits(is_remote: bool) -> None:
     store, ranges = WaitingStore(is_remote=is_remote), [(0, 10), (90_000, 90_010)]
     assert asyncio.run(read()) == payloads(ranges)
     assert threading.current_thread() not in store.threads
+
+
+def test_an_error_of_a_fetch_is_raised_once_and_not_logged() -> None:
+    """asyncio logs the errors of futures that nobody retrieved."""
+    is_waiting = threading.Event()
+    logged: list[object] = []
+
+    class FailingStore(RecordingStore):
+        def fetch(self, start: int, end: int) -> bytes:
+            assert is_waiting.wait(10)
+            raise StorageError("no bytes")
+
+    async def read() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: logged.append(context))
+        loop.call_later(0.05, is_waiting.set)
+        with pytest.raises(StorageError, match="no bytes"):
+            async for _ in batch_of(FailingStore(), [(0, 10)]):
+                pass
+
+    asyncio.run(read())
+    gc.collect()
+    assert logged == []
 
 
 @pytest.mark.parametrize("hedge", [True, False])

@@ -214,7 +214,7 @@ def test_an_embedding_that_fails_behind_its_footer_keeps_the_new_index(
     assert calls[-3:] == ["footer", "sync", "sync"]
     check(path, expected, recwarn)
     with blobpack.open_blob(path) as blob:
-        assert blob.index.member_at(0).crc32c is not None
+        assert blob.index._member_at(0).crc32c is not None
     # no copy of the old index
     assert sorted(os.listdir(folder)) == ["imgs", path.name]
 
@@ -223,9 +223,9 @@ def test_an_embedding_that_fails_behind_its_footer_keeps_the_new_index(
 def test_facts_are_taken_if_they_are_asked_for(folder, options):
     path = packed_by("tar", folder)
     taken = options.get("facts", False)
-    assert (embed_index(path, **options).member_at(0).crc32c is not None) == taken
+    assert (embed_index(path, **options)._member_at(0).crc32c is not None) == taken
     with blobpack.open_blob(path) as blob:
-        assert (blob.index.member_at(0).crc32c is not None) == taken
+        assert (blob.index._member_at(0).crc32c is not None) == taken
 
 
 def test_what_a_killed_run_left_beside_the_blob_is_removed(folder):

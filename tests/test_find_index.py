@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from s3server import close_idle_connections
+from tars import Tar
 
 import blobpack
 from blobpack import MissingIndexWarning, StaleIndexError, StorageError
 from blobpack.indexfile.footer import sidecar_of
-from blobpack.reading.find_index import embedded_index, find_index
+from blobpack.opening.find_index import embedded_index, find_index
 from blobpack.stores.http import retry
 from blobpack.stores.memory import MemoryStore
+from blobpack.writing.embed import embed_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,6 +166,25 @@ def test_bytes_that_were_damaged_on_their_way_are_read_once_more(
             embedded_index(store)
     else:
         assert [*embedded_index(store)] == [*index]
+
+
+@pytest.mark.parametrize("zeros", [0, 20_480])
+def test_only_an_archive_that_ended_before_its_last_bytes_takes_a_request_more(
+    zeros: int, tmp_path: Path
+) -> None:
+    """Members may have been put over the zeros of its last record."""
+    path = tmp_path / "o.tar"
+    path.write_bytes(bytes(Tar().file("a", b"a" * 9000).end(bytes(1024 + zeros)).blob))
+    end = embed_index(path).report.bytes_scanned
+    read: list[tuple[int, int]] = []
+
+    class RecordingStore(MemoryStore):
+        def fetch(self, start: int, end: int) -> bytes:
+            read.append((start, end))
+            return super().fetch(start, end)
+
+    assert len(embedded_index(RecordingStore(path.read_bytes()))) == 1
+    assert ((end, end + 512) in read) == (zeros > 0)
 
 
 @pytest.mark.parametrize("is_remote", [False, True])

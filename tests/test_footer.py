@@ -76,7 +76,7 @@ def test_a_footer_comes_back_as_it_was_encoded(footer: Footer, stamp: int) -> No
     assert decoded is not None
     assert decoded.packed == packed
     # 512 bytes would hide the numbers in logs
-    assert repr(decoded) == repr(footer)
+    assert "packed" not in repr(decoded)
 
 
 def test_without_their_bits_the_archive_the_report_and_the_blobs_are_zeros() -> None:

@@ -176,6 +176,10 @@ class RemoteStore(MemoryStore):
         self.read.append((start, end))
         return super().fetch(start, end)
 
+    def forget(self, start: int, end: int) -> bool:
+        """Bytes from a server may have been damaged on their way."""
+        return True
+
 
 ARCHIVE = bytes(Tar().file("a", bytes(range(256)) * 100).end(bytes(1024)).blob)
 
