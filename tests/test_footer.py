@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given, strategies as st
 
+import blobpack
 from blobpack.checksum import crc32c
 from blobpack.columns import FACTS, OFFSET_MAX
 from blobpack.errors import ChecksumError, FormatError
@@ -20,6 +22,9 @@ from blobpack.indexfile.footer import (
 )
 from blobpack.indexfile.identity import Identity
 from blobpack.model import ScanReport
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SECTIONS_BYTES = 20 * INDEX_PAGE_BYTES
 # an index of 1,025 members with each section, as large as it may be
@@ -255,3 +260,25 @@ def test_a_page_of_the_directory_has_its_number(number: int) -> None:
         with pytest.raises(ChecksumError, match="a page of its directory at byte 77") as caught:
             decode_directory_page(page, other, "x.idx", 77)
         assert caught.value.offset == 77
+
+
+@pytest.mark.parametrize("end", [-512, 0, 1024])
+def test_an_append_never_writes_over_members_that_are_behind_the_end_of_the_scan(
+    end: int, tmp_path: Path
+) -> None:
+    """The payload is zeros, which look like the end of the archive."""
+    blob = tmp_path / "o.tar"
+    blobpack.pack([("a", bytes(9000))], blob, all_files=True, index="sidecar")
+    beside, packed = tmp_path / "o.tar.idx", blob.read_bytes()
+    footer = Footer.decode(beside.read_bytes()[-FOOTER_BYTES:], "o.tar.idx", 0)
+    assert footer is not None
+    assert footer.report is not None
+    lying = replace(footer, report=replace(footer.report, bytes_scanned=end))
+    beside.write_bytes(beside.read_bytes()[:-FOOTER_BYTES] + lying.encode())
+    for use in (
+        blobpack.open_blob,
+        lambda path: blobpack.append(path, [("b", b"b")], all_files=True),
+    ):
+        with pytest.raises(FormatError, match=r"o\.tar\.idx: the index at byte 0 is damaged"):
+            use(blob)
+    assert blob.read_bytes() == packed
