@@ -278,7 +278,7 @@ def test_an_error_of_a_fetch_is_raised_once_and_not_logged() -> None:
 @pytest.mark.parametrize("hedge", [True, False])
 def test_a_payload_that_is_read_alone_is_hedged_as_asked(hedge: bool) -> None:
     store = RecordingStore()
-    assert Located(store, "a", 5, 9, None).read(hedge=hedge) == DATA[5:9]
+    assert Located(store, 5, 9, None, "a", NO_MEMBERS).read(hedge=hedge) == DATA[5:9]
     assert store.hedged == {hedge}
     # the thread's next read is another one
     store.read_range(5, 9)
