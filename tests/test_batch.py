@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from blobpack.checksum import crc32c
-from blobpack.errors import ChecksumError, MemberNotFoundError
+from blobpack.errors import ChecksumError, MemberNotFoundError, StorageError
 from blobpack.index.index import Index
 from blobpack.opening import batch as batch_module
 from blobpack.opening.batch import Batch, Located
+from blobpack.stores.http.options import is_hedged
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.stats import Counters
 
@@ -32,11 +35,13 @@ class RecordingStore(MemoryStore):
         self.is_remote = is_remote
         self.counters = Counters()
         self.read: list[tuple[int, int]] = []
-        self.threads: set[int] = set()
+        self.threads: set[threading.Thread] = set()
+        self.hedged: set[bool] = set()
 
     def fetch(self, start: int, end: int) -> bytes:
         self.read.append((start, end))
-        self.threads.add(threading.get_ident())
+        self.threads.add(threading.current_thread())
+        self.hedged.add(is_hedged())
         return super().fetch(start, end)
 
 
@@ -73,14 +78,16 @@ def test_a_local_store_is_read_by_the_thread_that_asks() -> None:
     store = RecordingStore(is_remote=False)
     ranges = [(i * 1000, i * 1000 + 10) for i in range(20)]
     assert list(batch_of(store, ranges)) == payloads(ranges)
-    assert store.threads == {threading.get_ident()}
+    assert store.threads == {threading.current_thread()}
     assert store.read == ranges
 
 
 def test_a_remote_store_is_read_by_other_threads() -> None:
     store = RecordingStore()
     assert list(batch_of(store, [(0, 5), (90_000, 90_005)])) == payloads([(0, 5), (90_000, 90_005)])
-    assert threading.get_ident() not in store.threads
+    assert threading.current_thread() not in store.threads
+    # the next batch need not start threads
+    assert all(thread.is_alive() for thread in store.threads)
 
 
 def test_a_window_holds_payloads_up_to_its_size_wherever_they_lie(
@@ -109,8 +116,10 @@ def test_a_window_holds_payloads_up_to_its_size_wherever_they_lie(
 
 def test_payloads_of_several_blobs_come_in_the_order_asked() -> None:
     """The requests of the blobs are mixed, and those of one blob need not be in its order."""
-    stores = RecordingStore(), RecordingStore(data=DATA[::-1])
-    asked = [(i % 2, (7 - i) * 12_000, (7 - i) * 12_000 + 5) for i in range(8)]
+    contents = DATA * 30, (DATA * 30)[::-1]
+    stores = [RecordingStore(data=data) for data in contents]
+    # too far apart to be merged
+    asked = [(i % 2, (7 - i) * 400_000, (7 - i) * 400_000 + 5) for i in range(8)]
 
     def locate(wanted: Sequence[tuple[int, int, int]]) -> tuple[list[Located], None]:
         return [
@@ -118,7 +127,8 @@ def test_payloads_of_several_blobs_come_in_the_order_asked() -> None:
         ], None
 
     with_gaps = Batch(locate, iter(asked), hedge=False)
-    assert list(with_gaps) == [stores[i].read_range(start, end) for i, start, end in asked]
+    assert list(with_gaps) == [contents[i][start:end] for i, start, end in asked]
+    assert [len(store.read) for store in stores] == [4, 4]
 
 
 def test_no_more_windows_are_ahead_than_memory_is_promised_for(
@@ -170,6 +180,109 @@ def test_merged_requests_are_counted_with_the_bytes_that_nobody_wanted() -> None
     assert list(batch_of(store, ranges[:2])) == payloads(ranges[:2])
     # this store does not count its requests, so only the correction is seen
     assert (store.stats.merged, store.stats.bytes_wanted) == (1, -50)
+
+
+class CachingStore(RecordingStore):
+    """A store with a cache that holds its even hundreds of bytes."""
+
+    def holds(self, start: int, end: int) -> bool:
+        return start // 100 % 2 == (end - 1) // 100 % 2 == 0 and end - start <= 100
+
+
+def test_gaps_between_ranges_that_a_cache_holds_are_not_read() -> None:
+    store = CachingStore()
+    ranges = [(200, 300), (0, 90), (410, 480)]
+    assert list(batch_of(store, ranges)) == payloads(ranges)
+    assert store.read == ranges
+    # one request is needed anyway, and brings all
+    store = CachingStore()
+    ranges = [(200, 300), (0, 90), (310, 480)]
+    assert list(batch_of(store, ranges)) == payloads(ranges)
+    assert store.read == [(0, 480)]
+
+
+def test_a_store_that_wraps_another_counts_no_gaps_and_one_without_counters_none() -> None:
+    """The store below counts its own requests, which are for other ranges."""
+    ranges = [(1000, 1100), (1150, 1200)]
+    store = RecordingStore()
+    store.base = MemoryStore(DATA)
+    assert list(batch_of(store, ranges)) == payloads(ranges)
+    assert (store.stats.merged, store.stats.bytes_wanted) == (0, 0)
+    store = RecordingStore()
+    store.counters = None
+    assert list(batch_of(store, ranges)) == payloads(ranges)
+
+
+def test_a_batch_that_is_left_early_requests_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_module, "BATCH_WINDOW_BYTES", 10)
+    ranges = [(i * 10, i * 10 + 10) for i in range(50)]
+
+    async def leave(batch: Batch[int]) -> bytes:
+        reading = aiter(batch)
+        first = await anext(reading)
+        await reading.aclose()
+        return first
+
+    batch = batch_of(RecordingStore(), ranges)
+    reading = iter(batch)
+    assert next(reading) == DATA[:10]
+    reading.close()
+    assert not batch.fill()
+    batch = batch_of(RecordingStore(), ranges)
+    assert asyncio.run(leave(batch)) == DATA[:10]
+    assert not batch.fill()
+
+
+@pytest.mark.parametrize("is_remote", [True, False])
+def test_an_event_loop_goes_on_while_a_batch_waits(is_remote: bool) -> None:
+    """A local read may wait for a disk."""
+    goes_on = threading.Event()
+
+    class WaitingStore(RecordingStore):
+        def fetch(self, start: int, end: int) -> bytes:
+            assert goes_on.wait(10)
+            return super().fetch(start, end)
+
+    async def read() -> list[bytes]:
+        asyncio.get_running_loop().call_later(0.05, goes_on.set)
+        return [payload async for payload in batch_of(store, ranges)]
+
+    store, ranges = WaitingStore(is_remote=is_remote), [(0, 10), (90_000, 90_010)]
+    assert asyncio.run(read()) == payloads(ranges)
+    assert threading.current_thread() not in store.threads
+
+
+def test_an_error_of_a_fetch_is_raised_once_and_not_logged() -> None:
+    """asyncio logs the errors of futures that nobody retrieved."""
+    is_waiting = threading.Event()
+    logged: list[object] = []
+
+    class FailingStore(RecordingStore):
+        def fetch(self, start: int, end: int) -> bytes:
+            assert is_waiting.wait(10)
+            raise StorageError("no bytes")
+
+    async def read() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: logged.append(context))
+        loop.call_later(0.05, is_waiting.set)
+        with pytest.raises(StorageError, match="no bytes"):
+            async for _ in batch_of(FailingStore(), [(0, 10)]):
+                pass
+
+    asyncio.run(read())
+    gc.collect()
+    assert logged == []
+
+
+@pytest.mark.parametrize("hedge", [True, False])
+def test_a_payload_that_is_read_alone_is_hedged_as_asked(hedge: bool) -> None:
+    store = RecordingStore()
+    assert Located(store, 5, 9, None, "a", NO_MEMBERS).read(hedge=hedge) == DATA[5:9]
+    assert store.hedged == {hedge}
+    # the thread's next read is another one
+    store.read_range(5, 9)
+    assert False in store.hedged
 
 
 class ForgettingStore(RecordingStore):

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 from tars import need_tool
 
 import blobpack
-from blobpack.indexfile.footer import INDEX_MAGIC
+from blobpack.index.offsets import void_path
+from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
+from blobpack.indexfile.identity import Identity
+from blobpack.stores.local import LocalStore
+from blobpack.stores.location import Location
+from blobpack.stores.output import hidden_path
+from blobpack.stores.sink import FileSink, Sink
+from blobpack.tar.scan import scan_store
 from blobpack.writing import embed
-from blobpack.writing.embed import embed_index
+from blobpack.writing.embed import embed_index, write_behind, write_beside
 
 
 @pytest.fixture
@@ -129,21 +138,171 @@ def test_a_damaged_tar_stays_as_it_is(folder):
     assert path.read_bytes() == bytes(data)
 
 
-def test_an_embedding_that_fails_leaves_the_blob_as_it_was(folder, monkeypatch):
+@pytest.fixture
+def full_disk(monkeypatch):
+    """The first footer that is written to a blob finds the disk full; the calls that change files, in their order."""
+    calls = []
+    real = {name: getattr(os, name) for name in ("pwrite", "ftruncate", "fsync")}
+
+    def noting(name):
+        def call(*arguments):
+            if (
+                name == "pwrite"
+                and bytes(arguments[1]).endswith(INDEX_MAGIC)
+                and "full" not in calls
+            ):
+                calls.append("full")
+                real["pwrite"](arguments[0], arguments[1][:100], arguments[2])
+                raise OSError(28, "No space left on device")
+            calls.append(name)
+            return real[name](*arguments)
+
+        return call
+
+    for name in real:
+        monkeypatch.setattr(os, name, noting(name))
+    return calls
+
+
+def test_an_embedding_that_fails_leaves_the_blob_as_it_was(folder, full_disk):
     path = packed_by("tar", folder)
     before = path.read_bytes()
-    real = os.pwrite
-
-    def fails(fd, block, position):
-        if bytes(block).endswith(INDEX_MAGIC):
-            real(fd, block[:100], position)
-            raise OSError(28, "No space left on device")
-        return real(fd, block, position)
-
-    monkeypatch.setattr(os, "pwrite", fails)
     with pytest.raises(blobpack.StorageError, match="No space left"):
         embed_index(path)
     assert path.read_bytes() == before
+    assert full_disk[-2:] == ["ftruncate", "fsync"]
+
+
+def test_an_embedding_that_fails_puts_the_old_index_back(folder, full_disk, recwarn):
+    path = packed_by("tar", folder)
+    expected = payloads_of(path)
+    full_disk.append("full")
+    embed_index(path)
+    full_disk.clear()
+    size = path.stat().st_size
+    with pytest.raises(blobpack.StorageError, match="No space left"):
+        embed_index(path)
+    assert path.stat().st_size == size
+    check(path, expected, recwarn)
+    assert full_disk[-1] == "fsync"
+
+
+def test_an_embedding_that_fails_behind_its_footer_keeps_the_new_index(
+    folder, monkeypatch, recwarn
+):
+    """Readers may have mapped it already."""
+    path = packed_by("tar", folder)
+    expected = payloads_of(path)
+    embed_index(path)
+    calls = []
+    pwrite, fsync = os.pwrite, os.fsync
+
+    def writes(fd, block, position):
+        calls.append("footer" if bytes(block).endswith(INDEX_MAGIC) else "bytes")
+        return pwrite(fd, block, position)
+
+    def fails(fd):
+        calls.append("sync")
+        if calls[-2:] == ["footer", "sync"] and calls.count("footer") == 1:
+            raise OSError(5, "Input/output error")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "pwrite", writes)
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(blobpack.StorageError, match="Input/output error"):
+        embed_index(path, facts=True)
+    assert calls[-3:] == ["footer", "sync", "sync"]
+    check(path, expected, recwarn)
+    with blobpack.open_blob(path) as blob:
+        assert blob.index._member_at(0).crc32c is not None
+    # no copy of the old index
+    assert sorted(os.listdir(folder)) == ["imgs", path.name]
+
+
+@pytest.mark.parametrize("options", [{}, {"facts": False}, {"facts": True}])
+def test_facts_are_taken_if_they_are_asked_for(folder, options):
+    path = packed_by("tar", folder)
+    taken = options.get("facts", False)
+    assert (embed_index(path, **options)._member_at(0).crc32c is not None) == taken
+    with blobpack.open_blob(path) as blob:
+        assert (blob.index._member_at(0).crc32c is not None) == taken
+
+
+def test_what_a_killed_run_left_beside_the_blob_is_removed(folder):
+    path = packed_by("tar", folder)
+    left = hidden_path(folder / sidecar_of(path).text, "0123456789abcdef")
+    left.write_bytes(b"half an index")
+    void_path(path).touch()
+    embed_index(path)
+    assert sorted(os.listdir(folder)) == ["imgs", path.name]
+    # nor is anything left of the index that this one replaces
+    embed_index(path)
+    assert sorted(os.listdir(folder)) == ["imgs", path.name]
+
+
+def test_an_index_file_that_another_program_removes_meanwhile_is_gone(folder, monkeypatch, recwarn):
+    path = packed_by("tar", folder)
+    with LocalStore(Location.parse(path)) as store:
+        write_beside(store, scan_store(store), sidecar_of(path).text)
+    unlink = Path.unlink
+
+    def second(self, **options):
+        if self.exists():
+            os.unlink(self)
+        unlink(self, **options)
+
+    monkeypatch.setattr(Path, "unlink", second)
+    embed_index(path)
+    monkeypatch.undo()
+    check(path, payloads_of(path), recwarn)
+
+
+@pytest.mark.parametrize("begins", [b"", INDEX_MAGIC[:-1], b"another program's file"])
+def test_a_file_of_another_program_beside_the_blob_stays(folder, begins):
+    path = packed_by("tar", folder)
+    beside = folder / sidecar_of(path).text
+    beside.write_bytes(begins)
+    embed_index(path)
+    assert beside.read_bytes() == begins
+
+
+def test_a_stream_gets_the_bytes_that_a_file_gets(folder):
+    """A file's header is written when the size of the index is known; a stream can't go back."""
+
+    class Stream(Sink):
+        def __init__(self):
+            self.data = bytearray()
+
+        def write(self, data):
+            self.data += data
+            return len(data)
+
+        def tell(self):
+            return len(self.data)
+
+    path = packed_by("tar", folder)
+    index = blobpack.scan(path)
+    stream, file = Stream(), io.BytesIO()
+    for sink in (stream, FileSink(file)):
+        sink.write(path.read_bytes())
+        inside = write_behind(sink, index, Identity(path.stat().st_size, 1, 2))
+        assert sink.tell() == path.stat().st_size + inside
+    assert bytes(stream.data) == file.getvalue()
+
+
+def test_an_index_file_of_a_local_blob_records_no_version(folder, recwarn):
+    """The time and the inode of a file say nothing after a copy, or after a change that restores the time."""
+    path = packed_by("tar", folder)
+    with LocalStore(Location.parse(path)) as store:
+        index = write_beside(store, scan_store(store), sidecar_of(path).text)
+        # whoever calls it has looked what is there
+        Path(sidecar_of(path)).write_bytes(b"no index")
+        write_beside(store, index, sidecar_of(path).text)
+    assert index.identity.version == ""
+    (folder / "copy").mkdir()
+    for name in (path, sidecar_of(path).text):
+        shutil.copy(name, folder / "copy")
+    check(folder / "copy" / path.name, payloads_of(path), recwarn)
 
 
 def test_a_file_like_output_can_be_counted():

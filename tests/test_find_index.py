@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from s3server import close_idle_connections
+from tars import Tar
 
 import blobpack
-from blobpack import MissingIndexWarning, StorageError
+from blobpack import MissingIndexWarning, StaleIndexError, StorageError
 from blobpack.indexfile.footer import sidecar_of
+from blobpack.opening.find_index import embedded_index, find_index
 from blobpack.stores.http import retry
+from blobpack.stores.memory import MemoryStore
+from blobpack.writing.embed import embed_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,3 +136,77 @@ def test_a_loop_of_links_in_the_place_of_the_index_file_is_an_error(blob: Path) 
     os.symlink(os.path.basename(sidecar), sidecar)
     with pytest.raises(StorageError, match=r"o\.tar\.idx: "):
         blobpack.open_blob(blob)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(-1, id="the archive"),
+        pytest.param(-4096, id="the first byte that is compared"),
+        pytest.param(0, id="the name of the index"),
+        pytest.param(511, id="the last byte of its header"),
+        pytest.param(512, id="its first byte"),
+        pytest.param(519, id="the last byte of the magic"),
+    ],
+)
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_bytes_that_were_damaged_on_their_way_are_read_once_more(
+    is_damaged: bool, place: int, tmp_path: Path
+) -> None:
+    """The opening request brought the last bytes; only the second request shows whether the blob itself is damaged."""
+    path = tmp_path / "o.tar"
+    index = blobpack.pack([("a.txt", b"a" * 9000)], path, all_files=True).index
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[index.identity.archive_bytes + place] ^= 1
+    store = MemoryStore(bytes(damaged) if is_damaged else whole)
+    store.tail = bytes(damaged)
+    if is_damaged:
+        with pytest.raises(StaleIndexError, match=r"last 4096 bytes|has written over"):
+            embedded_index(store)
+    else:
+        assert [*embedded_index(store)] == [*index]
+
+
+@pytest.mark.parametrize("zeros", [0, 20_480])
+def test_only_an_archive_that_ended_before_its_last_bytes_takes_a_request_more(
+    zeros: int, tmp_path: Path
+) -> None:
+    """Members may have been put over the zeros of its last record."""
+    path = tmp_path / "o.tar"
+    path.write_bytes(bytes(Tar().file("a", b"a" * 9000).end(bytes(1024 + zeros)).blob))
+    end = embed_index(path).report.bytes_scanned
+    read: list[tuple[int, int]] = []
+
+    class RecordingStore(MemoryStore):
+        def fetch(self, start: int, end: int) -> bytes:
+            read.append((start, end))
+            return super().fetch(start, end)
+
+    assert len(embedded_index(RecordingStore(path.read_bytes()))) == 1
+    assert ((end, end + 512) in read) == (zeros > 0)
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_the_warning_names_the_command_that_puts_an_index_beside_the_blob(
+    is_remote: bool, server: FileServer, blob: Path
+) -> None:
+    """`blobpack index` writes the index of a remote blob into the current folder, where nobody looks for it."""
+    os.unlink(sidecar_of(blob))
+    server.files = {"/o.tar": blob.read_bytes()}
+    url = f"{server.url}/o.tar" if is_remote else str(blob)
+    command = f"`blobpack index {url}{f' -o {url}.idx' if is_remote else ''}`"
+    with (
+        pytest.warns(MissingIndexWarning, match=re.escape(command)) as caught,
+        blobpack.open_blob(url) as opened,
+    ):
+        assert opened.read("a.txt") == b"a" * 700
+    # the line that opened it
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_a_blob_in_memory_has_no_place_for_an_index_beside_it() -> None:
+    store = MemoryStore(bytes(1024))
+    store.is_remote = True
+    with pytest.warns(MissingIndexWarning, match=r"`blobpack index memory:` makes one"):
+        assert len(find_index(store, None, "refuse")) == 0

@@ -16,6 +16,7 @@ from blobpack.index.offsets import offsets_path
 from blobpack.indexfile.identity import Identity, identify
 from blobpack.opening.freshness import check_identity, is_named, names_in, read_before
 from blobpack.stores.memory import MemoryStore
+from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,6 +176,10 @@ class RemoteStore(MemoryStore):
         self.read.append((start, end))
         return super().fetch(start, end)
 
+    def forget(self, start: int, end: int) -> bool:
+        """Bytes from a server may have been damaged on their way."""
+        return True
+
 
 ARCHIVE = bytes(Tar().file("a", bytes(range(256)) * 100).end(bytes(1024)).blob)
 
@@ -221,3 +226,69 @@ def test_a_blob_of_another_size_without_an_index_inside_is_refused(difference: i
     changed = ARCHIVE[:difference] if difference < 0 else ARCHIVE + bytes(difference)
     with pytest.raises(StaleIndexError, match=f"has {len(changed)} bytes, and had {len(ARCHIVE)}"):
         check_identity(MemoryStore(changed), index, "i.idx")
+
+
+def scanned(archive: bytes, version: str = "") -> Index:
+    """The index of an archive, as it is written beside it."""
+    index = scan_store(MemoryStore(archive))
+    index.identity = identify(MemoryStore(archive), len(archive), version)
+    return index
+
+
+@pytest.mark.parametrize("zeros", [1024, 4096, 4608, 20_480])
+def test_one_request_compares_a_remote_archive_that_ends_in_its_last_bytes(zeros: int) -> None:
+    archive = bytes(Tar().file("a", bytes(range(256)) * 100).end(bytes(zeros)).blob)
+    store = RemoteStore(archive, '"2"')
+    index = scanned(archive, '"1"')
+    assert check_identity(store, index, "i.idx") is index
+    end = index.report.bytes_scanned
+    tail = (len(archive) - 4096, len(archive))
+    # members may have been put over the zeros where it ended, without a change of its last bytes
+    assert store.read == [tail, *([(end, end + 512)] if end < tail[0] else [])]
+
+
+@pytest.mark.parametrize("zeros", [4608, 20_480])
+def test_members_over_the_zeros_of_the_last_record_are_found(zeros: int) -> None:
+    """`tar -r` changes neither the size nor the last bytes of such an archive."""
+    archive = bytes(Tar().file("a", bytes(range(256)) * 100).end(bytes(zeros)).blob)
+    index = scanned(archive)
+    end = index.report.bytes_scanned
+    grown = archive[:end] + header(b"b", 0) + archive[end + 512 :]
+    message = f"the archive ended at byte {end}, and now has more bytes there"
+    with pytest.raises(StaleIndexError, match=message):
+        check_identity(RemoteStore(grown, '"2"'), index, "i.idx")
+
+
+@pytest.mark.parametrize("size", [0, 1, 2048])
+def test_a_short_archive_is_compared_from_its_first_byte(size: int) -> None:
+    archive = bytes(Tar().file("a", b"1" * size).end().blob)
+    index = scanned(archive)
+    for store in (MemoryStore(archive), RemoteStore(archive, '"2"')):
+        assert check_identity(store, index, "i.idx") is index
+    with pytest.raises(StaleIndexError, match="bytes of the archive have changed"):
+        check_identity(RemoteStore(b"b" + archive[1:], '"2"'), index, "i.idx")
+
+
+@pytest.mark.parametrize("size", [0, 1, 511, 512])
+def test_an_offsets_file_fits_an_archive_that_ends_with_its_last_payload(
+    size: int, tmp_path: Path
+) -> None:
+    """The padding and the end-of-archive marker are left out."""
+    path = tmp_path / "o.tar"
+    path.write_bytes(header(b"a", size) + b"1" * size)
+    blobpack.write_offsets(Index([Member("a", 512, 512 + size)]), offsets_path(path))
+    with blobpack.open_blob(path) as blob:
+        assert blob.read("a") == b"1" * size
+    path.write_bytes(header(b"a", size + 1) + b"1" * size)
+    blobpack.write_offsets(Index([Member("a", 512, 513 + size)]), offsets_path(path), force=True)
+    with pytest.raises(StaleIndexError, match="no header before member 'a'"):
+        blobpack.open_blob(path)
+
+
+def test_a_prefix_ends_with_its_field() -> None:
+    """The 12 bytes behind it belong to nobody, and some programs use them."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("d" * 155 + "/" + "x" * 90))
+    block = file.getvalue()[:500] + b"tar\0".rjust(12, b"!")
+    assert names_in(block) == ["d" * 155 + "/" + "x" * 90]

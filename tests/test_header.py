@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 
 import pytest
 
 from blobpack.errors import UnsafeNameError
-from blobpack.tar.header import begins_tar, check_name, encode_name, member_header, padding, size_in
+from blobpack.stores.memory import MemoryStore
+from blobpack.tar.header import (
+    END_OF_ARCHIVE,
+    begins_tar,
+    check_name,
+    encode_name,
+    member_header,
+    padding,
+    size_in,
+)
+from blobpack.tar.scan import scan_store
 
 
 @pytest.mark.parametrize(
@@ -133,3 +144,13 @@ def test_the_fields_beside_the_size_are_not_part_of_it() -> None:
     """Some writers fill the fields with digits up to the next one."""
     block = headers("a.txt", 0)
     assert size_in(block[:123] + b"7" + b"123456701234" + b"7" + block[137:]) == 0o123456701234
+
+
+def test_a_header_a_payload_its_padding_and_the_end_are_an_archive() -> None:
+    """POSIX: an archive ends with two blocks of zeros."""
+    archive = member_header(b"a.txt", 5) + b"12345" + padding(5) + END_OF_ARCHIVE
+    report = scan_store(MemoryStore(archive)).report
+    assert (report.bytes_scanned, report.end_marker) == (len(archive) - 1024, 2)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        assert tar.getnames() == ["a.txt"]
+        assert tar.extractfile("a.txt").read() == b"12345"

@@ -185,7 +185,7 @@ def test_a_name_no_tar_holds_is_refused() -> None:
 
 # Equality, copies, pickles
 
-REPORT = ScanReport(bytes_scanned=9, end_marker=2, hard_links=1)
+REPORT = ScanReport(bytes_scanned=10_240, end_marker=2, hard_links=1)
 
 
 @pytest.mark.parametrize(

@@ -412,7 +412,10 @@ CALLS: dict[str, Call] = {
                 [Member("a", 0, 1, media_type="image/jpg")], [Member("a", 0, 1, width=1 << 40)]
             ),
         ],
-        report=types(5, "report"),
+        report=[
+            *types(5, "report"),
+            *values(blobpack.ScanReport(bytes_scanned=-1, end_marker=2)),
+        ],
     ),
     "Index.load": call(lambda g: (blobpack.Index.load, {"path": g.idx}), path=ANY_URL),
     "Index.from_parquet": call(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 from s3server import close_idle_connections
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.http import retry
+from blobpack.stores.http import connection, ranged, retry
+from blobpack.stores.http.options import with_options
 from blobpack.stores.http.pool import Pool
 from blobpack.stores.http.ranged import RangedGet, if_match
 from blobpack.stores.http.store import HttpStore
@@ -55,7 +58,10 @@ OPENING = answer(SIZE - 1, SIZE)
 
 @contextmanager
 def served(*answers: bytes, opening: bytes = OPENING, tail_bytes: int = 0) -> Iterator[HttpStore]:
-    """A store that was opened at a server; its reads get these answers, one each, and the last one again and again."""
+    """A store that was opened at a server; its reads get these answers, one each, and the last one again and again.
+
+    A connection ends with the first answer that says "Connection: close".
+    """
     asked: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -63,14 +69,18 @@ def served(*answers: bytes, opening: bytes = OPENING, tail_bytes: int = 0) -> It
             script = [opening, *answers]
             while True:
                 try:
-                    connection, _ = listener.accept()
+                    accepted, _ = listener.accept()
                 except OSError:
                     return
-                with connection:
-                    request = connection.recv(65536).decode("latin-1")
-                    if request:
+                with accepted:
+                    came = b"Connection: keep-alive"
+                    while b"Connection: close" not in came:
+                        request = accepted.recv(65536).decode("latin-1")
+                        if not request:
+                            break
                         asked.append(request.split("Range: bytes=")[1].split("\r\n")[0])
-                        connection.sendall(script.pop(0) if len(script) > 1 else script[0])
+                        came = script.pop(0) if len(script) > 1 else script[0]
+                        accepted.sendall(came)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -101,6 +111,16 @@ def test_a_long_answer_that_is_cut_is_continued_at_the_cut() -> None:
         assert store.asked == ["10-300009", "200010-300009"]
         assert store.stats.bytes_fetched - before.bytes_fetched == 300_000
         assert store.stats.retried - before.retried == 1
+
+
+@pytest.mark.parametrize("sent", [ranged.CONTINUED_BYTES_MIN - 1, ranged.CONTINUED_BYTES_MIN])
+def test_what_is_continued_counts_and_what_is_thrown_away_does_not(sent: int) -> None:
+    goes_on = 10 + sent if sent == ranged.CONTINUED_BYTES_MIN else 10
+    with served(answer(10, 300_010, sent=sent), answer(goes_on, 300_010)) as store:
+        before = store.stats
+        assert store.read_range(10, 300_010) == DATA[10:300_010]
+        assert store.asked == ["10-300009", f"{goes_on}-300009"]
+        assert store.stats.bytes_fetched - before.bytes_fetched == 300_000
 
 
 @pytest.mark.parametrize(
@@ -246,6 +266,12 @@ def test_a_wrong_range_is_asked_for_again_over_another_connection(
         assert closed == []
 
 
+def test_an_answer_of_another_length_is_said_with_both() -> None:
+    came = answer(5, 9, come=(5, 10))
+    with served(came) as store, pytest.raises(StorageError, match="5 bytes came instead of 4"):
+        store.read_range(5, 9)
+
+
 def test_an_answer_without_a_length_is_said_to_come_in_chunks() -> None:
     came = answer(5, 9).replace(b"Content-Length: 4", b"Transfer-Encoding: chunked")
     with served(came) as store, pytest.raises(StorageError, match=r"\? \(chunked\) bytes came"):
@@ -315,3 +341,75 @@ def test_a_transient_status_is_said_with_its_request() -> None:
     message = r"HTTP status 503 \(after 3 attempts, request me\)"
     with served(BUSY) as store, pytest.raises(StorageError, match=message):
         store.read_range(5, 9)
+
+
+def kept(came: bytes) -> bytes:
+    """An answer after which the connection stays open, as usual."""
+    return came.replace(b"Connection: close\r\n", b"")
+
+
+def test_the_usual_answer_is_compared_with_what_is_expected_and_not_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with served(kept(answer(5, 9)), kept(answer(9, 300_000))) as store:
+        monkeypatch.setattr(connection, "parse_headers", None)  # would be called, and fail
+        assert store.read_range(5, 9) == DATA[5:9]
+        assert store.read_range(9, 300_000) == DATA[9:300_000]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(answer(6, 10), id="later"),
+        pytest.param(answer(5, 10, come=(5, 9)), id="a longer range"),
+        pytest.param(answer(5, 11, come=(5, 9)), id="a range of two bytes more"),
+        pytest.param(answer(4, 9, come=(5, 9)), id="an earlier start"),
+        pytest.param(answer(5, 9, come=(5, 10)), id="a longer body"),
+        pytest.param(answer(5, 9, come=(5, 8)), id="a shorter body"),
+    ],
+)
+def test_a_wrong_range_on_a_connection_that_stays_open_is_asked_for_again(wrong: bytes) -> None:
+    with served(kept(wrong), kept(answer(5, 9))) as store:
+        assert store.read_range(5, 9) == DATA[5:9]
+        assert store.asked == ["5-8"] * 2
+
+
+def test_requests_that_succeed_give_back_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them, a process that runs for weeks would come to the end of its retries."""
+    monkeypatch.setattr(retry, "BUDGET_RETRIES", 1)
+    good = [answer(5, 9)] * round(1 / retry.BUDGET_REGAINED)
+    with served(BUSY, *good, BUSY, answer(5, 9)) as store:
+        for _ in range(len(good) + 1):
+            assert store.read_range(5, 9) == DATA[5:9]
+        assert len(store.asked) == len(good) + 3
+    with served(BUSY, answer(5, 9), BUSY) as store:
+        store.read_range(5, 9)
+        with pytest.raises(StorageError, match="after 1 attempt,"):
+            store.read_range(5, 9)
+
+
+def test_the_speed_is_that_of_answers_without_the_time_to_connect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Plans of batches weigh a gap against a request on a connection that is open."""
+    times = iter((10_000.0, 11_000.0, 20_000.0, 25_000.0))
+    clock = SimpleNamespace(perf_counter=times.__next__, monotonic=time.monotonic)
+    with served(answer(5, 9), answer(0, 300_000)) as store:
+        monkeypatch.setattr(ranged, "time", clock)
+        waited_s = store.stats.wait_s
+        store.read_range(5, 9)
+        assert 0 < store.latency_s < 1000
+        store.read_range(0, 300_000)
+        assert 300_000 / 5000 < store.bytes_per_s < 300_000 / 3000
+        assert store.stats.wait_s - waited_s == pytest.approx(6000)
+
+
+@pytest.mark.parametrize("hedge", [False, True])
+def test_only_a_read_that_asks_for_it_is_hedged(
+    hedge: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(answer(5, 9)) as store:
+        monkeypatch.setattr(
+            Pool, "get" if hedge else "get_hedged", None
+        )  # would be called, and fail
+        assert with_options(store.read_range, 5, 9, hedge=hedge) == DATA[5:9]

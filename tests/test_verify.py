@@ -14,6 +14,7 @@ import pytest
 from tars import BLOCK, END, Tar, header, need_tool, with_checksum
 
 import blobpack
+from blobpack import Member
 from blobpack.index.index import Index
 from blobpack.reading.verify import VerifyReport, verify
 from blobpack.stores.memory import MemoryStore
@@ -285,6 +286,22 @@ class TestOtherMembers:
             ("differs", "6.svg"),
             ("differs", "7.svg"),
             ("differs", "8.svg"),
+        ]
+
+    def test_only_members_beyond_the_end_of_the_blob_are_told_where_it_ends(
+        self, tmp_path: Path
+    ) -> None:
+        """The first member was deleted, the second one moved into its place, and the blob ends behind it."""
+        blob = tmp_path / "t.tar"
+        blob.write_bytes(bytes(Tar().file("b", b"b" * 512).blob))
+        index = Index(
+            [Member(name, 1024 * i + 512, 1024 * i + 1024) for i, name in enumerate("abc")]
+        )
+        report = verify(blob, index=index, full=False)
+        assert [(failure.kind, failure.name, failure.reason) for failure in report.failures] == [
+            ("missing", "a", "in the index, not in the blob"),
+            ("differs", "b", "its header says bytes 512 to 1024"),
+            ("missing", "c", "in the index, not in the blob: the blob ends at byte 1024"),
         ]
 
     def test_another_blob_altogether(self, blob: Path, index: Index, tmp_path: Path) -> None:

@@ -75,12 +75,18 @@ class Index(Rows):
         Raises:
             TypeError: an argument has another type, or one of the members is not a Member.
             ValueError: a member has a negative offset, ends before it starts, or has a name or a fact that an index can't
-                hold.
+                hold; or the report is of a scan that ended before the last member.
         """
         check_several("members", members, "Members")
         if report is not None and not isinstance(report, ScanReport):
             raise TypeError(f"report must be a ScanReport or None, not {report!r}")
         super().__init__(Columns.of_members(members), None)
+        # no reader would open an index file with such a report
+        if report is not None and report.bytes_scanned < self._last_end:
+            raise ValueError(
+                f"the report's bytes_scanned must not be below {self._last_end}, where the last member ends, not "
+                f"{report.bytes_scanned}"
+            )
         self.report = report
         self.identity: Identity | None = None
 

@@ -150,6 +150,8 @@ class Footer:
             or self.block_count * BLOCK_HEADER_BYTES + self.row_count - self.block_count
             > self.region_bytes
             or self.last_end > OFFSET_MAX
+            # an append writes where the scan ended
+            or (self.report is not None and self.report.bytes_scanned < self.last_end)
         ):
             raise FormatError(
                 f"{where}: the index at byte {offset} is damaged: the numbers in its footer do not fit a region of {self.region_bytes} bytes and {self.row_count} members",
@@ -189,9 +191,9 @@ class Footer:
             self.facts_mask,
             flags,
             *report[:9],
-            # Amazon's ETags are shorter. A version that was cut equals no blob's version, so that readers fall back
-            # on the checksums.
-            identity.version.encode()[:128],
+            # Amazon's ETags are shorter. `pack` cuts a longer version, which then equals no blob's version, so that
+            # readers fall back on the checksums.
+            identity.version.encode(),
             self.blobs,
             self.blobs_bytes,
             stamp,

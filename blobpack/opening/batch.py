@@ -146,7 +146,7 @@ class Batch(Generic[Asked]):
         ],
         several: Iterator[Asked],
         *,
-        hedge: bool = True,
+        hedge: bool,
     ) -> None:
         """Prepare a batch; nothing is looked up or requested yet.
 
@@ -310,12 +310,12 @@ def _plan(store: Store, ranges: Sequence[tuple[int, int]]) -> list[Fetch]:
 
 def _fetch_ranges(store: Store, fetch: Fetch, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
     """Read the range of one fetch, and copy out of it the ranges that were asked for."""
+    if len(fetch.places) == 1:
+        return [store.read_range(fetch.start, fetch.end)]
     # a cache that holds all ranges, but not the gaps between them, would ask the server for the gaps
-    if len(fetch.places) > 1 and all(store.holds(*ranges[place]) for place in fetch.places):
+    if all(store.holds(*ranges[place]) for place in fetch.places):
         return [store.read_range(*ranges[place]) for place in fetch.places]
     body = store.read_range(fetch.start, fetch.end)
-    if len(fetch.places) == 1:
-        return [body]
     # a range that was asked for twice is copied once; ranges that overlap can make the sum exceed the body
     wanted = {ranges[place] for place in fetch.places}
     gaps = max(0, len(body) - sum(end - start for start, end in wanted))

@@ -141,7 +141,7 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
     start = store.size - footer.bytes_inside
     identity = footer.identity
     # `cat` and `tar -A` can put another archive before an index, or a whole blob behind one
-    if identity is None or start != identity.archive_bytes or start < 0:
+    if identity is None or start != identity.archive_bytes:
         raise StaleIndexError(
             f"{store.url}: the index at its end is for an archive of "
             f"{identity.archive_bytes if identity else 0} bytes, but there are {start} before it: the archive was "
@@ -171,7 +171,7 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
             f"{store.url}: something has written over the beginning of the index at byte {start}; {remedy('index')}"
         )
     index = Index._from_stored(open_stored(store, region, footer))
-    if (pos := find_growth(store, index, archive, start)) is not None:
+    if (pos := find_growth(store, index, start - cut)) is not None:
         raise StaleIndexError(
             f"{store.url}: the archive has changed since the index at its end was made: it ended at byte {pos} "
             f"then, and now has more bytes there; {remedy('index')}"

@@ -35,24 +35,19 @@ HEADERS_CHECKED = 16
 HEADERS_BYTES = 5 * BLOCK
 
 
-def find_growth(store: Store, index: Index, tail: bytes, archive_bytes: int) -> int | None:
+def find_growth(store: Store, index: Index, tail_start: int) -> int | None:
     """Return where an archive ended when it was scanned, if it has grown since; None if it still ends there.
 
     Args:
         store: The blob.
         index: The archive's index.
-        tail: The archive's last bytes.
-        archive_bytes: Size of the archive.
+        tail_start: Start of the archive's last bytes, which are as they were when the index was made.
     """
     # `tar -r` writes new members over the zeros that fill an archive's last record (GNU tar: 20 blocks of 512 bytes by
     # default). If these zeros suffice, neither the size nor the last 4,096 bytes need to change.
-    end = index.report.bytes_scanned if index.report else archive_bytes
-    if end >= archive_bytes:
-        return None
-    # Most archives end within the tail, which was read already. For these, no request is needed.
-    at = end - (archive_bytes - len(tail))
-    marker = tail[at : at + BLOCK] if at >= 0 else store.peek(end, min(end + BLOCK, archive_bytes))
-    return end if any(marker) else None
+    end = index.report.bytes_scanned if index.report else tail_start
+    # Most archives end in the tail. For these, no request is needed.
+    return end if end < tail_start and any(store.peek(end, end + BLOCK)) else None
 
 
 def check_identity(store: Store, index: Index, where: str) -> Index:
@@ -94,7 +89,7 @@ def difference(store: Store, identity: Identity, index: Index | None = None) -> 
     # are compared.
     if not store.is_remote and samples_crc_of(store, size) != identity.samples_crc:
         return "samples of the archive's bytes have changed"
-    if index and (pos := find_growth(store, index, tail, size)) is not None:
+    if index and (pos := find_growth(store, index, start)) is not None:
         return f"the archive ended at byte {pos}, and now has more bytes there"
     return ""
 

@@ -87,13 +87,7 @@ def write_behind(sink: Sink, index: Index, identity: Identity) -> int:
 
 
 def write_in_place(
-    file: BlobFile,
-    index: Index,
-    identity: Identity,
-    start: int,
-    bytes_min: int = 0,
-    *,
-    stamp: int = 0,
+    file: BlobFile, index: Index, identity: Identity, start: int, bytes_min: int
 ) -> None:
     """Write an index into a blob, its footer when all the rest is on disk.
 
@@ -103,7 +97,6 @@ def write_in_place(
         identity: The identity of the archive.
         start: Where the archive ends.
         bytes_min: Least bytes from there to the end of the footer; zeros fill it up.
-        stamp: Number that makes the footer differ from one with equal values.
 
     Raises:
         StorageError: the index can't be written.
@@ -116,7 +109,7 @@ def write_in_place(
     file.write(index_header(footer.region_bytes), start)
     # the kernel may write pages in any order, and a footer makes readers believe the index
     file.sync()
-    file.write(footer.encode(stamp), start + footer.bytes_inside - FOOTER_BYTES)
+    file.write(footer.encode(), start + footer.bytes_inside - FOOTER_BYTES)
     file.sync()
     index.identity = identity
 
@@ -243,10 +236,10 @@ def _opened_index_file(path: Path) -> Iterator[BinaryIO | None]:
         file = None
         with suppress(OSError):
             file = stack.enter_context(path.open("rb"))
-        is_index = False
         if file is not None:
             with translate_write_errors(path):
                 is_index = file.read(len(INDEX_MAGIC)) == INDEX_MAGIC
                 file.seek(0)
+            file = file if is_index else None
         # outside of the handler: an error of the block would carry the missing file as its context
-        yield file if is_index else None
+        yield file

@@ -95,8 +95,8 @@ class RangedStore(Store):
     @abstractmethod
     def handle(
         self, response: Response, ranged_get: RangedGet, start: int, end: int, attempt: int
-    ) -> bytes | None:
-        """Handle a response that is neither the range nor transient.
+    ) -> None:
+        """Handle a response that is neither the range nor transient; after that, the GET is sent again.
 
         Args:
             response: The response.
@@ -104,9 +104,6 @@ class RangedStore(Store):
             start: Start of the requested range.
             end: End of the requested range.
             attempt: Number of this attempt, counted from 1.
-
-        Returns:
-            The bytes of the range, if they could be read in another way; None to send the GET again.
 
         Raises:
             StorageError: another attempt would not help.
@@ -148,9 +145,7 @@ class RangedStore(Store):
                     ) from fault.__cause__
                 self.counters.count_retried()
                 continue
-            body = self.handle(response, ranged_get, start, end, attempt)
-            if body is not None:
-                return body
+            self.handle(response, ranged_get, start, end, attempt)
 
     def _send(
         self, ranged_get: RangedGet, start: int, end: int, retries: Retries | None

@@ -196,20 +196,20 @@ class HttpStore(RangedStore):
 
     def handle(
         self, response: Response, ranged_get: RangedGet, start: int, end: int, attempt: int
-    ) -> bytes | None:
+    ) -> None:
         """Follow the redirects again if the blob has moved or its signed URL has expired; else raise the error."""
         moved = response.status in REDIRECTS or (response.status == 403 and self._redirected)
         # Another thread has followed the redirects meanwhile. Signed URLs expire for all threads at once.
         if moved and ranged_get is not self._ranged_get:
-            return None
+            return
         if moved and time.monotonic() - ranged_get.made_at > RELOCATED_S:
             self._locate(len(self.tail), self.version)
-            return None
+            return
         # One server of several may have a wrong clock. If the URL has really expired, the next response says so, too.
         if says_expired(*response.error) and (start, end) not in self._asked_again:
             self._asked_again.add((start, end))
             self.counters.count_retried()
-            return None
+            return
         self.raise_for(response, f"read bytes {start} to {end}", attempt)
 
     def __reduce__(self) -> tuple[Callable[..., HttpStore], tuple[str, str]]:

@@ -164,7 +164,7 @@ class S3Store(RangedStore):
 
     def handle(
         self, response: Response, ranged_get: RangedGet, start: int, end: int, attempt: int
-    ) -> bytes | None:
+    ) -> None:
         """Sign again after the first 403, leave what boto3 may solve to boto3, or raise the error."""
         # A 403 may mean that the signature has expired. A signature that was just made has not.
         latest = self._ranged_get
@@ -175,7 +175,7 @@ class S3Store(RangedStore):
             if ranged_get is latest:
                 self._ranged_get = self._signed_again = self._sign()
             self.counters.count_retried()
-            return None
+            return
         reason = f"HTTP {response.status}, request {response.request_id}"
         if response.status in MISDIRECTED:
             raise MisdirectedError(reason, ranged_get)
