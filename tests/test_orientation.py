@@ -236,6 +236,29 @@ def test_a_tiff_is_turned_only_if_that_is_wanted(orientation: int) -> None:
         assert np.array_equal(stored, PIXELS)
 
 
+# tags whose values are larger than the file, end behind it, or overlap so that they are together larger than the file
+NOT_THERE: dict[str, dict[int, tuple[int, int, int]]] = {
+    "too large": {1: (2, 1 << 22, 8)},
+    "the type of the orientation": {274: (5, (1 << 32) - 1, 0)},
+    "behind the end": {1: (2, 100, 5000)},
+    "overlap": dict.fromkeys((1, 2, 3), (2, 150, 8)),
+}
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("fault", NOT_THERE)
+def test_values_of_a_tiff_that_are_not_there_make_xmp_behind_them_unclear(
+    fault: str, order: str
+) -> None:
+    tags = TIFF_TAGS | NOT_THERE[fault]
+    assert check(tiff_of(order, tags, attribute(6))) == UNKNOWN
+    # what stands before them is not unclear
+    behind = {65000 + name: value for name, value in NOT_THERE[fault].items()}
+    assert check(tiff_of(order, TIFF_TAGS | behind, attribute(6))) == (HEIGHT, WIDTH)
+    if 274 not in tags:
+        assert check(tiff_of(order, TIFF_TAGS | {274: (3, 1, 6)} | behind, b"")) == (HEIGHT, WIDTH)
+
+
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_xmp_does_not_turn_an_avif(orientation: int) -> None:
@@ -345,21 +368,42 @@ def random_webp(rng: random.Random) -> bytes:
     return made + webp((b"EXIF", RAW))[12:] * (rng.random() < 0.05)
 
 
+TIFF_TAGS = {
+    256: (4, 1, WIDTH),
+    257: (3, 1, HEIGHT),
+    258: (3, 1, 8),
+    259: (3, 1, 1),
+    262: (3, 1, 1),
+    277: (3, 1, 1),
+    278: (4, 1, HEIGHT),
+    279: (4, 1, WIDTH * HEIGHT),
+}
+
+
 def random_tiff(rng: random.Random) -> bytes:
     order = rng.choice("<>")
     xmp = random_xmp(rng)
-    tags = {256: (4, 1, WIDTH), 257: (3, 1, HEIGHT), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1)}
-    tags |= {277: (3, 1, 1), 278: (4, 1, HEIGHT), 279: (4, 1, WIDTH * HEIGHT)}
+    tags = dict(TIFF_TAGS)
     if rng.random() < 0.7:
         tags[274] = (
             rng.choice((3, 3, 3, 3, 4, 1, 5, 8, 99)),
             rng.choice((1, 1, 1, 1, 2, 0, 3)),
             rng.choice(range(10)),
         )
+    for name in rng.sample((270, 315, 65000), rng.choice((0, 0, 0, 1, 2))):
+        # text that lies in the file, ends behind it, or is larger than the file
+        tags[name] = (2, rng.choice((9, 200, 100_000)), rng.choice((8, 8, 8, 1000)))
+    return tiff_of(order, tags, xmp, rng.choice((1, 7)))
+
+
+def tiff_of(
+    order: str, tags: dict[int, tuple[int, int, int]], xmp: bytes, xmp_kind: int = 7
+) -> bytes:
+    """A TIFF with its pixels and XMP; for each tag, its type, count, and value or place."""
     size = 8 + 2 + 12 * (len(tags) + 1 + bool(xmp)) + 4
-    tags[273] = (4, 1, size)
+    tags = {**tags, 273: (4, 1, size)}
     if xmp:
-        tags[700] = (rng.choice((1, 7)), len(xmp), size + WIDTH * HEIGHT)
+        tags[700] = (xmp_kind, len(xmp), size + WIDTH * HEIGHT)
     block = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}IH", 8, len(tags))
     for name, (kind, count, value) in sorted(tags.items()):
         inline = kind in (3, 8) and count in (1, 2)
