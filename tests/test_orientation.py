@@ -79,6 +79,12 @@ def jpeg(*segments: bytes, behind_frame: bool = False) -> bytes:
     return payload[:at] + parts + payload[at:]
 
 
+def behind_segment(length: bytes, stray: int = 0) -> bytes:
+    """Make a JPEG whose EXIF stands behind a segment of that length field, which is empty, and stray bytes."""
+    payload = jpeg(b"Exif\0\0" + RAW)
+    return payload[:2] + b"\xff\xe1" + length + bytes(stray) + payload[2:]
+
+
 def chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
@@ -135,6 +141,9 @@ RAW = exif(6)
 PLACES: dict[str, Callable[[], bytes]] = {
     "jpeg exif": lambda: jpeg(b"Exif\0\0" + RAW),
     "jpeg exif behind the frame": lambda: jpeg(b"Exif\0\0" + RAW, behind_frame=True),
+    "jpeg exif behind a segment of length 0": lambda: behind_segment(b"\0\0"),
+    "jpeg exif behind a segment of length 1": lambda: behind_segment(b"\0\1"),
+    "jpeg exif behind stray bytes": lambda: behind_segment(b"\0\2", stray=60_000),
     "jpeg exif prefix twice": lambda: jpeg(b"Exif\0\0Exif\0\0" + RAW),
     "jpeg xmp attribute": lambda: jpeg(XMP_SEGMENT + attribute(6)),
     "jpeg xmp element": lambda: jpeg(XMP_SEGMENT + element(6)),
@@ -160,6 +169,7 @@ PLACES: dict[str, Callable[[], bytes]] = {
 # turned by Pillow; whether they are is not looked up, so the size is unknown
 UNCLEAR: dict[str, Callable[[], bytes]] = {
     "png raw profile": lambda: png(text(b"Raw profile type exif", raw_profile(RAW))),
+    "jpeg exif behind more stray bytes": lambda: behind_segment(b"\0\2", stray=70_000),
     "png compressed raw profile": lambda: png(
         compressed_text(b"Raw profile type exif", raw_profile(RAW))
     ),
