@@ -138,6 +138,8 @@ def element(digit: object) -> bytes:
 # The cases of the issue, one by one
 
 RAW = exif(6)
+# chunks, segments or tags: facts look at 65,536 at most
+MANY = 66_000
 PLACES: dict[str, Callable[[], bytes]] = {
     "jpeg exif": lambda: jpeg(b"Exif\0\0" + RAW),
     "jpeg exif behind the frame": lambda: jpeg(b"Exif\0\0" + RAW, behind_frame=True),
@@ -170,6 +172,11 @@ PLACES: dict[str, Callable[[], bytes]] = {
 UNCLEAR: dict[str, Callable[[], bytes]] = {
     "png raw profile": lambda: png(text(b"Raw profile type exif", raw_profile(RAW))),
     "jpeg exif behind more stray bytes": lambda: behind_segment(b"\0\2", stray=70_000),
+    "png exif behind very many chunks": lambda: png(
+        *[chunk(b"teSt", b"")] * MANY, chunk(b"eXIf", RAW)
+    ),
+    "webp exif behind very many chunks": lambda: webp(*[(b"test", b"")] * MANY, (b"EXIF", RAW)),
+    "jpeg exif behind very many segments": lambda: jpeg(*[b""] * MANY, b"Exif\0\0" + RAW),
     "png compressed raw profile": lambda: png(
         compressed_text(b"Raw profile type exif", raw_profile(RAW))
     ),
@@ -267,6 +274,17 @@ def test_values_of_a_tiff_that_are_not_there_make_xmp_behind_them_unclear(
     assert check(tiff_of(order, TIFF_TAGS | behind, attribute(6))) == (HEIGHT, WIDTH)
     if 274 not in tags:
         assert check(tiff_of(order, TIFF_TAGS | {274: (3, 1, 6)} | behind, b"")) == (HEIGHT, WIDTH)
+
+
+def test_the_size_of_a_big_tiff_is_unknown_if_it_has_very_many_tags() -> None:
+    tags = [(name, *value) for name, value in TIFF_TAGS.items()]
+    count = len(tags) + 1 + MANY + 1
+    tags.append((273, 16, 1, 16 + 8 + 20 * count + 8))
+    # tags of no type, which readers step over
+    tags += [(1, 0, 1, 0)] * MANY + [(274, 3, 1, 6)]
+    directory = b"".join(struct.pack("<HHQQ", *tag) for tag in tags)
+    header = struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, count)
+    assert check(header + directory + bytes(8 + WIDTH * HEIGHT)) == UNKNOWN
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")

@@ -260,6 +260,8 @@ cdef inline sides png_sides(peek* p, int* orientation) noexcept nogil:
         elif memcmp(bytes + 4, b"tEXt", 4) == 0:
             note_text(p, pos + 8, pos + 8 + size, False, &metadata)
         pos += 12 + size
+    else:                                          # there may be more
+        metadata.exif_unclear = True
     orientation[0] = png_orientation(&metadata, p)
     return shown(found, orientation[0])
 
@@ -329,6 +331,8 @@ cdef inline int webp_orientation(
         elif has_xmp and xmp_start == 0 and memcmp(bytes, b"XMP ", 4) == 0:
             xmp_start, xmp_end = pos + 8, pos + 8 + size
         pos += 8 + size + (size & 1)
+    else:                                          # there may be more
+        return UNCLEAR
     if exif_start:
         orientation = exif_orientation(p, exif_start, exif_end, 2)
     if orientation == NOT_SAID:

@@ -136,13 +136,14 @@ cdef inline void read_tags(
     cdef int number_width = 8 if count_width == 8 else 2
     cdef int tag_bytes = 4 + 2 * count_width
     cdef const unsigned char* bytes = need(p, place, number_width)
-    cdef uint64_t tags
+    cdef uint64_t said, tags
     found.cut = True
     if bytes == NULL:
         return
-    tags = min(number_at(bytes, number_width, big), <uint64_t> TAGS_MAX)
+    said = number_at(bytes, number_width, big)
+    tags = min(said, <uint64_t> TAGS_MAX)
     place += number_width
-    found.cut = False
+    found.cut = said > tags
     while tags:
         bytes = need(p, place, tag_bytes) if tag_bytes <= end - place else NULL
         if bytes == NULL:
