@@ -79,6 +79,12 @@ def jpeg(*segments: bytes, behind_frame: bool = False) -> bytes:
     return payload[:at] + parts + payload[at:]
 
 
+def behind_segment(length: bytes, stray: int = 0) -> bytes:
+    """Make a JPEG whose EXIF stands behind a segment of that length field, which is empty, and stray bytes."""
+    payload = jpeg(b"Exif\0\0" + RAW)
+    return payload[:2] + b"\xff\xe1" + length + bytes(stray) + payload[2:]
+
+
 def chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
@@ -132,9 +138,14 @@ def element(digit: object) -> bytes:
 # The cases of the issue, one by one
 
 RAW = exif(6)
+# chunks, segments or tags: facts look at 65,536 at most
+MANY = 66_000
 PLACES: dict[str, Callable[[], bytes]] = {
     "jpeg exif": lambda: jpeg(b"Exif\0\0" + RAW),
     "jpeg exif behind the frame": lambda: jpeg(b"Exif\0\0" + RAW, behind_frame=True),
+    "jpeg exif behind a segment of length 0": lambda: behind_segment(b"\0\0"),
+    "jpeg exif behind a segment of length 1": lambda: behind_segment(b"\0\1"),
+    "jpeg exif behind stray bytes": lambda: behind_segment(b"\0\2", stray=60_000),
     "jpeg exif prefix twice": lambda: jpeg(b"Exif\0\0Exif\0\0" + RAW),
     "jpeg xmp attribute": lambda: jpeg(XMP_SEGMENT + attribute(6)),
     "jpeg xmp element": lambda: jpeg(XMP_SEGMENT + element(6)),
@@ -160,6 +171,12 @@ PLACES: dict[str, Callable[[], bytes]] = {
 # turned by Pillow; whether they are is not looked up, so the size is unknown
 UNCLEAR: dict[str, Callable[[], bytes]] = {
     "png raw profile": lambda: png(text(b"Raw profile type exif", raw_profile(RAW))),
+    "jpeg exif behind more stray bytes": lambda: behind_segment(b"\0\2", stray=70_000),
+    "png exif behind very many chunks": lambda: png(
+        *[chunk(b"teSt", b"")] * MANY, chunk(b"eXIf", RAW)
+    ),
+    "webp exif behind very many chunks": lambda: webp(*[(b"test", b"")] * MANY, (b"EXIF", RAW)),
+    "jpeg exif behind very many segments": lambda: jpeg(*[b""] * MANY, b"Exif\0\0" + RAW),
     "png compressed raw profile": lambda: png(
         compressed_text(b"Raw profile type exif", raw_profile(RAW))
     ),
@@ -234,6 +251,40 @@ def test_a_tiff_is_turned_only_if_that_is_wanted(orientation: int) -> None:
     for mode in "RGB", None:
         stored = decode_image(file.getvalue(), "x", mode=mode, apply_exif_orientation=False)
         assert np.array_equal(stored, PIXELS)
+
+
+# tags whose values are larger than the file, end behind it, or overlap so that they are together larger than the file
+NOT_THERE: dict[str, dict[int, tuple[int, int, int]]] = {
+    "too large": {1: (2, 1 << 22, 8)},
+    "the type of the orientation": {274: (5, (1 << 32) - 1, 0)},
+    "behind the end": {1: (2, 100, 5000)},
+    "overlap": dict.fromkeys((1, 2, 3), (2, 150, 8)),
+}
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("fault", NOT_THERE)
+def test_values_of_a_tiff_that_are_not_there_make_xmp_behind_them_unclear(
+    fault: str, order: str
+) -> None:
+    tags = TIFF_TAGS | NOT_THERE[fault]
+    assert check(tiff_of(order, tags, attribute(6))) == UNKNOWN
+    # what stands before them is not unclear
+    behind = {65000 + name: value for name, value in NOT_THERE[fault].items()}
+    assert check(tiff_of(order, TIFF_TAGS | behind, attribute(6))) == (HEIGHT, WIDTH)
+    if 274 not in tags:
+        assert check(tiff_of(order, TIFF_TAGS | {274: (3, 1, 6)} | behind, b"")) == (HEIGHT, WIDTH)
+
+
+def test_the_size_of_a_big_tiff_is_unknown_if_it_has_very_many_tags() -> None:
+    tags = [(name, *value) for name, value in TIFF_TAGS.items()]
+    count = len(tags) + 1 + MANY + 1
+    tags.append((273, 16, 1, 16 + 8 + 20 * count + 8))
+    # tags of no type, which readers step over
+    tags += [(1, 0, 1, 0)] * MANY + [(274, 3, 1, 6)]
+    directory = b"".join(struct.pack("<HHQQ", *tag) for tag in tags)
+    header = struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, count)
+    assert check(header + directory + bytes(8 + WIDTH * HEIGHT)) == UNKNOWN
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
@@ -345,21 +396,42 @@ def random_webp(rng: random.Random) -> bytes:
     return made + webp((b"EXIF", RAW))[12:] * (rng.random() < 0.05)
 
 
+TIFF_TAGS = {
+    256: (4, 1, WIDTH),
+    257: (3, 1, HEIGHT),
+    258: (3, 1, 8),
+    259: (3, 1, 1),
+    262: (3, 1, 1),
+    277: (3, 1, 1),
+    278: (4, 1, HEIGHT),
+    279: (4, 1, WIDTH * HEIGHT),
+}
+
+
 def random_tiff(rng: random.Random) -> bytes:
     order = rng.choice("<>")
     xmp = random_xmp(rng)
-    tags = {256: (4, 1, WIDTH), 257: (3, 1, HEIGHT), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1)}
-    tags |= {277: (3, 1, 1), 278: (4, 1, HEIGHT), 279: (4, 1, WIDTH * HEIGHT)}
+    tags = dict(TIFF_TAGS)
     if rng.random() < 0.7:
         tags[274] = (
             rng.choice((3, 3, 3, 3, 4, 1, 5, 8, 99)),
             rng.choice((1, 1, 1, 1, 2, 0, 3)),
             rng.choice(range(10)),
         )
+    for name in rng.sample((270, 315, 65000), rng.choice((0, 0, 0, 1, 2))):
+        # text that lies in the file, ends behind it, or is larger than the file
+        tags[name] = (2, rng.choice((9, 200, 100_000)), rng.choice((8, 8, 8, 1000)))
+    return tiff_of(order, tags, xmp, rng.choice((1, 7)))
+
+
+def tiff_of(
+    order: str, tags: dict[int, tuple[int, int, int]], xmp: bytes, xmp_kind: int = 7
+) -> bytes:
+    """A TIFF with its pixels and XMP; for each tag, its type, count, and value or place."""
     size = 8 + 2 + 12 * (len(tags) + 1 + bool(xmp)) + 4
-    tags[273] = (4, 1, size)
+    tags = {**tags, 273: (4, 1, size)}
     if xmp:
-        tags[700] = (rng.choice((1, 7)), len(xmp), size + WIDTH * HEIGHT)
+        tags[700] = (xmp_kind, len(xmp), size + WIDTH * HEIGHT)
     block = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}IH", 8, len(tags))
     for name, (kind, count, value) in sorted(tags.items()):
         inline = kind in (3, 8) and count in (1, 2)

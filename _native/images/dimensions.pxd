@@ -94,16 +94,19 @@ cdef inline sides jpeg_sides(peek* p, int* orientation) noexcept nogil:
     cdef int64_t pos = 2, end, exif_start = 0, exif_end = 0, xmp_start = 0, xmp_end = 0
     cdef int exifs = 0, _segment
     cdef unsigned char marker
+    cdef bint metadata_read = False
     for _segment in range(PARTS_MAX):
         marker = next_marker(p, &pos)
-        if marker == 0 or marker == 0xD9 or marker == 0xDA:  # the pixels, or the end
+        metadata_read = marker == 0xD9 or marker == 0xDA  # the end, or the pixels
+        if marker == 0 or metadata_read:
             break
         if marker == 1 or 0xD0 <= marker <= 0xD8:  # these stand alone
             continue
         bytes = need(p, pos, 2)
-        if bytes == NULL or big_endian(bytes, 2) < 2:
+        if bytes == NULL:
             break
-        end = pos + <int64_t> big_endian(bytes, 2)
+        # decoders take a segment that is shorter than its own length field for empty
+        end = pos + max(<int64_t> big_endian(bytes, 2), <int64_t> 2)
         if is_frame(marker) and found.width == 0:
             bytes = need(p, pos, 7)
             if bytes == NULL:
@@ -123,7 +126,7 @@ cdef inline sides jpeg_sides(peek* p, int* orientation) noexcept nogil:
         orientation[0] = exif_orientation(p, exif_start, exif_end, 2)
     if exifs > 1 and orientation[0] == NOT_SAID:   # readers join them: one EXIF goes on
         orientation[0] = UNCLEAR
-    if pos + 2 <= p.size and need(p, pos, 2) == NULL:  # the rest is out of reach
+    if not metadata_read and pos + 2 <= p.size:    # the rest is out of reach
         orientation[0] = UNCLEAR
     if orientation[0] == NOT_SAID:
         orientation[0] = xmp_orientation(p, xmp_start, xmp_end)
@@ -257,6 +260,8 @@ cdef inline sides png_sides(peek* p, int* orientation) noexcept nogil:
         elif memcmp(bytes + 4, b"tEXt", 4) == 0:
             note_text(p, pos + 8, pos + 8 + size, False, &metadata)
         pos += 12 + size
+    else:                                          # there may be more
+        metadata.exif_unclear = True
     orientation[0] = png_orientation(&metadata, p)
     return shown(found, orientation[0])
 
@@ -326,6 +331,8 @@ cdef inline int webp_orientation(
         elif has_xmp and xmp_start == 0 and memcmp(bytes, b"XMP ", 4) == 0:
             xmp_start, xmp_end = pos + 8, pos + 8 + size
         pos += 8 + size + (size & 1)
+    else:                                          # there may be more
+        return UNCLEAR
     if exif_start:
         orientation = exif_orientation(p, exif_start, exif_end, 2)
     if orientation == NOT_SAID:

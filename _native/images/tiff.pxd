@@ -27,6 +27,7 @@ cdef struct directory:
     uint64_t orientation           # where it is said
     bint said
     bint odd                       # it is said, but not where or how readers agree
+    uint64_t bytes_left            # for values that don't lie in their tags
     bint cut                       # some tags are not there
     bint astray                    # some tag's value is not there
     bint is_tiff
@@ -106,9 +107,12 @@ cdef inline void note_tag(
         return
     size = count * value_bytes
     at = number_at(tag + 4 + count_width, count_width, big)
-    if size > <uint64_t> count_width and at > <uint64_t> (end - start) - size:
-        found.astray = True
-        return
+    if size > <uint64_t> count_width:
+        # Pillow 13 leaves out the last of values that are together larger than the file
+        if size > found.bytes_left or at > <uint64_t> (end - start) - size:
+            found.astray = True
+            return
+        found.bytes_left -= size
     if name == TAG_WIDTH and found.width == 0:
         found.width = tag_value(tag, count_width, big)
     elif name == TAG_HEIGHT and found.height == 0:
@@ -120,6 +124,8 @@ cdef inline void note_tag(
     elif name == TAG_XMP and found.xmp_start == 0 and size > <uint64_t> count_width:
         found.xmp_start = start + <int64_t> at
         found.xmp_end = found.xmp_start + <int64_t> size
+        # nor to this one, which counts if no tag says the orientation
+        found.odd |= found.astray and not found.said
 
 
 cdef inline void read_tags(
@@ -130,13 +136,14 @@ cdef inline void read_tags(
     cdef int number_width = 8 if count_width == 8 else 2
     cdef int tag_bytes = 4 + 2 * count_width
     cdef const unsigned char* bytes = need(p, place, number_width)
-    cdef uint64_t tags
+    cdef uint64_t said, tags
     found.cut = True
     if bytes == NULL:
         return
-    tags = min(number_at(bytes, number_width, big), <uint64_t> TAGS_MAX)
+    said = number_at(bytes, number_width, big)
+    tags = min(said, <uint64_t> TAGS_MAX)
     place += number_width
-    found.cut = False
+    found.cut = said > tags
     while tags:
         bytes = need(p, place, tag_bytes) if tag_bytes <= end - place else NULL
         if bytes == NULL:
@@ -157,6 +164,7 @@ cdef inline directory read_directory(
     cdef uint64_t version, first
     cdef int count_width = 4
     memset(&found, 0, sizeof(found))
+    found.bytes_left = end - start
     if header == NULL or end - start < 8 or header[0] != header[1]:
         return found
     if header[0] != b"I" and header[0] != b"M":

@@ -38,8 +38,11 @@ class Case(NamedTuple):
 
 
 def payload_of(blob: int, member: int) -> bytes:
-    """Return the payload of a member; all of a size, so that only a comparison can tell them apart."""
-    return b"%02d-%02d" % (blob, member) * 50
+    """Return the payload of a member; all of a size, so that only a comparison can tell them apart.
+
+    Sizes take two bytes in a block, so that damage can make them larger than a blob.
+    """
+    return b"%02d-%02d" % (blob, member) * 60
 
 
 def name_of(blob: int, member: int) -> str:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from plain_reader import ROWS, PlainIndex, PlainMember
+from plain_reader import ROWS, PlainIndex, PlainMember, hash_of
 
 from blobpack import FormatError, Index
 from blobpack.indexfile.open import open_stored, read_footer
@@ -40,6 +40,7 @@ def make(generator: random.Random) -> Case:
     rows = rows_of(index)
     known = [as_text(row.name) for row in rows]
     names = [*generator.sample(known, min(4, len(known))), "absent", ""]
+    names += in_last_line(data, known)
     chance = generator.random()
     if chance < 0.34:
         return Case(data, names, rows)
@@ -54,6 +55,19 @@ def packed(index: Index) -> bytes:
         path = Path(folder, "a.idx")
         index.save(path)
         return path.read_bytes()
+
+
+def in_last_line(data: bytes, known: list[str]) -> list[str]:
+    """Return names whose slots begin in the last line of a page of the lookup, and may go on in the first line.
+
+    They are among the last names, which find the most slots taken.
+    """
+    seed = PlainIndex(data).seed
+    return [
+        name
+        for name in known[-300:]
+        if (hash_of(name.encode("utf-8", "surrogateescape"), seed) & 0xFFFF) * 63 >> 16 == 62
+    ]
 
 
 def as_text(name: bytes) -> str:

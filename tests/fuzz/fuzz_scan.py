@@ -44,7 +44,10 @@ if TYPE_CHECKING:
 
     Row = tuple[str, int, int]
 
-LISTED = re.compile(rb"block \d+: -\S+ \S+ +(\d+) \S+ \S+ (.*)")
+# GNU tar pads times to the widest one above them. So that padding is no part of a name, spaces in names are escaped.
+LIST = ("-tvR", "--quoting-style=escape", "--quote-chars= ", "--numeric-owner")
+# a time that no calendar of GNU tar holds is a number of seconds
+LISTED = re.compile(rb"block \d+: -\S+ \S+ +(\d+) -?\d+(?:-\d\d-\d\d \d\d:\d\d)? +(.*)")
 
 ESCAPES = {
     b"a": b"\a",
@@ -301,7 +304,7 @@ def outcome(run: Callable[[], Index]) -> Found | int:
 
 def rows_of_gnu_tar(path: Path) -> list[tuple[str, int]] | None:
     """Return names and sizes of the files that GNU tar lists; None if it complains."""
-    command = [need_tool("tar"), "-tvRf", path, "--quoting-style=escape", "--numeric-owner"]
+    command = [need_tool("tar"), *LIST, "-f", path]
     done = subprocess.run(command, capture_output=True, env={"TZ": "UTC", "LC_ALL": "C"})
     if done.returncode != 0 or done.stderr:
         return None
@@ -311,8 +314,11 @@ def rows_of_gnu_tar(path: Path) -> list[tuple[str, int]] | None:
 
 def unquoted(name: bytes) -> str:
     """Return a name that GNU tar printed with escapes, as it is in the tar."""
-    octal = re.sub(rb"\\(\d{3})", lambda found: bytes([int(found[1], 8)]), name)
-    plain = re.sub(rb"\\([abfnrtv\\ ])", lambda found: ESCAPES[found[1]], octal)
+    plain = re.sub(
+        rb"\\(\d{3}|[abfnrtv\\ ])",
+        lambda found: ESCAPES.get(found[1]) or bytes([int(found[1], 8)]),
+        name,
+    )
     return plain.decode("utf-8", "surrogateescape")
 
 

@@ -143,7 +143,8 @@ def decompressed(data: bytes, start: int, end: int) -> bytes:
     assert sum(sizes) == rows - 8, "frames up to the table"
     for row in range(count):
         size, content_size = struct.unpack_from("<II", data, rows + width * row)
-        if content_size and content < end and content + content_size > start:
+        # no frame is read for a range of no bytes
+        if max(content, start) < min(content + content_size, end):
             frame = data[position : position + size]
             whole = zstandard.ZstdDecompressor().decompress(frame, max_output_size=content_size)
             assert len(whole) == content_size

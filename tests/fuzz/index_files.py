@@ -119,13 +119,15 @@ def damage_sealed(packed: bytes, generator: random.Random) -> bytes:
     for _ in range(generator.randint(1, 3)):
         # the footer is one piece of many, and decides the most
         start, end = generator.choice([*spans, spans[-1], spans[-1]])
-        kind = generator.randrange(5)
+        kind = generator.randrange(6)
         if kind == 0:
             twins = [span for span in spans if span[1] - span[0] == end - start]
             first, last = generator.choice(twins)
             changed[start:end] = packed[first:last]
         elif kind == 1 and blocks:
             lengthen_names(changed, generator.choice(blocks), generator.choice((1, 64, 4096)))
+        elif kind == 2 and blocks:
+            change_row(changed, packed, generator.choice(blocks), generator)
         elif end - start >= 12:
             change_number(changed, start + 4, end, generator)
     for start, end in spans:
@@ -140,6 +142,21 @@ def change_number(changed: bytearray, start: int, end: int, generator: random.Ra
     width = generator.choice((1, 2, 4, 8))
     reach = end - start - width
     place = start + generator.randint(0, generator.choice((reach, min(reach, 120))))
+    change_value(changed, place, width, generator)
+
+
+def change_row(changed: bytearray, packed: bytes, start: int, generator: random.Random) -> None:
+    """Change one number of a row of a block: the end of its name, the start or size of its payload, or a fact."""
+    (rows,) = struct.unpack_from("<I", packed, start + 4)
+    widths = packed[start + 40 : start + 48]
+    column = generator.choice([number for number, width in enumerate(widths) if width])
+    place = start + 48 + sum((rows * width + 7) // 8 * 8 for width in widths[:column])
+    place += generator.choice((0, rows - 1, generator.randrange(rows))) * widths[column]
+    change_value(changed, place, widths[column], generator)
+
+
+def change_value(changed: bytearray, place: int, width: int, generator: random.Random) -> None:
+    """Change the number at a place a little, or replace it by an extreme one."""
     value = generator.choice(WORDS)
     if generator.random() < 0.7:
         usual = int.from_bytes(changed[place : place + width], "little")
