@@ -194,6 +194,9 @@ def mutate_native(source: str, add: Callable[[int, str], int | None]) -> str:
             other = text_of(expression, place, form)
             number = add(line, f"{original} → {other}")
             if number is not None:
+                if form == "and":
+                    # Cython compiles "a == 1 and a == 2" to a switch, as if it were "a in (1, 2)"
+                    other = text_of(expression, place, f"and blobpack_mutant({number}) and")
                 text = f"{cast}({other}) if blobpack_mutant({number}) else {cast}({text})"
         if tokens[0].string == "if":
             number = add(line, f"if {original}: never")
