@@ -88,14 +88,9 @@ cdef inline int64_t little(const unsigned char* bytes, int width) noexcept nogil
     return <int64_t> number
 
 
-cdef inline int grow_values(
-    value** values, int64_t* capacity, int64_t wanted
-) noexcept nogil:
+cdef inline int grow_values(value** values, int64_t* capacity) noexcept nogil:
+    cdef int64_t larger = max(2 * capacity[0], 1024)
     cdef void* grown
-    cdef int64_t larger
-    if wanted <= capacity[0]:
-        return 0
-    larger = max(2 * capacity[0], wanted, 1024)
     grown = realloc(values[0], larger * sizeof(value))
     if grown == NULL:
         return -1
@@ -107,10 +102,7 @@ cdef inline int grow_values(
 cdef inline decode_status push(
     decoder* d, value_kind kind, int64_t a, int64_t b
 ) noexcept nogil:
-    if (
-        d.depth == d.stack_capacity
-        and grow_values(&d.stack, &d.stack_capacity, d.depth + 1) < 0
-    ):
+    if d.depth == d.stack_capacity and grow_values(&d.stack, &d.stack_capacity) < 0:
         return DECODE_NO_MEMORY
     d.stack[d.depth].kind = kind
     d.stack[d.depth].a = a
@@ -146,10 +138,7 @@ cdef inline decode_status memoize(decoder* d, int64_t index) noexcept nogil:
         or index > d.memo_count
     ):
         return DECODE_BAD_MEMO
-    if (
-        index == d.memo_capacity
-        and grow_values(&d.memo, &d.memo_capacity, index + 1) < 0
-    ):
+    if index == d.memo_capacity and grow_values(&d.memo, &d.memo_capacity) < 0:
         return DECODE_NO_MEMORY
     d.memo[index] = d.stack[d.depth - 1]
     d.memo_count = max(d.memo_count, index + 1)
