@@ -139,6 +139,10 @@ def forms_of(tokens: list[tokenize.TokenInfo]) -> Iterator[tuple[int, str]]:
                 yield place, other
         elif text in OTHER_OPERATORS and behind_operand:
             yield place, OTHER_OPERATORS[text]
+        elif text == "not" and place and tokens[place - 1].string == "is":
+            yield place, ""
+        elif text == "not" and tokens[place + 1].string == "in":
+            continue
         elif tok.type == token.NAME and text in WORDS:
             yield place, WORDS[text]
         elif [other.string for other in tokens[max(0, place - 2) : place]] == ["shape", "["]:

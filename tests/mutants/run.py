@@ -125,7 +125,8 @@ def mutate(files: list[Path]) -> list[Mutant]:
         if not faults:
             break
         refused |= faults
-        print(f"  without {len(refused)} lines that do not compile", flush=True)
+        for name, line in sorted(faults):
+            print(f"  without mutants, which do not compile: {name}:{line}", flush=True)
     else:
         if native:
             sys.exit("mutants: the mutated native code does not compile")
