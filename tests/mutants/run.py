@@ -89,7 +89,8 @@ def copy_tree() -> None:
     names = [
         name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()
     ]
-    names += [str(file.relative_to(ROOT)) for file in (ROOT / "blobpack/_native").glob("*.so")]
+    built = [*(ROOT / "blobpack/_native").glob("*.so"), *(ROOT / "build/_native").rglob("*.c")]
+    names += [str(file.relative_to(ROOT)) for file in built]
     for name in names:
         target = COPY / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +100,9 @@ def copy_tree() -> None:
 def adapt_build() -> None:
     """Let the copy compile faster, and with the setuptools of .venv; pip would fetch another one for each build."""
     setup = COPY / "setup.py"
-    setup.write_text(setup.read_text().replace('"-O3"', '"-O1"'))
+    # Cython knows which modules a changed header belongs to; setuptools would compile all of them
+    text = setup.read_text().replace("depends=[*HEADERS, *sources]", "depends=sources")
+    setup.write_text(text.replace('"-O3"', '"-O1"'))
     # setuptools before 77 refuses these fields
     path = COPY / "pyproject.toml"
     lines = path.read_text().splitlines(keepends=True)
@@ -153,7 +156,9 @@ def write_mutants(file: Path, mutants: list[Mutant], refused: set[tuple[str, int
     lines = source.splitlines()
     is_python = file.suffix == ".py"
     mutated = mutate_python(source, add) if is_python else mutate_native(source, add)  # type: ignore[arg-type]
-    (COPY / name).write_text(mutated)
+    # what stays as it is is not compiled again
+    if (COPY / name).read_text() != mutated:
+        (COPY / name).write_text(mutated)
 
 
 def read_equivalent() -> set[tuple[str, str, str]]:
