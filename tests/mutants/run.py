@@ -101,7 +101,7 @@ def adapt_build() -> None:
     """Let the copy compile faster, and with the setuptools of .venv; pip would fetch another one for each build."""
     setup = COPY / "setup.py"
     # Cython knows which modules a changed header belongs to; setuptools would compile all of them
-    text = setup.read_text().replace("depends=[*HEADERS, *sources]", "depends=sources")
+    text = setup.read_text().replace("depends=[*HEADERS, *sources]", "depends=[*sources]")
     setup.write_text(text.replace('"-O3"', '"-O1"'))
     # setuptools before 77 refuses these fields
     path = COPY / "pyproject.toml"
