@@ -273,34 +273,34 @@ cdef inline bint is_text(const unsigned char* text, int64_t length) noexcept nog
     return True
 
 
-cdef inline int64_t unescape(unsigned char* text, int64_t length) noexcept nogil:
-    """Turn surrogates of a text back into the bytes they stand for, in place.
+cdef inline int64_t unescape(unsigned char* name, int64_t length) noexcept nogil:
+    """Turn surrogates of a name back into the bytes they stand for, in place.
 
     Returns:
-        The new length; -1 if the text is no name.
+        The new length; -1 if no tar holds such a name.
     """
     cdef int64_t pos = 0, used = 0
     cdef uint32_t point
     cdef int size
     while pos < length:
-        if text[pos] < 0x80:
-            text[used] = text[pos]
+        if name[pos] < 0x80:
+            name[used] = name[pos]
             used += 1
             pos += 1
             continue
-        size = decode_char(text + pos, length - pos, &point)
+        size = decode_char(name + pos, length - pos, &point)
         if size > 1:
             while size:
-                text[used] = text[pos]
+                name[used] = name[pos]
                 used += 1
                 pos += 1
                 size -= 1
             continue
         # Of the surrogates, U+DC80 to U+DCFF are bytes of a name: ED B2 80 to ED B3 BF.
         # The others are no bytes of any name.
-        if text[pos + 1] & 0xFE != 0xB2:
+        if name[pos + 1] & 0xFE != 0xB2:
             return -1
-        text[used] = (text[pos + 1] & 1) << 6 | (text[pos + 2] & 0x3F) | 0x80
+        name[used] = (name[pos + 1] & 1) << 6 | (name[pos + 2] & 0x3F) | 0x80
         used += 1
         pos += 3
     return used
