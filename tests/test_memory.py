@@ -26,7 +26,7 @@ from blobpack._native.pickles import OffsetsDecoder, encode_batch
 from blobpack._native.scan import walk_headers
 from blobpack._native.stream import TarStream
 from blobpack.columns import MEDIA_TYPES
-from blobpack.index.offsets import write_offsets
+from blobpack.writing.offsets import write_offsets
 from blobpack.indexfile.open import read_footer
 from blobpack.indexfile.remote import RemoteIndex
 from blobpack.stores.memory import MemoryStore
@@ -53,7 +53,7 @@ def members(count: int) -> list[Member]:
 
 
 def columns_of(index: Index) -> list[object]:
-    columns = index.columns
+    columns = index._columns
     return copied(
         (
             columns.names,
@@ -67,7 +67,7 @@ def columns_of(index: Index) -> list[object]:
 
 def written(index: Index) -> bytes:
     file: Any = io.BytesIO()
-    file.write(index.write_sections(file, None).encode())
+    file.write(index._write_sections(file, None).encode())
     return file.getvalue()
 
 
@@ -128,9 +128,9 @@ def mapping(folder: Path) -> Callable[[], object]:
     def work() -> object:
         index = Index.load(path)
         found = [
-            index.search(["d/00003", "d/01050", "absent"]),
-            index.member_at(1030),
-            [index.member_at(row) for row in (1, 1099)],
+            index._search(["d/00003", "d/01050", "absent"]),
+            index._member_at(1030),
+            [index._member_at(row) for row in (1, 1099)],
         ]
         index = Index.load(path)
         return [*found, columns_of(index), index.row_of("d/00700")]
@@ -145,7 +145,7 @@ def fetching(folder: Path) -> Callable[[], object]:
         store = MemoryStore(packed)
         footer = read_footer(store)
         assert footer is not None
-        index = Index.from_stored(RemoteIndex(store, 0, footer))
+        index = Index._from_stored(RemoteIndex(store, 0, footer))
         found: list[object] = [index.row_of("d/00700"), columns_of(index)]
         positions = memoryview(bytes(16)).cast("q")
         with suppress(FormatError):

@@ -338,7 +338,7 @@ def test_normal_forms_are_compared_by_their_hashes() -> None:
 def test_an_index_may_begin_anywhere_in_its_file(tmp_path: Path) -> None:
     members = [Member(f"{i:05}", 512 * i, 512 * i + 3) for i in range(1500)]
     file: Any = io.BytesIO()
-    file.write(Index(members).write_sections(file, None).encode())
+    file.write(Index(members)._write_sections(file, None).encode())
     packed = file.getvalue()
     footer = read_footer(MemoryStore(packed))
     assert footer is not None
