@@ -26,10 +26,10 @@ from blobpack._native.pickles import OffsetsDecoder, encode_batch
 from blobpack._native.scan import walk_headers
 from blobpack._native.stream import TarStream
 from blobpack.columns import MEDIA_TYPES
-from blobpack.writing.offsets import write_offsets
 from blobpack.indexfile.open import read_footer
 from blobpack.indexfile.remote import RemoteIndex
 from blobpack.stores.memory import MemoryStore
+from blobpack.writing.offsets import write_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
