@@ -11,6 +11,7 @@ import gc
 import io
 import os
 import pickle
+import struct
 import subprocess
 import sys
 from contextlib import suppress
@@ -22,6 +23,7 @@ from tars import BLOCK, END, header, pax
 
 from blobpack import FormatError, Index, Member
 from blobpack._native.fetched_index import decode_blocks
+from blobpack._native.index_writer import IndexBuilder
 from blobpack._native.pickles import OffsetsDecoder, encode_batch
 from blobpack._native.scan import walk_headers
 from blobpack._native.stream import TarStream
@@ -156,10 +158,19 @@ def fetching(folder: Path) -> Callable[[], object]:
 
 
 def writing(folder: Path) -> Callable[[], object]:
-    """With names that are not in normal form, behind some that are."""
     plain = Index(members(70))
-    other = Index([*members(1024), Member("./a//b", 512, 600), *members(20)])
-    return lambda: [written(plain), written(other)]
+    nothing = memoryview(bytes(8 * 1025)).cast("q")
+    bounds = memoryview(struct.pack("<2q", 0, 1)).cast("q")
+
+    def work() -> object:
+        builder = IndexBuilder()
+        for _ in range(3):  # the normal forms of names grow with the names
+            builder.add(b"", nothing, nothing[1:], nothing[1:])
+            builder.note_files(b"a", bounds)
+        builder.compare_files(lambda *_: True)
+        return [written(plain), len(builder), bytes(builder.lookup(lambda *_: True)[1])]
+
+    return work
 
 
 # Tars

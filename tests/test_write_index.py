@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import google_crc32c
 import pytest
-from plain_reader import hash_of
+from plain_reader import PlainIndex, hash_of
 
-from blobpack import FormatError, Index, Member, StorageError
+from blobpack import ChecksumError, FormatError, Index, Member, StorageError
 from blobpack._native.fetched_index import decode_blocks, page_number, rows_in_page
 from blobpack._native.index_writer import IndexBuilder
 from blobpack._native.mapped_index import MappedIndex
@@ -358,3 +358,25 @@ def test_an_index_may_begin_anywhere_in_its_file(tmp_path: Path) -> None:
             assert list(index.rows(0, 1500).offset_start) == [512 * i for i in range(1500)]
         with path.open("ab") as opened, pytest.raises(StorageError, match="its index can't be mapped: Permission denied"):  # fmt: skip
             MappedIndex(opened.fileno(), **arguments)
+
+
+def test_each_of_many_blocks_is_compared_with_its_checksum(tmp_path: Path) -> None:
+    """Which blocks were compared is kept in a bit for each."""
+    members = [Member(f"{i:05}", 512 * i, 512 * i) for i in range(17 * BLOCK_ROWS + 1)]
+    path = tmp_path / "a.idx"
+    Index(members).save(path)
+    whole = path.read_bytes()
+    starts = PlainIndex(whole).block_starts
+    for damaged in range(18):
+        packed = bytearray(whole)
+        packed[starts[damaged] + 60] ^= 1
+        path.write_bytes(packed)
+        index = Index.load(path)
+        for block in [*range(18), *range(18)]:
+            name = members[BLOCK_ROWS * block].name
+            if block == damaged:
+                with pytest.raises(ChecksumError) as caught:
+                    index.row_of(name)
+                assert caught.value.offset == starts[block]
+            else:
+                assert index.row_of(name) == BLOCK_ROWS * block
