@@ -154,6 +154,8 @@ NO_TEXTS = [
     b"\xec\xb2",
     b"\xc0\x80",
     b"\xf8\x88\x80\x80\x80",
+    b"\xff\xa0\x80",
+    b"\x80\xbf\x80",
 ]
 
 
@@ -168,14 +170,15 @@ def test_a_name_is_not_read_beyond_its_end(before: int) -> None:
 @pytest.mark.parametrize("name", NO_TEXTS, ids=bytes.hex)
 def test_a_name_that_no_tar_holds_is_refused(name: bytes) -> None:
     """A text that CPython would refuse is a fault of its opcode, and other surrogates than those of PEP 383 one of the row."""
-    bad = text(b"a" + name)
-    data = pickle_of(fields(), fields(bad))
-    try:
-        name.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:
-        assert_fault(data, data.rindex(bad), BAD_TEXT)
-    else:
-        assert_fault(data, -2, BAD_TEXT)
+    for before in (0, 1, 7, 8, 9, 16):  # eight characters of ASCII are passed over at once
+        bad = text(b"a" * before + name)
+        data = pickle_of(fields(), fields(bad))
+        try:
+            name.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            assert_fault(data, data.rindex(bad), BAD_TEXT)
+        else:
+            assert_fault(data, -2, BAD_TEXT)
 
 
 MEANINGS = {
@@ -285,6 +288,22 @@ def test_names_of_the_memo_may_take_so_much_and_no_more(over: int) -> None:
         assert_fault(data, -2, "names repeated until they fill the memory")
     else:
         assert decode(data) == [(name.decode(), 1, 2)] * rows
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_names_may_take_exactly_as_much_as_the_bound(over: int) -> None:
+    """Seventeen rows share a name, which is so long that they take sixteen times the bytes read, and a mebibyte."""
+
+    def pickled(name: bytes) -> bytes:
+        shared = fields(b"h\x00") * 16
+        return pickle_of(fields(b"X" + struct.pack("<I", len(name)) + name + b"\x94"), shared)
+
+    read = len(pickled(b"")) - 2  # bytes before APPENDS, but for the name
+    name = b"n" * (16 * read + (1 << 20) + over)
+    if over:
+        assert_fault(pickled(name), -2, "names repeated until they fill the memory")
+    else:
+        assert decode(pickled(name)) == [(name.decode(), 1, 2)] * 17
 
 
 # Faults, each with its byte

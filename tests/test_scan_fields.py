@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,8 @@ from tars import (
     walked_rows,
 )
 
-from blobpack import FormatError, TruncatedError
-from blobpack._native.scan import walk_headers
+from blobpack import FormatError, StorageError, TruncatedError
+from blobpack._native.scan import index_header, walk_headers
 from blobpack.stores.memory import MemoryStore
 from blobpack.tar.scan import scan_store
 
@@ -217,6 +218,17 @@ def test_a_checksum_that_is_no_number_is_wrong(field: bytes) -> None:
     assert_fault(with_sum(header(b"a"), field) + END, 0, BAD_CHECKSUM)
 
 
+def test_no_number_is_the_sum_of_signed_bytes_below_0() -> None:
+    block = bytearray(with_sum(header(b"\x80" * 60), b"x"))
+    signed = sum(byte - 256 * (byte > 127) for byte in block[:148] + b" " * 8 + block[156:])
+    for at in range(60, 100):  # up to a sum of -1, which stands for no number elsewhere
+        step = max(min(-1 - signed, 127), -128)
+        block[at] = step & 0xFF
+        signed += step
+    assert signed == -1
+    assert_fault(bytes(block) + END, 0, BAD_CHECKSUM)
+
+
 # Names
 
 
@@ -271,6 +283,7 @@ LINKS = {
     "pax before GNU": (pax({"linkpath": "two"}) + gnu_long(b"one", b"K"), b"no", "two"),
     "GNU where pax says nothing": (pax({"linkpath": ""}) + gnu_long(b"two", b"K"), b"one", "two"),
     "an empty pax": (pax({"linkpath": ""}), b"one", "one"),
+    "an empty GNU": (gnu_long(b"", b"K"), b"one", "one"),
     "global": (pax({"linkpath": "two"}, b"g"), b"one", "two"),
     "global, and an empty one": (
         pax({"linkpath": "two"}, b"g") + pax({"linkpath": ""}),
@@ -467,6 +480,10 @@ def test_a_sparse_map_goes_on_in_blocks_behind_the_header(blocks: int, star: boo
     blob = head + b"".join(more) + b"d" * 1024 + header(b"b", 0) + END
     assert rows_of(blob) == [("b", len(blob) - 1024, 0)]
     assert walk(blob).kinds.sparse == 1
+    # the map may be all that there is
+    alone = header(b"s", 0, b"S", magic=USTAR if star else GNU, put=flags if blocks else {})
+    found = walk(alone + b"".join(more))
+    assert (found.kinds.sparse, found.position) == (1, 512 * (1 + blocks))
     if blocks:
         for cut in (512, 513, 512 * blocks, 512 * blocks + 511):
             assert_fault(blob[:cut], 0, CUT_HEADER)
@@ -508,6 +525,7 @@ RECORDS = {
     b"5 a=\n": None,
     b"4 =\n": None,
     b"4 a\n": BAD_PAX,
+    b"4 a\n5 =b\n": BAD_PAX,
     b"3 \n": BAD_PAX,
     b"2 ": BAD_PAX,
     b"0 a=b\n": BAD_PAX,
@@ -667,3 +685,55 @@ def test_a_scan_says_where_the_last_archive_ends() -> None:
         assert list(index.names) == ["a"] * count
         assert index.report is not None
         assert index.report.bytes_scanned == (len(one) + 3 * BLOCK) * (count - 1) + BLOCK
+
+
+def test_indexes_between_archives_are_passed_over_whatever_their_size() -> None:
+    for size in (0, 1, 511, 512, 513, 5000):
+        index = index_header(size) + b"i" * size + bytes(-size % BLOCK)
+        blob = header(b"a") + END + index + header(b"b") + END
+        found = walk(blob, concatenated=True)
+        assert [name for name, *_ in walked_rows(found.members)] == ["a", "b"]
+        assert [name for name, *_ in walked_rows(walk(blob).members)] == ["a"]
+        if size:
+            with pytest.raises(TruncatedError, match="runs past the blob's end"):
+                walk(blob[: 3 * BLOCK + BLOCK + size - 1], concatenated=True)
+
+
+# Where the bytes come from
+
+
+@pytest.mark.parametrize("missing", [1, 100, 511])
+def test_a_source_that_brings_too_little_has_become_shorter(missing: int) -> None:
+    blob = header(b"a") + header(b"b") + END
+
+    def read(start: int, end: int, _stride: int) -> bytes:
+        return blob[start : end - missing * (start >= BLOCK)]
+
+    with pytest.raises(TruncatedError) as caught:
+        walk_headers(-1, len(blob), "blob", read)
+    assert caught.value.offset == 2 * BLOCK - missing
+    assert "the blob became shorter while it was scanned, at byte" in str(caught.value)
+
+
+def test_a_file_that_cant_be_read_is_an_error_with_its_place(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(StorageError, match=r"^blob: can't read at byte 0: Is a directory$"):
+            walk_headers(fd, 1024, "blob")
+    finally:
+        os.close(fd)
+
+
+def test_the_descriptor_may_be_0(tmp_path: Path) -> None:
+    blob = b"".join(header(b"%d" % i, 3) + b"abc".ljust(BLOCK, b"\0") for i in range(100)) + END
+    (tmp_path / "a.tar").write_bytes(blob)
+    kept = os.dup(0)
+    fd = os.open(tmp_path / "a.tar", os.O_RDONLY)
+    try:
+        os.dup2(fd, 0)
+        found = walk_headers(0, len(blob), "blob")
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        os.close(fd)
+    assert walked_rows(found.members) == rows_of(blob)

@@ -254,11 +254,10 @@ cdef inline void put_block(
     block_header* header,
     crc32c_function crc32c,
 ) noexcept nogil:
-    """Write a block that was measured."""
+    """Write a block that was measured, over zeros."""
     cdef int64_t pos = BLOCK_HEADER_BYTES, i
     cdef uint64_t value
     cdef int column
-    memset(to, 0, length)
     for column in range(<int> COLUMN_COUNT):
         if header.widths[column] == 0:
             continue

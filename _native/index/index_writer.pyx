@@ -264,8 +264,6 @@ cdef class IndexBuilder:
         cdef int64_t pages = (self.count + PAGE_NAMES - 1) // PAGE_NAMES
         cdef uint64_t seed
         cdef int growth
-        if self.count == 0:
-            return 0, b""
         for growth in range(GROWTHS):
             for seed in range(<uint64_t> SEEDS):
                 filled = self.fill(seed, pages << growth, same_name)

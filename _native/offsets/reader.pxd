@@ -178,9 +178,7 @@ cdef inline decode_status read_object(decoder* d, unsigned char opcode) noexcept
         return set_items(d, d.depth - 2) if d.depth >= 3 else DECODE_BAD_STACK
     if opcode == b"a":
         return append(d, d.depth - 1, d.depth - 2) if d.depth >= 2 else DECODE_BAD_STACK
-    mark = find_mark(d)
-    if mark < 1:
-        return DECODE_BAD_STACK
+    mark = find_mark(d)  # without one, or with nothing below it, there is no target
     if opcode == b"u":
         return set_items(d, mark + 1)
     return append(d, mark + 1, mark - 1)

@@ -88,14 +88,9 @@ cdef inline int64_t little(const unsigned char* bytes, int width) noexcept nogil
     return <int64_t> number
 
 
-cdef inline int grow_values(
-    value** values, int64_t* capacity, int64_t wanted
-) noexcept nogil:
+cdef inline int grow_values(value** values, int64_t* capacity) noexcept nogil:
+    cdef int64_t larger = max(2 * capacity[0], 1024)
     cdef void* grown
-    cdef int64_t larger
-    if wanted <= capacity[0]:
-        return 0
-    larger = max(2 * capacity[0], wanted, 1024)
     grown = realloc(values[0], larger * sizeof(value))
     if grown == NULL:
         return -1
@@ -107,10 +102,7 @@ cdef inline int grow_values(
 cdef inline decode_status push(
     decoder* d, value_kind kind, int64_t a, int64_t b
 ) noexcept nogil:
-    if (
-        d.depth == d.stack_capacity
-        and grow_values(&d.stack, &d.stack_capacity, d.depth + 1) < 0
-    ):
+    if d.depth == d.stack_capacity and grow_values(&d.stack, &d.stack_capacity) < 0:
         return DECODE_NO_MEMORY
     d.stack[d.depth].kind = kind
     d.stack[d.depth].a = a
@@ -146,10 +138,7 @@ cdef inline decode_status memoize(decoder* d, int64_t index) noexcept nogil:
         or index > d.memo_count
     ):
         return DECODE_BAD_MEMO
-    if (
-        index == d.memo_capacity
-        and grow_values(&d.memo, &d.memo_capacity, index + 1) < 0
-    ):
+    if index == d.memo_capacity and grow_values(&d.memo, &d.memo_capacity) < 0:
         return DECODE_NO_MEMORY
     d.memo[index] = d.stack[d.depth - 1]
     d.memo_count = max(d.memo_count, index + 1)
@@ -284,34 +273,34 @@ cdef inline bint is_text(const unsigned char* text, int64_t length) noexcept nog
     return True
 
 
-cdef inline int64_t unescape(unsigned char* text, int64_t length) noexcept nogil:
-    """Turn surrogates of a text back into the bytes they stand for, in place.
+cdef inline int64_t unescape(unsigned char* name, int64_t length) noexcept nogil:
+    """Turn surrogates of a name back into the bytes they stand for, in place.
 
     Returns:
-        The new length; -1 if the text is no name.
+        The new length; -1 if no tar holds such a name.
     """
     cdef int64_t pos = 0, used = 0
     cdef uint32_t point
     cdef int size
     while pos < length:
-        if text[pos] < 0x80:
-            text[used] = text[pos]
+        if name[pos] < 0x80:
+            name[used] = name[pos]
             used += 1
             pos += 1
             continue
-        size = decode_char(text + pos, length - pos, &point)
+        size = decode_char(name + pos, length - pos, &point)
         if size > 1:
             while size:
-                text[used] = text[pos]
+                name[used] = name[pos]
                 used += 1
                 pos += 1
                 size -= 1
             continue
         # Of the surrogates, U+DC80 to U+DCFF are bytes of a name: ED B2 80 to ED B3 BF.
         # The others are no bytes of any name.
-        if text[pos + 1] & 0xFE != 0xB2:
+        if name[pos + 1] & 0xFE != 0xB2:
             return -1
-        text[used] = (text[pos + 1] & 1) << 6 | (text[pos + 2] & 0x3F) | 0x80
+        name[used] = (name[pos + 1] & 1) << 6 | (name[pos + 2] & 0x3F) | 0x80
         used += 1
         pos += 3
     return used

@@ -209,7 +209,7 @@ cdef inline void put_class(encoder* e) noexcept nogil:
         return
     put(e, b"\x8c\x19supervisely.api.image_api", 27)
     put_memo(e)
-    boundary(e)
+    # the first row has it, so no frame ends within it
     put(e, b"\x8c\x0dBlobImageInfo", 15)
     put_memo(e)
     put_byte(e, 0x93)
@@ -223,9 +223,10 @@ cdef inline int put_row(
     int64_t offset_start,
     int64_t offset_end,
 ) noexcept nogil:
-    """Write one instance: its class by NEWOBJ, its state as a dict, BUILD."""
-    if reserve(e, ROW_BYTES) < 0:
-        return -1
+    """Write one instance: its class by NEWOBJ, its state as a dict, BUILD.
+
+    There is room for ROW_BYTES.
+    """
     put_class(e)
     boundary(e)
     put_byte(e, b")")
@@ -258,7 +259,7 @@ cdef inline int put_list(
 ) noexcept nogil:
     """Write one pickle: a list of instances, appended by groups."""
     cdef int64_t row
-    if reserve(e, 64 + count * 64) < 0:
+    if reserve(e, ROW_BYTES + count * 64) < 0:
         return -1
     put(e, b"\x80\x04", 2)
     open_frame(e)

@@ -139,6 +139,10 @@ def forms_of(tokens: list[tokenize.TokenInfo]) -> Iterator[tuple[int, str]]:
                 yield place, other
         elif text in OTHER_OPERATORS and behind_operand:
             yield place, OTHER_OPERATORS[text]
+        elif text == "not" and place and tokens[place - 1].string == "is":
+            yield place, ""
+        elif text == "not" and tokens[place + 1].string == "in":
+            continue
         elif tok.type == token.NAME and text in WORDS:
             yield place, WORDS[text]
         elif [other.string for other in tokens[max(0, place - 2) : place]] == ["shape", "["]:
@@ -194,6 +198,9 @@ def mutate_native(source: str, add: Callable[[int, str], int | None]) -> str:
             other = text_of(expression, place, form)
             number = add(line, f"{original} → {other}")
             if number is not None:
+                if form == "and":
+                    # Cython compiles "a == 1 and a == 2" to a switch, as if it were "a in (1, 2)"
+                    other = text_of(expression, place, f"and blobpack_mutant({number}) and")
                 text = f"{cast}({other}) if blobpack_mutant({number}) else {cast}({text})"
         if tokens[0].string == "if":
             number = add(line, f"if {original}: never")

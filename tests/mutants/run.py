@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import re
@@ -19,7 +20,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from tests.mutants.native_code import mutate_native
 from tests.mutants.python_code import mutate_python
@@ -46,7 +47,6 @@ BYTES = (
 )
 # These tests read the source, build a wheel, or measure. A mutated tree fails them whatever the mutant does.
 LEFT_OUT = ("layers", "docs", "readme", "scripts", "wheel", "bench", "signatures")
-TIMEOUT_S = 30.0
 # Imported once and inherited by each process: they take more time than most tests.
 PRELOADED = ("numpy", "boto3", "botocore.session", "PIL.Image", "pytest")
 
@@ -58,6 +58,10 @@ class Mutant(NamedTuple):
     line: int
     change: str
     code: str  # the line before the change
+
+
+# number of a mutant; its tests, and the seconds that each takes without a mutant
+Planned: TypeAlias = tuple[int, dict[str, float]]
 
 
 def files_of(modules: list[str]) -> list[Path]:
@@ -85,18 +89,21 @@ def copy_tree() -> None:
     names = [
         name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()
     ]
-    names += [str(file.relative_to(ROOT)) for file in (ROOT / "blobpack/_native").glob("*.so")]
+    built = [*(ROOT / "blobpack/_native").glob("*.so"), *(ROOT / "build/_native").rglob("*.c")]
+    names += [str(file.relative_to(ROOT)) for file in built]
     for name in names:
         target = COPY / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target)
 
 
-def drop_licence_fields() -> None:
-    """Leave out of the copy's pyproject.toml what setuptools before 77 refuses.
-
-    The native modules are compiled with the setuptools of .venv; pip would fetch another one for each build.
-    """
+def adapt_build() -> None:
+    """Let the copy compile faster, and with the setuptools of .venv; pip would fetch another one for each build."""
+    setup = COPY / "setup.py"
+    # Cython knows which modules a changed header belongs to; setuptools would compile all of them
+    text = setup.read_text().replace("depends=[*HEADERS, *sources]", "depends=[*sources]")
+    setup.write_text(text.replace('"-O3"', '"-O1"'))
+    # setuptools before 77 refuses these fields
     path = COPY / "pyproject.toml"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(line for line in lines if not line.startswith("license")))
@@ -121,7 +128,8 @@ def mutate(files: list[Path]) -> list[Mutant]:
         if not faults:
             break
         refused |= faults
-        print(f"  without {len(refused)} lines that do not compile", flush=True)
+        for name, line in sorted(faults):
+            print(f"  without mutants, which do not compile: {name}:{line}", flush=True)
     else:
         if native:
             sys.exit("mutants: the mutated native code does not compile")
@@ -148,7 +156,9 @@ def write_mutants(file: Path, mutants: list[Mutant], refused: set[tuple[str, int
     lines = source.splitlines()
     is_python = file.suffix == ".py"
     mutated = mutate_python(source, add) if is_python else mutate_native(source, add)  # type: ignore[arg-type]
-    (COPY / name).write_text(mutated)
+    # what stays as it is is not compiled again
+    if (COPY / name).read_text() != mutated:
+        (COPY / name).write_text(mutated)
 
 
 def read_equivalent() -> set[tuple[str, str, str]]:
@@ -264,12 +274,13 @@ def record_tests(mutants: list[Mutant], tests: list[str]) -> dict[str, tuple[flo
     return results
 
 
-def start(name: str, plan: list[tuple[int, list[str], float]], *, imports_mutant: bool) -> int:
+def start(name: str, plan: list[Planned], cap_s: float, *, imports_mutant: bool) -> int:
     """Start a process that runs a plan, and return its id.
 
     Args:
         name: Name of the plan.
-        plan: Number of a mutant, its tests, the fastest first, and the seconds that they may take.
+        plan: The mutants that the process runs.
+        cap_s: The tests that run on a mutant take no longer than this in sum.
         imports_mutant: The only mutant is on from the start, because it is reached by the import.
     """
     path = COPY / "record" / f"plan-{name}"
@@ -279,6 +290,7 @@ def start(name: str, plan: list[tuple[int, list[str], float]], *, imports_mutant
     os.chdir(COPY)
     os.environ["BLOBPACK_MUTANT"] = str(plan[0][0]) if imports_mutant else "-1"
     os.environ["BLOBPACK_MUTANTS_PLAN"] = str(path)
+    os.environ["BLOBPACK_MUTANTS_CAP"] = str(cap_s)
     os.environ["PYTHONPATH"] = str(COPY)
     sys.path.insert(0, str(COPY))
     # `tests` is a package of this process, imported from the original tree
@@ -289,15 +301,18 @@ def start(name: str, plan: list[tuple[int, list[str], float]], *, imports_mutant
     os.dup2(output, 2)
     import pytest
 
-    paths = sorted({test.split("::")[0] for _, tests, _ in plan for test in tests})
+    paths = sorted({test.split("::")[0] for _, tests in plan for test in tests})
     arguments = ["-q", "-s", "--tb=short", "-p", "no:xdist", "-p", "tests.mutants.fork_plugin"]
     os._exit(pytest.main([*arguments, f"--basetemp={path}.tmp", *paths]))
 
 
 def run_mutants(
-    chosen: list[int], mutants: list[Mutant], recorded: dict[str, tuple[float, set[int]]]
+    chosen: list[int],
+    mutants: list[Mutant],
+    recorded: dict[str, tuple[float, set[int]]],
+    cap_s: float,
 ) -> dict[int, str]:
-    """Run the tests of each chosen mutant.
+    """Run the tests of each chosen mutant, up to cap_s seconds of them.
 
     Returns:
         For each mutant "killed", "timeout", "survived" or "unreached".
@@ -309,9 +324,9 @@ def run_mutants(
             reaching[number].append(test)
             by_file[mutants[number].file].add(test)
     fates: dict[int, str] = {}
-    reached_later: list[tuple[int, list[str], float]] = []
+    reached_later: list[Planned] = []
     # one plan for each: the import that reaches such a mutant happens once in a process
-    reached_by_import: list[tuple[int, list[str], float]] = []
+    reached_by_import: list[Planned] = []
     for number in chosen:
         plan = reached_later
         tests = reaching[number]
@@ -320,9 +335,7 @@ def run_mutants(
         if not tests:
             fates[number] = "unreached"
             continue
-        tests = sorted(tests, key=lambda test: recorded[test][0])
-        allowed_s = TIMEOUT_S + 3 * sum(recorded[test][0] for test in tests)
-        plan.append((number, tests, allowed_s))
+        plan.append((number, {test: recorded[test][0] for test in tests}))
     workers = len(os.sched_getaffinity(0))
     # more plans than workers: some take longer than others
     parts = 4 * workers
@@ -333,7 +346,7 @@ def run_mutants(
     while waiting or running:
         while waiting and len(running) < workers:
             name, plan, imports_mutant = waiting.pop()
-            running[start(name, plan, imports_mutant=imports_mutant)] = name
+            running[start(name, plan, cap_s, imports_mutant=imports_mutant)] = name
         pid, _ = os.waitpid(-1, os.WNOHANG)
         for name in running.values():
             read_fates(name, fates, mutants, len(chosen))
@@ -367,7 +380,8 @@ def check_control(number: int, recorded: dict[str, tuple[float, set[int]]]) -> N
     for test in sorted(recorded, key=lambda test: recorded[test][0]):
         by_file[test.split("::")[0]].append(test)
     tests = [test for found in by_file.values() for test in found[:5]]
-    os.waitpid(start("control", [(number, tests, 600.0)], imports_mutant=False), 0)
+    plan = [(number, {test: recorded[test][0] for test in tests})]
+    os.waitpid(start("control", plan, math.inf, imports_mutant=False), 0)
     fates: dict[int, str] = {}
     read_fates("control", fates, [], 1)
     if fates != {number: "survived"}:
@@ -421,13 +435,20 @@ def main() -> None:
     parser.add_argument(
         "--again", metavar="OUTPUT", help="only mutants that are alive in this output of a run"
     )
+    parser.add_argument(
+        "--cap",
+        type=float,
+        default=math.inf,
+        metavar="SECONDS",
+        help="run only so many seconds of tests on a mutant, the fastest ones; the share of the killed is then a lower bound",
+    )
     parser.add_argument("--least", type=float, default=0.0, metavar="PERCENT")
     parser.add_argument("--list", action="store_true", help="list the mutants and run nothing")
     options = parser.parse_args()
 
     print("copying the tree, and putting mutants into it", flush=True)
     copy_tree()
-    drop_licence_fields()
+    adapt_build()
     mutants = mutate(files_of(options.modules or list(BYTES)))
     chosen = without_equivalent(list(range(len(mutants))), mutants)
     if options.again:
@@ -447,7 +468,7 @@ def main() -> None:
         __import__(name)
     print(f"running the mutants; {len(recorded)} tests were recorded", flush=True)
     check_control(len(mutants), recorded)
-    fates = run_mutants(chosen, mutants, recorded)
+    fates = run_mutants(chosen, mutants, recorded, options.cap)
     share = summarise(fates, mutants)
     sys.exit(share < options.least)
 

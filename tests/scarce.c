@@ -1,0 +1,113 @@
+/* Preloaded: one allocation of blobpack's native modules fails, and those that were never freed are counted.
+ *
+ * Strategy: an allocation belongs to a native module if it is called from a library in a folder _native. It is counted,
+ * and its block is remembered until somebody frees it. glibc exports its own functions under other names, so a wrapper
+ * need not look for them.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+extern void *__libc_realloc(void *old, size_t size);
+extern void *__libc_memalign(size_t alignment, size_t size);
+extern void __libc_free(void *block);
+
+enum { BLOCKS_MAX = 4096, LIBRARIES_MAX = 64 };
+
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+static void *blocks[BLOCKS_MAX];
+static long block_count, allocations, fails_at;
+static int watching;
+/* where the native modules lie */
+static struct { ElfW(Addr) start, end; } libraries[LIBRARIES_MAX];
+static int library_count;
+
+static int note_library(struct dl_phdr_info *info, size_t size, void *nothing) {
+    (void)size, (void)nothing;
+    if (!strstr(info->dlpi_name, "/_native/") || library_count == LIBRARIES_MAX) return 0;
+    ElfW(Addr) end = 0;
+    for (int i = 0; i < info->dlpi_phnum; i++)
+        if (info->dlpi_phdr[i].p_type == PT_LOAD && info->dlpi_phdr[i].p_vaddr + info->dlpi_phdr[i].p_memsz > end)
+            end = info->dlpi_phdr[i].p_vaddr + info->dlpi_phdr[i].p_memsz;
+    libraries[library_count].start = info->dlpi_addr;
+    libraries[library_count++].end = info->dlpi_addr + end;
+    return 0;
+}
+
+/* Count from here on, and let the allocation of this number fail, counted from 1; 0: none. */
+void scarce_begin(long at) {
+    block_count = allocations = library_count = 0;
+    dl_iterate_phdr(note_library, NULL);
+    fails_at = at;
+    watching = 1;
+}
+
+void scarce_end(void) { watching = 0; }
+long scarce_allocations(void) { return allocations; }
+long scarce_blocks(void) { return block_count; }
+
+static int is_native(void *caller) {
+    for (int i = 0; watching && i < library_count; i++)
+        if (libraries[i].start <= (ElfW(Addr))caller && (ElfW(Addr))caller < libraries[i].end) return 1;
+    return 0;
+}
+
+static int fails(void) {
+    pthread_mutex_lock(&turn);
+    int failing = ++allocations == fails_at;
+    pthread_mutex_unlock(&turn);
+    if (failing) errno = ENOMEM;
+    return failing;
+}
+
+static void *remember(void *block) {
+    pthread_mutex_lock(&turn);
+    if (block && block_count < BLOCKS_MAX) blocks[block_count++] = block;
+    pthread_mutex_unlock(&turn);
+    return block;
+}
+
+static void forget(void *block) {
+    pthread_mutex_lock(&turn);
+    for (long i = block_count - 1; i >= 0; i--)
+        if (blocks[i] == block) {
+            blocks[i] = blocks[--block_count];
+            break;
+        }
+    pthread_mutex_unlock(&turn);
+}
+
+void *malloc(size_t size) {
+    if (!is_native(__builtin_return_address(0))) return __libc_malloc(size);
+    return fails() ? NULL : remember(__libc_malloc(size));
+}
+
+void *calloc(size_t count, size_t size) {
+    if (!is_native(__builtin_return_address(0))) return __libc_calloc(count, size);
+    return fails() ? NULL : remember(__libc_calloc(count, size));
+}
+
+void *realloc(void *old, size_t size) {
+    if (!is_native(__builtin_return_address(0))) return __libc_realloc(old, size);
+    if (fails()) return NULL;
+    if (old) forget(old);
+    return remember(__libc_realloc(old, size));
+}
+
+int posix_memalign(void **block, size_t alignment, size_t size) {
+    int is_ours = is_native(__builtin_return_address(0));
+    if (is_ours && fails()) return ENOMEM;
+    *block = __libc_memalign(alignment, size);
+    if (is_ours) remember(*block);
+    return *block ? 0 : ENOMEM;
+}
+
+void free(void *block) {
+    if (block && watching) forget(block);
+    __libc_free(block);
+}

@@ -1,0 +1,382 @@
+"""Sections of an index file that are written, byte for byte as docs/format.md describes them."""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import random
+import struct
+from array import array
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import google_crc32c
+import pytest
+from plain_reader import PlainIndex, hash_of
+
+from blobpack import ChecksumError, FormatError, Index, Member, StorageError
+from blobpack._native.fetched_index import decode_blocks, page_number, rows_in_page
+from blobpack._native.index_writer import IndexBuilder
+from blobpack._native.mapped_index import MappedIndex
+from blobpack.indexfile.open import read_footer
+from blobpack.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BLOCK_ROWS = 1024
+PAGE = 4096
+PAGE_POSITIONS = 511
+PAGE_NAMES = 400
+DIRECTORY = 1 << 31
+FACTS = {"media_type": "B", "width": "I", "height": "I", "crc32c": "I", "mtime": "q"}
+
+
+class Rows(NamedTuple):
+    """Members as columns; facts that were not taken are not there."""
+
+    names: list[bytes]
+    starts: list[int]
+    ends: list[int]
+    facts: dict[str, list[int]]
+
+    def part(self, first: int, last: int) -> Rows:
+        facts = {fact: values[first:last] for fact, values in self.facts.items()}
+        return Rows(self.names[first:last], self.starts[first:last], self.ends[first:last], facts)
+
+    def arguments(self) -> dict[str, Any]:
+        bounds = array("q", accumulate(map(len, self.names), initial=0))
+        return {
+            "names": b"".join(self.names),
+            "name_bounds": bounds,
+            "offset_start": array("q", self.starts),
+            "offset_end": array("q", self.ends),
+            **{fact: array(FACTS[fact], values) for fact, values in self.facts.items()},
+        }
+
+
+def padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 8)
+
+
+def sealed(data: bytes) -> bytes:
+    return struct.pack("<I", google_crc32c.value(data)) + data
+
+
+def expected_block(rows: Rows, first_row: int) -> bytes:
+    count = len(rows.names)
+    base = min(rows.starts)
+    unit = 512 if all((start - base) % 512 == 0 for start in rows.starts) else 1
+    mtimes = rows.facts.get("mtime", [0] * count)
+    columns = [
+        list(accumulate(map(len, rows.names))),
+        [(start - base) // unit for start in rows.starts],
+        [end - start for start, end in zip(rows.starts, rows.ends, strict=True)],
+        *(rows.facts.get(fact, [0]) for fact in list(FACTS)[:4]),
+        [mtime - min(mtimes) for mtime in mtimes],
+    ]
+    widths = [
+        next(width for width in (0, 1, 2, 4, 8) if max(column) < 1 << 8 * width)
+        for column in columns
+    ]
+    if count > 1:
+        widths[0] = max(widths[0], 1)
+    names = b"".join(rows.names)
+    header = struct.pack(
+        "<IQQqII8B", count, first_row, base, min(mtimes), len(names), unit, *widths
+    )
+    body = b"".join(
+        padded(b"".join(value.to_bytes(width, "little") for value in column)) if width else b""
+        for column, width in zip(columns, widths, strict=True)
+    )
+    return sealed(padded(bytes(4) + header + body + names)[4:])
+
+
+def random_rows(rng: random.Random) -> Rows:
+    """Make rows whose columns are of any width."""
+    count = rng.choice([1, 1, 2, 3, 7, 1023, 1024, 1025, 2049])
+    most = rng.choice([0, 1, 3, 4, 60, 300] if count > 100 else [0, 1, 9, 300, 70_000])
+    names = [rng.randbytes(rng.randint(0, most)) for _ in range(count)]
+    step = rng.choice([1, 512, 512, 1024])
+    first = rng.choice([0, 7, 512, 1 << 40, (1 << 62) - (1 << 61)])
+    reach = rng.choice([0, 255, 256, 65_535, 65_536, (1 << 32) - 1, 1 << 32])
+    starts = [first + step * rng.randint(0, reach) for _ in range(count)]
+    starts[rng.randrange(count)] = first + step * reach
+    largest = rng.choice([0, 1, 255, 256, 65_535, 65_536, (1 << 32) - 1, 1 << 32, 1 << 50])
+    ends = [start + rng.choice([0, largest, rng.randint(0, largest)]) for start in starts]
+    facts = {}
+    for fact, kind in FACTS.items():
+        if rng.random() < 0.6:
+            bits = {"B": 3, "I": rng.choice([0, 1, 8, 9, 16, 17, 32]), "q": rng.choice([1, 33, 60])}
+            low = rng.choice([0, -(1 << 60), 1_700_000_000]) if kind == "q" else 0
+            facts[fact] = [low + rng.randrange(1 << bits[kind]) for _ in range(count)]
+    return Rows(names, starts, ends, facts)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_blocks_and_directory_are_as_the_format_says(seed: int) -> None:
+    rng = random.Random(seed)
+    for _ in range(12):
+        rows = random_rows(rng)
+        count = len(rows.names)
+        builder = IndexBuilder()
+        parts = [(0, count)] if rng.random() < 0.5 or count <= 1024 else [(0, 1024), (1024, count)]
+        written = b"".join(builder.add(**rows.part(*part).arguments()) for part in parts)
+        firsts = range(0, count, BLOCK_ROWS)
+        blocks = [expected_block(rows.part(first, first + 1024), first) for first in firsts]
+        assert written == b"".join(blocks)
+        assert (len(builder), builder.blocks_bytes) == (count, len(written))
+        base = rng.choice([0, 512, 1 << 40])
+        starts = [base + start for start in accumulate(map(len, blocks), initial=0)]
+        body = struct.pack(f"<I{len(starts)}Q", DIRECTORY, *starts).ljust(PAGE - 4, b"\0")
+        assert builder.directory(base) == sealed(body)
+        assert builder.guide() == (rows.names[::1024] if rows.names == sorted(rows.names) else None)
+        # what is written is read
+        found = decode_blocks(
+            written, array("q", [start - base for start in starts]), 0, count, 1 << 62, 31, "x", 0
+        )
+        assert bytes(found.names or b"") == b"".join(rows.names)
+        assert list(found.offset_start) == rows.starts
+        assert list(found.offset_end) == rows.ends
+        for fact in FACTS:
+            low = [0] * count
+            assert list(getattr(found, fact)) == rows.facts.get(fact, low)
+
+
+@pytest.mark.parametrize("blocks", [1, 509, 510, 511, 1020, 1021, 1022])
+def test_a_directory_has_as_many_pages_as_it_needs(blocks: int) -> None:
+    """One position for each block, and one where the last block ends."""
+    builder = IndexBuilder()
+    count = (blocks - 1) * BLOCK_ROWS + 1
+    nothing = memoryview(bytes(8 * (count + 1))).cast("q")
+    size = len(builder.add(b"", nothing, nothing[1:], nothing[1:])) // blocks
+    pages = builder.directory(10)
+    assert len(pages) == -(-(blocks + 1) // PAGE_POSITIONS) * PAGE
+    found: list[int] = []
+    for number, at in enumerate(range(0, len(pages), PAGE)):
+        page = pages[at : at + PAGE]
+        assert page == sealed(page[4:])
+        assert struct.unpack_from("<I", page, 4) == (DIRECTORY + number,)
+        found += struct.unpack_from(f"<{PAGE_POSITIONS}Q", page, 8)
+    whole = len(expected_block(Rows([b""] * 1024, [0] * 1024, [0] * 1024, {}), 0))
+    assert found[:blocks] == [10 + whole * i for i in range(blocks)]
+    assert found[blocks] == 10 + builder.blocks_bytes
+    assert not any(found[blocks + 1 :])
+    assert size <= whole
+
+
+def lookup_of(names: list[bytes]) -> tuple[int, bytes, list[tuple[int, int]]]:
+    """Make the lookup of names, and return its seed, its pages, and the rows that were compared."""
+    builder = IndexBuilder()
+    zeros = [0] * len(names)
+    for first in range(0, len(names), BLOCK_ROWS):
+        builder.add(**Rows(names, zeros, zeros, {}).part(first, first + BLOCK_ROWS).arguments())
+    compared: list[tuple[int, int]] = []
+
+    def same_name(row: int, other: int) -> bool:
+        compared.append((row, other))
+        return names[row] == names[other]
+
+    seed, pages = builder.lookup(same_name)
+    return seed, bytes(pages), compared
+
+
+def assert_found(names: list[bytes], seed: int, pages: bytes) -> None:
+    """Check the pages' headers, and that the last row of each name is the only one in its page."""
+    count = len(pages) // PAGE
+    for number in range(count):
+        page = pages[number * PAGE : (number + 1) * PAGE]
+        assert page == sealed(struct.pack("<I", number) + bytes(56) + page[64:])
+    last = {name: row for row, name in enumerate(names)}
+    for name, row in last.items():
+        number = page_number(name, seed, count)
+        found = rows_in_page(pages[number * PAGE : (number + 1) * PAGE], name, seed)
+        assert [other for other in found if names[other] == name] == [row]
+    slots = sum(
+        pages[at + 4 : at + 8] != b"\xff" * 4
+        for start in range(0, len(pages), PAGE)
+        for at in range(start + 64, start + PAGE, 8)
+    )
+    assert slots == len(last)
+
+
+@pytest.mark.parametrize("count", [0, 1, 399, 400, 401, 800, 801, 5000])
+def test_a_lookup_has_a_page_for_each_400_names(count: int) -> None:
+    names = [b"name-%d" % i for i in range(count)]
+    seed, pages, compared = lookup_of(names)
+    assert (seed, len(pages)) == (0, -(-count // PAGE_NAMES) * PAGE)
+    assert compared == []
+    assert_found(names, seed, pages)
+
+
+def test_equal_names_have_one_slot_which_has_the_last_row() -> None:
+    names = [b"n%d" % (i * i % 1000) for i in range(3000)]
+    seed, pages, compared = lookup_of(names)
+    assert all(names[row] == names[other] for row, other in compared)
+    assert len(compared) == 3000 - len(set(names))
+    assert_found(names, seed, pages)
+
+
+def names_of_one_hash(count: int, value: int = 12345) -> list[bytes]:
+    """Make different names whose hashes are equal in all bits: the second word undoes what the first one did."""
+    u64 = (1 << 64) - 1
+
+    def mix(x: int) -> int:
+        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & u64
+        x = (x ^ x >> 27) * 0x94D049BB133111EB & u64
+        return x ^ x >> 31
+
+    state = 16 * 0x9E3779B97F4A7C15 & u64
+    names = [struct.pack("<QQ", i, mix(state ^ i) ^ value) for i in range(count)]
+    assert len({hash_of(name, 0) for name in names[:3]}) == 1
+    return names
+
+
+@pytest.mark.parametrize(("count", "fits"), [(2, True), (504, True), (505, False), (1500, False)])
+def test_different_names_of_one_hash_have_slots_while_a_page_has_room(
+    count: int, fits: bool
+) -> None:
+    others = [b"other-%d" % i for i in range(0 if count == 504 else 100)]
+    names = [*others, *names_of_one_hash(count)]
+    seed, pages, compared = lookup_of(names)
+    assert compared
+    if fits:
+        assert_found(names, seed, pages)
+    else:
+        assert (seed, pages) == (0, b"")
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_page_that_overflows_is_filled_under_another_seed(seeds: int) -> None:
+    names: list[bytes] = []
+    at = 0
+    while len(names) < 600:  # two pages, and all names are in the first one under some seeds
+        name = b"%d" % at
+        at += 1
+        if all(page_number(name, seed, 2) == 0 for seed in range(seeds)):
+            names.append(name)
+    seed, pages, _ = lookup_of(names)
+    assert (seed, len(pages)) == (seeds, 2 * PAGE)
+    assert_found(names, seed, pages)
+
+
+def test_a_lookup_that_overflows_under_all_seeds_is_made_larger() -> None:
+    """Two groups of names, each of one hash, fall into one of two pages under all seeds, but not into one of four."""
+    first = names_of_one_hash(300)
+    value = next(
+        value
+        for value in range(100_000)
+        for (name,) in [names_of_one_hash(1, value)]
+        if all(page_number(name, seed, 2) == page_number(first[0], seed, 2) for seed in range(8))
+        and page_number(name, 0, 4) != page_number(first[0], 0, 4)
+    )
+    second = names_of_one_hash(300, value)
+    seed, pages, _ = lookup_of(first + second)
+    assert (seed, len(pages)) == (0, 4 * PAGE)
+    assert_found(first + second, seed, pages)
+
+
+# What is refused
+
+
+def test_the_names_of_a_block_take_no_more_than_4_gib() -> None:
+    bounds = array("q", [0, 1 << 32])
+    zero = array("q", [0])
+    with pytest.raises(FormatError, match="the names of 1,024 members take more than 4 GiB"):
+        IndexBuilder().add(b"a", bounds, zero, zero)
+
+
+@pytest.mark.parametrize("before", [0, BLOCK_ROWS])
+def test_an_index_has_less_rows_than_numbers_of_32_bits(before: int) -> None:
+    count = (1 << 32) - 1 - before
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+    with mmap.mmap(-1, 8 * (count + 1), flags=flags) as room:
+        numbers = memoryview(room).cast("q")
+        builder = IndexBuilder()
+        if before:
+            builder.add(b"", numbers[: before + 1], numbers[:before], numbers[:before])
+        with (
+            numbers,
+            numbers[1:] as values,
+            pytest.raises(FormatError, match="at most 4,294,967,294 members"),
+        ):
+            builder.add(b"", numbers, values, values)
+        assert len(builder) == before
+
+
+def test_more_names_than_rows_are_no_normal_forms() -> None:
+    builder = IndexBuilder()
+    with pytest.raises(ValueError, match="1 names for 0 members"):
+        builder.note_files(b"", array("q", [0, 0]))
+    builder.add(**Rows([b"./a"], [0], [0], {}).arguments())
+    builder.note_files(b"a", array("q", [0, 1]))
+    with pytest.raises(ValueError, match="2 names for 1 members"):
+        builder.note_files(b"", array("q", [0, 0, 0]))
+
+
+def test_normal_forms_are_compared_by_their_hashes() -> None:
+    """Those that were noted, and for all other rows the names themselves."""
+    names = [b"a", b"b", b"./a", b"c/../b", b"d"]
+    builder = IndexBuilder()
+    zeros = [0] * 1024
+    filler = [b"f%d" % i for i in range(1024)]
+    builder.add(**Rows(filler, zeros, zeros, {}).arguments())
+    builder.add(**Rows(names, zeros[:5], zeros[:5], {}).arguments())
+    normal = [b"a", b"b", b"a", b"b", b"f7"]
+    builder.note_files(b"".join(normal), array("q", accumulate(map(len, normal), initial=0)))
+    asked: list[tuple[int, int]] = []
+    builder.compare_files(lambda row, other: bool(asked.append((row, other))) or True)
+    assert sorted(asked) == [(7, 1028), (1024, 1026), (1025, 1027)]
+    # the lookup is still that of the names
+    assert [bytes(builder.lookup(lambda *_: False)[1])] == [lookup_of(filler + names)[1]]
+
+
+# A map of a file
+
+
+def test_an_index_may_begin_anywhere_in_its_file(tmp_path: Path) -> None:
+    members = [Member(f"{i:05}", 512 * i, 512 * i + 3) for i in range(1500)]
+    file: Any = io.BytesIO()
+    file.write(Index(members)._write_sections(file, None).encode())
+    packed = file.getvalue()
+    footer = read_footer(MemoryStore(packed))
+    assert footer is not None
+    for offset in (0, 512, 3584, 4096, 4608, 1 << 20):
+        path = tmp_path / "a.bin"
+        path.write_bytes(os.urandom(offset) + packed)
+        arguments: dict[str, Any] = {
+            "where": "a.bin", "offset": offset, "region_bytes": len(packed), "footer": packed[-512:],
+            "owner": lambda: None, "row_count": 1500, "last_end": footer.last_end, "block_count": 2,
+            "directory": footer.directory, "lookup": footer.lookup, "pages": footer.lookup_pages,
+            "seed": footer.lookup_seed, "facts": 0,
+        }  # fmt: skip
+        with path.open("rb") as opened:
+            index = MappedIndex(opened.fileno(), **arguments)
+            assert index.find("01400") == 1400
+            assert index.locate("00000") == (0, 3)
+            assert list(index.rows(0, 1500).offset_start) == [512 * i for i in range(1500)]
+        with path.open("ab") as opened, pytest.raises(StorageError, match="its index can't be mapped: Permission denied"):  # fmt: skip
+            MappedIndex(opened.fileno(), **arguments)
+
+
+def test_each_of_many_blocks_is_compared_with_its_checksum(tmp_path: Path) -> None:
+    """Which blocks were compared is kept in a bit for each."""
+    members = [Member(f"{i:05}", 512 * i, 512 * i) for i in range(17 * BLOCK_ROWS + 1)]
+    path = tmp_path / "a.idx"
+    Index(members).save(path)
+    whole = path.read_bytes()
+    starts = PlainIndex(whole).block_starts
+    for damaged in range(18):
+        packed = bytearray(whole)
+        packed[starts[damaged] + 60] ^= 1
+        path.write_bytes(packed)
+        index = Index.load(path)
+        for block in [*range(18), *range(18)]:
+            name = members[BLOCK_ROWS * block].name
+            if block == damaged:
+                with pytest.raises(ChecksumError) as caught:
+                    index.row_of(name)
+                assert caught.value.offset == starts[block]
+            else:
+                assert index.row_of(name) == BLOCK_ROWS * block
