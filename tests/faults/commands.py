@@ -29,7 +29,7 @@ class Fault:
 
     Attributes:
         at: Number of the call.
-        kind: "fail", "full", "short", "torn", "before" or "after"; shim.c describes them.
+        kind: "fail", "full", "short", "torn", "before", "after" or "dropped"; shim.c describes them.
         value: An errno or the number of a signal; 0 for "short".
         at_import: The program is started anew, and the call is one that imports its modules.
     """
@@ -45,7 +45,7 @@ class Fault:
 
     @property
     def is_signal(self) -> bool:
-        return self.kind in ("before", "after") and not self.is_kill
+        return self.kind in ("before", "after", "dropped") and not self.is_kill
 
     def __str__(self) -> str:
         if self.kind == "short":

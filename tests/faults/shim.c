@@ -12,7 +12,8 @@
  *   FAULTS_AT      number of the point
  *   FAULTS_DO      what happens there: "fail ERRNO"; "full ERRNO", in which case all later calls that take room on the
  *                  disk fail, too; "short", which halves a read or write; "torn SIGNAL", a signal behind the
- *                  first pages of a write; "before SIGNAL" and "after SIGNAL"
+ *                  first pages of a write; "before SIGNAL" and "after SIGNAL"; "dropped SIGNAL", which the launcher
+ *                  lets arrive where Python drops exceptions
  *
  * The system calls are made by syscall(2): a wrapper can't find itself there, as it could by dlsym(3). 64-bit Linux only.
  */
@@ -30,6 +31,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 /* libc has these names twice, with and without 64. On 64-bit systems they are the same functions. */
@@ -37,7 +39,9 @@
 
 enum { READS, CHANGES, TAKES_ROOM };
 enum { PATH_BYTES = 2 * PATH_MAX, RECORD_BYTES = 3 * PATH_MAX, LOG_FD_MIN = 500, PAGE_BYTES = 4096 };
-enum action { NOTHING, FAIL, FULL, SHORT, TORN, BEFORE, AFTER };
+/* The command raises a dropped signal again after 0.1 s. */
+enum { PAUSE_NS = 500 * 1000 * 1000 };
+enum action { NOTHING, FAIL, FULL, SHORT, TORN, BEFORE, AFTER, DROPPED, PAUSED };
 
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 static char folder[PATH_MAX];
@@ -47,7 +51,7 @@ static int with_data;
 static long point, fault_at;
 static enum action fault;
 static int fault_value;
-static int disk_is_full;
+static int disk_is_full, pauses;
 
 struct call {
     const char *name;
@@ -58,7 +62,7 @@ struct call {
 };
 
 __attribute__((visibility("default"))) void faults_begin(void) {
-    const char *names[] = {"", "fail", "full", "short", "torn", "before", "after"};
+    const char *names[] = {"", "fail", "full", "short", "torn", "before", "after", "dropped"};
     const char *text = getenv("FAULTS_LOG");
     char word[16] = "";
     if (!text || !getenv("FAULTS_FOLDER")) return;
@@ -71,8 +75,13 @@ __attribute__((visibility("default"))) void faults_begin(void) {
     with_data = getenv("FAULTS_DATA") != NULL;
     fault_at = (text = getenv("FAULTS_AT")) ? atol(text) : 0;
     if ((text = getenv("FAULTS_DO"))) sscanf(text, "%15s %d", word, &fault_value);
-    for (int i = 1; i < 7; i++)
+    for (int i = 1; i <= DROPPED; i++)
         if (strcmp(word, names[i]) == 0) fault = i;
+}
+
+/* Let the next call wait until a signal arrives: else the command would be at its end before a timer of its own. */
+__attribute__((visibility("default"))) void faults_pause(void) {
+    pauses = 1;
 }
 
 __attribute__((constructor)) static void begin_at_once(void) {
@@ -130,11 +139,16 @@ static void enter(struct call *c) {
         disk_is_full = fault == FULL;
     } else if (disk_is_full && c->kind == TAKES_ROOM) {
         c->action = FULL;
+    } else if (pauses) {
+        c->action = PAUSED;
+        pauses = 0;
+        nanosleep(&(struct timespec){0, PAUSE_NS}, NULL);
     }
     if (c->action == BEFORE) {
         log_call(c, 0, 0, 0, -1, NULL);
         kill(getpid(), fault_value);
     }
+    if (c->action == DROPPED) kill(getpid(), SIGUSR1);
 }
 
 static void leave(struct call *c, long result, long size, long long offset, const void *data) {

@@ -26,8 +26,17 @@ POWER_SCENARIOS = (
     "merge over both",
     "merge sidecar",
 )
+# Each of these takes 0.1 s, the time after which a command raises the exception of a signal again.
+DROPPED_SCENARIOS = (
+    "pack embed over nothing",
+    "append to embed",
+    "index embed in sidecar",
+    "merge over nothing",
+    "extract",
+)
 POWER_STATES = 8
 RACES = 5
+DROPPED = 3
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +61,8 @@ def sample(faults: list[Fault], seed: str) -> list[Fault]:
     """Choose one fault of each kind: a kill, a signal, an error, and one that a command must not notice."""
     kinds: dict[str, list[Fault]] = {}
     for fault in faults:
+        if fault.kind == "dropped":
+            continue
         kind = "kill" if fault.is_kill else "signal" if fault.is_signal else fault.kind
         kinds.setdefault("fail" if kind == "full" else kind, []).append(fault)
     rng = random.Random(seed)
@@ -69,6 +80,14 @@ def test_a_fault_at_any_call_leaves_old_or_new_files(name, trial):
     faults = sample(it.faults(), name)
     assert len(faults) == 4
     assert [problem for fault in faults for problem in it.break_at(fault)] == []
+
+
+@pytest.mark.parametrize("name", DROPPED_SCENARIOS)
+def test_a_signal_that_python_drops_at_any_call_ends_the_command(name, trial):
+    it = trial(name)
+    faults = [fault for fault in it.faults() if fault.kind == "dropped"]
+    chosen = random.Random(name).sample(faults, DROPPED)
+    assert [problem for fault in chosen for problem in it.break_at(fault)] == []
 
 
 @pytest.mark.parametrize("name", [name for name in scenarios() if name.startswith("race")])

@@ -6,13 +6,17 @@ import errno
 import itertools
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from commands import READS, Call, build_shim, read_log
+from commands import READS, Call, Commands, build_shim, read_log
 from power import PAGE, Disk
+from scenarios import scenarios
+from sweep import Trial
 from verdict import reading_problems, state_problems
 
 import blobpack
@@ -207,3 +211,34 @@ def test_a_missing_member_is_seen(blob):
     blobpack.write_offsets(blobpack.scan(blob).select("a"), blob.parent / "out_offsets.pkl")
     (blob.parent / "out.tar.idx").unlink()
     assert reading_problems(blob.parent) == ["out.tar: missing ['b'], too many []"]
+
+
+# Bugs, put into a copy of blobpack
+
+REPEATED = "        signal.setitimer(signal.ITIMER_REAL, REPEAT_S, REPEAT_S)\n"
+NOTED = "        self.arrived = number\n"
+SILENCED = "None if isinstance(dropped.exc_value, SignalledError) else report(dropped)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problems"),
+    [
+        ({REPEATED: ""}, ["the command runs on"]),
+        ({REPEATED: "", NOTED: ""}, ["exit code 0", "the command runs on"]),
+        ({SILENCED: "report(dropped)"}, ["stderr has a traceback: blobpack.cli.signals.SignalledError: 143"]),
+    ],
+    ids=["not repeated", "not noted", "printed"],
+)  # fmt: skip
+def test_a_handler_that_fails_in_finalizers_is_seen(changes, problems, tmp_path, monkeypatch):
+    package = tmp_path / "blobpack"
+    shutil.copytree(Path(blobpack.__file__).parent, package)
+    text = (package / "cli/signals.py").read_text()
+    for right, wrong in changes.items():
+        assert right in text
+        text = text.replace(right, wrong)
+    (package / "cli/signals.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", os.fspath(tmp_path))
+    with Commands() as commands:
+        it = Trial(scenarios()["merge over nothing"], commands)
+        fault = next(fault for fault in it.faults() if fault.kind == "dropped")
+        assert [problem.text for problem in it.break_at(fault)] == problems
