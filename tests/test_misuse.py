@@ -348,6 +348,7 @@ CALLS: dict[str, Call] = {
     "write_offsets": call(
         lambda g: (blobpack.write_offsets, {"source": g.index, "target": g.new}),
         source=[*types(None, 5, b"blob.idx"), *values(""), *late(types([5], ["blob.idx"]))],
+        members=[*types("one", 5, b"one"), *values(["a.png"], [0])],
         target=[*TARGET, *values("new.txt", "new.tar")],
         force=FLAG,
         names=choice(NameStyle),

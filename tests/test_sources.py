@@ -226,6 +226,30 @@ class TestWriteOffsets:
         assert sorted(os.listdir(folder)) == before
         assert not (tmp_path / "all.pkl").exists()
 
+    def test_of_some_members(self, source, tmp_path):
+        chosen = ["2/059.bin", 0, "1/021.bin"]
+        assert blobpack.write_offsets(source, f"{tmp_path}/o/", members=chosen) == 3
+        written = {
+            path.name: list(blobpack.read_offsets(path).names)
+            for path in (tmp_path / "o").iterdir()
+        }
+        assert written == {
+            "0_offsets.pkl": ["0/000.bin"],
+            "1_offsets.pkl": ["1/021.bin"],
+            "2_offsets.pkl": ["2/059.bin"],
+        }
+        with pytest.raises(blobpack.MemberNotFoundError):
+            blobpack.write_offsets(source, f"{tmp_path}/p/", members=["no.bin"])
+
+    def test_of_some_members_of_one_blob(self, folder, tmp_path):
+        with blobpack.open_blob(folder / "1.tar") as blob:
+            for given in (blob, folder / "1.tar"):
+                blobpack.write_offsets(given, tmp_path / "o.pkl", members=["1/025.bin", 1])
+                names = list(blobpack.read_offsets(tmp_path / "o.pkl").names)
+                assert names == ["1/021.bin", "1/025.bin"]
+        with pytest.raises(ValueError, match="select them from the index"):
+            blobpack.write_offsets(blobpack.Index(), tmp_path / "p.pkl", members=["a"])
+
     def test_a_folder_that_is_a_path_object(self, folder, tmp_path):
         blobpack.write_offsets(folder, tmp_path / "offsets")
         assert len(os.listdir(tmp_path / "offsets")) == 3
@@ -277,6 +301,24 @@ class TestWriteOffsets:
             pytest.raises(ValueError, match="give the collection, or its path"),
         ):
             blobpack.write_offsets(collection.index, tmp_path / "o.pkl")
+
+    def test_the_command(self, folder, tmp_path):
+        # beside each blob, as Supervisely expects
+        run("offsets", folder, "--filter", "*1.bin")
+        assert list(blobpack.read_offsets(folder / "1_offsets.pkl").names) == [
+            "1/021.bin",
+            "1/031.bin",
+        ]
+        run("offsets", f"{folder}/*.tar", "-o", f"{tmp_path}/o/")
+        assert len(blobpack.read_offsets(tmp_path / "o" / "2_offsets.pkl")) == 20
+        printed = run("offsets", folder, "-o", tmp_path / "all.csv")
+        assert "kept 60 of 60 members" in printed
+        assert (tmp_path / "all.csv").read_text().startswith("name,offset_start,offset_end,blob,")
+        run("offsets", folder / "0.tar", "-o", tmp_path / "o")
+        assert len(blobpack.read_offsets(tmp_path / "o" / "0_offsets.pkl")) == 20
+        ran = CliRunner().invoke(main, ["offsets", str(folder), "-o", str(tmp_path / "all.pkl")])
+        assert ran.exit_code == 2
+        assert "name a folder" in ran.output
 
     def test_from_s3_to_s3(self, s3_env, bucket, folder):
         for path in folder.iterdir():

@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blobpack.model import Which
     from blobpack.stores.base import Store
 
 
@@ -56,6 +60,7 @@ def write_offsets(
     names: NameStyle = "path",
     *,
     format: OffsetsFormat = "pkl",
+    members: Index | Iterable[Which] | None = None,
     force: bool = False,
 ) -> int:
     """Write the name and offsets of each member.
@@ -76,6 +81,8 @@ def write_offsets(
         format: "pkl" is Supervisely's; "csv" has a header line; "jsonl" has one object on each line; "parquet". All but
             "pkl" also have the facts of the index (of the first one, if there are several). An unknown value is an
             empty cell or null. One table of many blobs can't be "pkl".
+        members: The members to write, in archive order: a selection of the source's index; or names, members or rows.
+            None for all. Not with an index as the source.
         force: Replace a file that is not an offsets file of this format, and allow a suffix of another format.
 
     Returns:
@@ -85,11 +92,12 @@ def write_offsets(
         BlobNotFoundError: there is no such blob or collection, or there are no blobs.
         DuplicateNameError: two members of a file have the same basename, or two blobs would have the same file; the
             message names both.
+        MemberNotFoundError: one of `members` does not exist; for a row, it is an IndexError.
         StorageError: the file can't be written, or would replace a file of another kind.
         PackageMissingError: the format is Parquet, and pyarrow is not installed.
         TypeError: an argument has another type.
         ValueError: there is no such choice, the suffix of the target promises another format, the index belongs to a
-            collection, or one file of many blobs would be a pickle.
+            collection, one file of many blobs would be a pickle, or members are given besides an index.
     """
     if isinstance(source, (str, os.PathLike)):
         source = location_of("source", source, prefix=True)
@@ -107,7 +115,11 @@ def write_offsets(
     check_choice("names", names, NameStyle)
     check_choice("format", format, OffsetsFormat)
     check_flag("force", force)
+    if members is not None:
+        check_several("members", members, "names, members or rows")
     if not isinstance(source, (Location, Reader)):
+        if members is not None:
+            raise ValueError("members goes with a blob or a collection: select them from the index")
         is_index = isinstance(source, Index)
         indexes = [source] if isinstance(source, Index) else source
         # Parquet may need a second pass
@@ -116,7 +128,7 @@ def write_offsets(
         return write_table(
             lambda: map(TablePart, listed), place, names, format, whole=is_index, force=force
         )
-    with _blobs_of(source) as (blobs, are_many):
+    with _blobs_of(source, members) as (blobs, are_many):
         if isinstance(where, Location) and _is_folder(where, format, are_many=are_many):
             return _write_files(blobs, where, names, format, force=force)
         if are_many and format == "pkl":
@@ -145,8 +157,10 @@ class _BlobRows(NamedTuple):
 
 
 @contextmanager
-def _blobs_of(source: Location | Reader) -> Iterator[tuple[list[_BlobRows], bool]]:
-    """Find the blobs of a source; yield them, and whether there may be several."""
+def _blobs_of(
+    source: Location | Reader, members: Index | Iterable[Which] | None
+) -> Iterator[tuple[list[_BlobRows], bool]]:
+    """Find the blobs of a source, and their chosen members; yield them, and whether there may be several."""
     with ExitStack() as stack:
         if isinstance(source, Location):
             # Not `opened`, which would also read an existing offsets file: that may hold only some of the members.
@@ -154,20 +168,44 @@ def _blobs_of(source: Location | Reader) -> Iterator[tuple[list[_BlobRows], bool
                 store = stack.enter_context(open_tar(source, tail=True))
                 index = whole_index(store)
                 warn_of_left_out(store.url, index.report)
-                yield [_BlobRows(source.whole, source, lambda: index, store)], False
+                chosen = _chosen(lambda: index, _rows_in(index, members), 0)
+                yield [_BlobRows(source.whole, source, chosen, store)], False
                 return
             source = stack.enter_context(opened(source, duplicates="last"))
         store_of_one = source.store if isinstance(source, Blob) else None
+        rows = _rows_in(source.index, members)
         blobs = [
             _BlobRows(
                 part.location.whole if part.location else part.url,
                 part.location,
-                part.read_index,
+                _chosen(part.read_index, rows, part.first_row),
                 store_of_one,
             )
             for part in source._each_blob()
         ]
         yield blobs, not isinstance(source, Blob)
+
+
+def _rows_in(index: Index, members: Index | Iterable[Which] | None) -> NDArray[np.int64] | None:
+    """Return the rows of chosen members, ascending; None for all."""
+    import numpy as np
+
+    return None if members is None or members is index else np.sort(index.rows(members))
+
+
+def _chosen(
+    read_index: Callable[[], Index], rows: NDArray[np.int64] | None, first_row: int
+) -> Callable[[], Index]:
+    """Return a function that reads those members of a blob that are in some rows of its reader."""
+
+    def read() -> Index:
+        index = read_index()
+        if rows is None:
+            return index
+        first, last = rows.searchsorted([first_row, first_row + len(index)])
+        return index[rows[first:last] - first_row]
+
+    return read
 
 
 def _is_folder(target: Location, format: OffsetsFormat, *, are_many: bool) -> bool:

@@ -6,11 +6,11 @@ import json
 import os
 import sys
 from contextlib import nullcontext
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from blobpack.cli.opened import check_output_name, is_same_file, name_here, select
+from blobpack.cli.opened import check_output_name, is_same_file, name_here, opened_source, select
 from blobpack.cli.options import (
     apple_double_option,
     blob_argument,
@@ -22,9 +22,13 @@ from blobpack.cli.options import (
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import print_note, print_report_line
 from blobpack.cli.report import print_left_out
+from blobpack.errors import BlobpackError
 from blobpack.index.offsets import OFFSETS_KINDS, format_of, offsets_path
 from blobpack.model import NameStyle, OffsetsFormat, Rescan
+from blobpack.opening.collection import collection_location
 from blobpack.opening.find_index import whole_index
+from blobpack.opening.list_blobs import place_of
+from blobpack.opening.open import is_collection
 from blobpack.quoting import one_line
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
@@ -36,16 +40,19 @@ from blobpack.wording import counted
 from blobpack.writing.beside import unchanged
 from blobpack.writing.offsets import write_offsets
 
+if TYPE_CHECKING:
+    from blobpack.index.index import Index
+
 
 @click.command()
 @blob_argument
 @click.option(
     "-o",
     "--output",
-    type=PathOrS3(dir_okay=False, allow_dash=True),
+    type=PathOrS3(prefix=True, allow_dash=True),
     metavar="FILE",
-    help="Path or s3:// URL of the offsets file; - writes to stdout.  [default: <stem>_offsets.pkl beside a local blob; for a remote "
-    "blob in the current folder, if no such file exists there]",
+    help="Path or s3:// URL of the offsets file, or a folder or prefix for it; - writes to stdout.  [default: "
+    "<stem>_offsets.pkl beside a local blob; for a remote blob in the current folder, if no such file exists there]",
 )
 @click.option(
     "--names",
@@ -79,7 +86,8 @@ def offsets(
     """Write the start and end of each member's payload in BLOB.
 
     Any program can then read a member: it is the bytes offset_start to offset_end, end excluded. Options select
-    members; a member is written if it meets all of them.
+    members; a member is written if it meets all of them. If BLOB is a collection, or a folder, prefix or glob of blobs,
+    there is one file for each blob in the folder FILE, or one table with a column for the blob.
 
     \b
     blobpack offsets out.tar --filter '*.jpg'
@@ -88,7 +96,17 @@ def offsets(
     """
     to_stdout = output is not None and output.whole == "-"
     format = format or format_of(output.whole if output else "")
-    target = output or Location(str(offsets_path(name_here(blob), format)), "local")
+    if place_of(blob) != "file" or is_collection(blob):
+        _write_many(
+            *(blob, output, names, format),
+            force=force,
+            apple_double=apple_double,
+            rescan=rescan,
+            as_json=as_json,
+            selection=selection,
+        )
+        return
+    target = output if output and to_stdout else _file_of(blob, output, format)
     # two remote blobs may have the same name, so a file that exists here may belong to another one
     if not output and not blob.is_local and os.path.exists(target):  # noqa: PTH110 (a path of any kind)
         raise click.UsageError(
@@ -118,7 +136,73 @@ def offsets(
             format=format,
             force=force,
         )
-    where = "stdout" if to_stdout else target.text
+    _print_kept(
+        *(index, everything, chosen),
+        where="" if to_stdout else target.text,
+        format=format,
+        as_json=as_json,
+    )
+    warn_of_left_out(store.url, index.report)
+    print_left_out("without offsets", index.report)
+
+
+def _file_of(blob: Location, output: Location | None, format: OffsetsFormat) -> Location:
+    """Return the offsets file of one blob: the one that is named, or one in the folder that is named, or beside the blob."""
+    if output and place_of(output) != "folder" and not output.address.endswith("/"):
+        return output
+    beside = offsets_path(name_here(blob), format)
+    return output.as_folder.below(beside.name) if output else Location(str(beside), "local")
+
+
+def _write_many(
+    blobs: Location,
+    output: Location | None,
+    names: NameStyle,
+    format: OffsetsFormat,
+    *,
+    force: bool,
+    apple_double: bool,
+    rescan: Rescan | None,
+    as_json: bool,
+    selection: dict[str, Any],
+) -> None:
+    """Write the offsets of many blobs, into a folder or one table."""
+    to_stdout = output is not None and output.whole == "-"
+    source = opened_source(blobs, None, rescan=rescan)
+    if output is None:
+        if not blobs.is_local:
+            raise click.UsageError(f"{blobs}: name a folder or a table for the offsets with -o")
+        # beside the blobs
+        output = collection_location(blobs, place_of(blobs)).folder
+    everything = select(source.index, **selection)
+    chosen = everything if apple_double else without_apple_double(everything)
+    target = sys.stdout.buffer if to_stdout else output
+    try:
+        write_offsets(source, target, names, format=format, members=chosen, force=force)
+    except BlobpackError:
+        raise
+    # one pickle of many blobs, or a suffix of another format
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+    _print_kept(
+        *(source.index, everything, chosen),
+        where="" if to_stdout else output.text,
+        format=format,
+        as_json=as_json,
+    )
+
+
+def _print_kept(
+    index: Index,
+    everything: Index,
+    chosen: Index,
+    *,
+    where: str,
+    format: OffsetsFormat,
+    as_json: bool,
+) -> None:
+    """Print how many members were written; `where` is empty for stdout."""
+    to_stdout, where = not where, where or "stdout"
     kept = (
         f"{len(chosen):,} of {counted(len(index), 'member')}"
         if len(chosen)
@@ -135,5 +219,3 @@ def offsets(
         print_note(
             f"left out: {counted(count, 'AppleDouble file')} of macOS, ._*; --apple-double keeps them"
         )
-    warn_of_left_out(store.url, index.report)
-    print_left_out("without offsets", index.report)
