@@ -254,6 +254,13 @@ class TestExtract:
             blobpack.extract(blob, f"s3://{bucket}/x/")
         assert not s3_env.keys(bucket)
 
+    def test_the_blob_itself_is_not_replaced(self, s3_env, bucket, tmp_path):
+        url = f"s3://{bucket}/x/in.tar"
+        blobpack.pack([("a.bin", b"1"), ("in.tar", b"2")], url, all_files=True)
+        with pytest.raises(StorageError, match=r"x/in\.tar: can't be written, because members are"):
+            blobpack.extract(url, f"s3://{bucket}/x/")
+        assert s3_env.keys(bucket) == ["x/in.tar"]
+
     def test_a_key_of_1024_bytes(self, s3_env, bucket, tmp_path):
         blobpack.pack([("n" * 1022, b"1")], tmp_path / "a.tar", all_files=True)
         with blobpack.open_blob(tmp_path / "a.tar") as blob:

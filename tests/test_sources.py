@@ -419,7 +419,8 @@ class TestSubset:
     def test_the_commands(self, source, folder, tmp_path):
         if isinstance(source, blobpack.Collection):
             return
-        run("merge", source, tmp_path / "all.tar")
+        for _ in range(2):  # the second one replaces the first
+            run("merge", source, tmp_path / "all.tar")
         assert members_at(tmp_path / "all.tar") == list(PAYLOADS.items())
         run("subset", source, tmp_path / "some.tar", "--filter", "1/*")
         assert [name for name, _ in members_at(tmp_path / "some.tar")] == [

@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
+from blobpack.errors import StorageError
 from blobpack.reading.target_names import check_keys
 from blobpack.stores.s3.bucket import Bucket, ObjectKey
 from blobpack.stores.s3.upload import put_whole
@@ -54,8 +55,10 @@ def put_members(
     Raises:
         UnsafeNameError: a name can't be a key there. Nothing was written then.
         StorageError: a member can't be read, or an object can't be written. A note says how many objects were written.
+            Or an object would replace a blob that is read; nothing was written then.
     """
     check_keys(chosen, prefix)
+    _check_sources(blob, chosen, prefix)
     # a list and not a number: threads append to it, which is atomic
     written: list[str] = []
 
@@ -84,6 +87,19 @@ def put_members(
     except BaseException as exc:
         exc.add_note(f"{len(written):,} of {len(chosen):,} objects were written below {prefix}")
         raise
+
+
+def _check_sources(blob: Reader, chosen: dict[tuple[str, ...], Member], prefix: Location) -> None:
+    """Check that no object would replace a blob that members are read from.
+
+    Raises:
+        StorageError: one would.
+    """
+    read = {each.url for each in blob.blobs}
+    for parts in chosen:
+        target = prefix.below("/".join(parts))
+        if target.whole in read:
+            raise StorageError(f"{target}: can't be written, because members are read from it")
 
 
 def _objects(
