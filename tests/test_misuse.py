@@ -275,7 +275,7 @@ CALLS: dict[str, Call] = {
         target=[*TARGET, *values("new.tar.zst", "new.tzst", "new.zip")],
         allow_empty=FLAG,
         force=FLAG,
-        members=[*types("one", None, 5, b"one"), *late(types([5], [None]))],
+        members=[*types("one", None, 5, b"one"), *late(types([1.5], [None]))],
         index=choice(IndexPlace),
         progress=CALLABLE,
     ),

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.index.index import Index
+from blobpack.index.which import rows_of_several
 from blobpack.opening.blob import Blob
 from blobpack.tar.splice import Extents
 
@@ -85,7 +86,7 @@ def choose(
         return [Chosen(blobs[0], members._columns)]
     if members is reader.index:
         return [Chosen(blob, blob.members) for blob in blobs]
-    rows = reader.index.rows(members)
+    rows = rows_of_several(reader.index, members, "members")
     # several blobs have one first row if some of them are empty: the last of these has the member
     numbers = np.searchsorted([blob.first_row for blob in blobs], rows, "right") - 1
     cuts = np.flatnonzero(np.diff(numbers)) + 1

@@ -30,19 +30,27 @@ def place_of(member: Member) -> Place:
     return member.name, member.offset_start, member.offset_end
 
 
-def rows_of_several(index: Rows, several: Iterable[Which]) -> NDArray[np.int64]:
-    """Return the rows of several names, Members or rows, in the order asked; see Rows.rows."""
+def rows_of_several(
+    index: Rows, several: Iterable[Which], name: str = "several"
+) -> NDArray[np.int64]:
+    """Return the rows of several names, Members or rows, in the order asked; see Rows.rows.
+
+    Args:
+        index: The index that has the rows.
+        several: The names, Members or rows.
+        name: Name of the argument that held them, for messages.
+    """
     import numpy as np
 
-    check_several("several", several, "names, Members or rows")
+    check_several(name, several, "names, Members or rows")
     if isinstance(several, (np.ndarray, range)):
-        return existing_rows(several, len(index), "several")
+        return existing_rows(several, len(index), name)
     asked = iter(several)
     found: list[int] = []
     # Members that are not the last one of their name
     hidden: dict[int, Member] = {}
     while some := list(islice(asked, NAMES_AT_ONCE)):
-        for which, row in zip(some, _last_rows(index, some), strict=True):
+        for which, row in zip(some, _last_rows(index, some, name), strict=True):
             if row < 0 and isinstance(which, str):
                 raise index._not_found(which)
             if row < 0 and isinstance(which, Member):
@@ -57,7 +65,7 @@ def rows_of_several(index: Rows, several: Iterable[Which]) -> NDArray[np.int64]:
     return np.array(found, np.int64)
 
 
-def _last_rows(index: Rows, some: list[Which]) -> list[int]:
+def _last_rows(index: Rows, some: list[Which], name: str) -> list[int]:
     """Return a row for each; -1 if there is no such name, or if the last member of a Member's name is another one."""
     names = [
         which if isinstance(which, str) else which.name
@@ -72,7 +80,7 @@ def _last_rows(index: Rows, some: list[Which]) -> list[int]:
                 return row_number(which, len(index))
             except TypeError:
                 raise TypeError(
-                    f"several must be names, Members or rows, and one is {shown(which)}"
+                    f"{name} must be names, Members or rows, and one is {shown(which)}"
                 ) from None
         hit = next(hits)
         if hit is None or (isinstance(which, Member) and hit[1:3] != place_of(which)[1:]):

@@ -16,6 +16,7 @@ from blobpack.errors import DuplicateNameError, UnsafeNameError
 from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path
 from blobpack.index.offsets_table import TablePart, write_table
+from blobpack.index.which import rows_of_several
 from blobpack.indexfile.identity import COLLECTION_IDENTITY
 from blobpack.model import (
     NameStyle,
@@ -190,7 +191,9 @@ def _rows_in(index: Index, members: Index | Iterable[Which] | None) -> NDArray[n
     """Return the rows of chosen members, ascending; None for all."""
     import numpy as np
 
-    return None if members is None or members is index else np.sort(index.rows(members))
+    if members is None or members is index:
+        return None
+    return np.sort(rows_of_several(index, members, "members"))
 
 
 def _chosen(
