@@ -110,6 +110,8 @@ CALLS = {
     "open_blob": blobpack.open_blob,
     "open_blob index": lambda path: blobpack.open_blob("out.tar", path),
     "open_blob cache": lambda path: blobpack.open_blob("out.tar", cache=path),
+    "open": blobpack.open,
+    "open cache": lambda path: blobpack.open("out.tar", cache=path),
     "open_collection": blobpack.open_collection,
     "open_collection cache": lambda path: blobpack.open_collection("all.idx", cache=path),
     "scan": blobpack.scan,
@@ -140,6 +142,8 @@ CALLS = {
     "Index.to_parquet": lambda path: blobpack.scan("out.tar").to_parquet(path),
     "Index.from_parquet": blobpack.Index.from_parquet,
     "extract": lambda path: blobpack.extract(blobpack.open_blob("out.tar"), path),
+    "extract source": lambda path: blobpack.extract(path, "to"),
+    "write_offsets source": lambda path: blobpack.write_offsets(path, "new.pkl"),
     "read_image": lambda path: blobpack.read_image(path, "1.jpg"),
     "read_images": lambda path: list(blobpack.read_images(path, ["1.jpg"])),
 }
