@@ -60,6 +60,9 @@ Property = Literal["acl", "checksum", "metadata", "tags"]
 # how an offsets file names a member: by its whole name, or by the part after the last "/"
 NameStyle = Literal["path", "basename"]
 
+# what ls sorts members by
+SortKey = Literal["name", "size", "offset", "type", "width", "height", "mtime"]
+
 OffsetsFormat = Literal["pkl", "csv", "jsonl", "parquet"]
 
 # the kinds of faults that verify reports

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from operator import attrgetter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from blobpack.columns import FACTS
 from blobpack.index.offsets_table import csv_cell
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blobpack.index.index import Index
-    from blobpack.model import Member
+    from blobpack.model import Member, SortKey
 
     Line = Callable[[Member], bytes]
 
-SortKey = Literal["name", "size", "offset", "type", "width", "height", "mtime"]
 # the attributes of Member that --sort needs; None: the order of names
 ATTRIBUTES = {"offset": "offset_start", "type": "media_type"}
 # widths of the columns of --long: 10 digits are 10 GB

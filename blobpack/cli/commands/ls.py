@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from blobpack.cli.listing import (
-    SortKey,
     csv_line,
     encoded,
     fields_of,
@@ -26,6 +25,7 @@ from blobpack.cli.options import (
     selection_options,
 )
 from blobpack.cli.report import print_left_out
+from blobpack.model import SortKey
 from blobpack.stores.descriptor import never_short
 
 if TYPE_CHECKING:
