@@ -61,6 +61,9 @@ def recognise_swap(**fits: Fits) -> Callable[[F], F]:
 
 def is_swapped(one: object, other: object, first: Fits, second: Fits) -> bool:
     """Return whether two values fit each other's place, but not their own."""
+    # None is what an argument is that was left out, and is in nobody's place
+    if one is None or other is None:
+        return False
     return not (first(one) and second(other)) and first(other) and second(one)
 
 

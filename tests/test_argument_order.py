@@ -185,3 +185,11 @@ def test_a_mapping_of_names_to_payloads_is_packed_in_its_order(place):
     assert report.members == 3
     with blobpack.open_blob("new.tar") as blob:
         assert [blob.read(name) for name in blob.index.names] == [PNG] * 4
+
+
+def test_an_argument_that_was_left_out_is_not_swapped(tmp_path):
+    for name in ("a.tar", "b.tar"):
+        blobpack.pack([("same", b"x")], tmp_path / name, all_files=True)
+    with pytest.raises(blobpack.DuplicateNameError) as caught:
+        blobpack.collect(tmp_path)
+    assert "swapped" not in str(caught.value)
