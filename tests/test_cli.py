@@ -234,7 +234,7 @@ def test_append_adds_members(packed):
     options = ["--json", "--all", "--filter", "*.txt", "--no-facts"]
     out, _ = run("append", "out.tar", "more", *options, cwd=packed)
     report = json.loads(out)
-    assert (report["appended"], report["members"], report["index"]) == (1, 6, "embed")
+    assert (report["appended"], report["members"], report["index_place"]) == (1, 6, "embed")
     out, _ = run("append", "out.tar", "more", "--duplicates", "last", cwd=packed)
     assert b"the blob has 7 members" in out
     _, err = run("append", "out.tar", "out.tar", cwd=packed, code=2)

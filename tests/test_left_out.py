@@ -267,7 +267,7 @@ def test_json_has_the_counts(
             assert indexed[count] == described[count]
         else:
             assert indexed["left_out"][count] == merged["left_out"][count] == described[count]
-    assert merged["members_behind"] == ["x.tar"] * ("members_behind" in omission.counts)
+    assert merged["with_members_behind"] == ["x.tar"] * ("members_behind" in omission.counts)
 
 
 def test_the_api_has_the_counts(omission: Omission) -> None:

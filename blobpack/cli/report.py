@@ -13,7 +13,7 @@ from blobpack.quoting import printable
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from blobpack.collection.collect import CollectReport
     from blobpack.editing.append import AppendReport
@@ -71,6 +71,17 @@ def left_out_fields(report: ScanReport | None) -> dict[str, object]:
     }
 
 
+def print_json(fields: Mapping[str, object], *, err: bool = False) -> None:
+    """Print one line of JSON: the name of the command, and what it has to say. docs/schema.json describes the keys.
+
+    Args:
+        fields: Keys and values.
+        err: Print to stderr, because stdout carries what was asked for.
+    """
+    command = click.get_current_context().command.name
+    click.echo(json.dumps({"command": command, **fields}), err=err)
+
+
 def print_report(
     report: PackReport | AppendReport | CombineReport | CollectReport,
     *fields: str,
@@ -90,7 +101,7 @@ def print_report(
         return
     # the keys are public: fields are chosen one by one, so that a new attribute of a report changes no output
     printed = named | {field: getattr(report, field) for field in fields}
-    click.echo(json.dumps(printed | {"seconds": round(report.seconds, 3)}))
+    print_json(printed | {"seconds": round(report.seconds, 3)})
 
 
 def print_packed(report: PackReport, *more: str, as_json: bool) -> None:
@@ -110,7 +121,7 @@ def print_combined(report: CombineReport, out: Location, *, as_json: bool) -> No
     print_report(
         report,
         *("members", "payload_bytes", "blob_bytes", "replaced", "new_headers", "left_out"),
-        "members_behind",
         as_json=as_json,
         blob=out.text,
+        with_members_behind=report.members_behind,
     )

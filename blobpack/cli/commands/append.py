@@ -82,5 +82,5 @@ def append(
         report,
         *("appended", "appended_bytes", "members", "blob_bytes", "skipped"),
         as_json=as_json,
-        index=report.index_place,
+        index_place=report.index_place,
     )

@@ -76,7 +76,8 @@ def collect(
         )
     print_report(
         report,
-        *("blobs", "members", "payload_bytes", "collection_bytes", "members_behind"),
+        *("blobs", "members", "payload_bytes", "collection_bytes"),
         as_json=as_json,
         collection=report.url,
+        with_members_behind=report.members_behind,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from blobpack.cli.options import (
 )
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import print_report_line, progress_bar, progress_option, show_on
-from blobpack.cli.report import print_left_out
+from blobpack.cli.report import print_json, print_left_out
 from blobpack.quoting import one_line
 from blobpack.reading.extract import extract as library
 from blobpack.wording import counted
@@ -68,7 +67,7 @@ def extract(
     with progress_bar("files") as bar:
         report = library(opened, folder, members, progress=show_on(bar))
     if as_json:
-        click.echo(json.dumps(asdict(report) | {"folder": folder.text}))
+        print_json({**asdict(report), "folder": folder.text})
     else:
         print_report_line(
             f"extracted {counted(report.members, 'member')}, {counted(report.payload_bytes, 'byte')}, to {one_line(folder.text)}"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from blobpack.cli.opened import check_output_name, is_same_file, name_here
 from blobpack.cli.options import blob_argument, force_option, json_option
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import print_note, print_report_line, progress_bar, progress_option
-from blobpack.cli.report import left_out_fields, print_left_out
+from blobpack.cli.report import left_out_fields, print_json, print_left_out
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import INDEX
 from blobpack.quoting import one_line
@@ -110,16 +108,14 @@ def index(
                 "retried": store.stats.retried,
             }
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "members": len(made),
-                    "index": target.text,
-                    "embedded": embed,
-                    **left_out_fields(made.report),
-                    **traffic,
-                }
-            )
+        print_json(
+            {
+                "members": len(made),
+                "index": target.text,
+                "embedded": embed,
+                **left_out_fields(made.report),
+                **traffic,
+            }
         )
     else:
         print_report_line(f"indexed {counted(len(made), 'member')}: {one_line(target.text)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +14,7 @@ from blobpack.cli.options import (
     json_option,
     rescan_option,
 )
+from blobpack.cli.report import print_json
 from blobpack.columns import FACTS
 from blobpack.model import redacted
 from blobpack.opening.collection import Collection
@@ -58,7 +58,8 @@ def info(
     fields = describe_collection(opened) if isinstance(opened, Collection) else describe(opened)
     if as_json:
         table = {"table": table_of(opened)} if isinstance(opened, Collection) else {}
-        click.echo(json.dumps({**fields, **table}))
+        facts = [name for name in FACTS if name in opened.index.facts]
+        print_json({**fields, "facts": facts, **table})
         return
     for field, value in fields.items():
         shown = f"{value:,}" if isinstance(value, int) else one_line(value)

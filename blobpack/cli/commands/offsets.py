@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from contextlib import nullcontext
@@ -21,7 +20,7 @@ from blobpack.cli.options import (
 )
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import print_note, print_report_line
-from blobpack.cli.report import print_left_out
+from blobpack.cli.report import print_json, print_left_out
 from blobpack.errors import BlobpackError
 from blobpack.index.offsets import OFFSETS_KINDS, format_of, offsets_path
 from blobpack.model import NameStyle, OffsetsFormat, Rescan
@@ -211,7 +210,7 @@ def _print_kept(
     # if stdout carries the rows, the report must not be among them
     if as_json:
         fields = {"members": len(index), "rows": len(chosen), "offsets": where, "format": format}
-        click.echo(json.dumps(fields), err=to_stdout)
+        print_json(fields, err=to_stdout)
     else:
         (print_note if to_stdout else print_report_line)(f"kept {kept}: {one_line(where)}")
     if len(chosen) < len(everything):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import click
 
 from blobpack.cli.options import blob_argument, index_option, json_option
 from blobpack.cli.printing import print_report_line, progress_bar, progress_option, show_on
+from blobpack.cli.report import print_json
 from blobpack.model import THREADS_ASKED_MAX
 from blobpack.reading.verify import verify as library
 
@@ -55,9 +55,9 @@ def verify(
     with progress_bar("members") as bar:
         report = library(blob, index=index_path, full=full, threads=threads, progress=show_on(bar))
     if as_json:
-        click.echo(
-            json.dumps(asdict(report) | {"ok": report.ok, "seconds": round(report.seconds, 3)})
-        )
+        fields = {"source": report.url, **asdict(report), "ok": report.ok}
+        del fields["url"]
+        print_json({**fields, "seconds": round(report.seconds, 3)})
     else:
         for failure in report.failures:
             click.echo(str(failure))

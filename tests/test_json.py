@@ -1,0 +1,109 @@
+"""What every command prints with --json is what docs/schema.json describes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import blobpack
+from blobpack.cli.main import main
+
+ROOT = Path(__file__).parent.parent
+SCHEMA = json.loads((ROOT / "docs" / "schema.json").read_text())
+PROGRAM = str(Path(sys.executable).with_name("blobpack"))
+PRINT_NO_JSON = {"cat"}
+COMMANDS = {
+    "pack": [
+        "pack files new.tar --all",
+        "pack files new.tar --all --dry-run",
+        "pack files f/ --all --shard-size 1Mi",
+    ],
+    "repack": ["repack out.tar new.tar --all"],
+    "append": ["append out.tar more --all"],
+    "merge": ["merge out.tar other.tar new.tar"],
+    "subset": ["subset out.tar new.tar --filter a*"],
+    "collect": ["collect shards"],
+    "extract": ["extract out.tar into"],
+    "index": ["index out.tar", "index bare.tar --index embed --facts"],
+    "info": ["info out.tar", "info shards", "info bare.tar --rescan"],
+    "offsets": ["offsets out.tar", "offsets shards -o o/"],
+    "verify": ["verify out.tar", "verify shards", "verify damaged.tar"],
+    "ls": ["ls out.tar", "ls bare.tar"],
+    "uploads": [],
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, files in (("files", "ab"), ("more", "c")):
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_bytes(file.encode() * 700)
+    blobpack.pack(tmp_path / "files", tmp_path / "out.tar", all_files=True)
+    blobpack.pack(tmp_path / "files", tmp_path / "bare.tar", all_files=True, index="none")
+    blobpack.pack(tmp_path / "more", tmp_path / "other.tar", all_files=True)
+    (tmp_path / "shards").mkdir()
+    for name in ("out.tar", "other.tar"):
+        (tmp_path / "shards" / name).write_bytes((tmp_path / name).read_bytes())
+    damaged = bytearray((tmp_path / "out.tar").read_bytes())
+    damaged[600] ^= 1
+    (tmp_path / "damaged.tar").write_bytes(damaged)
+    return tmp_path
+
+
+def printed(folder, command):
+    done = subprocess.run(
+        [PROGRAM, *command.split(), "--json"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    return list(map(json.loads, done.stdout.splitlines()))
+
+
+def test_the_schema_is_one():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    with_json = {
+        name
+        for name, command in main.commands.items()
+        if any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert set(COMMANDS) == with_json
+    assert set(main.commands) - with_json == PRINT_NO_JSON
+    # every key has a description, and is used by one command at least
+    assert all(value.get("description") for value in SCHEMA["properties"].values())
+
+
+@pytest.mark.parametrize("command", [line for lines in COMMANDS.values() for line in lines])
+def test_what_a_command_prints_fits_the_schema(folder, command):
+    found = printed(folder, command)
+    assert found
+    for each in found:
+        jsonschema.validate(each, SCHEMA, cls=jsonschema.Draft202012Validator)
+        assert each.get("command") == (None if command.startswith("ls") else command.split()[0])
+
+
+def test_unfinished_uploads_fit_the_schema(s3_env, bucket, tmp_path):
+    s3_env.client.create_multipart_upload(Bucket=bucket, Key="a.tar")
+    (found,) = printed(tmp_path, f"uploads s3://{bucket}")
+    jsonschema.validate(found, SCHEMA, cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"command": "pack"},
+        {"command": "nothing", "members": 1},
+        {"name": "a", "size": -1, "offset_start": 0, "offset_end": 0},
+        {"name": "a", "size": 1, "offset_start": 0, "offset_end": 0, "colour": "red"},
+        {},
+    ],
+)
+def test_other_objects_do_not_fit(wrong):
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, SCHEMA, cls=jsonschema.Draft202012Validator)
