@@ -29,6 +29,14 @@ START = {
 # compinit comes with every zsh set-up that completes anything; fish --no-config has no completions of its own
 PREPARE = {"bash": "", "zsh": "autoload -Uz compinit; compinit -u -D", "fish": ""}
 NAMES = ["cats/1.jpg", "cats/a b, c.jpg", "cats/deep/2.jpg", "cows.jpg", "x:y.jpg"]
+# what a shell would take for a part of the command
+HOSTILE = [
+    "evil';touch hacked;'.png",
+    "hive=1/date=2024/x",
+    "money$HOME`touch hacked`.png",
+    'say "hi".png',
+    "tilde/~x",
+]
 SECONDS_MAX = 60
 # prints the words of a command line, as hex, because a terminal wraps and colours
 SHOW = """
@@ -42,6 +50,7 @@ print(f"WORDS{sys.argv[1]}={words}=ENDS")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("completion")
     blobpack.pack([(name, b"x") for name in NAMES], folder / "out.tar", all_files=True)
+    blobpack.pack([(name, b"x") for name in HOSTILE], folder / "evil.tar", all_files=True)
     blobpack.pack(
         [(name, b"x") for name in NAMES], folder / "zzz.tar", all_files=True, index="none"
     )
@@ -134,6 +143,30 @@ def shell(request, folder):
 )
 def test_a_shell_completes(shell, line, words):
     assert shell.complete(line) == words
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("ev", HOSTILE[0]),
+        ("'ev", HOSTILE[0]),
+        ('"ev', HOSTILE[0]),
+        ("mon", HOSTILE[2]),
+        ("'mon", HOSTILE[2]),
+        ('"mon', HOSTILE[2]),
+        ("sa", HOSTILE[3]),
+        ("'sa", HOSTILE[3]),
+        ('"sa', HOSTILE[3]),
+        ("hive=1/da", "hive=1/date=2024/"),
+        ("hive", "hive=1/"),
+        ("hive=1/date=2024/", HOSTILE[1]),
+        ("tilde/", HOSTILE[4]),
+    ],
+)
+def test_a_name_is_one_word_of_the_line_and_no_command(shell, folder, typed, name):
+    words = shell.complete(f"blobpack cat evil.tar {typed}")
+    assert words == ["cat", "evil.tar", name]
+    assert not (folder / "hacked").exists()
 
 
 def test_buckets_and_keys_in_s3(folder, bucket):

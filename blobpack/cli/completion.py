@@ -7,12 +7,13 @@ names. Whatever fails gives no completions: a message would be printed into the 
 from __future__ import annotations
 
 import re
+import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from click.shell_completion import CompletionItem
 
-from blobpack.errors import BlobpackError
+from blobpack.errors import BlobpackError, MissingIndexWarning
 from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def complete_member(
     blob = ctx.params.get("blob")
     if not isinstance(blob, Location):
         return []
-    with suppress(BlobpackError, OSError, ValueError):
+    with suppress(BlobpackError, MissingIndexWarning, OSError, ValueError):
         return items(names_from(blob, ctx.params.get("index_path"), incomplete))
     return []
 
@@ -68,7 +69,10 @@ def names_from(blob: Location, index: Location | None, prefix: str) -> list[str]
     """Return the names in a blob or collection that begin with a text, each cut behind the next "/"."""
     from blobpack.opening.open import open as open_any
 
-    opened = open_any(blob, index)
+    # without an index, each press of the key would scan the blob
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MissingIndexWarning)
+        opened = open_any(blob, index)
     with opened:
         # a glob, because native code looks at a million names in 30 ms
         return next_parts(opened.index.select(glob_of(prefix)).names, prefix)

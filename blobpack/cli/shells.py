@@ -7,6 +7,7 @@ a blank behind a "/" (bash, zsh).
 from __future__ import annotations
 
 import os
+import re
 
 from click.shell_completion import (
     BashComplete,
@@ -28,8 +29,6 @@ BASH = r"""%(complete_func)s() {
             dir,*) compopt -o dirnames ;;
             plain,*)
                 [[ $value != */ ]] || compopt -o nospace
-                # inside of quotes that were typed, nothing is quoted again
-                [[ ${COMP_WORDS[COMP_CWORD]} == [\"\']* ]] || printf -v value %%q "$value"
                 COMPREPLY+=("$value")
                 ;;
         esac
@@ -97,15 +96,47 @@ class Bash(BashComplete):
         return words[1:], incomplete
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
-        """Return the completions of the part of a word that bash takes for the word."""
+        """Return the completions of the part of a word that bash takes for the word, quoted for the line.
+
+        A name is hostile input: on the line, `;` or `$` would be a part of the command.
+        """
         found = super().get_completions(args, incomplete)
-        _, _, value = (
-            incomplete.rpartition("=") if incomplete.startswith("-") else ("", "", incomplete)
-        )
-        if ":" not in os.environ.get("COMP_WORDBREAKS", ""):
-            return found
-        kept = value.rfind(":") + 1
-        return [CompletionItem(item.value[kept:], item.type) for item in found]
+        value = incomplete.partition("=")[2] if incomplete.startswith("-") else incomplete
+        quote = open_quote(os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])])
+        # outside of quotes, bash begins a new word behind each of these
+        breaks = set(":=").intersection("" if quote else os.environ.get("COMP_WORDBREAKS", ""))
+        kept = 1 + max((value.rfind(character) for character in breaks), default=-1)
+        return [
+            CompletionItem(quoted_in(quote, item.value[kept:]), item.type)
+            if item.type == "plain"
+            else item
+            for item in found
+            # between double quotes, bash expands "!", and nothing protects it there
+            if not (quote == '"' and "!" in item.value)
+        ]
+
+
+def open_quote(typed: str) -> str:
+    """Return the quotation mark that is open at the end of a line of bash; empty if none is."""
+    quote, escaped = "", False
+    for character in typed:
+        if escaped:
+            escaped = False
+        elif character == "\\" and quote != "'":
+            escaped = True
+        elif character == quote:
+            quote = ""
+        elif not quote and character in "'\"":
+            quote = character
+    return quote
+
+
+def quoted_in(quote: str, value: str) -> str:
+    """Quote a text for a line of bash, behind a quotation mark that is open, or none."""
+    if quote == "'":
+        return value.replace("'", "'\\''")
+    special = r"[\\\"$`]" if quote else r"[^\w@%+,./:=-]"
+    return re.sub(special, r"\\\g<0>", value)
 
 
 class Zsh(ZshComplete):

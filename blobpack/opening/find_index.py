@@ -62,16 +62,15 @@ def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale)
         return scan_store(store)
     if found is not None:
         return found
-    scanned = scan_store(store)
     # Without -o, `blobpack index` writes the index of a remote blob into the current folder, where
     # open_blob does not look. So the message names the place beside the blob.
     place = f" -o {sidecar_of(store.location)}" if store.is_remote and store.location else ""
     warn_caller(
-        f"{store.url} has no index, so its headers were scanned; `blobpack index {store.url}{place}` makes one "
+        f"{store.url} has no index, so its headers are scanned; `blobpack index {store.url}{place}` makes one "
         f"that opens at once",
         MissingIndexWarning,
     )
-    return scanned
+    return scan_store(store)
 
 
 def whole_index(store: Store) -> Index:
