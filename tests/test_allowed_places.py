@@ -50,7 +50,7 @@ def test_a_local_blob_elsewhere_is_read_only_where_it_is_allowed(
     with blobpack.open_collection(collection) as opened:
         assert [blob.url for blob in opened.blobs] == [str(outside)]
         for read in (opened.read, lambda name: next(opened.read_many([name]))):
-            with pytest.raises(UnsafeNameError, match=r"b\.tar.*not below.*--allow"):
+            with pytest.raises(UnsafeNameError, match=r"b\.tar.*not below.*allow=\[…\]"):
                 read("secret")
     allowed = f"{tmp_path}/{place}"
     with blobpack.open_collection(collection, allow=allowed) as opened:
@@ -132,7 +132,7 @@ def test_a_far_collection_names_no_file_host_or_bucket(
     blobpack.collect([named], f"s3://{bucket}/set/collection.idx")
     with blobpack.open_collection(f"s3://{bucket}/set/") as opened:
         assert opened.url_of("secret") == named
-        with pytest.raises(UnsafeNameError, match="--allow"):
+        with pytest.raises(UnsafeNameError, match=r"allow=\[…\]"):
             opened.read("secret")
     allowed = {"local": outside.parent, "http": s3_env.endpoint, "s3": other.rpartition("/")[0]}
     with blobpack.open_collection(f"s3://{bucket}/set/", allow=allowed[kind]) as opened:

@@ -13,7 +13,7 @@ import blobpack
 from blobpack import FormatError
 from blobpack.cli import params
 from blobpack.cli.main import main
-from blobpack.collection import join
+from blobpack.opening import join
 
 COMMAND = Path(sys.executable).with_name("blobpack")
 PLACES = [

@@ -248,7 +248,7 @@ try:
     while True:
         blobs.append(blobpack.open_blob({os.fspath(tmp_path / "o.tar")!r}))
 except blobpack.StorageError as exc:
-    assert f"Too many open files: blobpack has {{len(blobs)}} blobs" in str(exc), exc
+    assert f"Too many open files: this process has {{len(blobs)}} blobs" in str(exc), exc
 for blob in blobs[:5]:
     blob.close()
 again = [blobpack.open_blob({os.fspath(tmp_path / "o.tar")!r}) for _ in range(5)]

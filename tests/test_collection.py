@@ -555,7 +555,7 @@ def test_collect_cat_ls_and_extract(folder: Path, tmp_path: Path) -> None:
 def test_wrong_usage_and_errors(folder: Path) -> None:
     blobs = [f"{folder}/0000.tar", f"{folder}/0001.tar"]
     assert b"need -o" in run("collect", *blobs, code=2).stderr
-    assert b"there is no collection" in run("ls", str(folder), code=1).stderr
+    assert len(run("ls", str(folder)).stdout.split()) == len(ALL)
     run("collect", *blobs, "-o", f"{folder}/two.idx")
     assert b"--rescan" in run("ls", f"{folder}/two.idx", "--rescan", code=2).stderr
     make_blob(folder / "again.tar", names_in(1))

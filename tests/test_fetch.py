@@ -563,7 +563,8 @@ class TestReadMembers:
         for where in (tmp_path / "a.tar", url):
             with blobpack.open_blob(where, index=index) as blob:
                 assert list(blob.read_members(index)) == [b"first", b"last"]
-                assert list(blob.read_many(index)) == [b"last", b"last"]
+                assert list(blob.read_many(index)) == [b"first", b"last"]
+                assert list(blob.read_many(index.names)) == [b"last", b"last"]
 
     def test_no_name_is_looked_up(
         self, faults: FaultServer, blob: blobpack.Blob, payloads: dict[str, bytes]

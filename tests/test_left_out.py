@@ -219,7 +219,7 @@ def test_a_command_says_nothing_where_nothing_is_left_out(
     (tmp_path / "x.tar").write_bytes(padded(tar_of("a.png").end()))
     run(["index", "x.tar"], capsysbinary)
     for command, (arguments, _) in COMMANDS.items():
-        report = "kept 1 of 1 members: stdout\n" if command == "offsets -o -" else ""
+        report = "kept 1 of 1 member: stdout\n" if command == "offsets -o -" else ""
         assert run(arguments, capsysbinary)[1] == report, command
 
 

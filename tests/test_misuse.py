@@ -501,7 +501,8 @@ def public_parameters() -> Iterator[tuple[str, str | None]]:
             if callable(thing):
                 yield from parameters_of(name, thing)
         elif not issubclass(thing, BaseException) and not is_typeddict(thing):
-            if not dataclasses.is_dataclass(thing):  # values that blobpack makes, and callers read
+            # values that blobpack makes, and callers read
+            if not dataclasses.is_dataclass(thing) and not issubclass(thing, tuple):
                 yield from parameters_of(name, thing)
             for method in dir(thing):
                 function = inspect.getattr_static(thing, method)

@@ -9,15 +9,13 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import pytest
 
 import blobpack
-from blobpack.packing import stream
 from blobpack.stores.descriptor import never_short, read_at, write_at
-from blobpack.stores.sink import FileSink
+from blobpack.stores.sink import FileSink, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,10 +160,9 @@ def test_what_is_sent_to_a_stream_is_whole() -> None:
             super().__init__(io.BytesIO())
 
     sink = Collected()
-    with TemporaryFile() as file:
-        file.write(DATA)
-        file.flush()
-        stream._send(file.fileno(), 10, len(DATA), sink)
+    with parts_of(sink) as parts:
+        write_at(parts.fd, DATA, 0)
+        parts.finish(10, len(DATA))
     assert sink._file.getvalue() == DATA[10:]  # type: ignore[attr-defined]
 
 

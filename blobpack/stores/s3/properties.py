@@ -23,7 +23,7 @@ from blobpack.checksum import crc32c
 from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.stores.http.ranged import if_match
 from blobpack.stores.s3.client import default_client
-from blobpack.wording import setting
+from blobpack.wording import counted, setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -165,7 +165,11 @@ def _arguments_of(
         )
     elif head.get("MissingMeta"):
         # values that are no HTTP header, such as those set by SOAP
-        raise _lost(target, "metadata", f"{head['MissingMeta']} values that S3 does not return")
+        raise _lost(
+            target,
+            "metadata",
+            f"{counted(head['MissingMeta'], 'value')} of metadata that S3 does not return",
+        )
     # boto3 returns a date that it can't parse only as ExpiresString, and sends only dates
     elif "Expires" not in arguments and (expires := head.get("ExpiresString")):
         raise _lost(target, "metadata", f"the Expires header {expires!r}, which is not a date")
