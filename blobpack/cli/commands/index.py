@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,6 +29,9 @@ from blobpack.tar.readahead import Readahead
 from blobpack.tar.scan import scan_store
 from blobpack.wording import counted
 from blobpack.writing.embed import embed_index, write_beside
+
+if TYPE_CHECKING:
+    from blobpack.model import ScanReport
 
 
 @click.command()
@@ -105,10 +108,11 @@ def index(
             if several is not None and target.is_local:
                 with translate_write_errors(target):
                     os.makedirs(target.folder.path, exist_ok=True)  # noqa: PTH103 (a str)
-    table = []
+    table, reports = [], []
     for one, target in pairs:
-        row = _index_blob(one, target, embed=embed, facts=facts, concatenated=concatenated)
+        row, report = _index_blob(one, target, embed=embed, facts=facts, concatenated=concatenated)
         table.append(row)
+        reports.append(report)
         if not as_json:
             members = counted(row["members"], "member")
             print_report_line(f"indexed {members}: {one_line(target.text)}")
@@ -127,6 +131,9 @@ def index(
             f"scanned with {counted(sums['requests'], 'request')} for {counted(sums['bytes_read'], 'byte')}; "
             f"{'the blob has' if several is None else 'the blobs have'} {counted(blob_bytes, 'byte')}"
         )
+    for (one, _), report in zip(pairs, reports, strict=True):
+        where = "" if several is None else f"{one_line(one.text)}: "
+        print_left_out(f"{where}without a row", report)
 
 
 def _blobs_in(location: Location) -> list[Location] | None:
@@ -193,8 +200,8 @@ def _check_target(blob: Location, target: Location, *, force: bool) -> None:
 
 def _index_blob(
     blob: Location, target: Location, *, embed: bool, facts: bool, concatenated: bool
-) -> dict[str, Any]:
-    """Scan one blob and write its index; return what JSON says of it."""
+) -> tuple[dict[str, Any], ScanReport | None]:
+    """Scan one blob and write its index; return what JSON says of it, and the report of the scan."""
     traffic: dict[str, int] = {}
     if embed:
         made = embed_index(target, facts=facts)
@@ -214,11 +221,11 @@ def _index_blob(
                 "requests": reader.requests,
                 "retried": store.stats.retried,
             }
-    print_left_out("without a row", made.report)
-    return {
+    fields = {
         "members": len(made),
         "index": target.text,
         "embedded": embed,
         **left_out_fields(made.report),
         **traffic,
     }
+    return fields, made.report
