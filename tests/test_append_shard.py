@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import threading
 
 import pytest
@@ -262,6 +263,22 @@ class TestLocal:
         blobpack.collect(tmp_path, duplicates="last")
         add(tmp_path)
         assert members_of(tmp_path) == {"x": b"b"} | NEW
+
+    def test_the_new_blob_goes_if_the_collection_can_not_be_written(self, tmp_path):
+        names = {f"{'n' * 90}/{i:04}": b"" for i in range(2000)}
+        blobpack.pack(names, tmp_path / "a.tar", all_files=True)
+        blobpack.collect(tmp_path)
+        before = snapshot(tmp_path)
+        limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # room for the blob, and not for the larger collection
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
+        try:
+            with pytest.raises(blobpack.StorageError, match="File too large"):
+                add(tmp_path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+        assert len(before["collection.idx"]) > 100_000
+        assert snapshot(tmp_path) == before
 
     def test_a_relative_path(self, shards, monkeypatch):
         monkeypatch.chdir(shards)
