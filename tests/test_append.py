@@ -371,7 +371,7 @@ class TestFailures:
     def test_what_can_not_be_appended_to(self, tmp_path):
         with pytest.raises(blobpack.BlobNotFoundError):
             blobpack.append(tmp_path / "none.tar", NEW.items())
-        with pytest.raises(blobpack.StorageError, match="not a plain file"):
+        with pytest.raises(blobpack.BlobNotFoundError, match="`blobpack collect"):
             blobpack.append(tmp_path, NEW.items())
         (tmp_path / "o.tar.gz").write_bytes(b"\x1f\x8b" + bytes(1000))
         with pytest.raises(blobpack.FormatError, match="gzip"):

@@ -22,12 +22,12 @@ COMMANDS = {
         "pack files f/ --all --shard-size 1Mi",
     ],
     "repack": ["repack out.tar new.tar --all"],
-    "append": ["append out.tar more --all"],
+    "append": ["append out.tar more --all", "append collected more --prefix x --all"],
     "merge": ["merge out.tar other.tar new.tar"],
     "subset": ["subset out.tar new.tar --filter a*"],
     "collect": ["collect shards"],
     "extract": ["extract out.tar into"],
-    "index": ["index out.tar", "index bare.tar --index embed --facts"],
+    "index": ["index out.tar", "index bare.tar --index embed --facts", "index shards"],
     "info": ["info out.tar", "info shards", "info bare.tar --rescan"],
     "offsets": ["offsets out.tar", "offsets shards -o o/"],
     "verify": ["verify out.tar", "verify shards", "verify damaged.tar"],
@@ -48,6 +48,9 @@ def folder(tmp_path):
     (tmp_path / "shards").mkdir()
     for name in ("out.tar", "other.tar"):
         (tmp_path / "shards" / name).write_bytes((tmp_path / name).read_bytes())
+    (tmp_path / "collected").mkdir()
+    blobpack.pack({"old": b"old"}, tmp_path / "collected" / "a.tar", all_files=True)
+    blobpack.collect(tmp_path / "collected")
     damaged = bytearray((tmp_path / "out.tar").read_bytes())
     damaged[600] ^= 1
     (tmp_path / "damaged.tar").write_bytes(damaged)

@@ -227,7 +227,8 @@ CALLS: dict[str, Call] = {
             blobpack.append,
             {"blob": g.tar, "source": [("new.png", PNG)]},
         ),
-        blob=TARGET,
+        # a bucket or prefix may hold a collection
+        blob=[case for case in TARGET if case not in values("s3://bucket", "s3://bucket/prefix/")],
         source=SOURCE,
         duplicates=choice(Duplicates),
         stale=choice(Stale),

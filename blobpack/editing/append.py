@@ -1,8 +1,8 @@
-"""Append new members behind those of a blob, without reading or moving the payloads that are already there.
+"""Append new members behind those of a blob or collection, without reading or moving the payloads that are already there.
 
 Strategy: a local blob grows in place, in the steps that append_local.py describes. An object in S3
 can't be changed, so a new object replaces it. S3 itself copies the old bytes into the new object;
-append_s3.py describes that.
+append_s3.py describes that. A collection gets another blob; append_shard.py describes that.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Unpack
 from blobpack.argument_order import recognise_swap
 from blobpack.editing.append_local import append_in_place
 from blobpack.editing.append_s3 import append_in_s3
+from blobpack.editing.append_shard import append_to_collection, collection_at
 from blobpack.editing.new_members import NewMembers
 from blobpack.model import Duplicates, Property, Stale, check_choice, check_choices
 from blobpack.packing.files import Skipped
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
 from blobpack.packing.pack import describe_skipped
 from blobpack.packing.sources import check_source, is_packable
-from blobpack.stores.location import output_location
+from blobpack.quoting import one_line
+from blobpack.stores.location import output_folder
 from blobpack.tar.header import is_blob_file
 from blobpack.wording import counted
 
@@ -43,7 +45,7 @@ def append(
     drop: Property | Iterable[Property] = (),
     **options: Unpack[PackOptions],
 ) -> AppendReport:
-    """Append members to a blob, in time that grows with the new members and with the index.
+    """Append members to a blob or collection, in time that grows with the new members and with the index.
 
     The index stays where it was: inside the blob, beside it, or nowhere. If the process is killed at any moment, the
     blob opens as it was before or as it is after. While one append is at work on a local blob, a second one is refused
@@ -54,13 +56,21 @@ def append(
     access rights (ACL), storage class, encryption, retention and checksum algorithm. Of two appends to an object at the same time, at most one succeeds, and the other
     one leaves nothing behind.
 
+    A collection gets another blob, which holds the new members. It lies beside the collection, has the next free number
+    as its name, `00004.tar`, say, and its index inside. The collection's file is replaced when the new blob is complete.
+    No other blob is opened, and those that read the old collection go on. If the process is killed between the two
+    steps, the new blob is there, and the old collection does not have it. Of two appends at the same time, at most one
+    succeeds.
+
     Args:
-        blob: The path of the blob, or an s3:// URL.
+        blob: The path of the blob, or an s3:// URL. Or a collection: its file, or the folder or prefix that holds its
+            `collection.idx`.
         source: Folders, prefixes in S3, files or payloads, named as pack names them.
-        duplicates: What to do with a name that the blob already has: "refuse" to append it, or
+        duplicates: What to do with a name that the blob or collection already has: "refuse" to append it, or
             "last": reads by this name find the new member. The old member stays in the blob, at its
             place.
-        stale: What to do if the index does not fit the blob any more: "refuse" it, or "rescan" the blob.
+        stale: What to do if the index does not fit the blob any more: "refuse" it, or "rescan" the blob, which a
+            collection can't be.
         drop: Properties of an object in S3 that the new object may lack: "tags", "acl", "metadata" or "checksum", one or
             several. They are not copied, so the rights for them are not needed.
         options: Which files are appended, and how: see PackOptions.
@@ -72,19 +82,19 @@ def append(
         DuplicateNameError: the blob already has a member of that name, or two files have one member name.
         SourceError: files can't be read, or changed while they were packed.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
-        BlobNotFoundError: the blob does not exist.
-        BlobChangedError: a blob in S3 was replaced meanwhile, or another upload to its key is under way.
+        BlobNotFoundError: the blob does not exist, or the folder or prefix holds no collection.
+        BlobChangedError: a blob in S3 or a collection was replaced meanwhile, or another upload to its key is under way.
         StaleIndexError: the index does not fit the blob any more.
         FormatError: the blob is damaged.
-        StorageError: another append is at work on the blob, the blob is compressed, another program
+        StorageError: another append is at work on the blob or collection, the blob is compressed, another program
             has written data behind its end, or it can't be written; or a property of the object can't be read or set.
         TypeError: an argument has a wrong type, or an option does not exist.
-        ValueError: a choice does not exist, a number is out of range, the blob is neither local nor in S3, or `drop` is given
-            for a local blob.
+        ValueError: a choice does not exist, a number is out of range, the blob is neither local nor in S3, `drop` is given
+            for a local blob, or `drop` or "rescan" for a collection.
     """
     began = time.perf_counter()
     complete = complete_options("append", options)
-    location = output_location("blob", blob)
+    location = output_folder("blob", blob)
     check_source(source, complete)
     check_choice("duplicates", duplicates, Duplicates)
     check_choice("stale", stale, Stale)
@@ -94,7 +104,13 @@ def append(
             "drop is for a blob in S3: a local blob grows in place, and keeps what it has"
         )
     new = NewMembers(source, complete, Skipped(complete["on_skipped"]), duplicates, stale)
-    if location.is_local:
+    collection = collection_at(location)
+    if collection is not None:
+        if dropped or stale != "refuse":
+            name = "drop" if dropped else "stale"
+            raise ValueError(f"{name} is for a single blob, and {location.text!r} is a collection")
+        result = append_to_collection(location, collection, new)
+    elif location.is_local:
         result = append_in_place(location, new)
     else:
         result = append_in_s3(location, new, dropped)
@@ -103,12 +119,14 @@ def append(
         appended_bytes=result.added.payload_bytes,
         members=len(result.index),
         blob_bytes=result.blob_bytes,
-        index_place=result.before.place,
+        index_place=result.place,
         skipped=dict(new.skipped.counts),
         examples=new.skipped.examples,
         seconds=time.perf_counter() - began,
         index=result.index,
         stale_offsets=result.stale_offsets,
+        shard=result.shard,
+        blobs=result.blobs,
     )
 
 
@@ -119,15 +137,18 @@ class AppendReport:
     Attributes:
         appended: Number of members that were appended.
         appended_bytes: Bytes of their payloads.
-        members: Number of all members of the blob now.
-        blob_bytes: Bytes of the blob now.
+        members: Number of all members of the blob or collection now.
+        blob_bytes: Bytes of the blob now; of a collection, bytes of all its blobs.
         index_place: Where its index is, before and after the append: "embed", "sidecar" or "none".
         skipped: Reason → number of files that were skipped for it.
         examples: Reason → names of the first files.
         seconds: How long it took.
-        index: All members of the blob.
+        index: All members of the blob or collection.
         stale_offsets: Path of an offsets file beside the blob that lacks the new members; None if there is no such
             file.
+        shard: Path or URL of the blob that was added to a collection; None if `append` was given a single blob, or if
+            there was nothing to append.
+        blobs: Number of blobs of the collection now; None for a single blob.
     """
 
     appended: int
@@ -141,11 +162,16 @@ class AppendReport:
     index: Index = field(repr=False)
     # the file is only named, not written again: it may hold a selection that a user made
     stale_offsets: str | None = None
+    shard: str | None = None
+    blobs: int | None = None
 
     def __str__(self) -> str:
+        where = f", as {one_line(self.shard)}" if self.shard else ""
+        of_blobs = "" if self.blobs is None else f" of {counted(self.blobs, 'blob')}"
         text = (
-            f"appended {counted(self.appended, 'member')}, {counted(self.appended_bytes, 'byte')}, in {self.seconds:.2f} s; "
-            f"the blob has {counted(self.members, 'member')}, {counted(self.blob_bytes, 'byte')}"
+            f"appended {counted(self.appended, 'member')}, {counted(self.appended_bytes, 'byte')}, in {self.seconds:.2f} s"
+            f"{where}; the {'collection' if of_blobs else 'blob'} has {counted(self.members, 'member')}, "
+            f"{counted(self.blob_bytes, 'byte')}{of_blobs}"
         )
         if self.index_place == "none":
             text += "\nthe blob had no index and has none now: `blobpack index` makes one"

@@ -86,7 +86,7 @@ def append_in_place(location: Location, new: NewMembers) -> AppendResult:
         with file.store() as store:
             before = read_state(store, new.stale)
         # before anything is changed, so that most failures leave the blob untouched
-        found = new.check_names(new.find(), before)
+        found = new.check_names(new.find(), before.index, before.lookup)
         tail = _Tail(file, before)
         with (
             index_kept(file, before.footer, before.size) as kept,
@@ -122,7 +122,7 @@ def append_in_place(location: Location, new: NewMembers) -> AppendResult:
         blob_bytes = os.fstat(file.fd).st_size
     offsets = offsets_path(path)
     stale_offsets = os.fspath(offsets) if added and offsets.exists() else None
-    return AppendResult(before, added, index, blob_bytes, stale_offsets)
+    return AppendResult(before.place, added, index, blob_bytes, stale_offsets)
 
 
 def _complete(

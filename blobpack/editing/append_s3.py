@@ -52,7 +52,7 @@ def append_in_s3(
         found = new.find()
         # before check_names, which may turn objects of known sizes into a generator of payloads without sizes
         new_bytes = expected_bytes(found)
-        found = new.check_names(found, before)
+        found = new.check_names(found, before.index, before.lookup)
         index, blob_bytes = before.index, store.size
         # the order matters: NothingAdded first aborts the upload, so nothing is left in S3, and is suppressed after that
         # the index file of the old object goes just before the new object appears, which it would not fit
@@ -75,7 +75,7 @@ def append_in_s3(
         with uploading(sidecar_of(location), properties=beside) as sidecar:
             sidecar.write(index._write_sections(sidecar, index.identity).encode())
         forget_if_replaced(location, tail.sink.version)
-    return AppendResult(before, added, index, blob_bytes)
+    return AppendResult(before.place, added, index, blob_bytes)
 
 
 def _properties_beside(location: Location, drop: Collection[Property]) -> Properties:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from blobpack.editing.blob_state import BlobState
     from blobpack.index.index import Index
-    from blobpack.model import Duplicates, Packable, Payload, Stale
+    from blobpack.model import Duplicates, IndexPlace, Packable, Payload, Stale
     from blobpack.packing.options import PackOptions
     from blobpack.packing.sources import ResolvedSource
     from blobpack.stores.sink import Sink
@@ -54,15 +54,23 @@ class NewMembers:
         """List the files, objects or payloads of the source."""
         return resolve_source(self.source, self.options, self.skipped)
 
-    def check_names(self, found: ResolvedSource, before: BlobState) -> ResolvedSource:
-        """Check that the blob does not have the new names yet, if duplicates are to be refused.
+    def check_names(
+        self, found: ResolvedSource, index: Index, lookup: Index, holder: str = "blob"
+    ) -> ResolvedSource:
+        """Check that the new names are not there yet, if duplicates are to be refused.
+
+        Args:
+            found: The source.
+            index: The members that are there.
+            lookup: An index of the same members, to look up names before anything is changed.
+            holder: What has these members, for messages.
 
         Raises:
-            DuplicateNameError: the blob already has a member of that name.
+            DuplicateNameError: there is a member of that name already.
         """
         if self.duplicates == "last":
             return found
-        return check_new_names(found, before, self.options, self.skipped)
+        return check_new_names(found, index, lookup, self, holder)
 
     def write(
         self,
@@ -113,38 +121,43 @@ class NewMembers:
 
 @dataclass(frozen=True, slots=True)
 class AppendResult:
-    """A blob after an append.
+    """A blob or collection after an append.
 
     Attributes:
-        before: The blob before the append.
+        place: Where the index is.
         added: The new members.
         index: All members.
-        blob_bytes: Bytes of the blob now.
+        blob_bytes: Bytes of the blob now; of a collection, bytes of all its blobs.
         stale_offsets: Path of an offsets file that lacks the new members, or None.
+        shard: Path or URL of the blob that was added to a collection, or None.
+        blobs: Number of blobs of a collection now; None for a single blob.
     """
 
-    before: BlobState
+    place: IndexPlace
     added: Index
     index: Index
     blob_bytes: int
     stale_offsets: str | None = None
+    shard: str | None = None
+    blobs: int | None = None
 
 
 def check_new_names(
-    found: ResolvedSource, before: BlobState, options: PackOptions, skipped: Skipped
+    found: ResolvedSource, index: Index, lookup: Index, new: NewMembers, holder: str
 ) -> ResolvedSource:
-    """Check that the blob does not have the new names yet: files are checked now, payloads as they come.
+    """Check that the new names are not there yet: files are checked now, payloads as they come; see NewMembers.
 
     Raises:
-        DuplicateNameError: the blob already has a member of that name.
+        DuplicateNameError: there is a member of that name already.
     """
+    options = new.options
     # objects become payloads below; their names are filtered before that, so that the others are not fetched
     if isinstance(found, Objects):
-        found, _ = filter_by_name(found, options, skipped)
+        found, _ = filter_by_name(found, options, new.skipped)
     if not isinstance(found, FileList):
         # the index in memory, and not the one in the blob: that is overwritten while these payloads come
-        return _check_each_name(found, _TakenNames(before.index, before.index))
-    taken = _TakenNames(before.index, before.lookup)
+        return _check_each_name(found, _TakenNames(index, index, holder))
+    taken = _TakenNames(index, lookup, holder)
     # a Skipped of its own: write_members filters the same files again, and they would be counted twice
     chosen = filter_files(found, *globs_of(options), Skipped())
     for path, name in zip(chosen.paths, chosen.names, strict=True):
@@ -154,7 +167,7 @@ def check_new_names(
             # A file that is not an image will be skipped, so it is no duplicate. Only files with names that the blob
             # already has are read for this.
             if options["all_files"] or is_image_file(whole, name):
-                raise _duplicate_error(os.fsdecode(name), taken_by)
+                raise taken.error(os.fsdecode(name), taken_by)
     return found
 
 
@@ -162,20 +175,22 @@ def _check_each_name(payloads: Iterable[Payload], taken: _TakenNames) -> Iterato
     for name, payload in payloads:
         taken_by = taken.find(name)
         if taken_by is not None:
-            raise _duplicate_error(name, taken_by)
+            raise taken.error(name, taken_by)
         yield name, payload
 
 
 class _TakenNames:
-    """The names of a blob's members, found by their normal form."""
+    """The names of a blob's or collection's members, found by their normal form."""
 
-    def __init__(self, index: Index, lookup: Index) -> None:
+    def __init__(self, index: Index, lookup: Index, holder: str) -> None:
         """Use the members of an index, and another Index of the same members for lookups."""
-        self._index, self._lookup = index, lookup
-        names, bounds = normal_names(index._columns.names, index._columns.name_bounds)
+        self._index, self._lookup, self._holder = index, lookup, holder
         # Mostly all names are in normal form. Then the index finds them: a table of its own would take longer to make
-        # than a small append.
-        self._table = None if names is index._columns.names else NameLookup(names, bounds)
+        # than a small append. Part by part, because a collection may have more members than memory holds.
+        is_normal = all(
+            normal_names(part.names, part.name_bounds)[0] is part.names for part in index._parts()
+        )
+        self._table = None if is_normal else _lookup_of(index)
 
     def find(self, name: str) -> str | None:
         """Return the name of the member that is the same file as `name`; None if there is none."""
@@ -185,12 +200,15 @@ class _TakenNames:
         row = self._table.find(normal)
         return self._index._name_at(row) if row >= 0 else None
 
-
-def _duplicate_error(name: str, taken_by: str) -> DuplicateNameError:
-    if name != taken_by:
+    def error(self, name: str, taken_by: str) -> DuplicateNameError:
+        """Return the error for a new name, and the name that is there already."""
+        there = f"the {self._holder} has a member {taken_by!r} already"
+        if name != taken_by:
+            return DuplicateNameError(f"{there}, and {name!r} would be extracted to the same file")
         return DuplicateNameError(
-            f"the blob has a member {taken_by!r} already, and {name!r} would be extracted to the same file"
+            f"{there}; with {setting('duplicates', 'last')}, this name would mean the new one"
         )
-    return DuplicateNameError(
-        f"the blob has a member {name!r} already; with {setting('duplicates', 'last')}, this name would mean the new one"
-    )
+
+
+def _lookup_of(index: Index) -> NameLookup:
+    return NameLookup(*normal_names(index._columns.names, index._columns.name_bounds))

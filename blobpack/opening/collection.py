@@ -311,23 +311,9 @@ def open_collection(
     location = collection_location(given, place_of(given))
     kept = cache_in(cache, cache_bytes)
     try:
-        store, footer = open_region(location, kept)
+        store, stored, shards = open_table(location, kept)
     except BlobNotFoundError as exc:
-        raise BlobNotFoundError(
-            f"{location}: there is no collection; `blobpack collect {given}` makes one of the blobs there"
-        ) from exc
-    try:
-        # one format serves both: the index of a single blob has no section of blobs
-        if not footer.blobs_bytes:
-            raise FormatError(
-                f"{location}: this is the index of one blob, not a collection; open its blob instead",
-                offset=0,
-            )
-        stored = open_stored(store, 0, footer)
-        shards = read_shards(store, footer)
-    except BaseException:
-        store.close()
-        raise
+        raise no_collection(given, location) from exc
     return Collection(
         location,
         location.folder,
@@ -338,6 +324,40 @@ def open_collection(
         hedge=hedge,
         counters=store.counters,
         allow=allowed,
+    )
+
+
+def open_table(location: Location, cache: Cache | None) -> tuple[Store, StoredIndex, Shards]:
+    """Open the file of a collection: its store, which the index needs open, its index, and the table of its blobs.
+
+    Raises:
+        BlobNotFoundError: there is no such file.
+        FormatError: the file is damaged, or is the index of one blob.
+        StorageError: the file could not be reached.
+    """
+    store, footer = open_region(location, cache)
+    try:
+        # one format serves both: the index of a single blob has no section of blobs
+        if not footer.blobs_bytes:
+            raise FormatError(
+                f"{location}: this is the index of one blob, not a collection; open its blob instead",
+                offset=0,
+            )
+        return store, open_stored(store, 0, footer), read_shards(store, footer)
+    except BaseException:
+        store.close()
+        raise
+
+
+def no_collection(given: Location, location: Location) -> BlobNotFoundError:
+    """Return the error for a folder, prefix or glob of blobs without a collection.
+
+    Args:
+        given: What the caller named.
+        location: Where the collection would be.
+    """
+    return BlobNotFoundError(
+        f"{location}: there is no collection; `blobpack collect {given}` makes one of the blobs there"
     )
 
 

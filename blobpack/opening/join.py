@@ -4,6 +4,8 @@ Strategy: some blobs are opened in parallel, ahead of the one whose index is wri
 memory does not grow with the number of members, except for 8 bytes a member while the lookup is made. Making the lookup
 compares names that may be equal; that is where a name which two blobs have is found, with no pass of its own. Only if
 some names are not in normal form, such as "./a", their normal forms are compared in a second pass.
+
+New blobs may be joined to a collection that is there. Its rows are copied from its file, and none of its blobs is opened.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from blobpack.columns import FACT_WITHOUT_UNKNOWN
 from blobpack.errors import DuplicateNameError, FormatError, StaleIndexError, StorageError
 from blobpack.indexfile.identity import COLLECTION_IDENTITY, identify
 from blobpack.indexfile.shard_table import Shard, encode_shards
@@ -67,6 +70,19 @@ class _OpenedBlob:
     was_scanned: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A collection that new blobs are joined to.
+
+    Attributes:
+        index: Its members.
+        shards: Its blobs.
+    """
+
+    index: Index
+    shards: list[Shard]
+
+
 class CollectionWriter:
     """Writes one collection to a file.
 
@@ -86,7 +102,22 @@ class CollectionWriter:
         stale: Stale = "refuse",
         cache: Cache | None = None,
         progress: CountCallback | None = None,
+        before: Collected | None = None,
     ) -> None:
+        """Set what is written.
+
+        Args:
+            blobs: The blobs, in this order.
+            folder: The folder of the collection.
+            duplicates: What to do with a name that two blobs have; see collect.
+            scan: Scan blobs that have no index; see collect.
+            concatenated: Scan all blobs, also behind end-of-archive markers; see collect.
+            stale: What to do with an index that does not fit its blob.
+            cache: Keeps what is read of remote blobs.
+            progress: Called after each blob with the number of blobs and their bytes.
+            before: A collection whose members come first. It keeps its facts: those of new members may be unknown.
+        """
+        self.before = before
         self.blobs, self.folder = blobs, folder
         self.duplicates, self.scan, self.stale = duplicates, scan, stale
         self.concatenated = concatenated
@@ -101,7 +132,8 @@ class CollectionWriter:
         # A part with fewer facts is met only when parts before it are written. Then all is written again without these
         # facts. This ends, because each turn drops at least one fact. Looking first would open every blob twice.
         while True:
-            self.shards, self.scanned = [], []
+            self.shards = list(self.before.shards) if self.before else []
+            self.scanned = []
             try:
                 footer = write_sections(
                     file,
@@ -121,6 +153,11 @@ class CollectionWriter:
 
     def _parts(self) -> Iterator[Columns]:
         row = 0
+        if self.before and len(self.before.index):
+            row = len(self.before.index)
+            self.facts = self.before.index.facts if self.facts is None else self.facts
+            for part in self.before.index._parts():
+                yield _keep_facts(part, self.facts)
         for opened in map_ahead(
             self._open,
             self.blobs,
@@ -168,7 +205,13 @@ class CollectionWriter:
             parts: Iterable[Columns] = (
                 [index._columns] if rows <= WHOLE_INDEX_ROWS_MAX else index._parts()
             )
-            return _OpenedBlob(shard, store, parts, index.facts, rows, index.report, found is None)
+            facts = index.facts
+            if self.before and len(self.before.index):
+                # otherwise one blob without facts would take those of all members away
+                kept = self.before.index.facts
+                parts = (part.with_unknown(kept) for part in parts)
+                facts |= kept - {FACT_WITHOUT_UNKNOWN}
+            return _OpenedBlob(shard, store, parts, facts, rows, index.report, found is None)
         except BaseException:
             store.close()
             raise

@@ -47,12 +47,15 @@ def place_of(location: Location) -> Place:
     name = location.key if location.is_s3 else location.address
     if not name or name.endswith("/"):
         return "folder"
-    return (
-        "glob" if location.is_s3 and GLOB.search(name) and not _exists_in_s3(location) else "file"
-    )
+    return "glob" if location.is_s3 and GLOB.search(name) and not exists_in_s3(location) else "file"
 
 
-def _exists_in_s3(location: Location) -> bool:
+def exists_in_s3(location: Location) -> bool:
+    """Return whether there is an object, as far as the caller may know it.
+
+    Raises:
+        StorageError: S3 could not be reached.
+    """
     try:
         with open_store(location):
             return True

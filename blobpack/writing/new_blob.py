@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blobpack.errors import BlobChangedError
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import IdentifyingSink, identify
 from blobpack.model import ScanReport
@@ -125,10 +126,10 @@ def new_blob(
         level: Compression level, for a compressed blob.
         expected_bytes: In S3: about the most bytes that the blob will have.
         resume: In S3: continue an interrupted upload.
-        new: In S3: fail if there is an object already.
+        new: Fail if there is a file or object already.
 
     Raises:
-        BlobChangedError: `new`, and there is an object already.
+        BlobChangedError: `new`, and there is a file or object already.
         StorageError: the blob can't be created, written or put in place.
     """
     location = Location.parse(url)
@@ -140,6 +141,9 @@ def new_blob(
                 held.enter_context(undisturbed(resolve_target(location), wait=True))
                 new_file = Path(sink.local().path)
                 held.enter_context(shared(new_file, wait=True, url=location.text))
+                # under the lock of the folder, so no other blob of blobpack can appear before the rename
+                if new and os.path.lexists(location.path):
+                    raise BlobChangedError(f"{location} exists already; it was not replaced")
             if not new:
                 forget_beside(location)
 

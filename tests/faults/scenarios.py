@@ -43,6 +43,8 @@ class Scenario:
             happened before, so only its members are compared.
         own_folder: The folder that the command fills; it must be empty before. "" if there is none.
         meanwhile: A command that others run in the same folder while this one runs; "" for none.
+        repeats: A second run leaves the same files as the first one. An append to a collection refuses names that are
+            there, or adds another blob.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Scenario:
     in_place: str = ""
     own_folder: str = ""
     meanwhile: str = ""
+    repeats: bool = True
 
 
 def scenarios() -> dict[str, Scenario]:
@@ -108,8 +111,10 @@ def edits() -> list[Scenario]:
         "embed": (places["embed"], "out.tar"),
         "appended": ((*places["embed"], append), "out.tar"),
     }
+    collected = ("pack old set/a.tar", "collect set")
     return [
         *appends,
+        Scenario("add a blob", collected, "append set more --threads 1", repeats=False),
         *(
             Scenario(f"index embed in {name}", before, f"index {blob} --index embed", blob)
             for name, (before, blob) in embeds.items()

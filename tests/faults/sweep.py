@@ -269,9 +269,11 @@ class Trial:
         # many faults leave the same files, and what happens then depends on the files only
         key = (killed, digest(tree))
         if key not in self._later:
-            self._later[key] = reading_problems(self.work) + [
-                f"repeated: {text}" for text in self._problems_when_repeated(killed=killed)
-            ]
+            self._later[key] = reading_problems(self.work)
+            if self.scenario.repeats:
+                self._later[key] += [
+                    f"repeated: {text}" for text in self._problems_when_repeated(killed=killed)
+                ]
         return self._later[key]
 
     def _problems_when_repeated(self, *, killed: bool) -> list[str]:

@@ -13,6 +13,7 @@ from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import progress_bar, progress_option, show_on
 from blobpack.cli.report import print_report
 from blobpack.editing.append import append as library
+from blobpack.editing.append_shard import collection_at
 from blobpack.model import Property
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("blob", type=PathOrS3(exists=True, dir_okay=False))
+@click.argument("blob", type=PathOrS3(exists=True, prefix=True))
 @click.argument("sources", nargs=-1, required=True, type=PathOrS3(prefix=True), metavar="SRC...")
 @packing_options
 @naming_options
@@ -47,17 +48,21 @@ def append(
     skipped_to: str | None,
     **options: Any,
 ) -> None:
-    """Add images to BLOB, in place.
+    """Add images to BLOB, in place, or to a collection, as another blob.
 
     SRC is a folder, a file, or a prefix such as s3://bucket/imgs/. Members are named as by `blobpack pack`; see its
     --help. Existing members are neither moved nor read. If the command is killed at any moment, BLOB has either its old
     members or the old and the new ones. The index stays where it was: inside BLOB or beside it. In S3, the server copies the old bytes; only new ones are uploaded. The
     new object has the properties of the old one: headers, metadata, tags, ACL, storage class, encryption, retention.
 
+    BLOB may be a collection: its file, or the folder or prefix that holds collection.idx. Then the images are packed into
+    a new blob beside it, with the next free number as its name, and the collection is written anew.
+
     \b
     blobpack append out.tar more/
     blobpack append out.tar -C imgs/ cats dogs --prefix new/
     blobpack append s3://bucket/out.tar more/
+    blobpack append shards/ more/
     blobpack append out.tar cats/0001.jpg cats/0002.jpg --duplicates last
     """
     places = located(sources, directory)
@@ -67,6 +72,10 @@ def append(
     check_places(places)
     if options["drop"] and blob.is_local:
         raise click.UsageError("--drop is for a blob in S3")
+    if (rescan or options["drop"]) and collection_at(blob) is not None:
+        raise click.UsageError(
+            f"--rescan and --drop are for a single blob, and {blob} is a collection"
+        )
     with skipped_table(skipped_to, blob) as on_skipped, progress_bar("files") as bar:
         report = library(
             blob,
@@ -83,4 +92,5 @@ def append(
         *("appended", "appended_bytes", "members", "blob_bytes", "skipped"),
         as_json=as_json,
         index_place=report.index_place,
+        shard=report.shard,
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from blobpack.cli.opened import check_output_name, is_same_file, name_here
@@ -11,15 +14,24 @@ from blobpack.cli.printing import print_note, print_report_line, progress_bar, p
 from blobpack.cli.report import left_out_fields, print_json, print_left_out
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import INDEX
+from blobpack.opening.collection import collection_location, open_collection
+from blobpack.opening.list_blobs import list_blobs, place_of
+from blobpack.opening.locations import check_allowed, name_from
+from blobpack.opening.open import is_collection
 from blobpack.quoting import one_line
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
+from blobpack.stores.output import translate_write_errors
 from blobpack.stores.replace import check_replaceable
 from blobpack.tar.behind import warn_of_left_out
+from blobpack.tar.header import check_name, encode_name
 from blobpack.tar.readahead import Readahead
 from blobpack.tar.scan import scan_store
 from blobpack.wording import counted
 from blobpack.writing.embed import embed_index, write_beside
+
+if TYPE_CHECKING:
+    from blobpack.model import ScanReport
 
 
 @click.command()
@@ -27,10 +39,10 @@ from blobpack.writing.embed import embed_index, write_beside
 @click.option(
     "-o",
     "--output",
-    type=PathOrS3(dir_okay=False),
+    type=PathOrS3(prefix=True),
     metavar="FILE",
-    help="Path or s3:// URL of the index. If it is BLOB.idx beside BLOB, opening BLOB finds it.  [default: "
-    "BLOB.idx beside a local blob; for a remote blob, its name with .idx in the current folder]",
+    help="Path or s3:// URL of the index, or a folder or prefix for BLOB.idx. If it is BLOB.idx beside BLOB, opening BLOB "
+    "finds it.  [default: BLOB.idx beside a local blob; for a remote blob, its name with .idx in the current folder]",
 )
 @click.option(
     "--index",
@@ -67,31 +79,133 @@ def index(
     With an index, BLOB opens at once; without one, it is scanned each time it is opened. `blobpack pack` writes an index
     by itself, so this command is for tars that other tools made. A tar in S3 is scanned without being stored on disk.
 
+    If BLOB is a collection, or a folder, prefix or glob of blobs, each blob gets an index. If one fails, the command ends
+    there. Indexes of blobs in S3 need -o: their own prefix, or a folder here.
+
     \b
     blobpack index foreign.tar
     blobpack index foreign.tar --index embed --facts
     blobpack index s3://bucket/foreign.tar -o foreign.idx
+    blobpack index s3://bucket/tars/ -o s3://bucket/tars/
     """
     # An embedded index goes behind the first end-of-archive marker. In a concatenated tar, the next
     # members are there. An object in S3 can't be written in place.
     embed = place == "embed"
     if embed and (output or concatenated or not blob.is_local):
         raise click.UsageError(
-            "--index embed is for a local blob, and can't be combined with -o or --concatenated"
+            "--index embed is for local blobs, and can't be combined with -o or --concatenated"
         )
+    several = _blobs_in(blob)
+    if several is not None:
+        targets = several if embed else _targets(blob, several, output)
+        pairs = list(zip(several, targets, strict=True))
+    else:
+        pairs = [(blob, blob if embed else _target(blob, output))]
+    if not embed:
+        # all of them before the first scan, which may take minutes
+        for one, target in pairs:
+            _check_target(one, target, force=force)
+            if several is not None and target.is_local:
+                with translate_write_errors(target):
+                    os.makedirs(target.folder.path, exist_ok=True)  # noqa: PTH103 (a str)
+    table, reports = [], []
+    for one, target in pairs:
+        row, report = _index_blob(one, target, embed=embed, facts=facts, concatenated=concatenated)
+        table.append(row)
+        reports.append(report)
+        if not as_json:
+            members = counted(row["members"], "member")
+            print_report_line(f"indexed {members}: {one_line(target.text)}")
+    members = sum(row["members"] for row in table)
+    if several is None and as_json:
+        print_json(table[0])
+    elif as_json:
+        rows = [{"blob": one.text} | row for one, row in zip(several or [], table, strict=True)]
+        print_json({"blobs": len(rows), "members": members, "indexes": rows})
+    elif several is not None:
+        print_report_line(f"indexed {counted(members, 'member')} of {counted(len(table), 'blob')}")
+    if not blob.is_local and not as_json:
+        sums = {key: sum(row[key] for row in table) for key in ("requests", "bytes_read")}
+        blob_bytes = sum(row["blob_bytes"] for row in table)
+        print_note(
+            f"scanned with {counted(sums['requests'], 'request')} for {counted(sums['bytes_read'], 'byte')}; "
+            f"{'the blob has' if several is None else 'the blobs have'} {counted(blob_bytes, 'byte')}"
+        )
+    for (one, _), report in zip(pairs, reports, strict=True):
+        where = "" if several is None else f"{one_line(one.text)}: "
+        print_left_out(f"{where}without a row", report)
+
+
+def _blobs_in(location: Location) -> list[Location] | None:
+    """Return the blobs of a folder, prefix, glob or collection; None for a single blob.
+
+    Raises:
+        UnsafeNameError: a collection names a blob that is not below its own folder.
+    """
+    place = place_of(location)
+    if place != "file":
+        return list_blobs(location, place)
+    if not is_collection(location):
+        return None
+    with open_collection(location) as collection:
+        blobs = [Location.parse(row.url) for row in collection.blobs]
+    # a collection may come from somebody else, who must not choose where this command reads and writes
+    for blob in blobs:
+        check_allowed(blob, (location.folder,), location.text)
+    return blobs
+
+
+def _target(blob: Location, output: Location | None) -> Location:
+    """Return where the index of a single blob goes."""
+    # the index of a remote blob is written where this command runs, unless -o says otherwise: writing to S3 is only
+    # done on request
+    beside = sidecar_of(Location(name_here(blob), "local"))
+    if output is None:
+        return beside
+    return output.as_folder.below(os.path.basename(beside.path)) if _is_folder(output) else output  # noqa: PTH119
+
+
+def _targets(source: Location, blobs: list[Location], output: Location | None) -> list[Location]:
+    """Return where the indexes of several blobs go: beside them, or into a folder, with their paths in the source."""
+    if output is None:
+        if not source.is_local:
+            raise click.UsageError(
+                f"{source}: name a folder or prefix for the indexes with -o; the folder of the blobs puts them beside the blobs"
+            )
+        return [sidecar_of(blob) for blob in blobs]
+    if not _is_folder(output):
+        raise click.UsageError(
+            f"there are several blobs, and -o {output} is one file: name a folder, with a / at its end"
+        )
+    folder = collection_location(source, place_of(source)).folder
+    names = [name_from(folder, blob) for blob in blobs]
+    if output.is_local:
+        # keys in S3 may hold "..", which would lead out of the folder
+        for name in names:
+            check_name(encode_name(name))
+    return [sidecar_of(output.as_folder.below(name)) for name in names]
+
+
+def _is_folder(output: Location) -> bool:
+    return output.address.endswith("/") or place_of(output) == "folder"
+
+
+def _check_target(blob: Location, target: Location, *, force: bool) -> None:
+    """Check that an index file may be written, before the blob is scanned."""
+    if is_same_file(target, blob):
+        raise click.UsageError(f"{target} is the blob itself")
+    check_output_name("-o", target, INDEX, force=force)
+    check_replaceable(target, INDEX, force=force)
+
+
+def _index_blob(
+    blob: Location, target: Location, *, embed: bool, facts: bool, concatenated: bool
+) -> tuple[dict[str, Any], ScanReport | None]:
+    """Scan one blob and write its index; return what JSON says of it, and the report of the scan."""
     traffic: dict[str, int] = {}
     if embed:
-        target = blob
         made = embed_index(target, facts=facts)
     else:
-        # the index of a remote blob is written where this command runs, unless -o says otherwise: writing to S3 is only
-        # done on request
-        target = output or sidecar_of(Location(name_here(blob), "local"))
-        if is_same_file(target, blob):
-            raise click.UsageError(f"{target} is the blob itself")
-        check_output_name("-o", target, INDEX, force=force)
-        # before the scan, which may take minutes
-        check_replaceable(target, INDEX, force=force)
         with open_tar(blob) as store, progress_bar("B", store.size) as bar:
             # opened here and not by scan_store, for its progress and its counts
             reader = Readahead(store, progress=lambda position: bar.update(position - bar.n))
@@ -107,22 +221,11 @@ def index(
                 "requests": reader.requests,
                 "retried": store.stats.retried,
             }
-    if as_json:
-        print_json(
-            {
-                "members": len(made),
-                "index": target.text,
-                "embedded": embed,
-                **left_out_fields(made.report),
-                **traffic,
-            }
-        )
-    else:
-        print_report_line(f"indexed {counted(len(made), 'member')}: {one_line(target.text)}")
-    if traffic and not as_json:
-        print_note(
-            "scanned with {requests:,} requests for {bytes_read:,} bytes; the blob has {blob_bytes:,} bytes".format_map(
-                traffic
-            )
-        )
-    print_left_out("without a row", made.report)
+    fields = {
+        "members": len(made),
+        "index": target.text,
+        "embedded": embed,
+        **left_out_fields(made.report),
+        **traffic,
+    }
+    return fields, made.report
