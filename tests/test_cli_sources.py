@@ -206,3 +206,12 @@ class TestIndexesOfSeveral:
         assert run("index", "shards/a.tar", "-o", "collected") == (
             "indexed 2 members: collected/a.tar.idx\n"
         )
+
+
+def test_merge_refuses_to_scan_a_collection(here):
+    done = CliRunner().invoke(
+        main, ["merge", "--concatenated", "collected/collection.idx", "m.tar"]
+    )
+    assert done.exit_code == 2
+    assert "a collection has its index" in done.output
+    assert not (here / "m.tar").exists()

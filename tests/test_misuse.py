@@ -608,6 +608,7 @@ def test_every_choice_has_a_case() -> None:
         "IndexPlace",
         "NameStyle",
         "OffsetsFormat",
+        "SortKey",
         "Property",
         "Rescan",  # of the command line alone
         "Stale",

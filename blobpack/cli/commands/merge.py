@@ -65,6 +65,10 @@ def merge(
         raise click.UsageError(
             f"{out} exists and would be replaced by a copy of {blobs[0]}: OUT comes last"
         )
+    if concatenated and any(map(is_collection, blobs)):
+        raise click.UsageError(
+            "--concatenated scans blobs, and a collection has its index: give its folder, or its blobs"
+        )
     with progress_bar("members") as bar:
         report = library(
             blobs,
