@@ -54,6 +54,26 @@ def hit():
     held = {Key(): 1}
     get(held, Key())
 """,
+    "the hook for dropped exceptions": """
+class Broken:
+    def __del__(self):
+        raise ValueError
+def hit():
+    # the first event that is traced is the beginning of the hook's function
+    hook = sys.unraisablehook.__code__
+    sys.settrace(lambda frame, *_: send() if frame.f_code is hook else None)
+    Broken()
+    sys.settrace(None)
+sys.unraisablehook = lambda dropped: None
+""",
+    "a hook that another program has set": """
+class Broken:
+    def __del__(self):
+        raise ValueError
+def hit():
+    Broken()
+sys.unraisablehook = lambda dropped: send()
+""",
     "code that drops every exception": """
 def hit():
     try:
