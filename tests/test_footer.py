@@ -177,7 +177,12 @@ FITTING = {
         "block_count": 511,
         "row_count": 511 * 1024,
     },
-    "a scan to the end of the last member": {"report": ScanReport(9000, 0)},
+    "a scan to the end of the last member": {"report": ScanReport(9216, 0)},
+    "a scan far behind": {"report": ScanReport(1 << 40, 2)},
+    "an end at the end of the archive": {
+        "report": ScanReport(9216, 2),
+        "identity": Identity(10_240, 0, 0),
+    },
 }
 WRONG = {
     "a lookup": {"lookup": SECTIONS_BYTES - 3 * INDEX_PAGE_BYTES + 1},
@@ -196,6 +201,15 @@ WRONG = {
     },
     "a scan that ended before the last member": {"report": ScanReport(8999, 0)},
     "a scan that ended before the archive": {"report": ScanReport(-512, 0)},
+    "a scan that ended inside of a block": {"report": ScanReport(9217, 0)},
+    "a scan that ended in the last padding": {"report": ScanReport(9000, 0)},
+    "three zero blocks": {"report": ScanReport(9216, 3)},
+    "less than no zero block": {"report": ScanReport(9216, -1)},
+    "an end behind the archive": {
+        "report": ScanReport(9216, 2),
+        "identity": Identity(10_239, 0, 0),
+    },
+    "an end behind all archives": {"report": ScanReport(((1 << 63) - 1) // 512 * 512, 2)},
 }
 
 

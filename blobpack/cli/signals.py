@@ -49,6 +49,7 @@ class Signals:
         self.arrived = 0
         self._raised_s = 0.0
         self._is_over = False
+        self._report = sys.unraisablehook
 
     @contextmanager
     def raised(self) -> Iterator[None]:
@@ -66,10 +67,8 @@ class Signals:
             if signal.getsignal(number) in ending
         }
         before[signal.SIGALRM] = signal.getsignal(signal.SIGALRM)
-        report = sys.unraisablehook
-        sys.unraisablehook = lambda dropped: (
-            None if isinstance(dropped.exc_value, SignalledError) else report(dropped)
-        )
+        self._report = sys.unraisablehook
+        sys.unraisablehook = self._report_dropped
         for number in before:
             signal.signal(number, self._repeat if number == signal.SIGALRM else self._arrive)
         try:
@@ -80,7 +79,7 @@ class Signals:
             signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in before.items():
                 signal.signal(number, handler)
-            sys.unraisablehook = report
+            sys.unraisablehook = self._report
 
     def _arrive(self, number: int, frame: FrameType | None) -> None:
         if self._is_over or (is_unwinding() and time.monotonic() - self._raised_s < TWICE_S):
@@ -88,11 +87,23 @@ class Signals:
         self.arrived = number
         self._raised_s = time.monotonic()
         signal.setitimer(signal.ITIMER_REAL, REPEAT_S, REPEAT_S)
-        raise SignalledError(KILLED + number)
+        if not self._is_reporting(frame):
+            raise SignalledError(KILLED + number)
 
     def _repeat(self, number: int, frame: FrameType | None) -> None:
-        if not (self._is_over or is_unwinding()):
+        if not (self._is_over or is_unwinding() or self._is_reporting(frame)):
             raise SignalledError(KILLED + self.arrived)
+
+    def _report_dropped(self, dropped: sys.UnraisableHookArgs) -> None:
+        if not isinstance(dropped.exc_value, SignalledError):
+            self._report(dropped)
+
+    def _is_reporting(self, frame: FrameType | None) -> bool:
+        """Return whether a frame belongs to the report of a dropped exception."""
+        # Python prints the traceback of an exception that leaves sys.unraisablehook, and drops it
+        while frame and frame.f_code is not self._report_dropped.__code__:
+            frame = frame.f_back
+        return frame is not None
 
 
 def is_unwinding() -> bool:

@@ -14,6 +14,7 @@ from blobpack.indexfile.open import read_footer
 from blobpack.opening.find_index import whole_index
 from blobpack.stores.open import open_store
 from blobpack.stores.zstd_format import is_zstd
+from blobpack.tar.damage_scan import StoreRange
 from blobpack.tar.header import BLOCK
 from blobpack.tar.scan import scan_store
 from blobpack.writing.append_mark import place_left_behind, read_mark, trailing_zeros
@@ -111,6 +112,8 @@ def _find_index(store: Store, stale: Stale) -> tuple[Index, ScanReport]:
     """Find the index of a blob, and the report of a scan, which says where the archive ends."""
     try:
         found = whole_index(store)
+        if found.report:
+            _check_end(store, found, found.report)
     except (StaleIndexError, FormatError):
         if stale != "rescan":
             raise
@@ -121,6 +124,37 @@ def _find_index(store: Store, stale: Stale) -> tuple[Index, ScanReport]:
     if report is None:
         raise FormatError(f"{store.url}: the end of the archive is not known")
     return found, report
+
+
+def _check_end(store: Store, index: Index, report: ScanReport) -> None:
+    """Check that the headers behind the last member of an index lead to the end that its report says.
+
+    A hostile writer can make the checksums of an index fit any report. At another end, an append would overwrite headers,
+    or leave zeros before the new members, where tar readers stop.
+
+    Raises:
+        FormatError: the archive ends elsewhere.
+    """
+    last_end = index._last_end
+    start = last_end + -last_end % BLOCK
+    end = report.bytes_scanned + BLOCK * report.end_marker
+    if start == end:
+        return
+    try:
+        # folders and links may follow the last member, and in joined tars also markers of the tars before
+        walked = scan_store(StoreRange(store, start, min(end, store.size)), concatenated=True)
+    except FormatError:
+        walked = Index()
+    found = walked.report
+    if found is None or (start + found.bytes_scanned, found.end_marker) != (
+        report.bytes_scanned,
+        report.end_marker,
+    ):
+        raise FormatError(
+            f"{store.url}: by the index, the archive ends at byte {report.bytes_scanned}, but by the headers behind its last "
+            f"member, it does not: the index or a header from byte {start} on is damaged",
+            offset=start,
+        )
 
 
 def _place_beside(store: Store) -> IndexPlace:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from blobpack._native.lookup import NameLookup
-from blobpack.columns import FACTS, Columns
+from blobpack.columns import FACTS, OFFSET_MAX, Columns
 from blobpack.errors import DuplicateNameError
 from blobpack.index.arrow import (
     from_arrow_table,
@@ -19,6 +19,7 @@ from blobpack.index.parquet import read_parquet, write_parquet
 from blobpack.index.rows import Rows
 from blobpack.index.select import make_conditions
 from blobpack.index.which import existing_rows
+from blobpack.indexfile.footer import may_end
 from blobpack.indexfile.open import INDEX, StoredIndex, load_stored
 from blobpack.indexfile.writer import write_sections
 from blobpack.model import (
@@ -75,17 +76,17 @@ class Index(Rows):
         Raises:
             TypeError: an argument has another type, or one of the members is not a Member.
             ValueError: a member has a negative offset, ends before it starts, or has a name or a fact that an index can't
-                hold; or the report is of a scan that ended before the last member.
+                hold; or the report is of a scan that can't have ended there: before the last member, say.
         """
         check_several("members", members, "Members")
         if report is not None and not isinstance(report, ScanReport):
             raise TypeError(f"report must be a ScanReport or None, not {report!r}")
         super().__init__(Columns.of_members(members), None)
         # no reader would open an index file with such a report
-        if report is not None and report.bytes_scanned < self._last_end:
+        if report is not None and not may_end(report, self._last_end, OFFSET_MAX):
             raise ValueError(
-                f"the report's bytes_scanned must not be below {self._last_end}, where the last member ends, not "
-                f"{report.bytes_scanned}"
+                f"the report's bytes_scanned must be a multiple of 512, and not below {self._last_end}, where the last "
+                f"member ends, and its end_marker must be 0, 1 or 2, not {report.bytes_scanned} and {report.end_marker}"
             )
         self.report = report
         self.identity: Identity | None = None

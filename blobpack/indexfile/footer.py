@@ -32,6 +32,10 @@ REGION_HEADER = struct.Struct("<8sI52x")
 # the fields of the table in docs/format.md, in its order; the spaces are only for the reader
 FOOTER_FIELDS = struct.Struct("<II QQII QQQQ QQQQ QQII 9q 128s QQ Q 3q 136x 8s".replace(" ", ""))
 FOOTER_BYTES = 512
+# headers of a tar, its payloads with their padding, and the zeros of its end-of-archive marker are in blocks of this size
+TAR_BLOCK = 512
+# zero blocks at the end of an archive; a scan stops at the second one
+END_BLOCKS = range(3)
 # the usual size of a memory page, so that a lookup in a mapped file loads one page
 INDEX_PAGE_BYTES = 4096
 # a page of 4,096 bytes holds its checksum and number (8 bytes), then positions of 8 bytes
@@ -62,6 +66,22 @@ def sidecar_of(blob: str | os.PathLike[str]) -> Location:
 def facts_to_bits(facts: frozenset[str]) -> int:
     """Encode the names of optional columns as bits, in the order of `columns.FACTS`."""
     return sum(1 << i for i, name in enumerate(FACTS) if name in facts)
+
+
+def may_end(report: ScanReport, last_end: int, archive_bytes: int) -> bool:
+    """Return whether an archive may end where the report of its scan says; an append writes there.
+
+    Args:
+        report: The report.
+        last_end: The largest offset_end of the archive's members.
+        archive_bytes: Size of the archive; if it is not known, the largest size.
+    """
+    end = report.bytes_scanned
+    return (
+        last_end <= end <= archive_bytes - TAR_BLOCK * report.end_marker
+        and end % TAR_BLOCK == 0
+        and report.end_marker in END_BLOCKS
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +170,14 @@ class Footer:
             or self.block_count * BLOCK_HEADER_BYTES + self.row_count - self.block_count
             > self.region_bytes
             or self.last_end > OFFSET_MAX
-            # an append writes where the scan ended
-            or (self.report is not None and self.report.bytes_scanned < self.last_end)
+            or (
+                self.report is not None
+                and not may_end(
+                    self.report,
+                    self.last_end,
+                    self.identity.archive_bytes if self.identity else OFFSET_MAX,
+                )
+            )
         ):
             raise FormatError(
                 f"{where}: the index at byte {offset} is damaged: the numbers in its footer do not fit a region of {self.region_bytes} bytes and {self.row_count} members",

@@ -37,7 +37,7 @@ class Damage(NamedTuple):
     reason: str
 
 
-class _StoreRange(Store):
+class StoreRange(Store):
     """The bytes start to end of another store.
 
     It has no fd, even if the other store has one: the native scan would read the file from its first byte.
@@ -51,6 +51,7 @@ class _StoreRange(Store):
         self._store, self._start = store, start
 
     def fetch(self, start: int, end: int) -> bytes:
+        """Read the bytes start to end of the range."""
         try:
             return self._store.read_range(self._start + start, self._start + end)
         except FormatError as exc:
@@ -136,7 +137,7 @@ class DamageScan:
         whole = start == 0 and end == self.store.size
         try:
             index = scan_store(
-                self.store if whole else _StoreRange(self.store, start, end),
+                self.store if whole else StoreRange(self.store, start, end),
                 threads=self.threads,
                 look_bytes=None,
             )
@@ -167,7 +168,7 @@ class DamageScan:
             True if the member was found, and appended to parts.
         """
         try:
-            index = scan_store(_StoreRange(self.store, start, end), concatenated=True)
+            index = scan_store(StoreRange(self.store, start, end), concatenated=True)
         except FormatError:
             return False
         if len(index):

@@ -171,7 +171,7 @@ class Trial:
     def _runs_on(self, fault: Fault, outcome: Outcome, tree: Tree) -> bool:
         """Return whether a command did all its work after a signal that Python dropped.
 
-        The call behind the dropped signal waits for the command to notice it. So no more may be done than what is
+        A call behind the dropped signal waits for the command to notice it. So no more may be done than what is
         done if a signal that is not dropped arrives a little later.
         """
         paused = [call.number for call in outcome.calls if call.is_broken][1:]
