@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 from decimal import Decimal
+from errno import EINTR
 from typing import TYPE_CHECKING
 
 import pytest
@@ -703,16 +705,44 @@ def test_indexes_between_archives_are_passed_over_whatever_their_size() -> None:
 
 
 @pytest.mark.parametrize("missing", [1, 100, 511])
-def test_a_source_that_brings_too_little_has_become_shorter(missing: int) -> None:
-    blob = header(b"a") + header(b"b") + END
+@pytest.mark.parametrize("concatenated", [False, True])
+def test_a_source_that_brings_too_little_has_become_shorter(
+    missing: int, concatenated: bool
+) -> None:
+    """Each read but the first brings too little once: of headers, of an end marker, and behind it."""
+    one = header(b"a") + header(b"b") + END + bytes(3 * BLOCK)
+    blob = one + index_header(700) + bytes(1024) + one
+    ends: list[int] = []
+    short = -1
 
     def read(start: int, end: int, _stride: int) -> bytes:
-        return blob[start : end - missing * (start >= BLOCK)]
+        ends.append(end)
+        return blob[start : end - missing * (len(ends) == short)]
 
-    with pytest.raises(TruncatedError) as caught:
-        walk_headers(-1, len(blob), "blob", read)
-    assert caught.value.offset == 2 * BLOCK - missing
-    assert "the blob became shorter while it was scanned, at byte" in str(caught.value)
+    walk_headers(-1, len(blob), "blob", read, concatenated=concatenated)
+    reads = ends.copy()
+    assert reads[-1] == (len(blob) if concatenated else 3072)
+    for short in range(1, len(reads) + 1):
+        ends.clear()
+        with pytest.raises(TruncatedError) as caught:
+            walk_headers(-1, len(blob), "blob", read, concatenated=concatenated)
+        assert ends == reads[:short]
+        assert caught.value.offset == ends[-1] - missing
+        assert "the blob became shorter while it was scanned, at byte" in str(caught.value)
+
+
+@pytest.mark.parametrize("errno", [0, EINTR])
+def test_a_file_that_has_become_shorter_is_an_error(errno: int, tmp_path: Path) -> None:
+    """Also if a call long ago was interrupted: a read of no bytes sets no errno."""
+    blob = header(b"a") + header(b"b")
+    (tmp_path / "a.tar").write_bytes(blob)
+    libc = ctypes.CDLL(None)
+    libc.__errno_location.restype = ctypes.POINTER(ctypes.c_int)
+    with (tmp_path / "a.tar").open("rb") as file:
+        libc.__errno_location()[0] = errno
+        with pytest.raises(TruncatedError) as caught:
+            walk_headers(file.fileno(), len(blob) + BLOCK, "blob")
+    assert caught.value.offset == len(blob)
 
 
 def test_a_file_that_cant_be_read_is_an_error_with_its_place(tmp_path: Path) -> None:
