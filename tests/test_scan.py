@@ -400,6 +400,20 @@ def test_what_lies_behind_the_end_does_not_change_the_result(
         assert_same_with_any_threads(fd, length, concatenated=concatenated)
 
 
+@pytest.mark.parametrize("over", [-2, -1, 0, 1, 2, 1024])
+@pytest.mark.parametrize("marker", [b"", END])
+def test_what_several_threads_walk_may_be_as_short_as_two_segments(
+    over: int, marker: bytes, fd: int
+) -> None:
+    """One thread walks windows of 16 KiB, 64 KiB, 256 KiB and 1 MiB first."""
+    length = (16 + 64 + 256 + 1024) * 1024 + (2 << 20) + over * BLOCK
+    names = range((length - len(marker)) // BLOCK)
+    length = put(fd, b"".join(header(b"%d" % i) for i in names) + marker)
+    assert_same_with_any_threads(fd, length)
+    found = walk_headers(fd, length, "blob", threads=3)
+    assert walked_rows(found.members) == [(f"{i}", (i + 1) * BLOCK, 0) for i in names]
+
+
 def test_two_tars_one_behind_the_other_give_the_rows_of_both(trapper: Trapper, fd: int) -> None:
     tar, more = trapper.tar(2), trapper.tar(3)
     start = len(tar.blob + END)

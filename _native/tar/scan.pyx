@@ -56,7 +56,7 @@ cdef walk_status feed(cursor* at, Supply supply) except *:
         return WALK_SHRUNK
     window.bytes = <unsigned char*> &supply.brought[0]
     window.start = at.pos
-    window.end = at.pos + min(size, window.length - at.pos)
+    window.end = at.pos + size
     return WALK_TURN
 
 
