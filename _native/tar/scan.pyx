@@ -140,7 +140,7 @@ cdef walk_status skip_to_header(cursor* at, Supply supply) except *:
         else:
             size = index_size(block)
             # of one that is cut, the walk makes the error
-            if size < 0 or size > at.window.length - at.pos - BLOCK:
+            if size < 0 or padded(size) > at.window.length - at.pos - BLOCK:
                 return WALK_TURN
             at.pos += BLOCK + padded(size)
         PyErr_CheckSignals()
