@@ -1,10 +1,11 @@
-/* Preloaded: one allocation of blobpack's native modules fails, and those that were never freed are counted.
+/* Preloaded: one allocation of blobpack's native modules fails, or the start of one thread; blocks never freed are counted.
  *
  * Strategy: an allocation belongs to a native module if it is called from a library in a folder _native. It is counted,
- * and its block is remembered until somebody frees it. glibc exports its own functions under other names, so a wrapper
- * need not look for them.
+ * and its block is remembered until somebody frees it. The start of a thread counts as an allocation. glibc exports its
+ * own allocators under other names, so their wrappers need not look for them.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
 #include <pthread.h>
@@ -110,4 +111,11 @@ int posix_memalign(void **block, size_t alignment, size_t size) {
 void free(void *block) {
     if (block && watching) forget(block);
     __libc_free(block);
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument) {
+    static __typeof__(&pthread_create) next;
+    if (!next) next = (__typeof__(&pthread_create))dlsym(RTLD_NEXT, "pthread_create");
+    if (is_native(__builtin_return_address(0)) && fails()) return EAGAIN;
+    return next(thread, attributes, body, argument);
 }

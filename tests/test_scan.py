@@ -16,6 +16,8 @@ from tars import (
     BLOCK,
     DIALECTS,
     END,
+    USTAR,
+    V7,
     Trapper,
     header,
     need_tool,
@@ -398,6 +400,28 @@ def test_what_lies_behind_the_end_does_not_change_the_result(
         tar, more = trapper.tar(seed), trapper.tar(seed + 6)
         length = put(fd, tar.blob + END + more.blob + more.blob[:3_000_000])
         assert_same_with_any_threads(fd, length, concatenated=concatenated)
+
+
+@pytest.mark.parametrize("magics", [(USTAR, V7), (USTAR, V7, USTAR)])
+def test_threads_guess_no_headers_that_have_no_magic(magics: tuple[bytes, ...], fd: int) -> None:
+    names = iter(range(1 << 20))
+    parts = [header(b"%d" % next(names), magic=magic) for magic in magics for _ in range(7000)]
+    length = put(fd, b"".join(parts) + END)
+    assert_same_with_any_threads(fd, length)
+
+
+@pytest.mark.parametrize("over", [-2, -1, 0, 1, 2, 1024])
+@pytest.mark.parametrize("marker", [b"", END])
+def test_what_several_threads_walk_may_be_as_short_as_two_segments(
+    over: int, marker: bytes, fd: int
+) -> None:
+    """One thread walks windows of 16 KiB, 64 KiB, 256 KiB and 1 MiB first."""
+    length = (16 + 64 + 256 + 1024) * 1024 + (2 << 20) + over * BLOCK
+    names = range((length - len(marker)) // BLOCK)
+    length = put(fd, b"".join(header(b"%d" % i) for i in names) + marker)
+    assert_same_with_any_threads(fd, length)
+    found = walk_headers(fd, length, "blob", threads=3)
+    assert walked_rows(found.members) == [(f"{i}", (i + 1) * BLOCK, 0) for i in names]
 
 
 def test_two_tars_one_behind_the_other_give_the_rows_of_both(trapper: Trapper, fd: int) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 from decimal import Decimal
+from errno import EINTR
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,11 +55,19 @@ def rows_of(blob: bytes) -> list[Row]:
     return walked_rows(walk(blob).members)
 
 
+def rows_of_all(blob: bytes) -> list[Row]:
+    """Rows of all archives that lie one behind the other."""
+    return walked_rows(walk(blob, concatenated=True).members)
+
+
 def size_said_by(field: bytes) -> int | None:
     """The number in a size field, as the error for a payload that is not there says it; None for no number."""
-    with pytest.raises(FormatError) as caught:
-        walk(header(b"a", size_field=field))
-    message = str(caught.value)
+    messages = set()
+    for behind in (b"0" * 12, b" " * 12):  # the time, which is no part of the size
+        with pytest.raises(FormatError) as caught:
+            walk(header(b"a", size_field=field, put={136: behind}))
+        messages.add(str(caught.value))
+    (message,) = messages
     if BAD_SIZE in message:
         assert message == f"blob: member 'a': {BAD_SIZE}, at byte 0"
         return None
@@ -114,7 +124,9 @@ def test_a_size_is_octal_digits_or_base_256(field: bytes) -> None:
     "field", [bytes(12), b" " * 12, b"0" * 12, b"   \0        ", base256(0)], ids=repr
 )
 def test_a_size_of_nothing(field: bytes) -> None:
-    assert rows_of(header(b"a", size_field=field) + END) == [("a", 512, 0)]
+    for behind in (b"0" * 12, b" " * 12, b"7" * 12):
+        head = header(b"a", size_field=field, put={136: behind})
+        assert rows_of(head + END) == [("a", 512, 0)]
 
 
 # Times
@@ -218,15 +230,19 @@ def test_a_checksum_that_is_no_number_is_wrong(field: bytes) -> None:
     assert_fault(with_sum(header(b"a"), field) + END, 0, BAD_CHECKSUM)
 
 
-def test_no_number_is_the_sum_of_signed_bytes_below_0() -> None:
-    block = bytearray(with_sum(header(b"\x80" * 60), b"x"))
+@pytest.mark.parametrize("total", [-1, 0, 1])
+def test_no_number_is_the_sum_of_signed_bytes_below_0(total: int) -> None:
+    block = bytearray(with_sum(header(b"\x80" * 60), b"x" if total < 0 else b"%o" % total))
     signed = sum(byte - 256 * (byte > 127) for byte in block[:148] + b" " * 8 + block[156:])
-    for at in range(60, 100):  # up to a sum of -1, which stands for no number elsewhere
-        step = max(min(-1 - signed, 127), -128)
+    for at in range(60, 100):  # also up to a sum of -1, which stands for no number elsewhere
+        step = max(min(total - signed, 127), -128)
         block[at] = step & 0xFF
         signed += step
-    assert signed == -1
-    assert_fault(bytes(block) + END, 0, BAD_CHECKSUM)
+    assert signed == total
+    if total < 0:
+        assert_fault(bytes(block) + END, 0, BAD_CHECKSUM)
+    else:
+        assert len(rows_of(bytes(block) + END)) == 1
 
 
 # Names
@@ -306,7 +322,7 @@ LINKS = {
 @pytest.mark.parametrize("link", LINKS)
 def test_a_hard_link_has_the_payload_of_the_target_that_rules(link: str) -> None:
     between, field, target = LINKS[link]
-    names = ["one", "two", "t" * 100, "no", "on", "onee"]
+    names = ["one", "two", "t" * 100, "no", "on", "onee", ".xone", "x/one"]
     files = b"".join(header(name.encode(), i + 1) + bytes(BLOCK) for i, name in enumerate(names))
     found = rows_of(files + between + header(b"link", 9, b"1", link=field) + END)
     place = names.index(target)
@@ -326,6 +342,53 @@ def test_links_to_many_names_each_find_their_own() -> None:
     result = walk(files + links + header(b"gone", 0, b"1", link=b"nowhere") + END)
     assert result.dangling_links == 1
     assert result.kinds.hard_links == 601
+
+
+@pytest.mark.parametrize(
+    ("target", "member", "found"),
+    [
+        (b"./a", b"a", True),
+        (b"a", b"./a", True),
+        (b"./", b"", False),
+        (b"", b"./", False),
+        (b".a", b"a", False),
+        (b"x/a", b"a", False),
+        (b".//a", b"a", False),
+        (b".//a", b"/a", True),
+    ],
+)
+def test_a_target_may_have_a_dot_and_a_slash_before_it(
+    target: bytes, member: bytes, found: bool
+) -> None:
+    blob = header(member, 3) + bytes(BLOCK) + header(b"link", 0, b"1", link=target) + END
+    assert [row[1:] for row in rows_of(blob)] == [(BLOCK, 3)] * (1 + found)
+    assert walk(blob).dangling_links == 1 - found
+
+
+def test_targets_longer_than_a_block_each_have_their_own_payload() -> None:
+    """Also where a global header names another target of that length."""
+    names = [b"a" * 5000, b"b" * 5000, b"c" * 5000]
+    files = b"".join(
+        pax({"path": name}) + header(b"x", 1 + i) + bytes(BLOCK) for i, name in enumerate(names)
+    )
+    links = b"".join(
+        pax({"linkpath": name, "path": f"link{i}"}) + header(b"x", 0, b"1")
+        for i, name in enumerate(names)
+    )
+    shared = pax({"path": "link3"}) + header(b"x", 0, b"1")
+    found = rows_of(files + pax({"linkpath": names[1]}, b"g") + links + shared + END)
+    assert [row[1:] for row in found[3:]] == [row[1:] for row in [*found[:3], found[1]]]
+
+
+def test_a_dangling_link_takes_its_time_with_it() -> None:
+    blob = b"".join(
+        header(b"x", 0, flag, link=b"nowhere", put={136: b"%d" % time})
+        for time, flag in enumerate([b"0", b"1", b"0", b"0", b"1", b"0"])
+    )
+    with_times = walk_headers(
+        -1, len(blob), "blob", lambda start, _end, _stride: blob[start:], with_mtime=True
+    )
+    assert list(with_times.members.mtime) == [0, 2, 3, 5]
 
 
 # Sizes
@@ -694,6 +757,8 @@ def test_indexes_between_archives_are_passed_over_whatever_their_size() -> None:
         found = walk(blob, concatenated=True)
         assert [name for name, *_ in walked_rows(found.members)] == ["a", "b"]
         assert [name for name, *_ in walked_rows(walk(blob).members)] == ["a"]
+        assert [row[0] for row in rows_of_all(blob[: -3 * BLOCK])] == ["a"]
+        assert [row[0] for row in rows_of_all(blob[: -2 * BLOCK])] == ["a", "b"]
         if size:
             with pytest.raises(TruncatedError, match="runs past the blob's end"):
                 walk(blob[: 3 * BLOCK + BLOCK + size - 1], concatenated=True)
@@ -703,16 +768,68 @@ def test_indexes_between_archives_are_passed_over_whatever_their_size() -> None:
 
 
 @pytest.mark.parametrize("missing", [1, 100, 511])
-def test_a_source_that_brings_too_little_has_become_shorter(missing: int) -> None:
-    blob = header(b"a") + header(b"b") + END
+@pytest.mark.parametrize("concatenated", [False, True])
+def test_a_source_that_brings_too_little_has_become_shorter(
+    missing: int, concatenated: bool
+) -> None:
+    """Each read but the first brings too little once: of headers, of an end marker, and behind it."""
+    one = header(b"a") + header(b"b") + END + bytes(3 * BLOCK)
+    blob = one + index_header(700) + bytes(1024) + one
+    ends: list[int] = []
+    short = -1
 
     def read(start: int, end: int, _stride: int) -> bytes:
-        return blob[start : end - missing * (start >= BLOCK)]
+        ends.append(end)
+        return blob[start : end - missing * (len(ends) == short)]
 
-    with pytest.raises(TruncatedError) as caught:
-        walk_headers(-1, len(blob), "blob", read)
-    assert caught.value.offset == 2 * BLOCK - missing
-    assert "the blob became shorter while it was scanned, at byte" in str(caught.value)
+    walk_headers(-1, len(blob), "blob", read, concatenated=concatenated)
+    reads = ends.copy()
+    assert reads[-1] == (len(blob) if concatenated else 3072)
+    for short in range(1, len(reads) + 1):
+        ends.clear()
+        with pytest.raises(TruncatedError) as caught:
+            walk_headers(-1, len(blob), "blob", read, concatenated=concatenated)
+        assert ends == reads[:short]
+        assert caught.value.offset == ends[-1] - missing
+        assert "the blob became shorter while it was scanned, at byte" in str(caught.value)
+
+
+@pytest.mark.parametrize("more", [0, 2, 700, 1 << 20])
+def test_a_source_may_bring_more_than_it_is_asked_for(more: int) -> None:
+    one = header(b"a", 3) + b"abc".ljust(BLOCK, b"\0")
+    for end, blocks in ((END, 2), (bytes(BLOCK + 2) + b"x" * 510, 1), (bytes(BLOCK), 1), (b"", 0)):
+        blob = one + end
+
+        def read(start: int, end: int, _stride: int, blob: bytes = blob) -> bytes:
+            return (blob + header(b"b") * 3)[start : end + more]
+
+        found = walk_headers(-1, len(blob), "blob", read)
+        assert walked_rows(found.members) == [("a", 512, 3)]
+        assert found.end_marker == blocks
+
+
+def test_only_one_thread_walks_what_a_source_brings() -> None:
+    blob = b"".join(header(b"%d" % i) for i in range(8000)) + END
+
+    def read(start: int, end: int, _stride: int) -> bytes:
+        return blob[start : end + (1 << 18)]
+
+    found = walk_headers(-1, len(blob), "blob", read, threads=4)
+    assert walked_rows(found.members) == rows_of(blob)
+
+
+@pytest.mark.parametrize("errno", [0, EINTR])
+def test_a_file_that_has_become_shorter_is_an_error(errno: int, tmp_path: Path) -> None:
+    """Also if a call long ago was interrupted: a read of no bytes sets no errno."""
+    blob = header(b"a") + header(b"b")
+    (tmp_path / "a.tar").write_bytes(blob)
+    libc = ctypes.CDLL(None)
+    libc.__errno_location.restype = ctypes.POINTER(ctypes.c_int)
+    with (tmp_path / "a.tar").open("rb") as file:
+        libc.__errno_location()[0] = errno
+        with pytest.raises(TruncatedError) as caught:
+            walk_headers(file.fileno(), len(blob) + BLOCK, "blob")
+    assert caught.value.offset == len(blob)
 
 
 def test_a_file_that_cant_be_read_is_an_error_with_its_place(tmp_path: Path) -> None:

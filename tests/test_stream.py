@@ -26,8 +26,9 @@ from tars import (
 )
 
 import blobpack
+from blobpack._native.scan import index_header
 from blobpack._native.stream import TarStream
-from blobpack.errors import FormatError, LeftOutWarning
+from blobpack.errors import FormatError, LeftOutWarning, TruncatedError
 from blobpack.stores.memory import MemoryStore
 from blobpack.tar.behind import Behind, recognise
 from blobpack.tar.scan import scan_store
@@ -184,6 +185,45 @@ def test_an_extended_header_longer_than_the_buffer_is_read():
     assert [member[0] for member in streamed(blob)] == ["a", name, "b"]
     assert_as_scanned(blob, seed=1)
     assert_as_scanned(blob[:900_000], seed=1)
+
+
+@pytest.mark.parametrize("size", [1, 512, 3000, 262_144, 700_001])
+@pytest.mark.parametrize("take", [TarStream.payload, lambda tar: tar.head(1 << 30)])
+def test_no_payload_of_a_cut_tar_is_returned(take, size):
+    blob = bytes(Tar().file("a", b"p").file("b", CHANCE.randbytes(size)).blob)
+    start = 3 * BLOCK
+
+    def second(blob):
+        tar = TarStream(Trickle(blob, len(blob)).readinto, "blob")
+        assert [next(tar).name, next(tar).name] == [b"a", b"b"]
+        return take(tar)
+
+    for end in {start, start + 1, start + size // 2, start + size - 1}:
+        refused = outcome(walk, blob[:end])
+        assert outcome(second, blob[:end]) == refused
+        assert refused[0] is TruncatedError
+    assert second(blob) == blob[start : start + size]
+
+
+@pytest.mark.parametrize("size", [0, 1, 512, 300_000])
+def test_indexes_behind_an_archive_are_as_scanned(size):
+    index = index_header(size) + b"i" * size + bytes(-size % BLOCK)
+    one = bytes(Tar().file("a", P).end().blob)
+    # a stream that ended inside an index was read forever
+    for blob in (one + index, one + index + bytes(3 * BLOCK) + index + one, one + index[:BLOCK]):
+        for end in {len(blob), len(blob) - 1, len(blob) - BLOCK, len(one) + BLOCK + size // 2}:
+            assert_as_scanned(blob[:end], seed=end)
+    tar = TarStream(io.BytesIO(one + index + one).readinto, "blob")
+    assert [member.name for member in tar] == [b"a"]
+    assert tar.behind == len(one + index)
+
+
+def test_a_stream_stays_at_its_end():
+    blob = bytes(Tar().file("a", P).end().blob)
+    for concatenated in (False, True):
+        tar = TarStream(io.BytesIO(blob + bytes(1 << 20)).readinto, "x", concatenated=concatenated)
+        assert len(list(tar)) == 1
+        assert list(tar) == []
 
 
 # repack

@@ -100,8 +100,6 @@ cdef inline int64_t decode_number(const unsigned char* field, int width) noexcep
     while i < width and 48 <= field[i] <= 55:
         value = (value << 3) | (field[i] - 48)
         i += 1
-    if i == width or field[i] == 0:
-        return value
     while i < width and field[i] == 32:
         i += 1
     return value if i == width or field[i] == 0 else -1

@@ -71,9 +71,8 @@ cdef inline void point_links(
     cdef int64_t row, slot, link = 0
     for row in range(links.count):                 # offset_end: the target's row so far
         links.offset_end[row] = -1
-        slot = find_slot(table, link_names, row)
-        if table.slots[slot] < 0:
-            table.slots[slot] = row
+        # any link of a target may stand for all of them
+        table.slots[find_slot(table, link_names, row)] = row
     for row in range(rows.count):
         if link < links.count and links.offset_start[link] == row:
             slot = find_slot(table, link_names, link)

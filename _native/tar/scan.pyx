@@ -56,7 +56,7 @@ cdef walk_status feed(cursor* at, Supply supply) except *:
         return WALK_SHRUNK
     window.bytes = <unsigned char*> &supply.brought[0]
     window.start = at.pos
-    window.end = at.pos + min(size, window.length - at.pos)
+    window.end = at.pos + size
     return WALK_TURN
 
 
@@ -140,7 +140,7 @@ cdef walk_status skip_to_header(cursor* at, Supply supply) except *:
         else:
             size = index_size(block)
             # of one that is cut, the walk makes the error
-            if size < 0 or size > at.window.length - at.pos - BLOCK:
+            if size < 0 or padded(size) > at.window.length - at.pos - BLOCK:
                 return WALK_TURN
             at.pos += BLOCK + padded(size)
         PyErr_CheckSignals()

@@ -217,7 +217,7 @@ cdef inline walk_status stitch(
         return WALK_NO_MEMORY
     while w.at.pos < s.walk.stop:
         taken = 0
-        if not w.at.globals.apply and w.row_texts.number == NULL:
+        if not w.at.globals.apply:
             taken = take_run(w, s)
         if taken < 0:
             return WALK_NO_MEMORY

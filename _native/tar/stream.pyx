@@ -182,7 +182,8 @@ cdef class TarStream:
         """Go behind an index; a cut one is an error only if members are looked for."""
         cdef walk_status status
         if not self.concatenated:
-            self.skip_to(self.at.pos + BLOCK + padded(min(size, ENDLESS)))
+            if not self.skip_to(self.at.pos + BLOCK + padded(min(size, ENDLESS))):
+                self.at.pos = self.at.window.end
             return 0
         status = self.next_group()
         if status != WALK_GROUP:
