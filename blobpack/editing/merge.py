@@ -6,7 +6,7 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from blobpack.argument_order import is_place, is_several, recognise_swap
+from blobpack.argument_order import is_new_file, is_place, is_several, recognise_swap
 from blobpack.editing.combine import combine
 from blobpack.editing.source_blobs import Chosen, blobs_of, choose
 from blobpack.model import (
@@ -113,11 +113,13 @@ def _check_scannable(source: Reader | str | os.PathLike[str]) -> Location:
     """
     if isinstance(source, Reader):
         # no TypeError: without the flag, it would do
-        raise ValueError("concatenated goes with paths and URLs: what is open has its own index")  # noqa: TRY004
+        raise ValueError(
+            "concatenated=True needs paths or URLs: an open blob already has its index"
+        )  # noqa: TRY004
     location = location_of("sources", source, prefix=True)
     if place_of(location) == "file" and is_collection(location):
         raise ValueError(
-            f"concatenated goes with blobs, and {location} is a collection: `blobpack collect --concatenated` makes one of "
+            f"concatenated=True needs blobs, and {location} is a collection: `blobpack collect --concatenated` makes one of "
             f"joined tars"
         )
     return location
@@ -134,7 +136,7 @@ def _readers_of(
             yield stack.enter_context(open_blob(blob, scan(blob, concatenated=True)))
 
 
-@recognise_swap(source=is_blob, target=is_place)
+@recognise_swap(source=is_blob, target=is_new_file)
 @recognise_swap(target=is_place, members=is_several)
 def subset(
     source: Reader | str | os.PathLike[str],
