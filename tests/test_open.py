@@ -98,9 +98,11 @@ def test_blobs_that_were_not_collected_are_joined_in_memory(folder: Path, name: 
         assert list(collection.read_many(list(ALL))) == list(ALL.values())
         again = pickle.loads(pickle.dumps(collection))
     assert sorted(folder.iterdir()) == before
-    with again:
-        assert read_all(again) == ALL
-        assert again.url == given
+    # also of one that is closed, as of a Blob
+    for copy in (again, pickle.loads(pickle.dumps(collection))):
+        with copy:
+            assert read_all(copy) == ALL
+            assert copy.url == given
 
 
 def test_a_relative_folder_is_found_again_after_a_change_of_folder(
