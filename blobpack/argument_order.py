@@ -87,7 +87,7 @@ def may_be_right(source: object, output: object, name: str, fits: Fits) -> bool:
     missing, old = local_path_of(source), local_path_of(output)
     if missing is None or old is None or os.path.exists(missing):  # noqa: PTH110 (a str)
         return False
-    is_there = os.path.isdir if name == "folder" else os.path.exists  # noqa: PTH110, PTH112
+    is_there = os.path.isdir if name == "folder" else os.path.exists
     return is_there(old) and fits(output)
 
 

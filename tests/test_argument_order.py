@@ -197,7 +197,7 @@ def test_an_open_blob_is_no_source(what, place):
             (blobpack.pack_shards, (source, "shards", 4096)),
         ):
             with pytest.raises(
-                TypeError, match="^source is an .*: copy its members by subset or merge"
+                TypeError, match=r"^source is an .*: copy its members by subset or merge"
             ):
                 function(*given)
     assert len(blobpack.scan("blobs/b.tar")) == 1

@@ -43,15 +43,16 @@ def check_source(source: Packable, options: PackOptions) -> None:
         TypeError: the source is neither a path nor an iterable of paths or payloads, or is an open blob.
         ValueError: the source is empty, or a URL that is not in S3; or a directory is given for a list or a mapping.
     """
+    given: object = source
     # both can be iterated, and yield names: pack would look for files of these names
-    if isinstance(source, (Reader, Index)):
-        what = "an Index" if isinstance(source, Index) else "an open blob"
+    if isinstance(given, (Reader, Index)):
+        what = "an Index" if isinstance(given, Index) else "an open blob"
         raise TypeError(
             f"source is {what}: copy its members by subset or merge, or pack (name, payload) pairs, such as blob.items()"
         )
-    if isinstance(source, tuple) and len(source) == 2 and _is_pair(*source):
+    if isinstance(given, tuple) and len(given) == 2 and _is_pair(*given):
         raise TypeError(
-            f"source must be several (name, payload) pairs, not one: a list of pairs is [({shown(source[0])}, …)]"
+            f"source must be several (name, payload) pairs, not one: a list of pairs is [({shown(given[0])}, …)]"
         )
     if isinstance(source, (Objects, Mapping)):
         if options["directory"] is not None:

@@ -143,7 +143,7 @@ def write_offsets(
             return _write_files(blobs, where, names, format, force=force)
         if are_many and format == "pkl":
             raise ValueError(
-                f"target {shown(target)}: an offsets file holds the offsets in one blob: name a folder, for one file for "
+                f"target{f' {where}' if isinstance(where, Location) else ''}: an offsets file holds the offsets in one blob: name a folder, for one file for "
                 f"each blob, or write one table as csv, jsonl or parquet"
             )
         place = output_location("target", target) if isinstance(where, Location) else where
