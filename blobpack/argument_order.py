@@ -1,4 +1,4 @@
-"""Recognise two arguments of a public function that were given in each other's place.
+"""Recognise swapped arguments.
 
 Strategy: a call is looked at only after it has failed, so nothing is slower. If two arguments fit each other's place
 but not their own, the message of the error says so. It is a guess, so the kind of the error stays.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import wraps
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar, cast
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     Fits = Callable[[Any], bool]
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+# parameters that say what is written
+OUTPUTS = ("target", "folder")
 
 
 def recognise_swap(**fits: Fits) -> Callable[[F], F]:
@@ -47,11 +51,15 @@ def recognise_swap(**fits: Fits) -> Callable[[F], F]:
                 # other errors than those of blobpack may have several arguments, such as a UnicodeError
                 if len(arguments) > parameters.index(names[1]) and len(exc.args) == 1:
                     one, other = pair(arguments)
-                    if is_swapped(one, other, first, second):
-                        # a line of its own below a list of files
-                        separator = "\n  " if "\n" in str(exc) else "; "
-                        # in place: its type, its attributes and its traceback stay
-                        exc.args = (f"{exc}{separator}{hint}",)
+                    # a look at the disk may fail in many ways, and must not hide the error
+                    with suppress(Exception):
+                        if is_swapped(one, other, first, second) and not (
+                            names[1] in OUTPUTS and may_be_right(one, other, names[1], second)
+                        ):
+                            # a line of its own below a list of files
+                            separator = "\n  " if "\n" in str(exc) else "; "
+                            # in place: its type, its attributes and its traceback stay
+                            exc.args = (f"{exc}{separator}{hint}",)
                 raise
 
         return cast("F", call)
@@ -65,6 +73,22 @@ def is_swapped(one: object, other: object, first: Fits, second: Fits) -> bool:
     if one is None or other is None:
         return False
     return not (first(one) and second(other)) and first(other) and second(one)
+
+
+def may_be_right(source: object, output: object, name: str, fits: Fits) -> bool:
+    """Return whether a source is merely missing, and the output is an old one, which is to be replaced.
+
+    Args:
+        source: What was given first.
+        output: What was given second.
+        name: Name of its parameter, "target" or "folder".
+        fits: Returns whether a value can be meant for this parameter.
+    """
+    missing, old = local_path_of(source), local_path_of(output)
+    if missing is None or old is None or os.path.exists(missing):  # noqa: PTH110 (a str)
+        return False
+    is_there = os.path.isdir if name == "folder" else os.path.exists
+    return is_there(old) and fits(output)
 
 
 def is_place(value: object) -> bool:
@@ -81,6 +105,14 @@ def is_new_file(value: object) -> bool:
     """Return whether a value is a path or URL where a file can be written: no folder."""
     path = local_path_of(value)
     return is_place(value) and not (path and os.path.isdir(path))  # noqa: PTH112 (a str)
+
+
+def is_new_folder(value: object) -> bool:
+    """Return whether a value is a path or URL where a folder can be filled: no folder that holds anything, and no file."""
+    path = local_path_of(value)
+    if path is None or not os.path.exists(path):  # noqa: PTH110 (a str)
+        return is_place(value)
+    return os.path.isdir(path) and not os.listdir(path)  # noqa: PTH112, PTH208 (a str)
 
 
 def is_name(value: object) -> bool:

@@ -30,6 +30,8 @@ _spelling: Callable[[str, object], str] = python_spelling
 def setting(name: str, value: object) -> str:
     """Return how the reader of a message passes an argument: force=True in Python, --force on the command line.
 
+    Where stale="rescan" would be spelled, the text is empty if the command that runs has no --rescan.
+
     Args:
         name: Name of the argument of the public function.
         value: Its value; ... stands for a list of the reader's own.

@@ -1,6 +1,7 @@
 """Two arguments in each other's place are recognised, and the error stays what it was."""
 
 import inspect
+import os
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,6 @@ SWAPPED = [
     ("append", ["imgs/a.png", "blob.tar"], blobpack.BlobpackError, "blob", "source"),
     ("append", [PAIRS, "blob.tar"], TypeError, "blob", "source"),
     ("append", [["imgs/a.png"], Path("blob.tar")], TypeError, "blob", "source"),
-    ("repack", ["new.tar", "blob.tar"], blobpack.BlobNotFoundError, "source", "target"),
-    ("subset", ["new.tar", "blob.tar", ["a.png"]], blobpack.BlobNotFoundError, "source", "target"),
     ("subset", ["blob.tar", ["a.png"], "new.tar"], TypeError, "target", "members"),
     ("subset", ["new.tar", opened, ["a.png"]], TypeError, "source", "target"),
     ("merge", ["new.tar", ["blob.tar"]], TypeError, "sources", "target"),
@@ -85,6 +84,13 @@ RIGHT_ORDER = [
     ("write_offsets", [loaded, "new.txt"]),
     ("collect", ["imgs", "new.idx"]),
     ("read_manifest", ["nowhere.csv", "imgs"]),
+    # a source that is merely missing, and an old output
+    ("repack", ["nowhere.tar", "blob.tar"]),
+    ("subset", ["nowhere.tar", "blob.tar", ["a.png"]]),
+    ("extract", ["nowhere.tar", "blobs"]),
+    ("write_offsets", ["nowhere.tar", "list.csv"]),
+    ("write_offsets", ["nowhere.tar", "blobs"]),
+    ("collect", ["nowhere", "list.csv"]),
 ]
 
 
@@ -111,6 +117,18 @@ def test_other_errors_are_not_called_swapped(name, given, place):
     with pytest.raises((blobpack.BlobpackError, TypeError, ValueError)) as caught:
         function(*arguments_of(given))
     assert "swapped" not in str(caught.value)
+
+
+def test_the_hint_never_waits_and_never_hides_the_error(place):
+    os.mkfifo("fifo")
+    with pytest.raises(blobpack.BlobpackError):
+        blobpack.pack("fifo", "p.tar")
+    with pytest.raises(blobpack.BlobpackError):
+        blobpack.append("fifo", "imgs")
+    with pytest.raises(ValueError, match="can be encoded"):
+        blobpack.extract("\ud800", "blob.tar")
+    with pytest.raises(ValueError, match="can be encoded"):
+        blobpack.subset("a\ud800", "b\ud800", ["a.png"])
 
 
 def test_named_arguments_are_not_looked_at(place):
@@ -162,15 +180,34 @@ PAYLOADS = [
     ([(PNG, "a.png")], r"not \(payload, name\) as in"),
     ([("a.png", PNG), "b.png"], r"must be \(name, payload\) pairs, and one is 'b.png'"),
     ([("a.png", PNG, 5)], r"must be \(name, payload\) pairs, and one is"),
+    (("a.png", PNG), r"must be several .* pairs, not one: a list of pairs is \[\('a.png', …\)\]$"),
     ([["a.png", PNG]], r"must be several paths or \(name, payload\) pairs, and one is \['a.png'"),
 ]
 
 
+@pytest.mark.parametrize("what", ["blob", "index"])
+def test_an_open_blob_is_no_source(what, place):
+    # files with the names of its members lie here
+    Path("a.png").write_bytes(PNG)
+    with opened() as blob:
+        source = blob if what == "blob" else blob.index
+        for function, given in (
+            (blobpack.pack, (source, "new.tar")),
+            (blobpack.append, ("blobs/b.tar", source)),
+            (blobpack.pack_shards, (source, "shards", 4096)),
+        ):
+            with pytest.raises(
+                TypeError, match=r"^source is an .*: copy its members by subset or merge"
+            ):
+                function(*given)
+    assert len(blobpack.scan("blobs/b.tar")) == 1
+
+
 @pytest.mark.parametrize(("source", "said"), PAYLOADS)
 def test_a_wrong_payload_is_named(source, said, place):
-    with pytest.raises(TypeError, match=f"^source .*{said}"):
+    with pytest.raises(TypeError, match=f"^source.*{said}"):
         blobpack.pack(source, "new.tar")
-    with pytest.raises(TypeError, match=f"^source .*{said}"):
+    with pytest.raises(TypeError, match=f"^source.*{said}"):
         blobpack.append("blob.tar", source, duplicates="last")
     assert not Path("new.tar").exists()
     assert list(blobpack.scan("blob.tar").names) == ["a.png"]

@@ -215,3 +215,19 @@ def test_merge_refuses_to_scan_a_collection(here):
     assert done.exit_code == 2
     assert "a collection has its index" in done.output
     assert not (here / "m.tar").exists()
+
+
+def test_reading_commands_take_blobs_that_share_a_name(here):
+    os.mkdir("dup")
+    for blob, label in (("a", b"first"), ("b", b"last")):
+        members = {"label.txt": label, f"{blob}.txt": b"x"}
+        blobpack.pack(members, f"dup/{blob}.tar", all_files=True)
+    assert run("cat", "dup", "label.txt") == "last"
+    assert run("ls", "dup").split() == ["label.txt", "a.txt", "label.txt", "b.txt"]
+    assert json.loads(run("info", "dup/*.tar", "--json"))["members"] == 4
+    run("extract", "dup", "files")
+    with open("files/label.txt", "rb") as file:
+        assert file.read() == b"last"
+    run("subset", "dup", "a.tar", "--filter", "a.txt")
+    # merge asks
+    run("merge", "dup", "all.tar", code=1)

@@ -110,8 +110,8 @@ def test_sort(folder, arguments, names):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["out.tar", "--human"], "--human is for --long"),
-        (["out.tar", "--reverse"], "--reverse is for --sort"),
+        (["out.tar", "--human"], "--human needs --long"),
+        (["out.tar", "--reverse"], "--reverse needs --sort"),
         (["bare.tar", "--sort", "width"], "--sort width: the index has no widths"),
         (["out.tar", "--sort", "colour"], "is not one of"),
     ],

@@ -98,9 +98,11 @@ def test_blobs_that_were_not_collected_are_joined_in_memory(folder: Path, name: 
         assert list(collection.read_many(list(ALL))) == list(ALL.values())
         again = pickle.loads(pickle.dumps(collection))
     assert sorted(folder.iterdir()) == before
-    with again:
-        assert read_all(again) == ALL
-        assert again.url == given
+    # also of one that is closed, as of a Blob
+    for copy in (again, pickle.loads(pickle.dumps(collection))):
+        with copy:
+            assert read_all(copy) == ALL
+            assert copy.url == given
 
 
 def test_a_relative_folder_is_found_again_after_a_change_of_folder(
@@ -110,6 +112,35 @@ def test_a_relative_folder_is_found_again_after_a_change_of_folder(
     with blobpack.open("set/*.tar") as collection:
         monkeypatch.chdir("/")
         assert read_all(collection) == ALL
+
+
+def test_a_glob_finds_a_blob_that_the_collection_of_the_folder_lacks(folder: Path) -> None:
+    blobpack.collect(folder)
+    make_blob(folder / "new.tar", ["later.bin"])
+    with blobpack.open(folder / "*.tar") as found:
+        assert found.read("later.bin") == payload_of("later.bin")
+        assert len(found.blobs) == 4
+    assert blobpack.verify(folder / "*.tar").members == 13
+    report = blobpack.merge([folder / "*.tar"], folder.parent / "all.tar")
+    assert len(report.index) == 13
+    # the collection still serves a glob of exactly its blobs, and takes no scan
+    with blobpack.open(folder / "[0-9].tar") as found:
+        assert found.url.endswith("collection.idx")
+
+
+def test_a_glob_of_any_suffix_leaves_out_what_lies_beside_blobs(folder: Path) -> None:
+    for blob in folder.glob("*.tar"):
+        blob.unlink()
+    for number, names in NAMES.items():
+        make_blob(folder / f"{number}.tar", names, index="sidecar")
+    for pattern in ("*", "**", "*.*", "?.tar*"):
+        with blobpack.open(folder / pattern) as found:
+            assert len(found) == 12
+    # blobs may have any name
+    (folder / "0.tar").rename(folder / "part-0")
+    (folder / "0.tar.idx").rename(folder / "part-0.idx")
+    with blobpack.open(folder / "part-?") as found:
+        assert len(found) == 4
 
 
 def test_a_glob_leaves_out_the_members_of_other_blobs(folder: Path) -> None:

@@ -9,6 +9,8 @@ import io
 import os
 import pickle
 import re
+import subprocess
+import sys
 import tarfile
 from base64 import b64decode
 from pathlib import Path
@@ -377,6 +379,43 @@ def test_a_notebook_reads_no_large_payload(photos: Path, monkeypatch: pytest.Mon
         blob._repr_html_()
     assert len(read) == 4
     assert max(read) < 1 << 20
+
+
+def test_a_notebook_decodes_few_pixels_at_a_time(tmp_path: Path) -> None:
+    large, too_large = io.BytesIO(), io.BytesIO()
+    Image.new("L", (4000, 4000)).save(large, "PNG", compress_level=1)
+    Image.new("L", (5001, 5000)).save(too_large, "PNG", compress_level=1)
+    images = [("big.png", too_large.getvalue())]
+    images += [(f"{number}.png", large.getvalue()) for number in range(11)]
+    blobpack.pack(images, tmp_path / "out.tar")
+    code = (
+        "import re, resource, sys, blobpack, PIL.Image\n"
+        "blob = blobpack.open(sys.argv[1])\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak()\n"
+        "page = blob._repr_html_()\n"
+        "print(peak() - before, page.count('<img'), page.count('<figure'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "out.tar"], check=True, capture_output=True
+    )
+    grown_kib, shown, members = map(int, done.stdout.split())
+    # one image takes 16 MB; 100 million pixels are 6 images
+    assert (shown, members) == (6, 12)
+    assert grown_kib < 100 << 10
+
+
+def test_a_notebook_shows_a_photo_upright(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    photos = []
+    for kind in ("JPEG", "PNG"):
+        file = io.BytesIO()
+        Image.new("RGB", (1600, 1200), "red").save(file, kind, exif=turned)
+        photos.append((f"a.{kind.lower()}", file.getvalue()))
+    blobpack.pack(photos, tmp_path / "out.tar")
+    with blobpack.open(tmp_path / "out.tar") as blob:
+        assert [image.size for image in thumbnails(blob._repr_html_())] == [(72, 96), (72, 96)]
 
 
 def test_a_notebook_shows_a_closed_or_empty_reader(photos: Path, tmp_path: Path) -> None:

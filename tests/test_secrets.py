@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import pickle
 import subprocess
 import traceback
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -27,7 +29,6 @@ from blobpack.writing.embed import embed_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from s3server import S3Server
 
@@ -323,3 +324,20 @@ def test_a_command_of_its_own_process_prints_no_secret(
         presigned.check((done.stdout + done.stderr).decode("latin-1"))
     assert (tmp_path / "good_offsets.pkl").exists()
     presigned.check("\n".join(str(path) for path in tmp_path.rglob("*")))
+
+
+def test_a_table_of_many_blobs_holds_urls_that_open(
+    presigned: Presigned, urls: dict[str, str], tmp_path: Path
+) -> None:
+    blobpack.pack([("c.png", PNG)], tmp_path / "c.tar")
+    blobs = [urls["good"], presigned.put("c.tar", (tmp_path / "c.tar").read_bytes())]
+    blobpack.collect(blobs, tmp_path / "c.idx")
+    with blobpack.open_collection(
+        tmp_path / "c.idx", allow=urls["good"].partition("?")[0]
+    ) as found:
+        blobpack.write_offsets(found, tmp_path / "o.csv", format="csv")
+    with (tmp_path / "o.csv").open(newline="") as table:
+        assert {row["blob"] for row in csv.DictReader(table)} == set(blobs)
+    # and the list of places that hold secrets has it
+    guarantees = Path(__file__).parent.parent / "docs" / "guarantees.md"
+    assert "the column `blob` of an offsets table" in guarantees.read_text()

@@ -453,7 +453,7 @@ class TestConcatenated:
         index = blobpack.scan(joined / "all.tar", concatenated=True)
         with blobpack.open_blob(joined / "all.tar", index) as blob:
             for source in (blob, joined / "collection.idx"):
-                with pytest.raises(ValueError, match="concatenated goes with"):
+                with pytest.raises(ValueError, match="concatenated=True needs"):
                     blobpack.merge([source], tmp_path / "o.tar", concatenated=True)
 
     def test_collect(self, joined):

@@ -147,6 +147,66 @@ def test_a_stale_index_names_rescan(folder):
         blobpack.open_blob(folder / "out.tar")
 
 
+@pytest.mark.parametrize("command", ["merge out.tar new.tar", "collect . -o c.idx"])
+def test_only_commands_that_can_rescan_name_the_option(folder, command):
+    blob = bytearray((folder / "out.tar").read_bytes())
+    blob[1024] ^= 1
+    (folder / "out.tar").write_bytes(blob)
+    said = run(folder, *command.split(), code=1)
+    assert "make it again with `blobpack index`" in said
+    assert "--rescan" not in said
+    assert "stale=" not in said
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("ls out.tar --media-type foo", 2, "Error: --media-type must be or match one of"),
+        ("ls out.tar --index-file all.idx", 1, "not the index of one blob: open the collection"),
+        ("offsets . -o o.pkl", 2, "Error: -o o.pkl: an offsets file"),
+        ("offsets . -o -", 2, "Error: -o: an offsets file"),
+        ("pack imgs/a.png new.tar --strip 2", 1, "has no name left: --strip 2 removes all"),
+        ("append out.tar imgs --drop acl", 2, "--drop needs a blob in S3"),
+        ("ls out.tar --allow x", 2, "--allow needs a collection"),
+        ("ls none.idx", 1, "Error: none.idx: there is no collection\n"),
+        ("merge all.idx new.tar", 0, "copied 1 member"),
+        ("collect all.idx -o b.idx", 1, "not a blob: this is a collection of several blobs"),
+    ],
+)
+def test_messages_of_the_command_line_are_its_own(folder, command, code, said):
+    blobpack.collect(folder / "out.tar", folder / "all.idx")
+    blobpack.scan(folder / "out.tar").save(folder / "out.idx")
+    assert said in run(folder, *command.split(), code=code)
+
+
+def test_python_is_told_the_next_step(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    index = blobpack.scan("out.tar")
+    with pytest.raises(
+        blobpack.StorageError, match=r"^imgs is a folder, not a blob: blobpack.open"
+    ):
+        blobpack.open_blob("imgs")
+    with pytest.raises(blobpack.StorageError, match=r"^imgs is a folder.* belongs to one blob$"):
+        blobpack.open("imgs", index)
+    with pytest.raises(blobpack.BlobNotFoundError, match=r"^none.idx: there is no collection$"):
+        blobpack.open("none.idx")
+    with pytest.raises(blobpack.BlobNotFoundError, match="`blobpack collect empty` makes one"):
+        blobpack.open_collection("empty")
+    with pytest.raises(TypeError) as caught:
+        blobpack.merge("new.tar", ["out.tar"])
+    assert str(caught.value).count("sources comes before target") == 1
+    assert "the sources first" not in str(caught.value)
+    with pytest.raises(
+        ValueError, match=r"^members can't be combined with an Index: pass index.sel"
+    ):
+        blobpack.write_offsets(index, "o.pkl", members=["a.png"])
+    with (
+        blobpack.open("out.tar") as blob,
+        pytest.raises(ValueError, match=r"^concatenated=True needs"),
+    ):
+        blobpack.merge([blob], "new.tar", concatenated=True)
+
+
 def test_one_is_not_many(folder):
     assert "packed 1 member, " in run(folder, "pack", "imgs", "new.tar")
     assert "kept 1 of 1 member:" in run(folder, "offsets", "out.tar")
@@ -193,7 +253,7 @@ def test_an_image_opened_as_a_blob_is_named(tmp_path, kind):
         blobpack.scan(path)
     assert str(caught.value).startswith(f"{path}: {IMAGES[kind]}, not a tar")
     assert caught.value.offset == 0
-    assert f"photo: {IMAGES[kind]}, not a tar: `blobpack pack`" in run(
+    assert f"photo: {IMAGES[kind]}, not a tar, at byte 0: `blobpack pack`" in run(
         tmp_path, "ls", "photo", code=1
     )
 
@@ -201,11 +261,17 @@ def test_an_image_opened_as_a_blob_is_named(tmp_path, kind):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"<!DOCTYPE html><html><body>Log in", "an HTML page, not a tar: the server may"),
+        (
+            b"<!DOCTYPE html><html><body>Log in",
+            "an HTML page, not a tar, at byte 0: the server may",
+        ),
         (b'<?xml version="1.0"?><Error><Code>AccessDenied', "an XML document, not a tar"),
         (b"PAR1" + bytes(100), "a Parquet file, not a tar, at byte 0"),
         (b"%PDF-1.7\n", "a PDF document, not a tar"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS, not a tar: `git"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "a pointer of Git LFS, not a tar, at byte 0: `git",
+        ),
         (b"just some text", "no tar header here"),
     ],
 )

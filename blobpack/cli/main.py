@@ -48,7 +48,13 @@ COMPLETE = "_BLOBPACK_COMPLETE"
 
 
 class BlobpackGroup(click.Group):
-    """The commands; it translates their exceptions into messages and exit codes."""
+    """The commands; it translates their exceptions into messages and exit codes.
+
+    Attributes:
+        options: The options of the command that runs.
+    """
+
+    options: frozenset[str] = frozenset()
 
     def main(self, *arguments: Any, standalone_mode: bool = True, **more: Any) -> Any:
         """Run a command line, and end the process with its exit code.
@@ -77,8 +83,21 @@ class BlobpackGroup(click.Group):
         warnings.showwarning = show_note
         # whatever PYTHONWARNINGS says: it is part of the command's report
         warnings.simplefilter("always", LeftOutWarning)
-        with spelled_by(as_option):
+        with spelled_by(self.spelling):
             sys.exit(exit_code(run))
+
+    def resolve_command(self, *arguments: Any) -> Any:
+        """Find the command of a command line, and remember its options."""
+        name, command, rest = super().resolve_command(*arguments)
+        # not asked of click's current context, which other threads do not have
+        if command:
+            self.options = frozenset(flag for param in command.params for flag in param.opts)
+        return name, command, rest
+
+    def spelling(self, name: str, value: object) -> str:
+        """Return how the command that runs passes an argument of the library; see wording.setting."""
+        option = as_option(name, value)
+        return "" if name == "stale" and option not in self.options else option
 
     def make_context(self, *arguments: Any, **more: Any) -> click.Context:
         """Parse a command line; --help prints here."""

@@ -52,7 +52,10 @@ def opened_source(
     cache: str | None = None,
     cache_bytes: int = 10 << 30,
 ) -> Blob | Collection:
-    """Open a blob, a collection, or a folder, prefix or glob of blobs; click closes it when the command ends."""
+    """Open a blob, a collection, or a folder, prefix or glob of blobs; click closes it when the command ends.
+
+    If several members have one name, the last one is read, as from one blob.
+    """
     check_cache_bytes(cache_bytes)
     if (index_path or rescan) and place_of(location) != "file":
         raise click.UsageError(
@@ -60,10 +63,18 @@ def opened_source(
         )
     index = scan(location, concatenated=rescan == "concatenated") if rescan else index_path
     # with_resource closes it also after an error, and spares each command a block
-    opened = open_any(location, index, allow=allow, cache=cache, cache_bytes=cache_bytes)
+    # two blobs of a folder that have a name in common must not keep their user from all others
+    opened = open_any(
+        location,
+        index,
+        duplicates="last",
+        allow=allow,
+        cache=cache,
+        cache_bytes=cache_bytes,
+    )
     click.get_current_context().with_resource(opened)
     if allow and isinstance(opened, Blob):
-        raise click.UsageError("--allow is for a collection, not for a single blob")
+        raise click.UsageError("--allow needs a collection, not a single blob")
     return opened
 
 
@@ -120,7 +131,7 @@ def select(
         raise
     # a media type that does not exist
     except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
+        raise click.UsageError(str(exc).replace("media_type", "--media-type", 1)) from exc
 
 
 def read_names(file: IO[bytes]) -> list[str]:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blobpack.argument_order import is_place, is_there, recognise_swap
+from blobpack.argument_order import is_new_file, is_there, recognise_swap
 from blobpack.indexfile.open import COLLECTION
 from blobpack.model import (
     Duplicates,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from blobpack.progress import ProgressCallback
 
 
-@recognise_swap(blobs=is_there, target=is_place)
+@recognise_swap(blobs=is_there, target=is_new_file)
 def collect(
     blobs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     target: str | os.PathLike[str] | None = None,

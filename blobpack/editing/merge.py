@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from blobpack.argument_order import is_place, is_several, recognise_swap
+from blobpack.argument_order import is_new_file, is_place, is_several, recognise_swap
 from blobpack.editing.combine import combine
 from blobpack.editing.source_blobs import Chosen, blobs_of, choose
 from blobpack.model import (
@@ -24,10 +23,12 @@ from blobpack.opening.reader import Reader
 from blobpack.stores.location import Location, location_of, output_location
 from blobpack.stores.replace import check_suffix
 from blobpack.tar.scan import scan
+from blobpack.wording import setting
 from blobpack.writing.compress import is_compressed_target
 from blobpack.writing.target import TAR
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator
 
     from blobpack.editing.combine import CombineReport
@@ -82,8 +83,6 @@ def merge(
         ValueError: a choice does not exist, the target can't be written to or is compressed, its suffix promises
             another format, or a source can't be scanned as joined tars.
     """
-    if isinstance(sources, (str, os.PathLike)) and isinstance(target, (list, tuple)):
-        raise TypeError("merge takes the sources first, and then the target: merge([…], target)")
     location = _check_arguments(target, index, allow_empty, force, progress)
     check_choice("duplicates", duplicates, Duplicates)
     check_several("sources", sources, "blobs, paths or URLs")
@@ -113,11 +112,13 @@ def _check_scannable(source: Reader | str | os.PathLike[str]) -> Location:
     """
     if isinstance(source, Reader):
         # no TypeError: without the flag, it would do
-        raise ValueError("concatenated goes with paths and URLs: what is open has its own index")  # noqa: TRY004
+        raise ValueError(  # noqa: TRY004
+            f"{setting('concatenated', True)} needs paths or URLs: an open blob already has its index"
+        )
     location = location_of("sources", source, prefix=True)
     if place_of(location) == "file" and is_collection(location):
         raise ValueError(
-            f"concatenated goes with blobs, and {location} is a collection: `blobpack collect --concatenated` makes one of "
+            f"{setting('concatenated', True)} needs blobs, and {location} is a collection: `blobpack collect --concatenated` makes one of "
             f"joined tars"
         )
     return location
@@ -134,7 +135,7 @@ def _readers_of(
             yield stack.enter_context(open_blob(blob, scan(blob, concatenated=True)))
 
 
-@recognise_swap(source=is_blob, target=is_place)
+@recognise_swap(source=is_blob, target=is_new_file)
 @recognise_swap(target=is_place, members=is_several)
 def subset(
     source: Reader | str | os.PathLike[str],

@@ -105,8 +105,8 @@ def load_stored(path: str | os.PathLike[str], cache: Cache | None = None) -> Sto
     if footer.blobs_bytes:
         # its offsets are in several blobs, so reads through it as the index of one blob would return wrong bytes
         raise FormatError(
-            f"{store.url}: this is a collection of several blobs, not the index of one blob: open it with "
-            "open_collection",
+            f"{store.url}: this is a collection of several blobs, not the index of one blob: open the "
+            "collection itself",
             offset=0,
         )
     return open_stored(store, 0, footer)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from blobpack.errors import BlobChangedError, FormatError, MemberNotFoundError
+from blobpack.errors import BlobChangedError, FormatError, MemberNotFoundError, StorageError
 from blobpack.index.index import Index
 from blobpack.index.which import existing_rows
 from blobpack.model import (
@@ -32,7 +33,6 @@ from blobpack.tar.behind import warn_of_left_out
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
@@ -284,6 +284,13 @@ def open_blob(
         except BaseException as exc:
             if store is not None:
                 store.close()
+            if store is None and location.is_local and os.path.isdir(location.path):  # noqa: PTH112
+                what = (
+                    "blobpack.open opens the blobs in it"
+                    if index is None
+                    else "an index belongs to one blob"
+                )
+                raise StorageError(f"{location} is a folder, not a blob: {what}") from exc
             # The sizes and bytes that were read may belong to different states of the blob.
             torn = isinstance(exc, FormatError | BlobChangedError) and has_changed(location, store)
             if not torn or attempt == OPENINGS_MAX:

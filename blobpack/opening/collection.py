@@ -62,8 +62,9 @@ class Collection(Reader):
     this name and these offsets; or by its row, negative from the end. So `collection[name]`, `name in collection`,
     `len(collection)` and iteration over names work as for a dict.
 
-    A context manager, also with `async with`. Safe to share between threads and after a fork. A pickled collection is opened again in the
-    process that unpickles it. If several members have one name, the last one is read, as from one blob.
+    A context manager, also with `async with`. Safe to share between threads and after a fork. The process that unpickles
+    a collection opens its file and blobs again, also if the collection was closed. The index of a collection that is in
+    no file is pickled with it. If several members have one name, the last one is read, as from one blob.
 
     Attributes:
         index: All members, blob by blob. Offsets are from the start of the blob that holds the member.
@@ -350,15 +351,17 @@ def open_table(location: Location, cache: Cache | None) -> tuple[Store, StoredIn
 
 
 def no_collection(given: Location, location: Location) -> BlobNotFoundError:
-    """Return the error for a folder, prefix or glob of blobs without a collection.
+    """Return the error for a file, or a folder, prefix or glob of blobs, without a collection.
 
     Args:
         given: What the caller named.
         location: Where the collection would be.
     """
-    return BlobNotFoundError(
-        f"{location}: there is no collection; `blobpack collect {given}` makes one of the blobs there"
-    )
+    message = f"{location}: there is no collection"
+    # a web server can't list its blobs
+    if location.whole != given.whole and given.kind != "http":
+        message += f"; `blobpack collect {given}` makes one of the blobs there"
+    return BlobNotFoundError(message)
 
 
 def read_shards(store: Store, footer: Footer) -> Shards:

@@ -132,13 +132,19 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
 
     Raises:
         StaleIndexError: the archive before the index has changed.
-        FormatError: the index's footer is damaged.
+        FormatError: the index's footer is damaged, or the file is an index or a collection itself.
     """
     footer = read_footer(store)
     if footer is None:
         return None
     start = store.size - footer.bytes_inside
     identity = footer.identity
+    if footer.region_bytes == store.size or footer.blobs_bytes:
+        what = "a collection of several blobs" if footer.blobs_bytes else "the index of one blob"
+        raise FormatError(
+            f"{store.url}: not a blob: {'this is' if footer.region_bytes == store.size else 'it ends with'} {what}",
+            offset=max(store.size - footer.region_bytes, 0),
+        )
     # `cat` and `tar -A` can put another archive before an index, or a whole blob behind one
     if identity is None or start != identity.archive_bytes:
         raise StaleIndexError(

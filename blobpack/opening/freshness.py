@@ -196,4 +196,7 @@ def is_link(store: Store, member: Member) -> bool:
 
 def remedy(command: str) -> str:
     """Return what to do about an index that does not fit its blob, which a command makes."""
-    return f"make it again with `blobpack {command}`, or open the blob with {setting('stale', 'rescan')}"
+    again = f"make it again with `blobpack {command}`"
+    # commands such as merge can't rescan
+    rescan = setting("stale", "rescan")
+    return f"{again}, or open the blob with {rescan}" if rescan else again

@@ -83,6 +83,7 @@ def list_blobs(location: Location, place: Place) -> list[Location]:
     Args:
         location: A folder, or a prefix that ends with "/", whose .tar, .tar.zst and .tzst files are taken at any depth,
             hidden files and folders excepted; a glob, in which `*` stays within a folder and `**` does not; or one blob.
+            If a glob ends in `*`, and such files match it, only they are taken.
         place: What place_of has returned for the location.
 
     Raises:
@@ -98,15 +99,16 @@ def list_blobs(location: Location, place: Place) -> list[Location]:
     found = list(_in_s3(location, place) if location.is_s3 else _local(location.path, place))
     if not found:
         raise BlobNotFoundError(f"{location}: there are no blobs")
+    # `train/*` also matches the index files and offsets files that lie beside blobs
+    if place == "glob" and _has_open_end(location.address):
+        found = [blob for blob in found if blob.address.endswith(BLOB_SUFFIXES)] or found
     # the order of a folder depends on its file system; in byte order, the same blobs always give the same collection
     return sorted(found, key=lambda blob: os.fsencode(blob.whole))
 
 
-def matcher(pattern: Location) -> Callable[[str], object]:
-    """Return a function that returns whether a whole path or URL matches a glob."""
-    # a local path may be relative, and the blobs of a collection have absolute ones
-    text = os.path.abspath(pattern.path) if pattern.is_local else pattern.whole  # noqa: PTH100 (keeps links)
-    return translate(text).fullmatch
+def _has_open_end(pattern: str) -> bool:
+    """Return whether a glob matches names of any suffix, as `train/*` and `train/a.*` do."""
+    return any(match.end() == len(pattern) and "*" in match[0] for match in GLOB.finditer(pattern))
 
 
 def translate(pattern: str) -> re.Pattern[str]:

@@ -24,7 +24,7 @@ from blobpack.opening.collection import (
     read_shards,
 )
 from blobpack.opening.join import CollectionWriter
-from blobpack.opening.list_blobs import BLOB_SUFFIXES, list_blobs, matcher, place_of
+from blobpack.opening.list_blobs import BLOB_SUFFIXES, list_blobs, place_of
 from blobpack.opening.locations import allowed_places
 from blobpack.opening.reader import Reader
 from blobpack.stores.local import LocalStore
@@ -153,7 +153,7 @@ def stored_collection(
     """Open the collection of a file, or the one that lies in a folder or prefix, or before a glob.
 
     Returns:
-        The collection; None if a folder has none, or one that has blobs which do not match the glob.
+        The collection; None if a folder has none, or one whose blobs are not those that match the glob.
     """
     try:
         found = open_collection(collection_location(given, place), **options)
@@ -161,8 +161,12 @@ def stored_collection(
         if place == "file" or given.kind == "http":
             raise
         return None
-    if place != "glob" or _has_only_matching(found, given):
-        return found
+    try:
+        if place != "glob" or _is_of(found, list_blobs(given, place)):
+            return found
+    except BaseException:
+        found.close()
+        raise
     found.close()
     return None
 
@@ -179,10 +183,14 @@ def is_collection(location: Location) -> bool:
         return file.read_range(0, min(len(INDEX_MAGIC), file.size)) == INDEX_MAGIC
 
 
-def _has_only_matching(collection: Collection, pattern: Location) -> bool:
-    """Return whether all blobs of a collection match a glob."""
-    # `train-*.tar` must not find members of `test-0.tar`, which lies in the same collection
-    return all(map(matcher(pattern), (blob.url for blob in collection.blobs)))
+def _is_of(collection: Collection, blobs: Iterable[Location]) -> bool:
+    """Return whether a collection has exactly these blobs, in any order."""
+    # `train-*.tar` must not find members of `test-0.tar`, which lies in the same collection, and must find those of a
+    # blob that was packed later
+    return {blob.url for blob in collection.blobs} == {
+        os.path.abspath(blob.path) if blob.is_local else blob.whole  # noqa: PTH100 (keeps links)
+        for blob in blobs
+    }
 
 
 def _joined(

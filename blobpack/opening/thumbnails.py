@@ -1,8 +1,8 @@
 """Show a blob or collection in a notebook: what it is, and small images of some of its members.
 
 Strategy: the members lie at equal distances in the index, because neighbours look alike. At most 12 payloads of at most
-4 MiB are read, all at once. A notebook must show something, so a member that can't be read or decoded, or is too large,
-shows its name alone.
+4 MiB are read, all at once. They are decoded one after the other, because a decoded image takes a hundred times the
+memory. A notebook must show something, so a member that can't be read or decoded, or is too large, shows its name alone.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 THUMBNAILS_MAX = 12
 PAYLOAD_BYTES_MAX = 4 << 20
-# A JPEG or PNG of a few bytes can hold many pixels, which would take as long to decode.
-PIXELS_MAX = 50_000_000
+# A PNG of a few bytes can hold many pixels. 25 million take 100 MB, and 100 million a second or two.
+PIXELS_MAX = 25_000_000
+STRIP_PIXELS_MAX = 100_000_000
+EXIF_ORIENTATION = 0x0112
+TURNED = range(5, 9)  # orientations that swap width and height
 WIDTH_MAX, HEIGHT_MAX = 120, 96
 NAME_CHARACTERS_MAX = 40
 
@@ -39,9 +42,12 @@ def to_html(reader: Reader) -> str:
     head = f"<div><code>{_escaped(repr(reader))}</code></div>"
     try:
         found = reader.index._search_rows(_spread(len(reader)))
-        figures = map_ahead(
-            lambda row: _figure(reader, row), found, threads=THUMBNAILS_MAX, name="thumbnails"
+        payloads = map_ahead(
+            lambda row: _read_small(reader, row), found, threads=THUMBNAILS_MAX, name="thumbnails"
         )
+        names = [reader.index.names[row.row] for row in found]
+        strip = _Strip()
+        figures = [strip.figure(*member) for member in zip(names, payloads, strict=True)]
         return f"{head}<div>{''.join(figures)}</div>"
     # a reader that was closed, for example, still says what it is
     except BlobpackError:
@@ -54,30 +60,52 @@ def _spread(count: int) -> list[int]:
     return [place * count // shown for place in range(shown)]
 
 
-def _figure(reader: Reader, found: FoundRow) -> str:
-    name = reader.index.names[found.row]
-    image = ""
-    if found.offset_end - found.offset_start <= PAYLOAD_BYTES_MAX:
+def _read_small(reader: Reader, found: FoundRow) -> bytes:
+    """Return a payload; an empty one if it is too large, or can't be read."""
+    if found.offset_end - found.offset_start > PAYLOAD_BYTES_MAX:
+        return b""
+    with suppress(BlobpackError):
+        return reader.read(found.row)
+    return b""
+
+
+class _Strip:
+    """Makes the figures of one strip, with a bound for the pixels that are decoded for all of them."""
+
+    def __init__(self) -> None:
+        self.pixels_left = STRIP_PIXELS_MAX
+
+    def figure(self, name: str, payload: bytes) -> str:
+        """Return a member in HTML: its image if there is one, and its name."""
+        image = ""
         # Pillow's plugins raise anything at a damaged image
         with suppress(Exception):
-            image = _thumbnail(reader.read(found.row))
-    short = name if len(name) <= NAME_CHARACTERS_MAX else f"…{name[1 - NAME_CHARACTERS_MAX :]}"
-    return FIGURE.format(width=WIDTH_MAX, image=image, name=_escaped(short))
+            image = self._thumbnail(payload)
+        short = name if len(name) <= NAME_CHARACTERS_MAX else f"…{name[1 - NAME_CHARACTERS_MAX :]}"
+        return FIGURE.format(width=WIDTH_MAX, image=image, name=_escaped(short))
 
+    def _thumbnail(self, payload: bytes) -> str:
+        """Return an image in HTML, of at most 120 × 96 pixels; nothing for one with too many pixels."""
+        from PIL import Image, ImageOps
 
-def _thumbnail(payload: bytes) -> str:
-    """Return an image in HTML, of at most 120 × 96 pixels."""
-    from PIL import Image, ImageOps
-
-    with Image.open(io.BytesIO(payload)) as image:
-        if image.width * image.height > PIXELS_MAX:
-            return ""
-        image.draft("RGB", (WIDTH_MAX, HEIGHT_MAX))
-        small = ImageOps.exif_transpose(image)
-        small.thumbnail((WIDTH_MAX, HEIGHT_MAX))
+        with Image.open(io.BytesIO(payload)) as image:
+            if image.width * image.height > PIXELS_MAX:
+                return ""
+            # a JPEG is decoded at a fraction of its size
+            image.draft("RGB", (WIDTH_MAX, WIDTH_MAX))
+            pixels = image.width * image.height
+            if pixels > self.pixels_left:
+                return ""
+            self.pixels_left -= pixels
+            # not before: a PNG may hold its EXIF behind its pixels, which are then decoded
+            is_turned = image.getexif().get(EXIF_ORIENTATION) in TURNED
+            box = (HEIGHT_MAX, WIDTH_MAX) if is_turned else (WIDTH_MAX, HEIGHT_MAX)
+            # made small first: turning a large image would take its memory a second time
+            image.thumbnail(box)
+            small = ImageOps.exif_transpose(image).convert("RGB")
         jpeg = io.BytesIO()
-        small.convert("RGB").save(jpeg, "JPEG")
-    return f'<img src="data:image/jpeg;base64,{b64encode(jpeg.getvalue()).decode()}">'
+        small.save(jpeg, "JPEG")
+        return f'<img src="data:image/jpeg;base64,{b64encode(jpeg.getvalue()).decode()}">'
 
 
 def _escaped(text: str) -> str:

@@ -14,6 +14,7 @@ from blobpack.errors import UnsafeNameError
 from blobpack.model import check_text
 from blobpack.quoting import quoted
 from blobpack.tar.header import check_name, encode_name
+from blobpack.wording import setting
 
 if TYPE_CHECKING:
     from blobpack.packing.options import PackOptions
@@ -83,8 +84,8 @@ class NameChange(NamedTuple):
         parts = name.split(b"/", self.strip)
         if len(parts) <= self.strip:
             raise UnsafeNameError(
-                f"{quoted(joined(*path) or os.fsdecode(name))} has no name left: strip={self.strip} "
-                f"(--strip {self.strip}) removes all of {os.fsdecode(name)!r}"
+                f"{quoted(joined(*path) or os.fsdecode(name))} has no name left: "
+                f"{setting('strip', self.strip)} removes all of {os.fsdecode(name)!r}"
             )
         return self.prefix + parts[-1]
 

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Unpack
 
-from blobpack.argument_order import is_new_file, recognise_swap
+from blobpack.argument_order import recognise_swap
 from blobpack.errors import SourceError
 from blobpack.model import IndexPlace, check_choice, check_flag
 from blobpack.packing.files import Skipped
@@ -18,6 +18,7 @@ from blobpack.packing.options import PackOptions, complete_options, with_pack_op
 from blobpack.packing.sources import (
     check_source,
     expected_bytes,
+    is_blob_target,
     is_packable,
     resolve_source,
 )
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 EXAMPLES_SHOWN = 3
 
 
-@recognise_swap(source=is_packable, target=is_new_file)
+@recognise_swap(source=is_packable, target=is_blob_target)
 @with_pack_options
 def pack(
     source: Packable,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from blobpack._native.gather import recognise_image
 from blobpack._native.stream import TarStream
-from blobpack.argument_order import is_file_there, is_place, recognise_swap
+from blobpack.argument_order import is_file_there, is_new_file, recognise_swap
 from blobpack.errors import SourceError
 from blobpack.model import (
     IndexPlace,
@@ -46,7 +46,7 @@ NO_PAYLOAD = {
 }
 
 
-@recognise_swap(source=is_file_there, target=is_place)
+@recognise_swap(source=is_file_there, target=is_new_file)
 def repack(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],

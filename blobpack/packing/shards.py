@@ -10,7 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Unpack
 
-from blobpack.argument_order import is_number, is_place, recognise_swap
+from blobpack.argument_order import is_new_folder, is_number, is_place, recognise_swap
 from blobpack.collection.collect import collect
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.index.index import Index
@@ -50,7 +50,7 @@ SHARD_BYTES_MIN = len(END_OF_ARCHIVE) + 1
 COMPRESSED_NAME = "{:05d}.tar.zst"
 
 
-@recognise_swap(source=is_packable, folder=is_place)
+@recognise_swap(source=is_packable, folder=is_new_folder)
 @recognise_swap(folder=is_place, shard_bytes=is_number)
 @with_pack_options
 def pack_shards(

@@ -8,7 +8,9 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from blobpack.argument_order import is_place, is_several, is_there, local_path_of
+from blobpack.index.index import Index
 from blobpack.model import check_path, check_several, shown
+from blobpack.opening.reader import Reader
 from blobpack.packing.files import FileList, Skipped, filter_files, rename_files
 from blobpack.packing.listing import list_folder, list_given, sorted_by_name
 from blobpack.packing.names import GivenNames, NameChange
@@ -38,9 +40,20 @@ def check_source(source: Packable, options: PackOptions) -> None:
     """Check that a source has a form that can be packed; nothing is read.
 
     Raises:
-        TypeError: the source is neither a path nor an iterable of paths or payloads.
+        TypeError: the source is neither a path nor an iterable of paths or payloads, or is an open blob.
         ValueError: the source is empty, or a URL that is not in S3; or a directory is given for a list or a mapping.
     """
+    given: object = source
+    # both can be iterated, and yield names: pack would look for files of these names
+    if isinstance(given, (Reader, Index)):
+        what = "an Index" if isinstance(given, Index) else "an open blob"
+        raise TypeError(
+            f"source is {what}: copy its members by subset or merge, or pack (name, payload) pairs, such as blob.items()"
+        )
+    if isinstance(given, tuple) and len(given) == 2 and _is_pair(*given):
+        raise TypeError(
+            f"source must be several (name, payload) pairs, not one: a list of pairs is [({shown(given[0])}, …)]"
+        )
     if isinstance(source, (Objects, Mapping)):
         if options["directory"] is not None:
             raise ValueError("directory is for paths, and the source is no path")
@@ -51,6 +64,18 @@ def check_source(source: Packable, options: PackOptions) -> None:
         raise ValueError(
             f"source must be a path or s3://bucket/prefix, not {shown(str(source))}: read_manifest takes a list of URLs"
         )
+
+
+def is_blob_target(value: object) -> bool:
+    """Return whether a value may be meant for a blob to write: no folder, and no file of another kind."""
+    path = local_path_of(value)
+    is_other_file = path is not None and is_there(value) and not is_blob_file(value)
+    return is_place(value) and not is_other_file
+
+
+def _is_pair(name: object, payload: object) -> bool:
+    """Return whether two values are a name and its payload."""
+    return isinstance(name, str) and isinstance(payload, (bytes, bytearray, memoryview))
 
 
 def is_packable(value: object) -> bool:
@@ -164,10 +189,7 @@ def _not_a_payload(name: str, payload: object) -> str:
         remedy = ": read the file, by Path.read_bytes()"
     elif isinstance(payload, str):
         remedy = ": encode a text, by str.encode(); read a file, by Path.read_bytes()"
-    return (
-        f"source must be (name, payload) pairs, and the payload of {name!r} must be bytes or another buffer, not "
-        f"{type(payload).__name__}{remedy}"
-    )
+    return f"source: the payload of {name!r} must be bytes or another buffer, not {type(payload).__name__}{remedy}"
 
 
 def _checked_places(

@@ -121,7 +121,7 @@ def verify(
     if index is not None and not isinstance(index, Index):
         location_of("index", index)
     if index is not None and isinstance(source, Reader):
-        raise ValueError("index goes with a path or URL of a blob: an open blob has its own index")
+        raise ValueError("index can't be combined with an open blob, which has its own index")
     check_flag("full", full)
     check_threads(threads)
     check_callable("progress", progress)

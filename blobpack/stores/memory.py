@@ -26,6 +26,10 @@ class MemoryStore(Store):
         self.version = f"{self.size}"
         self._data = data
 
+    def __reduce__(self) -> tuple[type[MemoryStore], tuple[bytes, str]]:
+        # open again, as the stores of files are in the process that unpickles them
+        return MemoryStore, (self._data, self.url)
+
     def fetch(self, start: int, end: int) -> bytes:
         """Return the bytes start to end."""
         return self._data[start:end]

@@ -8,6 +8,7 @@ Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Forma
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from blobpack._native.gather import encode_header
@@ -60,12 +61,15 @@ def begins_tar(block: bytes) -> bool:
 def is_blob_file(value: object) -> bool:
     """Return whether a value is the URL of a file, or the path of a tar, of a compressed tar or of an index.
 
-    It is for messages about wrong arguments: a file that can't be read is none of these.
+    It is for messages about wrong arguments: what can't be read, or is no regular file, is none of these.
     """
     path = local_path_of(value)
     if path is None:
         return is_place(value)
     try:
+        # opening a FIFO would wait for a writer
+        if not os.path.isfile(path):  # noqa: PTH113 (a str)
+            return False
         with Path(path).open("rb") as file:
             first = file.read(BLOCK)
     except OSError:

@@ -70,14 +70,14 @@ def raise_if_other_format(store: Store) -> None:
                 else "make a blob of it with `blobpack repack FILE OUT.tar`"
             )
             raise FormatError(
-                f"{store.url}: {found}, so no member can be read by its offsets: {advice}, at byte 0",
+                f"{store.url}: {found} at byte 0, so no member can be read by its offsets: {advice}",
                 offset=0,
             )
     seen = other_format(head)
     if seen:
         what, advice = seen
         raise FormatError(
-            f"{store.url}: {what}, not a tar{advice and f': {advice}'}, at byte 0", offset=0
+            f"{store.url}: {what}, not a tar, at byte 0{advice and f': {advice}'}", offset=0
         )
 
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
-from blobpack.argument_order import is_output, is_there, recognise_swap
+from blobpack.argument_order import is_output, is_there, local_path_of, recognise_swap
 from blobpack.errors import DuplicateNameError, UnsafeNameError
 from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path
@@ -41,6 +41,7 @@ from blobpack.stores.location import (
 from blobpack.stores.open import open_tar
 from blobpack.stores.output import translate_write_errors
 from blobpack.tar.behind import warn_of_left_out
+from blobpack.tar.header import is_blob_file
 from blobpack.writing.beside import unchanged
 
 if TYPE_CHECKING:
@@ -54,7 +55,13 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 
-@recognise_swap(source=is_there, target=is_output)
+def _is_target(value: object) -> bool:
+    """Return whether a value can be meant for a target. An offsets file never replaces a blob."""
+    is_local_blob = local_path_of(value) is not None and is_blob_file(value)
+    return is_output(value) and not is_local_blob
+
+
+@recognise_swap(source=is_there, target=_is_target)
 def write_offsets(
     source: Index | Iterable[Index] | Reader | str | os.PathLike[str],
     target: str | os.PathLike[str] | BinaryIO,
@@ -66,10 +73,10 @@ def write_offsets(
 ) -> int:
     """Write the name and offsets of each member.
 
-    Each file appears complete or not at all, and replaces an older one. Without members, the file is empty. Of a
-    collection, or of a folder, prefix or glob of blobs, there are two kinds of output: if the target is a folder, one file
-    for each blob, named after it, as Supervisely expects them; otherwise one table, with a column `blob` that holds the
-    path or URL of the blob.
+    Each file appears complete or not at all, and replaces an older one. Without members, the file is empty. For a
+    collection, a folder, a prefix or a glob, the target decides: into a folder, one file for each blob is written, named
+    after the blob, as Supervisely expects them; otherwise one table, with a column `blob` that holds the path or URL of
+    the blob. That URL is whole, so that it can be opened: the query of a presigned URL is a secret.
 
     Args:
         source: The members; or several indexes, which are written one after the other in bounded memory (with
@@ -91,7 +98,7 @@ def write_offsets(
 
     Raises:
         BlobNotFoundError: there is no such blob or collection, or there are no blobs.
-        DuplicateNameError: two members of a file have the same basename, or two blobs would have the same file; the
+        DuplicateNameError: two members of one blob have the same basename, or two blobs would have the same file; the
             message names both.
         MemberNotFoundError: one of `members` does not exist; for a row, it is an IndexError.
         StorageError: the file can't be written, or would replace a file of another kind.
@@ -120,7 +127,9 @@ def write_offsets(
         check_several("members", members, "names, members or rows")
     if not isinstance(source, (Location, Reader)):
         if members is not None:
-            raise ValueError("members goes with a blob or a collection: select them from the index")
+            raise ValueError(
+                "members can't be combined with an Index: pass index.select(…) as the source"
+            )
         is_index = isinstance(source, Index)
         indexes = [source] if isinstance(source, Index) else source
         # Parquet may need a second pass
@@ -134,14 +143,14 @@ def write_offsets(
             return _write_files(blobs, where, names, format, force=force)
         if are_many and format == "pkl":
             raise ValueError(
-                f"target {shown(target)}: an offsets file holds the offsets in one blob: name a folder, for one file for "
+                f"target{f' {where}' if isinstance(where, Location) else ''}: an offsets file holds the offsets in one blob: name a folder, for one file for "
                 f"each blob, or write one table as csv, jsonl or parquet"
             )
         place = output_location("target", target) if isinstance(where, Location) else where
         return _write_table(blobs, place, names, format, are_many=are_many, force=force)
 
 
-class _BlobRows(NamedTuple):
+class _Listed(NamedTuple):
     """A blob whose offsets are written.
 
     Attributes:
@@ -160,7 +169,7 @@ class _BlobRows(NamedTuple):
 @contextmanager
 def _blobs_of(
     source: Location | Reader, members: Index | Iterable[Which] | None
-) -> Iterator[tuple[list[_BlobRows], bool]]:
+) -> Iterator[tuple[list[_Listed], bool]]:
     """Find the blobs of a source, and their chosen members; yield them, and whether there may be several."""
     with ExitStack() as stack:
         if isinstance(source, Location):
@@ -170,13 +179,13 @@ def _blobs_of(
                 index = whole_index(store)
                 warn_of_left_out(store.url, index.report)
                 chosen = _chosen(lambda: index, _rows_in(index, members), 0)
-                yield [_BlobRows(source.whole, source, chosen, store)], False
+                yield [_Listed(source.whole, source, chosen, store)], False
                 return
             source = stack.enter_context(opened(source, duplicates="last"))
         store_of_one = source.store if isinstance(source, Blob) else None
         rows = _rows_in(source.index, members)
         blobs = [
-            _BlobRows(
+            _Listed(
                 part.location.whole if part.location else part.url,
                 part.location,
                 _chosen(part.read_index, rows, part.first_row),
@@ -222,7 +231,7 @@ def _is_folder(target: Location, format: OffsetsFormat, *, are_many: bool) -> bo
 
 
 def _write_files(
-    blobs: Sequence[_BlobRows],
+    blobs: Sequence[_Listed],
     folder: Location,
     names: NameStyle,
     format: OffsetsFormat,
@@ -242,7 +251,7 @@ def _write_files(
 
 
 def _write_table(
-    blobs: Sequence[_BlobRows],
+    blobs: Sequence[_Listed],
     target: Location | BinaryIO,
     names: NameStyle,
     format: OffsetsFormat,
@@ -263,7 +272,7 @@ def _write_table(
         return write_table(parts, target, names, format, whole=True, force=force)
 
 
-def _file_names(blobs: Sequence[_BlobRows], format: OffsetsFormat) -> list[str]:
+def _file_names(blobs: Sequence[_Listed], format: OffsetsFormat) -> list[str]:
     """Return the name of each blob's file in a folder: relative to the deepest folder that holds all blobs.
 
     Raises:
@@ -287,7 +296,7 @@ def _file_names(blobs: Sequence[_BlobRows], format: OffsetsFormat) -> list[str]:
     return list(files)
 
 
-def _path_of(blob: _BlobRows) -> str:
+def _path_of(blob: _Listed) -> str:
     """Return the path of a blob; of a remote one, the path on its server, behind the name of the server or bucket."""
     if blob.location is None:
         return blob.address

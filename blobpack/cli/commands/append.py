@@ -71,7 +71,7 @@ def append(
         raise click.UsageError(f"{blob} is among the files to append: BLOB comes first")
     check_places(places)
     if options["drop"] and blob.is_local:
-        raise click.UsageError("--drop is for a blob in S3")
+        raise click.UsageError("--drop needs a blob in S3")
     if (rescan or options["drop"]) and collection_at(blob) is not None:
         raise click.UsageError(
             f"--rescan and --drop are for a single blob, and {blob} is a collection"

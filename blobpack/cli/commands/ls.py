@@ -85,9 +85,9 @@ def ls(
     blobpack ls s3://bucket/train/ --csv > members.csv
     """
     if human and form != "long":
-        raise click.UsageError("--human is for --long")
+        raise click.UsageError("--human needs --long")
     if reverse and not key:
-        raise click.UsageError("--reverse is for --sort")
+        raise click.UsageError("--reverse needs --sort")
     # Bytes, because a name may hold any. Written here, because click.echo flushes each line and takes several times as
     # long. A name may also hold a newline: --null is for `xargs -0`.
     out = never_short(sys.stdout.buffer)

@@ -182,7 +182,7 @@ def _write_many(
         raise
     # one pickle of many blobs, or a suffix of another format
     except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
+        raise click.UsageError(str(exc).replace("target", "-o", 1)) from exc
     _print_kept(
         *(source.index, everything, chosen),
         where="" if to_stdout else output.text,
