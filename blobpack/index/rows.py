@@ -172,7 +172,13 @@ class Rows:
     def _take(self, rows: NDArray[np.int64]) -> Columns:
         """Return rows as columns, in this order. A stored index reads only the blocks of few rows, and else all of them."""
         stored = self._stored
-        if self._loaded is not None or stored is None or not 0 < len(rows) <= TAKEN_ALONE_MAX:
+        if (
+            self._loaded is not None
+            or stored is None
+            # its rows are in memory, and it bounds the memory for copies of a name only if they are made together
+            or isinstance(stored, SharedNames)
+            or not 0 < len(rows) <= TAKEN_ALONE_MAX
+        ):
             return self._columns.take(rows)
         import numpy as np
 
