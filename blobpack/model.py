@@ -232,6 +232,14 @@ def check_whole(name: str, value: Any) -> int:
         raise TypeError(f"{name} must be a whole number, not {shown(value)}") from None
 
 
+def _is_whole(value: object) -> bool:
+    try:
+        check_whole("value", value)
+    except TypeError:
+        return False
+    return True
+
+
 def row_number(row: object, count: int) -> int:
     """Return a row's number, counted from the start; negative rows count from the end.
 
@@ -388,12 +396,21 @@ def names_of(names: Iterable[str | Member]) -> Iterator[str]:
     return map(name_of, names)
 
 
-def which_of(several: Iterable[Which]) -> Iterator[CheckedWhich]:
+def which_of(several: Iterable[Which], single: str) -> Iterator[CheckedWhich]:
     """Return an iterator of what names members: names, Members and rows.
 
+    Args:
+        several: The names, Members and rows.
+        single: Name of the function that takes one of them, for messages.
+
     Raises:
-        TypeError: one name was given instead of several; or, when it is reached, one of them is none of these.
+        TypeError: one name, Member or row was given instead of several; or, when it is reached, one of them is none of
+            these.
     """
+    if isinstance(several, (str, Member)) or _is_whole(several):
+        raise TypeError(
+            f"several must be several names, Members or rows, not one: {shown(several)}; {single}(…) reads one member"
+        )
     check_several("several", several, "names, Members or rows")
     # checked one by one as they are taken: they may come from a generator that makes each one only when it is asked
     return map(_one_of_several, several)

@@ -198,7 +198,7 @@ def test_cat_writes_payloads(packed):
     out, _ = run("cat", "out.tar", "c.jpg", "--index-file", "out_offsets.pkl", cwd=packed)
     assert out == JPEG + b"x"
     _, err = run("cat", "out.tar", "2.jpg", cwd=packed, code=1)
-    assert err == "Error: out.tar: no member '2.jpg' among 4; near it: 'a/2.jpg'\n"
+    assert err == "Error: out.tar: no member '2.jpg' among 4 members; near it: 'a/2.jpg'\n"
 
 
 def test_extract_writes_files(packed):

@@ -17,6 +17,8 @@ from tars import BLOCK, END, header, pax
 
 import blobpack
 from blobpack import Index, Member, MemberNotFoundError
+from blobpack.index import rows as rows_module
+from blobpack.index.which import rows_to_read
 from blobpack.indexfile.identity import Identity
 from blobpack.indexfile.open import read_footer
 from blobpack.indexfile.remote import RemoteIndex
@@ -134,6 +136,55 @@ def test_what_no_member_is(opened: Callable[[list[Member]], Index]) -> None:
     assert FEW[0] not in index.names
 
 
+def test_a_miss_looks_for_no_similar_names(
+    opened: Callable[[list[Member]], Index], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would read the whole index, for a message that nobody sees."""
+    monkeypatch.setattr(rows_module, "suggest_names", lambda *given: pytest.fail("looked for"))
+    index = opened(FEW)
+    store = MemoryStore(bytes(9000))
+    with blobpack.Blob(store, index) as blob:
+        for thing in (index, blob):
+            assert thing.get("b.jpg") is thing.get(9) is thing.get(Member("a.jpg", 0, 1)) is None
+        assert blob.get("a.jpg") == bytes(40)
+
+
+def test_few_rows_are_read_alone(tmp_path: Path) -> None:
+    Index(MANY).save(tmp_path / "a.idx")
+    for name, opens in OPENINGS.items():
+        for few in (
+            [0, 2400, -1, 0],
+            slice(None, None, 1000),
+            slice(None, None, -1200),
+            [True] + [False] * 2499,
+        ):
+            index = opens(tmp_path / "a.idx")
+            assert index[few] == Index(MANY)[few]
+            assert index[few].facts == index.facts
+            assert list(index[few]) == list(Index(MANY)[few])
+            assert (index._loaded is None) == (name != "remote and read")
+        # the whole index is read once, instead of thousands of blocks
+        assert len(opens(tmp_path / "a.idx")[::2]) == 1250
+
+
+def test_few_rows_of_names_that_members_share_are_read() -> None:
+    name, file = "n" * 3000, header(b"x", 1) + b"x".ljust(BLOCK, b"\0")
+    index = scan_store(MemoryStore(pax({"path": name}, b"g") + file * 3 + END))
+    assert list(index[[2, 0]]) == [index[2], index[0]]
+
+
+def test_names_are_equal_if_each_of_them_is(opened: Callable[[list[Member]], Index]) -> None:
+    index = opened(FEW)
+    names = [member.name for member in FEW]
+    assert index.names == index.names == names == index.names == tuple(names)
+    assert index.names == Index(FEW).names
+    assert index.names != names[:-1]
+    assert index.names != [*names[:-1], "b"]
+    assert index.names != "a.jpg"
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(index.names)
+
+
 def test_get_returns_the_member_or_the_default(opened: Callable[[list[Member]], Index]) -> None:
     index = opened(FEW)
     assert index.get("a.jpg") == index.get(2) == index.get(FEW[2]) == FEW[2]
@@ -162,7 +213,7 @@ def test_rows_of_names_members_and_rows(opened: Callable[[list[Member]], Index])
     for wrong in ([0, 2500], [-2501], np.array([0, 2500]), range(2501)):
         with pytest.raises(IndexError, match=r"no row -?250. among 2500 rows"):
             index.rows(wrong)
-    with pytest.raises(MemberNotFoundError, match="no member 'none' among 2500"):
+    with pytest.raises(MemberNotFoundError, match="no member 'none' among 2,500 members"):
         index.rows([0, MANY[0], "none"])
 
 
@@ -258,6 +309,15 @@ def test_rows_of_different_blobs_are_not_joined(tmp_path: Path) -> None:
 def test_only_an_index_is_added(other: Any) -> None:
     with pytest.raises(TypeError, match="unsupported operand"):
         Index(FEW) + other
+
+
+def test_rows_of_a_range_are_no_list() -> None:
+    """A list of all rows would take seconds and hundreds of megabytes before the first payload is read."""
+    rows = range(5, 10**12, 3)
+    assert rows_to_read(rows, 10**12) is rows
+    assert rows_to_read(range(-2, 2), 4) == [2, 3, 0, 1]
+    with pytest.raises(IndexError, match="no row 5 among 5 rows"):
+        rows_to_read(rows, 5)
 
 
 def test_equal_rows_are_one_bool(opened: Callable[[list[Member]], Index]) -> None:
@@ -383,5 +443,12 @@ def test_a_frame_of_something_else_is_refused() -> None:
         Index.from_pandas(mixed)
     with pytest.raises(blobpack.FormatError, match="the DataFrame has a column"):
         Index.from_pandas(frame.assign(name=[object()]))
+    for wrong, says in (
+        (frame.assign(width=[2**70]).astype({"width": object}), "width|large|convert|long"),
+        (frame[["name", *frame.columns]], "[Dd]uplicate column names"),
+    ):
+        for convert in (Index.from_pandas, Index.from_arrow):
+            with pytest.raises(blobpack.FormatError, match=says):
+                convert(wrong)
     with pytest.raises(TypeError, match=r"frame must be a pandas\.DataFrame"):
         Index.from_pandas(FEW)  # type: ignore[arg-type]

@@ -167,7 +167,7 @@ def test_a_row_there_is_not(reader: Reader) -> None:
     # checked when it is called, before anything is read
     with pytest.raises(IndexError, match=f"no row {count} among {count}"):
         reader.read_rows([0, count])
-    with pytest.raises(IndexError, match=f"a mask of 1 rows for {count} rows"):
+    with pytest.raises(IndexError, match=f"the mask has 1 values, but there are {count} rows"):
         reader.read_rows(np.array([True]))
 
 
@@ -248,7 +248,9 @@ def test_it_is_like_a_dict(reader: Reader) -> None:
     assert reader.get("a") == b"1"
     assert reader.get("none") is reader.get(99) is None
     assert reader.get(Member("a", 0, 1), b"default") == b"default"
-    with pytest.raises(KeyError, match=r"^\S+: no member 'agaim' among \d; near it: 'again'$"):
+    with pytest.raises(
+        KeyError, match=r"^\S+: no member 'agaim' among \d members; near it: 'again'$"
+    ):
         reader["agaim"]
     with pytest.raises(TypeError, match=r"which must be a name, a Member or a row, not slice"):
         reader[1:2]  # type: ignore[index]
@@ -259,7 +261,9 @@ def test_an_error_for_a_member_is_a_key_error_with_a_plain_message(reader: Reade
         reader.read("none")
     error = caught.value
     assert isinstance(error, KeyError)
-    assert str(error) == error.args[0] == f"{reader.url}: no member 'none' among {len(reader)}"
+    assert (
+        str(error) == error.args[0] == f"{reader.url}: no member 'none' among {len(reader)} members"
+    )
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again)) == (type(error), str(error))
 
@@ -271,6 +275,8 @@ def test_the_table_of_blobs(reader: Reader, folder: Path) -> None:
     assert found == expected[: 1 if isinstance(reader, Blob) else 2]
     assert reader.blobs[-1] == reader.blobs[len(reader.blobs) - 1] == list(reader.blobs)[-1]
     assert reader.blobs[:1] == [reader.blobs[0]]
+    assert reader.blobs == reader.blobs == list(reader.blobs)
+    assert reader.blobs != []
     with pytest.raises(IndexError):
         reader.blobs[2]
     for blob in reader.blobs:

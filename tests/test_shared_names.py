@@ -266,7 +266,7 @@ def test_an_index_refuses_to_copy_such_names_for_all_rows(use, tmp_path):
         USES[use](index, tmp_path)
     assert caught.value.offset == len(FIRST) + len(pax({"path": NAME}, b"g"))
     assert not list(tmp_path.iterdir())
-    with pytest.raises(blobpack.MemberNotFoundError, match=f"no member 'y' among {len(index)}"):
+    with pytest.raises(blobpack.MemberNotFoundError, match=f"no member 'y' among {len(index):,} "):
         index.row_of("y")
 
 

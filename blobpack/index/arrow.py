@@ -193,10 +193,15 @@ def from_arrow_table(table: Any) -> Columns:
         try:
             # accepts a DataFrame, and any object with Arrow's PyCapsule interface
             table = pa.table(table)
+        except pa.ArrowTypeError as exc:
+            raise _not_columns(exc) from exc
         except TypeError as exc:
             raise TypeError(
                 f"table must be an Arrow table or a DataFrame, not {table!r:.200}"
             ) from exc
+        # of a DataFrame: two columns have one name, or a number is too large
+        except (ValueError, OverflowError) as exc:
+            raise _not_columns(exc) from exc
     places = {name: table.schema.get_all_field_indices(name) for name in ("name", *FIELDS)}
     for name, found in places.items():
         if len(found) > 1 or (not found and name not in FACTS):
@@ -235,11 +240,14 @@ def from_frame(frame: Any) -> Columns:
     try:
         # the other columns may hold objects that Arrow has no type for
         table = pa.Table.from_pandas(frame[known], preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as exc:
-        raise FormatError(
-            f"the DataFrame has a column that is no column of an index: {exc}"
-        ) from exc
+    # pyarrow.ArrowInvalid is a ValueError; pandas and pyarrow raise others, too
+    except (ValueError, OverflowError, pa.ArrowTypeError) as exc:
+        raise _not_columns(exc) from exc
     return from_arrow_table(table)
+
+
+def _not_columns(exc: Exception) -> FormatError:
+    return FormatError(f"the DataFrame has a column that is no column of an index: {exc}")
 
 
 def _names_from_arrow(values: Any) -> tuple[memoryview, memoryview]:

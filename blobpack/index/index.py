@@ -15,11 +15,13 @@ from blobpack.index.arrow import (
     to_frame,
 )
 from blobpack.index.html import html_table
+from blobpack.index.origin import common_origin, origin_of
 from blobpack.index.parquet import read_parquet, write_parquet
 from blobpack.index.rows import Rows
 from blobpack.index.select import make_conditions
 from blobpack.index.which import existing_rows
 from blobpack.indexfile.footer import may_end
+from blobpack.indexfile.identity import COLLECTION_IDENTITY
 from blobpack.indexfile.open import INDEX, StoredIndex, load_stored
 from blobpack.indexfile.writer import write_sections
 from blobpack.model import (
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     import os
     import re
     from collections.abc import Callable, Iterable, Sequence
-    from typing import SupportsIndex
+    from typing import Never
 
     import numpy as np
     import pandas as pd
@@ -65,7 +67,7 @@ class Index(Rows):
         identity: Identity of the archive that the index belongs to; None if it is not known.
     """
 
-    __slots__ = ("__weakref__", "identity", "report")
+    __slots__ = ("identity", "report")
 
     def __init__(self, members: Iterable[Member] = (), *, report: ScanReport | None = None) -> None:
         """Make an index of members, in their order.
@@ -171,15 +173,16 @@ class Index(Rows):
             bytes_min=bytes_min,
         )
 
+    # True and False are of type int, and no rows
     @overload
-    def __getitem__(self, which: str | Member | int) -> Member: ...
-    # NumPy's stubs let every array be used as a row; only an array of one number can
+    def __getitem__(self, which: bool) -> Never: ...
     @overload
-    def __getitem__(  # type: ignore[overload-overlap]
+    def __getitem__(self, which: str | Member | int | np.integer[Any]) -> Member: ...
+    # Not SupportsIndex for a row: NumPy's stubs let every array be one, so that the type of index[array] would be unknown.
+    @overload
+    def __getitem__(
         self, which: slice | Sequence[int] | NDArray[np.integer[Any]] | NDArray[np.bool_]
     ) -> Index: ...
-    @overload
-    def __getitem__(self, which: SupportsIndex) -> Member: ...
     def __getitem__(self, which: Any) -> Member | Index:
         """Return a member, or an index of some rows.
 
@@ -198,21 +201,40 @@ class Index(Rows):
         if isinstance(which, (str, Member)):
             return self._member_at(self.row_of(which))
         if isinstance(which, slice):
-            return self._from_columns(self._sliced(which), identity=self.identity)
+            return self._cut(self._sliced(which), which)
         # NumPy's whole numbers are no int, and an array of them has __index__, too
         try:
             row = row_number(which, len(self))
         except TypeError:
-            rows = existing_rows(which, len(self))
-            return self._from_columns(self._columns.take(rows), identity=self.identity)
+            rows = self._rows_in(which)
+            return self._cut(self._take(rows), rows)
         return self._member_at(row)
+
+    def _rows_in(self, which: Any) -> NDArray[np.int64]:
+        try:
+            return existing_rows(which, len(self))
+        except TypeError:
+            hint = ""
+            if isinstance(which, (list, tuple)) and any(
+                isinstance(one, (str, Member)) for one in which
+            ):
+                hint = "; for several names: index.select(names=…), or index[index.rows(…)] in the order asked"
+            raise TypeError(
+                f"an index takes a name, a Member, a row, a slice, rows or a mask, not {shown(which)}{hint}"
+            ) from None
+
+    def _cut(self, columns: Columns, rows: slice | NDArray[np.int64]) -> Index:
+        """Return an index of some rows of this one, which remembers their rows here."""
+        index = self._from_columns(columns, identity=self.identity)
+        index._origin = origin_of(self).at(rows)
+        return index
 
     def _sliced(self, rows: slice) -> Columns:
         # the numbers of a range are those that slicing a list takes
         numbers = range(len(self))[rows]
         if numbers.step == 1:
             return self._columns_of(numbers.start, max(numbers.start, numbers.stop))
-        return self._columns.take(existing_rows(numbers, len(self)))
+        return self._take(existing_rows(numbers, len(self)))
 
     def head(self, n: int = 5) -> Index:
         """Return the first n rows, or all but the last -n; a stored index reads only these."""
@@ -220,24 +242,33 @@ class Index(Rows):
 
     @classmethod
     def concatenate(cls, indexes: Iterable[Index]) -> Index:
-        """Join indexes of one blob, in their order. `index + other` joins two.
+        """Join indexes of one blob, or of one open collection, in their order. `index + other` joins two.
 
         Raises:
-            ValueError: two of them belong to different blobs.
+            ValueError: two of them belong to different blobs, as far as both are known: an index of a scan or of an
+                offsets file does not record its blob. Or one belongs to a collection, and another one was not cut from
+                the index of the same open collection.
         """
         check_several("indexes", indexes, "indexes")
         listed = list(indexes)
         for index in listed:
             if not isinstance(index, Index):
                 raise TypeError(f"indexes must be several Index, and one is {shown(index)}")
-        columns = Columns.concatenate([index._columns for index in listed])
-        return cls._from_columns(columns, identity=_common_identity(listed))
+        # no rows fit any blob
+        filled = [index for index in listed if len(index)]
+        origin = common_origin(filled)
+        identity = _common_identity(filled, one_origin=origin is not None)
+        joined = cls._from_columns(
+            Columns.concatenate([index._columns for index in listed]), identity=identity
+        )
+        joined._origin = origin
+        return joined
 
     def __add__(self, other: Index) -> Index:
-        """Return the rows of both, of one blob, in this order.
+        """Return the rows of both, of one blob or open collection, in this order; see `concatenate`.
 
         Raises:
-            ValueError: they belong to different blobs.
+            ValueError: they belong to different blobs, as far as both are known, or to different collections.
         """
         if not isinstance(other, Index):
             return NotImplemented
@@ -329,11 +360,18 @@ class Index(Rows):
             max_height=max_height,
             where=where,
         )
+        import numpy as np
+
         # part by part, so that a mapped index of any size needs memory only for one part and the selected rows
-        kept = list(map(conditions.kept, self._parts()))
+        first, kept, rows = 0, [], [np.zeros(0, np.int64)]
+        for part in self._parts():
+            passed = np.flatnonzero(conditions.mask(part))
+            kept.append(part.take(passed))
+            rows.append(passed + first)
+            first += len(part)
         # The identity stays, because offsets still point into that archive. The report does not: it
         # counts what the scan found in the whole archive.
-        return Index._from_columns(Columns.concatenate(kept), identity=self.identity)
+        return self._cut(Columns.concatenate(kept), np.concatenate(rows))
 
     def to_numpy(self) -> dict[str, NDArray[Any]]:
         """Return the columns as NumPy arrays, by name, without the facts that the index does not have.
@@ -445,14 +483,22 @@ def _restored(columns: Columns, report: ScanReport | None, identity: Identity | 
     return Index._from_columns(columns, report=report, identity=identity)
 
 
-def _common_identity(indexes: list[Index]) -> Identity | None:
+def _common_identity(indexes: list[Index], *, one_origin: bool) -> Identity | None:
     """Return the identity of the blob that all of these belong to; None if it is not known of each.
+
+    Args:
+        indexes: The indexes, each with rows.
+        one_origin: Whether all of them were cut from one index.
 
     Raises:
         ValueError: two of them belong to different blobs.
     """
-    # no rows fit any blob
-    identities = {index.identity for index in indexes if len(index)}
+    identities = {index.identity for index in indexes}
+    # all collections have this identity
+    if COLLECTION_IDENTITY in identities and not one_origin:
+        raise ValueError(
+            "indexes of a collection can only be joined if they were cut from the index of one open collection"
+        )
     known = [identity for identity in identities if identity is not None]
     if len(known) > 1:
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from operator import eq
 from typing import TYPE_CHECKING, SupportsIndex, overload
 
 from blobpack.columns import Columns
@@ -43,6 +44,15 @@ class Names(Sequence[str]):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name in self._rows
+
+    def __eq__(self, other: object) -> bool:
+        """Compare with the names of another index, or with a list or tuple of str."""
+        if not isinstance(other, (Names, list, tuple)):
+            return NotImplemented
+        return len(self) == len(other) and all(map(eq, self, other))
+
+    # equal objects need equal hashes, and a list has none
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"<{counted(len(self), 'name')}>"

@@ -11,10 +11,12 @@ from blobpack._native.results import FoundRow
 from blobpack.columns import Columns
 from blobpack.errors import MemberNotFoundError
 from blobpack.index.names import Names
+from blobpack.index.origin import origin_of
 from blobpack.index.shared_names import SharedNames
 from blobpack.index.suggestions import suggest_names
-from blobpack.index.which import hidden_rows, place_of, rows_of_several
+from blobpack.index.which import hidden_rows, is_in_row, rows_of_several
 from blobpack.model import ByteRange, Member, not_which, row_number
+from blobpack.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,11 +25,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from blobpack.index.origin import Origin
     from blobpack.index.which import Place
     from blobpack.indexfile.open import StoredIndex
     from blobpack.model import Which
 
 Default = TypeVar("Default")
+
+# Rows of a stored index that are read block by block: at most this many blocks of some 30 kB. For more rows, the whole
+# index is read, which stays in memory for what is asked for next.
+TAKEN_ALONE_MAX = 256
 
 
 class Rows:
@@ -36,7 +43,7 @@ class Rows:
     Lookups by name find the last member with a name, as the extraction of a tar does. Iteration yields all members.
     """
 
-    __slots__ = ("_hidden", "_loaded", "_lookup", "_stored")
+    __slots__ = ("__weakref__", "_hidden", "_loaded", "_lookup", "_origin", "_stored")
 
     def __init__(self, columns: Columns | None, stored: StoredIndex | None) -> None:
         """Use columns in memory, or a stored index; exactly one of them is not None."""
@@ -44,6 +51,8 @@ class Rows:
         self._stored = stored
         self._lookup: NameLookup | None = None
         self._hidden: dict[Place, int] | None = None
+        # the index that these rows were cut from; None if they were cut from no other
+        self._origin: Origin | None = None
 
     @property
     def _columns(self) -> Columns:
@@ -98,10 +107,18 @@ class Rows:
     def get(self, which: Which, default: Default) -> Member | Default: ...
     def get(self, which: Which, default: object = None) -> object:
         """Return a member like `index[which]`, or the default if there is none."""
+        row = self._row_if_any(which)
+        return default if row is None else self._member_at(row)
+
+    def _row_if_any(self, which: Which) -> int | None:
+        """Return the row of a member, or None. No similar names are looked for, which would read the whole index."""
+        if isinstance(which, (str, Member)):
+            row = self._find(which) if isinstance(which, str) else self._find_member(which)
+            return None if row < 0 else row
         try:
-            return self._member_at(self.row_of(which))
-        except (MemberNotFoundError, IndexError):
-            return default
+            return self.row_of(which)
+        except IndexError:
+            return None
 
     @property
     def _is_remote(self) -> bool:
@@ -151,6 +168,25 @@ class Rows:
         # slicing a range clips the bounds, and counts negative ones from the end, as slicing a list does
         rows = range(len(self))[first:last]
         return self._stored.rows(rows.start, max(rows.start, rows.stop))
+
+    def _take(self, rows: NDArray[np.int64]) -> Columns:
+        """Return rows as columns, in this order. A stored index reads only the blocks of few rows, and else all of them."""
+        stored = self._stored
+        if (
+            self._loaded is not None
+            or stored is None
+            # its rows are in memory, and it bounds the memory for copies of a name only if they are made together
+            or isinstance(stored, SharedNames)
+            or not 0 < len(rows) <= TAKEN_ALONE_MAX
+        ):
+            return self._columns.take(rows)
+        import numpy as np
+
+        distinct, places = np.unique(rows, return_inverse=True)
+        # requests the blocks of all rows at once, and keeps them for the loop below
+        stored.search_rows(distinct.tolist())
+        found = [stored.rows(row, row + 1) for row in distinct.tolist()]
+        return Columns.concatenate(found).take(places)
 
     def _name_at(self, row: SupportsIndex) -> str:
         """Return the name in a row; negative rows count from the end.
@@ -244,7 +280,7 @@ class Rows:
 
         Args:
             which: A name, which means the last member of that name. Or a Member, which means exactly itself: the member
-                with its name and its offsets. Or a row; negative rows count from the end.
+                with its name, its offsets and, if both are known, its CRC-32C. Or a row; negative rows count from the end.
 
         Raises:
             IndexError: there is no such row.
@@ -264,7 +300,7 @@ class Rows:
         """Return the rows of several members, in the order asked. Names are looked up together.
 
         Args:
-            several: Names, Members and rows, as for `row_of`; or an array of rows, or a mask.
+            several: Names, Members and rows, as for `row_of`; or an array of rows, or a mask, as for `index[…]`.
 
         Returns:
             (k,) int64, each 0 ≤ row < len.
@@ -275,40 +311,55 @@ class Rows:
         """
         return rows_of_several(self, several)
 
+    def _rows_of_cut(self, several: object) -> range | NDArray[np.int64] | None:
+        """Return the rows of an index that was cut from this one, or of this one itself; None for anything else."""
+        if not isinstance(several, Rows):
+            return None
+        base, rows = origin_of(several)
+        return rows if base() is self else None
+
     def _not_found(self, which: str | Member) -> MemberNotFoundError:
         """Return the error for a name or a Member that is not in the index."""
         if isinstance(which, Member):
             place = f" at bytes {which.offset_start} to {which.offset_end}"
             last = self._search([which.name])[0]
+            if last is not None and last[1:3] == (which.offset_start, which.offset_end):
+                return MemberNotFoundError(
+                    f"no member {which.name!r}{place} with the checksum {which.crc32c:08x} among {counted(len(self), 'member')}: the "
+                    "last one of this name there has another checksum"
+                )
             if last is not None:
                 return MemberNotFoundError(
-                    f"no member {which.name!r}{place} among {len(self)}: the last one of this name is at bytes "
+                    f"no member {which.name!r}{place} among {counted(len(self), 'member')}: the last one of this name is at bytes "
                     f"{last.offset_start} to {last.offset_end}"
                 )
-            return MemberNotFoundError(f"no member {which.name!r}{place} among {len(self)}")
+            return MemberNotFoundError(
+                f"no member {which.name!r}{place} among {counted(len(self), 'member')}"
+            )
         # reads the whole index, for the sake of the message; `in` and `_search` do not
         near = suggest_names(self._unshared, which)
         hint = f"; near it: {', '.join(map(repr, near))}" if near else ""
-        return MemberNotFoundError(f"no member {which!r} among {len(self)}{hint}")
+        return MemberNotFoundError(
+            f"no member {which!r} among {counted(len(self), 'member')}{hint}"
+        )
 
     def _find_member(self, member: Member) -> int:
-        """Return the row with a Member's name and offsets, or -1."""
+        """Return the row with a Member's name, offsets and checksum, or -1."""
         last = self._search([member.name])[0]
         if last is None:
             return -1
-        place = place_of(member)
-        if last[1:3] == place[1:]:
-            return last.row
         # an earlier member may have this name, too; lookups find only the last one
-        return self._hidden_rows().get(place, -1)
+        return last.row if is_in_row(member, last) else self._hidden_row(member)
 
-    def _hidden_rows(self) -> dict[Place, int]:
-        """Return the rows of the members that are not the last of their name, by name and offsets."""
+    def _hidden_row(self, member: Member) -> int:
+        """Return the row of a Member that is not the last of its name, or -1."""
         # made at the first Member that a lookup does not find: few tars have such members, and a pass for each Member
         # would make a loop over the members take a time that grows with the square of their number
         if self._hidden is None:
             self._hidden = hidden_rows(self)
-        return self._hidden
+        checksum = member.crc32c if "crc32c" in self.facts else None
+        place = (member.name, member.offset_start, member.offset_end, checksum)
+        return self._hidden.get(place, -1)
 
     def _find(self, name: str) -> int:
         stored = self._stored

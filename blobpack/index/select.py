@@ -64,16 +64,6 @@ class Conditions:
     max_height: int | None = None
     where: Callable[[Member], object] | None = None
 
-    def kept(self, part: Columns) -> Columns:
-        """Return the rows that pass, in their order.
-
-        Raises:
-            FactsMissingError: a condition needs a column that the table does not have.
-        """
-        import numpy as np
-
-        return part.take(np.flatnonzero(self.mask(part)))
-
     def mask(self, part: Columns) -> Mask:
         """Compute which rows pass.
 

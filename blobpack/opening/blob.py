@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobChangedError, FormatError, MemberNotFoundError, StorageError
 from blobpack.index.index import Index
-from blobpack.index.which import existing_rows
+from blobpack.index.which import rows_to_read
 from blobpack.model import (
     CACHE_BYTES_MIN,
     Hedge,
@@ -55,12 +56,12 @@ class Blob(Reader):
     """One archive whose members are read by name, as Members or by row, each with one ranged read.
 
     A member is named by its name, which means the last member of that name; by its Member, which means exactly the row
-    with this name and these offsets; or by its row, negative from the end. So `blob[name]`, `name in blob`, `len(blob)`
-    and iteration over names work as for a dict.
+    with this name, these offsets and, if both are known, this CRC-32C; or by its row, negative from the end. So
+    `blob[name]`, `name in blob`, `len(blob)` and iteration over names work as for a dict.
 
-    A context manager, also with `async with`. Safe to share between threads and after a fork. Any thread may close it: reads that are under way
-    still return their bytes, and later reads and lookups raise StorageError. A pickled blob is opened again in the process
-    that unpickles it, which raises BlobChangedError if the blob has changed.
+    A context manager, also with `async with`. Safe to share between threads and after a fork. Any thread may close it:
+    reads that are under way still return their bytes, and later reads and lookups raise StorageError. A pickled blob is
+    opened again in the process that unpickles it, which raises BlobChangedError if the blob has changed.
 
     Attributes:
         index: The members.
@@ -125,13 +126,13 @@ class Blob(Reader):
         # A local blob whose index is in S3 is read as a batch, too: a batch looks names up together.
         if self._is_remote or self.index._is_remote:
             return super().read_many(several)
-        return map(self.read, which_of(several))
+        return map(self.read, which_of(several, "read"))
 
     def read_members(self, members: Iterable[Member]) -> Iterator[bytes]:
         """Read the payloads of members of this blob's index, in the order asked.
 
-        Unlike read_many, this reads each member at its own offsets, and looks up no name. So if several members
-        have one name, each of them can be read.
+        Unlike read_many, this reads each member at its own offsets, and looks up no name. Members of an index that records
+        another blob, or this blob before it was written to, are looked up as in read_many.
 
         Raises:
             BlobpackError: a member can't be read, for a reason that `read` lists. It is raised where that member is
@@ -139,6 +140,8 @@ class Blob(Reader):
             ValueError: a member ends beyond the blob, so it belongs to another blob.
             TypeError: the values are not Members.
         """
+        if isinstance(members, Index) and _are_of_others(members, self.index):
+            return self.read_many(members)
         if self._is_remote:
             asked = members_of(members)
             return iter(Batch(self._locate_members, asked, hedge=self.hedge != "never"))
@@ -159,9 +162,9 @@ class Blob(Reader):
         """Read the payloads of members by their rows; see Reader."""
         if self._is_remote or self.index._is_remote:
             return super().read_rows(rows)
-        return self._read_rows(existing_rows(rows, len(self)).tolist())
+        return self._read_rows(rows_to_read(rows, len(self)))
 
-    def _read_rows(self, rows: list[int]) -> Iterator[bytes]:
+    def _read_rows(self, rows: Sequence[int]) -> Iterator[bytes]:
         read = self.store.read_range
         for first in range(0, len(rows), NAMES_AT_ONCE):
             for found in self.index._search_rows(rows[first : first + NAMES_AT_ONCE]):
@@ -309,6 +312,13 @@ def has_changed(location: Location, store: Store | None) -> bool:
         return location.is_local
     with LocalStore(location) as now:
         return now.version != store.version
+
+
+def _are_of_others(members: Index, index: Index) -> bool:
+    """Return whether two indexes belong to different blobs, as far as both are known."""
+    mine, others = index.identity, members.identity
+    # a copy of a blob in S3 has the same bytes, and another version
+    return bool(mine and others and replace(mine, version="") != replace(others, version=""))
 
 
 def _make_blob(store: Store, index: Index, hedge: Hedge, opened_index: bool) -> Blob:

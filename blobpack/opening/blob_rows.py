@@ -74,6 +74,15 @@ class BlobTable(Sequence[BlobRows]):
             shard.blob_bytes,
         )
 
+    def __eq__(self, other: object) -> bool:
+        """Compare with the blobs of another reader, in order."""
+        if not isinstance(other, (BlobTable, list, tuple)):
+            return NotImplemented
+        return list(self) == list(other)
+
+    # equal objects need equal hashes, and a list has none
+    __hash__ = None  # type: ignore[assignment]
+
     def __repr__(self) -> str:
         return repr(list(self))
 

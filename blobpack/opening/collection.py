@@ -58,9 +58,12 @@ BLOBS_OPENED_AT_ONCE = 16
 class Collection(Reader):
     """Many blobs whose members are read by name, as Members or by row, as if they were in one blob.
 
-    A member is named by its name, which means the last member of that name; by its Member, which means the last row with
-    this name and these offsets; or by its row, negative from the end. So `collection[name]`, `name in collection`,
-    `len(collection)` and iteration over names work as for a dict.
+    A member is named by its name, which means the last member of that name; by its Member, which means the row with this
+    name, these offsets and, if both are known, this CRC-32C; or by its row, negative from the end. So
+    `collection[name]`, `name in collection`, `len(collection)` and iteration over names work as for a dict. If several
+    blobs have a member of one name at equal offsets, and the index has no checksums, a Member means the last of them.
+    Indexes that were cut from `collection.index` by slices, rows, masks, `select` or `+` are read, copied and extracted by
+    their rows, so that each of these members is itself.
 
     A context manager, also with `async with`. Safe to share between threads and after a fork. The process that unpickles
     a collection opens its file and blobs again, also if the collection was closed. The index of a collection that is in

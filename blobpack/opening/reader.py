@@ -5,8 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeVar, overload
 
-from blobpack.errors import MemberNotFoundError
-from blobpack.index.which import existing_rows
+from blobpack.index.which import rows_to_read
 from blobpack.model import checked_which, members_of, which_of
 from blobpack.opening.batch import FETCHES_AT_ONCE, Batch
 from blobpack.opening.find_members import find_members
@@ -38,7 +37,8 @@ class Reader(ABC):
     """Reads members. A context manager, also with `async with`.
 
     A member is named by its name, which means the last member of that name; by its Member, which means exactly the row
-    with this name and these offsets; or by its row, negative from the end. Iteration yields the names.
+    with this name, these offsets and, if both are known, this CRC-32C; or by its row, negative from the end. Iteration
+    yields the names.
 
     Attributes:
         index: The members.
@@ -109,10 +109,8 @@ class Reader(ABC):
     def get(self, which: Which, default: Default) -> bytes | Default: ...
     def get(self, which: Which, default: Default | None = None) -> bytes | Default | None:
         """Read a member's payload like `read`; return the default if there is no such member."""
-        try:
-            return self.read(which)
-        except (MemberNotFoundError, IndexError):
-            return default
+        row = self.index._row_if_any(checked_which(which))
+        return default if row is None else self.read(row)
 
     def read(self, which: Which) -> bytes:
         """Read a member's payload by one ranged read, from the version of the blob that was opened.
@@ -149,18 +147,21 @@ class Reader(ABC):
                 reached.
             IndexError: there is no such row; raised where that row is reached.
         """
-        return iter(self._batch(which_of(several)))
+        return iter(self._batch(self._asked(several, "read")))
 
     def read_members(self, members: Iterable[Member]) -> Iterator[bytes]:
         """Read the payloads of Members of this index, in the order asked.
 
-        A blob reads each member at its own offsets, and looks up no name.
+        A blob reads each member at its own offsets, and looks up no name. A collection looks up the members; those of an
+        index that was cut from its own index are read by their rows.
 
         Raises:
             BlobpackError: a member can't be read, for a reason that `read` lists. It is raised where that member is
                 reached.
             TypeError: the values are not Members.
         """
+        if self.index._rows_of_cut(members) is not None:
+            return self.read_many(members)
         return self.read_many(members_of(members))
 
     def read_rows(
@@ -178,7 +179,7 @@ class Reader(ABC):
             BlobpackError: a member can't be read, for a reason that `read` lists. It is raised where that member is
                 reached.
         """
-        return iter(self._batch(iter(existing_rows(rows, len(self)).tolist())))
+        return iter(self._batch(iter(rows_to_read(rows, len(self)))))
 
     async def aread(self, which: Which) -> bytes:
         """Read a member's payload like `read`, without blocking the event loop."""
@@ -192,7 +193,19 @@ class Reader(ABC):
 
     def aread_many(self, several: Iterable[Which]) -> AsyncIterator[bytes]:
         """Read members' payloads like `read_many`, without blocking the event loop; iterate with `async for`."""
-        return aiter(self._batch(which_of(several)))
+        return aiter(self._batch(self._asked(several, "aread")))
+
+    def _asked(self, several: Iterable[Which], single: str) -> Iterator[CheckedWhich]:
+        """Return an iterator of what names members; rows for an index that was cut from this reader's.
+
+        Args:
+            several: Names, Members or rows.
+            single: Name of the method that reads one member, for messages.
+        """
+        rows = self.index._rows_of_cut(several)
+        if rows is not None:
+            return iter(rows if isinstance(rows, range) else rows.tolist())
+        return which_of(several, single)
 
     def _batch(self, several: Iterator[CheckedWhich]) -> Batch[CheckedWhich]:
         return Batch(self._locate, several, hedge=self.hedge != "never")

@@ -17,19 +17,22 @@ from typing import TYPE_CHECKING
 
 from blobpack.argument_order import is_place, is_several, recognise_swap
 from blobpack.errors import StorageError, UnsafeNameError
-from blobpack.model import check_callable, members_of
+from blobpack.model import check_callable, check_several
 from blobpack.opening.open import check_source, is_blob, opened
 from blobpack.progress import counting
-from blobpack.reading.target_names import check_names, split_name
+from blobpack.reading.chosen import choose, read_chosen
+from blobpack.reading.target_names import check_names
 from blobpack.stores.location import output_folder
 from blobpack.stores.output import hidden_path, hold, release, remove_leftovers_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from blobpack.model import Member
+    from blobpack.index.index import Index
+    from blobpack.model import Which
     from blobpack.opening.reader import Reader
     from blobpack.progress import CountCallback, ProgressCallback
+    from blobpack.reading.chosen import ByParts
     from blobpack.stores.location import Location
 
 # with O_NOFOLLOW, a link in a folder's place is an error: ENOTDIR on Linux, because of O_DIRECTORY; ELOOP by POSIX
@@ -66,7 +69,7 @@ class ExtractReport:
 def extract(
     source: Reader | str | os.PathLike[str],
     folder: str | os.PathLike[str],
-    members: Iterable[Member] | None = None,
+    members: Index | Iterable[Which] | None = None,
     *,
     progress: ProgressCallback | None = None,
 ) -> ExtractReport:
@@ -81,7 +84,8 @@ def extract(
     Args:
         source: An open blob or collection; or the path or URL of one, or of a folder, prefix or glob of blobs.
         folder: Path of the folder to write to, or s3:// URL of a bucket or prefix, with or without a "/" at its end.
-        members: The members to extract; None for all members of the source.
+        members: The members to extract: an index, such as a selection; or names, Members or rows. None for all members of
+            the source.
         progress: Called after each member with the Progress in members and bytes.
 
     Raises:
@@ -90,31 +94,29 @@ def extract(
             would have more than 1,024 bytes, or is not UTF-8. All names are
             checked before the first file is written. Or a name would lead through a link that lies below the folder:
             links are found only when their members are written.
+        MemberNotFoundError: there is no such member; nothing was written then.
+        IndexError: there is no such row; nothing was written then.
         BlobNotFoundError: there is no such blob or collection, or there are no blobs.
         StorageError: a file or object can't be written, or the store failed.
-        TypeError: an argument has a wrong type, such as names instead of members.
+        TypeError: an argument has a wrong type, such as one name instead of several.
         ValueError: the folder is a URL that can't be written to.
     """
     check_source("source", source)
     location = output_folder("folder", folder)
     check_callable("progress", progress)
     if members is not None:
-        members = members_of(members)
+        check_several("members", members, "names, Members or rows")
     with opened(source) as blob:
-        chosen = blob.index if members is None else members
-        return _extract(blob, location, chosen, progress)
+        return _extract(blob, location, choose(blob, members), progress)
 
 
 def _extract(
     blob: Reader,
     location: Location,
-    members: Iterable[Member],
+    chosen: ByParts,
     progress: ProgressCallback | None,
 ) -> ExtractReport:
-    # If several members have one name, in whatever spelling, only the last one is kept: its file would replace the other
-    # files anyway.
-    chosen = {split_name(member.name): member for member in members}
-    payload_bytes = sum(member.size for member in chosen.values())
+    payload_bytes = sum(each.member.size for each in chosen.values())
     show = counting(progress, total=len(chosen), total_bytes=payload_bytes)
     hard_links = 0
     if location.is_s3:
@@ -131,7 +133,7 @@ def _extract(
 
 def _write_files(
     blob: Reader,
-    chosen: dict[tuple[str, ...], Member],
+    chosen: ByParts,
     folder: str,
     progress: CountCallback | None,
 ) -> int:
@@ -141,9 +143,10 @@ def _write_files(
     links = _links_among(blob, chosen)
     hard_links = written_bytes = 0
     # one batch for all: 300 neighbours in S3 take 2 requests instead of 300
-    payloads = blob.read_members(member for parts, member in chosen.items() if parts not in links)
+    payloads = read_chosen(blob, (each for parts, each in chosen.items() if parts not in links))
     with _Folders(folder) as folders:
-        for count, (parts, member) in enumerate(chosen.items(), 1):
+        for count, (parts, each) in enumerate(chosen.items(), 1):
+            member = each.member
             try:
                 linked = parts in links and folders.link(links[parts], parts)
             except OSError as exc:
@@ -151,7 +154,7 @@ def _write_files(
             if linked:
                 hard_links += 1
             else:
-                payload = next(blob.read_members([member]) if parts in links else payloads)
+                payload = next(read_chosen(blob, [each]) if parts in links else payloads)
                 try:
                     write_file(folders.descend(parts[:-1]), parts[-1], payload)
                 except OSError as exc:
@@ -162,19 +165,17 @@ def _write_files(
     return hard_links
 
 
-def _links_among(
-    blob: Reader, chosen: dict[tuple[str, ...], Member]
-) -> dict[tuple[str, ...], tuple[str, ...]]:
+def _links_among(blob: Reader, chosen: ByParts) -> dict[tuple[str, ...], tuple[str, ...]]:
     """Find the members that are hard links: they have the offsets of a member before them, in the same blob."""
     at: dict[tuple[int, int], list[tuple[str, ...]]] = {}
-    for parts, member in chosen.items():
+    for parts, (_, member) in chosen.items():
         at.setdefault((member.offset_start, member.offset_end), []).append(parts)
     links: dict[tuple[str, ...], tuple[str, ...]] = {}
     for together in at.values():
         if len(together) < 2:
             continue
         # In a collection, members of several blobs may have equal offsets.
-        located, _ = blob._locate([chosen[parts].name for parts in together])
+        located, _ = blob._locate([chosen[parts].row for parts in together])
         first: dict[int, tuple[str, ...]] = {}
         for parts, found in zip(together, located, strict=False):
             # not by its URL, which is shown without the query

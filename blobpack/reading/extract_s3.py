@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.errors import StorageError
+from blobpack.reading.chosen import read_chosen
 from blobpack.reading.target_names import check_keys
 from blobpack.stores.s3.bucket import Bucket, ObjectKey
 from blobpack.stores.s3.upload import put_whole
@@ -19,9 +20,9 @@ from blobpack.threads import map_ahead
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blobpack.model import Member
     from blobpack.opening.reader import Reader
     from blobpack.progress import CountCallback
+    from blobpack.reading.chosen import ByParts
     from blobpack.stores.location import Location
 
 # A small PUT waits about 30 ms for S3, so 32 of them write a thousand objects a second.
@@ -40,7 +41,7 @@ class _Object(NamedTuple):
 
 def put_members(
     blob: Reader,
-    chosen: dict[tuple[str, ...], Member],
+    chosen: ByParts,
     prefix: Location,
     progress: CountCallback | None,
 ) -> None:
@@ -89,7 +90,7 @@ def put_members(
         raise
 
 
-def _check_sources(blob: Reader, chosen: dict[tuple[str, ...], Member], prefix: Location) -> None:
+def _check_sources(blob: Reader, chosen: ByParts, prefix: Location) -> None:
     """Check that no object would replace a blob that members are read from.
 
     Raises:
@@ -102,11 +103,9 @@ def _check_sources(blob: Reader, chosen: dict[tuple[str, ...], Member], prefix: 
             raise StorageError(f"{target}: can't be written, because members are read from it")
 
 
-def _objects(
-    blob: Reader, chosen: dict[tuple[str, ...], Member], prefix: Location
-) -> Iterator[_Object]:
+def _objects(blob: Reader, chosen: ByParts, prefix: Location) -> Iterator[_Object]:
     bucket = Bucket(prefix.bucket)
-    payloads = blob.read_members(chosen.values())
-    for (parts, member), payload in zip(chosen.items(), payloads, strict=True):
+    payloads = read_chosen(blob, chosen.values())
+    for (parts, (_, member)), payload in zip(chosen.items(), payloads, strict=True):
         target = ObjectKey(bucket, prefix.below("/".join(parts)).key)
         yield _Object(target, payload, member.media_type)

@@ -16,6 +16,7 @@ from blobpack.errors import ImageError
 from blobpack.model import check_flag, checked_which, which_of
 from blobpack.opening.find_members import name_of
 from blobpack.opening.open import check_source, is_blob, opened
+from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted
 from blobpack.threads import map_ahead, processor_count
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
     from blobpack.model import CheckedWhich, Which
-    from blobpack.opening.reader import Reader
 
 DECODERS_MAX = 16
 # Decoded images for each thread. An image is large (12 MP as RGB: 36 MB), so only one waits while the next is decoded.
@@ -115,7 +115,10 @@ def read_images(
     """
     # checked here and not in the generator, whose code runs only when the first image is taken
     check_source("blob", blob)
-    wanted = which_of(several)
+    if isinstance(blob, Reader):
+        wanted = blob._asked(several, "read_image")
+    else:
+        wanted = which_of(several, "read_image")
     check_mode(mode)
     check_flag("apply_exif_orientation", apply_exif_orientation)
     return _images(blob, wanted, mode, apply_exif_orientation)

@@ -1,0 +1,59 @@
+"""The origin of an index that was cut from another one: which index that was, and which of its rows were taken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import ReferenceType, ref
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blobpack.index.rows import Rows
+
+
+class Origin(NamedTuple):
+    """Rows of an index.
+
+    Attributes:
+        base: The index; a weak reference, so that a few of its rows do not keep all of them in memory.
+        rows: The rows there, in the order in which they were taken.
+    """
+
+    base: ReferenceType[Rows]
+    rows: range | NDArray[np.int64]
+
+    def at(self, rows: slice | NDArray[np.int64]) -> Origin:
+        """Return some of these rows, by their places among these rows."""
+        if isinstance(rows, slice):
+            return Origin(self.base, self.rows[rows])
+        if isinstance(self.rows, range):
+            return Origin(self.base, self.rows.start + self.rows.step * rows)
+        return Origin(self.base, self.rows[rows])
+
+
+def origin_of(index: Rows) -> Origin:
+    """Return where an index was cut from; one that was cut from no other is its own origin."""
+    return index._origin or Origin(ref(index), range(len(index)))
+
+
+def common_origin(indexes: Iterable[Rows]) -> Origin | None:
+    """Return the rows of several indexes, one after another, if all were cut from one index; None if not."""
+    import numpy as np
+
+    origins = [origin_of(index) for index in indexes]
+    # Compared by identity, which finds equal origins even after the index is gone: weak references would compare the
+    # indexes, and read them. An object has only one weak reference without a callback.
+    if not origins or any(origin.base is not origins[0].base for origin in origins):
+        return None
+    return Origin(origins[0].base, np.concatenate([as_array(each.rows) for each in origins]))
+
+
+def as_array(rows: range | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return rows as an array."""
+    import numpy as np
+
+    # np.asarray would make a Python int of each number of a range
+    return np.arange(rows.start, rows.stop, rows.step) if isinstance(rows, range) else rows
