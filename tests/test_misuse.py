@@ -712,7 +712,7 @@ def test_a_row_there_is_not_is_an_index_error_as_of_any_sequence(
 def test_an_index_beside_an_open_blob_is_not_ignored(ground: Ground) -> None:
     with (
         ground.blob as blob,
-        pytest.raises(ValueError, match="index can.t be combined with an open blob"),
+        pytest.raises(ValueError, match=r"index can.t be combined with an open blob"),
     ):
         blobpack.verify(blob, index=ground.idx)
 
