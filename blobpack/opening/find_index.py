@@ -139,11 +139,12 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
         return None
     start = store.size - footer.bytes_inside
     identity = footer.identity
-    if footer.region_bytes == store.size or footer.blobs_bytes:
+    if footer.region_bytes == store.size:
         what = "a collection of several blobs" if footer.blobs_bytes else "the index of one blob"
-        raise FormatError(
-            f"{store.url}: not a blob: {'this is' if footer.region_bytes == store.size else 'it ends with'} {what}",
-            offset=max(store.size - footer.region_bytes, 0),
+        raise FormatError(f"{store.url}: not a blob: this is {what}", offset=0)
+    if footer.blobs_bytes:
+        raise StaleIndexError(
+            f"{store.url}: the index at its end is a collection of several blobs; {remedy('index')}"
         )
     # `cat` and `tar -A` can put another archive before an index, or a whole blob behind one
     if identity is None or start != identity.archive_bytes:
