@@ -281,7 +281,8 @@ def check_number(name: str, value: Any, least: int, most: int = BYTES_MAX) -> No
     """
     number = check_whole(name, value)
     if not least <= number <= most:
-        bounds = f"at least {least}" if most == BYTES_MAX else f"from {least} to {most}"
+        at_least = most == BYTES_MAX and number < least
+        bounds = f"at least {least}" if at_least else f"from {least} to {most}"
         raise ValueError(f"{name} must be {bounds}, not {number}")
 
 

@@ -97,7 +97,7 @@ class TestMerge:
 
     def test_swapped_arguments_are_recognised(self, tmp_path):
         source = pack_files(tmp_path / "a.tar", PAYLOADS)
-        with pytest.raises(TypeError, match="the sources first, and then the target"):
+        with pytest.raises(TypeError, match="sources comes before target"):
             blobpack.merge(tmp_path / "o.tar", [source])
         assert os.listdir(tmp_path) == ["a.tar"]
 

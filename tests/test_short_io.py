@@ -156,10 +156,9 @@ def test_the_helpers_transfer_everything(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("halved_calls")
 def test_what_is_sent_to_a_stream_is_whole() -> None:
     class Collected(FileSink):
-        def __init__(self) -> None:
-            super().__init__(io.BytesIO())
+        is_stream = True
 
-    sink = Collected()
+    sink = Collected(io.BytesIO())
     with parts_of(sink) as parts:
         write_at(parts.fd, DATA, 0)
         parts.finish(10, len(DATA))

@@ -247,7 +247,7 @@ class TestWriteOffsets:
                 blobpack.write_offsets(given, tmp_path / "o.pkl", members=["1/025.bin", 1])
                 names = list(blobpack.read_offsets(tmp_path / "o.pkl").names)
                 assert names == ["1/021.bin", "1/025.bin"]
-        with pytest.raises(ValueError, match="select them from the index"):
+        with pytest.raises(ValueError, match=r"pass index.select"):
             blobpack.write_offsets(blobpack.Index(), tmp_path / "p.pkl", members=["a"])
 
     def test_a_folder_that_is_a_path_object(self, folder, tmp_path):

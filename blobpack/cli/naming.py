@@ -14,6 +14,7 @@ import click
 
 from blobpack.cli.params import LocalPath, PathOrS3
 from blobpack.errors import BlobpackError
+from blobpack.model import BYTES_MAX
 from blobpack.packing.names import check_prefix
 from blobpack.stores.location import Location
 from blobpack.stores.output import replacing
@@ -62,7 +63,7 @@ NAMING = (
     ),
     click.option(
         "--strip",
-        type=click.IntRange(0),
+        type=click.IntRange(0, BYTES_MAX),
         default=0,
         metavar="N",
         help="Remove the first N folders of each name.",

@@ -62,6 +62,9 @@ def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale)
         return scan_store(store)
     if found is not None:
         return found
+    # A scan of a remote blob may take minutes, so the warning comes first. If a local file is no tar, that is all that is
+    # said of it.
+    scanned = None if store.is_remote else scan_store(store)
     # Without -o, `blobpack index` writes the index of a remote blob into the current folder, where
     # open_blob does not look. So the message names the place beside the blob.
     place = f" -o {sidecar_of(store.location)}" if store.is_remote and store.location else ""
@@ -70,7 +73,7 @@ def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale)
         f"that opens at once",
         MissingIndexWarning,
     )
-    return scan_store(store)
+    return scan_store(store) if scanned is None else scanned
 
 
 def whole_index(store: Store) -> Index:

@@ -26,9 +26,9 @@ class MemoryStore(Store):
         self.version = f"{self.size}"
         self._data = data
 
-    def __reduce__(self) -> tuple[type[MemoryStore], tuple[bytes, str]]:
+    def __getstate__(self) -> dict[str, object]:
         # open again, as the stores of files are in the process that unpickles them
-        return MemoryStore, (self._data, self.url)
+        return {**self.__dict__, "closed": False}
 
     def fetch(self, start: int, end: int) -> bytes:
         """Return the bytes start to end."""
