@@ -1,4 +1,4 @@
-"""How far a long call has come: the value that a caller's progress function gets.
+"""The progress of a long call: the value that a caller's progress function gets.
 
 Strategy: the code that does the work counts pieces and bytes, and knows no total. The public functions know it, as far as
 it can be known, and turn the counts into a Progress.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Progress(NamedTuple):
-    """How far a call has come.
+    """The progress of a call.
 
     Attributes:
         done: Number of pieces that are done: files, members or blobs, as the function's description says.

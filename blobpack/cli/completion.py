@@ -1,4 +1,4 @@
-"""What the shell completes: paths, buckets and keys in S3, and names of members.
+"""Completions for the shell: paths, buckets and keys in S3, and names of members.
 
 Strategy: completions end at the next "/", as a shell's own do for folders, because a bucket or a blob may hold millions of
 names. Whatever fails gives no completions: a message would be printed into the line that the user is typing.

@@ -40,7 +40,7 @@ SKIPPED = OutputKind("list of skipped files", _is_skipped_table)
 
 
 class Prefix(click.ParamType[str]):
-    """What a member's name can begin with."""
+    """A text that a member's name can begin with."""
 
     name = "prefix"
 

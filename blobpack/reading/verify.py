@@ -145,7 +145,7 @@ def verify(
 
 
 class Total(NamedTuple):
-    """What is verified."""
+    """The number of members that are verified, and the sum of their sizes."""
 
     members: int
     payload_bytes: int

@@ -52,8 +52,9 @@ def append(
 
     SRC is a folder, a file, or a prefix such as s3://bucket/imgs/. Members are named as by `blobpack pack`; see its
     --help. Existing members are neither moved nor read. If the command is killed at any moment, BLOB has either its old
-    members or the old and the new ones. The index stays where it was: inside BLOB or beside it. In S3, the server copies the old bytes; only new ones are uploaded. The
-    new object has the properties of the old one: headers, metadata, tags, ACL, storage class, encryption, retention.
+    members or the old and the new ones. The index stays where it was: inside BLOB or beside it. In S3, the server copies
+    the old bytes; only new ones are uploaded. The new object has the properties of the old one: headers, metadata, tags,
+    ACL, storage class, encryption, retention.
 
     BLOB may be a collection: its file, or the folder or prefix that holds collection.idx. Then the images are packed into
     a new blob beside it, with the next free number as its name, and the collection is written anew.
