@@ -17,9 +17,9 @@ from blobpack.index.arrow import (
 from blobpack.index.html import html_table
 from blobpack.index.origin import common_origin, origin_of
 from blobpack.index.parquet import read_parquet, write_parquet
+from blobpack.index.row_numbers import existing_rows
 from blobpack.index.rows import Rows
 from blobpack.index.select import make_conditions
-from blobpack.index.which import existing_rows
 from blobpack.indexfile.footer import may_end
 from blobpack.indexfile.identity import COLLECTION_IDENTITY
 from blobpack.indexfile.open import INDEX, StoredIndex, load_stored

@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeVar, overload
 
-from blobpack.index.which import rows_to_read
+from blobpack.index.row_numbers import rows_to_read
+from blobpack.index.which import find_members
 from blobpack.model import checked_which, members_of, which_of
 from blobpack.opening.batch import FETCHES_AT_ONCE, Batch
-from blobpack.opening.find_members import find_members
 from blobpack.threads import shared_pool
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from blobpack.errors import BlobpackError
     from blobpack.index.index import Index
     from blobpack.index.names import Names
+    from blobpack.index.which import Missing
     from blobpack.model import CheckedWhich, Hedge, Member, Which
     from blobpack.opening.batch import Located
     from blobpack.opening.blob_rows import BlobPart, BlobRows
-    from blobpack.opening.find_members import Missing
     from blobpack.stores.stats import Stats
 
 R = TypeVar("R", bound="Reader")
