@@ -11,8 +11,8 @@ from blobpack.cli.printing import print_note
 from blobpack.errors import BlobpackError
 from blobpack.model import CACHE_BYTES_MIN
 from blobpack.opening.blob import Blob, open_blob
-from blobpack.opening.list_blobs import place_of
-from blobpack.opening.open import is_collection, open as open_any
+from blobpack.opening.kind import kind_of
+from blobpack.opening.open import open as open_any
 from blobpack.stores.replace import check_suffix
 from blobpack.tar.scan import scan
 from blobpack.wording import counted
@@ -57,7 +57,7 @@ def opened_source(
     If several members have one name, the last one is read, as from one blob.
     """
     check_cache_bytes(cache_bytes)
-    if (index_path or rescan) and (place_of(location) != "file" or is_collection(location)):
+    if (index_path or rescan) and kind_of(location) != "blob":
         raise click.UsageError(
             "--index-file, --rescan and --concatenated are for a single blob, not for several"
         )

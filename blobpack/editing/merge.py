@@ -17,8 +17,9 @@ from blobpack.model import (
     check_several,
 )
 from blobpack.opening.blob import open_blob
-from blobpack.opening.list_blobs import list_blobs, place_of
-from blobpack.opening.open import check_source, is_blob, is_collection, opened
+from blobpack.opening.kind import kind_of
+from blobpack.opening.list_blobs import list_blobs
+from blobpack.opening.open import check_source, is_blob, opened
 from blobpack.opening.reader import Reader
 from blobpack.stores.location import Location, location_of, output_location
 from blobpack.stores.replace import check_suffix
@@ -116,7 +117,7 @@ def _check_scannable(source: Reader | str | os.PathLike[str]) -> Location:
             f"{setting('concatenated', True)} needs paths or URLs: an open blob already has its index"
         )
     location = location_of("sources", source, prefix=True)
-    if place_of(location) == "file" and is_collection(location):
+    if kind_of(location) == "collection":
         raise ValueError(
             f"{setting('concatenated', True)} needs blobs, and {location} is a collection: `blobpack collect --concatenated` makes one of "
             f"joined tars"
@@ -131,7 +132,7 @@ def _readers_of(
     if not concatenated:
         yield stack.enter_context(opened(source, duplicates="last"))
     elif isinstance(source, Location):
-        for blob in list_blobs(source, place_of(source)):
+        for blob in list_blobs(source, kind_of(source)):
             yield stack.enter_context(open_blob(blob, scan(blob, concatenated=True)))
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from blobpack._native.scan import index_header
 from blobpack.checksum import crc32c
 from blobpack.errors import (
-    BlobNotFoundError,
     FormatError,
     MissingIndexWarning,
     StaleIndexError,
@@ -28,6 +27,7 @@ from blobpack.indexfile.open import load_stored, open_stored, read_footer
 from blobpack.opening.freshness import check_fits, find_growth, remedy
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
+from blobpack.stores.open import may_be_missing
 from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from blobpack.model import Stale
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
-
-FORBIDDEN = 403
 
 
 def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale) -> Index:
@@ -199,11 +197,8 @@ def sidecar_index(store: Store) -> Index | None:
     sidecar = sidecar_of(store.location)
     try:
         index = Index._from_stored(load_stored(sidecar, store.cache))
-    except BlobNotFoundError:
-        return None
     except StorageError as exc:
-        # S3 answers 403 and not 404 for a missing object, if the caller may not list the bucket
-        if exc.status == FORBIDDEN:
+        if may_be_missing(exc):
             return None
         raise
     return check_fits(store, index, sidecar.text)

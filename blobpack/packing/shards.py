@@ -15,7 +15,8 @@ from blobpack.collection.collect import collect
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.index.index import Index
 from blobpack.model import check_flag, check_number
-from blobpack.opening.collection import COLLECTION_NAME, open_collection
+from blobpack.opening.collection import open_collection
+from blobpack.opening.kind import COLLECTION_NAME
 from blobpack.packing.files import FileList, Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options

@@ -28,8 +28,8 @@ from blobpack.model import (
 )
 from blobpack.opening.blob import Blob
 from blobpack.opening.find_index import whole_index
-from blobpack.opening.list_blobs import place_of
-from blobpack.opening.open import is_collection, opened
+from blobpack.opening.kind import kind_of, means_folder
+from blobpack.opening.open import opened
 from blobpack.opening.reader import Reader
 from blobpack.stores.descriptor import never_short
 from blobpack.stores.location import (
@@ -174,7 +174,7 @@ def _blobs_of(
     with ExitStack() as stack:
         if isinstance(source, Location):
             # Not `opened`, which would also read an existing offsets file: that may hold only some of the members.
-            if place_of(source) == "file" and not is_collection(source):
+            if kind_of(source) == "blob":
                 store = stack.enter_context(open_tar(source, tail=True))
                 index = whole_index(store)
                 warn_of_left_out(store.url, index.report)
@@ -222,9 +222,7 @@ def _chosen(
 
 def _is_folder(target: Location, format: OffsetsFormat, *, are_many: bool) -> bool:
     """Return whether a target means a folder for files, and not one file."""
-    if target.address.endswith("/") or (target.is_s3 and not target.key):
-        return True
-    if target.is_local and os.path.isdir(target.path):  # noqa: PTH112
+    if means_folder(target):
         return True
     # Several pickles need a folder, and pathlib drops the "/" at its end.
     return are_many and format == "pkl" and not PurePosixPath(target.address).suffix

@@ -14,10 +14,10 @@ from blobpack.cli.printing import print_note, print_report_line, progress_bar, p
 from blobpack.cli.report import left_out_fields, print_json, print_left_out
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import INDEX
-from blobpack.opening.collection import collection_location, open_collection
-from blobpack.opening.list_blobs import list_blobs, place_of
+from blobpack.opening.collection import open_collection
+from blobpack.opening.kind import collection_location, kind_of, means_folder
+from blobpack.opening.list_blobs import list_blobs
 from blobpack.opening.locations import check_allowed, name_from
-from blobpack.opening.open import is_collection
 from blobpack.quoting import one_line
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
@@ -142,11 +142,11 @@ def _blobs_in(location: Location) -> list[Location] | None:
     Raises:
         UnsafeNameError: a collection names a blob that is not below its own folder.
     """
-    place = place_of(location)
-    if place != "file":
-        return list_blobs(location, place)
-    if not is_collection(location):
+    kind = kind_of(location)
+    if kind == "blob":
         return None
+    if kind != "collection":
+        return list_blobs(location, kind)
     with open_collection(location) as collection:
         blobs = [Location.parse(row.url) for row in collection.blobs]
     # a collection may come from somebody else, who must not choose where this command reads and writes
@@ -162,7 +162,7 @@ def _target(blob: Location, output: Location | None) -> Location:
     beside = sidecar_of(Location(name_here(blob), "local"))
     if output is None:
         return beside
-    return output.as_folder.below(os.path.basename(beside.path)) if _is_folder(output) else output  # noqa: PTH119
+    return output.as_folder.below(os.path.basename(beside.path)) if means_folder(output) else output  # noqa: PTH119
 
 
 def _targets(source: Location, blobs: list[Location], output: Location | None) -> list[Location]:
@@ -173,21 +173,17 @@ def _targets(source: Location, blobs: list[Location], output: Location | None) -
                 f"{source}: name a folder or prefix for the indexes with -o; the folder of the blobs puts them beside the blobs"
             )
         return [sidecar_of(blob) for blob in blobs]
-    if not _is_folder(output):
+    if not means_folder(output):
         raise click.UsageError(
             f"there are several blobs, and -o {output} is one file: name a folder, with a / at its end"
         )
-    folder = collection_location(source, place_of(source)).folder
+    folder = collection_location(source, kind_of(source)).folder
     names = [name_from(folder, blob) for blob in blobs]
     if output.is_local:
         # keys in S3 may hold "..", which would lead out of the folder
         for name in names:
             check_name(encode_name(name))
     return [sidecar_of(output.as_folder.below(name)) for name in names]
-
-
-def _is_folder(output: Location) -> bool:
-    return output.address.endswith("/") or place_of(output) == "folder"
 
 
 def _check_target(blob: Location, target: Location, *, force: bool) -> None:

@@ -24,10 +24,8 @@ from blobpack.cli.report import print_json, print_left_out
 from blobpack.errors import BlobpackError
 from blobpack.index.offsets import OFFSETS_KINDS, format_of, offsets_path
 from blobpack.model import NameStyle, OffsetsFormat, Rescan
-from blobpack.opening.collection import collection_location
 from blobpack.opening.find_index import whole_index
-from blobpack.opening.list_blobs import place_of
-from blobpack.opening.open import is_collection
+from blobpack.opening.kind import collection_location, kind_of, means_folder
 from blobpack.quoting import one_line
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
@@ -95,7 +93,7 @@ def offsets(
     """
     to_stdout = output is not None and output.whole == "-"
     format = format or format_of(output.whole if output else "")
-    if place_of(blob) != "file" or is_collection(blob):
+    if kind_of(blob) != "blob":
         _write_many(
             *(blob, output, names, format),
             force=force,
@@ -147,7 +145,7 @@ def offsets(
 
 def _file_of(blob: Location, output: Location | None, format: OffsetsFormat) -> Location:
     """Return the offsets file of one blob: the one that is named, or one in the folder that is named, or beside the blob."""
-    if output and place_of(output) != "folder" and not output.address.endswith("/"):
+    if output and not means_folder(output):
         return output
     beside = offsets_path(name_here(blob), format)
     return output.as_folder.below(beside.name) if output else Location(str(beside), "local")
@@ -172,7 +170,7 @@ def _write_many(
         if not blobs.is_local:
             raise click.UsageError(f"{blobs}: name a folder or a table for the offsets with -o")
         # beside the blobs
-        output = collection_location(blobs, place_of(blobs)).folder
+        output = collection_location(blobs, kind_of(blobs)).folder
     everything = select(source.index, **selection)
     chosen = everything if apple_double else without_apple_double(everything)
     target = sys.stdout.buffer if to_stdout else output
