@@ -21,11 +21,11 @@ LADDER = """
     collection
     reading writing
     opening
-    tar
+    tar argument_order
     index
     indexfile
     stores
-    columns plan checksum argument_order
+    columns plan checksum
     model threads quoting progress
     wording
     _native

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from blobpack.argument_order import is_new_file, is_place, is_several, recognise_swap
+from blobpack.argument_order import is_new_file, is_several, recognise_swap
 from blobpack.editing.combine import combine
 from blobpack.editing.source_blobs import Chosen, blobs_of, choose
 from blobpack.model import (
@@ -21,7 +21,7 @@ from blobpack.opening.kind import kind_of
 from blobpack.opening.list_blobs import list_blobs
 from blobpack.opening.open import check_source, is_blob, opened
 from blobpack.opening.reader import Reader
-from blobpack.stores.location import Location, location_of, output_location
+from blobpack.stores.location import Location, is_place, location_of, output_location
 from blobpack.stores.replace import check_suffix
 from blobpack.tar.scan import scan
 from blobpack.wording import setting

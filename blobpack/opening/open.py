@@ -10,7 +10,6 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from blobpack.argument_order import is_place, local_path_of
 from blobpack.errors import BlobNotFoundError, MissingIndexWarning, warn_caller
 from blobpack.indexfile.open import open_stored
 from blobpack.model import Duplicates, Hedge, Stale, check_choice, check_number
@@ -26,7 +25,7 @@ from blobpack.opening.kind import BLOB_SUFFIXES, collection_location, kind_of
 from blobpack.opening.list_blobs import list_blobs
 from blobpack.opening.locations import allowed_places
 from blobpack.opening.reader import Reader
-from blobpack.stores.location import location_of
+from blobpack.stores.location import is_place, local_path_of, location_of
 from blobpack.stores.memory import MemorySink, MemoryStore
 from blobpack.tar.behind import warn_of_left_out
 from blobpack.tar.header import is_blob_file

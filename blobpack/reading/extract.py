@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blobpack.argument_order import is_place, is_several, recognise_swap
+from blobpack.argument_order import is_several, recognise_swap
 from blobpack.errors import StorageError, UnsafeNameError
 from blobpack.model import check_callable, check_several
 from blobpack.opening.open import check_source, is_blob, opened
 from blobpack.progress import counting
 from blobpack.reading.chosen import choose, read_chosen
 from blobpack.reading.target_names import check_names
-from blobpack.stores.location import output_folder
+from blobpack.stores.location import is_place, output_folder
 from blobpack.stores.output import hidden_path, hold, release, remove_leftovers_in
 
 if TYPE_CHECKING:

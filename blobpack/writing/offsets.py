@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
-from blobpack.argument_order import is_output, is_there, local_path_of, recognise_swap
+from blobpack.argument_order import is_output, is_there, recognise_swap
 from blobpack.errors import DuplicateNameError, UnsafeNameError
 from blobpack.index.index import Index
 from blobpack.index.offsets import offsets_path
@@ -34,6 +34,7 @@ from blobpack.opening.reader import Reader
 from blobpack.stores.descriptor import never_short
 from blobpack.stores.location import (
     Location,
+    local_path_of,
     location_of,
     output_folder,
     output_location,
