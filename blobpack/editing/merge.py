@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.argument_order import is_new_file, is_several, recognise_swap
 from blobpack.editing.combine import combine
-from blobpack.editing.source_blobs import Chosen, blobs_of, choose
+from blobpack.editing.source_blobs import all_of, blobs_of, choose
 from blobpack.model import (
     Duplicates,
     IndexPlace,
@@ -101,7 +101,7 @@ def merge(
             for reader in _readers_of(source, stack, concatenated=concatenated)
             for blob in blobs_of(reader)
         ]
-        parts = [Chosen(blob, blob.members) for blob in blobs]
+        parts = [all_of(blob) for blob in blobs]
         return combine(location, blobs, parts, duplicates, index, allow_empty, force, progress)
 
 

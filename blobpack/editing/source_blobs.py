@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from blobpack.columns import Columns
-    from blobpack.model import ScanReport, Which
+    from blobpack.model import Which
     from blobpack.opening.blob_rows import BlobPart
     from blobpack.opening.reader import Reader
     from blobpack.stores.base import Store
@@ -28,45 +28,25 @@ if TYPE_CHECKING:
 BLOBS_KEPT_OPEN = 64
 
 
-class SourceBlob:
-    """A blob that members are copied from.
-
-    Attributes:
-        url: Path or URL, for messages.
-        location: Path or URL; None for a blob in memory.
-        first_row: Row of its first member in the reader's index.
-        report: Report of the scan that found its members, if its index has it.
-        fd: Descriptor of its file, if the caller has opened the blob, and it is a plain local file.
-    """
-
-    def __init__(self, part: BlobPart, fd: int | None) -> None:
-        self._part = part
-        self.url, self.location, self.first_row = part.url, part.location, part.first_row
-        self.fd = fd
-        index = part.read_index()
-        self.members: Columns = index._columns
-        self.report: ScanReport | None = index.report
-
-    def open(self, stack: ExitStack) -> Store:
-        """Open the blob until the stack is closed."""
-        return stack.enter_context(self._part.opened())
-
-
 class Chosen(NamedTuple):
     """Members of one blob that are copied, in order."""
 
-    blob: SourceBlob
+    blob: BlobPart
     members: Columns
 
 
-def blobs_of(reader: Reader) -> list[SourceBlob]:
-    """Return the blobs of a reader, in order; the blobs of a collection are not opened."""
-    fd = reader.store.fd if isinstance(reader, Blob) else None
-    return [SourceBlob(part, fd) for part in reader._each_blob()]
+def all_of(blob: BlobPart) -> Chosen:
+    """Return all members of a blob."""
+    return Chosen(blob, blob.read_index()._columns)
+
+
+def blobs_of(reader: Reader) -> list[BlobPart]:
+    """Return the blobs of a reader, in order, with their members read; the blobs of a collection are not opened."""
+    return [part.with_index_read() for part in reader._each_blob()]
 
 
 def choose(
-    reader: Reader, blobs: Sequence[SourceBlob], members: Index | Iterable[Which]
+    reader: Reader, blobs: Sequence[BlobPart], members: Index | Iterable[Which]
 ) -> list[Chosen]:
     """Find the blob that holds each of some members; neighbours of one blob are returned together.
 
@@ -85,7 +65,7 @@ def choose(
     if isinstance(reader, Blob) and isinstance(members, Index):
         return [Chosen(blobs[0], members._columns)]
     if members is reader.index:
-        return [Chosen(blob, blob.members) for blob in blobs]
+        return [all_of(blob) for blob in blobs]
     rows = rows_of_several(reader.index, members, "members")
     # several blobs have one first row if some of them are empty: the last of these has the member
     numbers = np.searchsorted([blob.first_row for blob in blobs], rows, "right") - 1
@@ -95,7 +75,7 @@ def choose(
         # without rows, there is one empty run
         if len(run):
             blob = blobs[int(run_numbers[0])]
-            chosen.append(Chosen(blob, blob.members.take(run - blob.first_row)))
+            chosen.append(Chosen(blob, blob.read_index()._columns.take(run - blob.first_row)))
     return chosen
 
 
@@ -105,7 +85,7 @@ class OpenBlobs:
     def __init__(self) -> None:
         self._open: OrderedDict[int, tuple[ExitStack, Store, Extents]] = OrderedDict()
 
-    def get(self, blob: SourceBlob) -> tuple[Store, Extents]:
+    def get(self, blob: BlobPart) -> tuple[Store, Extents]:
         """Return a blob's store, and where its members lie.
 
         Raises:
@@ -114,7 +94,8 @@ class OpenBlobs:
         found = self._open.get(id(blob))
         if found is None:
             with ExitStack() as stack:
-                found = (stack, blob.open(stack), Extents(blob.members))
+                store = stack.enter_context(blob.opened())
+                found = (stack, store, Extents(blob.read_index()._columns))
                 found = (stack.pop_all(), *found[1:])
             self._open[id(blob)] = found
         self._open.move_to_end(id(blob))

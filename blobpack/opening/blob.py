@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -197,8 +196,7 @@ class Blob(Reader):
         ], None
 
     def _each_blob(self) -> Iterator[BlobPart]:
-        store, index = self.store, self.index
-        yield BlobPart(self.url, store.location, 0, lambda: index, lambda: nullcontext(store))
+        yield BlobPart.of_store(self.store, self.index)
 
     def close(self) -> None:
         """Close the store, and the index if open_blob found it; closing twice is harmless."""

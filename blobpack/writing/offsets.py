@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from blobpack.argument_order import is_output, is_there, recognise_swap
 from blobpack.errors import DuplicateNameError, UnsafeNameError
@@ -27,6 +28,7 @@ from blobpack.model import (
     shown,
 )
 from blobpack.opening.blob import Blob
+from blobpack.opening.blob_rows import BlobPart
 from blobpack.opening.find_index import whole_index
 from blobpack.opening.kind import kind_of, means_folder
 from blobpack.opening.open import opened
@@ -46,14 +48,13 @@ from blobpack.tar.header import is_blob_file
 from blobpack.writing.beside import unchanged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     import numpy as np
     from numpy.typing import NDArray
 
     from blobpack.model import Which
-    from blobpack.stores.base import Store
 
 
 def _is_target(value: object) -> bool:
@@ -151,26 +152,10 @@ def write_offsets(
         return _write_table(blobs, place, names, format, are_many=are_many, force=force)
 
 
-class _Listed(NamedTuple):
-    """A blob whose offsets are written.
-
-    Attributes:
-        address: Path or URL of the blob, whole.
-        location: The same, parsed; None for a blob in memory.
-        read_index: Returns its members.
-        store: The blob, if it is open: then it must not change until its offsets are written.
-    """
-
-    address: str
-    location: Location | None
-    read_index: Callable[[], Index]
-    store: Store | None
-
-
 @contextmanager
 def _blobs_of(
     source: Location | Reader, members: Index | Iterable[Which] | None
-) -> Iterator[tuple[list[_Listed], bool]]:
+) -> Iterator[tuple[list[BlobPart], bool]]:
     """Find the blobs of a source, and their chosen members; yield them, and whether there may be several."""
     with ExitStack() as stack:
         if isinstance(source, Location):
@@ -179,21 +164,12 @@ def _blobs_of(
                 store = stack.enter_context(open_tar(source, tail=True))
                 index = whole_index(store)
                 warn_of_left_out(store.url, index.report)
-                chosen = _chosen(lambda: index, _rows_in(index, members), 0)
-                yield [_Listed(source.whole, source, chosen, store)], False
+                rows = _rows_in(index, members)
+                yield [_cut(BlobPart.of_store(store, index), rows)], False
                 return
             source = stack.enter_context(opened(source, duplicates="last"))
-        store_of_one = source.store if isinstance(source, Blob) else None
         rows = _rows_in(source.index, members)
-        blobs = [
-            _Listed(
-                part.location.whole if part.location else part.url,
-                part.location,
-                _chosen(part.read_index, rows, part.first_row),
-                store_of_one,
-            )
-            for part in source._each_blob()
-        ]
+        blobs = [_cut(part, rows) for part in source._each_blob()]
         yield blobs, not isinstance(source, Blob)
 
 
@@ -206,19 +182,17 @@ def _rows_in(index: Index, members: Index | Iterable[Which] | None) -> NDArray[n
     return np.sort(rows_of_several(index, members, "members"))
 
 
-def _chosen(
-    read_index: Callable[[], Index], rows: NDArray[np.int64] | None, first_row: int
-) -> Callable[[], Index]:
-    """Return a function that reads those members of a blob that are in some rows of its reader."""
+def _cut(part: BlobPart, rows: NDArray[np.int64] | None) -> BlobPart:
+    """Return a blob with only those of its members that are in some rows of its reader."""
+    if rows is None:
+        return part
 
-    def read() -> Index:
-        index = read_index()
-        if rows is None:
-            return index
-        first, last = rows.searchsorted([first_row, first_row + len(index)])
-        return index[rows[first:last] - first_row]
+    def read_index() -> Index:
+        index = part.read_index()
+        first, last = rows.searchsorted([part.first_row, part.first_row + len(index)])
+        return index[rows[first:last] - part.first_row]
 
-    return read
+    return replace(part, read_index=read_index)
 
 
 def _is_folder(target: Location, format: OffsetsFormat, *, are_many: bool) -> bool:
@@ -230,7 +204,7 @@ def _is_folder(target: Location, format: OffsetsFormat, *, are_many: bool) -> bo
 
 
 def _write_files(
-    blobs: Sequence[_Listed],
+    blobs: Sequence[BlobPart],
     folder: Location,
     names: NameStyle,
     format: OffsetsFormat,
@@ -250,7 +224,7 @@ def _write_files(
 
 
 def _write_table(
-    blobs: Sequence[_Listed],
+    blobs: Sequence[BlobPart],
     target: Location | BinaryIO,
     names: NameStyle,
     format: OffsetsFormat,
@@ -271,7 +245,7 @@ def _write_table(
         return write_table(parts, target, names, format, whole=True, force=force)
 
 
-def _file_names(blobs: Sequence[_Listed], format: OffsetsFormat) -> list[str]:
+def _file_names(blobs: Sequence[BlobPart], format: OffsetsFormat) -> list[str]:
     """Return the name of each blob's file in a folder: relative to the deepest folder that holds all blobs.
 
     Raises:
@@ -295,7 +269,7 @@ def _file_names(blobs: Sequence[_Listed], format: OffsetsFormat) -> list[str]:
     return list(files)
 
 
-def _path_of(blob: _Listed) -> str:
+def _path_of(blob: BlobPart) -> str:
     """Return the path of a blob; of a remote one, the path on its server, behind the name of the server or bucket."""
     if blob.location is None:
         return blob.address
