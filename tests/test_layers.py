@@ -29,7 +29,7 @@ LADDER = """
     model threads quoting progress
     wording
     _native
-    errors
+    errors closing
 """
 FLOOR = {
     wing: -line for line, wings in enumerate(LADDER.strip().splitlines()) for wing in wings.split()

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
+from blobpack.closing import Closing
 from blobpack.index.index import Index
 from blobpack.index.which import rows_of_several
 from blobpack.opening.blob import Blob
@@ -79,7 +80,7 @@ def choose(
     return chosen
 
 
-class OpenBlobs:
+class OpenBlobs(Closing):
     """Blobs that are open, with the places of their members; the least recently used one is closed first."""
 
     def __init__(self) -> None:
@@ -103,9 +104,7 @@ class OpenBlobs:
             self._open.popitem(last=False)[1][0].close()
         return found[1], found[2]
 
-    def __enter__(self) -> OpenBlobs:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Close all blobs that are open."""
         for stack, _, _ in self._open.values():
             stack.close()

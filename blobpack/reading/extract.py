@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.argument_order import is_several, recognise_swap
+from blobpack.closing import Closing
 from blobpack.errors import StorageError, UnsafeNameError
 from blobpack.model import check_callable, check_several
 from blobpack.opening.open import check_source, is_blob, opened
@@ -185,7 +186,7 @@ def _links_among(blob: Reader, chosen: ByParts) -> dict[tuple[str, ...], tuple[s
     return links
 
 
-class _Folders:
+class _Folders(Closing):
     """Opens folders below the target without following links, and keeps the last one open.
 
     Neighbours in a blob mostly lie in one folder, so keeping it open saves most of the calls.
@@ -207,10 +208,8 @@ class _Folders:
         self._cleaned: set[tuple[str, ...]] = {()}
         remove_leftovers_in(self._fd, TEMPORARY)
 
-    def __enter__(self) -> _Folders:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Close the folders that are open."""
         os.close(self._fd)
         os.close(self._root)
 
