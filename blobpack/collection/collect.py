@@ -100,15 +100,7 @@ def collect(
     collection_bytes = _write_collection(writer, location)
     for url, report in writer.reports.items():
         warn_of_left_out(url, report)
-    return CollectReport(
-        url=location.text,
-        blobs=len(found),
-        members=writer.shards[-1].row_end if writer.shards else 0,
-        payload_bytes=sum(shard.payload_bytes for shard in writer.shards),
-        collection_bytes=collection_bytes,
-        members_behind=[url for url, report in writer.reports.items() if report.members_behind],
-        seconds=time.perf_counter() - began,
-    )
+    return _report(writer, location, collection_bytes, time.perf_counter() - began)
 
 
 def _resolve(
@@ -132,6 +124,21 @@ def _write_collection(writer: CollectionWriter, location: Location) -> int:
     with writing_anywhere(location) as file:
         writer.write(FileSink(file))
         return file.tell()
+
+
+def _report(
+    writer: CollectionWriter, location: Location, collection_bytes: int, seconds: float
+) -> CollectReport:
+    shards = writer.shards
+    return CollectReport(
+        url=location.text,
+        blobs=len(shards),
+        members=shards[-1].row_end if shards else 0,
+        payload_bytes=sum(shard.payload_bytes for shard in shards),
+        collection_bytes=collection_bytes,
+        members_behind=[url for url, report in writer.reports.items() if report.members_behind],
+        seconds=seconds,
+    )
 
 
 def _beside(blobs: Location, kind: SourceKind) -> Location:
