@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from blobpack import BlobChangedError, FormatError, Index, Member, MemberNotFoun
 from blobpack._native.fetched_index import decode_blocks, page_number, rows_in_page
 from blobpack._native.index_writer import IndexBuilder
 from blobpack._native.mapped_index import MappedIndex
+from blobpack._native.results import NO_SUCH_NAME, OTHER_MEMBER
 from blobpack.columns import MEDIA_TYPES
 from blobpack.indexfile.open import read_footer
 from blobpack.indexfile.remote import RemoteIndex
@@ -576,6 +578,16 @@ def test_many_names_are_found_together(region: dict[str, Any]) -> None:
     assert nothing.search(names) == [None] * len(names)
     assert nothing.find("0000001") == -1
     assert nothing.locate("0000001") is None
+    for facts in (31, 0):
+        index = MappedIndex(**region | {"facts": facts})
+        for row, member in enumerate(members()):
+            assert index.find_member(member) == row
+            assert index.find_member(replace(member, crc32c=None)) == row
+            other = replace(member, crc32c=(member.crc32c or 0) ^ 1)
+            assert index.find_member(other) == (OTHER_MEMBER if facts else row)
+            for change in ({"offset_start": 0}, {"offset_end": member.offset_end + 1}):
+                assert index.find_member(replace(member, **change)) == OTHER_MEMBER
+            assert index.find_member(replace(member, name="absent")) == NO_SUCH_NAME
     with pytest.raises(TypeError):
         MappedIndex(**region).search([1])  # type: ignore[list-item]
 
@@ -836,6 +848,8 @@ def ask(index: MappedIndex) -> list[Callable[[], object]]:
         lambda: index.find("absent"),
         lambda: index.locate("0000001"),
         lambda: index.locate("absent"),
+        lambda: index.find_member(Member("0000001", 0, 0)),
+        lambda: index.find_member(Member("absent", 0, 0)),
         lambda: index.search(["0000001"]),
         lambda: index.search(["absent"]),
         lambda: index.search(["é"] * 40),

@@ -43,7 +43,12 @@ from common.named cimport new_named
 from index.pages cimport seeded
 
 from blobpack._native.members import Member
-from blobpack._native.results import FoundRow, MemberColumns
+from blobpack._native.results import (
+    NO_SUCH_NAME,
+    OTHER_MEMBER,
+    FoundRow,
+    MemberColumns,
+)
 from blobpack.errors import BlobChangedError, FormatError, StorageError
 
 cdef enum:
@@ -289,6 +294,41 @@ cdef class MappedIndex:
         if not whole:
             raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
         return None if row < 0 else (start, end)
+
+    def find_member(self, object member not None):
+        """Return the row of a Member, if it is the last row of its name.
+
+        Offsets are compared, and CRC-32C, if both are known; see FoundRow.is_of.
+
+        Returns:
+            The row; NO_SUCH_NAME, or OTHER_MEMBER if the last row is another member's.
+
+        Raises:
+            As locate.
+        """
+        cdef block_view view
+        cdef int64_t start = 0, end = 0, row
+        cdef bint overwritten = False, whole = True, is_same = False
+        cdef object checksum
+        self.refuse_cut_file()
+        row = self.find_row(member.name, &view, &overwritten)
+        if row >= 0:
+            whole = offsets_in(&view, row % BLOCK_ROWS, &start, &end)
+            is_same = start == <int64_t> member.offset_start
+            is_same = is_same and end == <int64_t> member.offset_end
+            if is_same and self.facts & HAS_CRC32C:
+                checksum = member.crc32c
+                is_same = (
+                    checksum is None
+                    or value_at(&view, CRC32C, row % BLOCK_ROWS) == <uint64_t> checksum
+                )
+        if overwritten or self.is_overwritten():
+            return self.renewed().find_member(member)
+        if not whole:
+            raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
+        if row < 0:
+            return NO_SUCH_NAME
+        return row if is_same else OTHER_MEMBER
 
     def search(self, list names not None):
         """Return the last row of each of many names, with its offsets and CRC-32C.

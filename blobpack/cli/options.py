@@ -155,6 +155,20 @@ def cache_option(command: F) -> F:
     )(command)
 
 
+def threads_option(most: str) -> Callable[[F], F]:
+    """Return a decorator that adds the option for the number of threads.
+
+    Args:
+        most: How many threads are the default.
+    """
+    return click.option(
+        "--threads",
+        # Native code starts no more threads than this, and would silently ignore a larger number.
+        type=click.IntRange(1, THREADS_ASKED_MAX),
+        help=f"Number of threads that read.  [default: {most}]",
+    )
+
+
 def duplicates_option(help_text: str) -> Callable[[F], F]:
     """Return a decorator that adds the option for members of the same name."""
     return click.option(
@@ -228,12 +242,7 @@ PACKING = (
         show_default=True,
         help="Record media type, width and height as shown, CRC-32C and modification time in the index.",
     ),
-    click.option(
-        "--threads",
-        # Native code starts no more threads than this, and would silently ignore a larger number.
-        type=click.IntRange(1, THREADS_ASKED_MAX),
-        help="Number of threads that read.  [default: one for each processor, up to 4]",
-    ),
+    threads_option("one for each processor, up to 4"),
 )
 
 

@@ -31,17 +31,6 @@ if TYPE_CHECKING:
 NAMES_SEARCHED_AT_ONCE = 4096
 
 
-def is_in_row(member: Member, found: FoundRow) -> bool:
-    """Return whether a Member is the one in a row of its name: offsets are equal, and checksums too, if both are known.
-
-    Checksums count because members of two blobs of a collection may have one name and equal offsets. No other fact
-    counts.
-    """
-    return found[1:3] == (member.offset_start, member.offset_end) and (
-        member.crc32c is None or found.crc32c is None or member.crc32c == found.crc32c
-    )
-
-
 def rows_of_several(
     index: Rows, several: Iterable[Which], name: str = "several"
 ) -> NDArray[np.int64]:
@@ -96,7 +85,7 @@ def find_named(index: Rows, several: Sequence[str | Member]) -> list[FoundRow | 
     # the index makes of them by one pass.
     hidden: dict[int, int] = {}
     for at, (each, hit) in enumerate(zip(several, hits, strict=True)):
-        if hit is not None and isinstance(each, Member) and not is_in_row(each, hit):
+        if hit is not None and isinstance(each, Member) and not hit.is_of(each):
             hits[at] = None
             row = index._hidden_row(each)
             if row >= 0:

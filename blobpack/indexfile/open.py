@@ -45,6 +45,10 @@ class StoredIndex(Protocol):
         """Return offset_start and offset_end of the last row with this name, or None."""
         ...
 
+    def find_member(self, member: Member) -> int:
+        """Return the row of a Member, if it is the last row of its name; else NO_SUCH_NAME or OTHER_MEMBER."""
+        ...
+
     def search(self, names: Sequence[str]) -> list[FoundRow | None]:
         """Find the row, offsets and checksum of each of many names, with as few requests as possible."""
         ...

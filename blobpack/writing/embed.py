@@ -144,7 +144,9 @@ def write_beside(store: Store, index: Index, path: str | os.PathLike[str]) -> In
     return index
 
 
-def embed_index(blob: str | os.PathLike[str], *, facts: bool = False) -> Index:
+def embed_index(
+    blob: str | os.PathLike[str], *, facts: bool = False, threads: int | None = None
+) -> Index:
     """Write an index behind the archive of a local blob; it replaces an index that is there, and the one beside the blob.
 
     If it fails, the blob is as it was. If it is killed, the blob is a valid tar without an index, because the footer is
@@ -153,6 +155,7 @@ def embed_index(blob: str | os.PathLike[str], *, facts: bool = False) -> Index:
     Args:
         blob: Path of the blob.
         facts: Also read every payload, and add its facts.
+        threads: See scan.
 
     Returns:
         The index, with the identity of the blob.
@@ -172,10 +175,10 @@ def embed_index(blob: str | os.PathLike[str], *, facts: bool = False) -> Index:
             # a footer that is damaged is one that no reader has mapped
             with suppress(FormatError):
                 footer = read_footer(store)
-            index = scan_store(store)
+            index = scan_store(store, threads=threads)
             archive_bytes, marker = archive_end(store, index)
             if facts:
-                index = take_facts(store, index)
+                index = take_facts(store, index, threads)
         path = Path(sidecar_of(target))
         # open until the end: its bytes can be read after it is removed, and need no memory meanwhile
         with index_kept(file, footer, size) as kept, _opened_index_file(path) as sidecar:

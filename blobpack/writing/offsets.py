@@ -45,6 +45,7 @@ from blobpack.stores.open import open_tar
 from blobpack.stores.output import translate_write_errors
 from blobpack.tar.behind import warn_of_left_out
 from blobpack.tar.header import is_blob_file
+from blobpack.wording import setting
 from blobpack.writing.beside import unchanged
 
 if TYPE_CHECKING:
@@ -144,9 +145,10 @@ def write_offsets(
         if isinstance(where, Location) and _is_folder(where, format, are_many=are_many):
             return _write_files(blobs, where, names, format, force=force)
         if are_many and format == "pkl":
+            given = f"{setting('target', where.text)}: " if isinstance(where, Location) else ""
             raise ValueError(
-                f"target{f' {where}' if isinstance(where, Location) else ''}: an offsets file holds the offsets in one blob: name a folder, for one file for "
-                f"each blob, or write one table as csv, jsonl or parquet"
+                f"{given}an offsets file holds the offsets in one blob: name a folder, for one file for each blob, or write "
+                "one table as csv, jsonl or parquet"
             )
         place = output_location("target", target) if isinstance(where, Location) else where
         return _write_table(blobs, place, names, format, are_many=are_many, force=force)

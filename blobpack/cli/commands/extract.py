@@ -63,13 +63,12 @@ def extract(
     opened = opened_source(
         blob, index_path, rescan=rescan, allow=allow, cache=cache, cache_bytes=cache_bytes
     )
-    members = select(opened.index, **selection)
+    selected = select(opened.index, **selection)
     with progress_bar("files") as bar:
-        report = library(opened, folder, members, progress=show_on(bar))
+        report = library(opened, folder, selected, progress=show_on(bar))
     if as_json:
         print_json({**asdict(report), "folder": folder.text})
     else:
-        print_report_line(
-            f"extracted {counted(report.members, 'member')}, {counted(report.payload_bytes, 'byte')}, to {one_line(folder.text)}"
-        )
+        members, size = counted(report.members, "member"), counted(report.payload_bytes, "byte")
+        print_report_line(f"extracted {members}, {size}, to {one_line(folder.text)}")
     print_left_out("not extracted", opened.index.report, folders=False)

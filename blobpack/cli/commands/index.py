@@ -7,19 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blobpack.cli.opened import check_output_name, is_same_file, name_here
-from blobpack.cli.options import blob_argument, force_option, json_option
+from blobpack.cli.opened import check_allow, check_output_name, is_same_file, name_here
+from blobpack.cli.options import (
+    allow_option,
+    blob_argument,
+    force_option,
+    json_option,
+    threads_option,
+)
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import print_note, print_report_line, progress_bar, progress_option
 from blobpack.cli.report import left_out_fields, print_json, print_left_out
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import INDEX
+from blobpack.model import redacted
 from blobpack.opening.collection import open_collection
 from blobpack.opening.kind import collection_location, kind_of, means_folder
 from blobpack.opening.list_blobs import list_blobs
 from blobpack.opening.locations import check_allowed, name_from
 from blobpack.quoting import one_line
-from blobpack.stores.location import Location
+from blobpack.stores.location import Location, is_absolute
 from blobpack.stores.open import open_tar
 from blobpack.stores.output import translate_write_errors
 from blobpack.stores.replace import check_replaceable
@@ -62,6 +69,8 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Continue the scan behind end-of-archive markers, for tars that were joined by cat.",
 )
+@allow_option
+@threads_option("one for each processor, up to 8; a remote BLOB is scanned by one")
 @force_option
 @progress_option
 @json_option
@@ -71,6 +80,8 @@ def index(
     place: str,
     facts: bool,
     concatenated: bool,
+    allow: tuple[Location, ...],
+    threads: int | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -95,7 +106,10 @@ def index(
         raise click.UsageError(
             "--index embed is for local blobs, and can't be combined with -o or --concatenated"
         )
-    several = _blobs_in(blob)
+    several = _blobs_in(blob, allow)
+    check_allow(allow, several is not None)
+    if embed and not all(one.is_local for one in several or ()):
+        raise click.UsageError(f"--index embed is for local blobs, and {blob} has others")
     if several is not None:
         targets = several if embed else _targets(blob, several, output)
         pairs = list(zip(several, targets, strict=True))
@@ -110,7 +124,9 @@ def index(
                     os.makedirs(target.folder.path, exist_ok=True)  # noqa: PTH103 (a str)
     table, reports = [], []
     for one, target in pairs:
-        row, report = _index_blob(one, target, embed=embed, facts=facts, concatenated=concatenated)
+        row, report = _index_blob(
+            one, target, embed=embed, facts=facts, concatenated=concatenated, threads=threads
+        )
         table.append(row)
         reports.append(report)
         if not as_json:
@@ -136,11 +152,11 @@ def index(
         print_left_out(f"{where}without a row", report)
 
 
-def _blobs_in(location: Location) -> list[Location] | None:
+def _blobs_in(location: Location, allow: tuple[Location, ...]) -> list[Location] | None:
     """Return the blobs of a folder, prefix, glob or collection; None for a single blob.
 
     Raises:
-        UnsafeNameError: a collection names a blob that is not below its own folder.
+        UnsafeNameError: a collection names a blob that is neither below its own folder nor in an allowed place.
     """
     kind = kind_of(location)
     if kind == "blob":
@@ -151,7 +167,7 @@ def _blobs_in(location: Location) -> list[Location] | None:
         blobs = [Location.parse(row.url) for row in collection.blobs]
     # a collection may come from somebody else, who must not choose where this command reads and writes
     for blob in blobs:
-        check_allowed(blob, (location.folder,), location.text)
+        check_allowed(blob, (location.folder, *allow), location.text)
     return blobs
 
 
@@ -168,7 +184,7 @@ def _target(blob: Location, output: Location | None) -> Location:
 def _targets(source: Location, blobs: list[Location], output: Location | None) -> list[Location]:
     """Return where the indexes of several blobs go: beside them, or into a folder, with their paths in the source."""
     if output is None:
-        if not source.is_local:
+        if not all(blob.is_local for blob in blobs):
             raise click.UsageError(
                 f"{source}: name a folder or prefix for the indexes with -o; the folder of the blobs puts them beside the blobs"
             )
@@ -179,6 +195,11 @@ def _targets(source: Location, blobs: list[Location], output: Location | None) -
         )
     folder = collection_location(source, kind_of(source)).folder
     names = [name_from(folder, blob) for blob in blobs]
+    outside = [name for name in names if is_absolute(name)]
+    if outside:
+        raise click.UsageError(
+            f"-o puts indexes at the blobs' own paths in their folder, and {one_line(redacted(outside[0]))} is not below {folder}"
+        )
     if output.is_local:
         # keys in S3 may hold "..", which would lead out of the folder
         for name in names:
@@ -195,17 +216,25 @@ def _check_target(blob: Location, target: Location, *, force: bool) -> None:
 
 
 def _index_blob(
-    blob: Location, target: Location, *, embed: bool, facts: bool, concatenated: bool
+    blob: Location,
+    target: Location,
+    *,
+    embed: bool,
+    facts: bool,
+    concatenated: bool,
+    threads: int | None,
 ) -> tuple[dict[str, Any], ScanReport | None]:
     """Scan one blob and write its index; return what JSON says of it, and the report of the scan."""
     traffic: dict[str, int] = {}
     if embed:
-        made = embed_index(target, facts=facts)
+        made = embed_index(target, facts=facts, threads=threads)
     else:
         with open_tar(blob) as store, progress_bar("B", store.size) as bar:
             # opened here and not by scan_store, for its progress and its counts
             reader = Readahead(store, progress=lambda position: bar.update(position - bar.n))
-            made = scan_store(store, concatenated=concatenated, facts=facts, reader=reader)
+            made = scan_store(
+                store, concatenated=concatenated, facts=facts, threads=threads, reader=reader
+            )
             write_beside(store, made, target)
         warn_of_left_out(blob.text, made.report)
         # If members are small, a scan reads large windows; if they are large, only their headers.

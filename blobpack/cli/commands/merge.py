@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blobpack.cli.opened import check_output_name
+from blobpack.cli.opened import check_output_name, opened_if_allowed
 from blobpack.cli.options import (
+    allow_option,
     concatenated_option,
     duplicates_option,
     empty_option,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @click.argument("blobs", nargs=-1, required=True, type=BlobUrl(), metavar="BLOB...")
 @click.argument("out", type=PlainTar(dir_okay=False))
 @concatenated_option
+@allow_option
 @duplicates_option("If several members have the same name: refuse, or copy only the last one.")
 @place_option
 @empty_option
@@ -41,6 +43,7 @@ def merge(
     blobs: tuple[Location, ...],
     out: Location,
     concatenated: bool,
+    allow: tuple[Location, ...],
     duplicates: Duplicates,
     place: IndexPlace,
     allow_empty: bool,
@@ -68,9 +71,10 @@ def merge(
         raise click.UsageError(
             "--concatenated scans blobs, and a collection has its index: give its folder, or its blobs"
         )
+    sources = opened_if_allowed(blobs, allow)
     with progress_bar("members") as bar:
         report = library(
-            blobs,
+            sources,
             out,
             concatenated=concatenated,
             duplicates=duplicates,

@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from blobpack.cli.opened import check_output_name, is_same_file, name_here, opened_source, select
+from blobpack.cli.opened import (
+    check_allow,
+    check_output_name,
+    is_same_file,
+    name_here,
+    opened_source,
+    select,
+)
 from blobpack.cli.options import (
+    allow_option,
     apple_double_option,
     blob_argument,
     force_option,
+    index_option,
     json_option,
     rescan_option,
     selection_options,
@@ -24,6 +33,7 @@ from blobpack.cli.report import print_json, print_left_out
 from blobpack.errors import BlobpackError
 from blobpack.index.offsets import OFFSETS_KINDS, format_of, offsets_path
 from blobpack.model import NameStyle, OffsetsFormat, Rescan
+from blobpack.opening.blob import open_blob
 from blobpack.opening.find_index import whole_index
 from blobpack.opening.kind import collection_location, kind_of, means_folder
 from blobpack.quoting import one_line
@@ -39,6 +49,7 @@ from blobpack.writing.offsets import write_offsets
 
 if TYPE_CHECKING:
     from blobpack.index.index import Index
+    from blobpack.stores.base import Store
 
 
 @click.command()
@@ -66,7 +77,9 @@ if TYPE_CHECKING:
 )
 @force_option
 @apple_double_option
+@index_option
 @rescan_option
+@allow_option
 @selection_options
 @json_option
 def offsets(
@@ -76,7 +89,9 @@ def offsets(
     format: OffsetsFormat | None,
     force: bool,
     apple_double: bool,
+    index_path: Location | None,
     rescan: Rescan | None,
+    allow: tuple[Location, ...],
     as_json: bool,
     **selection: Any,
 ) -> None:
@@ -96,13 +111,16 @@ def offsets(
     if kind_of(blob) != "blob":
         _write_many(
             *(blob, output, names, format),
+            index_path=index_path,
             force=force,
             apple_double=apple_double,
             rescan=rescan,
+            allow=allow,
             as_json=as_json,
             selection=selection,
         )
         return
+    check_allow(allow, is_collection=False)
     target = output if output and to_stdout else _file_of(blob, output, format)
     # two remote blobs may have the same name, so a file that exists here may belong to another one
     if not output and not blob.is_local and os.path.exists(target):  # noqa: PTH110 (a path of any kind)
@@ -115,12 +133,7 @@ def offsets(
         check_output_name("-o", target, OFFSETS_KINDS[format], force=force)
         # before the scan, which may take minutes
         check_replaceable(target, OFFSETS_KINDS[format], force=force)
-    # Not open_blob, which would also read an existing offsets file: that may hold only some of the members, and the new
-    # one would lack the rest.
-    store = click.get_current_context().with_resource(open_tar(blob, tail=True))
-    index = (
-        scan_store(store, concatenated=rescan == "concatenated") if rescan else whole_index(store)
-    )
+    store, index = _opened(blob, index_path, rescan)
     chosen = everything = select(index, **selection)
     # by their names they are images, and who reads offsets does not look into them; `pack` leaves them out, too
     if not apple_double:
@@ -143,6 +156,21 @@ def offsets(
     print_left_out("without offsets", index.report)
 
 
+def _opened(
+    blob: Location, index_path: Location | None, rescan: Rescan | None
+) -> tuple[Store, Index]:
+    """Open a blob until the command ends, and find or make its index."""
+    if index_path and not rescan:
+        opened = click.get_current_context().with_resource(open_blob(blob, index_path))
+        return opened.store, opened.index
+    # Not open_blob, which would also read an existing offsets file: that may hold only some of the members, and the new
+    # one would lack the rest.
+    store = click.get_current_context().with_resource(open_tar(blob, tail=True))
+    if rescan:
+        return store, scan_store(store, concatenated=rescan == "concatenated")
+    return store, whole_index(store)
+
+
 def _file_of(blob: Location, output: Location | None, format: OffsetsFormat) -> Location:
     """Return the offsets file of one blob: the one that is named, or one in the folder that is named, or beside the blob."""
     if output and not means_folder(output):
@@ -157,15 +185,17 @@ def _write_many(
     names: NameStyle,
     format: OffsetsFormat,
     *,
+    index_path: Location | None,
     force: bool,
     apple_double: bool,
     rescan: Rescan | None,
+    allow: tuple[Location, ...],
     as_json: bool,
     selection: dict[str, Any],
 ) -> None:
     """Write the offsets of many blobs, into a folder or one table."""
     to_stdout = output is not None and output.whole == "-"
-    source = opened_source(blobs, None, rescan=rescan)
+    source = opened_source(blobs, index_path, rescan=rescan, allow=allow)
     if output is None:
         if not blobs.is_local:
             raise click.UsageError(f"{blobs}: name a folder or a table for the offsets with -o")
@@ -174,13 +204,15 @@ def _write_many(
     everything = select(source.index, **selection)
     chosen = everything if apple_double else without_apple_double(everything)
     target = sys.stdout.buffer if to_stdout else output
+    if not to_stdout and not means_folder(output):
+        check_output_name("-o", output, OFFSETS_KINDS[format], force=force)
     try:
         write_offsets(source, target, names, format=format, members=chosen, force=force)
     except BlobpackError:
         raise
-    # one pickle of many blobs, or a suffix of another format
+    # one pickle of many blobs
     except ValueError as exc:
-        raise click.UsageError(str(exc).replace("target", "-o", 1)) from exc
+        raise click.UsageError(str(exc)) from exc
     _print_kept(
         *(source.index, everything, chosen),
         where="" if to_stdout else output.text,
