@@ -19,6 +19,8 @@ from blobpack.stores.open import open_store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from blobpack.stores.stats import Counters
+
 BLOB_SUFFIXES = (".tar", ".tar.zst", ".tzst")
 # "**/" comes before "**", and "**" before "*": the first alternative that matches is taken
 GLOB = re.compile(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]")
@@ -77,7 +79,9 @@ def folder_before(location: Location) -> Location:
     return Location(before[: before.rfind("/") + 1] + query, location.kind)
 
 
-def list_blobs(location: Location, place: Place) -> list[Location]:
+def list_blobs(
+    location: Location, place: Place, counters: Counters | None = None
+) -> list[Location]:
     """Find blobs, in byte order of their paths or URLs.
 
     Args:
@@ -85,6 +89,7 @@ def list_blobs(location: Location, place: Place) -> list[Location]:
             hidden files and folders excepted; a glob, in which `*` stays within a folder and `**` does not; or one blob.
             If a glob ends in `*`, and such files match it, only they are taken.
         place: What place_of has returned for the location.
+        counters: Count the requests; None: only those of the process do.
 
     Raises:
         BlobNotFoundError: there are no blobs.
@@ -96,7 +101,9 @@ def list_blobs(location: Location, place: Place) -> list[Location]:
         raise StorageError(
             f"{location}: a web server can't list its blobs: name one of them, or a collection"
         )
-    found = list(_in_s3(location, place) if location.is_s3 else _local(location.path, place))
+    found = list(
+        _in_s3(location, place, counters) if location.is_s3 else _local(location.path, place)
+    )
     if not found:
         raise BlobNotFoundError(f"{location}: there are no blobs")
     # `train/*` also matches the index files and offsets files that lie beside blobs
@@ -161,7 +168,7 @@ def _raise_unlistable(exc: OSError) -> None:
     raise StorageError(f"{exc.filename}: can't be listed: {exc.strerror}") from exc
 
 
-def _in_s3(location: Location, place: Place) -> Iterator[Location]:
+def _in_s3(location: Location, place: Place, counters: Counters | None) -> Iterator[Location]:
     from blobpack.stores.s3.listing import list_objects
 
     bucket, prefix = location.bucket, location.key
@@ -169,6 +176,6 @@ def _in_s3(location: Location, place: Place) -> Iterator[Location]:
     if place == "glob" and (match := GLOB.search(prefix)):
         # S3 lists by prefix: what stands before the first glob character narrows the listing
         is_blob, prefix = translate(prefix).fullmatch, prefix[: match.start()]
-    for found in list_objects(bucket, prefix):
+    for found in list_objects(bucket, prefix, counters):
         if is_blob(found.key):
             yield Location.in_s3(bucket, found.key)

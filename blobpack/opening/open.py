@@ -30,6 +30,7 @@ from blobpack.opening.reader import Reader
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import location_of
 from blobpack.stores.memory import MemorySink, MemoryStore
+from blobpack.stores.stats import Counters
 from blobpack.tar.behind import warn_of_left_out
 from blobpack.tar.header import is_blob_file
 
@@ -205,13 +206,15 @@ def _joined(
 ) -> Collection:
     """Join the indexes of the blobs of a folder, prefix or glob to a collection in memory."""
     folder = collection_location(given, place).folder
+    counters = Counters()
     writer = CollectionWriter(
-        list_blobs(given, place),
+        list_blobs(given, place, counters),
         folder,
         duplicates=duplicates,
         scan=True,
         stale=stale,
         cache=cache,
+        counters=counters,
     )
     sink = MemorySink()
     footer = writer.write(sink)
@@ -225,6 +228,7 @@ def _joined(
         open_blobs=open_blobs,
         cache=cache,
         hedge=hedge,
+        counters=counters,
     )
 
 
