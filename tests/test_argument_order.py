@@ -2,6 +2,7 @@
 
 import inspect
 import os
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,8 @@ SWAPPED = [
     ("read_images", [["a.png"], opened], TypeError, "blob", "several"),
     ("write_offsets", ["new.pkl", loaded], TypeError, "source", "target"),
     ("write_offsets", ["new.pkl", "blob.tar"], blobpack.BlobpackError, "source", "target"),
+    ("Index.save", ["new.idx", loaded], TypeError, "self", "path"),
+    ("Index.to_parquet", ["new.parquet", loaded], TypeError, "self", "path"),
     ("collect", ["all.idx", "blobs"], blobpack.BlobpackError, "blobs", "target"),
     ("collect", ["all.idx", ["blobs/b.tar"]], TypeError, "blobs", "target"),
     ("read_manifest", ["imgs", "list.csv"], blobpack.SourceError, "path", "base"),
@@ -102,7 +105,7 @@ def arguments_of(given):
 
 @pytest.mark.parametrize(("name", "given", "error", "first", "second"), SWAPPED)
 def test_swapped_arguments_are_recognised(name, given, error, first, second, place):
-    function = getattr(blobpack, name)
+    function = attrgetter(name)(blobpack)
     with pytest.raises(error) as caught:
         function(*arguments_of(given))
     assert str(caught.value).endswith(

@@ -21,9 +21,9 @@ LADDER = """
     collection
     reading writing
     opening
-    tar argument_order
+    tar
     index
-    indexfile
+    indexfile argument_order
     stores
     columns plan checksum
     model threads quoting progress

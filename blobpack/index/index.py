@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from blobpack._native.lookup import NameLookup
+from blobpack.argument_order import recognise_swap
 from blobpack.columns import FACTS, OFFSET_MAX, Columns
 from blobpack.errors import DuplicateNameError
 from blobpack.index.arrow import (
@@ -33,7 +34,13 @@ from blobpack.model import (
     row_number,
     shown,
 )
-from blobpack.stores.location import local_path, location_of, output_location, output_or_file
+from blobpack.stores.location import (
+    is_place,
+    local_path,
+    location_of,
+    output_location,
+    output_or_file,
+)
 from blobpack.stores.output import writing
 from blobpack.stores.replace import check_replaceable, check_suffix
 from blobpack.wording import counted
@@ -52,6 +59,10 @@ if TYPE_CHECKING:
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.identity import Identity
     from blobpack.stores.sink import Sink
+
+
+def _is_index(value: object) -> bool:
+    return isinstance(value, Index)
 
 
 class Index(Rows):
@@ -132,6 +143,7 @@ class Index(Rows):
         """
         return cls._from_stored(load_stored(location_of("path", path)))
 
+    @recognise_swap(self=_is_index, path=is_place)
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the index into a file of its own, in the format that docs/format.md describes.
 
@@ -424,6 +436,7 @@ class Index(Rows):
         """
         return cls._from_columns(from_frame(frame))
 
+    @recognise_swap(self=_is_index, path=is_place)
     def to_parquet(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the columns of `to_arrow` into a Parquet file, in bounded memory. The file appears complete or not at all.
 

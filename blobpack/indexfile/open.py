@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from blobpack.columns import Columns
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
+    from blobpack.stores.stats import Counters
 
 
 class StoredIndex(Protocol):
@@ -98,14 +99,21 @@ def open_stored(store: Store, offset: int, footer: Footer) -> StoredIndex:
     return (RemoteIndex if store.fd is None else LocalIndex)(store, offset, footer)
 
 
-def load_stored(path: str | os.PathLike[str], cache: Cache | None = None) -> StoredIndex:
+def load_stored(
+    path: str | os.PathLike[str], cache: Cache | None = None, counters: Counters | None = None
+) -> StoredIndex:
     """Open an index file at a path or URL; what is read of a remote file is kept in the cache, if there is one.
+
+    Args:
+        path: Path or URL of the file.
+        cache: Caches what is read.
+        counters: Count the requests; None: new counters.
 
     Raises:
         BlobNotFoundError: there is no such file.
         FormatError: the file is damaged, is not an index, or is the collection of several blobs.
     """
-    store, footer = open_region(path, cache)
+    store, footer = open_region(path, cache, counters)
     if footer.blobs_bytes:
         # its offsets are in several blobs, so reads through it as the index of one blob would return wrong bytes
         raise FormatError(
@@ -116,8 +124,10 @@ def load_stored(path: str | os.PathLike[str], cache: Cache | None = None) -> Sto
     return open_stored(store, 0, footer)
 
 
-def open_region(path: str | os.PathLike[str], cache: Cache | None = None) -> tuple[Store, Footer]:
-    """Open the store of an index file, and read its footer.
+def open_region(
+    path: str | os.PathLike[str], cache: Cache | None = None, counters: Counters | None = None
+) -> tuple[Store, Footer]:
+    """Open the store of an index file, and read its footer; see load_stored.
 
     Raises:
         BlobNotFoundError: there is no such file.
@@ -125,7 +135,7 @@ def open_region(path: str | os.PathLike[str], cache: Cache | None = None) -> tup
     """
     # tail: one request brings the size and the last 128 KiB, which usually hold the footer, and the directory and guide
     # of a million members
-    store = open_store(path, tail=True, cache=cache)
+    store = open_store(path, tail=True, cache=cache, counters=counters)
     footer = read_footer(store)
     # a blob with an index inside ends with a footer, too, but its region is smaller than the file
     if footer is None or footer.region_bytes != store.size:

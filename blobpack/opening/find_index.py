@@ -196,7 +196,7 @@ def sidecar_index(store: Store) -> Index | None:
         return None
     sidecar = sidecar_of(store.location)
     try:
-        index = Index._from_stored(load_stored(sidecar, store.cache))
+        index = Index._from_stored(load_stored(sidecar, store.cache, store.counters))
     except StorageError as exc:
         if may_be_missing(exc):
             return None

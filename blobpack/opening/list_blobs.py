@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from blobpack.opening.kind import SourceKind
+    from blobpack.stores.stats import Counters
 
 # "**/" may match nothing, so that `train/**/*.tar` finds `train/a.tar`, as Python's glob does
 GLOB_TO_REGEX = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
-def list_blobs(location: Location, kind: SourceKind) -> list[Location]:
+def list_blobs(
+    location: Location, kind: SourceKind, counters: Counters | None = None
+) -> list[Location]:
     """Find blobs, in byte order of their paths or URLs.
 
     Args:
@@ -29,6 +32,7 @@ def list_blobs(location: Location, kind: SourceKind) -> list[Location]:
             hidden files and folders excepted; a glob, in which `*` stays within a folder and `**` does not; or one blob.
             If a glob ends in `*`, and such files match it, only they are taken.
         kind: What kind_of has returned for the location.
+        counters: Count the requests; None: only those of the process do.
 
     Raises:
         BlobNotFoundError: there are no blobs.
@@ -40,7 +44,9 @@ def list_blobs(location: Location, kind: SourceKind) -> list[Location]:
         raise StorageError(
             f"{location}: a web server can't list its blobs: name one of them, or a collection"
         )
-    found = list(_in_s3(location, kind) if location.is_s3 else _local(location.path, kind))
+    found = list(
+        _in_s3(location, kind, counters) if location.is_s3 else _local(location.path, kind)
+    )
     if not found:
         raise BlobNotFoundError(f"{location}: there are no blobs")
     # `train/*` also matches the index files and offsets files that lie beside blobs
@@ -105,7 +111,7 @@ def _raise_unlistable(exc: OSError) -> None:
     raise StorageError(f"{exc.filename}: can't be listed: {exc.strerror}") from exc
 
 
-def _in_s3(location: Location, kind: SourceKind) -> Iterator[Location]:
+def _in_s3(location: Location, kind: SourceKind, counters: Counters | None) -> Iterator[Location]:
     from blobpack.stores.s3.listing import list_objects
 
     bucket, prefix = location.bucket, location.key
@@ -113,6 +119,6 @@ def _in_s3(location: Location, kind: SourceKind) -> Iterator[Location]:
     if kind == "glob" and (match := GLOB.search(prefix)):
         # S3 lists by prefix: what stands before the first glob character narrows the listing
         is_blob, prefix = translate(prefix).fullmatch, prefix[: match.start()]
-    for found in list_objects(bucket, prefix):
+    for found in list_objects(bucket, prefix, counters):
         if is_blob(found.key):
             yield Location.in_s3(bucket, found.key)

@@ -27,6 +27,7 @@ from blobpack.opening.locations import allowed_places
 from blobpack.opening.reader import Reader
 from blobpack.stores.location import is_place, local_path_of, location_of
 from blobpack.stores.memory import MemorySink, MemoryStore
+from blobpack.stores.stats import Counters
 from blobpack.tar.behind import warn_of_left_out
 from blobpack.tar.header import is_blob_file
 
@@ -190,13 +191,15 @@ def _joined(
 ) -> Collection:
     """Join the indexes of the blobs of a folder, prefix or glob to a collection in memory."""
     folder = collection_location(given, kind).folder
+    counters = Counters()
     writer = CollectionWriter(
-        list_blobs(given, kind),
+        list_blobs(given, kind, counters),
         folder,
         duplicates=duplicates,
         scan=True,
         stale=stale,
         cache=cache,
+        counters=counters,
     )
     sink = MemorySink()
     footer = writer.write(sink)
@@ -210,6 +213,7 @@ def _joined(
         open_blobs=open_blobs,
         cache=cache,
         hedge=hedge,
+        counters=counters,
     )
 
 
