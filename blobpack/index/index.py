@@ -8,19 +8,19 @@ from blobpack._native.lookup import NameLookup
 from blobpack.argument_order import recognise_swap
 from blobpack.columns import FACTS, OFFSET_MAX, Columns
 from blobpack.errors import DuplicateNameError
-from blobpack.index.arrow import (
+from blobpack.index.origin import common_origin, origin_of
+from blobpack.index.row_numbers import existing_rows
+from blobpack.index.rows import Rows
+from blobpack.index.select import make_conditions
+from blobpack.index.tables.arrow import (
     from_arrow_table,
     from_frame,
     to_arrays,
     to_arrow_table,
     to_frame,
 )
-from blobpack.index.html import html_table
-from blobpack.index.origin import common_origin, origin_of
-from blobpack.index.parquet import read_parquet, write_parquet
-from blobpack.index.row_numbers import existing_rows
-from blobpack.index.rows import Rows
-from blobpack.index.select import make_conditions
+from blobpack.index.tables.html import html_table
+from blobpack.index.tables.parquet import read_parquet, write_parquet
 from blobpack.indexfile.footer import may_end
 from blobpack.indexfile.identity import COLLECTION_IDENTITY
 from blobpack.indexfile.open import INDEX, StoredIndex, load_stored

@@ -20,7 +20,7 @@ from blobpack.errors import (
     warn_caller,
 )
 from blobpack.index.index import Index
-from blobpack.index.offsets import offsets_path, read_offsets, void_path
+from blobpack.index.tables.offsets import offsets_path, read_offsets, void_path
 from blobpack.indexfile.footer import INDEX_MAGIC, MEMBER_HEADER_BYTES, sidecar_of
 from blobpack.indexfile.identity import IDENTITY_TAIL_BYTES
 from blobpack.indexfile.open import load_stored, open_stored, read_footer

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobChangedError, FormatError, StorageError
-from blobpack.index.offsets import iter_offsets, offsets_path, void_path
+from blobpack.index.tables.offsets import iter_offsets, offsets_path, void_path
 from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
 from blobpack.indexfile.open import read_footer
 from blobpack.stores.local import version_of

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from blobpack.argument_order import is_output, is_there, recognise_swap
 from blobpack.errors import DuplicateNameError, UnsafeNameError
 from blobpack.index.index import Index
-from blobpack.index.offsets import offsets_path
-from blobpack.index.offsets_table import TablePart, write_table
+from blobpack.index.tables.offsets import offsets_path
+from blobpack.index.tables.offsets_table import TablePart, write_table
 from blobpack.index.which import rows_of_several
 from blobpack.indexfile.identity import COLLECTION_IDENTITY
 from blobpack.model import (

@@ -31,7 +31,7 @@ from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import print_note, print_report_line
 from blobpack.cli.report import print_json, print_left_out
 from blobpack.errors import BlobpackError
-from blobpack.index.offsets import OFFSETS_KINDS, format_of, offsets_path
+from blobpack.index.tables.offsets import OFFSETS_KINDS, format_of, offsets_path
 from blobpack.model import NameStyle, OffsetsFormat, Rescan
 from blobpack.opening.blob import open_blob
 from blobpack.opening.find_index import whole_index
