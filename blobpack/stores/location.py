@@ -235,7 +235,7 @@ def output_location(name: str, place: object) -> Location:
     location = location_of(name, place)
     if not (location.is_local or location.is_s3):
         raise ValueError(f"{name} must be a local path or an s3:// URL, not {location.text!r}")
-    if location.is_s3 and location.key.endswith("/"):
+    if location.is_s3 and (not location.key or location.key.endswith("/")):
         raise ValueError(f"{name} {location.text!r} is a prefix: add the name of an object")
     return location
 

@@ -110,14 +110,7 @@ def write_offsets(
         ValueError: there is no such choice, the suffix of the target promises another format, the index belongs to a
             collection, one file of many blobs would be a pickle, or members are given besides an index.
     """
-    if isinstance(source, (str, os.PathLike)):
-        source = location_of("source", source, prefix=True)
-    elif isinstance(source, Index):
-        _check_index(source)
-    elif not isinstance(source, Reader):
-        check_several("source", source, "indexes")
-        # one by one as they are written: an iterator may make each index when it is asked for it
-        source = map(_check_index, source)
+    found = _checked_source(source)
     where: Location | BinaryIO
     if hasattr(target, "write"):
         where = never_short(cast("BinaryIO", target))
@@ -128,19 +121,54 @@ def write_offsets(
     check_flag("force", force)
     if members is not None:
         check_several("members", members, "names, members or rows")
-    if not isinstance(source, (Location, Reader)):
-        if members is not None:
-            raise ValueError(
-                "members can't be combined with an Index: pass index.select(…) as the source"
-            )
-        is_index = isinstance(source, Index)
-        indexes = [source] if isinstance(source, Index) else source
-        # Parquet may need a second pass
-        listed = indexes if format != "parquet" else list(indexes)
-        place = output_location("target", target) if isinstance(where, Location) else where
-        return write_table(
-            lambda: map(TablePart, listed), place, names, format, whole=is_index, force=force
+    if isinstance(found, (Location, Reader)):
+        return _write_blobs(found, where, names, format, members, force=force)
+    if members is not None:
+        raise ValueError(
+            "members can't be combined with an Index: pass index.select(…) as the source"
         )
+    # Parquet may need a second pass
+    indexes = list(found) if format == "parquet" else found
+    return write_table(
+        lambda: map(TablePart, indexes),
+        _one_file(where),
+        names,
+        format,
+        whole=isinstance(source, Index),
+        force=force,
+    )
+
+
+def _checked_source(
+    source: Index | Iterable[Index] | Reader | str | os.PathLike[str],
+) -> Iterable[Index] | Reader | Location:
+    """Return the indexes that a caller gave, a reader, or a location.
+
+    Raises:
+        TypeError: the source is none of these.
+        ValueError: it is the index of a collection, or no path or URL.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return location_of("source", source, prefix=True)
+    if isinstance(source, Index):
+        return [_check_index(source)]
+    if isinstance(source, Reader):
+        return source
+    check_several("source", source, "indexes")
+    # one by one as they are written: an iterator may make each index when it is asked for it
+    return map(_check_index, source)
+
+
+def _write_blobs(
+    source: Location | Reader,
+    where: Location | BinaryIO,
+    names: NameStyle,
+    format: OffsetsFormat,
+    members: Index | Iterable[Which] | None,
+    *,
+    force: bool,
+) -> int:
+    """Write the offsets of the blobs of a source, into a folder or one file, and return the number of rows."""
     with _blobs_of(source, members) as (blobs, are_many):
         if isinstance(where, Location) and _is_folder(where, format, are_many=are_many):
             return _write_files(blobs, where, names, format, force=force)
@@ -150,8 +178,16 @@ def write_offsets(
                 f"{given}an offsets file holds the offsets in one blob: name a folder, for one file for each blob, or write "
                 "one table as csv, jsonl or parquet"
             )
-        place = output_location("target", target) if isinstance(where, Location) else where
-        return _write_table(blobs, place, names, format, are_many=are_many, force=force)
+        return _write_table(blobs, _one_file(where), names, format, are_many=are_many, force=force)
+
+
+def _one_file(where: Location | BinaryIO) -> Location | BinaryIO:
+    """Return a target that is one file, or an open one.
+
+    Raises:
+        ValueError: it is a prefix in S3.
+    """
+    return output_location("target", where) if isinstance(where, Location) else where
 
 
 @contextmanager
