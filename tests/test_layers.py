@@ -26,7 +26,7 @@ LADDER = """
     indexfile argument_order
     stores
     columns plan checksum
-    look_ahead recently_used
+    look_ahead recently_used asked_members
     model threads quoting progress
     wording
     _native

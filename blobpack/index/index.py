@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from blobpack._native.lookup import NameLookup
+from blobpack.asked_members import row_number
 from blobpack.columns import FACTS, OFFSET_MAX, Columns
 from blobpack.errors import DuplicateNameError
 from blobpack.index.origin import common_identity, common_origin, origin_of
@@ -13,14 +14,7 @@ from blobpack.index.select import make_conditions
 from blobpack.index.tables.html import html_table
 from blobpack.index.tabular import TabularRows
 from blobpack.indexfile.footer import may_end
-from blobpack.model import (
-    Member,
-    ScanReport,
-    check_several,
-    check_whole,
-    row_number,
-    shown,
-)
+from blobpack.model import Member, ScanReport, check_several, check_whole, shown
 from blobpack.wording import counted
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 from blobpack._native.lookup import NameLookup
 from blobpack._native.packed import measure
 from blobpack._native.results import OTHER_MEMBER, FoundRow, row_of_member
+from blobpack.asked_members import not_which, row_number
 from blobpack.columns import Columns
 from blobpack.errors import MemberNotFoundError
 from blobpack.index.names import Names
@@ -15,7 +16,7 @@ from blobpack.index.origin import origin_of
 from blobpack.index.shared_names import SharedNames
 from blobpack.index.suggestions import suggest_names
 from blobpack.index.which import hidden_rows, rows_of_several
-from blobpack.model import ByteRange, Member, not_which, row_number
+from blobpack.model import ByteRange, Member
 from blobpack.wording import counted
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from blobpack._native.lookup import NameLookup
 from blobpack._native.packed import measure, take_names
 from blobpack._native.results import FoundRow, row_of_member
+from blobpack.asked_members import row_number
 from blobpack.errors import FormatError
 from blobpack.indexfile.footer import PART_ROWS, Footer
-from blobpack.model import row_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

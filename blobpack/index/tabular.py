@@ -7,13 +7,8 @@ from typing import TYPE_CHECKING, Any
 from blobpack.argument_order import recognise_swap
 from blobpack.columns import Columns
 from blobpack.index.saved import SavedRows, is_index
-from blobpack.index.tables.arrow import (
-    from_arrow_table,
-    from_frame,
-    to_arrays,
-    to_arrow_table,
-    to_frame,
-)
+from blobpack.index.tables.arrow import to_arrays, to_arrow_table, to_frame
+from blobpack.index.tables.from_arrow import from_arrow_table, from_frame
 from blobpack.index.tables.parquet import read_parquet, write_parquet
 from blobpack.model import check_flag
 from blobpack.stores.location import is_place, local_path, output_or_file

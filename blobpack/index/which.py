@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from blobpack.asked_members import row_number
 from blobpack.index.origin import as_array
 from blobpack.index.row_numbers import existing_rows, is_numbers_or_mask, no_row
-from blobpack.model import Member, check_several, row_number, shown
+from blobpack.model import Member, check_several, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from blobpack._native.mapped_index import MappedIndex
 from blobpack._native.results import row_of_member
+from blobpack.asked_members import row_number
 from blobpack.columns import MEDIA_TYPES, Columns
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import PART_ROWS
 from blobpack.indexfile.name_table import NameTable
 from blobpack.indexfile.overwritten import find_again
-from blobpack.model import row_number
 from blobpack.threads import fork_safe_lock
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from blobpack._native.fetched_index import encode_name, page_number, rows_in_page
 from blobpack._native.results import FoundRow, row_of_member
+from blobpack.asked_members import row_number
 from blobpack.columns import Columns
 from blobpack.indexfile.footer import BLOCK_ROWS
 from blobpack.indexfile.name_table import NameTable
 from blobpack.indexfile.sections import IndexParts
-from blobpack.model import row_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

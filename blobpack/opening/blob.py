@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from blobpack.asked_members import members_of, not_a_member, which_of
 from blobpack.errors import BlobChangedError, FormatError, MemberNotFoundError, StorageError
 from blobpack.index.index import Index
 from blobpack.index.row_numbers import rows_to_read
@@ -17,10 +18,7 @@ from blobpack.model import (
     check_choice,
     check_number,
     check_several,
-    members_of,
-    not_a_member,
     shown,
-    which_of,
 )
 from blobpack.opening.batch import MEMBERS_LOCATED_AT_ONCE, Batch, Located
 from blobpack.opening.blob_rows import BlobPart, BlobRows

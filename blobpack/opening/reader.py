@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeVar, overload
 
+from blobpack.asked_members import checked_which, members_of, which_of
 from blobpack.closing import Closing
 from blobpack.index.row_numbers import rows_to_read
 from blobpack.index.which import find_members
-from blobpack.model import checked_which, members_of, which_of
 from blobpack.opening.batch import FETCHES_AT_ONCE, Batch
 from blobpack.threads import shared_pool
 
