@@ -21,11 +21,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from blobpack.editing.new_members import AppendResult, NewMembers, NothingAdded
 from blobpack.errors import BlobChangedError, BlobNotFoundError, BlobpackError, StorageError
 from blobpack.index.index import Index
-from blobpack.opening.collection import (
-    no_collection,
-    open_collection,
-    open_table,
-)
+from blobpack.indexfile.open import open_table
+from blobpack.opening.collection import no_collection, open_collection
 from blobpack.opening.join import Collected, CollectionWriter
 from blobpack.opening.kind import collection_location, exists_in_s3, kind_of
 from blobpack.opening.locations import name_from

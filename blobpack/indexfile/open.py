@@ -9,6 +9,7 @@ from blobpack.errors import FormatError
 from blobpack.indexfile.footer import FOOTER_BYTES, INDEX_MAGIC, Footer
 from blobpack.indexfile.mapped import LocalIndex
 from blobpack.indexfile.remote import RemoteIndex
+from blobpack.indexfile.shard_table import Shards
 from blobpack.stores.open import open_store
 from blobpack.stores.replace import OutputKind
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from blobpack.columns import Columns
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
+    from blobpack.stores.location import Location
     from blobpack.stores.stats import Counters
 
 
@@ -169,3 +171,38 @@ def read_footer(store: Store) -> Footer | None:
     if start < 0:
         return None
     return store.decode(start, store.size, lambda found: Footer.decode(found, store.url, start))
+
+
+def open_table(location: Location, cache: Cache | None) -> tuple[Store, StoredIndex, Shards]:
+    """Open the file of a collection: its store, which the index needs open, its index, and the table of its blobs.
+
+    Raises:
+        BlobNotFoundError: there is no such file.
+        FormatError: the file is damaged, or is the index of one blob.
+        StorageError: the file could not be reached.
+    """
+    store, footer = open_region(location, cache)
+    try:
+        # one format serves both: the index of a single blob has no section of blobs
+        if not footer.blobs_bytes:
+            raise FormatError(
+                f"{location}: this is the index of one blob, not a collection; open its blob instead",
+                offset=0,
+            )
+        return store, open_stored(store, 0, footer), read_shards(store, footer)
+    except BaseException:
+        store.close()
+        raise
+
+
+def read_shards(store: Store, footer: Footer) -> Shards:
+    """Read the table of blobs, a section of the collection's file.
+
+    Raises:
+        FormatError: the section is damaged.
+    """
+    return store.decode(
+        footer.blobs,
+        footer.blobs + footer.blobs_bytes,
+        lambda packed: Shards(packed, footer.row_count, store.url, footer.blobs),
+    )

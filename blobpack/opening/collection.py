@@ -19,8 +19,7 @@ from blobpack.errors import (
     StorageError,
 )
 from blobpack.index.index import Index
-from blobpack.indexfile.open import open_region, open_stored
-from blobpack.indexfile.shard_table import Shards
+from blobpack.indexfile.open import open_table
 from blobpack.look_ahead import map_ahead
 from blobpack.model import Hedge, check_choice, check_number
 from blobpack.opening.batch import Located
@@ -41,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from blobpack._native.results import FoundRow
-    from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.open import StoredIndex
+    from blobpack.indexfile.shard_table import Shards
     from blobpack.model import CheckedWhich, Which
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
@@ -331,28 +330,6 @@ def open_collection(
     )
 
 
-def open_table(location: Location, cache: Cache | None) -> tuple[Store, StoredIndex, Shards]:
-    """Open the file of a collection: its store, which the index needs open, its index, and the table of its blobs.
-
-    Raises:
-        BlobNotFoundError: there is no such file.
-        FormatError: the file is damaged, or is the index of one blob.
-        StorageError: the file could not be reached.
-    """
-    store, footer = open_region(location, cache)
-    try:
-        # one format serves both: the index of a single blob has no section of blobs
-        if not footer.blobs_bytes:
-            raise FormatError(
-                f"{location}: this is the index of one blob, not a collection; open its blob instead",
-                offset=0,
-            )
-        return store, open_stored(store, 0, footer), read_shards(store, footer)
-    except BaseException:
-        store.close()
-        raise
-
-
 def no_collection(given: Location, location: Location) -> BlobNotFoundError:
     """Return the error for a file, or a folder, prefix or glob of blobs, without a collection.
 
@@ -365,19 +342,6 @@ def no_collection(given: Location, location: Location) -> BlobNotFoundError:
     if location.whole != given.whole and given.kind != "http":
         message += f"; `blobpack collect {given}` makes one of the blobs there"
     return BlobNotFoundError(message)
-
-
-def read_shards(store: Store, footer: Footer) -> Shards:
-    """Read the table of blobs, a section of the collection's file.
-
-    Raises:
-        FormatError: the section is damaged.
-    """
-    return store.decode(
-        footer.blobs,
-        footer.blobs + footer.blobs_bytes,
-        lambda packed: Shards(packed, footer.row_count, store.url, footer.blobs),
-    )
 
 
 def _unpickle_collection(

@@ -11,15 +11,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from blobpack.errors import BlobNotFoundError, MissingIndexWarning, warn_caller
-from blobpack.indexfile.open import open_stored
+from blobpack.indexfile.open import open_stored, read_shards
 from blobpack.model import Duplicates, Hedge, Stale, check_choice, check_number
 from blobpack.opening.blob import Blob, cache_in, open_blob
-from blobpack.opening.collection import (
-    OPEN_BLOBS_MAX,
-    Collection,
-    open_collection,
-    read_shards,
-)
+from blobpack.opening.collection import OPEN_BLOBS_MAX, Collection, open_collection
 from blobpack.opening.join import CollectionWriter
 from blobpack.opening.kind import BLOB_SUFFIXES, collection_location, kind_of
 from blobpack.opening.list_blobs import list_blobs

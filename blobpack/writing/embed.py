@@ -204,11 +204,16 @@ def embed_index(
                     kept.is_needed = False
                 else:
                     _restore(file, kept, size, archive_bytes)
-                    if sidecar and not path.exists() and file.is_in_place():
-                        with replacing(path) as restored:
-                            shutil.copyfileobj(sidecar, restored, WRITE_BYTES)
+                    _restore_sidecar(file, sidecar, path)
                 raise
     return index
+
+
+def _restore_sidecar(file: BlobFile, sidecar: BinaryIO | None, path: Path) -> None:
+    """Put back the index file beside a blob, if it was removed."""
+    if sidecar and not path.exists() and file.is_in_place():
+        with replacing(path) as restored:
+            shutil.copyfileobj(sidecar, restored, WRITE_BYTES)
 
 
 def _restore(file: BlobFile, kept: KeptIndex, size: int, archive_bytes: int) -> None:
