@@ -14,13 +14,15 @@ import os
 import re
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from blobpack.editing.local_copy import local_copy
 from blobpack.editing.new_members import AppendResult, NewMembers, NothingAdded
 from blobpack.errors import BlobChangedError, BlobNotFoundError, BlobpackError, StorageError
 from blobpack.index.index import Index
+from blobpack.indexfile.open import open_stored
 from blobpack.opening.collection import (
     collection_location,
     no_collection,
@@ -135,11 +137,15 @@ def _opened(given: Location, location: Location) -> Iterator[tuple[Collected, st
     except BlobNotFoundError as exc:
         raise no_collection(given, location) from exc
     try:
-        index = Index._from_stored(stored)
-        if stored.is_remote:
-            # whole, because all of it is written again, and a look-up in a remote index would cost a request
-            index = Index._from_columns(index._columns)
-        yield Collected(index, [shards[number] for number in range(len(shards))]), store.version
+        with ExitStack() as stack:
+            if stored.is_remote:
+                # All of it is written again, and a look-up in a remote index would cost a request. In memory, three million
+                # members took 400 MB.
+                copy = stack.enter_context(local_copy(store))
+                index = Index._from_stored(open_stored(copy, 0, stored.footer))
+            else:
+                index = Index._from_stored(stored)
+            yield Collected(index, [shards[number] for number in range(len(shards))]), store.version
     finally:
         stored.close()
 
