@@ -164,7 +164,7 @@ def test_only_commands_that_can_rescan_name_the_option(folder, command):
         ("ls out.tar --media-type foo", 2, "Error: --media-type must be or match one of"),
         ("ls out.tar --index-file all.idx", 1, "not the index of one blob: open the collection"),
         ("offsets . -o o.pkl", 2, "Error: -o o.pkl: an offsets file"),
-        ("offsets . -o -", 2, "Error: -o: an offsets file"),
+        ("offsets . -o -", 2, "Error: an offsets file"),
         ("pack imgs/a.png new.tar --strip 2", 1, "has no name left: --strip 2 removes all"),
         ("append out.tar imgs --drop acl", 2, "--drop needs a blob in S3"),
         ("ls out.tar --allow x", 2, "--allow needs a collection"),
