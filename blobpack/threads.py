@@ -16,6 +16,7 @@ from collections import OrderedDict, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from blobpack.closing import Closing
 from blobpack.errors import BlobpackError
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Pending(NamedTuple, Generic[Result]):
     size: int
 
 
-class LookAhead(Generic[Result]):
+class LookAhead(Closing, Generic[Result]):
     """Runs work in threads, and returns the results in the order in which the work was handed over.
 
     It is a context manager. One thread hands over work and takes results; any thread may close it. In a forked child, an
@@ -286,12 +287,6 @@ class LookAhead(Generic[Result]):
     def _drop_result(self, future: Future[Result]) -> None:
         if self._drop is not None and not future.cancelled() and future.exception() is None:
             self._drop(future.result())
-
-    def __enter__(self) -> LookAhead[Result]:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def map_ahead(

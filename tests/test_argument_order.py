@@ -10,6 +10,7 @@ import pytest
 
 import blobpack
 from blobpack import argument_order
+from blobpack.stores.location import is_place
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -151,7 +152,7 @@ def test_the_error_keeps_its_attributes_and_its_cause(place):
 
 
 def test_errors_of_several_arguments_are_left_alone():
-    @argument_order.recognise_swap(name=argument_order.is_place, number=argument_order.is_number)
+    @argument_order.recognise_swap(name=is_place, number=argument_order.is_number)
     def fail(name, number):
         bytes([255]).decode()
 

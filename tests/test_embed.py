@@ -13,7 +13,7 @@ import pytest
 from tars import need_tool
 
 import blobpack
-from blobpack.index.offsets import void_path
+from blobpack.index.tables.offsets import void_path
 from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
 from blobpack.indexfile.identity import Identity
 from blobpack.stores.local import LocalStore

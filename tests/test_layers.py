@@ -23,13 +23,13 @@ LADDER = """
     opening
     tar
     index
-    indexfile
+    indexfile argument_order
     stores
-    columns plan checksum argument_order
+    columns plan checksum
     model threads quoting progress
     wording
     _native
-    errors
+    errors closing
 """
 FLOOR = {
     wing: -line for line, wings in enumerate(LADDER.strip().splitlines()) for wing in wings.split()

@@ -14,8 +14,8 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from blobpack.columns import FACTS
-from blobpack.index.offsets_table import csv_cell
-from blobpack.index.parquet import BLOB_FIELD
+from blobpack.index.tables.offsets_table import csv_cell
+from blobpack.index.tables.parquet import BLOB_FIELD
 from blobpack.model import redacted
 from blobpack.opening.collection import Collection
 from blobpack.quoting import quoted

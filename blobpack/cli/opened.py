@@ -11,8 +11,8 @@ from blobpack.cli.printing import print_note
 from blobpack.errors import BlobpackError
 from blobpack.model import CACHE_BYTES_MIN
 from blobpack.opening.blob import Blob
-from blobpack.opening.list_blobs import place_of
-from blobpack.opening.open import is_collection, open as open_any, stored_collection
+from blobpack.opening.kind import kind_of
+from blobpack.opening.open import open as open_any, stored_collection
 from blobpack.stores.location import Location
 from blobpack.stores.replace import check_suffix
 from blobpack.tar.scan import scan
@@ -42,7 +42,7 @@ def opened_source(
     If several members have one name, the last one is read, as from one blob.
     """
     check_cache_bytes(cache_bytes)
-    if (index_path or rescan) and (place_of(location) != "file" or is_collection(location)):
+    if (index_path or rescan) and kind_of(location) != "blob":
         raise click.UsageError(
             "--index-file, --rescan and --concatenated are for a single blob, not for several"
         )
@@ -74,9 +74,8 @@ def opened_if_allowed(
         return [*locations]
     sources: list[Location | Collection] = []
     for location in locations:
-        place = place_of(location)
-        is_one = place == "file" and not is_collection(location)
-        found = None if is_one else stored_collection(location, place, allow=allow)
+        kind = kind_of(location)
+        found = None if kind == "blob" else stored_collection(location, kind, allow=allow)
         # not by its truth: a collection without members is false
         sources.append(
             location if found is None else click.get_current_context().with_resource(found)

@@ -39,7 +39,7 @@ from blobpack.editing.blob_state import BlobState, read_state
 from blobpack.editing.new_members import AppendResult, NewMembers, NothingAdded
 from blobpack.errors import StorageError
 from blobpack.index.index import Index
-from blobpack.index.offsets import offsets_path, void_path
+from blobpack.index.tables.offsets import offsets_path, void_path
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import identify
 from blobpack.stores.descriptor import read_at

@@ -24,15 +24,13 @@ from blobpack.errors import BlobChangedError, BlobNotFoundError, BlobpackError, 
 from blobpack.index.index import Index
 from blobpack.indexfile.open import open_stored
 from blobpack.opening.collection import (
-    collection_location,
     no_collection,
     open_collection,
     open_table,
 )
 from blobpack.opening.join import Collected, CollectionWriter
-from blobpack.opening.list_blobs import exists_in_s3, place_of
+from blobpack.opening.kind import collection_location, exists_in_s3, kind_of
 from blobpack.opening.locations import name_from
-from blobpack.opening.open import is_collection
 from blobpack.packing.members import write_members
 from blobpack.packing.shards import SHARD_NAME
 from blobpack.packing.sources import expected_bytes
@@ -59,10 +57,8 @@ NUMBERED = re.compile(r"([0-9]{5,18})\.tar(?:\.zst)?")
 
 def collection_at(location: Location) -> Location | None:
     """Return the location of a collection's file, from the file or from its folder or prefix; None for one blob."""
-    place = place_of(location)
-    if place == "folder" or (place == "file" and is_collection(location)):
-        return collection_location(location, place)
-    return None
+    kind = kind_of(location)
+    return collection_location(location, kind) if kind in ("collection", "folder") else None
 
 
 def append_to_collection(given: Location, location: Location, new: NewMembers) -> AppendResult:

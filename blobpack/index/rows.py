@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blobpack.index.origin import Origin
-    from blobpack.index.which import Place
+    from blobpack.index.which import MemberKey
     from blobpack.indexfile.open import StoredIndex
     from blobpack.model import Which
 
@@ -50,7 +50,7 @@ class Rows:
         self._loaded = columns
         self._stored = stored
         self._lookup: NameLookup | None = None
-        self._hidden: dict[Place, int] | None = None
+        self._hidden: dict[MemberKey, int] | None = None
         # the index that these rows were cut from; None if they were cut from no other
         self._origin: Origin | None = None
 

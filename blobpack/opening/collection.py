@@ -8,7 +8,6 @@ ETag.
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,7 +25,7 @@ from blobpack.model import Hedge, check_choice, check_number
 from blobpack.opening.batch import Located
 from blobpack.opening.blob import cache_in
 from blobpack.opening.blob_rows import BlobPart, BlobRows, BlobTable
-from blobpack.opening.list_blobs import Place, folder_before, place_of
+from blobpack.opening.kind import collection_location, kind_of
 from blobpack.opening.locations import allowed_places, check_allowed, location_from
 from blobpack.opening.open_shard import open_shard
 from blobpack.opening.reader import Reader
@@ -37,6 +36,7 @@ from blobpack.threads import RecentlyUsed, map_ahead
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from blobpack._native.results import FoundRow
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from blobpack.stores.cache import Cache
     from blobpack.stores.stats import Stats
 
-COLLECTION_NAME = "collection.idx"
 # An open local blob takes a file descriptor, of which a process may have 1,024 by default on Linux. A blob in S3 takes
 # none and, unless it is compressed, is opened again without a request.
 OPEN_BLOBS_MAX = 64
@@ -312,7 +311,7 @@ def open_collection(
     check_choice("hedge", hedge, Hedge)
     check_number("open_blobs", open_blobs, 0)
     allowed = allowed_places(allow)
-    location = collection_location(given, place_of(given))
+    location = collection_location(given, kind_of(given))
     kept = cache_in(cache, cache_bytes)
     try:
         store, stored, shards = open_table(location, kept)
@@ -378,18 +377,6 @@ def read_shards(store: Store, footer: Footer) -> Shards:
         footer.blobs + footer.blobs_bytes,
         lambda packed: Shards(packed, footer.row_count, store.url, footer.blobs),
     )
-
-
-def collection_location(location: Location, place: Place) -> Location:
-    """Return the location of a collection's file, from the file itself or from the folder, prefix or glob of its blobs."""
-    if place == "glob":
-        return folder_before(location).below(COLLECTION_NAME)
-    # A local file may have any name. For a remote location, a check whether it is a file would cost
-    # a request, so only the suffix decides.
-    is_file = location.address.endswith(".idx") or (
-        location.is_local and os.path.isfile(location.path)  # noqa: PTH113
-    )
-    return location if place == "file" and is_file else location.as_folder.below(COLLECTION_NAME)
 
 
 def _unpickle_collection(

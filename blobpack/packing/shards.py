@@ -10,12 +10,13 @@ import os
 import time
 from typing import TYPE_CHECKING, Unpack
 
-from blobpack.argument_order import is_new_folder, is_number, is_place, recognise_swap
+from blobpack.argument_order import is_new_folder, is_number, recognise_swap
 from blobpack.collection.collect import collect
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.index.index import Index
 from blobpack.model import check_flag, check_number
-from blobpack.opening.collection import COLLECTION_NAME, open_collection
+from blobpack.opening.collection import open_collection
+from blobpack.opening.kind import COLLECTION_NAME
 from blobpack.packing.files import FileList, Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
@@ -29,6 +30,7 @@ from blobpack.packing.sources import (
     resolve_source,
 )
 from blobpack.progress import continued
+from blobpack.stores.location import is_place
 from blobpack.tar.header import END_OF_ARCHIVE, encode_name, member_header, padding
 from blobpack.tar.names import normal_lookup
 from blobpack.writing.compress import LEVEL, check_level

@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blobpack.argument_order import is_place, is_several, recognise_swap
+from blobpack.argument_order import is_several, recognise_swap
+from blobpack.closing import Closing
 from blobpack.errors import StorageError, UnsafeNameError
 from blobpack.model import check_callable, check_several
 from blobpack.opening.open import check_source, is_blob, opened
 from blobpack.progress import counting
 from blobpack.reading.chosen import choose, read_chosen
 from blobpack.reading.target_names import check_names
-from blobpack.stores.location import output_folder
+from blobpack.stores.location import is_place, output_folder
 from blobpack.stores.output import hidden_path, hold, release, remove_leftovers_in
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _links_among(blob: Reader, chosen: ByParts) -> dict[tuple[str, ...], tuple[s
     return links
 
 
-class _Folders:
+class _Folders(Closing):
     """Opens folders below the target without following links, and keeps the last one open.
 
     Neighbours in a blob mostly lie in one folder, so keeping it open saves most of the calls.
@@ -207,10 +208,8 @@ class _Folders:
         self._cleaned: set[tuple[str, ...]] = {()}
         remove_leftovers_in(self._fd, TEMPORARY)
 
-    def __enter__(self) -> _Folders:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Close the folders that are open."""
         os.close(self._fd)
         os.close(self._root)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from blobpack._native.facts import orientation_of
 from blobpack.argument_order import is_name, is_several, recognise_swap
 from blobpack.errors import ImageError
+from blobpack.index.which import name_of
 from blobpack.model import check_flag, checked_which, which_of
-from blobpack.opening.find_members import name_of
 from blobpack.opening.open import check_source, is_blob, opened
 from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from blobpack.errors import BlobNotFoundError
 from blobpack.stores.base import OPENING_TAIL_BYTES
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
@@ -12,12 +13,14 @@ from blobpack.stores.zstd_format import SEEK_TABLE_BYTES_MIN
 if TYPE_CHECKING:
     import os
 
+    from blobpack.errors import StorageError
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
     from blobpack.stores.http.store import HttpStore
     from blobpack.stores.stats import Counters
 
 ZSTD_SUFFIXES = (".zst", ".tzst")
+FORBIDDEN = 403
 
 
 def open_store(
@@ -126,3 +129,9 @@ def open_tar(
     except BaseException:
         store.close()
         raise
+
+
+def may_be_missing(exc: StorageError) -> bool:
+    """Return whether an error means that there is no such object, or none that the caller may know of."""
+    # S3 answers 403 and not 404 for a missing object, if the caller may not list the bucket
+    return isinstance(exc, BlobNotFoundError) or exc.status == FORBIDDEN

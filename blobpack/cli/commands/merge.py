@@ -20,8 +20,7 @@ from blobpack.cli.params import BlobUrl, PlainTar
 from blobpack.cli.printing import progress_bar, progress_option, show_on
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import merge as library
-from blobpack.opening.list_blobs import place_of
-from blobpack.opening.open import is_collection
+from blobpack.opening.kind import kind_of
 from blobpack.writing.target import TAR
 
 if TYPE_CHECKING:
@@ -63,12 +62,12 @@ def merge(
     """
     check_output_name("OUT", out, TAR, force=force)
     # If OUT was forgotten, `merge a.tar b.tar` would replace b.tar with the members of a.tar.
-    is_one = len(blobs) == 1 and place_of(blobs[0]) == "file" and not is_collection(blobs[0])
+    is_one = len(blobs) == 1 and kind_of(blobs[0]) == "blob"
     if is_one and out.is_local and os.path.exists(out.path):  # noqa: PTH110
         raise click.UsageError(
             f"{out} exists and would be replaced by a copy of {blobs[0]}: OUT comes last"
         )
-    if concatenated and any(map(is_collection, blobs)):
+    if concatenated and any(kind_of(blob) == "collection" for blob in blobs):
         raise click.UsageError(
             "--concatenated scans blobs, and a collection has its index: give its folder, or its blobs"
         )

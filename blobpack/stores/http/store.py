@@ -24,7 +24,8 @@ from blobpack.stores.http.response import (
     says_expired,
 )
 from blobpack.stores.http.retry import Fault, Retries, UnreachableFault
-from blobpack.stores.location import Location, split_url
+from blobpack.stores.location import Location
+from blobpack.stores.url import split_url
 
 if TYPE_CHECKING:
     import os

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, FormatError, StorageError
-from blobpack.index.arrow import (
+from blobpack.index.tables.arrow import (
     FIELDS,
     NotTextError,
     are_utf8,
