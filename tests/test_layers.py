@@ -26,6 +26,7 @@ LADDER = """
     indexfile argument_order
     stores
     columns plan checksum
+    look_ahead recently_used
     model threads quoting progress
     wording
     _native

@@ -23,8 +23,9 @@ from blobpack.indexfile.footer import (
     decode_directory_page,
     decode_guide,
 )
+from blobpack.look_ahead import map_ahead
 from blobpack.plan import merged_ranges
-from blobpack.threads import RecentlyUsed, map_ahead
+from blobpack.recently_used import RecentlyUsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -29,7 +29,7 @@ from blobpack.indexfile.footer import (
     Footer,
     facts_to_bits,
 )
-from blobpack.threads import RecentlyUsed
+from blobpack.recently_used import RecentlyUsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

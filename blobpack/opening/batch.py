@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from blobpack.checksum import crc32c
 from blobpack.errors import BlobpackError, ChecksumError
 from blobpack.index.which import name_of
+from blobpack.look_ahead import LookAhead
 from blobpack.plan import FETCH_BYTES_MAX, GAP_BYTES_MIN, gap_bytes, plan_fetches
 from blobpack.quoting import quoted
 from blobpack.stores.http.options import with_options
-from blobpack.threads import LookAhead
 
 if TYPE_CHECKING:
     import asyncio

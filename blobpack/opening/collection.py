@@ -21,6 +21,7 @@ from blobpack.errors import (
 from blobpack.index.index import Index
 from blobpack.indexfile.open import open_region, open_stored
 from blobpack.indexfile.shard_table import Shards
+from blobpack.look_ahead import map_ahead
 from blobpack.model import Hedge, check_choice, check_number
 from blobpack.opening.batch import Located
 from blobpack.opening.blob import cache_in
@@ -30,9 +31,9 @@ from blobpack.opening.locations import allowed_places, check_allowed, location_f
 from blobpack.opening.open_shard import open_shard
 from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted
+from blobpack.recently_used import RecentlyUsed
 from blobpack.stores.location import Location, location_of
 from blobpack.stores.stats import Counters
-from blobpack.threads import RecentlyUsed, map_ahead
 from blobpack.wording import counted
 
 if TYPE_CHECKING:

@@ -19,13 +19,13 @@ from blobpack.errors import DuplicateNameError, FormatError, StaleIndexError, St
 from blobpack.indexfile.identity import COLLECTION_IDENTITY, identify
 from blobpack.indexfile.shard_table import Shard, encode_shards
 from blobpack.indexfile.writer import write_sections
+from blobpack.look_ahead import map_ahead
 from blobpack.model import redacted
 from blobpack.opening.find_index import embedded_index, first_found, sidecar_index
 from blobpack.opening.locations import name_from
 from blobpack.quoting import quoted
 from blobpack.stores.open import open_tar
 from blobpack.tar.scan import scan_store
-from blobpack.threads import map_ahead
 from blobpack.wording import setting
 
 if TYPE_CHECKING:

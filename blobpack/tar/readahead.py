@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from blobpack.closing import Closing
 from blobpack.errors import StorageError
+from blobpack.look_ahead import LookAhead
 from blobpack.plan import SpeedEstimate, gap_bytes
-from blobpack.threads import LookAhead
 
 if TYPE_CHECKING:
     from collections.abc import Callable

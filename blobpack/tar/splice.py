@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from blobpack._native.copying import copy_pieces
 from blobpack._native.splice import encode_headers, find_groups
+from blobpack.look_ahead import map_ahead
 from blobpack.tar.header import BLOCK
 from blobpack.tar.splice_source import RemoteSource, check_copied, copy_range, is_long, open_source
-from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

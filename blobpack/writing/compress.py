@@ -12,6 +12,7 @@ from mmap import ACCESS_READ, mmap
 from typing import TYPE_CHECKING
 
 from blobpack.closing import Closing
+from blobpack.look_ahead import LookAhead
 from blobpack.model import check_number
 from blobpack.stores.descriptor import read_at
 from blobpack.stores.location import Location
@@ -23,7 +24,7 @@ from blobpack.stores.zstd_format import (
     skippable_header,
 )
 from blobpack.tar.header import BLOCK
-from blobpack.threads import LookAhead, processor_count
+from blobpack.threads import processor_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from blobpack.threads import is_wanted
+from blobpack.look_ahead import is_wanted
 
 if TYPE_CHECKING:
     from blobpack.stores.http.response import Response

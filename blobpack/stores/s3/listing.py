@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from blobpack.errors import StorageError
+from blobpack.look_ahead import map_ahead
 from blobpack.stores.s3.bucket import Bucket
 from blobpack.stores.s3.client import default_client
-from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
