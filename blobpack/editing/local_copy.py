@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.stores.local import LocalStore
 from blobpack.stores.output import translate_write_errors
-from blobpack.threads import map_ahead
+from blobpack.look_ahead import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
