@@ -90,7 +90,8 @@ class TestBoth:
     @pytest.mark.parametrize("name", ["cats/1", "./cats/1"])
     def test_a_name_that_is_there_is_refused(self, place, name):
         with pytest.raises(
-            blobpack.DuplicateNameError, match="the collection has a member 'cats/1'"
+            blobpack.DuplicateNameError,
+            match=r"collection\.idx: there is a member 'cats/1' already",
         ):
             add(place, {"new": b"1", name: b"2"})
         assert members_of(place) == OLD

@@ -76,7 +76,7 @@ def append_to_collection(given: Location, location: Location, new: NewMembers) -
         found = new.find()
         # before check_names, which may turn objects of known sizes into a generator of payloads without sizes
         new_bytes = expected_bytes(found)
-        found = new.check_names(found, before.index, before.index, "collection")
+        found = new.check_names(found, before.index, before.index, location)
         shard = _next_shard(location, before.shards)
         try:
             added, blob_bytes = _write_shard(shard, found, new, new_bytes)

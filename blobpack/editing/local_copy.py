@@ -6,9 +6,9 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from blobpack.look_ahead import map_ahead
 from blobpack.stores.local import LocalStore
 from blobpack.stores.output import translate_write_errors
-from blobpack.look_ahead import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
