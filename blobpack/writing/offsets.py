@@ -177,8 +177,8 @@ def _write_blobs(
         if are_many and format == "pkl":
             given = f"{setting('target', where.text)}: " if isinstance(where, Location) else ""
             raise ValueError(
-                f"{given}an offsets file holds the offsets in one blob: name a folder, for one file for each blob, or write "
-                "one table as csv, jsonl or parquet"
+                f"{given}an offsets file holds the offsets in one blob: name a folder, for one file for each blob, or "
+                "write one table as csv, jsonl or parquet"
             )
         return _write_table(blobs, _one_file(where), names, format, are_many=are_many, force=force)
 
