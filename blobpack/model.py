@@ -331,7 +331,9 @@ def check_several(name: str, value: object, what: str) -> None:
         TypeError: the value can't be iterated, or is a str, bytes or a path.
     """
     if isinstance(value, (str, bytes, os.PathLike)):
-        raise TypeError(f"{name} must be several {what}, not one: [{shown(value)}]")
+        raise TypeError(
+            f"{name} must be several {what}, not one: put it into a list, [{shown(value)}]"
+        )
     if not isinstance(value, Iterable):
         raise TypeError(f"{name} must be several {what}, not {shown(value)}")
 

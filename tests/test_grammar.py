@@ -209,3 +209,21 @@ def test_a_bar_is_shown_on_a_terminal_only_and_can_be_turned_off(folder, option)
     os.close(upper)
     assert (b"files" in shown) == (option is None)
     assert (b"extracted 2" in done.stdout) == (option != "--quiet")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_speaks_of_numbers_as_people_do(name):
+    text = COMMANDS[name].get_help(click.Context(COMMANDS[name], info_name=name))
+    assert "<=" not in text
+    assert ">=" not in text
+    assert "INTEGER" not in text
+    assert str(2**63 - 1) not in text
+
+
+def test_sizes_take_units_everywhere(folder):
+    run(folder, "repack", "out.tar", "new.tar", "--max-member", "1Ki")
+    _, err = run(folder, "repack", "out.tar", "other2.tar", "--max-member", "10", code=1)
+    assert "--max-member 68 allows it" in err
+    for name in ("--shard-size", "--max-member", "--min-size", "--max-size", "--cache-bytes"):
+        kinds = {options(command)[name].type.name for command in with_option(name)}
+        assert kinds == {"bytes"}

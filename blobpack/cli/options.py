@@ -18,6 +18,7 @@ from blobpack.cli.params import (
     Place,
     Prices,
     Regex,
+    Whole,
 )
 from blobpack.model import THREADS_ASKED_MAX, Duplicates
 from blobpack.stores.stats import USD_PER_1000_GETS, USD_PER_1000_PUTS, stats
@@ -164,7 +165,8 @@ def threads_option(most: str) -> Callable[[F], F]:
     return click.option(
         "--threads",
         # Native code starts no more threads than this, and would silently ignore a larger number.
-        type=click.IntRange(1, THREADS_ASKED_MAX),
+        type=Whole(1, THREADS_ASKED_MAX),
+        metavar="N",
         help=f"Number of threads that read.  [default: {most}]",
     )
 
@@ -293,7 +295,7 @@ SELECTION = (
     *(
         click.option(
             f"--{limit}-{side}",
-            type=click.IntRange(0),
+            type=Whole(0),
             metavar="PIXELS",
             help=f"Only images of at {most} this {side}, as shown.",
         )

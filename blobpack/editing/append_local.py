@@ -78,7 +78,7 @@ def append_in_place(location: Location, new: NewMembers) -> AppendResult:
         with file.store() as store:
             before = read_state(store, new.stale)
         # before anything is changed, so that most failures leave the blob untouched
-        found = new.check_names(new.find(), before.index, before.lookup)
+        found = new.check_names(new.find(), before.index, before.lookup, location)
         tail = Tail(file, before)
         with (
             index_kept(file, before.footer, before.size) as kept,

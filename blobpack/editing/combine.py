@@ -157,7 +157,9 @@ def _check_names(names: Columns, parts: Sequence[Chosen], duplicates: Duplicates
             first += len(part.members)
     one, other = map(names.name_at, rows)
     if one == other:
-        raise DuplicateNameError(f"member {one!r} is in {holders[0]} and in {holders[1]}")
+        raise DuplicateNameError(
+            f"member {one!r} is in {holders[0]} and in {holders[1]}; {setting('duplicates', 'last')} keeps the last one"
+        )
     raise DuplicateNameError(
         f"member {one!r} in {holders[0]} and member {other!r} in {holders[1]} would be extracted to one file"
     )

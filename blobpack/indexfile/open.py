@@ -141,7 +141,8 @@ def open_region(
     footer = read_footer(store)
     # a blob with an index inside ends with a footer, too, but its region is smaller than the file
     if footer is None or footer.region_bytes != store.size:
-        raise FormatError(f"{store.url}: this is not an index file of blobpack", offset=0)
+        advice = "" if footer is None else ": it is a blob, which open_blob and blobpack.open open"
+        raise FormatError(f"{store.url}: this is not an index file of blobpack{advice}", offset=0)
     return store, footer
 
 

@@ -254,7 +254,8 @@ class CollectionWriter:
         blobs = f"two blobs of the collection in {self.folder}"
         if name == other_name:
             raise DuplicateNameError(
-                f"member {name!r} is in {holder} and in {other_holder}, {blobs}"
+                f"member {name!r} is in {holder} and in {other_holder}, {blobs}; {setting('duplicates', 'last')} finds the "
+                "last one"
             )
         raise DuplicateNameError(
             f"member {name!r} in {holder} and member {other_name!r} in {other_holder}, {blobs}, would be extracted to one "

@@ -48,12 +48,20 @@ def list_blobs(
         _in_s3(location, kind, counters) if location.is_s3 else _local(location.path, kind)
     )
     if not found:
-        raise BlobNotFoundError(f"{location}: there are no blobs")
+        raise BlobNotFoundError(f"{location}: {_no_blobs(location, kind)}")
     # `train/*` also matches the index files and offsets files that lie beside blobs
     if kind == "glob" and _has_open_end(location.address):
         found = [blob for blob in found if blob.address.endswith(BLOB_SUFFIXES)] or found
     # the order of a folder depends on its file system; in byte order, the same blobs always give the same collection
     return sorted(found, key=lambda blob: os.fsencode(blob.whole))
+
+
+def _no_blobs(location: Location, kind: SourceKind) -> str:
+    """Return the message about a folder, prefix or glob that has no blobs."""
+    if kind == "glob":
+        return "there are no blobs of such names"
+    # a folder of images is easily taken for one of blobs
+    return f"there are no blobs, {', '.join(BLOB_SUFFIXES)}; `blobpack pack {location} OUT.tar` makes one of images"
 
 
 def _has_open_end(pattern: str) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from blobpack.argument_order import is_output, is_there, recognise_swap
 from blobpack.errors import DuplicateNameError, UnsafeNameError
 from blobpack.index.index import Index
-from blobpack.index.tables.offsets import offsets_path
+from blobpack.index.tables.offsets import format_of, offsets_path
 from blobpack.index.tables.offsets_table import TablePart, write_table
 from blobpack.index.which import rows_of_several
 from blobpack.indexfile.identity import COLLECTION_IDENTITY
@@ -70,7 +70,7 @@ def write_offsets(
     target: str | os.PathLike[str] | BinaryIO,
     names: NameStyle = "path",
     *,
-    format: OffsetsFormat = "pkl",
+    format: OffsetsFormat | None = None,
     members: Index | Iterable[Which] | None = None,
     force: bool = False,
 ) -> int:
@@ -91,7 +91,7 @@ def write_offsets(
             expects.
         format: "pkl" is Supervisely's; "csv" has a header line; "jsonl" has one object on each line; "parquet". All but
             "pkl" also have the facts of the index (of the first one, if there are several). An unknown value is an
-            empty cell or null. One table of many blobs can't be "pkl".
+            empty cell or null. One table of many blobs can't be "pkl". None: by the suffix of the target, else "pkl".
         members: The members to write, in archive order: a selection of the source's index; or names, members or rows.
             None for all. Not with an index as the source.
         force: Replace a file that is not an offsets file of this format, and allow a suffix of another format.
@@ -117,6 +117,8 @@ def write_offsets(
     else:
         where = output_folder("target", target)
     check_choice("names", names, NameStyle)
+    if format is None:
+        format = format_of(where.address) if isinstance(where, Location) else "pkl"
     check_choice("format", format, OffsetsFormat)
     check_flag("force", force)
     if members is not None:
@@ -175,8 +177,8 @@ def _write_blobs(
         if are_many and format == "pkl":
             given = f"{setting('target', where.text)}: " if isinstance(where, Location) else ""
             raise ValueError(
-                f"{given}an offsets file holds the offsets in one blob: name a folder, for one file for each blob, or write "
-                "one table as csv, jsonl or parquet"
+                f"{given}an offsets file holds the offsets in one blob: name a folder, for one file for each blob, or "
+                "write one table as csv, jsonl or parquet"
             )
         return _write_table(blobs, _one_file(where), names, format, are_many=are_many, force=force)
 

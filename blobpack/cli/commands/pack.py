@@ -16,7 +16,7 @@ from blobpack.cli.options import (
     json_option,
     packing_options,
 )
-from blobpack.cli.params import ByteSize, LocalPath, PathOrS3
+from blobpack.cli.params import ByteSize, LocalPath, PathOrS3, Whole
 from blobpack.cli.printing import progress_bar, progress_option, show_on
 from blobpack.cli.report import place_option, print_packed
 from blobpack.packing.manifest import read_manifest
@@ -64,7 +64,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--level",
-    type=click.IntRange(1, 22),
+    type=Whole(1, 22),
+    metavar="LEVEL",
     help="Compression level of zstd, if OUT ends in .tar.zst [default: 3]. "
     "With --shard-size, it compresses the blobs to .tar.zst.",
 )
