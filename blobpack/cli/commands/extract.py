@@ -18,7 +18,7 @@ from blobpack.cli.options import (
     selection_options,
 )
 from blobpack.cli.params import PathOrS3
-from blobpack.cli.printing import print_report_line, progress_bar, progress_option, show_on
+from blobpack.cli.printing import print_report_line, progress_option, progress_shown
 from blobpack.cli.report import print_json, print_left_out
 from blobpack.quoting import one_line
 from blobpack.reading.extract import extract as library
@@ -64,8 +64,8 @@ def extract(
         blob, index_path, rescan=rescan, allow=allow, cache=cache, cache_bytes=cache_bytes
     )
     selected = select(opened.index, **selection)
-    with progress_bar("files") as bar:
-        report = library(opened, folder, selected, progress=show_on(bar))
+    with progress_shown("files") as progress:
+        report = library(opened, folder, selected, progress=progress)
     if as_json:
         print_json({**asdict(report), "folder": folder.text})
     else:

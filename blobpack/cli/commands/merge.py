@@ -17,7 +17,7 @@ from blobpack.cli.options import (
     json_option,
 )
 from blobpack.cli.params import BlobUrl, PlainTar
-from blobpack.cli.printing import progress_bar, progress_option, show_on
+from blobpack.cli.printing import progress_option, progress_shown
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import merge as library
 from blobpack.opening.kind import kind_of
@@ -72,7 +72,7 @@ def merge(
             "--concatenated scans blobs, and a collection has its index: give its folder, or its blobs"
         )
     sources = opened_if_allowed(blobs, allow)
-    with progress_bar("members") as bar:
+    with progress_shown("members") as progress:
         report = library(
             sources,
             out,
@@ -81,6 +81,6 @@ def merge(
             index=place,
             allow_empty=allow_empty,
             force=force,
-            progress=show_on(bar),
+            progress=progress,
         )
     print_combined(report, out, as_json=as_json)

@@ -14,7 +14,7 @@ from blobpack.cli.options import (
     json_option,
 )
 from blobpack.cli.params import BlobUrl, ByteSize, PathOrS3, Whole
-from blobpack.cli.printing import progress_bar, progress_option, show_on
+from blobpack.cli.printing import progress_option, progress_shown
 from blobpack.cli.report import print_packed
 from blobpack.packing.repack import MEMBER_BYTES_MAX, repack as library
 from blobpack.writing.compress import is_compressed_target
@@ -103,7 +103,7 @@ def repack(
     # not images.
     if is_same_file(out, source):
         raise click.UsageError(f"{out} is the file to read: OUT must be another one")
-    with progress_bar("files") as bar:
+    with progress_shown("files") as progress:
         report = library(
             source,
             out,
@@ -117,6 +117,6 @@ def repack(
             apple_double=apple_double,
             allow_empty=allow_empty,
             force=force,
-            progress=show_on(bar),
+            progress=progress,
         )
     print_packed(report, "members_behind", as_json=as_json)

@@ -15,7 +15,7 @@ from blobpack.cli.options import (
     json_option,
     threads_option,
 )
-from blobpack.cli.printing import print_report_line, progress_bar, progress_option, show_on
+from blobpack.cli.printing import print_report_line, progress_option, progress_shown
 from blobpack.cli.report import print_json
 from blobpack.reading.verify import verify as library
 
@@ -57,10 +57,8 @@ def verify(
     blobpack verify s3://bucket/out.tar --fast
     """
     [source] = opened_if_allowed([blob], allow)
-    with progress_bar("members") as bar:
-        report = library(
-            source, index=index_path, full=full, threads=threads, progress=show_on(bar)
-        )
+    with progress_shown("members") as progress:
+        report = library(source, index=index_path, full=full, threads=threads, progress=progress)
     if as_json:
         fields = {"source": report.url, **asdict(report), "ok": report.ok}
         del fields["url"]
