@@ -20,7 +20,7 @@ from blobpack.model import Duplicates, Property, Stale, check_choice, check_choi
 from blobpack.packing.files import Skipped
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
 from blobpack.packing.pack import describe_skipped
-from blobpack.packing.sources import check_source, is_packable
+from blobpack.packing.sources import check_packable, is_packable
 from blobpack.quoting import one_line
 from blobpack.stores.location import output_folder
 from blobpack.tar.header import is_blob_file
@@ -97,7 +97,7 @@ def append(
     began = time.perf_counter()
     complete = complete_options("append", options)
     location = output_folder("blob", blob)
-    check_source(source, complete)
+    check_packable(source, complete)
     check_choice("duplicates", duplicates, Duplicates)
     check_choice("stale", stale, Stale)
     dropped = check_choices("drop", drop, Property)

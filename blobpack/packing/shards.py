@@ -23,7 +23,7 @@ from blobpack.packing.options import PackOptions, complete_options, with_pack_op
 from blobpack.packing.pack import PackReport, nothing_to_pack
 from blobpack.packing.shard_folder import shard_folder, shard_location
 from blobpack.packing.sources import (
-    check_source,
+    check_packable,
     filter_by_name,
     is_packable,
     number_of,
@@ -96,7 +96,7 @@ def pack_shards(
     """
     began = time.perf_counter()
     complete = complete_options("pack_shards", options)
-    check_source(source, complete)
+    check_packable(source, complete)
     location = shard_location(folder)
     check_number("shard_bytes", shard_bytes, SHARD_BYTES_MIN)
     check_flag("allow_empty", allow_empty)

@@ -36,7 +36,7 @@ def number_of(found: ResolvedSource) -> int | None:
     return len(found) if isinstance(found, Objects) else None
 
 
-def check_source(source: Packable, options: PackOptions) -> None:
+def check_packable(source: Packable, options: PackOptions) -> None:
     """Check that a source has a form that can be packed; nothing is read.
 
     Raises:
