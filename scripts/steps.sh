@@ -6,6 +6,7 @@ declare -A PACKAGE_OF=(
   [bsdtar]=libarchive-tools
   [busybox]=busybox
   [bzip2]=bzip2
+  [chromium]=chromium
   [fish]=fish
   [jq]=jq
   [openssl]=openssl

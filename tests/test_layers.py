@@ -16,6 +16,7 @@ PACKAGE = Path(blobpack.__file__).parent
 # from top to bottom: a wing imports itself and what stands in lower lines
 LADDER = """
     cli
+    gateway
     editing
     packing
     collection
