@@ -136,7 +136,10 @@ def test_every_command_and_option_is_described(site):
         for parameter in command.params:
             if parameter.param_type_name == "option":
                 for option in parameter.opts + parameter.secondary_opts:
-                    assert re.search(rf"(?<![\w-]){option}(?![\w-])", sections[name]), (name, option)
+                    assert re.search(rf"(?<![\w-]){option}(?![\w-])", sections[name]), (
+                        name,
+                        option,
+                    )
 
 
 def test_every_public_name_is_described(site):
