@@ -428,15 +428,20 @@ def test_a_slot_of_a_row_that_is_not_there_is_refused(
 ) -> None:
     for row, refused in ((COUNT - 1, False), (COUNT, True), ((1 << 32) - 2, True)):
         crafted = Crafted(written(Index(members(ascending=False))))
-        at = crafted.plain.lookup
-        for slot in range(at + 64, at + PAGE * crafted.plain.lookup_pages, 8):
+        at, pages = crafted.plain.lookup, crafted.plain.lookup_pages
+        for slot in range(at + 64, at + PAGE * pages, 8):
             if (slot - at) % PAGE >= 64 and crafted.get("<I", slot + 4) != (1 << 32) - 1:
                 crafted.put("<I", slot + 4, row)
         index = opened(crafted.sealed())
         name = members(ascending=False)[5].name
         if refused:
-            with pytest.raises((FormatError, MemberNotFoundError)):  # from afar, it is no candidate
+            with pytest.raises((FormatError, MemberNotFoundError)) as caught:
                 index.row_of(name)
+            # from afar, it is no candidate
+            if (tmp_path / "a.idx").exists():
+                assert isinstance(caught.value, FormatError)
+                page = page_number(name.encode(), crafted.plain.seed, pages)
+                assert caught.value.offset == at + PAGE * page
         else:
             assert name not in index
             assert members(ascending=False)[COUNT - 1].name in index
@@ -860,6 +865,18 @@ def test_an_index_that_is_overwritten_is_noticed_by_its_footer(
     for question in ask(index):
         with pytest.raises(BlobChangedError, match=r"x\.idx: the index was overwritten"):
             question()
+
+
+def test_what_is_wrong_with_an_index_that_is_overwritten_is_no_damage(
+    region: dict[str, Any],
+) -> None:
+    size = region["region_bytes"] - FOOTER
+    # each question meets parts that were not compared with their checksums before
+    indexes = [MappedIndex(**region) for _ in ask(MappedIndex(**region))]
+    os.pwrite(region["file"], os.urandom(size) + bytes([region["footer"][0] ^ 1]), 0)
+    for number, index in enumerate(indexes):
+        with pytest.raises(BlobChangedError, match=r"x\.idx: the index was overwritten"):
+            ask(index)[number]()
 
 
 @pytest.mark.parametrize("at", [32, 100, 335, 344, 511])

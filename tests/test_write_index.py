@@ -31,6 +31,7 @@ PAGE = 4096
 PAGE_POSITIONS = 511
 PAGE_NAMES = 400
 DIRECTORY = 1 << 31
+U64 = (1 << 64) - 1
 FACTS = {"media_type": "B", "width": "I", "height": "I", "crc32c": "I", "mtime": "q"}
 
 
@@ -219,19 +220,60 @@ def test_equal_names_have_one_slot_which_has_the_last_row() -> None:
     assert_found(names, seed, pages)
 
 
+FIRST, SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+def mix(x: int) -> int:
+    """Spread every bit over the whole word, as docs/format.md says."""
+    x = (x ^ x >> 30) * FIRST & U64
+    x = (x ^ x >> 27) * SECOND & U64
+    return x ^ x >> 31
+
+
+def unmix(x: int) -> int:
+    """Return the word that mix has made into another one."""
+    x ^= x >> 31 ^ x >> 62
+    x = x * pow(SECOND, -1, 1 << 64) & U64
+    x ^= x >> 27 ^ x >> 54
+    x = x * pow(FIRST, -1, 1 << 64) & U64
+    return x ^ x >> 30 ^ x >> 60
+
+
 def names_of_one_hash(count: int, value: int = 12345) -> list[bytes]:
     """Make different names whose hashes are equal in all bits: the second word undoes what the first one did."""
-    u64 = (1 << 64) - 1
-
-    def mix(x: int) -> int:
-        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & u64
-        x = (x ^ x >> 27) * 0x94D049BB133111EB & u64
-        return x ^ x >> 31
-
-    state = 16 * 0x9E3779B97F4A7C15 & u64
+    state = 16 * 0x9E3779B97F4A7C15 & U64
     names = [struct.pack("<QQ", i, mix(state ^ i) ^ value) for i in range(count)]
     assert len({hash_of(name, 0) for name in names[:3]}) == 1
     return names
+
+
+def name_of_hash(wanted: int) -> bytes:
+    """Make a name that has this hash under seed 0, of 64 bits."""
+    (name,) = names_of_one_hash(1, unmix(unmix(unmix(wanted))))
+    assert hash_of(name, 0) == wanted
+    return name
+
+
+def test_only_names_whose_whole_hashes_are_equal_are_compared() -> None:
+    """A slot holds 32 bits of a hash, and two names that agree in these are different nevertheless."""
+    names = [name_of_hash(high << 48 | 0x123456789ABC) for high in range(9)]
+    seed, pages, compared = lookup_of(names)
+    assert compared == []
+    assert_found(names, seed, pages)
+
+
+@pytest.mark.parametrize("count", [0, 1, 300])
+def test_a_free_slot_is_no_slot_of_a_name_with_the_same_print(count: int, tmp_path: Path) -> None:
+    """A free slot is of ones only, and so are 32 bits of some hashes."""
+    names = [name_of_hash(low << 48 | 0xFFFF_FFFF_0000 | 13 * low) for low in range(count + 1)]
+    text = [name.decode("utf-8", "surrogateescape") for name in names]
+    Index([Member(name, 512, 600) for name in text[:count]]).save(tmp_path / "a.idx")
+    index = Index.load(tmp_path / "a.idx")
+    assert text[count] not in index
+    assert [index.row_of(name) for name in text[:count]] == [*range(count)]
+    _, pages, _ = lookup_of(names[:count])
+    if count:
+        assert set(rows_in_page(pages[:PAGE], names[count], 0)) < {*range(count + 1)}
 
 
 @pytest.mark.parametrize(("count", "fits"), [(2, True), (504, True), (505, False), (1500, False)])
@@ -304,6 +346,21 @@ def test_an_index_has_less_rows_than_numbers_of_32_bits(before: int) -> None:
         ):
             builder.add(b"", numbers, values, values)
         assert len(builder) == before
+
+
+def test_an_index_may_have_as_many_rows_as_numbers_of_32_bits_but_one() -> None:
+    """That many rows pass the count, and then the names of the first block are refused."""
+    count = (1 << 32) - 2
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+    with mmap.mmap(-1, 8 * (count + 1), flags=flags) as room:
+        numbers = memoryview(room).cast("q")
+        numbers[BLOCK_ROWS] = 1 << 33
+        with (
+            numbers,
+            numbers[1:] as values,
+            pytest.raises(FormatError, match="the names of 1,024 members take more than 4 GiB"),
+        ):
+            IndexBuilder().add(b"a", numbers, values, values)
 
 
 def test_more_names_than_rows_are_no_normal_forms() -> None:
