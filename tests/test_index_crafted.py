@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import struct
 import tempfile
@@ -830,6 +831,20 @@ def test_names_are_hashed_and_probed_as_the_page_of_the_format_says() -> None:
                 struct.pack_into("<II", page, 64 * line + 8 * (i % 8) - 8, 0xFFFFFFFF, 0xFFFFFFFF)
                 assert rows_in_page(bytes(page), name, seed) == []
     assert len(reached) > 400
+
+
+def test_no_lookup_is_not_looked_at(region: dict[str, Any], tmp_path: Path) -> None:
+    """Behind a map that fits no other gap, there lie bytes that nobody may read."""
+    size = 1 << 30
+    with (tmp_path / "a.idx").open("w+b") as file, mmap.mmap(-1, 1 << 24, prot=0):
+        os.pwrite(file.fileno(), region["footer"], size - FOOTER)
+        index = MappedIndex(
+            **region
+            | {"file": file.fileno(), "region_bytes": size, "row_count": 0, "block_count": 0}
+            | {"directory": 0, "lookup": size, "pages": 0}
+        )
+        assert index.search(["a"] * 40) == [None] * 40
+        assert index.find("a") == -1
 
 
 # A file that is overwritten or cut under the map
