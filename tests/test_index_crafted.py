@@ -512,6 +512,20 @@ def test_rows_that_do_not_fit_the_blocks(region: dict[str, Any], blocks: int, ro
         )
 
 
+def test_an_index_has_as_many_blocks_as_numbers_of_32_bits(
+    region: dict[str, Any], tmp_path: Path
+) -> None:
+    blocks = 1 << 32
+    size = (blocks // 511 + 2) * PAGE
+    with (tmp_path / "a.idx").open("w+b") as file:
+        file.truncate(size)  # a hole, which takes no room
+        large = region | {"file": file.fileno(), "region_bytes": size, "directory": 0}
+        large |= {"lookup": 0, "pages": 0, "block_count": blocks, "row_count": blocks * 1024}
+        assert len(MappedIndex(**large)) == blocks * 1024
+        with pytest.raises(FormatError, match="its footer does not fit its size"):
+            MappedIndex(**large | {"block_count": blocks + 1, "row_count": blocks * 1024 + 1})
+
+
 def test_a_last_end_before_0_or_a_footer_of_another_size(region: dict[str, Any]) -> None:
     MappedIndex(**region | {"last_end": 0})
     for wrong in (
@@ -562,6 +576,14 @@ def test_any_rows_are_read_with_the_facts_that_are_asked_for(
                 assert list(column) == wanted
             else:
                 assert column is None
+
+
+@pytest.mark.parametrize("facts", [0, 16, 23, 8, 31])
+def test_checksums_are_found_only_if_they_were_taken(region: dict[str, Any], facts: int) -> None:
+    index = MappedIndex(**region | {"facts": facts})
+    expected = [members()[row].crc32c if facts & 8 else None for row in (0, 1030, 7)]
+    assert [row.crc32c for row in index.search_rows([0, 1030, 7])] == expected
+    assert [row.crc32c for row in index.search(["0000000", "0001030", "0000007"])] == expected
 
 
 def test_many_names_are_found_together(region: dict[str, Any]) -> None:
@@ -892,6 +914,31 @@ def test_what_is_wrong_with_an_index_that_is_overwritten_is_no_damage(
     for number, index in enumerate(indexes):
         with pytest.raises(BlobChangedError, match=r"x\.idx: the index was overwritten"):
             ask(index)[number]()
+
+
+@pytest.mark.parametrize("column", [NAME_END, OFFSET_START])
+def test_wrong_values_of_an_index_that_is_overwritten_are_no_damage(
+    region: dict[str, Any], right: bytes, column: int
+) -> None:
+    """Its blocks were compared with their checksums before, and that is not done again."""
+    index = MappedIndex(**region)
+    questions = ask(index)
+    for question in questions:
+        question()
+    crafted = Crafted(right)
+    for block in range(3):
+        at, width = crafted.column(block, column)
+        rows = crafted.get("<I", crafted.blocks[block] + ROWS)
+        # names that end before they begin; payloads behind all members
+        values = b"".join(i.to_bytes(width, "little") for i in range(rows, 0, -1))
+        wrong = values if column == NAME_END else b"\xff" * width * rows
+        os.pwrite(region["file"], wrong, at)
+    with pytest.raises(FormatError):
+        index.bounds_at(1)
+    os.pwrite(region["file"], bytes([right[-FOOTER] ^ 1]), len(right) - FOOTER)
+    for question in questions:
+        with pytest.raises(BlobChangedError, match=r"x\.idx: the index was overwritten"):
+            question()
 
 
 @pytest.mark.parametrize("at", [32, 100, 335, 344, 511])

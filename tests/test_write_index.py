@@ -390,7 +390,36 @@ def test_normal_forms_are_compared_by_their_hashes() -> None:
     assert [bytes(builder.lookup(lambda *_: False)[1])] == [lookup_of(filler + names)[1]]
 
 
+def test_names_that_are_added_later_are_compared_with_normal_forms() -> None:
+    builder = IndexBuilder()
+    zeros = [0] * 1024
+    builder.add(**Rows([b"./f%d" % i for i in range(1024)], zeros, zeros, {}).arguments())
+    normal = [b"f%d" % i for i in range(1024)]
+    builder.note_files(b"".join(normal), array("q", accumulate(map(len, normal), initial=0)))
+    builder.add(**Rows([b"x", b"f7", b"y", b"x"], zeros[:4], zeros[:4], {}).arguments())
+    asked: list[tuple[int, int]] = []
+    builder.compare_files(lambda row, other: bool(asked.append((row, other))) or True)
+    assert sorted(asked) == [(7, 1025), (1024, 1027)]
+
+
 # A map of a file
+
+
+def test_rows_are_found_by_each_page_of_the_directory(tmp_path: Path) -> None:
+    blocks = 2 * PAGE_POSITIONS + 1
+    count = (blocks - 1) * BLOCK_ROWS + 1
+    builder = IndexBuilder()
+    nothing = memoryview(bytes(8 * (count + 1))).cast("q")
+    packed = builder.add(b"", nothing, nothing[1:], nothing[1:]) + builder.directory(0) + bytes(512)
+    (tmp_path / "a.idx").write_bytes(packed)
+    with (tmp_path / "a.idx").open("rb") as opened:
+        index = MappedIndex(
+            opened.fileno(), "a.idx", 0, len(packed), bytes(512), lambda: None, row_count=count, last_end=0,
+            block_count=blocks, directory=builder.blocks_bytes, lookup=0, pages=0, seed=0, facts=0, media_types=MEDIA_TYPES,
+        )  # fmt: skip
+        for block in (0, 510, 511, 1021, 1022):
+            assert index.bounds_at(block * BLOCK_ROWS) == (0, 0)
+            assert index.name_at(block * BLOCK_ROWS) == ""
 
 
 def test_an_index_may_begin_anywhere_in_its_file(tmp_path: Path) -> None:
