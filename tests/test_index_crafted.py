@@ -941,6 +941,28 @@ def test_wrong_values_of_an_index_that_is_overwritten_are_no_damage(
             question()
 
 
+def test_a_directory_that_is_overwritten_is_no_damage(region: dict[str, Any]) -> None:
+    index = MappedIndex(**region)
+    questions = [
+        lambda: index.bounds_at(1),
+        lambda: index.find("0000001"),
+        lambda: index.search_rows([1]),
+        lambda: index.rows(0, 10),
+    ]
+    for question in questions:
+        question()
+    # each block is where it was, and has no bytes
+    start = os.pread(region["file"], 8, region["directory"] + 8)
+    os.pwrite(region["file"], start * 4, region["directory"] + 8)
+    for question in questions:
+        with pytest.raises(FormatError):
+            question()
+    os.pwrite(region["file"], bytes([region["footer"][0] ^ 1]), region["region_bytes"] - FOOTER)
+    for question in questions:
+        with pytest.raises(BlobChangedError, match=r"x\.idx: the index was overwritten"):
+            question()
+
+
 @pytest.mark.parametrize("at", [32, 100, 335, 344, 511])
 def test_other_bytes_of_the_footer_are_no_stamp(region: dict[str, Any], at: int) -> None:
     index = MappedIndex(**region)

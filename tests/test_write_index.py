@@ -422,6 +422,29 @@ def test_rows_are_found_by_each_page_of_the_directory(tmp_path: Path) -> None:
             assert index.name_at(block * BLOCK_ROWS) == ""
 
 
+def test_the_lookup_may_stand_before_the_blocks(tmp_path: Path) -> None:
+    """The footer says where each section is."""
+    count = 30 * BLOCK_ROWS
+    names = [b"name-%06d" % i for i in range(count)]
+    starts = [512 * i for i in range(count)]
+    builder = IndexBuilder()
+    blocks = builder.add(**Rows(names, starts, starts, {}).arguments())
+    seed, pages = builder.lookup(lambda *_: False)
+    directory = builder.directory(len(pages))
+    packed = pages + blocks + directory + bytes(512)
+    (tmp_path / "a.idx").write_bytes(packed)
+    with (tmp_path / "a.idx").open("rb") as opened:
+        index = MappedIndex(
+            opened.fileno(), "a.idx", 0, len(packed), bytes(512), lambda: None, row_count=count, last_end=1 << 40,
+            block_count=30, directory=len(pages) + len(blocks), lookup=0, pages=len(pages) // PAGE, seed=seed, facts=0,
+            media_types=MEDIA_TYPES,
+        )  # fmt: skip
+        found = index.search([name.decode() for name in names])
+    assert [(row.row, row.offset_start) for row in found] == [
+        *zip(range(count), starts, strict=True)
+    ]
+
+
 def test_an_index_may_begin_anywhere_in_its_file(tmp_path: Path) -> None:
     members = [Member(f"{i:05}", 512 * i, 512 * i + 3) for i in range(1500)]
     file: Any = io.BytesIO()
