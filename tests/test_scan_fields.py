@@ -854,3 +854,12 @@ def test_the_descriptor_may_be_0(tmp_path: Path) -> None:
         os.close(kept)
         os.close(fd)
     assert walked_rows(found.members) == rows_of(blob)
+
+
+def test_a_source_that_brings_too_little_of_a_sparse_map_names_no_member() -> None:
+    """The name of the member lies in bytes that were given back when more were asked for."""
+    head = header(b"s" * 90, 0, b"S", magic=GNU, put={482: b"\1"})
+    blob = head + (bytes(504) + b"\1" + bytes(7)) * 3 + END
+    with pytest.raises(TruncatedError) as caught:
+        walk_headers(-1, len(blob), "x", lambda start, end, stride: blob[start : min(end, 1024)])
+    assert str(caught.value) == "x: the blob became shorter while it was scanned, at byte 1024"
