@@ -22,7 +22,7 @@ const KEPT_BYTES_MAX = 64 << 20; // of blocks and pages: about two million membe
 const GAP_BYTES_MAX = 64 << 10;
 const READ_BYTES_MAX = 16 << 20; // of one GET that brings several payloads
 const SCAN_BYTES_MAX = 2 << 20; // of one GET that brings several blocks
-const TASK_MS_MAX = 8; // a pass over many members lets the page draw this often
+const TASK_MS_MAX = 4; // a pass over many members lets the page draw this often
 const RETRY_MS = 250;
 const RETRY_AFTER_MS_MAX = 30_000;
 const FACTS = ["mediaType", "width", "height", "crc32c", "mtime"];
@@ -317,6 +317,15 @@ function pause() {
     port1.onmessage = () => resolve(port1.close());
     return port2.postMessage(null);
   });
+}
+
+let pausedAt = 0;
+
+// Pauses if the code before it has run for long: a pass over many members calls it often.
+async function pace() {
+  if (performance.now() - pausedAt < TASK_MS_MAX) return;
+  await pause();
+  pausedAt = performance.now();
 }
 
 class Queue {
@@ -729,9 +738,8 @@ class Index {
 
   // Decodes a part; if it does not match its checksum, once more from bytes that come again: an answer may be damaged.
   async #decoded(packed, start, end, decode) {
-    const first = await packed;
     try {
-      return this.store.decode(() => decode(first));
+      return this.store.decode(() => decode(packed));
     } catch (error) {
       if (!(error instanceof ChecksumError)) throw error;
       const again = await this.store.read(this.start + start, this.start + end, this.signal);
@@ -751,10 +759,15 @@ class Index {
     const fetched = new Map();
     for (const { start, end, places } of planFetches(bounds, SCAN_BYTES_MAX)) {
       const packed = this.#read(start, end);
+      let before = packed;
       for (const place of places) {
         const [first, last] = bounds[place];
-        const own = packed.then((bytes) => bytes.slice(first - start, last - start));
-        const part = this.#decoded(own, first, last, (bytes) => decode(bytes, missing[place]));
+        // one after the other, with pauses: decoding megabytes at once would hold up the page
+        const part = before.then(pace, pace).then(async () => {
+          const own = (await packed).slice(first - start, last - start);
+          return this.#decoded(own, first, last, (bytes) => decode(bytes, missing[place]));
+        });
+        before = part;
         fetched.set(missing[place], part);
         this.#keep(kind + missing[place], part, last - first);
       }
@@ -861,7 +874,6 @@ class Index {
 
   // Yields the blocks first to last, in order, many of them with each GET; the next ones are on their way meanwhile.
   async *scan(first, last, signal) {
-    let began = performance.now();
     let ahead = null;
     for (let at = first; at < last || ahead; ) {
       const blocks = ahead;
@@ -875,10 +887,7 @@ class Index {
       for (const block of (await blocks) ?? []) {
         signal.throwIfAborted();
         yield block;
-        if (performance.now() - began > TASK_MS_MAX) {
-          await pause();
-          began = performance.now();
-        }
+        await pace();
       }
     }
   }
@@ -1224,6 +1233,7 @@ class Reader {
         const bytes = await store.read(fetch.start, fetch.end, own);
         for (const place of fetch.places) {
           const i = places[place];
+          await pace();
           payloads[i] = await this.#checked(store, members[i], bytes, fetch.start, own);
         }
       }));
