@@ -9,8 +9,7 @@ import pytest
 from format_vectors import write_index
 from fuzz.damage import damage
 from fuzz.index_files import damage_sealed
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from js_reader import Node, node
 from test_js_reader import PNG
 from webserver import WebServer
