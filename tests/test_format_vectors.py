@@ -241,6 +241,8 @@ def test_blobpack_js_refuses_what_is_wrong(
     ]
     answer = runner.run({"url": url, "calls": calls, "options": {"retries": 0}})
     opened = answer.get("opened")
+    # before any memory is taken for rows that are not there
+    assert not (opened and vector["file"] in ("damaged/row_count.tar", "damaged/outside.tar"))
     if opened and opened["length"]:
         calls[4:] = [["read", row] for row in range(min(3, opened["length"]))]
         answer = runner.run({"url": url, "calls": calls, "options": {"retries": 0}})
