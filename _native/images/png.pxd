@@ -16,6 +16,10 @@ from images.orientation cimport (
 from images.payload cimport PARTS_MAX, big_32, holds_text, need, peek
 from images.sides cimport of, shown, sides, unknown
 
+cdef enum:
+    WORDS_BYTES_MAX = 256          # language and translated keyword of a PNG's text
+
+
 cdef struct png_metadata:          # places in the payload; 0: none
     int64_t exif_start
     int64_t exif_end
@@ -26,6 +30,24 @@ cdef struct png_metadata:          # places in the payload; 0: none
     bint xmp_unclear
 
 
+cdef inline int64_t behind_words(peek* p, int64_t start, int64_t end) noexcept nogil:
+    """Find the text of an iTXt chunk behind its language and its translated keyword.
+
+    A zero byte ends each of them. -1: they are longer than any writer makes them, or
+    have no end, and then there is no text.
+    """
+    cdef int64_t size = min(min(end, p.size) - start, <int64_t> WORDS_BYTES_MAX), i
+    cdef const unsigned char* bytes = need(p, start, size)
+    cdef int words = 0
+    if bytes == NULL:
+        return -1
+    for i in range(size):
+        words += bytes[i] == 0
+        if words == 2:
+            return start + i + 1
+    return -1
+
+
 cdef inline void note_text(
     peek* p, int64_t start, int64_t end, bint international, png_metadata* found
 ) noexcept nogil:
@@ -34,11 +56,14 @@ cdef inline void note_text(
     Compressed text is not read: for zlib, the sizes of a few images are not worth it.
     """
     cdef const unsigned char* bytes
+    cdef int64_t text = -1
     if holds_text(p, start, end, b"XML:com.adobe.xmp\0", 18):
         bytes = need(p, start, 20) if end - start >= 20 else NULL
-        if found.xmp_start or not international or bytes == NULL or bytes[18] != 0:
+        if international and bytes != NULL and bytes[18] == 0:
+            text = behind_words(p, start + 20, end)
+        if found.xmp_start or text < 0:
             found.xmp_unclear = True
-        found.xmp_start, found.xmp_end = start + 18, end
+        found.xmp_start, found.xmp_end = max(text, start), end
     elif holds_text(p, start, end, b"Raw profile type exif\0", 22):
         found.raw_exif = True
     elif holds_text(p, start, end, b"exif\0", 5):  # these are names that Pillow uses

@@ -143,11 +143,8 @@ cdef class MappedIndex:
         self.region.pages = pages
         self.region.seed = seed
         self.region.crc32c = find_crc32c()
-        if (
-            len(footer) != FOOTER_BYTES
-            or self.region.length < FOOTER_BYTES
-            or not region_fits(&self.region)
-        ):
+        # a region that fits has a page at least, so it is no shorter than a footer
+        if len(footer) != FOOTER_BYTES or not region_fits(&self.region):
             raise FormatError(
                 f"{where}: the index is damaged: its footer does not fit its size",
                 offset=offset,

@@ -4,7 +4,12 @@ from collections.abc import Callable
 from typing import Self, SupportsIndex, final
 
 from blobpack._native.members import Member
-from blobpack._native.results import FoundRow, MemberColumns
+from blobpack._native.results import (
+    NO_SUCH_NAME as NO_SUCH_NAME,
+    OTHER_MEMBER as OTHER_MEMBER,
+    FoundRow,
+    MemberColumns,
+)
 
 @final
 class MappedIndex:

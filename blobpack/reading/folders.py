@@ -59,13 +59,15 @@ class Folders(Closing):
                 with suppress(FileExistsError):
                     os.mkdir(part, dir_fd=fd)
                 below = os.open(part, FOLDER_FLAGS, dir_fd=fd)
-                os.close(fd)
-                fd = below
+                # exchanged first: Ctrl-C between the two must not let the handler close the number once more, since it
+                # may belong to another file by then
+                above, fd = fd, below
+                os.close(above)
         except BaseException:
             os.close(fd)
             raise
-        os.close(self._fd)
-        self._fd, self._parts = fd, parts
+        above, self._fd, self._parts = self._fd, fd, parts
+        os.close(above)
         if parts not in self._cleaned:
             self._cleaned.add(parts)
             remove_leftovers_in(fd, TEMPORARY)

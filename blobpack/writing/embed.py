@@ -101,11 +101,10 @@ def write_in_place(
     Raises:
         StorageError: the index can't be written.
     """
-    writer = file.writer(start + MEMBER_HEADER_BYTES)
-    footer = index._write_sections(
-        FileSink(writer), identity, bytes_min=bytes_min - MEMBER_HEADER_BYTES
-    )
-    writer.flush()
+    with file.writer(start + MEMBER_HEADER_BYTES) as writer:
+        footer = index._write_sections(
+            FileSink(writer), identity, bytes_min=bytes_min - MEMBER_HEADER_BYTES
+        )
     file.write(index_header(footer.region_bytes), start)
     # the kernel may write pages in any order, and a footer makes readers believe the index
     file.sync()
