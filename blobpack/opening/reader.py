@@ -145,7 +145,7 @@ class Reader(Closing, ABC):
             TypeError: `several` is one name instead of several.
             BlobpackError: a member can't be read, for a reason that `read` lists. It is raised where that member is
                 reached.
-            IndexError: there is no such row; raised where that row is reached.
+            IndexError: there is no such row; the iterator raises it when it reaches that row.
         """
         return iter(self._batch(self._asked(several, "read")))
 
