@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from blobpack._native.results import FoundRow
     from blobpack.indexfile.footer import Footer
+    from blobpack.indexfile.identity import Identity
     from blobpack.indexfile.open import StoredIndex
     from blobpack.model import CheckedWhich, Which
     from blobpack.stores.base import Store
@@ -250,6 +251,15 @@ class Collection(Reader):
             raise store
         with store:
             yield store
+
+    def _number_of(self, row: int) -> int:
+        return self._shards.number_of(row)
+
+    def _identity_of(self, number: int) -> Identity | None:
+        return self._shards[number].identity
+
+    def _open_store(self, number: int) -> Store | None:
+        return self._open.get(number)
 
     def close(self) -> None:
         """Close the index, and the blobs that are open; closing twice is harmless."""

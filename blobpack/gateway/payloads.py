@@ -1,0 +1,192 @@
+"""Reading payloads for many clients at once, of the version that was opened, and with bounded memory.
+
+Strategy: a payload whose bytes lie in the page cache is read at once, on the event loop: that takes 2 microseconds, and
+handing it to a thread twenty times as long. Everything that may wait for a disk or a server is read by threads: few for
+disks, many for servers. Clients that want one range at once share one read. A payload of more than 256 KiB is read
+piece by piece as its client takes the bytes, so a slow client holds one piece, and nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from blobpack._native.results import FoundRow
+from blobpack.checksum import crc32c
+from blobpack.errors import BlobChangedError, BlobpackError, ChecksumError
+from blobpack.quoting import quoted
+from blobpack.stores.http.options import with_options
+from blobpack.threads import shared_pool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from concurrent.futures import Future
+
+    from blobpack.gateway.blobs import ServedMember
+    from blobpack.opening.batch import Located
+
+# a payload up to this size is read by one read and sent as one body
+WHOLE_BYTES_MAX = 256 << 10
+# From a server, each piece is a request of 10 to 50 ms, during which a connection brings some MB.
+REMOTE_PIECE_BYTES = 1 << 20
+LOCAL_PIECE_BYTES = 256 << 10
+# Pieces that all clients together hold. 256 clients that take nothing hold as much; the next large payload is refused.
+HELD_BYTES_MAX = 256 << 20
+SERVER_READS_AT_ONCE = 64
+DISK_READS_AT_ONCE = 8
+
+
+class BusyError(BlobpackError):
+    """The server holds as many bytes for its clients as it may. A client should ask again a second later."""
+
+
+class Payloads:
+    """Reads payloads.
+
+    Attributes:
+        upstream_reads: Reads that threads have begun, for metrics and tests.
+        held_bytes: Bytes of large payloads that are read and not sent yet.
+    """
+
+    def __init__(self) -> None:
+        self._reading: dict[tuple[int, int, int, int], Future[bytes]] = {}
+        self.upstream_reads = 0
+        self.held_bytes = 0
+
+    def read_if_ready(self, member: ServedMember, start: int, end: int) -> bytes | None:
+        """Return a range of a payload if reading it waits for nothing; else None.
+
+        Args:
+            member: The member.
+            start: First byte, from the start of the payload.
+            end: Its end.
+
+        Raises:
+            BlobChangedError: the blob is another one by now.
+            ChecksumError: the payload is not the one that the index was made from.
+        """
+        if end - start > WHOLE_BYTES_MAX:
+            return None
+        reader = member.blob.reader
+        store = reader._open_store(reader._number_of(member.row))
+        if store is None:
+            return None
+        payload = store.read_if_ready(member.start + start, member.start + end)
+        if payload is None:
+            return None
+        # behind the read: a file that was written to before this moment is noticed
+        if store.is_replaced:
+            raise changed(member)
+        # a checksum of 5 kB takes a third of a microsecond
+        if end - start == member.size and member.crc32c not in (None, crc32c(payload)):
+            raise damaged(member)
+        return payload
+
+    def read(self, member: ServedMember, start: int, end: int) -> bytes:
+        """Read a range of a payload; it may wait for a disk or a server.
+
+        Args:
+            member: The member.
+            start: First byte, from the start of the payload.
+            end: Its end.
+
+        Raises:
+            BlobChangedError: the blob is another one by now.
+            ChecksumError: the payload is not the one that the index was made from.
+            StorageError: the store failed.
+        """
+        located = locate(member)
+        hedge = member.blob.reader.hedge == "always"
+        if start == 0 and end == member.size:
+            payload = located.read(hedge=hedge)
+        else:
+            payload = with_options(
+                located.store.read_range, member.start + start, member.start + end, hedge=hedge
+            )
+        if located.store.is_replaced:
+            raise changed(member)
+        return payload
+
+    async def aread(self, member: ServedMember, start: int, end: int) -> bytes:
+        """Read a range of a payload like `read`, without blocking the event loop.
+
+        Clients that ask for one range at once share one read. A client that goes away does not end it.
+        """
+        payload = self.read_if_ready(member, start, end)
+        if payload is not None:
+            return payload
+        # a concurrent.futures.Future, and no task: event loops of several threads may share it
+        key = (id(member.blob.reader), member.row, start, end)
+        future = self._reading.get(key)
+        if future is None:
+            pool = (
+                shared_pool("gateway", SERVER_READS_AT_ONCE)
+                if member.blob.is_remote
+                else shared_pool("gateway-disk", DISK_READS_AT_ONCE)
+            )
+            self.upstream_reads += 1
+            future = self._reading[key] = pool.submit(self.read, member, start, end)
+            future.add_done_callback(lambda _: self._reading.pop(key, None))
+        waiting = asyncio.wrap_future(future)
+        waiting.add_done_callback(_retrieve_error)
+        return await asyncio.shield(waiting)
+
+    async def pieces(self, member: ServedMember, start: int, end: int) -> AsyncIterator[bytes]:
+        """Read a range of a large payload piece by piece, each when the one before was taken.
+
+        The checksum of a whole payload is compared before its last piece is yielded. So a client never gets all bytes of
+        a wrong payload.
+
+        Raises:
+            BusyError: all clients together hold too many bytes; raised before the first piece.
+        """
+        step = REMOTE_PIECE_BYTES if member.blob.is_remote else LOCAL_PIECE_BYTES
+        if self.held_bytes + step > HELD_BYTES_MAX:
+            raise BusyError(f"{HELD_BYTES_MAX >> 20} MiB wait for clients that do not take them")
+        self.held_bytes += step
+        try:
+            checksum = 0
+            for first in range(start, end, step):
+                last = min(first + step, end)
+                piece = await self.aread(member, first, last)
+                checksum = crc32c(piece, checksum)
+                if last == member.size and start == 0 and member.crc32c not in (None, checksum):
+                    raise damaged(member)
+                yield piece
+        finally:
+            self.held_bytes -= step
+
+
+def locate(member: ServedMember) -> Located:
+    """Return the store and range of a member; its blob is opened if it is one of a collection.
+
+    Raises:
+        BlobpackError: the blob can't be opened, or is not the one that was collected.
+    """
+    found = FoundRow(member.row, member.start, member.end, member.crc32c)
+    located, failure = member.blob.reader._place([member.row], [found])
+    if failure is not None:
+        raise failure
+    return located[0]
+
+
+def changed(member: ServedMember) -> BlobChangedError:
+    """Return the error for a local blob that was written or replaced."""
+    return BlobChangedError(
+        f"{member.blob.reader.url}: the file is no longer the one that was opened: {quoted(member.name)} is not read"
+    )
+
+
+def damaged(member: ServedMember) -> ChecksumError:
+    """Return the error for a payload whose checksum is wrong."""
+    return ChecksumError(
+        f"{member.blob.reader.url}: {quoted(member.name)}: bytes {member.start} to {member.end} are not those that the "
+        f"index was made from",
+        offset=member.start,
+    )
+
+
+def _retrieve_error(waiting: asyncio.Future[bytes]) -> None:
+    """Retrieve a future's error: asyncio logs errors that nobody retrieved, as of clients that went away."""
+    if not waiting.cancelled():
+        waiting.exception()
