@@ -72,6 +72,7 @@ class ServedBlob:
 
     Attributes:
         name: The name.
+        url_name: The name as URLs hold it: with the version if the blob is served as that version alone.
         reader: Reads its payloads.
         index: Its members, in memory or mapped: looking at them takes no request.
         version: Short digest of its identity: another version of the blob has another one.
@@ -89,6 +90,7 @@ class ServedBlob:
         "is_remote",
         "name",
         "reader",
+        "url_name",
         "version",
     )
 
@@ -98,7 +100,8 @@ class ServedBlob:
         Raises:
             BlobpackError: the index can't be read.
         """
-        self.name, self.reader, self.is_pinned = name, reader, pinned
+        self.name = self.url_name = name
+        self.reader, self.is_pinned = reader, pinned
         is_mapped = not isinstance(reader.index._stored, RemoteIndex)
         self.index = reader.index if is_mapped else mapped_copy(reader.index)
         # the blobs of a collection lie in one place
@@ -114,8 +117,13 @@ class ServedBlob:
         twin = object.__new__(ServedBlob)
         for slot in ServedBlob.__slots__:
             setattr(twin, slot, getattr(self, slot))
-        twin.name, twin.is_pinned = f"{self.name}@{self.version}", True
+        twin.url_name, twin.is_pinned = f"{self.name}@{self.version}", True
         return twin
+
+    @property
+    def has_media_types(self) -> bool:
+        """Whether the index records media types."""
+        return "media_type" in self.index.facts
 
     def find(self, name: str) -> ServedMember | None:
         """Return the last member of a name; None if there is none."""

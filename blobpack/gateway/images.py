@@ -1,0 +1,283 @@
+"""GET and HEAD of members' payloads: a plain ASGI callable, the path that every image takes.
+
+Strategy: what a request costs is paid 10,000 times a second, so this path has no framework, no routing and no request
+object. It looks once through the header fields, finds the member in a mapped index, and sends a list of fields most of
+which were made before. HEAD, 304, 412 and 416 are answered from the index alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from functools import lru_cache
+from time import perf_counter
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from blobpack._native.facts import facts_of
+from blobpack.columns import MEDIA_TYPES
+from blobpack.errors import BlobpackError
+from blobpack.gateway.answers import (
+    CHALLENGE,
+    CORS,
+    NOT_FOUND,
+    PREFLIGHT,
+    UNAUTHORIZED,
+    disposition_of,
+    media_type_of,
+    problem,
+    send_error,
+    send_problem,
+    send_whole,
+    type_fields,
+)
+from blobpack.gateway.http_range import (
+    CONDITIONAL,
+    answer_to,
+    conditions_in,
+    content_range,
+    http_date,
+)
+from blobpack.gateway.payloads import WHOLE_BYTES_MAX, changed
+
+if TYPE_CHECKING:
+    from blobpack.gateway.answers import Fields, Receive, Scope, Send
+    from blobpack.gateway.blobs import ServedBlobs, ServedMember
+    from blobpack.gateway.http_range import Answer
+    from blobpack.gateway.metrics import Metrics
+    from blobpack.gateway.payloads import Payloads
+    from blobpack.gateway.tokens import Access, Grant
+
+PINNED_S = 31536000  # a year, which stands for ever (RFC 9111, 5.2.2.1 has no upper bound)
+# a client that takes no byte of a large payload for so long is hung up on
+SEND_TIMEOUT_S = 60.0
+# longer names would fill the table of names that were encoded already
+ALLOWED = ((b"allow", b"GET, HEAD, OPTIONS"),)
+NOT_ALLOWED = problem(405, "Payloads are read with GET or HEAD.")
+NOT_SATISFIABLE = problem(416, "No byte of this member lies in the range that was asked for.")
+PRECONDITION_FAILED = problem(412, "The member is not the one that the request names.")
+EMPTY = b""
+
+date_of = lru_cache(maxsize=4096)(http_date)
+disposition = lru_cache(maxsize=4096)(disposition_of)
+
+
+def decoded(raw: bytes) -> str:
+    """Return the text of a part of a raw path: percent-encoding is undone once, and bytes that are not UTF-8 stay."""
+    if b"%" in raw:
+        raw = unquote_to_bytes(raw)
+    return raw.decode("utf-8", "surrogateescape")
+
+
+class Images:
+    """Answers GET and HEAD for payloads."""
+
+    def __init__(
+        self, blobs: ServedBlobs, payloads: Payloads, access: Access, metrics: Metrics
+    ) -> None:
+        self._blobs, self._payloads, self._access, self._metrics = blobs, payloads, access, metrics
+        # by is_pinned and by whether only this client may keep the answer
+        self._fields: dict[tuple[bool, bool], Fields] = {
+            (pinned, private): [
+                *CORS,
+                (b"accept-ranges", b"bytes"),
+                (b"cache-control", cache_control(pinned=pinned, private=private)),
+            ]
+            for pinned in (False, True)
+            for private in (False, True)
+        }
+
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send, raw: bytes, grant: Grant | None
+    ) -> None:
+        """Answer a request.
+
+        Args:
+            scope: The ASGI scope of the request.
+            receive: Receives its events.
+            send: Sends the answer.
+            raw: What stands behind `/b/` in the path, percent-encoded.
+            grant: What the token in the path covers; None if the path has none.
+        """
+        began = perf_counter()
+        status, sent = await self._answer(scope, receive, send, raw, grant)
+        self._metrics.count("image", status, sent, perf_counter() - began)
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, raw: bytes, grant: Grant | None
+    ) -> tuple[int, int]:
+        """Answer a request; return the status and the bytes that were sent."""
+        method = scope["method"]
+        if method not in ("GET", "HEAD"):
+            return await send_other_method(send, method)
+        authorization = None
+        is_conditional = False
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value
+            elif name in CONDITIONAL:
+                is_conditional = True
+        is_private = grant is None and authorization is not None
+        if grant is None:
+            grant = self._access.grant_of(authorization)
+            if grant is None:
+                await send_problem(send, 401, UNAUTHORIZED, (CHALLENGE,))
+                return 401, len(UNAUTHORIZED)
+        found = self._blobs.resolve(decoded(raw))
+        member = None
+        if found is not None and grant.covers(found[0].name, found[1]):
+            member = found[0].find(found[1])
+        if member is None:
+            await send_problem(send, 404, NOT_FOUND)
+            return 404, len(NOT_FOUND)
+        fields = self._fields[member.blob.is_pinned, is_private]
+        conditions = conditions_in(scope["headers"]) if is_conditional else {}
+        if method == "HEAD":
+            # a range is defined for GET alone (RFC 9110, 14.2)
+            conditions.pop(b"range", None)
+        answer = answer_to(conditions, member.size, member.etag, member.mtime)
+        try:
+            if method == "HEAD" or answer.status not in (200, 206):
+                check_unchanged(member)
+                return await send_from_index(send, member, answer, fields)
+            return await self._send_payload(receive, send, member, answer, fields)
+        except BlobpackError as exc:
+            return await send_error(send, exc, decoded(raw)), 0
+
+    async def _send_payload(
+        self, receive: Receive, send: Send, member: ServedMember, answer: Answer, fields: Fields
+    ) -> tuple[int, int]:
+        status, start, end = answer
+        size = end - start
+        if size > WHOLE_BYTES_MAX:
+            await self._send_pieces(receive, send, member, answer, fields)
+            return status, size
+        # None: the read may wait, so a thread reads
+        payload = self._payloads.read_if_ready(member, start, end)
+        if payload is None:
+            payload = await self._payloads.aread(member, start, end)
+        media_type = member.media_type or sniffed(member, payload, answer)
+        await send_whole(send, status, fields_of(member, answer, fields, media_type), payload)
+        return status, size
+
+    async def _send_pieces(
+        self, receive: Receive, send: Send, member: ServedMember, answer: Answer, fields: Fields
+    ) -> None:
+        """Send a large payload piece by piece, as the client takes it.
+
+        A failure behind the first piece ends the connection: the client sees that bytes are missing.
+        """
+        gone = asyncio.ensure_future(wait_until_gone(receive))
+        pieces = self._payloads.pieces(member, answer.start, answer.end)
+        is_first = True
+        try:
+            async for piece in pieces:
+                if is_first:
+                    media_type = member.media_type or sniffed(member, piece, answer)
+                    start = fields_of(member, answer, fields, media_type)
+                    await send(
+                        {"type": "http.response.start", "status": answer.status, "headers": start}
+                    )
+                    is_first = False
+                if gone.done():
+                    return
+                async with asyncio.timeout(SEND_TIMEOUT_S):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": EMPTY})
+        except BlobpackError as exc:
+            if is_first:
+                raise
+            raise BrokenAnswerError(str(exc)) from exc
+        finally:
+            await pieces.aclose()  # type: ignore[attr-defined]  # an async generator
+            gone.cancel()
+            with suppress(asyncio.CancelledError):
+                await gone
+
+
+class BrokenAnswerError(Exception):
+    """A payload could not be read to its end, and its beginning was sent. The server closes the connection."""
+
+
+async def wait_until_gone(receive: Receive) -> None:
+    """Return when the client has gone away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def cache_control(*, pinned: bool, private: bool) -> bytes:
+    """Return the value of Cache-Control.
+
+    Args:
+        pinned: No other bytes will ever be served at this URL.
+        private: The request was let in by a field of its own, so a cache must not give the answer to others.
+    """
+    whose = "private" if private else "public"
+    return (f"{whose}, max-age={PINNED_S}, immutable" if pinned else f"{whose}, no-cache").encode()
+
+
+def check_unchanged(member: ServedMember) -> None:
+    """Check that the file of a local blob is still the one that was opened. The file itself is not read.
+
+    Raises:
+        BlobChangedError: it is another one.
+    """
+    store = member.blob.reader._open_store(member.blob.reader._number_of(member.row))
+    if store is not None and store.is_replaced:
+        raise changed(member)
+
+
+def fields_of(
+    member: ServedMember, answer: Answer, fields: Fields, media_type: str
+) -> list[tuple[bytes, bytes]]:
+    """Return the header fields of an answer with a payload, or of a HEAD request for it."""
+    found = [
+        *fields,
+        *type_fields(media_type),
+        (b"content-length", b"%d" % (answer.end - answer.start)),
+        (b"etag", member.etag),
+        (b"content-disposition", disposition(member.name)),
+    ]
+    if member.mtime is not None:
+        found.append((b"last-modified", date_of(member.mtime)))
+    if answer.status == 206:
+        found.append((b"content-range", content_range(answer.start, answer.end, member.size)))
+    return found
+
+
+def sniffed(member: ServedMember, payload: bytes, answer: Answer) -> str:
+    """Return the media type of a member whose index has none: by its first bytes, or else by its name."""
+    if answer.start == 0 and not member.blob.has_media_types:
+        name = member.name.encode("utf-8", "surrogateescape")
+        code = facts_of(payload, name, size=member.size).media_type
+        if code:
+            return MEDIA_TYPES[code]
+    return media_type_of(member.name)
+
+
+async def send_from_index(
+    send: Send, member: ServedMember, answer: Answer, fields: Fields
+) -> tuple[int, int]:
+    """Answer what needs no payload: HEAD, 304, 412 and 416."""
+    if answer.status == 304:
+        # those fields of a 200 that a cache updates (RFC 9110, 15.4.5)
+        more = () if member.mtime is None else ((b"last-modified", date_of(member.mtime)),)
+        await send_whole(send, 304, [*fields, (b"etag", member.etag), *more])
+    elif answer.status == 412:
+        await send_problem(send, 412, PRECONDITION_FAILED)
+    elif answer.status == 416:
+        behind = (b"content-range", b"bytes */%d" % member.size)
+        await send_problem(send, 416, NOT_SATISFIABLE, (behind,))
+    else:
+        media_type = member.media_type or media_type_of(member.name)
+        await send_whole(send, 200, fields_of(member, answer, fields, media_type))
+    return answer.status, 0
+
+
+async def send_other_method(send: Send, method: str) -> tuple[int, int]:
+    """Answer OPTIONS, which browsers send before a request with a field of its own, or a method that does not exist."""
+    if method == "OPTIONS":
+        await send_whole(send, 204, [*PREFLIGHT, *ALLOWED])
+        return 204, 0
+    await send_problem(send, 405, NOT_ALLOWED, ALLOWED)
+    return 405, len(NOT_ALLOWED)
