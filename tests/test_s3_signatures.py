@@ -52,14 +52,14 @@ def request(target: str, headers: dict[str, str], method: str = "GET") -> S3Requ
 
 def refused(request: S3Request, now_s: float = NOW, secrets=SECRETS) -> S3Error:
     with pytest.raises(S3Error) as caught:
-        authenticate(request, secrets, now_s)
+        authenticate(request, secrets.get, now_s)
     return caught.value
 
 
 def is_accepted(request: S3Request) -> bool:
     """Whether a request counts as signed: one without any signature is neither signed nor refused here."""
     try:
-        return authenticate(request, SECRETS, NOW) is not None
+        return authenticate(request, SECRETS.get, NOW) is not None
     except S3Error:
         return False
 
@@ -111,7 +111,7 @@ class TestExamplesOfAWS:
             f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/{DAY}/us-east-1/s3/aws4_request,"
             f"SignedHeaders={';'.join(sorted(headers))},Signature={signature}"
         )
-        assert authenticate(request(target, headers, method), SECRETS, NOW) == ACCESS_KEY
+        assert authenticate(request(target, headers, method), SECRETS.get, NOW) == ACCESS_KEY
 
     def test_query(self):
         target = (
@@ -121,8 +121,8 @@ class TestExamplesOfAWS:
             "&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
         )
         found = request(target, {"host": "examplebucket.s3.amazonaws.com"})
-        assert authenticate(found, SECRETS, NOW) == ACCESS_KEY
-        assert authenticate(found, SECRETS, NOW + 86400) == ACCESS_KEY
+        assert authenticate(found, SECRETS.get, NOW) == ACCESS_KEY
+        assert authenticate(found, SECRETS.get, NOW + 86400) == ACCESS_KEY
         late = refused(found, NOW + 86401)
         assert (late.code, late.message) == ("AccessDenied", "Request has expired")
         assert refused(found, NOW - 901).message == "Request is not yet valid"
@@ -134,7 +134,7 @@ class TestExamplesOfAWS:
             "&Signature=NpgCjnDzrM%2BWFzoENXmpNDUsSn8%3D&Expires=1175139620"
         )
         found = request(target, {"host": "johnsmith.s3.us-west-1.amazonaws.com"})
-        assert authenticate(found, SECRETS, 1175139620) == ACCESS_KEY
+        assert authenticate(found, SECRETS.get, 1175139620) == ACCESS_KEY
         assert refused(found, 1175139621).message == "Request has expired"
 
 
@@ -183,7 +183,7 @@ class TestAsBotocoreSigns:
     @pytest.mark.parametrize("key", KEYS)
     def test_every_key(self, kind, key):
         found = signed(kind, f"{URL}/bucket/{quote(key, safe='/~')}")
-        assert authenticate(found, SECRETS, NOW) == ACCESS_KEY
+        assert authenticate(found, SECRETS.get, NOW) == ACCESS_KEY
         assert (found.bucket, found.key) == ("bucket", key)
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -194,32 +194,32 @@ class TestAsBotocoreSigns:
     def test_any_key_and_query(self, kind, key, value):
         query = f"response-content-type={quote(value, safe='')}" if value else "location"
         found = signed(kind, f"{URL}/bucket/{quote(key, safe='/~')}?{query}")
-        assert authenticate(found, SECRETS, NOW) == ACCESS_KEY
+        assert authenticate(found, SECRETS.get, NOW) == ACCESS_KEY
         assert found.key == key
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
     @pytest.mark.parametrize("kind", KINDS)
     def test_the_method_is_signed(self, kind, method):
         found = signed(kind, f"{URL}/bucket/a.jpg", method=method)
-        assert authenticate(found, SECRETS, NOW) == ACCESS_KEY
+        assert authenticate(found, SECRETS.get, NOW) == ACCESS_KEY
         for other in {"GET", "HEAD", "PUT", "DELETE"} - {method}:
             assert refused(replaced(found, method=other)).code == "SignatureDoesNotMatch"
 
     def test_spaces_in_headers_are_folded(self):
         found = signed("v4", f"{URL}/bucket/a.jpg", {"x-amz-meta-a": "  a   b "})
-        assert authenticate(found, SECRETS, NOW) == ACCESS_KEY
+        assert authenticate(found, SECRETS.get, NOW) == ACCESS_KEY
 
     def test_an_encoding_of_the_path_that_is_not_the_usual_one(self):
         found = signed("v4", f"{URL}/bucket/a~b%28c%29")
         assert (
-            authenticate(replaced(found, raw_path=b"/bucket/a%7eb%28c)"), SECRETS, NOW)
+            authenticate(replaced(found, raw_path=b"/bucket/a%7eb%28c)"), SECRETS.get, NOW)
             == ACCESS_KEY
         )
 
     def test_headers_of_boto3_in_an_older_query(self):
         found = signed("v2 query", f"{URL}/bucket/a.jpg", {"x-amz-checksum-mode": "ENABLED"})
         without = tuple(pair for pair in found.headers if pair[0] == b"host")
-        assert authenticate(replaced(found, headers=without), SECRETS, NOW) == ACCESS_KEY
+        assert authenticate(replaced(found, headers=without), SECRETS.get, NOW) == ACCESS_KEY
 
 
 def replaced(found: S3Request, **changes: object) -> S3Request:
@@ -233,7 +233,7 @@ class TestChangedRequestsAreRefused:
         query = "&".join(f"{quote(name)}={quote(value, safe='')}" for name, value in found.query)
         target = f"{found.raw_path.decode()}?{query}"
         headers = {name.decode(): value.decode() for name, value in found.headers}
-        assert authenticate(request(target, headers), SECRETS, NOW) == ACCESS_KEY
+        assert authenticate(request(target, headers), SECRETS.get, NOW) == ACCESS_KEY
         for place in range(len(target)):
             other = "7" if target[place] != "7" else "8"
             assert not is_accepted(request(target[:place] + other + target[place + 1 :], headers))
@@ -259,7 +259,7 @@ class TestChangedRequestsAreRefused:
         refused(replaced(found, headers=(*found.headers, (b"x-amz-meta-a", b"b"))))
         # a range need not be signed
         ranged = replaced(found, headers=(*found.headers, (b"range", b"bytes=0-1")))
-        assert authenticate(ranged, SECRETS, NOW) == ACCESS_KEY
+        assert authenticate(ranged, SECRETS.get, NOW) == ACCESS_KEY
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_another_key_pair(self, kind):
@@ -283,7 +283,8 @@ class TestChangedRequestsAreRefused:
     @pytest.mark.parametrize("skew_s", [-900, 900])
     def test_clocks_that_differ_little(self, skew_s):
         assert (
-            authenticate(signed("v4", f"{URL}/bucket/a.jpg"), SECRETS, NOW + skew_s) == ACCESS_KEY
+            authenticate(signed("v4", f"{URL}/bucket/a.jpg"), SECRETS.get, NOW + skew_s)
+            == ACCESS_KEY
         )
 
     @pytest.mark.parametrize("kind", KINDS)

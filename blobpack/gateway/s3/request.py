@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from blobpack.gateway.app import raw_path_of
 from blobpack.gateway.s3.errors import S3Error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import MutableMapping
 
 # the unreserved characters of RFC 3986 beside letters and digits: SigV4 leaves them unquoted
 UNRESERVED = "-._~"
@@ -36,17 +37,15 @@ class S3Request:
     headers: tuple[tuple[bytes, bytes], ...]
 
     @classmethod
-    def of_scope(cls, scope: Mapping[str, Any]) -> S3Request:
+    def of_scope(cls, scope: MutableMapping[str, Any]) -> S3Request:
         """Parse the scope of an ASGI server.
 
         Raises:
             S3Error: the name of the bucket is not UTF-8.
         """
-        # raw_path is optional in ASGI; without it, all that is lost is how the client wrote the path
+        # The whole path is signed, and the part below the place where this application is mounted names the object.
         raw_path = scope.get("raw_path") or quoted(scope["path"].encode()).encode()
-        path = unquote_to_bytes(
-            raw_path.removeprefix(quoted(scope.get("root_path", "").encode()).encode())
-        )
+        path = unquote_to_bytes(raw_path_of(scope))
         bucket, _, key = path.removeprefix(b"/").partition(b"/")
         try:
             name = bucket.decode()

@@ -21,9 +21,8 @@ from blobpack.gateway.s3.request import quoted
 from blobpack.gateway.s3.signature_v2 import check_v2_query, known_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from blobpack.gateway.s3.request import S3Request
+    from blobpack.gateway.s3.signature_v2 import SecretOf
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 CLOCK_SKEW_MAX_S = 15 * 60
@@ -58,14 +57,12 @@ class Claim(NamedTuple):
     signature: str
 
 
-def authenticate(
-    request: S3Request, secrets: Mapping[str, str], now_s: float | None = None
-) -> str | None:
+def authenticate(request: S3Request, secret_of: SecretOf, now_s: float | None = None) -> str | None:
     """Check the signature of a request.
 
     Args:
         request: The request.
-        secrets: Secret keys by access key.
+        secret_of: Returns the secret key of an access key, or None.
         now_s: Time by the server's clock, in seconds since 1970 UTC; None for the time now.
 
     Returns:
@@ -89,11 +86,11 @@ def authenticate(
             "parameter or the Authorization header should be specified",
         )
     if in_v2_query:
-        return check_v2_query(request, secrets, now_s)
+        return check_v2_query(request, secret_of, now_s)
     if in_query:
-        return _check_claim(request, _claim_in_query(request, now_s), secrets)
+        return _check_claim(request, _claim_in_query(request, now_s), secret_of)
     if header is not None:
-        return _check_claim(request, _claim_in_header(request, header, now_s), secrets)
+        return _check_claim(request, _claim_in_header(request, header, now_s), secret_of)
     return None
 
 
@@ -200,8 +197,8 @@ def _credential(credential: str, timestamp: str, code: str) -> tuple[str, str]:
     return access_key, "/".join(parts)
 
 
-def _check_claim(request: S3Request, claim: Claim, secrets: Mapping[str, str]) -> str:
-    secret = known_secret(secrets, claim.access_key)
+def _check_claim(request: S3Request, claim: Claim, secret_of: SecretOf) -> str:
+    secret = known_secret(secret_of, claim.access_key)
     _check_signed_headers(request, claim)
     canonical = _canonical_request(request, claim)
     to_sign = "\n".join(

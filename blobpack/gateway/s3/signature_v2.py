@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 from blobpack.gateway.s3.errors import S3Error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
     from blobpack.gateway.s3.request import S3Request
+
+    SecretOf = Callable[[str], str | None]
 
 # The query parameters that are part of the signed resource. The others are not signed at all.
 SIGNED_PARAMS = frozenset(
@@ -28,13 +30,13 @@ SIGNED_PARAMS = frozenset(
 EXPIRES_DIGITS_MAX = 12
 
 
-def known_secret(secrets: Mapping[str, str], access_key: str) -> str:
+def known_secret(secret_of: SecretOf, access_key: str) -> str:
     """Return the secret key of an access key.
 
     Raises:
         S3Error: the access key is unknown.
     """
-    secret = secrets.get(access_key)
+    secret = secret_of(access_key)
     if secret is None:
         raise S3Error(
             "InvalidAccessKeyId",
@@ -44,12 +46,12 @@ def known_secret(secrets: Mapping[str, str], access_key: str) -> str:
     return secret
 
 
-def check_v2_query(request: S3Request, secrets: Mapping[str, str], now_s: float) -> str:
+def check_v2_query(request: S3Request, secret_of: SecretOf, now_s: float) -> str:
     """Check the parameters AWSAccessKeyId, Expires and Signature of a request.
 
     Args:
         request: The request.
-        secrets: Secret keys by access key.
+        secret_of: Returns the secret key of an access key, or None.
         now_s: Time now, in seconds since 1970 UTC.
 
     Returns:
@@ -68,16 +70,19 @@ def check_v2_query(request: S3Request, secrets: Mapping[str, str], now_s: float)
             "AccessDenied",
             "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters",
         )
-    secret = known_secret(secrets, access_key)
-    to_sign = _string_to_sign(request, expires or "")
-    expected = base64.b64encode(hmac.digest(secret.encode(), to_sign, "sha1"))
-    if not hmac.compare_digest(expected, signature.encode("utf-8", "surrogateescape")):
+    secret = known_secret(secret_of, access_key)
+    given = signature.encode("utf-8", "surrogateescape")
+    # botocore signs the path of a bucket with a "/" at its end, and sends it without
+    paths = [request.raw_path] if request.key else [request.raw_path, request.raw_path + b"/"]
+    signed = [_string_to_sign(request, path, expires or "") for path in paths]
+    matches = [hmac.compare_digest(_signature(secret, to_sign), given) for to_sign in signed]
+    if not any(matches):
         raise S3Error(
             "SignatureDoesNotMatch",
             "The request signature we calculated does not match the signature you provided. Check your key and "
             "signing method.",
             AWSAccessKeyId=access_key,
-            StringToSign=to_sign.decode("utf-8", "replace"),
+            StringToSign=signed[0].decode("utf-8", "replace"),
             SignatureProvided=signature,
         )
     # behind the signature, so that the answer says nothing about requests that were never signed
@@ -92,7 +97,11 @@ def check_v2_query(request: S3Request, secrets: Mapping[str, str], now_s: float)
     return access_key
 
 
-def _string_to_sign(request: S3Request, expires: str) -> bytes:
+def _signature(secret: str, to_sign: bytes) -> bytes:
+    return base64.b64encode(hmac.digest(secret.encode(), to_sign, "sha1"))
+
+
+def _string_to_sign(request: S3Request, path: bytes, expires: str) -> bytes:
     # boto3 moves the headers that it signs into the query, so that whoever has the URL need not send them
     in_query = {name.lower(): value for name, value in request.query}
 
@@ -108,19 +117,15 @@ def _string_to_sign(request: S3Request, expires: str) -> bytes:
         signed(b"content-type"),
         expires.encode(),
         *(name + b":" + signed(name) for name in amz),
-        _resource(request),
+        _resource(request, path),
     ]
     return b"\n".join(lines)
 
 
-def _resource(request: S3Request) -> bytes:
+def _resource(request: S3Request, path: bytes) -> bytes:
     """Return the signed resource: the path as it was sent, and the parameters that change what is answered."""
     params = sorted(pair for pair in request.query if pair[0] in SIGNED_PARAMS)
     if not params:
-        return request.raw_path
+        return path
     # "?acl" and "?acl=" are one parameter without a value
-    return (
-        request.raw_path
-        + b"?"
-        + b"&".join(name + b"=" + value if value else name for name, value in params)
-    )
+    return path + b"?" + b"&".join(name + b"=" + value if value else name for name, value in params)

@@ -1,0 +1,109 @@
+"""One request to the S3 face, and the ways to answer it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blobpack.errors import BlobpackError
+from blobpack.gateway.answers import CORS, NOSNIFF, send_whole
+from blobpack.gateway.images import SEND_TIMEOUT_S, BrokenAnswerError, wait_until_gone
+from blobpack.gateway.s3.xml import error_xml
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from blobpack.gateway.answers import Fields, Receive, Send
+    from blobpack.gateway.s3.errors import S3Error
+    from blobpack.gateway.s3.request import S3Request
+
+XML = (b"content-type", b"application/xml")
+ALLOW = (b"allow", b"GET, HEAD, OPTIONS")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request and its answer.
+
+    Attributes:
+        request: The request.
+        receive: Receives the events of the request.
+        send: Sends the answer.
+        request_id: Names the request, in the answer and in errors.
+        is_signed: Whether its signature was checked.
+        status: Status of the answer, once it has begun.
+        sent: Bytes of its body.
+    """
+
+    request: S3Request
+    receive: Receive
+    send: Send
+    request_id: str
+    is_signed: bool = False
+    status: int = 0
+    sent: int = 0
+
+    def fields(self, more: Sequence[tuple[bytes, bytes]]) -> Fields:
+        """Return header fields with those that every answer has."""
+        return [*CORS, (b"x-amz-request-id", self.request_id.encode()), *more]
+
+    async def answer(
+        self, status: int, more: Sequence[tuple[bytes, bytes]], body: bytes = b""
+    ) -> None:
+        """Send an answer whose body is in memory."""
+        self.status, self.sent = status, len(body)
+        await send_whole(self.send, status, self.fields(more), body)
+
+    async def answer_xml(
+        self, body: bytes, status: int = 200, more: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """Send a document, or only its header fields if the request is HEAD."""
+        fields = [XML, NOSNIFF, (b"content-length", b"%d" % len(body)), *more]
+        await self.answer(status, fields, b"" if self.request.method == "HEAD" else body)
+
+    async def answer_error(self, error: S3Error) -> None:
+        """Send an error."""
+        body = error_xml(error, self.request.raw_path.decode("latin-1"), self.request_id)
+        more = (ALLOW,) if error.status == 405 else ()
+        await self.answer_xml(body, error.status, more)
+
+    async def answer_pieces(
+        self, status: int, more: Sequence[tuple[bytes, bytes]], pieces: AsyncIterator[bytes]
+    ) -> None:
+        """Send a large body piece by piece, as the client takes it.
+
+        Raises:
+            BlobpackError: the first piece can't be read, so nothing was sent.
+            BrokenAnswerError: a later piece can't be read; the server then closes the connection.
+        """
+        gone = asyncio.ensure_future(wait_until_gone(self.receive))
+        try:
+            async for piece in pieces:
+                if not self.status:
+                    self.status = status
+                    await self.send(
+                        {
+                            "type": "http.response.start",
+                            "status": status,
+                            "headers": self.fields(more),
+                        }
+                    )
+                if gone.done():
+                    return
+                async with asyncio.timeout(SEND_TIMEOUT_S):
+                    await self.send(
+                        {"type": "http.response.body", "body": piece, "more_body": True}
+                    )
+                self.sent += len(piece)
+            await self.send({"type": "http.response.body", "body": b""})
+        except BlobpackError as exc:
+            if not self.status:
+                raise
+            raise BrokenAnswerError(str(exc)) from exc
+        finally:
+            await pieces.aclose()  # type: ignore[attr-defined]  # an async generator
+            gone.cancel()
+            with suppress(asyncio.CancelledError):
+                await gone
