@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from blobpack.gateway.s3.request import S3Request
 
 XML = (b"content-type", b"application/xml")
+READING = ("GET", "HEAD")
+DRAINED_BYTES_MAX = 1 << 20
 ALLOW = (b"allow", b"GET, HEAD, OPTIONS")
 
 
@@ -66,8 +68,26 @@ class Exchange:
     async def answer_error(self, error: S3Error) -> None:
         """Send an error."""
         body = error_xml(error, self.request.raw_path.decode("latin-1"), self.request_id)
-        more = (ALLOW,) if error.status == 405 else ()
+        more = [ALLOW] if error.status == 405 else []
+        if self.request.method not in READING:
+            await self._drain()
+            more.append((b"connection", b"close"))
         await self.answer_xml(body, error.status, more)
+
+    async def _drain(self) -> None:
+        """Receive the body of a refused upload, up to a limit.
+
+        If the connection were closed with bytes unread, the client would see a reset in place of the error. A client
+        that expects 100 (Continue) sends no body before that (RFC 9110, 10.1.1).
+        """
+        if self.request.header(b"expect") is not None:
+            return
+        left = DRAINED_BYTES_MAX
+        while left > 0:
+            event = await self.receive()
+            left -= len(event.get("body", b"")) or 1
+            if not event.get("more_body", False):
+                return
 
     async def answer_pieces(
         self, status: int, more: Sequence[tuple[bytes, bytes]], pieces: AsyncIterator[bytes]

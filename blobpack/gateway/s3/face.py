@@ -16,7 +16,7 @@ from blobpack.gateway.payloads import Payloads
 from blobpack.gateway.s3.blob_buckets import BlobBuckets
 from blobpack.gateway.s3.buckets import buckets_of
 from blobpack.gateway.s3.errors import S3Error
-from blobpack.gateway.s3.exchange import ALLOW, Exchange
+from blobpack.gateway.s3.exchange import ALLOW, READING, Exchange
 from blobpack.gateway.s3.request import S3Request
 from blobpack.gateway.s3.signature_check import authenticate
 from blobpack.gateway.s3.xml import buckets_xml
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from blobpack.gateway.blobs import ServedBlobs
     from blobpack.gateway.tokens import Keys
 
-READING = ("GET", "HEAD")
 # S3's code for the status that the HTTP face answers to a failed read; clients retry the 503 and not the 409
 CODE_OF = {409: "OperationAborted", 503: "SlowDown"}
 
