@@ -8,7 +8,7 @@ from blobpack.gateway.payloads import WHOLE_BYTES_MAX
 from blobpack.gateway.s3.errors import S3Error
 from blobpack.gateway.s3.list_objects import list_request
 from blobpack.gateway.s3.objects import answer_object
-from blobpack.gateway.s3.xml import location_xml, versioning_xml
+from blobpack.gateway.s3.xml import listing_xml, location_xml, versioning_xml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +69,9 @@ class BlobBuckets:
         elif b"versioning" in names:
             await exchange.answer_xml(versioning_xml())
         else:
-            await exchange.answer_xml(await bucket.page(list_request(exchange.request)))
+            asked = list_request(exchange.request)
+            listing = await bucket.page(asked)
+            await exchange.answer_xml(listing_xml(bucket.name, asked, listing))
 
     async def _answer_object(self, exchange: Exchange, bucket: Bucket) -> None:
         key = exchange.request.key

@@ -6,18 +6,23 @@ import asyncio
 import re
 from typing import TYPE_CHECKING
 
-from blobpack.gateway.s3.list_objects import list_page
-from blobpack.gateway.s3.xml import page_xml
+from blobpack.gateway.s3.list_objects import (
+    ListedKey,
+    Listing,
+    decode_token,
+    encode_token,
+    list_page,
+)
 from blobpack.index.name_order import NameOrder
 from blobpack.stores.location import Location
 from blobpack.threads import shared_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from concurrent.futures import Future
 
     from blobpack.gateway.blobs import ServedBlob, ServedBlobs, ServedMember
-    from blobpack.gateway.s3.list_objects import ListRequest, Page
+    from blobpack.gateway.s3.list_objects import ListRequest
 
 # S3's rules (User Guide, "General purpose bucket naming rules"); clients check them before they send anything
 NAME_LENGTH_MIN, NAME_LENGTH_MAX = 3, 63
@@ -49,31 +54,50 @@ class Bucket:
         """
         return self.changed_s if member.mtime is None else member.mtime
 
-    async def page(self, asked: ListRequest, *, key_prefix: bytes = b"", shown: str = "") -> bytes:
-        """Return a page of keys as XML.
+    async def page(self, asked: ListRequest, key_prefix: bytes = b"") -> Listing:
+        """Return a page of keys.
 
         Args:
-            asked: What was asked for.
+            asked: What was asked for; its prefix begins with key_prefix.
             key_prefix: What stands before each name in its key.
-            shown: Name of the bucket in the answer; "" for its own.
+
+        Raises:
+            S3Error: the continuation token is none of this server's.
         """
         pool = shared_pool("gateway-list", LISTINGS_AT_ONCE)
         if self._order is None:
             self._order = pool.submit(NameOrder, self.blob.index)
         order = await asyncio.shield(asyncio.wrap_future(self._order))
-
-        def make() -> bytes:
-            page = list_page(order, asked.prefix, asked.delimiter, asked.after, asked.max_keys)
-            members = self._members(order, page)
-            return page_xml(shown or self.name, asked, page, members, key_prefix=key_prefix)
-
         # a page takes some milliseconds, in which the event loop could answer a hundred requests
-        return await asyncio.get_running_loop().run_in_executor(pool, make)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(pool, self._page, order, asked, key_prefix)
 
-    def _members(self, order: NameOrder, page: Page) -> Iterator[tuple[bytes, ServedMember, int]]:
-        for place in page.places:
-            member = self.blob.at(order.row_at(place))
-            yield order[place], member, self.changed_of(member)
+    def _page(self, order: NameOrder, asked: ListRequest, key_prefix: bytes) -> Listing:
+        after = asked.marker if asked.token is None else decode_token(asked.token)
+        if not after.startswith(key_prefix):
+            # a marker of the client's choice: before all keys, or behind all
+            if after > key_prefix:
+                return Listing([], [], b"", is_truncated=False)
+            after = key_prefix
+        page = list_page(
+            order,
+            asked.prefix[len(key_prefix) :],
+            asked.delimiter,
+            after[len(key_prefix) :],
+            asked.max_keys,
+        )
+        last = key_prefix + page.last
+        return Listing(
+            [self._listed(order, place, key_prefix) for place in page.places],
+            [key_prefix + prefix for prefix in page.prefixes],
+            encode_token(last) if asked.api == "2" else last,
+            page.is_truncated,
+        )
+
+    def _listed(self, order: NameOrder, place: int, key_prefix: bytes) -> ListedKey:
+        member = self.blob.at(order.row_at(place))
+        key = key_prefix + order[place]
+        return ListedKey(key, member.etag.decode(), member.size, self.changed_of(member))
 
 
 def buckets_of(blobs: ServedBlobs | Iterable[ServedBlob]) -> dict[str, Bucket]:

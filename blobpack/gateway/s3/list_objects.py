@@ -32,7 +32,8 @@ class ListRequest(NamedTuple):
         api: "1" for ListObjects, "2" for ListObjectsV2, "versions" for ListObjectVersions.
         prefix: What the keys begin with, as bytes, like all parts of keys here.
         delimiter: What ends a common prefix; empty if there are none.
-        after: The page begins behind this key or common prefix; empty for the first page.
+        marker: The page begins behind this key or common prefix; empty for the first page.
+        token: What to use in place of the marker, if it is not None: the last page's NextContinuationToken.
         max_keys: Number of keys and common prefixes on the page, 0 to 1000.
         asked: The parameters that the answer repeats, by the names of their elements, in S3's order.
         is_url_encoded: Whether the answer percent-encodes keys, since XML can't hold all of them.
@@ -42,15 +43,49 @@ class ListRequest(NamedTuple):
     api: str
     prefix: bytes
     delimiter: bytes
-    after: bytes
+    marker: bytes
+    token: str | None
     max_keys: int
     asked: dict[str, str]
     is_url_encoded: bool
     with_owner: bool
 
 
+class ListedKey(NamedTuple):
+    """A key in a listing.
+
+    Attributes:
+        key: The key.
+        etag: Its entity tag, with quotes.
+        size: Size in bytes.
+        changed_s: Time of its last change, in seconds since 1970 UTC.
+    """
+
+    key: bytes
+    etag: str
+    size: int
+    changed_s: int
+
+
+class Listing(NamedTuple):
+    """A page as it is answered.
+
+    Attributes:
+        keys: The keys.
+        prefixes: The common prefixes.
+        follow: What the request for the next page names: a token for ListObjectsV2, else a key or common prefix; empty
+            if there is no next page.
+        is_truncated: Whether there is a next page.
+    """
+
+    keys: list[ListedKey]
+    prefixes: list[bytes]
+    follow: bytes
+    is_truncated: bool
+
+
 class Page(NamedTuple):
-    """A page.
+    """A page, as places in the order of a blob's names.
 
     Attributes:
         places: Places in the order of the members whose names are on it.
@@ -94,7 +129,8 @@ def list_request(request: S3Request) -> ListRequest:
         api,
         _encoded(asked["Prefix"]),
         _encoded(request.param("delimiter") or ""),
-        _encoded(request.param(marker) or "") if token is None else decode_token(token),
+        _encoded(request.param(marker) or ""),
+        token,
         _max_keys(request.param("max-keys")),
         asked,
         encoding == "url",
@@ -119,13 +155,13 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def encode_token(last: bytes) -> str:
-    """Return the continuation token of the page that begins behind a name or common prefix."""
-    return base64.urlsafe_b64encode(TOKEN_BEGIN + last).decode()
+def encode_token(last: bytes) -> bytes:
+    """Return the continuation token of the page that begins behind a key or common prefix."""
+    return base64.urlsafe_b64encode(TOKEN_BEGIN + last)
 
 
 def decode_token(token: str) -> bytes:
-    """Return the name or common prefix of a continuation token.
+    """Return the key or common prefix of a continuation token.
 
     Raises:
         S3Error: this is not such a token.
@@ -146,7 +182,15 @@ def decode_token(token: str) -> bytes:
 def list_page(
     order: NameOrder, prefix: bytes, delimiter: bytes, after: bytes, max_keys: int
 ) -> Page:
-    """Find the members and common prefixes of a page; see ListRequest for the arguments."""
+    """Find the members and common prefixes of a page.
+
+    Args:
+        order: The order of the names.
+        prefix: What the names begin with.
+        delimiter: What ends a common prefix; empty if there are none.
+        after: The page begins behind this name or common prefix; empty for the first page.
+        max_keys: Number of names and common prefixes on the page.
+    """
     places: list[int] = []
     prefixes: list[bytes] = []
     place, last = _first_place(order, prefix, delimiter, after), b""

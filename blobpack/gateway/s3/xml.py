@@ -10,15 +10,13 @@ import time
 from typing import TYPE_CHECKING
 
 from blobpack.gateway.http_range import SECONDS_MAX
-from blobpack.gateway.s3.list_objects import encode_token
 from blobpack.gateway.s3.request import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from blobpack.gateway.blobs import ServedMember
     from blobpack.gateway.s3.errors import S3Error
-    from blobpack.gateway.s3.list_objects import ListRequest, Page
+    from blobpack.gateway.s3.list_objects import ListedKey, Listing, ListRequest
 
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -87,90 +85,72 @@ def versioning_xml() -> bytes:
     return _document("VersioningConfiguration", "")
 
 
-def page_xml(
-    bucket: str,
-    asked: ListRequest,
-    page: Page,
-    members: Iterable[tuple[bytes, ServedMember, int]],
-    *,
-    key_prefix: bytes = b"",
-) -> bytes:
+def listing_xml(bucket: str, asked: ListRequest, listing: Listing) -> bytes:
     """Return the body of a page of keys.
 
     Args:
         bucket: Name of the bucket.
         asked: What was asked for.
-        page: The page.
-        members: Names, members and times of last changes, in seconds since 1970 UTC, of the page's places.
-        key_prefix: What stands before each name in its key.
+        listing: The page.
     """
-    writer = KeyWriter(asked, key_prefix)
-    parts = [element("Name", bucket), *_asked_elements(asked, writer)]
-    parts.append(element("MaxKeys", str(asked.max_keys)))
-    if asked.api == "2":
-        parts.append(element("KeyCount", str(len(page.places) + len(page.prefixes))))
-    if asked.is_url_encoded:
-        parts.append(element("EncodingType", "url"))
-    parts.append(element("IsTruncated", str(page.is_truncated).lower()))
-    parts.extend(_next(asked, page, writer))
-    parts.extend(writer.members(members))
-    parts.extend(
-        f"<CommonPrefixes><Prefix>{writer.key(prefix)}</Prefix></CommonPrefixes>"
-        for prefix in page.prefixes
-    )
-    root = "ListVersionsResult" if asked.api == "versions" else "ListBucketResult"
-    return _document(root, "".join(parts))
-
-
-class KeyWriter:
-    """Writes keys of one page, percent-encoded if the client asked for that."""
-
-    def __init__(self, asked: ListRequest, key_prefix: bytes) -> None:
-        self._asked, self._before = asked, key_prefix
-
-    def text(self, key: bytes) -> str:
-        """Return part of a key as it stands in XML."""
-        if self._asked.is_url_encoded:
-            return quoted(key)
-        return escaped(key.decode("utf-8", "surrogateescape"))
-
-    def key(self, name: bytes) -> str:
-        """Return the key of a name as it stands in XML."""
-        return self.text(self._before + name)
-
-    def members(self, members: Iterable[tuple[bytes, ServedMember, int]]) -> Iterator[str]:
-        """Yield an element for each member."""
-        is_version = self._asked.api == "versions"
-        begin, end = ("<Version>", "</Version>") if is_version else ("<Contents>", "</Contents>")
-        version = "<VersionId>null</VersionId><IsLatest>true</IsLatest>" if is_version else ""
-        owner = OWNER if self._asked.with_owner else ""
-        for name, member, changed_s in members:
-            etag = escaped(member.etag.decode())
-            yield (
-                f"{begin}<Key>{self.key(name)}</Key>{version}<LastModified>{iso_time(changed_s)}</LastModified>"
-                f"<ETag>{etag}</ETag><Size>{member.size}</Size>{owner}<StorageClass>STANDARD</StorageClass>{end}"
+    return _document(
+        "ListVersionsResult" if asked.api == "versions" else "ListBucketResult",
+        "".join(
+            (
+                element("Name", bucket),
+                *_asked_elements(asked),
+                f"<MaxKeys>{asked.max_keys}</MaxKeys>",
+                f"<KeyCount>{len(listing.keys) + len(listing.prefixes)}</KeyCount>"
+                if asked.api == "2"
+                else "",
+                "<EncodingType>url</EncodingType>" if asked.is_url_encoded else "",
+                f"<IsTruncated>{str(listing.is_truncated).lower()}</IsTruncated>",
+                _next(asked, listing.follow) if listing.is_truncated else "",
+                *_keys(asked, listing.keys),
+                *(
+                    f"<CommonPrefixes><Prefix>{_key(asked, prefix)}</Prefix></CommonPrefixes>"
+                    for prefix in listing.prefixes
+                ),
             )
+        ),
+    )
 
 
-def _asked_elements(asked: ListRequest, writer: KeyWriter) -> Iterator[str]:
+def _key(asked: ListRequest, key: bytes) -> str:
+    """Return a key, or a part of one, as it stands in XML: percent-encoded if the client asked for that."""
+    if asked.is_url_encoded:
+        return quoted(key)
+    return escaped(key.decode("utf-8", "surrogateescape"))
+
+
+def _asked_elements(asked: ListRequest) -> Iterator[str]:
     for name, value in asked.asked.items():
         # a token is opaque, and never encoded
-        encoded = value.encode("utf-8", "surrogateescape")
-        text = escaped(value) if name == "ContinuationToken" else writer.text(encoded)
+        is_token = name == "ContinuationToken"
+        text = escaped(value) if is_token else _key(asked, value.encode("utf-8", "surrogateescape"))
         yield f"<{name}>{text}</{name}>"
 
 
-def _next(asked: ListRequest, page: Page, writer: KeyWriter) -> Iterator[str]:
-    """Yield what leads to the next page."""
-    if not page.is_truncated:
-        return
+def _keys(asked: ListRequest, keys: Iterable[ListedKey]) -> Iterator[str]:
+    is_version = asked.api == "versions"
+    begin, end = ("<Version>", "</Version>") if is_version else ("<Contents>", "</Contents>")
+    version = "<VersionId>null</VersionId><IsLatest>true</IsLatest>" if is_version else ""
+    owner = OWNER if asked.with_owner else ""
+    for key, etag, size, changed_s in keys:
+        yield (
+            f"{begin}<Key>{_key(asked, key)}</Key>{version}<LastModified>{iso_time(changed_s)}</LastModified>"
+            f"<ETag>{escaped(etag)}</ETag><Size>{size}</Size>{owner}<StorageClass>STANDARD</StorageClass>{end}"
+        )
+
+
+def _next(asked: ListRequest, follow: bytes) -> str:
+    """Return what leads to the next page."""
     if asked.api == "2":
-        yield element("NextContinuationToken", encode_token(page.last))
-    elif asked.api == "versions":
-        yield f"<NextKeyMarker>{writer.key(page.last)}</NextKeyMarker><NextVersionIdMarker>null</NextVersionIdMarker>"
+        return element("NextContinuationToken", follow.decode())
+    if asked.api == "versions":
+        return f"<NextKeyMarker>{_key(asked, follow)}</NextKeyMarker><NextVersionIdMarker>null</NextVersionIdMarker>"
     # without a delimiter, the marker of the next page is the last key (S3 API Reference, ListObjects, NextMarker)
-    elif asked.delimiter:
-        yield f"<NextMarker>{writer.key(page.last)}</NextMarker>"
+    return f"<NextMarker>{_key(asked, follow)}</NextMarker>" if asked.delimiter else ""
 
 
 def _document(root: str, inner: str) -> bytes:
