@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from functools import lru_cache
-from time import perf_counter
+from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -51,15 +51,14 @@ if TYPE_CHECKING:
 PINNED_S = 31536000  # a year, which stands for ever (RFC 9111, 5.2.2.1 has no upper bound)
 # a client that takes no byte of a large payload for so long is hung up on
 SEND_TIMEOUT_S = 60.0
-# longer names would fill the table of names that were encoded already
 ALLOWED = ((b"allow", b"GET, HEAD, OPTIONS"),)
 NOT_ALLOWED = problem(405, "Payloads are read with GET or HEAD.")
 NOT_SATISFIABLE = problem(416, "No byte of this member lies in the range that was asked for.")
 PRECONDITION_FAILED = problem(412, "The member is not the one that the request names.")
-EMPTY = b""
+# name of the route in metrics
+IMAGE = "image"
 
 date_of = lru_cache(maxsize=4096)(http_date)
-disposition = lru_cache(maxsize=4096)(disposition_of)
 
 
 def decoded(raw: bytes) -> str:
@@ -76,6 +75,7 @@ class Images:
         self, blobs: ServedBlobs, payloads: Payloads, access: Access, metrics: Metrics
     ) -> None:
         self._blobs, self._payloads, self._access, self._metrics = blobs, payloads, access, metrics
+        self._count = metrics.count
         # by is_pinned and by whether only this client may keep the answer
         self._fields: dict[tuple[bool, bool], Fields] = {
             (pinned, private): [
@@ -99,17 +99,10 @@ class Images:
             raw: What stands behind `/b/` in the path, percent-encoded.
             grant: What the token in the path covers; None if the path has none.
         """
-        began = perf_counter()
-        status, sent = await self._answer(scope, receive, send, raw, grant)
-        self._metrics.count("image", status, sent, perf_counter() - began)
-
-    async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, raw: bytes, grant: Grant | None
-    ) -> tuple[int, int]:
-        """Answer a request; return the status and the bytes that were sent."""
         method = scope["method"]
         if method not in ("GET", "HEAD"):
-            return await send_other_method(send, method)
+            await self._refuse(send, method)
+            return
         authorization = None
         is_conditional = False
         for name, value in scope["headers"]:
@@ -118,47 +111,63 @@ class Images:
             elif name in CONDITIONAL:
                 is_conditional = True
         is_private = grant is None and authorization is not None
-        if grant is None:
-            grant = self._access.grant_of(authorization)
-            if grant is None:
-                await send_problem(send, 401, UNAUTHORIZED, (CHALLENGE,))
-                return 401, len(UNAUTHORIZED)
-        found = self._blobs.resolve(decoded(raw))
         member = None
+        if grant is None and (grant := self._access.grant_of(authorization)) is None:
+            await send_problem(send, 401, UNAUTHORIZED, (CHALLENGE,))
+            self._count(IMAGE, 401, len(UNAUTHORIZED))
+            return
+        found = self._blobs.resolve(decoded(raw))
         if found is not None and grant.covers(found[0].name, found[1]):
             member = found[0].find(found[1])
         if member is None:
             await send_problem(send, 404, NOT_FOUND)
-            return 404, len(NOT_FOUND)
+            self._count(IMAGE, 404, len(NOT_FOUND))
+            return
         fields = self._fields[member.blob.is_pinned, is_private]
         conditions = conditions_in(scope["headers"]) if is_conditional else {}
         if method == "HEAD":
             # a range is defined for GET alone (RFC 9110, 14.2)
             conditions.pop(b"range", None)
         answer = answer_to(conditions, member.size, member.etag, member.mtime)
-        try:
-            if method == "HEAD" or answer.status not in (200, 206):
-                check_unchanged(member)
-                return await send_from_index(send, member, answer, fields)
-            return await self._send_payload(receive, send, member, answer, fields)
-        except BlobpackError as exc:
-            return await send_error(send, exc, decoded(raw)), 0
-
-    async def _send_payload(
-        self, receive: Receive, send: Send, member: ServedMember, answer: Answer, fields: Fields
-    ) -> tuple[int, int]:
         status, start, end = answer
-        size = end - start
-        if size > WHOLE_BYTES_MAX:
-            await self._send_pieces(receive, send, member, answer, fields)
-            return status, size
-        # None: the read may wait, so a thread reads
-        payload = self._payloads.read_if_ready(member, start, end)
-        if payload is None:
-            payload = await self._payloads.aread(member, start, end)
+        try:
+            if method == "HEAD" or status not in (200, 206):
+                check_unchanged(member)
+                await send_from_index(send, member, answer, fields)
+                self._count(IMAGE, status, 0)
+                return
+            if end - start > WHOLE_BYTES_MAX:
+                await self._send_pieces(receive, send, member, answer, fields)
+                self._count(IMAGE, status, end - start)
+                return
+            payload = self._payloads.read_if_ready(member, start, end)
+            if payload is None:
+                payload = await self._read(member, start, end)
+        except BlobpackError as exc:
+            self._count(IMAGE, await send_error(send, exc, decoded(raw)), 0)
+            return
         media_type = member.media_type or sniffed(member, payload, answer)
-        await send_whole(send, status, fields_of(member, answer, fields, media_type), payload)
-        return status, size
+        headers = fields_of(member, answer, fields, media_type)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": payload})
+        self._count(IMAGE, status, end - start)
+
+    async def _read(self, member: ServedMember, start: int, end: int) -> bytes:
+        """Read a range of a payload that has to be waited for."""
+        began = monotonic()
+        try:
+            return await self._payloads.aread(member, start, end)
+        finally:
+            self._metrics.count_wait(monotonic() - began)
+
+    async def _refuse(self, send: Send, method: str) -> None:
+        """Answer OPTIONS, which browsers send before a request with a field of its own, or an unknown method."""
+        if method == "OPTIONS":
+            await send_whole(send, 204, [*PREFLIGHT, *ALLOWED])
+            self._count(IMAGE, 204, 0)
+        else:
+            await send_problem(send, 405, NOT_ALLOWED, ALLOWED)
+            self._count(IMAGE, 405, len(NOT_ALLOWED))
 
     async def _send_pieces(
         self, receive: Receive, send: Send, member: ServedMember, answer: Answer, fields: Fields
@@ -183,7 +192,7 @@ class Images:
                     return
                 async with asyncio.timeout(SEND_TIMEOUT_S):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": EMPTY})
+            await send({"type": "http.response.body", "body": b""})
         except BlobpackError as exc:
             if is_first:
                 raise
@@ -222,7 +231,7 @@ def check_unchanged(member: ServedMember) -> None:
     Raises:
         BlobChangedError: it is another one.
     """
-    store = member.blob.reader._open_store(member.blob.reader._number_of(member.row))
+    store = member.blob.open_store(member.row)
     if store is not None and store.is_replaced:
         raise changed(member)
 
@@ -236,7 +245,7 @@ def fields_of(
         *type_fields(media_type),
         (b"content-length", b"%d" % (answer.end - answer.start)),
         (b"etag", member.etag),
-        (b"content-disposition", disposition(member.name)),
+        (b"content-disposition", disposition_of(member.name)),
     ]
     if member.mtime is not None:
         found.append((b"last-modified", date_of(member.mtime)))
@@ -255,9 +264,7 @@ def sniffed(member: ServedMember, payload: bytes, answer: Answer) -> str:
     return media_type_of(member.name)
 
 
-async def send_from_index(
-    send: Send, member: ServedMember, answer: Answer, fields: Fields
-) -> tuple[int, int]:
+async def send_from_index(send: Send, member: ServedMember, answer: Answer, fields: Fields) -> None:
     """Answer what needs no payload: HEAD, 304, 412 and 416."""
     if answer.status == 304:
         # those fields of a 200 that a cache updates (RFC 9110, 15.4.5)
@@ -271,13 +278,3 @@ async def send_from_index(
     else:
         media_type = member.media_type or media_type_of(member.name)
         await send_whole(send, 200, fields_of(member, answer, fields, media_type))
-    return answer.status, 0
-
-
-async def send_other_method(send: Send, method: str) -> tuple[int, int]:
-    """Answer OPTIONS, which browsers send before a request with a field of its own, or a method that does not exist."""
-    if method == "OPTIONS":
-        await send_whole(send, 204, [*PREFLIGHT, *ALLOWED])
-        return 204, 0
-    await send_problem(send, 405, NOT_ALLOWED, ALLOWED)
-    return 405, len(NOT_ALLOWED)
