@@ -7,10 +7,7 @@ which were made before. HEAD, 304, 412 and 416 are answered from the index alone
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from functools import lru_cache
-from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -38,7 +35,8 @@ from blobpack.gateway.http_range import (
     content_range,
     http_date,
 )
-from blobpack.gateway.payloads import WHOLE_BYTES_MAX, changed
+from blobpack.gateway.payloads import changed
+from blobpack.gateway.send_payload import send_payload
 
 if TYPE_CHECKING:
     from blobpack.gateway.answers import Fields, Receive, Scope, Send
@@ -49,8 +47,6 @@ if TYPE_CHECKING:
     from blobpack.gateway.tokens import Access, Grant
 
 PINNED_S = 31536000  # a year, which stands for ever (RFC 9111, 5.2.2.1 has no upper bound)
-# a client that takes no byte of a large payload for so long is hung up on
-SEND_TIMEOUT_S = 60.0
 ALLOWED = ((b"allow", b"GET, HEAD, OPTIONS"),)
 NOT_ALLOWED = problem(405, "Payloads are read with GET or HEAD.")
 NOT_SATISFIABLE = problem(416, "No byte of this member lies in the range that was asked for.")
@@ -111,54 +107,47 @@ class Images:
             elif name in CONDITIONAL:
                 is_conditional = True
         is_private = grant is None and authorization is not None
-        member = None
         if grant is None and (grant := self._access.grant_of(authorization)) is None:
             await send_problem(send, 401, UNAUTHORIZED, (CHALLENGE,))
             self._count(IMAGE, 401, len(UNAUTHORIZED))
             return
-        found = self._blobs.resolve(decoded(raw))
-        if found is not None and grant.covers(found[0].name, found[1]):
-            member = found[0].find(found[1])
-        if member is None:
-            await send_problem(send, 404, NOT_FOUND)
-            self._count(IMAGE, 404, len(NOT_FOUND))
-            return
-        fields = self._fields[member.blob.is_pinned, is_private]
-        conditions = conditions_in(scope["headers"]) if is_conditional else {}
-        if method == "HEAD":
-            # a range is defined for GET alone (RFC 9110, 14.2)
-            conditions.pop(b"range", None)
-        answer = answer_to(conditions, member.size, member.etag, member.mtime)
-        status, start, end = answer
+        member = None
         try:
+            found = self._blobs.resolve(decoded(raw))
+            if found is not None and grant.covers(found[0].name, found[1]):
+                member = found[0].find(found[1])
+            if member is None:
+                await send_problem(send, 404, NOT_FOUND)
+                self._count(IMAGE, 404, len(NOT_FOUND))
+                return
+            fields = self._fields[member.blob.is_pinned, is_private]
+            conditions = conditions_in(scope["headers"]) if is_conditional else {}
+            if method == "HEAD":
+                # a range is defined for GET alone (RFC 9110, 14.2)
+                conditions.pop(b"range", None)
+            answer = answer_to(conditions, member.size, member.etag, member.mtime)
+            status, start, end = answer
             if method == "HEAD" or status not in (200, 206):
                 check_unchanged(member)
                 await send_from_index(send, member, answer, fields)
                 self._count(IMAGE, status, 0)
                 return
-            if end - start > WHOLE_BYTES_MAX:
-                await self._send_pieces(receive, send, member, answer, fields)
-                self._count(IMAGE, status, end - start)
-                return
             payload = self._payloads.read_if_ready(member, start, end)
             if payload is None:
-                payload = await self._read(member, start, end)
+
+                def fields_for(payload: bytes) -> Fields:
+                    return fields_of(member, answer, fields, payload)
+
+                await send_payload(self._payloads, receive, send, member, answer, fields_for)
+                self._count(IMAGE, status, end - start)
+                return
         except BlobpackError as exc:
             self._count(IMAGE, await send_error(send, exc, decoded(raw)), 0)
             return
-        media_type = member.media_type or sniffed(member, payload, answer)
-        headers = fields_of(member, answer, fields, media_type)
+        headers = fields_of(member, answer, fields, payload)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": payload})
         self._count(IMAGE, status, end - start)
-
-    async def _read(self, member: ServedMember, start: int, end: int) -> bytes:
-        """Read a range of a payload that has to be waited for."""
-        began = monotonic()
-        try:
-            return await self._payloads.aread(member, start, end)
-        finally:
-            self._metrics.count_wait(monotonic() - began)
 
     async def _refuse(self, send: Send, method: str) -> None:
         """Answer OPTIONS, which browsers send before a request with a field of its own, or an unknown method."""
@@ -168,50 +157,6 @@ class Images:
         else:
             await send_problem(send, 405, NOT_ALLOWED, ALLOWED)
             self._count(IMAGE, 405, len(NOT_ALLOWED))
-
-    async def _send_pieces(
-        self, receive: Receive, send: Send, member: ServedMember, answer: Answer, fields: Fields
-    ) -> None:
-        """Send a large payload piece by piece, as the client takes it.
-
-        A failure behind the first piece ends the connection: the client sees that bytes are missing.
-        """
-        gone = asyncio.ensure_future(wait_until_gone(receive))
-        pieces = self._payloads.pieces(member, answer.start, answer.end)
-        is_first = True
-        try:
-            async for piece in pieces:
-                if is_first:
-                    media_type = member.media_type or sniffed(member, piece, answer)
-                    start = fields_of(member, answer, fields, media_type)
-                    await send(
-                        {"type": "http.response.start", "status": answer.status, "headers": start}
-                    )
-                    is_first = False
-                if gone.done():
-                    return
-                async with asyncio.timeout(SEND_TIMEOUT_S):
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        except BlobpackError as exc:
-            if is_first:
-                raise
-            raise BrokenAnswerError(str(exc)) from exc
-        finally:
-            await pieces.aclose()  # type: ignore[attr-defined]  # an async generator
-            gone.cancel()
-            with suppress(asyncio.CancelledError):
-                await gone
-
-
-class BrokenAnswerError(Exception):
-    """A payload could not be read to its end, and its beginning was sent. The server closes the connection."""
-
-
-async def wait_until_gone(receive: Receive) -> None:
-    """Return when the client has gone away."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def cache_control(*, pinned: bool, private: bool) -> bytes:
@@ -237,9 +182,17 @@ def check_unchanged(member: ServedMember) -> None:
 
 
 def fields_of(
-    member: ServedMember, answer: Answer, fields: Fields, media_type: str
+    member: ServedMember, answer: Answer, fields: Fields, payload: bytes | None
 ) -> list[tuple[bytes, bytes]]:
-    """Return the header fields of an answer with a payload, or of a HEAD request for it."""
+    """Return the header fields of a 200 or 206.
+
+    Args:
+        member: The member.
+        answer: Status and range.
+        fields: Fields that all payloads of the blob have.
+        payload: The first bytes that are sent; None for a HEAD request.
+    """
+    media_type = member.media_type or sniffed(member, answer, payload)
     found = [
         *fields,
         *type_fields(media_type),
@@ -254,9 +207,9 @@ def fields_of(
     return found
 
 
-def sniffed(member: ServedMember, payload: bytes, answer: Answer) -> str:
+def sniffed(member: ServedMember, answer: Answer, payload: bytes | None) -> str:
     """Return the media type of a member whose index has none: by its first bytes, or else by its name."""
-    if answer.start == 0 and not member.blob.has_media_types:
+    if payload is not None and answer.start == 0 and not member.blob.has_media_types:
         name = member.name.encode("utf-8", "surrogateescape")
         code = facts_of(payload, name, size=member.size).media_type
         if code:
@@ -276,5 +229,4 @@ async def send_from_index(send: Send, member: ServedMember, answer: Answer, fiel
         behind = (b"content-range", b"bytes */%d" % member.size)
         await send_problem(send, 416, NOT_SATISFIABLE, (behind,))
     else:
-        media_type = member.media_type or media_type_of(member.name)
-        await send_whole(send, 200, fields_of(member, answer, fields, media_type))
+        await send_whole(send, 200, fields_of(member, answer, fields, None))

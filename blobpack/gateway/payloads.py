@@ -20,7 +20,7 @@ from blobpack.stores.http.options import with_options
 from blobpack.threads import shared_pool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, Callable
     from concurrent.futures import Future
 
     from blobpack.gateway.blobs import ServedMember
@@ -53,7 +53,13 @@ class Payloads:
         held_bytes: Bytes of large payloads that are read and not sent yet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count_wait: Callable[[float], object] = lambda waited_s: None) -> None:
+        """Make a reader.
+
+        Args:
+            count_wait: Called after each read by a thread, with the seconds that a client waited for it.
+        """
+        self._count_wait = count_wait
         self._reading: dict[tuple[int, int, int, int], Future[bytes]] = {}
         # when the file of a store was looked at, by the store's id
         self._looked_s: dict[int, float] = {}
@@ -88,6 +94,8 @@ class Payloads:
             return payload
         # behind the read: a file that was written to before this moment is noticed
         if store.is_replaced:
+            # every later request looks again
+            self._looked_s.pop(id(store), None)
             raise changed(member)
         if has_checksum and not is_right:
             raise damaged(member)
@@ -137,6 +145,7 @@ class Payloads:
         payload = self.read_if_ready(member, start, end)
         if payload is not None:
             return payload
+        began_s = monotonic()
         # a concurrent.futures.Future, and no task: event loops of several threads may share it
         key = (id(member.blob.reader), member.row, start, end)
         future = self._reading.get(key)
@@ -151,9 +160,12 @@ class Payloads:
             future.add_done_callback(lambda _: self._reading.pop(key, None))
         waiting = asyncio.wrap_future(future)
         waiting.add_done_callback(_retrieve_error)
-        return await asyncio.shield(waiting)
+        try:
+            return await asyncio.shield(waiting)
+        finally:
+            self._count_wait(monotonic() - began_s)
 
-    async def pieces(self, member: ServedMember, start: int, end: int) -> AsyncIterator[bytes]:
+    async def pieces(self, member: ServedMember, start: int, end: int) -> AsyncGenerator[bytes]:
         """Read a range of a large payload piece by piece, each when the one before was taken.
 
         The checksum of a whole payload is compared before its last piece is yielded. So a client never gets all bytes of
