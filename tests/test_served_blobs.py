@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,6 +14,7 @@ from blobpack.gateway.blobs import ServedBlobs, name_of
 from blobpack.gateway.payloads import (
     HELD_BYTES_MAX,
     LOCAL_PIECE_BYTES,
+    LOOK_EVERY_S,
     WHOLE_BYTES_MAX,
     BusyError,
     Payloads,
@@ -284,6 +286,7 @@ def test_a_local_blob_that_changes_is_noticed_before_any_byte_is_returned(path, 
             path.unlink()
         else:
             blobpack.append(path, {"more": b"more"}, all_files=True)
+        time.sleep(LOOK_EVERY_S)
         for start, end in ((0, member.size), (3, 9)):
             with pytest.raises(BlobChangedError):
                 asyncio.run(payloads.aread(member, start, end))

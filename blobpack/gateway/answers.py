@@ -7,6 +7,7 @@ Source: RFC 9110 (HTTP), RFC 9457 (problem details), the Fetch standard (CORS, C
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from http import HTTPStatus
 from mimetypes import MimeTypes
@@ -35,12 +36,9 @@ if TYPE_CHECKING:
 # a page of another origin. No cookies are used, so "*" gives away nothing that the URL or a token does not.
 CORS: Fields = [
     (b"access-control-allow-origin", b"*"),
-    (
-        b"access-control-expose-headers",
-        b"ETag, Content-Length, Content-Range, Accept-Ranges, Last-Modified, Content-Disposition, Retry-After",
-    ),
+    # Content-Length, Content-Type and Last-Modified are readable anyway (Fetch, "CORS-safelisted response-header name")
+    (b"access-control-expose-headers", b"ETag, Content-Range, Accept-Ranges"),
     (b"cross-origin-resource-policy", b"cross-origin"),
-    (b"timing-allow-origin", b"*"),
 ]
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 # a preflight is asked again after a day; browsers cap it at 2 hours or a day
@@ -66,6 +64,7 @@ HARMLESS_TYPES = frozenset(
 OCTETS = "application/octet-stream"
 # 0: there was no answer
 ASKED_TO_WAIT = (0, 429, 503)
+PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]+")
 PROBLEM_JSON = b"application/problem+json"
 
 # the defaults of Python, and not those of this machine: answers must not depend on it
@@ -101,6 +100,9 @@ def type_fields(media_type: str) -> Fields:
 def disposition_of(name: str) -> bytes:
     """Return the Content-Disposition of a member: shown in the browser, and saved under the last part of its name."""
     base = name.rpartition("/")[2]
+    # most names need no encoding, and this is done for each image
+    if base.isascii() and PLAIN_NAME.fullmatch(base):
+        return b"inline; filename*=UTF-8''" + base.encode()
     # RFC 8187 knows UTF-8 only, and a name may hold other bytes
     shown = base.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return b"inline; filename*=UTF-8''" + quote(shown, safe="").encode()

@@ -74,7 +74,8 @@ class GatewayApp:
 
     def __init__(self, blobs: ServedBlobs, access: Access) -> None:
         self.blobs, self.access = blobs, access
-        self.payloads, self.metrics = Payloads(), Metrics()
+        self.metrics = Metrics()
+        self.payloads = Payloads(self.metrics.count_wait)
         self._images = Images(blobs, self.payloads, access, self.metrics)
         self._faces: dict[bytes, Face] = {b"b": self._images}
         self._rest = rest_of(self)

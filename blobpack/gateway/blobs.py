@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 from blobpack.index.index import Index
 from blobpack.indexfile.open import open_stored, read_footer
 from blobpack.indexfile.remote import RemoteIndex
+from blobpack.opening.blob import Blob
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
 from blobpack.stores.sink import FileSink
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.identity import Identity
     from blobpack.opening.reader import Reader
+    from blobpack.stores.base import Store
 
 # of a SHA-256: 48 bits tell the versions of one blob apart, and stay short in URLs
 VERSION_DIGITS = 12
@@ -84,6 +86,7 @@ class ServedBlob:
         "_find",
         "_member_at",
         "_number_of",
+        "_store",
         "_tags",
         "index",
         "is_pinned",
@@ -111,6 +114,7 @@ class ServedBlob:
         # bound methods: a lookup of an attribute is a noticeable part of a lookup of a name
         self._find, self._member_at = self.index._find, self.index._member_at
         self._number_of = reader._number_of
+        self._store = reader.store if isinstance(reader, Blob) else None
 
     def pinned(self) -> ServedBlob:
         """Return this blob under the name that holds its version: `name@version`."""
@@ -137,19 +141,27 @@ class ServedBlob:
         tag = self._tag_of(row)
         # Without checksums, the blob's version and the place of the payload in it still name its bytes.
         etag = b'"%s-%x-%x"' % (tag, start, end - start if crc32c is None else crc32c)
-        return ServedMember(
-            self,
-            row,
-            member.name,
-            start,
-            end,
-            member.media_type,
-            member.width,
-            member.height,
-            crc32c,
-            member.mtime,
-            etag,
+        # a NamedTuple's own constructor takes twice as long, and this one runs for each image
+        return tuple.__new__(
+            ServedMember,
+            (
+                self,
+                row,
+                member.name,
+                start,
+                end,
+                member.media_type,
+                member.width,
+                member.height,
+                crc32c,
+                member.mtime,
+                etag,
+            ),
         )
+
+    def open_store(self, row: int) -> Store | None:
+        """Return the store that holds a row; None if it is one of a collection, and not open."""
+        return self._store or self.reader._open_store(self._number_of(row))
 
     def _tag_of(self, row: int) -> bytes:
         """Return the digest of the identity of the one blob that holds a row."""
@@ -199,7 +211,9 @@ class ServedBlobs:
             name: ServedBlob(name, reader, pinned=pinned) for name, reader in readers.items()
         }
         self._resolved = {
-            served.name: served for blob in self._blobs.values() for served in (blob, blob.pinned())
+            served.url_name: served
+            for blob in self._blobs.values()
+            for served in (blob, blob.pinned())
         }
         # the most slashes first, so that the longest name wins
         self._depths = sorted({name.count("/") for name in self._resolved}, reverse=True)

@@ -7,10 +7,7 @@ which were made before. HEAD, 304, 412 and 416 are answered from the index alone
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from functools import lru_cache
-from time import perf_counter
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -38,7 +35,8 @@ from blobpack.gateway.http_range import (
     content_range,
     http_date,
 )
-from blobpack.gateway.payloads import WHOLE_BYTES_MAX, changed
+from blobpack.gateway.payloads import changed
+from blobpack.gateway.send_payload import send_payload
 
 if TYPE_CHECKING:
     from blobpack.gateway.answers import Fields, Receive, Scope, Send
@@ -49,17 +47,14 @@ if TYPE_CHECKING:
     from blobpack.gateway.tokens import Access, Grant
 
 PINNED_S = 31536000  # a year, which stands for ever (RFC 9111, 5.2.2.1 has no upper bound)
-# a client that takes no byte of a large payload for so long is hung up on
-SEND_TIMEOUT_S = 60.0
-# longer names would fill the table of names that were encoded already
 ALLOWED = ((b"allow", b"GET, HEAD, OPTIONS"),)
 NOT_ALLOWED = problem(405, "Payloads are read with GET or HEAD.")
 NOT_SATISFIABLE = problem(416, "No byte of this member lies in the range that was asked for.")
 PRECONDITION_FAILED = problem(412, "The member is not the one that the request names.")
-EMPTY = b""
+# name of the route in metrics
+IMAGE = "image"
 
 date_of = lru_cache(maxsize=4096)(http_date)
-disposition = lru_cache(maxsize=4096)(disposition_of)
 
 
 def decoded(raw: bytes) -> str:
@@ -76,6 +71,7 @@ class Images:
         self, blobs: ServedBlobs, payloads: Payloads, access: Access, metrics: Metrics
     ) -> None:
         self._blobs, self._payloads, self._access, self._metrics = blobs, payloads, access, metrics
+        self._count = metrics.count
         # by is_pinned and by whether only this client may keep the answer
         self._fields: dict[tuple[bool, bool], Fields] = {
             (pinned, private): [
@@ -99,17 +95,10 @@ class Images:
             raw: What stands behind `/b/` in the path, percent-encoded.
             grant: What the token in the path covers; None if the path has none.
         """
-        began = perf_counter()
-        status, sent = await self._answer(scope, receive, send, raw, grant)
-        self._metrics.count("image", status, sent, perf_counter() - began)
-
-    async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, raw: bytes, grant: Grant | None
-    ) -> tuple[int, int]:
-        """Answer a request; return the status and the bytes that were sent."""
         method = scope["method"]
         if method not in ("GET", "HEAD"):
-            return await send_other_method(send, method)
+            await self._refuse(send, method)
+            return
         authorization = None
         is_conditional = False
         for name, value in scope["headers"]:
@@ -118,91 +107,56 @@ class Images:
             elif name in CONDITIONAL:
                 is_conditional = True
         is_private = grant is None and authorization is not None
-        if grant is None:
-            grant = self._access.grant_of(authorization)
-            if grant is None:
-                await send_problem(send, 401, UNAUTHORIZED, (CHALLENGE,))
-                return 401, len(UNAUTHORIZED)
-        found = self._blobs.resolve(decoded(raw))
+        if grant is None and (grant := self._access.grant_of(authorization)) is None:
+            await send_problem(send, 401, UNAUTHORIZED, (CHALLENGE,))
+            self._count(IMAGE, 401, len(UNAUTHORIZED))
+            return
         member = None
-        if found is not None and grant.covers(found[0].name, found[1]):
-            member = found[0].find(found[1])
-        if member is None:
-            await send_problem(send, 404, NOT_FOUND)
-            return 404, len(NOT_FOUND)
-        fields = self._fields[member.blob.is_pinned, is_private]
-        conditions = conditions_in(scope["headers"]) if is_conditional else {}
-        if method == "HEAD":
-            # a range is defined for GET alone (RFC 9110, 14.2)
-            conditions.pop(b"range", None)
-        answer = answer_to(conditions, member.size, member.etag, member.mtime)
         try:
-            if method == "HEAD" or answer.status not in (200, 206):
+            found = self._blobs.resolve(decoded(raw))
+            if found is not None and grant.covers(found[0].name, found[1]):
+                member = found[0].find(found[1])
+            if member is None:
+                await send_problem(send, 404, NOT_FOUND)
+                self._count(IMAGE, 404, len(NOT_FOUND))
+                return
+            fields = self._fields[member.blob.is_pinned, is_private]
+            conditions = conditions_in(scope["headers"]) if is_conditional else {}
+            if method == "HEAD":
+                # a range is defined for GET alone (RFC 9110, 14.2)
+                conditions.pop(b"range", None)
+            answer = answer_to(conditions, member.size, member.etag, member.mtime)
+            status, start, end = answer
+            if method == "HEAD" or status not in (200, 206):
                 check_unchanged(member)
-                return await send_from_index(send, member, answer, fields)
-            return await self._send_payload(receive, send, member, answer, fields)
+                await send_from_index(send, member, answer, fields)
+                self._count(IMAGE, status, 0)
+                return
+            payload = self._payloads.read_if_ready(member, start, end)
+            if payload is None:
+
+                def fields_for(payload: bytes) -> Fields:
+                    return fields_of(member, answer, fields, payload)
+
+                await send_payload(self._payloads, receive, send, member, answer, fields_for)
+                self._count(IMAGE, status, end - start)
+                return
         except BlobpackError as exc:
-            return await send_error(send, exc, decoded(raw)), 0
+            self._count(IMAGE, await send_error(send, exc, decoded(raw)), 0)
+            return
+        headers = fields_of(member, answer, fields, payload)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": payload})
+        self._count(IMAGE, status, end - start)
 
-    async def _send_payload(
-        self, receive: Receive, send: Send, member: ServedMember, answer: Answer, fields: Fields
-    ) -> tuple[int, int]:
-        status, start, end = answer
-        size = end - start
-        if size > WHOLE_BYTES_MAX:
-            await self._send_pieces(receive, send, member, answer, fields)
-            return status, size
-        # None: the read may wait, so a thread reads
-        payload = self._payloads.read_if_ready(member, start, end)
-        if payload is None:
-            payload = await self._payloads.aread(member, start, end)
-        media_type = member.media_type or sniffed(member, payload, answer)
-        await send_whole(send, status, fields_of(member, answer, fields, media_type), payload)
-        return status, size
-
-    async def _send_pieces(
-        self, receive: Receive, send: Send, member: ServedMember, answer: Answer, fields: Fields
-    ) -> None:
-        """Send a large payload piece by piece, as the client takes it.
-
-        A failure behind the first piece ends the connection: the client sees that bytes are missing.
-        """
-        gone = asyncio.ensure_future(wait_until_gone(receive))
-        pieces = self._payloads.pieces(member, answer.start, answer.end)
-        is_first = True
-        try:
-            async for piece in pieces:
-                if is_first:
-                    media_type = member.media_type or sniffed(member, piece, answer)
-                    start = fields_of(member, answer, fields, media_type)
-                    await send(
-                        {"type": "http.response.start", "status": answer.status, "headers": start}
-                    )
-                    is_first = False
-                if gone.done():
-                    return
-                async with asyncio.timeout(SEND_TIMEOUT_S):
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": EMPTY})
-        except BlobpackError as exc:
-            if is_first:
-                raise
-            raise BrokenAnswerError(str(exc)) from exc
-        finally:
-            await pieces.aclose()  # type: ignore[attr-defined]  # an async generator
-            gone.cancel()
-            with suppress(asyncio.CancelledError):
-                await gone
-
-
-class BrokenAnswerError(Exception):
-    """A payload could not be read to its end, and its beginning was sent. The server closes the connection."""
-
-
-async def wait_until_gone(receive: Receive) -> None:
-    """Return when the client has gone away."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    async def _refuse(self, send: Send, method: str) -> None:
+        """Answer OPTIONS, which browsers send before a request with a field of its own, or an unknown method."""
+        if method == "OPTIONS":
+            await send_whole(send, 204, [*PREFLIGHT, *ALLOWED])
+            self._count(IMAGE, 204, 0)
+        else:
+            await send_problem(send, 405, NOT_ALLOWED, ALLOWED)
+            self._count(IMAGE, 405, len(NOT_ALLOWED))
 
 
 def cache_control(*, pinned: bool, private: bool) -> bytes:
@@ -222,21 +176,29 @@ def check_unchanged(member: ServedMember) -> None:
     Raises:
         BlobChangedError: it is another one.
     """
-    store = member.blob.reader._open_store(member.blob.reader._number_of(member.row))
+    store = member.blob.open_store(member.row)
     if store is not None and store.is_replaced:
         raise changed(member)
 
 
 def fields_of(
-    member: ServedMember, answer: Answer, fields: Fields, media_type: str
+    member: ServedMember, answer: Answer, fields: Fields, payload: bytes | None
 ) -> list[tuple[bytes, bytes]]:
-    """Return the header fields of an answer with a payload, or of a HEAD request for it."""
+    """Return the header fields of a 200 or 206.
+
+    Args:
+        member: The member.
+        answer: Status and range.
+        fields: Fields that all payloads of the blob have.
+        payload: The first bytes that are sent; None for a HEAD request.
+    """
+    media_type = member.media_type or sniffed(member, answer, payload)
     found = [
         *fields,
         *type_fields(media_type),
         (b"content-length", b"%d" % (answer.end - answer.start)),
         (b"etag", member.etag),
-        (b"content-disposition", disposition(member.name)),
+        (b"content-disposition", disposition_of(member.name)),
     ]
     if member.mtime is not None:
         found.append((b"last-modified", date_of(member.mtime)))
@@ -245,9 +207,9 @@ def fields_of(
     return found
 
 
-def sniffed(member: ServedMember, payload: bytes, answer: Answer) -> str:
+def sniffed(member: ServedMember, answer: Answer, payload: bytes | None) -> str:
     """Return the media type of a member whose index has none: by its first bytes, or else by its name."""
-    if answer.start == 0 and not member.blob.has_media_types:
+    if payload is not None and answer.start == 0 and not member.blob.has_media_types:
         name = member.name.encode("utf-8", "surrogateescape")
         code = facts_of(payload, name, size=member.size).media_type
         if code:
@@ -255,9 +217,7 @@ def sniffed(member: ServedMember, payload: bytes, answer: Answer) -> str:
     return media_type_of(member.name)
 
 
-async def send_from_index(
-    send: Send, member: ServedMember, answer: Answer, fields: Fields
-) -> tuple[int, int]:
+async def send_from_index(send: Send, member: ServedMember, answer: Answer, fields: Fields) -> None:
     """Answer what needs no payload: HEAD, 304, 412 and 416."""
     if answer.status == 304:
         # those fields of a 200 that a cache updates (RFC 9110, 15.4.5)
@@ -269,15 +229,4 @@ async def send_from_index(
         behind = (b"content-range", b"bytes */%d" % member.size)
         await send_problem(send, 416, NOT_SATISFIABLE, (behind,))
     else:
-        media_type = member.media_type or media_type_of(member.name)
-        await send_whole(send, 200, fields_of(member, answer, fields, media_type))
-    return answer.status, 0
-
-
-async def send_other_method(send: Send, method: str) -> tuple[int, int]:
-    """Answer OPTIONS, which browsers send before a request with a field of its own, or a method that does not exist."""
-    if method == "OPTIONS":
-        await send_whole(send, 204, [*PREFLIGHT, *ALLOWED])
-        return 204, 0
-    await send_problem(send, 405, NOT_ALLOWED, ALLOWED)
-    return 405, len(NOT_ALLOWED)
+        await send_whole(send, 200, fields_of(member, answer, fields, None))
