@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 import urllib3
-from asgi_server import serving
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from gatewayserver import serving
 from s3server import new_session
 
 import blobpack
@@ -84,7 +84,7 @@ def endpoint(no_aws: None) -> Iterator[Callable[..., Endpoint]]:
                 name: stack.enter_context(blobpack.open(place)) for name, place in places.items()
             }
             app = s3_app(ServedBlobs(readers), keys, **options)
-            return Endpoint(stack.enter_context(serving(app)), stack)
+            return Endpoint(stack.enter_context(serving(app)).url, stack)
 
         yield serve
 
@@ -197,6 +197,7 @@ class TestObjects:
             ResponseContentDisposition='attachment; filename="a b.jpg"',
             ResponseCacheControl="no-store",
         )
+        assert got["Body"].read()
         assert got["ContentType"] == "image/x-own"
         assert got["ContentDisposition"] == 'attachment; filename="a b.jpg"'
         assert got["CacheControl"] == "no-store"

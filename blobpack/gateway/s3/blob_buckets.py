@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blobpack.gateway.payloads import WHOLE_BYTES_MAX
 from blobpack.gateway.s3.errors import S3Error
 from blobpack.gateway.s3.list_objects import list_request
 from blobpack.gateway.s3.objects import answer_object
@@ -99,13 +98,7 @@ async def send_object(
     answer, fields = answer_object(
         exchange.request, member, changed_s, is_signed=exchange.is_signed
     )
-    size = answer.end - answer.start
-    if exchange.request.method == "HEAD" or answer.status == 304 or not size:
+    if exchange.request.method == "HEAD" or answer.status == 304 or answer.start == answer.end:
         await exchange.answer(answer.status, fields)
-    elif size <= WHOLE_BYTES_MAX:
-        payload = await payloads.aread(member, answer.start, answer.end)
-        await exchange.answer(answer.status, fields, payload)
     else:
-        await exchange.answer_pieces(
-            answer.status, fields, payloads.pieces(member, answer.start, answer.end)
-        )
+        await exchange.answer_payload(payloads, member, answer, fields)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blobpack.errors import BlobpackError
 from blobpack.gateway.answers import CORS, NOSNIFF, send_whole
-from blobpack.gateway.images import SEND_TIMEOUT_S, BrokenAnswerError, wait_until_gone
 from blobpack.gateway.s3.xml import error_xml
+from blobpack.gateway.send_payload import send_payload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from blobpack.gateway.answers import Fields, Receive, Send
+    from blobpack.gateway.blobs import ServedMember
+    from blobpack.gateway.http_range import Answer
+    from blobpack.gateway.payloads import Payloads
     from blobpack.gateway.s3.errors import S3Error
     from blobpack.gateway.s3.request import S3Request
 
@@ -35,7 +35,7 @@ class Exchange:
         send: Sends the answer.
         request_id: Names the request, in the answer and in errors.
         is_signed: Whether its signature was checked.
-        status: Status of the answer, once it has begun.
+        status: Status of the answer, once it was sent.
         sent: Bytes of its body.
     """
 
@@ -74,6 +74,18 @@ class Exchange:
             more.append((b"connection", b"close"))
         await self.answer_xml(body, error.status, more)
 
+    async def answer_payload(
+        self, payloads: Payloads, member: ServedMember, answer: Answer, more: Fields
+    ) -> None:
+        """Send a payload or a range of it.
+
+        Raises:
+            BlobpackError: it can't be read, and nothing was sent.
+        """
+        fields = self.fields(more)
+        await send_payload(payloads, self.receive, self.send, member, answer, lambda _: fields)
+        self.status, self.sent = answer.status, answer.end - answer.start
+
     async def _drain(self) -> None:
         """Receive the body of a refused upload, up to a limit.
 
@@ -88,42 +100,3 @@ class Exchange:
             left -= len(event.get("body", b"")) or 1
             if not event.get("more_body", False):
                 return
-
-    async def answer_pieces(
-        self, status: int, more: Sequence[tuple[bytes, bytes]], pieces: AsyncIterator[bytes]
-    ) -> None:
-        """Send a large body piece by piece, as the client takes it.
-
-        Raises:
-            BlobpackError: the first piece can't be read, so nothing was sent.
-            BrokenAnswerError: a later piece can't be read; the server then closes the connection.
-        """
-        gone = asyncio.ensure_future(wait_until_gone(self.receive))
-        try:
-            async for piece in pieces:
-                if not self.status:
-                    self.status = status
-                    await self.send(
-                        {
-                            "type": "http.response.start",
-                            "status": status,
-                            "headers": self.fields(more),
-                        }
-                    )
-                if gone.done():
-                    return
-                async with asyncio.timeout(SEND_TIMEOUT_S):
-                    await self.send(
-                        {"type": "http.response.body", "body": piece, "more_body": True}
-                    )
-                self.sent += len(piece)
-            await self.send({"type": "http.response.body", "body": b""})
-        except BlobpackError as exc:
-            if not self.status:
-                raise
-            raise BrokenAnswerError(str(exc)) from exc
-        finally:
-            await pieces.aclose()  # type: ignore[attr-defined]  # an async generator
-            gone.cancel()
-            with suppress(asyncio.CancelledError):
-                await gone

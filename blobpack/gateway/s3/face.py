@@ -6,7 +6,6 @@ Path style only: `http://host:port/bucket/key`. Clients that speak S3 need nothi
 from __future__ import annotations
 
 import os
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobpackError
@@ -77,7 +76,6 @@ class S3Face:
         if scope["method"] == "OPTIONS":
             await send_whole(send, 204, [*PREFLIGHT, ALLOW])
             return
-        began = perf_counter()
         request_id = os.urandom(8).hex().upper()
         exchange = Exchange(S3Request.of_scope(scope), receive, send, request_id)
         try:
@@ -87,7 +85,7 @@ class S3Face:
         except BlobpackError as exc:
             status, detail = status_of(exc)
             await exchange.answer_error(S3Error(CODE_OF.get(status, "InternalError"), detail))
-        self._metrics.count("s3", exchange.status, exchange.sent, perf_counter() - began)
+        self._metrics.count("s3", exchange.status, exchange.sent)
 
     async def _answer(self, exchange: Exchange) -> None:
         request = exchange.request
