@@ -107,7 +107,7 @@ class GalleryPage:
     @property
     def banner(self) -> str:
         """The banner's text; "" if it is hidden."""
-        return self.page.locator("#banner:not([hidden])").all_inner_texts() and self.page.inner_text("#banner") or ""
+        return (self.page.locator("#banner:not([hidden])").all_inner_texts() and self.page.inner_text("#banner")) or ""
 
     def tiles(self) -> list[dict[str, Any]]:
         """Return the tiles in view as the page has them."""
