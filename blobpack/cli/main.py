@@ -31,7 +31,9 @@ from blobpack.cli.commands.merge import merge
 from blobpack.cli.commands.offsets import offsets
 from blobpack.cli.commands.pack import pack
 from blobpack.cli.commands.repack import repack
+from blobpack.cli.commands.serve import serve
 from blobpack.cli.commands.subset import subset
+from blobpack.cli.commands.token import token
 from blobpack.cli.commands.uploads import uploads
 from blobpack.cli.commands.verify import verify
 from blobpack.cli.options import stats_options
@@ -253,7 +255,9 @@ for command in (
     offsets,
     pack,
     repack,
+    serve,
     subset,
+    token,
     uploads,
     verify,
 ):

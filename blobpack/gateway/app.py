@@ -16,7 +16,8 @@ from blobpack.gateway.blobs import ServedBlobs
 from blobpack.gateway.images import Images
 from blobpack.gateway.metrics import Metrics
 from blobpack.gateway.payloads import Payloads
-from blobpack.gateway.tokens import Access, Keys
+from blobpack.gateway.routes.raw_files import RawFiles
+from blobpack.gateway.tokens import GRANT, Access, Keys
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     # gets what stands behind the route's prefix in the raw path, and what the token in the path covers
     Face = Callable[[Scope, Receive, Send, bytes, Grant | None], Awaitable[None]]
 
-# the grant of the token in the path, for the routes behind Starlette
-GRANT = "blobpack.grant"
 TOKEN_PREFIX = b"/k/"
 
 
@@ -70,14 +69,17 @@ class GatewayApp:
         access: Who may read what.
         payloads: Reads their payloads.
         metrics: Counts its answers.
+        raw_files: The blobs as files.
     """
 
     def __init__(self, blobs: ServedBlobs, access: Access) -> None:
         self.blobs, self.access = blobs, access
         self.metrics = Metrics()
         self.payloads = Payloads(self.metrics.count_wait)
-        self._images = Images(blobs, self.payloads, access, self.metrics)
-        self._faces: dict[bytes, Face] = {b"b": self._images}
+        self.raw_files = RawFiles(blobs)
+        self._images = Images(blobs, self.payloads, access, self.metrics, "image")
+        raw = Images(self.raw_files, self.payloads, access, self.metrics, "raw")
+        self._faces: dict[bytes, Face] = {b"b": self._images, b"raw": raw}
         self._rest = rest_of(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,19 +134,10 @@ def rest_of(app: GatewayApp) -> Any:
     """
     try:
         from starlette.applications import Starlette
-        from starlette.responses import JSONResponse, PlainTextResponse
-        from starlette.routing import Route
     except ImportError as exc:
         raise PackageMissingError(
-            "serving needs Starlette and uvicorn: pip install 'blobpack[serve]'"
+            f"serving needs Starlette, which can't be imported ({exc}): pip install 'blobpack[serve]'"
         ) from exc
-    from blobpack.gateway.metrics import CONTENT_TYPE
+    from blobpack.gateway.routes import api, pages, tar_stream
 
-    async def healthz(_request: Any) -> Any:
-        return JSONResponse({"status": "ok", "blobs": len(app.blobs)})
-
-    async def metrics(_request: Any) -> Any:
-        text = app.metrics.text(app.blobs, app.payloads)
-        return PlainTextResponse(text, media_type=CONTENT_TYPE)
-
-    return Starlette(routes=[Route("/healthz", healthz), Route("/metrics", metrics)])
+    return Starlette(routes=[*pages.routes(app), *api.routes(app), tar_stream.route(app)])

@@ -258,13 +258,22 @@ def mapped_copy(index: Index) -> Index:
     Raises:
         StorageError: the index can't be read.
     """
-    # the map keeps the file until the index is closed or dropped
+    store = copied(index)
+    return Index._from_stored(open_stored(store, 0, cast("Footer", read_footer(store))))
+
+
+def copied(index: Index) -> LocalStore:
+    """Return the store of a file without a name, into which an index is written.
+
+    Raises:
+        StorageError: the index can't be read.
+    """
+    # the store keeps the file until it is closed or dropped
     with TemporaryFile(prefix="blobpack-index-") as file:
         sink = FileSink(cast("BinaryIO", file))
         sink.write(index._write_sections(sink, index.identity).encode())
         sink.flush()
-        store = LocalStore("a copy of an index", fd=file.fileno())
-        return Index._from_stored(open_stored(store, 0, cast("Footer", read_footer(store))))
+        return LocalStore("a copy of an index", fd=file.fileno())
 
 
 def name_of(place: str) -> str:

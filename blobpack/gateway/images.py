@@ -35,7 +35,7 @@ from blobpack.gateway.http_range import (
     content_range,
     http_date,
 )
-from blobpack.gateway.payloads import changed
+from blobpack.gateway.payloads import check_unchanged
 from blobpack.gateway.send_payload import send_payload
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from blobpack.gateway.http_range import Answer
     from blobpack.gateway.metrics import Metrics
     from blobpack.gateway.payloads import Payloads
+    from blobpack.gateway.routes.raw_files import RawFiles
     from blobpack.gateway.tokens import Access, Grant
 
 PINNED_S = 31536000  # a year, which stands for ever (RFC 9111, 5.2.2.1 has no upper bound)
@@ -51,8 +52,6 @@ ALLOWED = ((b"allow", b"GET, HEAD, OPTIONS"),)
 NOT_ALLOWED = problem(405, "Payloads are read with GET or HEAD.")
 NOT_SATISFIABLE = problem(416, "No byte of this member lies in the range that was asked for.")
 PRECONDITION_FAILED = problem(412, "The member is not the one that the request names.")
-# name of the route in metrics
-IMAGE = "image"
 
 date_of = lru_cache(maxsize=4096)(http_date)
 
@@ -68,10 +67,24 @@ class Images:
     """Answers GET and HEAD for payloads."""
 
     def __init__(
-        self, blobs: ServedBlobs, payloads: Payloads, access: Access, metrics: Metrics
+        self,
+        blobs: ServedBlobs | RawFiles,
+        payloads: Payloads,
+        access: Access,
+        metrics: Metrics,
+        route: str,
     ) -> None:
+        """Make the callable.
+
+        Args:
+            blobs: Find a blob and the name of a member by a path.
+            payloads: Reads the payloads.
+            access: Says what a request may read.
+            metrics: Counts the answers.
+            route: Name of the route in metrics.
+        """
         self._blobs, self._payloads, self._access, self._metrics = blobs, payloads, access, metrics
-        self._count = metrics.count
+        self._count, self._route = metrics.count, route
         # by is_pinned and by whether only this client may keep the answer
         self._fields: dict[tuple[bool, bool], Fields] = {
             (pinned, private): [
@@ -109,7 +122,7 @@ class Images:
         is_private = grant is None and authorization is not None
         if grant is None and (grant := self._access.grant_of(authorization)) is None:
             await send_problem(send, 401, UNAUTHORIZED, (CHALLENGE,))
-            self._count(IMAGE, 401, len(UNAUTHORIZED))
+            self._count(self._route, 401, len(UNAUTHORIZED))
             return
         member = None
         try:
@@ -118,7 +131,7 @@ class Images:
                 member = found[0].find(found[1])
             if member is None:
                 await send_problem(send, 404, NOT_FOUND)
-                self._count(IMAGE, 404, len(NOT_FOUND))
+                self._count(self._route, 404, len(NOT_FOUND))
                 return
             fields = self._fields[member.blob.is_pinned, is_private]
             conditions = conditions_in(scope["headers"]) if is_conditional else {}
@@ -130,7 +143,7 @@ class Images:
             if method == "HEAD" or status not in (200, 206):
                 check_unchanged(member)
                 await send_from_index(send, member, answer, fields)
-                self._count(IMAGE, status, 0)
+                self._count(self._route, status, 0)
                 return
             payload = self._payloads.read_if_ready(member, start, end)
             if payload is None:
@@ -139,24 +152,24 @@ class Images:
                     return fields_of(member, answer, fields, payload)
 
                 await send_payload(self._payloads, receive, send, member, answer, fields_for)
-                self._count(IMAGE, status, end - start)
+                self._count(self._route, status, end - start)
                 return
         except BlobpackError as exc:
-            self._count(IMAGE, await send_error(send, exc, decoded(raw)), 0)
+            self._count(self._route, await send_error(send, exc, decoded(raw)), 0)
             return
         headers = fields_of(member, answer, fields, payload)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": payload})
-        self._count(IMAGE, status, end - start)
+        self._count(self._route, status, end - start)
 
     async def _refuse(self, send: Send, method: str) -> None:
         """Answer OPTIONS, which browsers send before a request with a field of its own, or an unknown method."""
         if method == "OPTIONS":
             await send_whole(send, 204, [*PREFLIGHT, *ALLOWED])
-            self._count(IMAGE, 204, 0)
+            self._count(self._route, 204, 0)
         else:
             await send_problem(send, 405, NOT_ALLOWED, ALLOWED)
-            self._count(IMAGE, 405, len(NOT_ALLOWED))
+            self._count(self._route, 405, len(NOT_ALLOWED))
 
 
 def cache_control(*, pinned: bool, private: bool) -> bytes:
@@ -168,17 +181,6 @@ def cache_control(*, pinned: bool, private: bool) -> bytes:
     """
     whose = "private" if private else "public"
     return (f"{whose}, max-age={PINNED_S}, immutable" if pinned else f"{whose}, no-cache").encode()
-
-
-def check_unchanged(member: ServedMember) -> None:
-    """Check that the file of a local blob is still the one that was opened. The file itself is not read.
-
-    Raises:
-        BlobChangedError: it is another one.
-    """
-    store = member.blob.open_store(member.row)
-    if store is not None and store.is_replaced:
-        raise changed(member)
 
 
 def fields_of(

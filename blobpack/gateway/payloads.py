@@ -204,6 +204,17 @@ def locate(member: ServedMember) -> Located:
     return located[0]
 
 
+def check_unchanged(member: ServedMember) -> None:
+    """Check that the file of a local blob is still the one that was opened. The file itself is not read.
+
+    Raises:
+        BlobChangedError: it is another one.
+    """
+    store = member.blob.open_store(member.row)
+    if store is not None and store.is_replaced:
+        raise changed(member)
+
+
 def changed(member: ServedMember) -> BlobChangedError:
     """Return the error for a local blob that was written or replaced."""
     return BlobChangedError(

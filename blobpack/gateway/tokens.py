@@ -32,6 +32,8 @@ PURPOSE = b"blobpack serve: token v1"
 SIGNATURE_BYTES = 16
 DAY_S = 86400
 BEARER = b"bearer "
+# where the grant of the token in a path stands in the ASGI scope
+GRANT = "blobpack.grant"
 
 
 class Grant(NamedTuple):
