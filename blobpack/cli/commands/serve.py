@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -186,4 +187,4 @@ def print_ready(served: ServedBlobs, listeners: list[Listener], *, as_json: bool
             )
         where = f", and S3 at {s3[0].url}" if s3 else ""
         print_report_line(f"serving at {http.url}{where}")
-    click.get_text_stream("stdout").flush()
+    sys.stdout.flush()
