@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -222,4 +223,4 @@ def print_ready(
         of = f"{'buckets' if len(buckets) > 1 else 'bucket'} {', '.join(buckets)}"
         where = f", and S3 at {s3[0].url} ({of})" if s3 else ""
         print_report_line(f"serving at {http.url}{where}")
-    click.get_text_stream("stdout").flush()
+    sys.stdout.flush()
