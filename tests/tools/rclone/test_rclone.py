@@ -65,7 +65,7 @@ def test_copy_and_check(rclone, payloads, tmp_path):
     rclone("check", "blob:photos", tmp_path / "all")
     (tmp_path / "all" / "cats" / "0001.jpg").write_bytes(b"x" * len(payloads["cats/0001.jpg"]))
     assert "1 differences found" in rclone(
-        "check", "blob:photos", tmp_path / "all", "--download", status=1
+        "check", "blob:photos", tmp_path / "all", "--download", fails=True
     )
 
 
