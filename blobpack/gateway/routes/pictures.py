@@ -109,8 +109,13 @@ class Pictures:
             raise PictureError(422, "The member is too large for an image.")
         payload = await self._payloads.aread(member, 0, member.size)
         pool = shared_pool("gateway-pictures", processor_count(THREADS_MAX))
-        made = await self.made.run(key, pool, make, payload)
-        return self._kept.put(key, made, len(made.data))
+
+        def make_and_keep() -> Picture:
+            made = make(payload)
+            # here, and not when the event loop goes on: a client in between would make it again
+            return self._kept.put(key, made, len(made.data))
+
+        return await self.made.run(key, pool, make_and_keep)
 
 
 def opened(payload: bytes) -> Image:
