@@ -129,7 +129,7 @@ def raw_path_of(scope: Scope) -> bytes:
         return raw
     # the root is decoded, so it may be shorter than its place in the path; it has as many slashes
     end = 0
-    for _ in range(root.count("/") + 1):
+    for _ in range(root.count("/")):
         end = raw.find(b"/", end + 1)
         if end < 0:
             return raw
