@@ -16,7 +16,10 @@ from blobpack.gateway.blobs import ServedBlobs
 from blobpack.gateway.images import Images
 from blobpack.gateway.metrics import Metrics
 from blobpack.gateway.payloads import Payloads
+from blobpack.gateway.routes.iiif import Iiif
+from blobpack.gateway.routes.pictures import Pictures
 from blobpack.gateway.routes.raw_files import RawFiles
+from blobpack.gateway.routes.thumbnails import Thumbnails
 from blobpack.gateway.tokens import GRANT, Access, Keys
 
 if TYPE_CHECKING:
@@ -70,6 +73,7 @@ class GatewayApp:
         payloads: Reads their payloads.
         metrics: Counts its answers.
         raw_files: The blobs as files.
+        pictures: Makes decoded images of members.
     """
 
     def __init__(self, blobs: ServedBlobs, access: Access) -> None:
@@ -79,7 +83,13 @@ class GatewayApp:
         self.raw_files = RawFiles(blobs)
         self._images = Images(blobs, self.payloads, access, self.metrics, "image")
         raw = Images(self.raw_files, self.payloads, access, self.metrics, "raw")
-        self._faces: dict[bytes, Face] = {b"b": self._images, b"raw": raw}
+        self.pictures = Pictures(self.payloads)
+        self._faces: dict[bytes, Face] = {
+            b"b": self._images,
+            b"raw": raw,
+            b"t": Thumbnails(self),
+            b"iiif": Iiif(self),
+        }
         self._rest = rest_of(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,7 +129,7 @@ def raw_path_of(scope: Scope) -> bytes:
         return raw
     # the root is decoded, so it may be shorter than its place in the path; it has as many slashes
     end = 0
-    for _ in range(root.count("/") + 1):
+    for _ in range(root.count("/")):
         end = raw.find(b"/", end + 1)
         if end < 0:
             return raw

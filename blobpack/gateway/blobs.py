@@ -252,6 +252,12 @@ class ServedBlobs:
         return found and found[0].find(found[1])
 
 
+class CopiedIndex(LocalStore):
+    """A file without a name, which nobody can replace."""
+
+    is_replaced = False
+
+
 def mapped_copy(index: Index) -> Index:
     """Copy an index into a file without a name, in bounded memory, and map it from there.
 
@@ -273,7 +279,7 @@ def copied(index: Index) -> LocalStore:
         sink = FileSink(cast("BinaryIO", file))
         sink.write(index._write_sections(sink, index.identity).encode())
         sink.flush()
-        return LocalStore("a copy of an index", fd=file.fileno())
+        return CopiedIndex("a copy of an index", fd=file.fileno())
 
 
 def name_of(place: str) -> str:

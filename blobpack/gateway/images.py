@@ -110,7 +110,7 @@ class Images:
         """
         method = scope["method"]
         if method not in ("GET", "HEAD"):
-            await self._refuse(send, method)
+            self._count(self._route, await send_other_method(send, method), 0)
             return
         authorization = None
         is_conditional = False
@@ -162,14 +162,14 @@ class Images:
         await send({"type": "http.response.body", "body": payload})
         self._count(self._route, status, end - start)
 
-    async def _refuse(self, send: Send, method: str) -> None:
-        """Answer OPTIONS, which browsers send before a request with a field of its own, or an unknown method."""
-        if method == "OPTIONS":
-            await send_whole(send, 204, [*PREFLIGHT, *ALLOWED])
-            self._count(self._route, 204, 0)
-        else:
-            await send_problem(send, 405, NOT_ALLOWED, ALLOWED)
-            self._count(self._route, 405, len(NOT_ALLOWED))
+
+async def send_other_method(send: Send, method: str) -> int:
+    """Answer OPTIONS, which browsers send before a request with a field of its own, or an unknown method."""
+    if method == "OPTIONS":
+        await send_whole(send, 204, [*PREFLIGHT, *ALLOWED])
+        return 204
+    await send_problem(send, 405, NOT_ALLOWED, ALLOWED)
+    return 405
 
 
 def cache_control(*, pinned: bool, private: bool) -> bytes:

@@ -8,20 +8,19 @@ piece by piece as its client takes the bytes, so a slow client holds one piece, 
 
 from __future__ import annotations
 
-import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from blobpack._native.results import FoundRow
 from blobpack.checksum import crc32c
 from blobpack.errors import BlobChangedError, BlobpackError, ChecksumError
+from blobpack.gateway.shared_work import SharedWork
 from blobpack.quoting import quoted
 from blobpack.stores.http.options import with_options
 from blobpack.threads import shared_pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
-    from concurrent.futures import Future
 
     from blobpack.gateway.blobs import ServedMember
     from blobpack.opening.batch import Located
@@ -49,7 +48,6 @@ class Payloads:
     """Reads payloads.
 
     Attributes:
-        upstream_reads: Reads that threads have begun, for metrics and tests.
         held_bytes: Bytes of large payloads that are read and not sent yet.
     """
 
@@ -60,11 +58,15 @@ class Payloads:
             count_wait: Called after each read by a thread, with the seconds that a client waited for it.
         """
         self._count_wait = count_wait
-        self._reading: dict[tuple[int, int, int, int], Future[bytes]] = {}
+        self._reading: SharedWork[bytes] = SharedWork()
         # when the file of a store was looked at, by the store's id
         self._looked_s: dict[int, float] = {}
-        self.upstream_reads = 0
         self.held_bytes = 0
+
+    @property
+    def upstream_reads(self) -> int:
+        """Reads that threads have begun, for metrics and tests."""
+        return self._reading.begun
 
     def read_if_ready(self, member: ServedMember, start: int, end: int) -> bytes | None:
         """Return a range of a payload if reading it waits for nothing; else None.
@@ -146,22 +148,14 @@ class Payloads:
         if payload is not None:
             return payload
         began_s = monotonic()
-        # a concurrent.futures.Future, and no task: event loops of several threads may share it
+        pool = (
+            shared_pool("gateway", SERVER_READS_AT_ONCE)
+            if member.blob.is_remote
+            else shared_pool("gateway-disk", DISK_READS_AT_ONCE)
+        )
         key = (id(member.blob.reader), member.row, start, end)
-        future = self._reading.get(key)
-        if future is None:
-            pool = (
-                shared_pool("gateway", SERVER_READS_AT_ONCE)
-                if member.blob.is_remote
-                else shared_pool("gateway-disk", DISK_READS_AT_ONCE)
-            )
-            self.upstream_reads += 1
-            future = self._reading[key] = pool.submit(self.read, member, start, end)
-            future.add_done_callback(lambda _: self._reading.pop(key, None))
-        waiting = asyncio.wrap_future(future)
-        waiting.add_done_callback(_retrieve_error)
         try:
-            return await asyncio.shield(waiting)
+            return await self._reading.run(key, pool, self.read, member, start, end)
         finally:
             self._count_wait(monotonic() - began_s)
 
@@ -229,9 +223,3 @@ def damaged(member: ServedMember) -> ChecksumError:
         f"index was made from",
         offset=member.start,
     )
-
-
-def _retrieve_error(waiting: asyncio.Future[bytes]) -> None:
-    """Retrieve a future's error: asyncio logs errors that nobody retrieved, as of clients that went away."""
-    if not waiting.cancelled():
-        waiting.exception()

@@ -8,6 +8,7 @@ when the client has taken the one before.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import closing
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -55,26 +56,36 @@ def route(app: GatewayApp) -> Route:
         if blob is not None and not isinstance(blob, str):
             raise ApiError(422, "blob must be a text.")
         refs = names if blob is None else [f"{blob}/{name}" for name in names]
-        found = [app.blobs.find(ref) for ref in refs]
-        members = [
-            member if member and grant.covers(member.blob.name, member.name) else None
-            for member in found
+        members = [app.blobs.find(ref) for ref in refs]
+        found = [
+            member for member in members if member and grant.covers(member.blob.name, member.name)
         ]
-        missing = [name for name, member in zip(names, members, strict=True) if member is None]
-        if missing:
-            shown = ", ".join(repr(name) for name in missing[:MISSING_SHOWN])
-            raise ApiError(404, f"{len(missing)} of {len(names)} members are not here: {shown}")
+        if len(found) < len(refs):
+            raise missing(names, members, grant)
         try:
-            headers = [
-                header_of(name, member)
-                for name, member in zip(names, members, strict=True)
-                if member is not None
-            ]
+            headers = [header_of(*pair) for pair in zip(names, found, strict=True)]
         except UnsafeNameError as exc:
             raise ApiError(422, f"{exc}.") from exc
-        return TarAnswer([member for member in members if member is not None], headers)
+        size = len(END_OF_ARCHIVE) + sum(
+            len(header) + -(-member.size // BLOCK) * BLOCK
+            for header, member in zip(headers, found, strict=True)
+        )
+        tar = pieces(found, headers)
+        # read before the answer begins, so that a blob that can't be read is an error
+        return TarAnswer(size, await next_of(tar), tar)
 
     return Route("/batch", endpoint(app, batch), methods=["POST"])
+
+
+def missing(names: list[str], members: list[ServedMember | None], grant: Grant) -> ApiError:
+    """Return the error for members that do not exist, or that the token does not cover."""
+    absent = [
+        name
+        for name, member in zip(names, members, strict=True)
+        if not (member and grant.covers(member.blob.name, member.name))
+    ]
+    shown = ", ".join(repr(name) for name in absent[:MISSING_SHOWN])
+    return ApiError(404, f"{len(absent)} of {len(names)} members are not here: {shown}")
 
 
 def header_of(name: str, member: ServedMember) -> bytes:
@@ -91,32 +102,24 @@ def header_of(name: str, member: ServedMember) -> bytes:
 class TarAnswer(Response):
     """An answer that is a tar of members."""
 
-    def __init__(self, members: list[ServedMember], headers: list[bytes]) -> None:
+    def __init__(self, size: int, first: bytes | None, rest: Generator[bytes]) -> None:
         """Make the answer.
 
         Args:
-            members: The members, in the order of the tar.
-            headers: The header of each.
+            size: Size of the tar in bytes.
+            first: Its first bytes.
+            rest: Reads the others, in a thread.
         """
         super().__init__(media_type="application/x-tar")
-        self._members, self._member_headers = members, headers
-        size = len(END_OF_ARCHIVE) + sum(
-            len(header) + -(-member.size // BLOCK) * BLOCK
-            for member, header in zip(members, headers, strict=True)
-        )
+        self._first, self._rest = first, rest
         self.headers["content-length"] = str(size)
         self.headers["x-content-type-options"] = "nosniff"
         self.headers["cache-control"] = "no-store"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the tar, a piece at a time."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        pool = shared_pool("gateway-batch", BATCHES_AT_ONCE)
-        with closing(pieces(self._members, self._member_headers)) as tar:
-            # the first piece is read before the answer begins, so that a blob that can't be read is an error
-            piece = await loop.run_in_executor(pool, next, tar, None)
+        piece = self._first
+        with closing(self._rest):
             await send(
                 {
                     "type": "http.response.start",
@@ -126,8 +129,14 @@ class TarAnswer(Response):
             )
             while piece is not None:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
-                piece = await loop.run_in_executor(pool, next, tar, None)
+                piece = await next_of(self._rest)
         await send({"type": "http.response.body", "body": b""})
+
+
+async def next_of(tar: Generator[bytes]) -> bytes | None:
+    """Return the next piece, which a thread reads; None behind the last one."""
+    pool = shared_pool("gateway-batch", BATCHES_AT_ONCE)
+    return await asyncio.get_running_loop().run_in_executor(pool, next, tar, None)
 
 
 def pieces(members: list[ServedMember], headers: list[bytes]) -> Generator[bytes]:
