@@ -7,6 +7,7 @@ import tarfile
 from urllib.parse import quote
 
 import jsonschema
+import openapi_spec_validator
 import pytest
 from gatewayserver import serving
 from PIL import Image
@@ -254,7 +255,8 @@ def test_a_batch_of_what_is_missing_is_an_error_and_no_tar(client):
     assert answer.status == 404
     assert "2 of 3" in answer.json["detail"]
     assert "'none 1', 'none 2'" in answer.json["detail"]
-    assert post(client, "/batch", {"blob": 1, "members": []}).status == 422
+    for blob in (1, None):
+        assert post(client, "/batch", {"blob": blob, "members": []}).status == 422
 
 
 def test_a_batch_of_a_blob_that_changed_is_a_409(tmp_path):
@@ -356,6 +358,7 @@ def test_metrics_are_those_of_prometheus(blobs):
 
 def test_the_description_of_the_routes_is_openapi(client):
     described = client.ask("/openapi.json").json
+    openapi_spec_validator.validate(described)
     assert described["openapi"].startswith("3.1")
     assert described["servers"] == [{"url": "/"}]
     listed = set(described["paths"])

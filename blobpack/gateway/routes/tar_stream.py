@@ -52,10 +52,11 @@ def route(app: GatewayApp) -> Route:
     async def batch(request: Request, grant: Grant) -> Response:
         body = await body_of(request)
         names = texts_in(body, "members")
-        blob = body.get("blob")
-        if blob is not None and not isinstance(blob, str):
-            raise ApiError(422, "blob must be a text.")
-        refs = names if blob is None else [f"{blob}/{name}" for name in names]
+        refs = names
+        if "blob" in body:
+            if not isinstance(body["blob"], str):
+                raise ApiError(422, "blob must be a text.")
+            refs = [f"{body['blob']}/{name}" for name in names]
         members = [app.blobs.find(ref) for ref in refs]
         found = [
             member for member in members if member and grant.covers(member.blob.name, member.name)
