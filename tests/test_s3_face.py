@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
+import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -12,10 +16,12 @@ import urllib3
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from click.testing import CliRunner
 from gatewayserver import serving
 from s3server import new_session
 
 import blobpack
+from blobpack.cli.main import main
 from blobpack.gateway.blobs import ServedBlobs
 from blobpack.gateway.s3.buckets import bucket_name
 from blobpack.gateway.s3.face import s3_app
@@ -23,10 +29,10 @@ from blobpack.gateway.tokens import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 ACCESS_KEY, SECRET_KEY = "reader", "a secret of this test"
 KEYS = Keys({ACCESS_KEY: SECRET_KEY})
+BLOBPACK = Path(sys.executable).with_name("blobpack")
 ODD_NAMES = [
     "a b+c&d=e.jpg",
     "ä/ö~ü.png",
@@ -537,3 +543,47 @@ def test_the_recipe_of_an_annotation_tool(endpoint, small_images, tmp_path, monk
         assert dict(get_stream()) == expected
     finally:
         s3.close()
+
+
+class TestServe:
+    def test_the_command_serves_blobs_and_real_buckets(
+        self, s3_env, bucket, small_images, tmp_path
+    ):
+        s3_env.put(bucket, "out.tar", pack(tmp_path / "Images 1.tar", small_images).read_bytes())
+        command = [BLOBPACK, "serve", tmp_path / "Images 1.tar"]
+        options = ["--port", "0", "--s3-port", "0", "--s3-overlay", f"s3://{bucket}", "--json"]
+        env = s3_env.env() | {
+            "BLOBPACK_SERVE_ACCESS_KEY": ACCESS_KEY,
+            "BLOBPACK_SERVE_SECRET_KEY": SECRET_KEY,
+        }
+        with (
+            subprocess.Popen(
+                [*command, *options], stdout=subprocess.PIPE, text=True, env=env
+            ) as server,
+            ExitStack() as stack,
+        ):
+            stack.callback(server.terminate)
+            ready = json.loads(server.stdout.readline())
+            assert ready["buckets"] == sorted([bucket, "images-1"])
+            client = Endpoint(ready["s3_url"], stack).client()
+            for name, key in (("images-1", "cats/0001.jpg"), (bucket, "out.tar/cats/0001.jpg")):
+                got = client.get_object(Bucket=name, Key=key)
+                assert got["Body"].read() == small_images["cats/0001.jpg"]
+        assert server.returncode == 0
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--s3-port", "0"], "Missing argument"),
+            (["a.tar", "--s3-overlay", "s3://bucket"], "--s3-overlay needs --s3-port"),
+            (["--s3-port", "0", "--s3-overlay", "bucket"], "write s3://bucket"),
+            (["--s3-port", "0", "--s3-overlay", "s3://bucket/key"], "write s3://bucket"),
+            (["a.tar", "--s3-port", "0"], "needs a key pair or --s3-unsigned"),
+        ],
+    )
+    def test_wrong_usage(self, arguments, message, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        pack(tmp_path / "a.tar", {"a": b"a"})
+        done = CliRunner().invoke(main, ["serve", *arguments])
+        assert done.exit_code == 2
+        assert message in done.output

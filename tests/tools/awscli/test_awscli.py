@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pages import commands
 from s3_tools import files_below, members, serving_s3, settings
 
 import blobpack
@@ -110,6 +112,45 @@ def test_presign(aws, payloads):
     link = aws("s3", "presign", "s3://photos/dogs/größer 1.png").strip()
     with urllib.request.urlopen(link) as answer:
         assert answer.read() == payloads["dogs/größer 1.png"]
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "guides" / "s3-face.md"
+SIZES = {
+    "cats/0001.jpg": 51200,
+    "cats/0002.jpg": 48317,
+    "dogs/a b.jpg": 20480,
+    "dogs/größer.png": 30001,
+    "readme.txt": 1234,
+}
+
+
+def test_the_outputs_that_the_docs_show(tmp_path):
+    blob = tmp_path / "photos.tar"
+    blobpack.pack(((name, bytes(size)) for name, size in SIZES.items()), blob, all_files=True)
+    # noon of 2026-01-31, UTC
+    os.utime(blob, (1769860800, 1769860800))
+    shown = PAGE.read_text().partition("## The AWS CLI")[2].partition("```console\n")[2]
+    blocks = list(commands(shown.partition("```")[0]))
+    assert len(blocks) == 4
+    with serving_s3(blob) as url:
+        path = f"{AWS.parent}{os.pathsep}{os.environ['PATH']}"
+        env = settings(url, PATH=path, TZ="UTC", COLUMNS="100")
+        for command, output in blocks:
+            done = subprocess.run(
+                ["bash", "-euc", command],
+                cwd=tmp_path,
+                env=env,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert lines(done.stdout) == lines(output)
+
+
+def lines(output):
+    """The lines of an output, without those that show how far a copy is."""
+    found = [line.rstrip() for line in output.splitlines()]
+    return [line for line in found if line and not line.startswith("Completed")]
 
 
 def test_refusals(aws, tmp_path):
