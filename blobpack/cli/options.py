@@ -165,7 +165,10 @@ def keys_option(command: F) -> F:
         from blobpack.gateway.tokens import keys_in_environment, read_keys
 
         try:
-            return keys_in_environment() if file is None else read_keys(file.read())
+            if file is None:
+                return keys_in_environment()
+            with file:
+                return read_keys(file.read())
         # its message holds no secret
         except ValueError as exc:
             raise click.BadParameter(str(exc), ctx, param) from exc
