@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from blobpack.gateway.blobs import ServedBlobs
     from blobpack.gateway.tokens import Keys
 
+# S3 itself accepts 8 KB, and nginx 32
+HEADERS_BYTES_MAX = 32 << 10
 # S3's code for the status that the HTTP face answers to a failed read; clients retry the 503 and not the 409
 CODE_OF = {409: "OperationAborted", 503: "SlowDown"}
 
@@ -114,6 +116,12 @@ class S3Face:
 
     async def _answer(self, exchange: Exchange) -> None:
         request = exchange.request
+        if sum(len(name) + len(value) for name, value in request.headers) > HEADERS_BYTES_MAX:
+            raise S3Error(
+                "RequestHeaderSectionTooLarge",
+                "Your request header section exceeds the maximum allowed size.",
+                MaxSizeAllowed=str(HEADERS_BYTES_MAX),
+            )
         exchange.is_signed = self._is_signed(request)
         if request.method not in READING:
             raise S3Error(

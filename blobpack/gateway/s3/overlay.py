@@ -19,6 +19,7 @@ from blobpack.gateway.s3.errors import STATUS_OF, S3Error, not_implemented
 from blobpack.gateway.s3.list_objects import ListedKey, Listing
 from blobpack.gateway.s3.objects import check_params, overrides_in
 from blobpack.gateway.s3.overlay_blobs import OverlayBlobs, blobs_in
+from blobpack.gateway.s3.request import bytes_of, text_of
 from blobpack.gateway.send_payload import BrokenAnswerError
 from blobpack.stores.s3.relay import relay
 from blobpack.threads import shared_pool
@@ -124,11 +125,11 @@ class Overlay:
         return False
 
     async def _listing(self, name: str, asked: ListRequest) -> Listing:
-        prefix = asked.prefix.decode("utf-8", "surrogateescape")
+        prefix = text_of(asked.prefix)
         for place, _ in blobs_in(name, prefix):
             bucket: Bucket | None = await self._blobs.get(place)
             if bucket is not None:
-                return await bucket.page(asked, f"{place.key}/".encode("utf-8", "surrogateescape"))
+                return await bucket.page(asked, bytes_of(f"{place.key}/"))
         return await self._real_listing(name, asked)
 
     # the real buckets
