@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -497,6 +498,33 @@ def test_a_blob_in_s3_and_one_that_is_replaced(s3_env, bucket, endpoint, small_i
     s3_env.put(bucket, "images.tar", pack(tmp_path / "other.tar", {"a": b"a" * 5000}).read_bytes())
     get = lambda: client.get_object(Bucket="images", Key="cats/0002.jpg")  # noqa: E731
     assert code_of(get) == ("OperationAborted", 409)
+
+
+def test_a_local_blob_that_is_replaced(endpoint, small_images, tmp_path):
+    path = pack(tmp_path / "images.tar", small_images)
+    client = endpoint({"images": path}).client()
+    assert client.head_object(Bucket="images", Key="cats/0001.jpg")
+    pack(path, {"a": b"a"}, force=True)
+    get = lambda: client.get_object(Bucket="images", Key="cats/0001.jpg")  # noqa: E731
+    assert code_of(get) == ("OperationAborted", 409)
+
+
+def test_times(endpoint, s3_env, bucket, tmp_path):
+    """The member's own time, or that of the blob's file or object."""
+    (tmp_path / "imgs").mkdir()
+    (tmp_path / "imgs" / "a").write_bytes(b"a")
+    os.utime(tmp_path / "imgs" / "a", (1234567890, 1234567890))
+    blobpack.pack(tmp_path / "imgs", tmp_path / "kept.tar", all_files=True, keep_mtime=True)
+    os.utime(pack(tmp_path / "without.tar", {"a": b"a"}), (1300000000, 1300000000))
+    url = s3_env.put(bucket, "without.tar", (tmp_path / "without.tar").read_bytes())
+    real = s3_env.client.head_object(Bucket=bucket, Key="without.tar")["LastModified"]
+    places = {"kept": tmp_path / "kept.tar", "without": tmp_path / "without.tar", "remote": url}
+    client = endpoint(places).client()
+    expected = {"kept": 1234567890, "without": 1300000000, "remote": int(real.timestamp())}
+    for name, seconds in expected.items():
+        listed = client.list_objects_v2(Bucket=name)["Contents"][0]["LastModified"]
+        head = client.head_object(Bucket=name, Key="a")["LastModified"]
+        assert listed.timestamp() == head.timestamp() == seconds
 
 
 def test_a_collection(endpoint, small_images, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from blobpack.gateway.payloads import check_unchanged
 from blobpack.gateway.s3.errors import S3Error, not_implemented
 from blobpack.gateway.s3.list_objects import list_request
 from blobpack.gateway.s3.objects import answer_object
@@ -103,6 +104,8 @@ async def send_object(
         exchange.request, member, changed_s, is_signed=exchange.is_signed
     )
     if exchange.request.method == "HEAD" or answer.status == 304 or answer.start == answer.end:
+        # what is answered from the index alone must not be of a blob that is there no more
+        check_unchanged(member)
         await exchange.answer(answer.status, fields)
     else:
         await exchange.answer_payload(payloads, member, answer, fields)

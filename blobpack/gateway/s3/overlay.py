@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from blobpack.gateway.s3.list_objects import ListedKey, Listing
 from blobpack.gateway.s3.objects import check_params, overrides_in
 from blobpack.gateway.s3.overlay_blobs import OverlayBlobs, blobs_in
 from blobpack.gateway.s3.request import bytes_of, text_of
-from blobpack.gateway.send_payload import BrokenAnswerError
+from blobpack.gateway.send_payload import SEND_TIMEOUT_S, BrokenAnswerError, wait_until_gone
 from blobpack.stores.s3.relay import relay
 from blobpack.threads import shared_pool
 
@@ -242,17 +243,25 @@ async def send_relayed(exchange: Exchange, found: Relayed, fields: Fields) -> No
     """
     pool = shared_pool("gateway-relay", RELAYED_AT_ONCE)
     loop = asyncio.get_running_loop()
-    pieces = found.pieces()
+    gone = asyncio.ensure_future(wait_until_gone(exchange.receive))
     exchange.status = found.status
-    await exchange.send(
-        {"type": "http.response.start", "status": found.status, "headers": exchange.fields(fields)}
-    )
+    start = {"status": found.status, "headers": exchange.fields(fields)}
+    await exchange.send({"type": "http.response.start", **start})
+    pieces = found.pieces()
     try:
         while piece := await loop.run_in_executor(pool, next, pieces, b""):
-            await exchange.send({"type": "http.response.body", "body": piece, "more_body": True})
+            if gone.done():
+                return
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await exchange.send(
+                    {"type": "http.response.body", "body": piece, "more_body": True}
+                )
             exchange.sent += len(piece)
+        await exchange.send({"type": "http.response.body", "body": b""})
     except StorageError as exc:
         raise BrokenAnswerError(str(exc)) from exc
     finally:
         await loop.run_in_executor(pool, pieces.close)  # type: ignore[attr-defined]  # a generator
-    await exchange.send({"type": "http.response.body", "body": b""})
+        gone.cancel()
+        with suppress(asyncio.CancelledError):
+            await gone

@@ -108,15 +108,15 @@ def opened_at(place: Place, kept: Kept | None) -> Kept:
     Raises:
         StorageError: the object store could not be asked.
     """
-    began_s = monotonic()
+    began_s, version = monotonic(), ""
     try:
-        version = ObjectKey(RealBucket(place.bucket), place.key).head(what="look for a blob")[
-            "ETag"
-        ]
+        head = ObjectKey(RealBucket(place.bucket), place.key).head(what="look for a blob")
+        version = head["ETag"]
         if kept is not None and kept.version == version:
             return Kept(kept.blob, version, began_s)
-        reader = open_blob(f"s3://{place.bucket}/{place.key}")
-        return Kept(Bucket(place.bucket, ServedBlob(place.key, reader)), version, began_s)
+        blob = ServedBlob(place.key, open_blob(f"s3://{place.bucket}/{place.key}"))
+        changed_s = int(head["LastModified"].timestamp())
+        return Kept(Bucket(place.bucket, blob, changed_s), version, began_s)
     except FormatError:
         # an object of this name that is no tar: there is nothing in it
         return Kept(None, version, began_s)
