@@ -23,6 +23,7 @@ NOT_RUN = {
     "compression.md": 1,
     "speed.md": 1,
     "comparison.md": 1,
+    "s3-face.md": 3,
 }
 
 
