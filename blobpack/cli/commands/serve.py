@@ -177,7 +177,7 @@ def print_ready(served: ServedBlobs, listeners: list[Listener], *, as_json: bool
             {
                 "url": http.url,
                 "s3_url": s3[0].url if s3 else None,
-                "blobs": {blob.name: len(blob.index) for blob in served},
+                "served": {blob.name: len(blob.index) for blob in served},
             }
         )
     else:
