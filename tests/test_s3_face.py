@@ -607,6 +607,10 @@ class TestServe:
             (["--s3-port", "0", "--s3-overlay", "bucket"], "write s3://bucket"),
             (["--s3-port", "0", "--s3-overlay", "s3://bucket/key"], "write s3://bucket"),
             (["a.tar", "--s3-port", "0"], "needs a key pair or --s3-unsigned"),
+            (
+                ["a.tar", "--s3-port", "0", "--s3-unsigned", "--s3-overlay", "s3://blob-a"],
+                "a blob is served as the bucket blob-a",
+            ),
         ],
     )
     def test_wrong_usage(self, arguments, message, tmp_path, monkeypatch):

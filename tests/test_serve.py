@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 from gatewayserver import Client
@@ -23,6 +24,7 @@ from blobpack.gateway.tokens import ACCESS_KEY_VARIABLE, SECRET_KEY_VARIABLE, Ke
 PROGRAM = str(Path(sys.executable).with_name("blobpack"))
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(200))
 TIMEOUT_S = 30
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "schema.json").read_text())
 KEYS = {ACCESS_KEY_VARIABLE: "key", SECRET_KEY_VARIABLE: "secret"}
 
 
@@ -71,8 +73,9 @@ def run(folder, *arguments, **env):
 
 def test_blobs_are_served_until_sigterm(folder):
     with server(folder, "out.tar", "large.tar", "--name", "cats") as (process, ready):
-        assert ready["blobs"] == {"cats": 20, "large": 1}
+        assert ready["served"] == {"cats": 20, "large": 1}
         assert ready["s3_url"] is None
+        jsonschema.validate(ready, SCHEMA)
         client = client_of(ready)
         assert ready["url"] == f"{client.url}/"
         assert client.ask("/b/cats/cats/7.jpg").body == JPEG + b"7"

@@ -17,6 +17,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import PackageMissingError, StorageError
+from blobpack.gateway.joined_writes import protocol_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -119,6 +120,7 @@ class Servers:
             Server(
                 uvicorn.Config(
                     listener.app,
+                    http=protocol_class(),
                     lifespan="off",
                     ws="none",
                     log_level="warning",

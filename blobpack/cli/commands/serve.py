@@ -147,14 +147,18 @@ def serve(
     if s3_port is not None:
         from blobpack.gateway.s3.face import s3_app
 
-        face = s3_app(
-            served,
-            keys,
-            unsigned=s3_unsigned,
-            overlay=overlay,
-            payloads=app.payloads,
-            metrics=app.metrics,
-        )
+        try:
+            face = s3_app(
+                served,
+                keys,
+                unsigned=s3_unsigned,
+                overlay=overlay,
+                payloads=app.payloads,
+                metrics=app.metrics,
+            )
+        # a BLOB has the name of a bucket of the overlay
+        except ValueError as exc:
+            raise click.UsageError(str(exc)) from exc
         listeners.append(Listener(face, host, s3_port))
     if not is_private and insecure_public:
         print_note(f"everybody who can reach {host} can read everything")
@@ -202,17 +206,17 @@ def print_ready(
     served: ServedBlobs, listeners: list[Listener], overlay: tuple[str, ...], *, as_json: bool
 ) -> None:
     """Print where the servers listen; programs wait for this line."""
-    from blobpack.gateway.s3.buckets import buckets_of
+    from blobpack.gateway.s3.buckets import blobs_by_bucket
 
     http, *s3 = listeners
-    buckets = sorted((*buckets_of(served), *overlay)) if s3 else []
+    buckets = sorted((*blobs_by_bucket(served), *overlay)) if s3 else []
     if as_json:
         print_json(
             {
                 "url": http.url,
                 "s3_url": s3[0].url if s3 else None,
                 "buckets": buckets,
-                "blobs": {blob.name: len(blob.index) for blob in served},
+                "served": {blob.name: len(blob.index) for blob in served},
             }
         )
     else:

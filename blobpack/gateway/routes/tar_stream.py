@@ -3,15 +3,15 @@
 Strategy: a request for each image of 10 KiB costs a client twenty times the time that the bytes take. One request for
 many costs a header of 512 bytes for each. All names are looked up before anything is sent, so a missing one is an error
 and no broken tar, and the size of the tar is known. A thread reads and joins pieces of a mebibyte; the next one is read
-when the client has taken the one before.
+while the client takes the one before.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
 from itertools import groupby
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.responses import Response
 from starlette.routing import Route
@@ -31,13 +31,14 @@ from blobpack.tar.header import (
 from blobpack.threads import shared_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from starlette.requests import Request
 
+    from blobpack._native.results import FoundRow
     from blobpack.gateway.answers import Receive, Scope, Send
     from blobpack.gateway.app import GatewayApp
-    from blobpack.gateway.blobs import ServedMember
+    from blobpack.gateway.blobs import ServedBlob, ServedBlobs
     from blobpack.gateway.tokens import Grant
 
 PIECE_BYTES = 1 << 20
@@ -57,39 +58,62 @@ def route(app: GatewayApp) -> Route:
             if not isinstance(body["blob"], str):
                 raise ApiError(422, "blob must be a text.")
             refs = [f"{body['blob']}/{name}" for name in names]
-        members = [app.blobs.find(ref) for ref in refs]
-        found = [
-            member for member in members if member and grant.covers(member.blob.name, member.name)
-        ]
-        if len(found) < len(refs):
-            raise missing(names, members, grant)
+        found = look_up(app.blobs, refs, grant)
+        absent = [name for name, wanted in zip(names, found, strict=True) if wanted is None]
+        if absent:
+            shown = ", ".join(repr(name) for name in absent[:MISSING_SHOWN])
+            raise ApiError(404, f"{len(absent)} of {len(names)} members are not here: {shown}")
+        wanted = [one for one in found if one is not None]
         try:
-            headers = [header_of(*pair) for pair in zip(names, found, strict=True)]
+            headers = [header_of(*pair) for pair in zip(names, wanted, strict=True)]
         except UnsafeNameError as exc:
             raise ApiError(422, f"{exc}.") from exc
         size = len(END_OF_ARCHIVE) + sum(
-            len(header) + -(-member.size // BLOCK) * BLOCK
-            for header, member in zip(headers, found, strict=True)
+            len(header) + -(-one.size // BLOCK) * BLOCK
+            for header, one in zip(headers, wanted, strict=True)
         )
-        tar = pieces(found, headers)
+        tar = pieces(wanted, headers)
         # read before the answer begins, so that a blob that can't be read is an error
         return TarAnswer(size, await next_of(tar), tar)
 
     return Route("/batch", endpoint(app, batch), methods=["POST"])
 
 
-def missing(names: list[str], members: list[ServedMember | None], grant: Grant) -> ApiError:
-    """Return the error for members that do not exist, or that the token does not cover."""
-    absent = [
-        name
-        for name, member in zip(names, members, strict=True)
-        if not (member and grant.covers(member.blob.name, member.name))
-    ]
-    shown = ", ".join(repr(name) for name in absent[:MISSING_SHOWN])
-    return ApiError(404, f"{len(absent)} of {len(names)} members are not here: {shown}")
+class Wanted(NamedTuple):
+    """A member of a batch.
+
+    Attributes:
+        blob: The blob that holds it.
+        found: Its row, offsets and checksum.
+    """
+
+    blob: ServedBlob
+    found: FoundRow
+
+    @property
+    def size(self) -> int:
+        """Size of its payload in bytes."""
+        return self.found.offset_end - self.found.offset_start
 
 
-def header_of(name: str, member: ServedMember) -> bytes:
+def look_up(blobs: ServedBlobs, refs: list[str], grant: Grant) -> list[Wanted | None]:
+    """Find members by `blob/member`; None where there is none, or the request may not read it."""
+    wanted: list[Wanted | None] = [None] * len(refs)
+    places: dict[ServedBlob, list[int]] = {}
+    names: dict[ServedBlob, list[str]] = {}
+    for place, ref in enumerate(refs):
+        resolved = blobs.resolve(ref)
+        if resolved is not None and grant.covers(resolved[0].name, resolved[1]):
+            places.setdefault(resolved[0], []).append(place)
+            names.setdefault(resolved[0], []).append(resolved[1])
+    # names are looked up together: that takes a fifth of the time of one by one
+    for blob, asked in names.items():
+        for place, found in zip(places[blob], blob.index._search(asked), strict=True):
+            wanted[place] = found and Wanted(blob, found)
+    return wanted
+
+
+def header_of(name: str, wanted: Wanted) -> bytes:
     """Return the header of a member in the tar.
 
     Raises:
@@ -97,7 +121,7 @@ def header_of(name: str, member: ServedMember) -> bytes:
     """
     encoded = encode_name(name)
     check_name(encoded)
-    return member_header(encoded, member.size)
+    return member_header(encoded, wanted.size)
 
 
 class TarAnswer(Response):
@@ -119,18 +143,19 @@ class TarAnswer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the tar, a piece at a time."""
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status_code,
+                "headers": self.raw_headers,
+            }
+        )
         piece = self._first
-        with closing(self._rest):
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": self.status_code,
-                    "headers": self.raw_headers,
-                }
-            )
-            while piece is not None:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-                piece = await next_of(self._rest)
+        while piece is not None:
+            # a thread reads the next piece while this one is sent
+            upcoming = asyncio.ensure_future(next_of(self._rest))
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            piece = await upcoming
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -140,7 +165,7 @@ async def next_of(tar: Generator[bytes]) -> bytes | None:
     return await asyncio.get_running_loop().run_in_executor(pool, next, tar, None)
 
 
-def pieces(members: list[ServedMember], headers: list[bytes]) -> Generator[bytes]:
+def pieces(members: list[Wanted], headers: list[bytes]) -> Generator[bytes]:
     """Yield the bytes of the tar, about a mebibyte at a time; a larger payload is not cut.
 
     Raises:
@@ -149,17 +174,25 @@ def pieces(members: list[ServedMember], headers: list[bytes]) -> Generator[bytes
     parts: list[bytes] = []
     size = 0
     waiting = iter(headers)
-    for blob, group in groupby(members, key=lambda member: member.blob):
-        several = list(group)
-        payloads = blob.reader.read_rows([member.row for member in several])
-        for member, payload in zip(several, payloads, strict=True):
-            if member.crc32c is not None and crc32c(payload) != member.crc32c:
-                raise damaged(member)
-            parts += (next(waiting), payload, padding(member.size))
-            size += BLOCK + member.size
+    for blob, group in groupby(members, key=itemgetter(0)):
+        several = [wanted.found for wanted in group]
+        for found, payload in zip(several, payloads_of(blob, several), strict=True):
+            if found.crc32c is not None and crc32c(payload) != found.crc32c:
+                raise damaged(blob.at(found.row))
+            parts += (next(waiting), payload, padding(len(payload)))
+            size += BLOCK + len(payload)
             if size >= PIECE_BYTES:
-                check_unchanged(member)
+                check_unchanged(blob.at(found.row))
                 yield b"".join(parts)
                 parts, size = [], 0
-        check_unchanged(several[-1])
+        check_unchanged(blob.at(several[-1].row))
     yield b"".join([*parts, END_OF_ARCHIVE])
+
+
+def payloads_of(blob: ServedBlob, several: list[FoundRow]) -> Iterator[bytes]:
+    """Read payloads in their order; those of a remote blob, or of a collection, as one batch."""
+    store = blob.open_store(several[0].row)
+    if store is None or blob.is_remote or len(blob.reader.blobs) != 1:
+        return blob.reader.read_rows([found.row for found in several])
+    # found already, so that read_rows would look them up once more
+    return (store.read_range(found.offset_start, found.offset_end) for found in several)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import Future
 
-    from blobpack.gateway.blobs import ServedBlob, ServedBlobs, ServedMember
+    from blobpack.gateway.blobs import ServedBlob, ServedMember
     from blobpack.gateway.s3.list_objects import ListRequest
 
 # S3's rules (User Guide, "General purpose bucket naming rules"); clients check them before they send anything
@@ -100,16 +100,23 @@ class Bucket:
         return ListedKey(key, member.etag.decode(), member.size, self.changed_of(member))
 
 
-def buckets_of(blobs: ServedBlobs | Iterable[ServedBlob]) -> dict[str, Bucket]:
-    """Return the buckets of blobs, by name. Two blobs that would have one name get numbers: `train`, `train-2`."""
-    found: dict[str, Bucket] = {}
+def buckets_of(blobs: Iterable[ServedBlob]) -> dict[str, Bucket]:
+    """Return the buckets of blobs, by name."""
+    return {
+        name: Bucket(name, blob, changed_at(blob)) for name, blob in blobs_by_bucket(blobs).items()
+    }
+
+
+def blobs_by_bucket(blobs: Iterable[ServedBlob]) -> dict[str, ServedBlob]:
+    """Return blobs by the names of their buckets. Two that would have one name get numbers: `train`, `train-2`."""
+    found: dict[str, ServedBlob] = {}
     for blob in blobs:
         wanted = name = bucket_name(blob.name)
         number = 1
         while name in found:
             number += 1
             name = f"{wanted[: NAME_LENGTH_MAX - len(str(number)) - 1]}-{number}"
-        found[name] = Bucket(name, blob, changed_at(blob))
+        found[name] = blob
     return found
 
 

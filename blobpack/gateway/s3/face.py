@@ -54,13 +54,19 @@ def s3_app(
         metrics: Counts the answers.
 
     Raises:
-        ValueError: there are no keys, and unsigned requests are not to be answered.
+        ValueError: there are no keys, and unsigned requests are not to be answered; or a bucket of the overlay has the
+            name of a blob's bucket.
     """
     if not keys and not unsigned:
         raise ValueError("the S3 face needs a key pair, or leave to answer unsigned requests")
     payloads = payloads or Payloads()
-    sources: list[Source] = [BlobBuckets(buckets_of(blobs), payloads)]
+    blob_buckets = BlobBuckets(buckets_of(blobs), payloads)
+    sources: list[Source] = [blob_buckets]
     if overlay := tuple(overlay):
+        for name in filter(blob_buckets.has, overlay):
+            raise ValueError(
+                f"a blob is served as the bucket {name}, so a real bucket of this name can't be: give the blob another name"
+            )
         # imported here: it loads boto3, which takes a second
         from blobpack.gateway.s3.overlay import Overlay
 
