@@ -527,6 +527,20 @@ def test_times(endpoint, s3_env, bucket, tmp_path):
         assert listed.timestamp() == head.timestamp() == seconds
 
 
+def test_a_face_that_is_mounted_in_another_application(no_aws, small_images, tmp_path):
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    with ExitStack() as stack:
+        blob = stack.enter_context(blobpack.open(pack(tmp_path / "images.tar", small_images)))
+        face = s3_app(ServedBlobs({"images": blob}), KEYS)
+        server = stack.enter_context(serving(Starlette(routes=[Mount("/under/s3", app=face)])))
+        client = Endpoint(f"{server.url}/under/s3", stack).client()
+        for name, payload in small_images.items():
+            assert client.get_object(Bucket="images", Key=name)["Body"].read() == payload
+        assert len(client.list_objects_v2(Bucket="images")["Contents"]) == len(small_images)
+
+
 def test_a_collection(endpoint, small_images, tmp_path):
     pack(tmp_path / "a.tar", {"1/a": b"1"})
     pack(tmp_path / "b.tar", {"0/b": b"0"})
