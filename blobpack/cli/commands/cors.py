@@ -29,7 +29,9 @@ class Origin(click.ParamType[str]):
         if value != "*" and not (
             scheme in ("http", "https") and separator and host and not set(host) & set("/?#@ ")
         ):
-            self.fail(f"{value!r} is neither * nor an origin, such as https://example.org", param, ctx)
+            self.fail(
+                f"{value!r} is neither * nor an origin, such as https://example.org", param, ctx
+            )
         return value
 
 
