@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.http.response import describe_attempts, says_expired
+from blobpack.stores.http.response import NO_ID, describe_attempts, says_expired
 from blobpack.stores.s3.client import default_client, renew_client
 from blobpack.stores.stats import Counters
 
@@ -160,8 +160,8 @@ class ObjectKey(NamedTuple):
 
 
 def request_id(response: Mapping[str, Any]) -> str:
-    """Return the id under which S3 logged a request; "?" if there is none."""
-    return str(response.get("ResponseMetadata", {}).get("RequestId") or "?")
+    """Return the id under which S3 logged a request; NO_ID if there is none."""
+    return str(response.get("ResponseMetadata", {}).get("RequestId") or NO_ID)
 
 
 def _may_have_expired(operation: str, exc: ClientError) -> bool:
