@@ -21,7 +21,9 @@ import click
 from blobpack.cli.commands.append import append
 from blobpack.cli.commands.cat import cat
 from blobpack.cli.commands.collect import collect
+from blobpack.cli.commands.cors import cors
 from blobpack.cli.commands.extract import extract
+from blobpack.cli.commands.gallery import gallery
 from blobpack.cli.commands.index import index
 from blobpack.cli.commands.info import info
 from blobpack.cli.commands.ls import ls
@@ -243,7 +245,9 @@ for command in (
     append,
     cat,
     collect,
+    cors,
     extract,
+    gallery,
     index,
     info,
     ls,
