@@ -347,7 +347,7 @@ class Queue {
         + `and HEAD from this page's, and ${SAFE}`, { cause: error });
     });
     try {
-      if (answer.status === 429 || answer.status >= 500) {
+      if (answer.status === 429 || (answer.status >= 500 && answer.status !== 501)) {
         const retryAfterMs = 1000 * Number(answer.headers.get("retry-after")) || 0;
         throw new Fault(`${url}: the server answered ${answer.status}`, { status: answer.status, retryAfterMs });
       }
@@ -1219,9 +1219,9 @@ class Reader {
 
   /**
    * Yield the names that match a glob, in order of their rows, as they are found.
-   * @param {string} glob
-   * @param {{minSize?: number, maxSize?: number, mediaTypes?: string[], minWidth?: number, maxWidth?: number,
-   *   minHeight?: number, maxHeight?: number, exclude?: string, signal?: AbortSignal}} [conditions] All must hold. A member
+   * @param {string | string[]} glob One of several, if several are given.
+   * @param {{minSize?: number, maxSize?: number, mediaType?: string | string[], minWidth?: number, maxWidth?: number,
+   *   minHeight?: number, maxHeight?: number, exclude?: string | string[], signal?: AbortSignal}} [conditions] All must hold. A member
    *   of unknown width does not pass a condition on width.
    * @returns {AsyncGenerator<string>}
    */
@@ -1233,11 +1233,14 @@ class Reader {
     }
   }
 
-  #conditions(glob, { minSize, maxSize, mediaTypes: types, minWidth, maxWidth, minHeight, maxHeight, exclude }) {
+  #conditions(glob, { minSize, maxSize, mediaType, minWidth, maxWidth, minHeight, maxHeight, exclude = [] }) {
     const tests = [];
+    const need = (fact) => {
+      if (!this.facts.includes(fact)) throw new FactsMissingError(`${this.url}: the index has no ${fact}`);
+    };
     const within = (column, fact, least, most) => {
       if (least === undefined && most === undefined) return;
-      if (fact && !this.facts.includes(fact)) throw new FactsMissingError(`${this.url}: the index has no ${fact}`);
+      if (fact) need(fact);
       // 0 stands for unknown in width and height
       const [low, high] = [Math.max(least ?? 0, fact ? 1 : 0), most ?? Infinity];
       tests.push((block, place) => block[column][place] >= low && block[column][place] <= high);
@@ -1245,27 +1248,31 @@ class Reader {
     within("sizes", null, minSize, maxSize);
     within("widths", "width", minWidth, maxWidth);
     within("heights", "height", minHeight, maxHeight);
-    if (types) {
-      if (!this.facts.includes("mediaType")) throw new FactsMissingError(`${this.url}: the index has no mediaType`);
-      const unknown = types.find((type) => !mediaTypes.includes(type));
-      if (unknown !== undefined) throw new TypeError(`no media type ${unknown}: there are ${mediaTypes.join(" ")}`);
-      tests.push((block, place) => types.includes(mediaTypes[block.mediaTypes[place]]));
+    if (mediaType !== undefined) {
+      need("mediaType");
+      const globs = [mediaType].flat().map(globMatcher);
+      const wanted = mediaTypes.map((type) => type !== "" && globs.some((matches) => matches(type)));
+      if (!wanted.includes(true)) throw new TypeError(`no media type is ${mediaType}; there are${mediaTypes.join(" ")}`);
+      tests.push((block, place) => wanted[block.mediaTypes[place]]);
     }
-    const [matches, excluded] = [globMatcher(glob), exclude === undefined ? null : globMatcher(exclude)];
-    if (glob !== "*") tests.push((block, place) => matches(block.nameBytes(place)));
-    if (excluded) tests.push((block, place) => !excluded(block.nameBytes(place)));
+    const byName = (globs, right) => {
+      const matchers = globs.map(globMatcher);
+      if (matchers.length) tests.push((block, place) => matchers.some((one) => one(block.nameBytes(place))) === right);
+    };
+    byName([glob].flat(), true);
+    byName([exclude].flat(), false);
     return (block, place) => tests.every((test) => test(block, place));
   }
 
   // the blocks that may hold names of a glob: where names ascend, those with its first characters
   async #blocksOf(glob) {
     const { guideBytes, blockCount } = this.#index.footer;
-    const prefix = Uint8Array.from(parseGlob(glob).slice(0, 1).filter(Array.isArray).flat());
-    if (!guideBytes || !prefix.length) return [0, blockCount];
+    const first = Array.isArray(glob) ? undefined : parseGlob(glob)[0];
+    if (!guideBytes || !Array.isArray(first)) return [0, blockCount];
     const names = await this.#index.firstNames();
-    const first = firstPlace(names.length, (place) => compareBytes(names[place], prefix) >= 0);
-    const behind = (place) => compareBytes(names[place].subarray(0, prefix.length), prefix) > 0;
-    return [Math.max(0, first - 1), firstPlace(names.length, behind)];
+    const from = firstPlace(names.length, (place) => compareBytes(names[place], first) >= 0);
+    const behind = (place) => compareBytes(names[place].subarray(0, first.length), first) > 0;
+    return [Math.max(0, from - 1), firstPlace(names.length, behind)];
   }
 }
 
