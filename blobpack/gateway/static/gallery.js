@@ -198,6 +198,7 @@ class Gallery {
       if (isDone) {
         $("progress").hidden = true;
         this.#showStatus();
+        if (this.large.member) this.#showPlace(this.#itemOf(this.large.member.row));
       }
     };
     try {
@@ -291,13 +292,8 @@ class Gallery {
 
   #showLarge(member, item, { isAddressed = false } = {}) {
     const wasOpen = this.large.isOpen;
-    this.item = item;
-    if (item >= 0) this.grid.setActive(item, { focus: false });
-    const count = numberText(this.found ? this.found.length : this.blob.length);
-    const place = item >= 0 ? `${numberText(item + 1)} of ${count}` : "not among those found";
-    this.large.show(member, place, this.selection.has(member.row));
-    $("previous").disabled = item <= 0;
-    $("next").disabled = item < 0 || item >= this.grid.count - 1;
+    this.large.show(member, this.selection.has(member.row));
+    this.#showPlace(item);
     const params = toParams(this.query);
     // a name with bytes that are not UTF-8 can't stand in a URL
     if (!/\p{Surrogate}/u.test(member.name)) params.set("image", member.name);
@@ -306,6 +302,16 @@ class Gallery {
     // the browser's Back closes what a click has opened
     if (wasOpen || isAddressed) history.replaceState(history.state, "", `#${params}`);
     else history.pushState({ isOpened: true }, "", `#${params}`);
+  }
+
+  // Says which of the found members is shown large.
+  #showPlace(item) {
+    this.item = item;
+    if (item >= 0) this.grid.setActive(item, { focus: false });
+    const count = numberText(this.found ? this.found.length : this.blob.length);
+    $("large-place").textContent = item >= 0 ? `${numberText(item + 1)} of ${count}` : "not among those found";
+    $("previous").disabled = item <= 0;
+    $("next").disabled = item < 0 || item >= this.grid.count - 1;
   }
 
   #itemOf(row) {

@@ -199,6 +199,11 @@ export class Grid {
     const shift = this.scrollTop - this.top;
     for (let number = first; number < last; number += 1) {
       let row = this.rows.get(number);
+      // the last row grows while a search goes on
+      if (row && row.children.length < Math.min(this.columns, this.count - number * this.columns)) {
+        row.remove();
+        row = null;
+      }
       if (!row) {
         row = this.#newRow(number);
         this.rows.set(number, row);

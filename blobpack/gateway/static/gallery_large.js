@@ -27,7 +27,7 @@ export function element(tag, text, properties = {}) {
 }
 
 export class LargeView {
-  // `place` returns the text below the name; the functions of `on` are called for the buttons.
+  // The functions of `on` are called for the buttons.
   constructor(pictures, blobInfo, on) {
     this.pictures = pictures;
     this.blobInfo = blobInfo;
@@ -52,12 +52,11 @@ export class LargeView {
     return this.dialog.open;
   }
 
-  show(member, place, isSelected) {
+  show(member, isSelected) {
     this.controller?.abort();
     this.controller = new AbortController();
     this.member = member;
     $("large-name").textContent = visible(member.name);
-    $("large-place").textContent = place;
     this.setSelected(isSelected);
     this.#facts("not read yet");
     this.#snippets();

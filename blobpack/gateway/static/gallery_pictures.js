@@ -9,6 +9,7 @@ const REST_MS = 60;
 const KEPT_BYTES_MAX = 48 << 20;
 const KEPT_MEMBERS_MAX = 4096;
 const BATCH_BYTES_MAX = 8 << 20;
+const PAINTED_AT_ONCE = 24; // in one task, so that scrolling stays smooth
 export const TILE_BYTES_MAX = 16 << 20; // larger pictures are shown when asked for
 
 // pictures that some browser shows
@@ -109,9 +110,11 @@ export class Pictures {
       for (const member of members) this.onKnown(member.row, member);
       for (const batch of this.#batchesOf(members)) {
         if (controller.signal.aborted) return;
-        for (const [member, bytes] of await this.#readBatch(batch, controller.signal)) {
-          this.#keepPayload(member.row, bytes);
-          this.onBytes(member.row, bytes);
+        const payloads = await this.#readBatch(batch, controller.signal);
+        for (const [member, bytes] of payloads) this.#keepPayload(member.row, bytes);
+        for (let at = 0; at < payloads.length; at += PAINTED_AT_ONCE) {
+          for (const [member, bytes] of payloads.slice(at, at + PAINTED_AT_ONCE)) this.onBytes(member.row, bytes);
+          await new Promise(setTimeout);
         }
       }
     } catch (error) {
