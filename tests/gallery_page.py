@@ -178,7 +178,7 @@ def tasks_of(browser: Browser, page: Page, path: Path, found: list[float]) -> It
 
     Processor time and not time on the clock: the tests' machine is shared, and a task may have to wait for a processor.
     """
-    browser.start_tracing(page=page, path=path, categories=["toplevel", "devtools.timeline"])
+    browser.start_tracing(page=page, path=path, categories=["disabled-by-default-devtools.timeline"])
     yield
     browser.stop_tracing()
     events = json.loads(path.read_text())["traceEvents"]

@@ -126,7 +126,7 @@ export class Pictures {
 
   // Cuts the pictures that are missing into batches of a bounded size.
   #batchesOf(members) {
-    const others = [...this.reads].slice(0, -1);
+    const others = [...this.reads].slice(0, -1).filter((read) => !read.controller.signal.aborted);
     const batches = [];
     let bytes = Infinity;
     for (const member of members) {
