@@ -463,7 +463,7 @@ def test_deep_links_hold_search_filter_and_image(chromium, web):
         # closing it leaves the search
         page.press("Escape")
         page.until(lambda: page.page.locator("#large").is_hidden())
-        assert page.page.evaluate("location.hash") == "#q=dogs&min-width=20"
+        page.until(lambda: page.page.evaluate("location.hash") == "#q=dogs&min-width=20")
         page.press("Enter")
         page.until(lambda: "image=dogs" in page.page.url)
         page.page.go_back()
