@@ -398,6 +398,22 @@ class Store {
     return this.version.etag.startsWith('"') || Boolean(this.version.modified);
   }
 
+  // Runs code that decodes bytes of this store, whose errors then name it.
+  decode(run) {
+    try {
+      return run();
+    } catch (error) {
+      if (error instanceof FormatError) error.message = `${this.url}: ${error.message}`;
+      throw error;
+    }
+  }
+
+  // The footer of the index at the store's end; null if there is none.
+  async footer(signal) {
+    const packed = await this.peek(Math.max(0, this.size - FOOTER_BYTES), this.size, signal);
+    return this.decode(() => decodeFooter(packed));
+  }
+
   // Finds the size, and reads the last bytes.
   async open(signal) {
     this.size = await this.#queue.send(this.url, { method: "HEAD" }, signal, (answer) => this.#sizeIn(answer))
@@ -698,17 +714,21 @@ class Index {
   }
 
   async #read(start, end) {
-    expect(0 <= start && start <= end && end <= this.footer.regionBytes, "a position is outside of it");
+    this.store.decode(() => {
+      expect(start <= end && end <= this.footer.regionBytes, "a position is outside of it");
+    });
     return this.store.peek(this.start + start, this.start + end, this.signal);
   }
 
   // Decodes a part; if it does not match its checksum, once more from bytes that come again: an answer may be damaged.
   async #decoded(packed, start, end, decode) {
+    const first = await packed;
     try {
-      return decode(await packed);
+      return this.store.decode(() => decode(first));
     } catch (error) {
       if (!(error instanceof ChecksumError)) throw error;
-      return decode(await this.store.read(this.start + start, this.start + end, this.signal));
+      const again = await this.store.read(this.start + start, this.start + end, this.signal);
+      return this.store.decode(() => decode(again));
     }
   }
 
@@ -761,12 +781,14 @@ class Index {
       checkPage(packed, 2 ** 31 + number, "a page of its directory");
       return viewOf(packed);
     });
-    return u64(page, 8 + 8 * (block % PAGE_POSITIONS));
+    return this.store.decode(() => u64(page, 8 + 8 * (block % PAGE_POSITIONS)));
   }
 
   async blocks(numbers) {
     const { blockCount } = this.footer;
-    expect(numbers.every((number) => number < blockCount), "its lookup points at a row that is not there");
+    this.store.decode(() => {
+      expect(numbers.every((number) => number < blockCount), "its lookup points at a row that is not there");
+    });
     const boundsOf = (number) => Promise.all([this.#position(number), this.#position(number + 1)]);
     return this.#parts("block", numbers, boundsOf, (packed, number) => new Block(packed, number, this.footer));
   }
@@ -886,13 +908,13 @@ export async function open(url, options = {}) {
 
 // finds the index's {store, start, footer}
 async function findIndex(store, queue, given, signal) {
-  const tail = await store.peek(Math.max(0, store.size - FOOTER_BYTES), store.size, signal);
-  const footer = decodeFooter(tail);
+  const footer = await store.footer(signal);
   if (footer?.regionBytes === store.size) {
     if (footer.blobsBytes) return { store, start: 0, footer };
     throw new FormatError(`${store.url}: this is the index of one blob: open the blob itself`);
   }
   if (footer && !given) return insideIndex(store, footer, signal);
+  const tail = await store.peek(Math.max(0, store.size - FOOTER_BYTES), store.size, signal);
   if (tail.length >= 4 && viewOf(tail).getUint32(tail.length - 4, true) === 0x8f92eab1) throw compressed(store, "zstd");
   const place = given ?? new URL(store.url);
   if (!given) place.pathname += ".idx";
@@ -925,7 +947,7 @@ async function insideIndex(store, footer, signal) {
 }
 
 async function besideIndex(store, sidecar, signal) {
-  const footer = decodeFooter(await sidecar.peek(Math.max(0, sidecar.size - FOOTER_BYTES), sidecar.size, signal));
+  const footer = await sidecar.footer(signal);
   if (footer?.regionBytes !== sidecar.size) throw new FormatError(`${sidecar.url}: this is not an index file of blobpack`);
   if (footer.blobsBytes) throw new FormatError(`${sidecar.url}: this is a collection, not the index of one blob`);
   if (!footer.isTied) throw stale(store, `${sidecar.url} is tied to no blob, so it can't be checked`);
@@ -945,7 +967,7 @@ async function checkIdentity(store, footer, signal) {
 
 async function isIndexBehind(store, end, signal) {
   if (store.size < end) return false;
-  const footer = decodeFooter(await store.peek(Math.max(0, store.size - FOOTER_BYTES), store.size, signal));
+  const footer = await store.footer(signal);
   return footer !== null && end + HEADER_BYTES + footer.regionBytes === store.size;
 }
 
@@ -1014,6 +1036,10 @@ async function blobsOf({ store, start, footer, signal }) {
   const { rowCount, blobs, blobsBytes } = footer;
   if (!blobsBytes) return [{ rowEnd: rowCount }];
   const packed = await store.peek(start + blobs, start + blobs + blobsBytes, signal);
+  return store.decode(() => decodeBlobs(packed, rowCount));
+}
+
+function decodeBlobs(packed, rowCount) {
   checkSum(packed, "its section of blobs");
   const view = viewOf(packed);
   const count = view.getUint32(4, true);
