@@ -29,8 +29,10 @@ async function call(reader, [method, ...args]) {
 // reader, which stays open.
 const kept = new Map();
 
-export async function run(blobpack, { url, options = {}, calls = [], keep, module }) {
-  if (module) return { value: shown(await blobpack[module[0]](...module.slice(1))) };
+export async function run(blobpack, { url, options = {}, calls = [], keep, text, only }) {
+  if (text !== undefined) return textOf(blobpack, Uint8Array.from(text.match(/../g) ?? [], (byte) => parseInt(byte, 16)));
+  // a world of one server: no other one has any file
+  if (only) options.fetch = async (to, init) => (to.startsWith(only) ? fetch(to, init) : new Response(null, { status: 404 }));
   let reader = kept.get(keep);
   try {
     reader ??= await blobpack.open(url, options);
@@ -45,6 +47,11 @@ export async function run(blobpack, { url, options = {}, calls = [], keep, modul
   }
   if (!keep) reader.close();
   return { opened: { url: reader.url, length, etag, facts, payloadBytes, blobs }, answers };
+}
+
+function textOf({ crc32c, decodeName, encodeName }, bytes) {
+  const name = decodeName(bytes);
+  return { crc: crc32c(bytes), name, encoded: hex(encodeName(name)) };
 }
 
 if (globalThis.process?.argv?.[2]) {

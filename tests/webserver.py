@@ -114,6 +114,8 @@ class Handler(BaseHTTPRequestHandler):
     """Answers one connection."""
 
     protocol_version = "HTTP/1.1"
+    # head and body are two writes: with Nagle's algorithm, the second one would wait 40 ms for an ACK
+    disable_nagle_algorithm = True
     server: WebServer
 
     def do_OPTIONS(self) -> None:

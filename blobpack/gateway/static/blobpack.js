@@ -913,6 +913,10 @@ async function findIndex(store, queue, given, signal) {
     if (footer.blobsBytes) return { store, start: 0, footer };
     throw new FormatError(`${store.url}: this is the index of one blob: open the blob itself`);
   }
+  if (new URL(store.url).pathname.endsWith(".idx")) {
+    await raiseOtherFormat(store, signal);
+    throw new FormatError(`${store.url}: this is not an index file of blobpack`);
+  }
   if (footer && !given) return insideIndex(store, footer, signal);
   const tail = await store.peek(Math.max(0, store.size - FOOTER_BYTES), store.size, signal);
   if (tail.length >= 4 && viewOf(tail).getUint32(tail.length - 4, true) === 0x8f92eab1) throw compressed(store, "zstd");
@@ -1322,16 +1326,14 @@ function blobUrl(collection, name) {
 
 // a collection may come from somebody else, so it must not choose which hosts and folders are read
 function checkPlace(collection, name, url, allow) {
-  const folder = new URL(".", collection).href;
-  const isBelow = (place) => {
-    const [wanted, parent] = [new URL(url), new URL(place)];
-    const prefix = decodePath(parent.pathname).replace(/\/?$/, "/");
-    const path = decodePath(wanted.pathname);
-    return wanted.origin === parent.origin && (path.startsWith(prefix) || `${path}/` === prefix);
+  const isBelow = (folder) => {
+    const [wanted, parent] = [new URL(url), new URL(folder)];
+    const [path, place] = [decodePath(wanted.pathname), decodePath(parent.pathname)];
+    return wanted.origin === parent.origin && (path === place || path.startsWith(place.replace(/\/?$/, "/")));
   };
   // a server may resolve "..", also if it is written as %2e%2e
   const hasParent = decodePath(name).split(/[/\\]/).includes("..");
-  if (!/^https?:/.test(url) || hasParent || ![folder, ...allow].some(isBelow)) {
+  if (!/^https?:/.test(url) || hasParent || ![new URL(".", collection), ...allow].some(isBelow)) {
     throw new UnsafeNameError(`${collection}: names a blob at ${JSON.stringify(name)}, which is not below the `
       + "collection's own folder: `allow` names other hosts and folders to read from");
   }
