@@ -795,18 +795,16 @@ class Index {
 
   // the last row with a name, as [block, place]; null if there is none
   async find(name) {
-    const { rowCount, guideBytes, lookupPages } = this.footer;
+    const { rowCount, blockCount, guideBytes, lookupPages } = this.footer;
     if (rowCount === 0) return null;
     const numbers = guideBytes ? await this.#blockByGuide(name)
       : lookupPages ? await this.#blocksByLookup(name)
-      : [...Array(this.footer.blockCount).keys()];
-    // from the last one: of equal names, the last row counts
-    for (const number of numbers.sort((a, b) => b - a)) {
-      const [block] = await this.blocks([number]);
-      const place = block.find(name);
-      if (place >= 0) return [block, place];
-    }
-    return null;
+      // the names were made to collide
+      : [...Array(blockCount).keys()];
+    const blocks = await this.blocks(numbers);
+    // of equal names, the last row counts
+    const block = blocks.sort((a, b) => b.firstRow - a.firstRow).find((one) => one.find(name) >= 0);
+    return block ? [block, block.find(name)] : null;
   }
 
   async firstNames() {
@@ -914,12 +912,11 @@ async function findIndex(store, queue, given, signal) {
     throw new FormatError(`${store.url}: this is the index of one blob: open the blob itself`);
   }
   if (new URL(store.url).pathname.endsWith(".idx")) {
-    await raiseOtherFormat(store, signal);
     throw new FormatError(`${store.url}: this is not an index file of blobpack`);
   }
   if (footer && !given) return insideIndex(store, footer, signal);
   const tail = await store.peek(Math.max(0, store.size - FOOTER_BYTES), store.size, signal);
-  if (tail.length >= 4 && viewOf(tail).getUint32(tail.length - 4, true) === 0x8f92eab1) throw compressed(store, "zstd");
+  if (tail.length >= 4 && viewOf(tail).getUint32(tail.length - 4, true) === 0x8f92eab1) throw compressed(store.url, "zstd");
   const place = given ?? new URL(store.url);
   if (!given) place.pathname += ".idx";
   try {
@@ -928,8 +925,7 @@ async function findIndex(store, queue, given, signal) {
     // S3 answers 403 and not 404 for a missing object, if the caller may not list the bucket
     const isMissing = error instanceof BlobNotFoundError || error.status === 403;
     if (given || !(isMissing || error instanceof FormatError)) throw error;
-    await raiseOtherFormat(store, signal);
-    throw isMissing ? new MissingIndexError(missingIndex(store, tail)) : error;
+    throw (await otherFormat(store, signal)) ?? (isMissing ? missingIndex(store.url, tail) : error);
   }
 }
 
@@ -988,7 +984,7 @@ async function checkTail(store, footer, end, tail, signal) {
 const stale = (store, what) => new StaleIndexError(`${store.url}: the index does not fit the blob as it is now: ${what}; `
   + "make it again with `blobpack index`");
 
-const compressed = (store, format) => new FormatError(`${store.url}: this is compressed by ${format}, so its members can't `
+const compressed = (url, format) => new FormatError(`${url}: this is compressed by ${format}, so its members can't `
   + "be read here: make a plain blob of it with `blobpack repack`, or read it with Python");
 
 // the tar header of the member that holds an index of that size
@@ -1018,22 +1014,23 @@ const OTHERS = [
   ["version https://git-lfs", "a pointer of Git LFS: `git lfs pull` gets the file"],
 ];
 
-async function raiseOtherFormat(store, signal) {
+// the error for a file that begins as no tar does; null if it may be a tar
+async function otherFormat(store, signal) {
   const head = await store.peek(0, Math.min(HEADER_BYTES, store.size), signal);
   const begins = ascii(head).toLowerCase();
   const format = COMPRESSED.find(([magic]) => begins.startsWith(magic));
-  if (format) throw compressed(store, format[1]);
+  if (format) return compressed(store.url, format[1]);
   const other = OTHERS.find(([magic]) => begins.startsWith(magic));
-  if (other) throw new FormatError(`${store.url}: this is ${other[1]}, not a tar`);
+  if (other) return new FormatError(`${store.url}: this is ${other[1]}, not a tar`);
   const sum = head.reduce((before, byte, at) => before + (at >= 148 && at < 156 ? 32 : byte), 0);
   const isTar = head.length === 512 && (sum === 256 || sum === parseInt(ascii(head.subarray(148, 156)), 8));
-  if (!isTar) throw new FormatError(`${store.url}: this is not a tar`);
+  return isTar ? null : new FormatError(`${store.url}: this is not a tar`);
 }
 
-const missingIndex = (store, tail) => (ascii(tail).startsWith(APPEND_MARK)
-  ? `${store.url}: an append to this blob is at work, or was interrupted: repeat it, or run \`blobpack index\``
-  : `${store.url}: this tar has no index inside, nor beside it as <name>.idx: \`blobpack index\` makes one. An offsets `
-    + "file can't be read here.");
+const missingIndex = (url, tail) => new MissingIndexError(`${url}: ${ascii(tail).startsWith(APPEND_MARK)
+  ? "an append to this blob is at work, or was interrupted: repeat it, or run `blobpack index`"
+  : "this tar has no index inside, nor beside it as <name>.idx: `blobpack index` makes one. "
+    + "An offsets file can't be read here."}`);
 
 // the blobs that an index is of: one, or those of a collection
 async function blobsOf({ store, start, footer, signal }) {
@@ -1185,13 +1182,15 @@ class Reader {
     const found = (await this.#membersAt(rows, signal)).values();
     const members = several.map((which) => (typeof which === "number" ? found.next().value : which));
     const payloads = Array(members.length);
-    const byBlob = Map.groupBy?.(members.keys(), (i) => this.#blobOf(members[i].row))
-      ?? [...members.keys()].reduce((map, i) => {
-        const blob = this.#blobOf(members[i].row);
-        return map.set(blob, [...(map.get(blob) ?? []), i]);
-      }, new Map());
+    const byBlob = new Map();
+    for (const [i, { row }] of members.entries()) {
+      const blob = this.#blobOf(row);
+      if (!byBlob.has(blob)) byBlob.set(blob, []);
+      byBlob.get(blob).push(i);
+    }
     await Promise.all([...byBlob].map(async ([blob, places]) => {
       const store = await this.#open(blob, own);
+      this.#checkEnds(store, places.map((i) => members[i]));
       const fetches = planFetches(places.map((i) => [members[i].offsetStart, members[i].offsetEnd]), READ_BYTES_MAX);
       await Promise.all(fetches.map(async (fetch) => {
         const bytes = await store.read(fetch.start, fetch.end, own);
@@ -1202,6 +1201,13 @@ class Reader {
       }));
     }));
     return members.map((member, i) => [member, payloads[i]]);
+  }
+
+  #checkEnds(store, members) {
+    const behind = members.find((member) => member.offsetEnd > store.size);
+    if (!behind) return;
+    throw new FormatError(`${this.url}: the index is damaged: ${JSON.stringify(behind.name)} ends at byte `
+      + `${behind.offsetEnd} of ${store.url}, which has ${store.size} bytes`);
   }
 
   // a member's payload out of the bytes of a fetch; the error if it does not match its checksum
@@ -1230,7 +1236,7 @@ class Reader {
 
   async #openBlob(url, blob) {
     checkPlace(this.url, blob.name, url, this.#allow);
-    if (blob.isCompressed) throw compressed({ url }, "zstd");
+    if (blob.isCompressed) throw compressed(url, "zstd");
     // the collection knows size and ETag, and each answer is compared with them
     if (blob.version) return new Store(this.#queue, url, { size: blob.size, version: { etag: blob.version } });
     const store = await new Store(this.#queue, url).open(this.#closing.signal);
