@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from js_reader import Node, PageRunner, chromium, node, put_page
 from large_blob import PAYLOAD_BYTES, make_large_blob, name_of, payload_of
+from pages import DOCS
 from test_js_reader import PAYLOADS
 from webserver import WebServer
 
@@ -202,18 +205,11 @@ def test_a_public_bucket(
     client = s3_env.client
     with (folder / "small.tar").open("rb") as file:
         client.put_object(Bucket=bucket, Key="small.tar", Body=file, ACL="public-read")
-    client.put_bucket_cors(
-        Bucket=bucket,
-        CORSConfiguration={
-            "CORSRules": [
-                {
-                    "AllowedMethods": ["GET", "HEAD"],
-                    "AllowedOrigins": [servers[1].url.rstrip("/")],
-                    "ExposeHeaders": ["ETag", "Content-Length", "Content-Range"],
-                }
-            ]
-        },
+    (rule,) = re.findall(
+        r"```json\n(.*?)```", (DOCS / "guides" / "javascript.md").read_text(), re.DOTALL
     )
+    rule = rule.replace("https://page.example.com", servers[1].url.rstrip("/"))
+    client.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": json.loads(rule)})
     job = {"url": f"{s3_env.endpoint}/{bucket}/small.tar", "calls": [["screen", 0, 100]]}
     found = runner.run(job)
     assert [bytes.fromhex(payload) for _, payload in found["answers"][0]["value"]] == [
