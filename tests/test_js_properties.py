@@ -206,6 +206,9 @@ def test_damage_is_refused_or_read_as_blobpack_reads_it(
     (web.folder / "damaged.idx").write_bytes(content)
     calls = [["rows", 0], *(["find", name] for name in names[:30])]
     answer = node.run({"url": f"{web.url}damaged.idx", "calls": calls, "options": {"retries": 0}})
+    # the one difference: JavaScript counts up to 2⁵³ − 1
+    if "2⁵³" in answer.get("message", ""):
+        return
     # as from afar, because a local index is checked less
     try:
         opened = blobpack.open_collection(f"{web.url}damaged.idx")

@@ -779,9 +779,12 @@ class Index {
     const start = this.footer.directory + number * PAGE_BYTES;
     const [page] = await this.#parts("directory", [number], () => [start, start + PAGE_BYTES], (packed) => {
       checkPage(packed, 2 ** 31 + number, "a page of its directory");
-      return viewOf(packed);
+      const view = viewOf(packed);
+      const positions = Array.from({ length: PAGE_POSITIONS }, (_, place) => u64(view, 8 + 8 * place));
+      expect(Math.max(...positions) <= this.footer.regionBytes, "its directory holds a position outside of it");
+      return positions;
     });
-    return this.store.decode(() => u64(page, 8 + 8 * (block % PAGE_POSITIONS)));
+    return page[block % PAGE_POSITIONS];
   }
 
   async blocks(numbers) {
