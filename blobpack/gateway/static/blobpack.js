@@ -735,8 +735,12 @@ class Index {
   // Returns parts, by number. Those that are not kept are read, near ones in one GET.
   // No caller's signal ends these reads, because others may wait for the same part.
   async #parts(kind, numbers, boundsOf, decode) {
-    const missing = numbers.filter((number) => !this.#kept.has(kind + number));
-    const bounds = await Promise.all(missing.map(boundsOf));
+    const isMissing = (number) => !this.#kept.has(kind + number);
+    const asked = numbers.filter(isMissing);
+    const boundsOfAsked = new Map((await Promise.all(asked.map(boundsOf))).map((found, i) => [asked[i], found]));
+    // another caller may have begun to read some of them meanwhile
+    const missing = asked.filter(isMissing);
+    const bounds = missing.map((number) => boundsOfAsked.get(number));
     const fetched = new Map();
     for (const { start, end, places } of planFetches(bounds, SCAN_BYTES_MAX)) {
       const packed = this.#read(start, end);
