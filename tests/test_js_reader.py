@@ -159,6 +159,22 @@ def test_what_is_not_there(node: Node, web: WebServer) -> None:
     assert error(node, url, ["read", "nope"])[0] == "MemberNotFoundError"
     assert error(node, url, ["read", COUNT])[0] == "RangeError"
     assert error(node, url, ["readMany", [-1]])[0] == "RangeError"
+    assert error(node, url, ["find", 5])[0] == "TypeError"
+    assert error(node, url, ["select", "*", {"mediaType": "image/none"}])[0] == "TypeError"
+
+
+def test_a_member_of_another_blob_is_refused(node: Node, web: WebServer) -> None:
+    (member,) = ask(node, f"{web.url}inside.tar", ["find", "cats/00017.png"])
+    name, message = error(node, f"{web.url}shuffled.tar", ["read", member])
+    assert name == "MemberNotFoundError"
+    assert '"cats/00017.png" is a member of another blob' in message
+
+
+def test_a_condition_on_a_fact_that_the_index_lacks(node: Node, own: WebServer) -> None:
+    blobpack.pack(PAYLOADS[:3], own.folder / "x.tar", facts=False)
+    for condition in ({"minWidth": 1}, {"maxHeight": 1}, {"mediaType": "image/png"}):
+        assert error(node, f"{own.url}x.tar", ["select", "*", condition])[0] == "FactsMissingError"
+    assert len(ask(node, f"{own.url}x.tar", ["select", "*", {"minSize": 1}])[0]) == 3
 
 
 @pytest.mark.parametrize("name", ["inside.tar", "shards/"])
@@ -459,6 +475,7 @@ def test_a_collection_reads_only_below_its_folder_or_where_it_is_allowed(
     assert "outside/b.tar" in message
     for allowed in (own.url, f"{own.url}outside", f"{own.url}outside/b.tar"):
         assert ask(node, url, ["read", "secret"], allow=[allowed]) == [(b"x" * 9).hex()]
+    assert error(node, url, allow=["http://["])[0] == "TypeError"
     for allowed in (f"{own.url}out", "http://127.0.0.1:1/", f"{own.url}mine"):
         assert error(node, url, ["read", "secret"], allow=[allowed])[0] == "UnsafeNameError"
 

@@ -1,15 +1,14 @@
 /**
  * Reads members of blobpack's blobs and collections straight from a web server or bucket.
  *
- * Strategy: the index lies in the blob, behind the tar, or beside it. One HEAD and one read of the last 128 KiB bring the
- * footer, the directory and the guide of some million members. A name then takes the block that holds it, and its payload.
- * Neighbours come in one GET; a pass over all members reads megabytes of blocks at a time, and pauses between blocks, so
- * that a page stays responsive. Written from docs/format.md, which describes every byte.
+ * Strategy: the index lies in the blob, behind the tar, or beside it. One HEAD and one read of the last 128 KiB bring
+ * the footer, the directory and the guide of some million members. A name then takes the block that holds it, and its
+ * payload. Neighbours come in one GET. A pass over all members reads megabytes of blocks at a time, and pauses between
+ * blocks, so that a page stays responsive. This was written from docs/format.md, which describes every byte.
  *
- * What keeps the bytes right: all answers must have the ETag of the first one, the index has checksums, and each payload
- * is compared with its CRC-32C. If-Match and `bytes=-n` would cost a preflight, a request more for each, so only HEAD and
- * `Range: bytes=a-b` are sent.
- * Browsers: Chrome 116, Firefox 124, Safari 17.4, or later. Node: 20 or later.
+ * What keeps the bytes right: all answers must have the ETag of the first one, every part of the index has a checksum,
+ * and each payload is compared with its CRC-32C. If-Match and `bytes=-n` would cost a preflight, so only HEAD and
+ * `Range: bytes=a-b` are sent. Browsers: Chrome 120, Firefox 124, Safari 17.4, or later. Node: 20 or later.
  */
 
 const ROWS = 1024; // in a block
@@ -596,9 +595,8 @@ function checkFooter(footer) {
 /**
  * A block of up to 1,024 members, as columns.
  *
- * `firstRow`, `count`; `names`: the names' bytes, one behind the other, each ending at its `nameEnds`; `sizes`;
- * `offsetStarts`; and `mediaTypes` (codes), `widths`, `heights`, `crcs`, null without that fact. All but names are arrays
- * of numbers, one for each member.
+ * `firstRow` and `count`. `names`: the bytes of all names, one behind the other; each ends at its place in `nameEnds`.
+ * `sizes` and `offsetStarts`. `mediaTypes` (codes), `widths`, `heights` and `crcs`; each is null if the index lacks it.
  */
 class Block {
   constructor(packed, number, footer) {
@@ -623,7 +621,7 @@ class Block {
     const fact = (place) => (footer.facts.includes(FACTS[place]) ? columns[3 + place] : null);
     [this.nameEnds, this.starts, this.sizes] = columns;
     [this.mediaTypes, this.widths, this.heights, this.crcs, this.times] = FACTS.map((_, place) => fact(place));
-    Object.assign(this, { packedBytes: packed.length, unit, base: u64(view, 16), timeBase: view.getBigInt64(24, true) });
+    Object.assign(this, { unit, base: u64(view, 16), timeBase: view.getBigInt64(24, true) });
     this.#check(number, footer.lastEnd);
   }
 
@@ -888,8 +886,8 @@ class Index {
 
 /**
  * Open a blob, or a collection's file.
- * @param {string} url An http(s) URL, or one that is relative to the page. A folder's URL, which ends with "/", means its
- *   `collection.idx`.
+ * @param {string} url An http(s) URL, or one that is relative to the page. A folder's URL, which ends with "/", means
+ *   its `collection.idx`.
  * @param {Options} [options]
  * @returns {Promise<Reader>}
  */
@@ -908,7 +906,8 @@ export async function open(url, options = {}) {
     throw new StorageError(`${store.url}: neither the server's answers (by ETag or Last-Modified) nor checksums in the `
       + `index would show that the blob was replaced; if another origin serves it: ${SAFE}`);
   }
-  return new Reader({ store, index, blobs, queue, closing, allow: options.allow ?? [] });
+  const allow = (options.allow ?? []).map((place) => new URL(place, where));
+  return new Reader({ store, index, blobs, queue, closing, allow });
 }
 
 // finds the index's {store, start, footer}
@@ -919,11 +918,12 @@ async function findIndex(store, queue, given, signal) {
     throw new FormatError(`${store.url}: this is the index of one blob: open the blob itself`);
   }
   if (new URL(store.url).pathname.endsWith(".idx")) {
-    throw new FormatError(`${store.url}: this is not an index file of blobpack`);
+    throw noIndexFile(store.url);
   }
   if (footer && !given) return insideIndex(store, footer, signal);
   const tail = await store.peek(Math.max(0, store.size - FOOTER_BYTES), store.size, signal);
-  if (tail.length >= 4 && viewOf(tail).getUint32(tail.length - 4, true) === 0x8f92eab1) throw compressed(store.url, "zstd");
+  // a seekable zstd file ends with this number
+  if (ascii(tail.subarray(-4)) === "\xb1\xea\x92\x8f") throw compressed(store.url, "zstd");
   const place = given ?? new URL(store.url);
   if (!given) place.pathname += ".idx";
   try {
@@ -955,7 +955,7 @@ async function insideIndex(store, footer, signal) {
 
 async function besideIndex(store, sidecar, signal) {
   const footer = await sidecar.footer(signal);
-  if (footer?.regionBytes !== sidecar.size) throw new FormatError(`${sidecar.url}: this is not an index file of blobpack`);
+  if (footer?.regionBytes !== sidecar.size) throw noIndexFile(sidecar.url);
   if (footer.blobsBytes) throw new FormatError(`${sidecar.url}: this is a collection, not the index of one blob`);
   if (!footer.isTied) throw stale(store, `${sidecar.url} is tied to no blob, so it can't be checked`);
   await checkIdentity(store, footer, signal);
@@ -988,8 +988,10 @@ async function checkTail(store, footer, end, tail, signal) {
   }
 }
 
-const stale = (store, what) => new StaleIndexError(`${store.url}: the index does not fit the blob as it is now: ${what}; `
-  + "make it again with `blobpack index`");
+const noIndexFile = (url) => new FormatError(`${url}: this is not an index file of blobpack`);
+
+const stale = (store, what) => new StaleIndexError(
+  `${store.url}: the index does not fit the blob as it is now: ${what}; make it again with \`blobpack index\``);
 
 const compressed = (url, format) => new FormatError(`${url}: this is compressed by ${format}, so its members can't `
   + "be read here: make a plain blob of it with `blobpack repack`, or read it with Python");
@@ -1014,7 +1016,7 @@ function memberHeader(regionBytes) {
 // the first bytes of other files, in lower case, and what these are
 const COMPRESSED = [["\x28\xb5\x2f\xfd", "zstd"], ["\x1f\x8b", "gzip"], ["bzh", "bzip2"], ["\xfd7zxz", "xz"]];
 const OTHERS = [
-  ["<!doctype html", "an HTML page, perhaps an error or a login page"], ["<html", "an HTML page, perhaps an error page"],
+  ["<!doctype html", "an HTML page, perhaps an error or a login page"], ["<html", "an HTML page, perhaps an error"],
   ["<?xml", "an XML document, perhaps the server's error"], ["blobidx\n", "a part of an index: open the blob itself"],
   ["\x80\x04", "a pickle, perhaps an offsets file: open the blob itself"], ["pk\x03\x04", "a zip archive"],
   ["par1", "a Parquet file"], ["\xff\xd8\xff", "a JPEG image"], ["\x89png", "a PNG image"], ["gif8", "a GIF image"],
@@ -1090,12 +1092,19 @@ class Reader {
     /** True for a collection. */
     this.isCollection = index.footer.blobsBytes > 0;
     this.#blobs = blobs;
-    /** The blobs: {url, name, firstRow, rowEnd, size} of each. A single blob has one. */
-    this.blobs = blobs.map(({ name = "", rowEnd, size = store.size }, number) => ({
-      url: this.isCollection ? blobUrl(store.url, name) : store.url, name, size, rowEnd,
-      firstRow: number ? blobs[number - 1].rowEnd : 0,
-    }));
     if (!this.isCollection) this.#stores.set(0, Promise.resolve(store));
+  }
+
+  /** The blobs: {url, name, firstRow, rowEnd, size} of each. A single blob has one. */
+  get blobs() {
+    return this.#blobs.map(({ name = "", rowEnd, size = this.#store.size }, number) => (
+      { url: this.#urlOf(number), name, size, rowEnd, firstRow: number ? this.#blobs[number - 1].rowEnd : 0 }));
+  }
+
+  // made when it is asked for: 10,000 URLs at once would hold up the page
+  #urlOf(number) {
+    const blob = this.#blobs[number];
+    return (blob.url ??= this.isCollection ? blobUrl(this.url, blob.name) : this.url);
   }
 
   /** ETag of the blob or of the collection's file; "" if the server sends or shows none. */
@@ -1114,11 +1123,11 @@ class Reader {
   }
 
   #blobOf(row) {
-    return firstPlace(this.blobs.length, (number) => this.blobs[number].rowEnd > row);
+    return firstPlace(this.#blobs.length, (number) => this.#blobs[number].rowEnd > row);
   }
 
   #member(block, place) {
-    return block.member(place, this.blobs[this.#blobOf(block.firstRow + place)].url);
+    return block.member(place, this.#urlOf(this.#blobOf(block.firstRow + place)));
   }
 
   /**
@@ -1128,6 +1137,7 @@ class Reader {
    * @returns {Promise<Member | null>} null if there is none.
    */
   async find(name, { signal } = {}) {
+    if (typeof name !== "string") throw new TypeError(`name must be a string, not ${name}`);
     const encoded = encodeName(name);
     // a string that no name decodes to
     if (decodeName(encoded) !== name) return null;
@@ -1161,10 +1171,9 @@ class Reader {
    * @returns {Promise<Uint8Array>}
    */
   async read(which, { signal } = {}) {
-    const member = typeof which === "string" ? await this.find(which, { signal })
-      : typeof which === "number" ? (await this.#membersAt([which], signal))[0] : which;
-    if (!member) throw new MemberNotFoundError(`${this.url}: there is no member ${JSON.stringify(which)}`);
-    const [[, bytes]] = await this.readMany([member], { signal });
+    const found = typeof which === "string" ? await this.find(which, { signal }) : which;
+    if (found === null) throw new MemberNotFoundError(`${this.url}: there is no member ${JSON.stringify(which)}`);
+    const [[, bytes]] = await this.readMany([found], { signal });
     if (bytes instanceof Error) throw bytes;
     return bytes;
   }
@@ -1185,9 +1194,12 @@ class Reader {
    */
   async readMany(several, { signal } = {}) {
     const own = this.#signal(signal);
-    const rows = several.filter((which) => typeof which === "number");
-    const found = (await this.#membersAt(rows, signal)).values();
-    const members = several.map((which) => (typeof which === "number" ? found.next().value : which));
+    const members = await this.#membersAt(several.map((which) => which.row ?? which), signal);
+    // a Member may come from another blob, or from this one before it was replaced
+    const isOther = ({ name, offsetStart, offsetEnd }, i) => name !== undefined && (members[i].name !== name
+      || members[i].offsetStart !== offsetStart || members[i].offsetEnd !== offsetEnd);
+    const other = several.find(isOther);
+    if (other) throw new MemberNotFoundError(`${this.url}: ${JSON.stringify(other.name)} is a member of another blob`);
     const payloads = Array(members.length);
     const byBlob = new Map();
     for (const [i, { row }] of members.entries()) {
@@ -1226,15 +1238,15 @@ class Reader {
     const again = await store.read(offsetStart, offsetEnd, signal);
     const found = await crcOf(again);
     if (found === expected) return again;
-    return new ChecksumError(`${store.url}: the bytes ${offsetStart} to ${offsetEnd} of ${JSON.stringify(member.name)} are `
-      + "damaged, or the blob was replaced: their CRC-32C is "
-      + `${found.toString(16).padStart(8, "0")}, the index says ${expected.toString(16).padStart(8, "0")}`);
+    const [came, said] = [found, expected].map((crc) => crc.toString(16).padStart(8, "0"));
+    return new ChecksumError(`${store.url}: the bytes ${offsetStart} to ${offsetEnd} of ${JSON.stringify(member.name)} `
+      + `are damaged, or the blob was replaced: their CRC-32C is ${came}, the index says ${said}`);
   }
 
   // the store of a blob of a collection, which is opened when its first member is read
   #open(number, signal) {
     if (!this.#stores.has(number)) {
-      const opening = this.#openBlob(this.blobs[number].url, this.#blobs[number]);
+      const opening = this.#openBlob(this.#urlOf(number), this.#blobs[number]);
       opening.catch(() => this.#stores.delete(number));
       this.#stores.set(number, opening);
     }
@@ -1252,8 +1264,9 @@ class Reader {
   }
 
   /**
-   * Yield the blocks of all rows, or of those from a up to b, in order: 1,024 members each, as columns. It takes few large
+   * Yield the blocks that hold the rows from a up to b, or all: 1,024 members each, as columns. It takes few large
    * GETs, and pauses often, so that a page stays responsive. For searches and filters over all members.
+   * @param {{a?: number, b?: number, signal?: AbortSignal}} [options]
    * @returns {AsyncGenerator<Block>}
    */
   async *scan({ a = 0, b = this.length, signal } = {}) {
@@ -1264,8 +1277,8 @@ class Reader {
    * Yield the names that match a glob, in order of their rows, as they are found.
    * @param {string | string[]} glob One of several, if several are given.
    * @param {{minSize?: number, maxSize?: number, mediaType?: string | string[], minWidth?: number, maxWidth?: number,
-   *   minHeight?: number, maxHeight?: number, exclude?: string | string[], signal?: AbortSignal}} [conditions] All must hold. A member
-   *   of unknown width does not pass a condition on width.
+   *   minHeight?: number, maxHeight?: number, exclude?: string | string[], signal?: AbortSignal}} [conditions] All must
+   *   hold. A member of unknown width does not pass a condition on width.
    * @returns {AsyncGenerator<string>}
    */
   async *select(glob = "*", { signal, ...conditions } = {}) {
@@ -1295,7 +1308,7 @@ class Reader {
       need("mediaType");
       const globs = [mediaType].flat().map(globMatcher);
       const wanted = mediaTypes.map((type) => type !== "" && globs.some((matches) => matches(type)));
-      if (!wanted.includes(true)) throw new TypeError(`no media type is ${mediaType}; there are${mediaTypes.join(" ")}`);
+      if (!wanted.includes(true)) throw new TypeError(`no media type is ${mediaType}: ${mediaTypes.join(" ")}`);
       tests.push((block, place) => wanted[block.mediaTypes[place]]);
     }
     const byName = (globs, right) => {
@@ -1339,14 +1352,15 @@ function blobUrl(collection, name) {
 
 // a collection may come from somebody else, so it must not choose which hosts and folders are read
 function checkPlace(collection, name, url, allow) {
-  const isBelow = (folder) => {
-    const [wanted, parent] = [new URL(url), new URL(folder)];
-    const [path, place] = [decodePath(wanted.pathname), decodePath(parent.pathname)];
-    return wanted.origin === parent.origin && (path === place || path.startsWith(place.replace(/\/?$/, "/")));
+  const path = decodePath(/^https?:\/\/[^/]+(.*)/.exec(url)?.[1] ?? "..");
+  const isBelow = ({ origin, pathname }) => {
+    const place = decodePath(pathname);
+    const found = decodePath(new URL(url).pathname);
+    return new URL(url).origin === origin && (found === place || found.startsWith(place.replace(/\/?$/, "/")));
   };
-  // a server may resolve "..", also if it is written as %2e%2e
-  const hasParent = decodePath(name).split(/[/\\]/).includes("..");
-  if (!/^https?:/.test(url) || hasParent || ![new URL(".", collection), ...allow].some(isBelow)) {
+  // a server may resolve "..", also if it is written as %2e%2e; URL() resolves both, so the name is looked at, too
+  const hasParent = [path, decodePath(name)].some((text) => text.split(/[/\\]/).includes(".."));
+  if (hasParent || !URL.canParse(url) || ![new URL(".", collection), ...allow].some(isBelow)) {
     throw new UnsafeNameError(`${collection}: names a blob at ${JSON.stringify(name)}, which is not below the `
       + "collection's own folder: `allow` names other hosts and folders to read from");
   }
