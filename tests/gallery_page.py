@@ -107,7 +107,10 @@ class GalleryPage:
     @property
     def banner(self) -> str:
         """The banner's text; "" if it is hidden."""
-        return self.page.locator("#banner:not([hidden])").all_inner_texts() and self.page.inner_text("#banner") or ""
+        return (
+            self.page.locator("#banner:not([hidden])").all_inner_texts()
+            and self.page.inner_text("#banner")
+        ) or ""
 
     def tiles(self) -> list[dict[str, Any]]:
         """Return the tiles in view as the page has them."""
@@ -120,11 +123,18 @@ class GalleryPage:
         def are_there() -> list[dict[str, Any]]:
             tiles = self.tiles()
             is_whole = tiles or not self.page.locator("#empty").is_hidden()
-            return (is_whole and all(tile["ready"] or tile["text"] for tile in tiles) and [tiles]) or []
+            return (
+                is_whole and all(tile["ready"] or tile["text"] for tile in tiles) and [tiles]
+            ) or []
 
         (tiles,) = self.until(are_there)
         return [
-            Shown(tile["row"], tile["name"], tile["bytes"] and base64.b64decode(tile["bytes"]), tile["text"])
+            Shown(
+                tile["row"],
+                tile["name"],
+                tile["bytes"] and base64.b64decode(tile["bytes"]),
+                tile["text"],
+            )
             for tile in tiles
         ]
 
@@ -178,7 +188,9 @@ def tasks_of(browser: Browser, page: Page, path: Path, found: list[float]) -> It
 
     Processor time and not time on the clock: the tests' machine is shared, and a task may have to wait for a processor.
     """
-    browser.start_tracing(page=page, path=path, categories=["disabled-by-default-devtools.timeline"])
+    browser.start_tracing(
+        page=page, path=path, categories=["disabled-by-default-devtools.timeline"]
+    )
     yield
     browser.stop_tracing()
     events = json.loads(path.read_text())["traceEvents"]

@@ -57,7 +57,7 @@ def png(side: int, colour: tuple[int, int, int], height: int | None = None) -> b
 ODD = [
     "<img src=x onerror=window.attacked=1>.png",
     "</script><script>window.attacked=2</script>.png",
-    "odd/it's \"quoted\" $HOME `x` \\n.png",
+    'odd/it\'s "quoted" $HOME `x` \\n.png',
     "odd/new\nline.png",
     "odd/\u202egnp.exe.png",
     "odd/🦊 größe.png",
@@ -188,7 +188,9 @@ def test_a_million_members_from_the_first_to_the_last(chromium, far, view, tmp_p
         assert page.errors == []
 
 
-@pytest.mark.parametrize("view", [WIDE, PHONE, {"width": 2560, "height": 1440}], ids=["wide", "phone", "large"])
+@pytest.mark.parametrize(
+    "view", [WIDE, PHONE, {"width": 2560, "height": 1440}], ids=["wide", "phone", "large"]
+)
 def test_no_task_holds_up_the_page_while_it_scrolls(chromium, far, view, tmp_path):
     tasks: list[float] = []
     with opened(chromium, view) as page:
@@ -216,12 +218,18 @@ def test_the_wheel_moves_rows_as_far_as_it_turns(chromium, far, start):
         elif start == "last":
             page.press("End")
         seen = {tile.row: tile for tile in page.rest()}
-        before = page.page.evaluate("Array.from(document.querySelectorAll('.cell'), c => [c.row, c.getBoundingClientRect().top])")
+        before = page.page.evaluate(
+            "Array.from(document.querySelectorAll('.cell'), c => [c.row, c.getBoundingClientRect().top])"
+        )
         page.page.mouse.move(150, 500)
         by = -300 if start == "last" else 300
         page.page.mouse.wheel(0, by)
         page.page.wait_for_timeout(400)
-        after = dict(page.page.evaluate("Array.from(document.querySelectorAll('.cell'), c => [c.row, c.getBoundingClientRect().top])"))
+        after = dict(
+            page.page.evaluate(
+                "Array.from(document.querySelectorAll('.cell'), c => [c.row, c.getBoundingClientRect().top])"
+            )
+        )
         moved = {round(top - after[row]) for row, top in before if row in after}
         assert seen
         assert moved == {by}
@@ -251,7 +259,11 @@ def test_a_search_in_a_million_names(chromium, far):
 
 @pytest.mark.parametrize(
     ("text", "globs", "count"),
-    [("cats/*", ["cats/*"], 120), ("*/000[0-4].png", ["*/000[0-4].png"], 10), ("*größe*", ["*größe*"], 1)],
+    [
+        ("cats/*", ["cats/*"], 120),
+        ("*/000[0-4].png", ["*/000[0-4].png"], 10),
+        ("*größe*", ["*größe*"], 1),
+    ],
 )
 def test_globs_find_what_blobpack_finds(gallery, blob, text, globs, count):
     gallery.search(text, f"{count} of {len(MEMBERS)} found")
@@ -291,7 +303,9 @@ def test_filters_on_type_size_width_and_height_go_with_the_search(gallery, blob)
     gallery.page.click("#filters button[type=reset]")
     gallery.until(lambda: gallery.status == f"{len(index.select('*s/*'))} of {len(MEMBERS)} found")
     gallery.page.fill("[name=min-size]", "much")
-    assert gallery.until(lambda: gallery.page.get_attribute("[name=min-size]", "aria-invalid") == "true")
+    assert gallery.until(
+        lambda: gallery.page.get_attribute("[name=min-size]", "aria-invalid") == "true"
+    )
 
 
 def test_an_index_without_facts_has_a_gallery_too(chromium, tmp_path):
@@ -329,7 +343,7 @@ def test_names_are_text_only(gallery):
     assert names == [
         "<img src=x onerror=window.attacked=1>.png",
         "</script><script>window.attacked=2</script>.png",
-        "odd/it's \"quoted\" $HOME `x` \\n.png",
+        'odd/it\'s "quoted" $HOME `x` \\n.png',
         "odd/new\\nline.png",
         "odd/\\u202egnp.exe.png",
         "odd/🦊 größe.png",
@@ -366,7 +380,9 @@ def test_the_policy_blocks_scripts_and_connections_of_others(gallery):
     )
     assert outcome == [0, "not sent"]
     # its events come later
-    gallery.until(lambda: sorted(gallery.page.evaluate("blocked")) == ["connect-src", "script-src-elem"])
+    gallery.until(
+        lambda: sorted(gallery.page.evaluate("blocked")) == ["connect-src", "script-src-elem"]
+    )
     gallery.page.evaluate("blocked.length = 0")
 
 
@@ -404,7 +420,9 @@ def test_the_large_view_has_the_facts(gallery, blob):
     ):
         assert fact in facts
     assert gallery.page.inner_text("#large-place") == f"2 of {len(MEMBERS)}"
-    shown = gallery.page.evaluate("async () => [...new Uint8Array(await objectUrls.get(document.querySelector('#stage img').src).arrayBuffer())]")
+    shown = gallery.page.evaluate(
+        "async () => [...new Uint8Array(await objectUrls.get(document.querySelector('#stage img').src).arrayBuffer())]"
+    )
     assert bytes(shown) == BYTES["cats/0001.png"]
 
 
@@ -478,7 +496,14 @@ def test_deep_links_hold_search_filter_and_image(chromium, web):
 
 
 def test_links_that_make_no_sense_do_no_harm(chromium, web):
-    links = ["row=99999999", "row=-1&q=%", "image=%ff%00", "type=a/b&min-size=x", "q=[", "image=none"]
+    links = [
+        "row=99999999",
+        "row=-1&q=%",
+        "image=%ff%00",
+        "type=a/b&min-size=x",
+        "q=[",
+        "image=none",
+    ]
     with opened(chromium) as page:
         for number, link in enumerate(links):
             page.goto(f"{web.url}index.html?{number}#{link}")
@@ -495,7 +520,9 @@ def test_members_of_one_name_are_told_apart_by_their_row(chromium, tmp_path):
             page.page.goto(f"{server.url}index.html#image=a.png&row={row}")
             page.until(lambda row=row: page.page.inner_text("#large-place") == f"{row + 1} of 2")
             page.until(lambda: page.page.locator("#stage img").count())
-            shown = page.page.evaluate("async () => [...new Uint8Array(await objectUrls.get(document.querySelector('#stage img').src).arrayBuffer())]")
+            shown = page.page.evaluate(
+                "async () => [...new Uint8Array(await objectUrls.get(document.querySelector('#stage img').src).arrayBuffer())]"
+            )
             assert bytes(shown) == png(3, colour)
 
 
@@ -539,7 +566,9 @@ def select_odd(gallery: GalleryPage, rows: list[int]) -> None:
     gallery.press("End")
     gallery.rest()
     for row in rows:
-        gallery.page.evaluate(f"document.getElementById('item-{row}').dispatchEvent(new MouseEvent('click', {{bubbles: true, ctrlKey: true}}))")
+        gallery.page.evaluate(
+            f"document.getElementById('item-{row}').dispatchEvent(new MouseEvent('click', {{bubbles: true, ctrlKey: true}}))"
+        )
 
 
 def test_selected_offsets_are_those_that_blobpack_writes(gallery, blob, tmp_path):
@@ -562,7 +591,11 @@ def test_selected_offsets_are_those_that_blobpack_writes(gallery, blob, tmp_path
             return Info
 
     (first, *_) = Restricted(io.BytesIO(path.read_bytes())).load()
-    assert vars(first) == {"name": ODD[0], "offset_start": index.offset_start[0], "offset_end": index.offset_end[0]}
+    assert vars(first) == {
+        "name": ODD[0],
+        "offset_start": index.offset_start[0],
+        "offset_end": index.offset_end[0],
+    }
 
 
 def test_a_list_of_selected_names_and_the_subset_command(gallery, tmp_path, web):
@@ -572,7 +605,9 @@ def test_a_list_of_selected_names_and_the_subset_command(gallery, tmp_path, web)
     gallery.page.locator("#item-0 .mark").click()
     names = ["cats/0000.png", "notes/logo.svg", ODD[-3], "-rf.png"]
     listed = gallery.saved("#save-list", tmp_path)
-    assert listed.read_bytes() == b"".join(name.encode("utf-8", "surrogateescape") + b"\n" for name in names)
+    assert listed.read_bytes() == b"".join(
+        name.encode("utf-8", "surrogateescape") + b"\n" for name in names
+    )
     run_subset(gallery, tmp_path, web, names)
     # names that hold a line break go by globs
     select_odd(gallery, [len(MEMBERS) - 6, len(MEMBERS) - 2])
@@ -581,7 +616,9 @@ def test_a_list_of_selected_names_and_the_subset_command(gallery, tmp_path, web)
 
 def run_subset(gallery: GalleryPage, folder: Path, web: WebServer, names: list[str]) -> None:
     gallery.page.click("#show-subset")
-    command = gallery.page.inner_text("#command-text").replace("blobpack subset", f"{PROGRAM} subset --quiet", 1)
+    command = gallery.page.inner_text("#command-text").replace(
+        "blobpack subset", f"{PROGRAM} subset --quiet", 1
+    )
     gallery.press("Escape")
     subprocess.run(["bash", "-euc", command], cwd=folder, check=True)
     with blobpack.open_blob(folder / "subset.tar") as blob:
@@ -593,8 +630,12 @@ def test_all_that_a_search_found_becomes_a_command_with_its_filters(gallery, tmp
     gallery.press("f")
     gallery.page.fill("[name=min-width]", "10")
     gallery.page.fill("#search", "S/00")
-    expected = [name for name, _ in MEMBERS if re.search("(?i)s/00", name) and not name.endswith((".txt",))]
-    gallery.until(lambda: " found" in gallery.status and gallery.status != f"{len(MEMBERS)} members")
+    expected = [
+        name for name, _ in MEMBERS if re.search("(?i)s/00", name) and not name.endswith((".txt",))
+    ]
+    gallery.until(
+        lambda: " found" in gallery.status and gallery.status != f"{len(MEMBERS)} members"
+    )
     gallery.page.evaluate("document.getElementById('grid').focus()")
     gallery.press("Control+a")
     with blobpack.open_blob(web.folder / "small.tar") as blob:
@@ -621,7 +662,11 @@ def test_a_range_is_selected_with_shift(gallery):
 def test_a_blob_that_was_replaced_is_never_shown(chromium, web):
     with opened(chromium) as page:
         page.goto(f"{web.url}index.html")
-        blobpack.pack([(name, png(9, (255, 0, 0))) for name, _ in MEMBERS], web.folder / "small.tar", all_files=True)
+        blobpack.pack(
+            [(name, png(9, (255, 0, 0))) for name, _ in MEMBERS],
+            web.folder / "small.tar",
+            all_files=True,
+        )
         page.press("End")
         page.until(lambda: "This blob was replaced" in page.banner)
         assert all(tile["bytes"] is None for tile in page.tiles() if tile["row"] > 150)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blobpack.cli.options import json_option
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import print_note, print_report_line
 from blobpack.cli.report import print_json
-from blobpack.cli.options import json_option
 from blobpack.gateway.cors import read_rules, set_rules
 from blobpack.wording import counted
 
@@ -29,7 +29,9 @@ class Origin(click.ParamType[str]):
         if value != "*" and not (
             scheme in ("http", "https") and separator and host and not set(host) & set("/?#@ ")
         ):
-            self.fail(f"{value!r} is neither * nor an origin, such as https://example.org", param, ctx)
+            self.fail(
+                f"{value!r} is neither * nor an origin, such as https://example.org", param, ctx
+            )
         return value
 
 

@@ -37,9 +37,7 @@ if TYPE_CHECKING:
 )
 @force_option
 @json_option
-def gallery(
-    blob: Location, output: Location | None, url: str, force: bool, as_json: bool
-) -> None:
+def gallery(blob: Location, output: Location | None, url: str, force: bool, as_json: bool) -> None:
     """Write a page that shows the images of BLOB in a browser.
 
     The page is one HTML file that needs no program on the server: it reads BLOB, or the blobs of a collection, by ranged
@@ -57,7 +55,9 @@ def gallery(
         raise
     # the suffix promises another format, or the URL is missing
     except ValueError as exc:
-        message = str(exc).replace("target", "-o", 1).replace("name its URL", "name its URL with --url")
+        message = (
+            str(exc).replace("target", "-o", 1).replace("name its URL", "name its URL with --url")
+        )
         raise click.UsageError(message) from exc
     if as_json:
         print_json({"page": written.page.text, "url": written.address, "blob": written.blob})
