@@ -138,9 +138,17 @@ def test_a_blob_that_no_browser_can_read_gets_no_page(blob, tmp_path, small_imag
     blobpack.pack(small_images, tmp_path / "beside.tar", index="sidecar")
     run("gallery", tmp_path / "beside.tar")
     assert "name the blob itself" in run("gallery", tmp_path / "beside.tar.idx", code=1)
-    assert "collect" in run("gallery", tmp_path, code=1)
+    assert "collection.idx" in run("gallery", tmp_path, code=1)
     run("gallery", tmp_path / "none.tar", code=1)
     assert sorted(path.name for path in tmp_path.glob("*.html")) == ["beside.html"]
+
+
+def test_a_folder_with_a_collection_gets_one_page(tmp_path, small_images):
+    blobpack.pack_shards(small_images, tmp_path / "shards", 10_000)
+    for place in ("shards", "shards/collection.idx"):
+        run("gallery", tmp_path / place)
+        written = (tmp_path / "shards" / "collection.html").read_bytes()
+        assert blob_in(written)["url"] == "./collection.idx"
 
 
 def test_the_report_as_json(blob):

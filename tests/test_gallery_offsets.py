@@ -160,4 +160,7 @@ def test_many_names_go_into_a_file(folder):
         calls=[("subsetOfNames", ["a.jpg"] * count, blob) for count in (20, 21)],
     )["values"]
     assert few.startswith("printf")
-    assert many == "blobpack subset https://example.org/out.tar subset.tar --names-from names.txt"
+    assert (
+        many
+        == "blobpack subset https://example.org/out.tar subset.tar \\\n  --names-from names.txt"
+    )

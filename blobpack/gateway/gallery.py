@@ -13,6 +13,7 @@ import os
 import re
 from base64 import b64encode
 from hashlib import sha256
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +21,7 @@ from urllib.parse import quote, urlsplit
 
 from blobpack.errors import StorageError
 from blobpack.indexfile.open import INDEX
+from blobpack.opening.collection import collection_location
 from blobpack.opening.find_index import embedded_index, first_found, sidecar_index
 from blobpack.opening.list_blobs import place_of
 from blobpack.opening.open import is_collection
@@ -84,7 +86,7 @@ class WrittenGallery(NamedTuple):
 def page(blobs: Sequence[ShownBlob]) -> bytes:
     """Return a page that shows blobs: HTML in UTF-8, with all that it needs inside."""
     script = _as_one_script()
-    style = (STATIC / "gallery.css").read_text()
+    style = _style()
     settings = json.dumps({"blobs": [blob._asdict() for blob in blobs]})
     parts = {
         "policy": escape(_policy(blobs, script, style)),
@@ -104,7 +106,8 @@ def write_gallery(
     """Write the page that shows a blob or collection.
 
     Args:
-        blob: The blob or collection; it must have an index that a browser can read.
+        blob: The blob or collection, or the folder or prefix of a collection. A blob must have an index that a browser
+            can read.
         target: The file or object to write; None: beside the blob, named as the blob, with the suffix .html.
         url: Where browsers read the blob; "": beside the page, if the page lies beside it, else at the blob's own URL.
         force: Replace a file that is not a gallery.
@@ -115,6 +118,7 @@ def write_gallery(
             that is not a gallery.
         ValueError: the suffix of the target promises another format, or the blob's address in a browser is not known.
     """
+    blob = _file_of(blob)
     target = target or _page_beside(blob)
     check_suffix("target", target, GALLERY, force=force)
     shown = ShownBlob(_name_of(blob), url or _url_from(blob, target))
@@ -133,6 +137,12 @@ def write_gallery(
     place = ObjectKey(Bucket(target.bucket), target.key)
     put_whole(place, written, MEDIA_TYPE)
     return WrittenGallery(target, place.web_url(), shown.url)
+
+
+def _file_of(blob: Location) -> Location:
+    """Return the blob, or the file of the collection in a folder or prefix."""
+    place = place_of(blob)
+    return blob if place == "file" else collection_location(blob, place)
 
 
 def _page_beside(blob: Location) -> Location:
@@ -185,10 +195,6 @@ def _check_readable(blob: Location) -> None:
             if INDEX.recognise(store):
                 raise StorageError(f"{blob}: this is the index of one blob: name the blob itself")
         return
-    if place_of(blob) != "file":
-        raise StorageError(
-            f"{blob}: a gallery shows one blob or one collection; `blobpack collect` makes a collection of many blobs"
-        )
     with open_tar(blob, tail=True) as store:
         if store.is_compressed:
             raise StorageError(
@@ -224,6 +230,12 @@ def _source_of(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
+@cache
+def _style() -> str:
+    return (STATIC / "gallery.css").read_text()
+
+
+@cache
 def _as_one_script() -> str:
     """Return the gallery's modules as one script: each one is a function that returns what it exports."""
     functions: dict[str, str] = {}

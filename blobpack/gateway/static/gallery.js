@@ -372,6 +372,7 @@ class Gallery {
       $("command-note").textContent = $("command-text").textContent.includes("names.txt")
         ? "Save names.txt with the button List first."
         : "";
+      $("command-note").hidden = !$("command-note").textContent;
       $("command").showModal();
     });
   }

@@ -61,8 +61,8 @@ export function snippetsOf(member, blob) {
     ["curl", `curl -fgsS -r ${start}-${end - 1} \\\n  ${shellQuoted(blob.url)} \\\n  > ${file}`],
     [
       "Python",
-      "from urllib.request import Request, urlopen\n\n" +
-        `request = Request(${pythonQuoted(blob.url)}, headers={"Range": "${range}"})\n` +
+      `from urllib.request import Request, urlopen\n\nurl = ${pythonQuoted(blob.url)}\n` +
+        `request = Request(url, headers={"Range": "${range}"})\n` +
         "with urlopen(request) as response:\n    payload = response.read()",
     ],
     [
@@ -101,8 +101,8 @@ export function subsetOfNames(names, blob) {
   if (names.some((name) => /[\r\n]|^\ufeff/.test(name))) {
     return command + names.map((name) => ` \\\n  --filter ${shellQuoted(globOf(name))}`).join("");
   }
-  if (names.length > NAMES_IN_COMMAND) return `${command} --names-from names.txt`;
-  return `printf '%s\\n' ${names.map(shellQuoted).join(" ")} |\n  ${command} --names-from -`;
+  if (names.length > NAMES_IN_COMMAND) return `${command} \\\n  --names-from names.txt`;
+  return `printf '%s\\n' ${names.map(shellQuoted).join(" ")} |\n  ${command} \\\n  --names-from -`;
 }
 
 // Returns the command that copies the members that a search and its filters find into a new blob.
