@@ -12,8 +12,8 @@ import json
 import os
 import re
 from base64 import b64encode
-from hashlib import sha256
 from functools import cache
+from hashlib import sha256
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
