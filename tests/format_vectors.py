@@ -223,11 +223,16 @@ def make_indexes(folder: Path) -> list[Vector]:
     ]
 
 
-def write_index(path: Path, members: Iterable[Member], blob: str = "absent.tar") -> None:
+def write_index(
+    path: Path,
+    members: Iterable[Member],
+    blob: str = "absent.tar",
+    identity: Identity = Identity(SAFE_MAX, 0, 0),  # noqa: B008 (frozen)
+) -> None:
     """Write a collection of one blob, which need not be there."""
     columns = Columns.of_members(members)
     rows = len(columns)
-    shards = [Shard(blob, 0, rows, SAFE_MAX, 0, False, Identity(SAFE_MAX, 0, 0))] if rows else []
+    shards = [Shard(blob, 0, rows, identity.archive_bytes, 0, False, identity)] if rows else []
     with path.open("w+b") as file:
         sink = FileSink(file)
         footer = write_sections(
@@ -442,6 +447,17 @@ def make_damaged(folder: Path) -> list[Vector]:
     ):
         write_index(folder / "damaged" / f"{name}.idx", [Member("a", 512, 600)], blob_name)
         made.append(Vector(f"damaged/{name}.idx", f"collection: {what}", error=error))
+    tail = crc32c(bare[-4096:])
+    found = Identity(len(bare), tail, tail)
+    behind = [Member("a", 512, len(bare) + 1)]
+    write_index(folder / "damaged" / "behind.idx", behind, "no_index.tar", found)
+    made.append(
+        Vector(
+            "damaged/behind.idx",
+            "collection: a member that ends behind its blob",
+            error="FormatError",
+        )
+    )
     write_index(folder / "damaged" / "above_2_53.idx", [Member("a", SAFE_MAX, SAFE_MAX + 5)])
     made.append(
         Vector(

@@ -146,6 +146,7 @@ def plain_payload(path: Path, content: bytes, index: PlainIndex, row: int) -> by
         assert isinstance(name, bytes)
         content = path.with_name(name.decode()).read_bytes()
     payload = content[member.offset_start : member.offset_end]
+    assert len(payload) == member.offset_end - member.offset_start
     assert plain_reader.crc32c(payload) == member.facts.get("crc32c", plain_reader.crc32c(payload))
     return payload
 

@@ -192,12 +192,14 @@ def test_requests_wait_for_their_turn(node: Node, web: WebServer, most: int) -> 
 
 
 def test_an_abort_in_the_queue_frees_its_place(node: Node, web: WebServer) -> None:
-    web.does.before = lambda request: time.sleep(0.03)
+    web.does.before = lambda request: time.sleep(0.05)
     code = """
       const blob = await blobpack.open(url, { requestsAtOnce: 1 });
       await blob.rows(0, 2000);
       const stop = new AbortController();
       const reads = Array.from({ length: 8 }, (_, row) => blob.read(row * 200, row % 2 ? { signal: stop.signal } : {}));
+      // the first one is sent, and the others wait
+      await new Promise((resolve) => setTimeout(resolve, 10));
       stop.abort();
       const ended = await Promise.allSettled(reads);
       return [...ended.map(({ status }) => status), (await blob.read(3)).length];
