@@ -153,14 +153,10 @@ def test_a_url_of_aws_tells_bucket_and_key(folder, url, expected):
     assert expected is None or expected in code
 
 
-def test_many_names_go_into_a_file(folder):
+def test_names_stand_in_the_command_or_in_a_file(folder):
     blob = {"url": "https://example.org/out.tar", "s3": "", "endpoint": ""}
-    few, many = run(
-        folder,
-        calls=[("subsetOfNames", ["a.jpg"] * count, blob) for count in (20, 21)],
-    )["values"]
-    assert few.startswith("printf")
-    assert (
-        many
-        == "blobpack subset https://example.org/out.tar subset.tar \\\n  --names-from names.txt"
-    )
+    calls = [("subsetOfNames", names, blob) for names in (["a.jpg", "b c.jpg"], [])]
+    few, many = run(folder, calls=calls)["values"]
+    command = "blobpack subset https://example.org/out.tar subset.tar \\\n  --names-from"
+    assert few == f"printf '%s\\n' a.jpg 'b c.jpg' |\n  {command} -"
+    assert many == f"{command} names.txt"

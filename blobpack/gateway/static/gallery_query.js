@@ -85,7 +85,10 @@ function matcherOf({ text, isGlob, types, limits }) {
       side === "min"
         ? (found) => found >= value && (fact === "size" || found > 0)
         : (found) => found <= value && (fact === "size" || found > 0);
-    checks.push((block) => (at) => passes(block[column][at]));
+    checks.push((block) => {
+      const values = block[column];
+      return (at) => passes(values[at]);
+    });
   }
   return (block) => {
     const places = names ? names(block) : Array.from({ length: block.count }, (_, at) => at);

@@ -6,7 +6,7 @@ const UNSEEN =
   /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|\p{Surrogate}/gu;
 
 // How many names a command holds before they move to a file.
-const NAMES_IN_COMMAND = 20;
+export const NAMES_IN_COMMAND = 20;
 
 // Returns a name as people may read it: unseen characters are written as escapes.
 export function visible(name) {
@@ -94,14 +94,14 @@ function s3PlaceOf(blob) {
   return bucket ? { bucket, key: decodeURIComponent(pathname.slice(1)), endpoint: "" } : null;
 }
 
-// Returns the command that copies named members into a new blob.
+// Returns the command that copies named members into a new blob; without names, those of the file names.txt.
 export function subsetOfNames(names, blob) {
   const command = `blobpack subset ${shellQuoted(blob.s3 || blob.url)} subset.tar`;
   // a list of names has one on each line
   if (names.some((name) => /[\r\n]|^\ufeff/.test(name))) {
     return command + names.map((name) => ` \\\n  --filter ${shellQuoted(globOf(name))}`).join("");
   }
-  if (names.length > NAMES_IN_COMMAND) return `${command} \\\n  --names-from names.txt`;
+  if (!names.length) return `${command} \\\n  --names-from names.txt`;
   return `printf '%s\\n' ${names.map(shellQuoted).join(" ")} |\n  ${command} \\\n  --names-from -`;
 }
 
@@ -126,8 +126,9 @@ function globOf(name) {
   return name.replace(/[*?[]/g, "[$&]");
 }
 
-// Returns the bytes of a name; a lone surrogate stands for the byte that it was made of.
-export function encoded(name) {
+// Returns the bytes of a name; a lone surrogate stands for the byte that it was made of. (blobpack.js has this, too, but
+// this module runs without it.)
+function encoded(name) {
   const whole = new TextEncoder().encode(name);
   if (name.isWellFormed?.() ?? !/\p{Surrogate}/u.test(name)) return whole;
   const bytes = [];
