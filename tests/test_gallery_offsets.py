@@ -140,7 +140,10 @@ def test_shell_words_and_python_literals_are_quoted_right(folder):
             "--bucket photos --key 'a b/out.tar'",
         ),
         ("https://my.photos.s3.amazonaws.com/out.tar", "--bucket my.photos --key out.tar"),
+        ("https://s3.us-east-2.amazonaws.com/photos/a/out.tar", "--bucket photos --key a/out.tar"),
+        ("https://photos.s3.amazonaws.com/%23.tar", "--bucket photos --key '#.tar'"),
         ("https://example.org/out.tar", None),
+        ("https://s3.amazonaws.com.example.org/photos/out.tar", None),
     ],
 )
 def test_a_url_of_aws_tells_bucket_and_key(folder, url, expected):

@@ -21,10 +21,8 @@ from urllib.parse import quote, urlsplit
 
 from blobpack.errors import StorageError
 from blobpack.indexfile.open import INDEX
-from blobpack.opening.collection import collection_location
 from blobpack.opening.find_index import embedded_index, first_found, sidecar_index
-from blobpack.opening.list_blobs import place_of
-from blobpack.opening.open import is_collection
+from blobpack.opening.kind import collection_location, kind_of
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_store, open_tar
 from blobpack.stores.output import replacing
@@ -141,8 +139,8 @@ def write_gallery(
 
 def _file_of(blob: Location) -> Location:
     """Return the blob, or the file of the collection in a folder or prefix."""
-    place = place_of(blob)
-    return blob if place == "file" else collection_location(blob, place)
+    kind = kind_of(blob)
+    return blob if kind == "blob" else collection_location(blob, kind)
 
 
 def _page_beside(blob: Location) -> Location:
@@ -190,7 +188,7 @@ def _custom_endpoint() -> str:
 
 def _check_readable(blob: Location) -> None:
     """Check that a browser can read a blob: it is not compressed, and there is an index."""
-    if is_collection(blob):
+    if kind_of(blob) == "collection":
         with open_store(blob, tail=True) as store:
             if INDEX.recognise(store):
                 raise StorageError(f"{blob}: this is the index of one blob: name the blob itself")

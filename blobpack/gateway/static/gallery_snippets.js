@@ -89,9 +89,12 @@ function s3PlaceOf(blob) {
     const [, bucket, key] = /^s3:\/\/([^/]+)\/(.*)$/s.exec(blob.s3);
     return { bucket, key, endpoint: blob.endpoint };
   }
+  // AWS writes the bucket into the host's name or, in older URLs, into the path
   const { hostname, pathname } = new URL(blob.url);
-  const bucket = /^(.+)\.s3[.-][\w.-]*amazonaws\.com$/.exec(hostname)?.[1];
-  return bucket ? { bucket, key: decodeURIComponent(pathname.slice(1)), endpoint: "" } : null;
+  const host = /^(?:(.+)\.)?s3[.-][\w.-]*amazonaws\.com(?:\.cn)?$/.exec(hostname);
+  if (!host) return null;
+  const [, bucket, key] = host[1] ? [null, host[1], pathname.slice(1)] : /^\/([^/]*)\/(.*)$/.exec(pathname);
+  return { bucket, key: decodeURIComponent(key), endpoint: "" };
 }
 
 // Returns the command that copies named members into a new blob; without names, those of the file names.txt.
