@@ -295,6 +295,8 @@ def test_filters_on_type_size_width_and_height_go_with_the_search(gallery, blob)
     expected = index.select(max_size=100)
     gallery.until(lambda: gallery.status == f"{len(expected)} of {len(MEMBERS)} found")
     gallery.page.fill("[name=max-size]", "")
+    # also of members that were not in view yet
+    assert gallery.page.locator("#types button").all_inner_texts() == ["jpeg", "png", "svg"]
     gallery.page.click("#types button:text-is('png')")
     gallery.page.fill("#search", "s/")
     expected = index.select("*s/*", media_type="image/png")
@@ -687,6 +689,18 @@ def test_a_blob_that_was_replaced_is_never_shown(chromium, web):
         page.page.click("#banner button")
         page.until(lambda: page.banner == "")
         assert {tile.bytes for tile in page.rest()} == {png(9, (255, 0, 0))}
+
+
+def test_a_screen_that_failed_can_be_tried_again(chromium, web):
+    with opened(chromium) as page:
+        page.goto(f"{web.url}index.html")
+        # not repeated by itself, as 500 is
+        web.does.faults = [403]
+        page.press("End")
+        page.until(lambda: "403" in page.banner)
+        page.page.click("#banner button")
+        assert page.rest()[-1].bytes == BYTES["-rf.png"]
+        assert page.banner == ""
 
 
 def test_a_damaged_member_spoils_no_other(chromium, web):

@@ -198,11 +198,12 @@ class Gallery {
       if (isDone) {
         $("progress").hidden = true;
         this.#showStatus();
+        this.#showTypes();
         if (this.large.member) this.#showPlace(this.#itemOf(this.large.member.row));
       }
     };
     try {
-      await search(this.blob, query, { signal, onFound });
+      await search(this.blob, query, this.types, { signal, onFound });
     } catch (error) {
       $("progress").hidden = true;
       throw error;
@@ -261,7 +262,7 @@ class Gallery {
     $("no-facts").hidden = !missing.length;
     $("no-facts").textContent = "The index has no media types, widths and heights; `blobpack index --facts` adds them.";
     const chips = [...this.types].sort().map((type) => {
-      const chip = element("button", type.replace(/^image\//, ""), { type: "button" });
+      const chip = element("button", type.replace(/^image\/|\+xml$/g, ""), { type: "button" });
       chip.ariaPressed = this.query.types.includes(type);
       chip.onclick = () => {
         const { types } = this.query;
@@ -523,15 +524,20 @@ class Gallery {
 
   fail(error) {
     console.error(error);
-    if (error instanceof BlobChangedError) return showBanner("This blob was replaced since it was opened.", "Load again");
+    // whatever failed before or after: what was opened is gone
+    if (error instanceof BlobChangedError) this.isGone = true;
+    if (this.isGone) return showBanner("This blob was replaced since it was opened.", "Load again");
     if (error instanceof FactsMissingError) return this.toast(error.message);
-    showBanner(error.message, "Load again");
+    showBanner(error.message, "Try again", () => {
+      $("banner").hidden = true;
+      this.pictures.view(this.pictures.wanted);
+    });
   }
 }
 
-function showBanner(text, action) {
+function showBanner(text, action, act = () => location.reload()) {
   const button = element("button", action, { type: "button" });
-  button.onclick = () => location.reload();
+  button.onclick = act;
   $("banner").replaceChildren(element("span", text), button);
   $("banner").hidden = false;
 }
