@@ -15,7 +15,7 @@ import pytest
 
 import blobpack
 from blobpack._native.pickles import encode_batch
-from blobpack.index.offsets import BATCH_ROWS
+from blobpack.index.tables.offsets import BATCH_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,6 +1,7 @@
-"""Members by row beside members by name: reads of (a), and lookups in the index file of (b), a million members.
+"""Members by row, and as Members, beside members by name: reads of (a), and lookups in the index file of (b).
 
-The system beside blobpack is blobpack itself, asked by name. A ratio of more than 1 means that a row costs more.
+The system beside blobpack is blobpack itself, asked by name. A ratio of more than 1 means that a row costs more. The rows
+of (b) are a million. `member in index` compares the offsets and the checksum, too, so it costs somewhat more than a name.
 """
 
 from __future__ import annotations
@@ -75,6 +76,34 @@ def bench_read_by_name(figure: Figure, blob: Blob) -> None:
     names = names_of(blob.index, rows_of(blob.index, READS))
     figure.of("read by row (a) 4.6 KB", BY_NAME, items=READS, unit="read")
     figure.take(each(blob.read, names), rounds=ROUNDS)
+
+
+def bench_read_member(figure: Figure, blob: Blob) -> None:
+    """Read a Member."""
+    members = [blob.index[row] for row in rows_of(blob.index, READS)]
+    figure.of("read a Member (a) 4.6 KB", items=READS, unit="read")
+    figure.take(each(blob.read, members), rounds=ROUNDS)
+
+
+def bench_read_member_by_name(figure: Figure, blob: Blob) -> None:
+    """Read by name."""
+    names = names_of(blob.index, rows_of(blob.index, READS))
+    figure.of("read a Member (a) 4.6 KB", BY_NAME, items=READS, unit="read")
+    figure.take(each(blob.read, names), rounds=ROUNDS)
+
+
+def bench_contains(figure: Figure, index: Index) -> None:
+    """Look whether a Member is in the index: member in index."""
+    members = [index[row] for row in rows_of(index, LOOKUPS)]
+    figure.of("member in an index file (b)", items=LOOKUPS, unit="member")
+    figure.take(each(index.__contains__, members), rounds=ROUNDS)
+
+
+def bench_contains_by_name(figure: Figure, index: Index) -> None:
+    """Look whether a name is in the index: name in index."""
+    names = names_of(index, rows_of(index, LOOKUPS))
+    figure.of("member in an index file (b)", BY_NAME, items=LOOKUPS, unit="member")
+    figure.take(each(index.__contains__, names), rounds=ROUNDS)
 
 
 def bench_member(figure: Figure, index: Index) -> None:

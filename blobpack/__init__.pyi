@@ -33,7 +33,7 @@ from .errors import (
     UnsafeNameError as UnsafeNameError,
 )
 from .index.index import Index as Index
-from .index.offsets import (
+from .index.tables.offsets import (
     iter_offsets as iter_offsets,
     read_offsets as read_offsets,
 )

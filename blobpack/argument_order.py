@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar, cast
 
 from blobpack._native.members import Member
 from blobpack.errors import BlobpackError
+from blobpack.stores.location import is_place, local_path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,11 +92,6 @@ def may_be_right(source: object, output: object, name: str, fits: Fits) -> bool:
     return is_there(old) and fits(output)
 
 
-def is_place(value: object) -> bool:
-    """Return whether a value is a path or URL."""
-    return isinstance(value, (str, os.PathLike))
-
-
 def is_output(value: object) -> bool:
     """Return whether a value is a path or URL, or a file that is open for writing."""
     return is_place(value) or hasattr(value, "write")
@@ -140,16 +136,3 @@ def is_file_there(value: object) -> bool:
     """Return whether a value is a URL, or the path of a file that exists."""
     path = local_path_of(value)
     return is_place(value) if path is None else os.path.isfile(path)  # noqa: PTH113 (a str)
-
-
-def local_path_of(value: object) -> str | None:
-    """Return the path that a value is; None for a URL, and for a value that is no path."""
-    if not isinstance(value, (str, os.PathLike)):
-        return None
-    try:
-        path = os.fspath(value)
-    # a Location of a URL
-    except ValueError:
-        return None
-    is_path = isinstance(path, str) and "://" not in path and "\0" not in path
-    return path if is_path else None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, get_args
 from blobpack._native.members import Member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from typing_extensions import Buffer
 
@@ -232,44 +232,13 @@ def check_whole(name: str, value: Any) -> int:
         raise TypeError(f"{name} must be a whole number, not {shown(value)}") from None
 
 
-def _is_whole(value: object) -> bool:
+def is_whole(value: object) -> bool:
+    """Return whether a value is a whole number, as check_whole has it."""
     try:
         check_whole("value", value)
     except TypeError:
         return False
     return True
-
-
-def row_number(row: object, count: int) -> int:
-    """Return a row's number, counted from the start; negative rows count from the end.
-
-    Raises:
-        IndexError: there is no such row among `count` rows.
-        TypeError: the row is not a whole number.
-    """
-    number = check_whole("row", row)
-    if not -count <= number < count:
-        raise IndexError(f"no row {number} among {count} rows")
-    return number + count if number < 0 else number
-
-
-def not_which(which: object) -> TypeError:
-    """Return the error for a value that names no member: it is neither a name nor a Member nor a row."""
-    return TypeError(f"which must be a name, a Member or a row, not {shown(which)}")
-
-
-def checked_which(which: object) -> CheckedWhich:
-    """Return what names a member: a name or a Member as it is, a row as int.
-
-    Raises:
-        TypeError: the value is none of these.
-    """
-    if isinstance(which, (str, Member)):
-        return which
-    try:
-        return check_whole("row", which)
-    except TypeError:
-        raise not_which(which) from None
 
 
 def check_number(name: str, value: Any, least: int, most: int = BYTES_MAX) -> None:
@@ -362,7 +331,9 @@ def check_several(name: str, value: object, what: str) -> None:
         TypeError: the value can't be iterated, or is a str, bytes or a path.
     """
     if isinstance(value, (str, bytes, os.PathLike)):
-        raise TypeError(f"{name} must be several {what}, not one: [{shown(value)}]")
+        raise TypeError(
+            f"{name} must be several {what}, not one: put it into a list, [{shown(value)}]"
+        )
     if not isinstance(value, Iterable):
         raise TypeError(f"{name} must be several {what}, not {shown(value)}")
 
@@ -375,73 +346,3 @@ def check_callable(name: str, value: object) -> None:
     """
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be a function or None, not {shown(value)}")
-
-
-def names_of(names: Iterable[str | Member]) -> Iterator[str]:
-    """Return an iterator of names, of given names and members.
-
-    Raises:
-        TypeError: one name was given instead of several; or, when it is reached, one of them is neither a str nor a
-            Member.
-    """
-    check_several("names", names, "names or members")
-
-    # checked one by one as they are taken: names may come from a generator that makes each name only when it is asked
-    def name_of(name: str | Member) -> str:
-        if isinstance(name, str):
-            return name
-        if isinstance(name, Member):
-            return name.name
-        raise TypeError(f"names must be several names or members, and one is {shown(name)}")
-
-    return map(name_of, names)
-
-
-def which_of(several: Iterable[Which], single: str) -> Iterator[CheckedWhich]:
-    """Return an iterator of what names members: names, Members and rows.
-
-    Args:
-        several: The names, Members and rows.
-        single: Name of the function that takes one of them, for messages.
-
-    Raises:
-        TypeError: one name, Member or row was given instead of several; or, when it is reached, one of them is none of
-            these.
-    """
-    if isinstance(several, (str, Member)) or _is_whole(several):
-        raise TypeError(
-            f"several must be several names, Members or rows, not one: {shown(several)}; {single}(…) reads one member"
-        )
-    check_several("several", several, "names, Members or rows")
-    # checked one by one as they are taken: they may come from a generator that makes each one only when it is asked
-    return map(_one_of_several, several)
-
-
-def _one_of_several(which: object) -> CheckedWhich:
-    try:
-        return checked_which(which)
-    except TypeError:
-        raise TypeError(
-            f"several must be names, Members or rows, and one is {shown(which)}"
-        ) from None
-
-
-def members_of(members: Iterable[Member]) -> Iterator[Member]:
-    """Return an iterator of the given members.
-
-    Raises:
-        TypeError: one member was given instead of several; or, when it is reached, one of them is not a Member.
-    """
-    check_several("members", members, "Members")
-
-    def check(member: Member) -> Member:
-        if not isinstance(member, Member):
-            raise not_a_member(member)
-        return member
-
-    return map(check, members)
-
-
-def not_a_member(thing: object) -> TypeError:
-    """Return the error for a value that is not a Member, among several members."""
-    return TypeError(f"members must be Members, for example an index, and one is {shown(thing)}")

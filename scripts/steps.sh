@@ -1,9 +1,11 @@
 # Functions that several scripts share: progress lines, Debian packages, and the requirements in pyproject.toml.
 # It is sourced, never run.
 
-# Programs that the tests run → the Debian packages that contain them.
+# Programs that the tests run, or files that these need → the Debian packages that contain them. If several names are given,
+# the package has one of them: 7-Zip is 7zz in Debian 12, and 7z in Debian 13.
 declare -A PACKAGE_OF=(
-  [7zz]=7zip
+  [/usr/share/nodejs/tar-stream]=node-tar-stream
+  ["7zz 7z"]=7zip
   [bsdtar]=libarchive-tools
   [busybox]=busybox
   [bzip2]=bzip2
@@ -34,10 +36,18 @@ say() { # say TEXT...: print a progress line, with the seconds since the script 
 
 missing_packages() { # missing_packages TABLE: print the packages of the programs that are not installed
   local -n table=$1
-  local program
-  for program in "${!table[@]}"; do
-    command -v "$program" >/dev/null || echo "${table[$program]}"
+  local names
+  for names in "${!table[@]}"; do
+    has_any $names || echo "${table[$names]}"
   done | sort -u
+}
+
+has_any() { # has_any NAME...: whether one of these programs is installed, or one of these paths exists
+  local name
+  for name; do
+    if [[ $name == /* && -e $name ]] || command -v "$name" >/dev/null; then return; fi
+  done
+  return 1
 }
 
 may_install() { # whether Debian packages can be installed here

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 WIDE = {"width": 1360, "height": 850}
 PHONE = {"width": 390, "height": 844}
-TIMEOUT_S = 60
+# the tests' machine may be shared by many
+TIMEOUT_S = 120
 
 # keeps the bytes of object URLs that the page makes, which it revokes; and notes what the policy has blocked
 HOOKS = """
@@ -36,6 +37,17 @@ URL.createObjectURL = (blob) => {
 URL.revokeObjectURL = (url) => { liveUrls.delete(url); revoke.call(URL, url); };
 document.addEventListener("securitypolicyviolation", (event) => blocked.push(event.violatedDirective));
 """
+
+# how many tiles are in view, and how many of them have neither a picture nor a text in its place
+WAITING = """() => {
+  const view = document.getElementById("grid").getBoundingClientRect();
+  const cells = [...document.querySelectorAll(".cell")].filter((cell) => {
+    const { top, bottom } = cell.getBoundingClientRect();
+    return bottom > view.top && top < view.bottom;
+  });
+  const isThere = (thumb) => thumb.querySelector("img.ready") || thumb.textContent;
+  return [cells.length, cells.filter((cell) => !isThere(cell.firstChild)).length];
+}"""
 
 SHOWN = """async () => {
   const shown = [];
@@ -88,7 +100,7 @@ class GalleryPage:
     def goto(self, url: str) -> None:
         """Open a gallery, and wait until its first screen is there."""
         self.page.goto(url)
-        self.rest()
+        self.wait()
 
     def until(self, condition: Callable[[], Any]) -> Any:
         """Wait until a condition is true, and return its value."""
@@ -107,25 +119,36 @@ class GalleryPage:
     @property
     def banner(self) -> str:
         """The banner's text; "" if it is hidden."""
-        return (self.page.locator("#banner:not([hidden])").all_inner_texts() and self.page.inner_text("#banner")) or ""
+        return (
+            self.page.locator("#banner:not([hidden])").all_inner_texts()
+            and self.page.inner_text("#banner")
+        ) or ""
 
     def tiles(self) -> list[dict[str, Any]]:
         """Return the tiles in view as the page has them."""
         found: list[dict[str, Any]] = self.page.evaluate(SHOWN)
         return found
 
+    def wait(self) -> None:
+        """Wait until all tiles in view have their picture, or a text in its place."""
+
+        def are_there() -> bool:
+            tiles, waiting = self.page.evaluate(WAITING)
+            return waiting == 0 and (tiles > 0 or not self.page.locator("#empty").is_hidden())
+
+        self.until(are_there)
+
     def rest(self) -> list[Shown]:
-        """Wait until all tiles in view have their picture, or a text in its place; return them."""
-
-        def are_there() -> list[dict[str, Any]]:
-            tiles = self.tiles()
-            is_whole = tiles or not self.page.locator("#empty").is_hidden()
-            return (is_whole and all(tile["ready"] or tile["text"] for tile in tiles) and [tiles]) or []
-
-        (tiles,) = self.until(are_there)
+        """Wait until all tiles in view are there, and return them."""
+        self.wait()
         return [
-            Shown(tile["row"], tile["name"], tile["bytes"] and base64.b64decode(tile["bytes"]), tile["text"])
-            for tile in tiles
+            Shown(
+                tile["row"],
+                tile["name"],
+                tile["bytes"] and base64.b64decode(tile["bytes"]),
+                tile["text"],
+            )
+            for tile in self.tiles()
         ]
 
     def search(self, text: str, found: str) -> None:
@@ -157,7 +180,7 @@ class GalleryPage:
 
     def saved(self, button: str, folder: Path) -> Path:
         """Click a button that saves a file, and return the file."""
-        with self.page.expect_download() as saving:
+        with self.page.expect_download(timeout=1000 * TIMEOUT_S) as saving:
             self.page.click(button)
         path = folder / saving.value.suggested_filename
         saving.value.save_as(path)
@@ -168,6 +191,7 @@ class GalleryPage:
 def opened(browser: Browser, view: dict[str, int] = WIDE, **options: Any) -> Iterator[GalleryPage]:
     """Open an empty page, in a context of its own."""
     context = browser.new_context(viewport=view, **options)
+    context.set_default_timeout(1000 * TIMEOUT_S)
     yield GalleryPage(context.new_page())
     context.close()
 
@@ -178,7 +202,9 @@ def tasks_of(browser: Browser, page: Page, path: Path, found: list[float]) -> It
 
     Processor time and not time on the clock: the tests' machine is shared, and a task may have to wait for a processor.
     """
-    browser.start_tracing(page=page, path=path, categories=["toplevel", "devtools.timeline"])
+    browser.start_tracing(
+        page=page, path=path, categories=["disabled-by-default-devtools.timeline"]
+    )
     yield
     browser.stop_tracing()
     events = json.loads(path.read_text())["traceEvents"]

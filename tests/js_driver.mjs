@@ -1,6 +1,7 @@
 // Runs jobs of tests with blobpack.js: in Node, a line of JSON each from standard input; in a page, by `run`.
 
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+const AsyncFunction = (async () => {}).constructor;
 const plain = (error) => ({ error: error.name, message: error.message, status: error.status });
 const shown = (value) => (value instanceof Uint8Array ? hex(value) : value instanceof Error ? plain(value) : value);
 
@@ -25,12 +26,15 @@ async function call(reader, [method, ...args]) {
   return shown(value);
 }
 
-// A job is {url, options, calls}; its answer {opened} and {answers}, or the error of opening. Jobs of one `keep` share a
+// A job is {url, code}, which runs, or {url, options, calls}; its answer {opened} and {answers}, or the error of opening. Jobs of one `keep` share a
 // reader, which stays open.
 const kept = new Map();
 
-export async function run(blobpack, { url, options = {}, calls = [], keep, module }) {
-  if (module) return { value: shown(await blobpack[module[0]](...module.slice(1))) };
+export async function run(blobpack, { url, options = {}, calls = [], keep, text, only, code }) {
+  if (code) return new AsyncFunction("blobpack", "url", code)(blobpack, url).then((value) => ({ value }), plain);
+  if (text !== undefined) return textOf(blobpack, Uint8Array.from(text.match(/../g) ?? [], (byte) => parseInt(byte, 16)));
+  // a world of one server: no other one has any file
+  if (only) options.fetch = async (to, init) => (to.startsWith(only) ? fetch(to, init) : new Response(null, { status: 404 }));
   let reader = kept.get(keep);
   try {
     reader ??= await blobpack.open(url, options);
@@ -45,6 +49,11 @@ export async function run(blobpack, { url, options = {}, calls = [], keep, modul
   }
   if (!keep) reader.close();
   return { opened: { url: reader.url, length, etag, facts, payloadBytes, blobs }, answers };
+}
+
+function textOf({ crc32c, decodeName, encodeName }, bytes) {
+  const name = decodeName(bytes);
+  return { crc: crc32c(bytes), name, encoded: hex(encodeName(name)) };
 }
 
 if (globalThis.process?.argv?.[2]) {

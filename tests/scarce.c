@@ -1,8 +1,10 @@
-/* Preloaded: one allocation of blobpack's native modules fails, or the start of one thread; blocks never freed are counted.
+/* Preloaded: one allocation of blobpack's native modules fails, or the start of one thread; blocks that are never freed,
+ * and blocks behind which something is written, are counted.
  *
  * Strategy: an allocation belongs to a native module if it is called from a library in a folder _native. It is counted,
- * and its block is remembered until somebody frees it. The start of a thread counts as an allocation. glibc exports its
- * own allocators under other names, so their wrappers need not look for them.
+ * and its block is remembered until somebody frees it. A few bytes are allocated behind it, which must then be as they were.
+ * The start of a thread counts as an allocation. glibc exports its own allocators under other names, so their wrappers need
+ * not look for them.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -18,11 +20,12 @@ extern void *__libc_realloc(void *old, size_t size);
 extern void *__libc_memalign(size_t alignment, size_t size);
 extern void __libc_free(void *block);
 
-enum { BLOCKS_MAX = 4096, LIBRARIES_MAX = 64 };
+enum { BLOCKS_MAX = 4096, LIBRARIES_MAX = 64, GUARD_BYTES = 32 };
 
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
-static void *blocks[BLOCKS_MAX];
-static long block_count, allocations, fails_at;
+static struct { unsigned char *start; size_t size; } blocks[BLOCKS_MAX];
+static unsigned char guard[GUARD_BYTES];
+static long block_count, overruns, allocations, fails_at;
 static int watching;
 /* where the native modules lie */
 static struct { ElfW(Addr) start, end; } libraries[LIBRARIES_MAX];
@@ -42,7 +45,8 @@ static int note_library(struct dl_phdr_info *info, size_t size, void *nothing) {
 
 /* Count from here on, and let the allocation of this number fail, counted from 1; 0: none. */
 void scarce_begin(long at) {
-    block_count = allocations = library_count = 0;
+    block_count = overruns = allocations = library_count = 0;
+    memset(guard, 0xA5, GUARD_BYTES);
     dl_iterate_phdr(note_library, NULL);
     fails_at = at;
     watching = 1;
@@ -51,6 +55,7 @@ void scarce_begin(long at) {
 void scarce_end(void) { watching = 0; }
 long scarce_allocations(void) { return allocations; }
 long scarce_blocks(void) { return block_count; }
+long scarce_overruns(void) { return overruns; }
 
 static int is_native(void *caller) {
     for (int i = 0; watching && i < library_count; i++)
@@ -66,9 +71,14 @@ static int fails(void) {
     return failing;
 }
 
-static void *remember(void *block) {
+/* Remember a block of this size, behind which there is room for the guard. */
+static void *remember(void *block, size_t size) {
     pthread_mutex_lock(&turn);
-    if (block && block_count < BLOCKS_MAX) blocks[block_count++] = block;
+    if (block && block_count < BLOCKS_MAX) {
+        blocks[block_count].start = block;
+        blocks[block_count++].size = size;
+        memcpy((unsigned char *)block + size, guard, GUARD_BYTES);
+    }
     pthread_mutex_unlock(&turn);
     return block;
 }
@@ -76,7 +86,8 @@ static void *remember(void *block) {
 static void forget(void *block) {
     pthread_mutex_lock(&turn);
     for (long i = block_count - 1; i >= 0; i--)
-        if (blocks[i] == block) {
+        if (blocks[i].start == block) {
+            overruns += memcmp(blocks[i].start + blocks[i].size, guard, GUARD_BYTES) != 0;
             blocks[i] = blocks[--block_count];
             break;
         }
@@ -85,26 +96,26 @@ static void forget(void *block) {
 
 void *malloc(size_t size) {
     if (!is_native(__builtin_return_address(0))) return __libc_malloc(size);
-    return fails() ? NULL : remember(__libc_malloc(size));
+    return fails() ? NULL : remember(__libc_malloc(size + GUARD_BYTES), size);
 }
 
 void *calloc(size_t count, size_t size) {
     if (!is_native(__builtin_return_address(0))) return __libc_calloc(count, size);
-    return fails() ? NULL : remember(__libc_calloc(count, size));
+    return fails() ? NULL : remember(__libc_calloc(1, count * size + GUARD_BYTES), count * size);
 }
 
 void *realloc(void *old, size_t size) {
     if (!is_native(__builtin_return_address(0))) return __libc_realloc(old, size);
     if (fails()) return NULL;
     if (old) forget(old);
-    return remember(__libc_realloc(old, size));
+    return remember(__libc_realloc(old, size + GUARD_BYTES), size);
 }
 
 int posix_memalign(void **block, size_t alignment, size_t size) {
     int is_ours = is_native(__builtin_return_address(0));
     if (is_ours && fails()) return ENOMEM;
-    *block = __libc_memalign(alignment, size);
-    if (is_ours) remember(*block);
+    *block = __libc_memalign(alignment, size + (is_ours ? GUARD_BYTES : 0));
+    if (is_ours) remember(*block, size);
     return *block ? 0 : ENOMEM;
 }
 

@@ -9,7 +9,7 @@ import shutil
 import tarfile
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -32,15 +32,28 @@ END = bytes(2 * BLOCK)
 PAYLOAD_TYPES = (b"0", b"\0", b"7")
 
 
-def need_tool(name: str) -> str:
-    """Return the path of a program. Without the program, skip the test, or fail it in CI, which installs all of them."""
-    path = shutil.which(name)
-    if path is None:
-        message = f"{name} is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
+def need_tool(*names: str) -> str:
+    """Return the path of a program that may have one of several names, or skip the test; see lack."""
+    for name in names:
+        if path := shutil.which(name):
+            return path
+    return lack(" or ".join(names))
+
+
+def need_node() -> str:
+    """Return the path of Node.js: the system's, or the one that playwright brings."""
+    if path := shutil.which("node"):
+        return path
+    driver = pytest.importorskip("playwright._impl._driver")
+    return str(driver.compute_driver_executable()[0])
+
+
+def lack(what: str) -> NoReturn:
+    """Skip the test, because something is not installed; fail it in CI, which installs all that tests need."""
+    message = f"{what} is not installed"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def padding(size: int) -> bytes:

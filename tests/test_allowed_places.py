@@ -7,12 +7,15 @@ import shutil
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 from test_cli import COMMAND
 
 import blobpack
+from blobpack.cli.main import main
 from blobpack.errors import StorageError, UnsafeNameError
 from blobpack.opening.locations import is_below
 from blobpack.stores.http.redirect import (
@@ -27,7 +30,6 @@ from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from s3server import S3Server
 
@@ -81,6 +83,60 @@ def test_the_command_line_allows_places(outside: Path, tmp_path: Path) -> None:
     assert (tmp_path / "files" / "secret").read_bytes() == b"x" * 9
     assert run("cat", collection, "secret", "--allow", "gopher://x")[0] == 2
     assert run("cat", outside, "secret", "--allow", tmp_path)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "made"),
+    [
+        (["verify", "c.idx"], None),
+        (["merge", "c.idx", "new.tar"], "new.tar"),
+        (["subset", "c.idx", "new.tar"], "new.tar"),
+        (["index", "c.idx"], "../outside/b.tar.idx"),
+    ],
+)
+def test_every_command_that_reads_a_collection_allows_places(
+    outside: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    made: str | None,
+) -> None:
+    monkeypatch.chdir(tmp_path / "mine")
+    blobpack.collect([outside], "c.idx")
+    ran = CliRunner().invoke(main, arguments)
+    assert ran.exit_code == 1, ran.output
+    assert "--allow names other folders" in ran.output
+    assert not made or not (tmp_path / "mine" / made).exists()
+    ran = CliRunner().invoke(main, [*arguments, "--allow", "../outside"])
+    assert ran.exit_code == 0, ran.output
+    if made:
+        (tmp_path / "mine" / made).unlink()
+    # of one blob, it has no meaning
+    ran = CliRunner().invoke(main, [arguments[0], str(outside), *arguments[2:], "--allow", ".."])
+    assert ran.exit_code == 2
+    assert "--allow needs a collection" in ran.output
+
+
+def test_offsets_and_figures_of_blobs_elsewhere_need_no_permission(
+    outside: Path, tmp_path: Path
+) -> None:
+    """They are in the collection itself."""
+    blobpack.collect([outside], tmp_path / "mine" / "c.idx")
+    table = str(tmp_path / "t.csv")
+    for arguments in (["offsets", "-o", table], ["info"], ["ls"]):
+        for allow in ([], ["--allow", str(outside.parent)]):
+            command, *more = arguments
+            ran = CliRunner().invoke(main, [command, f"{tmp_path}/mine/c.idx", *more, *allow])
+            assert ran.exit_code == 0, ran.output
+    assert str(outside) in Path(table).read_text()
+
+
+def test_indexes_of_blobs_elsewhere_go_beside_them_only(outside: Path, tmp_path: Path) -> None:
+    blobpack.collect([outside], tmp_path / "mine" / "c.idx")
+    arguments = ["index", f"{tmp_path}/mine/c.idx", "--allow", str(tmp_path), "-o", f"{tmp_path}/"]
+    ran = CliRunner().invoke(main, arguments)
+    assert ran.exit_code == 2
+    assert "is not below" in ran.output
 
 
 @pytest.mark.parametrize(

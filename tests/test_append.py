@@ -16,7 +16,7 @@ import pytest
 from tars import END, Tar, need_tool
 
 import blobpack
-from blobpack.editing.append_local import _Tail
+from blobpack.editing.tail import Tail
 from blobpack.indexfile.footer import FOOTER_BYTES, sidecar_of
 from blobpack.writing.append_mark import mark_of
 from blobpack.writing.embed import embed_index
@@ -404,7 +404,7 @@ class TestFailures:
     def test_a_commit_that_fails_leaves_the_blob_as_it_was(self, end, tmp_path, monkeypatch):
         blob = pack_files(tmp_path / "o.tar", old_of(end))
         before = blob.read_bytes()
-        commit = _Tail.commit
+        commit = Tail.commit
 
         def failing(tail):
             real, calls = os.pwrite, []
@@ -419,7 +419,7 @@ class TestFailures:
                 patch.setattr(os, "pwrite", write)
                 commit(tail)
 
-        monkeypatch.setattr(_Tail, "commit", failing)
+        monkeypatch.setattr(Tail, "commit", failing)
         with pytest.raises(blobpack.StorageError, match="No space left"):
             blobpack.append(blob, NEW.items())
         after = blob.read_bytes()

@@ -255,6 +255,7 @@ def test_an_index_without_a_lookup(tmp_path):
         for row, name in enumerate(OLD):
             assert index.find(name) == row
             assert index.locate(name) == index.search([name])[0][1:3]
+            assert index.find_member(index.member_at(row)) == row
         assert index.find("new/0001.png") == -1
         assert index.locate("new/0001.png") is None
 

@@ -166,7 +166,7 @@ def test_nothing_new_and_failures_leave_the_blob_alone(s3_env, bucket, head):
     version = S3Store(url).version
     report = blobpack.append(url, [("note.txt", b"no image")])
     assert (report.appended, report.skipped) == (0, {"not an image": 1})
-    with pytest.raises(DuplicateNameError, match=r"has a member 'old/001\.jpg' already"):
+    with pytest.raises(DuplicateNameError, match=r"there is a member 'old/001\.jpg' already"):
         blobpack.append(url, [("new.jpg", head), ("old/001.jpg", head)])
 
     def broken() -> Iterator[tuple[str, bytes]]:

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 
 import blobpack
 from blobpack.cli.main import main
+from blobpack.editing import local_copy
+from blobpack.indexfile.remote import RemoteIndex
 
 OLD = {"cats/1": b"old cat" * 90, "cats/2": b"second" * 90, "dogs/1": b"dog" * 90}
 NEW = {"cats/3": b"third" * 90, "birds/1": b"bird" * 90}
@@ -88,7 +90,8 @@ class TestBoth:
     @pytest.mark.parametrize("name", ["cats/1", "./cats/1"])
     def test_a_name_that_is_there_is_refused(self, place, name):
         with pytest.raises(
-            blobpack.DuplicateNameError, match="the collection has a member 'cats/1'"
+            blobpack.DuplicateNameError,
+            match=r"collection\.idx: there is a member 'cats/1' already",
         ):
             add(place, {"new": b"1", name: b"2"})
         assert members_of(place) == OLD
@@ -294,6 +297,25 @@ class TestLocal:
 
 
 class TestInS3:
+    def test_the_index_is_copied_to_disk_and_not_held_in_memory(
+        self, bucket, s3_env, monkeypatch, tmp_path
+    ):
+        place = make(f"s3://{bucket}/in")
+        plain = RemoteIndex.parts
+
+        def parts(index):
+            """What reads an index in S3 in parts reads it into memory; that of the new blob is small."""
+            assert not index.footer.blobs_bytes
+            return plain(index)
+
+        monkeypatch.setattr(RemoteIndex, "parts", parts)
+        monkeypatch.setattr(local_copy, "WINDOW_BYTES", 1000)
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        add(place)
+        monkeypatch.undo()
+        assert members_of(place) == OLD | NEW
+        assert list(tmp_path.iterdir()) == []
+
     def test_of_two_appends_at_once_one_succeeds(self, bucket, s3_env):
         place = make(f"s3://{bucket}/in")
 

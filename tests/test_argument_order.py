@@ -2,6 +2,7 @@
 
 import inspect
 import os
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import blobpack
 from blobpack import argument_order
+from blobpack.stores.location import is_place
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -61,6 +63,8 @@ SWAPPED = [
     ("read_images", [["a.png"], opened], TypeError, "blob", "several"),
     ("write_offsets", ["new.pkl", loaded], TypeError, "source", "target"),
     ("write_offsets", ["new.pkl", "blob.tar"], blobpack.BlobpackError, "source", "target"),
+    ("Index.save", ["new.idx", loaded], TypeError, "self", "path"),
+    ("Index.to_parquet", ["new.parquet", loaded], TypeError, "self", "path"),
     ("collect", ["all.idx", "blobs"], blobpack.BlobpackError, "blobs", "target"),
     ("collect", ["all.idx", ["blobs/b.tar"]], TypeError, "blobs", "target"),
     ("read_manifest", ["imgs", "list.csv"], blobpack.SourceError, "path", "base"),
@@ -101,7 +105,7 @@ def arguments_of(given):
 
 @pytest.mark.parametrize(("name", "given", "error", "first", "second"), SWAPPED)
 def test_swapped_arguments_are_recognised(name, given, error, first, second, place):
-    function = getattr(blobpack, name)
+    function = attrgetter(name)(blobpack)
     with pytest.raises(error) as caught:
         function(*arguments_of(given))
     assert str(caught.value).endswith(
@@ -148,7 +152,7 @@ def test_the_error_keeps_its_attributes_and_its_cause(place):
 
 
 def test_errors_of_several_arguments_are_left_alone():
-    @argument_order.recognise_swap(name=argument_order.is_place, number=argument_order.is_number)
+    @argument_order.recognise_swap(name=is_place, number=argument_order.is_number)
     def fail(name, number):
         bytes([255]).decode()
 

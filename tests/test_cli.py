@@ -230,7 +230,7 @@ def test_append_adds_members(packed):
     out, _ = run("ls", "out.tar", cwd=packed)
     assert out.split()[-1] == b"d/new.png"
     _, err = run("append", "out.tar", "more", cwd=packed, code=1)
-    assert "the blob has a member 'd/new.png' already" in err
+    assert "out.tar: there is a member 'd/new.png' already" in err
     options = ["--json", "--all", "--filter", "*.txt", "--no-facts"]
     out, _ = run("append", "out.tar", "more", *options, cwd=packed)
     report = json.loads(out)
@@ -253,7 +253,9 @@ def test_subset_and_merge(packed):
     out, err = run("ls", "all.tar", cwd=packed)
     assert (out.split(), err) == ([b"b/1.png", b"c.jpg", b"a/1.png", b"a/2.jpg"], "")
     _, err = run("merge", "a.tar", "a.tar", "m.tar", cwd=packed, code=1)
-    assert err == "Error: member 'a/1.png' is in a.tar and in a.tar\n"
+    assert err == (
+        "Error: member 'a/1.png' is in a.tar and in a.tar; --duplicates last keeps the last one\n"
+    )
     out, _ = run("merge", "a.tar", "a.tar", "m.tar", "--duplicates", "last", cwd=packed)
     assert out.endswith(b"replaced by later members of the same name: 2\n")
     run("merge", "a.tar", "b.tar", "m.tar", "--index", "sidecar", cwd=packed)

@@ -231,3 +231,27 @@ def test_reading_commands_take_blobs_that_share_a_name(here):
     run("subset", "dup", "a.tar", "--filter", "a.txt")
     # merge asks
     run("merge", "dup", "all.tar", code=1)
+
+
+def test_offsets_by_an_index_that_lies_elsewhere(here, monkeypatch):
+    blobpack.pack(FILES, "bare.tar", all_files=True, index="none")
+    run("index", "bare.tar", "-o", "elsewhere.idx")
+    run("offsets", "bare.tar", "-o", "scanned.pkl")
+    # the headers are not needed any more
+    monkeypatch.setattr("blobpack.opening.find_index.scan_store", None)
+    run("offsets", "bare.tar", "--index-file", "elsewhere.idx", "-o", "indexed.pkl")
+    assert (here / "scanned.pkl").read_bytes() == (here / "indexed.pkl").read_bytes()
+    run("offsets", "shards", "--index-file", "elsewhere.idx", "-o", "into/", code=2)
+
+
+def test_one_pickle_of_many_blobs_is_refused_in_the_words_of_each_side(here):
+    with pytest.raises(ValueError, match=r"^target='all.pkl': an offsets file holds"):
+        blobpack.write_offsets("shards", "all.pkl")
+    for output in ("all.pkl", "-"):
+        done = CliRunner().invoke(main, ["offsets", "shards", "-o", output])
+        assert done.exit_code == 2
+        assert "target" not in done.output
+    done = CliRunner().invoke(main, ["offsets", "shards", "-o", "all.pkl"])
+    assert "Error: -o all.pkl: an offsets file holds" in done.output
+    done = CliRunner().invoke(main, ["offsets", "shards", "-o", "all.tar", "--format", "csv"])
+    assert "-o 'all.tar' ends in .tar" in done.output

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from contextlib import aclosing
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -793,6 +794,36 @@ class TestS3:
             assert len(faults.requests) == collection.stats.requests - 1 == 10
             assert collection.stats.merged == 95
             assert collection.stats.retried == 5
+
+    @pytest.mark.parametrize("is_joined", [True, False])
+    def test_all_requests_are_counted(
+        self, s3_env: S3Server, prefix: str, tmp_path: Path, is_joined: bool
+    ) -> None:
+        """Also those that list the blobs, open them, and read their indexes: inside, beside, or in compressed blobs."""
+        bucket = prefix.split("/")[2]
+        beside = make_blob(tmp_path / "beside.tar", ["beside"], index="sidecar")
+        compressed = make_blob(tmp_path / "z.tar.zst", ["z"])
+        for path in (beside, beside.with_name("beside.tar.idx"), compressed):
+            s3_env.put(bucket, f"train/{path.name}", path.read_bytes())
+        if not is_joined:
+            blobpack.collect(prefix)
+        before = blobpack.stats()
+        with blobpack.open(prefix) as collection:
+            assert not is_joined or collection.stats.puts > 0
+            for _ in range(2):
+                after = blobpack.stats()
+                wanted = {
+                    field.name: getattr(after, field.name) - getattr(before, field.name)
+                    for field in fields(after)
+                }
+                # opening found no collection.idx
+                wanted["requests"] -= is_joined
+                found = asdict(collection.stats)
+                for name in ("requests", "puts", "bytes_fetched", "bytes_wanted", "merged"):
+                    assert found[name] == wanted[name], name
+                assert list(collection.read_many(["beside", "z", ALL[0]])) == [
+                    payload_of(name) for name in ("beside", "z", ALL[0])
+                ]
 
     def test_what_comes_is_compared_with_the_index(
         self, prefix: str, monkeypatch: pytest.MonkeyPatch

@@ -303,7 +303,7 @@ def test_zstd_passes_over_an_index_region(tmp_path: Path):
     path = tmp_path / "a.zst"
     with path.open("wb") as file, FrameWriter(file) as writer:
         writer.write_frame(b"content")
-        writer.close(os.urandom(100_000))
+        writer.finish(os.urandom(100_000))
     done = subprocess.run([need_tool("zstd"), "-q", "-dc", path], capture_output=True, check=True)
     assert done.stdout == b"content"
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
+import resource
 import shutil
 import subprocess
 import tarfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tars import need_tool
 
 import blobpack
-from blobpack.index.offsets import void_path
+from blobpack.index.tables.offsets import void_path
 from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
 from blobpack.indexfile.identity import Identity
 from blobpack.stores.local import LocalStore
@@ -22,6 +25,7 @@ from blobpack.stores.output import hidden_path
 from blobpack.stores.sink import FileSink, Sink
 from blobpack.tar.scan import scan_store
 from blobpack.writing import embed
+from blobpack.writing.blob_file import locked
 from blobpack.writing.embed import embed_index, write_behind, write_beside
 
 
@@ -217,6 +221,77 @@ def test_an_embedding_that_fails_behind_its_footer_keeps_the_new_index(
         assert blob.index._member_at(0).crc32c is not None
     # no copy of the old index
     assert sorted(os.listdir(folder)) == ["imgs", path.name]
+
+
+@contextmanager
+def small_files(size: int):
+    """Let writes behind a size fail, in all files."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@contextmanager
+def open_others(folder):
+    """Open files for writing, which get the descriptors that are free; at the end they must be as they were."""
+    paths = [folder / f"other-{i}" for i in range(8)]
+    files = []
+    for path in paths:
+        path.write_bytes(b"\xa5" * 100_000)
+        files.append(path.open("r+b"))
+    try:
+        yield
+    finally:
+        for file in files:
+            file.close()
+    assert {path.read_bytes() for path in paths} == {b"\xa5" * 100_000}
+
+
+def test_what_an_embedding_had_buffered_when_it_failed_is_never_written(folder):
+    """Python writes the buffer of a stream when the exception that refers to it goes, and hides an error of that."""
+    path = packed_by("tar", folder)
+    before = path.read_bytes()
+    # there is room for the marks, and none for the index
+    with small_files(len(before) + 512), pytest.raises(blobpack.StorageError) as caught:
+        embed_index(path)
+    assert "File too large" in str(caught.value)
+    with open_others(folder):
+        del caught
+        gc.collect()
+    assert path.read_bytes() == before
+
+
+def test_a_stream_that_fails_writes_nothing_more_to_the_blob(folder):
+    path = packed_by("tar", folder)
+    before = path.read_bytes()
+    with locked(path, "o.tar") as file:
+        with pytest.raises(RuntimeError), file.writer(512) as stream:
+            stream.write(b"lost")
+            raise RuntimeError
+        del stream
+        gc.collect()
+        assert path.read_bytes() == before
+        with file.writer(512) as stream:
+            stream.write(b"written")
+    assert path.read_bytes() == before[:512] + b"written" + before[519:]
+
+
+def test_a_blob_that_is_closed_is_not_written_through_its_old_descriptor(folder):
+    path = packed_by("tar", folder)
+    with locked(path, "o.tar") as file:
+        pass
+    with open_others(folder):
+        for change in (
+            lambda: file.write(b"lost", 0),
+            lambda: file.cut(0),
+            lambda: file.reserve(0, 1 << 20),
+            file.store,
+        ):
+            with pytest.raises(blobpack.StorageError, match="Bad file descriptor"):
+                change()
 
 
 @pytest.mark.parametrize("options", [{}, {"facts": False}, {"facts": True}])

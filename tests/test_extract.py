@@ -108,6 +108,29 @@ def test_a_blob_cut_meanwhile_leaves_no_cut_file(tmp_path):
     assert os.listdir(tmp_path / "out") == ["a"]
 
 
+def test_ctrl_c_just_behind_a_close_closes_no_descriptor_twice(tmp_path, monkeypatch):
+    """By then, another thread may have opened a file that got the number."""
+    tar = make_tar(tmp_path / "a.tar", [("x/y/1", b"one"), ("x/z/2", b"two"), ("x/z/w/3", b"")])
+    close = os.close
+    for number in range(1, 100):
+        calls = []
+
+        def closing(fd, number=number, calls=calls):
+            close(fd)
+            calls.append(fd)
+            if len(calls) == number:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(os, "close", closing)
+        try:
+            extract(tar, tmp_path / f"out{number}")
+        # a second close of the number would be an OSError
+        except KeyboardInterrupt:
+            continue
+        break
+    assert 10 < number < 100
+
+
 def test_a_round_trip_gives_the_same_folder(tmp_path):
     (tmp_path / "in" / "deep" / "er").mkdir(parents=True)
     for i in range(50):

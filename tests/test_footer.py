@@ -13,14 +13,9 @@ import blobpack
 from blobpack.checksum import crc32c
 from blobpack.columns import FACTS, OFFSET_MAX
 from blobpack.errors import ChecksumError, FormatError
-from blobpack.indexfile.footer import (
-    FOOTER_BYTES,
-    INDEX_PAGE_BYTES,
-    Footer,
-    decode_directory_page,
-    decode_guide,
-)
+from blobpack.indexfile.footer import FOOTER_BYTES, INDEX_PAGE_BYTES, Footer
 from blobpack.indexfile.identity import Identity
+from blobpack.indexfile.pages import decode_directory_page, decode_guide
 from blobpack.model import ScanReport
 
 if TYPE_CHECKING:

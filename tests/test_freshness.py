@@ -12,7 +12,7 @@ from tars import Tar, header
 
 import blobpack
 from blobpack import Index, Member, StaleIndexError
-from blobpack.index.offsets import offsets_path
+from blobpack.index.tables.offsets import offsets_path
 from blobpack.indexfile.identity import Identity, identify
 from blobpack.opening.freshness import check_identity, is_named, names_in, read_before
 from blobpack.stores.memory import MemoryStore

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import struct
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from blobpack import BlobChangedError, FormatError, Index, Member, MemberNotFoun
 from blobpack._native.fetched_index import decode_blocks, page_number, rows_in_page
 from blobpack._native.index_writer import IndexBuilder
 from blobpack._native.mapped_index import MappedIndex
+from blobpack._native.results import NO_SUCH_NAME, OTHER_MEMBER
 from blobpack.columns import MEDIA_TYPES
 from blobpack.indexfile.open import read_footer
 from blobpack.indexfile.remote import RemoteIndex
@@ -428,15 +431,20 @@ def test_a_slot_of_a_row_that_is_not_there_is_refused(
 ) -> None:
     for row, refused in ((COUNT - 1, False), (COUNT, True), ((1 << 32) - 2, True)):
         crafted = Crafted(written(Index(members(ascending=False))))
-        at = crafted.plain.lookup
-        for slot in range(at + 64, at + PAGE * crafted.plain.lookup_pages, 8):
+        at, pages = crafted.plain.lookup, crafted.plain.lookup_pages
+        for slot in range(at + 64, at + PAGE * pages, 8):
             if (slot - at) % PAGE >= 64 and crafted.get("<I", slot + 4) != (1 << 32) - 1:
                 crafted.put("<I", slot + 4, row)
         index = opened(crafted.sealed())
         name = members(ascending=False)[5].name
         if refused:
-            with pytest.raises((FormatError, MemberNotFoundError)):  # from afar, it is no candidate
+            with pytest.raises((FormatError, MemberNotFoundError)) as caught:
                 index.row_of(name)
+            # from afar, it is no candidate
+            if (tmp_path / "a.idx").exists():
+                assert isinstance(caught.value, FormatError)
+                page = page_number(name.encode(), crafted.plain.seed, pages)
+                assert caught.value.offset == at + PAGE * page
         else:
             assert name not in index
             assert members(ascending=False)[COUNT - 1].name in index
@@ -506,6 +514,20 @@ def test_rows_that_do_not_fit_the_blocks(region: dict[str, Any], blocks: int, ro
         )
 
 
+def test_an_index_has_as_many_blocks_as_numbers_of_32_bits(
+    region: dict[str, Any], tmp_path: Path
+) -> None:
+    blocks = 1 << 32
+    size = (blocks // 511 + 2) * PAGE
+    with (tmp_path / "a.idx").open("w+b") as file:
+        file.truncate(size)  # a hole, which takes no room
+        large = region | {"file": file.fileno(), "region_bytes": size, "directory": 0}
+        large |= {"lookup": 0, "pages": 0, "block_count": blocks, "row_count": blocks * 1024}
+        assert len(MappedIndex(**large)) == blocks * 1024
+        with pytest.raises(FormatError, match="its footer does not fit its size"):
+            MappedIndex(**large | {"block_count": blocks + 1, "row_count": blocks * 1024 + 1})
+
+
 def test_a_last_end_before_0_or_a_footer_of_another_size(region: dict[str, Any]) -> None:
     MappedIndex(**region | {"last_end": 0})
     for wrong in (
@@ -558,6 +580,14 @@ def test_any_rows_are_read_with_the_facts_that_are_asked_for(
                 assert column is None
 
 
+@pytest.mark.parametrize("facts", [0, 16, 23, 8, 31])
+def test_checksums_are_found_only_if_they_were_taken(region: dict[str, Any], facts: int) -> None:
+    index = MappedIndex(**region | {"facts": facts})
+    expected = [members()[row].crc32c if facts & 8 else None for row in (0, 1030, 7)]
+    assert [row.crc32c for row in index.search_rows([0, 1030, 7])] == expected
+    assert [row.crc32c for row in index.search(["0000000", "0001030", "0000007"])] == expected
+
+
 def test_many_names_are_found_together(region: dict[str, Any]) -> None:
     """More than the names that are brought at once; absent ones, those of other alphabets, and no text at all."""
     names = (
@@ -576,6 +606,16 @@ def test_many_names_are_found_together(region: dict[str, Any]) -> None:
     assert nothing.search(names) == [None] * len(names)
     assert nothing.find("0000001") == -1
     assert nothing.locate("0000001") is None
+    for facts in (31, 0):
+        index = MappedIndex(**region | {"facts": facts})
+        for row, member in enumerate(members()):
+            assert index.find_member(member) == row
+            assert index.find_member(replace(member, crc32c=None)) == row
+            other = replace(member, crc32c=(member.crc32c or 0) ^ 1)
+            assert index.find_member(other) == (OTHER_MEMBER if facts else row)
+            for change in ({"offset_start": 0}, {"offset_end": member.offset_end + 1}):
+                assert index.find_member(replace(member, **change)) == OTHER_MEMBER
+            assert index.find_member(replace(member, name="absent")) == NO_SUCH_NAME
     with pytest.raises(TypeError):
         MappedIndex(**region).search([1])  # type: ignore[list-item]
 
@@ -827,6 +867,20 @@ def test_names_are_hashed_and_probed_as_the_page_of_the_format_says() -> None:
     assert len(reached) > 400
 
 
+def test_no_lookup_is_not_looked_at(region: dict[str, Any], tmp_path: Path) -> None:
+    """Behind a map that fits no other gap, there lie bytes that nobody may read."""
+    size = 1 << 30
+    with (tmp_path / "a.idx").open("w+b") as file, mmap.mmap(-1, 1 << 24, prot=0):
+        os.pwrite(file.fileno(), region["footer"], size - FOOTER)
+        index = MappedIndex(
+            **region
+            | {"file": file.fileno(), "region_bytes": size, "row_count": 0, "block_count": 0}
+            | {"directory": 0, "lookup": size, "pages": 0}
+        )
+        assert index.search(["a"] * 40) == [None] * 40
+        assert index.find("a") == -1
+
+
 # A file that is overwritten or cut under the map
 
 
@@ -836,6 +890,8 @@ def ask(index: MappedIndex) -> list[Callable[[], object]]:
         lambda: index.find("absent"),
         lambda: index.locate("0000001"),
         lambda: index.locate("absent"),
+        lambda: index.find_member(Member("0000001", 0, 0)),
+        lambda: index.find_member(Member("absent", 0, 0)),
         lambda: index.search(["0000001"]),
         lambda: index.search(["absent"]),
         lambda: index.search(["é"] * 40),
@@ -858,6 +914,65 @@ def test_an_index_that_is_overwritten_is_noticed_by_its_footer(
     place = region["region_bytes"] - FOOTER + at
     os.pwrite(region["file"], bytes([region["footer"][at] ^ 1]), place)
     for question in ask(index):
+        with pytest.raises(BlobChangedError, match=r"x\.idx: the index was overwritten"):
+            question()
+
+
+def test_what_is_wrong_with_an_index_that_is_overwritten_is_no_damage(
+    region: dict[str, Any],
+) -> None:
+    size = region["region_bytes"] - FOOTER
+    # each question meets parts that were not compared with their checksums before
+    indexes = [MappedIndex(**region) for _ in ask(MappedIndex(**region))]
+    os.pwrite(region["file"], os.urandom(size) + bytes([region["footer"][0] ^ 1]), 0)
+    for number, index in enumerate(indexes):
+        with pytest.raises(BlobChangedError, match=r"x\.idx: the index was overwritten"):
+            ask(index)[number]()
+
+
+@pytest.mark.parametrize("column", [NAME_END, OFFSET_START])
+def test_wrong_values_of_an_index_that_is_overwritten_are_no_damage(
+    region: dict[str, Any], right: bytes, column: int
+) -> None:
+    """Its blocks were compared with their checksums before, and that is not done again."""
+    index = MappedIndex(**region)
+    questions = ask(index)
+    for question in questions:
+        question()
+    crafted = Crafted(right)
+    for block in range(3):
+        at, width = crafted.column(block, column)
+        rows = crafted.get("<I", crafted.blocks[block] + ROWS)
+        # names that end before they begin; payloads behind all members
+        values = b"".join(i.to_bytes(width, "little") for i in range(rows, 0, -1))
+        wrong = values if column == NAME_END else b"\xff" * width * rows
+        os.pwrite(region["file"], wrong, at)
+    with pytest.raises(FormatError):
+        index.bounds_at(1)
+    os.pwrite(region["file"], bytes([right[-FOOTER] ^ 1]), len(right) - FOOTER)
+    for question in questions:
+        with pytest.raises(BlobChangedError, match=r"x\.idx: the index was overwritten"):
+            question()
+
+
+def test_a_directory_that_is_overwritten_is_no_damage(region: dict[str, Any]) -> None:
+    index = MappedIndex(**region)
+    questions = [
+        lambda: index.bounds_at(1),
+        lambda: index.find("0000001"),
+        lambda: index.search_rows([1]),
+        lambda: index.rows(0, 10),
+    ]
+    for question in questions:
+        question()
+    # each block is where it was, and has no bytes
+    start = os.pread(region["file"], 8, region["directory"] + 8)
+    os.pwrite(region["file"], start * 4, region["directory"] + 8)
+    for question in questions:
+        with pytest.raises(FormatError):
+            question()
+    os.pwrite(region["file"], bytes([region["footer"][0] ^ 1]), region["region_bytes"] - FOOTER)
+    for question in questions:
         with pytest.raises(BlobChangedError, match=r"x\.idx: the index was overwritten"):
             question()
 

@@ -18,7 +18,7 @@ from tars import BLOCK, END, header, pax
 import blobpack
 from blobpack import Index, Member, MemberNotFoundError
 from blobpack.index import rows as rows_module
-from blobpack.index.which import rows_to_read
+from blobpack.index.row_numbers import rows_to_read
 from blobpack.indexfile.identity import Identity
 from blobpack.indexfile.open import read_footer
 from blobpack.indexfile.remote import RemoteIndex

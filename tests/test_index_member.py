@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import plain_reader
 import pytest
-from tars import END, Tar, header, need_tool
+from tars import END, Tar, header, lack, need_node, need_tool
 
 import blobpack
 from blobpack import BlobChangedError, FormatError, StorageError
@@ -199,8 +199,8 @@ def perl(path: Path) -> list[str]:
 
 def tar_stream(path: Path) -> list[str]:
     if not Path(NODE_MODULES, "tar-stream").exists():
-        pytest.skip("npm's tar-stream is not installed (Debian: node-tar-stream)")
-    return run(need_tool("node"), "-e", TAR_STREAM, path, env={"NODE_PATH": NODE_MODULES})
+        lack("npm's tar-stream (Debian package node-tar-stream)")
+    return run(need_node(), "-e", TAR_STREAM, path, env={"NODE_PATH": NODE_MODULES})
 
 
 STOPPING = [gnu_tar, bsdtar, busybox, python]
@@ -237,7 +237,7 @@ def test_tools_that_read_on_list_joined_blobs(
 
 
 def test_7_zip_finds_the_members_and_no_error(blob: Path) -> None:
-    seven = need_tool("7zz")
+    seven = need_tool("7zz", "7z")
     # it warns of data behind the end of the archive, whatever the data are
     done = subprocess.run([seven, "t", blob], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

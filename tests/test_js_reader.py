@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import shutil
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -159,6 +161,22 @@ def test_what_is_not_there(node: Node, web: WebServer) -> None:
     assert error(node, url, ["read", "nope"])[0] == "MemberNotFoundError"
     assert error(node, url, ["read", COUNT])[0] == "RangeError"
     assert error(node, url, ["readMany", [-1]])[0] == "RangeError"
+    assert error(node, url, ["find", 5])[0] == "TypeError"
+    assert error(node, url, ["select", "*", {"mediaType": "image/none"}])[0] == "TypeError"
+
+
+def test_a_member_of_another_blob_is_refused(node: Node, web: WebServer) -> None:
+    (member,) = ask(node, f"{web.url}inside.tar", ["find", "cats/00017.png"])
+    name, message = error(node, f"{web.url}shuffled.tar", ["read", member])
+    assert name == "MemberNotFoundError"
+    assert '"cats/00017.png" is a member of another blob' in message
+
+
+def test_a_condition_on_a_fact_that_the_index_lacks(node: Node, own: WebServer) -> None:
+    blobpack.pack(PAYLOADS[:3], own.folder / "x.tar", facts=False)
+    for condition in ({"minWidth": 1}, {"maxHeight": 1}, {"mediaType": "image/png"}):
+        assert error(node, f"{own.url}x.tar", ["select", "*", condition])[0] == "FactsMissingError"
+    assert len(ask(node, f"{own.url}x.tar", ["select", "*", {"minSize": 1}])[0]) == 3
 
 
 @pytest.mark.parametrize("name", ["inside.tar", "shards/"])
@@ -311,6 +329,23 @@ def test_without_checksums_a_server_must_name_versions(node: Node, own: WebServe
             assert "expose ETag" in answer["message"]
 
 
+def test_without_etags_the_time_or_the_size_shows_that_a_blob_was_replaced(
+    node: Node, own: WebServer
+) -> None:
+    """The index has no checksums, so nothing else would show it."""
+    path = own.folder / "x.tar"
+    for etag, modified in (("none", True), ("weak", True), ("same", False)):
+        blobpack.pack(PAYLOADS[:9], path, facts=False)
+        own.does.etag, own.does.modified = etag, modified
+        job = {"url": f"{own.url}x.tar", "keep": etag, "calls": [["read", 3]]}
+        assert node.run(job)["answers"] == [{"value": PAYLOADS[3][1].hex()}]
+        if modified:
+            os.utime(path, (1_600_000_000, 1_600_000_000))
+        else:
+            path.write_bytes(path.read_bytes() + bytes(512))
+        assert node.run(job)["answers"][0]["error"] == "BlobChangedError"
+
+
 # Answers that are not what was asked for
 
 
@@ -359,9 +394,15 @@ def test_a_server_that_ignores_ranges_is_refused_without_reading_its_file(
     name, message = error(node, f"{own.url}x.tar")
     assert name == "StorageError"
     assert "does not support ranged requests" in message
+    assert kinds(own) == ["HEAD", "GET"]
+    # the connection was closed, not left to wait
+    for _ in range(500):
+        if own.left:
+            break
+        time.sleep(0.01)
+    assert own.left == 1
     # what the buffers of the sockets take
     assert own.sent_bytes < 64 << 20
-    assert kinds(own) == ["HEAD", "GET"]
 
 
 def test_a_small_blob_may_come_whole(node: Node, own: WebServer) -> None:
@@ -373,6 +414,12 @@ def test_a_small_blob_may_come_whole(node: Node, own: WebServer) -> None:
 @pytest.mark.parametrize("status", [403, 405, 501])
 def test_without_head_a_ranged_get_finds_the_size(node: Node, web: WebServer, status: int) -> None:
     web.does.head = status
+    assert ask(node, f"{web.url}inside.tar", ["read", 0]) == [PAYLOADS[0][1].hex()]
+    assert web.requests[1].range == "bytes=0-0"
+
+
+def test_a_size_of_a_compressed_answer_is_not_believed(node: Node, web: WebServer) -> None:
+    web.does.head_is_compressed = True
     assert ask(node, f"{web.url}inside.tar", ["read", 0]) == [PAYLOADS[0][1].hex()]
     assert web.requests[1].range == "bytes=0-0"
 
@@ -459,6 +506,7 @@ def test_a_collection_reads_only_below_its_folder_or_where_it_is_allowed(
     assert "outside/b.tar" in message
     for allowed in (own.url, f"{own.url}outside", f"{own.url}outside/b.tar"):
         assert ask(node, url, ["read", "secret"], allow=[allowed]) == [(b"x" * 9).hex()]
+    assert error(node, url, allow=["http://["])[0] == "TypeError"
     for allowed in (f"{own.url}out", "http://127.0.0.1:1/", f"{own.url}mine"):
         assert error(node, url, ["read", "secret"], allow=[allowed])[0] == "UnsafeNameError"
 

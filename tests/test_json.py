@@ -31,7 +31,7 @@ COMMANDS = {
     "info": ["info out.tar", "info shards", "info bare.tar --rescan"],
     "offsets": ["offsets out.tar", "offsets shards -o o/"],
     "verify": ["verify out.tar", "verify shards", "verify damaged.tar"],
-    "ls": ["ls out.tar", "ls bare.tar"],
+    "ls": ["ls out.tar", "ls bare.tar", "ls shards", "ls collected"],
     "uploads": [],
     "serve": [],
     "token": ["token out --keys keys", "token out/a* --keys keys --expires 2999-12-31"],

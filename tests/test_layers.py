@@ -24,13 +24,14 @@ LADDER = """
     opening
     tar
     index
-    indexfile
+    indexfile argument_order
     stores
-    columns plan checksum argument_order
+    columns plan checksum
+    look_ahead recently_used asked_members
     model threads quoting progress
     wording
     _native
-    errors
+    errors closing
 """
 FLOOR = {
     wing: -line for line, wings in enumerate(LADDER.strip().splitlines()) for wing in wings.split()

@@ -91,6 +91,53 @@ def test_json_and_csv_have_all_values(folder):
     assert rows == shown
 
 
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """Blobs below one folder: the first two have a member of one name at equal offsets; the third has none."""
+    folder = tmp_path_factory.mktemp("several")
+    for name, text in (("x/a", b"1"), ("x/b", b"2"), ("y/none", b""), ("y/long", b"3")):
+        (folder / name).parent.mkdir(exist_ok=True)
+        members = {"same.txt": text * 700, f"{name}.txt": text} if text else {}
+        blobpack.pack(members, folder / f"{name}.tar", all_files=True, allow_empty=True)
+    return folder
+
+
+@pytest.mark.parametrize("source", [".", "x/*.tar", "all.idx"])
+def test_members_of_a_collection_are_listed_with_their_blobs(several, source):
+    if source == "all.idx":
+        blobpack.collect(several, several / source, duplicates="last")
+    rows = [("same.txt", "x/a"), ("x/a.txt", "x/a"), ("same.txt", "x/b"), ("x/b.txt", "x/b")]
+    if source != "x/*.tar":
+        rows += [("same.txt", "y/long"), ("y/long.txt", "y/long")]
+    rows = [(name, f"{several}/{blob}.tar") for name, blob in rows]
+    found = [
+        (row["name"], row["blob"])
+        for row in map(json.loads, ls(several, source, "--json").splitlines())
+    ]
+    assert found == rows
+    for arguments, wanted in (
+        ([], rows),
+        (["--filter", "same.txt"], rows[::2]),
+        (["--sort", "size"], rows[1::2] + rows[::2]),
+    ):
+        table = csv.DictReader(io.StringIO(ls(several, source, "--csv", *arguments)))
+        assert table.fieldnames[:5] == ["name", "size", "offset_start", "offset_end", "blob"]
+        assert [(row["name"], row["blob"]) for row in table] == wanted
+    # paths begin in the folder that all blobs share, and stand in a column
+    begin = len(f"{several}/x/" if source == "x/*.tar" else f"{several}/")
+    lines = ls(several, source, "--long").splitlines()
+    assert [tuple(line.split()[-2:]) for line in lines] == [
+        (blob[begin:], name) for name, blob in rows
+    ]
+    assert len({line.rindex(name) for line, (name, _) in zip(lines, rows, strict=True)}) == 1
+    assert ls(several, source).split() == [name for name, _ in rows]
+
+
+def test_a_single_blob_has_no_column_for_it(folder):
+    assert "blob" not in json.loads(ls(folder, "out.tar", "--json").splitlines()[0])
+    assert "blob" not in ls(folder, "out.tar", "--csv").splitlines()[0].split(",")
+
+
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [

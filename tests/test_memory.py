@@ -1,4 +1,6 @@
-"""Native code that runs out of memory: it raises MemoryError, or it does without; and all that it allocates is freed.
+"""Native code that runs out of memory: it raises MemoryError, or it does without.
+
+All that it allocates is freed, and it writes nothing behind it.
 
 A child process with tests/scarce.c preloaded does some work again and again. Each time, another allocation of the native
 modules fails.
@@ -140,6 +142,18 @@ def mapping(folder: Path) -> Callable[[], object]:
     return work
 
 
+def mapping_many_pages(folder: Path) -> Callable[[], object]:
+    """Which pages and blocks were checked is kept in a bit for each, of 73 at least."""
+    path = folder / "a.idx"
+    many = members(75_000)
+    path.write_bytes(written(Index(many)))
+    names = [member.name for member in many[:: BLOCK // 4]]
+    return lambda: [
+        Index.load(path)._search([*names, many[-1].name]),
+        Index.load(path)._bounds_at(-1),
+    ]
+
+
 def fetching(folder: Path) -> Callable[[], object]:
     packed = written(Index(members(1100)))
 
@@ -235,7 +249,7 @@ def streaming(folder: Path) -> Callable[[], object]:
 WORKS = {
     work.__name__: work
     for work in (
-        decoding, encoding, mapping, fetching, writing, scanning, scanning_by_threads, streaming,
+        decoding, encoding, mapping, mapping_many_pages, fetching, writing, scanning, scanning_by_threads, streaming,
     )
 }  # fmt: skip
 
@@ -243,7 +257,7 @@ WORKS = {
 def run(name: str, folder: str) -> None:
     """Do a work once for each of its allocations; in the child process."""
     libc = ctypes.CDLL(None)
-    for function in (libc.scarce_allocations, libc.scarce_blocks):
+    for function in (libc.scarce_allocations, libc.scarce_blocks, libc.scarce_overruns):
         function.restype = ctypes.c_long
     work = WORKS[name](Path(folder))
     expected = work()
@@ -260,7 +274,9 @@ def run(name: str, folder: str) -> None:
         allocations = libc.scarce_allocations()
         gc.collect()
         blocks = libc.scarce_blocks()
+        overruns = libc.scarce_overruns()
         libc.scarce_end()
+        assert overruns == 0, f"{overruns} blocks are written behind when allocation {at} fails"
         assert found in (None, expected), f"another result when allocation {at} fails"
         assert blocks == 0, f"{blocks} blocks are not freed when allocation {at} fails"
         if at > allocations or at > 400:

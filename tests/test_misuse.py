@@ -353,7 +353,7 @@ CALLS: dict[str, Call] = {
         target=[*TARGET, *values("new.txt", "new.tar")],
         force=FLAG,
         names=choice(NameStyle),
-        format=choice(OffsetsFormat),
+        format=[bad for bad in choice(OffsetsFormat) if bad.value is not None],
     ),
     "scan": call(
         lambda g: (blobpack.scan, {"blob": g.tar}),
@@ -620,7 +620,7 @@ def test_choices_stand_in_the_model_alone() -> None:
     package = Path(blobpack.__file__).parent
     users = [path for path in package.rglob("*.py") if "Literal[" in path.read_text()]
     # what a Location is and means, not what callers choose
-    kinds_of_places = {package / "stores" / "location.py", package / "opening" / "list_blobs.py"}
+    kinds_of_places = {package / "stores" / "location.py", package / "opening" / "kind.py"}
     assert set(users) == {package / "model.py", *kinds_of_places}
 
 

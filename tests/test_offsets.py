@@ -36,7 +36,7 @@ from blobpack import (
     write_offsets,
 )
 from blobpack._native.pickles import OffsetsDecoder
-from blobpack.index.offsets import BATCH_ROWS, iter_offsets, offsets_path
+from blobpack.index.tables.offsets import BATCH_ROWS, iter_offsets, offsets_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -558,7 +558,7 @@ import itertools, resource, sys
 import numpy as np
 from blobpack import Index, write_offsets
 from blobpack.columns import Columns
-from blobpack.index.offsets import iter_offsets
+from blobpack.index.tables.offsets import iter_offsets
 
 BATCHES, ROWS, WIDTH = 200, 10_000, 20
 

@@ -25,7 +25,7 @@ from blobpack import (
     StaleIndexError,
     StorageError,
 )
-from blobpack.opening.list_blobs import place_of
+from blobpack.opening.kind import kind_of
 from blobpack.opening.open import check_source, opened
 from blobpack.stores.location import Location
 
@@ -407,20 +407,20 @@ def test_an_ipv6_address_is_no_pattern(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "place"),
+    ("url", "kind"),
     [
-        ("http://[::1]:8000/x.tar", "file"),
-        ("https://host/x.tar?X-Amz-Signature=a", "file"),
-        ("https://host/*.tar", "file"),
+        ("http://[::1]:8000/x.tar", "blob"),
+        ("https://host/x.tar?X-Amz-Signature=a", "blob"),
+        ("https://host/*.tar", "blob"),
         ("https://host/x/", "folder"),
         ("https://host/x/?token=1", "folder"),
         ("s3://bucket", "folder"),
         ("s3://bucket/x/", "folder"),
-        ("s3://bucket/x", "file"),
-        ("/no/such/x.tar", "file"),
+        ("s3://bucket/x", "blob"),
+        ("/no/such/x.tar", "blob"),
         ("/no/such/*.tar", "glob"),
         ("/", "folder"),
     ],
 )
-def test_what_a_name_means(url: str, place: str) -> None:
-    assert place_of(Location.parse(url, prefix=True)) == place
+def test_what_a_name_means(url: str, kind: str) -> None:
+    assert kind_of(Location.parse(url, prefix=True)) == kind

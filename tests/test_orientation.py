@@ -103,9 +103,12 @@ def compressed_text(key: bytes, value: bytes) -> bytes:
     return chunk(b"zTXt", key + b"\0\0" + zlib.compress(value))
 
 
-def international_text(key: bytes, value: bytes, *, compressed: bool = False) -> bytes:
+def international_text(
+    key: bytes, value: bytes, *, compressed: bool = False, words: bytes = b"en\0Key\0"
+) -> bytes:
+    """Make an iTXt chunk; its words are the language and the translated keyword."""
     value = zlib.compress(value) if compressed else value
-    return chunk(b"iTXt", key + (b"\0\1\0" if compressed else b"\0\0\0") + b"en\0Key\0" + value)
+    return chunk(b"iTXt", key + (b"\0\1\0" if compressed else b"\0\0\0") + words + value)
 
 
 def raw_profile(block: bytes) -> bytes:
@@ -124,6 +127,7 @@ def webp(*chunks: tuple[bytes, bytes], flags: int = 0x0C) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+XMP_KEY = b"XML:com.adobe.xmp"
 XMP_HEAD = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description '
 
 
@@ -166,6 +170,13 @@ PLACES: dict[str, Callable[[], bytes]] = {
     "webp exif": lambda: webp((b"EXIF", RAW)),
     "webp exif prefix twice": lambda: webp((b"EXIF", b"Exif\0\0Exif\0\0" + RAW)),
     "webp xmp attribute": lambda: webp((b"XMP ", attribute(6))),
+    "png xmp without words": lambda: png(international_text(XMP_KEY, element(6), words=bytes(2))),
+    "png xmp behind a keyword": lambda: png(
+        international_text(XMP_KEY, attribute(6), words=b"en\0" + b"K" * 252 + b"\0")
+    ),
+    "png xmp, not its words": lambda: png(
+        international_text(XMP_KEY, element(6), words=element(1) + b"\0\0")
+    ),
     "webp xmp element": lambda: webp((b"XMP ", element(6))),
 }
 # turned by Pillow; whether they are is not looked up, so the size is unknown
@@ -183,6 +194,9 @@ UNCLEAR: dict[str, Callable[[], bytes]] = {
     "png compressed xmp": lambda: png(
         international_text(b"XML:com.adobe.xmp", attribute(6), compressed=True)
     ),
+    "png xmp behind a long keyword": lambda: png(
+        international_text(XMP_KEY, attribute(6), words=b"en\0" + b"K" * 253 + b"\0")
+    ),
     "jpeg type RATIONAL": lambda: jpeg(
         b"Exif\0\0" + one_tag(5, 1, struct.pack("<I", 26)) + struct.pack("<II", 6, 1)
     ),
@@ -196,6 +210,9 @@ UPRIGHT: dict[str, Callable[[], bytes]] = {
     "jpeg xmp digit 9": lambda: jpeg(XMP_SEGMENT + element(9)),
     "jpeg xmp in single quotes": lambda: jpeg(XMP_SEGMENT + b"tiff:Orientation='6'"),
     "jpeg extended xmp": lambda: jpeg(b"http://ns.adobe.com/xmp/extension/\0" + element(6)),
+    "png words, and no xmp": lambda: png(
+        international_text(XMP_KEY, b"", words=element(6) + bytes(2))
+    ),
     "webp without flags": lambda: webp((b"EXIF", RAW), (b"XMP ", element(6)), flags=0),
     "webp xmp without its flag": lambda: webp((b"XMP ", element(6)), flags=8),
 }
@@ -218,6 +235,15 @@ def test_the_image_is_turned_by_what_stands_in(place: str) -> None:
     judged = by_pillow(payload)
     assert judged is not None
     assert judged.shape == (WIDTH, HEIGHT, 3)
+
+
+@pytest.mark.parametrize("words", [b"", b"en", b"en\0", b"en\0Key"])
+def test_a_text_whose_words_do_not_end_turns_nothing(words: bytes) -> None:
+    """Whoever reads chunks strictly passes over it, as Pillow does."""
+    payload = png(international_text(XMP_KEY, element(6), words=words))
+    assert orientation_of(payload) == 0
+    assert check(payload) == UNKNOWN
+    assert decode_image(payload, "x").shape == (HEIGHT, WIDTH, 3)
 
 
 @pytest.mark.parametrize("place", UPRIGHT)
@@ -364,13 +390,16 @@ def random_png(rng: random.Random) -> bytes:
         key = rng.choice(
             (b"XML:com.adobe.xmp",) * 6 + (b"Comment", b"xmp", b"exif", b"XML:com.adobe.xmp2")
         )
+        words = rng.choice(
+            (b"en\0Key\0",) * 4 + (bytes(2), b"", b"en", b"\0", b"x" * 300, xmp + bytes(2))
+        )
         chunks.append(
             rng.choice(
                 (
                     lambda block=block: chunk(b"eXIf", block),
                     lambda block=block: chunk(b"eXIf", block),
                     lambda key=key, xmp=xmp: international_text(key, xmp),
-                    lambda key=key, xmp=xmp: international_text(key, xmp),
+                    lambda key=key, xmp=xmp, words=words: international_text(key, xmp, words=words),
                     lambda key=key, xmp=xmp: international_text(key, xmp, compressed=True),
                     lambda key=key, xmp=xmp: text(key, xmp),
                     lambda key=key, xmp=xmp: compressed_text(key, xmp),

@@ -18,7 +18,7 @@ import pytest
 
 import blobpack
 from blobpack.cli.main import main
-from blobpack.index.offsets import offsets_path, void_path
+from blobpack.index.tables.offsets import offsets_path, void_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable

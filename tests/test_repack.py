@@ -226,7 +226,7 @@ def test_a_payload_larger_than_allowed_is_an_error_and_named(tmp_path: Path):
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(TAR))
     largest = max(map(len, PAYLOADS.values()))
     target = tmp_path / "out.tar"
-    with pytest.raises(SourceError, match=rf"member 'd/.*' has {largest} bytes, more than"):
+    with pytest.raises(SourceError, match=rf"member 'd/.*' has {largest:,} bytes, more than"):
         blobpack.repack(tmp_path / "a.tar.gz", target, all_files=True, member_bytes_max=largest - 1)
     assert not target.exists()
     blobpack.repack(tmp_path / "a.tar.gz", target, all_files=True, member_bytes_max=largest)

@@ -20,7 +20,7 @@ from test_cli import COMMAND
 
 import blobpack
 from blobpack.editing import append_s3
-from blobpack.index.offsets import offsets_path, void_path
+from blobpack.index.tables.offsets import offsets_path, void_path
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.stores.output import folder_locked, replacing, scratch
 from blobpack.writing import beside, new_blob

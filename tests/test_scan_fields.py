@@ -854,3 +854,31 @@ def test_the_descriptor_may_be_0(tmp_path: Path) -> None:
         os.close(kept)
         os.close(fd)
     assert walked_rows(found.members) == rows_of(blob)
+
+
+def test_a_source_that_brings_too_little_of_a_sparse_map_names_no_member() -> None:
+    """The name of the member lies in bytes that were given back when more were asked for."""
+    head = header(b"s" * 90, 0, b"S", magic=GNU, put={482: b"\1"})
+    blob = head + (bytes(504) + b"\1" + bytes(7)) * 3 + END
+    with pytest.raises(TruncatedError) as caught:
+        walk_headers(-1, len(blob), "x", lambda start, end, stride: blob[start : min(end, 1024)])
+    assert str(caught.value) == "x: the blob became shorter while it was scanned, at byte 1024"
+
+
+@pytest.mark.parametrize("place", [0, 147, 156, 157, 511])
+def test_a_signed_sum_counts_each_byte_but_its_own_field(place: int) -> None:
+    blob = header(b"a", put={place: b"\xff"}, signed=True) + END
+    walk(blob)
+    wrong = bytearray(blob)
+    wrong[place] = 0xFE
+    with pytest.raises(FormatError, match="its checksum is wrong"):
+        walk(bytes(wrong))
+
+
+def test_a_blob_that_ends_right_behind_an_extended_header_lacks_a_header() -> None:
+    whole = pax({"comment": "c" * 499})
+    assert len(whole) == 2 * BLOCK
+    with pytest.raises(TruncatedError, match="the blob ends inside a header, at byte 1024"):
+        walk(whole)
+    with pytest.raises(TruncatedError, match="ends inside an extended header, at byte 0"):
+        walk(whole[:-1])

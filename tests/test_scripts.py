@@ -68,6 +68,24 @@ def test_an_s3_server_that_cannot_be_installed_is_status_3_and_named(tmp_path):
     assert not done.stdout
 
 
+@pytest.mark.parametrize(
+    ("there", "missing"), [((), "7zip\nnode-tar-stream\n"), (("7z",), "node-tar-stream\n")]
+)
+def test_one_name_of_a_program_suffices(there, missing, tmp_path):
+    """7-Zip has another name in Debian 13 than in Debian 12."""
+    for program in ("sort", "bash"):
+        (tmp_path / program).symlink_to(shutil.which(program))
+    for program in there:
+        (tmp_path / program).symlink_to("sort")
+    code = (
+        f". {ROOT}/scripts/steps.sh\n"
+        'declare -A TABLE=(["7zz 7z"]=7zip [/nowhere/tar-stream]=node-tar-stream [/]=base-files [bash]=bash)\n'
+        "missing_packages TABLE"
+    )
+    done = run("bash", "-c", code, env={"PATH": str(tmp_path)})
+    assert (done.returncode, done.stdout, done.stderr) == (0, missing, "")
+
+
 def test_setup_refuses_a_python_that_is_too_old(tmp_path):
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     (tmp_path / "_native").mkdir()

@@ -470,3 +470,14 @@ class TestConcatenated:
         assert len(members_at(tmp_path / "o.tar")) == 40
         run("collect", joined, "--concatenated")
         assert "40" in run("verify", joined)
+
+
+def test_the_format_of_a_table_follows_the_suffix(folder: Path) -> None:
+    """As on the command line; a file that is open has no suffix."""
+    with blobpack.open(folder) as reader:
+        blobpack.write_offsets(reader, folder / "t.csv")
+        blobpack.write_offsets(folder / "0.tar", folder / "t.jsonl")
+        assert (folder / "t.jsonl").read_text().startswith('{"name": ')
+        assert (folder / "t.csv").read_text().startswith("name,offset_start,offset_end,blob")
+        with pytest.raises(ValueError, match="holds the offsets in one blob"):
+            blobpack.write_offsets(reader, io.BytesIO())

@@ -17,6 +17,7 @@ from tars import (
     GNU,
     P,
     Tar,
+    base256,
     extended,
     header,
     need_tool,
@@ -296,3 +297,15 @@ def test_an_incremental_archive_of_gnu_tar_keeps_its_names(tmp_path):
     )
     blobpack.repack(tmp_path / "a.tar.gz", tmp_path / "o.tar", all_files=True)
     assert list(blobpack.scan(tmp_path / "o.tar").names) == ["imgs/a.txt"]
+
+
+@pytest.mark.parametrize("size", [(1 << 62) - 512, (1 << 62) - 511, (1 << 62) - 1])
+@pytest.mark.parametrize("rest", [0, 700, 600_000])
+def test_a_payload_that_no_stream_holds_is_cut_where_the_stream_ends(size: int, rest: int) -> None:
+    """Where a stream ends is not known until it is read, and until then it counts as 2**62 bytes long."""
+    data = header(b"a", size_field=base256(size)) + bytes(rest)
+    with pytest.raises(
+        TruncatedError, match=f"runs past the blob's end at {512 + rest}, at byte 0"
+    ):
+        for _ in TarStream(io.BytesIO(data).readinto, "x"):
+            pass

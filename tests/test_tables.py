@@ -30,7 +30,7 @@ from blobpack.errors import (
     PackageMissingError,
     StorageError,
 )
-from blobpack.index.parquet import GROUP_ROWS
+from blobpack.index.tables.parquet import GROUP_ROWS
 from blobpack.writing.offsets import write_offsets
 
 if TYPE_CHECKING:

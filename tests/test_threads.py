@@ -20,14 +20,9 @@ from test_stores import FORKS, in_fork
 
 from blobpack import threads
 from blobpack.errors import BlobpackError
-from blobpack.threads import (
-    LookAhead,
-    RecentlyUsed,
-    is_wanted,
-    map_ahead,
-    processor_count,
-    shared_pool,
-)
+from blobpack.look_ahead import LookAhead, is_wanted, map_ahead
+from blobpack.recently_used import RecentlyUsed
+from blobpack.threads import processor_count, shared_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -233,7 +228,7 @@ class TestMapAhead:
         """In a process of its own: the interrupt must reach the main thread."""
         program = """
 import signal, threading, time
-from blobpack.threads import map_ahead, is_wanted
+from blobpack.look_ahead import map_ahead, is_wanted
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have background jobs ignore it
 begun = threading.Event()
 def items():

@@ -13,6 +13,7 @@ from PIL import Image
 
 import blobpack
 from blobpack.cli.main import as_option, main
+from blobpack.stores.http.response import NO_ID, describe_attempts
 from blobpack.tar.other_formats import other_format
 from blobpack.wording import counted, setting, spelled_by, with_article
 
@@ -164,7 +165,7 @@ def test_only_commands_that_can_rescan_name_the_option(folder, command):
         ("ls out.tar --media-type foo", 2, "Error: --media-type must be or match one of"),
         ("ls out.tar --index-file all.idx", 1, "not the index of one blob: open the collection"),
         ("offsets . -o o.pkl", 2, "Error: -o o.pkl: an offsets file"),
-        ("offsets . -o -", 2, "Error: -o: an offsets file"),
+        ("offsets . -o -", 2, "Error: an offsets file"),
         ("pack imgs/a.png new.tar --strip 2", 1, "has no name left: --strip 2 removes all"),
         ("append out.tar imgs --drop acl", 2, "--drop needs a blob in S3"),
         ("ls out.tar --allow x", 2, "--allow needs a collection"),
@@ -268,17 +269,34 @@ def test_an_image_opened_as_a_blob_is_named(tmp_path, kind):
         (b'<?xml version="1.0"?><Error><Code>AccessDenied', "an XML document, not a tar"),
         (b"PAR1" + bytes(100), "a Parquet file, not a tar, at byte 0"),
         (b"%PDF-1.7\n", "a PDF document, not a tar"),
+        (b"cats/1.jpg,512,900\n", "a text file, not a tar, at byte 0"),
+        (("ü" * 200 + "\n").encode(), "a text file, not a tar"),
         (
             b"version https://git-lfs.github.com/spec/v1\n",
             "a pointer of Git LFS, not a tar, at byte 0: `git",
         ),
-        (b"just some text", "no tar header here"),
+        (b"a.jpg\0", "no tar header here"),
     ],
 )
 def test_other_files_are_named(tmp_path, content, said):
     path = tmp_path / "file"
     path.write_bytes(content + b" " * 600)
     with pytest.raises(blobpack.FormatError, match=re.escape(said)):
+        blobpack.scan(path)
+
+
+@pytest.mark.parametrize("content", [b"cats/1.j", b"h\0i\n", b"\xfe\n"])
+def test_a_start_of_a_header_is_no_text(tmp_path, content):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(blobpack.TruncatedError, match="the blob ends inside a header, at byte 0"):
+        blobpack.scan(path)
+
+
+def test_a_short_text_is_named(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"name,size\n")
+    with pytest.raises(blobpack.FormatError, match="a text file, not a tar, at byte 0"):
         blobpack.scan(path)
 
 
@@ -294,3 +312,31 @@ def test_our_own_files_are_named(folder):
 def test_the_first_bytes_of_a_tar_are_no_other_format():
     assert other_format(b"cats/1.jpg" + bytes(500)) is None
     assert other_format(b"") is None
+
+
+def test_messages_give_the_next_step(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("images").mkdir()
+    Path("shards").mkdir()
+    blobpack.pack({"a.png": b"1"}, "shards/0.tar", all_files=True)
+    with pytest.raises(blobpack.BlobNotFoundError, match=r"`blobpack pack images OUT.tar` makes"):
+        blobpack.open("images")
+    with pytest.raises(blobpack.FormatError, match=r"it is a blob, which open_blob"):
+        blobpack.open_collection("shards/0.tar")
+    with pytest.raises(blobpack.DuplicateNameError, match=r"duplicates='last' keeps the last one$"):
+        blobpack.merge(["shards/0.tar", "shards"], "m.tar")
+    with pytest.raises(
+        blobpack.DuplicateNameError, match=r"^shards/0.tar: there is .* duplicates='last'"
+    ):
+        blobpack.append("shards/0.tar", {"a.png": b"2"}, all_files=True)
+    blobpack.pack({"a.png": b"1"}, "shards/1.tar", all_files=True)
+    with pytest.raises(blobpack.DuplicateNameError, match=r"duplicates='last' finds the last one$"):
+        blobpack.open("shards")
+    with blobpack.open_blob("shards/0.tar") as blob, pytest.raises(TypeError) as caught:
+        blob.index.rows("a.png")
+    assert str(caught.value).endswith("not one: put it into a list, ['a.png']")
+
+
+def test_no_id_of_a_request_is_named_if_there_is_none():
+    assert describe_attempts(1, NO_ID) == "after 1 attempt"
+    assert describe_attempts(2, "x1") == "after 2 attempts, request x1"

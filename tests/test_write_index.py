@@ -31,6 +31,7 @@ PAGE = 4096
 PAGE_POSITIONS = 511
 PAGE_NAMES = 400
 DIRECTORY = 1 << 31
+U64 = (1 << 64) - 1
 FACTS = {"media_type": "B", "width": "I", "height": "I", "crc32c": "I", "mtime": "q"}
 
 
@@ -219,19 +220,60 @@ def test_equal_names_have_one_slot_which_has_the_last_row() -> None:
     assert_found(names, seed, pages)
 
 
+FIRST, SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+def mix(x: int) -> int:
+    """Spread every bit over the whole word, as docs/format.md says."""
+    x = (x ^ x >> 30) * FIRST & U64
+    x = (x ^ x >> 27) * SECOND & U64
+    return x ^ x >> 31
+
+
+def unmix(x: int) -> int:
+    """Return the word that mix has made into another one."""
+    x ^= x >> 31 ^ x >> 62
+    x = x * pow(SECOND, -1, 1 << 64) & U64
+    x ^= x >> 27 ^ x >> 54
+    x = x * pow(FIRST, -1, 1 << 64) & U64
+    return x ^ x >> 30 ^ x >> 60
+
+
 def names_of_one_hash(count: int, value: int = 12345) -> list[bytes]:
     """Make different names whose hashes are equal in all bits: the second word undoes what the first one did."""
-    u64 = (1 << 64) - 1
-
-    def mix(x: int) -> int:
-        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & u64
-        x = (x ^ x >> 27) * 0x94D049BB133111EB & u64
-        return x ^ x >> 31
-
-    state = 16 * 0x9E3779B97F4A7C15 & u64
+    state = 16 * 0x9E3779B97F4A7C15 & U64
     names = [struct.pack("<QQ", i, mix(state ^ i) ^ value) for i in range(count)]
     assert len({hash_of(name, 0) for name in names[:3]}) == 1
     return names
+
+
+def name_of_hash(wanted: int) -> bytes:
+    """Make a name that has this hash under seed 0, of 64 bits."""
+    (name,) = names_of_one_hash(1, unmix(unmix(unmix(wanted))))
+    assert hash_of(name, 0) == wanted
+    return name
+
+
+def test_only_names_whose_whole_hashes_are_equal_are_compared() -> None:
+    """A slot holds 32 bits of a hash, and two names that agree in these are different nevertheless."""
+    names = [name_of_hash(high << 48 | 0x123456789ABC) for high in range(9)]
+    seed, pages, compared = lookup_of(names)
+    assert compared == []
+    assert_found(names, seed, pages)
+
+
+@pytest.mark.parametrize("count", [0, 1, 300])
+def test_a_free_slot_is_no_slot_of_a_name_with_the_same_print(count: int, tmp_path: Path) -> None:
+    """A free slot is of ones only, and so are 32 bits of some hashes."""
+    names = [name_of_hash(low << 48 | 0xFFFF_FFFF_0000 | 13 * low) for low in range(count + 1)]
+    text = [name.decode("utf-8", "surrogateescape") for name in names]
+    Index([Member(name, 512, 600) for name in text[:count]]).save(tmp_path / "a.idx")
+    index = Index.load(tmp_path / "a.idx")
+    assert text[count] not in index
+    assert [index.row_of(name) for name in text[:count]] == [*range(count)]
+    _, pages, _ = lookup_of(names[:count])
+    if count:
+        assert set(rows_in_page(pages[:PAGE], names[count], 0)) < {*range(count + 1)}
 
 
 @pytest.mark.parametrize(("count", "fits"), [(2, True), (504, True), (505, False), (1500, False)])
@@ -306,6 +348,21 @@ def test_an_index_has_less_rows_than_numbers_of_32_bits(before: int) -> None:
         assert len(builder) == before
 
 
+def test_an_index_may_have_as_many_rows_as_numbers_of_32_bits_but_one() -> None:
+    """That many rows pass the count, and then the names of the first block are refused."""
+    count = (1 << 32) - 2
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+    with mmap.mmap(-1, 8 * (count + 1), flags=flags) as room:
+        numbers = memoryview(room).cast("q")
+        numbers[BLOCK_ROWS] = 1 << 33
+        with (
+            numbers,
+            numbers[1:] as values,
+            pytest.raises(FormatError, match="the names of 1,024 members take more than 4 GiB"),
+        ):
+            IndexBuilder().add(b"a", numbers, values, values)
+
+
 def test_more_names_than_rows_are_no_normal_forms() -> None:
     builder = IndexBuilder()
     with pytest.raises(ValueError, match="1 names for 0 members"):
@@ -333,7 +390,59 @@ def test_normal_forms_are_compared_by_their_hashes() -> None:
     assert [bytes(builder.lookup(lambda *_: False)[1])] == [lookup_of(filler + names)[1]]
 
 
+def test_names_that_are_added_later_are_compared_with_normal_forms() -> None:
+    builder = IndexBuilder()
+    zeros = [0] * 1024
+    builder.add(**Rows([b"./f%d" % i for i in range(1024)], zeros, zeros, {}).arguments())
+    normal = [b"f%d" % i for i in range(1024)]
+    builder.note_files(b"".join(normal), array("q", accumulate(map(len, normal), initial=0)))
+    builder.add(**Rows([b"x", b"f7", b"y", b"x"], zeros[:4], zeros[:4], {}).arguments())
+    asked: list[tuple[int, int]] = []
+    builder.compare_files(lambda row, other: bool(asked.append((row, other))) or True)
+    assert sorted(asked) == [(7, 1025), (1024, 1027)]
+
+
 # A map of a file
+
+
+def test_rows_are_found_by_each_page_of_the_directory(tmp_path: Path) -> None:
+    blocks = 2 * PAGE_POSITIONS + 1
+    count = (blocks - 1) * BLOCK_ROWS + 1
+    builder = IndexBuilder()
+    nothing = memoryview(bytes(8 * (count + 1))).cast("q")
+    packed = builder.add(b"", nothing, nothing[1:], nothing[1:]) + builder.directory(0) + bytes(512)
+    (tmp_path / "a.idx").write_bytes(packed)
+    with (tmp_path / "a.idx").open("rb") as opened:
+        index = MappedIndex(
+            opened.fileno(), "a.idx", 0, len(packed), bytes(512), lambda: None, row_count=count, last_end=0,
+            block_count=blocks, directory=builder.blocks_bytes, lookup=0, pages=0, seed=0, facts=0, media_types=MEDIA_TYPES,
+        )  # fmt: skip
+        for block in (0, 510, 511, 1021, 1022):
+            assert index.bounds_at(block * BLOCK_ROWS) == (0, 0)
+            assert index.name_at(block * BLOCK_ROWS) == ""
+
+
+def test_the_lookup_may_stand_before_the_blocks(tmp_path: Path) -> None:
+    """The footer says where each section is."""
+    count = 30 * BLOCK_ROWS
+    names = [b"name-%06d" % i for i in range(count)]
+    starts = [512 * i for i in range(count)]
+    builder = IndexBuilder()
+    blocks = builder.add(**Rows(names, starts, starts, {}).arguments())
+    seed, pages = builder.lookup(lambda *_: False)
+    directory = builder.directory(len(pages))
+    packed = pages + blocks + directory + bytes(512)
+    (tmp_path / "a.idx").write_bytes(packed)
+    with (tmp_path / "a.idx").open("rb") as opened:
+        index = MappedIndex(
+            opened.fileno(), "a.idx", 0, len(packed), bytes(512), lambda: None, row_count=count, last_end=1 << 40,
+            block_count=30, directory=len(pages) + len(blocks), lookup=0, pages=len(pages) // PAGE, seed=seed, facts=0,
+            media_types=MEDIA_TYPES,
+        )  # fmt: skip
+        found = index.search([name.decode() for name in names])
+    assert [(row.row, row.offset_start) for row in found] == [
+        *zip(range(count), starts, strict=True)
+    ]
 
 
 def test_an_index_may_begin_anywhere_in_its_file(tmp_path: Path) -> None:

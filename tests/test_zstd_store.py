@@ -44,7 +44,7 @@ def seekable(data: bytes = DATA, frame_bytes: int = FRAME_BYTES, region: bytes =
     with FrameWriter(file) as writer:
         for at in range(0, len(data), frame_bytes):
             writer.write_frame(data[at : at + frame_bytes])
-        writer.close(region)
+        writer.finish(region)
     return file.getvalue()
 
 
@@ -180,7 +180,7 @@ def test_frames_without_content_between_others_are_passed_over():
     with FrameWriter(file) as writer:
         for piece in pieces:
             writer.write_frame(piece)
-        writer.close()
+        writer.finish()
     store = open_seekable(MemoryStore(file.getvalue()))
     for start in range(6):
         for end in range(start, 7):

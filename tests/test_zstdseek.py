@@ -54,7 +54,7 @@ def seekable(pieces: list[bytes] = PIECES, region: bytes | None = REGION) -> byt
     with FrameWriter(file) as writer:
         for piece in pieces:
             writer.write_frame(piece)
-        size = writer.close(region)
+        size = writer.finish(region)
     assert size == len(file.getvalue())
     return file.getvalue()
 

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from images.isobmff cimport sides
+from images.sides cimport sides
 from common.columns cimport owned_view
 from common.crc32c cimport crc32c_function
 from images.dimensions cimport measure_image

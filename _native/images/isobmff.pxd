@@ -9,6 +9,7 @@ from libc.string cimport memcpy, memset
 
 from images.orientation cimport lies_on_side
 from images.payload cimport big_32, big_endian, need, peek
+from images.sides cimport of, sides, turned, unknown
 
 cdef enum:
     BOX_META = 0x6D657461
@@ -33,36 +34,11 @@ cdef struct box:
     int64_t end
     int count                      # of those gone through so far
 
-cdef struct sides:
-    uint32_t width                 # 0: unknown
-    uint32_t height
-
 cdef struct image_property:
     uint64_t place                 # in BOX_IPCO, from 1
     uint32_t kind                  # 0: not found yet
     uint32_t width                 # or how often to turn by a quarter
     uint32_t height
-
-
-cdef inline sides unknown() noexcept nogil:
-    cdef sides none
-    none.width = none.height = 0
-    return none
-
-
-cdef inline sides of(uint64_t width, uint64_t height) noexcept nogil:
-    """Keep width and height if both are numbers that an image can have."""
-    cdef sides found
-    if width == 0 or width >> 32 or height == 0 or height >> 32:
-        return unknown()
-    found.width = <uint32_t> width
-    found.height = <uint32_t> height
-    return found
-
-
-cdef inline sides turned(sides found) noexcept nogil:
-    found.width, found.height = found.height, found.width
-    return found
 
 
 # Boxes

@@ -6,11 +6,14 @@ TIFF may keep its directory behind megabytes of pixels, a WebP or a PNG its EXIF
 
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcmp
 from posix.unistd cimport pread
 
 cdef enum:
     ASIDE_BYTES = 4096
     READS_MAX = 64                 # of one payload: damage may lead anywhere
+    STRAY_BYTES_MAX = 65536        # between two JPEG segments, or in a PNM's comments
+    PARTS_MAX = 65536              # segments or blocks before we give up
 
 # copies up to so many bytes from a place in the payload; returns how many, 0: none
 ctypedef int64_t (*fetch_function)(
@@ -79,6 +82,14 @@ cdef inline const unsigned char* need(
     if start >= p.aside_start and start <= p.aside_end and size <= p.aside_end - start:
         return p.aside + (start - p.aside_start)
     return read_aside(p, start, size)
+
+
+cdef inline bint holds_text(
+    peek* p, int64_t start, int64_t end, const char* text, int64_t length
+) noexcept nogil:
+    """Compare bytes of the payload, at start and before end."""
+    cdef const unsigned char* bytes = need(p, start, length)
+    return bytes != NULL and end - start >= length and memcmp(bytes, text, length) == 0
 
 
 # Numbers of either byte order

@@ -71,13 +71,14 @@ cdef inline bint is_width(block_column column, uint8_t width) noexcept nogil:
 cdef inline bint open_block(
     block_view* view, const unsigned char* block, int64_t length, int64_t last_end
 ) noexcept nogil:
-    """Find a block's columns; false when they do not fit into its length."""
+    """Find a block's columns; false when they do not fit into its length.
+
+    How many rows there must be, the caller knows and compares.
+    """
     cdef int64_t pos = BLOCK_HEADER_BYTES, i
     if length < BLOCK_HEADER_BYTES:
         return False
     memcpy(&view.header, block, BLOCK_HEADER_BYTES)
-    if view.header.rows == 0 or view.header.rows > BLOCK_ROWS:
-        return False
     if view.header.start_unit != 1 and view.header.start_unit != TAR_BLOCK:
         return False
     # a row takes a byte at least, so that a small file can't claim many rows

@@ -103,22 +103,16 @@ cdef class IndexBuilder:
             raise FormatError("an index holds at most 4,294,967,294 members")
         encoded = []
         while done < total:
-            memset(&rows, 0, sizeof(rows))
             rows.count = min(<int64_t> BLOCK_ROWS, total - done)
             rows.names = &names[0] if names.shape[0] else NULL
             rows.name_bounds = &name_bounds[done]
             rows.offset_start = &offset_start[done]
             rows.offset_end = &offset_end[done]
-            if media_type is not None:
-                rows.media_type = &media_type[done]
-            if width is not None:
-                rows.width = &width[done]
-            if height is not None:
-                rows.height = &height[done]
-            if crc32c is not None:
-                rows.crc32c = &crc32c[done]
-            if mtime is not None:
-                rows.mtime = &mtime[done]
+            rows.media_type = &media_type[done] if media_type is not None else NULL
+            rows.width = &width[done] if width is not None else NULL
+            rows.height = &height[done] if height is not None else NULL
+            rows.crc32c = &crc32c[done] if crc32c is not None else NULL
+            rows.mtime = &mtime[done] if mtime is not None else NULL
             encoded.append(self.encode(&rows))
             done += rows.count
         return b"".join(encoded)

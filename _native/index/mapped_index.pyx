@@ -4,24 +4,12 @@ The shell around region.pxd.
 """
 
 from libc.errno cimport errno
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp, strerror
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 from posix.unistd cimport _SC_PAGESIZE, SEEK_END, lseek, sysconf
 
-from index.blocks cimport (
-    BLOCK_ROWS,
-    CRC32C,
-    HEIGHT,
-    MEDIA_TYPE,
-    WIDTH,
-    block_column,
-    block_view,
-    mtime_in,
-    name_in,
-    offsets_in,
-    value_at,
-)
+from index.blocks cimport BLOCK_ROWS, CRC32C, block_view, offsets_in, value_at
 from common.crc32c cimport find_crc32c
 from index.faults cimport FAULT_ABSENT, FAULT_LAYOUT, FAULT_NONE, failure, fault
 from index.region cimport (
@@ -37,22 +25,29 @@ from index.region cimport (
     slots_of,
     take_rows,
 )
-from index.rows cimport row_columns, row_columns_free, row_columns_init, to_python
+from index.one_row cimport bounds_in, facts_at_place, name_at_place, row_number
+from index.rows cimport (
+    HAS_CRC32C,
+    row_columns,
+    row_columns_free,
+    row_columns_init,
+    to_python,
+)
 from common.hash cimport encoded_name, hash_name
 from common.named cimport new_named
 from index.pages cimport seeded
 
 from blobpack._native.members import Member
-from blobpack._native.results import FoundRow, MemberColumns
+from blobpack._native.results import (
+    NO_SUCH_NAME,
+    OTHER_MEMBER,
+    FoundRow,
+    MemberColumns,
+)
 from blobpack.errors import BlobChangedError, FormatError, StorageError
 
 cdef enum:
     GROUP_NAMES = 32               # whose cache lines are brought together
-    HAS_MEDIA_TYPE = 1             # of the footer's facts
-    HAS_WIDTH = 2
-    HAS_HEIGHT = 4
-    HAS_CRC32C = 8
-    HAS_MTIME = 16
     FOOTER_BYTES = 512
     FOOTER_HEAD_BYTES = 32
     STAMP = 336                    # in the footer
@@ -60,23 +55,12 @@ cdef enum:
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
-    object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
-    Py_ssize_t PyNumber_AsSsize_t(object, object) except? -1
 
 cdef extern from *:
     """
     #define read_before_what_follows() __atomic_thread_fence(__ATOMIC_ACQUIRE)
     """
     void read_before_what_follows() noexcept nogil
-
-
-cdef inline bint bounds_in(
-    const block_view* view, int64_t place, int64_t* start, int64_t* end
-) noexcept nogil:
-    """Read a row's offsets; false when they are none, or the row's name is damaged."""
-    cdef const unsigned char* name
-    cdef int64_t length
-    return name_in(view, place, &name, &length) and offsets_in(view, place, start, end)
 
 
 cdef class MappedIndex:
@@ -159,11 +143,8 @@ cdef class MappedIndex:
         self.region.pages = pages
         self.region.seed = seed
         self.region.crc32c = find_crc32c()
-        if (
-            len(footer) != FOOTER_BYTES
-            or self.region.length < FOOTER_BYTES
-            or not region_fits(&self.region)
-        ):
+        # a region that fits has a page at least, so it is no shorter than a footer
+        if len(footer) != FOOTER_BYTES or not region_fits(&self.region):
             raise FormatError(
                 f"{where}: the index is damaged: its footer does not fit its size",
                 offset=offset,
@@ -290,6 +271,41 @@ cdef class MappedIndex:
             raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
         return None if row < 0 else (start, end)
 
+    def find_member(self, object member not None):
+        """Return the row of a Member, if it is the last row of its name.
+
+        Offsets are compared, and CRC-32C, if both are known; see FoundRow.is_of.
+
+        Returns:
+            The row; NO_SUCH_NAME, or OTHER_MEMBER if the last row is another member's.
+
+        Raises:
+            As locate.
+        """
+        cdef block_view view
+        cdef int64_t start = 0, end = 0, row
+        cdef bint overwritten = False, whole = True, is_same = False
+        cdef object checksum
+        self.refuse_cut_file()
+        row = self.find_row(member.name, &view, &overwritten)
+        if row >= 0:
+            whole = offsets_in(&view, row % BLOCK_ROWS, &start, &end)
+            is_same = start == <int64_t> member.offset_start
+            is_same = is_same and end == <int64_t> member.offset_end
+            if is_same and self.facts & HAS_CRC32C:
+                checksum = member.crc32c
+                is_same = (
+                    checksum is None
+                    or value_at(&view, CRC32C, row % BLOCK_ROWS) == <uint64_t> checksum
+                )
+        if overwritten or self.is_overwritten():
+            return self.renewed().find_member(member)
+        if not whole:
+            raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
+        if row < 0:
+            return NO_SUCH_NAME
+        return row if is_same else OTHER_MEMBER
+
     def search(self, list names not None):
         """Return the last row of each of many names, with its offsets and CRC-32C.
 
@@ -348,24 +364,6 @@ cdef class MappedIndex:
             bring_row(&self.region, hashes[i])
         return 0
 
-    cdef int64_t row_number(self, object row) except -1:
-        """Return a row's number from the start; negative rows count from the end."""
-        cdef int64_t number, count = self.region.row_count
-        try:
-            # True is an int, but a mistake as a row
-            if isinstance(row, bool):
-                raise TypeError
-            number = PyNumber_AsSsize_t(row, OverflowError)
-        except TypeError:
-            raise TypeError(
-                f"row must be a whole number, not {row!r:.200}"
-            ) from None
-        except OverflowError:
-            number = count
-        if number < -count or number >= count:
-            raise IndexError(f"no row {row} among {count} rows")
-        return number + count if number < 0 else number
-
     cdef bint open_row(self, int64_t row, block_view* view) except -1:
         """Open the block of a row; return False if the index was overwritten."""
         cdef int64_t position = 0
@@ -386,7 +384,7 @@ cdef class MappedIndex:
             IndexError: there is no such row.
         """
         cdef block_view view
-        cdef int64_t start = 0, end = 0, number = self.row_number(row)
+        cdef int64_t start = 0, end = 0, number = row_number(row, self.region.row_count)
         cdef bint whole
         self.refuse_cut_file()
         if not self.open_row(number, &view):
@@ -401,12 +399,12 @@ cdef class MappedIndex:
     def name_at(self, row):
         """Return the name in a row; see bounds_at."""
         cdef block_view view
-        cdef int64_t number = self.row_number(row)
+        cdef int64_t number = row_number(row, self.region.row_count)
         cdef object name
         self.refuse_cut_file()
         if not self.open_row(number, &view):
             return self.renewed().name_at(row)
-        name = self.decoded_name(&view, number % BLOCK_ROWS)
+        name = name_at_place(&view, number % BLOCK_ROWS)
         if self.is_overwritten():
             return self.renewed().name_at(row)
         if name is None:
@@ -416,7 +414,7 @@ cdef class MappedIndex:
     def member_at(self, row):
         """Return the Member in a row; see bounds_at."""
         cdef block_view view
-        cdef int64_t start = 0, end = 0, number = self.row_number(row)
+        cdef int64_t start = 0, end = 0, number = row_number(row, self.region.row_count)
         cdef int64_t place = number % BLOCK_ROWS
         cdef object name
         cdef tuple facts
@@ -424,9 +422,9 @@ cdef class MappedIndex:
         self.refuse_cut_file()
         if not self.open_row(number, &view):
             return self.renewed().member_at(row)
-        name = self.decoded_name(&view, place)
+        name = name_at_place(&view, place)
         whole = offsets_in(&view, place, &start, &end)
-        facts = self.facts_in(&view, place)
+        facts = facts_at_place(&view, place, self.facts, self.media_types)
         if self.is_overwritten():
             return self.renewed().member_at(row)
         if name is None or not whole:
@@ -434,38 +432,6 @@ cdef class MappedIndex:
         return Member(
             name, start, end, facts[0], facts[1], facts[2], facts[3], facts[4]
         )
-
-    cdef object decoded_name(self, const block_view* view, int64_t place):
-        """Return the name in a block; None when its bounds are no bounds."""
-        cdef const unsigned char* name
-        cdef int64_t length
-        if not name_in(view, place, &name, &length):
-            return None
-        return PyUnicode_DecodeUTF8(<const char*> name, length, "surrogateescape")
-
-    cdef tuple facts_in(self, const block_view* view, int64_t place):
-        """Return the facts in a block in the order of Member; 0 is unknown."""
-        cdef uint8_t code = 0
-        cdef object crc = None, mtime = None
-        if self.facts & HAS_MEDIA_TYPE:
-            code = <uint8_t> value_at(view, MEDIA_TYPE, place)
-        if self.facts & HAS_CRC32C:
-            crc = value_at(view, CRC32C, place)
-        if self.facts & HAS_MTIME:
-            mtime = mtime_in(view, place) or None
-        return (
-            # a later version of the format may add media types
-            self.media_types[code] if 0 < code < len(self.media_types) else None,
-            self.known_at(view, WIDTH, HAS_WIDTH, place),
-            self.known_at(view, HEIGHT, HAS_HEIGHT, place),
-            crc,
-            mtime,
-        )
-
-    cdef object known_at(
-        self, const block_view* view, block_column column, int fact, int64_t place
-    ):
-        return (value_at(view, column, place) or None) if self.facts & fact else None
 
     def search_rows(self, list rows not None):
         """Return the offsets and the CRC-32C in each of many rows.
@@ -477,7 +443,7 @@ cdef class MappedIndex:
         cdef Py_ssize_t first, last, i
         cdef int64_t number, start, end
         cdef list found = []
-        cdef list numbers = [self.row_number(row) for row in rows]
+        cdef list numbers = [row_number(row, self.region.row_count) for row in rows]
         cdef object crc = None, named_tuple = FoundRow
         for first in range(0, len(numbers), GROUP_NAMES):
             last = min(first + GROUP_NAMES, len(numbers))

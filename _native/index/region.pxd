@@ -80,7 +80,6 @@ cdef inline bint region_fits(const index_region* region) noexcept nogil:
         or region.row_count <= (region.block_count - 1) * BLOCK_ROWS
         or not 0 <= region.pages <= region.length // PAGE_BYTES
         or not 0 <= region.lookup <= region.length - region.pages * PAGE_BYTES
-        or directory_pages(region) > region.length // PAGE_BYTES
         or not (
             0 <= region.directory
             <= region.length - directory_pages(region) * PAGE_BYTES

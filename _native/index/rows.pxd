@@ -18,6 +18,13 @@ from index.blocks cimport (
 from common.columns cimport owned_view
 from index.faults cimport FAULT_LAYOUT, FAULT_MEMORY, FAULT_NONE, fault
 
+cdef enum:                         # the facts that an index has, of its footer
+    HAS_MEDIA_TYPE = 1
+    HAS_WIDTH = 2
+    HAS_HEIGHT = 4
+    HAS_CRC32C = 8
+    HAS_MTIME = 16
+
 cdef struct row_columns:
     int64_t count
     int64_t capacity
@@ -42,21 +49,23 @@ cdef inline bint row_columns_init(
     out.name_bounds = <int64_t*> calloc(rows + 1, 8)
     out.offset_start = <int64_t*> malloc(rows * 8)
     out.offset_end = <int64_t*> malloc(rows * 8)
-    if facts & 1:
+    if facts & HAS_MEDIA_TYPE:
         out.media_type = <uint8_t*> malloc(rows)
-    if facts & 2:
+    if facts & HAS_WIDTH:
         out.width = <uint32_t*> malloc(rows * 4)
-    if facts & 4:
+    if facts & HAS_HEIGHT:
         out.height = <uint32_t*> malloc(rows * 4)
-    if facts & 8:
+    if facts & HAS_CRC32C:
         out.crc32c = <uint32_t*> malloc(rows * 4)
-    if facts & 16:
+    if facts & HAS_MTIME:
         out.mtime = <int64_t*> malloc(rows * 8)
     return not (
         out.name_bounds == NULL or out.offset_start == NULL or out.offset_end == NULL
-        or (facts & 1 and out.media_type == NULL) or (facts & 2 and out.width == NULL)
-        or (facts & 4 and out.height == NULL) or (facts & 8 and out.crc32c == NULL)
-        or (facts & 16 and out.mtime == NULL)
+        or (facts & HAS_MEDIA_TYPE and out.media_type == NULL)
+        or (facts & HAS_WIDTH and out.width == NULL)
+        or (facts & HAS_HEIGHT and out.height == NULL)
+        or (facts & HAS_CRC32C and out.crc32c == NULL)
+        or (facts & HAS_MTIME and out.mtime == NULL)
     )
 
 

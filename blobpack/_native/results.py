@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from blobpack._native.members import Member
 
 
 class MemberColumns(NamedTuple):
@@ -109,3 +112,28 @@ class FoundRow(NamedTuple):
     offset_start: int
     offset_end: int
     crc32c: int | None  # None where the index has no checksums
+
+    def is_of(self, member: Member) -> bool:
+        """Return whether this is the row of a Member of its name: offsets are equal, and checksums, if both are known.
+
+        Checksums count because members of two blobs of a collection may have one name and equal offsets. No other fact
+        counts.
+        """
+        return (
+            self.offset_start == member.offset_start
+            and self.offset_end == member.offset_end
+            and (
+                member.crc32c is None or self.crc32c is None or member.crc32c == self.crc32c
+            )
+        )
+
+
+# what a search for a Member returns in place of a row
+NO_SUCH_NAME, OTHER_MEMBER = -1, -2
+
+
+def row_of_member(found: FoundRow | None, member: Member) -> int:
+    """Return the row of a Member, if it is the last row of its name; else NO_SUCH_NAME or OTHER_MEMBER."""
+    if found is None:
+        return NO_SUCH_NAME
+    return found.row if found.is_of(member) else OTHER_MEMBER

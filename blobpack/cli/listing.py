@@ -1,52 +1,117 @@
 """Lines that list members: their names, the long form, JSON lines and CSV.
 
-Strategy: each form is a function from a member to the bytes of its line. A million members are a million calls, so a form
-is chosen once, and looks up nothing.
+Strategy: each form is a function from a member, and the name of its blob, to the bytes of its line. A million members are
+a million calls, so a form is chosen once, and looks up nothing.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import time
+from itertools import repeat
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blobpack.columns import FACTS
-from blobpack.index.offsets_table import csv_cell
+from blobpack.index.tables.offsets_table import csv_cell
+from blobpack.index.tables.parquet import BLOB_FIELD
+from blobpack.model import redacted
+from blobpack.opening.collection import Collection
 from blobpack.quoting import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from blobpack.index.index import Index
     from blobpack.model import Member, SortKey
+    from blobpack.opening.reader import Reader
 
-    Line = Callable[[Member], bytes]
+    Line = Callable[[Member, str], bytes]
 
 # the attributes of Member that --sort needs; None: the order of names
 ATTRIBUTES = {"offset": "offset_start", "type": "media_type"}
+# the place of the column of the blob, behind the offsets
+BLOB_PLACE = 4
 # widths of the columns of --long: 10 digits are 10 GB
 SIZE_WIDTH, OFFSET_WIDTH, TYPE_WIDTH, SIDES_WIDTH = 10, 13, 14, 11
 UNITS = "KMGTPE"
 
 
-def fields_of(index: Index) -> list[str]:
+def blobs_of(source: Reader, members: Index) -> Iterable[str]:
+    """Return the path or URL of each member's blob; of a single blob, it is empty.
+
+    Args:
+        source: The blob or collection.
+        members: Members that were selected from its index.
+    """
+    if not isinstance(source, Collection):
+        return repeat("")
+    import numpy as np
+
+    urls = blob_urls(source)
+    rows = source.index.rows(members)
+    # several blobs have one first row if some of them are empty: the last of these has the member
+    first_rows = [blob.first_row for blob in source.blobs]
+    numbers = np.searchsorted(first_rows, rows, "right") - 1
+    return map(urls.__getitem__, numbers.tolist())
+
+
+def blob_urls(source: Reader) -> list[str]:
+    """Return the paths or URLs of the blobs, without secrets."""
+    return [redacted(blob.url) for blob in source.blobs]
+
+
+def blob_column(source: Reader) -> tuple[int, int]:
+    """Return the column of blobs in --long: where the paths below the folder that all blobs share begin, and its width."""
+    if not isinstance(source, Collection):
+        return 0, 0
+    urls = blob_urls(source)
+    # not commonpath, which changes "//" in keys of S3
+    shared = os.path.commonprefix([url.rpartition("/")[0] + "/" for url in urls])  # noqa: RUF071
+    begin = shared.rfind("/") + 1
+    return begin, max((len(url) - begin for url in urls), default=0)
+
+
+def member_fields(source: Reader) -> list[str]:
     """Return the names of a member's values in JSON and CSV: those that the index has."""
-    facts = [name for name in FACTS if name in index.facts]
+    facts = [name for name in FACTS if name in source.index.facts]
     return ["name", "size", "offset_start", "offset_end", *facts]
 
 
-def json_line(index: Index) -> Line:
+def fields_of(source: Reader) -> list[str]:
+    """Return the names of the columns of JSON and CSV. Of a collection, the column of the blob follows the offsets."""
+    fields = member_fields(source)
+    if isinstance(source, Collection):
+        fields.insert(BLOB_PLACE, BLOB_FIELD)
+    return fields
+
+
+def values_of(source: Reader) -> Callable[[Member, str], tuple[Any, ...]]:
+    """Return the function that returns the values of a member's line, in the order of fields_of."""
+    values: Callable[[Member], tuple[Any, ...]] = attrgetter(*member_fields(source))
+    if not isinstance(source, Collection):
+        return lambda member, blob: values(member)
+
+    def with_blob(member: Member, blob: str) -> tuple[Any, ...]:
+        row = values(member)
+        return *row[:BLOB_PLACE], blob, *row[BLOB_PLACE:]
+
+    return with_blob
+
+
+def json_line(source: Reader) -> Line:
     """Return the function that makes a line of JSON of a member."""
-    fields = fields_of(index)
-    values = attrgetter(*fields)
-    return lambda member: json.dumps(dict(zip(fields, values(member), strict=True))).encode()
+    fields, values = fields_of(source), values_of(source)
+    return lambda member, blob: json.dumps(
+        dict(zip(fields, values(member, blob), strict=True))
+    ).encode()
 
 
-def csv_line(index: Index) -> Line:
+def csv_line(source: Reader) -> Line:
     """Return the function that makes a line of CSV of a member, as RFC 4180 describes, but for the end of the line."""
-    values = attrgetter(*fields_of(index))
-    return lambda member: encoded(",".join(map(csv_cell, values(member))))
+    values = values_of(source)
+    return lambda member, blob: encoded(",".join(map(csv_cell, values(member, blob))))
 
 
 def name_line(*, quoting: bool) -> Line:
@@ -56,19 +121,22 @@ def name_line(*, quoting: bool) -> Line:
         quoting: Quote names as GNU ls does on a terminal, so that a name can't control it.
     """
     if quoting:
-        return lambda member: encoded(quoted(member.name))
-    return lambda member: encoded(member.name)
+        return lambda member, blob: encoded(quoted(member.name))
+    return lambda member, blob: encoded(member.name)
 
 
-def long_line(index: Index, *, human: bool, quoting: bool) -> Line:
-    """Return the function that makes a member's long line: size, offset, the facts that the index has, and the name."""
+def long_line(source: Reader, *, human: bool, quoting: bool) -> Line:
+    """Return the function that makes a member's long line: size, offset, the facts that the index has, and the name.
+
+    Of a collection, the blob stands before the name, by its path in the folder that all blobs share.
+    """
     size = human_size if human else str
     name = name_line(quoting=quoting)
     cells: list[Callable[[Member], str]] = [
         lambda member: size(member.size).rjust(SIZE_WIDTH),
         lambda member: str(member.offset_start).rjust(OFFSET_WIDTH),
     ]
-    known = index.facts
+    known = source.index.facts
     if "media_type" in known:
         cells.append(lambda member: (member.media_type or "-").ljust(TYPE_WIDTH))
     if "width" in known:
@@ -77,7 +145,16 @@ def long_line(index: Index, *, human: bool, quoting: bool) -> Line:
         cells.append(lambda member: "-" * 8 if member.crc32c is None else f"{member.crc32c:08x}")
     if "mtime" in known:
         cells.append(lambda member: date(member.mtime))
-    return lambda member: encoded(" ".join([cell(member) for cell in cells]) + " ") + name(member)
+    begin, width = blob_column(source)
+    quote = quoted if quoting else str
+
+    def line(member: Member, blob: str) -> bytes:
+        shown = [cell(member) for cell in cells]
+        if width:
+            shown.append(quote(blob[begin:]).ljust(width))
+        return encoded(" ".join(shown) + " ") + name(member, blob)
+
+    return line
 
 
 def sides(member: Member) -> str:

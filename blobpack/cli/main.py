@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 
 COMPLETE = "_BLOBPACK_COMPLETE"
+# argument of the library → its option, where that has another name
+OPTIONS = {"target": "-o", "member_bytes_max": "--max-member"}
 
 
 class BlobpackGroup(click.Group):
@@ -119,7 +121,7 @@ def as_option(name: str, value: object) -> str:
     # to scan instead of using a stale index is called so there
     if name == "stale":
         name, value = "rescan", True
-    option = f"--{name.replace('_', '-')}"
+    option = OPTIONS.get(name) or f"--{name.replace('_', '-')}"
     return option if value is True or value is ... else f"{option} {value}"
 
 

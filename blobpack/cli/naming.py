@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from blobpack.cli.params import LocalPath, PathOrS3
+from blobpack.cli.params import LocalPath, PathOrS3, Whole
 from blobpack.errors import BlobpackError
 from blobpack.model import BYTES_MAX
 from blobpack.packing.names import check_prefix
@@ -63,7 +63,7 @@ NAMING = (
     ),
     click.option(
         "--strip",
-        type=click.IntRange(0, BYTES_MAX),
+        type=Whole(0, BYTES_MAX),
         default=0,
         metavar="N",
         help="Remove the first N folders of each name.",

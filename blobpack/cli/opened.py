@@ -10,37 +10,22 @@ import click
 from blobpack.cli.printing import print_note
 from blobpack.errors import BlobpackError
 from blobpack.model import CACHE_BYTES_MIN
-from blobpack.opening.blob import Blob, open_blob
-from blobpack.opening.list_blobs import place_of
-from blobpack.opening.open import is_collection, open as open_any
+from blobpack.opening.blob import Blob
+from blobpack.opening.kind import kind_of
+from blobpack.opening.open import open as open_any, stored_collection
+from blobpack.stores.location import Location
 from blobpack.stores.replace import check_suffix
 from blobpack.tar.scan import scan
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
     import re
+    from collections.abc import Iterable
 
     from blobpack.index.index import Index
     from blobpack.model import Rescan
     from blobpack.opening.collection import Collection
-    from blobpack.stores.location import Location
     from blobpack.stores.replace import OutputKind
-
-
-def opened_blob(
-    blob: Location,
-    index_path: Location | None,
-    *,
-    rescan: Rescan | None,
-    cache: str | None = None,
-    cache_bytes: int = 10 << 30,
-) -> Blob:
-    """Open a blob; click closes it when the command ends."""
-    check_cache_bytes(cache_bytes)
-    index = scan(blob, concatenated=rescan == "concatenated") if rescan else index_path
-    # with_resource closes it also after an error, and spares each command a block
-    opened = open_blob(blob, index=index, cache=cache, cache_bytes=cache_bytes)
-    return click.get_current_context().with_resource(opened)
 
 
 def opened_source(
@@ -57,7 +42,7 @@ def opened_source(
     If several members have one name, the last one is read, as from one blob.
     """
     check_cache_bytes(cache_bytes)
-    if (index_path or rescan) and (place_of(location) != "file" or is_collection(location)):
+    if (index_path or rescan) and kind_of(location) != "blob":
         raise click.UsageError(
             "--index-file, --rescan and --concatenated are for a single blob, not for several"
         )
@@ -73,9 +58,36 @@ def opened_source(
         cache_bytes=cache_bytes,
     )
     click.get_current_context().with_resource(opened)
-    if allow and isinstance(opened, Blob):
-        raise click.UsageError("--allow needs a collection, not a single blob")
+    check_allow(allow, not isinstance(opened, Blob))
     return opened
+
+
+def opened_if_allowed(
+    locations: Iterable[Location], allow: tuple[Location, ...]
+) -> list[Location | Collection]:
+    """Open the collections among some locations, if --allow names other places for their blobs.
+
+    All other locations are returned as they are, for the library to open.
+    """
+    locations = list(locations)
+    if not allow:
+        return [*locations]
+    sources: list[Location | Collection] = []
+    for location in locations:
+        kind = kind_of(location)
+        found = None if kind == "blob" else stored_collection(location, kind, allow=allow)
+        # not by its truth: a collection without members is false
+        sources.append(
+            location if found is None else click.get_current_context().with_resource(found)
+        )
+    check_allow(allow, any(not isinstance(source, Location) for source in sources))
+    return sources
+
+
+def check_allow(allow: tuple[Location, ...], is_collection: bool) -> None:
+    """Check that --allow is given for a collection only."""
+    if allow and not is_collection:
+        raise click.UsageError("--allow needs a collection")
 
 
 def check_cache_bytes(cache_bytes: int) -> None:

@@ -18,6 +18,7 @@ from blobpack.cli.params import (
     Place,
     Prices,
     Regex,
+    Whole,
 )
 from blobpack.model import THREADS_ASKED_MAX, Duplicates
 from blobpack.stores.stats import USD_PER_1000_GETS, USD_PER_1000_PUTS, stats
@@ -183,6 +184,21 @@ def keys_option(command: F) -> F:
     )(command)
 
 
+def threads_option(most: str) -> Callable[[F], F]:
+    """Return a decorator that adds the option for the number of threads.
+
+    Args:
+        most: How many threads are the default.
+    """
+    return click.option(
+        "--threads",
+        # Native code starts no more threads than this, and would silently ignore a larger number.
+        type=Whole(1, THREADS_ASKED_MAX),
+        metavar="N",
+        help=f"Number of threads that read.  [default: {most}]",
+    )
+
+
 def duplicates_option(help_text: str) -> Callable[[F], F]:
     """Return a decorator that adds the option for members of the same name."""
     return click.option(
@@ -256,12 +272,7 @@ PACKING = (
         show_default=True,
         help="Record media type, width and height as shown, CRC-32C and modification time in the index.",
     ),
-    click.option(
-        "--threads",
-        # Native code starts no more threads than this, and would silently ignore a larger number.
-        type=click.IntRange(1, THREADS_ASKED_MAX),
-        help="Number of threads that read.  [default: one for each processor, up to 4]",
-    ),
+    threads_option("one for each processor, up to 4"),
 )
 
 
@@ -312,7 +323,7 @@ SELECTION = (
     *(
         click.option(
             f"--{limit}-{side}",
-            type=click.IntRange(0),
+            type=Whole(0),
             metavar="PIXELS",
             help=f"Only images of at {most} this {side}, as shown.",
         )

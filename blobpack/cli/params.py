@@ -187,6 +187,14 @@ class Regex(click.ParamType[re.Pattern[str]]):
             self.fail(f"{value!r}: {exc}", param, ctx)
 
 
+class Whole(click.IntRange):
+    """A whole number within bounds. Help texts show the bounds as 1 to 64, and none where there is no highest number."""
+
+    def _describe_range(self) -> str:
+        # click writes 1<=x<=64, and 0<=x<=9223372036854775807
+        return "" if self.max in (None, BYTES_MAX) else f"{self.min} to {self.max}"
+
+
 class ByteSize(click.ParamType[int]):
     """A number of bytes, such as 500, 4k or 1.5Mi."""
 

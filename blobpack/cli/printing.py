@@ -91,17 +91,19 @@ def progress_bar(unit: str, total: int | None = None) -> Iterator[tqdm[Any]]:
         yield bar
 
 
-def show_on(bar: tqdm[Any]) -> ProgressCallback:
-    """Return a progress function that shows how many pieces are done, and their bytes.
+@contextmanager
+def progress_shown(unit: str) -> Iterator[ProgressCallback]:
+    """Show a progress bar of the pieces that are done, and their bytes; yield the function that the library calls.
 
     If the number of all pieces is known, the bar also shows their share, and the time that is left.
     """
+    with progress_bar(unit) as bar:
 
-    def show(progress: Progress) -> None:
-        # the library reports sums and not differences; update(0) then redraws, ten times a second at most
-        bar.n, bar.total = progress.done, progress.total
-        of = f" of {progress.total_bytes / 1e6:,.0f}" if progress.total_bytes else ""
-        bar.set_postfix_str(f"{progress.done_bytes / 1e6:,.0f}{of} MB", refresh=False)
-        bar.update(0)
+        def show(progress: Progress) -> None:
+            # the library reports sums and not differences; update(0) then redraws, ten times a second at most
+            bar.n, bar.total = progress.done, progress.total
+            of = f" of {progress.total_bytes / 1e6:,.0f}" if progress.total_bytes else ""
+            bar.set_postfix_str(f"{progress.done_bytes / 1e6:,.0f}{of} MB", refresh=False)
+            bar.update(0)
 
-    return show
+        yield show

@@ -16,9 +16,9 @@ from blobpack.model import (
     check_flag,
     check_several,
 )
-from blobpack.opening.collection import COLLECTION_NAME, collection_location
 from blobpack.opening.join import CollectionWriter
-from blobpack.opening.list_blobs import list_blobs, place_of
+from blobpack.opening.kind import COLLECTION_NAME, collection_location, kind_of
+from blobpack.opening.list_blobs import list_blobs
 from blobpack.progress import counting
 from blobpack.quoting import one_line
 from blobpack.stores.location import Location, location_of, output_location
@@ -31,7 +31,7 @@ from blobpack.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from blobpack.opening.list_blobs import Place
+    from blobpack.opening.kind import SourceKind
     from blobpack.progress import ProgressCallback
 
 
@@ -100,15 +100,7 @@ def collect(
     collection_bytes = _write_collection(writer, location)
     for url, report in writer.reports.items():
         warn_of_left_out(url, report)
-    return CollectReport(
-        url=location.text,
-        blobs=len(found),
-        members=writer.shards[-1].row_end if writer.shards else 0,
-        payload_bytes=sum(shard.payload_bytes for shard in writer.shards),
-        collection_bytes=collection_bytes,
-        members_behind=[url for url, report in writer.reports.items() if report.members_behind],
-        seconds=time.perf_counter() - began,
-    )
+    return _report(writer, location, collection_bytes, time.perf_counter() - began)
 
 
 def _resolve(
@@ -118,8 +110,8 @@ def _resolve(
     """Return the locations of the blobs, and of the collection to write."""
     if isinstance(blobs, (str, os.PathLike)):
         given = location_of("blobs", blobs, prefix=True)
-        place = place_of(given)
-        return list_blobs(given, place), _beside(given, place) if target is None else target
+        kind = kind_of(given)
+        return list_blobs(given, kind), _beside(given, kind) if target is None else target
     check_several("blobs", blobs, "paths or URLs")
     if target is None:
         raise ValueError("target must be given where blobs are given one by one")
@@ -134,11 +126,26 @@ def _write_collection(writer: CollectionWriter, location: Location) -> int:
         return file.tell()
 
 
-def _beside(blobs: Location, place: Place) -> Location:
+def _report(
+    writer: CollectionWriter, location: Location, collection_bytes: int, seconds: float
+) -> CollectReport:
+    shards = writer.shards
+    return CollectReport(
+        url=location.text,
+        blobs=len(shards),
+        members=shards[-1].row_end if shards else 0,
+        payload_bytes=sum(shard.payload_bytes for shard in shards),
+        collection_bytes=collection_bytes,
+        members_behind=[url for url, report in writer.reports.items() if report.members_behind],
+        seconds=seconds,
+    )
+
+
+def _beside(blobs: Location, kind: SourceKind) -> Location:
     """Return the location of a new collection: in a folder or prefix of blobs, or in the folder of one blob."""
-    if place == "file":
+    if kind in ("blob", "collection"):
         return blobs.folder.below(COLLECTION_NAME)
-    return collection_location(blobs, place)
+    return collection_location(blobs, kind)
 
 
 @dataclass(frozen=True, slots=True)

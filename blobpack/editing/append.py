@@ -20,7 +20,7 @@ from blobpack.model import Duplicates, Property, Stale, check_choice, check_choi
 from blobpack.packing.files import Skipped
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
 from blobpack.packing.pack import describe_skipped
-from blobpack.packing.sources import check_source, is_packable
+from blobpack.packing.sources import check_packable, is_packable
 from blobpack.quoting import one_line
 from blobpack.stores.location import output_folder
 from blobpack.tar.header import is_blob_file
@@ -28,10 +28,12 @@ from blobpack.wording import counted
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
+    from blobpack.editing.new_members import AppendResult
     from blobpack.index.index import Index
     from blobpack.model import IndexPlace, Packable
+    from blobpack.stores.location import Location
 
 
 @recognise_swap(blob=is_blob_file, source=is_packable)
@@ -53,8 +55,8 @@ def append(
 
     A blob in S3 is neither downloaded nor changed. A new object replaces it, and S3 itself copies
     the old bytes. The new object has the properties of the old one: its headers and metadata, tags,
-    access rights (ACL), storage class, encryption, retention and checksum algorithm. Of two appends to an object at the same time, at most one succeeds, and the other
-    one leaves nothing behind.
+    access rights (ACL), storage class, encryption, retention and checksum algorithm. Of two appends to an object at the
+    same time, at most one succeeds, and the other one leaves nothing behind.
 
     A collection gets another blob, which holds the new members. It lies beside the collection, has the next free number
     as its name, `00004.tar`, say, and its index inside. The collection's file is replaced when the new blob is complete.
@@ -95,7 +97,7 @@ def append(
     began = time.perf_counter()
     complete = complete_options("append", options)
     location = output_folder("blob", blob)
-    check_source(source, complete)
+    check_packable(source, complete)
     check_choice("duplicates", duplicates, Duplicates)
     check_choice("stale", stale, Stale)
     dropped = check_choices("drop", drop, Property)
@@ -104,16 +106,7 @@ def append(
             "drop is for a blob in S3: a local blob grows in place, and keeps what it has"
         )
     new = NewMembers(source, complete, Skipped(complete["on_skipped"]), duplicates, stale)
-    collection = collection_at(location)
-    if collection is not None:
-        if dropped or stale != "refuse":
-            name = "drop" if dropped else "stale"
-            raise ValueError(f"{name} is for a single blob, and {location.text!r} is a collection")
-        result = append_to_collection(location, collection, new)
-    elif location.is_local:
-        result = append_in_place(location, new)
-    else:
-        result = append_in_s3(location, new, dropped)
+    result = _append_there(location, new, dropped)
     return AppendReport(
         appended=len(result.added),
         appended_bytes=result.added.payload_bytes,
@@ -128,6 +121,25 @@ def append(
         shard=result.shard,
         blobs=result.blobs,
     )
+
+
+def _append_there(
+    location: Location, new: NewMembers, dropped: Collection[Property]
+) -> AppendResult:
+    """Append members to the collection or blob at a location, in the way of its place.
+
+    Raises:
+        ValueError: an option is for a single blob, and this is a collection.
+    """
+    collection = collection_at(location)
+    if collection is None:
+        if location.is_local:
+            return append_in_place(location, new)
+        return append_in_s3(location, new, dropped)
+    if dropped or new.stale != "refuse":
+        name = "drop" if dropped else "stale"
+        raise ValueError(f"{name} is for a single blob, and {location.text!r} is a collection")
+    return append_to_collection(location, collection, new)
 
 
 @dataclass(frozen=True, slots=True)

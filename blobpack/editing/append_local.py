@@ -37,12 +37,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.editing.blob_state import BlobState, read_state
 from blobpack.editing.new_members import AppendResult, NewMembers, NothingAdded
+from blobpack.editing.tail import HELD_BYTES, Tail
 from blobpack.errors import StorageError
 from blobpack.index.index import Index
-from blobpack.index.offsets import offsets_path, void_path
+from blobpack.index.tables.offsets import offsets_path, void_path
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import identify
-from blobpack.stores.descriptor import read_at
 from blobpack.stores.output import (
     folder_locked,
     replacing,
@@ -50,7 +50,6 @@ from blobpack.stores.output import (
     sync_folder,
     translate_write_errors,
 )
-from blobpack.stores.sink import LocalSink
 from blobpack.tar.header import BLOCK, END_OF_ARCHIVE
 from blobpack.writing.append_mark import mark_of
 from blobpack.writing.beside import remove_leftovers_beside, remove_note
@@ -61,15 +60,8 @@ from blobpack.writing.kept_index import index_kept
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from typing_extensions import Buffer
-
     from blobpack.stores.location import Location
     from blobpack.writing.kept_index import KeptIndex
-
-# the two zero blocks and the mark
-HELD_BYTES = 3 * BLOCK
-# a page: commit relies on the kernel and the disk to write a page whole
-ATOMIC_WRITE_BYTES = 4096
 
 
 def append_in_place(location: Location, new: NewMembers) -> AppendResult:
@@ -86,8 +78,8 @@ def append_in_place(location: Location, new: NewMembers) -> AppendResult:
         with file.store() as store:
             before = read_state(store, new.stale)
         # before anything is changed, so that most failures leave the blob untouched
-        found = new.check_names(new.find(), before.index, before.lookup)
-        tail = _Tail(file, before)
+        found = new.check_names(new.find(), before.index, before.lookup, location)
+        tail = Tail(file, before)
         with (
             index_kept(file, before.footer, before.size) as kept,
             # open until the end: its bytes can be read after it is removed, and need no memory meanwhile
@@ -128,7 +120,7 @@ def append_in_place(location: Location, new: NewMembers) -> AppendResult:
 def _complete(
     failure: BaseException,
     file: BlobFile,
-    tail: _Tail,
+    tail: Tail,
     before: BlobState,
     index: Index,
     kept: KeptIndex,
@@ -224,73 +216,6 @@ def _restore_files(file: BlobFile, sidecar: Path, old_sidecar: BinaryIO | None) 
 
 
 # Writing the new members
-
-
-class _Tail(LocalSink):
-    """The blob from the end of its old members on. The first HELD_BYTES that are written are held back in memory.
-
-    Attributes:
-        held: The bytes that are held back.
-        end: Where the new archive ends.
-    """
-
-    def __init__(self, file: BlobFile, before: BlobState) -> None:
-        self._file, self._before = file, before
-        self._start = self._pos = before.end
-        self.held = bytearray(HELD_BYTES)
-        self.end = before.end
-
-    def fileno(self) -> int:
-        """Return the descriptor of the blob."""
-        return self._file.fd
-
-    def tell(self) -> int:
-        """Return the position in the blob."""
-        return self._pos
-
-    def seek(self, pos: int, /) -> int:
-        """Set the position of the next write, and return it."""
-        self._pos = pos
-        return pos
-
-    def write(self, data: Buffer, /) -> int:
-        """Write at the position, and hold back bytes that belong to the first HELD_BYTES."""
-        view = memoryview(data).cast("B")
-        kept = max(0, min(len(view), self._start + HELD_BYTES - self._pos))
-        if kept:
-            at = self._pos - self._start
-            self.held[at : at + kept] = view[:kept]
-        self._file.write(view[kept:], self._pos + kept)
-        self._pos += len(view)
-        return len(view)
-
-    def finish(self, index_bytes: int) -> None:
-        """Write a mark behind the new archive (step 3), and allocate the bytes of the index that goes there."""
-        mark = mark_of(self._before.place)
-        self.write(mark)
-        # otherwise the disk could be full behind the commit, and the blob would be left without an index
-        self._file.reserve(self.end, index_bytes)
-        # if the file is longer, readers look at its last block
-        size = os.fstat(self._file.fd).st_size
-        if self.end + BLOCK < size:
-            self._file.write(mark, size - BLOCK)
-        self._file.sync()
-
-    def commit(self) -> None:
-        """Write the bytes that were held back, which makes the new members appear (step 4)."""
-        in_page = ATOMIC_WRITE_BYTES - self._start % ATOMIC_WRITE_BYTES
-        # the second page first: the first one replaces the zero block that ends the old archive by a header
-        if in_page < HELD_BYTES:
-            self._file.write(self.held[in_page:], self._start + in_page)
-            self._file.sync()
-        self._file.write(self.held[:in_page], self._start)
-        self._file.sync()
-
-    def has_appeared(self) -> bool:
-        """Return whether readers find the new members: commit writes their first header last."""
-        with translate_write_errors(self._file.url):
-            first = read_at(self._file.fd, self._start, self._start + BLOCK)
-        return first.strip(b"\0") != b""
 
 
 def _write_index(file: BlobFile, before: BlobState, index: Index, end: int) -> None:

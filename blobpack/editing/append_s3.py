@@ -52,7 +52,7 @@ def append_in_s3(
         found = new.find()
         # before check_names, which may turn objects of known sizes into a generator of payloads without sizes
         new_bytes = expected_bytes(found)
-        found = new.check_names(found, before.index, before.lookup)
+        found = new.check_names(found, before.index, before.lookup, location)
         index, blob_bytes = before.index, store.size
         # the order matters: NothingAdded first aborts the upload, so nothing is left in S3, and is suppressed after that
         # the index file of the old object goes just before the new object appears, which it would not fit

@@ -14,23 +14,19 @@ import os
 import re
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from blobpack.editing.local_copy import local_copy
 from blobpack.editing.new_members import AppendResult, NewMembers, NothingAdded
 from blobpack.errors import BlobChangedError, BlobNotFoundError, BlobpackError, StorageError
 from blobpack.index.index import Index
-from blobpack.opening.collection import (
-    collection_location,
-    no_collection,
-    open_collection,
-    open_table,
-)
+from blobpack.indexfile.open import open_stored, open_table
+from blobpack.opening.collection import no_collection, open_collection
 from blobpack.opening.join import Collected, CollectionWriter
-from blobpack.opening.list_blobs import exists_in_s3, place_of
+from blobpack.opening.kind import collection_location, exists_in_s3, kind_of
 from blobpack.opening.locations import name_from
-from blobpack.opening.open import is_collection
 from blobpack.packing.members import write_members
 from blobpack.packing.shards import SHARD_NAME
 from blobpack.packing.sources import expected_bytes
@@ -57,10 +53,8 @@ NUMBERED = re.compile(r"([0-9]{5,18})\.tar(?:\.zst)?")
 
 def collection_at(location: Location) -> Location | None:
     """Return the location of a collection's file, from the file or from its folder or prefix; None for one blob."""
-    place = place_of(location)
-    if place == "folder" or (place == "file" and is_collection(location)):
-        return collection_location(location, place)
-    return None
+    kind = kind_of(location)
+    return collection_location(location, kind) if kind in ("collection", "folder") else None
 
 
 def append_to_collection(given: Location, location: Location, new: NewMembers) -> AppendResult:
@@ -78,7 +72,7 @@ def append_to_collection(given: Location, location: Location, new: NewMembers) -
         found = new.find()
         # before check_names, which may turn objects of known sizes into a generator of payloads without sizes
         new_bytes = expected_bytes(found)
-        found = new.check_names(found, before.index, before.index, "collection")
+        found = new.check_names(found, before.index, before.index, location)
         shard = _next_shard(location, before.shards)
         try:
             added, blob_bytes = _write_shard(shard, found, new, new_bytes)
@@ -135,11 +129,15 @@ def _opened(given: Location, location: Location) -> Iterator[tuple[Collected, st
     except BlobNotFoundError as exc:
         raise no_collection(given, location) from exc
     try:
-        index = Index._from_stored(stored)
-        if stored.is_remote:
-            # whole, because all of it is written again, and a look-up in a remote index would cost a request
-            index = Index._from_columns(index._columns)
-        yield Collected(index, [shards[number] for number in range(len(shards))]), store.version
+        with ExitStack() as stack:
+            if stored.is_remote:
+                # All of it is written again, and a look-up in a remote index would cost a request. In memory, three million
+                # members took 400 MB.
+                copy = stack.enter_context(local_copy(store))
+                index = Index._from_stored(open_stored(copy, 0, stored.footer))
+            else:
+                index = Index._from_stored(stored)
+            yield Collected(index, [shards[number] for number in range(len(shards))]), store.version
     finally:
         stored.close()
 

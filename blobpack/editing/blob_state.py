@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, FormatError, StaleIndexError, StorageError
 from blobpack.index.index import Index
-from blobpack.index.offsets import void_path
+from blobpack.index.tables.offsets import void_path
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import read_footer
 from blobpack.opening.find_index import whole_index

@@ -20,8 +20,9 @@ from blobpack.index.index import Index
 from blobpack.packing.pack import mb_per_second
 from blobpack.progress import counting
 from blobpack.stores.sink import parts_of
+from blobpack.tar.extents import Offsets
 from blobpack.tar.names import normal_lookup
-from blobpack.tar.splice import Offsets, splice
+from blobpack.tar.splice import splice
 from blobpack.wording import counted, setting
 from blobpack.writing.new_blob import new_blob
 from blobpack.writing.target import check_target, refuse_same_file
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import Future
 
-    from blobpack.editing.source_blobs import Chosen, SourceBlob
+    from blobpack.editing.source_blobs import Chosen
     from blobpack.model import Duplicates, IndexPlace
+    from blobpack.opening.blob_rows import BlobPart
     from blobpack.progress import CountCallback, ProgressCallback
     from blobpack.stores.location import Location
     from blobpack.stores.sink import Parts
@@ -42,7 +44,7 @@ MEMBER_EXTRA_BYTES = 4096
 
 def combine(
     location: Location,
-    blobs: Sequence[SourceBlob],
+    blobs: Sequence[BlobPart],
     parts: Sequence[Chosen],
     duplicates: Duplicates | None,
     place: IndexPlace,
@@ -66,7 +68,7 @@ def combine(
     check_target(location, place, force=force)
     # the new blob would replace its own source, and members that were not chosen would be lost
     for blob in blobs:
-        refuse_same_file(location, blob.location, blob.fd)
+        refuse_same_file(location, blob.location, blob.store.fd if blob.store else None)
     chosen = [part.members for part in parts]
     if duplicates == "last":
         chosen = _last_of_each_name(chosen)
@@ -83,8 +85,12 @@ def combine(
             index = _copy_members(parts, chosen, archive, offsets, duplicates, show)
         blob_bytes = out.finish(index, offsets.pos, place)
     left_out: Counter[str] = Counter()
+    members_behind = []
     for blob in blobs:
-        left_out.update(blob.report.without_row() if blob.report else {})
+        if report := blob.read_index().report:
+            left_out.update(report.without_row())
+            if report.members_behind:
+                members_behind.append(blob.url)
     return CombineReport(
         members=len(index),
         payload_bytes=index.payload_bytes,
@@ -92,7 +98,7 @@ def combine(
         replaced=sum(len(part.members) for part in parts) - len(index),
         new_headers=offsets.new_headers,
         left_out=dict(left_out),
-        members_behind=[blob.url for blob in blobs if blob.report and blob.report.members_behind],
+        members_behind=members_behind,
         seconds=time.perf_counter() - began,
         index=index,
     )
@@ -151,7 +157,9 @@ def _check_names(names: Columns, parts: Sequence[Chosen], duplicates: Duplicates
             first += len(part.members)
     one, other = map(names.name_at, rows)
     if one == other:
-        raise DuplicateNameError(f"member {one!r} is in {holders[0]} and in {holders[1]}")
+        raise DuplicateNameError(
+            f"member {one!r} is in {holders[0]} and in {holders[1]}; {setting('duplicates', 'last')} keeps the last one"
+        )
     raise DuplicateNameError(
         f"member {one!r} in {holders[0]} and member {other!r} in {holders[1]} would be extracted to one file"
     )

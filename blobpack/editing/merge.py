@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from blobpack.argument_order import is_new_file, is_place, is_several, recognise_swap
+from blobpack.argument_order import is_new_file, is_several, recognise_swap
 from blobpack.editing.combine import combine
-from blobpack.editing.source_blobs import Chosen, blobs_of, choose
+from blobpack.editing.source_blobs import all_of, blobs_of, choose
 from blobpack.model import (
     Duplicates,
     IndexPlace,
@@ -17,10 +17,11 @@ from blobpack.model import (
     check_several,
 )
 from blobpack.opening.blob import open_blob
-from blobpack.opening.list_blobs import list_blobs, place_of
-from blobpack.opening.open import check_source, is_blob, is_collection, opened
+from blobpack.opening.kind import kind_of
+from blobpack.opening.list_blobs import list_blobs
+from blobpack.opening.open import check_source, is_blob, opened
 from blobpack.opening.reader import Reader
-from blobpack.stores.location import Location, location_of, output_location
+from blobpack.stores.location import Location, is_place, location_of, output_location
 from blobpack.stores.replace import check_suffix
 from blobpack.tar.scan import scan
 from blobpack.wording import setting
@@ -100,7 +101,7 @@ def merge(
             for reader in _readers_of(source, stack, concatenated=concatenated)
             for blob in blobs_of(reader)
         ]
-        parts = [Chosen(blob, blob.members) for blob in blobs]
+        parts = [all_of(blob) for blob in blobs]
         return combine(location, blobs, parts, duplicates, index, allow_empty, force, progress)
 
 
@@ -116,7 +117,7 @@ def _check_scannable(source: Reader | str | os.PathLike[str]) -> Location:
             f"{setting('concatenated', True)} needs paths or URLs: an open blob already has its index"
         )
     location = location_of("sources", source, prefix=True)
-    if place_of(location) == "file" and is_collection(location):
+    if kind_of(location) == "collection":
         raise ValueError(
             f"{setting('concatenated', True)} needs blobs, and {location} is a collection: `blobpack collect --concatenated` makes one of "
             f"joined tars"
@@ -131,7 +132,7 @@ def _readers_of(
     if not concatenated:
         yield stack.enter_context(opened(source, duplicates="last"))
     elif isinstance(source, Location):
-        for blob in list_blobs(source, place_of(source)):
+        for blob in list_blobs(source, kind_of(source)):
             yield stack.enter_context(open_blob(blob, scan(blob, concatenated=True)))
 
 

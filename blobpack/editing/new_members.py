@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from blobpack.model import Duplicates, IndexPlace, Packable, Payload, Stale
     from blobpack.packing.options import PackOptions
     from blobpack.packing.sources import ResolvedSource
+    from blobpack.stores.location import Location
     from blobpack.stores.sink import Sink
 
 
@@ -55,7 +56,7 @@ class NewMembers:
         return resolve_source(self.source, self.options, self.skipped)
 
     def check_names(
-        self, found: ResolvedSource, index: Index, lookup: Index, holder: str = "blob"
+        self, found: ResolvedSource, index: Index, lookup: Index, holder: Location
     ) -> ResolvedSource:
         """Check that the new names are not there yet, if duplicates are to be refused.
 
@@ -63,7 +64,7 @@ class NewMembers:
             found: The source.
             index: The members that are there.
             lookup: An index of the same members, to look up names before anything is changed.
-            holder: What has these members, for messages.
+            holder: The blob or collection that has these members, for messages.
 
         Raises:
             DuplicateNameError: there is a member of that name already.
@@ -143,7 +144,7 @@ class AppendResult:
 
 
 def check_new_names(
-    found: ResolvedSource, index: Index, lookup: Index, new: NewMembers, holder: str
+    found: ResolvedSource, index: Index, lookup: Index, new: NewMembers, holder: Location
 ) -> ResolvedSource:
     """Check that the new names are not there yet: files are checked now, payloads as they come; see NewMembers.
 
@@ -182,7 +183,7 @@ def _check_each_name(payloads: Iterable[Payload], taken: _TakenNames) -> Iterato
 class _TakenNames:
     """The names of a blob's or collection's members, found by their normal form."""
 
-    def __init__(self, index: Index, lookup: Index, holder: str) -> None:
+    def __init__(self, index: Index, lookup: Index, holder: Location) -> None:
         """Use the members of an index, and another Index of the same members for lookups."""
         self._index, self._lookup, self._holder = index, lookup, holder
         # Mostly all names are in normal form. Then the index finds them: a table of its own would take longer to make
@@ -202,7 +203,7 @@ class _TakenNames:
 
     def error(self, name: str, taken_by: str) -> DuplicateNameError:
         """Return the error for a new name, and the name that is there already."""
-        there = f"the {self._holder} has a member {taken_by!r} already"
+        there = f"{self._holder}: there is a member {taken_by!r} already"
         if name != taken_by:
             return DuplicateNameError(f"{there}, and {name!r} would be extracted to the same file")
         return DuplicateNameError(

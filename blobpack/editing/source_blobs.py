@@ -10,16 +10,17 @@ from collections import OrderedDict
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
+from blobpack.closing import Closing
 from blobpack.index.index import Index
 from blobpack.index.which import rows_of_several
 from blobpack.opening.blob import Blob
-from blobpack.tar.splice import Extents
+from blobpack.tar.extents import Extents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from blobpack.columns import Columns
-    from blobpack.model import ScanReport, Which
+    from blobpack.model import Which
     from blobpack.opening.blob_rows import BlobPart
     from blobpack.opening.reader import Reader
     from blobpack.stores.base import Store
@@ -28,45 +29,25 @@ if TYPE_CHECKING:
 BLOBS_KEPT_OPEN = 64
 
 
-class SourceBlob:
-    """A blob that members are copied from.
-
-    Attributes:
-        url: Path or URL, for messages.
-        location: Path or URL; None for a blob in memory.
-        first_row: Row of its first member in the reader's index.
-        report: Report of the scan that found its members, if its index has it.
-        fd: Descriptor of its file, if the caller has opened the blob, and it is a plain local file.
-    """
-
-    def __init__(self, part: BlobPart, fd: int | None) -> None:
-        self._part = part
-        self.url, self.location, self.first_row = part.url, part.location, part.first_row
-        self.fd = fd
-        index = part.read_index()
-        self.members: Columns = index._columns
-        self.report: ScanReport | None = index.report
-
-    def open(self, stack: ExitStack) -> Store:
-        """Open the blob until the stack is closed."""
-        return stack.enter_context(self._part.opened())
-
-
 class Chosen(NamedTuple):
     """Members of one blob that are copied, in order."""
 
-    blob: SourceBlob
+    blob: BlobPart
     members: Columns
 
 
-def blobs_of(reader: Reader) -> list[SourceBlob]:
-    """Return the blobs of a reader, in order; the blobs of a collection are not opened."""
-    fd = reader.store.fd if isinstance(reader, Blob) else None
-    return [SourceBlob(part, fd) for part in reader._each_blob()]
+def all_of(blob: BlobPart) -> Chosen:
+    """Return all members of a blob."""
+    return Chosen(blob, blob.read_index()._columns)
+
+
+def blobs_of(reader: Reader) -> list[BlobPart]:
+    """Return the blobs of a reader, in order, with their members read; the blobs of a collection are not opened."""
+    return [part.with_index_read() for part in reader._each_blob()]
 
 
 def choose(
-    reader: Reader, blobs: Sequence[SourceBlob], members: Index | Iterable[Which]
+    reader: Reader, blobs: Sequence[BlobPart], members: Index | Iterable[Which]
 ) -> list[Chosen]:
     """Find the blob that holds each of some members; neighbours of one blob are returned together.
 
@@ -85,7 +66,7 @@ def choose(
     if isinstance(reader, Blob) and isinstance(members, Index):
         return [Chosen(blobs[0], members._columns)]
     if members is reader.index:
-        return [Chosen(blob, blob.members) for blob in blobs]
+        return [all_of(blob) for blob in blobs]
     rows = rows_of_several(reader.index, members, "members")
     # several blobs have one first row if some of them are empty: the last of these has the member
     numbers = np.searchsorted([blob.first_row for blob in blobs], rows, "right") - 1
@@ -95,17 +76,17 @@ def choose(
         # without rows, there is one empty run
         if len(run):
             blob = blobs[int(run_numbers[0])]
-            chosen.append(Chosen(blob, blob.members.take(run - blob.first_row)))
+            chosen.append(Chosen(blob, blob.read_index()._columns.take(run - blob.first_row)))
     return chosen
 
 
-class OpenBlobs:
+class OpenBlobs(Closing):
     """Blobs that are open, with the places of their members; the least recently used one is closed first."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[int, tuple[ExitStack, Store, Extents]] = OrderedDict()
 
-    def get(self, blob: SourceBlob) -> tuple[Store, Extents]:
+    def get(self, blob: BlobPart) -> tuple[Store, Extents]:
         """Return a blob's store, and where its members lie.
 
         Raises:
@@ -114,7 +95,8 @@ class OpenBlobs:
         found = self._open.get(id(blob))
         if found is None:
             with ExitStack() as stack:
-                found = (stack, blob.open(stack), Extents(blob.members))
+                store = stack.enter_context(blob.opened())
+                found = (stack, store, Extents(blob.read_index()._columns))
                 found = (stack.pop_all(), *found[1:])
             self._open[id(blob)] = found
         self._open.move_to_end(id(blob))
@@ -122,9 +104,7 @@ class OpenBlobs:
             self._open.popitem(last=False)[1][0].close()
         return found[1], found[2]
 
-    def __enter__(self) -> OpenBlobs:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Close all blobs that are open."""
         for stack, _, _ in self._open.values():
             stack.close()

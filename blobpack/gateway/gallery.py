@@ -12,6 +12,7 @@ import json
 import os
 import re
 from base64 import b64encode
+from functools import cache
 from hashlib import sha256
 from html import escape
 from pathlib import Path
@@ -21,8 +22,7 @@ from urllib.parse import quote, urlsplit
 from blobpack.errors import StorageError
 from blobpack.indexfile.open import INDEX
 from blobpack.opening.find_index import embedded_index, first_found, sidecar_index
-from blobpack.opening.list_blobs import place_of
-from blobpack.opening.open import is_collection
+from blobpack.opening.kind import collection_location, kind_of
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_store, open_tar
 from blobpack.stores.output import replacing
@@ -84,7 +84,7 @@ class WrittenGallery(NamedTuple):
 def page(blobs: Sequence[ShownBlob]) -> bytes:
     """Return a page that shows blobs: HTML in UTF-8, with all that it needs inside."""
     script = _as_one_script()
-    style = (STATIC / "gallery.css").read_text()
+    style = _style()
     settings = json.dumps({"blobs": [blob._asdict() for blob in blobs]})
     parts = {
         "policy": escape(_policy(blobs, script, style)),
@@ -104,7 +104,8 @@ def write_gallery(
     """Write the page that shows a blob or collection.
 
     Args:
-        blob: The blob or collection; it must have an index that a browser can read.
+        blob: The blob or collection, or the folder or prefix of a collection. A blob must have an index that a browser
+            can read.
         target: The file or object to write; None: beside the blob, named as the blob, with the suffix .html.
         url: Where browsers read the blob; "": beside the page, if the page lies beside it, else at the blob's own URL.
         force: Replace a file that is not a gallery.
@@ -115,6 +116,7 @@ def write_gallery(
             that is not a gallery.
         ValueError: the suffix of the target promises another format, or the blob's address in a browser is not known.
     """
+    blob = _file_of(blob)
     target = target or _page_beside(blob)
     check_suffix("target", target, GALLERY, force=force)
     shown = ShownBlob(_name_of(blob), url or _url_from(blob, target))
@@ -130,27 +132,15 @@ def write_gallery(
     from blobpack.stores.s3.bucket import Bucket, ObjectKey
     from blobpack.stores.s3.upload import put_whole
 
-    put_whole(ObjectKey(Bucket(target.bucket), target.key), written, MEDIA_TYPE)
-    return WrittenGallery(target, public_url(target), shown.url)
+    place = ObjectKey(Bucket(target.bucket), target.key)
+    put_whole(place, written, MEDIA_TYPE)
+    return WrittenGallery(target, place.web_url(), shown.url)
 
 
-def public_url(location: Location) -> str:
-    """Return the https:// URL of an object in S3, without a signature.
-
-    Raises:
-        StorageError: the AWS configuration is wrong, or there are no credentials.
-    """
-    from botocore.exceptions import BotoCoreError
-
-    from blobpack.stores.s3.client import default_client
-
-    arguments = {"Bucket": location.bucket, "Key": location.key}
-    # boto3 knows where its server has the bucket: in the path, or in the host's name
-    try:
-        signed = default_client().generate_presigned_url("get_object", Params=arguments)
-    except BotoCoreError as exc:
-        raise StorageError(f"{location}: its https:// URL is not known: {exc}") from exc
-    return str(signed.partition("?")[0])
+def _file_of(blob: Location) -> Location:
+    """Return the blob, or the file of the collection in a folder or prefix."""
+    kind = kind_of(blob)
+    return blob if kind == "blob" else collection_location(blob, kind)
 
 
 def _page_beside(blob: Location) -> Location:
@@ -176,7 +166,9 @@ def _url_from(blob: Location, target: Location) -> str:
     if blob.is_s3 and target.is_s3 and blob.folder == target.folder:
         return _quoted(_name_of(blob))
     if blob.is_s3:
-        return public_url(blob)
+        from blobpack.stores.s3.bucket import Bucket, ObjectKey
+
+        return ObjectKey(Bucket(blob.bucket), blob.key).web_url()
     if blob.kind == "http":
         return blob.whole
     raise ValueError(f"{blob} is a local file, which a page in S3 can't read: name its URL")
@@ -196,15 +188,11 @@ def _custom_endpoint() -> str:
 
 def _check_readable(blob: Location) -> None:
     """Check that a browser can read a blob: it is not compressed, and there is an index."""
-    if is_collection(blob):
+    if kind_of(blob) == "collection":
         with open_store(blob, tail=True) as store:
             if INDEX.recognise(store):
                 raise StorageError(f"{blob}: this is the index of one blob: name the blob itself")
         return
-    if place_of(blob) != "file":
-        raise StorageError(
-            f"{blob}: a gallery shows one blob or one collection; `blobpack collect` makes a collection of many blobs"
-        )
     with open_tar(blob, tail=True) as store:
         if store.is_compressed:
             raise StorageError(
@@ -240,6 +228,12 @@ def _source_of(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
+@cache
+def _style() -> str:
+    return (STATIC / "gallery.css").read_text()
+
+
+@cache
 def _as_one_script() -> str:
     """Return the gallery's modules as one script: each one is a function that returns what it exports."""
     functions: dict[str, str] = {}
@@ -247,7 +241,6 @@ def _as_one_script() -> str:
     script = "".join(
         f"const {_variable(name)} = (() => {{\n{text}}})();\n" for name, text in functions.items()
     )
-    assert "</script" not in script.lower()
     return f"\n{script}"
 
 

@@ -5,56 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from blobpack._native.lookup import NameLookup
+from blobpack.asked_members import row_number
 from blobpack.columns import FACTS, OFFSET_MAX, Columns
 from blobpack.errors import DuplicateNameError
-from blobpack.index.arrow import (
-    from_arrow_table,
-    from_frame,
-    to_arrays,
-    to_arrow_table,
-    to_frame,
-)
-from blobpack.index.html import html_table
-from blobpack.index.origin import common_origin, origin_of
-from blobpack.index.parquet import read_parquet, write_parquet
-from blobpack.index.rows import Rows
+from blobpack.index.origin import common_identity, common_origin, origin_of
+from blobpack.index.row_numbers import existing_rows
 from blobpack.index.select import make_conditions
-from blobpack.index.which import existing_rows
+from blobpack.index.tables.html import html_table
+from blobpack.index.tabular import TabularRows
 from blobpack.indexfile.footer import may_end
-from blobpack.indexfile.identity import COLLECTION_IDENTITY
-from blobpack.indexfile.open import INDEX, StoredIndex, load_stored
-from blobpack.indexfile.writer import write_sections
-from blobpack.model import (
-    Member,
-    ScanReport,
-    check_flag,
-    check_several,
-    check_whole,
-    row_number,
-    shown,
-)
-from blobpack.stores.location import local_path, location_of, output_location, output_or_file
-from blobpack.stores.output import writing
-from blobpack.stores.replace import check_replaceable, check_suffix
+from blobpack.model import Member, ScanReport, check_several, check_whole, shown
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
-    import os
     import re
     from collections.abc import Callable, Iterable, Sequence
     from typing import Never
 
     import numpy as np
-    import pandas as pd
-    import pyarrow as pa
     from numpy.typing import NDArray
 
-    from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.identity import Identity
-    from blobpack.stores.sink import Sink
 
 
-class Index(Rows):
+class Index(TabularRows):
     """The members of a blob, in archive order.
 
     Names need not be unique in a tar. A lookup by name finds the last member with this name,
@@ -67,7 +41,7 @@ class Index(Rows):
         identity: Identity of the archive that the index belongs to; None if it is not known.
     """
 
-    __slots__ = ("identity", "report")
+    __slots__ = ()
 
     def __init__(self, members: Iterable[Member] = (), *, report: ScanReport | None = None) -> None:
         """Make an index of members, in their order.
@@ -91,87 +65,7 @@ class Index(Rows):
                 f"member ends, and its end_marker must be 0, 1 or 2, not {report.bytes_scanned} and {report.end_marker}"
             )
         self.report = report
-        self.identity: Identity | None = None
-
-    @classmethod
-    def _from_columns(
-        cls,
-        columns: Columns,
-        *,
-        report: ScanReport | None = None,
-        identity: Identity | None = None,
-    ) -> Index:
-        """Make an index that uses these columns, without a copy.
-
-        Args:
-            columns: The members.
-            report: Report of the scan that found them.
-            identity: Identity of the archive that they belong to.
-        """
-        # not through __init__, the public constructor, which would check and copy member by member
-        index = cls.__new__(cls)
-        Rows.__init__(index, columns, None)
-        index.report, index.identity = report, identity
-        return index
-
-    @classmethod
-    def _from_stored(cls, stored: StoredIndex) -> Index:
-        """Make an index that reads its rows from a stored index as they are needed."""
-        index = cls.__new__(cls)
-        Rows.__init__(index, None, stored)
-        index.report, index.identity = stored.footer.report, stored.footer.identity
-        return index
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Index:
-        """Open an index file at a path or URL. Its parts are read when they are needed.
-
-        Raises:
-            BlobNotFoundError: there is no such file.
-            FormatError: the file is damaged, or is not an index.
-        """
-        return cls._from_stored(load_stored(location_of("path", path)))
-
-    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Write the index into a file of its own, in the format that docs/format.md describes.
-
-        Args:
-            path: Path or s3:// URL of the file.
-            force: Replace a file or object that is not an index, and allow a suffix of another format.
-
-        Raises:
-            StorageError: the file can't be written, or would replace a file that is not the index of one blob.
-            ValueError: the path is a URL that can't be written to, or its suffix promises another format.
-        """
-        location = output_location("path", path)
-        check_flag("force", force)
-        if not force:
-            check_suffix("path", location, INDEX)
-            check_replaceable(location, INDEX)
-        with writing(location) as sink:
-            sink.write(self._write_sections(sink, self.identity).encode())
-
-    def _write_sections(
-        self, sink: Sink, identity: Identity | None, *, bytes_min: int = 0
-    ) -> Footer:
-        """Write the index without its footer.
-
-        Args:
-            sink: The sink to write to, at its position.
-            identity: Identity of the archive that the index belongs to; None ties it to no archive.
-            bytes_min: Least size of the index, its footer included; zeros fill it up.
-
-        Returns:
-            The footer, which the caller writes behind the sections.
-        """
-        return write_sections(
-            sink,
-            self._parts(),
-            self._name_at,
-            identity=identity,
-            report=self.report,
-            bytes_min=bytes_min,
-        )
+        self.identity = None
 
     # True and False are of type int, and no rows
     @overload
@@ -257,7 +151,7 @@ class Index(Rows):
         # no rows fit any blob
         filled = [index for index in listed if len(index)]
         origin = common_origin(filled)
-        identity = _common_identity(filled, one_origin=origin is not None)
+        identity = common_identity(filled, one_origin=origin is not None)
         joined = cls._from_columns(
             Columns.concatenate([index._columns for index in listed]), identity=identity
         )
@@ -373,98 +267,6 @@ class Index(Rows):
         # counts what the scan found in the whole archive.
         return self._cut(Columns.concatenate(kept), np.concatenate(rows))
 
-    def to_numpy(self) -> dict[str, NDArray[Any]]:
-        """Return the columns as NumPy arrays, by name, without the facts that the index does not have.
-
-        Returns:
-            name: (n,) object, str; bytes that are not UTF-8 stand as surrogates (PEP 383).
-            offset_start, offset_end: (n,) int64, read-only, like all columns of numbers.
-            media_type: (n,) object, str, None where it is unknown.
-            width, height: (n,) uint32, pixels, 0 where unknown.
-            crc32c: (n,) uint32.
-            mtime: (n,) int64, seconds since 1970 UTC, 0 where unknown.
-        """
-        return to_arrays(self._columns)
-
-    def to_arrow(self) -> pa.Table:
-        """Return the columns as an Arrow table. Names and offsets are not copied.
-
-        Returns:
-            name: large_string; large_binary, as in the tar, if any name is not UTF-8.
-            offset_start, offset_end: int64.
-            media_type: dictionary of string, null where it is unknown.
-            width, height: uint32, pixels, null where unknown.
-            crc32c: uint32.
-            mtime: int64, seconds since 1970 UTC, null where unknown.
-
-        Raises:
-            PackageMissingError: pyarrow is not installed.
-        """
-        return to_arrow_table(self._columns)
-
-    def to_pandas(self) -> pd.DataFrame:
-        """Return the columns of `to_arrow` as a DataFrame. Media types are categories, and whole numbers stay whole numbers.
-
-        Raises:
-            PackageMissingError: pandas or pyarrow is not installed.
-        """
-        return to_frame(self._columns)
-
-    @classmethod
-    def from_pandas(cls, frame: pd.DataFrame) -> Index:
-        """Make an index of a DataFrame that has the columns of `to_pandas`; other columns are ignored.
-
-        Args:
-            frame: The columns. The names may also be the row labels, as after `set_index("name")`.
-
-        Raises:
-            PackageMissingError: pandas or pyarrow is not installed.
-            FormatError: a column is missing, has another type, or holds an impossible value; the message names it.
-            TypeError: the argument is not a DataFrame.
-        """
-        return cls._from_columns(from_frame(frame))
-
-    def to_parquet(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Write the columns of `to_arrow` into a Parquet file, in bounded memory. The file appears complete or not at all.
-
-        Args:
-            path: Path of the file.
-            force: Replace a file that is not a Parquet file of such columns, and allow a suffix of another format.
-
-        Raises:
-            PackageMissingError: pyarrow is not installed.
-            StorageError: the file can't be written, or would replace a file with other contents.
-            ValueError: the suffix of the path promises another format.
-        """
-        check_flag("force", force)
-        target = output_or_file("path", path)
-        write_parquet(lambda: ((part, None) for part in self._parts()), target, force=force)
-
-    @classmethod
-    def from_arrow(cls, table: pa.Table) -> Index:
-        """Make an index of an Arrow table that has the columns of `to_arrow`; other columns are ignored.
-
-        A DataFrame, and any other object that `pyarrow.table` accepts, is converted first.
-
-        Raises:
-            PackageMissingError: pyarrow is not installed.
-            FormatError: a column is missing, has another type, or holds an impossible value; the message names it.
-            TypeError: the argument is not a table.
-        """
-        return cls._from_columns(from_arrow_table(table))
-
-    @classmethod
-    def from_parquet(cls, path: str | os.PathLike[str]) -> Index:
-        """Read an index from a Parquet file that has the columns of `to_arrow`; other columns are ignored.
-
-        Raises:
-            PackageMissingError: pyarrow is not installed.
-            BlobNotFoundError: there is no such file.
-            FormatError: this is not a Parquet file, or a column is missing or wrong; the message names it.
-        """
-        rows = list(read_parquet(local_path("path", path)))
-        return cls._from_columns(Columns.concatenate(rows))
-
     def with_basenames(self) -> Index:
         """Make an index in which each name is cut to its part after the last "/".
 
@@ -481,28 +283,3 @@ class Index(Rows):
 
 def _restored(columns: Columns, report: ScanReport | None, identity: Identity | None) -> Index:
     return Index._from_columns(columns, report=report, identity=identity)
-
-
-def _common_identity(indexes: list[Index], *, one_origin: bool) -> Identity | None:
-    """Return the identity of the blob that all of these belong to; None if it is not known of each.
-
-    Args:
-        indexes: The indexes, each with rows.
-        one_origin: Whether all of them were cut from one index.
-
-    Raises:
-        ValueError: two of them belong to different blobs.
-    """
-    identities = {index.identity for index in indexes}
-    # all collections have this identity
-    if COLLECTION_IDENTITY in identities and not one_origin:
-        raise ValueError(
-            "indexes of a collection can only be joined if they were cut from the index of one open collection"
-        )
-    known = [identity for identity in identities if identity is not None]
-    if len(known) > 1:
-        raise ValueError(
-            "indexes must belong to one blob: these belong to different blobs, or to one blob before and after it was "
-            "written to"
-        )
-    return known[0] if len(identities) == 1 and known else None

@@ -1,9 +1,14 @@
-"""The origin of an index that was cut from another one: which index that was, and which of its rows were taken."""
+"""The origin of an index that was cut from another one: which index that was, and which of its rows were taken.
+
+Indexes can be joined if their offsets are those of one blob, or if they were cut from one index.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ReferenceType, ref
+
+from blobpack.indexfile.identity import COLLECTION_IDENTITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -11,7 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from blobpack.index.index import Index
     from blobpack.index.rows import Rows
+    from blobpack.indexfile.identity import Identity
 
 
 class Origin(NamedTuple):
@@ -49,6 +56,31 @@ def common_origin(indexes: Iterable[Rows]) -> Origin | None:
     if not origins or any(origin.base is not origins[0].base for origin in origins):
         return None
     return Origin(origins[0].base, np.concatenate([as_array(each.rows) for each in origins]))
+
+
+def common_identity(indexes: list[Index], *, one_origin: bool) -> Identity | None:
+    """Return the identity of the blob that all of these belong to; None if it is not known of each.
+
+    Args:
+        indexes: The indexes, each with rows.
+        one_origin: Whether all of them were cut from one index.
+
+    Raises:
+        ValueError: two of them belong to different blobs.
+    """
+    identities = {index.identity for index in indexes}
+    # all collections have this identity
+    if COLLECTION_IDENTITY in identities and not one_origin:
+        raise ValueError(
+            "indexes of a collection can only be joined if they were cut from the index of one open collection"
+        )
+    known = [identity for identity in identities if identity is not None]
+    if len(known) > 1:
+        raise ValueError(
+            "indexes must belong to one blob: these belong to different blobs, or to one blob before and after it was "
+            "written to"
+        )
+    return known[0] if len(identities) == 1 and known else None
 
 
 def as_array(rows: range | NDArray[np.int64]) -> NDArray[np.int64]:

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 from blobpack._native.lookup import NameLookup
 from blobpack._native.packed import measure
-from blobpack._native.results import FoundRow
+from blobpack._native.results import OTHER_MEMBER, FoundRow, row_of_member
+from blobpack.asked_members import not_which, row_number
 from blobpack.columns import Columns
 from blobpack.errors import MemberNotFoundError
 from blobpack.index.names import Names
 from blobpack.index.origin import origin_of
 from blobpack.index.shared_names import SharedNames
 from blobpack.index.suggestions import suggest_names
-from blobpack.index.which import hidden_rows, is_in_row, rows_of_several
-from blobpack.model import ByteRange, Member, not_which, row_number
+from blobpack.index.which import hidden_rows, rows_of_several
+from blobpack.model import ByteRange, Member
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blobpack.index.origin import Origin
-    from blobpack.index.which import Place
+    from blobpack.index.which import MemberKey
     from blobpack.indexfile.open import StoredIndex
     from blobpack.model import Which
 
@@ -50,7 +51,7 @@ class Rows:
         self._loaded = columns
         self._stored = stored
         self._lookup: NameLookup | None = None
-        self._hidden: dict[Place, int] | None = None
+        self._hidden: dict[MemberKey, int] | None = None
         # the index that these rows were cut from; None if they were cut from no other
         self._origin: Origin | None = None
 
@@ -239,9 +240,14 @@ class Rows:
             IndexError: there is no such row.
             MemberNotFoundError: there is no such member.
         """
+        if isinstance(which, Member):
+            # a Member's row has its offsets
+            if self._find_member(which) < 0:
+                raise self._not_found(which)
+            return which.offset_start, which.offset_end
         if not isinstance(which, str):
             try:
-                return self._bounds_at(self.row_of(which) if isinstance(which, Member) else which)
+                return self._bounds_at(which)
             except TypeError:
                 raise not_which(which) from None
         # one call finds the row and its offsets, without columns for a single row
@@ -345,11 +351,13 @@ class Rows:
 
     def _find_member(self, member: Member) -> int:
         """Return the row with a Member's name, offsets and checksum, or -1."""
-        last = self._search([member.name])[0]
-        if last is None:
-            return -1
+        stored = self._stored
+        if stored is not None and (self._loaded is None or not stored.is_remote):
+            row = stored.find_member(member)
+        else:
+            row = row_of_member(self._search([member.name])[0], member)
         # an earlier member may have this name, too; lookups find only the last one
-        return last.row if is_in_row(member, last) else self._hidden_row(member)
+        return row if row != OTHER_MEMBER else self._hidden_row(member)
 
     def _hidden_row(self, member: Member) -> int:
         """Return the row of a Member that is not the last of its name, or -1."""

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from blobpack._native.globs import match_names
 from blobpack._native.lookup import NameLookup
+from blobpack.asked_members import names_of
 from blobpack.columns import MEDIA_TYPES, Columns
 from blobpack.errors import FactsMissingError
-from blobpack.model import check_callable, check_text, check_texts, check_whole, names_of
+from blobpack.model import check_callable, check_text, check_texts, check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

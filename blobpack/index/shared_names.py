@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from blobpack._native.lookup import NameLookup
 from blobpack._native.packed import measure, take_names
-from blobpack._native.results import FoundRow
+from blobpack._native.results import FoundRow, row_of_member
+from blobpack.asked_members import row_number
 from blobpack.errors import FormatError
 from blobpack.indexfile.footer import PART_ROWS, Footer
-from blobpack.model import row_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -152,6 +152,10 @@ class SharedNames:
         """Return offset_start and offset_end of the last row with this name, or None."""
         row = self.find(name)
         return None if row < 0 else (self.columns.offset_start[row], self.columns.offset_end[row])
+
+    def find_member(self, member: Member) -> int:
+        """Return the row of a Member, if it is the last one of its name; see StoredIndex."""
+        return row_of_member(self.search([member.name])[0], member)
 
     def search(self, names: Sequence[str]) -> list[FoundRow | None]:
         """Find the row, offsets and checksum of each name."""

@@ -1,42 +1,35 @@
-"""Find the rows that a caller asks for: by names, Members, row numbers or a mask."""
+"""Find the members that a caller asks for, each by its name, as a Member or by its row."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from blobpack.asked_members import row_number
 from blobpack.index.origin import as_array
-from blobpack.model import Member, check_several, check_whole, row_number, shown
+from blobpack.index.row_numbers import existing_rows, is_numbers_or_mask, no_row
+from blobpack.model import Member, check_several, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from blobpack._native.results import FoundRow
+    from blobpack.errors import MemberNotFoundError
+    from blobpack.index.index import Index
     from blobpack.index.rows import Rows
-    from blobpack.model import Which
+    from blobpack.model import CheckedWhich, Which
 
+    # the error for a name or Member that is not in the index, or for a row
+    Missing = MemberNotFoundError | IndexError
     # a member's name, offset_start, offset_end and checksum; None in place of the checksum stands for any
-    Place = tuple[str, int, int, int | None]
+    MemberKey = tuple[str, int, int, int | None]
 
-# Names that are looked up together. A remote index fetches the pages and blocks of all of them at once, and keeps them
-# in memory until they are all found.
-NAMES_AT_ONCE = 4096
-
-
-def is_in_row(member: Member, found: FoundRow) -> bool:
-    """Return whether a Member is the one in a row of its name: offsets are equal, and checksums too, if both are known.
-
-    Checksums count because members of two blobs of a collection may have one name and equal offsets. No other fact
-    counts.
-    """
-    return found[1:3] == (member.offset_start, member.offset_end) and (
-        member.crc32c is None or found.crc32c is None or member.crc32c == found.crc32c
-    )
+# A remote index fetches the pages and blocks of all these names at once, and keeps them in memory until they are all
+# found.
+NAMES_SEARCHED_AT_ONCE = 4096
 
 
 def rows_of_several(
@@ -55,12 +48,12 @@ def rows_of_several(
     cut = index._rows_of_cut(several)
     if cut is not None:
         return as_array(cut)
-    if _is_numbers_or_mask(several):
+    if is_numbers_or_mask(several):
         return existing_rows(several, len(index), name)
     # the text in an array of NumPy is no str
     asked = iter(several.tolist() if isinstance(several, np.ndarray) else several)
     found: list[int] = []
-    while some := list(islice(asked, NAMES_AT_ONCE)):
+    while some := list(islice(asked, NAMES_SEARCHED_AT_ONCE)):
         hits = iter(find_named(index, [one for one in some if isinstance(one, (str, Member))]))
         for which in some:
             if not isinstance(which, (str, Member)):
@@ -93,7 +86,7 @@ def find_named(index: Rows, several: Sequence[str | Member]) -> list[FoundRow | 
     # the index makes of them by one pass.
     hidden: dict[int, int] = {}
     for at, (each, hit) in enumerate(zip(several, hits, strict=True)):
-        if hit is not None and isinstance(each, Member) and not is_in_row(each, hit):
+        if hit is not None and isinstance(each, Member) and not hit.is_of(each):
             hits[at] = None
             row = index._hidden_row(each)
             if row >= 0:
@@ -104,17 +97,17 @@ def find_named(index: Rows, several: Sequence[str | Member]) -> list[FoundRow | 
     return hits
 
 
-def hidden_rows(index: Rows) -> dict[Place, int]:
+def hidden_rows(index: Rows) -> dict[MemberKey, int]:
     """Return the rows of all members that are not the last of their name, by name, offsets and checksum.
 
     Each member is there twice: with its checksum, and with None for Members whose checksum is not known. Of members
     with equal keys, the last one counts.
     """
-    found: dict[Place, int] = {}
+    found: dict[MemberKey, int] = {}
     row = 0
     for piece in index._pieces():
-        for first in range(0, len(piece), NAMES_AT_ONCE):
-            part = piece.slice(first, min(first + NAMES_AT_ONCE, len(piece)))
+        for first in range(0, len(piece), NAMES_SEARCHED_AT_ONCE):
+            part = piece.slice(first, min(first + NAMES_SEARCHED_AT_ONCE, len(piece)))
             names = list(part.iter_names())
             for place, (name, last) in enumerate(zip(names, index._search(names), strict=True)):
                 if last is not None and last.row != row + place:
@@ -126,120 +119,42 @@ def hidden_rows(index: Rows) -> dict[Place, int]:
     return found
 
 
-def _is_numbers_or_mask(several: Any) -> bool:
-    """Return whether this is an array, a column or a range of rows, or a mask; a list may hold names, Members and rows."""
-    if isinstance(several, range):
-        return True
-    # of NumPy, pandas or Arrow
-    if hasattr(several, "__array__"):
-        return _as_array(several).dtype.kind in "biu"
-    return isinstance(several, Sequence) and set(map(type, several)) == {bool}
+def find_members(
+    index: Index, several: Sequence[CheckedWhich]
+) -> tuple[list[FoundRow], Missing | None]:
+    """Find members, up to the first that does not exist; return them, and the error for that one."""
+    hits = _found(index, several)
+    for place, (which, hit) in enumerate(zip(several, hits, strict=True)):
+        if hit is None:
+            return [hit for hit in hits[:place] if hit is not None], _error(index, which)
+    return [hit for hit in hits if hit is not None], None
 
 
-def existing_rows(rows: Any, count: int, name: str = "rows") -> NDArray[np.int64]:
-    """Return rows that a caller chose, as numbers from the start.
-
-    Args:
-        rows: (k,) whole numbers, negative ones counted from the end; or a mask, (count,) bool. A missing value in a mask
-            of pandas counts as False.
-        count: Number of rows that there are.
-        name: Name of the argument, for messages.
-
-    Raises:
-        IndexError: there is no such row, or the mask has another length.
-        TypeError: this is neither a list or array of whole numbers nor a mask.
-    """
-    import numpy as np
-
-    if isinstance(rows, range):
-        _check_ends(rows, count)
-        numbers = as_array(rows)
-    else:
-        numbers = _numbers(rows, count, name)
-        # before the cast to int64, which would make -1 of the uint64 2**64 - 1
-        wrong = np.flatnonzero((numbers < -count) | (numbers >= count))
-        if len(wrong):
-            raise _no_row(numbers[wrong[0]], count)
-    whole = numbers.astype(np.int64, copy=False)
-    return np.where(whole < 0, whole + count, whole)
+def name_of(index: Index, which: CheckedWhich) -> str:
+    """Return the name of a member, for messages. The name of a row is looked up."""
+    if isinstance(which, int):
+        return index.names[which]
+    return which if isinstance(which, str) else which.name
 
 
-def rows_to_read(rows: Any, count: int) -> Sequence[int]:
-    """Return existing_rows as a sequence of int. A range without negative numbers is returned as it is, at any length."""
-    if isinstance(rows, range) and (not rows or min(rows[0], rows[-1]) >= 0):
-        _check_ends(rows, count)
-        return rows
-    listed: list[int] = existing_rows(rows, count).tolist()
-    return listed
+def _found(index: Index, several: Sequence[CheckedWhich]) -> list[FoundRow | None]:
+    """Find each of several members; None where there is no such member."""
+    count = len(index)
+    named = [which for which in several if not isinstance(which, int)]
+    rows = [which for which in several if isinstance(which, int) and -count <= which < count]
+    by_name = iter(find_named(index, named))
+    by_row = iter(index._search_rows(rows) if rows else ())
+
+    def next_found(which: CheckedWhich) -> FoundRow | None:
+        if not isinstance(which, int):
+            return next(by_name)
+        return next(by_row) if -count <= which < count else None
+
+    return list(map(next_found, several))
 
 
-def _check_ends(rows: range, count: int) -> None:
-    """Check that all rows of a range exist."""
-    if rows and not all(-count <= end < count for end in (rows[0], rows[-1])):
-        # at most 2 * count numbers of a range exist, so this ends soon
-        raise _no_row(next(row for row in rows if not -count <= row < count), count)
-
-
-def _no_row(row: object, count: int) -> IndexError:
-    return IndexError(f"no row {row} among {count} rows")
-
-
-def _numbers(rows: Any, count: int, name: str) -> NDArray[Any]:
-    """Return rows or a mask as whole numbers, (k,), of any integer type. Rows may be out of range, if the type holds them."""
-    import numpy as np
-
-    chosen = _as_array(rows)
-    # NumPy makes floats of numbers beyond int64, or an array of objects
-    if isinstance(rows, Sequence) and chosen.dtype.kind in "fO":
-        _check_whole_numbers(rows, count)
-    # NumPy would take one number for a list of it, cut 1.5 to 1, and take True beside a 2 for 1
-    is_list = chosen.ndim == 1 and not (
-        isinstance(rows, Sequence)
-        and chosen.dtype.kind != "b"
-        and {bool, np.bool_} & set(map(type, rows))
-    )
-    if is_list and chosen.dtype.kind == "b":
-        if len(chosen) != count:
-            raise IndexError(f"the mask has {len(chosen)} values, but there are {count} rows")
-        return np.flatnonzero(chosen)
-    # an empty list becomes float64
-    if not is_list or (len(chosen) and chosen.dtype.kind not in "iu"):
-        raise TypeError(
-            f"{name} must be a list or array of whole numbers, or a mask, not {shown(rows)}"
-        )
-    return chosen if len(chosen) else np.zeros(0, np.int64)
-
-
-def _check_whole_numbers(rows: Sequence[Any], count: int) -> None:
-    """Check that the rows of a list exist, if all of them are whole numbers."""
-    try:
-        wrong = [row for row in rows if not -count <= check_whole("row", row) < count]
-    except TypeError:
-        return
-    if wrong:
-        raise _no_row(wrong[0], count)
-
-
-def _as_array(rows: Any) -> NDArray[Any]:
-    """Return an array of rows or of a mask; one without a dimension if it is neither."""
-    import numpy as np
-
-    try:
-        chosen = np.asarray(rows)
-    # a list of lists of several lengths
-    except ValueError:
-        return np.asarray(None)
-    if chosen.dtype.kind == "O" and _is_mask_of_pandas(rows):
-        # an array of objects, because values are missing
-        return np.where(sys.modules["pandas"].isna(chosen), False, chosen).astype(bool)
-    return chosen
-
-
-def _is_mask_of_pandas(rows: Any) -> bool:
-    # who has a column or an array of pandas has imported pandas, and importing it takes 0.3 s
-    pandas = sys.modules.get("pandas")
-    return (
-        pandas is not None
-        and isinstance(rows, (pandas.Series, pandas.Index, pandas.api.extensions.ExtensionArray))
-        and pandas.api.types.is_bool_dtype(rows.dtype)
-    )
+def _error(index: Index, which: CheckedWhich) -> Missing:
+    if isinstance(which, int):
+        return no_row(which, len(index))
+    # similar names are looked for, which takes time: a search of many names does not do so
+    return index._not_found(which)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blobpack.checksum import crc32c
+from blobpack.look_ahead import map_ahead
 from blobpack.stores.sink import Sink
-from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

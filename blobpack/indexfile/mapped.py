@@ -13,12 +13,13 @@ import weakref
 from typing import TYPE_CHECKING, NoReturn
 
 from blobpack._native.mapped_index import MappedIndex
+from blobpack._native.results import row_of_member
+from blobpack.asked_members import row_number
 from blobpack.columns import MEDIA_TYPES, Columns
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import PART_ROWS
 from blobpack.indexfile.name_table import NameTable
 from blobpack.indexfile.overwritten import find_again
-from blobpack.model import row_number
 from blobpack.threads import fork_safe_lock
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class ClosedIndex:
     def _raise_closed(self, *_: object) -> NoReturn:
         raise StorageError(f"{self._where}: the index is closed")
 
-    find = locate = search = rows = _raise_closed
+    find = locate = find_member = search = rows = _raise_closed
     bounds_at = name_at = member_at = search_rows = _raise_closed
 
 
@@ -77,6 +78,7 @@ class LocalIndex:
             # noticeable part.
             self.find = self.mapped.find  # type: ignore[method-assign]
             self.locate = self.mapped.locate  # type: ignore[method-assign]
+            self.find_member = self.mapped.find_member  # type: ignore[method-assign]
 
     def _map(self, store: Store, offset: int, footer: Footer) -> MappedIndex:
         footer.check_fits(store.url, offset)
@@ -123,8 +125,8 @@ class LocalIndex:
 
     def _look_up_here(self) -> None:
         """Look names up by the methods of this class from now on, which leave out new members."""
-        self.__dict__.pop("find", None)
-        self.__dict__.pop("locate", None)
+        for name in ("find", "locate", "find_member"):
+            self.__dict__.pop(name, None)
 
     def find(self, name: str) -> int:
         """Return the last row with this name, or -1."""
@@ -143,6 +145,10 @@ class LocalIndex:
     def url(self) -> str:
         """Path or URL of the file or blob that holds the index."""
         return self._store.url
+
+    def find_member(self, member: Member) -> int:
+        """Return the row of a Member, if it is the last one of its name; see StoredIndex."""
+        return row_of_member(self.search([member.name])[0], member)
 
     def search(self, names: Sequence[str]) -> list[FoundRow | None]:
         """Find the row, offsets and checksum of each name."""

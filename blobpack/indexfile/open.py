@@ -9,6 +9,7 @@ from blobpack.errors import FormatError
 from blobpack.indexfile.footer import FOOTER_BYTES, INDEX_MAGIC, Footer
 from blobpack.indexfile.mapped import LocalIndex
 from blobpack.indexfile.remote import RemoteIndex
+from blobpack.indexfile.shard_table import Shards
 from blobpack.stores.open import open_store
 from blobpack.stores.replace import OutputKind
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from blobpack.columns import Columns
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
+    from blobpack.stores.location import Location
+    from blobpack.stores.stats import Counters
 
 
 class StoredIndex(Protocol):
@@ -43,6 +46,10 @@ class StoredIndex(Protocol):
 
     def locate(self, name: str) -> tuple[int, int] | None:
         """Return offset_start and offset_end of the last row with this name, or None."""
+        ...
+
+    def find_member(self, member: Member) -> int:
+        """Return the row of a Member, if it is the last row of its name; else NO_SUCH_NAME or OTHER_MEMBER."""
         ...
 
     def search(self, names: Sequence[str]) -> list[FoundRow | None]:
@@ -94,14 +101,21 @@ def open_stored(store: Store, offset: int, footer: Footer) -> StoredIndex:
     return (RemoteIndex if store.fd is None else LocalIndex)(store, offset, footer)
 
 
-def load_stored(path: str | os.PathLike[str], cache: Cache | None = None) -> StoredIndex:
+def load_stored(
+    path: str | os.PathLike[str], cache: Cache | None = None, counters: Counters | None = None
+) -> StoredIndex:
     """Open an index file at a path or URL; what is read of a remote file is kept in the cache, if there is one.
+
+    Args:
+        path: Path or URL of the file.
+        cache: Caches what is read.
+        counters: Count the requests; None: new counters.
 
     Raises:
         BlobNotFoundError: there is no such file.
         FormatError: the file is damaged, is not an index, or is the collection of several blobs.
     """
-    store, footer = open_region(path, cache)
+    store, footer = open_region(path, cache, counters)
     if footer.blobs_bytes:
         # its offsets are in several blobs, so reads through it as the index of one blob would return wrong bytes
         raise FormatError(
@@ -112,8 +126,10 @@ def load_stored(path: str | os.PathLike[str], cache: Cache | None = None) -> Sto
     return open_stored(store, 0, footer)
 
 
-def open_region(path: str | os.PathLike[str], cache: Cache | None = None) -> tuple[Store, Footer]:
-    """Open the store of an index file, and read its footer.
+def open_region(
+    path: str | os.PathLike[str], cache: Cache | None = None, counters: Counters | None = None
+) -> tuple[Store, Footer]:
+    """Open the store of an index file, and read its footer; see load_stored.
 
     Raises:
         BlobNotFoundError: there is no such file.
@@ -121,11 +137,12 @@ def open_region(path: str | os.PathLike[str], cache: Cache | None = None) -> tup
     """
     # tail: one request brings the size and the last 128 KiB, which usually hold the footer, and the directory and guide
     # of a million members
-    store = open_store(path, tail=True, cache=cache)
+    store = open_store(path, tail=True, cache=cache, counters=counters)
     footer = read_footer(store)
     # a blob with an index inside ends with a footer, too, but its region is smaller than the file
     if footer is None or footer.region_bytes != store.size:
-        raise FormatError(f"{store.url}: this is not an index file of blobpack", offset=0)
+        advice = "" if footer is None else ": it is a blob, which open_blob and blobpack.open open"
+        raise FormatError(f"{store.url}: this is not an index file of blobpack{advice}", offset=0)
     return store, footer
 
 
@@ -155,3 +172,38 @@ def read_footer(store: Store) -> Footer | None:
     if start < 0:
         return None
     return store.decode(start, store.size, lambda found: Footer.decode(found, store.url, start))
+
+
+def open_table(location: Location, cache: Cache | None) -> tuple[Store, StoredIndex, Shards]:
+    """Open the file of a collection: its store, which the index needs open, its index, and the table of its blobs.
+
+    Raises:
+        BlobNotFoundError: there is no such file.
+        FormatError: the file is damaged, or is the index of one blob.
+        StorageError: the file could not be reached.
+    """
+    store, footer = open_region(location, cache)
+    try:
+        # one format serves both: the index of a single blob has no section of blobs
+        if not footer.blobs_bytes:
+            raise FormatError(
+                f"{location}: this is the index of one blob, not a collection; open its blob instead",
+                offset=0,
+            )
+        return store, open_stored(store, 0, footer), read_shards(store, footer)
+    except BaseException:
+        store.close()
+        raise
+
+
+def read_shards(store: Store, footer: Footer) -> Shards:
+    """Read the table of blobs, a section of the collection's file.
+
+    Raises:
+        FormatError: the section is damaged.
+    """
+    return store.decode(
+        footer.blobs,
+        footer.blobs + footer.blobs_bytes,
+        lambda packed: Shards(packed, footer.row_count, store.url, footer.blobs),
+    )

@@ -10,12 +10,12 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from blobpack._native.fetched_index import encode_name, page_number, rows_in_page
-from blobpack._native.results import FoundRow
+from blobpack._native.results import FoundRow, row_of_member
+from blobpack.asked_members import row_number
 from blobpack.columns import Columns
 from blobpack.indexfile.footer import BLOCK_ROWS
 from blobpack.indexfile.name_table import NameTable
 from blobpack.indexfile.sections import IndexParts
-from blobpack.model import row_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -72,6 +72,10 @@ class RemoteIndex:
         """Return offset_start and offset_end of the last row with this name, or None."""
         found = self.search([name])[0]
         return found and (found.offset_start, found.offset_end)
+
+    def find_member(self, member: Member) -> int:
+        """Return the row of a Member, if it is the last one of its name; see StoredIndex."""
+        return row_of_member(self.search([member.name])[0], member)
 
     def search(self, names: Sequence[str]) -> list[FoundRow | None]:
         """Find the row, offsets and checksum of each name.

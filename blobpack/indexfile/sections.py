@@ -15,16 +15,16 @@ from blobpack._native.fetched_index import decode_blocks
 from blobpack._native.lookup import NameLookup
 from blobpack.columns import Columns
 from blobpack.errors import FormatError
-from blobpack.indexfile.footer import (
-    BLOCK_ROWS,
+from blobpack.indexfile.footer import BLOCK_ROWS, INDEX_PAGE_BYTES
+from blobpack.indexfile.pages import (
     DIRECTORY_PAGE_POSITIONS,
-    INDEX_PAGE_BYTES,
     check_page,
     decode_directory_page,
     decode_guide,
 )
+from blobpack.look_ahead import map_ahead
 from blobpack.plan import merged_ranges
-from blobpack.threads import RecentlyUsed, map_ahead
+from blobpack.recently_used import RecentlyUsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

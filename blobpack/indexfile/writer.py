@@ -19,7 +19,6 @@ from blobpack.columns import FACTS, Columns
 from blobpack.errors import FormatError
 from blobpack.indexfile.footer import (
     BLOCK_ROWS,
-    DIRECTORY_PAGE_POSITIONS,
     FOOTER_BYTES,
     INDEX_MAGIC,
     INDEX_PAGE_BYTES,
@@ -29,7 +28,8 @@ from blobpack.indexfile.footer import (
     Footer,
     facts_to_bits,
 )
-from blobpack.threads import RecentlyUsed
+from blobpack.indexfile.pages import DIRECTORY_PAGE_POSITIONS
+from blobpack.recently_used import RecentlyUsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from blobpack.checksum import crc32c
 from blobpack.errors import BlobpackError, ChecksumError
-from blobpack.opening.find_members import name_of
+from blobpack.index.which import name_of
+from blobpack.look_ahead import LookAhead
 from blobpack.plan import FETCH_BYTES_MAX, GAP_BYTES_MIN, gap_bytes, plan_fetches
 from blobpack.quoting import quoted
 from blobpack.stores.http.options import with_options
-from blobpack.threads import LookAhead
 
 if TYPE_CHECKING:
     import asyncio
@@ -40,7 +40,7 @@ Asked = TypeVar("Asked")
 # requests a second, close to the 5,500 that S3 allows for one prefix.
 FETCHES_AT_ONCE = 128
 # An index in S3 fetches the pages of names that are looked up together in one turn, and their blocks in the next.
-NAMES_AT_ONCE = 256
+MEMBERS_LOCATED_AT_ONCE = 256
 # The size and the number of windows bound the memory of a batch to 4 times 16 MiB, however many
 # members it has.
 BATCH_WINDOW_BYTES = 16 << 20
@@ -190,13 +190,13 @@ class Batch(Generic[Asked]):
     def _next_window(self) -> list[Located]:
         """Return the next members, up to a window's bytes. Names are looked up when they are needed."""
         if not self._located and not self._ended:
-            asked = list(islice(self._several, NAMES_AT_ONCE))
+            asked = list(islice(self._several, MEMBERS_LOCATED_AT_ONCE))
             try:
                 found, self._failure = self._locate(asked)
             except BlobpackError as exc:
                 found, self._failure = [], exc
             self._located.extend(found)
-            self._ended = self._failure is not None or len(asked) < NAMES_AT_ONCE
+            self._ended = self._failure is not None or len(asked) < MEMBERS_LOCATED_AT_ONCE
         window: list[Located] = []
         size = 0
         # a member that is larger than a window makes a window of its own

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from blobpack.asked_members import members_of, not_a_member, which_of
 from blobpack.errors import BlobChangedError, FormatError, MemberNotFoundError, StorageError
 from blobpack.index.index import Index
-from blobpack.index.which import rows_to_read
+from blobpack.index.row_numbers import rows_to_read
 from blobpack.model import (
     CACHE_BYTES_MIN,
     Hedge,
@@ -18,12 +18,9 @@ from blobpack.model import (
     check_choice,
     check_number,
     check_several,
-    members_of,
-    not_a_member,
     shown,
-    which_of,
 )
-from blobpack.opening.batch import NAMES_AT_ONCE, Batch, Located
+from blobpack.opening.batch import MEMBERS_LOCATED_AT_ONCE, Batch, Located
 from blobpack.opening.blob_rows import BlobPart, BlobRows
 from blobpack.opening.find_index import find_index
 from blobpack.opening.reader import Reader
@@ -167,8 +164,8 @@ class Blob(Reader):
 
     def _read_rows(self, rows: Sequence[int]) -> Iterator[bytes]:
         read = self.store.read_range
-        for first in range(0, len(rows), NAMES_AT_ONCE):
-            for found in self.index._search_rows(rows[first : first + NAMES_AT_ONCE]):
+        for first in range(0, len(rows), MEMBERS_LOCATED_AT_ONCE):
+            for found in self.index._search_rows(rows[first : first + MEMBERS_LOCATED_AT_ONCE]):
                 yield read(found.offset_start, found.offset_end)
 
     @property
@@ -198,8 +195,7 @@ class Blob(Reader):
         ], None
 
     def _each_blob(self) -> Iterator[BlobPart]:
-        store, index = self.store, self.index
-        yield BlobPart(self.url, store.location, 0, lambda: index, lambda: nullcontext(store))
+        yield BlobPart.of_store(self.store, self.index)
 
     def _number_of(self, row: int) -> int:
         return 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, overload
 
 from blobpack.model import redacted
@@ -98,6 +99,7 @@ class BlobPart:
         read_index: Returns the blob's members, with their offsets in this blob; those of a collection are read now.
         opened: Opens the blob for a block, and returns its store. Raises BlobpackError if the blob can't be opened, or
             is not the one that was collected.
+        store: The blob's store, if it is open already and stays so; else None.
     """
 
     url: str
@@ -105,3 +107,19 @@ class BlobPart:
     first_row: int
     read_index: Callable[[], Index]
     opened: Callable[[], AbstractContextManager[Store]]
+    store: Store | None = None
+
+    @classmethod
+    def of_store(cls, store: Store, index: Index) -> BlobPart:
+        """Return the only blob of a reader, which is open."""
+        return cls(store.url, store.location, 0, lambda: index, lambda: nullcontext(store), store)
+
+    @property
+    def address(self) -> str:
+        """Path or URL of the blob, whole, with its query, which may be a secret."""
+        return self.location.whole if self.location else self.url
+
+    def with_index_read(self) -> BlobPart:
+        """Return this blob with its members in memory, so that `read_index` reads no more."""
+        index = self.read_index()
+        return replace(self, read_index=lambda: index)

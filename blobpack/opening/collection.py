@@ -8,7 +8,6 @@ ETag.
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,35 +19,35 @@ from blobpack.errors import (
     StorageError,
 )
 from blobpack.index.index import Index
-from blobpack.indexfile.open import open_region, open_stored
-from blobpack.indexfile.shard_table import Shards
+from blobpack.indexfile.open import open_table
+from blobpack.look_ahead import map_ahead
 from blobpack.model import Hedge, check_choice, check_number
 from blobpack.opening.batch import Located
 from blobpack.opening.blob import cache_in
 from blobpack.opening.blob_rows import BlobPart, BlobRows, BlobTable
-from blobpack.opening.list_blobs import Place, folder_before, place_of
+from blobpack.opening.kind import collection_location, kind_of
 from blobpack.opening.locations import allowed_places, check_allowed, location_from
 from blobpack.opening.open_shard import open_shard
 from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted
+from blobpack.recently_used import RecentlyUsed
 from blobpack.stores.location import Location, location_of
 from blobpack.stores.stats import Counters
-from blobpack.threads import RecentlyUsed, map_ahead
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from blobpack._native.results import FoundRow
-    from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.identity import Identity
     from blobpack.indexfile.open import StoredIndex
+    from blobpack.indexfile.shard_table import Shards
     from blobpack.model import CheckedWhich, Which
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
     from blobpack.stores.stats import Stats
 
-COLLECTION_NAME = "collection.idx"
 # An open local blob takes a file descriptor, of which a process may have 1,024 by default on Linux. A blob in S3 takes
 # none and, unless it is compressed, is opened again without a request.
 OPEN_BLOBS_MAX = 64
@@ -322,7 +321,7 @@ def open_collection(
     check_choice("hedge", hedge, Hedge)
     check_number("open_blobs", open_blobs, 0)
     allowed = allowed_places(allow)
-    location = collection_location(given, place_of(given))
+    location = collection_location(given, kind_of(given))
     kept = cache_in(cache, cache_bytes)
     try:
         store, stored, shards = open_table(location, kept)
@@ -341,28 +340,6 @@ def open_collection(
     )
 
 
-def open_table(location: Location, cache: Cache | None) -> tuple[Store, StoredIndex, Shards]:
-    """Open the file of a collection: its store, which the index needs open, its index, and the table of its blobs.
-
-    Raises:
-        BlobNotFoundError: there is no such file.
-        FormatError: the file is damaged, or is the index of one blob.
-        StorageError: the file could not be reached.
-    """
-    store, footer = open_region(location, cache)
-    try:
-        # one format serves both: the index of a single blob has no section of blobs
-        if not footer.blobs_bytes:
-            raise FormatError(
-                f"{location}: this is the index of one blob, not a collection; open its blob instead",
-                offset=0,
-            )
-        return store, open_stored(store, 0, footer), read_shards(store, footer)
-    except BaseException:
-        store.close()
-        raise
-
-
 def no_collection(given: Location, location: Location) -> BlobNotFoundError:
     """Return the error for a file, or a folder, prefix or glob of blobs, without a collection.
 
@@ -375,31 +352,6 @@ def no_collection(given: Location, location: Location) -> BlobNotFoundError:
     if location.whole != given.whole and given.kind != "http":
         message += f"; `blobpack collect {given}` makes one of the blobs there"
     return BlobNotFoundError(message)
-
-
-def read_shards(store: Store, footer: Footer) -> Shards:
-    """Read the table of blobs, a section of the collection's file.
-
-    Raises:
-        FormatError: the section is damaged.
-    """
-    return store.decode(
-        footer.blobs,
-        footer.blobs + footer.blobs_bytes,
-        lambda packed: Shards(packed, footer.row_count, store.url, footer.blobs),
-    )
-
-
-def collection_location(location: Location, place: Place) -> Location:
-    """Return the location of a collection's file, from the file itself or from the folder, prefix or glob of its blobs."""
-    if place == "glob":
-        return folder_before(location).below(COLLECTION_NAME)
-    # A local file may have any name. For a remote location, a check whether it is a file would cost
-    # a request, so only the suffix decides.
-    is_file = location.address.endswith(".idx") or (
-        location.is_local and os.path.isfile(location.path)  # noqa: PTH113
-    )
-    return location if place == "file" and is_file else location.as_folder.below(COLLECTION_NAME)
 
 
 def _unpickle_collection(

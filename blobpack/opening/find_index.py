@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from blobpack._native.scan import index_header
 from blobpack.checksum import crc32c
 from blobpack.errors import (
-    BlobNotFoundError,
     FormatError,
     MissingIndexWarning,
     StaleIndexError,
@@ -21,23 +20,24 @@ from blobpack.errors import (
     warn_caller,
 )
 from blobpack.index.index import Index
-from blobpack.index.offsets import offsets_path, read_offsets, void_path
+from blobpack.index.tables.offsets import offsets_path, read_offsets, void_path
 from blobpack.indexfile.footer import INDEX_MAGIC, MEMBER_HEADER_BYTES, sidecar_of
 from blobpack.indexfile.identity import IDENTITY_TAIL_BYTES
 from blobpack.indexfile.open import load_stored, open_stored, read_footer
 from blobpack.opening.freshness import check_fits, find_growth, remedy
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
+from blobpack.stores.open import may_be_missing
 from blobpack.tar.scan import scan_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from blobpack.indexfile.footer import Footer
+    from blobpack.indexfile.identity import Identity
     from blobpack.model import Stale
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
-
-FORBIDDEN = 403
 
 
 def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale) -> Index:
@@ -141,6 +141,28 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
     if footer is None:
         return None
     start = store.size - footer.bytes_inside
+    identity = _identity_at(store, footer, start)
+    # a compressed blob's frames, index and seek table were written together: nothing to compare
+    region = start + MEMBER_HEADER_BYTES
+    if believe or store.is_compressed:
+        return Index._from_stored(open_stored(*store.uncompressed(region), footer))
+    cut = _check_bytes(store, footer, start, identity)
+    index = Index._from_stored(open_stored(store, region, footer))
+    if (pos := find_growth(store, index, cut)) is not None:
+        raise StaleIndexError(
+            f"{store.url}: the archive has changed since the index at its end was made: it ended at byte {pos} "
+            f"then, and now has more bytes there; {remedy('index')}"
+        )
+    return index
+
+
+def _identity_at(store: Store, footer: Footer, start: int) -> Identity:
+    """Return the identity of the archive that a footer belongs to, if that may be the archive that ends at `start`.
+
+    Raises:
+        StaleIndexError: it is another archive, or several.
+        FormatError: the file is an index or a collection itself.
+    """
     identity = footer.identity
     if footer.region_bytes == store.size:
         what = "a collection of several blobs" if footer.blobs_bytes else "the index of one blob"
@@ -156,16 +178,21 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
             f"{identity.archive_bytes if identity else 0} bytes, but there are {start} before it: the archive was "
             f"changed or joined with another; {remedy('index')}"
         )
-    # a compressed blob's frames, index and seek table were written together: nothing to compare
-    region = start + MEMBER_HEADER_BYTES
-    if believe or store.is_compressed:
-        return Index._from_stored(open_stored(*store.uncompressed(region), footer))
+    return identity
+
+
+def _check_bytes(store: Store, footer: Footer, start: int, identity: Identity) -> int:
+    """Compare the last bytes of an archive, and the first ones of the index behind it; return where those bytes start.
+
+    Raises:
+        StaleIndexError: they have changed.
+    """
     # one read brings all: the archive's last bytes, the header of the index's member, and the index's first bytes
     cut = min(start, IDENTITY_TAIL_BYTES)
     begins = index_header(footer.region_bytes) + INDEX_MAGIC
     tail = store.peek_right(
         start - cut,
-        region + len(INDEX_MAGIC),
+        start + MEMBER_HEADER_BYTES + len(INDEX_MAGIC),
         lambda found: crc32c(found[:cut]) == identity.tail_crc and found[cut:] == begins,
     )
     archive = tail[:cut]
@@ -179,13 +206,7 @@ def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
         raise StaleIndexError(
             f"{store.url}: something has written over the beginning of the index at byte {start}; {remedy('index')}"
         )
-    index = Index._from_stored(open_stored(store, region, footer))
-    if (pos := find_growth(store, index, start - cut)) is not None:
-        raise StaleIndexError(
-            f"{store.url}: the archive has changed since the index at its end was made: it ended at byte {pos} "
-            f"then, and now has more bytes there; {remedy('index')}"
-        )
-    return index
+    return start - cut
 
 
 def sidecar_index(store: Store) -> Index | None:
@@ -198,12 +219,9 @@ def sidecar_index(store: Store) -> Index | None:
         return None
     sidecar = sidecar_of(store.location)
     try:
-        index = Index._from_stored(load_stored(sidecar, store.cache))
-    except BlobNotFoundError:
-        return None
+        index = Index._from_stored(load_stored(sidecar, store.cache, store.counters))
     except StorageError as exc:
-        # S3 answers 403 and not 404 for a missing object, if the caller may not list the bucket
-        if exc.status == FORBIDDEN:
+        if may_be_missing(exc):
             return None
         raise
     return check_fits(store, index, sidecar.text)

@@ -19,13 +19,13 @@ from blobpack.errors import DuplicateNameError, FormatError, StaleIndexError, St
 from blobpack.indexfile.identity import COLLECTION_IDENTITY, identify
 from blobpack.indexfile.shard_table import Shard, encode_shards
 from blobpack.indexfile.writer import write_sections
+from blobpack.look_ahead import map_ahead
 from blobpack.model import redacted
 from blobpack.opening.find_index import embedded_index, first_found, sidecar_index
 from blobpack.opening.locations import name_from
 from blobpack.quoting import quoted
 from blobpack.stores.open import open_tar
 from blobpack.tar.scan import scan_store
-from blobpack.threads import map_ahead
 from blobpack.wording import setting
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from blobpack.stores.cache import Cache
     from blobpack.stores.location import Location
     from blobpack.stores.sink import FileSink
+    from blobpack.stores.stats import Counters
 
 # In S3 each blob takes a few small requests, which wait for the server in parallel. Each blob that is opened ahead
 # holds memory, for a small index, and a local one a file descriptor.
@@ -101,6 +102,7 @@ class CollectionWriter:
         concatenated: bool = False,
         stale: Stale = "refuse",
         cache: Cache | None = None,
+        counters: Counters | None = None,
         progress: CountCallback | None = None,
         before: Collected | None = None,
     ) -> None:
@@ -114,6 +116,7 @@ class CollectionWriter:
             concatenated: Scan all blobs, also behind end-of-archive markers; see collect.
             stale: What to do with an index that does not fit its blob.
             cache: Keeps what is read of remote blobs.
+            counters: Count the requests for all blobs; None: new counters for each.
             progress: Called after each blob with the number of blobs and their bytes.
             before: A collection whose members come first. It keeps its facts: those of new members may be unknown.
         """
@@ -121,7 +124,7 @@ class CollectionWriter:
         self.blobs, self.folder = blobs, folder
         self.duplicates, self.scan, self.stale = duplicates, scan, stale
         self.concatenated = concatenated
-        self.cache, self.progress = cache, progress
+        self.cache, self.counters, self.progress = cache, counters, progress
         self.shards: list[Shard] = []
         self.facts: frozenset[str] | None = None
         self.reports: dict[str, ScanReport] = {}
@@ -185,7 +188,7 @@ class CollectionWriter:
                 self.progress(len(self.shards), sum(shard.blob_bytes for shard in self.shards))
 
     def _open(self, blob: Location) -> _OpenedBlob:
-        store = open_tar(blob, tail=True, cache=self.cache)
+        store = open_tar(blob, tail=True, cache=self.cache, counters=self.counters)
         try:
             found = self._index_of(store)
             index = scan_store(store) if found is None else found
@@ -251,7 +254,8 @@ class CollectionWriter:
         blobs = f"two blobs of the collection in {self.folder}"
         if name == other_name:
             raise DuplicateNameError(
-                f"member {name!r} is in {holder} and in {other_holder}, {blobs}"
+                f"member {name!r} is in {holder} and in {other_holder}, {blobs}; {setting('duplicates', 'last')} finds the "
+                "last one"
             )
         raise DuplicateNameError(
             f"member {name!r} in {holder} and member {other_name!r} in {other_holder}, {blobs}, would be extracted to one "

@@ -1,8 +1,4 @@
-"""List blobs: those in a folder, below a prefix in S3, or that match a glob.
-
-A name may hold the characters of a glob: `photos [2024].tar`, a presigned URL. So what exists under the name as it is
-spelled comes first.
-"""
+"""List blobs: those in a folder, below a prefix in S3, or that match a glob."""
 
 from __future__ import annotations
 
@@ -10,100 +6,62 @@ import fnmatch
 import glob
 import os
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError, StorageError
+from blobpack.opening.kind import BLOB_SUFFIXES, GLOB
 from blobpack.stores.location import Location
-from blobpack.stores.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-BLOB_SUFFIXES = (".tar", ".tar.zst", ".tzst")
-# "**/" comes before "**", and "**" before "*": the first alternative that matches is taken
-GLOB = re.compile(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]")
+    from blobpack.opening.kind import SourceKind
+    from blobpack.stores.stats import Counters
+
 # "**/" may match nothing, so that `train/**/*.tar` finds `train/a.tar`, as Python's glob does
 GLOB_TO_REGEX = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
-# a file or object; the folder or prefix of several; or a pattern of their names
-Place = Literal["file", "folder", "glob"]
-FORBIDDEN = 403
 
-
-def place_of(location: Location) -> Place:
-    """Return what a path or URL means: a file or object, a folder or prefix, or a glob.
-
-    In S3, this takes one request if the key holds characters of a glob, and otherwise none.
-
-    Raises:
-        StorageError: S3 could not be reached.
-    """
-    if location.is_local:
-        if os.path.isdir(location.path):  # noqa: PTH112
-            return "folder"
-        exists = os.path.exists(location.path)  # noqa: PTH110
-        return "file" if exists or not GLOB.search(location.path) else "glob"
-    # A web server can't list its files. So "?" begins a query there, and "[" an address of IPv6.
-    name = location.key if location.is_s3 else location.address
-    if not name or name.endswith("/"):
-        return "folder"
-    return "glob" if location.is_s3 and GLOB.search(name) and not exists_in_s3(location) else "file"
-
-
-def exists_in_s3(location: Location) -> bool:
-    """Return whether there is an object, as far as the caller may know it.
-
-    Raises:
-        StorageError: S3 could not be reached.
-    """
-    try:
-        with open_store(location):
-            return True
-    except BlobNotFoundError:
-        return False
-    except StorageError as exc:
-        # S3 answers 403 and not 404 for a missing object, if the caller may not list the bucket
-        if exc.status == FORBIDDEN:
-            return False
-        raise
-
-
-def folder_before(location: Location) -> Location:
-    """Return the folder that a glob begins in, with "/" at its end; the text is empty for the current folder."""
-    address = location.address
-    match = GLOB.search(address)
-    before = address[: match.start()] if match else address
-    query = location.whole[len(address) :]
-    return Location(before[: before.rfind("/") + 1] + query, location.kind)
-
-
-def list_blobs(location: Location, place: Place) -> list[Location]:
+def list_blobs(
+    location: Location, kind: SourceKind, counters: Counters | None = None
+) -> list[Location]:
     """Find blobs, in byte order of their paths or URLs.
 
     Args:
         location: A folder, or a prefix that ends with "/", whose .tar, .tar.zst and .tzst files are taken at any depth,
             hidden files and folders excepted; a glob, in which `*` stays within a folder and `**` does not; or one blob.
             If a glob ends in `*`, and such files match it, only they are taken.
-        place: What place_of has returned for the location.
+        kind: What kind_of has returned for the location.
+        counters: Count the requests; None: only those of the process do.
 
     Raises:
         BlobNotFoundError: there are no blobs.
         StorageError: the folder or bucket can't be listed.
     """
-    if place == "file":
+    if kind in ("blob", "collection"):
         return [location]
     if location.kind == "http":
         raise StorageError(
             f"{location}: a web server can't list its blobs: name one of them, or a collection"
         )
-    found = list(_in_s3(location, place) if location.is_s3 else _local(location.path, place))
+    found = list(
+        _in_s3(location, kind, counters) if location.is_s3 else _local(location.path, kind)
+    )
     if not found:
-        raise BlobNotFoundError(f"{location}: there are no blobs")
+        raise BlobNotFoundError(f"{location}: {_no_blobs(location, kind)}")
     # `train/*` also matches the index files and offsets files that lie beside blobs
-    if place == "glob" and _has_open_end(location.address):
+    if kind == "glob" and _has_open_end(location.address):
         found = [blob for blob in found if blob.address.endswith(BLOB_SUFFIXES)] or found
     # the order of a folder depends on its file system; in byte order, the same blobs always give the same collection
     return sorted(found, key=lambda blob: os.fsencode(blob.whole))
+
+
+def _no_blobs(location: Location, kind: SourceKind) -> str:
+    """Return the message about a folder, prefix or glob that has no blobs."""
+    if kind == "glob":
+        return "there are no blobs of such names"
+    # a folder of images is easily taken for one of blobs
+    return f"there are no blobs, {', '.join(BLOB_SUFFIXES)}; `blobpack pack {location} OUT.tar` makes one of images"
 
 
 def _has_open_end(pattern: str) -> bool:
@@ -131,8 +89,8 @@ def _translate_set(pattern: str) -> str:
     return f"(?!/){one_character}"
 
 
-def _local(path: str, place: Place) -> Iterator[Location]:
-    found = _walked(path) if place == "folder" else _matching(path)
+def _local(path: str, kind: SourceKind) -> Iterator[Location]:
+    found = _walked(path) if kind == "folder" else _matching(path)
     return (Location(blob, "local") for blob in found)
 
 
@@ -161,14 +119,14 @@ def _raise_unlistable(exc: OSError) -> None:
     raise StorageError(f"{exc.filename}: can't be listed: {exc.strerror}") from exc
 
 
-def _in_s3(location: Location, place: Place) -> Iterator[Location]:
+def _in_s3(location: Location, kind: SourceKind, counters: Counters | None) -> Iterator[Location]:
     from blobpack.stores.s3.listing import list_objects
 
     bucket, prefix = location.bucket, location.key
     is_blob: Callable[[str], object] = lambda key: key.endswith(BLOB_SUFFIXES)  # noqa: E731
-    if place == "glob" and (match := GLOB.search(prefix)):
+    if kind == "glob" and (match := GLOB.search(prefix)):
         # S3 lists by prefix: what stands before the first glob character narrows the listing
         is_blob, prefix = translate(prefix).fullmatch, prefix[: match.start()]
-    for found in list_objects(bucket, prefix):
+    for found in list_objects(bucket, prefix, counters):
         if is_blob(found.key):
             yield Location.in_s3(bucket, found.key)

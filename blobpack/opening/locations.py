@@ -15,7 +15,8 @@ from urllib.parse import unquote
 
 from blobpack.errors import FormatError, UnsafeNameError
 from blobpack.model import check_several
-from blobpack.stores.location import Location, is_absolute, location_of, split_url
+from blobpack.stores.location import Location, is_absolute, location_of
+from blobpack.stores.url import split_url
 from blobpack.wording import setting
 
 if TYPE_CHECKING:

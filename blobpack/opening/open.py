@@ -10,26 +10,19 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from blobpack.argument_order import is_place, local_path_of
 from blobpack.errors import BlobNotFoundError, MissingIndexWarning, warn_caller
-from blobpack.indexfile.footer import INDEX_MAGIC
-from blobpack.indexfile.open import open_stored
+from blobpack.indexfile.open import open_stored, read_shards
 from blobpack.model import Duplicates, Hedge, Stale, check_choice, check_number
 from blobpack.opening.blob import Blob, cache_in, open_blob
-from blobpack.opening.collection import (
-    OPEN_BLOBS_MAX,
-    Collection,
-    collection_location,
-    open_collection,
-    read_shards,
-)
+from blobpack.opening.collection import OPEN_BLOBS_MAX, Collection, open_collection
 from blobpack.opening.join import CollectionWriter
-from blobpack.opening.list_blobs import BLOB_SUFFIXES, list_blobs, place_of
+from blobpack.opening.kind import BLOB_SUFFIXES, collection_location, kind_of
+from blobpack.opening.list_blobs import list_blobs
 from blobpack.opening.locations import allowed_places
 from blobpack.opening.reader import Reader
-from blobpack.stores.local import LocalStore
-from blobpack.stores.location import location_of
+from blobpack.stores.location import is_place, local_path_of, location_of
 from blobpack.stores.memory import MemorySink, MemoryStore
+from blobpack.stores.stats import Counters
 from blobpack.tar.behind import warn_of_left_out
 from blobpack.tar.header import is_blob_file
 
@@ -37,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from blobpack.index.index import Index
-    from blobpack.opening.list_blobs import Place
+    from blobpack.opening.kind import SourceKind
     from blobpack.stores.cache import Cache
     from blobpack.stores.location import Location
 
@@ -105,14 +98,14 @@ def open(
     check_number("open_blobs", open_blobs, 0)
     allowed = allowed_places(allow)
     kept = cache_in(cache, cache_bytes)
-    place = place_of(given) if index is None else "file"
-    if place == "file" and not (index is None and is_collection(given)):
+    kind = kind_of(given) if index is None else "blob"
+    if kind == "blob":
         return open_blob(
             given, index, stale=stale, cache=cache, cache_bytes=cache_bytes, hedge=hedge
         )
     found = stored_collection(
         given,
-        place,
+        kind,
         allow=allowed,
         open_blobs=open_blobs,
         cache=cache,
@@ -124,7 +117,7 @@ def open(
         return found
     return _joined(
         given,
-        place,
+        kind,
         stale=stale,
         duplicates=duplicates,
         open_blobs=open_blobs,
@@ -148,7 +141,7 @@ def is_blob(value: object) -> bool:
 
 
 def stored_collection(
-    given: Location, place: Place, **options: Unpack[_CollectionOptions]
+    given: Location, kind: SourceKind, **options: Unpack[_CollectionOptions]
 ) -> Collection | None:
     """Open the collection of a file, or the one that lies in a folder or prefix, or before a glob.
 
@@ -156,31 +149,19 @@ def stored_collection(
         The collection; None if a folder has none, or one whose blobs are not those that match the glob.
     """
     try:
-        found = open_collection(collection_location(given, place), **options)
+        found = open_collection(collection_location(given, kind), **options)
     except BlobNotFoundError:
-        if place == "file" or given.kind == "http":
+        if kind == "collection" or given.kind == "http":
             raise
         return None
     try:
-        if place != "glob" or _is_of(found, list_blobs(given, place)):
+        if kind != "glob" or _is_of(found, list_blobs(given, kind)):
             return found
     except BaseException:
         found.close()
         raise
     found.close()
     return None
-
-
-def is_collection(location: Location) -> bool:
-    """Return whether the one file or object at a location is a collection's file, or the index of one blob."""
-    address = location.address
-    # Of a remote file, only the name is looked at, because a look at its bytes would cost a request.
-    if address.endswith(".idx") or not location.is_local or address.endswith(BLOB_SUFFIXES):
-        return address.endswith(".idx")
-    if not os.path.isfile(location.path):  # noqa: PTH113
-        return False
-    with LocalStore(location) as file:
-        return file.read_range(0, min(len(INDEX_MAGIC), file.size)) == INDEX_MAGIC
 
 
 def _is_of(collection: Collection, blobs: Iterable[Location]) -> bool:
@@ -195,7 +176,7 @@ def _is_of(collection: Collection, blobs: Iterable[Location]) -> bool:
 
 def _joined(
     given: Location,
-    place: Place,
+    kind: SourceKind,
     *,
     stale: Stale,
     duplicates: Duplicates,
@@ -204,14 +185,16 @@ def _joined(
     hedge: Hedge,
 ) -> Collection:
     """Join the indexes of the blobs of a folder, prefix or glob to a collection in memory."""
-    folder = collection_location(given, place).folder
+    folder = collection_location(given, kind).folder
+    counters = Counters()
     writer = CollectionWriter(
-        list_blobs(given, place),
+        list_blobs(given, kind, counters),
         folder,
         duplicates=duplicates,
         scan=True,
         stale=stale,
         cache=cache,
+        counters=counters,
     )
     sink = MemorySink()
     footer = writer.write(sink)
@@ -225,6 +208,7 @@ def _joined(
         open_blobs=open_blobs,
         cache=cache,
         hedge=hedge,
+        counters=counters,
     )
 
 

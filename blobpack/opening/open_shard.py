@@ -49,7 +49,7 @@ def open_shard(
         store = seekable or store
     else:
         # the tail comes with the request that opens a remote blob, and difference() compares it
-        store = open_tar(location, tail=True, cache=cache)
+        store = open_tar(location, tail=True, cache=cache, counters=counters)
         try:
             found = difference(store, shard.identity)
         except BaseException:

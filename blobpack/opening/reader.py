@@ -5,16 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeVar, overload
 
-from blobpack.index.which import rows_to_read
-from blobpack.model import checked_which, members_of, which_of
+from blobpack.asked_members import checked_which, members_of, which_of
+from blobpack.closing import Closing
+from blobpack.index.row_numbers import rows_to_read
+from blobpack.index.which import find_members
 from blobpack.opening.batch import FETCHES_AT_ONCE, Batch
-from blobpack.opening.find_members import find_members
 from blobpack.threads import shared_pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
     from types import TracebackType
-    from typing import Any
+    from typing import Any, Self
 
     import numpy as np
     from numpy.typing import NDArray
@@ -23,19 +24,18 @@ if TYPE_CHECKING:
     from blobpack.errors import BlobpackError
     from blobpack.index.index import Index
     from blobpack.index.names import Names
+    from blobpack.index.which import Missing
     from blobpack.indexfile.identity import Identity
     from blobpack.model import CheckedWhich, Hedge, Member, Which
     from blobpack.opening.batch import Located
     from blobpack.opening.blob_rows import BlobPart, BlobRows
-    from blobpack.opening.find_members import Missing
     from blobpack.stores.base import Store
     from blobpack.stores.stats import Stats
 
-R = TypeVar("R", bound="Reader")
 Default = TypeVar("Default")
 
 
-class Reader(ABC):
+class Reader(Closing, ABC):
     """Reads members. A context manager, also with `async with`.
 
     A member is named by its name, which means the last member of that name; by its Member, which means exactly the row
@@ -244,18 +244,7 @@ class Reader(ABC):
 
         return to_html(self)
 
-    def __enter__(self: R) -> R:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self: R) -> R:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

@@ -14,8 +14,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobpackError
+from blobpack.look_ahead import map_ahead
 from blobpack.quoting import one_line
-from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
     from blobpack._native.results import FoundRow

@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blobpack.argument_order import is_file_there, is_place, recognise_swap
+from blobpack.argument_order import is_file_there, recognise_swap
 from blobpack.errors import FormatError, SourceError, UnsafeNameError
 from blobpack.packing.objects import Objects, Source
-from blobpack.stores.location import Location, is_absolute, local_path, location_of
+from blobpack.stores.location import Location, is_absolute, is_place, local_path, location_of
 from blobpack.tar.header import check_name, encode_name
 
 if TYPE_CHECKING:

@@ -21,12 +21,12 @@ from blobpack.errors import (
     SourceError,
     StorageError,
 )
+from blobpack.look_ahead import map_ahead
 from blobpack.packing.files import IMAGE_HEAD_BYTES, Skipped, match_filters, member_bytes_max
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_store
 from blobpack.tar.header import encode_name
 from blobpack.tar.names import first_clash, is_hidden
-from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence

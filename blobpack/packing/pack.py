@@ -16,7 +16,7 @@ from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
 from blobpack.packing.sources import (
-    check_source,
+    check_packable,
     expected_bytes,
     is_blob_target,
     is_packable,
@@ -96,7 +96,7 @@ def pack(
     began = time.perf_counter()
     # Check all arguments, and the target, before anything is read: reading may take hours.
     complete = complete_options("pack", options)
-    check_source(source, complete)
+    check_packable(source, complete)
     check_flag("dry_run", dry_run)
     check_choice("index", index, IndexPlace)
     location = check_target_options(target, level=level, resume=resume, force=force)

@@ -23,7 +23,7 @@ from blobpack.stores.location import location_of
 from blobpack.stores.open import open_store
 from blobpack.tar.behind import Behind, recognise, warn_of_left_out
 from blobpack.tar.names import is_apple_double
-from blobpack.wording import setting
+from blobpack.wording import counted, setting
 
 if TYPE_CHECKING:
     import os
@@ -193,8 +193,8 @@ def _payloads(
                 continue
             if size > most:
                 raise SourceError(
-                    f"{store.url}: member {text!r} has {size} bytes, more than the {most} that may be read into "
-                    "memory (member_bytes_max)"
+                    f"{store.url}: member {text!r} has {counted(size, 'byte')}, more than the {most:,} that may be read "
+                    f"into memory; {setting('member_bytes_max', size)} allows it"
                 )
             yield text, tar.payload()
     if tar.behind:

@@ -6,40 +6,41 @@ Each blob is whole before the next one begins, and the collection is written las
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Unpack
 
-from blobpack.argument_order import is_new_folder, is_number, is_place, recognise_swap
+from blobpack.argument_order import is_new_folder, is_number, recognise_swap
 from blobpack.collection.collect import collect
 from blobpack.errors import BlobChangedError, DuplicateNameError
 from blobpack.index.index import Index
 from blobpack.model import check_flag, check_number
-from blobpack.opening.collection import COLLECTION_NAME, open_collection
-from blobpack.packing.files import FileList, Skipped
+from blobpack.opening.collection import open_collection
+from blobpack.opening.kind import COLLECTION_NAME
+from blobpack.packing.cutters import FileCutter, PayloadCutter, make_cutter
+from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.options import PackOptions, complete_options, with_pack_options
 from blobpack.packing.pack import PackReport, nothing_to_pack
 from blobpack.packing.shard_folder import shard_folder, shard_location
 from blobpack.packing.sources import (
-    check_source,
+    check_packable,
     filter_by_name,
     is_packable,
     number_of,
     resolve_source,
 )
 from blobpack.progress import continued
-from blobpack.tar.header import END_OF_ARCHIVE, encode_name, member_header, padding
+from blobpack.stores.location import is_place
+from blobpack.tar.header import END_OF_ARCHIVE
 from blobpack.tar.names import normal_lookup
 from blobpack.writing.compress import LEVEL, check_level
 from blobpack.writing.new_blob import new_blob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import os
 
-    from blobpack.model import Packable, Payload
+    from blobpack.model import Packable
     from blobpack.packing.shard_folder import ShardFolder
-    from blobpack.packing.sources import ResolvedSource
     from blobpack.stores.location import Location
     from blobpack.stores.sink import Sink
 
@@ -95,7 +96,7 @@ def pack_shards(
     """
     began = time.perf_counter()
     complete = complete_options("pack_shards", options)
-    check_source(source, complete)
+    check_packable(source, complete)
     location = shard_location(folder)
     check_number("shard_bytes", shard_bytes, SHARD_BYTES_MIN)
     check_flag("allow_empty", allow_empty)
@@ -221,91 +222,3 @@ def _check_no_duplicates(packed: Index) -> None:
     rows = normal_lookup(packed._columns).first_duplicate()
     if rows is not None:
         raise DuplicateNameError(f"two payloads would both be member {packed._name_at(rows[0])!r}")
-
-
-def make_cutter(found: ResolvedSource) -> FileCutter | PayloadCutter:
-    """Make a source ready to be taken part by part."""
-    return FileCutter(found) if isinstance(found, FileList) else PayloadCutter(iter(found))
-
-
-class FileCutter:
-    """Cuts a list of files into parts, by the sizes that the files have now."""
-
-    def __init__(self, files: FileList) -> None:
-        self._files = files
-        self._next = 0
-
-    def __bool__(self) -> bool:
-        return self._next < len(self._files.paths)
-
-    def take_fitting(self, room: int, *, first: bool) -> FileList | None:
-        """Return the next files that fit into the room, or None if the next file does not fit.
-
-        Args:
-            room: Bytes that are left in the blob.
-            first: The blob is empty: then one file is returned even if it is larger than the room.
-        """
-        begin, files = self._next, self._files
-        while self:
-            size = self._member_bytes(self._next)
-            # without the exception for the first file, a file larger than a shard would never be packed
-            if size > room and not (first and self._next == begin):
-                break
-            room -= size
-            self._next += 1
-        if begin == self._next:
-            return None
-        return files.part(slice(begin, self._next))
-
-    def _member_bytes(self, i: int) -> int:
-        path = os.path.join(self._files.root, self._files.paths[i])  # noqa: PTH118 (bytes)
-        try:
-            return member_bytes(self._files.names[i], os.stat(path).st_size)  # noqa: PTH116
-        except OSError:
-            # packing the file fails, too, and reports the reason
-            return 0
-
-
-class PayloadCutter:
-    """Cuts (name, payload) pairs into parts as they come.
-
-    One pair is read ahead: whether it fits is known only when its payload is there.
-    """
-
-    def __init__(self, payloads: Iterator[Payload]) -> None:
-        self._payloads = payloads
-        self._ahead: Payload | None = next(payloads, None)
-
-    def __bool__(self) -> bool:
-        return self._ahead is not None
-
-    def take_fitting(self, room: int, *, first: bool) -> Iterator[Payload] | None:
-        """Return the next pairs that fit into the room, or None if the next pair does not fit.
-
-        Args:
-            room: Bytes that are left in the blob.
-            first: The blob is empty: then one pair is returned even if it is larger than the room.
-        """
-        if self._ahead is None or not (first or self._ahead_bytes() <= room):
-            return None
-        return self._yield_fitting(room)
-
-    def _yield_fitting(self, room: int) -> Iterator[Payload]:
-        while self._ahead is not None:
-            room -= self._ahead_bytes()
-            yield self._ahead
-            self._ahead = next(self._payloads, None)
-            if self._ahead is not None and self._ahead_bytes() > room:
-                return
-
-    def _ahead_bytes(self) -> int:
-        if self._ahead is None:
-            return 0
-        name, payload = self._ahead
-        # nbytes: len() of a memoryview counts its elements
-        return member_bytes(encode_name(name), memoryview(payload).nbytes)
-
-
-def member_bytes(name: bytes, size: int) -> int:
-    """Compute how many bytes a member takes in an archive, with its header and padding."""
-    return len(member_header(name, size)) + size + len(padding(size))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from blobpack.argument_order import is_place, is_several, is_there, local_path_of
+from blobpack.argument_order import is_several, is_there
 from blobpack.index.index import Index
 from blobpack.model import check_path, check_several, shown
 from blobpack.opening.reader import Reader
@@ -17,7 +17,7 @@ from blobpack.packing.names import GivenNames, NameChange
 from blobpack.packing.objects import Objects, list_prefix, list_prefixes
 from blobpack.packing.options import directory_of, globs_of
 from blobpack.packing.stream import total_bytes
-from blobpack.stores.location import Location, location_of
+from blobpack.stores.location import Location, is_place, local_path_of, location_of
 from blobpack.tar.header import encode_name, is_blob_file
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def number_of(found: ResolvedSource) -> int | None:
     return len(found) if isinstance(found, Objects) else None
 
 
-def check_source(source: Packable, options: PackOptions) -> None:
+def check_packable(source: Packable, options: PackOptions) -> None:
     """Check that a source has a form that can be packed; nothing is read.
 
     Raises:

@@ -11,11 +11,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.errors import StorageError
+from blobpack.look_ahead import map_ahead
 from blobpack.reading.chosen import read_chosen
 from blobpack.reading.target_names import check_keys
 from blobpack.stores.s3.bucket import Bucket, ObjectKey
 from blobpack.stores.s3.upload import put_whole
-from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack._native.facts import orientation_of
 from blobpack.argument_order import is_name, is_several, recognise_swap
+from blobpack.asked_members import checked_which, which_of
 from blobpack.errors import ImageError
-from blobpack.model import check_flag, checked_which, which_of
-from blobpack.opening.find_members import name_of
+from blobpack.index.which import name_of
+from blobpack.look_ahead import map_ahead
+from blobpack.model import check_flag
 from blobpack.opening.open import check_source, is_blob, opened
 from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted
-from blobpack.threads import map_ahead, processor_count
+from blobpack.threads import processor_count
 
 if TYPE_CHECKING:
     import os

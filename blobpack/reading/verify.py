@@ -17,8 +17,9 @@ from blobpack.errors import BlobChangedError, BlobNotFoundError, FormatError, St
 from blobpack.index.index import Index
 from blobpack.model import check_callable, check_flag, check_threads
 from blobpack.opening.blob import Blob
-from blobpack.opening.list_blobs import list_blobs, place_of
-from blobpack.opening.open import check_source, is_collection, stored_collection
+from blobpack.opening.kind import kind_of
+from blobpack.opening.list_blobs import list_blobs
+from blobpack.opening.open import check_source, stored_collection
 from blobpack.opening.reader import Reader
 from blobpack.progress import counting
 from blobpack.quoting import one_line
@@ -174,20 +175,20 @@ def _subjects_of(
         yield source.url, _indexed(source), source.index
         return
     given = location_of("source", source, prefix=True)
-    place = place_of(given) if index is None else "file"
-    if place == "file" and not (index is None and is_collection(given)):
+    kind = kind_of(given) if index is None else "blob"
+    if kind == "blob":
         yield (
             given.text,
             [_Subject(given.text, partial(_opened_alone, given, index), is_alone=True)],
             None,
         )
         return
-    collection = stored_collection(given, place)
+    collection = stored_collection(given, kind)
     if collection is not None:
         with collection:
             yield collection.url, _indexed(collection), collection.index
         return
-    blobs = list_blobs(given, place)
+    blobs = list_blobs(given, kind)
     yield (
         given.text,
         [_Subject(blob.text, partial(_opened_alone, blob, None), is_alone=False) for blob in blobs],

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+from blobpack.closing import Closing
 from blobpack.errors import FormatError, StorageError
 from blobpack.stores.stats import Stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from typing_extensions import Buffer
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 OPENING_TAIL_BYTES = 128 << 10
 
 
-class Store(ABC):
+class Store(Closing, ABC):
     """The contract of every store. A store reads the bytes of one blob.
 
     Code outside `blobpack.stores` uses only these members, and never asks which store it has. A new store defines
@@ -190,17 +190,6 @@ class Store(ABC):
     def close(self) -> None:
         """Close files and connections; closing twice is harmless."""
         self.closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}, {self.size} bytes>"

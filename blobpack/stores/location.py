@@ -7,24 +7,16 @@ module parses URLs.
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Literal, cast
+from typing import BinaryIO, Literal, cast
 from urllib.parse import unquote, urlsplit
 
 from blobpack.model import check_path, redacted
-
-if TYPE_CHECKING:
-    from urllib.parse import SplitResult
+from blobpack.stores.url import parse_file_url, parse_lost_slash, split_url, without_nul
 
 Kind = Literal["local", "http", "s3"]
 
 KINDS: dict[str, Kind] = {"http": "http", "https": "http", "s3": "s3"}
-# "s3:/bucket/key": pathlib makes one slash of two. Schemes have a character or more (RFC 3986, 3.1); one of a single letter
-# may be the name of a folder.
-LOST_SLASH = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
-# the server's name stands in a request's Host line
-NOT_IN_HOST = re.compile(r"[\x00-\x20\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +52,13 @@ class Location:
         text = place if isinstance(place, str) else os.fspath(place)
         # every path ends at a NUL in system calls, and only a URL holds ":/" where a scheme can stand before it
         if ":/" not in text:
-            return cls(_without_nul(text, text), "local")
+            return cls(without_nul(text, text), "local")
         scheme, separator, rest = text.partition("://")
         if not separator:
-            return cls(_without_nul(_parse_lost_slash(text), text), "local")
+            return cls(without_nul(parse_lost_slash(text), text), "local")
         scheme = scheme.lower()
         if scheme == "file":
-            return cls(_without_nul(_parse_file_url(text, rest), text), "local")
+            return cls(without_nul(parse_file_url(text, rest), text), "local")
         kind = KINDS.get(scheme)
         if kind is None:
             raise ValueError(
@@ -243,7 +235,7 @@ def output_location(name: str, place: object) -> Location:
     location = location_of(name, place)
     if not (location.is_local or location.is_s3):
         raise ValueError(f"{name} must be a local path or an s3:// URL, not {location.text!r}")
-    if location.is_s3 and location.key.endswith("/"):
+    if location.is_s3 and (not location.key or location.key.endswith("/")):
         raise ValueError(f"{name} {location.text!r} is a prefix: add the name of an object")
     return location
 
@@ -289,75 +281,19 @@ def is_absolute(name: str) -> bool:
     return name.startswith("/") or "://" in name
 
 
-def _parse_file_url(url: str, rest: str) -> str:
-    """Return the path of a file:// URL.
-
-    Raises:
-        ValueError: the file is on another host, or the URL names no file.
-
-    Source: RFC 8089.
-    """
-    host, slash, path = rest.partition("/")
-    if host not in ("", "localhost"):
-        raise ValueError(f"{redacted(url)!r} is on another host")
-    if not slash:
-        raise ValueError(f"{url!r} names no file")
-    # surrogateescape: a file name may hold bytes that are not UTF-8 (PEP 383)
-    return unquote(slash + path, errors="surrogateescape")
+def is_place(value: object) -> bool:
+    """Return whether a value is a path or URL."""
+    return isinstance(value, (str, os.PathLike))
 
 
-def _parse_lost_slash(text: str) -> str:
-    """Return the path of file:/path (RFC 8089, appendix B), or a path that is not a URL at all.
-
-    Raises:
-        ValueError: the text is a URL of another kind that has lost a slash.
-    """
-    lost = LOST_SLASH.match(text)
-    if lost is None:
-        return text
-    if lost["scheme"].lower() == "file":
-        return _parse_file_url(text, text[lost.end() - 1 :])
-    # redacted() finds secrets by their place in a URL, so it gets both slashes
-    found = redacted(text.replace(":/", "://", 1)).replace("://", ":/", 1)
-    raise ValueError(
-        f"{found!r} is a URL that lost a slash, as pathlib does to it: a URL is a str with '://', and a local path "
-        f"begins with './'"
-    )
-
-
-def _without_nul(path: str, text: str) -> str:
-    """Return the path that a text means.
-
-    Raises:
-        ValueError: it holds NUL, which ends a path in every system call.
-    """
-    if "\0" in path:
-        raise ValueError(f"{text!r} is no path, because it holds NUL")
-    return path
-
-
-def split_url(url: str) -> SplitResult:
-    """Split an http:// or https:// URL.
-
-    Raises:
-        ValueError: this is not such a URL, or names no host, a user or an impossible port.
-    """
-    shown = redacted(url)
+def local_path_of(value: object) -> str | None:
+    """Return the path that a value is; None for a URL, and for a value that is no path."""
+    if not isinstance(value, (str, os.PathLike)):
+        return None
     try:
-        parts = urlsplit(url)
-        is_plain = parts.scheme in ("http", "https") and not NOT_IN_HOST.search(parts.netloc)
-        host = parts.hostname or ""
-        # both raise ValueError: the port is read here, and a name with other letters is encoded
-        usable = parts.port != 0 and (host if host.isascii() else host.encode("idna"))
-    except ValueError as exc:
-        # a password that holds "/" ends the host early, so the reason may show a part of it as the port
-        reason = "" if "@" in url else f": {exc}"
-        raise ValueError(f"{shown!r} is not http(s)://host/path{reason}") from None
-    # Requests carry no Authorization header, so a user and password would be ignored without a word.
-    if parts.username is not None:
-        raise ValueError(
-            f"{shown!r} is not http(s)://host/path: leave out the user name, which is not sent"
-        )
-    if not (is_plain and usable):
-        raise ValueError(f"{shown!r} is not http(s)://host/path")
-    return parts
+        path = os.fspath(value)
+    # a Location of a URL
+    except ValueError:
+        return None
+    is_path = isinstance(path, str) and "://" not in path and "\0" not in path
+    return path if is_path else None

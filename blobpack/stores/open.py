@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from blobpack.errors import BlobNotFoundError
 from blobpack.stores.base import OPENING_TAIL_BYTES
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
@@ -12,16 +13,22 @@ from blobpack.stores.zstd_format import SEEK_TABLE_BYTES_MIN
 if TYPE_CHECKING:
     import os
 
+    from blobpack.errors import StorageError
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
     from blobpack.stores.http.store import HttpStore
     from blobpack.stores.stats import Counters
 
 ZSTD_SUFFIXES = (".zst", ".tzst")
+FORBIDDEN = 403
 
 
 def open_store(
-    url: str | os.PathLike[str], *, tail: bool = False, cache: Cache | None = None
+    url: str | os.PathLike[str],
+    *,
+    tail: bool = False,
+    cache: Cache | None = None,
+    counters: Counters | None = None,
 ) -> Store:
     """Open the store of a blob without decompressing it.
 
@@ -29,6 +36,7 @@ def open_store(
         url: A path, or a file://, s3:// or http(s):// URL.
         tail: If the blob is remote, fetch its last bytes in the opening request: they may hold an index.
         cache: Caches what is read, if the blob is remote and its server names versions of it.
+        counters: Count the requests, if the blob is remote; None: new counters.
 
     Raises:
         BlobNotFoundError: there is no such blob.
@@ -43,11 +51,11 @@ def open_store(
         # Imported here, because boto3 takes 160 ms to import, and other blobs do without it.
         from blobpack.stores.s3.store import S3Store
 
-        store: Store = S3Store(location, tail_bytes=tail_bytes)
+        store: Store = S3Store(location, tail_bytes=tail_bytes, counters=counters)
         return cache.around(store) if cache else store
     from blobpack.stores.http.store import HttpStore
 
-    return _cached_if_pinned(HttpStore(location, tail_bytes=tail_bytes), cache)
+    return _cached_if_pinned(HttpStore(location, tail_bytes=tail_bytes, counters=counters), cache)
 
 
 def _cached_if_pinned(store: HttpStore, cache: Cache | None) -> Store:
@@ -67,7 +75,7 @@ def open_pinned(
         location: The blob in S3 or behind HTTP.
         size: Size in bytes.
         version: Version that the blob must have.
-        counters: Counts the requests for the blob's bytes.
+        counters: Count the requests for the blob's bytes.
         cache: Caches what is read.
 
     Raises:
@@ -81,13 +89,15 @@ def open_pinned(
         return cache.around(store) if cache else store
     from blobpack.stores.http.store import HttpStore
 
-    http_store = HttpStore(location, version=version)
-    http_store.counters = counters
-    return _cached_if_pinned(http_store, cache)
+    return _cached_if_pinned(HttpStore(location, version=version, counters=counters), cache)
 
 
 def open_tar(
-    url: str | os.PathLike[str], *, tail: bool = False, cache: Cache | None = None
+    url: str | os.PathLike[str],
+    *,
+    tail: bool = False,
+    cache: Cache | None = None,
+    counters: Counters | None = None,
 ) -> Store:
     """Open the store of a blob; if the blob is seekable zstd, the store reads the decompressed tar.
 
@@ -98,6 +108,7 @@ def open_tar(
         url: See open_store.
         tail: See open_store.
         cache: See open_store; it holds the compressed bytes.
+        counters: See open_store.
 
     Raises:
         FormatError: the blob is seekable zstd, and its seek table is damaged.
@@ -106,7 +117,7 @@ def open_tar(
     """
     location = Location.parse(url)
     tail = tail or location.address.lower().endswith(ZSTD_SUFFIXES)
-    store = open_store(location, tail=tail, cache=cache)
+    store = open_store(location, tail=tail, cache=cache, counters=counters)
     if not tail and store.is_remote:
         return store
     from blobpack.stores.zstd import open_seekable
@@ -118,3 +129,9 @@ def open_tar(
     except BaseException:
         store.close()
         raise
+
+
+def may_be_missing(exc: StorageError) -> bool:
+    """Return whether an error means that there is no such object, or none that the caller may know of."""
+    # S3 answers 403 and not 404 for a missing object, if the caller may not list the bucket
+    return isinstance(exc, BlobNotFoundError) or exc.status == FORBIDDEN

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blobpack.errors import FormatError
+from blobpack.recently_used import RecentlyUsed
 from blobpack.stores.base import OPENING_TAIL_BYTES, Store
 from blobpack.stores.zstd_format import SeekTable, decode_frame, decode_seek_table, seek_table_bytes
-from blobpack.threads import RecentlyUsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack._native.scan import index_size_in
 from blobpack.errors import LeftOutWarning, warn_caller
-from blobpack.index.offsets import void_path
+from blobpack.index.tables.offsets import void_path
 from blobpack.indexfile.footer import INDEX_MAGIC
 from blobpack.indexfile.overwritten import kept_index_path, present_path
 from blobpack.tar.header import BLOCK, begins_tar, padding

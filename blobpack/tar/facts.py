@@ -19,7 +19,8 @@ from blobpack._native.results import FactColumns
 from blobpack.checksum import crc32c
 from blobpack.errors import BlobChangedError, FormatError, StorageError
 from blobpack.index.index import Index
-from blobpack.threads import map_ahead, processor_count
+from blobpack.look_ahead import map_ahead
+from blobpack.threads import processor_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 
 from blobpack._native.gather import encode_header
-from blobpack.argument_order import is_place, local_path_of
 from blobpack.errors import UnsafeNameError
+from blobpack.stores.location import is_place, local_path_of
 from blobpack.stores.zstd_format import is_zstd
 
 BLOCK = 512

@@ -16,13 +16,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from blobpack.closing import Closing
 from blobpack.errors import StorageError
+from blobpack.look_ahead import LookAhead
 from blobpack.plan import SpeedEstimate, gap_bytes
-from blobpack.threads import LookAhead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from blobpack.stores.base import Store
 
@@ -54,7 +54,7 @@ HOP_GAP_BYTES_MAX = 1 << 20
 MEASURED_BYTES_MIN = 1 << 20
 
 
-class Readahead:
+class Readahead(Closing):
     """Reads a store for a walk from its first byte to its last. A context manager; its threads end on close.
 
     Attributes:
@@ -227,14 +227,3 @@ class Readahead:
     def close(self) -> None:
         """Cancel requests that have not begun, and wait for the others; a second call does nothing."""
         self._windows.close()
-
-    def __enter__(self) -> Readahead:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

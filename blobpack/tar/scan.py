@@ -27,6 +27,7 @@ from blobpack.tar.readahead import Readahead
 from blobpack.threads import processor_count
 
 if TYPE_CHECKING:
+    from blobpack._native.results import Walk
     from blobpack.stores.base import Store
 
 # The limit of a scan is the copying of headers out of the page cache, which scales with processors: a walk in plain C
@@ -103,29 +104,14 @@ def scan_store(
     """
     try:
         with reader or Readahead(store) as readahead:
-            fd = store.fd
-            at_work = fd is not None and is_at_work(fd)
-            walk = walk_headers(
-                -1 if fd is None else fd,
-                store.size,
-                store.url,
-                readahead.read if fd is None else None,
+            walk, behind = _walk(
+                store,
+                readahead,
                 concatenated=concatenated,
                 with_mtime=facts,
-                threads=threads or processor_count(SCAN_THREADS_MAX),
+                threads=threads,
+                look_bytes=look_bytes,
             )
-            behind = Behind()
-            if not concatenated:
-                behind = look_behind(
-                    store.read_range if store.fd is not None else readahead.read_once,
-                    walk.position + BLOCK * walk.end_marker,
-                    store.size,
-                    look_bytes if store.is_remote else None,
-                )
-                # An append that has begun before the walk, or since then, has written what was found.
-                if fd is not None and behind != Behind():
-                    grown = os.fstat(fd).st_size != store.size
-                    behind = Behind() if at_work or grown or is_at_work(fd) else behind
     except FormatError as exc:
         # Only if the first header is wrong: a sound tar may begin with such bytes, if the name of its first member does
         # ("BZh1.jpg").
@@ -136,23 +122,63 @@ def scan_store(
     # end marker: an empty file is the rest of a download or a copy that failed.
     if store.size == 0:
         raise TruncatedError(f"{store.url}: the file is empty, at byte 0", offset=0)
-    report = ScanReport(
-        bytes_scanned=walk.position,
-        end_marker=walk.end_marker,
-        hard_links=walk.kinds.hard_links,
-        dangling_links=walk.dangling_links,
-        folders=walk.kinds.folders,
-        symbolic_links=walk.kinds.symbolic_links,
-        devices=walk.kinds.devices,
-        sparse=walk.kinds.sparse,
-        other=walk.kinds.other,
-        members_behind=behind.members_behind,
-        other_behind=behind.other_behind,
-        unseen_behind=behind.unseen_behind,
-    )
+    report = _report(walk, behind)
     index = Index._from_columns(Columns(*walk.members), report=report)
     if facts:
         index = take_facts(store, index, threads)
     if walk.shared is None:
         return index
     return Index._from_stored(SharedNames.of_scan(index._columns, walk.shared, report, store.url))
+
+
+def _walk(
+    store: Store,
+    readahead: Readahead,
+    *,
+    concatenated: bool,
+    with_mtime: bool,
+    threads: int | None,
+    look_bytes: int | None,
+) -> tuple[Walk, Behind]:
+    """Walk over the headers, then look behind the end of the archive; with concatenated, the walk itself goes on there."""
+    fd = store.fd
+    at_work = fd is not None and is_at_work(fd)
+    walked = walk_headers(
+        -1 if fd is None else fd,
+        store.size,
+        store.url,
+        readahead.read if fd is None else None,
+        concatenated=concatenated,
+        with_mtime=with_mtime,
+        threads=threads or processor_count(SCAN_THREADS_MAX),
+    )
+    if concatenated:
+        return walked, Behind()
+    behind = look_behind(
+        readahead.read_once if fd is None else store.read_range,
+        walked.position + BLOCK * walked.end_marker,
+        store.size,
+        look_bytes if store.is_remote else None,
+    )
+    # An append that has begun before the walk, or since then, has written what was found.
+    if fd is not None and behind != Behind():
+        grown = os.fstat(fd).st_size != store.size
+        behind = Behind() if at_work or grown or is_at_work(fd) else behind
+    return walked, behind
+
+
+def _report(walked: Walk, behind: Behind) -> ScanReport:
+    return ScanReport(
+        bytes_scanned=walked.position,
+        end_marker=walked.end_marker,
+        hard_links=walked.kinds.hard_links,
+        dangling_links=walked.dangling_links,
+        folders=walked.kinds.folders,
+        symbolic_links=walked.kinds.symbolic_links,
+        devices=walked.kinds.devices,
+        sparse=walked.kinds.sparse,
+        other=walked.kinds.other,
+        members_behind=behind.members_behind,
+        other_behind=behind.other_behind,
+        unseen_behind=behind.unseen_behind,
+    )

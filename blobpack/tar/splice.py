@@ -9,14 +9,13 @@ part is copied, a thread finds the headers of the next part. A new blob in S3 ge
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blobpack._native.copying import copy_pieces
 from blobpack._native.splice import encode_headers, find_groups
-from blobpack.tar.header import BLOCK
+from blobpack.look_ahead import map_ahead
+from blobpack.tar.extents import Extents, Offsets, zeros
 from blobpack.tar.splice_source import RemoteSource, check_copied, copy_range, is_long, open_source
-from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,71 +38,6 @@ SPLICE_PART_BYTES = 64 << 20
 # ranges its fixed cost counts: on ext4 (Linux 6.18, warm) it took 2.8 times as long as the native copy for ranges of
 # 4.6 KB, 1.3 times for 256 KiB, 1.06 times for 8 MiB.
 KERNEL_COPY_BYTES_MIN = 256 << 10
-
-
-class Offsets:
-    """The offsets of the members in the new blob, collected while members are copied.
-
-    Attributes:
-        start: (members,) int64, offset_start of each member; valid up to `count`.
-        size: (members,) int64, payload bytes of each member; valid up to `count`.
-        count: Members copied so far.
-        pos: Bytes of the new blob so far; the next member goes there.
-        new_headers: Members for which new headers were made.
-    """
-
-    def __init__(self, members: int) -> None:
-        import numpy as np
-
-        self.start = np.empty(members, np.int64)
-        self.size = np.empty(members, np.int64)
-        self.count = 0
-        self.pos = 0
-        self.new_headers = 0
-
-    def put_into(self, names: Columns) -> Columns:
-        """Return the table of the new blob: these offsets, and all other columns of `names`."""
-        start, end = self.start, self.start + self.size
-        return replace(
-            names, offset_start=start.data.toreadonly(), offset_end=end.data.toreadonly()
-        )
-
-
-class Extents:
-    """Finds the bytes of a blob within which a member and its headers lie.
-
-    The headers begin somewhere behind the end of the member before. Between them may be folders and symbolic links,
-    which are not in the index.
-    """
-
-    def __init__(self, index: Columns) -> None:
-        """Use an index of all members of the blob, in any order."""
-        import numpy as np
-
-        start = np.asarray(index.offset_start)
-        padded = _padded(np.asarray(index.offset_end), start)
-        # an index made from an offsets file may be in another order than the archive
-        if not bool((start[1:] >= start[:-1]).all()):
-            order = np.argsort(start, kind="stable")
-            start, padded = start[order], padded[order]
-        self._start = start
-        # The running maximum, because an index given by a user may have payloads that overlap.
-        self._ends = np.concatenate([_zeros(1), np.maximum.accumulate(padded)])
-
-    def of(self, members: Columns) -> tuple[Int64s, Int64s]:
-        """Compute the extents of (k,) members, in any order.
-
-        Returns:
-            before: (k,) int64, where the member before ends with its padding, or 0.
-            padded_end: (k,) int64, where the member ends with its padding.
-        """
-        import numpy as np
-
-        start, end = np.asarray(members.offset_start), np.asarray(members.offset_end)
-        before = self._ends[np.searchsorted(self._start, start)]
-        # A wrong index may leave no room for a header. Then the search starts one block before the payload, and finds
-        # that the index is not this blob's.
-        return np.minimum(before, np.maximum(start - BLOCK, 0)), _padded(end, start)
 
 
 def splice(
@@ -204,7 +138,7 @@ class _Splice:
         part = self.members.slice(first, last)
         start, padded_end = np.asarray(part.offset_start), self.padded_end[first:last]
         made = np.flatnonzero(groups < 0)
-        headers, header_bounds = _new_headers(part.take(made)) if len(made) else (b"", _zeros(1))
+        headers, header_bounds = _new_headers(part.take(made)) if len(made) else (b"", zeros(1))
         # with new headers, only the payload is copied from the source
         begin = groups.copy()
         begin[made] = start[made]
@@ -263,17 +197,6 @@ class _Splice:
         copy_range(self.source.fd, pos, size, to_fd, to, self.store.url)
 
 
-def _zeros(count: int) -> Int64s:
-    import numpy as np
-
-    return np.zeros(count, np.int64)
-
-
-def _padded(end: Int64s, start: Int64s) -> Int64s:
-    """Compute where payloads end with their padding: payloads are padded to whole blocks of 512 bytes."""
-    return start + (end - start + BLOCK - 1 & -BLOCK)
-
-
 def _parts(before: Int64s, padded_end: Int64s) -> Iterator[tuple[int, int]]:
     """Divide rows into parts of up to SPLICE_PART_BYTES; a longer member is a part of its own."""
     import numpy as np
@@ -300,7 +223,7 @@ def _new_headers(columns: Columns) -> tuple[memoryview, Int64s]:
 
     sizes = np.asarray(columns.offset_end) - np.asarray(columns.offset_start)
     # 0 is the mtime of members whose time is not known
-    mtimes = _zeros(len(columns)).data if columns.mtime is None else columns.mtime
+    mtimes = zeros(len(columns)).data if columns.mtime is None else columns.mtime
     headers, bounds = encode_headers(columns.names, columns.name_bounds, sizes.data, mtimes)
     return headers, np.asarray(bounds)
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from blobpack._native.copying import copy_pieces
 from blobpack.errors import BlobChangedError, StorageError
+from blobpack.look_ahead import map_ahead
 from blobpack.stores.descriptor import write_at
-from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

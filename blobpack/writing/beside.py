@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blobpack.errors import BlobChangedError, BlobNotFoundError, FormatError, StorageError
-from blobpack.index.offsets import iter_offsets, offsets_path, void_path
+from blobpack.errors import BlobChangedError, FormatError, StorageError
+from blobpack.index.tables.offsets import iter_offsets, offsets_path, void_path
 from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
 from blobpack.indexfile.open import read_footer
 from blobpack.stores.local import version_of
 from blobpack.stores.location import Location
-from blobpack.stores.open import open_store
+from blobpack.stores.open import may_be_missing, open_store
 from blobpack.stores.output import (
     remove_leftovers,
     resolve_target,
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from blobpack.stores.base import Store
-
-FORBIDDEN = 403
 
 
 def forget_beside(blob: Location) -> None:
@@ -96,11 +94,8 @@ def _forget_in_s3(sidecar: Location) -> None:
     try:
         with open_store(sidecar) as store:
             begins = store.read_range(0, min(len(INDEX_MAGIC), store.size))
-    except BlobNotFoundError:
-        return
     except StorageError as exc:
-        # S3 answers 403 and not 404 for a missing object, if the caller may not list the bucket
-        if exc.status == FORBIDDEN:
+        if may_be_missing(exc):
             return
         raise
     if begins == INDEX_MAGIC:
@@ -129,11 +124,9 @@ def forget_if_replaced(blob: Location, version: str) -> None:
                 return
         with open_store(sidecar) as beside:
             footer = read_footer(beside)
-    except BlobNotFoundError:
-        return
     except StorageError as exc:
-        # this process may write objects, and not read them
-        if exc.status == FORBIDDEN:
+        # this process may write objects, and perhaps not read them
+        if may_be_missing(exc):
             return
         raise
     if footer and footer.identity and footer.identity.version == version:

@@ -13,11 +13,11 @@ import fcntl
 import io
 import os
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.stores.descriptor import write_at
-from blobpack.stores.local import LocalStore
+from blobpack.stores.local import CLOSED, LocalStore
 from blobpack.stores.output import folder_locked, release, translate_write_errors
 
 if TYPE_CHECKING:
@@ -30,7 +30,13 @@ WRITE_BYTES = 1 << 20
 
 
 class BlobFile:
-    """A local blob that is open for writing; its errors name it."""
+    """A local blob that is open for writing; its errors name it.
+
+    Attributes:
+        fd: Descriptor of the file; CLOSED once it is closed.
+        path: Path of the file, without symbolic links.
+        url: The file as the user named it.
+    """
 
     def __init__(self, fd: int, path: Path, url: str) -> None:
         self.fd, self.path, self.url = fd, path, url
@@ -76,17 +82,32 @@ class BlobFile:
         """Return whether the path still leads to the file."""
         return _is_at(self.fd, self.path)
 
-    def writer(self, pos: int) -> io.BufferedWriter:
-        """Return a buffered stream that writes from a position on."""
-        return io.BufferedWriter(_Writer(self, pos), WRITE_BYTES)
+    @contextmanager
+    def writer(self, pos: int) -> Iterator[BinaryIO]:
+        """Open a buffered stream that writes from a position on. If the block fails, buffered bytes are discarded."""
+        raw = _Writer(self, pos)
+        with io.BufferedWriter(raw, WRITE_BYTES) as stream:
+            try:
+                yield cast("BinaryIO", stream)
+                stream.flush()
+            # A stream writes its buffer when it is closed, or else when the garbage collector finds it: over the bytes that
+            # the caller has restored, or, once the blob is closed, to another file that was given its descriptor.
+            except BaseException:
+                raw.is_discarding = True
+                raise
 
 
 class _Writer(io.RawIOBase):
-    """A raw stream that writes to a blob from a position on."""
+    """A raw stream that writes to a blob from a position on.
+
+    Attributes:
+        is_discarding: What is still to come is not written.
+    """
 
     def __init__(self, file: BlobFile, pos: int) -> None:
         super().__init__()
-        self._file, self.pos = file, pos
+        self._file, self._pos = file, pos
+        self.is_discarding = False
 
     def writable(self) -> bool:
         return True
@@ -94,8 +115,9 @@ class _Writer(io.RawIOBase):
     def write(self, data: Buffer) -> int:
         """Write all of the data; return its bytes."""
         size = memoryview(data).nbytes
-        self._file.write(data, self.pos)
-        self.pos += size
+        if not self.is_discarding:
+            self._file.write(data, self._pos)
+            self._pos += size
         return size
 
 
@@ -116,12 +138,15 @@ def locked(path: Path, url: str) -> Iterator[BlobFile]:
             raise BlobNotFoundError(f"{url}: no such file") from exc
         except OSError as exc:
             raise StorageError(f"{url}: can't be written: {exc.strerror}") from exc
+        file = BlobFile(fd, path, url)
         try:
             lock(fd, url)
             if _is_at(fd, path):
-                yield BlobFile(fd, path, url)
+                yield file
                 return
         finally:
+            # an exception may keep it, and the system gives the number to the next file that is opened
+            file.fd = CLOSED
             # a mapped index may hold a duplicate of the descriptor, which shares the lock
             release(fd)
             # what must last was synced before, so an error of the system says nothing new

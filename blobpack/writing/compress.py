@@ -11,6 +11,8 @@ import threading
 from mmap import ACCESS_READ, mmap
 from typing import TYPE_CHECKING
 
+from blobpack.closing import Closing
+from blobpack.look_ahead import LookAhead
 from blobpack.model import check_number
 from blobpack.stores.descriptor import read_at
 from blobpack.stores.location import Location
@@ -22,7 +24,7 @@ from blobpack.stores.zstd_format import (
     skippable_header,
 )
 from blobpack.tar.header import BLOCK
-from blobpack.threads import LookAhead, processor_count
+from blobpack.threads import processor_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,7 +47,7 @@ COMPRESSORS_MAX = 8
 FRAMES_AHEAD = 4
 
 
-class FrameWriter:
+class FrameWriter(Closing):
     """Writes zstd frames to a file, in the order given, and a seek table behind them.
 
     With one version of zstd, equal frames at one level give equal bytes, whatever the number of threads. A context
@@ -80,7 +82,7 @@ class FrameWriter:
         if len(self._compressed) > self._ahead_max:
             self._write_next()
 
-    def close(self, index_region: Buffer | None = None) -> int:
+    def finish(self, index_region: Buffer | None = None) -> int:
         """Write the frames that wait, the index region in a frame of its own, and the seek table.
 
         Args:
@@ -131,10 +133,8 @@ class FrameWriter:
         self._frames.append((frame_bytes, content_bytes, checksum))
         self._written += frame_bytes
 
-    def __enter__(self) -> FrameWriter:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Cancel the compression of frames that were not written."""
         self._compressed.close()
 
 
@@ -189,10 +189,10 @@ def compress_blob(
             writer.write_frame(read_at(fd, start, end))
             start = end
         if not region_bytes:
-            return writer.close()
+            return writer.finish()
         # mapped, not read: an index may take up to 4 GiB
         region = memoryview(mmap(fd, 0, access=ACCESS_READ))[archive_bytes:]
-        return writer.close(region)
+        return writer.finish(region)
 
 
 def frame_ends(ends: Iterable[int], size: int, frame_bytes: int) -> Iterator[int]:

@@ -101,11 +101,10 @@ def write_in_place(
     Raises:
         StorageError: the index can't be written.
     """
-    writer = file.writer(start + MEMBER_HEADER_BYTES)
-    footer = index._write_sections(
-        FileSink(writer), identity, bytes_min=bytes_min - MEMBER_HEADER_BYTES
-    )
-    writer.flush()
+    with file.writer(start + MEMBER_HEADER_BYTES) as writer:
+        footer = index._write_sections(
+            FileSink(writer), identity, bytes_min=bytes_min - MEMBER_HEADER_BYTES
+        )
     file.write(index_header(footer.region_bytes), start)
     # the kernel may write pages in any order, and a footer makes readers believe the index
     file.sync()
@@ -144,7 +143,9 @@ def write_beside(store: Store, index: Index, path: str | os.PathLike[str]) -> In
     return index
 
 
-def embed_index(blob: str | os.PathLike[str], *, facts: bool = False) -> Index:
+def embed_index(
+    blob: str | os.PathLike[str], *, facts: bool = False, threads: int | None = None
+) -> Index:
     """Write an index behind the archive of a local blob; it replaces an index that is there, and the one beside the blob.
 
     If it fails, the blob is as it was. If it is killed, the blob is a valid tar without an index, because the footer is
@@ -153,6 +154,7 @@ def embed_index(blob: str | os.PathLike[str], *, facts: bool = False) -> Index:
     Args:
         blob: Path of the blob.
         facts: Also read every payload, and add its facts.
+        threads: See scan.
 
     Returns:
         The index, with the identity of the blob.
@@ -172,10 +174,10 @@ def embed_index(blob: str | os.PathLike[str], *, facts: bool = False) -> Index:
             # a footer that is damaged is one that no reader has mapped
             with suppress(FormatError):
                 footer = read_footer(store)
-            index = scan_store(store)
+            index = scan_store(store, threads=threads)
             archive_bytes, marker = archive_end(store, index)
             if facts:
-                index = take_facts(store, index)
+                index = take_facts(store, index, threads)
         path = Path(sidecar_of(target))
         # open until the end: its bytes can be read after it is removed, and need no memory meanwhile
         with index_kept(file, footer, size) as kept, _opened_index_file(path) as sidecar:
@@ -201,11 +203,16 @@ def embed_index(blob: str | os.PathLike[str], *, facts: bool = False) -> Index:
                     kept.is_needed = False
                 else:
                     _restore(file, kept, size, archive_bytes)
-                    if sidecar and not path.exists() and file.is_in_place():
-                        with replacing(path) as restored:
-                            shutil.copyfileobj(sidecar, restored, WRITE_BYTES)
+                    _restore_sidecar(file, sidecar, path)
                 raise
     return index
+
+
+def _restore_sidecar(file: BlobFile, sidecar: BinaryIO | None, path: Path) -> None:
+    """Put back the index file beside a blob, if it was removed."""
+    if sidecar and not path.exists() and file.is_in_place():
+        with replacing(path) as restored:
+            shutil.copyfileobj(sidecar, restored, WRITE_BYTES)
 
 
 def _restore(file: BlobFile, kept: KeptIndex, size: int, archive_bytes: int) -> None:

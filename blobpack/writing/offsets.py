@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-from blobpack.argument_order import is_output, is_there, local_path_of, recognise_swap
+from blobpack.argument_order import is_output, is_there, recognise_swap
 from blobpack.errors import DuplicateNameError, UnsafeNameError
 from blobpack.index.index import Index
-from blobpack.index.offsets import offsets_path
-from blobpack.index.offsets_table import TablePart, write_table
+from blobpack.index.tables.offsets import format_of, offsets_path
+from blobpack.index.tables.offsets_table import TablePart, write_table
 from blobpack.index.which import rows_of_several
 from blobpack.indexfile.identity import COLLECTION_IDENTITY
 from blobpack.model import (
@@ -27,13 +28,15 @@ from blobpack.model import (
     shown,
 )
 from blobpack.opening.blob import Blob
+from blobpack.opening.blob_rows import BlobPart
 from blobpack.opening.find_index import whole_index
-from blobpack.opening.list_blobs import place_of
-from blobpack.opening.open import is_collection, opened
+from blobpack.opening.kind import kind_of, means_folder
+from blobpack.opening.open import opened
 from blobpack.opening.reader import Reader
 from blobpack.stores.descriptor import never_short
 from blobpack.stores.location import (
     Location,
+    local_path_of,
     location_of,
     output_folder,
     output_location,
@@ -42,17 +45,17 @@ from blobpack.stores.open import open_tar
 from blobpack.stores.output import translate_write_errors
 from blobpack.tar.behind import warn_of_left_out
 from blobpack.tar.header import is_blob_file
+from blobpack.wording import setting
 from blobpack.writing.beside import unchanged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     import numpy as np
     from numpy.typing import NDArray
 
     from blobpack.model import Which
-    from blobpack.stores.base import Store
 
 
 def _is_target(value: object) -> bool:
@@ -67,7 +70,7 @@ def write_offsets(
     target: str | os.PathLike[str] | BinaryIO,
     names: NameStyle = "path",
     *,
-    format: OffsetsFormat = "pkl",
+    format: OffsetsFormat | None = None,
     members: Index | Iterable[Which] | None = None,
     force: bool = False,
 ) -> int:
@@ -88,7 +91,7 @@ def write_offsets(
             expects.
         format: "pkl" is Supervisely's; "csv" has a header line; "jsonl" has one object on each line; "parquet". All but
             "pkl" also have the facts of the index (of the first one, if there are several). An unknown value is an
-            empty cell or null. One table of many blobs can't be "pkl".
+            empty cell or null. One table of many blobs can't be "pkl". None: by the suffix of the target, else "pkl".
         members: The members to write, in archive order: a selection of the source's index; or names, members or rows.
             None for all. Not with an index as the source.
         force: Replace a file that is not an offsets file of this format, and allow a suffix of another format.
@@ -107,92 +110,106 @@ def write_offsets(
         ValueError: there is no such choice, the suffix of the target promises another format, the index belongs to a
             collection, one file of many blobs would be a pickle, or members are given besides an index.
     """
-    if isinstance(source, (str, os.PathLike)):
-        source = location_of("source", source, prefix=True)
-    elif isinstance(source, Index):
-        _check_index(source)
-    elif not isinstance(source, Reader):
-        check_several("source", source, "indexes")
-        # one by one as they are written: an iterator may make each index when it is asked for it
-        source = map(_check_index, source)
+    found = _checked_source(source)
     where: Location | BinaryIO
     if hasattr(target, "write"):
         where = never_short(cast("BinaryIO", target))
     else:
         where = output_folder("target", target)
     check_choice("names", names, NameStyle)
+    if format is None:
+        format = format_of(where.address) if isinstance(where, Location) else "pkl"
     check_choice("format", format, OffsetsFormat)
     check_flag("force", force)
     if members is not None:
         check_several("members", members, "names, members or rows")
-    if not isinstance(source, (Location, Reader)):
-        if members is not None:
-            raise ValueError(
-                "members can't be combined with an Index: pass index.select(…) as the source"
-            )
-        is_index = isinstance(source, Index)
-        indexes = [source] if isinstance(source, Index) else source
-        # Parquet may need a second pass
-        listed = indexes if format != "parquet" else list(indexes)
-        place = output_location("target", target) if isinstance(where, Location) else where
-        return write_table(
-            lambda: map(TablePart, listed), place, names, format, whole=is_index, force=force
+    if isinstance(found, (Location, Reader)):
+        return _write_blobs(found, where, names, format, members, force=force)
+    if members is not None:
+        raise ValueError(
+            "members can't be combined with an Index: pass index.select(…) as the source"
         )
+    # Parquet may need a second pass
+    indexes = list(found) if format == "parquet" else found
+    return write_table(
+        lambda: map(TablePart, indexes),
+        _one_file(where),
+        names,
+        format,
+        whole=isinstance(source, Index),
+        force=force,
+    )
+
+
+def _checked_source(
+    source: Index | Iterable[Index] | Reader | str | os.PathLike[str],
+) -> Iterable[Index] | Reader | Location:
+    """Return the indexes that a caller gave, a reader, or a location.
+
+    Raises:
+        TypeError: the source is none of these.
+        ValueError: it is the index of a collection, or no path or URL.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return location_of("source", source, prefix=True)
+    if isinstance(source, Index):
+        return [_check_index(source)]
+    if isinstance(source, Reader):
+        return source
+    check_several("source", source, "indexes")
+    # one by one as they are written: an iterator may make each index when it is asked for it
+    return map(_check_index, source)
+
+
+def _write_blobs(
+    source: Location | Reader,
+    where: Location | BinaryIO,
+    names: NameStyle,
+    format: OffsetsFormat,
+    members: Index | Iterable[Which] | None,
+    *,
+    force: bool,
+) -> int:
+    """Write the offsets of the blobs of a source, into a folder or one file, and return the number of rows."""
     with _blobs_of(source, members) as (blobs, are_many):
         if isinstance(where, Location) and _is_folder(where, format, are_many=are_many):
             return _write_files(blobs, where, names, format, force=force)
         if are_many and format == "pkl":
+            given = f"{setting('target', where.text)}: " if isinstance(where, Location) else ""
             raise ValueError(
-                f"target{f' {where}' if isinstance(where, Location) else ''}: an offsets file holds the offsets in one blob: name a folder, for one file for "
-                f"each blob, or write one table as csv, jsonl or parquet"
+                f"{given}an offsets file holds the offsets in one blob: name a folder, for one file for each blob, or "
+                "write one table as csv, jsonl or parquet"
             )
-        place = output_location("target", target) if isinstance(where, Location) else where
-        return _write_table(blobs, place, names, format, are_many=are_many, force=force)
+        return _write_table(blobs, _one_file(where), names, format, are_many=are_many, force=force)
 
 
-class _Listed(NamedTuple):
-    """A blob whose offsets are written.
+def _one_file(where: Location | BinaryIO) -> Location | BinaryIO:
+    """Return a target that is one file, or an open one.
 
-    Attributes:
-        address: Path or URL of the blob, whole.
-        location: The same, parsed; None for a blob in memory.
-        read_index: Returns its members.
-        store: The blob, if it is open: then it must not change until its offsets are written.
+    Raises:
+        ValueError: it is a prefix in S3.
     """
-
-    address: str
-    location: Location | None
-    read_index: Callable[[], Index]
-    store: Store | None
+    return output_location("target", where) if isinstance(where, Location) else where
 
 
 @contextmanager
 def _blobs_of(
     source: Location | Reader, members: Index | Iterable[Which] | None
-) -> Iterator[tuple[list[_Listed], bool]]:
+) -> Iterator[tuple[list[BlobPart], bool]]:
     """Find the blobs of a source, and their chosen members; yield them, and whether there may be several."""
     with ExitStack() as stack:
         if isinstance(source, Location):
             # Not `opened`, which would also read an existing offsets file: that may hold only some of the members.
-            if place_of(source) == "file" and not is_collection(source):
+            if kind_of(source) == "blob":
                 store = stack.enter_context(open_tar(source, tail=True))
                 index = whole_index(store)
                 warn_of_left_out(store.url, index.report)
-                chosen = _chosen(lambda: index, _rows_in(index, members), 0)
-                yield [_Listed(source.whole, source, chosen, store)], False
+                rows = _rows_in(index, members)
+                yield [_cut(BlobPart.of_store(store, index), rows)], False
                 return
             source = stack.enter_context(opened(source, duplicates="last"))
-        store_of_one = source.store if isinstance(source, Blob) else None
         rows = _rows_in(source.index, members)
-        blobs = [
-            _Listed(
-                part.location.whole if part.location else part.url,
-                part.location,
-                _chosen(part.read_index, rows, part.first_row),
-                store_of_one,
-            )
-            for part in source._each_blob()
-        ]
+        blobs = [_cut(part, rows) for part in source._each_blob()]
         yield blobs, not isinstance(source, Blob)
 
 
@@ -205,33 +222,29 @@ def _rows_in(index: Index, members: Index | Iterable[Which] | None) -> NDArray[n
     return np.sort(rows_of_several(index, members, "members"))
 
 
-def _chosen(
-    read_index: Callable[[], Index], rows: NDArray[np.int64] | None, first_row: int
-) -> Callable[[], Index]:
-    """Return a function that reads those members of a blob that are in some rows of its reader."""
+def _cut(part: BlobPart, rows: NDArray[np.int64] | None) -> BlobPart:
+    """Return a blob with only those of its members that are in some rows of its reader."""
+    if rows is None:
+        return part
 
-    def read() -> Index:
-        index = read_index()
-        if rows is None:
-            return index
-        first, last = rows.searchsorted([first_row, first_row + len(index)])
-        return index[rows[first:last] - first_row]
+    def read_index() -> Index:
+        index = part.read_index()
+        first, last = rows.searchsorted([part.first_row, part.first_row + len(index)])
+        return index[rows[first:last] - part.first_row]
 
-    return read
+    return replace(part, read_index=read_index)
 
 
 def _is_folder(target: Location, format: OffsetsFormat, *, are_many: bool) -> bool:
     """Return whether a target means a folder for files, and not one file."""
-    if target.address.endswith("/") or (target.is_s3 and not target.key):
-        return True
-    if target.is_local and os.path.isdir(target.path):  # noqa: PTH112
+    if means_folder(target):
         return True
     # Several pickles need a folder, and pathlib drops the "/" at its end.
     return are_many and format == "pkl" and not PurePosixPath(target.address).suffix
 
 
 def _write_files(
-    blobs: Sequence[_Listed],
+    blobs: Sequence[BlobPart],
     folder: Location,
     names: NameStyle,
     format: OffsetsFormat,
@@ -251,7 +264,7 @@ def _write_files(
 
 
 def _write_table(
-    blobs: Sequence[_Listed],
+    blobs: Sequence[BlobPart],
     target: Location | BinaryIO,
     names: NameStyle,
     format: OffsetsFormat,
@@ -272,7 +285,7 @@ def _write_table(
         return write_table(parts, target, names, format, whole=True, force=force)
 
 
-def _file_names(blobs: Sequence[_Listed], format: OffsetsFormat) -> list[str]:
+def _file_names(blobs: Sequence[BlobPart], format: OffsetsFormat) -> list[str]:
     """Return the name of each blob's file in a folder: relative to the deepest folder that holds all blobs.
 
     Raises:
@@ -296,7 +309,7 @@ def _file_names(blobs: Sequence[_Listed], format: OffsetsFormat) -> list[str]:
     return list(files)
 
 
-def _path_of(blob: _Listed) -> str:
+def _path_of(blob: BlobPart) -> str:
     """Return the path of a blob; of a remote one, the path on its server, behind the name of the server or bucket."""
     if blob.location is None:
         return blob.address

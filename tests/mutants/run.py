@@ -33,6 +33,7 @@ EQUIVALENT = HERE / "equivalent.txt"
 BYTES = (
     "blobpack/indexfile/identity.py",
     "blobpack/indexfile/footer.py",
+    "blobpack/indexfile/pages.py",
     "blobpack/opening/find_index.py",
     "blobpack/opening/freshness.py",
     "blobpack/writing/embed.py",

@@ -10,7 +10,7 @@ from blobpack.cli.naming import check_places, located, naming_options, skipped_t
 from blobpack.cli.opened import is_same_file
 from blobpack.cli.options import duplicates_option, json_option, packing_options
 from blobpack.cli.params import PathOrS3
-from blobpack.cli.printing import progress_bar, progress_option, show_on
+from blobpack.cli.printing import progress_option, progress_shown
 from blobpack.cli.report import print_report
 from blobpack.editing.append import append as library
 from blobpack.editing.append_shard import collection_at
@@ -77,7 +77,7 @@ def append(
         raise click.UsageError(
             f"--rescan and --drop are for a single blob, and {blob} is a collection"
         )
-    with skipped_table(skipped_to, blob) as on_skipped, progress_bar("files") as bar:
+    with skipped_table(skipped_to, blob) as on_skipped, progress_shown("files") as progress:
         report = library(
             blob,
             # one folder alone gives other names than a list of one
@@ -85,7 +85,7 @@ def append(
             directory=directory,
             on_skipped=on_skipped,
             stale="rescan" if rescan else "refuse",
-            progress=show_on(bar),
+            progress=progress,
             **options,
         )
     print_report(

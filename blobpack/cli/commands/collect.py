@@ -9,7 +9,7 @@ import click
 from blobpack.cli.opened import check_output_name
 from blobpack.cli.options import concatenated_option, duplicates_option, force_option, json_option
 from blobpack.cli.params import BlobUrl
-from blobpack.cli.printing import progress_bar, progress_option, show_on
+from blobpack.cli.printing import progress_option, progress_shown
 from blobpack.cli.report import print_report
 from blobpack.collection.collect import collect as library
 from blobpack.indexfile.open import COLLECTION
@@ -64,7 +64,7 @@ def collect(
         raise click.UsageError(f"-o is a path or an s3:// URL, but {output} is neither")
     if output:
         check_output_name("-o", output, COLLECTION, force=force)
-    with progress_bar("blobs") as bar:
+    with progress_shown("blobs") as progress:
         report = library(
             blobs[0] if len(blobs) == 1 else blobs,
             output,
@@ -72,7 +72,7 @@ def collect(
             scan=scan,
             concatenated=concatenated,
             force=force,
-            progress=show_on(bar),
+            progress=progress,
         )
     print_report(
         report,

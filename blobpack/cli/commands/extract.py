@@ -18,7 +18,7 @@ from blobpack.cli.options import (
     selection_options,
 )
 from blobpack.cli.params import PathOrS3
-from blobpack.cli.printing import print_report_line, progress_bar, progress_option, show_on
+from blobpack.cli.printing import print_report_line, progress_option, progress_shown
 from blobpack.cli.report import print_json, print_left_out
 from blobpack.quoting import one_line
 from blobpack.reading.extract import extract as library
@@ -63,13 +63,12 @@ def extract(
     opened = opened_source(
         blob, index_path, rescan=rescan, allow=allow, cache=cache, cache_bytes=cache_bytes
     )
-    members = select(opened.index, **selection)
-    with progress_bar("files") as bar:
-        report = library(opened, folder, members, progress=show_on(bar))
+    selected = select(opened.index, **selection)
+    with progress_shown("files") as progress:
+        report = library(opened, folder, selected, progress=progress)
     if as_json:
         print_json({**asdict(report), "folder": folder.text})
     else:
-        print_report_line(
-            f"extracted {counted(report.members, 'member')}, {counted(report.payload_bytes, 'byte')}, to {one_line(folder.text)}"
-        )
+        members, size = counted(report.members, "member"), counted(report.payload_bytes, "byte")
+        print_report_line(f"extracted {members}, {size}, to {one_line(folder.text)}")
     print_left_out("not extracted", opened.index.report, folders=False)

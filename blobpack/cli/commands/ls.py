@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from blobpack.cli.listing import (
+    blobs_of,
     csv_line,
     encoded,
     fields_of,
@@ -29,8 +31,9 @@ from blobpack.model import SortKey
 from blobpack.stores.descriptor import never_short
 
 if TYPE_CHECKING:
-    from blobpack.index.index import Index
+    from blobpack.cli.listing import Line
     from blobpack.model import Rescan
+    from blobpack.opening.reader import Reader
     from blobpack.stores.location import Location
 
 
@@ -77,7 +80,7 @@ def ls(
 
     Options select members; a member is listed if it meets all of them. JSON and CSV hold name, size, offset_start,
     offset_end, and the facts of the index; null and an empty cell stand for an unknown value. BLOB may also be a
-    collection.
+    collection, or a folder, prefix or glob of blobs. Then JSON, CSV and --long also have the blob of each member.
 
     \b
     blobpack ls out.tar --filter 'cats/*' -l
@@ -92,29 +95,29 @@ def ls(
     # long. A name may also hold a newline: --null is for `xargs -0`.
     out = never_short(sys.stdout.buffer)
     end = b"\0" if null else b"\n"
-    index = opened_source(blob, index_path, rescan=rescan, allow=allow).index
-    members = select(index, **selection)
+    source = opened_source(blob, index_path, rescan=rescan, allow=allow)
+    members = select(source.index, **selection)
     if key:
         try:
             members = sort(members, key, reverse=reverse)
         except ValueError as exc:
             raise click.UsageError(f"--sort {key}: {exc}") from exc
     if form == "csv":
-        out.write(encoded(",".join(fields_of(index))) + end)
-    line = _line(index, form, human=human, quoting=sys.stdout.isatty() and not null)
-    for member in members:
-        out.write(line(member) + end)
+        out.write(encoded(",".join(fields_of(source))) + end)
+    line = _line(source, form, human=human, quoting=sys.stdout.isatty() and not null)
+    for member, name in zip(members, blobs_of(source, members) if form else repeat("")):  # noqa: B905
+        out.write(line(member, name) + end)
     # here, so that main.py reports a full disk; at exit, Python's own flush would fail outside of its error handling
     out.flush()
-    print_left_out("not listed", index.report, folders=False)
+    print_left_out("not listed", source.index.report, folders=False)
 
 
-def _line(index: Index, form: str | None, *, human: bool, quoting: bool) -> Any:
+def _line(source: Reader, form: str | None, *, human: bool, quoting: bool) -> Line:
     """Return the function that makes a member's line, in the form that was asked for."""
     if form == "json":
-        return json_line(index)
+        return json_line(source)
     if form == "csv":
-        return csv_line(index)
+        return csv_line(source)
     if form == "long":
-        return long_line(index, human=human, quoting=quoting)
+        return long_line(source, human=human, quoting=quoting)
     return name_line(quoting=quoting)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blobpack.cli.opened import check_output_name
+from blobpack.cli.opened import check_output_name, opened_if_allowed
 from blobpack.cli.options import (
+    allow_option,
     concatenated_option,
     duplicates_option,
     empty_option,
@@ -16,11 +17,10 @@ from blobpack.cli.options import (
     json_option,
 )
 from blobpack.cli.params import BlobUrl, PlainTar
-from blobpack.cli.printing import progress_bar, progress_option, show_on
+from blobpack.cli.printing import progress_option, progress_shown
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import merge as library
-from blobpack.opening.list_blobs import place_of
-from blobpack.opening.open import is_collection
+from blobpack.opening.kind import kind_of
 from blobpack.writing.target import TAR
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.argument("blobs", nargs=-1, required=True, type=BlobUrl(), metavar="BLOB...")
 @click.argument("out", type=PlainTar(dir_okay=False))
 @concatenated_option
+@allow_option
 @duplicates_option("If several members have the same name: refuse, or copy only the last one.")
 @place_option
 @empty_option
@@ -42,6 +43,7 @@ def merge(
     blobs: tuple[Location, ...],
     out: Location,
     concatenated: bool,
+    allow: tuple[Location, ...],
     duplicates: Duplicates,
     place: IndexPlace,
     allow_empty: bool,
@@ -60,24 +62,25 @@ def merge(
     """
     check_output_name("OUT", out, TAR, force=force)
     # If OUT was forgotten, `merge a.tar b.tar` would replace b.tar with the members of a.tar.
-    is_one = len(blobs) == 1 and place_of(blobs[0]) == "file" and not is_collection(blobs[0])
+    is_one = len(blobs) == 1 and kind_of(blobs[0]) == "blob"
     if is_one and out.is_local and os.path.exists(out.path):  # noqa: PTH110
         raise click.UsageError(
             f"{out} exists and would be replaced by a copy of {blobs[0]}: OUT comes last"
         )
-    if concatenated and any(map(is_collection, blobs)):
+    if concatenated and any(kind_of(blob) == "collection" for blob in blobs):
         raise click.UsageError(
             "--concatenated scans blobs, and a collection has its index: give its folder, or its blobs"
         )
-    with progress_bar("members") as bar:
+    sources = opened_if_allowed(blobs, allow)
+    with progress_shown("members") as progress:
         report = library(
-            blobs,
+            sources,
             out,
             concatenated=concatenated,
             duplicates=duplicates,
             index=place,
             allow_empty=allow_empty,
             force=force,
-            progress=show_on(bar),
+            progress=progress,
         )
     print_combined(report, out, as_json=as_json)

@@ -16,8 +16,8 @@ from blobpack.cli.options import (
     json_option,
     packing_options,
 )
-from blobpack.cli.params import ByteSize, LocalPath, PathOrS3
-from blobpack.cli.printing import progress_bar, progress_option, show_on
+from blobpack.cli.params import ByteSize, LocalPath, PathOrS3, Whole
+from blobpack.cli.printing import progress_option, progress_shown
 from blobpack.cli.report import place_option, print_packed
 from blobpack.packing.manifest import read_manifest
 from blobpack.packing.shards import SHARD_BYTES_MIN, pack_shards
@@ -64,7 +64,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--level",
-    type=click.IntRange(1, 22),
+    type=Whole(1, 22),
+    metavar="LEVEL",
     help="Compression level of zstd, if OUT ends in .tar.zst [default: 3]. "
     "With --shard-size, it compresses the blobs to .tar.zst.",
 )
@@ -115,8 +116,11 @@ def pack(
     _check_usage(places, out, place, dry_run, resume, shard_bytes, level, force)
     check_places(places)
     source = _source(sources, directory, manifest)
-    with skipped_table(skipped_to, out, force=force) as on_skipped, progress_bar("files") as bar:
-        packing |= {"on_skipped": on_skipped, "directory": directory, "progress": show_on(bar)}
+    with (
+        skipped_table(skipped_to, out, force=force) as on_skipped,
+        progress_shown("files") as progress,
+    ):
+        packing |= {"on_skipped": on_skipped, "directory": directory, "progress": progress}
         if shard_bytes is None:
             report = library(
                 source,

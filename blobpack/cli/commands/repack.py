@@ -13,10 +13,9 @@ from blobpack.cli.options import (
     force_option,
     json_option,
 )
-from blobpack.cli.params import BlobUrl, PathOrS3
-from blobpack.cli.printing import progress_bar, progress_option, show_on
+from blobpack.cli.params import BlobUrl, ByteSize, PathOrS3, Whole
+from blobpack.cli.printing import progress_option, progress_shown
 from blobpack.cli.report import print_packed
-from blobpack.model import BYTES_MAX
 from blobpack.packing.repack import MEMBER_BYTES_MAX, repack as library
 from blobpack.writing.compress import is_compressed_target
 from blobpack.writing.target import kind_of
@@ -50,16 +49,19 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--level",
-    type=click.IntRange(1, 22),
+    type=Whole(1, 22),
+    metavar="LEVEL",
     help="Compression level of zstd, if OUT ends in .tar.zst.  [default: 3]",
 )
 @click.option(
     "--max-member",
     "member_bytes_max",
-    type=click.IntRange(1, BYTES_MAX),
+    type=ByteSize(1),
     default=MEMBER_BYTES_MAX,
     metavar="BYTES",
-    help="Largest member. A member is held in memory, so a larger one is an error.  [default: 1 GiB]",
+    # click would show 1073741824
+    show_default="1Gi",
+    help="Largest member. A member is held in memory, so a larger one is an error.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Read everything and print the report, but write nothing."
@@ -101,7 +103,7 @@ def repack(
     # not images.
     if is_same_file(out, source):
         raise click.UsageError(f"{out} is the file to read: OUT must be another one")
-    with progress_bar("files") as bar:
+    with progress_shown("files") as progress:
         report = library(
             source,
             out,
@@ -115,6 +117,6 @@ def repack(
             apple_double=apple_double,
             allow_empty=allow_empty,
             force=force,
-            progress=show_on(bar),
+            progress=progress,
         )
     print_packed(report, "members_behind", as_json=as_json)

@@ -99,14 +99,14 @@ def serve(
 ) -> None:
     """Serve the members of BLOBs over HTTP, until SIGTERM or Ctrl-C.
 
-    `/b/NAME/MEMBER` is a member's payload, and `/` a gallery; docs/guides/serve.md lists all routes. A BLOB may also be a
+    `/b/NAME/MEMBER` is a member's payload, and `/` a gallery; /openapi.json describes all routes. A BLOB may also be a
     collection, or a folder, prefix or glob of blobs. The key pair comes from BLOBPACK_SERVE_ACCESS_KEY and
     BLOBPACK_SERVE_SECRET_KEY, or from the file of --keys; `blobpack token` makes tokens with it.
 
     \b
     blobpack serve out.tar
     blobpack serve s3://bucket/train/ --name train --host 0.0.0.0 --keys keys.txt
-    blobpack serve out.tar --s3-port 9000
+    blobpack serve out.tar --s3-port 9000 --s3-unsigned
     """
     # imported here, because Starlette and uvicorn are an extra
     from blobpack.gateway.app import gateway_app

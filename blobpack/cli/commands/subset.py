@@ -18,7 +18,7 @@ from blobpack.cli.options import (
     selection_options,
 )
 from blobpack.cli.params import PlainTar
-from blobpack.cli.printing import progress_bar, progress_option, show_on
+from blobpack.cli.printing import progress_option, progress_shown
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import subset as library
 from blobpack.writing.target import TAR
@@ -65,7 +65,7 @@ def subset(
     check_output_name("OUT", out, TAR, force=force)
     opened = opened_source(blob, index_path, rescan=rescan, allow=allow)
     members = select(opened.index, **selection)
-    with progress_bar("members") as bar:
+    with progress_shown("members") as progress:
         report = library(
             opened,
             out,
@@ -73,6 +73,6 @@ def subset(
             index=place,
             allow_empty=allow_empty,
             force=force,
-            progress=show_on(bar),
+            progress=progress,
         )
     print_combined(report, out, as_json=as_json)

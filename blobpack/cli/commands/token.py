@@ -34,7 +34,7 @@ def token(scope: str, expires: datetime | None, keys: Keys, as_json: bool) -> No
     server's keys.
 
     \b
-    blobpack token out/cats/ --expires 2030-12-31
+    blobpack token out/cats/ --keys keys.txt --expires 2030-12-31
     """
     if not keys:
         raise click.UsageError("a token needs a key pair: give --keys, or one in the environment")

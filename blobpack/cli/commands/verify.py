@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blobpack.cli.options import blob_argument, index_option, json_option
-from blobpack.cli.printing import print_report_line, progress_bar, progress_option, show_on
+from blobpack.cli.opened import opened_if_allowed
+from blobpack.cli.options import (
+    allow_option,
+    blob_argument,
+    index_option,
+    json_option,
+    threads_option,
+)
+from blobpack.cli.printing import print_report_line, progress_option, progress_shown
 from blobpack.cli.report import print_json
-from blobpack.model import THREADS_ASKED_MAX
 from blobpack.reading.verify import verify as library
 
 if TYPE_CHECKING:
@@ -26,11 +32,8 @@ if TYPE_CHECKING:
     help="Compare headers with the index and payloads with their checksums, or only the headers.",
 )
 @index_option
-@click.option(
-    "--threads",
-    type=click.IntRange(1, THREADS_ASKED_MAX),
-    help="Number of threads that read.  [default: one for each processor, up to 8; for a remote BLOB, 8]",
-)
+@allow_option
+@threads_option("one for each processor, up to 8; for a remote BLOB, 8")
 @progress_option
 @json_option
 @click.pass_context
@@ -39,6 +42,7 @@ def verify(
     blob: Location,
     full: bool,
     index_path: Location | None,
+    allow: tuple[Location, ...],
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -46,14 +50,15 @@ def verify(
 
     Each header is compared with the index, and each payload with its checksum, if the index has
     checksums. Each member that fails is printed to stdout, with its place in BLOB. The exit code is
-    1 if any member fails.
+    1 if any member fails. BLOB may also be a collection, or a folder, prefix or glob of blobs.
 
     \b
     blobpack verify out.tar
     blobpack verify s3://bucket/out.tar --fast
     """
-    with progress_bar("members") as bar:
-        report = library(blob, index=index_path, full=full, threads=threads, progress=show_on(bar))
+    [source] = opened_if_allowed([blob], allow)
+    with progress_shown("members") as progress:
+        report = library(source, index=index_path, full=full, threads=threads, progress=progress)
     if as_json:
         fields = {"source": report.url, **asdict(report), "ok": report.ok}
         del fields["url"]

@@ -27,7 +27,8 @@ from blobpack.gateway.http_range import answer_to, conditions_in
 from blobpack.gateway.images import cache_control, decoded, send_other_method
 from blobpack.gateway.payloads import check_unchanged
 from blobpack.gateway.shared_work import SharedWork
-from blobpack.threads import RecentlyUsed, processor_count, shared_pool
+from blobpack.recently_used import RecentlyUsed
+from blobpack.threads import processor_count, shared_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,9 +16,10 @@ from blobpack.gateway.blobs import ServedBlob, copied
 from blobpack.index.index import Index
 from blobpack.model import Member
 from blobpack.opening.blob import Blob
-from blobpack.opening.collection import COLLECTION_NAME, Collection
+from blobpack.opening.collection import Collection
+from blobpack.opening.kind import COLLECTION_NAME
+from blobpack.recently_used import RecentlyUsed
 from blobpack.stores.location import is_absolute
-from blobpack.threads import RecentlyUsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

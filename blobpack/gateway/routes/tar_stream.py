@@ -9,7 +9,7 @@ while the client takes the one before.
 from __future__ import annotations
 
 import asyncio
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,10 +40,13 @@ if TYPE_CHECKING:
     from blobpack.gateway.app import GatewayApp
     from blobpack.gateway.blobs import ServedBlob, ServedBlobs
     from blobpack.gateway.tokens import Grant
+    from blobpack.stores.base import Store
 
 PIECE_BYTES = 1 << 20
 # batches that read at the same time; more wait, and hold no bytes
 BATCHES_AT_ONCE = 16
+# bytes between two payloads that are read with them: a header, or three if the name is long
+GAP_BYTES_MAX = 4096
 MISSING_SHOWN = 10
 
 
@@ -190,9 +193,29 @@ def pieces(members: list[Wanted], headers: list[bytes]) -> Generator[bytes]:
 
 
 def payloads_of(blob: ServedBlob, several: list[FoundRow]) -> Iterator[bytes]:
-    """Read payloads in their order; those of a remote blob, or of a collection, as one batch."""
+    """Return the payloads in their order; those of a remote blob, or of a collection, are read as one batch."""
     store = blob.open_store(several[0].row)
     if store is None or blob.is_remote or len(blob.reader.blobs) != 1:
         return blob.reader.read_rows([found.row for found in several])
-    # found already, so that read_rows would look them up once more
-    return (store.read_range(found.offset_start, found.offset_end) for found in several)
+    return chain.from_iterable(slices_of(store, run) for run in runs_of(several))
+
+
+def runs_of(several: list[FoundRow]) -> Iterator[list[FoundRow]]:
+    """Divide members into runs of neighbours in the blob, of about a mebibyte at most."""
+    run = several[:1]
+    for found in several[1:]:
+        gap = found.offset_start - run[-1].offset_end
+        if not (
+            0 <= gap <= GAP_BYTES_MAX and found.offset_end - run[0].offset_start <= PIECE_BYTES
+        ):
+            yield run
+            run = []
+        run.append(found)
+    yield run
+
+
+def slices_of(store: Store, run: list[FoundRow]) -> Iterator[bytes]:
+    """Read a run by one read, and return its payloads."""
+    first = run[0].offset_start
+    whole = store.read_range(first, run[-1].offset_end)
+    return (whole[found.offset_start - first : found.offset_end - first] for found in run)

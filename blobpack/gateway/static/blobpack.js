@@ -1,15 +1,14 @@
 /**
  * Reads members of blobpack's blobs and collections straight from a web server or bucket.
  *
- * Strategy: the index lies in the blob, behind the tar, or beside it. One HEAD and one read of the last 128 KiB bring the
- * footer, the directory and the guide of some million members. A name then takes the block that holds it, and its payload.
- * Neighbours come in one GET; a pass over all members reads megabytes of blocks at a time, and pauses between blocks, so
- * that a page stays responsive. Written from docs/format.md, which describes every byte.
+ * Strategy: the index lies in the blob, behind the tar, or beside it. One HEAD and one read of the last 128 KiB bring
+ * the footer, the directory and the guide of some million members. A name then takes the block that holds it, and its
+ * payload. Neighbours come in one GET. A pass over all members reads megabytes of blocks at a time, and pauses between
+ * blocks, so that a page stays responsive. This was written from docs/format.md, which describes every byte.
  *
- * What keeps the bytes right: all answers must have the ETag of the first one, the index has checksums, and each payload
- * is compared with its CRC-32C. If-Match and `bytes=-n` would cost a preflight, a request more for each, so only HEAD and
- * `Range: bytes=a-b` are sent.
- * Browsers: Chrome 116, Firefox 124, Safari 17.4, or later. Node: 20 or later.
+ * What keeps the bytes right: all answers must have the ETag of the first one, every part of the index has a checksum,
+ * and each payload is compared with its CRC-32C. If-Match and `bytes=-n` would cost a preflight, so only HEAD and
+ * `Range: bytes=a-b` are sent. Browsers: Chrome 120, Firefox 124, Safari 17.4, or later. Node: 20 or later.
  */
 
 const ROWS = 1024; // in a block
@@ -309,7 +308,16 @@ function unlessAborted(promise, signal) {
 }
 
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const pause = () => globalThis.scheduler?.yield?.() ?? wait(0);
+
+// Lets other tasks run. A timer would wait 4 ms or more, and scheduler.yield would go before timers and answers.
+function pause() {
+  return new Promise((resolve) => {
+    if (globalThis.setImmediate) return setImmediate(resolve); // Node
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => resolve(port1.close());
+    return port2.postMessage(null);
+  });
+}
 
 class Queue {
   #free;
@@ -396,6 +404,22 @@ class Store {
   // whether an answer of a replaced blob would differ in its headers
   get isPinned() {
     return this.version.etag.startsWith('"') || Boolean(this.version.modified);
+  }
+
+  // Runs code that decodes bytes of this store, whose errors then name it.
+  decode(run) {
+    try {
+      return run();
+    } catch (error) {
+      if (error instanceof FormatError) error.message = `${this.url}: ${error.message}`;
+      throw error;
+    }
+  }
+
+  // The footer of the index at the store's end; null if there is none.
+  async footer(signal) {
+    const packed = await this.peek(Math.max(0, this.size - FOOTER_BYTES), this.size, signal);
+    return this.decode(() => decodeFooter(packed));
   }
 
   // Finds the size, and reads the last bytes.
@@ -580,9 +604,8 @@ function checkFooter(footer) {
 /**
  * A block of up to 1,024 members, as columns.
  *
- * `firstRow`, `count`; `names`: the names' bytes, one behind the other, each ending at its `nameEnds`; `sizes`;
- * `offsetStarts`; and `mediaTypes` (codes), `widths`, `heights`, `crcs`, null without that fact. All but names are arrays
- * of numbers, one for each member.
+ * `firstRow` and `count`. `names`: the bytes of all names, one behind the other; each ends at its place in `nameEnds`.
+ * `sizes` and `offsetStarts`. `mediaTypes` (codes), `widths`, `heights` and `crcs`; each is null if the index lacks it.
  */
 class Block {
   constructor(packed, number, footer) {
@@ -607,7 +630,7 @@ class Block {
     const fact = (place) => (footer.facts.includes(FACTS[place]) ? columns[3 + place] : null);
     [this.nameEnds, this.starts, this.sizes] = columns;
     [this.mediaTypes, this.widths, this.heights, this.crcs, this.times] = FACTS.map((_, place) => fact(place));
-    Object.assign(this, { packedBytes: packed.length, unit, base: u64(view, 16), timeBase: view.getBigInt64(24, true) });
+    Object.assign(this, { unit, base: u64(view, 16), timeBase: view.getBigInt64(24, true) });
     this.#check(number, footer.lastEnd);
   }
 
@@ -698,25 +721,33 @@ class Index {
   }
 
   async #read(start, end) {
-    expect(0 <= start && start <= end && end <= this.footer.regionBytes, "a position is outside of it");
+    this.store.decode(() => {
+      expect(start <= end && end <= this.footer.regionBytes, "a position is outside of it");
+    });
     return this.store.peek(this.start + start, this.start + end, this.signal);
   }
 
   // Decodes a part; if it does not match its checksum, once more from bytes that come again: an answer may be damaged.
   async #decoded(packed, start, end, decode) {
+    const first = await packed;
     try {
-      return decode(await packed);
+      return this.store.decode(() => decode(first));
     } catch (error) {
       if (!(error instanceof ChecksumError)) throw error;
-      return decode(await this.store.read(this.start + start, this.start + end, this.signal));
+      const again = await this.store.read(this.start + start, this.start + end, this.signal);
+      return this.store.decode(() => decode(again));
     }
   }
 
   // Returns parts, by number. Those that are not kept are read, near ones in one GET.
   // No caller's signal ends these reads, because others may wait for the same part.
   async #parts(kind, numbers, boundsOf, decode) {
-    const missing = numbers.filter((number) => !this.#kept.has(kind + number));
-    const bounds = await Promise.all(missing.map(boundsOf));
+    const isMissing = (number) => !this.#kept.has(kind + number);
+    const asked = numbers.filter(isMissing);
+    const boundsOfAsked = new Map((await Promise.all(asked.map(boundsOf))).map((found, i) => [asked[i], found]));
+    // another caller may have begun to read some of them meanwhile
+    const missing = asked.filter(isMissing);
+    const bounds = missing.map((number) => boundsOfAsked.get(number));
     const fetched = new Map();
     for (const { start, end, places } of planFetches(bounds, SCAN_BYTES_MAX)) {
       const packed = this.#read(start, end);
@@ -759,32 +790,35 @@ class Index {
     const start = this.footer.directory + number * PAGE_BYTES;
     const [page] = await this.#parts("directory", [number], () => [start, start + PAGE_BYTES], (packed) => {
       checkPage(packed, 2 ** 31 + number, "a page of its directory");
-      return viewOf(packed);
+      const view = viewOf(packed);
+      const positions = Array.from({ length: PAGE_POSITIONS }, (_, place) => u64(view, 8 + 8 * place));
+      expect(Math.max(...positions) <= this.footer.regionBytes, "its directory holds a position outside of it");
+      return positions;
     });
-    return u64(page, 8 + 8 * (block % PAGE_POSITIONS));
+    return page[block % PAGE_POSITIONS];
   }
 
   async blocks(numbers) {
     const { blockCount } = this.footer;
-    expect(numbers.every((number) => number < blockCount), "its lookup points at a row that is not there");
+    this.store.decode(() => {
+      expect(numbers.every((number) => number < blockCount), "its lookup points at a row that is not there");
+    });
     const boundsOf = (number) => Promise.all([this.#position(number), this.#position(number + 1)]);
     return this.#parts("block", numbers, boundsOf, (packed, number) => new Block(packed, number, this.footer));
   }
 
   // the last row with a name, as [block, place]; null if there is none
   async find(name) {
-    const { rowCount, guideBytes, lookupPages } = this.footer;
+    const { rowCount, blockCount, guideBytes, lookupPages } = this.footer;
     if (rowCount === 0) return null;
     const numbers = guideBytes ? await this.#blockByGuide(name)
       : lookupPages ? await this.#blocksByLookup(name)
-      : [...Array(this.footer.blockCount).keys()];
-    // from the last one: of equal names, the last row counts
-    for (const number of numbers.sort((a, b) => b - a)) {
-      const [block] = await this.blocks([number]);
-      const place = block.find(name);
-      if (place >= 0) return [block, place];
-    }
-    return null;
+      // the names were made to collide
+      : [...Array(blockCount).keys()];
+    const blocks = await this.blocks(numbers);
+    // of equal names, the last row counts
+    const block = blocks.sort((a, b) => b.firstRow - a.firstRow).find((one) => one.find(name) >= 0);
+    return block ? [block, block.find(name)] : null;
   }
 
   async firstNames() {
@@ -861,8 +895,8 @@ class Index {
 
 /**
  * Open a blob, or a collection's file.
- * @param {string} url An http(s) URL, or one that is relative to the page. A folder's URL, which ends with "/", means its
- *   `collection.idx`.
+ * @param {string} url An http(s) URL, or one that is relative to the page. A folder's URL, which ends with "/", means
+ *   its `collection.idx`.
  * @param {Options} [options]
  * @returns {Promise<Reader>}
  */
@@ -881,19 +915,24 @@ export async function open(url, options = {}) {
     throw new StorageError(`${store.url}: neither the server's answers (by ETag or Last-Modified) nor checksums in the `
       + `index would show that the blob was replaced; if another origin serves it: ${SAFE}`);
   }
-  return new Reader({ store, index, blobs, queue, closing, allow: options.allow ?? [] });
+  const allow = (options.allow ?? []).map((place) => new URL(place, where));
+  return new Reader({ store, index, blobs, queue, closing, allow });
 }
 
 // finds the index's {store, start, footer}
 async function findIndex(store, queue, given, signal) {
-  const tail = await store.peek(Math.max(0, store.size - FOOTER_BYTES), store.size, signal);
-  const footer = decodeFooter(tail);
+  const footer = await store.footer(signal);
   if (footer?.regionBytes === store.size) {
     if (footer.blobsBytes) return { store, start: 0, footer };
     throw new FormatError(`${store.url}: this is the index of one blob: open the blob itself`);
   }
+  if (new URL(store.url).pathname.endsWith(".idx")) {
+    throw noIndexFile(store.url);
+  }
   if (footer && !given) return insideIndex(store, footer, signal);
-  if (tail.length >= 4 && viewOf(tail).getUint32(tail.length - 4, true) === 0x8f92eab1) throw compressed(store, "zstd");
+  const tail = await store.peek(Math.max(0, store.size - FOOTER_BYTES), store.size, signal);
+  // a seekable zstd file ends with this number
+  if (ascii(tail.subarray(-4)) === "\xb1\xea\x92\x8f") throw compressed(store.url, "zstd");
   const place = given ?? new URL(store.url);
   if (!given) place.pathname += ".idx";
   try {
@@ -902,8 +941,7 @@ async function findIndex(store, queue, given, signal) {
     // S3 answers 403 and not 404 for a missing object, if the caller may not list the bucket
     const isMissing = error instanceof BlobNotFoundError || error.status === 403;
     if (given || !(isMissing || error instanceof FormatError)) throw error;
-    await raiseOtherFormat(store, signal);
-    throw isMissing ? new MissingIndexError(missingIndex(store, tail)) : error;
+    throw (await otherFormat(store, signal)) ?? (isMissing ? missingIndex(store.url, tail) : error);
   }
 }
 
@@ -925,8 +963,8 @@ async function insideIndex(store, footer, signal) {
 }
 
 async function besideIndex(store, sidecar, signal) {
-  const footer = decodeFooter(await sidecar.peek(Math.max(0, sidecar.size - FOOTER_BYTES), sidecar.size, signal));
-  if (footer?.regionBytes !== sidecar.size) throw new FormatError(`${sidecar.url}: this is not an index file of blobpack`);
+  const footer = await sidecar.footer(signal);
+  if (footer?.regionBytes !== sidecar.size) throw noIndexFile(sidecar.url);
   if (footer.blobsBytes) throw new FormatError(`${sidecar.url}: this is a collection, not the index of one blob`);
   if (!footer.isTied) throw stale(store, `${sidecar.url} is tied to no blob, so it can't be checked`);
   await checkIdentity(store, footer, signal);
@@ -945,7 +983,7 @@ async function checkIdentity(store, footer, signal) {
 
 async function isIndexBehind(store, end, signal) {
   if (store.size < end) return false;
-  const footer = decodeFooter(await store.peek(Math.max(0, store.size - FOOTER_BYTES), store.size, signal));
+  const footer = await store.footer(signal);
   return footer !== null && end + HEADER_BYTES + footer.regionBytes === store.size;
 }
 
@@ -959,10 +997,12 @@ async function checkTail(store, footer, end, tail, signal) {
   }
 }
 
-const stale = (store, what) => new StaleIndexError(`${store.url}: the index does not fit the blob as it is now: ${what}; `
-  + "make it again with `blobpack index`");
+const noIndexFile = (url) => new FormatError(`${url}: this is not an index file of blobpack`);
 
-const compressed = (store, format) => new FormatError(`${store.url}: this is compressed by ${format}, so its members can't `
+const stale = (store, what) => new StaleIndexError(
+  `${store.url}: the index does not fit the blob as it is now: ${what}; make it again with \`blobpack index\``);
+
+const compressed = (url, format) => new FormatError(`${url}: this is compressed by ${format}, so its members can't `
   + "be read here: make a plain blob of it with `blobpack repack`, or read it with Python");
 
 // the tar header of the member that holds an index of that size
@@ -985,35 +1025,40 @@ function memberHeader(regionBytes) {
 // the first bytes of other files, in lower case, and what these are
 const COMPRESSED = [["\x28\xb5\x2f\xfd", "zstd"], ["\x1f\x8b", "gzip"], ["bzh", "bzip2"], ["\xfd7zxz", "xz"]];
 const OTHERS = [
-  ["<!doctype html", "an HTML page, perhaps an error or a login page"], ["<html", "an HTML page, perhaps an error page"],
+  ["<!doctype html", "an HTML page, perhaps an error or a login page"], ["<html", "an HTML page, perhaps an error"],
   ["<?xml", "an XML document, perhaps the server's error"], ["blobidx\n", "a part of an index: open the blob itself"],
   ["\x80\x04", "a pickle, perhaps an offsets file: open the blob itself"], ["pk\x03\x04", "a zip archive"],
   ["par1", "a Parquet file"], ["\xff\xd8\xff", "a JPEG image"], ["\x89png", "a PNG image"], ["gif8", "a GIF image"],
   ["version https://git-lfs", "a pointer of Git LFS: `git lfs pull` gets the file"],
 ];
 
-async function raiseOtherFormat(store, signal) {
+// the error for a file that begins as no tar does; null if it may be a tar
+async function otherFormat(store, signal) {
   const head = await store.peek(0, Math.min(HEADER_BYTES, store.size), signal);
   const begins = ascii(head).toLowerCase();
   const format = COMPRESSED.find(([magic]) => begins.startsWith(magic));
-  if (format) throw compressed(store, format[1]);
+  if (format) return compressed(store.url, format[1]);
   const other = OTHERS.find(([magic]) => begins.startsWith(magic));
-  if (other) throw new FormatError(`${store.url}: this is ${other[1]}, not a tar`);
+  if (other) return new FormatError(`${store.url}: this is ${other[1]}, not a tar`);
   const sum = head.reduce((before, byte, at) => before + (at >= 148 && at < 156 ? 32 : byte), 0);
   const isTar = head.length === 512 && (sum === 256 || sum === parseInt(ascii(head.subarray(148, 156)), 8));
-  if (!isTar) throw new FormatError(`${store.url}: this is not a tar`);
+  return isTar ? null : new FormatError(`${store.url}: this is not a tar`);
 }
 
-const missingIndex = (store, tail) => (ascii(tail).startsWith(APPEND_MARK)
-  ? `${store.url}: an append to this blob is at work, or was interrupted: repeat it, or run \`blobpack index\``
-  : `${store.url}: this tar has no index inside, nor beside it as <name>.idx: \`blobpack index\` makes one. An offsets `
-    + "file can't be read here.");
+const missingIndex = (url, tail) => new MissingIndexError(`${url}: ${ascii(tail).startsWith(APPEND_MARK)
+  ? "an append to this blob is at work, or was interrupted: repeat it, or run `blobpack index`"
+  : "this tar has no index inside, nor beside it as <name>.idx: `blobpack index` makes one. "
+    + "An offsets file can't be read here."}`);
 
 // the blobs that an index is of: one, or those of a collection
 async function blobsOf({ store, start, footer, signal }) {
   const { rowCount, blobs, blobsBytes } = footer;
   if (!blobsBytes) return [{ rowEnd: rowCount }];
   const packed = await store.peek(start + blobs, start + blobs + blobsBytes, signal);
+  return store.decode(() => decodeBlobs(packed, rowCount));
+}
+
+function decodeBlobs(packed, rowCount) {
   checkSum(packed, "its section of blobs");
   const view = viewOf(packed);
   const count = view.getUint32(4, true);
@@ -1056,12 +1101,19 @@ class Reader {
     /** True for a collection. */
     this.isCollection = index.footer.blobsBytes > 0;
     this.#blobs = blobs;
-    /** The blobs: {url, name, firstRow, rowEnd, size} of each. A single blob has one. */
-    this.blobs = blobs.map(({ name = "", rowEnd, size = store.size }, number) => ({
-      url: this.isCollection ? blobUrl(store.url, name) : store.url, name, size, rowEnd,
-      firstRow: number ? blobs[number - 1].rowEnd : 0,
-    }));
     if (!this.isCollection) this.#stores.set(0, Promise.resolve(store));
+  }
+
+  /** The blobs: {url, name, firstRow, rowEnd, size} of each. A single blob has one. */
+  get blobs() {
+    return this.#blobs.map(({ name = "", rowEnd, size = this.#store.size }, number) => (
+      { url: this.#urlOf(number), name, size, rowEnd, firstRow: number ? this.#blobs[number - 1].rowEnd : 0 }));
+  }
+
+  // made when it is asked for: 10,000 URLs at once would hold up the page
+  #urlOf(number) {
+    const blob = this.#blobs[number];
+    return (blob.url ??= this.isCollection ? blobUrl(this.url, blob.name) : this.url);
   }
 
   /** ETag of the blob or of the collection's file; "" if the server sends or shows none. */
@@ -1080,11 +1132,11 @@ class Reader {
   }
 
   #blobOf(row) {
-    return firstPlace(this.blobs.length, (number) => this.blobs[number].rowEnd > row);
+    return firstPlace(this.#blobs.length, (number) => this.#blobs[number].rowEnd > row);
   }
 
   #member(block, place) {
-    return block.member(place, this.blobs[this.#blobOf(block.firstRow + place)].url);
+    return block.member(place, this.#urlOf(this.#blobOf(block.firstRow + place)));
   }
 
   /**
@@ -1094,6 +1146,7 @@ class Reader {
    * @returns {Promise<Member | null>} null if there is none.
    */
   async find(name, { signal } = {}) {
+    if (typeof name !== "string") throw new TypeError(`name must be a string, not ${name}`);
     const encoded = encodeName(name);
     // a string that no name decodes to
     if (decodeName(encoded) !== name) return null;
@@ -1127,10 +1180,9 @@ class Reader {
    * @returns {Promise<Uint8Array>}
    */
   async read(which, { signal } = {}) {
-    const member = typeof which === "string" ? await this.find(which, { signal })
-      : typeof which === "number" ? (await this.#membersAt([which], signal))[0] : which;
-    if (!member) throw new MemberNotFoundError(`${this.url}: there is no member ${JSON.stringify(which)}`);
-    const [[, bytes]] = await this.readMany([member], { signal });
+    const found = typeof which === "string" ? await this.find(which, { signal }) : which;
+    if (found === null) throw new MemberNotFoundError(`${this.url}: there is no member ${JSON.stringify(which)}`);
+    const [[, bytes]] = await this.readMany([found], { signal });
     if (bytes instanceof Error) throw bytes;
     return bytes;
   }
@@ -1151,17 +1203,22 @@ class Reader {
    */
   async readMany(several, { signal } = {}) {
     const own = this.#signal(signal);
-    const rows = several.filter((which) => typeof which === "number");
-    const found = (await this.#membersAt(rows, signal)).values();
-    const members = several.map((which) => (typeof which === "number" ? found.next().value : which));
+    const members = await this.#membersAt(several.map((which) => which.row ?? which), signal);
+    // a Member may come from another blob, or from this one before it was replaced
+    const isOther = ({ name, offsetStart, offsetEnd }, i) => name !== undefined && (members[i].name !== name
+      || members[i].offsetStart !== offsetStart || members[i].offsetEnd !== offsetEnd);
+    const other = several.find(isOther);
+    if (other) throw new MemberNotFoundError(`${this.url}: ${JSON.stringify(other.name)} is a member of another blob`);
     const payloads = Array(members.length);
-    const byBlob = Map.groupBy?.(members.keys(), (i) => this.#blobOf(members[i].row))
-      ?? [...members.keys()].reduce((map, i) => {
-        const blob = this.#blobOf(members[i].row);
-        return map.set(blob, [...(map.get(blob) ?? []), i]);
-      }, new Map());
+    const byBlob = new Map();
+    for (const [i, { row }] of members.entries()) {
+      const blob = this.#blobOf(row);
+      if (!byBlob.has(blob)) byBlob.set(blob, []);
+      byBlob.get(blob).push(i);
+    }
     await Promise.all([...byBlob].map(async ([blob, places]) => {
       const store = await this.#open(blob, own);
+      this.#checkEnds(store, places.map((i) => members[i]));
       const fetches = planFetches(places.map((i) => [members[i].offsetStart, members[i].offsetEnd]), READ_BYTES_MAX);
       await Promise.all(fetches.map(async (fetch) => {
         const bytes = await store.read(fetch.start, fetch.end, own);
@@ -1174,6 +1231,13 @@ class Reader {
     return members.map((member, i) => [member, payloads[i]]);
   }
 
+  #checkEnds(store, members) {
+    const behind = members.find((member) => member.offsetEnd > store.size);
+    if (!behind) return;
+    throw new FormatError(`${this.url}: the index is damaged: ${JSON.stringify(behind.name)} ends at byte `
+      + `${behind.offsetEnd} of ${store.url}, which has ${store.size} bytes`);
+  }
+
   // a member's payload out of the bytes of a fetch; the error if it does not match its checksum
   async #checked(store, member, bytes, start, signal) {
     const { offsetStart, offsetEnd, crc32c: expected } = member;
@@ -1183,15 +1247,15 @@ class Reader {
     const again = await store.read(offsetStart, offsetEnd, signal);
     const found = await crcOf(again);
     if (found === expected) return again;
-    return new ChecksumError(`${store.url}: the bytes ${offsetStart} to ${offsetEnd} of ${JSON.stringify(member.name)} are `
-      + "damaged, or the blob was replaced: their CRC-32C is "
-      + `${found.toString(16).padStart(8, "0")}, the index says ${expected.toString(16).padStart(8, "0")}`);
+    const [came, said] = [found, expected].map((crc) => crc.toString(16).padStart(8, "0"));
+    return new ChecksumError(`${store.url}: the bytes ${offsetStart} to ${offsetEnd} of ${JSON.stringify(member.name)} `
+      + `are damaged, or the blob was replaced: their CRC-32C is ${came}, the index says ${said}`);
   }
 
   // the store of a blob of a collection, which is opened when its first member is read
   #open(number, signal) {
     if (!this.#stores.has(number)) {
-      const opening = this.#openBlob(this.blobs[number].url, this.#blobs[number]);
+      const opening = this.#openBlob(this.#urlOf(number), this.#blobs[number]);
       opening.catch(() => this.#stores.delete(number));
       this.#stores.set(number, opening);
     }
@@ -1200,7 +1264,7 @@ class Reader {
 
   async #openBlob(url, blob) {
     checkPlace(this.url, blob.name, url, this.#allow);
-    if (blob.isCompressed) throw compressed({ url }, "zstd");
+    if (blob.isCompressed) throw compressed(url, "zstd");
     // the collection knows size and ETag, and each answer is compared with them
     if (blob.version) return new Store(this.#queue, url, { size: blob.size, version: { etag: blob.version } });
     const store = await new Store(this.#queue, url).open(this.#closing.signal);
@@ -1209,8 +1273,9 @@ class Reader {
   }
 
   /**
-   * Yield the blocks of all rows, or of those from a up to b, in order: 1,024 members each, as columns. It takes few large
+   * Yield the blocks that hold the rows from a up to b, or all: 1,024 members each, as columns. It takes few large
    * GETs, and pauses often, so that a page stays responsive. For searches and filters over all members.
+   * @param {{a?: number, b?: number, signal?: AbortSignal}} [options]
    * @returns {AsyncGenerator<Block>}
    */
   async *scan({ a = 0, b = this.length, signal } = {}) {
@@ -1221,8 +1286,8 @@ class Reader {
    * Yield the names that match a glob, in order of their rows, as they are found.
    * @param {string | string[]} glob One of several, if several are given.
    * @param {{minSize?: number, maxSize?: number, mediaType?: string | string[], minWidth?: number, maxWidth?: number,
-   *   minHeight?: number, maxHeight?: number, exclude?: string | string[], signal?: AbortSignal}} [conditions] All must hold. A member
-   *   of unknown width does not pass a condition on width.
+   *   minHeight?: number, maxHeight?: number, exclude?: string | string[], signal?: AbortSignal}} [conditions] All must
+   *   hold. A member of unknown width does not pass a condition on width.
    * @returns {AsyncGenerator<string>}
    */
   async *select(glob = "*", { signal, ...conditions } = {}) {
@@ -1252,7 +1317,7 @@ class Reader {
       need("mediaType");
       const globs = [mediaType].flat().map(globMatcher);
       const wanted = mediaTypes.map((type) => type !== "" && globs.some((matches) => matches(type)));
-      if (!wanted.includes(true)) throw new TypeError(`no media type is ${mediaType}; there are${mediaTypes.join(" ")}`);
+      if (!wanted.includes(true)) throw new TypeError(`no media type is ${mediaType}: ${mediaTypes.join(" ")}`);
       tests.push((block, place) => wanted[block.mediaTypes[place]]);
     }
     const byName = (globs, right) => {
@@ -1296,16 +1361,15 @@ function blobUrl(collection, name) {
 
 // a collection may come from somebody else, so it must not choose which hosts and folders are read
 function checkPlace(collection, name, url, allow) {
-  const folder = new URL(".", collection).href;
-  const isBelow = (place) => {
-    const [wanted, parent] = [new URL(url), new URL(place)];
-    const prefix = decodePath(parent.pathname).replace(/\/?$/, "/");
-    const path = decodePath(wanted.pathname);
-    return wanted.origin === parent.origin && (path.startsWith(prefix) || `${path}/` === prefix);
+  const path = decodePath(/^https?:\/\/[^/]+(.*)/.exec(url)?.[1] ?? "..");
+  const isBelow = ({ origin, pathname }) => {
+    const place = decodePath(pathname);
+    const found = decodePath(new URL(url).pathname);
+    return new URL(url).origin === origin && (found === place || found.startsWith(place.replace(/\/?$/, "/")));
   };
-  // a server may resolve "..", also if it is written as %2e%2e
-  const hasParent = decodePath(name).split(/[/\\]/).includes("..");
-  if (!/^https?:/.test(url) || hasParent || ![folder, ...allow].some(isBelow)) {
+  // a server may resolve "..", also if it is written as %2e%2e; URL() resolves both, so the name is looked at, too
+  const hasParent = [path, decodePath(name)].some((text) => text.split(/[/\\]/).includes(".."));
+  if (hasParent || !URL.canParse(url) || ![new URL(".", collection), ...allow].some(isBelow)) {
     throw new UnsafeNameError(`${collection}: names a blob at ${JSON.stringify(name)}, which is not below the `
       + "collection's own folder: `allow` names other hosts and folders to read from");
   }

@@ -3,13 +3,13 @@
 // Strategy: the address holds the search, the filters and the open member, so every view can be bookmarked and shared.
 // Whatever a blob says (names above all) becomes text by textContent, and pictures only ever stand in <img>.
 
-import { open, BlobChangedError, FactsMissingError, StorageError, encodeName } from "./blobpack.js";
+import { open, BlobChangedError, FactsMissingError, StorageError } from "./blobpack.js";
 import { Grid } from "./gallery_grid.js";
 import { LIMITS, countOfFilters, fromParams, isEmpty, parseSize, queryOf, search, toParams } from "./gallery_query.js";
 import { Pictures, TILE_BYTES_MAX, imageOf, pictureType } from "./gallery_pictures.js";
 import { LargeView, element, kindOf, sizeText } from "./gallery_large.js";
 import { Selection, saveList, saveOffsets } from "./gallery_selection.js";
-import { subsetOfNames, subsetOfSearch, visible } from "./gallery_snippets.js";
+import { NAMES_IN_COMMAND, subsetOfNames, subsetOfSearch, visible } from "./gallery_snippets.js";
 
 const TYPING_MS = 180;
 const TOAST_MS = 4000;
@@ -198,11 +198,12 @@ class Gallery {
       if (isDone) {
         $("progress").hidden = true;
         this.#showStatus();
+        this.#showTypes();
         if (this.large.member) this.#showPlace(this.#itemOf(this.large.member.row));
       }
     };
     try {
-      await search(this.blob, query, { signal, onFound });
+      await search(this.blob, query, this.types, { signal, onFound });
     } catch (error) {
       $("progress").hidden = true;
       throw error;
@@ -261,7 +262,7 @@ class Gallery {
     $("no-facts").hidden = !missing.length;
     $("no-facts").textContent = "The index has no media types, widths and heights; `blobpack index --facts` adds them.";
     const chips = [...this.types].sort().map((type) => {
-      const chip = element("button", type.replace(/^image\//, ""), { type: "button" });
+      const chip = element("button", type.replace(/^image\/|\+xml$/g, ""), { type: "button" });
       chip.ariaPressed = this.query.types.includes(type);
       chip.onclick = () => {
         const { types } = this.query;
@@ -356,22 +357,32 @@ class Gallery {
     for (let item = first; item < last; item += 1) yield this.rowOf(item);
   }
 
+  // Calls a function with batches of the selected members.
   async #withSelected(use) {
     try {
-      use(await this.selection.members(this.pictures, this.blob));
+      await use(this.selection.members(this.pictures, this.blob));
     } catch (error) {
       this.fail(error);
     }
   }
 
+  #saveList() {
+    this.#withSelected(async (batches) => {
+      const left = await saveList(batches);
+      if (left) this.toast(`${numberText(left)} with a line break in the name left out of the list`);
+    });
+  }
+
   #showSubset() {
-    this.#withSelected((members) => {
-      const isSearch = this.found && this.selection.size === this.found.length && [...this.found].every((row) => this.selection.has(row));
-      const names = members.map((member) => member.name);
-      $("command-text").textContent = isSearch ? subsetOfSearch(this.query, this.info) : subsetOfNames(names, this.info);
-      $("command-note").textContent = $("command-text").textContent.includes("names.txt")
-        ? "Save names.txt with the button List first."
-        : "";
+    const { size } = this.selection;
+    const isAll = this.found ? size === this.found.length && this.found.every((row) => this.selection.has(row)) : size === this.blob.length;
+    this.#withSelected(async (batches) => {
+      const names = [];
+      if (!isAll && size <= NAMES_IN_COMMAND) {
+        for await (const members of batches) names.push(...members.map(({ name }) => name));
+      }
+      $("command-text").textContent = isAll ? subsetOfSearch(this.query, this.info) : subsetOfNames(names, this.info);
+      $("command-note").hidden = isAll || names.length > 0;
       $("command").showModal();
     });
   }
@@ -393,11 +404,7 @@ class Gallery {
     $("larger").onclick = () => this.#resize(1);
     $("help-button").onclick = () => $("help").showModal();
     $("save-offsets").onclick = () => this.#withSelected(saveOffsets);
-    $("save-list").onclick = () =>
-      this.#withSelected((members) => {
-        const left = saveList(members.map((member) => encodeName(member.name)));
-        if (left) this.toast(`${left} with a line break in the name left out: the subset command has them`);
-      });
+    $("save-list").onclick = () => this.#saveList();
     $("show-subset").onclick = () => this.#showSubset();
     $("select-none").onclick = () => this.selection.clear();
     $("command-copy").onclick = () => this.copy($("command-text").textContent, "Copied");
@@ -517,15 +524,20 @@ class Gallery {
 
   fail(error) {
     console.error(error);
-    if (error instanceof BlobChangedError) return showBanner("This blob was replaced since it was opened.", "Load again");
+    // whatever failed before or after: what was opened is gone
+    if (error instanceof BlobChangedError) this.isGone = true;
+    if (this.isGone) return showBanner("This blob was replaced since it was opened.", "Load again");
     if (error instanceof FactsMissingError) return this.toast(error.message);
-    showBanner(error.message, "Load again");
+    showBanner(error.message, "Try again", () => {
+      $("banner").hidden = true;
+      this.pictures.view(this.pictures.wanted);
+    });
   }
 }
 
-function showBanner(text, action) {
+function showBanner(text, action, act = () => location.reload()) {
   const button = element("button", action, { type: "button" });
-  button.onclick = () => location.reload();
+  button.onclick = act;
   $("banner").replaceChildren(element("span", text), button);
   $("banner").hidden = false;
 }

@@ -33,6 +33,8 @@ export class Grid {
   // Shows another number of items, from the first one on unless told otherwise.
   show(count, { keep = false } = {}) {
     this.count = count;
+    // the same places may hold other items now
+    if (!keep) this.viewed = null;
     this.resize({ redraw: !keep });
     if (!keep) {
       this.setActive(0, { focus: false });
@@ -136,7 +138,7 @@ export class Grid {
 
   // At both ends, scrollTop and `top` move alike, so that the ends are reached smoothly; in between, in proportion.
   #mapped(from, fromMax, toMax) {
-    const alike = Math.min(fromMax, toMax) / 4;
+    const alike = Math.min(fromMax, toMax) / 40;
     if (fromMax === toMax || from <= alike) return from;
     if (from >= fromMax - alike) return toMax - (fromMax - from);
     return alike + ((from - alike) * (toMax - 2 * alike)) / (fromMax - 2 * alike);

@@ -2,7 +2,7 @@
 //
 // It is a row of pickles of protocol 4, each a list of up to 10,000 BlobImageInfo (CPython, Modules/_pickle.c; PEP 3154).
 
-const BATCH_ROWS = 10_000;
+export const BATCH_ROWS = 10_000; // of one pickle
 const GROUP_ROWS = 1000; // members of one APPENDS
 const FRAME_BYTES = 65_536; // a frame is closed once it holds this many
 const encoder = new TextEncoder();

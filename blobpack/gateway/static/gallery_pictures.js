@@ -107,8 +107,12 @@ export class Pictures {
     this.reads.add(read);
     try {
       const members = await this.membersOf(rows, controller.signal);
-      for (const member of members) this.onKnown(member.row, member);
-      for (const batch of this.#batchesOf(members)) {
+      for (const member of members) {
+        this.onKnown(member.row, member);
+        const kept = this.payloads.get(member.row);
+        if (kept) this.onBytes(member.row, kept);
+      }
+      for (const batch of this.#batchesOf(members, read)) {
         if (controller.signal.aborted) return;
         const payloads = await this.#readBatch(batch, controller.signal);
         for (const [member, bytes] of payloads) this.#keepPayload(member.row, bytes);
@@ -125,14 +129,15 @@ export class Pictures {
   }
 
   // Cuts the pictures that are missing into batches of a bounded size.
-  #batchesOf(members) {
-    const others = [...this.reads].slice(0, -1);
+  #batchesOf(members, own) {
+    const reads = [...this.reads];
+    const earlier = reads.slice(0, reads.indexOf(own)).filter((read) => !read.controller.signal.aborted);
     const batches = [];
     let bytes = Infinity;
     for (const member of members) {
       if (this.payloads.has(member.row) || !pictureType(member) || member.size > TILE_BYTES_MAX) continue;
-      // another read brings it
-      if (others.some((read) => read.rows.has(member.row))) continue;
+      // that read brings it
+      if (earlier.some((read) => read.rows.has(member.row))) continue;
       if (bytes + member.size > BATCH_BYTES_MAX) {
         batches.push([]);
         bytes = 0;

@@ -46,9 +46,11 @@ export function fromParams(params) {
   return queryOf(params.get("q") ?? "", types, limits);
 }
 
-// Finds the rows of a query. `onFound(rows, scanned, isDone)` is called at once when there are some, and now and then.
-export async function search(blob, query, { signal, onFound }) {
+// Finds the rows of a query. `onFound(rows, scanned, isDone)` is called for the first block, and now and then. `types`, a
+// Set, gets the media types of all members that were looked at.
+export async function search(blob, query, types, { signal, onFound }) {
   const matches = matcherOf(query);
+  const codes = new Uint8Array(256);
   let rows = new Uint32Array(1024);
   let count = 0;
   let scanned = 0;
@@ -64,10 +66,12 @@ export async function search(blob, query, { signal, onFound }) {
       count += 1;
     }
     scanned = block.firstRow + block.count;
+    for (const code of block.mediaTypes ?? []) codes[code] = 1;
     if (performance.now() - said < PROGRESS_MS) continue;
     said = performance.now();
     onFound(rows.subarray(0, count), scanned, false);
   }
+  codes.forEach((isThere, code) => isThere && mediaTypes[code] && types.add(mediaTypes[code]));
   onFound(rows.subarray(0, count), scanned, true);
 }
 
@@ -85,7 +89,10 @@ function matcherOf({ text, isGlob, types, limits }) {
       side === "min"
         ? (found) => found >= value && (fact === "size" || found > 0)
         : (found) => found <= value && (fact === "size" || found > 0);
-    checks.push((block) => (at) => passes(block[column][at]));
+    checks.push((block) => {
+      const values = block[column];
+      return (at) => passes(values[at]);
+    });
   }
   return (block) => {
     const places = names ? names(block) : Array.from({ length: block.count }, (_, at) => at);

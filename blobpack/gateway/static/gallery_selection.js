@@ -1,10 +1,10 @@
 // The members that are selected, and what can be saved of them.
 //
 // Strategy: one bit for each member, so that a selection of millions is small. Names and offsets are read when they are
-// saved: from the blocks of a few rows, or in one pass over the index for many.
+// saved: from the blocks of a few rows, or in one pass over the index for many, batch by batch.
 
-import { offsetsFile } from "./gallery_offsets.js";
-import { decodeName } from "./blobpack.js";
+import { encodeName } from "./blobpack.js";
+import { BATCH_ROWS, offsetsFile } from "./gallery_offsets.js";
 
 const FEW = 4096;
 
@@ -46,44 +46,57 @@ export class Selection {
     }
   }
 
-  // Returns {name, offsetStart, offsetEnd, blob} of all that are selected, in the order of the archive.
-  async members(pictures, blob) {
-    if (this.size <= FEW) return pictures.membersOf([...this]);
-    const found = [];
-    for await (const block of blob.scan()) {
-      for (let at = 0; at < block.count; at += 1) {
-        if (!this.has(block.firstRow + at)) continue;
-        const name = decodeName(block.names.subarray(at ? block.nameEnds[at - 1] : 0, block.nameEnds[at]));
-        const offsetStart = block.offsetStarts[at];
-        found.push({ name, offsetStart, offsetEnd: offsetStart + block.sizes[at], blob: blobOf(blob, block.firstRow + at) });
-      }
+  // Yields arrays of {name, offsetStart, offsetEnd, blob} of all that are selected, in the order of the archive.
+  async *members(pictures, blob) {
+    if (this.size <= FEW) {
+      yield await pictures.membersOf([...this]);
+      return;
     }
-    return found;
+    const { blobs } = blob;
+    for await (const block of blob.scan()) {
+      const found = [];
+      // computed when it is asked for
+      const { offsetStarts } = block;
+      for (let at = 0; at < block.count; at += 1) {
+        const row = block.firstRow + at;
+        if (!this.has(row)) continue;
+        const offsetStart = offsetStarts[at];
+        const { url } = blobs.find(({ rowEnd }) => row < rowEnd);
+        found.push({ name: block.name(at), offsetStart, offsetEnd: offsetStart + block.sizes[at], blob: url });
+      }
+      yield found;
+    }
   }
 }
 
-function blobOf(blob, row) {
-  return blob.blobs?.find(({ rowEnd }) => row < rowEnd)?.url ?? blob.url;
-}
-
-// Saves the offsets of members as `blobpack offsets` does: one file for each blob.
-export function saveOffsets(members) {
-  const blobs = new Map();
-  for (const member of members) {
-    if (!blobs.has(member.blob)) blobs.set(member.blob, []);
-    blobs.get(member.blob).push(member);
+// Saves the offsets of members as `blobpack offsets` does: one file for each blob. `batches` yields arrays of members.
+export async function saveOffsets(batches) {
+  const blobs = new Map(); // URL → {parts, waiting}
+  for await (const members of batches) {
+    for (const member of members) {
+      if (!blobs.has(member.blob)) blobs.set(member.blob, { parts: [], waiting: [] });
+      const file = blobs.get(member.blob);
+      file.waiting.push(member);
+      if (file.waiting.length === BATCH_ROWS) file.parts.push(...offsetsFile(file.waiting.splice(0)));
+    }
   }
-  for (const [url, some] of blobs) {
+  for (const [url, { parts, waiting }] of blobs) {
     const name = decodeURIComponent(new URL(url).pathname.split("/").at(-1));
-    save(offsetsFile(some), `${name.replace(/(.)\.[^.]*$/, "$1")}_offsets.pkl`);
+    save([...parts, ...offsetsFile(waiting)], `${name.replace(/(.)\.[^.]*$/, "$1")}_offsets.pkl`);
   }
 }
 
 // Saves the names of members, one on each line; returns how many can't stand on one line.
-export function saveList(encodedNames) {
-  const fit = encodedNames.filter((name) => !name.includes(10));
-  save(fit.flatMap((name) => [name, "\n"]), "names.txt");
-  return encodedNames.length - fit.length;
+export async function saveList(batches) {
+  const parts = [];
+  let left = 0;
+  for await (const members of batches) {
+    const fit = members.filter(({ name }) => !name.includes("\n"));
+    left += members.length - fit.length;
+    parts.push(new Blob(fit.flatMap(({ name }) => [encodeName(name), "\n"])));
+  }
+  save(parts, "names.txt");
+  return left;
 }
 
 export function save(parts, name) {

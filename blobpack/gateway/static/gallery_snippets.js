@@ -6,7 +6,7 @@ const UNSEEN =
   /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|\p{Surrogate}/gu;
 
 // How many names a command holds before they move to a file.
-const NAMES_IN_COMMAND = 20;
+export const NAMES_IN_COMMAND = 20;
 
 // Returns a name as people may read it: unseen characters are written as escapes.
 export function visible(name) {
@@ -61,8 +61,8 @@ export function snippetsOf(member, blob) {
     ["curl", `curl -fgsS -r ${start}-${end - 1} \\\n  ${shellQuoted(blob.url)} \\\n  > ${file}`],
     [
       "Python",
-      "from urllib.request import Request, urlopen\n\n" +
-        `request = Request(${pythonQuoted(blob.url)}, headers={"Range": "${range}"})\n` +
+      `from urllib.request import Request, urlopen\n\nurl = ${pythonQuoted(blob.url)}\n` +
+        `request = Request(url, headers={"Range": "${range}"})\n` +
         "with urlopen(request) as response:\n    payload = response.read()",
     ],
     [
@@ -89,20 +89,23 @@ function s3PlaceOf(blob) {
     const [, bucket, key] = /^s3:\/\/([^/]+)\/(.*)$/s.exec(blob.s3);
     return { bucket, key, endpoint: blob.endpoint };
   }
+  // AWS writes the bucket into the host's name or, in older URLs, into the path
   const { hostname, pathname } = new URL(blob.url);
-  const bucket = /^(.+)\.s3[.-][\w.-]*amazonaws\.com$/.exec(hostname)?.[1];
-  return bucket ? { bucket, key: decodeURIComponent(pathname.slice(1)), endpoint: "" } : null;
+  const host = /^(?:(.+)\.)?s3[.-][\w.-]*amazonaws\.com(?:\.cn)?$/.exec(hostname);
+  if (!host) return null;
+  const [, bucket, key] = host[1] ? [null, host[1], pathname.slice(1)] : /^\/([^/]*)\/(.*)$/.exec(pathname);
+  return { bucket, key: decodeURIComponent(key), endpoint: "" };
 }
 
-// Returns the command that copies named members into a new blob.
+// Returns the command that copies named members into a new blob; without names, those of the file names.txt.
 export function subsetOfNames(names, blob) {
   const command = `blobpack subset ${shellQuoted(blob.s3 || blob.url)} subset.tar`;
   // a list of names has one on each line
   if (names.some((name) => /[\r\n]|^\ufeff/.test(name))) {
     return command + names.map((name) => ` \\\n  --filter ${shellQuoted(globOf(name))}`).join("");
   }
-  if (names.length > NAMES_IN_COMMAND) return `${command} --names-from names.txt`;
-  return `printf '%s\\n' ${names.map(shellQuoted).join(" ")} |\n  ${command} --names-from -`;
+  if (!names.length) return `${command} \\\n  --names-from names.txt`;
+  return `printf '%s\\n' ${names.map(shellQuoted).join(" ")} |\n  ${command} \\\n  --names-from -`;
 }
 
 // Returns the command that copies the members that a search and its filters find into a new blob.
@@ -126,8 +129,9 @@ function globOf(name) {
   return name.replace(/[*?[]/g, "[$&]");
 }
 
-// Returns the bytes of a name; a lone surrogate stands for the byte that it was made of.
-export function encoded(name) {
+// Returns the bytes of a name; a lone surrogate stands for the byte that it was made of. (blobpack.js has this, too, but
+// this module runs without it.)
+function encoded(name) {
   const whole = new TextEncoder().encode(name);
   if (name.isWellFormed?.() ?? !/\p{Surrogate}/u.test(name)) return whole;
   const bytes = [];

@@ -69,8 +69,8 @@ class RangedStore(Store):
     counters: Counters
     is_remote = True
 
-    def __init__(self) -> None:
-        self.counters = Counters()
+    def __init__(self, counters: Counters | None = None) -> None:
+        self.counters = counters or Counters()
         self._speed = SpeedEstimate()
 
     @property

@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 
 from blobpack.errors import StorageError
 from blobpack.model import redacted
-from blobpack.stores.location import split_url
+from blobpack.stores.url import split_url
 
 # from the least public addresses to the most public ones
 LINK_LOCAL, LOOPBACK, PRIVATE, PUBLIC = range(4)

@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError
+from blobpack.wording import counted
 
 # The headers that a ranged GET needs. One pass of a regular expression finds them; other headers are never decoded.
 HEADERS = re.compile(
@@ -14,6 +15,8 @@ HEADERS = re.compile(
     re.IGNORECASE,
 )
 
+# in place of the id of a request, which a server did not send
+NO_ID = "?"
 # 200 is among them: a cache on the way may have ignored Range, and another attempt may reach the server.
 TRANSIENT = (200, 408, 425, 429, 500, 502, 503, 504)
 # 412 means that If-Match or If-Unmodified-Since failed. 416 means that the blob is shorter now: the range was inside it
@@ -61,8 +64,9 @@ class Response(NamedTuple):
 
     @property
     def request_id(self) -> str:
-        """The id under which the server logged the request; "?" if the server sent none."""
-        return self.headers.get(b"x-amz-request-id", b"?").decode("latin-1")
+        """The id under which the server logged the request; NO_ID if the server sent none."""
+        found = self.headers.get(b"x-amz-request-id")
+        return NO_ID if found is None else found.decode("latin-1")
 
     @property
     def error(self) -> tuple[str, str]:
@@ -90,7 +94,8 @@ def says_expired(code: str, message: str) -> bool:
 
 def describe_attempts(attempts: int, request_id: str) -> str:
     """Return the end of an error message: the number of attempts, and the id of the last request."""
-    return f"after {attempts} attempt{'s' * (attempts > 1)}, request {request_id}"
+    count = f"after {counted(attempts, 'attempt')}"
+    return count if request_id == NO_ID else f"{count}, request {request_id}"
 
 
 def describe_error(response: Response) -> str:

@@ -14,7 +14,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from blobpack.threads import is_wanted
+from blobpack.look_ahead import is_wanted
+from blobpack.stores.http.response import NO_ID
 
 if TYPE_CHECKING:
     from blobpack.stores.http.response import Response
@@ -57,7 +58,7 @@ class Fault(Exception):  # noqa: N818 (it never leaves the stores)
 
     Attributes:
         status: HTTP status; 0 if no response came.
-        request_id: The id under which the server logged the request; "?" if no response came.
+        request_id: The id under which the server logged the request; NO_ID if no response came.
         at_once: The server had closed a kept connection, so the next attempt need not wait.
         retry_after_s: Seconds that the server asks to wait.
         part: The incomplete response, if its body was cut.
@@ -68,7 +69,7 @@ class Fault(Exception):  # noqa: N818 (it never leaves the stores)
         message: str,
         *,
         status: int = 0,
-        request_id: str = "?",
+        request_id: str = NO_ID,
         at_once: bool = False,
         retry_after_s: float = 0.0,
         part: Response | None = None,

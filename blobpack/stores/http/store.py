@@ -24,13 +24,15 @@ from blobpack.stores.http.response import (
     says_expired,
 )
 from blobpack.stores.http.retry import Fault, Retries, UnreachableFault
-from blobpack.stores.location import Location, split_url
+from blobpack.stores.location import Location
+from blobpack.stores.url import split_url
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
     from blobpack.stores.http.pool import Pool
+    from blobpack.stores.stats import Counters
 
 REDIRECTS = (301, 302, 303, 307, 308)
 # Redirects that are followed at most: they may form a loop.
@@ -53,7 +55,12 @@ class HttpStore(RangedStore):
     location: Location
 
     def __init__(
-        self, url: str | os.PathLike[str], *, version: str | None = None, tail_bytes: int = 0
+        self,
+        url: str | os.PathLike[str],
+        *,
+        version: str | None = None,
+        tail_bytes: int = 0,
+        counters: Counters | None = None,
     ) -> None:
         """Open a blob by a GET of its last bytes.
 
@@ -61,6 +68,7 @@ class HttpStore(RangedStore):
             url: http:// or https:// URL.
             version: Version that the blob must have; None accepts any.
             tail_bytes: Number of last bytes to keep for peek.
+            counters: Count the requests; None: new counters.
 
         Raises:
             BlobNotFoundError: the server has no such blob.
@@ -68,7 +76,7 @@ class HttpStore(RangedStore):
             StorageError: the server refused, does not support ranges, or could not be reached.
             ValueError: the URL is of another kind, names a user, or names no host.
         """
-        super().__init__()
+        super().__init__(counters)
         # Ranges that were asked for again because the server said that the request had expired.
         self._asked_again: set[tuple[int, int]] = set()
         self.location = Location.parse(url)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from blobpack.errors import StorageError
+from blobpack.look_ahead import map_ahead
 from blobpack.stores.s3.bucket import Bucket
 from blobpack.stores.s3.client import default_client
-from blobpack.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from blobpack.stores.stats import Counters
 
 FOLDERS_AT_ONCE = 16
 # A folder with a single folder in it costs a request, and then the same question is asked about that folder. After this
@@ -38,17 +40,22 @@ class Listed(NamedTuple):
     version: str
 
 
-def list_objects(bucket: str, prefix: str) -> list[Listed]:
+def list_objects(bucket: str, prefix: str, counters: Counters | None = None) -> list[Listed]:
     """List the objects whose keys begin with a prefix, in byte order of their keys.
 
     The folders of the first level that has several of them are listed at once. If there are more than a thousand
     folders and objects on that level, all keys are listed page by page instead.
 
+    Args:
+        bucket: Name of the bucket.
+        prefix: How the keys begin.
+        counters: Count the requests; None: only those of the process do.
+
     Raises:
         BlobNotFoundError: there is no such bucket.
         StorageError: S3 refused or could not be reached.
     """
-    place = Bucket(bucket)
+    place = Bucket(bucket, counters)
     found: list[Listed] = []
     for _ in range(DEPTH_MAX):
         page = _page(place, prefix, Delimiter="/")

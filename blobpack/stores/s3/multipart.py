@@ -11,10 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import StorageError
+from blobpack.look_ahead import LookAhead
 from blobpack.stores.s3.properties import NO_PROPERTIES, explain_refusal
 from blobpack.stores.s3.shield import uninterrupted
 from blobpack.stores.s3.unfinished import SentPart, abort_upload, list_parts
-from blobpack.threads import LookAhead
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, FormatError, StorageError
-from blobpack.index.arrow import (
+from blobpack.index.tables.arrow import (
     FIELDS,
     NotTextError,
     are_utf8,
-    from_arrow_table,
     names_to_arrow,
     need,
     to_arrow_table,
 )
+from blobpack.index.tables.from_arrow import from_arrow_table
 from blobpack.stores.base import StoreFile
 from blobpack.stores.location import Location
 from blobpack.stores.output import writing_anywhere

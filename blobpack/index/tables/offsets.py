@@ -16,7 +16,7 @@ from blobpack._native.pickles import OffsetsDecoder
 from blobpack.columns import FACTS, Columns
 from blobpack.errors import BlobNotFoundError, StorageError, TruncatedError
 from blobpack.index.index import Index
-from blobpack.index.parquet import BLOB_FIELD, PARQUET
+from blobpack.index.tables.parquet import BLOB_FIELD, PARQUET
 from blobpack.model import OffsetsFormat, check_number
 from blobpack.stores.location import local_path
 from blobpack.stores.replace import OutputKind

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from blobpack._native.pickles import encode_batch
 from blobpack.errors import DuplicateNameError
 from blobpack.index.index import Index
-from blobpack.index.offsets import BATCH_ROWS, OFFSETS_KINDS
-from blobpack.index.parquet import BLOB_FIELD, BLOB_PLACE, write_parquet
+from blobpack.index.tables.offsets import BATCH_ROWS, OFFSETS_KINDS
+from blobpack.index.tables.parquet import BLOB_FIELD, BLOB_PLACE, write_parquet
 from blobpack.stores.location import Location
 from blobpack.stores.output import writing_anywhere
 from blobpack.stores.replace import check_replaceable, check_suffix
