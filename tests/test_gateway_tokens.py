@@ -22,7 +22,7 @@ KEYS = {"new": "secret two", "old": "secret one"}
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokens") / "out.tar"
-    blobpack.pack({name: JPEG for name in NAMES}, path)
+    blobpack.pack(dict.fromkeys(NAMES, JPEG), path)
     with blobpack.open(path) as blob:
         app = gateway_app({"out": blob, "other": blob}, keys=KEYS, require_token=True)
         with serving(app) as client:
