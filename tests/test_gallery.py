@@ -203,7 +203,7 @@ def test_no_task_holds_up_the_page_while_it_scrolls(chromium, far, view, tmp_pat
             for part in (0.3, 0.9):
                 scroll_to(page, part)
                 page.wait()
-                for _ in range(8):
+                for _ in range(4):
                     page.page.mouse.wheel(0, 400)
                     page.page.wait_for_timeout(20)
                 page.wait()
