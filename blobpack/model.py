@@ -315,7 +315,7 @@ def check_texts(name: str, value: object) -> list[str]:
     listed = list(texts)
     for text in listed:
         if not isinstance(text, str):
-            raise TypeError(f"{name} must be one or several str, and one is {shown(text)}")
+            raise TypeError(f"{name} must be one or several str, but one is {shown(text)}")
     return listed
 
 

@@ -1,4 +1,4 @@
-"""The program `blobpack`: its commands, and what holds for all of them: output, errors, exit codes.
+"""The program `blobpack`: its commands, and the output, errors and exit codes that they share.
 
 Strategy: results go to stdout; progress, warnings and errors to stderr. The library raises; only here an exception becomes
 a message and an exit code: 0 for success, 1 for a BlobpackError or an error of the system, 2 for wrong usage (click's

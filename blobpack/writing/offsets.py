@@ -301,7 +301,9 @@ def _file_names(blobs: Sequence[BlobPart], format: OffsetsFormat) -> list[str]:
         name = os.fspath(offsets_path(path[begin:], format))
         # a key in S3 may hold ".."
         if not {"", ".", ".."}.isdisjoint(name.split("/")):
-            raise UnsafeNameError(f"{blob.address}: its offsets file {name!r} would lie elsewhere")
+            raise UnsafeNameError(
+                f"{blob.address}: its offsets file {name!r} would lie outside the folder"
+            )
         if files.setdefault(name, blob.address) != blob.address:
             raise DuplicateNameError(
                 f"{files[name]} and {blob.address} would both have the offsets file {name!r}"
@@ -327,10 +329,10 @@ def _check_index(index: Index) -> Index:
         ValueError: it is the index of a collection.
     """
     if not isinstance(index, Index):
-        raise TypeError(f"source must be an Index or several, and one is {shown(index)}")
+        raise TypeError(f"source must be an Index or several, but one is {shown(index)}")
     if index.identity == COLLECTION_IDENTITY:
         raise ValueError(
-            "source: this is the index of several blobs, which does not say whose the offsets are: give the collection, "
-            "or its path"
+            "source is the index of several blobs, and does not record which blob each offset belongs to: give the "
+            "collection, or its path"
         )
     return index
