@@ -29,7 +29,7 @@ from blobpack.stores.sink import FileSink
 from blobpack.writing.embed import embed_index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from blobpack.opening.reader import Reader
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MODULE = Path(blobpack.__file__).parent / "gateway" / "static" / "blobpack.js"
 DRIVER = Path(__file__).with_name("js_driver.mjs")
+ANSWER_S = 60
 CHROMIUM = "/usr/bin/chromium"
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
@@ -60,8 +62,14 @@ class Node:
         """Run a job; see Runner."""
         assert self._process.stdin
         assert self._process.stdout
+        # a promise that nobody keeps would hang the test
+        watch = threading.Timer(ANSWER_S, self._process.kill)
+        watch.start()
         print(json.dumps(job), file=self._process.stdin, flush=True)
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        watch.cancel()
+        assert line, "Node ended, or did not answer in time"
+        answer: dict[str, Any] = json.loads(line)
         assert "failed" not in answer, answer["failed"]
         return answer
 

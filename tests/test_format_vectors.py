@@ -20,7 +20,7 @@ import blobpack
 from blobpack.columns import MEDIA_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from playwright.sync_api import Browser
 
@@ -98,12 +98,11 @@ def test_blobpack_refuses_what_is_wrong(vector: dict[str, Any], place: str, web:
         with blobpack.open(url) as opened:
             assert list(opened.index)
         return
-    with pytest.raises(getattr(blobpack, vector["error"])):  # noqa: PT012 (opening or reading)
-        with blobpack.open(url) as opened:
-            list(opened.index)
-            for name in opened.index.names:
-                opened.index.row_of(name)
-            list(opened.read_many(opened.index))
+    with pytest.raises(getattr(blobpack, vector["error"])), blobpack.open(url) as opened:
+        list(opened.index)
+        for name in opened.index.names:
+            opened.index.row_of(name)
+        list(opened.read_many(opened.index))
 
 
 # The plain reader
@@ -162,7 +161,7 @@ def test_the_plain_reader_refuses_what_is_wrong(vector: dict[str, Any]) -> None:
     if vector["file"] == "damaged/index.idx":
         assert not PlainIndex(content).blobs_bytes
         return
-    with pytest.raises((DamagedError, AssertionError, ValueError)):  # noqa: PT012 (reading anything)
+    with pytest.raises((DamagedError, AssertionError, ValueError)):
         index = PlainIndex(content)
         for member in index.members():
             plain_reader.expect(member.offset_end <= index.last_end, "last_end")
@@ -242,6 +241,8 @@ def test_blobpack_js_refuses_what_is_wrong(
     ]
     answer = runner.run({"url": url, "calls": calls, "options": {"retries": 0}})
     opened = answer.get("opened")
+    # before any memory is taken for rows that are not there
+    assert not (opened and vector["file"] in ("damaged/row_count.tar", "damaged/outside.tar"))
     if opened and opened["length"]:
         calls[4:] = [["read", row] for row in range(min(3, opened["length"]))]
         answer = runner.run({"url": url, "calls": calls, "options": {"retries": 0}})

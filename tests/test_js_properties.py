@@ -9,8 +9,7 @@ import pytest
 from format_vectors import write_index
 from fuzz.damage import damage
 from fuzz.index_files import damage_sealed
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from js_reader import Node, node
 from test_js_reader import PNG
 from webserver import WebServer
@@ -114,7 +113,7 @@ def members(draw: st.DrawFn) -> list[Member]:
     return drawn
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     members(),
     st.lists(st.text(CHARS | st.characters(), max_size=5), max_size=4),
@@ -128,7 +127,7 @@ def test_any_index(
         assert_alike(node, f"{web.url}any.idx", opened.index, absent, globs)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.data())
 def test_any_blob(node: Node, web: WebServer, data: st.DataObject) -> None:
     """Blobs with real payloads: with and without facts, the index inside or beside, alone or in a collection."""

@@ -99,6 +99,15 @@ def test_a_blob_that_is_replaced_between_two_requests_of_one_read(
         )
 
 
+def test_a_part_of_the_index_that_is_damaged_on_its_way_is_read_again(
+    node: Node, web: WebServer
+) -> None:
+    web.does.faults = [None, None, "flip"]
+    job = {"url": f"{web.url}long.tar", "calls": [["read", LONG[700][0]]]}
+    assert node.run(job)["answers"] == [{"value": LONG[700][1].hex()}]
+    assert len(web.requests) == 6
+
+
 # Ends
 
 
@@ -228,6 +237,10 @@ def test_pauses_between_attempts_grow_and_heed_the_server(node: Node, web: WebSe
         globalThis.setTimeout = real;
       }
     """
+    web.does.retry_after = 2
+    assert all(wait >= 2000 for wait in run(node, f"{web.url}long.tar", code)[:2])
+    web.does.retry_after = 0
+    web.does.faults = [None, None, 503, 429, "reset", "cut"]
     waits = run(node, f"{web.url}long.tar", code)
     assert len(waits) == 4
     for failed, wait in enumerate(waits):

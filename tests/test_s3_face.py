@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import subprocess
+import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -12,10 +17,12 @@ import urllib3
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from click.testing import CliRunner
 from gatewayserver import serving
 from s3server import new_session
 
 import blobpack
+from blobpack.cli.main import main
 from blobpack.gateway.blobs import ServedBlobs
 from blobpack.gateway.s3.buckets import bucket_name
 from blobpack.gateway.s3.face import s3_app
@@ -23,10 +30,10 @@ from blobpack.gateway.tokens import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 ACCESS_KEY, SECRET_KEY = "reader", "a secret of this test"
 KEYS = Keys({ACCESS_KEY: SECRET_KEY})
+BLOBPACK = Path(sys.executable).with_name("blobpack")
 ODD_NAMES = [
     "a b+c&d=e.jpg",
     "ä/ö~ü.png",
@@ -493,6 +500,47 @@ def test_a_blob_in_s3_and_one_that_is_replaced(s3_env, bucket, endpoint, small_i
     assert code_of(get) == ("OperationAborted", 409)
 
 
+def test_a_local_blob_that_is_replaced(endpoint, small_images, tmp_path):
+    path = pack(tmp_path / "images.tar", small_images)
+    client = endpoint({"images": path}).client()
+    assert client.head_object(Bucket="images", Key="cats/0001.jpg")
+    pack(path, {"a": b"a"}, force=True)
+    get = lambda: client.get_object(Bucket="images", Key="cats/0001.jpg")  # noqa: E731
+    assert code_of(get) == ("OperationAborted", 409)
+
+
+def test_times(endpoint, s3_env, bucket, tmp_path):
+    """The member's own time, or that of the blob's file or object."""
+    (tmp_path / "imgs").mkdir()
+    (tmp_path / "imgs" / "a").write_bytes(b"a")
+    os.utime(tmp_path / "imgs" / "a", (1234567890, 1234567890))
+    blobpack.pack(tmp_path / "imgs", tmp_path / "kept.tar", all_files=True, keep_mtime=True)
+    os.utime(pack(tmp_path / "without.tar", {"a": b"a"}), (1300000000, 1300000000))
+    url = s3_env.put(bucket, "without.tar", (tmp_path / "without.tar").read_bytes())
+    real = s3_env.client.head_object(Bucket=bucket, Key="without.tar")["LastModified"]
+    places = {"kept": tmp_path / "kept.tar", "without": tmp_path / "without.tar", "remote": url}
+    client = endpoint(places).client()
+    expected = {"kept": 1234567890, "without": 1300000000, "remote": int(real.timestamp())}
+    for name, seconds in expected.items():
+        listed = client.list_objects_v2(Bucket=name)["Contents"][0]["LastModified"]
+        head = client.head_object(Bucket=name, Key="a")["LastModified"]
+        assert listed.timestamp() == head.timestamp() == seconds
+
+
+def test_a_face_that_is_mounted_in_another_application(no_aws, small_images, tmp_path):
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    with ExitStack() as stack:
+        blob = stack.enter_context(blobpack.open(pack(tmp_path / "images.tar", small_images)))
+        face = s3_app(ServedBlobs({"images": blob}), KEYS)
+        server = stack.enter_context(serving(Starlette(routes=[Mount("/under/s3", app=face)])))
+        client = Endpoint(f"{server.url}/under/s3", stack).client()
+        for name, payload in small_images.items():
+            assert client.get_object(Bucket="images", Key=name)["Body"].read() == payload
+        assert len(client.list_objects_v2(Bucket="images")["Contents"]) == len(small_images)
+
+
 def test_a_collection(endpoint, small_images, tmp_path):
     pack(tmp_path / "a.tar", {"1/a": b"1"})
     pack(tmp_path / "b.tar", {"0/b": b"0"})
@@ -537,3 +585,51 @@ def test_the_recipe_of_an_annotation_tool(endpoint, small_images, tmp_path, monk
         assert dict(get_stream()) == expected
     finally:
         s3.close()
+
+
+class TestServe:
+    def test_the_command_serves_blobs_and_real_buckets(
+        self, s3_env, bucket, small_images, tmp_path
+    ):
+        s3_env.put(bucket, "out.tar", pack(tmp_path / "Images 1.tar", small_images).read_bytes())
+        command = [BLOBPACK, "serve", tmp_path / "Images 1.tar"]
+        options = ["--port", "0", "--s3-port", "0", "--s3-overlay", f"s3://{bucket}", "--json"]
+        env = s3_env.env() | {
+            "BLOBPACK_SERVE_ACCESS_KEY": ACCESS_KEY,
+            "BLOBPACK_SERVE_SECRET_KEY": SECRET_KEY,
+        }
+        with (
+            subprocess.Popen(
+                [*command, *options], stdout=subprocess.PIPE, text=True, env=env
+            ) as server,
+            ExitStack() as stack,
+        ):
+            stack.callback(server.terminate)
+            ready = json.loads(server.stdout.readline())
+            assert ready["buckets"] == sorted([bucket, "images-1"])
+            client = Endpoint(ready["s3_url"], stack).client()
+            for name, key in (("images-1", "cats/0001.jpg"), (bucket, "out.tar/cats/0001.jpg")):
+                got = client.get_object(Bucket=name, Key=key)
+                assert got["Body"].read() == small_images["cats/0001.jpg"]
+        assert server.returncode == 0
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--s3-port", "0"], "Missing argument"),
+            (["a.tar", "--s3-overlay", "s3://bucket"], "--s3-overlay needs --s3-port"),
+            (["--s3-port", "0", "--s3-overlay", "bucket"], "write s3://bucket"),
+            (["--s3-port", "0", "--s3-overlay", "s3://bucket/key"], "write s3://bucket"),
+            (["a.tar", "--s3-port", "0"], "needs a key pair or --s3-unsigned"),
+            (
+                ["a.tar", "--s3-port", "0", "--s3-unsigned", "--s3-overlay", "s3://blob-a"],
+                "a blob is served as the bucket blob-a",
+            ),
+        ],
+    )
+    def test_wrong_usage(self, arguments, message, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        pack(tmp_path / "a.tar", {"a": b"a"})
+        done = CliRunner().invoke(main, ["serve", *arguments])
+        assert done.exit_code == 2
+        assert message in done.output

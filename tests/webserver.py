@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# reset: no answer; cut: half of the body; long: more bytes than asked for; whole: the file in place of a range;
+# reset: no answer; cut: half of the body; short: the same, and Content-Length says so; long: more bytes than asked for; whole: the file in place of a range;
 # other: bytes of another range; gzip: says that the body is compressed; flip: one bit of the body is another one;
 # stall: the header, and no body
-Fault = Literal["reset", "cut", "long", "whole", "other", "gzip", "flip", "stall"] | int
+Fault = Literal["reset", "cut", "short", "long", "whole", "other", "gzip", "flip", "stall"] | int
 RANGE = re.compile(r"bytes=(\d*)-(\d+)")
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".html": "text/html; charset=utf-8"}
 PIECE_BYTES = 1 << 16
@@ -51,6 +51,8 @@ class Behaviour:
         cors: Origin that may read the answers; None: no CORS headers.
         exposed: Headers that pages of that origin may read.
         faults: Of the next GETs, one each; None: no fault.
+        missing: Status of answers for files that are not there.
+        retry_after: Retry-After of answers with a status of faults, in seconds.
         redirects: Path → URL that it redirects to.
         before: Called with each request before it is answered.
     """
@@ -63,6 +65,8 @@ class Behaviour:
     cors: str | None = None
     exposed: str = "ETag, Content-Length, Content-Range"
     faults: list[Fault | None] = field(default_factory=list)
+    missing: int = 404
+    retry_after: int = 0
     redirects: dict[str, str] = field(default_factory=dict)
     before: Callable[[Request], object] = lambda _: None
 
@@ -156,11 +160,11 @@ class Handler(BaseHTTPRequestHandler):
             return
         path = self.server.folder / unquote(urlsplit(self.path).path).lstrip("/")
         if not path.is_file():
-            self._send(404, {}, b"no such file")
+            self._send(does.missing, {}, b"no such file")
             return
         fault = does.faults.pop(0) if self.command == "GET" and does.faults else None
         if isinstance(fault, int):
-            self._send(fault, {"Retry-After": "0"}, b"an error")
+            self._send(fault, {"Retry-After": str(does.retry_after)}, b"an error")
             return
         if fault == "reset":
             self.close_connection = True
@@ -187,6 +191,8 @@ class Handler(BaseHTTPRequestHandler):
             start, end = start - 1, end - 1
         if status == 206:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        if fault == "short":
+            end -= (end - start + 1) // 2
         if fault == "gzip" or (self.command == "HEAD" and does.head_is_compressed):
             headers["Content-Encoding"] = "gzip"
             end = min(end, start + 123) if self.command == "HEAD" else end

@@ -335,7 +335,7 @@ SELECTION = (
         # as bytes, because names need not be UTF-8; click opens "-" as stdin
         type=LocalFile("rb"),
         metavar="FILE",
-        help="Only members named in this file, one name a line; - reads stdin.",
+        help="Only members named in this file, one name on each line; - reads stdin.",
     ),
 )
 

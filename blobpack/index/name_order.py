@@ -49,11 +49,11 @@ class NameOrder(Sequence[bytes]):
     def first_from(self, name: bytes, low: int = 0) -> int:
         """Return the first place whose name is not below a name; all places before `low` are."""
         # Pages are read one after the other, and folders are skipped one by one: the place is likely to be near.
-        step = 1
-        while low + step < len(self) and self[low + step] < name:
+        step, end = 1, len(self)
+        while low + step < end and self[low + step] < name:
             low += step
             step *= 2
-        return bisect_left(self, name, low, min(low + step, len(self)))
+        return bisect_left(self, name, low, min(low + step, end))
 
 
 def _ascends(index: Index) -> bool:

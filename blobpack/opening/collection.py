@@ -58,16 +58,16 @@ BLOBS_OPENED_AT_ONCE = 16
 class Collection(Reader):
     """Many blobs whose members are read by name, as Members or by row, as if they were in one blob.
 
-    A member is named by its name, which means the last member of that name; by its Member, which means the row with this
-    name, these offsets and, if both are known, this CRC-32C; or by its row, negative from the end. So
+    A member is named by its name, which means the last member of that name; by its Member, which means the row with
+    this name, these offsets and, if both are known, this CRC-32C; or by its row, negative from the end. So
     `collection[name]`, `name in collection`, `len(collection)` and iteration over names work as for a dict. If several
     blobs have a member of one name at equal offsets, and the index has no checksums, a Member means the last of them.
-    Indexes that were cut from `collection.index` by slices, rows, masks, `select` or `+` are read, copied and extracted by
-    their rows, so that each of these members is itself.
+    Indexes that were cut from `collection.index` by slices, rows, masks, `select` or `+` are read, copied and extracted
+    by their rows, so each of these members is read from its own blob.
 
-    A context manager, also with `async with`. Safe to share between threads and after a fork. The process that unpickles
-    a collection opens its file and blobs again, also if the collection was closed. The index of a collection that is in
-    no file is pickled with it. If several members have one name, the last one is read, as from one blob.
+    A context manager, also with `async with`. Safe to share between threads and after a fork. The process that
+    unpickles a collection opens its file and blobs again, also if the collection was closed. If a collection has no
+    file, its index is pickled, too. If several members have one name, the last one is read, as from one blob.
 
     Attributes:
         index: All members, blob by blob. Offsets are from the start of the blob that holds the member.
@@ -306,7 +306,7 @@ def open_collection(
         allow: Folders, s3:// buckets or prefixes, and http(s):// hosts or prefixes, from which blobs may be read, too.
             Otherwise only blobs below the collection's own folder or prefix are read.
         open_blobs: Largest number of blobs that are kept open.
-        cache: A folder that keeps the bytes that are read of remote blobs; see open_blob.
+        cache: A folder that keeps the bytes that are read from remote blobs; see open_blob.
         cache_bytes: Largest size of that folder, in bytes.
         hedge: Which requests are sent a second time when their answers are late; see open_blob.
 

@@ -157,9 +157,9 @@ class Reader(Closing, ABC):
 
         Raises:
             TypeError: `several` is one name instead of several.
-            BlobpackError: a member can't be read, for a reason that `read` lists. It is raised where that member is
-                reached.
-            IndexError: there is no such row; raised where that row is reached.
+            BlobpackError: a member can't be read, for a reason that `read` lists. The iterator raises it when it reaches
+                that member.
+            IndexError: there is no such row; the iterator raises it when it reaches that row.
         """
         return iter(self._batch(self._asked(several, "read")))
 
@@ -170,8 +170,8 @@ class Reader(Closing, ABC):
         index that was cut from its own index are read by their rows.
 
         Raises:
-            BlobpackError: a member can't be read, for a reason that `read` lists. It is raised where that member is
-                reached.
+            BlobpackError: a member can't be read, for a reason that `read` lists. The iterator raises it when it reaches
+                that member.
             TypeError: the values are not Members.
         """
         if self.index._rows_of_cut(members) is not None:
@@ -190,8 +190,8 @@ class Reader(Closing, ABC):
         Raises:
             IndexError: there is no such row, or the mask has another length.
             TypeError: this is neither a list or array of whole numbers nor a mask.
-            BlobpackError: a member can't be read, for a reason that `read` lists. It is raised where that member is
-                reached.
+            BlobpackError: a member can't be read, for a reason that `read` lists. The iterator raises it when it reaches
+                that member.
         """
         return iter(self._batch(iter(rows_to_read(rows, len(self)))))
 

@@ -77,9 +77,9 @@ def write_offsets(
     """Write the name and offsets of each member.
 
     Each file appears complete or not at all, and replaces an older one. Without members, the file is empty. For a
-    collection, a folder, a prefix or a glob, the target decides: into a folder, one file for each blob is written, named
-    after the blob, as Supervisely expects them; otherwise one table, with a column `blob` that holds the path or URL of
-    the blob. That URL is whole, so that it can be opened: the query of a presigned URL is a secret.
+    collection, a folder, a prefix or a glob, the target decides. Into a folder, one file for each blob is written,
+    named after the blob, as Supervisely expects. Otherwise one table is written, with a column `blob` that holds the
+    path or URL of the blob. This URL is whole, so that it can be opened; the query of a presigned URL is a secret.
 
     Args:
         source: The members; or several indexes, which are written one after the other in bounded memory (with

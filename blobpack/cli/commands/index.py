@@ -90,8 +90,8 @@ def index(
     With an index, BLOB opens at once; without one, it is scanned each time it is opened. `blobpack pack` writes an index
     by itself, so this command is for tars that other tools made. A tar in S3 is scanned without being stored on disk.
 
-    If BLOB is a collection, or a folder, prefix or glob of blobs, each blob gets an index. If one fails, the command ends
-    there. Indexes of blobs in S3 need -o: their own prefix, or a folder here.
+    If BLOB is a collection, or a folder, prefix or glob of blobs, each blob gets an index. If a blob can't be indexed,
+    the command stops there. For blobs in S3, give -o: the blobs' own prefix, or a local folder.
 
     \b
     blobpack index foreign.tar

@@ -27,7 +27,7 @@ PORT_MAX = 65535
 
 
 @click.command()
-@click.argument("blobs", nargs=-1, required=True, metavar="BLOB...", type=BlobUrl(prefix=True))
+@click.argument("blobs", nargs=-1, metavar="[BLOB]...", type=BlobUrl(prefix=True))
 @click.option(
     "--name",
     "names",
@@ -70,6 +70,15 @@ PORT_MAX = 65535
 @click.option(
     "--s3-unsigned", is_flag=True, help="With --s3-port, also answer requests without a signature."
 )
+@click.option(
+    "--s3-overlay",
+    "overlay",
+    multiple=True,
+    metavar="s3://BUCKET",
+    callback=lambda _context, _option, values: tuple(map(bucket_of, values)),
+    help="With --s3-port, also serve this real bucket, read-only. In it, each blob is also a folder of its members. "
+    "Repeatable.",
+)
 @allow_option
 @cache_option
 @json_option
@@ -84,6 +93,7 @@ def serve(
     pinned: bool,
     s3_port: int | None,
     s3_unsigned: bool,
+    overlay: tuple[str, ...],
     allow: tuple[Location, ...],
     cache: str | None,
     cache_bytes: int,
@@ -114,8 +124,10 @@ def serve(
         raise click.UsageError(
             "--require-token needs a key pair, and does not go with --insecure-public"
         )
-    if s3_port is None and s3_unsigned:
-        raise click.UsageError("--s3-unsigned needs --s3-port")
+    if not blobs and not overlay:
+        raise click.UsageError("Missing argument '[BLOB]...'.")
+    if s3_port is None and (s3_unsigned or overlay):
+        raise click.UsageError(f"--s3-{'unsigned' if s3_unsigned else 'overlay'} needs --s3-port")
     if s3_port is not None and not (keys or s3_unsigned):
         raise click.UsageError("--s3-port needs a key pair or --s3-unsigned")
     if s3_unsigned and not (is_private or insecure_public):
@@ -137,13 +149,34 @@ def serve(
     if s3_port is not None:
         from blobpack.gateway.s3.face import s3_app
 
-        face = s3_app(
-            served, keys, unsigned=s3_unsigned, payloads=app.payloads, metrics=app.metrics
-        )
+        try:
+            face = s3_app(
+                served,
+                keys,
+                unsigned=s3_unsigned,
+                overlay=overlay,
+                payloads=app.payloads,
+                metrics=app.metrics,
+            )
+        # a BLOB has the name of a bucket of the overlay
+        except ValueError as exc:
+            raise click.UsageError(str(exc)) from exc
         listeners.append(Listener(face, host, s3_port))
     if not is_private and insecure_public:
         print_note(f"everybody who can reach {host} can read everything")
-    run(listeners, lambda: print_ready(served, listeners, as_json=as_json))
+    run(listeners, lambda: print_ready(served, listeners, overlay, as_json=as_json))
+
+
+def bucket_of(url: str) -> str:
+    """Return the bucket of `s3://bucket`.
+
+    Raises:
+        click.BadParameter: this is no bucket's URL.
+    """
+    scheme, _, name = url.removesuffix("/").partition("://")
+    if scheme != "s3" or not name or "/" in name:
+        raise click.BadParameter(f"{url!r} is no bucket: write s3://bucket")
+    return name
 
 
 def names_of(blobs: tuple[Location, ...], names: tuple[str, ...]) -> dict[str, Location]:
@@ -171,14 +204,20 @@ def names_of(blobs: tuple[Location, ...], names: tuple[str, ...]) -> dict[str, L
     return found
 
 
-def print_ready(served: ServedBlobs, listeners: list[Listener], *, as_json: bool) -> None:
+def print_ready(
+    served: ServedBlobs, listeners: list[Listener], overlay: tuple[str, ...], *, as_json: bool
+) -> None:
     """Print where the servers listen; programs wait for this line."""
+    from blobpack.gateway.s3.buckets import blobs_by_bucket
+
     http, *s3 = listeners
+    buckets = sorted((*blobs_by_bucket(served), *overlay)) if s3 else []
     if as_json:
         print_json(
             {
                 "url": http.url,
                 "s3_url": s3[0].url if s3 else None,
+                "buckets": buckets,
                 "served": {blob.name: len(blob.index) for blob in served},
             }
         )
@@ -187,6 +226,7 @@ def print_ready(served: ServedBlobs, listeners: list[Listener], *, as_json: bool
             print_report_line(
                 f"{one_line(blob.name)}: {counted(len(blob.index), 'member')} of {one_line(blob.reader.url)}"
             )
-        where = f", and S3 at {s3[0].url}" if s3 else ""
+        of = f"{'buckets' if len(buckets) > 1 else 'bucket'} {', '.join(buckets)}"
+        where = f", and S3 at {s3[0].url} ({of})" if s3 else ""
         print_report_line(f"serving at {http.url}{where}")
     sys.stdout.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.gateway.s3.list_objects import (
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import Future
 
-    from blobpack.gateway.blobs import ServedBlob, ServedBlobs, ServedMember
+    from blobpack.gateway.blobs import ServedBlob, ServedMember
     from blobpack.gateway.s3.list_objects import ListRequest
 
 # S3's rules (User Guide, "General purpose bucket naming rules"); clients check them before they send anything
@@ -38,9 +39,8 @@ class Bucket:
         changed_s: Time of the blob's last change, in seconds since 1970 UTC; 0 if it is not known.
     """
 
-    def __init__(self, name: str, blob: ServedBlob) -> None:
-        self.name, self.blob = name, blob
-        self.changed_s = changed_at(blob)
+    def __init__(self, name: str, blob: ServedBlob, changed_s: int) -> None:
+        self.name, self.blob, self.changed_s = name, blob, changed_s
         self._order: Future[NameOrder] | None = None
 
     def find(self, key: str) -> ServedMember | None:
@@ -100,16 +100,23 @@ class Bucket:
         return ListedKey(key, member.etag.decode(), member.size, self.changed_of(member))
 
 
-def buckets_of(blobs: ServedBlobs | Iterable[ServedBlob]) -> dict[str, Bucket]:
-    """Return the buckets of blobs, by name. Two blobs that would have one name get numbers: `train`, `train-2`."""
-    found: dict[str, Bucket] = {}
+def buckets_of(blobs: Iterable[ServedBlob]) -> dict[str, Bucket]:
+    """Return the buckets of blobs, by name."""
+    return {
+        name: Bucket(name, blob, changed_at(blob)) for name, blob in blobs_by_bucket(blobs).items()
+    }
+
+
+def blobs_by_bucket(blobs: Iterable[ServedBlob]) -> dict[str, ServedBlob]:
+    """Return blobs by the names of their buckets. Two that would have one name get numbers: `train`, `train-2`."""
+    found: dict[str, ServedBlob] = {}
     for blob in blobs:
         wanted = name = bucket_name(blob.name)
         number = 1
         while name in found:
             number += 1
             name = f"{wanted[: NAME_LENGTH_MAX - len(str(number)) - 1]}-{number}"
-        found[name] = Bucket(name, blob)
+        found[name] = blob
     return found
 
 
@@ -121,15 +128,30 @@ def bucket_name(name: str) -> str:
 
 
 def changed_at(blob: ServedBlob) -> int:
-    """Return the time of the last change of a blob's file, in seconds since 1970 UTC; 0 if the blob is remote."""
-    location = Location.parse(blob.reader.url, prefix=True)
-    # of a remote blob, this would take a request; and a time at which this server began would change with each start,
-    # upon which tools that synchronise would fetch everything again
-    if not location.is_local:
-        return 0
-    from pathlib import Path
+    """Return the time of the last change of a blob's file or object, in seconds since 1970 UTC; 0 if it is not known.
 
+    0, and not the time of this server's start: after each start, tools that synchronise would fetch everything again.
+    """
+    location = Location.parse(blob.reader.url, prefix=True)
     try:
-        return int(Path(location.path).stat().st_mtime)
+        if location.is_local:
+            return int(Path(location.path).stat().st_mtime)
+        # a prefix of blobs is no object
+        if location.is_s3 and location.key and not location.key.endswith("/"):
+            return changed_in_s3(location.bucket, location.key)
     except OSError:
         return 0
+    return 0
+
+
+def changed_in_s3(bucket: str, key: str) -> int:
+    """Return the time of an object's last change, in seconds since 1970 UTC.
+
+    Raises:
+        StorageError: S3 refused the request, or could not be reached.
+    """
+    # imported here: it loads boto3, which takes a second
+    from blobpack.stores.s3.bucket import Bucket as RealBucket, ObjectKey
+
+    head = ObjectKey(RealBucket(bucket), key).head(what="look for the time of its last change")
+    return int(head["LastModified"].timestamp())

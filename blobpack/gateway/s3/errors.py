@@ -15,7 +15,6 @@ STATUS_OF = {
     "InvalidRange": 416,
     "InvalidRequest": 400,
     "InvalidToken": 400,
-    "InvalidURI": 400,
     "MethodNotAllowed": 405,
     "MissingSecurityHeader": 400,
     "NoSuchBucket": 404,
@@ -24,6 +23,7 @@ STATUS_OF = {
     "NotImplemented": 501,
     "OperationAborted": 409,
     "PreconditionFailed": 412,
+    "RequestHeaderSectionTooLarge": 400,
     "RequestTimeTooSkewed": 403,
     "SignatureDoesNotMatch": 403,
     "SlowDown": 503,
@@ -45,3 +45,16 @@ class S3Error(Exception):
         super().__init__(f"{code}: {message}")
         self.code, self.message, self.details = code, message, details
         self.status = STATUS_OF[code]
+
+
+def not_implemented(what: str) -> S3Error:
+    """Return the error for a function of S3 that this server does not have.
+
+    Args:
+        what: The parameter or field that asks for it.
+    """
+    return S3Error(
+        "NotImplemented",
+        "A header or query you provided requested a function that is not implemented.",
+        Header=what,
+    )

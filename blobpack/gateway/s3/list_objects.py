@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.gateway.s3.errors import S3Error
+from blobpack.gateway.s3.request import bytes_of
 
 if TYPE_CHECKING:
     from blobpack.gateway.s3.request import S3Request
@@ -127,9 +128,9 @@ def list_request(request: S3Request) -> ListRequest:
         asked["ContinuationToken"] = token
     return ListRequest(
         api,
-        _encoded(asked["Prefix"]),
-        _encoded(request.param("delimiter") or ""),
-        _encoded(request.param(marker) or ""),
+        bytes_of(asked["Prefix"]),
+        bytes_of(request.param("delimiter") or ""),
+        bytes_of(request.param(marker) or ""),
         token,
         _max_keys(request.param("max-keys")),
         asked,
@@ -149,10 +150,6 @@ def _max_keys(value: str | None) -> int:
             ArgumentValue=value,
         )
     return min(int(value), KEYS_MAX)
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
 
 
 def encode_token(last: bytes) -> bytes:

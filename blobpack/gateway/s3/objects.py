@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.gateway.answers import media_type_of, type_fields
 from blobpack.gateway.http_range import answer_to, conditions_in, content_range, http_date
-from blobpack.gateway.s3.errors import S3Error
+from blobpack.gateway.s3.errors import S3Error, not_implemented
 
 if TYPE_CHECKING:
     from blobpack.gateway.answers import Fields
@@ -57,7 +57,7 @@ def answer_object(
         S3Error: a condition fails, the range lies outside, or a parameter is not supported.
     """
     check_params(request)
-    overrides = _overrides(request, is_signed=is_signed)
+    overrides = overrides_in(request, is_signed=is_signed)
     conditions = conditions_in(request.headers)
     answer = answer_to(conditions, member.size, member.etag, changed_s)
     if answer.status == 412:
@@ -86,16 +86,17 @@ def check_params(request: S3Request) -> None:
     """
     unknown = SUBRESOURCES & {name for name, _ in request.query}
     if unknown:
-        raise S3Error(
-            "NotImplemented",
-            "A header or query you provided requested a function that is not implemented.",
-            Header=min(unknown).decode(),
-        )
+        raise not_implemented(min(unknown).decode())
     if request.param("versionId") not in (None, "", "null"):
         raise S3Error("NoSuchVersion", "The specified version does not exist.", Key=request.key)
 
 
-def _overrides(request: S3Request, *, is_signed: bool) -> dict[bytes, bytes]:
+def overrides_in(request: S3Request, *, is_signed: bool) -> dict[bytes, bytes]:
+    """Return the header fields that a request sets for its answer.
+
+    Raises:
+        S3Error: the request is not signed, or a value can't stand in a header.
+    """
     found = {}
     for param, field in OVERRIDES.items():
         value = request.param(param)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from blobpack.gateway.app import raw_path_of
-from blobpack.gateway.s3.errors import S3Error
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -23,8 +22,9 @@ class S3Request:
     Attributes:
         method: The method, in capital letters.
         raw_path: The path as it was sent, percent-encoded.
-        bucket: Name of the bucket; "" if the path names none.
-        key: The key, with surrogates for bytes that are not UTF-8 (PEP 383); "" if the path names none.
+        bucket: Name of the bucket; "" if the path names none. As in all texts here, surrogates stand for bytes that are
+            not UTF-8 (PEP 383).
+        key: The key; "" if the path names none.
         query: Names and values, decoded, in the order sent.
         headers: Names in lower case, and values, in the order sent.
     """
@@ -38,24 +38,16 @@ class S3Request:
 
     @classmethod
     def of_scope(cls, scope: MutableMapping[str, Any]) -> S3Request:
-        """Parse the scope of an ASGI server.
-
-        Raises:
-            S3Error: the name of the bucket is not UTF-8.
-        """
+        """Parse the scope of an ASGI server."""
         # The whole path is signed, and the part below the place where this application is mounted names the object.
         raw_path = scope.get("raw_path") or quoted(scope["path"].encode()).encode()
         path = unquote_to_bytes(raw_path_of(scope))
         bucket, _, key = path.removeprefix(b"/").partition(b"/")
-        try:
-            name = bucket.decode()
-        except UnicodeDecodeError:
-            raise S3Error("InvalidURI", "Couldn't parse the specified URI.") from None
         return cls(
             scope["method"].upper(),
             raw_path,
-            name,
-            key.decode("utf-8", "surrogateescape"),
+            text_of(bucket),
+            text_of(key),
             tuple(_pairs(scope.get("query_string", b""))),
             tuple((name.lower(), value) for name, value in scope["headers"]),
         )
@@ -65,13 +57,23 @@ class S3Request:
         wanted = name.encode()
         for found, value in self.query:
             if found == wanted:
-                return value.decode("utf-8", "surrogateescape")
+                return text_of(value)
         return None
 
     def header(self, name: bytes) -> bytes | None:
         """Return the values of a header, joined by commas as SigV4 joins them; None if it is not there."""
         values = [b" ".join(value.split()) for found, value in self.headers if found == name]
         return b",".join(values) if values else None
+
+
+def text_of(value: bytes) -> str:
+    """Return the text of bytes, of which none are lost."""
+    return value.decode("utf-8", "surrogateescape")
+
+
+def bytes_of(text: str) -> bytes:
+    """Return the bytes of a text; text_of undone."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def quoted(value: bytes, safe: str = "/") -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from blobpack.gateway.s3.errors import S3Error
-from blobpack.gateway.s3.request import quoted
+from blobpack.gateway.s3.request import bytes_of, quoted, text_of
 from blobpack.gateway.s3.signature_v2 import check_v2_query, known_secret
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def authenticate(request: S3Request, secret_of: SecretOf, now_s: float | None = 
 
 
 def _claim_in_header(request: S3Request, header: bytes, now_s: float) -> Claim:
-    algorithm, _, rest = header.decode("latin-1").partition(" ")
+    algorithm, _, rest = text_of(header).partition(" ")
     if algorithm != ALGORITHM:
         raise S3Error(
             "InvalidRequest",
@@ -108,7 +108,7 @@ def _claim_in_header(request: S3Request, header: bytes, now_s: float) -> Claim:
         raise _malformed(
             "it must hold a Credential, SignedHeaders and a Signature of 64 hexadecimal digits"
         )
-    timestamp = (request.header(b"x-amz-date") or b"").decode("latin-1")
+    timestamp = text_of(request.header(b"x-amz-date") or b"")
     signed_s = _seconds(timestamp)
     if signed_s is None:
         raise S3Error("AccessDenied", "AWS authentication requires a valid x-amz-date header")
@@ -132,7 +132,7 @@ def _claim_in_header(request: S3Request, header: bytes, now_s: float) -> Claim:
         scope,
         timestamp,
         fields["SignedHeaders"].split(";"),
-        payload_sha256.decode("latin-1"),
+        text_of(payload_sha256),
         request.query,
         fields["Signature"],
     )
@@ -206,8 +206,8 @@ def _check_claim(request: S3Request, claim: Claim, secret_of: SecretOf) -> str:
     )
     key = f"AWS4{secret}".encode()
     for part in claim.scope.split("/"):
-        key = hmac.digest(key, part.encode("latin-1", "replace"), "sha256")
-    expected = hmac.digest(key, to_sign.encode("latin-1", "replace"), "sha256").hex()
+        key = hmac.digest(key, bytes_of(part), "sha256")
+    expected = hmac.digest(key, bytes_of(to_sign), "sha256").hex()
     if not hmac.compare_digest(expected, claim.signature):
         raise S3Error(
             "SignatureDoesNotMatch",
@@ -232,7 +232,7 @@ def _check_claim(request: S3Request, claim: Claim, secret_of: SecretOf) -> str:
 
 def _check_signed_headers(request: S3Request, claim: Claim) -> None:
     """Check that all headers that must be signed are, and that the signed ones are there."""
-    present = {name.decode("latin-1") for name, _ in request.headers}
+    present = {text_of(name) for name, _ in request.headers}
     signed = set(claim.signed_headers)
     must = {"host"} | {name for name in present if name.startswith("x-amz-")}
     if not must <= signed or not signed <= present:
@@ -253,14 +253,12 @@ def _canonical_request(request: S3Request, claim: Claim) -> bytes:
         path.encode(),
         "&".join(f"{name}={value}" for name, value in query).encode(),
         *(
-            name.encode("latin-1", "replace")
-            + b":"
-            + (request.header(name.encode("latin-1", "replace")) or b"")
+            bytes_of(name) + b":" + (request.header(bytes_of(name)) or b"")
             for name in claim.signed_headers
         ),
         b"",
-        ";".join(claim.signed_headers).encode("latin-1", "replace"),
-        claim.payload_sha256.encode("latin-1", "replace"),
+        bytes_of(";".join(claim.signed_headers)),
+        bytes_of(claim.payload_sha256),
     ]
     return b"\n".join(lines)
 

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from blobpack.gateway.s3.errors import S3Error
+from blobpack.gateway.s3.request import bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +72,7 @@ def check_v2_query(request: S3Request, secret_of: SecretOf, now_s: float) -> str
             "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters",
         )
     secret = known_secret(secret_of, access_key)
-    given = signature.encode("utf-8", "surrogateescape")
+    given = bytes_of(signature)
     # botocore signs the path of a bucket with a "/" at its end, and sends it without
     paths = [request.raw_path] if request.key else [request.raw_path, request.raw_path + b"/"]
     signed = [_string_to_sign(request, path, expires or "") for path in paths]

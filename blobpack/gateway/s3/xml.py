@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from blobpack.gateway.http_range import SECONDS_MAX
-from blobpack.gateway.s3.request import quoted
+from blobpack.gateway.s3.request import bytes_of, quoted, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -120,14 +120,14 @@ def _key(asked: ListRequest, key: bytes) -> str:
     """Return a key, or a part of one, as it stands in XML: percent-encoded if the client asked for that."""
     if asked.is_url_encoded:
         return quoted(key)
-    return escaped(key.decode("utf-8", "surrogateescape"))
+    return escaped(text_of(key))
 
 
 def _asked_elements(asked: ListRequest) -> Iterator[str]:
     for name, value in asked.asked.items():
         # a token is opaque, and never encoded
         is_token = name == "ContinuationToken"
-        text = escaped(value) if is_token else _key(asked, value.encode("utf-8", "surrogateescape"))
+        text = escaped(value) if is_token else _key(asked, bytes_of(value))
         yield f"<{name}>{text}</{name}>"
 
 

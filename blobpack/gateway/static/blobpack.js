@@ -22,13 +22,13 @@ const KEPT_BYTES_MAX = 64 << 20; // of blocks and pages: about two million membe
 const GAP_BYTES_MAX = 64 << 10;
 const READ_BYTES_MAX = 16 << 20; // of one GET that brings several payloads
 const SCAN_BYTES_MAX = 2 << 20; // of one GET that brings several blocks
-const TASK_MS_MAX = 8; // a pass over many members lets the page draw this often
+const TASK_MS_MAX = 4; // a pass over many members lets the page draw this often
 const RETRY_MS = 250;
 const RETRY_AFTER_MS_MAX = 30_000;
 const FACTS = ["mediaType", "width", "height", "crc32c", "mtime"];
 const MAGIC = "BLOBIDX\n";
 const APPEND_MARK = "blobpack: an append is at work here";
-const SAFE = "expose ETag, Content-Length and Content-Range in the CORS rule of the server or bucket";
+const EXPOSE = "expose ETag, Content-Length and Content-Range in the CORS rule of the server or bucket";
 
 /** Media types by their codes in the index; "" is unknown. */
 export const mediaTypes = Object.freeze(
@@ -319,6 +319,15 @@ function pause() {
   });
 }
 
+let pausedAt = 0;
+
+// Pauses if the code before it has run for long: a pass over many members calls it often.
+async function pace() {
+  if (performance.now() - pausedAt < TASK_MS_MAX) return;
+  await pause();
+  pausedAt = performance.now();
+}
+
 class Queue {
   #free;
   #waiting = [];
@@ -352,7 +361,7 @@ class Queue {
     const request = { credentials: this.credentials, cache: "no-store", signal, ...init };
     const answer = await this.fetch(url, request).catch((error) => {
       throw new Fault(`${url}: no answer (${error.message}). If another origin serves it, its CORS rule must allow GET `
-        + `and HEAD from this page's, and ${SAFE}`, { cause: error });
+        + `and HEAD from this page's, and ${EXPOSE}`, { cause: error });
     });
     try {
       if (answer.status === 429 || (answer.status >= 500 && answer.status !== 501)) {
@@ -443,7 +452,7 @@ class Store {
     if (answer.status === 416) return 0;
     this.#checkStatus(answer, 206);
     const total = /\/(\d+)$/.exec(answer.headers.get("content-range") ?? "");
-    if (!total) throw new StorageError(`${this.url}: the answer does not show the blob's size: ${SAFE}`);
+    if (!total) throw new StorageError(`${this.url}: the answer does not show the blob's size: ${EXPOSE}`);
     return Number(total[1]);
   }
 
@@ -497,7 +506,7 @@ class Store {
     // a strong ETag decides alone; a weak one may stay the same when the bytes change (RFC 9110, 8.8.1)
     const isModified = !etag.startsWith('"') && modified !== undefined && found.modified !== modified;
     if (found.etag === etag && !isModified) return;
-    const hidden = etag && !found.etag ? ` If another origin serves it: ${SAFE}.` : "";
+    const hidden = etag && !found.etag ? ` If another origin serves it: ${EXPOSE}.` : "";
     throw new BlobChangedError(`${this.url}: the blob was replaced: its version is ${found.etag || found.modified
       || "not known"}, and was ${etag || modified || "not known"} when it was opened.${hidden}`);
   }
@@ -729,9 +738,8 @@ class Index {
 
   // Decodes a part; if it does not match its checksum, once more from bytes that come again: an answer may be damaged.
   async #decoded(packed, start, end, decode) {
-    const first = await packed;
     try {
-      return this.store.decode(() => decode(first));
+      return this.store.decode(() => decode(packed));
     } catch (error) {
       if (!(error instanceof ChecksumError)) throw error;
       const again = await this.store.read(this.start + start, this.start + end, this.signal);
@@ -751,10 +759,15 @@ class Index {
     const fetched = new Map();
     for (const { start, end, places } of planFetches(bounds, SCAN_BYTES_MAX)) {
       const packed = this.#read(start, end);
+      let before = packed;
       for (const place of places) {
         const [first, last] = bounds[place];
-        const own = packed.then((bytes) => bytes.slice(first - start, last - start));
-        const part = this.#decoded(own, first, last, (bytes) => decode(bytes, missing[place]));
+        // one after the other, with pauses: decoding megabytes at once would hold up the page
+        const part = before.then(pace, pace).then(async () => {
+          const own = (await packed).slice(first - start, last - start);
+          return this.#decoded(own, first, last, (bytes) => decode(bytes, missing[place]));
+        });
+        before = part;
         fetched.set(missing[place], part);
         this.#keep(kind + missing[place], part, last - first);
       }
@@ -861,33 +874,26 @@ class Index {
 
   // Yields the blocks first to last, in order, many of them with each GET; the next ones are on their way meanwhile.
   async *scan(first, last, signal) {
-    let began = performance.now();
-    let ahead = null;
-    for (let at = first; at < last || ahead; ) {
-      const blocks = ahead;
-      ahead = null;
-      if (at < last) {
-        const end = await this.#runEnd(at, last);
-        ahead = this.blocks(Array.from({ length: end - at }, (_, i) => at + i));
-        ahead.catch(() => {}); // it is awaited in the next round
-        at = end;
-      }
-      for (const block of (await blocks) ?? []) {
+    for (let next = this.#run(first, last); ; ) {
+      const blocks = await unlessAborted(next, signal);
+      if (!blocks.length) return;
+      next = this.#run(blocks.at(-1).firstRow / ROWS + 1, last);
+      next.catch(() => {}); // it is awaited in the next round
+      for (const block of blocks) {
         signal.throwIfAborted();
         yield block;
-        if (performance.now() - began > TASK_MS_MAX) {
-          await pause();
-          began = performance.now();
-        }
+        await pace();
       }
     }
   }
 
-  async #runEnd(first, last) {
+  // as many of the blocks first to last as one GET brings; none if first is last
+  async #run(first, last) {
+    if (first >= last) return [];
     const start = await this.#position(first);
     let end = first + 1;
     while (end < last && (await this.#position(end + 1)) - start <= SCAN_BYTES_MAX) end++;
-    return end;
+    return this.blocks(Array.from({ length: end - first }, (_, i) => first + i));
   }
 }
 
@@ -913,7 +919,7 @@ export async function open(url, options = {}) {
   const blobs = await blobsOf(index);
   if (!store.isPinned && !found.footer.facts.includes("crc32c")) {
     throw new StorageError(`${store.url}: neither the server's answers (by ETag or Last-Modified) nor checksums in the `
-      + `index would show that the blob was replaced; if another origin serves it: ${SAFE}`);
+      + `index would show that the blob was replaced; if another origin serves it: ${EXPOSE}`);
   }
   const allow = (options.allow ?? []).map((place) => new URL(place, where));
   return new Reader({ store, index, blobs, queue, closing, allow });
@@ -1224,6 +1230,7 @@ class Reader {
         const bytes = await store.read(fetch.start, fetch.end, own);
         for (const place of fetch.places) {
           const i = places[place];
+          await pace();
           payloads[i] = await this.#checked(store, members[i], bytes, fetch.start, own);
         }
       }));
