@@ -39,6 +39,8 @@ WITHOUT = {
         "ls": NO_FILE,
         "uploads": NO_FILE,
         "verify": NO_FILE,
+        "serve": NO_FILE,
+        "token": NO_FILE,
     },
     "--no-progress": {
         "cat": NO_BAR,
@@ -48,6 +50,8 @@ WITHOUT = {
         "ls": NO_BAR,
         "offsets": "reads an index only",
         "uploads": NO_BAR,
+        "serve": "runs until it is ended",
+        "token": "prints a line",
     },
     "--index-file": {
         "append": "changes the index where it is",
@@ -59,6 +63,8 @@ WITHOUT = {
         "pack": NO_INDEX,
         "repack": NO_INDEX,
         "uploads": NO_INDEX,
+        "serve": MANY,
+        "token": NO_INDEX,
     },
     "--allow": {
         "append": "reads the blobs of a collection only by its index",
@@ -68,6 +74,7 @@ WITHOUT = {
         "pack": NO_COLLECTION,
         "repack": NO_COLLECTION,
         "uploads": NO_COLLECTION,
+        "token": NO_COLLECTION,
     },
     "--threads": {
         "cat": "fetches a batch, as many requests at a time as the store bears",
@@ -82,6 +89,8 @@ WITHOUT = {
         "repack": "reads a stream",
         "subset": "copies ranges in the order of the new blob",
         "uploads": "lists a bucket page by page",
+        "serve": "answers requests one by one",
+        "token": "reads no blob",
     },
     # where the index of a new blob goes
     "--index": {
@@ -97,6 +106,8 @@ WITHOUT = {
         "repack": "embeds the index",
         "uploads": NO_FILE,
         "verify": NO_FILE,
+        "serve": NO_FILE,
+        "token": NO_FILE,
     },
 }
 
