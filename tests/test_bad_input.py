@@ -12,6 +12,7 @@ from click.testing import CliRunner
 import blobpack
 from blobpack import FormatError
 from blobpack.cli import params
+from blobpack.cli.groups import all_commands
 from blobpack.cli.main import main
 from blobpack.opening import join
 
@@ -76,7 +77,7 @@ def here(tmp_path, monkeypatch, small_images, s3_env):
 
 
 def parameters(wanted):
-    for name, command in main.commands.items():
+    for name, command in all_commands(main).items():
         for parameter in command.params:
             if wanted(parameter):
                 yield pytest.param(name, parameter, id=f"{name} {parameter.human_readable_name}")
@@ -87,8 +88,8 @@ def is_place(parameter):
 
 
 def command_line(command, parameter, value):
-    line = [command]
-    for each in main.commands[command].params:
+    line = command.split()
+    for each in all_commands(main)[command].params:
         if isinstance(each, click.Argument):
             line.append(value if each is parameter else OTHERS[each.name])
         elif each is parameter:

@@ -12,6 +12,7 @@ import pytest
 from pages import DOCS, PAGES, ROOT, Runner, blocks, rewrite, same
 
 import blobpack
+from blobpack.cli.groups import all_commands
 from blobpack.cli.main import main
 
 REWRITE = "BLOBPACK_REWRITE_DOCS"  # if set, pages take the output that came, where it differs
@@ -131,12 +132,12 @@ def test_pages_load_nothing_from_another_server(site):
 
 def test_every_command_and_option_is_described(site):
     html = (site / "cli.html").read_text()
-    sections = dict(re.findall(r'<h2 id="(\w+)">(.*?)(?=<h2 id=|$)', html, re.DOTALL))
-    for name, command in main.commands.items():
+    sections = dict(re.findall(r'<h2 id="([\w-]+)">(.*?)(?=<h2 id=|$)', html, re.DOTALL))
+    for name, command in all_commands(main).items():
         for parameter in command.params:
             if parameter.param_type_name == "option":
                 for option in parameter.opts + parameter.secondary_opts:
-                    assert re.search(rf"(?<![\w-]){option}(?![\w-])", sections[name]), (
+                    assert re.search(rf"(?<![\w-]){option}(?![\w-])", sections[name.replace(" ", "-")]), (
                         name,
                         option,
                     )
@@ -184,14 +185,14 @@ def fill(bucket, client):
         client.upload_file(f"imgs/{name}", bucket, f"imgs/{name}")
 
 
-@pytest.mark.parametrize("name", sorted(main.commands))
+@pytest.mark.parametrize("name", sorted(all_commands(main)))
 def test_examples_of_the_command_line_reference_run(
     name, request, workplace, tmp_path, monkeypatch
 ):
     spec = spec_from_file_location("docs", ROOT / "scripts" / "docs.py")
     hooks = module_from_spec(spec)
     spec.loader.exec_module(hooks)
-    examples = hooks.examples(main.commands[name])
+    examples = hooks.examples(all_commands(main)[name])
     assert examples
     copy(workplace, tmp_path)
     monkeypatch.chdir(tmp_path)

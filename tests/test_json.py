@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 
 import blobpack
+from blobpack.cli.groups import all_commands
 from blobpack.cli.main import main
 
 ROOT = Path(__file__).parent.parent
@@ -73,11 +74,11 @@ def test_the_schema_is_one():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     with_json = {
         name
-        for name, command in main.commands.items()
+        for name, command in all_commands(main).items()
         if any("--json" in parameter.opts for parameter in command.params)
     }
     assert set(COMMANDS) == with_json
-    assert set(main.commands) - with_json == PRINT_NO_JSON
+    assert set(all_commands(main)) - with_json == PRINT_NO_JSON
     # every key has a description, and is used by one command at least
     assert all(value.get("description") for value in SCHEMA["properties"].values())
 
