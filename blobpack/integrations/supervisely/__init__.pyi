@@ -15,13 +15,21 @@ from .project import (
     Project as Project,
     open_project as open_project,
 )
+from .server.client import Client as Client
+from .server.download import DownloadReport as DownloadReport
+from .server.files import TeamFile as TeamFile
+from .server.upload import UploadReport as UploadReport
 
 __all__ = [
     "BlobImageInfo",
+    "Client",
     "Dataset",
+    "DownloadReport",
     "Problem",
     "Project",
     "ProjectReport",
+    "TeamFile",
+    "UploadReport",
     "build_project",
     "check_project",
     "offset_batches",
