@@ -15,6 +15,7 @@ import json
 import re
 import threading
 import time
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -93,7 +94,7 @@ class SuperviselyServer:
         self.address = f"http://127.0.0.1:{self._http.server_port}"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -133,7 +134,8 @@ class SuperviselyServer:
         for number, (info, _) in list(self.files.items()):
             if info["path"] == path:
                 del self.files[number]
-        number = self.next()
+        # of the path, because the SDK uploads several at once
+        number = 10_000 + zlib.crc32(path.encode()) % 90_000
         info = {
             "id": number,
             "teamId": TEAM,
@@ -328,6 +330,8 @@ class SuperviselyServer:
             "createdAt": TIME,
             "updatedAt": TIME,
         }
+        for count in ("imagesCount", "itemsCount"):
+            self.datasets[dataset_id][count] += 1
         return self.images[number]
 
     def do_images_bulk_remove(self, fields: Document) -> Document:
@@ -339,6 +343,9 @@ class SuperviselyServer:
     def do_images_list(self, fields: Document) -> Document:
         listed = [each for each in self.images.values() if each["datasetId"] == fields["datasetId"]]
         return _page(_filtered(listed, fields), fields)
+
+    def do_images_info(self, fields: Document) -> Document:
+        return self._of(self.images, fields["id"])
 
     def do_images_data_download(self, fields: Document) -> bytes:
         return self._of(self.files, int(fields["downloadId"].partition("-")[2]))[1]
@@ -378,6 +385,13 @@ class SuperviselyServer:
                 }
             )
         return found
+
+    def do_figures_bulk_add(self, fields: Document) -> list[Document]:
+        added = []
+        for figure in fields["figures"]:
+            self._of(self.images, figure["entityId"])
+            added.append({"id": self.next(), **figure})
+        return added
 
     def do_instance_version(self, _: Document) -> Document:
         return {"version": "6.12.0"}

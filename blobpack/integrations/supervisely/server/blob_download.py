@@ -99,7 +99,8 @@ def _fill(
         try:
             with rest.stream(method, fields, before) as response:
                 total = _begin(response, file)
-                for piece in response.stream(PIECE_BYTES, decode_content=True):
+                # read1 returns what has come: `read` and `stream` drop what came before a connection is cut
+                while piece := response.read1(PIECE_BYTES, decode_content=True):
                     file.write(piece)
                     if progress:
                         progress(Progress(0, file.tell(), None, total))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from blobpack.errors import FormatError
 from blobpack.index.index import Index
@@ -209,14 +209,13 @@ class Client:
         check_callable("progress", progress)
         _check_metas(metas)
         _check_team_file(team_file)
+        if team_file is None and not isinstance(images, (Reader, str, os.PathLike)):
+            raise ValueError("team_file must be given, if images are no blob that can be uploaded")
         cut = _batches(images, batch_size)
         project = project_of(self._rest, dataset_id)
         if team_file is None:
-            if isinstance(images, Index) or not isinstance(images, (Reader, str, os.PathLike)):
-                raise ValueError(
-                    "team_file must be given, if images are no blob that can be uploaded"
-                )
-            with one_blob(images) as (part, index):
+            # checked above
+            with one_blob(cast("BlobSource", images)) as (part, index):
                 team_file = upload_blob(self._rest, project["teamId"], part, index, None, None)
         mark_blob_project(self._rest, project)
         return dict(
