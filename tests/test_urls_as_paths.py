@@ -49,6 +49,7 @@ OTHERS = {
     "out": "new.tar",
     "folder": "to",
     "names": "1.jpg",
+    "project": "5",
     "url": "s3://bucket/key",
 }
 

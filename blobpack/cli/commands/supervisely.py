@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -29,10 +30,13 @@ from blobpack.quoting import printable
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from blobpack.index.index import Index
+    from blobpack.integrations.supervisely import Client
     from blobpack.stores.location import Location
+
+F = TypeVar("F", bound="Callable[..., Any]")
 
 DEFAULT_DATASET = "ds0"
 
@@ -83,7 +87,7 @@ def supervisely() -> None:
 
 @supervisely.command()
 @blob_argument
-@click.argument("out", type=LocalPath(file_okay=False), metavar="PROJECT")
+@click.argument("folder", type=LocalPath(file_okay=False), metavar="PROJECT")
 @click.option(
     "--dataset",
     "datasets",
@@ -116,7 +120,7 @@ def supervisely() -> None:
 @json_option
 def build(
     blob: Location,
-    out: str,
+    folder: str,
     datasets: tuple[tuple[str, str], ...],
     annotations: str | None,
     meta: str | None,
@@ -145,7 +149,7 @@ def build(
 
     with progress_bar("images") as bar, usage_errors():
         report = library.build_project(
-            out,
+            folder,
             {name: index for name, index in chosen.items() if len(index)},
             annotations=annotations,
             meta=read_document(Path(meta)) if meta else None,
@@ -191,3 +195,105 @@ def check(ctx: click.Context, folder: str, as_json: bool) -> None:
         print_report_line(counted(len(problems), "problem") if problems else "no problems")
     if problems:
         ctx.exit(1)
+
+
+def server_options(command: F) -> F:
+    """Add the options for the server; the token comes from the environment alone."""
+    return click.option(
+        "--server",
+        envvar="SERVER_ADDRESS",
+        show_envvar=True,
+        required=True,
+        metavar="URL",
+        help="Address of the server, such as https://app.supervisely.com. The API token of your account is read from the "
+        "environment variable API_TOKEN.",
+    )(command)
+
+
+def connected(server: str) -> Client:
+    """Return a client of a server; click closes it when the command ends."""
+    # no option: other users of this machine see the arguments of a command
+    token = os.environ.get("API_TOKEN", "")
+    if not token:
+        raise click.UsageError("the environment variable API_TOKEN must hold your API token")
+    with usage_errors():
+        client = library.Client(server, token)
+    return click.get_current_context().with_resource(client)
+
+
+@supervisely.command()
+@click.argument("folder", type=LocalPath(exists=True, file_okay=False), metavar="PROJECT")
+@click.option(
+    "--workspace",
+    type=click.IntRange(1),
+    required=True,
+    metavar="ID",
+    help="Number of the workspace that gets the project.",
+)
+@click.option(
+    "--name",
+    metavar="TEXT",
+    help="Name of the new project. If another project has it, a number is put behind it.  [default: the name of the "
+    "folder]",
+)
+@server_options
+@progress_option
+@json_option
+def upload(folder: str, workspace: int, name: str | None, server: str, as_json: bool) -> None:
+    """Upload a local project as a new project.
+
+    No image is sent by itself: the blobs go to the team's files, and the images are places in them. If an upload of this
+    project was interrupted, the same command continues it.
+
+    \b
+    blobpack supervisely upload project/ --workspace 12 --server https://app.supervisely.com
+    """
+    client = connected(server)
+    with progress_bar("images") as bar:
+        report = client.upload_project(folder, workspace, name, progress=show_on(bar))
+    if as_json:
+        print_json(
+            {
+                "project": report.project_id,
+                "title": report.name,
+                "images": report.images,
+                "annotated": report.annotated,
+                "blobs": len(report.blobs),
+                "resumed": report.resumed,
+            }
+        )
+    else:
+        print_report_line(printable(str(report)))
+
+
+@supervisely.command()
+@click.argument("project", type=click.IntRange(1), metavar="ID")
+@click.argument("folder", type=LocalPath(file_okay=False), metavar="PROJECT")
+@server_options
+@progress_option
+@json_option
+def download(project: int, folder: str, server: str, as_json: bool) -> None:
+    """Download the project of the number ID with its blobs.
+
+    Each blob comes once, whole, and is verified. Into the folder of an earlier download, only what is new or has changed
+    is fetched. If a download was interrupted, the same command continues it.
+
+    \b
+    blobpack supervisely download 345 project/ --server https://app.supervisely.com
+    """
+    client = connected(server)
+    with progress_bar("images") as bar:
+        report = client.download_project(project, folder, progress=show_on(bar))
+    if as_json:
+        print_json(
+            {
+                "project": project,
+                "folder": report.folder,
+                "images": report.images,
+                "datasets": report.datasets,
+                "fetched": report.fetched,
+                "blobs": report.blobs,
+            }
+        )
+    else:
+        print_report_line(printable(str(report)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import BlobNotFoundError, FormatError, StorageError
@@ -27,7 +28,12 @@ def read_document(path: Path) -> Document:
         StorageError: the file can't be read.
     """
     try:
+        # opening a FIFO would wait for its other end
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise StorageError(f"{path}: is no plain file")
         return parse_document(path.read_bytes(), path)
+    except StorageError:
+        raise
     except FileNotFoundError as exc:
         raise BlobNotFoundError(f"{path}: no such file") from exc
     except OSError as exc:
