@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from pages import DOCS, PAGES, ROOT, Runner, blocks, rewrite, same
+from supervisely_server import TOKEN, SuperviselyServer
 
 import blobpack
 from blobpack.cli.groups import all_commands
@@ -58,7 +59,20 @@ def runner(request, page, images, tmp_path, monkeypatch):
     bucket = ""
     if any("bucket" in block.code for block in blocks(page)):
         bucket = request.getfixturevalue("s3_env").new_bucket()
+    if any(
+        "API_TOKEN" in block.code or "supervisely upload" in block.code for block in blocks(page)
+    ):
+        request.getfixturevalue("supervisely")
     return Runner(bucket)
+
+
+@pytest.fixture
+def supervisely(monkeypatch):
+    """A fake of Supervisely's server, and an environment in which it is used."""
+    with SuperviselyServer() as server:
+        monkeypatch.setenv("SERVER_ADDRESS", server.address)
+        monkeypatch.setenv("API_TOKEN", TOKEN)
+        yield server
 
 
 @pytest.mark.parametrize(
@@ -201,10 +215,17 @@ def test_examples_of_the_command_line_reference_run(
         s3_env = request.getfixturevalue("s3_env")
         bucket = s3_env.new_bucket()
         fill(bucket, s3_env.client)
+    if name.startswith("supervisely "):
+        request.getfixturevalue("supervisely")
     runner = Runner(bucket)
     for place in ("shards/", "s3://bucket/train/", "s3://bucket/tars/"):
         if name != "pack" and any(place in line for line in examples):
             runner.shell(f"blobpack pack imgs/ {place} --shard-size 1Gi")
+    if name in ("supervisely check", "supervisely upload", "supervisely download"):
+        runner.shell("blobpack supervisely build cats.tar project/")
+    if name == "supervisely download":
+        runner.shell("blobpack supervisely upload project/ --workspace 12")
     for line in examples:
         assert line.startswith("blobpack ")
+        line = line.replace("--server https://app.supervisely.com", "")
         runner.shell(line)

@@ -134,8 +134,8 @@ def build(
     several blobs.
 
     \b
-    blobpack supervisely build out.tar project/
-    blobpack supervisely build out.tar project2/ --dataset train='cats/*' --dataset val='dogs/*'
+    blobpack supervisely build cats.tar project/
+    blobpack supervisely build out.tar both/ --dataset train='cats/*' --dataset val='dogs/*'
     """
     reader = opened_source(blob, None, rescan=None)
     chosen: dict[str, Index] = {}
@@ -279,7 +279,7 @@ def download(project: int, folder: str, server: str, as_json: bool) -> None:
     is fetched. If a download was interrupted, the same command continues it.
 
     \b
-    blobpack supervisely download 345 project/ --server https://app.supervisely.com
+    blobpack supervisely download 101 down/ --server https://app.supervisely.com
     """
     client = connected(server)
     with progress_bar("images") as bar:
