@@ -13,14 +13,18 @@ import base64
 import hashlib
 import json
 import re
+import sys
 import threading
 import time
 import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 TOKEN = "t" * 128
 TEAM, WORKSPACE = 7, 8
@@ -82,6 +86,8 @@ class SuperviselyServer:
         self.datasets: dict[int, Document] = {}
         self.images: dict[int, Document] = {}
         self.annotations: dict[int, Document] = {}
+        # SHA-256 of an image that is no part of a blob → its bytes
+        self.singles: dict[str, bytes] = {}
         self.lock = threading.Lock()
         self._number = 100
         server = self
@@ -89,7 +95,7 @@ class SuperviselyServer:
         class Handler(_Handler):
             fake = server
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http = _Server(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
         self.address = f"http://127.0.0.1:{self._http.server_port}"
 
@@ -309,6 +315,8 @@ class SuperviselyServer:
 
     def _add_image(self, dataset_id: int, row: Document) -> Document:
         number = self.next()
+        if "hash" in row:
+            return self._add_single(number, dataset_id, row)
         _, data = self._of(self.files, row["teamFileId"])
         start, end = row["sourceBlob"]["offsetStart"], row["sourceBlob"]["offsetEnd"]
         if not 0 <= start <= end <= len(data):
@@ -330,9 +338,47 @@ class SuperviselyServer:
             "createdAt": TIME,
             "updatedAt": TIME,
         }
+        self._count(dataset_id)
+        return self.images[number]
+
+    def _count(self, dataset_id: int) -> None:
         for count in ("imagesCount", "itemsCount"):
             self.datasets[dataset_id][count] += 1
+
+    # single images, for the bench of the SDK
+
+    def _add_single(self, number: int, dataset_id: int, row: Document) -> Document:
+        self.images[number] = {
+            "id": number,
+            "name": row["title"],
+            "datasetId": dataset_id,
+            "hash": row["hash"],
+            "size": len(self.singles[row["hash"]]),
+            "meta": {},
+            "tags": [],
+            "labelsCount": 0,
+            "createdAt": TIME,
+            "updatedAt": TIME,
+        }
+        self._count(dataset_id)
         return self.images[number]
+
+    def do_images_internal_hashes_list(self, fields: Document) -> list[str]:
+        return [each for each in fields["bytes"] if each in self.singles]
+
+    def do_images_bulk_upload(self, fields: Document) -> list[Document]:
+        hashes = []
+        for _, data in fields["bytes"]:
+            hashes.append(base64.b64encode(hashlib.sha256(data).digest()).decode())
+            self.singles[hashes[-1]] = data
+        return [{"hash": each} for each in hashes]
+
+    def do_images_bulk_download(self, fields: Document) -> bytes:
+        pieces = []
+        for number in fields["imageIds"]:
+            head = f'--border\r\nContent-Disposition: form-data; name="{number}"\r\n\r\n'
+            pieces += [head.encode(), self.singles[self.images[number]["hash"]], b"\r\n"]
+        return b"".join([*pieces, b"--border--\r\n"])
 
     def do_images_bulk_remove(self, fields: Document) -> Document:
         for number in fields["imageIds"]:
@@ -351,8 +397,7 @@ class SuperviselyServer:
         return self._of(self.files, int(fields["downloadId"].partition("-")[2]))[1]
 
     def do_images_download(self, fields: Document) -> bytes:
-        image = self._of(self.images, fields["id"])
-        return image["bytes"]
+        return self.singles[self._of(self.images, fields["id"])["hash"]]
 
     # annotations
 
@@ -426,6 +471,13 @@ def _page(listed: list[Document], fields: Document) -> Document:
     }
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print nothing if a client goes away, as a killed one does, and as the SDK does when it has learned a size."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     fake: SuperviselyServer
@@ -487,7 +539,8 @@ class _Handler(BaseHTTPRequestHandler):
             body = json.loads(raw or b"{}")
             return body, {"json": body}
         if kind.startswith("multipart/form-data"):
-            files = list(_files_of(raw, kind.partition("boundary=")[2]))
+            parts = _parts_of(raw, kind.partition("boundary=")[2])
+            files = list(parts if "images.bulk.upload" in self.path else _files_of(parts))
             return files, {"files": [{"path": path, **_digest(data)} for path, data in files]}
         if not raw:
             return {}, {}
@@ -499,9 +552,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _head(self, status: int, data: bytes, **headers: str) -> None:
         self.send_response(status)
-        self.send_header(
-            "Content-Type", "application/json" if data[:1] in b"[{" else "application/x-tar"
-        )
+        self.send_header("Content-Type", _media_type(data))
         self.send_header("Content-Length", str(len(data)))
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -530,17 +581,27 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
+def _media_type(data: bytes) -> str:
+    if data.startswith(b"--border"):
+        return "multipart/form-data; boundary=border"
+    return "application/json" if data[:1] in b"[{" else "application/x-tar"
+
+
 def _digest(data: bytes) -> Document:
     return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _files_of(raw: bytes, boundary: str) -> Any:
-    """Yield the path and the bytes of each file of a multipart body, whose fields `name`, `path` and `file` repeat."""
-    name = folder = ""
+def _parts_of(raw: bytes, boundary: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the bytes of each part of a multipart body."""
     for part in raw.split(b"--" + boundary.strip('"').encode())[1:-1]:
         head, _, data = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
-        data = data.removesuffix(b"\r\n")
-        label = re.search(rb'name="([^"]*)"', head)[1].decode()
+        yield re.search(rb'name="([^"]*)"', head)[1].decode(), data.removesuffix(b"\r\n")
+
+
+def _files_of(parts: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """Yield the path and the bytes of each file of a body whose fields `name`, `path` and `file` repeat."""
+    name = folder = ""
+    for label, data in parts:
         if label == "name":
             name = data.decode()
         elif label == "path":

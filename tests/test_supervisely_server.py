@@ -216,16 +216,11 @@ def test_a_download_follows_the_server(server, client, project, tmp_path):
 def test_images_without_a_blob_come_as_files(server, client, dataset, tmp_path):
     with blobpack.open_blob(TAR, blobpack.scan(TAR)) as blob:
         payload = blob.read(0)
-    number = server.next()
-    server.images[number] = {
-        "id": number,
-        "name": "single.png",
-        "datasetId": dataset,
-        "meta": {"x": 1},
-        "updatedAt": "t",
-        "bytes": "",
-    }
-    server.do_images_download = lambda fields: payload
+    (stored,) = server.answer("images.bulk.upload", {}, [("0-file", payload)])
+    row = {"title": "single.png", "hash": stored["hash"]}
+    fields = {"datasetId": dataset, "images": [row]}
+    (single,) = server.answer("images.bulk.add", {}, fields)
+    single["meta"] = {"x": 1}
     client.download_project(server.datasets[dataset]["projectId"], tmp_path / "down")
     with open_project(tmp_path / "down") as opened:
         assert opened["ds"].read("single.png") == payload
