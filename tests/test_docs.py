@@ -151,7 +151,9 @@ def test_every_command_and_option_is_described(site):
         for parameter in command.params:
             if parameter.param_type_name == "option":
                 for option in parameter.opts + parameter.secondary_opts:
-                    assert re.search(rf"(?<![\w-]){option}(?![\w-])", sections[name.replace(" ", "-")]), (
+                    assert re.search(
+                        rf"(?<![\w-]){option}(?![\w-])", sections[name.replace(" ", "-")]
+                    ), (
                         name,
                         option,
                     )

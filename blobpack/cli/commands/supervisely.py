@@ -12,20 +12,20 @@ import click
 
 from blobpack.cli.groups import CommandGroup
 from blobpack.cli.opened import opened_source
-from blobpack.cli.options import blob_argument, json_option
+from blobpack.cli.options import allow_option, blob_argument, index_option, json_option
 from blobpack.cli.params import LocalPath
 from blobpack.cli.printing import (
     print_note,
     print_report_line,
-    progress_bar,
     progress_option,
-    show_on,
+    progress_shown,
 )
 from blobpack.cli.report import print_json
 from blobpack.errors import BlobpackError
 
 # each of its names is loaded at its first use: `blobpack --help` loads none of them
 from blobpack.integrations import supervisely as library
+from blobpack.model import THREADS_ASKED_MAX
 from blobpack.quoting import printable
 from blobpack.wording import counted
 
@@ -116,6 +116,8 @@ def supervisely() -> None:
     show_default=True,
     help="Make a hard link to a local BLOB, if the file system can, or always copy it.",
 )
+@index_option
+@allow_option
 @progress_option
 @json_option
 def build(
@@ -125,6 +127,8 @@ def build(
     annotations: str | None,
     meta: str | None,
     link: bool,
+    index_path: Location | None,
+    allow: tuple[Location, ...],
     as_json: bool,
 ) -> None:
     """Make a local project of the members of BLOB.
@@ -137,7 +141,7 @@ def build(
     blobpack supervisely build cats.tar project/
     blobpack supervisely build out.tar both/ --dataset train='cats/*' --dataset val='dogs/*'
     """
-    reader = opened_source(blob, None, rescan=None)
+    reader = opened_source(blob, index_path, rescan=None, allow=allow)
     chosen: dict[str, Index] = {}
     for name, glob in datasets or [(DEFAULT_DATASET, "*")]:
         globs = [other for same, other in datasets if same == name] or [glob]
@@ -147,14 +151,14 @@ def build(
     # read here, because the library takes a dict
     from blobpack.integrations.supervisely.documents import read_document
 
-    with progress_bar("images") as bar, usage_errors():
+    with progress_shown("images") as progress, usage_errors():
         report = library.build_project(
             folder,
             {name: index for name, index in chosen.items() if len(index)},
             annotations=annotations,
             meta=read_document(Path(meta)) if meta else None,
             link=link,
-            progress=show_on(bar),
+            progress=progress,
         )
     if as_json:
         fields = {"folder": report.folder, "images": report.images, "datasets": report.datasets}
@@ -199,6 +203,13 @@ def check(ctx: click.Context, folder: str, as_json: bool) -> None:
 
 def server_options(command: F) -> F:
     """Add the options for the server; the token comes from the environment alone."""
+    command = click.option(
+        "--threads",
+        type=click.IntRange(1, THREADS_ASKED_MAX),
+        default=8,
+        show_default=True,
+        help="Number of calls to the server at the same time.",
+    )(command)
     return click.option(
         "--server",
         envvar="SERVER_ADDRESS",
@@ -210,14 +221,14 @@ def server_options(command: F) -> F:
     )(command)
 
 
-def connected(server: str) -> Client:
+def connected(server: str, threads: int) -> Client:
     """Return a client of a server; click closes it when the command ends."""
     # no option: other users of this machine see the arguments of a command
     token = os.environ.get("API_TOKEN", "")
     if not token:
         raise click.UsageError("the environment variable API_TOKEN must hold your API token")
     with usage_errors():
-        client = library.Client(server, token)
+        client = library.Client(server, token, threads=threads)
     return click.get_current_context().with_resource(client)
 
 
@@ -239,7 +250,9 @@ def connected(server: str) -> Client:
 @server_options
 @progress_option
 @json_option
-def upload(folder: str, workspace: int, name: str | None, server: str, as_json: bool) -> None:
+def upload(
+    folder: str, workspace: int, name: str | None, server: str, threads: int, as_json: bool
+) -> None:
     """Upload a local project as a new project.
 
     No image is sent by itself: the blobs go to the team's files, and the images are places in them. If an upload of this
@@ -248,9 +261,9 @@ def upload(folder: str, workspace: int, name: str | None, server: str, as_json: 
     \b
     blobpack supervisely upload project/ --workspace 12 --server https://app.supervisely.com
     """
-    client = connected(server)
-    with progress_bar("images") as bar:
-        report = client.upload_project(folder, workspace, name, progress=show_on(bar))
+    client = connected(server, threads)
+    with progress_shown("images") as progress:
+        report = client.upload_project(folder, workspace, name, progress=progress)
     if as_json:
         print_json(
             {
@@ -272,7 +285,7 @@ def upload(folder: str, workspace: int, name: str | None, server: str, as_json: 
 @server_options
 @progress_option
 @json_option
-def download(project: int, folder: str, server: str, as_json: bool) -> None:
+def download(project: int, folder: str, server: str, threads: int, as_json: bool) -> None:
     """Download the project of the number ID with its blobs.
 
     Each blob comes once, whole, and is verified. Into the folder of an earlier download, only what is new or has changed
@@ -281,9 +294,9 @@ def download(project: int, folder: str, server: str, as_json: bool) -> None:
     \b
     blobpack supervisely download 101 down/ --server https://app.supervisely.com
     """
-    client = connected(server)
-    with progress_bar("images") as bar:
-        report = client.download_project(project, folder, progress=show_on(bar))
+    client = connected(server, threads)
+    with progress_shown("images") as progress:
+        report = client.download_project(project, folder, progress=progress)
     if as_json:
         print_json(
             {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blobpack.argument_order import is_place, recognise_swap
+from blobpack.argument_order import recognise_swap
 from blobpack.errors import StorageError
 from blobpack.integrations.supervisely.annotations import (
     annotations_of,
@@ -41,7 +41,7 @@ from blobpack.integrations.supervisely.sources import (
 )
 from blobpack.model import check_callable, check_flag, shown
 from blobpack.progress import Progress
-from blobpack.stores.location import local_path
+from blobpack.stores.location import is_place, local_path
 from blobpack.stores.output import hidden_path, translate_write_errors
 from blobpack.wording import counted
 from blobpack.writing.offsets import write_offsets

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError, BlobpackError, StorageError
-from blobpack.index.offsets import read_offsets
+from blobpack.index.tables.offsets import read_offsets
 from blobpack.integrations.supervisely.documents import (
     META_KEYS,
     faults_of_annotation,

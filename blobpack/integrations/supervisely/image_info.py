@@ -7,7 +7,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from blobpack.index.index import Index
-from blobpack.index.offsets import BATCH_ROWS, iter_offsets
+from blobpack.index.tables.offsets import BATCH_ROWS, iter_offsets
 from blobpack.model import (
     Member,
     check_flag,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from blobpack.index.index import Index
-from blobpack.index.offsets import BATCH_ROWS
+from blobpack.index.tables.offsets import BATCH_ROWS
 from blobpack.indexfile.identity import COLLECTION_IDENTITY
 from blobpack.integrations.supervisely.image_info import batches, infos_of
 from blobpack.model import ImageForm, check_choice, check_number, check_whole

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import BlobNotFoundError, FormatError, MemberNotFoundError, StorageError
 from blobpack.index.index import Index
-from blobpack.index.offsets import read_offsets
+from blobpack.index.tables.offsets import read_offsets
 from blobpack.integrations.supervisely.documents import faults_of_meta, read_document
 from blobpack.integrations.supervisely.layout import (
     ANNOTATIONS,

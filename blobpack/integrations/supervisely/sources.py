@@ -111,7 +111,7 @@ def _parts(stack: ExitStack, source: Source) -> Iterator[tuple[BlobPart, Index]]
         # two blobs of a folder may have a member of one name: they are two images
         reader = stack.enter_context(opened(source, duplicates="last"))
     for part in reader._each_blob():
-        index = part.read_rows(rows)
+        index = part.of_rows(rows).read_index()
         if len(index):
             yield part, index
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from blobpack.errors import FormatError
 from blobpack.index.index import Index
-from blobpack.index.offsets import BATCH_ROWS, read_offsets
+from blobpack.index.tables.offsets import BATCH_ROWS, read_offsets
 from blobpack.integrations.supervisely.annotations import given_annotations
 from blobpack.integrations.supervisely.documents import faults_of_annotation, faults_of_meta
 from blobpack.integrations.supervisely.image_info import BlobImageInfo, batches

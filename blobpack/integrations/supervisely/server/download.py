@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import FormatError, StorageError
 from blobpack.index.index import Index
-from blobpack.index.offsets import read_offsets
+from blobpack.index.tables.offsets import read_offsets
 from blobpack.integrations.supervisely.annotations import as_json
 from blobpack.integrations.supervisely.documents import META_KEYS
 from blobpack.integrations.supervisely.layout import (
@@ -38,12 +38,12 @@ from blobpack.integrations.supervisely.server.files import file_of, showing
 from blobpack.integrations.supervisely.server.images import images_of
 from blobpack.integrations.supervisely.server.labels import read_annotations
 from blobpack.integrations.supervisely.server.upload import datasets_of
+from blobpack.look_ahead import map_ahead
 from blobpack.model import Member
 from blobpack.opening.freshness import check_headers
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
 from blobpack.stores.output import hidden_path, translate_write_errors
-from blobpack.threads import map_ahead
 from blobpack.wording import counted
 from blobpack.writing.offsets import write_offsets
 

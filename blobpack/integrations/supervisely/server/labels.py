@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from blobpack.errors import FormatError, StorageError
 from blobpack.integrations.supervisely.server.coordinates import to_file, to_server
 from blobpack.integrations.supervisely.server.images import images_by_id
-from blobpack.threads import map_ahead
+from blobpack.look_ahead import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

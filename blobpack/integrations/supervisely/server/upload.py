@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blobpack.errors import FormatError, StorageError
-from blobpack.index.offsets import BATCH_ROWS
+from blobpack.index.tables.offsets import BATCH_ROWS
 from blobpack.integrations.supervisely.documents import faults_of_annotation, read_document
 from blobpack.integrations.supervisely.image_info import BlobImageInfo
 from blobpack.integrations.supervisely.layout import IMAGE_META, JSON_SUFFIX, OFFSETS_SUFFIX
