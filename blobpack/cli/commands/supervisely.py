@@ -206,6 +206,7 @@ def server_options(command: F) -> F:
     command = click.option(
         "--threads",
         type=Whole(1, THREADS_ASKED_MAX),
+        metavar="N",
         default=8,
         show_default=True,
         help="Number of calls to the server at the same time.",
