@@ -56,6 +56,7 @@ OTHERS = {
     "blobs": "a.tar",
     "sources": "imgs",
     "source": "a.tar",
+    "bucket": "s3://bucket",
     "out": "new.tar",
     "folder": "to",
     "names": "1.jpg",
