@@ -33,6 +33,7 @@ WITHOUT = {
     "--force": {
         "append": "changes a blob, and refuses every other file",
         "cat": NO_FILE,
+        "cors": "keeps the rules of others",
         "extract": "replaces files of the members' names, of any kind",
         "info": NO_FILE,
         "ls": NO_FILE,
@@ -41,6 +42,8 @@ WITHOUT = {
     },
     "--no-progress": {
         "cat": NO_BAR,
+        "cors": NO_FILE,
+        "gallery": "writes a small file",
         "info": "reads an index only",
         "ls": NO_BAR,
         "offsets": "reads an index only",
@@ -49,6 +52,8 @@ WITHOUT = {
     "--index-file": {
         "append": "changes the index where it is",
         "collect": MANY,
+        "cors": NO_INDEX,
+        "gallery": "names the index that browsers find",
         "index": "makes the index",
         "merge": MANY,
         "pack": NO_INDEX,
@@ -58,6 +63,8 @@ WITHOUT = {
     "--allow": {
         "append": "reads the blobs of a collection only by its index",
         "collect": "takes the blobs that are named",
+        "cors": NO_COLLECTION,
+        "gallery": "reads no blob; browsers read only what lies beside the collection",
         "pack": NO_COLLECTION,
         "repack": NO_COLLECTION,
         "uploads": NO_COLLECTION,
@@ -65,7 +72,9 @@ WITHOUT = {
     "--threads": {
         "cat": "fetches a batch, as many requests at a time as the store bears",
         "collect": "opens 16 blobs at a time, whose servers it waits for",
+        "cors": "sends a request or two",
         "extract": "fetches batches, as many requests at a time as the store bears",
+        "gallery": "reads an index only",
         "info": "reads an index only",
         "ls": "reads an index only",
         "merge": "copies ranges in the order of the new blob",
@@ -79,7 +88,9 @@ WITHOUT = {
         "append": "leaves the index where it was",
         "cat": NO_FILE,
         "collect": NO_BLOB,
+        "cors": NO_FILE,
         "extract": NO_BLOB,
+        "gallery": NO_BLOB,
         "info": NO_FILE,
         "ls": NO_FILE,
         "offsets": NO_BLOB,
@@ -155,6 +166,7 @@ def run(folder, *arguments, code=0):
         ("extract out.tar into", ""),
         ("index bare.tar", ""),
         ("offsets out.tar", ""),
+        ("gallery out.tar", ""),
         ("verify out.tar", ""),
         ("collect .", ""),
         ("repack out.tar new.tar", ""),

@@ -33,6 +33,8 @@ COMMANDS = {
     "verify": ["verify out.tar", "verify shards", "verify damaged.tar"],
     "ls": ["ls out.tar", "ls bare.tar", "ls shards", "ls collected"],
     "uploads": [],
+    "serve": [],
+    "token": ["token out --keys keys", "token out/a* --keys keys --expires 2999-12-31"],
 }
 
 
@@ -54,6 +56,7 @@ def folder(tmp_path):
     damaged = bytearray((tmp_path / "out.tar").read_bytes())
     damaged[600] ^= 1
     (tmp_path / "damaged.tar").write_bytes(damaged)
+    (tmp_path / "keys").write_text("key:secret")
     return tmp_path
 
 

@@ -21,7 +21,9 @@ import click
 from blobpack.cli.commands.append import append
 from blobpack.cli.commands.cat import cat
 from blobpack.cli.commands.collect import collect
+from blobpack.cli.commands.cors import cors
 from blobpack.cli.commands.extract import extract
+from blobpack.cli.commands.gallery import gallery
 from blobpack.cli.commands.index import index
 from blobpack.cli.commands.info import info
 from blobpack.cli.commands.ls import ls
@@ -29,7 +31,9 @@ from blobpack.cli.commands.merge import merge
 from blobpack.cli.commands.offsets import offsets
 from blobpack.cli.commands.pack import pack
 from blobpack.cli.commands.repack import repack
+from blobpack.cli.commands.serve import serve
 from blobpack.cli.commands.subset import subset
+from blobpack.cli.commands.token import token
 from blobpack.cli.commands.uploads import uploads
 from blobpack.cli.commands.verify import verify
 from blobpack.cli.options import stats_options
@@ -243,7 +247,9 @@ for command in (
     append,
     cat,
     collect,
+    cors,
     extract,
+    gallery,
     index,
     info,
     ls,
@@ -251,7 +257,9 @@ for command in (
     offsets,
     pack,
     repack,
+    serve,
     subset,
+    token,
     uploads,
     verify,
 ):

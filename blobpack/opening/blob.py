@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blobpack._native.results import FoundRow
+    from blobpack.indexfile.identity import Identity
     from blobpack.model import CheckedWhich, Which
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
@@ -195,6 +196,15 @@ class Blob(Reader):
 
     def _each_blob(self) -> Iterator[BlobPart]:
         yield BlobPart.of_store(self.store, self.index)
+
+    def _number_of(self, row: int) -> int:
+        return 0
+
+    def _identity_of(self, number: int) -> Identity | None:
+        return self.index.identity
+
+    def _open_store(self, number: int) -> Store | None:
+        return self.store
 
     def close(self) -> None:
         """Close the store, and the index if open_blob found it; closing twice is harmless."""

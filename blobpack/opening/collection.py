@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from blobpack._native.results import FoundRow
+    from blobpack.indexfile.identity import Identity
     from blobpack.indexfile.open import StoredIndex
     from blobpack.indexfile.shard_table import Shards
     from blobpack.model import CheckedWhich, Which
@@ -249,6 +250,15 @@ class Collection(Reader):
             raise store
         with store:
             yield store
+
+    def _number_of(self, row: int) -> int:
+        return self._shards.number_of(row)
+
+    def _identity_of(self, number: int) -> Identity | None:
+        return self._shards[number].identity
+
+    def _open_store(self, number: int) -> Store | None:
+        return self._open.get(number)
 
     def close(self) -> None:
         """Close the index, and the blobs that are open; closing twice is harmless."""

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from blobpack.index.index import Index
     from blobpack.index.names import Names
     from blobpack.index.which import Missing
+    from blobpack.indexfile.identity import Identity
     from blobpack.model import CheckedWhich, Hedge, Member, Which
     from blobpack.opening.batch import Located
     from blobpack.opening.blob_rows import BlobPart, BlobRows
+    from blobpack.stores.base import Store
     from blobpack.stores.stats import Stats
 
 Default = TypeVar("Default")
@@ -74,6 +76,18 @@ class Reader(Closing, ABC):
     @abstractmethod
     def _each_blob(self) -> Iterator[BlobPart]:
         """Yield the blobs in order. No blob of a collection is opened."""
+
+    @abstractmethod
+    def _number_of(self, row: int) -> int:
+        """Return the number of the blob that holds a row, 0 ≤ row < members, among `blobs`."""
+
+    @abstractmethod
+    def _identity_of(self, number: int) -> Identity | None:
+        """Return what is recorded of the archive of a blob; None if nothing is."""
+
+    @abstractmethod
+    def _open_store(self, number: int) -> Store | None:
+        """Return the store of a blob if it is open now."""
 
     @abstractmethod
     def close(self) -> None:
