@@ -207,7 +207,9 @@ def fill(bucket, client):
 
 def served_and_ended(line):
     """Shell that starts a server, on a free port, waits until it is ready, and ends it."""
+    # the log of the server before says that it is ready, too
     return f"""
+        : > serve.log
         {line.replace("--s3-port 9000", "--s3-port 0")} --port 0 > serve.log 2>&1 &
         until grep -q 'serving at' serve.log; do kill -0 $! || {{ cat serve.log; exit 1; }}; sleep 0.1; done
         kill $! && wait $!
