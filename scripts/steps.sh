@@ -1,4 +1,5 @@
-# Functions that several scripts share: progress lines and Debian packages. It is sourced, never run.
+# Functions that several scripts share: progress lines, Debian packages, and the requirements in pyproject.toml.
+# It is sourced, never run.
 
 # Programs that the tests run, or files that these need → the Debian packages that contain them. If several names are given,
 # the package has one of them: 7-Zip is 7zz in Debian 12, and 7z in Debian 13.
@@ -67,4 +68,23 @@ apt_install() { # apt_install PACKAGE...: install packages; print the output of 
     printf '%s\n' "$log" | tail -n 20 >&2
     return 1
   }
+}
+
+requirements() { # requirements EXTRA...: print the requirements of blobpack and of these extras, one a line
+  .venv/bin/python - "$@" <<'END'
+import re, sys, tomllib
+
+with open("pyproject.toml", "rb") as file:
+    project = tomllib.load(file)["project"]
+lines, extras = set(project["dependencies"]), sys.argv[1:]
+for extra in extras:
+    for line in project["optional-dependencies"][extra]:
+        # An extra that includes another one names blobpack. pip must not see that: it would fetch the package that has
+        # this name on PyPI, which is not this one.
+        if included := re.fullmatch(r"blobpack\[(.+)\]", line):
+            extras += [name.strip() for name in included[1].split(",")]
+        else:
+            lines.add(line)
+print("\n".join(sorted(lines)))
+END
 }

@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 import blobpack
+from blobpack.cli.groups import all_commands
 from blobpack.cli.main import main
 
 PROGRAM = str(Path(sys.executable).with_name("blobpack"))
-COMMANDS = dict(main.commands)
+COMMANDS = all_commands(main)
 MANY = "takes blobs of any number, each with its own index"
 NO_INDEX = "reads no index"
 NO_BAR = "prints what it finds while it works"
@@ -36,6 +37,10 @@ WITHOUT = {
         "extract": "replaces files of the members' names, of any kind",
         "info": NO_FILE,
         "ls": NO_FILE,
+        "supervisely build": "writes a new folder only",
+        "supervisely check": NO_FILE,
+        "supervisely download": "replaces what an earlier download wrote, only",
+        "supervisely upload": NO_FILE,
         "uploads": NO_FILE,
         "verify": NO_FILE,
     },
@@ -44,6 +49,7 @@ WITHOUT = {
         "info": "reads an index only",
         "ls": NO_BAR,
         "offsets": "reads an index only",
+        "supervisely check": NO_BAR,
         "uploads": NO_BAR,
     },
     "--index-file": {
@@ -53,6 +59,9 @@ WITHOUT = {
         "merge": MANY,
         "pack": NO_INDEX,
         "repack": NO_INDEX,
+        "supervisely check": "reads offsets files",
+        "supervisely download": NO_INDEX,
+        "supervisely upload": "reads offsets files",
         "uploads": NO_INDEX,
     },
     "--allow": {
@@ -60,6 +69,9 @@ WITHOUT = {
         "collect": "takes the blobs that are named",
         "pack": NO_COLLECTION,
         "repack": NO_COLLECTION,
+        "supervisely check": NO_COLLECTION,
+        "supervisely download": NO_COLLECTION,
+        "supervisely upload": NO_COLLECTION,
         "uploads": NO_COLLECTION,
     },
     "--threads": {
@@ -72,6 +84,8 @@ WITHOUT = {
         "offsets": "reads an index only",
         "repack": "reads a stream",
         "subset": "copies ranges in the order of the new blob",
+        "supervisely build": "writes small files",
+        "supervisely check": "reads small files",
         "uploads": "lists a bucket page by page",
     },
     # where the index of a new blob goes
@@ -84,6 +98,10 @@ WITHOUT = {
         "ls": NO_FILE,
         "offsets": NO_BLOB,
         "repack": "embeds the index",
+        "supervisely build": NO_BLOB,
+        "supervisely check": NO_FILE,
+        "supervisely download": NO_BLOB,
+        "supervisely upload": NO_FILE,
         "uploads": NO_FILE,
         "verify": NO_FILE,
     },

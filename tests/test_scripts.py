@@ -40,6 +40,8 @@ def test_bash_can_parse_it(script):
         ["fresh"],
         ["fresh", "--help"],
         ["fresh", "trixie", "no such script"],
+        ["test", "--tools", "no such tool"],
+        ["test", "--tools", "awscli", "no such tool", "--", "-x"],
     ],
     ids=" ".join,
 )
@@ -102,8 +104,8 @@ def test_setup_refuses_a_python_that_is_too_old(tmp_path):
 
 def test_pip_is_never_asked_for_blobpack_by_name():
     """The package of this name on PyPI is another one."""
-    function = "source <(sed -n '/^requirements()/,/^}/p' scripts/setup); requirements test check bench demo"
-    done = run("bash", "-euc", function, cwd=ROOT)
+    command = "source scripts/steps.sh; requirements test check bench demo"
+    done = run("bash", "-euc", command, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.split()
     assert not [line for line in lines if line.startswith("blobpack")]

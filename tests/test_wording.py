@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import blobpack
+from blobpack.cli.groups import all_commands
 from blobpack.cli.main import as_option, main
 from blobpack.stores.http.response import NO_ID, describe_attempts
 from blobpack.tar.other_formats import other_format
@@ -22,7 +23,7 @@ PROGRAM = str(Path(sys.executable).with_name("blobpack"))
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 OPTIONS = {
     flag
-    for command in main.commands.values()
+    for command in all_commands(main).values()
     for parameter in command.params
     if isinstance(parameter, click.Option)
     for flag in parameter.opts
@@ -269,17 +270,34 @@ def test_an_image_opened_as_a_blob_is_named(tmp_path, kind):
         (b'<?xml version="1.0"?><Error><Code>AccessDenied', "an XML document, not a tar"),
         (b"PAR1" + bytes(100), "a Parquet file, not a tar, at byte 0"),
         (b"%PDF-1.7\n", "a PDF document, not a tar"),
+        (b"cats/1.jpg,512,900\n", "a text file, not a tar, at byte 0"),
+        (("ü" * 200 + "\n").encode(), "a text file, not a tar"),
         (
             b"version https://git-lfs.github.com/spec/v1\n",
             "a pointer of Git LFS, not a tar, at byte 0: `git",
         ),
-        (b"just some text", "no tar header here"),
+        (b"a.jpg\0", "no tar header here"),
     ],
 )
 def test_other_files_are_named(tmp_path, content, said):
     path = tmp_path / "file"
     path.write_bytes(content + b" " * 600)
     with pytest.raises(blobpack.FormatError, match=re.escape(said)):
+        blobpack.scan(path)
+
+
+@pytest.mark.parametrize("content", [b"cats/1.j", b"h\0i\n", b"\xfe\n"])
+def test_a_start_of_a_header_is_no_text(tmp_path, content):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(blobpack.TruncatedError, match="the blob ends inside a header, at byte 0"):
+        blobpack.scan(path)
+
+
+def test_a_short_text_is_named(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"name,size\n")
+    with pytest.raises(blobpack.FormatError, match="a text file, not a tar, at byte 0"):
         blobpack.scan(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from typing import TYPE_CHECKING
 
 from blobpack._native.facts import facts_of
@@ -90,7 +91,20 @@ def other_format(head: bytes) -> tuple[str, str] | None:
     for magic, what, advice in OTHERS:
         if lowered.startswith(magic):
             return what, advice
-    return None
+    return ("a text file", "") if is_text(head) else None
+
+
+def is_text(head: bytes) -> bool:
+    """Return whether the first bytes of a file are lines of text in UTF-8.
+
+    A line must end: without that, they may be the name at the start of a tar that was cut.
+    """
+    decoder = getincrementaldecoder("utf-8")()
+    try:
+        text = decoder.decode(head)  # a character may be cut at the end
+    except UnicodeDecodeError:
+        return False
+    return "\n" in text and all(char.isprintable() or char in "\t\n\r\f" for char in text)
 
 
 def image_format(head: bytes) -> str | None:
