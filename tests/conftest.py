@@ -133,6 +133,7 @@ def faults(s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultS
 @pytest.fixture
 def prodigy_in_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The fake of Prodigy as the module and the command `prodigy`, with an empty database."""
+    monkeypatch.setattr(prodigy_fake, "RECIPES", {})
     for name, module in prodigy_fake.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
     for name, value in prodigy_fake.environment(tmp_path).items():

@@ -110,6 +110,11 @@ class Session:
         self.view_id = components["view_id"]
         self.progress: float | None = None
 
+    @property
+    def total_annotated(self) -> int:
+        """Number of examples in the dataset, as recipes ask the controller for it."""
+        return len(self._db.get_dataset_examples(self._dataset))
+
     def batch(self, size: int = BATCH_SIZE) -> list[dict[str, Any]]:
         """Return what the browser gets next."""
         found: list[dict[str, Any]] = []

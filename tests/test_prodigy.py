@@ -441,6 +441,27 @@ class TestRecipes:
         assert keys(printed["shown"]) == [f"000{number}.png" for number in range(2, 6)]
         assert (printed["view_id"], printed["progress"]) == ("image_manual", 0.5)
 
+    def test_the_recipe_that_the_guide_shows_runs_from_a_file(self, tmp_path):
+        guide = (ROOT / "docs" / "guides" / "prodigy.md").read_text()
+        (shown,) = (code for code in re.findall(r"```python\n(.*?)```", guide, re.S) if "@" in code)
+        (tmp_path / "sharp.py").write_text(shown)
+        wide = {f"{number}.png": png(number, (100 + 40 * number, 8)) for number in range(3)}
+        blobpack.pack(wide | {"small.png": png(9)}, tmp_path / "out.tar")
+        line = re.search(r"`prodigy (sharp.images .*?)`", guide)[1].split()
+        for left, progress in ((2, 2 / 3), (1, 1.0)):
+            done = subprocess.run(
+                [sys.executable, FAKE, *line],
+                cwd=tmp_path,
+                env=os.environ | prodigy_fake.environment(tmp_path) | {"PRODIGY_FAKE_ANSWERS": "2"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            printed = json.loads(done.stdout)
+            assert (len(printed["shown"]), printed["progress"]) == (left, progress)
+            assert {task["label"] for task in printed["shown"]} == {"SHARP"}
+
     def test_the_fake_is_only_where_a_test_puts_it(self):
         assert "prodigy" not in sys.modules
 
@@ -505,10 +526,9 @@ class TestFetches:
         with blobpack.open(s3_blob) as reader:
             before = len(faults.requests)
             stream = tasks(reader)
-            next(stream)
-            assert len(faults.requests) == before + 1
-            assert len(list(stream)) == 9
-            assert len(faults.requests) == before + 1
+            assert len(list(stream)) == 10
+            # eight and two
+            assert len(faults.requests) == before + 2
 
     def test_what_is_read_ahead_is_bounded(self, s3_blob, faults):
         with blobpack.open(s3_blob) as reader:
@@ -516,8 +536,19 @@ class TestFetches:
             stream = tasks(reader, read_ahead=2)
             next(stream)
             stream.close()
-            # two runs of two, and the one that waits for room
+            # the image that is shown, and two ahead of it
             assert len(faults.requests) <= before + 3
+
+    def test_the_next_images_are_read_while_one_is_shown(self, s3_blob, faults):
+        with blobpack.open(s3_blob) as reader:
+            before = len(faults.requests)
+            stream = tasks(reader, read_ahead=2)
+            next(stream)
+            deadline = time.monotonic() + 10
+            while len(faults.requests) < before + 3 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert len(faults.requests) == before + 3
+            stream.close()
 
     def test_an_annotated_image_is_never_fetched(self, s3_blob, faults, fake):
         def some(shown):

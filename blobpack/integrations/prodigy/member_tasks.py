@@ -112,13 +112,18 @@ class MemberTasks(TaskStream):
                 else:
                     yield image, member.size
 
+    @property
+    def _group_most(self) -> int:
+        # two runs ahead of the one that is shown
+        return (self._read_ahead + 1) // 2
+
     def _groups(self) -> Iterator[list[Image]]:
         run: list[Image] = []
         run_bytes = 0
         for image, size in self._images():
             if run and (
                 image.place != run[-1].place + 1
-                or len(run) == self._read_ahead
+                or len(run) == self._group_most
                 or run_bytes + size > RUN_BYTES_MAX
             ):
                 yield run
@@ -160,7 +165,7 @@ def tasks(
             it, and no image is read.
         blob_name: Name of the blob in references, if its file name is not unique in the dataset.
         fields: More fields of each task, such as `label` or `options`.
-        read_ahead: Number of images to read ahead, and largest number that one request brings.
+        read_ahead: Number of images to read ahead. One request brings up to half of them.
 
     Raises:
         MemberNotFoundError: one of the members is not in the blob.

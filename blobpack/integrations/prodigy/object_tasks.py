@@ -171,6 +171,10 @@ class ObjectTasks(TaskStream):
             f"{self._shuffle}\0{listed.key}".encode("utf-8", "surrogateescape")
         ).digest()
 
+    @property
+    def _group_most(self) -> int:
+        return 1
+
     def _groups(self) -> Iterator[list[Image]]:
         for listed in self._listed():
             reference = object_reference(self._bucket, listed.key)

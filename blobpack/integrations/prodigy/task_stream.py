@@ -75,6 +75,11 @@ class TaskStream(ABC, Iterator["Task"]):
     def total(self) -> int | None:
         """Number of chosen images, annotated or not; None while it is not known."""
 
+    @property
+    @abstractmethod
+    def _group_most(self) -> int:
+        """Largest number of images in a group."""
+
     @abstractmethod
     def _groups(self) -> Iterator[Sequence[Image]]:
         """Yield images that are read together, in the order of the tasks."""
@@ -104,7 +109,8 @@ class TaskStream(ABC, Iterator["Task"]):
             lambda group: (group, self._read(group)),
             self._groups(),
             threads=READS_AT_ONCE,
-            most_size=2 * self._read_ahead,
+            # the first group is shown already while those behind it are read ahead
+            most_size=self._read_ahead + self._group_most,
             size_of=len,
             name="tasks",
         )
