@@ -6,6 +6,7 @@ be imported.
 
 import base64
 import importlib.util
+import inspect
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import typing
 from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
@@ -418,6 +420,15 @@ class TestRecipes:
         assert sorted(prodigy_fake.RECIPES) == RECIPES
         assert prodigy_fake.RECIPES["blob.mark"][0] is fake.blob_mark
 
+    @pytest.mark.parametrize("name", RECIPES)
+    def test_every_argument_is_described_and_its_type_can_be_evaluated(self, name, fake):
+        function, arguments = prodigy_fake.RECIPES[name]
+        given = inspect.signature(function).parameters
+        assert arguments.keys() == given.keys()
+        assert typing.get_type_hints(function).keys() == {*given, "return"}
+        letters = [letter for _, _, letter, _ in arguments.values() if letter]
+        assert len(letters) == len(set(letters))
+
     @pytest.mark.parametrize("by", ["entry points", "-F"])
     def test_from_the_command_line(self, by, blob, tmp_path):
         import blobpack.integrations.prodigy.components as components
@@ -654,7 +665,7 @@ class TestS3:
         s3_env.put(prefix, f"{PREFIX}0003b.png", png(30))
         s3_env.put(prefix, f"{PREFIX}0020.png", png(20))
         assert self.session(fake, prefix)[0] == [f"{PREFIX}0020.png"]
-        assert "11 keys" in capsys.readouterr().err
+        assert f"11 keys of s3://{prefix}/{PREFIX} were listed before" in capsys.readouterr().err
         assert self.session(fake, prefix, relist=True)[0] == [f"{PREFIX}0003b.png"]
         assert self.session(fake, prefix)[0] == []
 

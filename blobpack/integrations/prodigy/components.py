@@ -1,12 +1,13 @@
 """The recipes, without Prodigy: functions that return the components that Prodigy's server works with.
 
-Strategy: `recipes.py` hands these functions to Prodigy. They import Prodigy only to open its database.
+Strategy: `recipes.py` hands these functions to Prodigy. They import Prodigy only to open its database. Prodigy may evaluate
+the types in their signatures, so those stand in this module at run time, and are as plain as in Prodigy's own recipes.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from blobpack.integrations.prodigy.annotated import annotated, key_of, store_references
 from blobpack.integrations.prodigy.member_tasks import MemberTasks, tasks
@@ -16,16 +17,18 @@ from blobpack.opening.open import open as open_source
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Mapping
 
     from blobpack.integrations.prodigy.annotated import Example
     from blobpack.integrations.prodigy.task_stream import TaskStream
-    from blobpack.model import Member
 
-    Components = dict[str, Any]
-    Labels = str | Iterable[str] | None
-    Where = Callable[[Member], object] | None
+Components = dict[str, Any]
+# not `str | None`, which is another type at run time than Prodigy's recipes have
+Text = Optional[str]  # noqa: UP045
+Number = Optional[int]  # noqa: UP045
+Texts = Optional[list[str]]  # noqa: UP045
+# a function that is called with a Member
+Where = Any
 
 # as Prodigy's own image.manual darkens images
 DARKENED = 0.3
@@ -33,15 +36,15 @@ DARKENED = 0.3
 
 def blob_image_manual(
     dataset: str,
-    source: str | os.PathLike[str],
-    label: Labels = None,
-    exclude: Labels = None,
-    url: str | None = None,
-    glob: Labels = None,
+    source: str,
+    label: Texts = None,
+    exclude: Texts = None,
+    url: Text = None,
+    glob: Texts = None,
     where: Where = None,
-    shuffle: int | None = None,
-    blob_name: str | None = None,
-    width: int | None = None,
+    shuffle: Number = None,
+    blob_name: Text = None,
+    width: Number = None,
     darken: bool = False,
 ) -> Components:
     """Draw boxes and polygons on the images of a blob or collection."""
@@ -53,15 +56,15 @@ def blob_image_manual(
 
 def blob_image_classify(
     dataset: str,
-    source: str | os.PathLike[str],
-    label: Labels = None,
+    source: str,
+    label: Texts = None,
     exclusive: bool = False,
-    exclude: Labels = None,
-    url: str | None = None,
-    glob: Labels = None,
+    exclude: Texts = None,
+    url: Text = None,
+    glob: Texts = None,
     where: Where = None,
-    shuffle: int | None = None,
-    blob_name: str | None = None,
+    shuffle: Number = None,
+    blob_name: Text = None,
 ) -> Components:
     """Choose labels for the images of a blob or collection; with one label, accept or reject it."""
     labels = _labels(label)
@@ -81,15 +84,15 @@ def blob_image_classify(
 
 def blob_mark(
     dataset: str,
-    source: str | os.PathLike[str],
-    label: Labels = None,
-    view_id: str | None = None,
-    exclude: Labels = None,
-    url: str | None = None,
-    glob: Labels = None,
+    source: str,
+    label: Texts = None,
+    view_id: Text = None,
+    exclude: Texts = None,
+    url: Text = None,
+    glob: Texts = None,
     where: Where = None,
-    shuffle: int | None = None,
-    blob_name: str | None = None,
+    shuffle: Number = None,
+    blob_name: Text = None,
 ) -> Components:
     """Accept or reject the images of a blob or collection, as they are."""
     labels = _labels(label) if label else []
@@ -103,16 +106,16 @@ def blob_mark(
 def s3_image_manual(
     dataset: str,
     bucket: str,
-    prefix: str | None = "",
-    label: Labels = None,
-    exclude: Labels = None,
-    url: str | None = None,
-    glob: Labels = None,
+    prefix: Text = "",
+    label: Texts = None,
+    exclude: Texts = None,
+    url: Text = None,
+    glob: Texts = None,
     where: Where = None,
-    shuffle: int | None = None,
-    listing: str | None = None,
+    shuffle: Number = None,
+    listing: Text = None,
     relist: bool = False,
-    width: int | None = None,
+    width: Number = None,
     darken: bool = False,
 ) -> Components:
     """Draw boxes and polygons on the images below a prefix in S3."""
@@ -130,46 +133,47 @@ def s3_image_manual(
     )
     if stream.listing.kept:
         print(
-            f"blobpack: {counted(stream.listing.kept, 'key')} of s3://{bucket}/{prefix or ''} were listed before; "
+            f"blobpack: {counted(stream.listing.kept, 'key')} of {stream.listing.url} were listed before; "
             f"--relist also finds new keys among them ({stream.listing.path})",
             file=sys.stderr,
         )
     return _components(dataset, "image_manual", stream, exclude, config)
 
 
-def _texts(name: str, value: Labels) -> list[str]:
+def _texts(name: str, value: Texts) -> list[str]:
     """Return a list of what the command line, or a caller of Python, gives: nothing, a,b or several."""
     if value is None:
         return []
+    # a caller of Python may give them as on the command line
     if isinstance(value, str):
         return [text.strip() for text in value.split(",") if text.strip()]
     return check_texts(name, value)
 
 
-def _labels(label: Labels) -> list[str]:
+def _labels(label: Texts) -> list[str]:
     labels = _texts("label", label)
     if not labels:
         raise ValueError("label must be one or several labels: --label CAT,DOG")
     return labels
 
 
-def _manual_config(label: Labels, width: int | None, *, darken: bool) -> dict[str, Any]:
+def _manual_config(label: Texts, width: int | None, *, darken: bool) -> dict[str, Any]:
     config: dict[str, Any] = {"labels": _labels(label), "darken_image": DARKENED if darken else 0}
     if width is not None:
         config["custom_theme"] = {"cardMaxWidth": width}
     return config
 
 
-def _annotated_in(dataset: str, exclude: Labels) -> set[str]:
+def _annotated_in(dataset: str, exclude: Texts) -> set[str]:
     from prodigy.components.db import connect
 
     return annotated(connect(), [dataset, *_texts("exclude", exclude)])
 
 
 def _member_stream(
-    source: str | os.PathLike[str],
+    source: str,
     skip: set[str],
-    glob: Labels,
+    glob: Texts,
     where: Where,
     shuffle: int | None,
     url: str | None,
@@ -215,7 +219,7 @@ class _Answers:
 
 
 def _components(
-    dataset: str, view_id: str, stream: TaskStream, exclude: Labels, config: dict[str, Any]
+    dataset: str, view_id: str, stream: TaskStream, exclude: Texts, config: dict[str, Any]
 ) -> Components:
     """Return the components of a recipe."""
     answers = _Answers(stream)

@@ -36,6 +36,7 @@ class KeptListing:
     Attributes:
         path: The file that keeps the listing.
         kept: Number of objects that the file held when it was opened.
+        url: URL of the prefix.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class KeptListing:
         """
         self._bucket = Bucket(bucket, counters)
         self._prefix = prefix
+        self.url = f"s3://{bucket}/{prefix}"
         self._head = {
             "blobpack": "listing",
             "endpoint": default_client().meta.endpoint_url,
@@ -108,7 +110,7 @@ class KeptListing:
         if any(first >= second for first, second in pairwise(keys)):
             # directory buckets (S3 Express One Zone) are listed in no order, and know no StartAfter
             raise StorageError(
-                f"s3://{self._bucket.name}/{self._prefix}: the server does not list keys in their order, so the listing "
+                f"{self.url}: the server does not list keys in their order, so the listing "
                 f"can't be continued later"
             )
 
@@ -134,9 +136,7 @@ class KeptListing:
         except (ValueError, TypeError) as exc:
             raise FormatError(f"{self.path} is not the listing of a prefix: {exc}") from exc
         if head != self._head:
-            raise FormatError(
-                f"{self.path} is not the listing of s3://{self._bucket.name}/{self._prefix} on this server"
-            )
+            raise FormatError(f"{self.path} is not the listing of {self.url} on this server")
         # two sessions that listed at the same time have both written their pages
         pages, last = [], b""
         for page in listed:
