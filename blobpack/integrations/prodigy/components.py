@@ -134,7 +134,7 @@ def s3_image_manual(
     if stream.listing.kept:
         print(
             f"blobpack: {counted(stream.listing.kept, 'key')} of {stream.listing.url} were listed before; "
-            f"--relist also finds new keys among them ({stream.listing.path})",
+            f"the option `relist` also finds new keys among them ({stream.listing.path})",
             file=sys.stderr,
         )
     return _components(dataset, "image_manual", stream, exclude, config)
@@ -153,7 +153,7 @@ def _texts(name: str, value: Texts) -> list[str]:
 def _labels(label: Texts) -> list[str]:
     labels = _texts("label", label)
     if not labels:
-        raise ValueError("label must be one or several labels: --label CAT,DOG")
+        raise ValueError("label must be one or several labels, such as CAT,DOG")
     return labels
 
 
