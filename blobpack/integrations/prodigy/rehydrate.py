@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import MemberNotFoundError
+from blobpack.index.which import rows_of_several
 from blobpack.integrations.prodigy.annotated import key_of
 from blobpack.integrations.prodigy.references import (
     S3_SCHEME,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from blobpack.integrations.prodigy.annotated import Example
+    from blobpack.integrations.prodigy.references import MemberName
 
 EXAMPLES_AT_ONCE = 64
 OBJECTS_AT_ONCE = 16
@@ -107,21 +109,27 @@ def _read_members(
         return iter(())
     if reader is None:
         raise ValueError(f"reader must be the open blob that holds {quoted(places[0])}, not None")
-    return reader.read_rows([_row_of(place, reader, blob_name) for place in places])
+    named = [(member_of(place), place) for place in places]
+    names = [each.member if each else place for each, place in named]
+    # one look-up for all: each one in a remote index costs requests
+    rows = rows_of_several(reader.index, names).tolist()
+    for row, (each, _) in zip(rows, named, strict=True):
+        if each is not None:
+            _check_blob(each, blob_name or blob_name_of(reader, row), reader)
+    return reader.read_rows(rows)
 
 
-def _row_of(place: str, reader: Reader, blob_name: str | None) -> int:
-    named = member_of(place)
-    row = reader.index.row_of(named.member if named else place)
-    if named is not None:
-        blob = blob_name or blob_name_of(reader, row)
-        # a member of this name in another blob is another image
-        if named.blob != blob:
-            raise MemberNotFoundError(
-                f"{reader.url}: {quoted(named.member)} was annotated in the blob {quoted(named.blob)}, and here it is "
-                f"in {quoted(blob)}; if the blob was renamed, pass its old name as blob_name"
-            )
-    return row
+def _check_blob(named: MemberName, blob: str, reader: Reader) -> None:
+    """Check that a reference names the blob in which its member was found.
+
+    Raises:
+        MemberNotFoundError: a member of this name in another blob is another image.
+    """
+    if named.blob != blob:
+        raise MemberNotFoundError(
+            f"{reader.url}: {quoted(named.member)} was annotated in the blob {quoted(named.blob)}, and here it is "
+            f"in {quoted(blob)}; if the blob was renamed, pass its old name as blob_name"
+        )
 
 
 def _read_object(reference: str) -> bytes:
