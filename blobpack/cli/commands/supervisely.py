@@ -13,7 +13,7 @@ import click
 from blobpack.cli.groups import CommandGroup
 from blobpack.cli.opened import opened_source
 from blobpack.cli.options import allow_option, blob_argument, index_option, json_option
-from blobpack.cli.params import LocalPath
+from blobpack.cli.params import LocalPath, Whole
 from blobpack.cli.printing import (
     print_note,
     print_report_line,
@@ -205,7 +205,8 @@ def server_options(command: F) -> F:
     """Add the options for the server; the token comes from the environment alone."""
     command = click.option(
         "--threads",
-        type=click.IntRange(1, THREADS_ASKED_MAX),
+        type=Whole(1, THREADS_ASKED_MAX),
+        metavar="N",
         default=8,
         show_default=True,
         help="Number of calls to the server at the same time.",
@@ -236,7 +237,7 @@ def connected(server: str, threads: int) -> Client:
 @click.argument("folder", type=LocalPath(exists=True, file_okay=False), metavar="PROJECT")
 @click.option(
     "--workspace",
-    type=click.IntRange(1),
+    type=Whole(1),
     required=True,
     metavar="ID",
     help="Number of the workspace that gets the project.",
@@ -280,7 +281,7 @@ def upload(
 
 
 @supervisely.command()
-@click.argument("project", type=click.IntRange(1), metavar="ID")
+@click.argument("project", type=Whole(1), metavar="ID")
 @click.argument("folder", type=LocalPath(file_okay=False), metavar="PROJECT")
 @server_options
 @progress_option

@@ -370,7 +370,7 @@ class Client:
             "file-storage.download",
             fields,
             target / name,
-            verify=lambda path: _check_offsets(path),
+            verify=_check_offsets,
         )
         return target / name
 

@@ -48,6 +48,7 @@ from blobpack.wording import counted
 from blobpack.writing.offsets import write_offsets
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from blobpack.integrations.supervisely.documents import Document
@@ -262,12 +263,12 @@ def fetch_blob(
     project_id: int,
     download_id: str,
     target: Path,
-    verify: object,
+    verify: Callable[[Path], None],
     progress: ProgressCallback | None,
 ) -> None:
     """Download a blob of a project."""
     fields = {"projectId": project_id, "downloadId": download_id}
-    download(rest, "images.data.download", fields, target, verify=verify, progress=progress)  # type: ignore[arg-type]
+    download(rest, "images.data.download", fields, target, verify=verify, progress=progress)
 
 
 def _time_of(image: Document) -> str:
