@@ -34,7 +34,6 @@ class MemberTasks(TaskStream):
     """The tasks of members that are not annotated yet; made by `tasks`.
 
     Attributes:
-        annotated: Number of chosen members that were annotated before.
         reader: The open blob or collection.
     """
 
@@ -67,7 +66,11 @@ class MemberTasks(TaskStream):
         self._rows = [row for row in rows if row not in done]
         self._left_out = 0
         self._chosen = len(rows)
-        self.annotated = len(rows) - len(self._rows)
+
+    @property
+    def annotated(self) -> int:
+        """Number of chosen members that were annotated before. They are never fetched."""
+        return self._chosen - len(self._rows)
 
     @property
     def total(self) -> int:

@@ -1,7 +1,6 @@
 """Tasks of single images in S3, below a prefix.
 
-Strategy: a thread goes on with the listing while the annotator works, so that the first task waits for one page only, and
-the total is known soon. Objects are fetched ahead, each by one GET.
+Strategy: a thread goes on with the listing while the annotator works. Objects are fetched ahead, each by one GET.
 """
 
 from __future__ import annotations
@@ -9,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import mimetypes
-import threading
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError
 from blobpack.index.index import Index
 from blobpack.integrations.prodigy.kept_listing import KeptListing
+from blobpack.integrations.prodigy.listing_ahead import ListingAhead
 from blobpack.integrations.prodigy.references import S3_SCHEME, object_reference
 from blobpack.integrations.prodigy.task_stream import READ_AHEAD, Image, TaskStream
 from blobpack.model import (
@@ -46,7 +45,7 @@ class ObjectTasks(TaskStream):
     """The tasks of objects that are not annotated yet; made by `object_tasks`.
 
     Attributes:
-        annotated: Number of chosen objects, of those listed so far, that were annotated before.
+        listing: The kept listing.
     """
 
     def __init__(
@@ -76,27 +75,29 @@ class ObjectTasks(TaskStream):
             read_ahead: See object_tasks.
         """
         super().__init__(url=url, fields=fields, read_ahead=read_ahead)
-        self.annotated = 0
         self.listing = listing
         self._bucket = bucket
-        self._choose = choose
-        self._skip = frozenset(skip)
         self._counters = counters
         self._signatures = Signatures()
         self._shuffle = shuffle
-        self._found: list[Listed] = []
         self._left_out = 0
-        self._failure: Exception | None = None
-        self._is_listed = self._is_closed = False
-        self._grown = threading.Condition()
-        # a daemon: a session that ends need not wait for the rest of a long listing
-        threading.Thread(target=self._list, name="blobpack-listing", daemon=True).start()
+        skipped = frozenset(skip)
+        self._objects = ListingAhead(
+            listing.pages(),
+            choose,
+            lambda key: key in skipped or object_reference(bucket, key) in skipped,
+        )
+
+    @property
+    def annotated(self) -> int:
+        """Number of chosen objects, of those listed so far, that were annotated before. They are never fetched."""
+        return self._objects.annotated
 
     @property
     def total(self) -> int | None:
         """Number of chosen objects, annotated or not; None while the listing goes on."""
-        with self._grown:
-            return self.annotated + len(self._found) - self._left_out if self._is_listed else None
+        chosen = self._objects.chosen
+        return None if chosen is None else chosen - self._left_out
 
     @property
     def stats(self) -> Stats:
@@ -105,65 +106,14 @@ class ObjectTasks(TaskStream):
 
     def close(self) -> None:
         """Stop reading ahead, and listing. Closing twice is harmless."""
-        with self._grown:
-            self._is_closed = True
-            self._grown.notify_all()
+        self._objects.close()
         super().close()
 
-    def _list(self) -> None:
-        """List all pages; runs in a thread of its own."""
-        failure: Exception | None = None
-        try:
-            for page in self.listing.pages():
-                self._add(self._choose(page))
-                if self._is_closed:
-                    return
-        except Exception as exc:
-            failure = exc
-        with self._grown:
-            self._failure, self._is_listed = failure, failure is None
-            self._grown.notify_all()
-
-    def _add(self, chosen: list[Listed]) -> None:
-        left = [
-            listed
-            for listed in chosen
-            if listed.key not in self._skip
-            and object_reference(self._bucket, listed.key) not in self._skip
-        ]
-        with self._grown:
-            self.annotated += len(chosen) - len(left)
-            self._found += left
-            self._grown.notify_all()
-
-    def _listed(self) -> Iterator[Listed]:
-        """Yield the objects as they are listed, or shuffled, when all are."""
-        if self._shuffle is not None:
-            self._wait_for(None)
-            yield from sorted(self._found, key=self._shuffled_place)
-            return
-        number = 0
-        while self._wait_for(number):
-            yield self._found[number]
-            number += 1
-
-    def _wait_for(self, number: int | None) -> bool:
-        """Wait until an object is listed, or the listing ends; return whether the object is there.
-
-        Args:
-            number: Place of the object in the listing; None waits for the end.
-
-        Raises:
-            StorageError: the listing failed.
-        """
-        with self._grown:
-            while not (is_there := number is not None and number < len(self._found)):
-                if self._failure is not None:
-                    raise self._failure
-                if self._is_listed or self._is_closed:
-                    break
-                self._grown.wait()
-            return is_there
+    def _listed(self) -> Iterable[Listed]:
+        """Return the objects as they are listed; or shuffled, when all are listed."""
+        if self._shuffle is None:
+            return self._objects
+        return sorted(self._objects, key=self._shuffled_place)
 
     def _shuffled_place(self, listed: Listed) -> bytes:
         # A hash and not random.shuffle: objects that are added later don't change the order of the others.
@@ -203,8 +153,7 @@ class ObjectTasks(TaskStream):
 
     def _leave_out(self, image: Image) -> None:
         log.warning("%s is gone, or is no image: left out", image.reference)
-        with self._grown:
-            self._left_out += 1
+        self._left_out += 1
 
 
 def object_tasks(

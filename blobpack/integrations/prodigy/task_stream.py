@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blobpack._native.facts import facts_of
@@ -50,12 +50,7 @@ class TaskStream(ABC, Iterator["Task"]):
     A task holds `image`, a data URI with the true media type, or a URL; `path`, the image's reference; `meta.key`, the
     member's name or the object's key; the hashes `_input_hash` and `_task_hash`, made of the reference; and more fields, if
     the caller gave any.
-
-    Attributes:
-        annotated: Number of chosen images that were annotated before. They are not in the stream, and are never fetched.
     """
-
-    annotated: int
 
     def __init__(
         self, *, url: str | None, fields: Mapping[str, Any] | None, read_ahead: int
@@ -69,6 +64,11 @@ class TaskStream(ABC, Iterator["Task"]):
         self._fields = dict(fields or {})
         self._read_ahead = read_ahead
         self._tasks = self._stream()
+
+    @property
+    @abstractmethod
+    def annotated(self) -> int:
+        """Number of chosen images that were annotated before. They are not in the stream, and are never fetched."""
 
     @property
     @abstractmethod
@@ -97,7 +97,9 @@ class TaskStream(ABC, Iterator["Task"]):
 
     def close(self) -> None:
         """Stop reading ahead. Closing twice is harmless."""
-        self._tasks.close()
+        # Prodigy may close while one of its threads waits for a task: that thread gets its task, and then no more
+        with suppress(ValueError):
+            self._tasks.close()
 
     def _stream(self) -> Generator[Task, None, None]:
         if self._url is not None:
