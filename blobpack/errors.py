@@ -35,7 +35,7 @@ OWN_MODULES = ("blobpack.", "contextlib")
 
 
 class BlobpackError(Exception):
-    """Base of all exceptions in this module."""
+    """Base class of all exceptions of blobpack."""
 
 
 class FormatError(BlobpackError, ValueError):
@@ -89,7 +89,7 @@ class MemberNotFoundError(BlobpackError, KeyError):
 
 
 class SourceError(BlobpackError, OSError):
-    """Files to pack could not be read, changed while they were packed, or are none.
+    """Files to pack could not be read, or changed while they were packed; or there are no files to pack.
 
     Attributes:
         paths: The files.
@@ -101,7 +101,7 @@ class SourceError(BlobpackError, OSError):
 
 
 class StorageError(BlobpackError, OSError):
-    """A store could not do what it was asked for.
+    """A disk or server failed, or refused a request.
 
     Attributes:
         status: The HTTP status of the server's answer; 0 if there was none.

@@ -130,8 +130,8 @@ class ScanReport:
         devices: Character devices, block devices and FIFOs; they have no payload and no row.
         sparse: Sparse files; their payload is not one range of bytes, so they have no row.
         other: Volume labels, parts of multi-volume archives, dumped folders and unknown types; they have no row.
-        members_behind: Offset of the first header behind the end-of-archive marker, if members lie there; else 0. The
-            scan did not take them: scan with concatenated=True does.
+        members_behind: Offset of the first header behind the end-of-archive marker, if members lie there; else 0. This
+            scan left them out; a scan with concatenated=True includes them.
         other_behind: Offset of the first bytes behind the marker, if they are neither zeros nor a tar header nor an index;
             else 0. If a header was overwritten by zeros, these are the bytes behind it.
         unseen_behind: Bytes at the end of a remote blob that the scan did not look at, because they lie behind 1 MiB of
@@ -152,7 +152,7 @@ class ScanReport:
     unseen_behind: int = 0
 
     def without_row(self) -> dict[str, int]:
-        """Return the counts of headers that have no row, by kind, without the kinds whose count is zero."""
+        """Return the number of headers without a row, for each kind of which there are any."""
         kinds = ("folders", "symbolic_links", "devices", "sparse", "other", "dangling_links")
         return {kind: count for kind, count in asdict(self).items() if kind in kinds and count}
 
@@ -325,7 +325,7 @@ def check_texts(name: str, value: object) -> list[str]:
     listed = list(texts)
     for text in listed:
         if not isinstance(text, str):
-            raise TypeError(f"{name} must be one or several str, and one is {shown(text)}")
+            raise TypeError(f"{name} must be one or several str, but one is {shown(text)}")
     return listed
 
 

@@ -31,7 +31,7 @@ RUN = ("python", "sh", "console")
 BUCKET = "bucket"  # in pages
 BUCKET_USED = re.compile(r"(?<=s3://)bucket\b|(?<=['\"])bucket(?=['\"])")
 BLOCK = re.compile(
-    r"(?P<not_run>^<!-- not run: .+ -->\n+)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```$"
+    r"(?P<not_run>^<!-- not run: [^\n]+ -->\n+)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```$"
     r"(?:\n+```text\n(?P<output>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
 )

@@ -16,7 +16,14 @@ import pytest
 from fuzz.index_files import spans_of
 from plain_reader import DamagedError, PlainIndex, hash_of
 
-from blobpack import BlobChangedError, FormatError, Index, Member, MemberNotFoundError
+from blobpack import (
+    BlobChangedError,
+    ChecksumError,
+    FormatError,
+    Index,
+    Member,
+    MemberNotFoundError,
+)
 from blobpack._native.fetched_index import decode_blocks, page_number, rows_in_page
 from blobpack._native.index_writer import IndexBuilder
 from blobpack._native.mapped_index import MappedIndex
@@ -200,6 +207,21 @@ def test_a_directory_that_swaps_blocks_is_refused(
         crafted.put("<Q", crafted.plain.directory + 8 + at, crafted.blocks[1])
     with pytest.raises(FormatError, match="the index is damaged"):
         list(opened(crafted.sealed()))
+
+
+def test_the_bytes_of_a_block_may_reach_to_the_end_and_may_be_none(
+    right: bytes, region: dict[str, Any]
+) -> None:
+    """Such a block is not whole, and its place is named; other positions are damage of the directory."""
+    directory, last = region["directory"], Crafted(right).blocks[2]
+    for end, place in ((last, last), (len(right), last), (last - 1, directory), (len(right) + 1, directory)):  # fmt: skip
+        crafted = Crafted(right)
+        crafted.put("<Q", directory + 8 + 3 * 8, end)
+        os.pwrite(region["file"], crafted.sealed(), 0)
+        with pytest.raises(FormatError, match=r"x\.idx") as caught:
+            MappedIndex(**region).bounds_at(COUNT - 1)
+        assert caught.value.offset == place
+        assert isinstance(caught.value, ChecksumError) == (place == last)
 
 
 @pytest.mark.parametrize("block", [0, 1, 2])
@@ -580,9 +602,12 @@ def test_any_rows_are_read_with_the_facts_that_are_asked_for(
                 assert column is None
 
 
-@pytest.mark.parametrize("facts", [0, 16, 23, 8, 31])
-def test_checksums_are_found_only_if_they_were_taken(region: dict[str, Any], facts: int) -> None:
+@pytest.mark.parametrize("facts", [0, 1, 2, 4, 8, 16, 23, 31])
+def test_facts_are_found_only_if_they_were_taken(region: dict[str, Any], facts: int) -> None:
     index = MappedIndex(**region | {"facts": facts})
+    whole, found = members()[1030], index.member_at(1030)
+    for bit, fact in enumerate(("media_type", "width", "height", "crc32c", "mtime")):
+        assert getattr(found, fact) == (getattr(whole, fact) if facts >> bit & 1 else None)
     expected = [members()[row].crc32c if facts & 8 else None for row in (0, 1030, 7)]
     assert [row.crc32c for row in index.search_rows([0, 1030, 7])] == expected
     assert [row.crc32c for row in index.search(["0000000", "0001030", "0000007"])] == expected

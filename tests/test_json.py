@@ -44,6 +44,10 @@ COMMANDS = {
     "supervisely download": [],  # tests/test_supervisely_cli.py
     "supervisely upload": [],
     "uploads": [],
+    "gallery": ["gallery out.tar -o page.html"],
+    "cors": [],
+    "serve": [],
+    "token": ["token out --keys keys", "token out/a* --keys keys --expires 2999-12-31"],
 }
 
 
@@ -69,6 +73,7 @@ def folder(tmp_path):
     damaged = bytearray((tmp_path / "out.tar").read_bytes())
     damaged[600] ^= 1
     (tmp_path / "damaged.tar").write_bytes(damaged)
+    (tmp_path / "keys").write_text("key:secret")
     return tmp_path
 
 
@@ -105,6 +110,13 @@ def test_what_a_command_prints_fits_the_schema(folder, command):
         jsonschema.validate(each, SCHEMA, cls=jsonschema.Draft202012Validator)
         typed = next(name for name in COMMANDS if command.startswith(f"{name} "))
         assert each.get("command") == (None if typed == "ls" else typed)
+
+
+def test_rules_of_a_bucket_fit_the_schema(s3_env, bucket, tmp_path):
+    for command in ("cors", "cors --set"):
+        (found,) = printed(tmp_path, command.replace("cors", f"cors s3://{bucket}"))
+        jsonschema.validate(found, SCHEMA, cls=jsonschema.Draft202012Validator)
+        assert found.get("command") == ("cors" if "--set" in command else None)
 
 
 def test_unfinished_uploads_fit_the_schema(s3_env, bucket, tmp_path):

@@ -103,6 +103,17 @@ class StoreContract:
         with pytest.raises(ValueError, match=f"{start} to {end}"):
             store.read_range(start, end)
 
+    def test_bytes_that_are_ready_are_those_of_a_read(self, store: Store) -> None:
+        for start, end in ((0, 1), (511, 1025), (0, len(DATA)), (7, 7)):
+            assert store.read_if_ready(start, end) in (None, DATA[start:end])
+        for start, end in ((-1, 1), (5, 4), (0, len(DATA) + 1)):
+            assert store.read_if_ready(start, end) is None
+        store.close()
+        assert store.read_if_ready(0, 1) is None
+
+    def test_a_blob_that_nobody_touches_is_not_replaced(self, store: Store) -> None:
+        assert not store.is_replaced
+
     def test_size_is_the_blobs(self, store: Store) -> None:
         assert store.size == len(DATA)
 

@@ -22,6 +22,7 @@ with blobpack.open_blob("o.tar", index="o.pkl") as blob:
     assert blob.read("b/c.png") == png
 here = pathlib.Path(blobpack.__file__).parent
 assert (here / "py.typed").exists() and (here / "_native" / "scan.pyi").exists()
+assert (here / "gateway" / "static" / "blobpack.js").exists()
 """
 
 

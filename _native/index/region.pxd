@@ -73,7 +73,6 @@ cdef inline bint region_fits(const index_region* region) noexcept nogil:
     """Compare the numbers that a footer gave with one another."""
     return not (
         region.block_count < 0
-        or region.row_count < 0
         or region.last_end < 0
         or region.block_count > (<int64_t> 1 << 32)
         or not 0 <= region.row_count <= region.block_count * BLOCK_ROWS

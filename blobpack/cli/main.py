@@ -1,4 +1,4 @@
-"""The program `blobpack`: its commands, and what holds for all of them: output, errors, exit codes.
+"""The program `blobpack`: its commands, and the output, errors and exit codes that they share.
 
 Strategy: results go to stdout; progress, warnings and errors to stderr. The library raises; only here an exception becomes
 a message and an exit code: 0 for success, 1 for a BlobpackError or an error of the system, 2 for wrong usage (click's
@@ -21,7 +21,9 @@ import click
 from blobpack.cli.commands.append import append
 from blobpack.cli.commands.cat import cat
 from blobpack.cli.commands.collect import collect
+from blobpack.cli.commands.cors import cors
 from blobpack.cli.commands.extract import extract
+from blobpack.cli.commands.gallery import gallery
 from blobpack.cli.commands.index import index
 from blobpack.cli.commands.info import info
 from blobpack.cli.commands.ls import ls
@@ -29,8 +31,10 @@ from blobpack.cli.commands.merge import merge
 from blobpack.cli.commands.offsets import offsets
 from blobpack.cli.commands.pack import pack
 from blobpack.cli.commands.repack import repack
+from blobpack.cli.commands.serve import serve
 from blobpack.cli.commands.subset import subset
 from blobpack.cli.commands.supervisely import supervisely
+from blobpack.cli.commands.token import token
 from blobpack.cli.commands.uploads import uploads
 from blobpack.cli.commands.verify import verify
 from blobpack.cli.groups import CommandGroup, all_commands
@@ -231,7 +235,9 @@ for command in (
     append,
     cat,
     collect,
+    cors,
     extract,
+    gallery,
     index,
     info,
     ls,
@@ -239,7 +245,9 @@ for command in (
     offsets,
     pack,
     repack,
+    serve,
     subset,
+    token,
     supervisely,
     uploads,
     verify,

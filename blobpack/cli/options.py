@@ -5,7 +5,7 @@ Each function decorates a command. A help text says what its option does, in one
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import IO, TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -25,6 +25,8 @@ from blobpack.stores.stats import USD_PER_1000_GETS, USD_PER_1000_PUTS, stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from blobpack.gateway.tokens import Keys
 
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -153,6 +155,32 @@ def cache_option(command: F) -> F:
         type=LocalPath(file_okay=False),
         metavar="DIR",
         help="Keep the bytes read from a remote blob in this folder, so that they are not requested again.",
+    )(command)
+
+
+def keys_option(command: F) -> F:
+    """Add the option for the key pairs of `blobpack serve`; the parameter is a Keys."""
+
+    def load(ctx: click.Context, param: click.Parameter, file: IO[str] | None) -> Keys:
+        # imported here: no other command needs them
+        from blobpack.gateway.tokens import keys_in_environment, read_keys
+
+        try:
+            if file is None:
+                return keys_in_environment()
+            with file:
+                return read_keys(file.read())
+        # its message holds no secret
+        except ValueError as exc:
+            raise click.BadParameter(str(exc), ctx, param) from exc
+
+    return click.option(
+        "--keys",
+        type=LocalFile("r"),
+        callback=load,
+        metavar="FILE",
+        help="Read key pairs from this file, ACCESS_KEY:SECRET_KEY, one a line. Tokens are made with the first one.  "
+        "[default: BLOBPACK_SERVE_ACCESS_KEY and BLOBPACK_SERVE_SECRET_KEY]",
     )(command)
 
 
@@ -307,7 +335,7 @@ SELECTION = (
         # as bytes, because names need not be UTF-8; click opens "-" as stdin
         type=LocalFile("rb"),
         metavar="FILE",
-        help="Only members named in this file, one name a line; - reads stdin.",
+        help="Only members named in this file, one name on each line; - reads stdin.",
     ),
 )
 

@@ -50,14 +50,15 @@ def collect(
 
     The collection appears whole or not at all, and replaces an existing one. Blobs below its folder are recorded
     relative to that folder, so the folder can be moved with everything in it; other blobs are recorded by their
-    absolute path or URL, and open_collection reads them only from places that its caller allows. Blobs that are added later are in the collection only after it is made again.
+    absolute path or URL, and open_collection reads them only from places that its caller allows. If blobs are added
+    later, make the collection again.
 
     Args:
-        blobs: A folder, or a prefix that ends with "/", whose .tar, .tar.zst and .tzst files are all taken; a glob,
-            in which `*` stays within a folder and `**` does not; or several blobs, in this order.
+        blobs: A folder, or a prefix that ends with "/", of which all .tar, .tar.zst and .tzst files are collected; a
+            glob, in which `*` stays within a folder and `**` does not; or several blobs, in this order.
         target: Path or s3:// URL of the collection; None for `collection.idx` in the folder of the blobs.
-        duplicates: What to do if two blobs have a member of one name: "refuse", or let the member of the "last" blob
-            be found. Names that are extracted to one file, such as "a.jpg" and "./a.jpg", are refused as the same name.
+        duplicates: What to do if two blobs have a member of one name: "refuse", or let the member of the "last" blob be
+            found. With "refuse", "a.jpg" and "./a.jpg" count as one name, because both are extracted to one file.
         scan: Scan blobs that have no index, instead of raising an error.
         concatenated: Ignore the indexes of the blobs, and scan each one, also behind end-of-archive markers, for tars that
             were joined by cat. The collection then has no facts.
@@ -114,7 +115,7 @@ def _resolve(
         return list_blobs(given, kind), _beside(given, kind) if target is None else target
     check_several("blobs", blobs, "paths or URLs")
     if target is None:
-        raise ValueError("target must be given where blobs are given one by one")
+        raise ValueError("target must be given if blobs are given one by one")
     return [location_of("blobs", blob) for blob in blobs], target
 
 

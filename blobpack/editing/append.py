@@ -50,8 +50,7 @@ def append(
     """Append members to a blob or collection, in time that grows with the new members and with the index.
 
     The index stays where it was: inside the blob, beside it, or nowhere. If the process is killed at any moment, the
-    blob opens as it was before or as it is after. While one append is at work on a local blob, a second one is refused
-    at once.
+    blob opens as it was before or as it is after. While an append to a local blob runs, a second one fails at once.
 
     A blob in S3 is neither downloaded nor changed. A new object replaces it, and S3 itself copies
     the old bytes. The new object has the properties of the old one: its headers and metadata, tags,
@@ -59,22 +58,22 @@ def append(
     same time, at most one succeeds, and the other one leaves nothing behind.
 
     A collection gets another blob, which holds the new members. It lies beside the collection, has the next free number
-    as its name, `00004.tar`, say, and its index inside. The collection's file is replaced when the new blob is complete.
-    No other blob is opened, and those that read the old collection go on. If the process is killed between the two
-    steps, the new blob is there, and the old collection does not have it. Of two appends at the same time, at most one
-    succeeds.
+    as its name, `00004.tar`, say, and its index inside. The collection's file is replaced when the new blob is
+    complete. No other blob is opened, and processes that have the old collection open can go on reading it. If the
+    process is killed between the two steps, the new blob is there, and the old collection does not have it. Of two
+    appends at the same time, at most one succeeds.
 
     Args:
         blob: The path of the blob, or an s3:// URL. Or a collection: its file, or the folder or prefix that holds its
             `collection.idx`.
         source: Folders, prefixes in S3, files or payloads, named as pack names them.
-        duplicates: What to do with a name that the blob or collection already has: "refuse" to append it, or
-            "last": reads by this name find the new member. The old member stays in the blob, at its
-            place.
-        stale: What to do if the index does not fit the blob any more: "refuse" it, or "rescan" the blob, which a
-            collection can't be.
-        drop: Properties of an object in S3 that the new object may lack: "tags", "acl", "metadata" or "checksum", one or
-            several. They are not copied, so the rights for them are not needed.
+        duplicates: What to do if the blob or collection already has a member of that name. "refuse": raise
+            DuplicateNameError. "last": append the new member, and reads by this name find it; the old member stays in
+            the blob, at its place.
+        stale: What to do if the index does not fit the blob any more. "refuse": raise StaleIndexError. "rescan": scan
+            the blob's headers; not for a collection.
+        drop: Properties of an object in S3 that the new object may lack: "tags", "acl", "metadata" or "checksum", one
+            or several. They are not copied, so no permissions for them are needed.
         options: Which files are appended, and how: see PackOptions.
 
     Returns:
@@ -103,7 +102,7 @@ def append(
     dropped = check_choices("drop", drop, Property)
     if dropped and location.is_local:
         raise ValueError(
-            "drop is for a blob in S3: a local blob grows in place, and keeps what it has"
+            "drop is for a blob in S3: an append to a local blob changes the file in place, so it keeps its properties"
         )
     new = NewMembers(source, complete, Skipped(complete["on_skipped"]), duplicates, stale)
     result = _append_there(location, new, dropped)

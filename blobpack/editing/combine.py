@@ -203,8 +203,8 @@ class CombineReport:
         blob_bytes: Bytes of the new blob.
         replaced: Number of members that were left out because a later member has their name.
         new_headers: Number of members that got a new header: hard links, and members named by a global header.
-        left_out: Kind → number of entries without a payload that were left out, such as folders and symbolic links,
-            as far as the indexes of the sources know them.
+        left_out: Kind → number of entries without a payload that were left out, such as folders and symbolic links, if
+            the indexes of the sources record them.
         members_behind: Sources that have members behind the end of their archive, which their indexes do not have.
         seconds: How long it took.
         index: The members of the new blob.

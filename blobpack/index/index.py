@@ -139,15 +139,15 @@ class Index(TabularRows):
         """Join indexes of one blob, or of one open collection, in their order. `index + other` joins two.
 
         Raises:
-            ValueError: two of them belong to different blobs, as far as both are known: an index of a scan or of an
-                offsets file does not record its blob. Or one belongs to a collection, and another one was not cut from
-                the index of the same open collection.
+            ValueError: two of them belong to different blobs. This is not noticed for an index of a scan or of an
+                offsets file, which does not record its blob. Or one belongs to a collection, and another one was not
+                cut from the index of that open collection.
         """
         check_several("indexes", indexes, "indexes")
         listed = list(indexes)
         for index in listed:
             if not isinstance(index, Index):
-                raise TypeError(f"indexes must be several Index, and one is {shown(index)}")
+                raise TypeError(f"indexes must be several Index, but one is {shown(index)}")
         # no rows fit any blob
         filled = [index for index in listed if len(index)]
         origin = common_origin(filled)
@@ -218,15 +218,16 @@ class Index(TabularRows):
         """Select the members that meet all conditions, in archive order.
 
         Args:
-            globs: At least one of these matches the whole name. `*` matches "/", too, as in fnmatch. Case counts.
+            globs: At least one of these matches the whole name. `*` matches "/", too, as in fnmatch. Upper and lower
+                case are different.
             exclude: None of these globs matches the whole name.
             regex: Some part of the name matches (re.search).
             names: The name is one of these; members and another index stand for their names.
             min_size: Least size of the payload, in bytes.
             max_size: Largest size of the payload, in bytes.
             media_type: The media type is one of these, or matches one of these globs, such as "image/*".
-            min_width: Least width of the image as shown, in pixels. A member of unknown width, height or media type meets
-                no condition on it.
+            min_width: Least width of the image as shown, in pixels. If a member's width, height or media type is
+                unknown, the member meets no condition on it.
             max_width: Largest width.
             min_height: Least height.
             max_height: Largest height.
@@ -268,7 +269,7 @@ class Index(TabularRows):
         return self._cut(Columns.concatenate(kept), np.concatenate(rows))
 
     def with_basenames(self) -> Index:
-        """Make an index in which each name is cut to its part after the last "/".
+        """Return an index in which each name is only the part after the last "/".
 
         Raises:
             DuplicateNameError: two members would have the same name; the message names both.

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blobpack._native.results import FoundRow
+    from blobpack.indexfile.identity import Identity
     from blobpack.model import CheckedWhich, Which
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
@@ -134,8 +135,8 @@ class Blob(Reader):
         another blob, or this blob before it was written to, are looked up as in read_many.
 
         Raises:
-            BlobpackError: a member can't be read, for a reason that `read` lists. It is raised where that member is
-                reached.
+            BlobpackError: a member can't be read, for a reason that `read` lists. The iterator raises it when it
+                reaches that member.
             ValueError: a member ends beyond the blob, so it belongs to another blob.
             TypeError: the values are not Members.
         """
@@ -198,6 +199,15 @@ class Blob(Reader):
     def _each_blob(self) -> Iterator[BlobPart]:
         yield BlobPart.of_store(self.store, self.index)
 
+    def _number_of(self, row: int) -> int:
+        return 0
+
+    def _identity_of(self, number: int) -> Identity | None:
+        return self.index.identity
+
+    def _open_store(self, number: int) -> Store | None:
+        return self.store
+
     def close(self) -> None:
         """Close the store, and the index if open_blob found it; closing twice is harmless."""
         self.store.close()
@@ -233,9 +243,10 @@ def open_blob(
 
     If no index is given, these places are tried, in this order: the index inside the blob; the index file beside it,
     `<blob>.idx`; beside a local blob, the offsets file `<stem>_offsets.pkl`. If there is none, the blob's headers are
-    scanned, with a MissingIndexWarning. If the index records that members lie behind the end of the archive, which it does
-    not have, there is a LeftOutWarning. To see whether an index still fits the blob, the blob's size and last bytes
-    are compared with those that the index recorded; for an index file beside a local blob also samples of its bytes.
+    scanned, with a MissingIndexWarning. If the index records that there are members behind the end of the archive,
+    which are not in the index, there is a LeftOutWarning. To see whether an index still fits the blob, the blob's size
+    and last bytes are compared with those that the index recorded; for an index file beside a local blob also samples
+    of its bytes.
 
     Args:
         url: Path, or file://, s3:// or http(s):// URL, of a tar. It may be compressed as seekable zstd: then offsets are
@@ -244,16 +255,15 @@ def open_blob(
             its blob. So the names and sizes of up to 16 of its members are compared with the headers before them.
         stale: What to do with an index that does not fit the blob any more, or is damaged: "refuse" it with an error,
             or "rescan" the blob's headers.
-        cache: A folder that keeps the bytes that are read of a remote blob, from its index and
-            payloads, for this process and others. To read these bytes again, only the request that
-            opens the blob is sent; it shows whether the blob has changed. Local blobs are not
-            cached.
+        cache: A folder that keeps the bytes that are read from a remote blob, of its index and of payloads. Several
+            processes may share it. To read these bytes again, only the request that opens the blob is sent; it shows
+            whether the blob has changed. Local blobs are not cached.
         cache_bytes: Largest size of the folder in bytes, at least 1 MiB; the least recently used
             files are removed first.
-        hedge: Which late requests are sent a second time, on another connection. A request is late
-            if its answer takes longer than 95 of 100 recent answers, and than twice their median.
-            "batches": requests of batches, whose caller waits for the slowest one. "always": those
-            of single reads, too. "never": none. At most one request in twenty is sent twice.
+        hedge: Which late requests are sent a second time, on another connection. A request is late if its answer takes
+            longer than 95 of 100 recent answers, and more than twice their median. "batches": requests of batches,
+            whose caller waits for the slowest one. "always": those of single reads, too. "never": none. At most one
+            request in twenty is sent twice.
 
     Raises:
         BlobNotFoundError: there is no such blob, index or offsets file.

@@ -1,4 +1,4 @@
-"""The blobs of a reader: the public table of them, and what functions need that go blob by blob."""
+"""The blobs of a reader: the public table of them, and helpers for functions that go blob by blob."""
 
 from __future__ import annotations
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from blobpack._native.results import FoundRow
+    from blobpack.indexfile.identity import Identity
     from blobpack.indexfile.open import StoredIndex
     from blobpack.indexfile.shard_table import Shards
     from blobpack.model import CheckedWhich, Which
@@ -58,16 +59,16 @@ BLOBS_OPENED_AT_ONCE = 16
 class Collection(Reader):
     """Many blobs whose members are read by name, as Members or by row, as if they were in one blob.
 
-    A member is named by its name, which means the last member of that name; by its Member, which means the row with this
-    name, these offsets and, if both are known, this CRC-32C; or by its row, negative from the end. So
+    A member is named by its name, which means the last member of that name; by its Member, which means the row with
+    this name, these offsets and, if both are known, this CRC-32C; or by its row, negative from the end. So
     `collection[name]`, `name in collection`, `len(collection)` and iteration over names work as for a dict. If several
     blobs have a member of one name at equal offsets, and the index has no checksums, a Member means the last of them.
-    Indexes that were cut from `collection.index` by slices, rows, masks, `select` or `+` are read, copied and extracted by
-    their rows, so that each of these members is itself.
+    Indexes that were cut from `collection.index` by slices, rows, masks, `select` or `+` are read, copied and extracted
+    by their rows, so each of these members is read from its own blob.
 
-    A context manager, also with `async with`. Safe to share between threads and after a fork. The process that unpickles
-    a collection opens its file and blobs again, also if the collection was closed. The index of a collection that is in
-    no file is pickled with it. If several members have one name, the last one is read, as from one blob.
+    A context manager, also with `async with`. Safe to share between threads and after a fork. The process that
+    unpickles a collection opens its file and blobs again, also if the collection was closed. If a collection has no
+    file, its index is pickled, too. If several members have one name, the last one is read, as from one blob.
 
     Attributes:
         index: All members, blob by blob. Offsets are from the start of the blob that holds the member.
@@ -252,6 +253,15 @@ class Collection(Reader):
         with store:
             yield store
 
+    def _number_of(self, row: int) -> int:
+        return self._shards.number_of(row)
+
+    def _identity_of(self, number: int) -> Identity | None:
+        return self._shards[number].identity
+
+    def _open_store(self, number: int) -> Store | None:
+        return self._open.get(number)
+
     def close(self) -> None:
         """Close the index, and the blobs that are open; closing twice is harmless."""
         self._closed = True
@@ -298,7 +308,7 @@ def open_collection(
         allow: Folders, s3:// buckets or prefixes, and http(s):// hosts or prefixes, from which blobs may be read, too.
             Otherwise only blobs below the collection's own folder or prefix are read.
         open_blobs: Largest number of blobs that are kept open.
-        cache: A folder that keeps the bytes that are read of remote blobs; see open_blob.
+        cache: A folder that keeps the bytes that are read from remote blobs; see open_blob.
         cache_bytes: Largest size of that folder, in bytes.
         hedge: Which requests are sent a second time when their answers are late; see open_blob.
 

@@ -60,12 +60,12 @@ def open(
 ) -> Blob | Collection:
     """Open a blob, a collection, or a folder, prefix or glob of blobs, to read its members.
 
-    A folder that holds the file `collection.idx` is opened by it. Otherwise the indexes of its blobs are joined to a
-    collection in memory, as `collect` joins them, which takes some requests for each remote blob. Blobs without an
-    index are scanned, with a MissingIndexWarning.
+    If a folder holds the file `collection.idx`, this collection is opened. Otherwise the indexes of the folder's blobs
+    are joined to a collection in memory, as `collect` joins them, which takes some requests for each remote blob. Blobs
+    without an index are scanned, with a MissingIndexWarning.
 
-    A name may hold the characters of a glob, such as `photos [2024].tar`. If there is a file or object of this name, it
-    is opened, and the name is no glob. An http(s):// URL is never a glob.
+    A name may contain the characters of a glob, such as `photos [2024].tar`. If there is a file or object of this name,
+    it is opened, and the name is not used as a glob. An http(s):// URL is never a glob.
 
     Args:
         url: Path, or file://, s3:// or http(s):// URL, of a blob or of a collection's file, `<name>.idx`; a folder, or
@@ -75,7 +75,7 @@ def open(
         duplicates: For blobs that are joined here: what to do if two of them have a member of one name; see collect.
         allow: For a collection: other places from which its blobs may be read; see open_collection.
         open_blobs: For a collection: largest number of blobs that are kept open.
-        cache: A folder that keeps the bytes that are read of remote blobs; see open_blob.
+        cache: A folder that keeps the bytes that are read from remote blobs; see open_blob.
         cache_bytes: Largest size of that folder, in bytes.
         hedge: Which requests are sent a second time when their answers are late; see open_blob.
 

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from blobpack.index.index import Index
     from blobpack.index.names import Names
     from blobpack.index.which import Missing
+    from blobpack.indexfile.identity import Identity
     from blobpack.model import CheckedWhich, Hedge, Member, Which
     from blobpack.opening.batch import Located
     from blobpack.opening.blob_rows import BlobPart, BlobRows
+    from blobpack.stores.base import Store
     from blobpack.stores.stats import Stats
 
 Default = TypeVar("Default")
@@ -74,6 +76,18 @@ class Reader(Closing, ABC):
     @abstractmethod
     def _each_blob(self) -> Iterator[BlobPart]:
         """Yield the blobs in order. No blob of a collection is opened."""
+
+    @abstractmethod
+    def _number_of(self, row: int) -> int:
+        """Return the number of the blob that holds a row, 0 ≤ row < members, among `blobs`."""
+
+    @abstractmethod
+    def _identity_of(self, number: int) -> Identity | None:
+        """Return what is recorded of the archive of a blob; None if nothing is."""
+
+    @abstractmethod
+    def _open_store(self, number: int) -> Store | None:
+        """Return the store of a blob if it is open now."""
 
     @abstractmethod
     def close(self) -> None:
@@ -143,9 +157,9 @@ class Reader(Closing, ABC):
 
         Raises:
             TypeError: `several` is one name instead of several.
-            BlobpackError: a member can't be read, for a reason that `read` lists. It is raised where that member is
-                reached.
-            IndexError: there is no such row; raised where that row is reached.
+            BlobpackError: a member can't be read, for a reason that `read` lists. The iterator raises it when it reaches
+                that member.
+            IndexError: there is no such row; the iterator raises it when it reaches that row.
         """
         return iter(self._batch(self._asked(several, "read")))
 
@@ -156,8 +170,8 @@ class Reader(Closing, ABC):
         index that was cut from its own index are read by their rows.
 
         Raises:
-            BlobpackError: a member can't be read, for a reason that `read` lists. It is raised where that member is
-                reached.
+            BlobpackError: a member can't be read, for a reason that `read` lists. The iterator raises it when it reaches
+                that member.
             TypeError: the values are not Members.
         """
         if self.index._rows_of_cut(members) is not None:
@@ -176,8 +190,8 @@ class Reader(Closing, ABC):
         Raises:
             IndexError: there is no such row, or the mask has another length.
             TypeError: this is neither a list or array of whole numbers nor a mask.
-            BlobpackError: a member can't be read, for a reason that `read` lists. It is raised where that member is
-                reached.
+            BlobpackError: a member can't be read, for a reason that `read` lists. The iterator raises it when it reaches
+                that member.
         """
         return iter(self._batch(iter(rows_to_read(rows, len(self)))))
 

@@ -54,14 +54,14 @@ def pack(
     force: bool = False,
     **options: Unpack[PackOptions],
 ) -> PackReport:
-    """Pack images into a blob: a plain tar, the same bytes from the same input on any machine.
+    """Pack images into a blob, a plain tar. The same input gives the same bytes on any machine.
 
-    The blob appears whole or not at all, and replaces a blob that is already there. The index file and offsets file beside
-    the old blob are removed first. No other file is replaced. A blob is never packed into itself.
-    A target that ends in .tar.zst or .tzst becomes seekable zstd. The offsets in its index are offsets in the tar that
-    it decompresses to. That tar needs space until it is compressed: beside the target, or in the temporary folder if
-    the target is in S3.
-    A target in S3 is uploaded while it is packed, in bounded memory. If anything fails, nothing is left there.
+    The blob appears whole or not at all, and replaces a blob that is already there. The index file and offsets file
+    beside the old blob are removed first. Without `force`, no file of another kind is replaced. A blob is never packed
+    into itself. A target that ends in .tar.zst or .tzst becomes seekable zstd. The offsets in its index are offsets in
+    the tar that it decompresses to. That tar needs space until it is compressed: beside the target, or in the temporary
+    folder if the target is in S3. A target in S3 is uploaded while it is packed, in bounded memory. If anything fails,
+    nothing is left there.
 
     Args:
         source: A folder or a prefix in S3: names are relative to it. Or a file, or a list of files, folders and
@@ -193,10 +193,10 @@ def check_target_options(
         check_level(level)
     if level is not None and not is_compressed_target(location):
         raise ValueError(
-            f"level is for a target that ends in .tar.zst, and {target} is a plain tar"
+            f"level is for a target that ends in .tar.zst, but {target} is a plain tar"
         )
     if resume and not location.is_s3:
-        raise ValueError(f"resume is for a target in S3, and {target} is not in S3")
+        raise ValueError(f"resume is for a target in S3, but {target} is not in S3")
     return location
 
 

@@ -66,10 +66,9 @@ def repack(
 ) -> PackReport:
     """Make a blob of a tar that can't be read by offsets, such as a .tar.gz, or of any other tar.
 
-    The source is read once, front to back. It may be plain, or compressed by gzip, zstd, xz or
-    bzip2; its first bytes decide which. Members keep their order and names; all other fields of
-    their headers get the values that pack writes. Memory holds one member at a time and what the
-    decompressor needs, at most 128 MiB for zstd.
+    The source is read once, front to back. It may be plain, or compressed by gzip, zstd, xz or bzip2; its first bytes
+    decide which. Members keep their order and names; all other fields of their headers get the values that pack writes.
+    One member at a time is held in memory, besides what the decompressor needs, at most 128 MiB for zstd.
 
     Args:
         source: A path, file:// or s3:// URL.
@@ -83,7 +82,7 @@ def repack(
         member_bytes_max: The largest payload that is read into memory.
         concatenated: Continue behind end-of-archive markers, into tars that were appended with cat. Otherwise their
             members are left out, with a LeftOutWarning.
-        apple_double: Also repack AppleDouble files, which macOS puts beside others under the name `._` and theirs.
+        apple_double: Also repack AppleDouble files, which macOS puts beside other files; their names begin with `._`.
         allow_empty: Make a blob without members if no member is chosen; see pack.
         force: Replace a file or object that is not a tar, and allow a suffix of another format; see pack.
         progress: Called from time to time with the Progress in members, and in bytes of the new blob. No total is known.

@@ -42,8 +42,8 @@ class ExtractReport:
         members: Number of files written.
         payload_bytes: Bytes of these files.
         hard_links: Number of these files that are hard links to others of them.
-        left_out: Kind → number of entries of the blob that are never extracted, such as symbolic links and sparse files,
-            as far as its index knows them. Folders are not among them: a folder is made where a file needs it.
+        left_out: Kind → number of entries of the blob that are never extracted, such as symbolic links and sparse
+            files, if its index records them. Folders are not counted: a folder is made if a file needs it.
     """
 
     members: int
@@ -63,11 +63,11 @@ def extract(
 ) -> ExtractReport:
     """Write members as files below a folder, which is made if it does not exist; or as objects below a prefix in S3.
 
-    Each file or object appears whole or not at all, and replaces one of its name. Files are not forced to disk (fsync). If
-    several members have one name, the last one is written. Members that are hard links in the blob become hard links of
-    the file system, if it has them, and otherwise files of their own. Objects are uploaded in parallel; their
-    Content-Type is the media type of the member, if the index has it. If the upload fails, a note of the error says how
-    many objects were written before.
+    Each file or object appears whole or not at all, and replaces an existing one of that name. Files are not forced to
+    disk (fsync). If several members have one name, the last one is written. Members that are hard links in the blob
+    become hard links of the file system, if it has them, and otherwise files of their own. Objects are uploaded in
+    parallel; their Content-Type is the media type of the member, if the index has it. If the upload fails, a note of
+    the error says how many objects were written before.
 
     Args:
         source: An open blob or collection; or the path or URL of one, or of a folder, prefix or glob of blobs.

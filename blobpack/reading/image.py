@@ -58,10 +58,10 @@ def read_image(
         apply_exif_orientation: Rotate or mirror the image as its EXIF or XMP orientation demands.
 
     Returns:
-        (height, width, 3) uint8, RGB, top row first. Other modes have other numbers of channels;
-        "L" is (height, width). Of 16 bits, the upper 8 are kept. With mode=None the dtype is the
-        image's own: 16-bit images are uint16. For an animation, the first frame is returned. A pixel
-        depends on its own stored value alone, as conversions don't dither or stretch.
+        (height, width, 3) uint8, RGB, top row first. Other modes have other numbers of channels; "L" is (height,
+        width). Of 16 bits, the upper 8 are kept. With mode=None the dtype is the image's own: 16-bit images are uint16.
+        For an animation, the first frame is returned. Each pixel depends only on its own stored value: conversions
+        don't dither or stretch.
 
     Raises:
         MemberNotFoundError: there is no such member.
@@ -103,15 +103,15 @@ def read_images(
         blob: An open blob or collection; or a path or URL that `open` opens.
         several: Names, Members or rows; an index, such as a selection, holds Members.
         mode: Pillow's mode to convert to, or None; see read_image.
-        apply_exif_orientation: Rotate or mirror each image as its EXIF orientation demands.
+        apply_exif_orientation: Rotate or mirror each image as its EXIF or XMP orientation demands.
 
     Yields:
         Arrays of the shape and dtype that read_image returns.
 
     Raises:
-        BlobpackError: an image can't be read, for a reason that read_image lists. It is raised where that image is
-            reached.
-        IndexError: there is no such row; raised where that row is reached.
+        BlobpackError: an image can't be read, for a reason that read_image lists. The iterator raises it when it
+            reaches that image.
+        IndexError: there is no such row; the iterator raises it when it reaches that row.
         TypeError: an argument has a wrong type.
         ValueError: Pillow has no such mode.
     """
@@ -214,8 +214,8 @@ def decode_image(
             if shown.mode in WIDE_MODES and mode not in WIDE_MODES:
                 if not bits:
                     raise ImageError(
-                        f"{where}: its pixels are 32-bit, signed or floating-point numbers, without a black and a white "
-                        f"that a conversion to {mode} needs: read it with mode=None"
+                        f"{where}: its pixels are 32-bit, signed or floating-point numbers, so it is not known "
+                        f"which of them {mode} would show as black and as white: read it with mode=None"
                     )
                 shown = fromarray((np.asarray(shown) >> (bits - 8)).astype(np.uint8))
             # of an RGBA image alone, Pillow would choose a palette for its pixels

@@ -99,7 +99,7 @@ def verify(
     """Compare a blob with its index, or many blobs with theirs.
 
     Damage is reported, not raised: the report names each member that fails, and its blob. The members of a collection
-    are compared with its blobs; a blob that is missing, or not the one that was collected, is a failure. Blobs in a
+    are compared with its blobs; a blob that is missing, or has changed since it was collected, is a failure. Blobs in a
     folder without a collection are compared with their own indexes.
 
     Args:

@@ -79,6 +79,19 @@ class Store(Closing, ABC):
             self._raise_unreadable(start, end)
         return self.fetch(start, end) if end > start else b""
 
+    def read_if_ready(self, start: int, end: int) -> bytes | None:
+        """Read a range like read_range if its bytes are in memory; return None if a disk or server would be waited for.
+
+        An event loop calls this before it hands a read to a thread. None is always right; read_range then raises what is
+        to be raised.
+        """
+        return None
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the blob's path leads to another version by now. False for a store whose reads raise an error then."""
+        return False
+
     def peek(self, start: int, end: int) -> bytes:
         """Read like read_range, but take bytes that the opening request fetched from memory.
 

@@ -34,6 +34,10 @@ class MemoryStore(Store):
         """Return the bytes start to end."""
         return self._data[start:end]
 
+    def read_if_ready(self, start: int, end: int) -> bytes | None:
+        """Return the bytes start to end, which are always in memory; None for a range that read_range refuses."""
+        return None if self.closed or not 0 <= start <= end <= self.size else self._data[start:end]
+
 
 class MemorySink(FileSink):
     """A file in memory as a sink."""

@@ -29,7 +29,6 @@ FOREIGN_SUFFIXES = (
     *(
         ".txt",
         ".md",
-        ".html",
         ".xml",
         ".json",
         ".yaml",
@@ -66,6 +65,8 @@ OWN_SUFFIXES = {
     ".jsonl": "JSON lines file of offsets",
     ".ndjson": "JSON lines file of offsets",
     ".parquet": "Parquet file of offsets",
+    ".html": "gallery",
+    ".htm": "gallery",
 }
 
 

@@ -31,8 +31,9 @@ class Failure:
             "checksum": its payload has another checksum. "unreadable": its payload can't be read. "archive": the
             fault concerns no single member.
         name: Name of the member; None for "archive".
-        offset_start: First byte of the payload, by the index; for "archive", the offset of the fault, if it has one.
-        offset_end: End of the payload, by the index; None for "archive".
+        offset_start: First byte of the payload, as the index records it; for "archive", the offset of the fault, or
+            None.
+        offset_end: End of the payload, as the index records it; None for "archive".
         reason: What was found, and what was expected.
         blob: Path or URL of the blob, if several were verified; else "".
     """

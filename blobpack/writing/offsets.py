@@ -76,9 +76,9 @@ def write_offsets(
     """Write the name and offsets of each member.
 
     Each file appears complete or not at all, and replaces an older one. Without members, the file is empty. For a
-    collection, a folder, a prefix or a glob, the target decides: into a folder, one file for each blob is written, named
-    after the blob, as Supervisely expects them; otherwise one table, with a column `blob` that holds the path or URL of
-    the blob. That URL is whole, so that it can be opened: the query of a presigned URL is a secret.
+    collection, a folder, a prefix or a glob, the target decides. Into a folder, one file for each blob is written,
+    named after the blob, as Supervisely expects. Otherwise one table is written, with a column `blob` that holds the
+    path or URL of the blob. This URL is whole, so that it can be opened; the query of a presigned URL is a secret.
 
     Args:
         source: The members; or several indexes, which are written one after the other in bounded memory (with
@@ -287,7 +287,9 @@ def _file_names(blobs: Sequence[BlobPart], format: OffsetsFormat) -> list[str]:
         name = os.fspath(offsets_path(path[begin:], format))
         # a key in S3 may hold ".."
         if not {"", ".", ".."}.isdisjoint(name.split("/")):
-            raise UnsafeNameError(f"{blob.address}: its offsets file {name!r} would lie elsewhere")
+            raise UnsafeNameError(
+                f"{blob.address}: its offsets file {name!r} would lie outside the folder"
+            )
         if files.setdefault(name, blob.address) != blob.address:
             raise DuplicateNameError(
                 f"{files[name]} and {blob.address} would both have the offsets file {name!r}"
@@ -313,10 +315,10 @@ def _check_index(index: Index) -> Index:
         ValueError: it is the index of a collection.
     """
     if not isinstance(index, Index):
-        raise TypeError(f"source must be an Index or several, and one is {shown(index)}")
+        raise TypeError(f"source must be an Index or several, but one is {shown(index)}")
     if index.identity == COLLECTION_IDENTITY:
         raise ValueError(
-            "source: this is the index of several blobs, which does not say whose the offsets are: give the collection, "
-            "or its path"
+            "source is the index of several blobs, and does not record which blob each offset belongs to: give the "
+            "collection, or its path"
         )
     return index

@@ -134,6 +134,8 @@ def indexes() -> list[Scenario]:
         Scenario("offsets pkl again", (*blob, "offsets out.tar --filter k1.png"), "offsets out.tar"),
         Scenario("offsets csv", blob, "offsets out.tar -o out.csv"),
         Scenario("offsets parquet", blob, "offsets out.tar -o out.parquet"),
+        Scenario("gallery", blob, "gallery out.tar"),
+        Scenario("gallery again", (*blob, "gallery out.tar"), "gallery out.tar --url other.tar"),
         Scenario("collect", collected, "collect set"),
         Scenario("collect again", ("pack old set/a.tar", "collect set", collected[1]), "collect set"),
     ]  # fmt: skip

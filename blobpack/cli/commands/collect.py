@@ -48,8 +48,8 @@ def collect(
     """Make one collection of many blobs.
 
     BLOBS is a folder, a prefix in S3, a glob, or several blobs. A collection is one index of all their members, so any
-    name is found without opening the blobs. Its file, or its folder with a "/" at the end, can then be given to cat, ls
-    and extract as BLOB. Of blobs outside that folder, cat and extract read only those that their --allow names.
+    name is found without opening the blobs. Commands that read a BLOB then also take the collection: its file, or its
+    folder with a "/" at the end. They read blobs outside that folder only if --allow names their place.
 
     \b
     blobpack collect shards/

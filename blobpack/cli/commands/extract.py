@@ -54,8 +54,8 @@ def extract(
 
     FOLDER is made if it does not exist. Existing files of the same names are replaced, each whole or not at all. A name
     that would lead out of FOLDER, by ".." or through a link, is an error, and nothing is written outside. All names are
-    checked before the first file is written: their lengths, and whether two of them would be one file there. Hard links
-    stay hard links where FOLDER's file system has them. BLOB may also be a collection.
+    checked before the first file is written: that they are not too long, and that no two of them would be one file.
+    Hard links stay hard links if FOLDER's file system supports them. BLOB may also be a collection.
 
     \b
     blobpack extract out.tar imgs/ --filter 'cats/*'

@@ -90,8 +90,8 @@ def index(
     With an index, BLOB opens at once; without one, it is scanned each time it is opened. `blobpack pack` writes an index
     by itself, so this command is for tars that other tools made. A tar in S3 is scanned without being stored on disk.
 
-    If BLOB is a collection, or a folder, prefix or glob of blobs, each blob gets an index. If one fails, the command ends
-    there. Indexes of blobs in S3 need -o: their own prefix, or a folder here.
+    If BLOB is a collection, or a folder, prefix or glob of blobs, each blob gets an index. If a blob can't be indexed,
+    the command stops there. For blobs in S3, give -o: the blobs' own prefix, or a local folder.
 
     \b
     blobpack index foreign.tar
@@ -217,7 +217,7 @@ def _beside_or_in(
     outside = [name for name in names if is_absolute(name)]
     if outside:
         raise click.UsageError(
-            f"-o puts indexes at the blobs' own paths in their folder, and {one_line(redacted(outside[0]))} is not below "
+            f"with -o, each index gets its blob's path below the source, but {one_line(redacted(outside[0]))} is not below "
             f"{folder}"
         )
     if output.is_local:

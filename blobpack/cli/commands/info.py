@@ -47,8 +47,8 @@ def info(
 ) -> None:
     """Print figures about BLOB, such as the number of members, the sizes and the facts.
 
-    It also counts folders, symbolic links and the like, which have no payload and are not listed as
-    members. Of a collection, or a folder, prefix or glob of blobs, it prints the sums; --json also lists the blobs.
+    It also counts folders, symbolic links and the like, which have no payload and are not listed as members. For a
+    collection, or a folder, prefix or glob of blobs, it prints the sums; --json also lists the blobs.
 
     \b
     blobpack info out.tar

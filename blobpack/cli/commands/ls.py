@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     help="Print before each name its size and offset_start in bytes, and the facts of the index: media type, width and "
     "height as shown, CRC-32C, and modification time (UTC).",
 )
-@click.option("--json", "form", flag_value="json", help="Print one JSON object a line.")
+@click.option("--json", "form", flag_value="json", help="Print one JSON object on each line.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV, with a line of column names.")
 @click.option(
     "--human", is_flag=True, help="With --long, print sizes in units of 1,024 bytes, such as 3.4K."

@@ -53,13 +53,13 @@ class Age(click.ParamType[timedelta]):
     metavar="AGE",
     help="Only uploads that began longer ago than this, such as 1h or 7d.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on each line.")
 def uploads(url: Location, aborting: bool, older_than: timedelta | None, as_json: bool) -> None:
     """List or abort unfinished uploads to S3.
 
-    URL is an object, s3://bucket/key; a prefix, s3://bucket/prefix/; or a whole bucket, s3://bucket. An unfinished upload
-    is still running, or its process was killed. In that case S3 keeps its parts, bills them, and an append to the object
-    is refused until the upload is aborted. Aborting an upload that is still running makes it fail.
+    URL is an object, s3://bucket/key; a prefix, s3://bucket/prefix/; or a whole bucket, s3://bucket. An unfinished
+    upload is still running, or its process was killed. If it was killed, S3 keeps its parts, and you pay for them. Then
+    an append to the object fails until the upload is aborted. Aborting an upload that is still running makes it fail.
 
     \b
     blobpack uploads s3://bucket/out.tar --abort

@@ -131,7 +131,7 @@ def iter_offsets(path: str | os.PathLike[str], rows: int = BATCH_ROWS) -> Iterat
         An iterator of indexes, in the order of the file.
 
     Raises:
-        BlobpackError: as read_offsets raises; raised when the iterator gets there.
+        BlobpackError: as for read_offsets; the iterator raises it when it reaches the fault.
         ValueError: rows is less than 1.
     """
     path = local_path("path", path)

@@ -146,6 +146,22 @@ class ObjectKey(NamedTuple):
         """The object's URL."""
         return f"s3://{self.bucket.name}/{self.key}"
 
+    def web_url(self) -> str:
+        """Return the https:// URL of the object, without a signature; no request is sent.
+
+        Raises:
+            StorageError: the AWS configuration is wrong, or there are no credentials.
+        """
+        arguments = {"Bucket": self.bucket.name, "Key": self.key}
+        # boto3 knows where the server has the bucket: in the path, or in the host's name
+        try:
+            signed = default_client().generate_presigned_url("get_object", Params=arguments)
+        except NoCredentialsError as exc:
+            raise _no_credentials(self.url, "find its https:// URL") from exc
+        except BotoCoreError as exc:
+            raise StorageError(f"{self.url}: can't find its https:// URL: {exc}") from exc
+        return signed.partition("?")[0]
+
     def ask(self, operation: str, *, what: str, **arguments: Any) -> dict[str, Any]:
         """Call an operation of boto3's S3 client on the object; see Bucket.ask."""
         return self.bucket.ask(operation, what=what, Key=self.key, **arguments)

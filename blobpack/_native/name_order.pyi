@@ -1,0 +1,6 @@
+"""The stub of _native/name_order.pyx."""
+
+from typing_extensions import Buffer
+
+def names_ascend(names: Buffer, name_bounds: Buffer) -> bool: ...
+def rows_by_name(names: Buffer, name_bounds: Buffer) -> memoryview: ...

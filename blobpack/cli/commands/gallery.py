@@ -1,0 +1,66 @@
+"""The command `blobpack gallery`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from blobpack.cli.options import blob_argument, force_option, json_option
+from blobpack.cli.params import PathOrS3
+from blobpack.cli.printing import print_report_line
+from blobpack.cli.report import print_json
+from blobpack.errors import BlobpackError
+from blobpack.gateway.gallery import write_gallery
+from blobpack.quoting import one_line
+
+if TYPE_CHECKING:
+    from blobpack.stores.location import Location
+
+
+@click.command()
+@blob_argument
+@click.option(
+    "-o",
+    "--output",
+    type=PathOrS3(dir_okay=False),
+    metavar="FILE",
+    help="Path or s3:// URL of the page.  [default: beside BLOB, with the suffix .html; for a blob behind HTTP in the "
+    "current folder]",
+)
+@click.option(
+    "--url",
+    default="",
+    metavar="URL",
+    help="Where browsers read BLOB, such as the URL of a CDN.  [default: relative to the page, if both are local files or "
+    "lie in one prefix; else the URL of BLOB]",
+)
+@force_option
+@json_option
+def gallery(blob: Location, output: Location | None, url: str, force: bool, as_json: bool) -> None:
+    """Write a page that shows the images of BLOB in a browser.
+
+    The page is one HTML file that needs no program on the server: it reads BLOB, or the blobs of a collection, by ranged
+    GETs. Put it beside BLOB on any web server; for a BLOB in S3, this command puts it there. If the page and BLOB are not
+    of one origin, see `blobpack cors`.
+
+    \b
+    blobpack gallery out.tar
+    blobpack gallery s3://bucket/out.tar -o s3://bucket/index.html
+    blobpack gallery s3://bucket/out.tar --url https://cdn.example.org/out.tar -o index.html
+    """
+    try:
+        written = write_gallery(blob, output, url=url, force=force)
+    except BlobpackError:
+        raise
+    # the suffix promises another format, or the URL is missing
+    except ValueError as exc:
+        message = (
+            str(exc).replace("target", "-o", 1).replace("name its URL", "name its URL with --url")
+        )
+        raise click.UsageError(message) from exc
+    if as_json:
+        print_json({"page": written.page.text, "url": written.address, "blob": written.blob})
+        return
+    where = f" ({written.address})" if written.address else ""
+    print_report_line(f"wrote {one_line(written.page.text)}{where}, which reads {written.blob}")

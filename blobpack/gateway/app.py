@@ -1,0 +1,153 @@
+"""The HTTP face as one ASGI application, for `blobpack serve` or to be mounted in another application.
+
+Strategy: payloads are answered by plain ASGI callables, which get the path as it was sent: names of members may hold
+"/", "..", NUL or bytes that are not UTF-8, and a framework's router would decode or normalise them. Starlette routes the
+rest, where a request may cost a millisecond.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+from blobpack.errors import PackageMissingError
+from blobpack.gateway.answers import NOT_FOUND, send_problem
+from blobpack.gateway.blobs import ServedBlobs
+from blobpack.gateway.images import Images
+from blobpack.gateway.metrics import Metrics
+from blobpack.gateway.payloads import Payloads
+from blobpack.gateway.routes.iiif import Iiif
+from blobpack.gateway.routes.pictures import Pictures
+from blobpack.gateway.routes.raw_files import RawFiles
+from blobpack.gateway.routes.thumbnails import Thumbnails
+from blobpack.gateway.tokens import GRANT, Access, Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from blobpack.gateway.answers import Receive, Scope, Send
+    from blobpack.gateway.tokens import Grant
+    from blobpack.opening.reader import Reader
+
+    # gets what stands behind the route's prefix in the raw path, and what the token in the path covers
+    Face = Callable[[Scope, Receive, Send, bytes, Grant | None], Awaitable[None]]
+
+TOKEN_PREFIX = b"/k/"
+
+
+def gateway_app(
+    blobs: Mapping[str, Reader] | ServedBlobs,
+    *,
+    keys: Mapping[str, str] | Keys | None = None,
+    require_token: bool = False,
+    pinned: bool = False,
+) -> GatewayApp:
+    """Make the ASGI application that serves members of open blobs.
+
+    It can be mounted below any path of another ASGI application, such as one of Starlette or FastAPI. The caller closes
+    the blobs.
+
+    Args:
+        blobs: Blobs and collections by the names under which they are served.
+        keys: Secret keys by access keys; tokens are made and checked with them.
+        require_token: Answer requests without a token with 401. Otherwise everybody who can reach the server can read
+            everything.
+        pinned: The names will never lead to other bytes, so that caches may keep all answers for ever.
+
+    Raises:
+        PackageMissingError: Starlette is not installed.
+        ValueError: a name or an access key has a form that it can't have, or tokens are required without keys.
+        BlobpackError: the index of a remote blob can't be read.
+    """
+    served = blobs if isinstance(blobs, ServedBlobs) else ServedBlobs(blobs, pinned=pinned)
+    known = keys if isinstance(keys, Keys) else Keys(keys or {})
+    return GatewayApp(served, Access(known, require_token=require_token))
+
+
+class GatewayApp:
+    """The ASGI application; gateway_app makes it.
+
+    Attributes:
+        blobs: The blobs that are served.
+        access: Who may read what.
+        payloads: Reads their payloads.
+        metrics: Counts its answers.
+        raw_files: The blobs as files.
+        pictures: Makes decoded images of members.
+    """
+
+    def __init__(self, blobs: ServedBlobs, access: Access) -> None:
+        self.blobs, self.access = blobs, access
+        self.metrics = Metrics()
+        self.payloads = Payloads(self.metrics.count_wait)
+        self.raw_files = RawFiles(blobs)
+        self._images = Images(blobs, self.payloads, access, self.metrics, "image")
+        raw = Images(self.raw_files, self.payloads, access, self.metrics, "raw")
+        self.pictures = Pictures(self.payloads)
+        self._faces: dict[bytes, Face] = {
+            b"b": self._images,
+            b"raw": raw,
+            b"t": Thumbnails(self),
+            b"iiif": Iiif(self),
+        }
+        self._rest = rest_of(self)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as ASGI 3 has it."""
+        if scope["type"] != "http":
+            await self._rest(scope, receive, send)
+            return
+        raw = raw_path_of(scope)
+        if raw.startswith(b"/b/"):
+            await self._images(scope, receive, send, raw[3:], None)
+            return
+        grant = None
+        if raw.startswith(TOKEN_PREFIX):
+            token, _, raw = raw[len(TOKEN_PREFIX) :].partition(b"/")
+            grant = self.access.keys.grant_of(token.decode("latin-1"))
+            if grant is None:
+                await send_problem(send, 404, NOT_FOUND)
+                return
+            raw = b"/" + raw
+            root = scope.get("root_path", "")
+            scope = {**scope, "root_path": f"{root}/k/{token.decode()}", GRANT: grant}
+        first, slash, rest = raw[1:].partition(b"/")
+        face = self._faces.get(first) if slash else None
+        if face is not None:
+            await face(scope, receive, send, rest, grant)
+        else:
+            await self._rest(scope, receive, send)
+
+
+def raw_path_of(scope: Scope) -> bytes:
+    """Return the path of a request below the place where this application is mounted, as the client sent it."""
+    raw: bytes = (
+        scope.get("raw_path") or quote(scope["path"], safe="/", errors="surrogateescape").encode()
+    )
+    root: str = scope.get("root_path", "")
+    if not root:
+        return raw
+    # the root is decoded, so it may be shorter than its place in the path; it has as many slashes
+    end = 0
+    for _ in range(root.count("/")):
+        end = raw.find(b"/", end + 1)
+        if end < 0:
+            return raw
+    return raw[end:] if unquote(raw[:end].decode("latin-1")) == root else raw
+
+
+def rest_of(app: GatewayApp) -> Any:
+    """Return the Starlette application for everything but payloads.
+
+    Raises:
+        PackageMissingError: Starlette is not installed.
+    """
+    try:
+        from starlette.applications import Starlette
+    except ImportError as exc:
+        raise PackageMissingError(
+            f"serving needs Starlette, which can't be imported ({exc}): pip install 'blobpack[serve]'"
+        ) from exc
+    from blobpack.gateway.routes import api, pages, tar_stream
+
+    return Starlette(routes=[*pages.routes(app), *api.routes(app), tar_stream.route(app)])

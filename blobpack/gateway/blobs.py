@@ -1,0 +1,296 @@
+"""The blobs that a server serves, each open under a name, and their members as HTTP sees them.
+
+Strategy: what a request asks is answered from an index that is mapped from a local file: a lookup takes a microsecond,
+waits for nothing and takes no memory. So the index of a remote blob is copied into a temporary file when the blob is
+added. Only payloads are read from the blob itself; `payloads.py` does that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+
+from blobpack.index.index import Index
+from blobpack.indexfile.open import open_stored, read_footer
+from blobpack.indexfile.remote import RemoteIndex
+from blobpack.opening.blob import Blob
+from blobpack.stores.local import LocalStore
+from blobpack.stores.location import Location
+from blobpack.stores.sink import FileSink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from blobpack.indexfile.footer import Footer
+    from blobpack.indexfile.identity import Identity
+    from blobpack.opening.reader import Reader
+    from blobpack.stores.base import Store
+
+# of a SHA-256: 48 bits tell the versions of one blob apart, and stay short in URLs
+VERSION_DIGITS = 12
+# parts before the name of the file that say more about a collection than "collection" does
+COLLECTION_FILE = "collection.idx"
+SUFFIXES = (".zst", ".tar", ".idx")
+
+
+class ServedMember(NamedTuple):
+    """A member, as an answer needs it.
+
+    Attributes:
+        blob: The blob that holds it.
+        row: Its row there.
+        name: Its name, with surrogates for bytes that are not UTF-8 (PEP 383).
+        start: Start of its payload in the blob.
+        end: End of its payload.
+        media_type: Media type that the index records; None if it records none.
+        width: Width as shown, in pixels; None if it is not known.
+        height: Height as shown.
+        crc32c: Checksum of the payload; None if it is not known.
+        mtime: Time of its last change, in seconds since 1970 UTC; None if it is not known.
+        etag: Strong entity tag of its payload, with quotes.
+    """
+
+    blob: ServedBlob
+    row: int
+    name: str
+    start: int
+    end: int
+    media_type: str | None
+    width: int | None
+    height: int | None
+    crc32c: int | None
+    mtime: int | None
+    etag: bytes
+
+    @property
+    def size(self) -> int:
+        """Size of the payload in bytes."""
+        return self.end - self.start
+
+
+class ServedBlob:
+    """A blob or collection under the name by which it is served.
+
+    Attributes:
+        name: The name.
+        url_name: The name as URLs hold it: with the version if the blob is served as that version alone.
+        reader: Reads its payloads.
+        index: Its members, in memory or mapped: looking at them takes no request.
+        version: Short digest of its identity: another version of the blob has another one.
+        is_pinned: Whether no other bytes will ever be served under this name.
+        is_remote: Whether reading a payload may send requests.
+    """
+
+    __slots__ = (
+        "_find",
+        "_member_at",
+        "_number_of",
+        "_store",
+        "_tags",
+        "index",
+        "is_pinned",
+        "is_remote",
+        "name",
+        "reader",
+        "url_name",
+        "version",
+    )
+
+    def __init__(self, name: str, reader: Reader, *, pinned: bool = False) -> None:
+        """Serve a reader, whose index is copied if it is remote. The caller closes the reader.
+
+        Raises:
+            BlobpackError: the index can't be read.
+        """
+        self.name = self.url_name = name
+        self.reader, self.is_pinned = reader, pinned
+        is_mapped = not isinstance(reader.index._stored, RemoteIndex)
+        self.index = reader.index if is_mapped else mapped_copy(reader.index)
+        # the blobs of a collection lie in one place
+        self.is_remote = any(not Location.parse(blob.url).is_local for blob in reader.blobs[:1])
+        self.version = self._version()
+        self._tags: dict[int, bytes] = {}
+        # bound methods: a lookup of an attribute is a noticeable part of a lookup of a name
+        self._find, self._member_at = self.index._find, self.index._member_at
+        self._number_of = reader._number_of
+        self._store = reader.store if isinstance(reader, Blob) else None
+
+    def pinned(self) -> ServedBlob:
+        """Return this blob under the name that holds its version: `name@version`."""
+        twin = object.__new__(ServedBlob)
+        for slot in ServedBlob.__slots__:
+            setattr(twin, slot, getattr(self, slot))
+        twin.url_name, twin.is_pinned = f"{self.name}@{self.version}", True
+        return twin
+
+    @property
+    def has_media_types(self) -> bool:
+        """Whether the index records media types."""
+        return "media_type" in self.index.facts
+
+    def find(self, name: str) -> ServedMember | None:
+        """Return the last member of a name; None if there is none."""
+        row = self._find(name)
+        return None if row < 0 else self.at(row)
+
+    def at(self, row: int) -> ServedMember:
+        """Return the member in a row, 0 ≤ row < members."""
+        member = self._member_at(row)
+        start, end, crc32c = member.offset_start, member.offset_end, member.crc32c
+        tag = self._tag_of(row)
+        # Without checksums, the blob's version and the place of the payload in it still name its bytes.
+        etag = b'"%s-%x-%x"' % (tag, start, end - start if crc32c is None else crc32c)
+        # a NamedTuple's own constructor takes twice as long, and this one runs for each image
+        return tuple.__new__(
+            ServedMember,
+            (
+                self,
+                row,
+                member.name,
+                start,
+                end,
+                member.media_type,
+                member.width,
+                member.height,
+                crc32c,
+                member.mtime,
+                etag,
+            ),
+        )
+
+    def open_store(self, row: int) -> Store | None:
+        """Return the store that holds a row; None if it is one of a collection, and not open."""
+        return self._store or self.reader._open_store(self._number_of(row))
+
+    def _tag_of(self, row: int) -> bytes:
+        """Return the digest of the identity of the one blob that holds a row."""
+        number = self._number_of(row)
+        tag = self._tags.get(number)
+        if tag is None:
+            tag = self._tags[number] = self._digest((number,)).encode()
+        return tag
+
+    def _version(self) -> str:
+        return self._digest(range(len(self.reader.blobs)))
+
+    def _digest(self, numbers: range | tuple[int, ...]) -> str:
+        found = hashlib.sha256()
+        for number in numbers:
+            found.update(repr(self._identity(number)).encode())
+        return found.hexdigest()[:VERSION_DIGITS]
+
+    def _identity(self, number: int) -> Identity | str:
+        """Return what names the state of a blob: its identity, or its version if the index records no identity."""
+        store = self.reader._open_store(number)
+        return self.reader._identity_of(number) or (store.version if store else "")
+
+
+class ServedBlobs:
+    """The blobs that are served, by name."""
+
+    def __init__(self, readers: Mapping[str, Reader], *, pinned: bool = False) -> None:
+        """Serve open blobs and collections. The caller closes them.
+
+        Each blob is also served under `name@version`, which never leads to another version.
+
+        Args:
+            readers: Blobs and collections by the names under which they are served; a name may hold "/".
+            pinned: The caller promises that no name will ever lead to other bytes, so that caches may keep them.
+
+        Raises:
+            ValueError: a name is empty, or begins or ends with "/".
+            BlobpackError: an index can't be read.
+        """
+        for name in readers:
+            if not name or name.strip("/") != name:
+                raise ValueError(
+                    f"a blob must have a name that begins and ends without '/', not {name!r}"
+                )
+        self._blobs = {
+            name: ServedBlob(name, reader, pinned=pinned) for name, reader in readers.items()
+        }
+        self._resolved = {
+            served.url_name: served
+            for blob in self._blobs.values()
+            for served in (blob, blob.pinned())
+        }
+        # the most slashes first, so that the longest name wins
+        self._depths = sorted({name.count("/") for name in self._resolved}, reverse=True)
+
+    def __iter__(self) -> Iterator[ServedBlob]:
+        return iter(self._blobs.values())
+
+    def __len__(self) -> int:
+        return len(self._blobs)
+
+    def get(self, name: str) -> ServedBlob | None:
+        """Return the blob of a name, which may hold its version; None if there is none."""
+        return self._resolved.get(name)
+
+    def resolve(self, path: str) -> tuple[ServedBlob, str] | None:
+        """Split `blob/member`, decoded, at the end of the longest name of a blob that begins it.
+
+        Returns:
+            The blob, and the name of the member, which may not exist; None if no blob's name begins the path.
+        """
+        for depth in self._depths:
+            end = -1
+            for _ in range(depth + 1):
+                end = path.find("/", end + 1)
+                if end < 0:
+                    break
+            else:
+                blob = self._resolved.get(path[:end])
+                if blob is not None:
+                    return blob, path[end + 1 :]
+        return None
+
+    def find(self, path: str) -> ServedMember | None:
+        """Return the member that `blob/member`, decoded, names; None if there is none."""
+        found = self.resolve(path)
+        return found and found[0].find(found[1])
+
+
+class CopiedIndex(LocalStore):
+    """A file without a name, which nobody can replace."""
+
+    is_replaced = False
+
+
+def mapped_copy(index: Index) -> Index:
+    """Copy an index into a file without a name, in bounded memory, and map it from there.
+
+    Raises:
+        StorageError: the index can't be read.
+    """
+    store = copied(index)
+    return Index._from_stored(open_stored(store, 0, cast("Footer", read_footer(store))))
+
+
+def copied(index: Index) -> LocalStore:
+    """Return the store of a file without a name, into which an index is written.
+
+    Raises:
+        StorageError: the index can't be read.
+    """
+    # the store keeps the file until it is closed or dropped
+    with TemporaryFile(prefix="blobpack-index-") as file:
+        sink = FileSink(cast("BinaryIO", file))
+        sink.write(index._write_sections(sink, index.identity).encode())
+        sink.flush()
+        return CopiedIndex("a copy of an index", fd=file.fileno())
+
+
+def name_of(place: str) -> str:
+    """Return the name under which the blob at a path or URL is served: its file's stem, or the folder of a collection."""
+    location = Location.parse(place, prefix=True)
+    path = location.path if location.is_local else location.remote_name or location.bucket
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    # a glob names its blobs, and not their folder
+    while len(parts) > 1 and (parts[-1] == COLLECTION_FILE or any(c in parts[-1] for c in "*?[")):
+        parts.pop()
+    name = parts[-1] if parts else ""
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name

@@ -1,0 +1,104 @@
+"""The rule of a bucket that lets pages of other origins read its blobs (CORS).
+
+Strategy: a browser shows a script only what a bucket allows. The gallery needs GET and HEAD, and four headers of the
+answers. Rules of others are never changed: ours has an id of its own, stands last, and replaces only an older one of that
+id. S3 applies the first rule that fits a request (Amazon S3 User Guide, "Elements of a CORS configuration").
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from blobpack.errors import BlobNotFoundError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Rule = dict[str, Any]
+
+RULE_ID = "blobpack"
+METHODS = ("GET", "HEAD")
+EXPOSED = ("ETag", "Content-Range", "Content-Length", "Accept-Ranges")
+# browsers before 2023 ask whether they may send a Range
+ALLOWED = ("Range",)
+# how long a browser need not ask again, in seconds
+MAX_AGE_S = 86_400
+NOT_FOUND = 404
+
+
+class BucketRules(NamedTuple):
+    """The CORS rules of a bucket.
+
+    Attributes:
+        rules: All rules, ours last.
+        is_set: Whether the bucket has exactly these rules now.
+        in_the_way: Rules of others that fit the same origins first, and don't expose what is needed.
+    """
+
+    rules: list[Rule]
+    is_set: bool
+    in_the_way: list[Rule]
+
+
+def read_rules(bucket: str, origins: Sequence[str]) -> BucketRules:
+    """Read the rules of a bucket, and add the one that allows these origins to read blobs.
+
+    Raises:
+        BlobNotFoundError: there is no such bucket.
+        StorageError: S3 refused or could not be reached.
+    """
+    from blobpack.stores.s3.bucket import Bucket
+
+    asked = Bucket(bucket)
+    try:
+        found = asked.ask("get_bucket_cors", what="read the CORS rules")["CORSRules"]
+    except BlobNotFoundError:
+        raise
+    # a bucket without rules answers NoSuchCORSConfiguration
+    except StorageError as exc:
+        if exc.status != NOT_FOUND:
+            raise
+        found = []
+    others = [rule for rule in found if rule.get("ID") != RULE_ID]
+    rules = [*others, rule_for(origins)]
+    return BucketRules(
+        rules, rules == found, [rule for rule in others if _is_in_the_way(rule, origins)]
+    )
+
+
+def set_rules(bucket: str, rules: Sequence[Rule]) -> None:
+    """Set the rules of a bucket; it has no others then.
+
+    Raises:
+        BlobNotFoundError: there is no such bucket.
+        StorageError: S3 refused or could not be reached.
+    """
+    from blobpack.stores.s3.bucket import Bucket
+
+    Bucket(bucket).ask(
+        "put_bucket_cors",
+        what="set the CORS rules",
+        CORSConfiguration={"CORSRules": list(rules)},
+    )
+
+
+def rule_for(origins: Sequence[str]) -> Rule:
+    """Return the rule that allows pages of these origins to read blobs."""
+    return {
+        "ID": RULE_ID,
+        "AllowedOrigins": list(origins),
+        "AllowedMethods": list(METHODS),
+        "AllowedHeaders": list(ALLOWED),
+        "ExposeHeaders": list(EXPOSED),
+        "MaxAgeSeconds": MAX_AGE_S,
+    }
+
+
+def _is_in_the_way(rule: Rule, origins: Sequence[str]) -> bool:
+    """Return whether S3 would apply a rule of others to requests of these origins, and hide headers from them."""
+    fits = "GET" in rule["AllowedMethods"] and any(
+        fnmatchcase(origin, allowed) for origin in origins for allowed in rule["AllowedOrigins"]
+    )
+    exposed = {name.lower() for name in rule.get("ExposeHeaders", [])}
+    return fits and not {name.lower() for name in EXPOSED} <= exposed

@@ -1,0 +1,234 @@
+"""GET and HEAD of members' payloads: a plain ASGI callable, the path that every image takes.
+
+Strategy: what a request costs is paid 10,000 times a second, so this path has no framework, no routing and no request
+object. It looks once through the header fields, finds the member in a mapped index, and sends a list of fields most of
+which were made before. HEAD, 304, 412 and 416 are answered from the index alone.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from blobpack._native.facts import facts_of
+from blobpack.columns import MEDIA_TYPES
+from blobpack.errors import BlobpackError
+from blobpack.gateway.answers import (
+    CHALLENGE,
+    CORS,
+    NOT_FOUND,
+    PREFLIGHT,
+    UNAUTHORIZED,
+    disposition_of,
+    media_type_of,
+    problem,
+    send_error,
+    send_problem,
+    send_whole,
+    type_fields,
+)
+from blobpack.gateway.http_range import (
+    CONDITIONAL,
+    answer_to,
+    conditions_in,
+    content_range,
+    http_date,
+)
+from blobpack.gateway.payloads import check_unchanged
+from blobpack.gateway.send_payload import send_payload
+
+if TYPE_CHECKING:
+    from blobpack.gateway.answers import Fields, Receive, Scope, Send
+    from blobpack.gateway.blobs import ServedBlobs, ServedMember
+    from blobpack.gateway.http_range import Answer
+    from blobpack.gateway.metrics import Metrics
+    from blobpack.gateway.payloads import Payloads
+    from blobpack.gateway.routes.raw_files import RawFiles
+    from blobpack.gateway.tokens import Access, Grant
+
+PINNED_S = 31536000  # a year, which stands for ever (RFC 9111, 5.2.2.1 has no upper bound)
+ALLOWED = ((b"allow", b"GET, HEAD, OPTIONS"),)
+NOT_ALLOWED = problem(405, "Payloads are read with GET or HEAD.")
+NOT_SATISFIABLE = problem(416, "No byte of this member lies in the range that was asked for.")
+PRECONDITION_FAILED = problem(412, "The member is not the one that the request names.")
+
+date_of = lru_cache(maxsize=4096)(http_date)
+
+
+def decoded(raw: bytes) -> str:
+    """Return the text of a part of a raw path: percent-encoding is undone once, and bytes that are not UTF-8 stay."""
+    if b"%" in raw:
+        raw = unquote_to_bytes(raw)
+    return raw.decode("utf-8", "surrogateescape")
+
+
+class Images:
+    """Answers GET and HEAD for payloads."""
+
+    def __init__(
+        self,
+        blobs: ServedBlobs | RawFiles,
+        payloads: Payloads,
+        access: Access,
+        metrics: Metrics,
+        route: str,
+    ) -> None:
+        """Make the callable.
+
+        Args:
+            blobs: Find a blob and the name of a member by a path.
+            payloads: Reads the payloads.
+            access: Says what a request may read.
+            metrics: Counts the answers.
+            route: Name of the route in metrics.
+        """
+        self._blobs, self._payloads, self._access, self._metrics = blobs, payloads, access, metrics
+        self._count, self._route = metrics.count, route
+        # by is_pinned and by whether only this client may keep the answer
+        self._fields: dict[tuple[bool, bool], Fields] = {
+            (pinned, private): [
+                *CORS,
+                (b"accept-ranges", b"bytes"),
+                (b"cache-control", cache_control(pinned=pinned, private=private)),
+            ]
+            for pinned in (False, True)
+            for private in (False, True)
+        }
+
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send, raw: bytes, grant: Grant | None
+    ) -> None:
+        """Answer a request.
+
+        Args:
+            scope: The ASGI scope of the request.
+            receive: Receives its events.
+            send: Sends the answer.
+            raw: What stands behind `/b/` in the path, percent-encoded.
+            grant: What the token in the path covers; None if the path has none.
+        """
+        method = scope["method"]
+        if method not in ("GET", "HEAD"):
+            self._count(self._route, await send_other_method(send, method), 0)
+            return
+        authorization = None
+        is_conditional = False
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value
+            elif name in CONDITIONAL:
+                is_conditional = True
+        is_private = grant is None and authorization is not None
+        if grant is None and (grant := self._access.grant_of(authorization)) is None:
+            await send_problem(send, 401, UNAUTHORIZED, (CHALLENGE,))
+            self._count(self._route, 401, len(UNAUTHORIZED))
+            return
+        member = None
+        try:
+            found = self._blobs.resolve(decoded(raw))
+            if found is not None and grant.covers(found[0].name, found[1]):
+                member = found[0].find(found[1])
+            if member is None:
+                await send_problem(send, 404, NOT_FOUND)
+                self._count(self._route, 404, len(NOT_FOUND))
+                return
+            fields = self._fields[member.blob.is_pinned, is_private]
+            conditions = conditions_in(scope["headers"]) if is_conditional else {}
+            if method == "HEAD":
+                # a range is defined for GET alone (RFC 9110, 14.2)
+                conditions.pop(b"range", None)
+            answer = answer_to(conditions, member.size, member.etag, member.mtime)
+            status, start, end = answer
+            if method == "HEAD" or status not in (200, 206):
+                check_unchanged(member)
+                await send_from_index(send, member, answer, fields)
+                self._count(self._route, status, 0)
+                return
+            payload = self._payloads.read_if_ready(member, start, end)
+            if payload is None:
+
+                def fields_for(payload: bytes) -> Fields:
+                    return fields_of(member, answer, fields, payload)
+
+                await send_payload(self._payloads, receive, send, member, answer, fields_for)
+                self._count(self._route, status, end - start)
+                return
+        except BlobpackError as exc:
+            self._count(self._route, await send_error(send, exc, decoded(raw)), 0)
+            return
+        headers = fields_of(member, answer, fields, payload)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": payload})
+        self._count(self._route, status, end - start)
+
+
+async def send_other_method(send: Send, method: str) -> int:
+    """Answer OPTIONS, which browsers send before a request with a field of its own, or an unknown method."""
+    if method == "OPTIONS":
+        await send_whole(send, 204, [*PREFLIGHT, *ALLOWED])
+        return 204
+    await send_problem(send, 405, NOT_ALLOWED, ALLOWED)
+    return 405
+
+
+def cache_control(*, pinned: bool, private: bool) -> bytes:
+    """Return the value of Cache-Control.
+
+    Args:
+        pinned: No other bytes will ever be served at this URL.
+        private: The request was let in by a field of its own, so a cache must not give the answer to others.
+    """
+    whose = "private" if private else "public"
+    return (f"{whose}, max-age={PINNED_S}, immutable" if pinned else f"{whose}, no-cache").encode()
+
+
+def fields_of(
+    member: ServedMember, answer: Answer, fields: Fields, payload: bytes | None
+) -> list[tuple[bytes, bytes]]:
+    """Return the header fields of a 200 or 206.
+
+    Args:
+        member: The member.
+        answer: Status and range.
+        fields: Fields that all payloads of the blob have.
+        payload: The first bytes that are sent; None for a HEAD request.
+    """
+    media_type = member.media_type or sniffed(member, answer, payload)
+    found = [
+        *fields,
+        *type_fields(media_type),
+        (b"content-length", b"%d" % (answer.end - answer.start)),
+        (b"etag", member.etag),
+        (b"content-disposition", disposition_of(member.name)),
+    ]
+    if member.mtime is not None:
+        found.append((b"last-modified", date_of(member.mtime)))
+    if answer.status == 206:
+        found.append((b"content-range", content_range(answer.start, answer.end, member.size)))
+    return found
+
+
+def sniffed(member: ServedMember, answer: Answer, payload: bytes | None) -> str:
+    """Return the media type of a member whose index has none: by its first bytes, or else by its name."""
+    if payload is not None and answer.start == 0 and not member.blob.has_media_types:
+        name = member.name.encode("utf-8", "surrogateescape")
+        code = facts_of(payload, name, size=member.size).media_type
+        if code:
+            return MEDIA_TYPES[code]
+    return media_type_of(member.name)
+
+
+async def send_from_index(send: Send, member: ServedMember, answer: Answer, fields: Fields) -> None:
+    """Answer what needs no payload: HEAD, 304, 412 and 416."""
+    if answer.status == 304:
+        # those fields of a 200 that a cache updates (RFC 9110, 15.4.5)
+        more = () if member.mtime is None else ((b"last-modified", date_of(member.mtime)),)
+        await send_whole(send, 304, [*fields, (b"etag", member.etag), *more])
+    elif answer.status == 412:
+        await send_problem(send, 412, PRECONDITION_FAILED)
+    elif answer.status == 416:
+        behind = (b"content-range", b"bytes */%d" % member.size)
+        await send_problem(send, 416, NOT_SATISFIABLE, (behind,))
+    else:
+        await send_whole(send, 200, fields_of(member, answer, fields, None))

@@ -1,0 +1,333 @@
+"""The JSON API below `/api/v1/`: blobs, pages of their members, single members, and many references at once.
+
+Strategy: a page of members begins at a row, and its cursor is the next row, so a page costs the same at any depth. A
+condition is compared by native code with 65,536 rows at a time, in a thread; a page that looked at four million rows
+ends, even if it is empty, so that no request takes more than a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from blobpack.errors import BlobpackError, FactsMissingError
+from blobpack.gateway.answers import NOSNIFF, PROBLEM_JSON, problem, status_of
+from blobpack.gateway.tokens import GRANT
+from blobpack.index.select import make_conditions
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from starlette.requests import Request
+
+    from blobpack.gateway.app import GatewayApp
+    from blobpack.gateway.blobs import ServedBlob, ServedMember
+    from blobpack.gateway.tokens import Grant
+    from blobpack.index.select import Conditions
+
+LIMIT = 100
+LIMIT_MAX = 1000
+# the first look is small: most pages are full after it
+FIRST_ROWS, ROWS_AT_ONCE = 4096, 1 << 16
+ROWS_LOOKED_AT_MAX = 1 << 22
+REFS_MAX = 10_000
+BODY_BYTES_MAX = 8 << 20
+# a member's id and a cursor: the version of the blob and a row
+ID = re.compile(r"([0-9a-f]{12})-([0-9]{1,18})")
+BOUNDS = ("min_size", "max_size", "min_width", "max_width", "min_height", "max_height")
+PARAMETERS = frozenset(("prefix", "glob", "media_type", "cursor", "limit", *BOUNDS))
+
+
+class ApiError(Exception):
+    """A request can't be answered.
+
+    Attributes:
+        status: The status of the answer.
+        detail: The reason.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.detail = status, detail
+
+
+def json_answer(content: object, status: int = 200) -> Response:
+    """Return an answer in JSON. Bytes of names that are not UTF-8 are escaped as surrogates, as Python shows them."""
+    body = json.dumps(content, separators=(",", ":")).encode()
+    headers = {"x-content-type-options": "nosniff", "cache-control": "no-cache"}
+    return Response(body, status, headers, "application/json")
+
+
+def error_answer(status: int, detail: str) -> Response:
+    """Return an error as the payloads' routes do."""
+    headers = {NOSNIFF[0].decode(): NOSNIFF[1].decode(), "cache-control": "no-store"}
+    if status == 401:
+        headers["www-authenticate"] = 'Bearer realm="blobpack"'
+    return Response(problem(status, detail), status, headers, PROBLEM_JSON.decode())
+
+
+def endpoint(
+    app: GatewayApp, answer: Callable[[Request, Grant], Awaitable[Response]]
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return a route's function: it finds out what the request may read, and turns errors into answers."""
+
+    async def ask(request: Request) -> Response:
+        try:
+            grant = request.scope.get(GRANT)
+            if grant is None:
+                sent = request.headers.get("authorization")
+                grant = app.access.grant_of(None if sent is None else sent.encode("latin-1"))
+            if grant is None:
+                raise ApiError(401, "This server asks for a token.")
+            found = await answer(request, grant)
+        except ApiError as exc:
+            found = error_answer(exc.status, exc.detail)
+        except BlobpackError as exc:
+            found = error_answer(*status_of(exc))
+        app.metrics.count("api", found.status_code, len(found.body))
+        return found
+
+    return ask
+
+
+def routes(app: GatewayApp) -> list[Route]:
+    """Return the routes of the API."""
+
+    async def blobs(request: Request, grant: Grant) -> Response:
+        check_parameters(request, frozenset())
+        shown = [about(request, blob) for blob in app.blobs if grant.covers_blob(blob.name)]
+        return json_answer({"blobs": shown})
+
+    async def blob(request: Request, grant: Grant) -> Response:
+        check_parameters(request, frozenset())
+        found = app.blobs.get(request.path_params["name"])
+        if found is None or not grant.covers_blob(found.name):
+            raise not_found("blob")
+        return json_answer(about(request, found))
+
+    async def members(request: Request, grant: Grant) -> Response:
+        check_parameters(request, PARAMETERS)
+        found = app.blobs.get(request.path_params["name"])
+        prefix = request.query_params.get("prefix", "")
+        # a token for a prefix lists what begins with it
+        if found is None or not (
+            grant.is_prefix and f"{found.name}/{prefix}".startswith(grant.path)
+        ):
+            raise not_found("blob")
+        first, limit = start_of(request, found), whole(request, "limit", LIMIT, 1, LIMIT_MAX)
+        conditions = conditions_of(request)
+        rows, after = await asyncio.to_thread(page, found, conditions, first, limit)
+        shown = [about_member(request, found.at(row)) for row in rows]
+        cursor = f"{found.version}-{after}" if after < len(found.index) else None
+        return json_answer({"members": shown, "next_cursor": cursor})
+
+    async def member(request: Request, grant: Grant) -> Response:
+        check_parameters(request, frozenset())
+        found = by_id(app, request.path_params["id"])
+        if found is None or not grant.covers(found.blob.name, found.name):
+            raise not_found("member")
+        return json_answer(about_member(request, found))
+
+    async def resolve(request: Request, grant: Grant) -> Response:
+        check_parameters(request, frozenset())
+        refs = texts_in(await body_of(request), "refs")
+        found = [app.blobs.find(ref) for ref in refs]
+        shown = [
+            about_member(request, one) if one and grant.covers(one.blob.name, one.name) else None
+            for one in found
+        ]
+        return json_answer({"members": shown})
+
+    return [
+        Route("/api/v1/blobs", endpoint(app, blobs)),
+        Route("/api/v1/blobs/{name:path}/members", endpoint(app, members)),
+        Route("/api/v1/blobs/{name:path}", endpoint(app, blob)),
+        Route("/api/v1/members/{id}", endpoint(app, member)),
+        Route("/api/v1/resolve", endpoint(app, resolve), methods=["POST"]),
+    ]
+
+
+# What is asked
+
+
+def not_found(what: str) -> ApiError:
+    """Return the error for what does not exist, and for what the token does not cover."""
+    return ApiError(404, f"There is no such {what} here, or the token does not cover it.")
+
+
+def check_parameters(request: Request, known: frozenset[str]) -> None:
+    """Check that a query has no unknown parameter: a misspelled condition would select everything."""
+    for name in request.query_params:
+        if name not in known:
+            raise ApiError(422, f"There is no parameter {name!r:.80} here.")
+
+
+def whole(request: Request, name: str, default: int, least: int, most: int) -> int:
+    """Return a parameter that is a whole number."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and least <= int(text) <= most):
+        raise ApiError(422, f"{name} must be a whole number from {least} to {most}.")
+    return int(text)
+
+
+def start_of(request: Request, blob: ServedBlob) -> int:
+    """Return the row where a page begins."""
+    cursor = request.query_params.get("cursor")
+    if cursor is None:
+        return 0
+    parts = ID.fullmatch(cursor)
+    if parts is None:
+        raise ApiError(422, "cursor must be the next_cursor of a page before.")
+    if parts[1] != blob.version:
+        raise ApiError(409, "The blob has changed since that page: begin again without a cursor.")
+    return int(parts[2])
+
+
+def conditions_of(request: Request) -> list[Conditions]:
+    """Return the conditions of a query; all of them must hold."""
+    query = request.query_params
+    bounds = {name: whole(request, name, 0, 0, 1 << 59) for name in BOUNDS if name in query}
+    prefix = query.get("prefix")
+    # one glob of many must match, but the prefix must match, too
+    globs_of_all = [tuple(query.getlist("glob")), (prefix_glob(prefix),) if prefix else ()]
+    try:
+        return [
+            make_conditions(
+                globs=globs,
+                exclude=(),
+                regex=None,
+                names=None,
+                media_type=query.getlist("media_type") or None,
+                where=None,
+                **bounds,
+            )
+            for globs in globs_of_all
+            if globs or query.getlist("media_type") or bounds
+        ]
+    # a media type that does not exist
+    except ValueError as exc:
+        raise ApiError(422, f"{exc}.") from exc
+
+
+def prefix_glob(prefix: str) -> str:
+    """Return the glob that matches every name with a prefix."""
+    return re.sub(r"([*?[])", r"[\1]", prefix) + "*"
+
+
+async def body_of(request: Request) -> Any:
+    """Return the JSON of a request's body."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > BODY_BYTES_MAX:
+            raise ApiError(413, f"A body has at most {BODY_BYTES_MAX >> 20} MiB here.")
+    try:
+        return json.loads(body)
+    # RecursionError: brackets within brackets
+    except (ValueError, RecursionError) as exc:
+        raise ApiError(400, "The body is not JSON.") from exc
+
+
+def texts_in(body: Any, name: str) -> list[str]:
+    """Return the list of texts that a body has under a name."""
+    texts = body.get(name) if isinstance(body, dict) else None
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ApiError(422, f'The body must be {{"{name}": ["…", …]}}.')
+    if len(texts) > REFS_MAX:
+        raise ApiError(422, f"{name} may have {REFS_MAX} texts at most.")
+    return texts
+
+
+# What is answered
+
+
+def page(
+    blob: ServedBlob, conditions: Sequence[Conditions], first: int, limit: int
+) -> tuple[Sequence[int], int]:
+    """Return the rows of the members that meet all conditions, from a row on, and where the next page begins.
+
+    Raises:
+        ApiError: the index does not record what a condition is about.
+    """
+    count = len(blob.index)
+    if not conditions:
+        last = min(first + limit, count)
+        return range(first, last), last
+    rows: list[int] = []
+    step, looked_at = FIRST_ROWS, 0
+    while first < count and looked_at < ROWS_LOOKED_AT_MAX:
+        part = blob.index._columns_of(first, min(first + step, count))
+        try:
+            passed = conditions[0].mask(part)
+            for other in conditions[1:]:
+                passed &= other.mask(part)
+        except FactsMissingError as exc:
+            raise ApiError(422, f"{exc}.") from exc
+        found = passed.nonzero()[0]
+        room = limit - len(rows)
+        rows += (found[:room] + first).tolist()
+        if len(rows) == limit:
+            return rows, rows[-1] + 1
+        first += len(part)
+        looked_at += len(part)
+        step = ROWS_AT_ONCE
+    return rows, min(first, count)
+
+
+def by_id(app: GatewayApp, text: str) -> ServedMember | None:
+    """Return the member of an id; None if there is none. Blobs of one version have the same members."""
+    parts = ID.fullmatch(text)
+    if parts is None:
+        return None
+    for blob in app.blobs:
+        if blob.version == parts[1] and int(parts[2]) < len(blob.index):
+            return blob.at(int(parts[2]))
+    return None
+
+
+def about(request: Request, blob: ServedBlob) -> dict[str, object]:
+    """Return what the API shows of a blob."""
+    return {
+        "name": blob.name,
+        "version": blob.version,
+        "members": len(blob.index),
+        "payload_bytes": blob.index.payload_bytes,
+        "facts": sorted(blob.index.facts),
+        "blobs": len(blob.reader.blobs),
+        "url": f"{root_of(request)}/b/{quote(blob.name)}/",
+        "pinned_url": f"{root_of(request)}/b/{quote(blob.name)}@{blob.version}/",
+    }
+
+
+def about_member(request: Request, member: ServedMember) -> dict[str, object]:
+    """Return what the API shows of a member."""
+    blob = member.blob
+    name = quote(member.name.encode("utf-8", "surrogateescape"))
+    return {
+        "id": f"{blob.version}-{member.row}",
+        "blob": blob.name,
+        "member": member.name,
+        "offset_start": member.start,
+        "offset_end": member.end,
+        "size": member.size,
+        "media_type": member.media_type,
+        "width": member.width,
+        "height": member.height,
+        "crc32c": None if member.crc32c is None else f"{member.crc32c:08x}",
+        "mtime": member.mtime,
+        "etag": member.etag.decode(),
+        "url": f"{root_of(request)}/b/{quote(blob.url_name)}/{name}",
+    }
+
+
+def root_of(request: Request) -> str:
+    """Return the path where the application is mounted, with the token that the request's path has."""
+    return quote(request.scope.get("root_path", ""))

@@ -1,0 +1,74 @@
+"""What a server says of itself: the gallery, its health, its metrics, and the description of its routes."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from blobpack.gateway.gallery import MEDIA_TYPE, ShownBlob, page
+from blobpack.gateway.metrics import CONTENT_TYPE
+from blobpack.gateway.routes.api import ApiError, endpoint
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from blobpack.gateway.app import GatewayApp
+    from blobpack.gateway.tokens import Grant
+
+OPENAPI = Path(__file__).parents[1] / "static" / "openapi.json"
+
+
+def routes(app: GatewayApp) -> list[Route]:
+    """Return the routes."""
+
+    async def gallery(request: Request, grant: Grant) -> Response:
+        shown = [
+            ShownBlob(name, f"raw/{quote(path)}")
+            for name, path in app.raw_files.shown()
+            if grant.covers_blob(name)
+        ]
+        # read through this server, the page needs nothing else; a page of another site must not show it in a frame
+        headers = {
+            "x-content-type-options": "nosniff",
+            "cache-control": "no-cache",
+            "x-frame-options": "SAMEORIGIN",
+            "referrer-policy": "no-referrer",
+        }
+        return Response(page(shown), 200, headers, MEDIA_TYPE)
+
+    async def metrics(request: Request, grant: Grant) -> Response:
+        # they name the blobs
+        if not (grant.is_prefix and not grant.path):
+            raise ApiError(404, "The token does not cover the metrics.")
+        return Response(app.metrics.text(app.blobs, app.payloads), media_type=CONTENT_TYPE)
+
+    async def healthz(request: Request) -> Response:
+        return JSONResponse({"status": "ok"}, headers={"cache-control": "no-store"})
+
+    async def openapi(request: Request) -> Response:
+        described = {**description(), "servers": [{"url": request.scope.get("root_path") or "/"}]}
+        return JSONResponse(described, headers={"access-control-allow-origin": "*"})
+
+    async def robots(request: Request) -> Response:
+        return PlainTextResponse("User-agent: *\nDisallow: /\n")
+
+    return [
+        Route("/", endpoint(app, gallery)),
+        Route("/metrics", endpoint(app, metrics)),
+        Route("/healthz", healthz),
+        Route("/openapi.json", openapi),
+        Route("/robots.txt", robots),
+    ]
+
+
+@cache
+def description() -> dict[str, Any]:
+    """Return the OpenAPI document of the routes."""
+    found: dict[str, Any] = json.loads(OPENAPI.read_text())
+    return found

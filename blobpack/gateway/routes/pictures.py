@@ -1,0 +1,251 @@
+"""Decoded images: made by Pillow in threads, from payloads that may be hostile, and kept in memory up to a bound.
+
+Strategy: a file of a few bytes can hold many pixels, so the number of pixels is looked at before any is decoded. A JPEG
+is decoded at a fraction of its size where that suffices. Only formats without programs in them are opened: Pillow would
+hand an EPS file to Ghostscript. The threads are few, because each decodes with one processor and holds all pixels.
+"""
+
+from __future__ import annotations
+
+import io
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, NamedTuple
+
+from blobpack.errors import BlobpackError
+from blobpack.gateway.answers import (
+    CHALLENGE,
+    CORS,
+    NOSNIFF,
+    NOT_FOUND,
+    UNAUTHORIZED,
+    problem,
+    send_error,
+    send_problem,
+    send_whole,
+)
+from blobpack.gateway.http_range import answer_to, conditions_in
+from blobpack.gateway.images import cache_control, decoded, send_other_method
+from blobpack.gateway.payloads import check_unchanged
+from blobpack.gateway.shared_work import SharedWork
+from blobpack.recently_used import RecentlyUsed
+from blobpack.threads import processor_count, shared_pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL.Image import Image
+
+    from blobpack.gateway.answers import Fields, Receive, Scope, Send
+    from blobpack.gateway.app import GatewayApp
+    from blobpack.gateway.blobs import ServedMember
+    from blobpack.gateway.payloads import Payloads
+    from blobpack.gateway.tokens import Grant
+
+# 50 million pixels take 150 to 200 MB while they are decoded, in each of up to 4 threads
+PIXELS_MAX = 50_000_000
+PAYLOAD_BYTES_MAX = 64 << 20
+THREADS_MAX = 4
+CACHE_BYTES = 64 << 20
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI")
+QUALITY = 85
+
+
+class PictureError(Exception):
+    """A picture can't be made.
+
+    Attributes:
+        status: The status of the answer.
+        detail: The reason.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.detail = status, detail
+
+
+class Picture(NamedTuple):
+    """An encoded image.
+
+    Attributes:
+        media_type: Its media type.
+        data: Its bytes.
+    """
+
+    media_type: bytes
+    data: bytes
+
+
+class Pictures:
+    """Makes pictures of members, each once for all clients that want it, and keeps recent ones.
+
+    Attributes:
+        made: Pictures that are being made.
+    """
+
+    def __init__(self, payloads: Payloads) -> None:
+        self._payloads = payloads
+        self._kept: RecentlyUsed[tuple[bytes, str], Picture] = RecentlyUsed(CACHE_BYTES)
+        self.made: SharedWork[Picture] = SharedWork()
+
+    async def get(
+        self, member: ServedMember, kind: str, make: Callable[[bytes], Picture]
+    ) -> Picture:
+        """Return a picture of a member.
+
+        Args:
+            member: The member.
+            kind: Which picture of it.
+            make: Makes it of the payload, in a thread.
+
+        Raises:
+            PictureError: the member is no image that can be shown.
+            BlobpackError: the payload can't be read.
+        """
+        check_unchanged(member)
+        key = (member.etag, kind)
+        kept = self._kept.get(key)
+        if kept is not None:
+            return kept
+        if member.size > PAYLOAD_BYTES_MAX:
+            raise PictureError(422, "The member is too large for an image.")
+        payload = await self._payloads.aread(member, 0, member.size)
+        pool = shared_pool("gateway-pictures", processor_count(THREADS_MAX))
+
+        def make_and_keep() -> Picture:
+            made = make(payload)
+            # here, and not when the event loop goes on: a client in between would make it again
+            return self._kept.put(key, made, len(made.data))
+
+        return await self.made.run(key, pool, make_and_keep)
+
+
+def opened(payload: bytes) -> Image:
+    """Open an image; nothing is decoded yet.
+
+    Raises:
+        PictureError: it is no image, or of a format that is not opened.
+    """
+    from PIL import Image
+
+    Image.init()
+    known = [name for name in FORMATS if name in Image.OPEN]
+    # Pillow's plugins raise anything at a damaged image, and a warning at one of many pixels
+    try:
+        return Image.open(io.BytesIO(payload), formats=known)
+    except Exception as exc:
+        raise PictureError(422, "The member is not an image that can be shown.") from exc
+
+
+def check_pixels(image: Image) -> None:
+    """Check that an image may be decoded.
+
+    Raises:
+        PictureError: it has too many pixels.
+    """
+    if image.width * image.height > PIXELS_MAX:
+        raise PictureError(
+            422, f"The image has more than {PIXELS_MAX // 1_000_000} million pixels."
+        )
+
+
+def encoded(image: Image) -> Picture:
+    """Encode an image as JPEG; what is transparent becomes white."""
+    from PIL import Image
+
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layers = image.convert("RGBA")
+        image = Image.new("RGB", layers.size, "white")
+        image.paste(layers, mask=layers.getchannel("A"))
+    elif image.mode not in ("RGB", "L"):
+        image = image.convert("RGB")
+    jpeg = io.BytesIO()
+    image.save(jpeg, "JPEG", quality=QUALITY)
+    return Picture(b"image/jpeg", jpeg.getvalue())
+
+
+class PictureFace(ABC):
+    """A route that answers with pictures of members: a plain ASGI callable, as `Images` is."""
+
+    route: str
+
+    def __init__(self, app: GatewayApp) -> None:
+        self._app = app
+
+    @abstractmethod
+    async def answer(self, scope: Scope, send: Send, raw: bytes, grant: Grant) -> int:
+        """Answer a request, and return the status.
+
+        Args:
+            scope: The ASGI scope of the request.
+            send: Sends the answer.
+            raw: What stands behind the route's prefix in the path, percent-encoded.
+            grant: What the request may read.
+
+        Raises:
+            PictureError: there is no such picture.
+            BlobpackError: the payload can't be read.
+        """
+
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send, raw: bytes, grant: Grant | None
+    ) -> None:
+        """Answer a request."""
+        status = await self._answer(scope, send, raw, grant)
+        self._app.metrics.count(self.route, status, 0)
+
+    async def _answer(self, scope: Scope, send: Send, raw: bytes, grant: Grant | None) -> int:
+        if scope["method"] not in ("GET", "HEAD"):
+            return await send_other_method(send, scope["method"])
+        if grant is None:
+            sent = [value for name, value in scope["headers"] if name == b"authorization"]
+            grant = self._app.access.grant_of(sent[0] if sent else None)
+        if grant is None:
+            await send_problem(send, 401, UNAUTHORIZED, (CHALLENGE,))
+            return 401
+        try:
+            return await self.answer(scope, send, raw, grant)
+        except PictureError as exc:
+            body = NOT_FOUND if exc.status == 404 else problem(exc.status, exc.detail)
+            await send_problem(send, exc.status, body)
+            return exc.status
+        except BlobpackError as exc:
+            return await send_error(send, exc, decoded(raw))
+
+    def member_at(self, path: bytes, grant: Grant) -> ServedMember:
+        """Return the member that a raw path names.
+
+        Raises:
+            PictureError: there is none, or the request may not read it.
+        """
+        found = self._app.blobs.find(decoded(path))
+        if found is None or not grant.covers(found.blob.name, found.name):
+            raise PictureError(404, "")
+        return found
+
+
+async def send_picture(
+    scope: Scope, send: Send, member: ServedMember, picture: Picture, kind: str
+) -> int:
+    """Send a picture, or a 304 or 412; return the status."""
+    etag = b'%s-%s"' % (member.etag[:-1], kind.encode())
+    conditions = conditions_in(scope["headers"])
+    conditions.pop(b"range", None)
+    status, _, size = answer_to(conditions, len(picture.data), etag, None)
+    is_private = any(name == b"authorization" for name, _ in scope["headers"])
+    fields: Fields = [
+        *CORS,
+        NOSNIFF,
+        (b"etag", etag),
+        (b"cache-control", cache_control(pinned=member.blob.is_pinned, private=is_private)),
+    ]
+    if status == 412:
+        await send_problem(send, 412, problem(412, "The picture is not the one that was named."))
+    elif status == 304:
+        await send_whole(send, 304, fields)
+    else:
+        fields += [
+            (b"content-type", picture.media_type),
+            (b"content-length", b"%d" % size),
+        ]
+        await send_whole(send, 200, fields, picture.data)
+    return status

@@ -1,0 +1,59 @@
+"""`/t/{size}/{blob}/{member}`: a small JPEG of an image, as it is shown: turned as its EXIF says."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from blobpack.gateway.routes.pictures import (
+    Picture,
+    PictureError,
+    PictureFace,
+    check_pixels,
+    encoded,
+    opened,
+    send_picture,
+)
+
+if TYPE_CHECKING:
+    from blobpack.gateway.answers import Scope, Send
+    from blobpack.gateway.tokens import Grant
+
+# few, so that caches hit, and nobody can fill them with every number of pixels
+SIZES = (64, 128, 256, 512)
+
+
+class Thumbnails(PictureFace):
+    """Answers GET and HEAD for thumbnails."""
+
+    route = "thumbnail"
+
+    async def answer(self, scope: Scope, send: Send, raw: bytes, grant: Grant) -> int:
+        """Answer a request; see PictureFace."""
+        size, _, path = raw.partition(b"/")
+        if size not in [str(one).encode() for one in SIZES]:
+            raise PictureError(404, "")
+        member = self.member_at(path, grant)
+        kind = f"t{size.decode()}"
+        picture = await self._app.pictures.get(member, kind, partial(thumbnail, side=int(size)))
+        return await send_picture(scope, send, member, picture, kind)
+
+
+def thumbnail(payload: bytes, side: int) -> Picture:
+    """Return an image, made to fit into a square of so many pixels; it is never made larger.
+
+    Raises:
+        PictureError: it is no image that can be shown.
+    """
+    from PIL import ImageOps
+
+    with opened(payload) as image:
+        # a JPEG is decoded at a fraction of its size, at twice the thumbnail's or more
+        image.draft("RGB", (side * 2, side * 2))
+        check_pixels(image)
+        try:
+            # made small first: turning a large image would take its memory a second time
+            image.thumbnail((side, side), reducing_gap=2.0)
+            return encoded(ImageOps.exif_transpose(image))
+        except Exception as exc:
+            raise PictureError(422, "The image is damaged.") from exc

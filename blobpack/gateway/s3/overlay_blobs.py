@@ -1,0 +1,126 @@
+"""The blobs in real buckets that an overlay has open."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
+
+from blobpack.errors import FormatError, StorageError
+from blobpack.gateway.blobs import ServedBlob
+from blobpack.gateway.s3.buckets import Bucket
+from blobpack.opening.blob import open_blob
+from blobpack.stores.s3.bucket import Bucket as RealBucket, ObjectKey
+from blobpack.threads import shared_pool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BLOB_IN_KEY = re.compile(r"\.tar(?:\.zst)?(?=/)")
+# Opening a blob takes some requests, so it stays open; and after this time, one request asks whether it was replaced.
+RECHECKED_AFTER_S = 5.0
+# an open blob holds the map of a copy of its index; what is no blob is remembered, too
+KEPT_MAX = 256
+OPENED_AT_ONCE = 8
+# what S3 answers where there is no such object: 403 if the key pair may not list the bucket
+ABSENT = (403, 404)
+
+
+class Place(NamedTuple):
+    """Where a blob may lie.
+
+    Attributes:
+        bucket: Name of the real bucket.
+        key: Key of the blob in it.
+    """
+
+    bucket: str
+    key: str
+
+
+@dataclass(slots=True)
+class Kept:
+    """What is known of a place.
+
+    Attributes:
+        blob: The blob there; None if there is none.
+        version: Its ETag.
+        checked_s: When this was last so, by the monotonic clock.
+    """
+
+    blob: Bucket | None
+    version: str
+    checked_s: float
+
+
+def blobs_in(bucket: str, key: str) -> Iterator[tuple[Place, str]]:
+    """Yield the places of blobs that a key may lead into, from the outermost on, and what stands behind them.
+
+    `a/out.tar/cats/1.jpg` may be the member `cats/1.jpg` of `a/out.tar`.
+    """
+    for found in BLOB_IN_KEY.finditer(key):
+        yield Place(bucket, key[: found.end()]), key[found.end() + 1 :]
+
+
+class OverlayBlobs:
+    """Opens blobs in real buckets, and keeps them open. Clients that want one blob at once share its opening."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Place, Kept] = {}
+        self._opening: dict[Place, asyncio.Task[Bucket | None]] = {}
+
+    async def get(self, place: Place) -> Bucket | None:
+        """Return the blob at a place; None if there is none.
+
+        Raises:
+            StorageError: the object store could not be asked.
+        """
+        kept = self._kept.get(place)
+        if kept is not None and monotonic() < kept.checked_s + RECHECKED_AFTER_S:
+            return kept.blob
+        task = self._opening.get(place)
+        if task is None:
+            task = self._opening[place] = asyncio.create_task(self._open(place, kept))
+            task.add_done_callback(lambda _: self._opening.pop(place, None))
+        # a client that goes away must not end what others wait for
+        return await asyncio.shield(task)
+
+    def forget(self, place: Place) -> None:
+        """Forget a blob that turned out to be replaced."""
+        self._kept.pop(place, None)
+
+    async def _open(self, place: Place, kept: Kept | None) -> Bucket | None:
+        pool = shared_pool("gateway-open", OPENED_AT_ONCE)
+        found = await asyncio.get_running_loop().run_in_executor(pool, opened_at, place, kept)
+        self._kept.pop(place, None)
+        while len(self._kept) >= KEPT_MAX:
+            # the one that was asked for first; its blob closes when its last reader is done
+            del self._kept[next(iter(self._kept))]
+        self._kept[place] = found
+        return found.blob
+
+
+def opened_at(place: Place, kept: Kept | None) -> Kept:
+    """Return what lies at a place now: the blob that was kept, if it is still the one.
+
+    Raises:
+        StorageError: the object store could not be asked.
+    """
+    began_s, version = monotonic(), ""
+    try:
+        head = ObjectKey(RealBucket(place.bucket), place.key).head(what="look for a blob")
+        version = head["ETag"]
+        if kept is not None and kept.version == version:
+            return Kept(kept.blob, version, began_s)
+        blob = ServedBlob(place.key, open_blob(f"s3://{place.bucket}/{place.key}"))
+        changed_s = int(head["LastModified"].timestamp())
+        return Kept(Bucket(place.bucket, blob, changed_s), version, began_s)
+    except FormatError:
+        # an object of this name that is no tar: there is nothing in it
+        return Kept(None, version, began_s)
+    except StorageError as exc:
+        if isinstance(exc, FileNotFoundError) or exc.status in ABSENT:
+            return Kept(None, "", began_s)
+        raise

@@ -1,0 +1,185 @@
+"""Running ASGI applications in one process, until a signal ends them.
+
+Strategy: all listen before the first one answers, so that a port that is taken is an error and not half a server. A
+signal closes the listening sockets; requests that are under way are answered first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import threading
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from blobpack.errors import PackageMissingError, StorageError
+from blobpack.gateway.joined_writes import protocol_class
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+BACKLOG = 2048
+# longer than load balancers keep idle connections (60 s at AWS and nginx), so that they close them first
+KEEP_ALIVE_S = 75
+# what is under way after this time is cut
+DRAIN_S = 30
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass
+class Listener:
+    """An ASGI application, and where it listens.
+
+    Attributes:
+        app: The application.
+        host: Name or address.
+        port: Port; 0 takes any that is free, and becomes that one.
+        listening: Its socket, once it is open.
+    """
+
+    app: Any
+    host: str
+    port: int
+    listening: socket.socket | None = field(default=None, repr=False)
+
+    def listen(self) -> socket.socket:
+        """Open the socket.
+
+        Raises:
+            StorageError: the port is taken, or this machine has no such address.
+        """
+        is_ipv6 = ":" in self.host
+        family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+        try:
+            self.listening = socket.create_server(
+                (self.host, self.port),
+                family=family,
+                backlog=BACKLOG,
+                dualstack_ipv6=self.host == "::" and socket.has_dualstack_ipv6(),
+            )
+        except (OSError, OverflowError) as exc:
+            raise StorageError(f"can't listen on {self.host} port {self.port}: {exc}") from exc
+        self.port = self.listening.getsockname()[1]
+        return self.listening
+
+    @property
+    def url(self) -> str:
+        """URL of the application's root."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only programs on this machine can reach an address; a name other than localhost may be anything."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def run(listeners: Sequence[Listener], ready: Callable[[], object]) -> None:
+    """Serve until SIGTERM or SIGINT, and then answer what is under way.
+
+    Args:
+        listeners: The applications.
+        ready: Called when all of them listen.
+
+    Raises:
+        PackageMissingError: uvicorn is not installed.
+        StorageError: a port is taken.
+    """
+    servers = Servers(listeners)
+    # The index and all modules live as long as the process: the collector need not look at them again.
+    gc.collect()
+    gc.freeze()
+    servers.run(ready)
+
+
+class Servers:
+    """The servers of some applications, in one event loop."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        try:
+            import uvicorn
+        except ImportError as exc:
+            raise PackageMissingError(
+                f"serving needs uvicorn, which can't be imported ({exc}): pip install 'blobpack[serve]'"
+            ) from exc
+
+        class Server(uvicorn.Server):
+            # uvicorn's own handlers know one server only, and send the signal again after it
+            @contextmanager
+            def capture_signals(self) -> Iterator[None]:
+                yield
+
+        self._listeners = listeners
+        self._servers = [
+            Server(
+                uvicorn.Config(
+                    listener.app,
+                    http=protocol_class(),
+                    lifespan="off",
+                    ws="none",
+                    log_level="warning",
+                    # a line for each request would take as long as the answer; /metrics counts them
+                    access_log=False,
+                    server_header=False,
+                    timeout_keep_alive=KEEP_ALIVE_S,
+                    timeout_graceful_shutdown=DRAIN_S,
+                    backlog=BACKLOG,
+                )
+            )
+            for listener in listeners
+        ]
+
+    def run(self, ready: Callable[[], object]) -> None:
+        """Serve until a signal arrives or stop is called; see `run`."""
+        with ExitStack() as sockets:
+            for listener in self._listeners:
+                sockets.enter_context(listener.listen())
+            raise_file_limit()
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                runner.run(self._serve(ready))
+
+    def stop(self) -> None:
+        """Stop accepting connections, and end when what is under way is answered; called again, cut it."""
+        for server in self._servers:
+            server.force_exit = server.should_exit
+            server.should_exit = True
+
+    async def _serve(self, ready: Callable[[], object]) -> None:
+        loop = asyncio.get_running_loop()
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                loop.add_signal_handler(number, self.stop)
+        ready()
+        await asyncio.gather(
+            *(
+                server.serve(sockets=[listener.listening])
+                for server, listener in zip(self._servers, self._listeners, strict=True)
+                if listener.listening
+            )
+        )
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes the event loop: uvloop's, which answers twice as many requests, or Python's."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as the system allows: each connection is one, and the default is 1,024."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        # macOS refuses its own "unlimited"
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
