@@ -16,6 +16,7 @@ import sys
 import time
 import tomllib
 import typing
+import urllib.request
 from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
@@ -24,10 +25,12 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import prodigy_fake
 import pytest
+from gatewayserver import serving
 from PIL import Image
 
 import blobpack
 from blobpack.errors import BlobNotFoundError, FormatError, MemberNotFoundError, StorageError
+from blobpack.gateway.app import gateway_app
 from blobpack.integrations.prodigy import (
     annotated,
     blob_loader,
@@ -235,6 +238,18 @@ class TestTasks:
             assert len(faults.requests) == before
         assert found[0]["image"] == "http://127.0.0.1:8080/k/token/b/out.tar/0000.png"
         assert keys(found) == list(IMAGES)
+
+    def test_the_gateway_serves_the_urls_of_any_names(self, tmp_path):
+        strange = {"dogs/größer 1.png": png(1), "100%/#?.png": png(2), "a.png": png(3)}
+        blobpack.pack(strange, tmp_path / "out.tar")
+        with (
+            blobpack.open(tmp_path / "out.tar") as reader,
+            serving(gateway_app({"out": reader})) as client,
+        ):
+            for task in tasks(reader, url=f"{client.url}/b/out"):
+                with urllib.request.urlopen(task["image"]) as answer:
+                    assert answer.read() == strange[task["meta"]["key"]]
+                    assert answer.headers["Content-Type"] == "image/png"
 
     def test_fields_are_part_of_the_task_and_of_its_task_hash(self, blob):
         with blobpack.open(blob) as reader:

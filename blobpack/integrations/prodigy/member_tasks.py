@@ -164,8 +164,8 @@ def tasks(
         skip: References and names of members that are annotated, from `annotated`. They are never fetched.
         members: Only these: a selection of `reader.index`, or names, Members or rows. None for all.
         shuffle: Seed of a random order, the same for the same seed and members; None for archive order.
-        url: URL of the blob at a gateway, such as `http://127.0.0.1:8080/b/out.tar`. Then `image` is the member's URL below
-            it, and no image is read.
+        url: URL of the blob at a gateway, such as `http://127.0.0.1:8000/b/out`. Then `image` is the member's URL below it,
+            and no image is read.
         blob_name: Name of the blob in references, if its file name is not unique in the dataset.
         fields: More fields of each task, such as `label` or `options`.
         read_ahead: Number of images to read ahead. One request brings up to half of them.
