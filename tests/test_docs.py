@@ -64,6 +64,8 @@ def runner(request, page, images, tmp_path, monkeypatch):
         "API_TOKEN" in block.code or "supervisely upload" in block.code for block in blocks(page)
     ):
         request.getfixturevalue("supervisely")
+    if any("import prodigy" in block.code for block in blocks(page)):
+        request.getfixturevalue("prodigy_in_place")
     return Runner(bucket)
 
 
