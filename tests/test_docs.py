@@ -98,8 +98,10 @@ def test_almost_every_example_runs():
 def test_code_is_shown_only_in_ways_that_run_or_are_output():
     for page in PAGES:
         languages = re.findall(r"^```(\w*)", page.read_text(), re.MULTILINE)
-        # tests/test_js_docs.py runs these, and tests/test_js_chromium.py sets the rule
-        scripts = {"html", "js", "json"} if page.stem == "javascript" else set()
+        # tests/test_js_docs.py and tests/test_serve_docs.py run these, and tests/test_js_chromium.py sets the rule
+        scripts = {"javascript": {"html", "js", "json"}, "serve": {"nginx", "ini"}}.get(
+            page.stem, set()
+        )
         assert {*languages} <= {"", "python", "sh", "console", "text"} | scripts, page
 
 
