@@ -514,7 +514,7 @@ def test_names_do_not_lead_out_of_the_folder(name: str, folder: Path) -> None:
     from blobpack.opening.locations import location_from
 
     bucket = Location("s3://bucket/", "s3")
-    with pytest.raises(FormatError, match="which no collection"):
+    with pytest.raises(FormatError, match="which a collection there must not name"):
         location_from(Location(f"{folder}/", "local"), name, "x.idx")
     with pytest.raises(FormatError, match="gopher"):
         location_from(bucket, "gopher://x/y", "x.idx")

@@ -162,7 +162,7 @@ def test_bytes_that_were_damaged_on_their_way_are_read_once_more(
     store = MemoryStore(bytes(damaged) if is_damaged else whole)
     store.tail = bytes(damaged)
     if is_damaged:
-        with pytest.raises(StaleIndexError, match=r"last 4096 bytes|has written over"):
+        with pytest.raises(StaleIndexError, match=r"last 4096 bytes|was overwritten"):
             embedded_index(store)
     else:
         assert [*embedded_index(store)] == [*index]

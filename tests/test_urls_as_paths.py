@@ -50,6 +50,7 @@ OTHERS = {
     "folder": "to",
     "names": "1.jpg",
     "project": "5",
+    "scope": "out",
     "url": "s3://bucket/key",
 }
 

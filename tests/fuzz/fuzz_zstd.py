@@ -60,7 +60,7 @@ def by_blobpack(pieces: list[bytes], generator: random.Random) -> bytes:
     with FrameWriter(file) as writer:
         for piece in pieces:
             writer.write_frame(piece)
-        writer.close(generator.choice((None, generator.randbytes(700))))
+        writer.finish(generator.choice((None, generator.randbytes(700))))
     return file.getvalue()
 
 
