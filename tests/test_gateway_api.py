@@ -327,6 +327,22 @@ def test_a_batch_for_a_client_that_went_away_ends(huge):
                 client.ask("/healthz")
 
 
+def test_a_client_that_goes_away_leaves_no_traceback(blobs, caplog):
+    app = gateway_app(blobs)
+    with serving(app) as client:
+        for target in (b"/batch", b"/api/v1/resolve"):
+            with socket.create_connection(("127.0.0.1", client.port), TIMEOUT_S) as connection:
+                head = b"POST %b HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{" % target
+                connection.sendall(head)
+                client.ask("/healthz")
+        for _ in range(100):
+            answered = client.ask("/metrics").body
+            if b'route="api",status="400"} 2' in answered:
+                break
+    assert b'route="api",status="400"} 2' in answered
+    assert "Traceback" not in caplog.text
+
+
 def test_batches_that_hold_too_many_bytes_are_refused(huge, monkeypatch):
     path, _ = huge
     with blobpack.open(path) as blob, serving(gateway_app({"huge": blob})) as client:

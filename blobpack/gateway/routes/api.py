@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -92,6 +93,9 @@ def endpoint(
             found = error_answer(exc.status, exc.detail)
         except BlobpackError as exc:
             found = error_answer(*status_of(exc))
+        except ClientDisconnect:
+            # nobody sees this answer; without it, each such client would leave a traceback in the log
+            found = error_answer(400, "The request ended before its body.")
         app.metrics.count("api", found.status_code, len(found.body))
         return found
 
@@ -103,13 +107,13 @@ def routes(app: GatewayApp) -> list[Route]:
 
     async def blobs(request: Request, grant: Grant) -> Response:
         check_parameters(request, frozenset())
-        shown = [about(request, blob) for blob in app.blobs if grant.covers_blob(blob.name)]
+        shown = [about(request, blob) for blob in app.blobs if grant.covers_all(blob.name)]
         return json_answer({"blobs": shown})
 
     async def blob(request: Request, grant: Grant) -> Response:
         check_parameters(request, frozenset())
         found = app.blobs.get(request.path_params["name"])
-        if found is None or not grant.covers_blob(found.name):
+        if found is None or not grant.covers_all(found.name):
             raise not_found("blob")
         return json_answer(about(request, found))
 
@@ -118,9 +122,7 @@ def routes(app: GatewayApp) -> list[Route]:
         found = app.blobs.get(request.path_params["name"])
         prefix = request.query_params.get("prefix", "")
         # a token for a prefix lists what begins with it
-        if found is None or not (
-            grant.is_prefix and f"{found.name}/{prefix}".startswith(grant.path)
-        ):
+        if found is None or not grant.covers_all(found.name, prefix):
             raise not_found("blob")
         first, limit = start_of(request, found), whole(request, "limit", LIMIT, 1, LIMIT_MAX)
         conditions = conditions_of(request)

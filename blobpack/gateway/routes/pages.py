@@ -31,7 +31,7 @@ def routes(app: GatewayApp) -> list[Route]:
         shown = [
             ShownBlob(name, f"raw/{quote(path)}")
             for name, path in app.raw_files.shown()
-            if grant.covers_blob(name)
+            if grant.covers_all(name)
         ]
         # read through this server, the page needs nothing else; a page of another site must not show it in a frame
         headers = {
