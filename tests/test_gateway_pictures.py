@@ -362,6 +362,17 @@ def test_an_image_is_described(client):
     assert client.ask("/iiif/out%2Fnone.jpg/info.json").status == 404
 
 
+def test_caches_keep_a_description_for_the_client_whose_header_let_it_in(served):
+    path = "/iiif/out%2Fphoto.jpg/info.json"
+    blobs = {blob.name: blob.reader for blob in served[1].blobs}
+    app = gateway_app(blobs, keys={"key": "secret"}, require_token=True, pinned=True)
+    token = app.access.keys.token("out")
+    with serving(app) as client:
+        answer = client.ask(path, Authorization=f"Bearer {token}")
+        assert answer.headers["cache-control"].startswith("private")
+        assert client.ask(f"/k/{token}{path}").headers["cache-control"].startswith("public")
+
+
 def test_the_base_uri_leads_to_the_description(client):
     for target in ("/iiif/out%2Fa%2F%C3%BC%20%26%20b.webp", "/iiif/out/a/%C3%BC%20%26%20b.webp"):
         answer = client.ask(target)
