@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from blobpack.errors import BlobpackError, FactsMissingError
-from blobpack.gateway.answers import NOSNIFF, PROBLEM_JSON, problem, status_of
+from blobpack.gateway.answers import NOSNIFF, PROBLEM_JSON, problem, quoted_path, status_of
 from blobpack.gateway.tokens import GRANT
 from blobpack.index.select import make_conditions
 
@@ -306,15 +306,14 @@ def about(request: Request, blob: ServedBlob) -> dict[str, object]:
         "payload_bytes": blob.index.payload_bytes,
         "facts": sorted(blob.index.facts),
         "blobs": len(blob.reader.blobs),
-        "url": f"{root_of(request)}/b/{quote(blob.name)}/",
-        "pinned_url": f"{root_of(request)}/b/{quote(blob.name)}@{blob.version}/",
+        "url": f"{root_of(request)}/b/{quoted_path(blob.name)}/",
+        "pinned_url": f"{root_of(request)}/b/{quoted_path(blob.name)}@{blob.version}/",
     }
 
 
 def about_member(request: Request, member: ServedMember) -> dict[str, object]:
     """Return what the API shows of a member."""
     blob = member.blob
-    name = quote(member.name.encode("utf-8", "surrogateescape"))
     return {
         "id": f"{blob.version}-{member.row}",
         "blob": blob.name,
@@ -328,7 +327,7 @@ def about_member(request: Request, member: ServedMember) -> dict[str, object]:
         "crc32c": None if member.crc32c is None else f"{member.crc32c:08x}",
         "mtime": member.mtime,
         "etag": member.etag.decode(),
-        "url": f"{root_of(request)}/b/{quote(blob.url_name)}/{name}",
+        "url": f"{root_of(request)}/b/{quoted_path(blob.url_name)}/{quoted_path(member.name)}",
     }
 
 
