@@ -60,7 +60,7 @@ def names_of(names: Iterable[str | Member]) -> Iterator[str]:
             return name
         if isinstance(name, Member):
             return name.name
-        raise TypeError(f"names must be several names or members, and one is {shown(name)}")
+        raise TypeError(f"names must be several names or members, but one is {shown(name)}")
 
     return map(name_of, names)
 
@@ -90,7 +90,7 @@ def _one_of_several(which: object) -> CheckedWhich:
         return checked_which(which)
     except TypeError:
         raise TypeError(
-            f"several must be names, Members or rows, and one is {shown(which)}"
+            f"several must be names, Members or rows, but one is {shown(which)}"
         ) from None
 
 
@@ -112,4 +112,4 @@ def members_of(members: Iterable[Member]) -> Iterator[Member]:
 
 def not_a_member(thing: object) -> TypeError:
     """Return the error for a value that is not a Member, among several members."""
-    return TypeError(f"members must be Members, for example an index, and one is {shown(thing)}")
+    return TypeError(f"members must be Members, for example an index, but one is {shown(thing)}")

@@ -1,4 +1,4 @@
-"""The base of what is closed at the end of a `with` block."""
+"""Base class of objects that a `with` block closes at its end."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Columns:
         has_mtime = False
         for member in members:
             if not isinstance(member, Member):
-                raise TypeError(f"members must be Members, and one is {member!r}")
+                raise TypeError(f"members must be Members, but one is {member!r}")
             if not 0 <= member.offset_start <= member.offset_end <= OFFSET_MAX:
                 raise ValueError(
                     f"members: {member.name!r} has offsets {member.offset_start} to {member.offset_end}, "

@@ -188,8 +188,8 @@ class LookAhead(Closing, Generic[Result]):
             return
         if self.pending:
             raise BlobpackError(
-                "these results belong to the process that this one was forked from, and can't be taken here: "
-                "begin again in this process"
+                "this iterator belongs to the process that this one was forked from, and can't be used here: "
+                "make a new one in this process"
             )
         self._begun_at_fork, self._pool = fork_count(), None
 

@@ -101,7 +101,7 @@ def test_another_end_is_damage(name: str, tmp_path: Path) -> None:
         lie = replace(report, bytes_scanned=end, end_marker=marker)
         write_footer(index, replace(footer, report=lie))
         # headers behind the end may also be those of a later append, or of another tar
-        refusals = "damaged|has more bytes there|data that is not blobpack's stands behind"
+        refusals = "damaged|has more bytes there|data of another program stands behind"
         with pytest.raises(BlobpackError, match=refusals):
             blobpack.append(blob, [("new", b"new")], all_files=True)
         assert blob.read_bytes() == ARCHIVES[name]

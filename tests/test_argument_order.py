@@ -182,10 +182,10 @@ PAYLOADS = [
     ({"a.png": PNG, "b.png": "text"}, "the payload of 'b.png' must be bytes .* not str"),
     ({5: PNG}, "the name 5 is not a str"),
     ([(PNG, "a.png")], r"not \(payload, name\) as in"),
-    ([("a.png", PNG), "b.png"], r"must be \(name, payload\) pairs, and one is 'b.png'"),
-    ([("a.png", PNG, 5)], r"must be \(name, payload\) pairs, and one is"),
+    ([("a.png", PNG), "b.png"], r"must be \(name, payload\) pairs, but one is 'b.png'"),
+    ([("a.png", PNG, 5)], r"must be \(name, payload\) pairs, but one is"),
     (("a.png", PNG), r"must be several .* pairs, not one: a list of pairs is \[\('a.png', …\)\]$"),
-    ([["a.png", PNG]], r"must be several paths or \(name, payload\) pairs, and one is \['a.png'"),
+    ([["a.png", PNG]], r"must be several paths or \(name, payload\) pairs, but one is \['a.png'"),
 ]
 
 

@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 import blobpack
+from blobpack.cli.groups import all_commands
 from blobpack.cli.main import main
 
 PROGRAM = str(Path(sys.executable).with_name("blobpack"))
-COMMANDS = dict(main.commands)
+COMMANDS = all_commands(main)
 MANY = "takes blobs of any number, each with its own index"
 NO_INDEX = "reads no index"
 NO_BAR = "prints what it finds while it works"
@@ -37,8 +38,14 @@ WITHOUT = {
         "extract": "replaces files of the members' names, of any kind",
         "info": NO_FILE,
         "ls": NO_FILE,
+        "supervisely build": "writes a new folder only",
+        "supervisely check": NO_FILE,
+        "supervisely download": "replaces what an earlier download wrote, only",
+        "supervisely upload": NO_FILE,
         "uploads": NO_FILE,
         "verify": NO_FILE,
+        "serve": NO_FILE,
+        "token": NO_FILE,
     },
     "--no-progress": {
         "cat": NO_BAR,
@@ -47,7 +54,10 @@ WITHOUT = {
         "info": "reads an index only",
         "ls": NO_BAR,
         "offsets": "reads an index only",
+        "supervisely check": NO_BAR,
         "uploads": NO_BAR,
+        "serve": "runs until it is ended",
+        "token": "prints a line",
     },
     "--index-file": {
         "append": "changes the index where it is",
@@ -58,7 +68,12 @@ WITHOUT = {
         "merge": MANY,
         "pack": NO_INDEX,
         "repack": NO_INDEX,
+        "supervisely check": "reads offsets files",
+        "supervisely download": NO_INDEX,
+        "supervisely upload": "reads offsets files",
         "uploads": NO_INDEX,
+        "serve": MANY,
+        "token": NO_INDEX,
     },
     "--allow": {
         "append": "reads the blobs of a collection only by its index",
@@ -67,7 +82,11 @@ WITHOUT = {
         "gallery": "reads no blob; browsers read only what lies beside the collection",
         "pack": NO_COLLECTION,
         "repack": NO_COLLECTION,
+        "supervisely check": NO_COLLECTION,
+        "supervisely download": NO_COLLECTION,
+        "supervisely upload": NO_COLLECTION,
         "uploads": NO_COLLECTION,
+        "token": NO_COLLECTION,
     },
     "--threads": {
         "cat": "fetches a batch, as many requests at a time as the store bears",
@@ -81,7 +100,11 @@ WITHOUT = {
         "offsets": "reads an index only",
         "repack": "reads a stream",
         "subset": "copies ranges in the order of the new blob",
+        "supervisely build": "writes small files",
+        "supervisely check": "reads small files",
         "uploads": "lists a bucket page by page",
+        "serve": "answers requests one by one",
+        "token": "reads no blob",
     },
     # where the index of a new blob goes
     "--index": {
@@ -95,8 +118,14 @@ WITHOUT = {
         "ls": NO_FILE,
         "offsets": NO_BLOB,
         "repack": "embeds the index",
+        "supervisely build": NO_BLOB,
+        "supervisely check": NO_FILE,
+        "supervisely download": NO_BLOB,
+        "supervisely upload": NO_FILE,
         "uploads": NO_FILE,
         "verify": NO_FILE,
+        "serve": NO_FILE,
+        "token": NO_FILE,
     },
 }
 

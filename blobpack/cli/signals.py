@@ -1,4 +1,4 @@
-"""End a command on Ctrl-C, SIGTERM and SIGHUP by an exception, so that what was begun is undone.
+"""End a command on Ctrl-C, SIGTERM and SIGHUP by an exception, so that unfinished outputs are removed.
 
 By default, SIGTERM and SIGHUP end a process at once. Then temporary files would stay, and S3 would keep, and bill, the
 parts of an unfinished upload.

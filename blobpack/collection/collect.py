@@ -115,7 +115,7 @@ def _resolve(
         return list_blobs(given, kind), _beside(given, kind) if target is None else target
     check_several("blobs", blobs, "paths or URLs")
     if target is None:
-        raise ValueError("target must be given where blobs are given one by one")
+        raise ValueError("target must be given if blobs are given one by one")
     return [location_of("blobs", blob) for blob in blobs], target
 
 

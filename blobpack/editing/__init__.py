@@ -1,1 +1,1 @@
-"""Editing: blobs that exist are extended, joined, or reduced to some of their members."""
+"""Editing: extend existing blobs, join them, or copy some of their members."""

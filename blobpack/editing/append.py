@@ -102,7 +102,7 @@ def append(
     dropped = check_choices("drop", drop, Property)
     if dropped and location.is_local:
         raise ValueError(
-            "drop is for a blob in S3: a local blob grows in place, and keeps what it has"
+            "drop is for a blob in S3: an append to a local blob changes the file in place, so it keeps its properties"
         )
     new = NewMembers(source, complete, Skipped(complete["on_skipped"]), duplicates, stale)
     result = _append_there(location, new, dropped)

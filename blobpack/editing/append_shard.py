@@ -270,5 +270,5 @@ def _remove(shard: Location, exc: BaseException) -> None:
 
 def _other_append(location: Location, exc: BlobChangedError) -> BlobChangedError:
     return BlobChangedError(
-        f"{location}: another append or collect was at work; nothing was lost, and nothing was appended: {exc}"
+        f"{location}: another append or collect ran at the same time; nothing was lost, and nothing was appended: {exc}"
     )

@@ -90,8 +90,8 @@ def read_state(store: Store, stale: Stale) -> BlobState:
     # zeros are fine: GNU tar pads an archive to a multiple of 10,240 bytes
     if zeros and marker_end + trailing_zeros(store, marker_end) < store.size:
         raise StorageError(
-            f"{store.url}: data that is not blobpack's stands behind the archive's end at byte "
-            f"{marker_end}, perhaps another tar, and would be overwritten"
+            f"{store.url}: data of another program stands behind the archive's end at byte "
+            f"{marker_end}, perhaps another tar, and an append would overwrite it"
         )
     embedded = found.identity is not None and place == "embed"
     index = Index._from_columns(found._columns, report=report, identity=found.identity)
@@ -151,8 +151,8 @@ def _check_end(store: Store, index: Index, report: ScanReport) -> None:
         report.end_marker,
     ):
         raise FormatError(
-            f"{store.url}: by the index, the archive ends at byte {report.bytes_scanned}, but by the headers behind its last "
-            f"member, it does not: the index or a header from byte {start} on is damaged",
+            f"{store.url}: the index says that the archive ends at byte {report.bytes_scanned}, but the headers behind "
+            f"its last member do not: the index or a header from byte {start} on is damaged",
             offset=start,
         )
 

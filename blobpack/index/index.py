@@ -147,7 +147,7 @@ class Index(TabularRows):
         listed = list(indexes)
         for index in listed:
             if not isinstance(index, Index):
-                raise TypeError(f"indexes must be several Index, and one is {shown(index)}")
+                raise TypeError(f"indexes must be several Index, but one is {shown(index)}")
         # no rows fit any blob
         filled = [index for index in listed if len(index)]
         origin = common_origin(filled)

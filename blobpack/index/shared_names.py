@@ -1,4 +1,4 @@
-"""Rows of a scan of which many have one long name, that a pax global header gives them.
+"""Rows of a scan in which a pax global header gives many members one long name.
 
 Strategy: each name is kept once, and each row has the number of its name. Columns hold the name of each row: those of a
 tar of 2 MB, with a name of 1 MiB for 2,000 members, would take 2 GB. So columns of many rows are refused if their names

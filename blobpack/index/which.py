@@ -70,7 +70,7 @@ def _number_of(row: object, count: int, name: str) -> int:
     try:
         return row_number(row, count)
     except TypeError:
-        raise TypeError(f"{name} must be names, Members or rows, and one is {shown(row)}") from None
+        raise TypeError(f"{name} must be names, Members or rows, but one is {shown(row)}") from None
 
 
 def find_named(index: Rows, several: Sequence[str | Member]) -> list[FoundRow | None]:

@@ -1,4 +1,4 @@
-"""The identity of an archive: its size, and checksums of some of its bytes, so that a stale index is found out.
+"""The identity of an archive: its size, and checksums of some of its bytes, to recognise a stale index.
 
 Strategy: read at most 36 KiB, whatever the size of the archive: its last bytes, and up to 32 samples. Samples start at
 multiples of a power of two. So they can be taken while an archive is written to a place where it can't be read again,

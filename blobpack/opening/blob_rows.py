@@ -1,4 +1,4 @@
-"""The blobs of a reader: the public table of them, and what functions need that go blob by blob."""
+"""The blobs of a reader: the public table of them, and helpers for functions that go blob by blob."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from blobpack.model import redacted
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from blobpack.index.index import Index
     from blobpack.indexfile.shard_table import Shards
@@ -118,6 +121,22 @@ class BlobPart:
     def address(self) -> str:
         """Path or URL of the blob, whole, with its query, which may be a secret."""
         return self.location.whole if self.location else self.url
+
+    def of_rows(self, rows: NDArray[np.int64] | None) -> BlobPart:
+        """Return this blob with only some of its members.
+
+        Args:
+            rows: Rows in the reader's index, ascending; those of other blobs are left out. None for all members.
+        """
+        if rows is None:
+            return self
+
+        def read_index() -> Index:
+            index = self.read_index()
+            first, last = rows.searchsorted([self.first_row, self.first_row + len(index)])
+            return index[rows[first:last] - self.first_row]
+
+        return replace(self, read_index=read_index)
 
     def with_index_read(self) -> BlobPart:
         """Return this blob with its members in memory, so that `read_index` reads no more."""

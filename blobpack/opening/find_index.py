@@ -204,7 +204,7 @@ def _check_bytes(store: Store, footer: Footer, start: int, identity: Identity) -
     # a tool that appends to the tar writes over the header first
     if tail[cut:] != begins:
         raise StaleIndexError(
-            f"{store.url}: something has written over the beginning of the index at byte {start}; {remedy('index')}"
+            f"{store.url}: the beginning of the index was overwritten at byte {start}; {remedy('index')}"
         )
     return start - cut
 

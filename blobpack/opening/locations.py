@@ -56,7 +56,9 @@ def location_from(folder: Location, name: str, where: str) -> Location:
     # name_from records a blob outside the folder by its absolute path. So a relative name with ".." was not made by it,
     # but perhaps by somebody who wants another file to be read.
     if folder.is_local and not is_absolute(name) and ".." in name.split("/"):
-        raise FormatError(f"{where}: names a blob at {name!r}, which no collection there may name")
+        raise FormatError(
+            f"{where}: names a blob at {name!r}, which a collection there must not name"
+        )
     return found
 
 

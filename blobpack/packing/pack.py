@@ -193,10 +193,10 @@ def check_target_options(
         check_level(level)
     if level is not None and not is_compressed_target(location):
         raise ValueError(
-            f"level is for a target that ends in .tar.zst, and {target} is a plain tar"
+            f"level is for a target that ends in .tar.zst, but {target} is a plain tar"
         )
     if resume and not location.is_s3:
-        raise ValueError(f"resume is for a target in S3, and {target} is not in S3")
+        raise ValueError(f"resume is for a target in S3, but {target} is not in S3")
     return location
 
 

@@ -56,7 +56,7 @@ def check_packable(source: Packable, options: PackOptions) -> None:
         )
     if isinstance(source, (Objects, Mapping)):
         if options["directory"] is not None:
-            raise ValueError("directory is for paths, and the source is no path")
+            raise ValueError("directory is for paths, but the source is no path")
     elif not isinstance(source, (str, os.PathLike)):
         check_several("source", source, "paths or (name, payload) pairs")
     # HTTP has no request that lists a folder
@@ -125,7 +125,7 @@ def _resolve(source: Packable, options: PackOptions, skipped: Skipped) -> Resolv
     first = list(islice(elements, 1))
     if first and isinstance(first[0], tuple):
         if directory is not None:
-            raise ValueError("directory is for paths, and the source holds (name, payload) pairs")
+            raise ValueError("directory is for paths, but the source holds (name, payload) pairs")
         return _checked_payloads(chain(first, elements))
     places = list(_checked_places(chain(first, elements), directory))
     prefixes = [place for place in places if isinstance(place, Location)]
@@ -135,7 +135,7 @@ def _resolve(source: Packable, options: PackOptions, skipped: Skipped) -> Resolv
         return list_given(paths, here, skipped, hidden=hidden, follow=follow)
     if paths:
         raise ValueError(
-            f"source must be either in S3 or on this disk, and holds both {prefixes[0].text!r} and "
+            f"source must be either in S3 or on this disk, but it has both {prefixes[0].text!r} and "
             f"{os.fspath(paths[0])!r}"
         )
     naming = GivenNames(directory)
@@ -164,7 +164,7 @@ def _checked_payloads(payloads: Iterable[object]) -> Iterator[Payload]:
     # lazily: the payloads of a generator together may be larger than memory
     for pair in payloads:
         if not isinstance(pair, tuple) or len(pair) != 2:
-            raise TypeError(f"source must be (name, payload) pairs, and one is {shown(pair)}")
+            raise TypeError(f"source must be (name, payload) pairs, but one is {shown(pair)}")
         name, payload = pair
         if not isinstance(name, str):
             swapped = isinstance(name, bytes) and isinstance(payload, str)
@@ -200,7 +200,7 @@ def _checked_places(
     for one in given:
         if not isinstance(one, (str, os.PathLike)):
             raise TypeError(
-                f"source must be several paths or (name, payload) pairs, and one is {shown(one)}"
+                f"source must be several paths or (name, payload) pairs, but one is {shown(one)}"
             )
         # parsed only if it may be a URL: a list may name millions of files
         place: str | os.PathLike[str] = one
@@ -208,7 +208,7 @@ def _checked_places(
             location = location_of("source", one, prefix=True)
             if location.kind == "http":
                 raise ValueError(
-                    f"source must be local paths or prefixes in S3, and one is {location.text!r}: read_manifest takes a "
+                    f"source must be local paths or prefixes in S3, but one is {location.text!r}: read_manifest takes a "
                     "list of URLs"
                 )
             place = location.path if location.is_local else location

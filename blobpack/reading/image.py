@@ -214,8 +214,8 @@ def decode_image(
             if shown.mode in WIDE_MODES and mode not in WIDE_MODES:
                 if not bits:
                     raise ImageError(
-                        f"{where}: its pixels are 32-bit, signed or floating-point numbers, without a black and a white "
-                        f"that a conversion to {mode} needs: read it with mode=None"
+                        f"{where}: its pixels are 32-bit, signed or floating-point numbers, so it is not known "
+                        f"which of them {mode} would show as black and as white: read it with mode=None"
                     )
                 shown = fromarray((np.asarray(shown) >> (bits - 8)).astype(np.uint8))
             # of an RGBA image alone, Pillow would choose a palette for its pixels

@@ -69,7 +69,8 @@ def check_names(names: Iterable[tuple[str, ...]], folder: str) -> None:
             other = files.setdefault(folded(name), name)
             if other is not name and is_one(other, name):
                 raise UnsafeNameError(
-                    f"members {other!r} and {name!r} would be one file below {folder}, which takes these names for one"
+                    f"members {other!r} and {name!r} would be one file below {folder}, whose file system does not "
+                    "distinguish these names"
                 )
             # neighbours mostly lie in one folder
             if parts[:-1] != last:

@@ -1,4 +1,4 @@
-"""Where members lie in the blobs that they are copied from, and where they go to."""
+"""Positions of members in the blobs that they are copied from, and in the blob that they are copied to."""
 
 from __future__ import annotations
 

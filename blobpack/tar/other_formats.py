@@ -1,4 +1,4 @@
-"""Files that are given as a tar and are something else: the error that says what was seen, and what to do."""
+"""Files of other formats that are given as a tar: the error says what the file is, and what to do."""
 
 from __future__ import annotations
 

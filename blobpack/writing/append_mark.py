@@ -1,4 +1,4 @@
-"""The end of an archive before something is written there, and the mark that a change leaves while it is at work.
+"""The end of an archive before something is written there, and the mark that stands there during a change.
 
 The mark says that blobpack left the bytes behind the archive, and that they may be overwritten. `append_local` and
 `embed` explain when they write it.

@@ -217,7 +217,7 @@ def _beside_or_in(
     outside = [name for name in names if is_absolute(name)]
     if outside:
         raise click.UsageError(
-            f"-o puts indexes at the blobs' own paths in their folder, and {one_line(redacted(outside[0]))} is not below "
+            f"with -o, each index gets its blob's path below the source, but {one_line(redacted(outside[0]))} is not below "
             f"{folder}"
         )
     if output.is_local:

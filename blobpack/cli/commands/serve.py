@@ -9,7 +9,7 @@ import click
 
 from blobpack.cli.opened import opened_source
 from blobpack.cli.options import allow_option, cache_option, json_option, keys_option
-from blobpack.cli.params import BlobUrl
+from blobpack.cli.params import BlobUrl, Whole
 from blobpack.cli.printing import print_note, print_report_line
 from blobpack.cli.report import print_json
 from blobpack.quoting import one_line
@@ -38,7 +38,8 @@ PORT_MAX = 65535
 @click.option("--host", default="127.0.0.1", show_default=True, help="Listen on this address.")
 @click.option(
     "--port",
-    type=click.IntRange(0, PORT_MAX),
+    type=Whole(0, PORT_MAX),
+    metavar="N",
     default=PORT,
     show_default=True,
     help="Listen on this port; 0 takes a free one.",
@@ -62,7 +63,8 @@ PORT_MAX = 65535
 )
 @click.option(
     "--s3-port",
-    type=click.IntRange(0, PORT_MAX),
+    type=Whole(0, PORT_MAX),
+    metavar="N",
     help="Also answer S3 requests, on this port: each BLOB is a bucket, and members are keys.",
 )
 @click.option(

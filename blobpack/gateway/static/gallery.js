@@ -5,19 +5,17 @@
 
 import { open, BlobChangedError, FactsMissingError, StorageError } from "./blobpack.js";
 import { Grid } from "./gallery_grid.js";
+import { Input } from "./gallery_input.js";
+import { LargeView, element, sizeText } from "./gallery_large.js";
+import { copy, followTheme, showBanner, toast } from "./gallery_messages.js";
+import { Pictures } from "./gallery_pictures.js";
 import { LIMITS, countOfFilters, fromParams, isEmpty, parseSize, queryOf, search, toParams } from "./gallery_query.js";
-import { Pictures, TILE_BYTES_MAX, imageOf, pictureType } from "./gallery_pictures.js";
-import { LargeView, element, kindOf, sizeText } from "./gallery_large.js";
 import { Selection, saveList, saveOffsets } from "./gallery_selection.js";
 import { NAMES_IN_COMMAND, subsetOfNames, subsetOfSearch, visible } from "./gallery_snippets.js";
+import { Tiles } from "./gallery_tiles.js";
 
 const TYPING_MS = 180;
-const TOAST_MS = 4000;
-const TINY_PIXELS = 96; // drawn with hard pixels in a tile
 const TILES = [96, 120, 148, 184, 232, 300];
-const TEMPLATE = document.createElement("template");
-TEMPLATE.innerHTML = '<div class="thumb"></div><div class="caption"></div><div class="mark" aria-hidden="true"><svg><use href="#icon-check"/></svg></div>';
-
 const $ = (id) => document.getElementById(id);
 const numberText = (number) => number.toLocaleString("en");
 
@@ -31,18 +29,19 @@ class Gallery {
     this.selection = new Selection(blob.length, () => this.#selectionChanged());
     this.pictures = new Pictures(blob, {
       onKnown: (row, member) => this.#known(row, member),
-      onBytes: (row, bytes) => this.#arrived(row, bytes),
+      onBytes: (row, bytes) => this.tiles.paint(row, bytes),
       onFailure: (error) => this.fail(error),
     });
     this.grid = new Grid($("grid"), {
-      fill: (cell, item) => this.#fill(cell, item),
+      fill: (cell, item) => this.tiles.fill(cell, this.rowOf(item)),
       onView: (first, last) => this.#view(first, last),
       onMove: (item) => this.#moved(item),
     });
+    this.tiles = new Tiles(this.grid, this.pictures, this.selection);
     this.large = new LargeView(this.pictures, this.info, {
       step: (by) => this.step(by),
       select: (row) => this.selection.toggle(row),
-      copy: (text, done) => this.copy(text, done),
+      copy,
       fail: (error) => this.fail(error),
       close: () => this.#closed(),
     });
@@ -51,7 +50,7 @@ class Gallery {
   start() {
     const { blob } = this;
     this.grid.show(blob.length);
-    this.#listen();
+    new Input(this).listen();
     this.#showStatus();
     addEventListener("hashchange", () => this.fromAddress());
     this.fromAddress();
@@ -69,68 +68,12 @@ class Gallery {
     this.pictures.view(rows);
   }
 
-  #fill(cell, item) {
-    cell.row = this.rowOf(item);
-    cell.replaceChildren(TEMPLATE.content.cloneNode(true));
-    cell.ariaSelected = this.selection.has(cell.row);
-    const member = this.pictures.member(cell.row);
-    cell.ariaLabel = member ? visible(member.name) : `Member ${numberText(cell.row + 1)}`;
-    if (!member) return;
-    this.#label(cell, member);
-    const bytes = this.pictures.payload(cell.row);
-    if (bytes) this.#paint(cell, member, bytes);
-  }
-
   #known(row, member) {
     if (member.mediaType && !this.types.has(member.mediaType)) {
       this.types.add(member.mediaType);
       this.#showTypes();
     }
-    this.#cellsOf(row, (cell) => this.#label(cell, member));
-  }
-
-  #arrived(row, bytes) {
-    const member = this.pictures.member(row);
-    if (member) this.#cellsOf(row, (cell) => this.#paint(cell, member, bytes));
-  }
-
-  #cellsOf(row, use) {
-    this.grid.forEach((item, cell) => cell.row === row && use(cell));
-  }
-
-  #label(cell, member) {
-    const [thumb, caption] = cell.children;
-    const shown = visible(member.name);
-    if (cell.title === shown) return;
-    cell.title = shown;
-    cell.ariaLabel = shown;
-    caption.textContent = shown.slice(shown.lastIndexOf("/") + 1);
-    if (!pictureType(member)) thumb.replaceChildren(element("span", kindOf(member), { className: "kind" }));
-    else if (member.size > TILE_BYTES_MAX) {
-      const text = `${kindOf(member)} ${sizeText(member.size)}`;
-      thumb.replaceChildren(element("span", text, { className: "kind" }));
-    }
-  }
-
-  #paint(cell, member, bytes) {
-    const thumb = cell.firstChild;
-    if (thumb.querySelector("img, .why")) return;
-    if (bytes instanceof Error) return this.#paintBroken(thumb, `${visible(member.name)}: ${bytes.name}`);
-    const image = imageOf(bytes, pictureType(member), {
-      onReady: () => {
-        if (Math.max(image.naturalWidth, image.naturalHeight) <= TINY_PIXELS) image.classList.add("tiny");
-        image.classList.add("ready");
-      },
-      onBroken: () => this.#paintBroken(thumb, visible(member.name)),
-    });
-    // the cell has the name
-    image.alt = "";
-    thumb.replaceChildren(image);
-  }
-
-  #paintBroken(thumb, text) {
-    thumb.classList.add("broken");
-    thumb.replaceChildren(element("span", text, { className: "why" }));
+    this.tiles.label(row, member);
   }
 
   #moved(item) {
@@ -147,7 +90,7 @@ class Gallery {
     for (const type of query.types) this.types.add(type);
     if (String(toParams(query)) !== String(toParams(this.query))) this.find(query);
     this.#showTypes();
-    if (countOfFilters(query)) this.#openFilters(true);
+    if (countOfFilters(query)) this.openFilters(true);
     this.#openFromAddress(params).catch((error) => this.fail(error));
   }
 
@@ -219,20 +162,20 @@ class Gallery {
     $("empty").hidden = !(isAll ? !this.blob.length : !this.found.length);
     if ($("empty").hidden) return;
     const again = element("button", "Clear search and filters", { type: "button" });
-    again.onclick = () => this.#clearQuery();
+    again.onclick = () => this.clearQuery();
     $("empty").replaceChildren(
       element("h2", isAll ? "This blob has no members" : `Nothing found${this.query.text ? ` for “${visible(this.query.text)}”` : ""}`),
       ...(isAll ? [] : [element("p", "A word finds names that contain it; with * or ?, the whole name must match."), again]),
     );
   }
 
-  #clearQuery() {
+  clearQuery() {
     $("search").value = "";
     $("filters").reset();
     this.#navigate(queryOf(""));
   }
 
-  #typed() {
+  typed() {
     clearTimeout(this.typing);
     this.typing = setTimeout(() => this.#navigate(this.#queryOfFields()), TYPING_MS);
   }
@@ -246,6 +189,10 @@ class Gallery {
       if (value !== null) limits[name] = value;
     }
     return queryOf($("search").value, types, limits);
+  }
+
+  clearFilters() {
+    this.#navigate(this.#queryOfFields([]));
   }
 
   // Searches, and writes the query into the address.
@@ -275,7 +222,7 @@ class Gallery {
     for (const name of LIMITS.slice(2)) $("filters").elements[name].disabled = missing.length > 0;
   }
 
-  #openFilters(isOpen) {
+  openFilters(isOpen) {
     $("filters").hidden = !isOpen;
     $("filter-button").ariaExpanded = isOpen;
   }
@@ -347,13 +294,11 @@ class Gallery {
     $("selection").hidden = size === 0;
     $("selected").textContent = `${numberText(size)} selected`;
     $("grid").classList.toggle("selecting", size > 0);
-    this.grid.forEach((item, cell) => {
-      cell.ariaSelected = this.selection.has(cell.row);
-    });
+    this.tiles.select();
     if (this.large.member) this.large.setSelected(this.selection.has(this.large.member.row));
   }
 
-  *#rowsOf(first, last) {
+  *rowsOf(first, last) {
     for (let item = first; item < last; item += 1) yield this.rowOf(item);
   }
 
@@ -366,14 +311,18 @@ class Gallery {
     }
   }
 
-  #saveList() {
+  saveOffsets() {
+    this.#withSelected(saveOffsets);
+  }
+
+  saveList() {
     this.#withSelected(async (batches) => {
       const left = await saveList(batches);
-      if (left) this.toast(`${numberText(left)} with a line break in the name left out of the list`);
+      if (left) toast(`${numberText(left)} with a line break in the name left out of the list`);
     });
   }
 
-  #showSubset() {
+  showSubset() {
     const { size } = this.selection;
     const isAll = this.found ? size === this.found.length && this.found.every((row) => this.selection.has(row)) : size === this.blob.length;
     this.#withSelected(async (batches) => {
@@ -387,118 +336,7 @@ class Gallery {
     });
   }
 
-  // ---- input
-
-  #listen() {
-    const grid = $("grid");
-    grid.addEventListener("click", (event) => this.#clicked(event));
-    grid.addEventListener("dblclick", (event) => event.preventDefault());
-    this.#listenToTouch(grid);
-    document.addEventListener("keydown", (event) => this.#pressed(event));
-    $("search").addEventListener("input", () => this.#typed());
-    $("filters").addEventListener("input", () => this.#typed());
-    $("filters").addEventListener("submit", (event) => event.preventDefault());
-    $("filters").addEventListener("reset", () => setTimeout(() => this.#navigate(this.#queryOfFields([]))));
-    $("filter-button").onclick = () => this.#openFilters($("filters").hidden);
-    $("smaller").onclick = () => this.#resize(-1);
-    $("larger").onclick = () => this.#resize(1);
-    $("help-button").onclick = () => $("help").showModal();
-    $("save-offsets").onclick = () => this.#withSelected(saveOffsets);
-    $("save-list").onclick = () => this.#saveList();
-    $("show-subset").onclick = () => this.#showSubset();
-    $("select-none").onclick = () => this.selection.clear();
-    $("command-copy").onclick = () => this.copy($("command-text").textContent, "Copied");
-    for (const button of document.querySelectorAll("[data-close]")) {
-      button.onclick = () => button.closest("dialog").close();
-    }
-  }
-
-  #clicked(event) {
-    const cell = event.target.closest(".cell");
-    if (!cell) return;
-    const from = this.grid.active;
-    this.grid.setActive(cell.item);
-    if (this.wasHeld) {
-      this.wasHeld = false;
-    } else if (event.shiftKey) {
-      const [first, last] = [Math.min(from, cell.item), Math.max(from, cell.item)];
-      this.selection.set(this.#rowsOf(first, last + 1), true);
-    } else if (event.ctrlKey || event.metaKey || event.target.closest(".mark")) {
-      this.selection.toggle(cell.row);
-    } else this.openItem(cell.item);
-  }
-
-  // A finger that rests on an image selects it.
-  #listenToTouch(grid) {
-    let timer;
-    grid.addEventListener("pointerdown", (event) => {
-      const cell = event.pointerType === "touch" && event.target.closest(".cell");
-      if (!cell) return;
-      timer = setTimeout(() => {
-        this.wasHeld = true;
-        this.selection.toggle(cell.row);
-      }, 500);
-    });
-    for (const name of ["pointerup", "pointercancel", "pointermove"]) {
-      grid.addEventListener(name, () => clearTimeout(timer), { passive: true });
-    }
-    grid.addEventListener("contextmenu", (event) => this.wasHeld && event.preventDefault());
-  }
-
-  #pressed(event) {
-    if (event.defaultPrevented || event.altKey) return;
-    const isTyping = event.target.matches?.("input, select, textarea");
-    if ((event.ctrlKey || event.metaKey) && event.key === "a" && !isTyping && !document.querySelector("dialog[open]")) {
-      this.selection.set(this.#rowsOf(0, this.grid.count), true);
-      event.preventDefault();
-    }
-    if (event.ctrlKey || event.metaKey) return;
-    const isHandled = isTyping
-      ? this.#pressedInField(event)
-      : this.large.isOpen
-        ? this.#pressedInLarge(event)
-        : !document.querySelector("dialog[open]") && this.#pressedInGrid(event);
-    if (isHandled) event.preventDefault();
-  }
-
-  #pressedInField({ key, target }) {
-    if (target.id !== "search") return false;
-    if (key === "Escape" && target.value) {
-      target.value = "";
-      this.#typed();
-    } else if (["Escape", "Enter", "ArrowDown"].includes(key)) $("grid").focus();
-    else return false;
-    return true;
-  }
-
-  #pressedInLarge({ key, target }) {
-    if (key === "ArrowLeft" || key === "ArrowRight") this.step(key === "ArrowLeft" ? -1 : 1);
-    else if (key === " " && !target.closest("button")) this.selection.toggle(this.large.member.row);
-    else if (key === "?") $("help").showModal();
-    else return false;
-    return true;
-  }
-
-  #pressedInGrid({ key, target }) {
-    const isOnGrid = target.id === "grid" || target === document.body;
-    const other = {
-      "/": () => $("search").select(),
-      "?": () => $("help").showModal(),
-      f: () => this.#openFilters($("filters").hidden),
-      "+": () => this.#resize(1),
-      "=": () => this.#resize(1),
-      "-": () => this.#resize(-1),
-      Escape: () => (this.selection.size ? this.selection.clear() : this.#clearQuery()),
-    }[key];
-    if (other) other();
-    else if (!isOnGrid || !this.grid.count) return false;
-    else if (key === "Enter") this.openItem(this.grid.active);
-    else if (key === " ") this.selection.toggle(this.rowOf(this.grid.active));
-    else return this.grid.key(key);
-    return true;
-  }
-
-  #resize(by) {
+  resize(by) {
     const at = Math.max(0, Math.min(TILES.length - 1, TILES.indexOf(this.grid.tile) + by));
     this.grid.tile = TILES[at];
     this.grid.resize();
@@ -506,64 +344,17 @@ class Gallery {
 
   // ---- messages
 
-  async copy(text, done) {
-    try {
-      await navigator.clipboard.writeText(text);
-      this.toast(done);
-    } catch {
-      this.toast("This browser does not let the page copy: select the text instead");
-    }
-  }
-
-  toast(text) {
-    $("toast").textContent = text;
-    $("toast").hidden = false;
-    clearTimeout(this.toasting);
-    this.toasting = setTimeout(() => ($("toast").hidden = true), TOAST_MS);
-  }
-
   fail(error) {
     console.error(error);
     // whatever failed before or after: what was opened is gone
     if (error instanceof BlobChangedError) this.isGone = true;
     if (this.isGone) return showBanner("This blob was replaced since it was opened.", "Load again");
-    if (error instanceof FactsMissingError) return this.toast(error.message);
+    if (error instanceof FactsMissingError) return toast(error.message);
     showBanner(error.message, "Try again", () => {
       $("banner").hidden = true;
       this.pictures.view(this.pictures.wanted);
     });
   }
-}
-
-function showBanner(text, action, act = () => location.reload()) {
-  const button = element("button", action, { type: "button" });
-  button.onclick = act;
-  $("banner").replaceChildren(element("span", text), button);
-  $("banner").hidden = false;
-}
-
-function followTheme() {
-  const root = document.documentElement;
-  const isDark = matchMedia("(prefers-color-scheme: dark)");
-  const kept = () => {
-    // a page may be forbidden to store anything
-    try {
-      return localStorage.getItem("blobpack-theme");
-    } catch {
-      return null;
-    }
-  };
-  const theme = kept();
-  if (theme === "dark" || theme === "light") root.dataset.theme = theme;
-  $("theme").onclick = () => {
-    const now = root.dataset.theme ?? (isDark.matches ? "dark" : "light");
-    root.dataset.theme = now === "dark" ? "light" : "dark";
-    try {
-      localStorage.setItem("blobpack-theme", root.dataset.theme);
-    } catch {
-      // it holds until the page is left
-    }
-  };
 }
 
 async function main() {

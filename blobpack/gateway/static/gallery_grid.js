@@ -106,7 +106,10 @@ export class Grid {
       End: Infinity,
     };
     if (!(key in steps)) return false;
-    const wanted = this.active + steps[key];
+    // from what is in view, if the active item was left behind by the wheel or the scroll bar
+    const [first, last] = this.itemsInView;
+    const isInView = this.active >= first && this.active < last;
+    const wanted = (isInView ? this.active : first) + steps[key];
     // the last row may be short: down from the row above goes to its last item, up from the first row stays
     if (key === "ArrowUp" && wanted < 0) return true;
     this.setActive(wanted);
@@ -214,6 +217,7 @@ export class Grid {
       row.style.transform = `translateY(${this.edge + number * this.rowHeight + shift}px)`;
     }
     const items = [inView[0] * this.columns, Math.min(this.count, inView[1] * this.columns)];
+    this.itemsInView = items;
     if (String(items) === this.viewed && this.viewedCount === this.count) return;
     this.viewed = String(items);
     this.viewedCount = this.count;

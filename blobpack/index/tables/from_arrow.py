@@ -83,7 +83,7 @@ def from_frame(frame: Any) -> Columns:
 
 
 def _not_columns(exc: Exception) -> FormatError:
-    return FormatError(f"the DataFrame has a column that is no column of an index: {exc}")
+    return FormatError(f"the DataFrame has a column that an index can't have: {exc}")
 
 
 def _names_from_arrow(values: Any) -> tuple[memoryview, memoryview]:

@@ -1,4 +1,4 @@
-"""Follows a redirect, unless it leads to where a server must not send its readers.
+"""Follow a redirect, unless it leads from https to http or to a less public host.
 
 A server on the internet may redirect to http://169.254.169.254/, where clouds hand out credentials, or into the network
 of the reader. So a redirect may lead to another host only if that host is at least as public as the one before.

@@ -305,8 +305,8 @@ def explain_refusal(exc: StorageError, properties: Properties) -> StorageError:
     if exc.status != 403 or not rights:
         return exc
     error = StorageError(
-        f"{exc}; the new object gets the properties of the old one, which needs the rights {rights}; "
-        f"{setting('drop', 'tags')} and {setting('drop', 'acl')} go on without them"
+        f"{exc}; the new object gets the properties of the old one, which needs the permissions {rights}; "
+        f"{setting('drop', 'tags')} and {setting('drop', 'acl')} copy none of them"
     )
     error.status = exc.status
     return error
