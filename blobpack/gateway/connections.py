@@ -26,6 +26,9 @@ CHUNK_FRAME_BYTES = 12
 # A client that is still sending the head of a request at the second look, or does not take the last bytes of a connection
 # that is closing, is hung up on.
 LOOK_EVERY_S = 30.0
+# If a connection were closed at once, with bytes unread, the client would see a reset in place of the error.
+LINGER_S = 1.0
+DRAINED_BYTES_MAX = 1 << 20
 CLOSING, NO_REQUEST = object(), object()
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -78,7 +81,7 @@ def protocol_class() -> type[asyncio.Protocol]:
     class Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # a class that is chosen at run time
         def connection_made(self, transport: asyncio.Transport) -> None:
             loop = asyncio.get_running_loop()
-            self._head_bytes = 0
+            self._head_bytes, self._is_refused = 0, False
             self._seen: object = None
             super().connection_made(JoinedWrites(transport, loop.call_soon))
             self._look = loop.call_later(LOOK_EVERY_S, self._look_at_client)
@@ -89,6 +92,9 @@ def protocol_class() -> type[asyncio.Protocol]:
 
         def data_received(self, data: bytes) -> None:
             self._head_bytes += len(data)
+            if self._is_refused:
+                self._drain()
+                return
             super().data_received(data)
             if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
                 self._refuse_head()
@@ -107,7 +113,12 @@ def protocol_class() -> type[asyncio.Protocol]:
             # in the middle of an answer, these bytes would be taken for a part of it
             if self.cycle is None or self.cycle.response_complete:
                 self.transport.write(TOO_LARGE)
-            self.transport.close()
+            self._is_refused = True
+            asyncio.get_running_loop().call_later(LINGER_S, self.transport.close)
+
+        def _drain(self) -> None:
+            if self._head_bytes > HEAD_BYTES_MAX + DRAINED_BYTES_MAX:
+                self.transport.close()
 
         def _look_at_client(self) -> None:
             """Hang up on a client if nothing has come of its connection since the last look."""
