@@ -11,6 +11,7 @@ import pytest
 from gatewayserver import serving
 
 import blobpack
+from blobpack.gateway import answers
 from blobpack.gateway.app import gateway_app
 from blobpack.gateway.payloads import LOOK_EVERY_S
 from blobpack.opening.blob import Blob
@@ -229,6 +230,28 @@ def test_what_may_hold_a_script_is_neutralised(client, name, media_type):
         assert ("sandbox" in policy and "default-src 'none'" in policy) == (
             media_type in ("image/svg+xml", "text/html")
         )
+
+
+@pytest.mark.parametrize(
+    ("media_type", "is_harmless"),
+    [
+        ("image/jpeg", True),
+        ("Image/JPEG; q=1", True),
+        ("text/plain; charset=utf-8", True),
+        ("image/svg+xml; charset=utf-8", False),
+        ("image/SVG+xml ", False),
+        ("image/other+xml", False),
+        ("image/png, text/html", False),
+        ("image/png; a=,text/html", False),
+        ("text/plain,text/html", False),
+        ("image/", False),
+        ("", False),
+        ("multipart/x-mixed-replace", False),
+    ],
+)
+def test_only_what_a_browser_runs_no_script_of_is_not_neutralised(media_type, is_harmless):
+    fields = dict(answers.type_fields(media_type))
+    assert (b"content-security-policy" not in fields) == is_harmless
 
 
 def test_without_facts_the_type_comes_from_the_content(client, blobs):

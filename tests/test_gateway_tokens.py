@@ -1,8 +1,10 @@
 """Tokens: what they cover, and what a server answers with and without them."""
 
 import datetime
+import json
 import string
 import time
+from contextlib import ExitStack
 from urllib.parse import quote
 
 import pytest
@@ -58,6 +60,54 @@ def test_a_token_covers_its_scope_and_nothing_else(client, scope, covered):
             assert client.ask(f"/b/{path}", Authorization=f"Bearer {token}").status == expected
             assert client.ask(f"/k/{token}/b/{path}", "HEAD").status == expected
             assert grant.covers(blob, name) == (expected == 200)
+
+
+@pytest.mark.parametrize(
+    ("scope", "covered"),
+    [
+        ("cats", {"cats/a.jpg", "cats/plain.jpg"}),
+        ("cats/p*", {"cats/plain.jpg"}),
+        ("cats/private", set()),
+        ("cats/private/", {"cats/private/b.jpg"}),
+        ("cats/private/b.jpg", {"cats/private/b.jpg"}),
+        ("all", {"all/one/c.jpg", "all/two/d.jpg"}),
+        ("ca*", {"cats/a.jpg", "cats/plain.jpg", "cats/private/b.jpg"}),
+    ],
+)
+def test_a_token_of_a_blob_covers_no_blob_whose_name_begins_like_a_member(tmp_path, scope, covered):
+    blobs = {
+        "cats": ["a.jpg", "plain.jpg", "private/hidden by the other blob.jpg"],
+        "cats/private": ["b.jpg"],
+        "all/one": ["c.jpg"],
+        "all/two": ["d.jpg"],
+    }
+    with ExitStack() as opened:
+        readers = {}
+        for number, (name, members) in enumerate(blobs.items()):
+            blobpack.pack(dict.fromkeys(members, JPEG), tmp_path / f"{number}.tar")
+            readers[name] = opened.enter_context(blobpack.open(tmp_path / f"{number}.tar"))
+        app = gateway_app(readers, keys=KEYS, require_token=True)
+        client = opened.enter_context(serving(app))
+        token = Keys(KEYS).token(scope)
+        paths = [f"{name}/{member}" for name, members in blobs.items() for member in members]
+        root = f"/k/{token}"
+        resolved = client.ask(
+            f"{root}/api/v1/resolve", "POST", json.dumps({"refs": paths}).encode()
+        )
+        found = [member is not None for member in resolved.json["members"]]
+        assert [path for path, is_found in zip(paths, found, strict=True) if is_found] == sorted(
+            covered, key=paths.index
+        )
+        for path in paths:
+            assert (status(client, token, quote(path)) == 200) == (path in covered)
+        shown = [blob["name"] for blob in client.ask(f"{root}/api/v1/blobs").json["blobs"]]
+        whole = {"cats": ["cats"], "cats/private/": ["cats/private"], "all": ["all/one", "all/two"]}
+        whole["ca*"] = ["cats", "cats/private"]
+        assert shown == whole.get(scope, [])
+        for name in blobs:
+            answer = client.ask(f"{root}/api/v1/blobs/{name}/members")
+            assert (answer.status == 200) == (name in shown)
+            assert (client.ask(f"{root}/raw/{name}").status == 200) == (name in shown)
 
 
 def test_what_a_token_does_not_cover_looks_like_what_does_not_exist(client):

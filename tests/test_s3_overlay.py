@@ -246,3 +246,29 @@ def test_a_store_that_can_not_be_reached(client, s3_env, bucket, monkeypatch):
     forget_clients()
     assert code_of(client, "get_object", Bucket=bucket, Key="a")[1] in (500, 503)
     assert code_of(client, "get_object", Bucket=bucket, Key="out.tar/a")[1] in (500, 503)
+
+
+class TestHostileKeys:
+    @pytest.fixture
+    def unsigned(self, s3_env, bucket):
+        with serving(s3_app(ServedBlobs({}), Keys({}), unsigned=True, overlay=[bucket])) as found:
+            yield found
+
+    @pytest.mark.parametrize(
+        "key", ["%ff", "a%00b", "k" * 1025, "x.tar/%ff", "x.tar/%00", "..%2Fother/secret"]
+    )
+    def test_what_can_be_no_key_does_not_exist(self, unsigned, bucket, key):
+        for method in ("GET", "HEAD"):
+            answer = unsigned.ask(f"/{bucket}/{key}", method)
+            assert answer.status == 404
+        assert b"<Code>NoSuchKey</Code>" in unsigned.ask(f"/{bucket}/{key}").body
+
+    def test_a_key_that_climbs_reads_no_other_bucket(self, unsigned, s3_env, bucket):
+        s3_env.put(bucket, "secret", b"inside")
+        for key in (f"../{bucket}/secret", f"a/../../{bucket}/secret", "a/../secret", "./secret"):
+            assert unsigned.ask(f"/{bucket}/{key}").status == 404
+        assert unsigned.ask(f"/{bucket}/secret").body == b"inside"
+
+    def test_one_request_asks_for_few_blobs(self):
+        places = list(overlay_blobs.blobs_in("bucket", "a.tar/" * 100))
+        assert len(places) == overlay_blobs.PLACES_MAX

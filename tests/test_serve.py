@@ -181,7 +181,7 @@ def test_on_an_address_for_others_a_token_is_required(folder):
         (["out.tar", "--keys", "none"], {}, "none"),
         (["out.tar"], {ACCESS_KEY_VARIABLE: "key"}, "set both"),
         (["out.tar"], {ACCESS_KEY_VARIABLE: "a b", SECRET_KEY_VARIABLE: "hidden"}, "access key"),
-        ([], {}, "BLOB]..."),
+        ([], {}, "[BLOB]..."),
     ],
 )
 def test_wrong_usage(folder, monkeypatch, arguments, env, message):

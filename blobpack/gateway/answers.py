@@ -56,11 +56,13 @@ SANDBOX = (
     b"content-security-policy",
     b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
 )
-# of these, a browser runs nothing
-HARMLESS = ("image/", "audio/", "video/", "font/")
+# of these, a browser runs nothing, unless they are XML (WHATWG, MIME Sniffing, "XML MIME type")
+HARMLESS = frozenset(("image", "audio", "video", "font"))
 HARMLESS_TYPES = frozenset(
     ("application/octet-stream", "application/json", "application/pdf", "text/plain", "text/csv")
 )
+# Of several media types with commas between them, a browser takes the last one (Fetch, "extract a MIME type").
+ONE_MEDIA_TYPE = re.compile(r"(([a-z]+)/[a-z0-9.-]+)[ \t]*(?:;[^,]*)?", re.IGNORECASE)
 OCTETS = "application/octet-stream"
 # 0: there was no answer
 ASKED_TO_WAIT = (0, 429, 503)
@@ -91,8 +93,8 @@ def media_type_of(name: str) -> str:
 def type_fields(media_type: str) -> Fields:
     """Return the fields for a payload's media type; they keep a browser from running what lies in it."""
     fields: Fields = [(b"content-type", media_type.encode()), NOSNIFF]
-    is_harmless = media_type.startswith(HARMLESS) and media_type != "image/svg+xml"
-    if not is_harmless and media_type not in HARMLESS_TYPES:
+    found = ONE_MEDIA_TYPE.fullmatch(media_type)
+    if not found or not (found[2].lower() in HARMLESS or found[1].lower() in HARMLESS_TYPES):
         fields.append(SANDBOX)
     return fields
 
@@ -106,6 +108,11 @@ def disposition_of(name: str) -> bytes:
     # RFC 8187 knows UTF-8 only, and a name may hold other bytes
     shown = base.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return b"inline; filename*=UTF-8''" + quote(shown, safe="").encode()
+
+
+def quoted_path(name: str) -> str:
+    """Return a name as a path of a URL; a surrogate stands for a byte that is not UTF-8 (PEP 383)."""
+    return quote(name.encode("utf-8", "surrogateescape"))
 
 
 def problem(status: int, detail: str, **more: object) -> bytes:

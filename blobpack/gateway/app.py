@@ -61,7 +61,8 @@ def gateway_app(
     """
     served = blobs if isinstance(blobs, ServedBlobs) else ServedBlobs(blobs, pinned=pinned)
     known = keys if isinstance(keys, Keys) else Keys(keys or {})
-    return GatewayApp(served, Access(known, require_token=require_token))
+    names = frozenset(blob.name for blob in served)
+    return GatewayApp(served, Access(known, require_token=require_token, names=names))
 
 
 class GatewayApp:
@@ -104,7 +105,7 @@ class GatewayApp:
         grant = None
         if raw.startswith(TOKEN_PREFIX):
             token, _, raw = raw[len(TOKEN_PREFIX) :].partition(b"/")
-            grant = self.access.keys.grant_of(token.decode("latin-1"))
+            grant = self.access.grant_of_token(token.decode("latin-1"))
             if grant is None:
                 await send_problem(send, 404, NOT_FOUND)
                 return

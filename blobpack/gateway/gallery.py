@@ -95,7 +95,9 @@ def page(blobs: Sequence[ShownBlob]) -> bytes:
         "script": script,
     }
     html = (STATIC / "gallery.html").read_text()
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], html).encode()
+    whole = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], html)
+    # a name in the title may have bytes that are not UTF-8
+    return whole.encode("utf-8", "replace")
 
 
 def write_gallery(

@@ -67,6 +67,9 @@ async def send_payload(
                 async with asyncio.timeout(SEND_TIMEOUT_S):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+    except TimeoutError:
+        # The server closes the connection, and logs one line. A traceback would tell nothing more of a slow client.
+        return
     except BlobpackError as exc:
         if not is_begun:
             raise

@@ -17,7 +17,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import PackageMissingError, StorageError
-from blobpack.gateway.joined_writes import protocol_class
+from blobpack.gateway.connections import protocol_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

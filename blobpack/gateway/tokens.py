@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
 ACCESS_KEY_VARIABLE = "BLOBPACK_SERVE_ACCESS_KEY"
 SECRET_KEY_VARIABLE = "BLOBPACK_SERVE_SECRET_KEY"  # noqa: S105 (the variable's name)
@@ -42,19 +42,34 @@ class Grant(NamedTuple):
     Attributes:
         path: `blob/member`, or the beginning of such paths.
         is_prefix: Whether everything that begins with the path may be read.
+        blob: The only blob of which something may be read; "" if the path names none. A blob's name may begin as a
+            member of another blob does.
     """
 
     path: str
     is_prefix: bool
+    blob: str = ""
+
+    def among(self, names: Container[str]) -> Grant:
+        """Return this grant, limited to the blob that its path names: that of the longest name, as in URLs.
+
+        Args:
+            names: Names of all served blobs.
+        """
+        end = self.path.rfind("/")
+        while end >= 0 and self.path[:end] not in names:
+            end = self.path.rfind("/", 0, end)
+        return self._replace(blob=self.path[: max(end, 0)])
 
     def covers(self, blob: str, member: str) -> bool:
         """Return whether a member may be read."""
         path = f"{blob}/{member}"
-        return path.startswith(self.path) if self.is_prefix else path == self.path
+        is_covered = path.startswith(self.path) if self.is_prefix else path == self.path
+        return is_covered and self.blob in ("", blob)
 
-    def covers_blob(self, blob: str) -> bool:
-        """Return whether all of a blob may be read."""
-        return self.is_prefix and f"{blob}/".startswith(self.path)
+    def covers_all(self, blob: str, prefix: str = "") -> bool:
+        """Return whether all members of a blob whose names begin with a prefix may be read."""
+        return self.is_prefix and self.covers(blob, prefix)
 
 
 EVERYTHING = Grant("", is_prefix=True)
@@ -141,8 +156,15 @@ class Access:
         is_token_required: Whether a request without a token may read nothing.
     """
 
-    def __init__(self, keys: Keys, *, require_token: bool) -> None:
+    def __init__(
+        self, keys: Keys, *, require_token: bool, names: Container[str] = frozenset()
+    ) -> None:
         """Use keys.
+
+        Args:
+            keys: The server's keys.
+            require_token: A request without a token may read nothing.
+            names: Names of all served blobs.
 
         Raises:
             ValueError: tokens are required, and there are no keys.
@@ -151,6 +173,12 @@ class Access:
             raise ValueError("tokens can't be required without keys")
         self.keys, self.is_token_required = keys, require_token
         self._without_token = None if require_token else EVERYTHING
+        self._names = names
+
+    def grant_of_token(self, token: str) -> Grant | None:
+        """Return what a token covers; None if it is not valid, or not any more."""
+        grant = self.keys.grant_of(token)
+        return None if grant is None else grant.among(self._names)
 
     def grant_of(self, authorization: bytes | None) -> Grant | None:
         """Return what a request without a token in its path may read.
@@ -163,7 +191,7 @@ class Access:
         """
         if authorization is None or authorization[: len(BEARER)].lower() != BEARER:
             return self._without_token
-        return self.keys.grant_of(authorization[len(BEARER) :].strip().decode("latin-1"))
+        return self.grant_of_token(authorization[len(BEARER) :].strip().decode("latin-1"))
 
 
 def parsed_scope(scope: str) -> tuple[str, bool]:

@@ -13,11 +13,12 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
 from blobpack.errors import BlobpackError, FactsMissingError
-from blobpack.gateway.answers import NOSNIFF, PROBLEM_JSON, problem, status_of
+from blobpack.gateway.answers import NOSNIFF, PROBLEM_JSON, problem, quoted_path, status_of
 from blobpack.gateway.tokens import GRANT
 from blobpack.index.select import make_conditions
 
@@ -69,6 +70,8 @@ def error_answer(status: int, detail: str) -> Response:
     headers = {NOSNIFF[0].decode(): NOSNIFF[1].decode(), "cache-control": "no-store"}
     if status == 401:
         headers["www-authenticate"] = 'Bearer realm="blobpack"'
+    if status == 503:
+        headers["retry-after"] = "1"
     return Response(problem(status, detail), status, headers, PROBLEM_JSON.decode())
 
 
@@ -90,6 +93,9 @@ def endpoint(
             found = error_answer(exc.status, exc.detail)
         except BlobpackError as exc:
             found = error_answer(*status_of(exc))
+        except ClientDisconnect:
+            # nobody sees this answer; without it, each such client would leave a traceback in the log
+            found = error_answer(400, "The request ended before its body.")
         app.metrics.count("api", found.status_code, len(found.body))
         return found
 
@@ -101,13 +107,13 @@ def routes(app: GatewayApp) -> list[Route]:
 
     async def blobs(request: Request, grant: Grant) -> Response:
         check_parameters(request, frozenset())
-        shown = [about(request, blob) for blob in app.blobs if grant.covers_blob(blob.name)]
+        shown = [about(request, blob) for blob in app.blobs if grant.covers_all(blob.name)]
         return json_answer({"blobs": shown})
 
     async def blob(request: Request, grant: Grant) -> Response:
         check_parameters(request, frozenset())
         found = app.blobs.get(request.path_params["name"])
-        if found is None or not grant.covers_blob(found.name):
+        if found is None or not grant.covers_all(found.name):
             raise not_found("blob")
         return json_answer(about(request, found))
 
@@ -116,9 +122,7 @@ def routes(app: GatewayApp) -> list[Route]:
         found = app.blobs.get(request.path_params["name"])
         prefix = request.query_params.get("prefix", "")
         # a token for a prefix lists what begins with it
-        if found is None or not (
-            grant.is_prefix and f"{found.name}/{prefix}".startswith(grant.path)
-        ):
+        if found is None or not grant.covers_all(found.name, prefix):
             raise not_found("blob")
         first, limit = start_of(request, found), whole(request, "limit", LIMIT, 1, LIMIT_MAX)
         conditions = conditions_of(request)
@@ -302,15 +306,14 @@ def about(request: Request, blob: ServedBlob) -> dict[str, object]:
         "payload_bytes": blob.index.payload_bytes,
         "facts": sorted(blob.index.facts),
         "blobs": len(blob.reader.blobs),
-        "url": f"{root_of(request)}/b/{quote(blob.name)}/",
-        "pinned_url": f"{root_of(request)}/b/{quote(blob.name)}@{blob.version}/",
+        "url": f"{root_of(request)}/b/{quoted_path(blob.name)}/",
+        "pinned_url": f"{root_of(request)}/b/{quoted_path(blob.name)}@{blob.version}/",
     }
 
 
 def about_member(request: Request, member: ServedMember) -> dict[str, object]:
     """Return what the API shows of a member."""
     blob = member.blob
-    name = quote(member.name.encode("utf-8", "surrogateescape"))
     return {
         "id": f"{blob.version}-{member.row}",
         "blob": blob.name,
@@ -324,7 +327,7 @@ def about_member(request: Request, member: ServedMember) -> dict[str, object]:
         "crc32c": None if member.crc32c is None else f"{member.crc32c:08x}",
         "mtime": member.mtime,
         "etag": member.etag.decode(),
-        "url": f"{root_of(request)}/b/{quote(blob.url_name)}/{name}",
+        "url": f"{root_of(request)}/b/{quoted_path(blob.url_name)}/{quoted_path(member.name)}",
     }
 
 

@@ -95,6 +95,7 @@ class Iiif(PictureFace):
         body = json.dumps(described).encode()
         accepted = b",".join(value for name, value in scope["headers"] if name == b"accept")
         is_linked = b"application/ld+json" in accepted
+        is_private = any(name == b"authorization" for name, _ in scope["headers"])
         media_type = f'application/ld+json;profile="{CONTEXT}"' if is_linked else "application/json"
         await send_whole(
             send,
@@ -106,7 +107,7 @@ class Iiif(PictureFace):
                 (b"content-type", media_type.encode()),
                 (b"content-length", b"%d" % len(body)),
                 (b"vary", b"Accept"),
-                (b"cache-control", cache_control(pinned=member.blob.is_pinned, private=False)),
+                (b"cache-control", cache_control(pinned=member.blob.is_pinned, private=is_private)),
             ],
             body,
         )

@@ -6,11 +6,11 @@ import json
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from blobpack.gateway.answers import quoted_path
 from blobpack.gateway.gallery import MEDIA_TYPE, ShownBlob, page
 from blobpack.gateway.metrics import CONTENT_TYPE
 from blobpack.gateway.routes.api import ApiError, endpoint
@@ -29,9 +29,9 @@ def routes(app: GatewayApp) -> list[Route]:
 
     async def gallery(request: Request, grant: Grant) -> Response:
         shown = [
-            ShownBlob(name, f"raw/{quote(path)}")
+            ShownBlob(name, f"raw/{quoted_path(path)}")
             for name, path in app.raw_files.shown()
-            if grant.covers_blob(name)
+            if grant.covers_all(name)
         ]
         # read through this server, the page needs nothing else; a page of another site must not show it in a frame
         headers = {

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from blobpack.stores.s3.relay import Relayed
 
 RELAYED_AT_ONCE = 32
+KEY_BYTES_MAX = 1024
 # header field of a request → argument of boto3
 CONDITIONS = {
     b"range": "Range",
@@ -62,6 +63,7 @@ REPEATED = (
 )
 # of answers to HEAD, whose errors have no body and so no code
 CODE_OF = {
+    400: "InvalidRequest",
     403: "AccessDenied",
     404: "NoSuchKey",
     412: "PreconditionFailed",
@@ -166,6 +168,8 @@ class Overlay:
         request = exchange.request
         check_params(request)
         overrides = overrides_in(request, is_signed=exchange.is_signed)
+        if not can_be_key(request.key):
+            raise S3Error("NoSuchKey", "The specified key does not exist.", Key=request.key)
         operation = "get_object" if request.method == "GET" else "head_object"
         arguments = {"Bucket": request.bucket, "Key": request.key, **conditions_of(request)}
         found = await asked(operation, **arguments)
@@ -176,6 +180,13 @@ class Overlay:
             await send_relayed(exchange, found, fields)
         else:
             raise error_of(found, request.key)
+
+
+def can_be_key(key: str) -> bool:
+    """Return whether S3 can have a key: UTF-8, without NUL, of 1,024 bytes at most; boto3 and servers fail at others."""
+    encoded = bytes_of(key)
+    is_text = not any("\ud800" <= char <= "\udfff" for char in key)
+    return is_text and b"\0" not in encoded and len(encoded) <= KEY_BYTES_MAX
 
 
 async def asked(operation: str, **arguments: Any) -> Relayed:

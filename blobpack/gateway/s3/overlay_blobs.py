@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +25,8 @@ RECHECKED_AFTER_S = 5.0
 # an open blob holds the map of a copy of its index; what is no blob is remembered, too
 KEPT_MAX = 256
 OPENED_AT_ONCE = 8
+# Each place in a key costs a request to S3 until it is known, and a key has room for 170.
+PLACES_MAX = 4
 # what S3 answers where there is no such object: 403 if the key pair may not list the bucket
 ABSENT = (403, 404)
 
@@ -60,7 +63,7 @@ def blobs_in(bucket: str, key: str) -> Iterator[tuple[Place, str]]:
 
     `a/out.tar/cats/1.jpg` may be the member `cats/1.jpg` of `a/out.tar`.
     """
-    for found in BLOB_IN_KEY.finditer(key):
+    for found in islice(BLOB_IN_KEY.finditer(key), PLACES_MAX):
         yield Place(bucket, key[: found.end()]), key[found.end() + 1 :]
 
 

@@ -20,7 +20,8 @@ export function visible(name) {
 
 // Returns a word for bash or zsh.
 export function shellQuoted(text) {
-  if (/^[\w@%+=:,./-]+$/.test(text)) return text;
+  // zsh replaces =word by the path of the program of that name
+  if (/^[\w@%+:,./-][\w@%+=:,./-]*$/.test(text)) return text;
   UNSEEN.lastIndex = 0;
   if (!UNSEEN.test(text)) return `'${text.replaceAll("'", "'\\''")}'`;
   // $'…' is of bash, zsh and POSIX.1-2024; bytes in octal, because \x takes as many digits as follow it in some shells
@@ -53,7 +54,8 @@ export function fileNameOf(name) {
 // Returns [title, code] of each way to fetch a member. `blob` is {url, s3, endpoint}.
 export function snippetsOf(member, blob) {
   const { offsetStart: start, offsetEnd: end } = member;
-  const file = shellQuoted(fileNameOf(member.name));
+  const name = fileNameOf(member.name);
+  const file = shellQuoted(name);
   if (start === end) return [["curl", `: > ${file}   # an empty file`]];
   const range = `bytes=${start}-${end - 1}`;
   const found = [
@@ -77,7 +79,7 @@ export function snippetsOf(member, blob) {
     found.push([
       "S3",
       `aws s3api get-object${endpoint} \\\n  --bucket ${shellQuoted(place.bucket)} --key ${shellQuoted(place.key)} \\\n` +
-        `  --range ${range} ${file.startsWith("-") ? `./${file}` : file}`,
+        `  --range ${range} ${name.startsWith("-") ? `./${file}` : file}`,
     ]);
   }
   return found;
