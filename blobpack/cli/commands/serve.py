@@ -101,9 +101,10 @@ def serve(
 ) -> None:
     """Serve the members of BLOBs over HTTP, until SIGTERM or Ctrl-C.
 
-    `/b/NAME/MEMBER` is a member's payload, and `/` a gallery; /openapi.json describes all routes. A BLOB may also be a
-    collection, or a folder, prefix or glob of blobs. The key pair comes from BLOBPACK_SERVE_ACCESS_KEY and
-    BLOBPACK_SERVE_SECRET_KEY, or from the file of --keys; `blobpack token` makes tokens with it.
+    The URL `/b/NAME/MEMBER` returns a member's payload, and `/` a gallery. `/openapi.json` describes all routes. A BLOB may
+    also be a collection, or a folder, prefix or glob of blobs. The server reads its key pair from the environment variables
+    BLOBPACK_SERVE_ACCESS_KEY and BLOBPACK_SERVE_SECRET_KEY, or its key pairs from the file of --keys. `blobpack token` makes
+    tokens with a key pair.
 
     \b
     blobpack serve out.tar

@@ -1,9 +1,9 @@
 """`POST /batch`: many members as one tar, in the order asked.
 
-Strategy: a request for each image of 10 KiB costs a client twenty times the time that the bytes take. One request for
-many costs a header of 512 bytes for each. All names are looked up before anything is sent, so a missing one is an error
-and no broken tar, and the size of the tar is known. A thread reads and joins pieces of a mebibyte; the next one is read
-while the client takes the one before.
+Strategy: if a client sends one request for each image of 10 KiB, the requests take twenty times as long as the bytes. In
+one tar, each image takes only a header of 512 bytes more. All names are looked up before anything is sent. So the size of
+the tar is known, and a missing name is an error and not a broken tar. A thread reads pieces of a mebibyte. It reads the
+next piece while the client takes the one before.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 PIECE_BYTES = 1 << 20
-# batches that read at the same time; more wait, and hold no bytes
+# number of batches that read at the same time; others wait, and hold no bytes
 BATCHES_AT_ONCE = 16
-# bytes between two payloads that are read with them: a header, or three if the name is long
+# largest gap between two payloads in one read: a header, or three headers if the name is long
 GAP_BYTES_MAX = 4096
 MISSING_SHOWN = 10
 
@@ -76,7 +76,7 @@ def route(app: GatewayApp) -> Route:
             for header, one in zip(headers, wanted, strict=True)
         )
         tar = pieces(wanted, headers)
-        # read before the answer begins, so that a blob that can't be read is an error
+        # the first piece is read before the answer begins, so that an error of reading has its own status
         return TarAnswer(size, await next_of(tar), tar)
 
     return Route("/batch", endpoint(app, batch), methods=["POST"])
@@ -100,7 +100,7 @@ class Wanted(NamedTuple):
 
 
 def look_up(blobs: ServedBlobs, refs: list[str], grant: Grant) -> list[Wanted | None]:
-    """Find members by `blob/member`; None where there is none, or the request may not read it."""
+    """Find members by `blob/member`; None for a member that does not exist, or that the request may not read."""
     wanted: list[Wanted | None] = [None] * len(refs)
     places: dict[ServedBlob, list[int]] = {}
     names: dict[ServedBlob, list[str]] = {}
@@ -109,7 +109,7 @@ def look_up(blobs: ServedBlobs, refs: list[str], grant: Grant) -> list[Wanted | 
         if resolved is not None and grant.covers(resolved[0].name, resolved[1]):
             places.setdefault(resolved[0], []).append(place)
             names.setdefault(resolved[0], []).append(resolved[1])
-    # names are looked up together: that takes a fifth of the time of one by one
+    # all names in one look-up, which takes a fifth of the time of single look-ups
     for blob, asked in names.items():
         for place, found in zip(places[blob], blob.index._search(asked), strict=True):
             wanted[place] = found and Wanted(blob, found)
@@ -163,7 +163,7 @@ class TarAnswer(Response):
 
 
 async def next_of(tar: Generator[bytes]) -> bytes | None:
-    """Return the next piece, which a thread reads; None behind the last one."""
+    """Return the next piece, which a thread reads; None after the last one."""
     pool = shared_pool("gateway-batch", BATCHES_AT_ONCE)
     return await asyncio.get_running_loop().run_in_executor(pool, next, tar, None)
 
