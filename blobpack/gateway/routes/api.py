@@ -185,7 +185,7 @@ def start_of(request: Request, blob: ServedBlob) -> int:
         return 0
     parts = ID.fullmatch(cursor)
     if parts is None:
-        raise ApiError(422, "cursor must be the next_cursor of a page before.")
+        raise ApiError(422, "cursor must be the next_cursor of an earlier page.")
     if parts[1] != blob.version:
         raise ApiError(409, "The blob has changed since that page: begin again without a cursor.")
     return int(parts[2])
