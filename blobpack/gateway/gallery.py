@@ -172,7 +172,7 @@ def _url_from(blob: Location, target: Location) -> str:
     if blob.kind == "http":
         return blob.whole
     raise ValueError(
-        f"{blob} is a local file, which a page in S3 can't read: pass the URL at which browsers read it"
+        f"{blob} is a local file, which a page in S3 can't read: name its URL"
     )
 
 

@@ -30,7 +30,7 @@ CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 300.0
 # an attempt that took longer does not use up the time that is left for the next ones
 SLOW_ATTEMPT_S = 10.0
-# the server is overloaded, restarts, or a proxy before it does (RFC 9110, 15.6; RFC 6585, 4)
+# the server, or a proxy in front of it, is overloaded or restarts (RFC 9110, 15.6; RFC 6585, 4)
 RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
 BAD_REQUEST = 400
 # of a body that is no JSON
