@@ -171,9 +171,7 @@ def _url_from(blob: Location, target: Location) -> str:
         return ObjectKey(Bucket(blob.bucket), blob.key).web_url()
     if blob.kind == "http":
         return blob.whole
-    raise ValueError(
-        f"{blob} is a local file, which a page in S3 can't read: name its URL"
-    )
+    raise ValueError(f"{blob} is a local file, which a page in S3 can't read: name its URL")
 
 
 def _quoted(path: str) -> str:

@@ -31,8 +31,8 @@ OFFSETS_SUFFIX = "_offsets.pkl"
 BLOB_SUFFIX = ".tar"
 JSON_SUFFIX = ".json"
 
-# The SDK takes no folder for a dataset whose path ends with one of these, also if its name is `small_img`: it compares by
-# str.endswith (io/fs.py, subdirs_tree).
+# The SDK skips folders whose paths end with one of these, even a dataset `small_img`, because it uses str.endswith
+# (io/fs.py, subdirs_tree).
 NOT_DATASETS = (BLOBS, IMAGES, ANNOTATIONS, IMAGE_META, "seg", "img_info", NESTED)
 # file systems allow names of 255 bytes, and the name of an annotation is longer than that of its image
 NAME_BYTES_MAX = 255 - len(JSON_SUFFIX)
