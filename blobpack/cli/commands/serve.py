@@ -32,8 +32,8 @@ PORT_MAX = 65535
     "--name",
     "names",
     multiple=True,
-    help="Serve BLOB under this name. Repeatable: the first one is that of the first BLOB.  [default: the name of the file "
-    "or folder, without .tar]",
+    help="Serve BLOB under this name. Repeatable: the first name is for the first BLOB, and so on.  [default: the name of the "
+    "file or folder, without .tar]",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Listen on this address.")
 @click.option(
@@ -48,7 +48,7 @@ PORT_MAX = 65535
 @click.option(
     "--require-token",
     is_flag=True,
-    help="Answer requests without a token with 401. On an address that other machines can reach, this is so anyway, unless "
+    help="Answer requests without a token with 401. On an address that other machines can reach, this is the default, unless "
     "--insecure-public is given.",
 )
 @click.option(

@@ -245,7 +245,7 @@ def connected(server: str, threads: int) -> Client:
 @click.option(
     "--name",
     metavar="TEXT",
-    help="Name of the new project. If another project has it, a number is put behind it.  [default: the name of the "
+    help="Name of the new project. If another project has it, a number is added.  [default: the name of the "
     "folder]",
 )
 @server_options
@@ -256,8 +256,8 @@ def upload(
 ) -> None:
     """Upload a local project as a new project.
 
-    The blobs are uploaded to the team's files. Of each image, only its name and its offsets in the blob are sent. If an
-    upload of this project was interrupted, run the same command again to continue it.
+    The blobs are uploaded to the team's files. Then the images are added by their names and their offsets in the blobs. If
+    an upload of this project was interrupted, run the same command again to continue it.
 
     \b
     blobpack supervisely upload project/ --workspace 12 --server https://app.supervisely.com

@@ -134,7 +134,7 @@ def annotations_of(
         for row, member in zip(without, _measured(piece, without), strict=True):
             if not (member.width and member.height):
                 raise ImageError(
-                    f"{piece.blob.url}: {member.name!r} has no width and height, so that it needs an annotation: give "
+                    f"{piece.blob.url}: {member.name!r} has no width and height, so it needs an annotation: pass "
                     "one, or select images only"
                 )
             yield piece.titles[row], empty_annotation(member.width, member.height), False
