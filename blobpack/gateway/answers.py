@@ -1,4 +1,4 @@
-"""What all answers have in common: header fields, errors as JSON, and the media types of names.
+"""Parts that all answers share: header fields, errors as JSON, and media types by suffix.
 
 Source: RFC 9110 (HTTP), RFC 9457 (problem details), the Fetch standard (CORS, CORP, nosniff), RFC 6266 and 8187
 (Content-Disposition).
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
 
-# Sent whether or not a request has an Origin: a cache that ignores Vary would otherwise hand an answer without them to
-# a page of another origin. No cookies are used, so "*" gives away nothing that the URL or a token does not.
+# Sent even if a request has no Origin: otherwise, a cache that ignores Vary would send an answer without them to a page
+# of another origin. No cookies are used, so with "*" a page can read only what its URL or token already allows.
 CORS: Fields = [
     (b"access-control-allow-origin", b"*"),
     # Content-Length, Content-Type and Last-Modified are readable anyway (Fetch, "CORS-safelisted response-header name")
@@ -69,7 +69,7 @@ ASKED_TO_WAIT = (0, 429, 503)
 PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]+")
 PROBLEM_JSON = b"application/problem+json"
 
-# the defaults of Python, and not those of this machine: answers must not depend on it
+# the defaults of Python, and not those of this machine: answers must not depend on the machine
 _types = MimeTypes().types_map
 TYPE_OF_SUFFIX = {
     **_types[0],
@@ -84,14 +84,14 @@ TYPE_OF_SUFFIX = {
 
 
 def media_type_of(name: str) -> str:
-    """Return the media type that a name's suffix stands for."""
+    """Return the media type for the suffix of a name."""
     _, dot, suffix = name.rpartition("/")[2].rpartition(".")
     return TYPE_OF_SUFFIX.get(f".{suffix.lower()}", OCTETS) if dot else OCTETS
 
 
 @lru_cache(maxsize=256)
 def type_fields(media_type: str) -> Fields:
-    """Return the fields for a payload's media type; they keep a browser from running what lies in it."""
+    """Return the fields for a payload's media type. They stop browsers from running scripts in the payload."""
     fields: Fields = [(b"content-type", media_type.encode()), NOSNIFF]
     found = ONE_MEDIA_TYPE.fullmatch(media_type)
     if not found or not (found[2].lower() in HARMLESS or found[1].lower() in HARMLESS_TYPES):
@@ -123,7 +123,8 @@ def problem(status: int, detail: str, **more: object) -> bytes:
     ).encode()
 
 
-# One body for what does not exist and for what a token does not cover: else the difference would tell which exists.
+# One body for members that don't exist and members that a token does not cover. Otherwise a client could find out which
+# members exist.
 NOT_FOUND = problem(404, "There is no such member here, or the token does not cover it.")
 UNAUTHORIZED = problem(401, "This server asks for a token: /k/<token>/… or Authorization: Bearer.")
 CHALLENGE = (b"www-authenticate", b'Bearer realm="blobpack"')
@@ -153,7 +154,7 @@ async def send_problem(
 
 
 def status_of(error: BlobpackError) -> tuple[int, str]:
-    """Return the status and a sentence for an error of a read. It shows no path and no URL of the server's own."""
+    """Return the status and a sentence for an error of a read. The sentence shows no path or URL of the server."""
     if isinstance(error, (BlobChangedError, BlobNotFoundError)):
         return 409, "The blob has changed since this server opened it, so nothing is read from it."
     if isinstance(error, BusyError):

@@ -1,8 +1,8 @@
 """The HTTP face as one ASGI application, for `blobpack serve` or to be mounted in another application.
 
-Strategy: payloads are answered by plain ASGI callables, which get the path as it was sent: names of members may hold
-"/", "..", NUL or bytes that are not UTF-8, and a framework's router would decode or normalise them. Starlette routes the
-rest, where a request may cost a millisecond.
+Strategy: plain ASGI callables answer requests for payloads. They get the path as it was sent, because names of members
+may hold "/", "..", NUL or bytes that are not UTF-8, and a framework's router would decode or normalise them. Starlette
+routes all other requests, which may take a millisecond each.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from blobpack.gateway.tokens import Grant
     from blobpack.opening.reader import Reader
 
-    # gets what stands behind the route's prefix in the raw path, and what the token in the path covers
+    # called with the raw path behind the route's prefix, and with the grant of the token in the path
     Face = Callable[[Scope, Receive, Send, bytes, Grant | None], Awaitable[None]]
 
 TOKEN_PREFIX = b"/k/"
@@ -56,7 +56,7 @@ def gateway_app(
 
     Raises:
         PackageMissingError: Starlette is not installed.
-        ValueError: a name or an access key has a form that it can't have, or tokens are required without keys.
+        ValueError: a name or an access key has a wrong form, or tokens are required and there are no keys.
         BlobpackError: the index of a remote blob can't be read.
     """
     served = blobs if isinstance(blobs, ServedBlobs) else ServedBlobs(blobs, pinned=pinned)
@@ -128,7 +128,7 @@ def raw_path_of(scope: Scope) -> bytes:
     root: str = scope.get("root_path", "")
     if not root:
         return raw
-    # the root is decoded, so it may be shorter than its place in the path; it has as many slashes
+    # root_path is decoded, so it may be shorter than its part of the raw path; both have the same number of slashes
     end = 0
     for _ in range(root.count("/")):
         end = raw.find(b"/", end + 1)

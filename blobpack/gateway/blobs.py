@@ -1,8 +1,8 @@
 """The blobs that a server serves, each open under a name, and their members as HTTP sees them.
 
-Strategy: what a request asks is answered from an index that is mapped from a local file: a lookup takes a microsecond,
-waits for nothing and takes no memory. So the index of a remote blob is copied into a temporary file when the blob is
-added. Only payloads are read from the blob itself; `payloads.py` does that.
+Strategy: members are looked up in an index that is mapped from a local file. Such a look-up takes a microsecond, never
+waits, and needs no memory. So the index of a remote blob is copied into a temporary file when the blob is added. Only
+payloads are read from the blob itself; `payloads.py` does that.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 # of a SHA-256: 48 bits tell the versions of one blob apart, and stay short in URLs
 VERSION_DIGITS = 12
-# parts before the name of the file that say more about a collection than "collection" does
+# for a file named "collection", the folder's name says more
 COLLECTION_FILE = "collection.idx"
 SUFFIXES = (".zst", ".tar", ".idx")
 
 
 class ServedMember(NamedTuple):
-    """A member, as an answer needs it.
+    """A member with the facts that an answer needs.
 
     Attributes:
         blob: The blob that holds it.
@@ -107,11 +107,11 @@ class ServedBlob:
         self.reader, self.is_pinned = reader, pinned
         is_mapped = not isinstance(reader.index._stored, RemoteIndex)
         self.index = reader.index if is_mapped else mapped_copy(reader.index)
-        # the blobs of a collection lie in one place
+        # the blobs of a collection are either all remote or all local
         self.is_remote = any(not Location.parse(blob.url).is_local for blob in reader.blobs[:1])
         self.version = self._version()
         self._tags: dict[int, bytes] = {}
-        # bound methods: a lookup of an attribute is a noticeable part of a lookup of a name
+        # methods bound once: finding an attribute would take a noticeable part of the time of a look-up by name
         self._find, self._member_at = self.index._find, self.index._member_at
         self._number_of = reader._number_of
         self._store = reader.store if isinstance(reader, Blob) else None
@@ -130,7 +130,7 @@ class ServedBlob:
         return "media_type" in self.index.facts
 
     def find(self, name: str) -> ServedMember | None:
-        """Return the last member of a name; None if there is none."""
+        """Return the last member with a name; None if there is none."""
         row = self._find(name)
         return None if row < 0 else self.at(row)
 
@@ -141,7 +141,7 @@ class ServedBlob:
         tag = self._tag_of(row)
         # Without checksums, the blob's version and the place of the payload in it still name its bytes.
         etag = b'"%s-%x-%x"' % (tag, start, end - start if crc32c is None else crc32c)
-        # a NamedTuple's own constructor takes twice as long, and this one runs for each image
+        # a NamedTuple's own constructor takes twice as long, and this code runs for each image
         return tuple.__new__(
             ServedMember,
             (
@@ -229,7 +229,7 @@ class ServedBlobs:
         return self._resolved.get(name)
 
     def resolve(self, path: str) -> tuple[ServedBlob, str] | None:
-        """Split `blob/member`, decoded, at the end of the longest name of a blob that begins it.
+        """Split `blob/member`, decoded, behind the longest name of a blob with which it begins.
 
         Returns:
             The blob, and the name of the member, which may not exist; None if no blob's name begins the path.
@@ -253,7 +253,7 @@ class ServedBlobs:
 
 
 class CopiedIndex(LocalStore):
-    """A file without a name, which nobody can replace."""
+    """A copy of an index in a file without a name, which nobody can replace."""
 
     is_replaced = False
 

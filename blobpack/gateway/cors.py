@@ -1,8 +1,8 @@
 """The rule of a bucket that lets pages of other origins read its blobs (CORS).
 
-Strategy: a browser shows a script only what a bucket allows. The gallery needs GET and HEAD, and four headers of the
-answers. Rules of others are never changed: ours has an id of its own, stands last, and replaces only an older one of that
-id. S3 applies the first rule that fits a request (Amazon S3 User Guide, "Elements of a CORS configuration").
+Strategy: a browser lets a script read only what the bucket's rules allow. The gallery needs GET and HEAD, and four headers
+of the answers. The rules of others are never changed. Our rule has its own id, stands last, and replaces only an older
+rule with this id. S3 applies the first rule that fits a request (Amazon S3 User Guide, "Elements of a CORS configuration").
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ METHODS = ("GET", "HEAD")
 EXPOSED = ("ETag", "Content-Range", "Content-Length", "Accept-Ranges")
 # browsers before 2023 ask whether they may send a Range
 ALLOWED = ("Range",)
-# how long a browser need not ask again, in seconds
+# time for which a browser may remember the answer, in seconds
 MAX_AGE_S = 86_400
 NOT_FOUND = 404
 
@@ -68,7 +68,7 @@ def read_rules(bucket: str, origins: Sequence[str]) -> BucketRules:
 
 
 def set_rules(bucket: str, rules: Sequence[Rule]) -> None:
-    """Set the rules of a bucket; it has no others then.
+    """Set the rules of a bucket, in place of all its older rules.
 
     Raises:
         BlobNotFoundError: there is no such bucket.
@@ -96,7 +96,7 @@ def rule_for(origins: Sequence[str]) -> Rule:
 
 
 def _is_in_the_way(rule: Rule, origins: Sequence[str]) -> bool:
-    """Return whether S3 would apply a rule of others to requests of these origins, and hide headers from them."""
+    """Return whether S3 would apply this rule of others to requests of these origins, and so hide headers from them."""
     fits = "GET" in rule["AllowedMethods"] and any(
         fnmatchcase(origin, allowed) for origin in origins for allowed in rule["AllowedOrigins"]
     )

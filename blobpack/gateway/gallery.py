@@ -1,9 +1,9 @@
 """The gallery: one HTML page that shows the members of blobs, and reads them by ranged GETs.
 
-Strategy: all that the page needs is in it: its style, its scripts, and the reader of `static/blobpack.js`. So it can lie
-on any web server. Each JavaScript module becomes a function of its own in one script, because a page that is one file
-can't import another. A Content-Security-Policy allows that script by its hash, and connections to the origins of the
-blobs, and nothing else: even if a member's name or bytes were taken for code, the browser would not run it.
+Strategy: the page contains everything that it needs: its style, its scripts, and the reader of `static/blobpack.js`. So it
+can be put on any web server. Each JavaScript module becomes a function in one script, because a page in one file can't
+import others. A Content-Security-Policy allows only that script, by its hash, and connections to the origins of the blobs.
+So even if a member's name or bytes were taken for code, the browser would not run them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class ShownBlob(NamedTuple):
         name: The name that people see.
         url: Where the browser reads the blob's bytes: an http(s):// URL, or one relative to the page.
         s3: The s3:// URL of the blob; "" if it is not known.
-        endpoint: URL of the S3 server, if that is not AWS.
+        endpoint: URL of the S3 server, if the server is not AWS.
     """
 
     name: str
@@ -82,7 +82,7 @@ class WrittenGallery(NamedTuple):
 
 
 def page(blobs: Sequence[ShownBlob]) -> bytes:
-    """Return a page that shows blobs: HTML in UTF-8, with all that it needs inside."""
+    """Return a page that shows blobs: HTML in UTF-8, which needs no other file."""
     script = _as_one_script()
     style = _style()
     settings = json.dumps({"blobs": [blob._asdict() for blob in blobs]})

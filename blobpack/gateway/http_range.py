@@ -1,7 +1,7 @@
 """Ranges and conditions of HTTP requests, as pure functions of header values.
 
 Strategy: an ASGI server hands over header fields as pairs of bytes. Most requests for an image have none of the fields
-that matter here, so `conditions_in` looks once through the pairs, and an empty result is the answer 200 with the whole
+that matter here. So `conditions_in` looks through the pairs once; if its result is empty, the answer is 200 with the whole
 payload.
 
 Source: RFC 9110, 13 "Conditional Requests" and 14 "Range Requests".
@@ -38,7 +38,7 @@ SECONDS_MAX = 253402300799
 
 
 class Answer(NamedTuple):
-    """Which status answers a request, and with which bytes of the payload.
+    """The status of an answer, and the bytes of the payload that it holds.
 
     Attributes:
         status: 200 for the whole payload, 206 for a part, 304, 412 or 416.

@@ -1,8 +1,8 @@
 """GET and HEAD of members' payloads: a plain ASGI callable, the path that every image takes.
 
-Strategy: what a request costs is paid 10,000 times a second, so this path has no framework, no routing and no request
-object. It looks once through the header fields, finds the member in a mapped index, and sends a list of fields most of
-which were made before. HEAD, 304, 412 and 416 are answered from the index alone.
+Strategy: this code runs up to 10,000 times a second, so it uses no framework, no routing and no request object. It looks
+through the header fields once, finds the member in a mapped index, and sends a list of fields, most of which were made
+before. HEAD, 304, 412 and 416 are answered from the index alone.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Images:
         """Make the callable.
 
         Args:
-            blobs: Find a blob and the name of a member by a path.
+            blobs: Finds a blob and the name of a member by a path.
             payloads: Reads the payloads.
             access: Says what a request may read.
             metrics: Counts the answers.
@@ -105,8 +105,8 @@ class Images:
             scope: The ASGI scope of the request.
             receive: Receives its events.
             send: Sends the answer.
-            raw: What stands behind `/b/` in the path, percent-encoded.
-            grant: What the token in the path covers; None if the path has none.
+            raw: The part of the path behind `/b/`, percent-encoded.
+            grant: What the token in the path covers; None if the path has no token.
         """
         method = scope["method"]
         if method not in ("GET", "HEAD"):
@@ -164,7 +164,7 @@ class Images:
 
 
 async def send_other_method(send: Send, method: str) -> int:
-    """Answer OPTIONS, which browsers send before a request with a field of its own, or an unknown method."""
+    """Answer an unknown method, or OPTIONS, which browsers send before a request with unusual header fields."""
     if method == "OPTIONS":
         await send_whole(send, 204, [*PREFLIGHT, *ALLOWED])
         return 204
@@ -177,7 +177,7 @@ def cache_control(*, pinned: bool, private: bool) -> bytes:
 
     Args:
         pinned: No other bytes will ever be served at this URL.
-        private: The request was let in by a field of its own, so a cache must not give the answer to others.
+        private: A header field of the request gave access, so a cache must not send the answer to other clients.
     """
     whose = "private" if private else "public"
     return (f"{whose}, max-age={PINNED_S}, immutable" if pinned else f"{whose}, no-cache").encode()

@@ -23,8 +23,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Metrics:
     """Counts answers. The event loop's thread alone calls it, so it needs no lock.
 
-    Times are taken only of answers that wait for a disk or a server: the others take 0.1 ms, and to look at the clock for
-    each would be a noticeable part of it.
+    Only answers that wait for a disk or a server are timed. The others take 0.1 ms, and reading the clock would add a
+    noticeable part to that.
     """
 
     def __init__(self) -> None:

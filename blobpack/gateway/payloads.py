@@ -1,9 +1,10 @@
 """Reading payloads for many clients at once, of the version that was opened, and with bounded memory.
 
-Strategy: a payload whose bytes lie in the page cache is read at once, on the event loop: that takes 2 microseconds, and
-handing it to a thread twenty times as long. Everything that may wait for a disk or a server is read by threads: few for
-disks, many for servers. Clients that want one range at once share one read. A payload of more than 256 KiB is read
-piece by piece as its client takes the bytes, so a slow client holds one piece, and nobody waits for it.
+Strategy: if the bytes of a payload are in the page cache, they are read immediately, on the event loop. That takes 2
+microseconds; a thread would take twenty times as long. All reads that may wait for a disk or a server are done by
+threads: few for disks, many for servers. Clients that want one range at the same time share one read. A payload of more
+than 256 KiB is read piece by piece, as fast as its client takes the bytes. So a slow client holds only one piece in
+memory, and no other client waits for it.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ WHOLE_BYTES_MAX = 256 << 10
 # From a server, each piece is a request of 10 to 50 ms, during which a connection brings some MB.
 REMOTE_PIECE_BYTES = 1 << 20
 LOCAL_PIECE_BYTES = 256 << 10
-# Pieces that all clients together hold. 256 clients that take nothing hold as much; the next large payload is refused.
+# Bound on the pieces that all clients together hold. If 256 clients don't take theirs, the next large payload is refused.
 HELD_BYTES_MAX = 256 << 20
 SERVER_READS_AT_ONCE = 64
 DISK_READS_AT_ONCE = 8
-# a local file that was replaced is noticed after this time, also if all bytes that are read are the right ones
+# a replaced local file is noticed after this time, even if all bytes that are read have the right checksum
 LOOK_EVERY_S = 0.05
 LOOKS_KEPT = 1024
 
 
 class BusyError(BlobpackError):
-    """The server holds as many bytes for its clients as it may. A client should ask again a second later."""
+    """The server already holds as many bytes for its clients as it may. The client should ask again a second later."""
 
 
 class Payloads:
@@ -60,7 +61,7 @@ class Payloads:
         """
         self._count_wait = count_wait
         self._reading: SharedWork[bytes] = SharedWork()
-        # when the file of a store was looked at, by the store's id
+        # time of the last check of a store's file, by the store's id
         self._looked_s: dict[int, float] = {}
         self.held_bytes = 0
 
@@ -91,13 +92,13 @@ class Payloads:
             return None
         has_checksum = end - start == member.size and member.crc32c is not None
         is_right = has_checksum and crc32c(payload) == member.crc32c
-        # A checksum of 5 kB takes half a microsecond, and a look at the file four times as long. Where the checksum proves
-        # that the bytes are right, looks are only for clients that should learn that the blob has changed.
+        # A checksum of 5 kB takes half a microsecond, and a check of the file four times as long. If the checksum proves that
+        # the bytes are right, the file is checked only now and then, to tell clients that the blob has changed.
         if is_right and not self._is_time_to_look(store):
             return payload
-        # behind the read: a file that was written to before this moment is noticed
+        # checked after the read, so that any change before this moment is noticed
         if store.is_replaced:
-            # every later request looks again
+            # so that every later request checks again
             self._looked_s.pop(id(store), None)
             raise changed(member)
         if has_checksum and not is_right:
@@ -105,7 +106,7 @@ class Payloads:
         return payload
 
     def _is_time_to_look(self, store: Store) -> bool:
-        """Return whether the file of a store was not looked at for some time."""
+        """Return whether the last check of a store's file is too long ago."""
         now_s = monotonic()
         if now_s < self._looked_s.get(id(store), 0.0) + LOOK_EVERY_S:
             return False

@@ -1,4 +1,4 @@
-"""Sending a payload that may have to be waited for, whole or piece by piece, as both faces of the server do."""
+"""Sending a payload, whole or piece by piece, for the HTTP face and the S3 face."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from blobpack.gateway.http_range import Answer
     from blobpack.gateway.payloads import Payloads
 
-# a client that takes no byte of a large payload for so long is hung up on
+# if a client takes no byte of a large payload for so long, the connection is closed
 SEND_TIMEOUT_S = 60.0
 
 
 class BrokenAnswerError(Exception):
-    """A payload could not be read to its end, and its beginning was sent. The server closes the connection."""
+    """A payload could not be read to its end, after its beginning was sent. The server closes the connection."""
 
 
 async def send_payload(

@@ -1,7 +1,7 @@
 """Running ASGI applications in one process, until a signal ends them.
 
-Strategy: all listen before the first one answers, so that a port that is taken is an error and not half a server. A
-signal closes the listening sockets; requests that are under way are answered first.
+Strategy: all applications listen before the first one answers. So if a port is taken, that is an error, and no part of the
+server runs. A signal closes the listening sockets; the process ends when the requests that have begun are answered.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 BACKLOG = 2048
-# longer than load balancers keep idle connections (60 s at AWS and nginx), so that they close them first
+# load balancers keep idle connections for 60 s (AWS, nginx); this is longer, so that they close them before the server
 KEEP_ALIVE_S = 75
-# what is under way after this time is cut
+# answers that take longer than this are cut off
 DRAIN_S = 30
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -37,7 +37,7 @@ class Listener:
     Attributes:
         app: The application.
         host: Name or address.
-        port: Port; 0 takes any that is free, and becomes that one.
+        port: Port; 0 chooses a free port, and is replaced by it.
         listening: Its socket, once it is open.
     """
 
@@ -73,7 +73,7 @@ class Listener:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only programs on this machine can reach an address; a name other than localhost may be anything."""
+    """Return whether only programs on this machine can reach an address; False for all names except localhost."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -81,7 +81,7 @@ def is_loopback(host: str) -> bool:
 
 
 def run(listeners: Sequence[Listener], ready: Callable[[], object]) -> None:
-    """Serve until SIGTERM or SIGINT, and then answer what is under way.
+    """Serve until SIGTERM or SIGINT; then finish the answers that have begun.
 
     Args:
         listeners: The applications.
@@ -92,7 +92,7 @@ def run(listeners: Sequence[Listener], ready: Callable[[], object]) -> None:
         StorageError: a port is taken.
     """
     servers = Servers(listeners)
-    # The index and all modules live as long as the process: the collector need not look at them again.
+    # The index and all modules live as long as the process, so the garbage collector need not check them again.
     gc.collect()
     gc.freeze()
     servers.run(ready)
@@ -145,7 +145,7 @@ class Servers:
                 runner.run(self._serve(ready))
 
     def stop(self) -> None:
-        """Stop accepting connections, and end when what is under way is answered; called again, cut it."""
+        """Stop accepting connections, and end when all answers that have begun are sent. A second call cuts them off."""
         for server in self._servers:
             server.force_exit = server.should_exit
             server.should_exit = True
@@ -166,7 +166,7 @@ class Servers:
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return what makes the event loop: uvloop's, which answers twice as many requests, or Python's."""
+    """Return the function that makes the event loop: uvloop's, which answers twice as many requests, or Python's."""
     try:
         import uvloop
     except ImportError:

@@ -1,8 +1,8 @@
-"""Work that many clients wait for, done once, by threads.
+"""Work that threads do once for all clients that wait for it.
 
-Strategy: the first client that wants something starts the work, and those that come before it ends wait for the same
-result. It is a concurrent.futures.Future and no asyncio task, so event loops of several threads may share it. A client
-that goes away ends nobody's work.
+Strategy: the first client that asks starts the work. Clients that ask before the work ends wait for its result. The work
+is a concurrent.futures.Future and not an asyncio task, so event loops of several threads can share it. If a client goes
+away, the work continues for the others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class SharedWork(Generic[Result]):
     """Work in progress, by what it makes.
 
     Attributes:
-        begun: How often work was begun, for metrics and tests.
+        begun: Number of times that work was begun, for metrics and tests.
     """
 
     def __init__(self) -> None:
@@ -50,6 +50,6 @@ class SharedWork(Generic[Result]):
 
 
 def _retrieve_error(waiting: asyncio.Future[Result]) -> None:
-    """Retrieve a future's error: asyncio logs errors that nobody retrieved, as of clients that went away."""
+    """Retrieve a future's error. Otherwise asyncio logs it if the clients that waited have gone away."""
     if not waiting.cancelled():
         waiting.exception()

@@ -1,12 +1,12 @@
 """Tokens: capabilities to read what a path covers, for URLs and for programs.
 
 A token is `v1.<key id>.<scope>.<signature>`, of letters, digits, "-", "_" and dots. It stands in the path of a URL,
-`/k/<token>/b/…`, because tools take the suffix of a URL for the format of an image, and drop or recode queries. Or a
-program sends it as `Authorization: Bearer <token>`.
+`/k/<token>/b/…`, because many tools find the format of an image by the suffix of its URL, and drop or change queries. A
+program can send the token as `Authorization: Bearer <token>` instead.
 
-Strategy: a token is a pure function of key, scope and day of expiry, so a URL stays equal from one export to the next,
-and caches and annotation tools recognise it. Nothing is stored. A token is revoked by taking its key out of the server's
-keys, which revokes all tokens of that key.
+Strategy: a token is a pure function of key, scope and day of expiry. So the URLs in two exports are equal, and caches and
+annotation tools recognise them. Nothing is stored. To revoke a token, its key is removed from the server's keys, which
+revokes all tokens of this key.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 ACCESS_KEY_VARIABLE = "BLOBPACK_SERVE_ACCESS_KEY"
 SECRET_KEY_VARIABLE = "BLOBPACK_SERVE_SECRET_KEY"  # noqa: S105 (the variable's name)
-# a part of every token, and of the credentials of a request to S3, where "/" separates it from a date
+# part of every token, and of the credentials in a request to S3, where a "/" follows it
 ACCESS_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
 VERSION = "v1"
-# so that a signature here is none of AWS's, which are made with the same secret
+# so that no signature of a token is also one of AWS's kind, made with the same secret
 PURPOSE = b"blobpack serve: token v1"
 SIGNATURE_BYTES = 16
 DAY_S = 86400
 BEARER = b"bearer "
-# where the grant of the token in a path stands in the ASGI scope
+# key in the ASGI scope of the grant of the token in the path
 GRANT = "blobpack.grant"
 
 
@@ -40,7 +40,7 @@ class Grant(NamedTuple):
     """What may be read.
 
     Attributes:
-        path: `blob/member`, or the beginning of such paths.
+        path: `blob/member`, or a prefix of such paths.
         is_prefix: Whether everything that begins with the path may be read.
         blob: The only blob of which something may be read; "" if the path names none. A blob's name may begin as a
             member of another blob does.
@@ -76,7 +76,7 @@ EVERYTHING = Grant("", is_prefix=True)
 
 
 class Keys:
-    """The key pairs of a server. Tokens are made with the first one, and those of all are accepted."""
+    """The key pairs of a server. Tokens are made with the first pair; tokens of all pairs are accepted."""
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         """Use these secret keys by their access keys.
@@ -109,7 +109,7 @@ class Keys:
 
         Args:
             scope: What it covers: `blob` or `blob/` for a whole blob; `blob/prefix/` or `blob/prefix*` for the members
-                whose names begin so; `blob/member` for one member; `*` for everything.
+                whose names begin with the prefix; `blob/member` for one member; `*` for everything.
             expires: Last day, in UTC, on which it is valid; None: until its key is removed.
 
         Raises:
@@ -118,7 +118,7 @@ class Keys:
         if not self._signing:
             raise ValueError("there are no keys to make a token with")
         path, is_prefix = parsed_scope(scope)
-        # Days and not seconds: each export of a day makes equal URLs.
+        # Days and not seconds, so that all exports of one day make equal URLs.
         day = "" if expires is None else str(expires.toordinal() - EPOCH_DAY)
         packed = f"{day}{'*' if is_prefix else '='}{path}".encode("utf-8", "surrogateescape")
         return self._signed(next(iter(self._signing)), base64url(packed))
@@ -133,10 +133,10 @@ class Keys:
         parts = token.split(".")
         if len(parts) != 4 or parts[1] not in self._signing or not token.isascii():
             return None
-        # all of it is compared, so that one token has one spelling: base64 has bits that nobody reads
+        # The whole text is compared, because base64 has unused bits: otherwise one token would have several spellings.
         if not hmac.compare_digest(self._signed(parts[1], parts[2]), token):
             return None
-        # it was signed here, so it has this form
+        # this server has signed it, so it has this form
         packed = urlsafe_b64decode(parts[2] + "=" * (-len(parts[2]) % 4))
         text = packed.decode("utf-8", "surrogateescape")
         mark = re.search("[*=]", text)
@@ -181,13 +181,13 @@ class Access:
         return None if grant is None else grant.among(self._names)
 
     def grant_of(self, authorization: bytes | None) -> Grant | None:
-        """Return what a request without a token in its path may read.
+        """Return the grant of a request without a token in its path.
 
         Args:
-            authorization: The value of its field Authorization; None if it has none.
+            authorization: The value of its header Authorization; None if it has none.
 
         Returns:
-            None if the request is to be answered with 401.
+            None if the request must be answered with 401.
         """
         if authorization is None or authorization[: len(BEARER)].lower() != BEARER:
             return self._without_token
@@ -198,7 +198,7 @@ def parsed_scope(scope: str) -> tuple[str, bool]:
     """Return the path of a scope as the user writes it, and whether the path is a prefix; see Keys.token."""
     if scope.endswith("*"):
         return scope[:-1], True
-    # no member is without a blob
+    # a scope without "/" names a whole blob
     if "/" not in scope:
         return f"{scope}/", True
     return scope, scope.endswith("/")
@@ -213,7 +213,7 @@ def keys_in_environment() -> Keys:
     """Return the key pair of the environment, if there is one.
 
     Raises:
-        ValueError: only one of both variables is set, or the access key has other characters than it may have.
+        ValueError: only one of the two variables is set, or the access key has a wrong form.
     """
     access_key = os.environ.get(ACCESS_KEY_VARIABLE, "")
     secret = os.environ.get(SECRET_KEY_VARIABLE, "")
@@ -226,7 +226,7 @@ def read_keys(text: str) -> Keys:
     """Return the key pairs in a file's text: `ACCESS_KEY:SECRET_KEY`, one pair a line; "#" begins a comment.
 
     Raises:
-        ValueError: a line is no such pair, or there is none. No message holds a secret.
+        ValueError: a line is not such a pair, or there are no pairs. No message holds a secret.
     """
     secrets: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):

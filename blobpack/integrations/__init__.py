@@ -1,1 +1,1 @@
-"""Annotation tools: what each of them calls a project, a task or a row, made from the members of a blob."""
+"""Annotation tools: members of blobs as the projects, tasks or rows of each tool."""

@@ -51,8 +51,8 @@ class Origin(click.ParamType[str]):
 def cors(bucket: Location, origins: tuple[str, ...], is_setting: bool, as_json: bool) -> None:
     """Print or set the CORS rules that let web pages read the blobs of BUCKET.
 
-    BUCKET is s3://bucket. Pages need such a rule if they are not in the bucket themselves. The rules that are printed are
-    those of the bucket, with the one that is needed: `aws s3api put-bucket-cors` takes them. Rules of others are kept.
+    BUCKET is s3://bucket. Pages outside of BUCKET need such a rule. This command prints the rules of BUCKET, with the needed
+    rule added, in the form that `aws s3api put-bucket-cors` takes. All other rules are kept.
 
     \b
     blobpack cors s3://bucket --origin https://example.org

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 def gallery(blob: Location, output: Location | None, url: str, force: bool, as_json: bool) -> None:
     """Write a page that shows the images of BLOB in a browser.
 
-    The page is one HTML file that needs no program on the server: it reads BLOB, or the blobs of a collection, by ranged
-    GETs. Put it beside BLOB on any web server; for a BLOB in S3, this command puts it there. If the page and BLOB are not
-    of one origin, see `blobpack cors`.
+    The page is one HTML file. It reads BLOB, or the blobs of a collection, by ranged GETs, so no program has to run on the
+    server. Put the page beside BLOB on any web server. If BLOB is in S3, this command writes the page beside it. If the page
+    and BLOB have different origins, see `blobpack cors`.
 
     \b
     blobpack gallery out.tar

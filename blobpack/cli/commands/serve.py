@@ -32,8 +32,8 @@ PORT_MAX = 65535
     "--name",
     "names",
     multiple=True,
-    help="Serve BLOB under this name. Repeatable: the first one is that of the first BLOB.  [default: the name of the file "
-    "or folder, without .tar]",
+    help="Serve BLOB under this name. Repeatable: the first name is for the first BLOB, and so on.  [default: the name of the "
+    "file or folder, without .tar]",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Listen on this address.")
 @click.option(
@@ -48,7 +48,7 @@ PORT_MAX = 65535
 @click.option(
     "--require-token",
     is_flag=True,
-    help="Answer requests without a token with 401. On an address that other machines can reach, this is so anyway, unless "
+    help="Answer requests without a token with 401. On an address that other machines can reach, this is the default, unless "
     "--insecure-public is given.",
 )
 @click.option(
@@ -101,9 +101,10 @@ def serve(
 ) -> None:
     """Serve the members of BLOBs over HTTP, until SIGTERM or Ctrl-C.
 
-    `/b/NAME/MEMBER` is a member's payload, and `/` a gallery; /openapi.json describes all routes. A BLOB may also be a
-    collection, or a folder, prefix or glob of blobs. The key pair comes from BLOBPACK_SERVE_ACCESS_KEY and
-    BLOBPACK_SERVE_SECRET_KEY, or from the file of --keys; `blobpack token` makes tokens with it.
+    The URL `/b/NAME/MEMBER` returns a member's payload, and `/` a gallery. `/openapi.json` describes all routes. A BLOB may
+    also be a collection, or a folder, prefix or glob of blobs. The server reads its key pair from the environment variables
+    BLOBPACK_SERVE_ACCESS_KEY and BLOBPACK_SERVE_SECRET_KEY, or its key pairs from the file of --keys. `blobpack token` makes
+    tokens with a key pair.
 
     \b
     blobpack serve out.tar

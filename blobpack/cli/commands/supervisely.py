@@ -77,7 +77,7 @@ def usage_errors() -> Iterator[None]:
 def supervisely() -> None:
     """Build, check, upload and download blob projects of Supervisely.
 
-    Supervisely's SDK is not needed. It opens and uploads what is built here.
+    These commands don't need Supervisely's SDK. The SDK can open and upload the projects that they build.
 
     \b
     blobpack supervisely build out.tar project/
@@ -133,8 +133,8 @@ def build(
 ) -> None:
     """Make a local project of the members of BLOB.
 
-    An image is named by the part of its member's name after the last /. PROJECT must not exist yet, or be an empty
-    folder; it appears whole or not at all. If BLOB is a collection, or a folder, prefix or glob of blobs, the project has
+    The name of an image is the part of its member's name after the last /. PROJECT must not exist yet, or be an empty
+    folder. It appears whole or not at all. If BLOB is a collection, or a folder, prefix or glob of blobs, the project has
     several blobs.
 
     \b
@@ -181,11 +181,11 @@ def build(
 @json_option
 @click.pass_context
 def check(ctx: click.Context, folder: str, as_json: bool) -> None:
-    """Check a local project, made by anybody.
+    """Check a local project, whichever tool made it.
 
-    Each problem is printed to stdout: images without annotation, annotations that the SDK refuses, offsets that do not
-    fit their blob, images that are listed twice, and what Supervisely's SDK can't read. The exit code is 1 if there are
-    any.
+    Each problem is printed to stdout: images without annotation, annotations that Supervisely's SDK refuses, offsets that
+    do not fit their blob, images that are listed twice, and anything else that the SDK can't read. If there are any
+    problems, the exit code is 1.
 
     \b
     blobpack supervisely check project/
@@ -245,7 +245,7 @@ def connected(server: str, threads: int) -> Client:
 @click.option(
     "--name",
     metavar="TEXT",
-    help="Name of the new project. If another project has it, a number is put behind it.  [default: the name of the "
+    help="Name of the new project. If another project has it, a number is added.  [default: the name of the "
     "folder]",
 )
 @server_options
@@ -256,8 +256,8 @@ def upload(
 ) -> None:
     """Upload a local project as a new project.
 
-    No image is sent by itself: the blobs go to the team's files, and the images are places in them. If an upload of this
-    project was interrupted, the same command continues it.
+    The blobs are uploaded to the team's files. Then the images are added by their names and their offsets in the blobs. If
+    an upload of this project was interrupted, run the same command again to continue it.
 
     \b
     blobpack supervisely upload project/ --workspace 12 --server https://app.supervisely.com
@@ -287,10 +287,10 @@ def upload(
 @progress_option
 @json_option
 def download(project: int, folder: str, server: str, threads: int, as_json: bool) -> None:
-    """Download the project of the number ID with its blobs.
+    """Download the project with the number ID, and its blobs.
 
-    Each blob comes once, whole, and is verified. Into the folder of an earlier download, only what is new or has changed
-    is fetched. If a download was interrupted, the same command continues it.
+    Each blob is downloaded once, as a whole, and verified. If the folder holds an earlier download, only what is new or has
+    changed is fetched. If a download was interrupted, run the same command again to continue it.
 
     \b
     blobpack supervisely download 101 down/ --server https://app.supervisely.com

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 def token(scope: str, expires: datetime | None, keys: Keys, as_json: bool) -> None:
     """Print a token with which a client of `blobpack serve` may read what SCOPE covers.
 
-    SCOPE is NAME for a whole blob, NAME/PREFIX/ or 'NAME/PREFIX*' for members whose names begin so, NAME/MEMBER for one
-    member, or '*' for everything. The token stands in the URL, as in /k/TOKEN/b/NAME/MEMBER, or a program sends it as
-    `Authorization: Bearer TOKEN`. Equal SCOPE, key and day give an equal token. To revoke it, remove its key from the
+    SCOPE is NAME for a whole blob, NAME/PREFIX/ or 'NAME/PREFIX*' for members whose names begin with PREFIX, NAME/MEMBER for
+    one member, or '*' for everything. Put the token into URLs, as in /k/TOKEN/b/NAME/MEMBER, or send it as `Authorization:
+    Bearer TOKEN`. For one SCOPE, key and day, the token is always the same. To revoke a token, remove its key from the
     server's keys.
 
     \b

@@ -1,1 +1,1 @@
-"""What the server answers beside payloads: the API, batches, the gallery, thumbnails, IIIF, whole files."""
+"""All routes except those of payloads: the API, batches, the gallery, thumbnails, IIIF, whole files."""

@@ -1,8 +1,8 @@
 """The JSON API below `/api/v1/`: blobs, pages of their members, single members, and many references at once.
 
-Strategy: a page of members begins at a row, and its cursor is the next row, so a page costs the same at any depth. A
-condition is compared by native code with 65,536 rows at a time, in a thread; a page that looked at four million rows
-ends, even if it is empty, so that no request takes more than a moment.
+Strategy: a page of members begins at a row, and its cursor is the next row. So late pages cost no more than the first.
+Native code compares a condition with 65,536 rows at a time, in a thread. A page ends after four million rows, even if it
+is empty, so that no request takes long.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 LIMIT = 100
 LIMIT_MAX = 1000
-# the first look is small: most pages are full after it
+# the first step is small, because it fills most pages
 FIRST_ROWS, ROWS_AT_ONCE = 4096, 1 << 16
 ROWS_LOOKED_AT_MAX = 1 << 22
 REFS_MAX = 10_000
@@ -59,14 +59,14 @@ class ApiError(Exception):
 
 
 def json_answer(content: object, status: int = 200) -> Response:
-    """Return an answer in JSON. Bytes of names that are not UTF-8 are escaped as surrogates, as Python shows them."""
+    """Return an answer in JSON. In names, bytes that are not UTF-8 are escaped as surrogates, as in Python."""
     body = json.dumps(content, separators=(",", ":")).encode()
     headers = {"x-content-type-options": "nosniff", "cache-control": "no-cache"}
     return Response(body, status, headers, "application/json")
 
 
 def error_answer(status: int, detail: str) -> Response:
-    """Return an error as the payloads' routes do."""
+    """Return an error in the form of the routes of payloads."""
     headers = {NOSNIFF[0].decode(): NOSNIFF[1].decode(), "cache-control": "no-store"}
     if status == 401:
         headers["www-authenticate"] = 'Bearer realm="blobpack"'
@@ -78,7 +78,7 @@ def error_answer(status: int, detail: str) -> Response:
 def endpoint(
     app: GatewayApp, answer: Callable[[Request, Grant], Awaitable[Response]]
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Return a route's function: it finds out what the request may read, and turns errors into answers."""
+    """Return the function of a route: it finds the request's grant, and turns errors into answers."""
 
     async def ask(request: Request) -> Response:
         try:
@@ -161,7 +161,7 @@ def routes(app: GatewayApp) -> list[Route]:
 
 
 def not_found(what: str) -> ApiError:
-    """Return the error for what does not exist, and for what the token does not cover."""
+    """Return the error for a blob or member that does not exist, or that the token does not cover."""
     return ApiError(404, f"There is no such {what} here, or the token does not cover it.")
 
 
@@ -189,7 +189,7 @@ def start_of(request: Request, blob: ServedBlob) -> int:
         return 0
     parts = ID.fullmatch(cursor)
     if parts is None:
-        raise ApiError(422, "cursor must be the next_cursor of a page before.")
+        raise ApiError(422, "cursor must be the next_cursor of an earlier page.")
     if parts[1] != blob.version:
         raise ApiError(409, "The blob has changed since that page: begin again without a cursor.")
     return int(parts[2])
@@ -200,7 +200,7 @@ def conditions_of(request: Request) -> list[Conditions]:
     query = request.query_params
     bounds = {name: whole(request, name, 0, 0, 1 << 59) for name in BOUNDS if name in query}
     prefix = query.get("prefix")
-    # one glob of many must match, but the prefix must match, too
+    # one of the globs must match, and the prefix must match, too
     globs_of_all = [tuple(query.getlist("glob")), (prefix_glob(prefix),) if prefix else ()]
     try:
         return [
@@ -235,7 +235,7 @@ async def body_of(request: Request) -> Any:
             raise ApiError(413, f"A body has at most {BODY_BYTES_MAX >> 20} MiB here.")
     try:
         return json.loads(body)
-    # RecursionError: brackets within brackets
+    # RecursionError: too many nested brackets
     except (ValueError, RecursionError) as exc:
         raise ApiError(400, "The body is not JSON.") from exc
 
@@ -259,7 +259,7 @@ def page(
     """Return the rows of the members that meet all conditions, from a row on, and where the next page begins.
 
     Raises:
-        ApiError: the index does not record what a condition is about.
+        ApiError: the index lacks the facts that a condition needs.
     """
     count = len(blob.index)
     if not conditions:
@@ -287,7 +287,7 @@ def page(
 
 
 def by_id(app: GatewayApp, text: str) -> ServedMember | None:
-    """Return the member of an id; None if there is none. Blobs of one version have the same members."""
+    """Return the member with an id; None if there is none. Blobs with one version have the same members."""
     parts = ID.fullmatch(text)
     if parts is None:
         return None
@@ -298,7 +298,7 @@ def by_id(app: GatewayApp, text: str) -> ServedMember | None:
 
 
 def about(request: Request, blob: ServedBlob) -> dict[str, object]:
-    """Return what the API shows of a blob."""
+    """Return the JSON of a blob."""
     return {
         "name": blob.name,
         "version": blob.version,
@@ -312,7 +312,7 @@ def about(request: Request, blob: ServedBlob) -> dict[str, object]:
 
 
 def about_member(request: Request, member: ServedMember) -> dict[str, object]:
-    """Return what the API shows of a member."""
+    """Return the JSON of a member."""
     blob = member.blob
     return {
         "id": f"{blob.version}-{member.row}",

@@ -1,6 +1,6 @@
 """`/iiif/…`: the IIIF Image API, level 1, with a few features of level 2. An identifier is `blob%2Fmember`.
 
-Images are as they are shown: turned as their EXIF says, before a region is cut.
+Each image is first turned as its EXIF demands; then the region is cut.
 
 Source: IIIF Image API 3.0, https://iiif.io/api/image/3.0/, and its page "Compliance".
 """
@@ -46,7 +46,7 @@ INFO = b"/info.json"
 
 
 class Asked(NamedTuple):
-    """The parameters of an image request, as texts of their right form."""
+    """The parameters of an image request, as texts whose form was checked."""
 
     region: str
     size: str
@@ -62,7 +62,7 @@ class Iiif(PictureFace):
         if raw.endswith(INFO):
             return await self._info(scope, send, raw[: -len(INFO)], grant)
         parts = raw.rsplit(b"/", 4)
-        # the identifier alone; a client that leaves its slashes as they are is understood, too
+        # the identifier alone; it may also have slashes that are not encoded
         if len(parts) < 5 or not (ROTATION.fullmatch(parts[3].decode("latin-1"))):
             return await self._redirect(scope, send, raw, grant)
         asked = parsed(*(part.decode("latin-1") for part in parts[1:]))
@@ -126,7 +126,7 @@ def parsed(region: str, size: str, rotation: str, quality_and_format: str) -> As
     """Check the parameters of an image request.
 
     Raises:
-        PictureError: 400 for one of a wrong form, 501 for one that is not supported (section 4.7 and 7).
+        PictureError: 400 for a parameter of a wrong form, 501 for one that is not supported (sections 4.7 and 7).
     """
     quality, dot, suffix = quality_and_format.rpartition(".")
     region_found, size_found = REGION.fullmatch(region), SIZE.fullmatch(size)

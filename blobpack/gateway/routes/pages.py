@@ -1,4 +1,4 @@
-"""What a server says of itself: the gallery, its health, its metrics, and the description of its routes."""
+"""The pages of the server itself: the gallery, its health, its metrics, and the description of its routes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def routes(app: GatewayApp) -> list[Route]:
             for name, path in app.raw_files.shown()
             if grant.covers_all(name)
         ]
-        # read through this server, the page needs nothing else; a page of another site must not show it in a frame
+        # the page reads blobs only through this server; no page of another site may show it in a frame
         headers = {
             "x-content-type-options": "nosniff",
             "cache-control": "no-cache",
@@ -43,7 +43,7 @@ def routes(app: GatewayApp) -> list[Route]:
         return Response(page(shown), 200, headers, MEDIA_TYPE)
 
     async def metrics(request: Request, grant: Grant) -> Response:
-        # they name the blobs
+        # metrics name the blobs
         if not (grant.is_prefix and not grant.path):
             raise ApiError(404, "The token does not cover the metrics.")
         return Response(app.metrics.text(app.blobs, app.payloads), media_type=CONTENT_TYPE)

@@ -1,8 +1,9 @@
-"""Decoded images: made by Pillow in threads, from payloads that may be hostile, and kept in memory up to a bound.
+"""Decoded images: Pillow makes them in threads, from payloads that may be hostile. They stay in memory up to a limit.
 
-Strategy: a file of a few bytes can hold many pixels, so the number of pixels is looked at before any is decoded. A JPEG
-is decoded at a fraction of its size where that suffices. Only formats without programs in them are opened: Pillow would
-hand an EPS file to Ghostscript. The threads are few, because each decodes with one processor and holds all pixels.
+Strategy: a file of a few bytes can hold many pixels, so the number of pixels is checked before any pixel is decoded. If a
+fraction of a JPEG's size is enough, it is decoded at this fraction. Only formats that can't contain programs are opened:
+Pillow would pass an EPS file to Ghostscript. There are few threads, because each uses one processor and holds all pixels
+of its image.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Pictures:
         Args:
             member: The member.
             kind: Which picture of it.
-            make: Makes it of the payload, in a thread.
+            make: Makes the picture of the payload, in a thread.
 
         Raises:
             PictureError: the member is no image that can be shown.
@@ -128,16 +129,16 @@ class Pictures:
 
 
 def opened(payload: bytes) -> Image:
-    """Open an image; nothing is decoded yet.
+    """Open an image; no pixel is decoded yet.
 
     Raises:
-        PictureError: it is no image, or of a format that is not opened.
+        PictureError: it is not an image, or its format is not opened here.
     """
     from PIL import Image
 
     Image.init()
     known = [name for name in FORMATS if name in Image.OPEN]
-    # Pillow's plugins raise anything at a damaged image, and a warning at one of many pixels
+    # for a damaged image, Pillow's plugins raise errors of any type; for one of many pixels, a warning
     try:
         return Image.open(io.BytesIO(payload), formats=known)
     except Exception as exc:
@@ -207,7 +208,7 @@ class PictureFace(ABC):
         Args:
             scope: The ASGI scope of the request.
             send: Sends the answer.
-            raw: What stands behind the route's prefix in the path, percent-encoded.
+            raw: The part of the path behind the route's prefix, percent-encoded.
             grant: What the request may read.
 
         Raises:

@@ -1,7 +1,7 @@
-"""The blobs themselves, byte by byte, for readers of their own: the gallery's, `blobpack` with an http:// URL, or curl.
+"""Whole blobs as files, for clients that read blobs themselves: the gallery, `blobpack` with an http:// URL, or curl.
 
-`/raw/<name>` is a blob, and `/raw/<name>.idx` its index if the blob does not hold it. Of a collection,
-`/raw/<name>/collection.idx` is its file, beside its blobs by their own names.
+`/raw/<name>` is a blob, and `/raw/<name>.idx` its index, if the index is not inside the blob. For a collection,
+`/raw/<name>/collection.idx` is its file, and its blobs are beside it, under their own names.
 
 Strategy: a file is served as the one member of a blob that is not a tar. So ranges, conditions, tokens and reads are
 those of members.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from blobpack.indexfile.remote import RemoteIndex
     from blobpack.stores.base import Store
 
-# blobs of collections that are read as files at the same time
+# number of blobs of collections that can be read as files at the same time
 FILES_KEPT = 256
 
 
@@ -82,12 +82,12 @@ class RawFiles:
         path = f"{blob.name}/{COLLECTION_NAME}"
         self._files[path] = RawFile(blob.name, stored._store, path)
         names = {reader._shards[number].name: number for number in range(len(reader._shards))}
-        # a blob elsewhere is read from there, and not through this server
+        # blobs in other places are read from there, and not through this server
         here = {name: number for name, number in names.items() if not is_absolute(name)}
         self._collections[blob.name] = reader, here
 
     def shown(self) -> Iterator[tuple[str, str]]:
-        """Yield the name of each blob that a gallery can show, and the path behind `/raw/` where it begins."""
+        """Yield the name of each blob that a gallery can show, and its path behind `/raw/`."""
         for path, file in self._files.items():
             if path in (file.name, f"{file.name}/{COLLECTION_NAME}"):
                 yield file.name, path

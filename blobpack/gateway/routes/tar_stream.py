@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 PIECE_BYTES = 1 << 20
-# batches that read at the same time; more wait, and hold no bytes
+# number of batches that read at the same time; others wait, and hold no bytes
 BATCHES_AT_ONCE = 16
-# bytes between two payloads that are read with them: a header, or three if the name is long
+# largest gap between two payloads in one read: a header, or three headers if the name is long
 GAP_BYTES_MAX = 4096
 MISSING_SHOWN = 10
 LARGE_BYTES = 8 << 20
@@ -114,7 +114,7 @@ class Wanted(NamedTuple):
 
 
 def look_up(blobs: ServedBlobs, refs: list[str], grant: Grant) -> list[Wanted | None]:
-    """Find members by `blob/member`; None where there is none, or the request may not read it."""
+    """Find members by `blob/member`; None for a member that does not exist, or that the request may not read."""
     wanted: list[Wanted | None] = [None] * len(refs)
     places: dict[ServedBlob, list[int]] = {}
     names: dict[ServedBlob, list[str]] = {}
@@ -123,7 +123,7 @@ def look_up(blobs: ServedBlobs, refs: list[str], grant: Grant) -> list[Wanted | 
         if resolved is not None and grant.covers(resolved[0].name, resolved[1]):
             places.setdefault(resolved[0], []).append(place)
             names.setdefault(resolved[0], []).append(resolved[1])
-    # names are looked up together: that takes a fifth of the time of one by one
+    # all names in one look-up, which takes a fifth of the time of single look-ups
     for blob, asked in names.items():
         for place, found in zip(places[blob], blob.index._search(asked), strict=True):
             wanted[place] = found and Wanted(blob, found)
@@ -198,7 +198,7 @@ class TarAnswer(Response):
 
 
 async def next_of(tar: Generator[bytes]) -> bytes | None:
-    """Return the next piece, which a thread reads; None behind the last one."""
+    """Return the next piece, which a thread reads; None after the last one."""
     pool = shared_pool("gateway-batch", BATCHES_AT_ONCE)
     return await asyncio.get_running_loop().run_in_executor(pool, next, tar, None)
 

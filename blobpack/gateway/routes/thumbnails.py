@@ -1,4 +1,4 @@
-"""`/t/{size}/{blob}/{member}`: a small JPEG of an image, as it is shown: turned as its EXIF says."""
+"""`/t/{size}/{blob}/{member}`: a small JPEG of an image, turned as its EXIF demands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from blobpack.gateway.answers import Scope, Send
     from blobpack.gateway.tokens import Grant
 
-# few, so that caches hit, and nobody can fill them with every number of pixels
+# few sizes, so that caches hit, and nobody can fill the caches with all possible sizes
 SIZES = (64, 128, 256, 512)
 
 
@@ -40,7 +40,7 @@ class Thumbnails(PictureFace):
 
 
 def thumbnail(payload: bytes, side: int) -> Picture:
-    """Return an image, made to fit into a square of so many pixels; it is never made larger.
+    """Return an image, made smaller to fit into a square with sides of so many pixels; it is never enlarged.
 
     Raises:
         PictureError: it is no image that can be shown.
@@ -52,7 +52,7 @@ def thumbnail(payload: bytes, side: int) -> Picture:
         image.draft("RGB", (side * 2, side * 2))
         check_pixels(image)
         try:
-            # made small first: turning a large image would take its memory a second time
+            # made smaller before it is turned: turning a large image would need the memory of a second one
             image.thumbnail((side, side), reducing_gap=2.0)
             return encoded(ImageOps.exif_transpose(image))
         except Exception as exc:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from blobpack.gateway.s3.exchange import Exchange
     from blobpack.gateway.s3.list_objects import Listing, ListRequest
 
-# what may be asked of a bucket beside its keys, and is not known here
+# subresources of a bucket that are not supported here
 SUBRESOURCES = frozenset(
     b"accelerate acl analytics cors encryption intelligent-tiering inventory lifecycle logging metrics notification "
     b"object-lock ownershipControls policy policyStatus publicAccessBlock replication requestPayment tagging uploads "
@@ -104,7 +104,7 @@ async def send_object(
         exchange.request, member, changed_s, is_signed=exchange.is_signed
     )
     if exchange.request.method == "HEAD" or answer.status == 304 or answer.start == answer.end:
-        # what is answered from the index alone must not be of a blob that is there no more
+        # an answer from the index alone must not describe a blob that was replaced
         check_unchanged(member)
         await exchange.answer(answer.status, fields)
     else:

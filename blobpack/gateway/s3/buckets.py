@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from blobpack.gateway.blobs import ServedBlob, ServedMember
     from blobpack.gateway.s3.list_objects import ListRequest
 
-# S3's rules (User Guide, "General purpose bucket naming rules"); clients check them before they send anything
+# S3's rules (User Guide, "General purpose bucket naming rules"); clients check names before they send a request
 NAME_LENGTH_MIN, NAME_LENGTH_MAX = 3, 63
 LISTINGS_AT_ONCE = 4
 
@@ -50,7 +50,7 @@ class Bucket:
     def changed_of(self, member: ServedMember) -> int:
         """Return the time of a member's last change, or else that of its blob, in seconds since 1970 UTC.
 
-        S3 knows a time of every object, and pack writes no times of members unless it is told to.
+        In S3, every object has such a time, but `pack` writes times of members only with --keep-mtime.
         """
         return self.changed_s if member.mtime is None else member.mtime
 
@@ -59,10 +59,10 @@ class Bucket:
 
         Args:
             asked: What was asked for; its prefix begins with key_prefix.
-            key_prefix: What stands before each name in its key.
+            key_prefix: Prefix that is added to each name to make its key.
 
         Raises:
-            S3Error: the continuation token is none of this server's.
+            S3Error: the continuation token is not one of this server.
         """
         pool = shared_pool("gateway-list", LISTINGS_AT_ONCE)
         if self._order is None:
@@ -75,7 +75,7 @@ class Bucket:
     def _page(self, order: NameOrder, asked: ListRequest, key_prefix: bytes) -> Listing:
         after = asked.marker if asked.token is None else decode_token(asked.token)
         if not after.startswith(key_prefix):
-            # a marker of the client's choice: before all keys, or behind all
+            # the client may choose any marker: it may lie before all keys, or behind all keys
             if after > key_prefix:
                 return Listing([], [], b"", is_truncated=False)
             after = key_prefix
@@ -108,7 +108,7 @@ def buckets_of(blobs: Iterable[ServedBlob]) -> dict[str, Bucket]:
 
 
 def blobs_by_bucket(blobs: Iterable[ServedBlob]) -> dict[str, ServedBlob]:
-    """Return blobs by the names of their buckets. Two that would have one name get numbers: `train`, `train-2`."""
+    """Return blobs by the names of their buckets. If two would have one name, the second gets a number: `train-2`."""
     found: dict[str, ServedBlob] = {}
     for blob in blobs:
         wanted = name = bucket_name(blob.name)
@@ -121,7 +121,7 @@ def blobs_by_bucket(blobs: Iterable[ServedBlob]) -> dict[str, ServedBlob]:
 
 
 def bucket_name(name: str) -> str:
-    """Return the name of a blob as the name of a bucket: small letters, digits, "-" and ".", 3 to 63 of them."""
+    """Return the name of a blob as the name of a bucket: 3 to 63 lower-case letters, digits, "-" and "."."""
     kept = re.sub("[^a-z0-9.]+", "-", name.lower())
     kept = re.sub(r"[-.]*\.[-.]*", ".", kept)[:NAME_LENGTH_MAX].strip("-.")
     return kept if len(kept) >= NAME_LENGTH_MIN else f"blob-{kept}".strip("-")

@@ -32,7 +32,7 @@ STATUS_OF = {
 
 
 class S3Error(Exception):
-    """An error as S3 answers it. The gateway raises and answers it; no caller of blobpack sees it.
+    """An error in the form of S3's errors. The gateway sends it to the client; no caller of blobpack sees it.
 
     Attributes:
         code: S3's code, a key of STATUS_OF.

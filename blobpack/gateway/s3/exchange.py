@@ -89,8 +89,8 @@ class Exchange:
     async def _drain(self) -> None:
         """Receive the body of a refused upload, up to a limit.
 
-        If the connection were closed with bytes unread, the client would see a reset in place of the error. A client
-        that expects 100 (Continue) sends no body before that (RFC 9110, 10.1.1).
+        If the server closed the connection without reading the body, the client would see a reset instead of the error. A
+        client that expects 100 (Continue) sends no body before it gets this status (RFC 9110, 10.1.1).
         """
         if self.request.header(b"expect") is not None:
             return

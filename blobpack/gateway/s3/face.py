@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # S3 itself accepts 8 KB, and nginx 32
 HEADERS_BYTES_MAX = 32 << 10
-# S3's code for the status that the HTTP face answers to a failed read; clients retry the 503 and not the 409
+# S3's code for each status of a failed read; clients retry after a 503, but not after a 409
 CODE_OF = {409: "OperationAborted", 503: "SlowDown"}
 
 
@@ -80,7 +80,7 @@ def s3_app(
 
 
 class Source(Protocol):
-    """Some buckets."""
+    """A source of buckets: blobs, or real buckets."""
 
     def has(self, name: str) -> bool:
         """Return whether a bucket is one of these."""
@@ -103,9 +103,9 @@ class S3Face:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI 3 has it."""
         if scope["type"] != "http":
-            # neither WebSockets nor anything to do at the start of the server
+            # the S3 face has no WebSockets, and nothing to do when the server starts
             raise NotImplementedError(f"the S3 face has no {scope['type']}")
-        # A preflight is never signed, and tells nothing (Fetch standard, "CORS-preflight fetch").
+        # A preflight is never signed, and its answer reveals nothing (Fetch standard, "CORS-preflight fetch").
         if scope["method"] == "OPTIONS":
             await send_whole(send, 204, [*PREFLIGHT, ALLOW])
             return
@@ -149,7 +149,7 @@ class S3Face:
         )
 
     def _is_signed(self, request: S3Request) -> bool:
-        """Return whether a request is signed; if it need not be, it may be signed with any key of a server without keys.
+        """Return whether a request has a right signature; False if the server has no keys to check one.
 
         Raises:
             S3Error: its signature is wrong, or it has none and must have one.

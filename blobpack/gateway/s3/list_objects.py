@@ -32,7 +32,7 @@ class ListRequest(NamedTuple):
     Attributes:
         api: "1" for ListObjects, "2" for ListObjectsV2, "versions" for ListObjectVersions.
         prefix: What the keys begin with, as bytes, like all parts of keys here.
-        delimiter: What ends a common prefix; empty if there are none.
+        delimiter: Text that ends a common prefix; empty: no common prefixes.
         marker: The page begins behind this key or common prefix; empty for the first page.
         token: What to use in place of the marker, if it is not None: the last page's NextContinuationToken.
         max_keys: Number of keys and common prefixes on the page, 0 to 1000.
@@ -74,8 +74,8 @@ class Listing(NamedTuple):
     Attributes:
         keys: The keys.
         prefixes: The common prefixes.
-        follow: What the request for the next page names: a token for ListObjectsV2, else a key or common prefix; empty
-            if there is no next page.
+        follow: Where the next page begins: a token for ListObjectsV2, else a key or common prefix; empty if there is no
+            next page.
         is_truncated: Whether there is a next page.
     """
 
@@ -90,7 +90,7 @@ class Page(NamedTuple):
 
     Attributes:
         places: Places in the order of the members whose names are on it.
-        prefixes: The common prefixes, each standing for all names that begin with it.
+        prefixes: The common prefixes. Each of them replaces all names that begin with it.
         last: The last name or common prefix; the next page begins behind it.
         is_truncated: Whether there is a next page.
     """
@@ -208,7 +208,7 @@ def list_page(
 def _first_place(order: NameOrder, prefix: bytes, delimiter: bytes, after: bytes) -> int:
     if not after or after < prefix:
         return order.first_from(prefix)
-    # The last page ended with a common prefix: the names that it stands for are done.
+    # The last page ended with a common prefix, so the names that begin with this prefix are skipped.
     if after.startswith(prefix) and _rolled_up(after, prefix, delimiter) == after:
         return _first_past(order, after, 0)
     # no name lies between a name and this one
@@ -216,7 +216,7 @@ def _first_place(order: NameOrder, prefix: bytes, delimiter: bytes, after: bytes
 
 
 def _rolled_up(name: bytes, prefix: bytes, delimiter: bytes) -> bytes:
-    """Return the common prefix that stands for a name; empty if none does."""
+    """Return the common prefix that replaces a name; empty if none does."""
     cut = name.find(delimiter, len(prefix)) if delimiter else -1
     return name[: cut + len(delimiter)] if cut >= 0 else b""
 

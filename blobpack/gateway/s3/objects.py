@@ -24,7 +24,7 @@ OVERRIDES = {
     "response-content-type": b"content-type",
     "response-expires": b"expires",
 }
-# what may be asked of an object beside its bytes and its facts, and is not known here
+# subresources of an object that are not supported here
 SUBRESOURCES = frozenset(
     b"acl attributes legal-hold partNumber restore retention select tagging torrent uploadId uploads".split()
 )
@@ -79,10 +79,10 @@ def answer_object(
 
 
 def check_params(request: S3Request) -> None:
-    """Check that a request asks for nothing of an object that a member of a blob does not have.
+    """Check that a request asks only for what a member of a blob has.
 
     Raises:
-        S3Error: it does.
+        S3Error: the request asks for something else.
     """
     unknown = SUBRESOURCES & {name for name, _ in request.query}
     if unknown:
@@ -107,7 +107,7 @@ def overrides_in(request: S3Request, *, is_signed: bool) -> dict[bytes, bytes]:
                 "InvalidRequest",
                 "Request specific response headers cannot be used for anonymous GET requests.",
             )
-        # a line break would begin a field of the client's choice
+        # with a line break in it, the client could add any header field
         if not value.isprintable():
             raise S3Error("InvalidArgument", f"{param} holds characters that a header can't hold")
         found[field] = value.encode("utf-8", "replace")
@@ -130,7 +130,7 @@ def _payload_fields(
     ]
     if answer.status == 206:
         fields.append((b"content-range", content_range(answer.start, answer.end, member.size)))
-    # of a range, S3 sends no checksum either: it would be that of other bytes
+    # for a range, S3 sends no checksum either: it would be the checksum of other bytes
     elif request.header(b"x-amz-checksum-mode") == b"ENABLED" and member.crc32c is not None:
         digest = base64.b64encode(member.crc32c.to_bytes(4, "big"))
         fields += [(b"x-amz-checksum-crc32c", digest), (b"x-amz-checksum-type", b"FULL_OBJECT")]

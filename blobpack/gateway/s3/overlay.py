@@ -1,7 +1,7 @@
-"""Real buckets with the blobs in them laid open: `s3://bucket/out.tar/cats/1.jpg` is a member of the object `out.tar`.
+"""Real buckets in which blobs are also folders: `s3://bucket/out.tar/cats/1.jpg` is a member of the object `out.tar`.
 
-Everything else is read from the real bucket, with the key pair that this process finds for it. The clients' own key
-pairs are those of this server, so they see what this server may see, and only of the buckets that it was told to serve.
+Everything else is read from the real bucket, with the credentials that this process finds for it. Clients sign with a key
+pair of this server. So they can read whatever this process can read, but only from the buckets that it was told to serve.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CONDITIONS = {
     b"if-modified-since": "IfModifiedSince",
     b"if-unmodified-since": "IfUnmodifiedSince",
 }
-# fields of S3's answers that are repeated; the media type is, too
+# fields of S3's answers that are passed on, beside the media type
 REPEATED = (
     "accept-ranges",
     "cache-control",
@@ -61,7 +61,7 @@ REPEATED = (
     "last-modified",
     "x-amz-version-id",
 )
-# of answers to HEAD, whose errors have no body and so no code
+# codes for errors of HEAD requests, which have no body and so no code
 CODE_OF = {
     400: "InvalidRequest",
     403: "AccessDenied",
@@ -73,7 +73,7 @@ CODE_OF = {
 
 
 class Overlay:
-    """Real buckets with the blobs in them laid open."""
+    """Real buckets in which blobs are also folders."""
 
     def __init__(self, buckets: Iterable[str], payloads: Payloads) -> None:
         self._buckets, self._payloads = sorted(set(buckets)), payloads
@@ -84,7 +84,7 @@ class Overlay:
         return name in self._buckets
 
     def names(self) -> list[tuple[str, int]]:
-        """Return the names of the buckets; when they were made is not asked."""
+        """Return the names of the buckets, without times: S3 is not asked for these."""
         return [(name, 0) for name in self._buckets]
 
     async def answer(self, exchange: Exchange) -> None:
@@ -119,7 +119,7 @@ class Overlay:
             try:
                 await send_object(exchange, self._payloads, member, bucket.changed_of(member))
             except BlobChangedError:
-                # nothing was sent yet: it was replaced since it was opened
+                # the blob was replaced since it was opened, and nothing was sent yet
                 self._blobs.forget(place)
                 if is_last:
                     raise
@@ -190,7 +190,7 @@ def can_be_key(key: str) -> bool:
 
 
 async def asked(operation: str, **arguments: Any) -> Relayed:
-    """Have a thread send a request to S3."""
+    """Send a request to S3 in a thread."""
     pool = shared_pool("gateway-relay", RELAYED_AT_ONCE)
     send = partial(relay, operation, **arguments)
     return await asyncio.get_running_loop().run_in_executor(pool, send)

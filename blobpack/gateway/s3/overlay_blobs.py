@@ -1,4 +1,4 @@
-"""The blobs in real buckets that an overlay has open."""
+"""The open blobs of an overlay's real buckets."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BLOB_IN_KEY = re.compile(r"\.tar(?:\.zst)?(?=/)")
-# Opening a blob takes some requests, so it stays open; and after this time, one request asks whether it was replaced.
+# Opening a blob takes some requests, so it stays open. After this time, one request checks whether it was replaced.
 RECHECKED_AFTER_S = 5.0
-# an open blob holds the map of a copy of its index; what is no blob is remembered, too
+# each open blob maps a copy of its index; places without a blob are remembered, too
 KEPT_MAX = 256
 OPENED_AT_ONCE = 8
 # Each place in a key costs a request to S3 until it is known, and a key has room for 170.
@@ -45,12 +45,12 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Kept:
-    """What is known of a place.
+    """The result of the last look at a place.
 
     Attributes:
         blob: The blob there; None if there is none.
         version: Its ETag.
-        checked_s: When this was last so, by the monotonic clock.
+        checked_s: Time of that look, by the monotonic clock.
     """
 
     blob: Bucket | None
@@ -59,7 +59,7 @@ class Kept:
 
 
 def blobs_in(bucket: str, key: str) -> Iterator[tuple[Place, str]]:
-    """Yield the places of blobs that a key may lead into, from the outermost on, and what stands behind them.
+    """Yield the places of blobs that a key may lead into, the outermost first, each with the rest of the key.
 
     `a/out.tar/cats/1.jpg` may be the member `cats/1.jpg` of `a/out.tar`.
     """
@@ -68,7 +68,7 @@ def blobs_in(bucket: str, key: str) -> Iterator[tuple[Place, str]]:
 
 
 class OverlayBlobs:
-    """Opens blobs in real buckets, and keeps them open. Clients that want one blob at once share its opening."""
+    """Opens blobs in real buckets, and keeps them open. Clients that ask for one blob at the same time share its opening."""
 
     def __init__(self) -> None:
         self._kept: dict[Place, Kept] = {}
@@ -87,7 +87,7 @@ class OverlayBlobs:
         if task is None:
             task = self._opening[place] = asyncio.create_task(self._open(place, kept))
             task.add_done_callback(lambda _: self._opening.pop(place, None))
-        # a client that goes away must not end what others wait for
+        # if a client goes away, others may still wait for the result
         return await asyncio.shield(task)
 
     def forget(self, place: Place) -> None:
@@ -99,14 +99,14 @@ class OverlayBlobs:
         found = await asyncio.get_running_loop().run_in_executor(pool, opened_at, place, kept)
         self._kept.pop(place, None)
         while len(self._kept) >= KEPT_MAX:
-            # the one that was asked for first; its blob closes when its last reader is done
+            # the oldest one; its blob closes when its last reader has finished
             del self._kept[next(iter(self._kept))]
         self._kept[place] = found
         return found.blob
 
 
 def opened_at(place: Place, kept: Kept | None) -> Kept:
-    """Return what lies at a place now: the blob that was kept, if it is still the one.
+    """Return the current state of a place: the kept blob, if it was not replaced.
 
     Raises:
         StorageError: the object store could not be asked.
@@ -121,7 +121,7 @@ def opened_at(place: Place, kept: Kept | None) -> Kept:
         changed_s = int(head["LastModified"].timestamp())
         return Kept(Bucket(place.bucket, blob, changed_s), version, began_s)
     except FormatError:
-        # an object of this name that is no tar: there is nothing in it
+        # an object with this name that is not a tar has no members
         return Kept(None, version, began_s)
     except StorageError as exc:
         if isinstance(exc, FileNotFoundError) or exc.status in ABSENT:

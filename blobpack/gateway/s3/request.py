@@ -67,12 +67,12 @@ class S3Request:
 
 
 def text_of(value: bytes) -> str:
-    """Return the text of bytes, of which none are lost."""
+    """Decode bytes without loss: bytes that are not UTF-8 become surrogates."""
     return value.decode("utf-8", "surrogateescape")
 
 
 def bytes_of(text: str) -> bytes:
-    """Return the bytes of a text; text_of undone."""
+    """Encode a text: the opposite of text_of."""
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -87,7 +87,7 @@ def quoted(value: bytes, safe: str = "/") -> str:
 
 
 def _pairs(query: bytes) -> list[tuple[bytes, bytes]]:
-    """Decode a query. "+" is a space, as in forms, which S3 accepts beside %20."""
+    """Decode a query. As in S3, both "+" and %20 mean a space."""
     # not parse_qsl: it would replace bytes that are not UTF-8, and such names of members exist
     pairs = (part.partition(b"=") for part in query.replace(b"+", b"%20").split(b"&") if part)
     return [(unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in pairs]

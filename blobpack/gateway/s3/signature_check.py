@@ -1,7 +1,7 @@
-"""Check of who signed a request: SigV4 in headers and in queries. `signature_v2.py` has the older form.
+"""Check the signature of a request: SigV4 in headers and in queries. `signature_v2.py` checks the older form.
 
-The gateway computes the signature anew from the request as it arrived, with the secret key of the access key that it
-names, and compares the two in constant time. So every change of what is signed is refused.
+The request names an access key. The gateway computes the signature of the request as it arrived, with the secret key of
+this access key, and compares the two signatures in constant time. So a request is refused if a signed part was changed.
 
 Sources: AWS, "Create a signed AWS API request" and "Authenticating Requests (AWS Signature Version 4)".
 """
@@ -39,9 +39,9 @@ class Claim(NamedTuple):
     """What a request says about its signature.
 
     Attributes:
-        access_key: Whose key signed it.
+        access_key: Access key of the pair that signed it.
         scope: `day/region/service/aws4_request`.
-        timestamp: When, as `20260131T235959Z`.
+        timestamp: Time of signing, as `20260131T235959Z`.
         signed_headers: Names of the headers that are signed.
         payload_sha256: Digest of the body, or a word in its place.
         query: The query as it is signed.
@@ -185,7 +185,7 @@ def _claim_in_query(request: S3Request, now_s: float) -> Claim:
 def _credential(credential: str, timestamp: str, code: str) -> tuple[str, str]:
     """Split a credential into access key and scope, and check the scope.
 
-    The region may be any: a gateway lies in none, and clients sign for the one that they are set to.
+    Any region is accepted: a gateway has none, and clients sign for the region that they are configured with.
     """
     access_key, *parts = credential.rsplit("/", 4)
     if len(parts) != 4 or parts[2:] != ["s3", "aws4_request"] or parts[0] != timestamp[:8]:
@@ -218,7 +218,7 @@ def _check_claim(request: S3Request, claim: Claim, secret_of: SecretOf) -> str:
             SignatureProvided=claim.signature,
             CanonicalRequest=canonical.decode("utf-8", "replace"),
         )
-    # behind the signature: before, anybody could send any digest
+    # checked after the signature: before that, the digest may come from anybody
     if request.method in ("GET", "HEAD") and claim.payload_sha256 not in (
         UNSIGNED_PAYLOAD,
         EMPTY_SHA256,
@@ -231,7 +231,7 @@ def _check_claim(request: S3Request, claim: Claim, secret_of: SecretOf) -> str:
 
 
 def _check_signed_headers(request: S3Request, claim: Claim) -> None:
-    """Check that all headers that must be signed are, and that the signed ones are there."""
+    """Check that all headers that must be signed are signed, and that all signed headers were sent."""
     present = {text_of(name) for name, _ in request.headers}
     signed = set(claim.signed_headers)
     must = {"host"} | {name for name in present if name.startswith("x-amz-")}
@@ -244,7 +244,7 @@ def _check_signed_headers(request: S3Request, claim: Claim) -> None:
 
 
 def _canonical_request(request: S3Request, claim: Claim) -> bytes:
-    """Return what is signed of a request: method, path, query, headers and the digest of the body."""
+    """Return the signed text of a request: method, path, query, headers and the digest of the body."""
     # decoded and encoded again, so that it does not matter which characters a client chose to encode
     path = quoted(unquote_to_bytes(request.raw_path))
     query = sorted((quoted(name, ""), quoted(value, "")) for name, value in claim.query)

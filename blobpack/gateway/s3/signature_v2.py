@@ -1,4 +1,4 @@
-"""Check of the older signature in queries, with which boto3 still presigns by default.
+"""Check the older signature in queries, which boto3 still uses by default for presigned URLs.
 
 Source: AWS, "Signing and authenticating REST requests", "Query string request authentication alternative".
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     SecretOf = Callable[[str], str | None]
 
-# The query parameters that are part of the signed resource. The others are not signed at all.
+# The query parameters that are part of the signed resource. Other parameters are not signed.
 SIGNED_PARAMS = frozenset(
     b"accelerate acl analytics cors defaultObjectAcl delete inventory lifecycle location logging metrics notification "
     b"object-lock partNumber policy replication requestPayment response-cache-control response-content-disposition "
@@ -59,7 +59,7 @@ def check_v2_query(request: S3Request, secret_of: SecretOf, now_s: float) -> str
         The access key.
 
     Raises:
-        S3Error: a parameter is missing, the request has expired, or the signature is another one.
+        S3Error: a parameter is missing, the request has expired, or the signature is wrong.
     """
     access_key, expires, signature = map(request.param, ("AWSAccessKeyId", "Expires", "Signature"))
     if (
@@ -86,7 +86,7 @@ def check_v2_query(request: S3Request, secret_of: SecretOf, now_s: float) -> str
             StringToSign=signed[0].decode("utf-8", "replace"),
             SignatureProvided=signature,
         )
-    # behind the signature, so that the answer says nothing about requests that were never signed
+    # checked after the signature, so that nobody learns anything from a request without a right signature
     if now_s > int(expires or ""):
         raise S3Error(
             "AccessDenied",
@@ -103,7 +103,7 @@ def _signature(secret: str, to_sign: bytes) -> bytes:
 
 
 def _string_to_sign(request: S3Request, path: bytes, expires: str) -> bytes:
-    # boto3 moves the headers that it signs into the query, so that whoever has the URL need not send them
+    # boto3 moves the headers that it signs into the query, so that users of the URL need not send them
     in_query = {name.lower(): value for name, value in request.query}
 
     def signed(name: bytes) -> bytes:
@@ -124,7 +124,7 @@ def _string_to_sign(request: S3Request, path: bytes, expires: str) -> bytes:
 
 
 def _resource(request: S3Request, path: bytes) -> bytes:
-    """Return the signed resource: the path as it was sent, and the parameters that change what is answered."""
+    """Return the signed resource: the path as it was sent, and the parameters that change the answer."""
     params = sorted(pair for pair in request.query if pair[0] in SIGNED_PARAMS)
     if not params:
         return path

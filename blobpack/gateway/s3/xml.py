@@ -1,6 +1,6 @@
 """The answers of S3 in XML.
 
-Source: Amazon S3 API Reference; the order of the elements is that of its examples.
+Source: Amazon S3 API Reference. Elements have the order of its examples.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 OWNER = "<Owner><ID>blobpack</ID><DisplayName>blobpack</DisplayName></Owner>"
-# What S3 itself writes for characters that XML can't hold or would change. Names with them need encoding-type=url.
+# S3's escapes for characters that XML can't hold or would change. Names with such characters need encoding-type=url.
 SPECIAL = re.compile('[&<>"\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]')
 NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 
 def escaped(text: str) -> str:
-    """Return a text as it stands in XML. A byte that is not UTF-8 becomes U+FFFD."""
+    """Escape a text for XML. A byte that is not UTF-8 becomes U+FFFD."""
     return SPECIAL.sub(_reference, text)
 
 

@@ -1,12 +1,13 @@
 /**
- * Reads members of blobpack's blobs and collections straight from a web server or bucket.
+ * Reads members of blobpack's blobs and collections directly from a web server or bucket.
  *
- * Strategy: the index lies in the blob, behind the tar, or beside it. One HEAD and one read of the last 128 KiB bring
- * the footer, the directory and the guide of some million members. A name then takes the block that holds it, and its
- * payload. Neighbours come in one GET. A pass over all members reads megabytes of blocks at a time, and pauses between
- * blocks, so that a page stays responsive. This was written from docs/format.md, which describes every byte.
+ * Strategy: the index lies in the blob, behind the tar, or beside the blob. One HEAD and one read of the last 128 KiB bring
+ * the footer, the directory and the guide of a few million members. To read a member by name, two more reads are needed:
+ * the block that holds the name, and the payload. Neighbours come in one GET. A pass over all members reads megabytes of
+ * blocks at a time, and pauses between blocks, so that a page stays responsive. This code follows docs/format.md, which
+ * describes every byte.
  *
- * What keeps the bytes right: all answers must have the ETag of the first one, every part of the index has a checksum,
+ * Wrong bytes are never returned: all answers must have the ETag of the first one, every part of the index has a checksum,
  * and each payload is compared with its CRC-32C. If-Match and `bytes=-n` would cost a preflight, so only HEAD and
  * `Range: bytes=a-b` are sent. Browsers: Chrome 120, Firefox 124, Safari 17.4, or later. Node: 20 or later.
  */
@@ -65,7 +66,7 @@ export const mediaTypes = Object.freeze(
 
 // ---- Errors: named as blobpack's in Python
 
-/** Any failure that is not a wrong argument. Its `name` is the class's. */
+/** Any failure that is not a wrong argument. Its `name` is the name of its class. */
 export class BlobpackError extends Error {
   constructor(message, options) {
     super(message, options);
@@ -80,13 +81,13 @@ export class ChecksumError extends FormatError {}
 export class StaleIndexError extends BlobpackError {}
 /** The tar has no index inside or beside it. */
 export class MissingIndexError extends BlobpackError {}
-/** There is no member of that name. */
+/** There is no member with that name. */
 export class MemberNotFoundError extends BlobpackError {}
 /** A filter needs a fact that the index does not have. */
 export class FactsMissingError extends BlobpackError {}
 /** A collection names a blob outside of its folder and of the places that are allowed. */
 export class UnsafeNameError extends BlobpackError {}
-/** The server could not be reached, or its answer is not what was asked for; `status` is HTTP's, if one came. */
+/** The server could not be reached, or its answer is wrong; `status` is the HTTP status, if there was an answer. */
 export class StorageError extends BlobpackError {
   constructor(message, { status, ...options } = {}) {
     super(message, options);
@@ -142,7 +143,7 @@ const ascii = (bytes) => String.fromCharCode(...bytes);
 
 function u64(view, at) {
   const high = view.getUint32(at + 4, true);
-  if (high >= 1 << 21) throw new FormatError("a number in the index is 2⁵³ or more: JavaScript can't count so far");
+  if (high >= 1 << 21) throw new FormatError("a number in the index is 2⁵³ or more: JavaScript can't count that far");
   return high * 2 ** 32 + view.getUint32(at, true);
 }
 
@@ -169,7 +170,7 @@ export function encodeName(name) {
   return Uint8Array.from([...name].flatMap((char) => {
     const point = char.codePointAt(0);
     if (point >= 0xdc80 && point < 0xdd00) return [point & 0xff];
-    // no name holds other surrogates; these bytes are what Python makes of one
+    // names hold no other surrogates; Python encodes one as these bytes
     if (point >= 0xd800 && point < 0xe000) return [0xed, 0x80 | ((point >> 6) & 63), 0x80 | (point & 63)];
     return [...new TextEncoder().encode(char)];
   }));
@@ -197,7 +198,7 @@ function compareBytes(one, other) {
   return one.length - other.length;
 }
 
-// the first place in an ascending list for which a condition holds, which then holds for all behind it
+// the first place in an ascending list where a condition holds; it must then hold for all later places
 function firstPlace(count, holds) {
   let low = 0;
   for (let high = count; low < high; ) {
@@ -238,7 +239,7 @@ function parseSet(chars) {
   return { has: (point) => ranges.some(([first, last]) => first <= point && point <= last) !== negated };
 }
 
-// bytes that a token other than a star takes at a place; -1 if it does not match
+// number of bytes that a token other than a star matches at a place; -1 if it does not match
 function step(token, bytes, at, end) {
   if (Array.isArray(token)) {
     if (token.length > end - at) return -1;
@@ -251,7 +252,7 @@ function step(token, bytes, at, end) {
 }
 
 /**
- * Compile a glob as blobpack's `select` has it: `*` (also crosses "/"), `?`, `[seq]`, `[!seq]`, on the whole name.
+ * Compile a glob of blobpack's `select`: `*` (also matches "/"), `?`, `[seq]`, `[!seq]`. It must match the whole name.
  * @param {string} glob
  * @returns {(name: string | Uint8Array, start?: number, end?: number) => boolean} The name is a string, or the bytes
  *   from start to end of an array.
@@ -262,7 +263,7 @@ export function globMatcher(glob) {
   return (name, start = 0, end = undefined) => {
     const bytes = typeof name === "string" ? encodeName(name) : name;
     const stop = end ?? bytes.length;
-    // most globs are decided by their end
+    // for most globs, the end of the name decides
     if (Array.isArray(last) && (last.length > stop - start || step(last, bytes, stop - last.length, stop) < 0)) {
       return false;
     }
@@ -270,7 +271,7 @@ export function globMatcher(glob) {
   };
 }
 
-// Only the last star is ever tried again: an earlier one can't do better.
+// Only the last star is tried again: trying an earlier star again can't find another match.
 function walk(tokens, bytes, at, end) {
   let token = 0;
   let star = -1;
@@ -296,7 +297,7 @@ function walk(tokens, bytes, at, end) {
   }
 }
 
-// ---- Requests: one queue, retries, and what an answer must be
+// ---- Requests: one queue, retries, and checks of answers
 
 function unlessAborted(promise, signal) {
   return new Promise((resolve, reject) => {
@@ -370,7 +371,7 @@ class Queue {
       }
       return await take(answer);
     } catch (error) {
-      // ends the transfer: without this, the rest of a large body would still come
+      // ends the transfer: otherwise the rest of a large body would still be sent
       answer.body?.cancel().catch(() => {});
       throw error;
     }
@@ -410,12 +411,12 @@ class Store {
     Object.assign(this, { url, size, version });
   }
 
-  // whether an answer of a replaced blob would differ in its headers
+  // whether the headers of an answer show that the blob was replaced
   get isPinned() {
     return this.version.etag.startsWith('"') || Boolean(this.version.modified);
   }
 
-  // Runs code that decodes bytes of this store, whose errors then name it.
+  // Runs code that decodes bytes of this store, and adds the store's URL to its errors.
   decode(run) {
     try {
       return run();
@@ -488,7 +489,7 @@ class Store {
 
   #checkRange(answer, start, end) {
     const range = answer.headers.get("content-range");
-    // from another origin, the header is hidden unless it is exposed; then the length and the checksums must do
+    // on another origin, a header is hidden if it is not exposed; then only the length and the checksums are compared
     if (answer.status === 200 || (range === null && answer.type === "cors")) return;
     const [, first, last, total] = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(range ?? "") ?? [];
     if (Number(first) !== start || Number(last) !== end - 1) {
@@ -556,7 +557,7 @@ function checkSum(packed, what) {
   }
 }
 
-// checks a page of the directory or the lookup, which knows its number
+// checks a page of the directory or the lookup, which contains its own number
 function checkPage(packed, number, what) {
   checkSum(packed, what);
   if (viewOf(packed).getUint32(4, true) !== number) {
@@ -593,7 +594,7 @@ function decodeFooter(packed) {
   return footer;
 }
 
-// a right checksum proves nothing about a hostile writer
+// a hostile writer can write right checksums, too
 function checkFooter(footer) {
   const { regionBytes, rowCount, blockCount, scannedBytes, endBlocks, isTied, archiveBytes } = footer;
   const sections = [
@@ -736,7 +737,7 @@ class Index {
     return this.store.peek(this.start + start, this.start + end, this.signal);
   }
 
-  // Decodes a part; if it does not match its checksum, once more from bytes that come again: an answer may be damaged.
+  // Decodes a part. If it does not match its checksum, it is read once more, because the answer may have been damaged.
   async #decoded(packed, start, end, decode) {
     try {
       return this.store.decode(() => decode(packed));
@@ -753,7 +754,7 @@ class Index {
     const isMissing = (number) => !this.#kept.has(kind + number);
     const asked = numbers.filter(isMissing);
     const boundsOfAsked = new Map((await Promise.all(asked.map(boundsOf))).map((found, i) => [asked[i], found]));
-    // another caller may have begun to read some of them meanwhile
+    // in the meantime, another caller may have begun to read some of them
     const missing = asked.filter(isMissing);
     const bounds = missing.map((number) => boundsOfAsked.get(number));
     const fetched = new Map();
@@ -797,7 +798,7 @@ class Index {
     return kept.part;
   }
 
-  // where a block begins; behind the last one, where that one ends
+  // where a block begins; for the number behind the last block, where the last block ends
   async #position(block) {
     const number = Math.floor(block / PAGE_POSITIONS);
     const start = this.footer.directory + number * PAGE_BYTES;
@@ -826,10 +827,10 @@ class Index {
     if (rowCount === 0) return null;
     const numbers = guideBytes ? await this.#blockByGuide(name)
       : lookupPages ? await this.#blocksByLookup(name)
-      // the names were made to collide
+      // somebody has made names that collide
       : [...Array(blockCount).keys()];
     const blocks = await this.blocks(numbers);
-    // of equal names, the last row counts
+    // if several rows have one name, the last row counts
     const block = blocks.sort((a, b) => b.firstRow - a.firstRow).find((one) => one.find(name) >= 0);
     return block ? [block, block.find(name)] : null;
   }
@@ -872,7 +873,7 @@ class Index {
     return [...found];
   }
 
-  // Yields the blocks first to last, in order, many of them with each GET; the next ones are on their way meanwhile.
+  // Yields the blocks first to last, in order. Each GET reads many blocks; meanwhile, the next GET is on its way.
   async *scan(first, last, signal) {
     for (let next = this.#run(first, last); ; ) {
       const blocks = await unlessAborted(next, signal);
@@ -897,12 +898,12 @@ class Index {
   }
 }
 
-// ---- Opening: the index inside or beside a blob, and whether it fits the blob
+// ---- Opening: find the index inside or beside a blob, and check that it fits the blob
 
 /**
  * Open a blob, or a collection's file.
- * @param {string} url An http(s) URL, or one that is relative to the page. A folder's URL, which ends with "/", means
- *   its `collection.idx`.
+ * @param {string} url An http(s) URL, or a URL relative to the page. A folder's URL, which ends with "/", stands for the
+ *   `collection.idx` in this folder.
  * @param {Options} [options]
  * @returns {Promise<Reader>}
  */
@@ -918,8 +919,8 @@ export async function open(url, options = {}) {
   const index = new Index(found.store, found.start, found.footer, closing.signal);
   const blobs = await blobsOf(index);
   if (!store.isPinned && !found.footer.facts.includes("crc32c")) {
-    throw new StorageError(`${store.url}: neither the server's answers (by ETag or Last-Modified) nor checksums in the `
-      + `index would show that the blob was replaced; if another origin serves it: ${EXPOSE}`);
+    throw new StorageError(`${store.url}: a replaced blob could not be noticed: the server's answers have no ETag or `
+      + `Last-Modified, and the index has no checksums; if another origin serves it: ${EXPOSE}`);
   }
   const allow = (options.allow ?? []).map((place) => new URL(place, where));
   return new Reader({ store, index, blobs, queue, closing, allow });
@@ -963,7 +964,7 @@ async function insideIndex(store, footer, signal) {
   const read = await store.peek(Math.max(0, end - PAGE_BYTES), start + MAGIC.length, signal);
   const behind = read.subarray(-begin.length);
   await checkTail(store, footer, end, read.subarray(0, -begin.length), signal);
-  // a tool that appends to the tar writes over the header first
+  // a tool that appends to the tar overwrites this header first
   if (compareBytes(behind, begin) !== 0) throw stale(store, "something has written over the beginning of its index");
   return { store, start, footer };
 }
@@ -996,7 +997,7 @@ async function isIndexBehind(store, end, signal) {
 // `tail`: the archive's last 4,096 bytes as they are now
 async function checkTail(store, footer, end, tail, signal) {
   if (crc32c(tail) !== footer.tailCrc) throw stale(store, "the end of its archive has changed");
-  // tar -r writes new members over the zeros that fill up an archive; the end may be the same then
+  // tar -r writes new members over the zeros at the end of an archive; the end of the file may then stay the same
   const scanned = footer.scannedBytes ?? end;
   if (scanned < end - tail.length && (await store.peek(scanned, scanned + 512, signal)).some((byte) => byte)) {
     throw stale(store, `its archive ended at byte ${scanned}, and now has more bytes there`);
@@ -1028,7 +1029,7 @@ function memberHeader(regionBytes) {
   return header;
 }
 
-// the first bytes of other files, in lower case, and what these are
+// the first bytes of other kinds of files, in lower case, and the names of these kinds
 const COMPRESSED = [["\x28\xb5\x2f\xfd", "zstd"], ["\x1f\x8b", "gzip"], ["bzh", "bzip2"], ["\xfd7zxz", "xz"]];
 const OTHERS = [
   ["<!doctype html", "an HTML page, perhaps an error or a login page"], ["<html", "an HTML page, perhaps an error"],
@@ -1038,7 +1039,7 @@ const OTHERS = [
   ["version https://git-lfs", "a pointer of Git LFS: `git lfs pull` gets the file"],
 ];
 
-// the error for a file that begins as no tar does; null if it may be a tar
+// the error for a file that does not begin like a tar; null if it may be a tar
 async function otherFormat(store, signal) {
   const head = await store.peek(0, Math.min(HEADER_BYTES, store.size), signal);
   const begins = ascii(head).toLowerCase();
@@ -1052,11 +1053,11 @@ async function otherFormat(store, signal) {
 }
 
 const missingIndex = (url, tail) => new MissingIndexError(`${url}: ${ascii(tail).startsWith(APPEND_MARK)
-  ? "an append to this blob is at work, or was interrupted: repeat it, or run `blobpack index`"
-  : "this tar has no index inside, nor beside it as <name>.idx: `blobpack index` makes one. "
+  ? "an append to this blob is running, or was interrupted: repeat it, or run `blobpack index`"
+  : "this tar has no index, neither inside nor beside it as <name>.idx: `blobpack index` makes one. "
     + "An offsets file can't be read here."}`);
 
-// the blobs that an index is of: one, or those of a collection
+// the blobs of an index: one, or those of a collection
 async function blobsOf({ store, start, footer, signal }) {
   const { rowCount, blobs, blobsBytes } = footer;
   if (!blobsBytes) return [{ rowEnd: rowCount }];
@@ -1089,7 +1090,7 @@ function decodeBlobs(packed, rowCount) {
 
 // ---- Reading
 
-/** An open blob or collection. A member is named by its name (the last one of that name), its Member, or its row. */
+/** An open blob or collection. Methods take a member by its name (the last member with it), its row, or as a Member. */
 class Reader {
   #store; #index; #queue; #closing; #allow; #blobs;
   #stores = new Map();
@@ -1161,7 +1162,7 @@ class Reader {
   }
 
   /**
-   * Return the members of the rows from a up to, not including, b; as slice does, for all a and b.
+   * Return the members of the rows from a up to, but not including, b. Any a and b are allowed, as in Array.slice.
    * @returns {Promise<Member[]>}
    */
   async rows(a, b = this.length, { signal } = {}) {
@@ -1194,16 +1195,16 @@ class Reader {
   }
 
   /**
-   * Read the payloads of the rows from a up to, not including, b. Neighbours come in one GET.
-   * @returns {Promise<[Member, Uint8Array | ChecksumError][]>} An error in place of a payload that does not match its
-   *   checksum. Any other failure rejects the whole.
+   * Read the payloads of the rows from a up to, but not including, b. Neighbours come in one GET.
+   * @returns {Promise<[Member, Uint8Array | ChecksumError][]>} An error in place of each payload that does not match its
+   *   checksum. Any other failure rejects the promise.
    */
   async screen(a, b, { signal } = {}) {
     return this.readMany(await this.rows(a, b, { signal }), { signal });
   }
 
   /**
-   * Read the payloads of rows or members, in the order given; near ones come in one GET. As screen.
+   * Read the payloads of rows or members, in the order given, like `screen`. Near payloads come in one GET.
    * @param {(number | Member)[]} several
    * @returns {Promise<[Member, Uint8Array | ChecksumError][]>}
    */
@@ -1245,7 +1246,7 @@ class Reader {
       + `${behind.offsetEnd} of ${store.url}, which has ${store.size} bytes`);
   }
 
-  // a member's payload out of the bytes of a fetch; the error if it does not match its checksum
+  // a member's payload from the bytes of a fetch; a ChecksumError if it does not match its checksum
   async #checked(store, member, bytes, start, signal) {
     const { offsetStart, offsetEnd, crc32c: expected } = member;
     const payload = bytes.slice(offsetStart - start, offsetEnd - start);
@@ -1272,7 +1273,7 @@ class Reader {
   async #openBlob(url, blob) {
     checkPlace(this.url, blob.name, url, this.#allow);
     if (blob.isCompressed) throw compressed(url, "zstd");
-    // the collection knows size and ETag, and each answer is compared with them
+    // the collection recorded size and ETag; each answer is compared with them
     if (blob.version) return new Store(this.#queue, url, { size: blob.size, version: { etag: blob.version } });
     const store = await new Store(this.#queue, url).open(this.#closing.signal);
     await checkIdentity(store, { ...blob, version: "" }, this.#closing.signal);
@@ -1280,8 +1281,8 @@ class Reader {
   }
 
   /**
-   * Yield the blocks that hold the rows from a up to b, or all: 1,024 members each, as columns. It takes few large
-   * GETs, and pauses often, so that a page stays responsive. For searches and filters over all members.
+   * Yield the blocks that hold the rows from a up to b, or all blocks: 1,024 members each, as columns. Use it to search or
+   * filter all members. It sends few large GETs, and pauses often, so that a page stays responsive.
    * @param {{a?: number, b?: number, signal?: AbortSignal}} [options]
    * @returns {AsyncGenerator<Block>}
    */
@@ -1291,7 +1292,7 @@ class Reader {
 
   /**
    * Yield the names that match a glob, in order of their rows, as they are found.
-   * @param {string | string[]} glob One of several, if several are given.
+   * @param {string | string[]} glob If there are several, one of them must match.
    * @param {{minSize?: number, maxSize?: number, mediaType?: string | string[], minWidth?: number, maxWidth?: number,
    *   minHeight?: number, maxHeight?: number, exclude?: string | string[], signal?: AbortSignal}} [conditions] All must
    *   hold. A member of unknown width does not pass a condition on width.
@@ -1336,7 +1337,7 @@ class Reader {
     return (block, place) => tests.every((test) => test(block, place));
   }
 
-  // the blocks that may hold names of a glob: where names ascend, those with its first characters
+  // the blocks that may hold matching names: if names ascend, those with names that begin like the glob
   async #blocksOf(glob) {
     const { guideBytes, blockCount } = this.#index.footer;
     const first = Array.isArray(glob) ? undefined : parseGlob(glob)[0];
@@ -1348,7 +1349,7 @@ class Reader {
   }
 }
 
-// A large payload is summed in pieces, because a task of over 50 ms would hold up the page.
+// A large payload's checksum is computed in pieces, because a task of over 50 ms would block the page.
 async function crcOf(bytes, piece = 4 << 20) {
   let crc = 0;
   for (let at = 0; at < bytes.length; at += piece) {
@@ -1358,7 +1359,7 @@ async function crcOf(bytes, piece = 4 << 20) {
   return crc;
 }
 
-// the URL of a blob that a collection names: it goes on from the collection's folder, unless it is a whole URL
+// the URL of a blob that a collection names: relative to the collection's folder, unless it is a whole URL
 function blobUrl(collection, name) {
   if (name.includes("://")) return name;
   if (name.startsWith("/")) return `file://${name}`;
@@ -1374,7 +1375,7 @@ function checkPlace(collection, name, url, allow) {
     const found = decodePath(new URL(url).pathname);
     return new URL(url).origin === origin && (found === place || found.startsWith(place.replace(/\/?$/, "/")));
   };
-  // a server may resolve "..", also if it is written as %2e%2e; URL() resolves both, so the name is looked at, too
+  // a server may resolve "..", also if it is written as %2e%2e; URL() resolves both, so the name is checked, too
   const hasParent = [path, decodePath(name)].some((text) => text.split(/[/\\]/).includes(".."));
   if (hasParent || !URL.canParse(url) || ![new URL(".", collection), ...allow].some(isBelow)) {
     throw new UnsafeNameError(`${collection}: names a blob at ${JSON.stringify(name)}, which is not below the `

@@ -1,7 +1,7 @@
 // The gallery: opens a blob, and ties search, grid, large view, selection and the address together.
 //
 // Strategy: the address holds the search, the filters and the open member, so every view can be bookmarked and shared.
-// Whatever a blob says (names above all) becomes text by textContent, and pictures only ever stand in <img>.
+// All text from a blob, such as a name, is set by textContent. Pictures are shown only in <img>.
 
 import { open, BlobChangedError, FactsMissingError, StorageError } from "./blobpack.js";
 import { Grid } from "./gallery_grid.js";
@@ -102,7 +102,7 @@ class Gallery {
       return;
     }
     let [member] = row >= 0 && row < this.blob.length ? await this.pictures.membersOf([row]) : [];
-    // the row tells members of one name apart; the name counts if the blob was packed anew since
+    // several members may have one name, so the row counts; if the blob was packed again since, the name counts
     if (name !== null && member?.name !== name) member = await this.blob.find(name);
     if (member) this.#showLarge(member, this.#itemOf(member.row), { isAddressed: true });
   }
@@ -132,7 +132,7 @@ class Gallery {
     const onFound = (rows, scanned, isDone) => {
       if (signal.aborted) return;
       $("progress").firstChild.style.transform = `scaleX(${scanned / Math.max(1, this.blob.length)})`;
-      // what was found before stays until there is something to show
+      // the images found before stay until there are new ones to show
       if (rows.length || isDone) {
         this.found = rows;
         this.grid.show(rows.length, { keep: !isFirst });
@@ -165,7 +165,7 @@ class Gallery {
     again.onclick = () => this.clearQuery();
     $("empty").replaceChildren(
       element("h2", isAll ? "This blob has no members" : `Nothing found${this.query.text ? ` for “${visible(this.query.text)}”` : ""}`),
-      ...(isAll ? [] : [element("p", "A word finds names that contain it; with * or ?, the whole name must match."), again]),
+      ...(isAll ? [] : [element("p", "A word finds the names that contain it. With * or ?, the whole name must match."), again]),
     );
   }
 
@@ -207,7 +207,7 @@ class Gallery {
     const facts = new Set(this.blob.facts);
     const missing = ["mediaType", "width", "height"].filter((fact) => !facts.has(fact));
     $("no-facts").hidden = !missing.length;
-    $("no-facts").textContent = "The index has no media types, widths and heights; `blobpack index --facts` adds them.";
+    $("no-facts").textContent = "The index does not have all of these facts; `blobpack index --facts` adds them.";
     const chips = [...this.types].sort().map((type) => {
       const chip = element("button", type.replace(/^image\/|\+xml$/g, ""), { type: "button" });
       chip.ariaPressed = this.query.types.includes(type);
@@ -218,7 +218,7 @@ class Gallery {
       };
       return chip;
     });
-    $("types").replaceChildren(...(chips.length ? chips : [element("span", "not known")]));
+    $("types").replaceChildren(...(chips.length ? chips : [element("span", "unknown")]));
     for (const name of LIMITS.slice(2)) $("filters").elements[name].disabled = missing.length > 0;
   }
 
@@ -252,12 +252,12 @@ class Gallery {
     else history.pushState({ isOpened: true }, "", `#${params}`);
   }
 
-  // Says which of the found members is shown large.
+  // Shows the number of the large member among those found.
   #showPlace(item) {
     this.item = item;
     if (item >= 0) this.grid.setActive(item, { focus: false });
     const count = numberText(this.found ? this.found.length : this.blob.length);
-    $("large-place").textContent = item >= 0 ? `${numberText(item + 1)} of ${count}` : "not among those found";
+    $("large-place").textContent = item >= 0 ? `${numberText(item + 1)} of ${count}` : "not among the images found";
     $("previous").disabled = item <= 0;
     $("next").disabled = item < 0 || item >= this.grid.count - 1;
   }
@@ -318,7 +318,7 @@ class Gallery {
   saveList() {
     this.#withSelected(async (batches) => {
       const left = await saveList(batches);
-      if (left) toast(`${numberText(left)} with a line break in the name left out of the list`);
+      if (left) toast(`Left out of the list, because of a line break in the name: ${numberText(left)}`);
     });
   }
 
@@ -346,7 +346,7 @@ class Gallery {
 
   fail(error) {
     console.error(error);
-    // whatever failed before or after: what was opened is gone
+    // once the blob is replaced, no other error matters
     if (error instanceof BlobChangedError) this.isGone = true;
     if (this.isGone) return showBanner("This blob was replaced since it was opened.", "Load again");
     if (error instanceof FactsMissingError) return toast(error.message);
@@ -376,7 +376,7 @@ async function main() {
   $("status").textContent = "Opening…";
   try {
     if (location.protocol === "file:") {
-      throw new StorageError("A browser reads no blob from a page on disk: put both on a web server that answers ranges, such as nginx, or run `blobpack serve`.");
+      throw new StorageError("A page that is opened from the disk can't read a blob. Put the page and the blob on a web server that answers ranges, such as nginx, or run `blobpack serve`.");
     }
     new Gallery(await open(new URL(info.url, document.baseURI).href), info).start();
   } catch (error) {

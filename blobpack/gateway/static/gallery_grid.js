@@ -1,9 +1,9 @@
-// A grid over any number of members, of which only the rows in view are in the document.
+// A grid of any number of members. Only the rows in view are in the document.
 //
 // Strategy: a scroll container holds one tall element. Browsers cap the height of an element (near 33 million pixels in
 // Chromium and Safari, 17 million in Firefox), and a million members at phone width are taller. So the true position,
-// `top`, is kept apart from the container's scrollTop. Small moves (wheel, keys, a finger) change both by as much. Large
-// jumps (the scroll bar) are mapped in proportion. When scrolling pauses, scrollTop is set to where `top` belongs.
+// `top`, is kept apart from the container's scrollTop. Small moves (wheel, keys, a finger) change both by the same number
+// of pixels. Large jumps (the scroll bar) are mapped in proportion. When scrolling pauses, scrollTop is set to match `top`.
 
 const HEIGHT_MAX = 8_000_000;
 const PAUSE_MS = 120;
@@ -30,7 +30,7 @@ export class Grid {
     new ResizeObserver(() => this.resize()).observe(scroller);
   }
 
-  // Shows another number of items, from the first one on unless told otherwise.
+  // Shows another number of items; by default, from the first one on.
   show(count, { keep = false } = {}) {
     this.count = count;
     // the same places may hold other items now
@@ -92,7 +92,7 @@ export class Grid {
     this.onMove(this.active);
   }
 
-  // Moves the active item by a key; returns whether the key was one of these.
+  // Moves the active item; returns false if the key is not one that moves it.
   key(key) {
     const page = Math.max(1, Math.floor(this.height / this.rowHeight)) * this.columns;
     const steps = {
@@ -106,7 +106,7 @@ export class Grid {
       End: Infinity,
     };
     if (!(key in steps)) return false;
-    // from what is in view, if the active item was left behind by the wheel or the scroll bar
+    // if the active item was scrolled out of view, the move starts from an item in view
     const [first, last] = this.itemsInView;
     const isInView = this.active >= first && this.active < last;
     const wanted = (isInView ? this.active : first) + steps[key];
@@ -167,7 +167,7 @@ export class Grid {
     });
   }
 
-  // Sets scrollTop to where `top` belongs.
+  // Sets scrollTop to match `top`.
   #align() {
     const wanted = Math.round(this.#mapped(this.top, this.#topMax, this.#scrollMax));
     if (Math.abs(wanted - this.scroller.scrollTop) < 2) return;

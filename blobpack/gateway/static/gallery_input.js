@@ -1,4 +1,4 @@
-// What people press: keys, buttons, tiles; a finger that rests on a tile selects it.
+// Keys, buttons, and clicks or touches on tiles. A finger that rests on a tile selects it.
 
 import { copy } from "./gallery_messages.js";
 

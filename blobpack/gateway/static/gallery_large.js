@@ -1,13 +1,13 @@
-// One member, large: the picture, its facts, and how to fetch exactly it.
+// The large view of one member: the picture, its facts, and code that fetches exactly this member.
 
 import { imageOf, pictureType, suffixOf } from "./gallery_pictures.js";
 import { fileNameOf, snippetsOf, visible } from "./gallery_snippets.js";
 import { save } from "./gallery_selection.js";
 
-const BYTES_MAX = 64 << 20; // larger payloads are read only if asked for
+const BYTES_MAX = 64 << 20; // larger payloads are read only after a click
 const TEXT_BYTES_MAX = 1 << 18;
 const TEXTS = new Set(["txt", "json", "jsonl", "csv", "tsv", "xml", "md", "yaml", "yml", "toml", "ini", "cls", "log"]);
-// a picture of at most this many a side is enlarged, and one of very few is drawn with hard pixels
+// a picture with sides of at most so many pixels is enlarged, and one with very few pixels is drawn without smoothing
 const SMALL_PIXELS = 256;
 const TINY_PIXELS = 96;
 
@@ -27,7 +27,7 @@ export function element(tag, text, properties = {}) {
 }
 
 export class LargeView {
-  // The functions of `on` are called for the buttons.
+  // `on` has the functions that the buttons call.
   constructor(pictures, blobInfo, on) {
     this.pictures = pictures;
     this.blobInfo = blobInfo;
@@ -74,7 +74,7 @@ export class LargeView {
     const { member } = this;
     const isText = TEXTS.has(suffixOf(member.name)) && member.size <= TEXT_BYTES_MAX;
     const type = pictureType(member);
-    if (!type && !isText) return this.#note(`${kindOf(member)} is not a picture that a browser shows.`);
+    if (!type && !isText) return this.#note(`Browsers can't show this type as a picture: ${kindOf(member)}.`);
     $("stage").replaceChildren();
     let bytes;
     try {
@@ -116,7 +116,7 @@ export class LargeView {
       ["Type", member.mediaType ?? `unknown${suffixOf(member.name) && ` (${visible(suffixOf(member.name))})`}`],
       ["Pixels", member.width && `${member.width} × ${member.height}`],
       ["Size", `${member.size.toLocaleString("en")} bytes`],
-      ["Bytes", `${member.offsetStart.toLocaleString("en")} – ${member.offsetEnd.toLocaleString("en")}`, "end excluded"],
+      ["Bytes", `${member.offsetStart.toLocaleString("en")} – ${member.offsetEnd.toLocaleString("en")}`, "end not included"],
       ["CRC-32C", member.crc32c !== null && member.crc32c.toString(16).padStart(8, "0"), crc],
       ["Modified", member.mtime && new Date(member.mtime * 1000).toISOString().replace("T", " ").replace(/\.\d+Z$/, " UTC")],
       ["Row", member.row.toLocaleString("en")],

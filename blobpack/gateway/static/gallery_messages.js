@@ -1,4 +1,4 @@
-// What the page says beside its pictures: a banner for what failed, a short note for what was done; and dark or light.
+// Messages of the page: a banner for an error, and a short note for something that was done. Also the dark or light theme.
 
 import { element } from "./gallery_large.js";
 
@@ -22,22 +22,22 @@ export function toast(text) {
   toasting = setTimeout(() => ($("toast").hidden = true), TOAST_MS);
 }
 
-// Puts a text on the clipboard, and says so.
+// Copies a text to the clipboard, and shows the note `done`.
 export async function copy(text, done) {
   try {
     await navigator.clipboard.writeText(text);
     toast(done);
   } catch {
-    toast("This browser does not let the page copy: select the text instead");
+    toast("This browser doesn't let the page copy: select the text and copy it yourself");
   }
 }
 
-// Follows the system, until the button is pressed.
+// Follows the system's theme, until the button is pressed.
 export function followTheme() {
   const root = document.documentElement;
   const isDark = matchMedia("(prefers-color-scheme: dark)");
   const kept = () => {
-    // a page may be forbidden to store anything
+    // a browser may forbid a page to store anything
     try {
       return localStorage.getItem("blobpack-theme");
     } catch {
@@ -52,7 +52,7 @@ export function followTheme() {
     try {
       localStorage.setItem("blobpack-theme", root.dataset.theme);
     } catch {
-      // it holds until the page is left
+      // then the theme lasts until the page is closed
     }
   };
 }

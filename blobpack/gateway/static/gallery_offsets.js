@@ -1,8 +1,9 @@
 // The offsets file of selected members: byte for byte what `blobpack offsets` and Supervisely's SDK write.
 //
-// It is a row of pickles of protocol 4, each a list of up to 10,000 BlobImageInfo (CPython, Modules/_pickle.c; PEP 3154).
+// The file is a series of pickles of protocol 4. Each is a list of up to 10,000 BlobImageInfo (CPython, Modules/_pickle.c;
+// PEP 3154).
 
-export const BATCH_ROWS = 10_000; // of one pickle
+export const BATCH_ROWS = 10_000; // in one pickle
 const GROUP_ROWS = 1000; // members of one APPENDS
 const FRAME_BYTES = 65_536; // a frame is closed once it holds this many
 const encoder = new TextEncoder();
@@ -21,7 +22,7 @@ class Pickler {
   #length = 0;
   #frameStart = 0;
   #memos = 0;
-  // CPython has one object for "" and each Latin-1 character, and so the pickler writes it once
+  // CPython keeps one object for "" and one for each Latin-1 character, so the pickler writes each of them once
   #singletons = new Map();
 
   list(members) {
@@ -110,7 +111,7 @@ class Pickler {
     this.#memos += 1;
   }
 
-  // the pickler looks at the frame's length before each object
+  // the pickler checks the frame's length before each object
   #boundary() {
     if (this.#length - this.#frameStart - 9 < FRAME_BYTES) return;
     this.#closeFrame();

@@ -1,7 +1,8 @@
 // The members in view: their facts, and the bytes of those that are pictures.
 //
-// Strategy: nothing is read while rows fly by. Once the view has rested for a moment, one call brings the facts of its
-// rows, and as few GETs as possible the payloads. Both stay in memory up to a bound; the least recently used go first.
+// Strategy: nothing is read during fast scrolling. When the view has rested for a moment, one call reads the facts of its
+// rows, and as few GETs as possible read the payloads. Both stay in memory up to a limit; the least recently used are
+// evicted first.
 
 import { BlobChangedError } from "./blobpack.js";
 
@@ -10,17 +11,17 @@ const KEPT_BYTES_MAX = 48 << 20;
 const KEPT_MEMBERS_MAX = 4096;
 const BATCH_BYTES_MAX = 8 << 20;
 const PAINTED_AT_ONCE = 24; // in one task, so that scrolling stays smooth
-export const TILE_BYTES_MAX = 16 << 20; // larger pictures are shown when asked for
+export const TILE_BYTES_MAX = 16 << 20; // larger pictures are shown only in the large view
 
-// pictures that some browser shows
+// types that at least one browser shows as pictures
 const SHOWN = new Set(["jpeg", "png", "gif", "webp", "bmp", "avif", "svg+xml", "tiff", "heif", "jxl", "jp2"].map((kind) => `image/${kind}`));
 const BY_SUFFIX = {
   jpg: "jpeg", jpeg: "jpeg", jpe: "jpeg", jfif: "jpeg", png: "png", apng: "png", gif: "gif", webp: "webp", bmp: "bmp",
   avif: "avif", svg: "svg+xml", tif: "tiff", tiff: "tiff", heic: "heif", heif: "heif", jxl: "jxl", jp2: "jp2", ico: "x-icon",
 };
 
-// Returns the media type of a member if a browser may show it as a picture; else "". A member whose type the index does
-// not know is taken for what its suffix says.
+// Returns the media type of a member if a browser may show it as a picture; else "". If the index has no type for the
+// member, the type comes from the name's suffix.
 export function pictureType(member) {
   const type = member.mediaType ?? "";
   if (type) return SHOWN.has(type) ? type : "";
@@ -171,7 +172,7 @@ export class Pictures {
   }
 }
 
-// Removes the oldest entries of a Map for as long as a condition holds, which is told the value that went last.
+// Removes the oldest entries of a Map while a condition holds. The condition is called with the value removed last.
 function dropOldest(map, isTooMuch) {
   let dropped;
   while (isTooMuch(dropped) && map.size > 1) {

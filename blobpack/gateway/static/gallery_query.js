@@ -1,4 +1,4 @@
-// What is searched for: its form in the address bar, and which rows it finds.
+// A query: its form in the page's address, and the rows that it finds.
 //
 // A query is {text, isGlob, types, limits}: `limits` maps options of the command line, such as "min-size", to numbers.
 
@@ -35,7 +35,7 @@ export function toParams(query) {
   return params;
 }
 
-// Reads a query from a fragment, which anybody may have written: what makes no sense is left out.
+// Reads a query from a fragment. Anybody may have written the fragment, so wrong parts of it are ignored.
 export function fromParams(params) {
   const limits = {};
   for (const name of LIMITS) {
@@ -46,8 +46,8 @@ export function fromParams(params) {
   return queryOf(params.get("q") ?? "", types, limits);
 }
 
-// Finds the rows of a query. `onFound(rows, scanned, isDone)` is called for the first block, and now and then. `types`, a
-// Set, gets the media types of all members that were looked at.
+// Finds the rows of a query. `onFound(rows, scanned, isDone)` is called after the first block, and then from time to time.
+// The media types of all scanned members are added to the Set `types`.
 export async function search(blob, query, types, { signal, onFound }) {
   const matches = matcherOf(query);
   const codes = new Uint8Array(256);
@@ -112,7 +112,7 @@ function globPlaces(glob) {
   };
 }
 
-// Without regard to case. A block of ASCII names is searched as one string, which takes a tenth of the time.
+// Ignores case. A block of ASCII names is searched as one string, which takes a tenth of the time.
 function textPlaces(text) {
   const wanted = text.toLowerCase();
   const latin = new TextDecoder("latin1");

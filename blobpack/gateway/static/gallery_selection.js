@@ -1,7 +1,7 @@
-// The members that are selected, and what can be saved of them.
+// The selected members, and the files that can be saved of them.
 //
-// Strategy: one bit for each member, so that a selection of millions is small. Names and offsets are read when they are
-// saved: from the blocks of a few rows, or in one pass over the index for many, batch by batch.
+// Strategy: one bit for each member, so that a selection of millions is small. Names and offsets are read only when they
+// are saved. For a few rows, the blocks of these rows are read. For many, the whole index is read, batch by batch.
 
 import { encodeName } from "./blobpack.js";
 import { BATCH_ROWS, offsetsFile } from "./gallery_offsets.js";
@@ -86,7 +86,7 @@ export async function saveOffsets(batches) {
   }
 }
 
-// Saves the names of members, one on each line; returns how many can't stand on one line.
+// Saves the names of members, one on each line; returns the number of names that were left out because of a line break.
 export async function saveList(batches) {
   const parts = [];
   let left = 0;

@@ -1,7 +1,7 @@
-// Commands and code that fetch exactly one member, and commands that copy selected ones: with every name quoted right.
+// Commands and code that fetch exactly one member, and commands that copy selected members. All names are quoted correctly.
 
-// Characters that a terminal or a reader would not see as they are: controls, marks of direction, blanks of no width,
-// and halves of surrogate pairs, which stand for bytes that are not UTF-8 (U+DC80 to U+DCFF, as Python decodes them).
+// Characters that a terminal or a reader would not see: control characters, direction marks, zero-width spaces, and lone
+// surrogates, which stand for bytes that are not UTF-8 (U+DC80 to U+DCFF, as Python decodes them).
 const UNSEEN =
   /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|\p{Surrogate}/gu;
 
@@ -24,7 +24,7 @@ export function shellQuoted(text) {
   if (/^[\w@%+:,./-][\w@%+=:,./-]*$/.test(text)) return text;
   UNSEEN.lastIndex = 0;
   if (!UNSEEN.test(text)) return `'${text.replaceAll("'", "'\\''")}'`;
-  // $'…' is of bash, zsh and POSIX.1-2024; bytes in octal, because \x takes as many digits as follow it in some shells
+  // $'…' works in bash, zsh and POSIX.1-2024. Bytes are octal, because \x takes any number of digits in some shells.
   const bytes = Array.from(encoded(text), (byte) =>
     byte < 32 || byte > 126 || byte === 39 || byte === 92
       ? `\\${byte.toString(8).padStart(3, "0")}`
@@ -59,7 +59,7 @@ export function snippetsOf(member, blob) {
   if (start === end) return [["curl", `: > ${file}   # an empty file`]];
   const range = `bytes=${start}-${end - 1}`;
   const found = [
-    // a redirection, because curl's own -o reads names that begin with - or hold #1 in its own way
+    // a redirection, because curl's -o gives a special meaning to names that begin with - or contain #1
     ["curl", `curl -fgsS -r ${start}-${end - 1} \\\n  ${shellQuoted(blob.url)} \\\n  > ${file}`],
     [
       "Python",
@@ -85,7 +85,7 @@ export function snippetsOf(member, blob) {
   return found;
 }
 
-// Returns {bucket, key, endpoint} of a blob; null if nobody knows.
+// Returns {bucket, key, endpoint} of a blob; null if they are not known.
 function s3PlaceOf(blob) {
   if (blob.s3) {
     const [, bucket, key] = /^s3:\/\/([^/]+)\/(.*)$/s.exec(blob.s3);
@@ -99,7 +99,7 @@ function s3PlaceOf(blob) {
   return { bucket, key: decodeURIComponent(key), endpoint: "" };
 }
 
-// Returns the command that copies named members into a new blob; without names, those of the file names.txt.
+// Returns the command that copies the members of these names into a new blob. Without names, it reads them from names.txt.
 export function subsetOfNames(names, blob) {
   const command = `blobpack subset ${shellQuoted(blob.s3 || blob.url)} subset.tar`;
   // a list of names has one on each line
@@ -131,8 +131,8 @@ function globOf(name) {
   return name.replace(/[*?[]/g, "[$&]");
 }
 
-// Returns the bytes of a name; a lone surrogate stands for the byte that it was made of. (blobpack.js has this, too, but
-// this module runs without it.)
+// Returns the bytes of a name; a lone surrogate becomes the byte that it stands for. (blobpack.js has this function, too,
+// but this module must not depend on it.)
 function encoded(name) {
   const whole = new TextEncoder().encode(name);
   if (name.isWellFormed?.() ?? !/\p{Surrogate}/u.test(name)) return whole;

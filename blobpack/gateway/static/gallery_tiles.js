@@ -4,7 +4,7 @@ import { element, kindOf, sizeText } from "./gallery_large.js";
 import { TILE_BYTES_MAX, imageOf, pictureType } from "./gallery_pictures.js";
 import { visible } from "./gallery_snippets.js";
 
-const TINY_PIXELS = 96; // a picture of at most this many a side is drawn with hard pixels
+const TINY_PIXELS = 96; // a picture with sides of at most so many pixels is drawn without smoothing
 const numberText = (number) => number.toLocaleString("en");
 const TEMPLATE = document.createElement("template");
 TEMPLATE.innerHTML = '<div class="thumb"></div><div class="caption"></div><div class="mark" aria-hidden="true"><svg><use href="#icon-check"/></svg></div>';
@@ -16,7 +16,7 @@ export class Tiles {
     this.selection = selection;
   }
 
-  // Fills a new cell with what is known of a row.
+  // Fills a new cell with the facts of its row that are known.
   fill(cell, row) {
     cell.row = row;
     cell.replaceChildren(TEMPLATE.content.cloneNode(true));

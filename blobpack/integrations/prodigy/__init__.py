@@ -1,4 +1,4 @@
-"""Prodigy: tasks of the members of a blob or of images in S3, a loader, recipes, and what recipes of one's own need."""
+"""Prodigy: tasks of the members of a blob or of images in S3, a loader, recipes, and functions for your own recipes."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What Prodigy's database holds of images: which ones are annotated, and references in place of pixels."""
+"""Images in Prodigy's database: which of them are annotated, and references in place of their pixels."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 # Prodigy's methods for reading a dataset, the newest first
 READ_DATASET = ("iter_dataset_examples", "get_dataset_examples", "get_dataset")
-# what an `image` begins with if it is neither a reference nor a key
+# an `image` that begins like this is neither a reference nor a key
 NO_KEYS = ("data:", "http://", "https://", "//")
 
 
 def annotated(db: Any, dataset: str | Iterable[str]) -> set[str]:
     """Return the references and keys of the images that are annotated in datasets of Prodigy, to pass on as `skip`.
 
-    An image counts whether it was accepted, rejected or ignored. A row with a reference, `blob://…` or `s3://…`, gives
-    that reference. A row with a bare key in `meta.key` or `image`, as other recipes for S3 write it, gives that key: it
-    means the image of this name in any blob and bucket.
+    Accepted, rejected and ignored images all count as annotated. For a row with a reference, `blob://…` or `s3://…`, the
+    result contains the reference. Other recipes for S3 write bare keys into `meta.key` or `image`. For such a row, the
+    result contains the key, which means the image of this name in any blob and bucket.
 
     Args:
         db: The database, from `prodigy.components.db.connect()`.

@@ -3,9 +3,9 @@
 Strategy: each page of the listing becomes one line of the file as it arrives. A later session takes the pages from the file,
 and asks S3 for what follows the last key (StartAfter). The newest annotated key would be the wrong place to go on from:
 annotators answer out of order, skip and undo, and several of them work at once, so images before that key may have no answer
-yet. What is kept is what was listed, whoever has annotated it.
+yet. So the file keeps all listed keys, whether or not they are annotated.
 
-What a kept listing can't know are new objects whose keys sort before its last key. Listing anew finds them.
+A kept listing does not contain new objects whose keys sort before its last key. Only listing from the start finds them.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class KeptListing:
                 file.truncate(0)
                 _write_line(file, self._head)
                 return []
-            # behind the last newline is what a session wrote that was killed
+            # behind the last newline may be half a line, of a session that was killed
             file.truncate(sum(len(line) + 1 for line in lines[:-1]))
         return self._parse(lines[:-1])
 

@@ -75,7 +75,7 @@ class _ByName:
 
     def find(self, dataset: str, path: str) -> tuple[Document, object] | None:
         title = path.rpartition("/")[2]
-        # the most exact name first: two datasets may have images of one name
+        # the most exact name first, because two datasets may have images with one name
         for name in (path, f"{dataset}/{title}", title):
             if name in self._annotations:
                 self._used.add(name)
@@ -93,7 +93,7 @@ class _InFolder:
         if not folder.is_dir():
             raise FormatError(f"{folder}: annotations must be a folder of JSON files")
         self._folder = folder
-        # listed once: to ask the disk for four possible names of each image would take longer
+        # listed once, because checking four possible names of each image on disk would take longer
         self._files = {
             path.relative_to(folder).as_posix() for path in folder.rglob(f"*{JSON_SUFFIX}")
         }
@@ -134,7 +134,7 @@ def annotations_of(
         for row, member in zip(without, _measured(piece, without), strict=True):
             if not (member.width and member.height):
                 raise ImageError(
-                    f"{piece.blob.url}: {member.name!r} has no width and height, so that it needs an annotation: give "
+                    f"{piece.blob.url}: {member.name!r} has no width and height, so it needs an annotation: pass "
                     "one, or select images only"
                 )
             yield piece.titles[row], empty_annotation(member.width, member.height), False

@@ -103,16 +103,15 @@ def build_project(
 ) -> ProjectReport:
     """Make a local project that Supervisely's SDK opens and uploads.
 
-    The images of a dataset are named by the part of their members' names after the last "/". The project appears whole
-    or not at all.
+    The name of an image is the part of its member's name after the last "/". The project appears whole or not at all.
 
     Args:
         folder: Path of the project's folder, which must not exist yet, or be empty.
         datasets: Name of each dataset, with its images: an open blob or collection; its path or URL; or an index that
             was cut from the index of an open one, such as `blob.index.select("train/*")`. `a/b` is nested in `a`.
         annotations: Annotations in Supervisely's format, by the name of the image: the whole name of its member,
-            `dataset/name`, or its name without folders. Or the path of a folder that has files of these names and
-            `.json`. An image without annotation gets an empty one with its width and height.
+            `dataset/name`, or its name without folders. Or the path of a folder with a file for each of these names, with
+            `.json` added. An image without annotation gets an empty one with its width and height.
         meta: The meta, with `classes` and `tags`; None for one without any.
         link: Link local blobs into the project, if the file system can; False copies them. Blobs that are remote or
             compressed are always copied, as plain tars.

@@ -57,10 +57,10 @@ class Problem:
     """A problem of a local project.
 
     Attributes:
-        kind: What it is about: "meta", "blob", "offsets", "image" or "annotation"; "sdk" for what is right, but can't be
-            read by Supervisely's SDK.
+        kind: "meta", "blob", "offsets", "image" or "annotation"; "sdk" for something that is correct, but can't be read by
+            Supervisely's SDK.
         path: The file or folder, relative to the project.
-        message: The problem.
+        message: Description of the problem.
     """
 
     kind: ProblemKind
@@ -74,9 +74,9 @@ class Problem:
 def check_project(folder: str | os.PathLike[str]) -> list[Problem]:
     """Check a local project of Supervisely.
 
-    It finds: images without annotation; annotations that the SDK refuses; offsets that do not fit their blob; images that
-    are listed twice, are empty, or have no suffix of an image; blobs that are missing, damaged or not used; and what the
-    SDK skips or can't read.
+    The check finds images without annotation; annotations that the SDK refuses; offsets that do not fit their blob; images
+    that are listed twice, are empty, or have no suffix of an image; blobs that are missing, damaged or not used; and
+    everything that the SDK skips or can't read.
 
     Args:
         folder: Path of the project's folder.
@@ -174,7 +174,7 @@ class _Check:
             yield Problem("offsets", where, f"there is no blob {self._relative(blob)}")
             return
         places = self._places[blob]
-        # a damaged blob is a problem of its own
+        # a damaged blob is reported as a separate problem
         if places is None:
             return
         for member in index:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 class BlobImageInfo:
     """The name of an image, and where its bytes lie in a blob.
 
-    It has the fields and methods of the SDK's class of this name, and is written to offsets files under the SDK's name.
-    Unlike there, wrong input is an error and never a line in a log.
+    It has the fields and methods of the SDK's class with this name, and offsets files name the SDK's class. In the SDK,
+    wrong input is only logged; here, it is an error.
 
     Attributes:
         name: Name of the image, without folders.
@@ -117,7 +117,8 @@ class BlobImageInfo:
 
         Args:
             file_path: Path of the file.
-            batch_size: Number of images in each batch, however the file was cut; the last one may have fewer.
+            batch_size: Number of images in each batch, whatever the size of the batches in the file; the last batch may
+                have fewer.
 
         Raises:
             BlobNotFoundError: there is no such file; raised when the iterator starts.

@@ -31,8 +31,8 @@ OFFSETS_SUFFIX = "_offsets.pkl"
 BLOB_SUFFIX = ".tar"
 JSON_SUFFIX = ".json"
 
-# The SDK takes no folder for a dataset whose path ends with one of these, also if its name is `small_img`: it compares by
-# str.endswith (io/fs.py, subdirs_tree).
+# The SDK skips folders whose paths end with one of these, even a dataset `small_img`, because it uses str.endswith
+# (io/fs.py, subdirs_tree).
 NOT_DATASETS = (BLOBS, IMAGES, ANNOTATIONS, IMAGE_META, "seg", "img_info", NESTED)
 # file systems allow names of 255 bytes, and the name of an annotation is longer than that of its image
 NAME_BYTES_MAX = 255 - len(JSON_SUFFIX)
@@ -49,7 +49,7 @@ def check_dataset_name(name: object) -> None:
 
     Raises:
         TypeError: the name is no str.
-        ValueError: the SDK would skip the dataset without a word, or the name can't be that of a folder.
+        ValueError: the SDK would skip the dataset without a message, or no folder can have the name.
     """
     check_text("the name of a dataset", name)
     for part in str(name).split("/"):
@@ -69,7 +69,7 @@ def ignored_ending(name: str) -> str | None:
 
 
 def is_plain(name: str) -> bool:
-    """Return whether a name can be that of a file in a folder, and of nothing outside of it."""
+    """Return whether a file in a folder can have this name, and the name can't lead out of the folder."""
     return name not in ("", ".", "..") and "/" not in name and "\0" not in name
 
 

@@ -1,7 +1,7 @@
 """Open a local project, and read its images and annotations.
 
-Strategy: opening reads the meta and the names of folders only. A dataset reads its offsets files at the first look-up, all
-into one table of names; then each look-up takes the same time, whatever the number of images. Each blob is opened when
+Strategy: opening reads only the meta and the names of folders. At the first look-up, a dataset reads all its offsets files
+into one table of names. From then on, the time of a look-up does not depend on the number of images. A blob is opened when
 the first of its images is read.
 """
 
@@ -50,7 +50,7 @@ class Project:
     Attributes:
         folder: Path of the project.
         meta: The meta: `classes` and `tags`, as in meta.json.
-        datasets: The datasets, nested ones too, each behind the one that it is nested in.
+        datasets: All datasets. A nested dataset follows the dataset that contains it.
     """
 
     def __init__(self, folder: Path, meta: Document, datasets: list[Dataset]) -> None:
@@ -228,7 +228,7 @@ class Dataset:
 
     def blob_of(self, offsets_file: Path) -> Path:
         """Return the path of the blob that an offsets file of this dataset belongs to."""
-        # the name is all that connects them
+        # only the name connects an offsets file with its blob
         return self._blobs_folder / (offsets_file.name.removesuffix(OFFSETS_SUFFIX) + BLOB_SUFFIX)
 
     def close(self) -> None:
@@ -241,7 +241,7 @@ class Dataset:
         images = self._read()
         if name not in images.files and images.rows._find(name) < 0:
             raise MemberNotFoundError(f"{self.folder}: {images.rows._not_found(name)}")
-        # of a hostile offsets file, it may lead out of the dataset
+        # in a hostile offsets file, the name may lead out of the dataset
         check_image_name(name, self.folder)
         return images
 

@@ -1,4 +1,4 @@
-"""The README.md of a project: what is where, for a person who finds the folder."""
+"""The README.md of a project, which explains its folders to people."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Download a blob, or any other file, and continue where an earlier download of it has ended.
+"""Download a blob, or any other file, and continue an earlier download of the file.
 
-Strategy: bytes go into a hidden file beside the target, which stays after an error or a kill. The next attempt, or the next
-run, asks for the bytes behind those. If the server sends all of them again, the file is written from its start. What came is
-verified before it takes its place.
+Strategy: bytes are written into a hidden file beside the target. This file stays after an error or a kill. The next attempt,
+or the next run, asks the server for the bytes that are missing. If the server sends all bytes again, the file is written from
+its start. The bytes are verified before the file gets its final name.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ def download(
         method: Name of the call.
         fields: The JSON of the request.
         target: Path of the file.
-        verify: Called with the path of all bytes before they take their place. If it raises a BlobpackError, they are
-            removed.
-        progress: Called with the bytes that came.
+        verify: Called with the path of the whole hidden file, before it gets its final name. If `verify` raises a
+            BlobpackError, the file is removed.
+        progress: Called with the number of bytes that were received.
 
     Raises:
         StorageError: the server refuses, or can't be reached; or the file can't be written, or another process downloads
             it.
     """
-    # named after the call: a part of another blob must not be continued
+    # named after the call, so that the download of another blob is not continued
     mark = hashlib.sha256(repr((rest.address, method, fields)).encode()).hexdigest()[:12]
     part = target.with_name(f".{target.name[:200]}.{mark}.part")
     with translate_write_errors(target), _locked(part, target) as file:
@@ -99,7 +99,7 @@ def _fill(
         try:
             with rest.stream(method, fields, before) as response:
                 total = _begin(response, file)
-                # read1 returns what has come: `read` and `stream` drop what came before a connection is cut
+                # read1 returns bytes as they arrive: `read` and `stream` lose those that arrived before the connection was cut
                 while piece := response.read1(PIECE_BYTES, decode_content=True):
                     file.write(piece)
                     if progress:

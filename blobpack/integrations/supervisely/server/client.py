@@ -67,11 +67,11 @@ THREADS_MAX = 64
 class Client:
     """Talks to a Supervisely server by its REST API. A context manager. Safe to share between threads.
 
-    A call that fails because the server is busy, restarts or can't be reached is sent again for at least a minute. A call
-    that the server refuses is a StorageError with the server's own message, and the HTTP status as `status`.
+    If a call fails because the server is busy, restarts or can't be reached, it is sent again for at least a minute. If the
+    server refuses a call, a StorageError is raised, with the server's own message, and the HTTP status as `status`.
 
-    What was interrupted is continued by calling the method again: blobs, images and annotations that are on the server
-    are not sent again, and bytes that are on this disk are not fetched again.
+    If a method was interrupted, call it again to continue: blobs, images and annotations that are already on the server are
+    not sent again, and bytes that are already on this disk are not fetched again.
     """
 
     def __init__(self, server: str, token: str, *, threads: int = 8) -> None:
@@ -84,7 +84,7 @@ class Client:
 
         Raises:
             TypeError: an argument has another type.
-            ValueError: the server is no http(s) address, the token is empty, or there is no such number of threads.
+            ValueError: the server is not an http(s) address, the token is empty, or threads is out of range.
         """
         check_number("threads", threads, 1, THREADS_MAX)
         self._rest = Rest(server, token, threads)
@@ -114,8 +114,8 @@ class Client:
 
         Args:
             project_id: Number of the project.
-            name: Name of the dataset; the server refuses a name that another one has.
-            parent_id: Number of the dataset that it is nested in; None for none.
+            name: Name of the dataset; the server refuses a name that another dataset has.
+            parent_id: Number of the dataset that contains the new one; None for none.
         """
         check_whole("project_id", project_id)
         check_text("name", name)
@@ -136,7 +136,7 @@ class Client:
     ) -> TeamFile:
         """Upload a blob to the files of a team, and its offsets file beside it.
 
-        A blob that is there already is not sent again. If another file has its path, the blob gets a path of its own.
+        If the team already has the blob, it is not sent again. If another file has the path, the blob gets another path.
 
         Args:
             team_id: Number of the team.
@@ -189,8 +189,8 @@ class Client:
             images: The images: an index, such as a selection; BlobImageInfo; or an open blob, its path or URL, for all.
             team_file: The blob among the team's files, or its number. None uploads the blob that `images` is.
             metas: Metadata of images, by their names without folders.
-            conflict: What to do if another image of the dataset has the name of a new one: "refuse" all of the batch;
-                "rename" the new one, by the time; "skip" it; or "replace" the one that is there.
+            conflict: What to do if another image of the dataset has the name of a new one: "refuse" the whole batch;
+                "rename" the new image, by adding the time; "skip" the new image; or "replace" the old one.
             batch_size: Number of images in each call.
             progress: Called with the Progress in images after each call.
 
@@ -198,8 +198,8 @@ class Client:
             Name of each image, without folders, with its number on the server.
 
         Raises:
-            DuplicateNameError: two images have the same name without folders; or another image has it, and conflict is
-                "refuse".
+            DuplicateNameError: two images have the same name without folders; or another image of the dataset has the
+                name, and conflict is "refuse".
             StorageError: the server refuses the images.
             ValueError: there is no blob to upload, the images are a collection, or an argument is not one of its choices.
         """
@@ -245,8 +245,8 @@ class Client:
             progress: Called with the Progress in images.
 
         Raises:
-            FormatError: an annotation is not as Supervisely demands, names a class or tag that the project has not, or
-                has an alpha mask or multipolygon, which only the SDK uploads.
+            FormatError: Supervisely would refuse an annotation; or it names a class or tag that the project does not have;
+                or it has an alpha mask or multipolygon, which only the SDK uploads.
             StorageError: the server refuses an annotation.
         """
         check_whole("dataset_id", dataset_id)
@@ -278,7 +278,7 @@ class Client:
             dataset_id: Number of the dataset.
             blob: An open blob, or its path or URL.
             annotations: Annotations by the name of the image, or the path of a folder of them; see build_project. Images
-                without any are added, too.
+                without annotation are added, too.
             metas: Metadata of images, by their names without folders.
             conflict: What to do if another image of the dataset has the name of a new one; see upload_images.
             progress: Called with the Progress in images.
@@ -327,8 +327,8 @@ class Client:
         Args:
             folder: Path of the project's folder.
             workspace_id: Number of the workspace.
-            name: Name of the new project, which gets a number behind it if another project has it. None for the name of
-                the folder.
+            name: Name of the new project. If another project has the name, a number is added. None for the name of the
+                folder.
             progress: Called with the Progress in images; while a blob is sent, in bytes.
 
         Raises:
@@ -353,7 +353,7 @@ class Client:
             folder: Path of the folder to write to, which must exist.
 
         Raises:
-            FormatError: what came is no offsets file.
+            FormatError: the downloaded file is not an offsets file.
             StorageError: there is no such file, or the file can't be written.
         """
         _check_team_file(team_file)
@@ -364,7 +364,7 @@ class Client:
         remote = Path(blob.path)
         name = f"{remote.stem}{OFFSETS_SUFFIX}"
         fields = {"teamId": blob.team_id, "path": str(remote.with_name(name))}
-        # parsed before it takes its place
+        # parsed before it gets its final name
         download(
             self._rest,
             "file-storage.download",
@@ -389,14 +389,14 @@ class Client:
             project_id: Number of the project.
             download_id: The `downloadId` of any image in the blob.
             target: Path of the file.
-            team_file: The blob among the team's files, or its number (`relatedDataId` of an image): then size and
-                SHA-256 are compared with those that the server has. None: only the length of the response is.
+            team_file: The blob among the team's files, or its number (`relatedDataId` of an image). If given, size and
+                SHA-256 are compared with those of the server; if None, only the length of the response.
             progress: Called with the Progress in bytes.
 
         Raises:
-            ChecksumError: other bytes came than the server has.
+            ChecksumError: the downloaded bytes differ from the server's.
             StorageError: the server refuses, or the file can't be written.
-            TruncatedError: fewer bytes came than the server has.
+            TruncatedError: fewer bytes were downloaded than the server has.
         """
         check_whole("project_id", project_id)
         check_text("download_id", download_id)
@@ -423,11 +423,11 @@ class Client:
         *,
         progress: ProgressCallback | None = None,
     ) -> DownloadReport:
-        """Download a project with its blobs, as open_project and the SDK open it.
+        """Download a project with its blobs, in the form that open_project and the SDK open.
 
-        Each blob is fetched once, whole, and named after its number, as the SDK names it. Into the folder of an earlier
-        download of this project, only what is new or has changed is fetched; what the server has no more is removed. If
-        nothing has changed, nothing is written.
+        Each blob is fetched once, as a whole, and named after its number, as the SDK does. If the folder holds an earlier
+        download of this project, only what is new or has changed is fetched, and what the server no longer has is removed.
+        If nothing has changed, nothing is written.
 
         Args:
             project_id: Number of the project.
@@ -435,7 +435,7 @@ class Client:
             progress: Called with the Progress in images; while a blob is fetched, in bytes.
 
         Raises:
-            ChecksumError: a blob is not the one that the server has.
+            ChecksumError: the bytes of a blob differ from the server's.
             StaleIndexError: the offsets of the images do not fit their blob.
             StorageError: the server refuses, or a file can't be written; or the folder holds another project.
             UnsafeNameError: an image has a name that no file can have.

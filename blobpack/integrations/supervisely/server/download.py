@@ -1,8 +1,8 @@
 """Download a project with its blobs: each blob once, whole, and its images as offsets.
 
-Strategy: a journal in the project's folder records which images are there, and of which time. A second run asks for lists
-only, fetches what is new or has changed on the server, and removes what is no longer there. Each file is written whole, and
-only if it differs.
+Strategy: a journal in the project's folder records which images were downloaded, and the time of each one's last change. A
+second run lists the images, fetches those that are new or have changed on the server, and removes those that the server no
+longer has. Each file is written whole, and only if it differs.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class _Download:
 
     def _fetch_blob(self, blob_id: int, download_id: str, index: Index) -> None:
         target = self._folder / BLOBS / f"{blob_id}{BLOB_SUFFIX}"
-        # it is there only after it was verified
+        # the file exists only after it was verified
         if target.exists():
             return
         file = file_of(self._rest, blob_id)
@@ -248,7 +248,7 @@ class _Download:
             self._show(len(batch))
 
     def _remove(self, folder: Path, name: str, there: set[str]) -> None:
-        """Remove what an earlier run has written of images that the server has no more."""
+        """Remove the files of images that an earlier run has downloaded and that the server no longer has."""
         for title in self._journal.images.get(name, {}).keys() - there:
             for path in (
                 folder / ANNOTATIONS / f"{title}{JSON_SUFFIX}",

@@ -41,8 +41,8 @@ class TeamFile(NamedTuple):
         id: Its number.
         team_id: Number of the team.
         path: Its path, such as /blob-files/images.tar.
-        size: Its size in bytes; -1 if the server does not say it.
-        sha256: Its SHA-256 in base64; "" if the server does not say it.
+        size: Its size in bytes; -1 if the server does not send it.
+        sha256: Its SHA-256 in base64; "" if the server does not send it.
     """
 
     id: int
@@ -77,7 +77,7 @@ def file_of(rest: Rest, team_file_id: int) -> TeamFile:
 
 
 class Upload:
-    """A file that goes to a team, if the team has not got it yet."""
+    """The upload of a file to a team that may already have the file."""
 
     def __init__(
         self, rest: Rest, team_id: int, store: Store, progress: ProgressCallback | None = None
@@ -101,13 +101,13 @@ class Upload:
 
         Args:
             path: The path.
-            replace: Replace another file at this path; False: upload to a path of its own, beside that file.
+            replace: Replace another file at this path; False: upload to another path, beside that file.
         """
         there = find_file(self._rest, self._team_id, path)
         if there is not None and self._is_there(there):
             return there
         if there is not None and not replace:
-            # named after what it holds, so that a second upload finds it
+            # named after its content, so that a second upload finds it
             mark = base64.b64decode(self.sha256()).hex()[:8]
             beside = PurePosixPath(path)
             return self.put(
@@ -168,7 +168,7 @@ def upload_blob(
         path: Path in Team Files; None for the SDK's folder and the blob's own name.
         progress: Called with the bytes that were sent.
     """
-    # first, because two images of one name are found here
+    # first, because this finds two images with one name
     offsets = None if index is None else offsets_bytes(index)
     with part.opened() as store:
         default = f"{BLOBS_FOLDER}/{stem_of(part)}{BLOB_SUFFIX}"

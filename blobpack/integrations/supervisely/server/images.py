@@ -180,7 +180,7 @@ def images_of(rest: Rest, dataset_id: int, only: Sequence[Document] = ()) -> Ite
         "filter": list(only),
         "sort": "id",
         "sort_order": "asc",
-        # what the server knows: the widths of images that it has not measured yet are not waited for
+        # only what the server knows now: it need not measure images first
         "forceMetadataForLinks": False,
     }
     return rest.pages("images.list", fields)

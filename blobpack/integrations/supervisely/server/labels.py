@@ -38,7 +38,7 @@ def check_classes(meta: Document, where: object) -> None:
 
 
 def has_content(annotation: Document) -> bool:
-    """Return whether an annotation says anything; a new image has one that does not."""
+    """Return whether an annotation has any content; new images have an empty annotation."""
     return any(annotation.get(key) for key in SHOWN_KEYS)
 
 

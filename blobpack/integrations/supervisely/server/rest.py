@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 10.0
 # a call with 10,000 images takes the server a while
 READ_TIMEOUT_S = 300.0
-# an attempt that took longer does not use up the time that is left for the next ones
+# an attempt that takes longer does not reduce the time for the next attempts
 SLOW_ATTEMPT_S = 10.0
-# the server is overloaded, restarts, or a proxy before it does (RFC 9110, 15.6; RFC 6585, 4)
+# the server, or a proxy in front of it, is overloaded or restarts (RFC 9110, 15.6; RFC 6585, 4)
 RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
 BAD_REQUEST = 400
 # of a body that is no JSON
@@ -232,7 +232,7 @@ class Rest:
             try:
                 yield response
             except BaseException:
-                # what is left of the response must not be read as the next one
+                # the rest of this response must not be read as the next response
                 response.close()
                 raise
             response.release_conn()

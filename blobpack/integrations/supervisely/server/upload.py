@@ -1,7 +1,7 @@
 """Upload a local project: blobs, datasets, images and annotations.
 
-Strategy: the new project carries a mark of what is uploaded. An upload that starts again finds an unfinished project of this
-mark and continues there: blobs that the team has are not sent again, nor images and annotations that the datasets have.
+Strategy: the new project gets a mark, which is made of the local project's content. If an upload starts again, it finds the
+unfinished project with this mark and continues there: blobs, images and annotations that the server has are not sent again.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class UploadReport:
 
     Attributes:
         project_id: Number of the project.
-        name: Its name, which has a number behind it if another project has the name that was asked for.
+        name: Its name; if another project had the name that was asked for, a number is added.
         images: Number of its images.
         annotated: Number of annotations that were sent; empty ones are not sent.
         blobs: Path of each blob among the team's files, with its number.
