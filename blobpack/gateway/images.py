@@ -30,6 +30,7 @@ from blobpack.gateway.answers import (
 )
 from blobpack.gateway.http_range import (
     CONDITIONAL,
+    Answer,
     answer_to,
     conditions_in,
     content_range,
@@ -41,7 +42,6 @@ from blobpack.gateway.send_payload import send_payload
 if TYPE_CHECKING:
     from blobpack.gateway.answers import Fields, Receive, Scope, Send
     from blobpack.gateway.blobs import ServedBlobs, ServedMember
-    from blobpack.gateway.http_range import Answer
     from blobpack.gateway.metrics import Metrics
     from blobpack.gateway.payloads import Payloads
     from blobpack.gateway.routes.raw_files import RawFiles
@@ -161,6 +161,39 @@ class Images:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": payload})
         self._count(self._route, status, end - start)
+
+    def ready_answer(self, raw: bytes) -> tuple[bytes, bytes] | None:
+        """Return the encoded header fields of a 200 and the payload, if reading it waits for nothing.
+
+        Args:
+            raw: What stands behind `/b/` in the path of a plain GET, percent-encoded.
+
+        Returns:
+            None if the answer has another status or must be waited for, or the payload can't be read.
+        """
+        grant = self._access.grant_of(None)
+        found = self._blobs.resolve(decoded(raw))
+        if grant is None or found is None or not grant.covers(found[0].name, found[1]):
+            return None
+        try:
+            member = found[0].find(found[1])
+            if member is None:
+                return None
+            payload = self._payloads.read_if_ready(member, 0, member.size)
+        except BlobpackError:
+            # the application meets the error again, and sends it
+            return None
+        if payload is None:
+            return None
+        size = len(payload)
+        fields = self._fields[member.blob.is_pinned, False]
+        self._count(self._route, 200, size)
+        return encoded(fields_of(member, Answer(200, 0, size), fields, payload)), payload
+
+
+def encoded(fields: Fields) -> bytes:
+    """Return header fields as HTTP/1.1 sends them."""
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
 async def send_other_method(send: Send, method: str) -> int:

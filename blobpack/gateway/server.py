@@ -17,10 +17,12 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import PackageMissingError, StorageError
-from blobpack.gateway.joined_writes import protocol_class
+from blobpack.gateway.http_protocol import protocol_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from blobpack.gateway.http_protocol import ReadyAnswer
 
 BACKLOG = 2048
 # longer than load balancers keep idle connections (60 s at AWS and nginx), so that they close them first
@@ -38,12 +40,14 @@ class Listener:
         app: The application.
         host: Name or address.
         port: Port; 0 takes any that is free, and becomes that one.
+        ready_answer: Answers plain GETs that wait for nothing, before the application is asked; see http_protocol.py.
         listening: Its socket, once it is open.
     """
 
     app: Any
     host: str
     port: int
+    ready_answer: ReadyAnswer | None = None
     listening: socket.socket | None = field(default=None, repr=False)
 
     def listen(self) -> socket.socket:
@@ -120,7 +124,7 @@ class Servers:
             Server(
                 uvicorn.Config(
                     listener.app,
-                    http=protocol_class(),
+                    http=protocol_class(listener.ready_answer),
                     lifespan="off",
                     ws="none",
                     log_level="warning",
