@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from blobpack.gateway.tokens import Access, Grant
 
 PINNED_S = 31536000  # a year, which stands for ever (RFC 9111, 5.2.2.1 has no upper bound)
+ENCODED_MAX = 256
 ALLOWED = ((b"allow", b"GET, HEAD, OPTIONS"),)
 NOT_ALLOWED = problem(405, "Payloads are read with GET or HEAD.")
 NOT_SATISFIABLE = problem(416, "No byte of this member lies in the range that was asked for.")
@@ -95,6 +96,8 @@ class Images:
             for pinned in (False, True)
             for private in (False, True)
         }
+        # by is_pinned and media type
+        self._encoded: dict[tuple[bool, str], bytes] = {}
 
     async def __call__(
         self, scope: Scope, receive: Receive, send: Send, raw: bytes, grant: Grant | None
@@ -185,10 +188,21 @@ class Images:
             return None
         if payload is None:
             return None
-        size = len(payload)
-        fields = self._fields[member.blob.is_pinned, False]
-        self._count(self._route, 200, size)
-        return encoded(fields_of(member, Answer(200, 0, size), fields, payload)), payload
+        answer = Answer(200, 0, len(payload))
+        media_type = member.media_type or sniffed(member, answer, payload)
+        kept = self._encoded.get((member.blob.is_pinned, media_type))
+        if kept is None:
+            kept = self._encode(member.blob.is_pinned, media_type)
+        self._count(self._route, 200, len(payload))
+        return kept + encoded(own_fields(member, answer)), payload
+
+    def _encode(self, pinned: bool, media_type: str) -> bytes:
+        """Return the encoded fields that all payloads of a media type have, and keep them."""
+        kept = encoded([*self._fields[pinned, False], *type_fields(media_type)])
+        # an index may hold any text as a media type
+        if len(self._encoded) < ENCODED_MAX:
+            self._encoded[pinned, media_type] = kept
+        return kept
 
 
 def encoded(fields: Fields) -> bytes:
@@ -228,9 +242,12 @@ def fields_of(
         payload: The first bytes that are sent; None for a HEAD request.
     """
     media_type = member.media_type or sniffed(member, answer, payload)
+    return [*fields, *type_fields(media_type), *own_fields(member, answer)]
+
+
+def own_fields(member: ServedMember, answer: Answer) -> list[tuple[bytes, bytes]]:
+    """Return those header fields of a 200 or 206 that other members of the media type do not share."""
     found = [
-        *fields,
-        *type_fields(media_type),
         (b"content-length", b"%d" % (answer.end - answer.start)),
         (b"etag", member.etag),
         (b"content-disposition", disposition_of(member.name)),
