@@ -3,13 +3,14 @@
 import io
 import json
 import os
+import socket
 import tarfile
 from urllib.parse import quote
 
 import jsonschema
 import openapi_spec_validator
 import pytest
-from gatewayserver import serving
+from gatewayserver import TIMEOUT_S, serving
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
@@ -17,8 +18,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 import blobpack
+from blobpack.gateway import payloads
 from blobpack.gateway.app import gateway_app
-from blobpack.gateway.routes import api
+from blobpack.gateway.routes import api, tar_stream
+from blobpack.gateway.tokens import EVERYTHING
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(200))
 PNG_FILE = io.BytesIO()
@@ -267,6 +270,72 @@ def test_a_batch_of_a_blob_that_changed_is_a_409(tmp_path):
         assert post(client, "/batch", body).status == 200
         os.utime(path, ns=(0, 0))
         assert post(client, "/batch", body).status == 409
+
+
+@pytest.fixture(scope="module")
+def huge(tmp_path_factory):
+    """A blob with one member of 20 MiB, and its name and payload."""
+    path = tmp_path_factory.mktemp("huge") / "huge.tar"
+    payload = os.urandom(20 << 20)
+    blobpack.pack({"huge.bin": payload, "1.jpg": JPEG}, path, all_files=True)
+    return path, payload
+
+
+def test_a_large_payload_is_never_in_memory_as_a_whole(huge):
+    path, payload = huge
+    with blobpack.open(path) as blob:
+        app = gateway_app({"huge": blob})
+        names = ["1.jpg", "huge.bin", "huge.bin", "1.jpg"]
+        wanted = tar_stream.look_up(app.blobs, [f"huge/{name}" for name in names], EVERYTHING)
+        headers = [tar_stream.header_of(*pair) for pair in zip(names, wanted, strict=True)]
+        pieces = list(tar_stream.pieces(app.payloads, wanted, headers))
+        assert max(map(len, pieces)) <= tar_stream.LARGE_BYTES
+        with serving(app) as client:
+            found = post(client, "/batch", {"blob": "huge", "members": names})
+        assert found.body == b"".join(pieces)
+        assert int(found.headers["content-length"]) == len(found.body)
+    with tarfile.open(fileobj=io.BytesIO(found.body)) as tar:
+        read = [(member.name, tar.extractfile(member).read()) for member in tar]
+    assert read == [(name, JPEG if name == "1.jpg" else payload) for name in names]
+
+
+def test_a_damaged_large_payload_is_never_sent_to_its_end(huge, tmp_path):
+    path, payload = huge
+    damaged = tmp_path / "huge.tar"
+    damaged.write_bytes(path.read_bytes().replace(payload[:9], b"9 bytes!!"))
+    with blobpack.open(damaged) as blob, serving(gateway_app({"huge": blob})) as client:
+        body = json.dumps({"blob": "huge", "members": ["huge.bin"]}).encode()
+        request = b"POST /batch HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body)
+        found = client.raw(request + body)
+        assert found.startswith(b"HTTP/1.1 200 ")
+        assert payload[-9:] not in found
+
+
+def test_a_batch_for_a_client_that_went_away_ends(huge):
+    path, _ = huge
+    with blobpack.open(path) as blob:
+        app = gateway_app({"huge": blob})
+        with serving(app) as client:
+            body = json.dumps({"blob": "huge", "members": ["huge.bin"] * 10_000}).encode()
+            with socket.create_connection(("127.0.0.1", client.port), TIMEOUT_S) as connection:
+                head = b"POST /batch HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body)
+                connection.sendall(head + body)
+                assert connection.recv(12) == b"HTTP/1.1 200"
+                assert app.payloads.held_bytes
+            # 200 GB would take a minute
+            while app.payloads.held_bytes:
+                client.ask("/healthz")
+
+
+def test_batches_that_hold_too_many_bytes_are_refused(huge, monkeypatch):
+    path, _ = huge
+    with blobpack.open(path) as blob, serving(gateway_app({"huge": blob})) as client:
+        monkeypatch.setattr(payloads, "HELD_BYTES_MAX", tar_stream.HELD_BYTES - 1)
+        answer = post(client, "/batch", {"members": ["huge/1.jpg"]})
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        monkeypatch.undo()
+        for _ in range(3):
+            assert post(client, "/batch", {"members": ["huge/1.jpg"]}).status == 200
 
 
 # whole files

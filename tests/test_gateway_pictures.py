@@ -53,7 +53,22 @@ def bomb():
     )
 
 
+def tiff(width, height, tile_width, tile_length, count=1):
+    """A TIFF of one tile of zeros, which takes little place and much memory."""
+    data = zlib.compress(bytes(tile_width * 1024))
+    fields = {256: width, 257: height, 258: 8, 259: 8, 262: 1, 277: 1}
+    fields |= {322: tile_width, 323: tile_length, 324: 8 + 2 + 10 * 12 + 4, 325: len(data)}
+    entries = b"".join(
+        struct.pack("<HHII", tag, 4, count if tag == 322 else 1, value)
+        for tag, value in fields.items()
+    )
+    return b"II*\0" + struct.pack("<IH", 8, len(fields)) + entries + bytes(4) + data
+
+
 FILES = {
+    "one large tile.tif": tiff(64, 64, 32_768, 32_768),
+    "two tile widths.tif": tiff(64, 64, 8, 64, count=2),
+    "decoded in Python.qoi": b"qoif" + struct.pack(">II", 2001, 2000) + b"\3\0" + b"\xfd" * 70_000,
     "photo.jpg": encoded(photo(800, 400), "JPEG", quality=95),
     "turned.jpg": turned(),
     "clear.png": encoded(Image.new("RGBA", (300, 100), (255, 0, 0, 0))),
@@ -139,9 +154,21 @@ def test_what_is_transparent_is_white(client):
 
 
 @pytest.mark.parametrize(
-    "name", ["bomb.png", "text.jpg", "program.eps", "drawing.svg", "empty.png", "cut.jpg"]
+    "name",
+    [
+        "bomb.png",
+        "text.jpg",
+        "program.eps",
+        "drawing.svg",
+        "empty.png",
+        "cut.jpg",
+        "one large tile.tif",
+        "two tile widths.tif",
+        "decoded in Python.qoi",
+    ],
 )
 def test_what_can_not_be_shown_is_a_422(client, name):
+    name = quote(name)
     for target in (f"/t/64/out/{name}", f"/iiif/out%2F{name}/full/max/0/default.jpg"):
         answer = client.ask(target)
         # half a JPEG can be shown in part, or not at all
@@ -186,6 +213,25 @@ def test_thumbnails_are_made_once_and_kept(served):
     assert client.ask("/t/512/a/b/a/%C3%BC%20%26%20b.webp").body == answers[0].body
     assert app.pictures.made.begun == begun + 1
     assert app.pictures._kept._size <= pictures.CACHE_BYTES
+
+
+def test_what_a_small_file_holds_is_not_decoded(client):
+    for name in ("one large tile.tif", "decoded in Python.qoi"):
+        detail = client.ask(f"/t/64/out/{quote(name)}").json["detail"]
+        assert "million pixels" in detail
+
+
+def test_large_payloads_do_not_wait_in_memory(tmp_path):
+    """Requests for pictures of one large member read it when a thread is free to decode it, and not before."""
+    large = encoded(photo(1000, 600), "BMP")
+    blobpack.pack({"large.bmp": large}, tmp_path / "out.tar")
+    with blobpack.open(tmp_path / "out.tar") as blob:
+        app = gateway_app({"out": blob})
+        with serving(app) as client, ThreadPoolExecutor(8) as threads:
+            targets = [f"/iiif/out%2Flarge.bmp/{i},0,9,9/max/0/default.jpg" for i in range(1, 9)]
+            assert {answer.status for answer in threads.map(client.ask, targets)} == {200}
+        # no request read it before it had a thread
+        assert (app.payloads.upstream_reads, app.pictures.made.begun) == (0, 8)
 
 
 def test_the_cache_is_bounded(tmp_path, monkeypatch):

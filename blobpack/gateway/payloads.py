@@ -8,6 +8,7 @@ piece by piece as its client takes the bytes, so a slow client holds one piece, 
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from blobpack.stores.http.options import with_options
 from blobpack.threads import shared_pool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     from blobpack.gateway.blobs import ServedMember
     from blobpack.opening.batch import Located
@@ -169,10 +170,7 @@ class Payloads:
             BusyError: all clients together hold too many bytes; raised before the first piece.
         """
         step = REMOTE_PIECE_BYTES if member.blob.is_remote else LOCAL_PIECE_BYTES
-        if self.held_bytes + step > HELD_BYTES_MAX:
-            raise BusyError(f"{HELD_BYTES_MAX >> 20} MiB wait for clients that do not take them")
-        self.held_bytes += step
-        try:
+        with self.hold(step):
             checksum = 0
             for first in range(start, end, step):
                 last = min(first + step, end)
@@ -181,8 +179,21 @@ class Payloads:
                 if last == member.size and start == 0 and member.crc32c not in (None, checksum):
                     raise damaged(member)
                 yield piece
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Count bytes that are held for one client, until the context ends.
+
+        Raises:
+            BusyError: all clients together would hold too many bytes.
+        """
+        if self.held_bytes + size > HELD_BYTES_MAX:
+            raise BusyError(f"{HELD_BYTES_MAX >> 20} MiB wait for clients that do not take them")
+        self.held_bytes += size
+        try:
+            yield
         finally:
-            self.held_bytes -= step
+            self.held_bytes -= size
 
 
 def locate(member: ServedMember) -> Located:

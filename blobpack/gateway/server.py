@@ -17,12 +17,12 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import PackageMissingError, StorageError
-from blobpack.gateway.http_protocol import protocol_class
+from blobpack.gateway.connections import protocol_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from blobpack.gateway.http_protocol import ReadyAnswer
+    from blobpack.gateway.connections import ReadyAnswer
 
 BACKLOG = 2048
 # longer than load balancers keep idle connections (60 s at AWS and nginx), so that they close them first
@@ -40,7 +40,7 @@ class Listener:
         app: The application.
         host: Name or address.
         port: Port; 0 takes any that is free, and becomes that one.
-        ready_answer: Answers plain GETs that wait for nothing, before the application is asked; see http_protocol.py.
+        ready_answer: Answers plain GETs that wait for nothing, before the application is asked; see connections.py.
         listening: Its socket, once it is open.
     """
 

@@ -69,6 +69,8 @@ def error_answer(status: int, detail: str) -> Response:
     headers = {NOSNIFF[0].decode(): NOSNIFF[1].decode(), "cache-control": "no-store"}
     if status == 401:
         headers["www-authenticate"] = 'Bearer realm="blobpack"'
+    if status == 503:
+        headers["retry-after"] = "1"
     return Response(problem(status, detail), status, headers, PROBLEM_JSON.decode())
 
 

@@ -25,13 +25,13 @@ from blobpack.gateway.answers import (
 )
 from blobpack.gateway.http_range import answer_to, conditions_in
 from blobpack.gateway.images import cache_control, decoded, send_other_method
-from blobpack.gateway.payloads import check_unchanged
+from blobpack.gateway.payloads import WHOLE_BYTES_MAX, check_unchanged
 from blobpack.gateway.shared_work import SharedWork
 from blobpack.recently_used import RecentlyUsed
 from blobpack.threads import processor_count, shared_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from PIL.Image import Image
 
@@ -46,6 +46,10 @@ PIXELS_MAX = 50_000_000
 PAYLOAD_BYTES_MAX = 64 << 20
 THREADS_MAX = 4
 CACHE_BYTES = 64 << 20
+# Pillow decodes some formats in Python, at a million pixels a second, and holds up all other threads
+SLOW_PIXELS_MAX = 4_000_000
+# TIFF 6.0, section 15
+TILE_WIDTH, TILE_LENGTH = 322, 323
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI")
 QUALITY = 85
 
@@ -108,11 +112,15 @@ class Pictures:
             return kept
         if member.size > PAYLOAD_BYTES_MAX:
             raise PictureError(422, "The member is too large for an image.")
-        payload = await self._payloads.aread(member, 0, member.size)
+        # A large payload is read by the thread that decodes it: else each request that waits for a thread would hold one.
+        payload = None
+        if member.size <= WHOLE_BYTES_MAX:
+            payload = await self._payloads.aread(member, 0, member.size)
         pool = shared_pool("gateway-pictures", processor_count(THREADS_MAX))
 
         def make_and_keep() -> Picture:
-            made = make(payload)
+            read = self._payloads.read(member, 0, member.size) if payload is None else payload
+            made = make(read)
             # here, and not when the event loop goes on: a client in between would make it again
             return self._kept.put(key, made, len(made.data))
 
@@ -142,10 +150,31 @@ def check_pixels(image: Image) -> None:
     Raises:
         PictureError: it has too many pixels.
     """
-    if image.width * image.height > PIXELS_MAX:
-        raise PictureError(
-            422, f"The image has more than {PIXELS_MAX // 1_000_000} million pixels."
-        )
+    is_slow = any(tile[0] in slow_decoders() for tile in getattr(image, "tile", ()))
+    most = SLOW_PIXELS_MAX if is_slow else PIXELS_MAX
+    if max(image.width * image.height, tile_pixels(image)) > most:
+        raise PictureError(422, f"The image has more than {most // 1_000_000} million pixels.")
+
+
+def slow_decoders() -> Container[str]:
+    """Return the names of Pillow's decoders that are written in Python."""
+    from PIL import Image
+
+    return Image.DECODERS
+
+
+def tile_pixels(image: Image) -> int:
+    """Return the pixels of a TIFF's tile, of which all are decoded, even if the image is smaller; 0 if there is none.
+
+    Raises:
+        PictureError: the tags are malformed.
+    """
+    tags = getattr(image, "tag_v2", {})
+    # Pillow warns of, or raises anything at, a tag of a wrong form
+    try:
+        return int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_LENGTH, 0))
+    except Exception as exc:
+        raise PictureError(422, "The image is damaged.") from exc
 
 
 def encoded(image: Image) -> Picture:

@@ -3,14 +3,14 @@
 Strategy: a request for each image of 10 KiB costs a client twenty times the time that the bytes take. One request for
 many costs a header of 512 bytes for each. All names are looked up before anything is sent, so a missing one is an error
 and no broken tar, and the size of the tar is known. A thread reads and joins pieces of a mebibyte; the next one is read
-while the client takes the one before.
+while the client takes the one before. A payload of more than 8 MiB is never in memory as a whole.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack, suppress
 from itertools import chain, groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.responses import Response
@@ -20,6 +20,7 @@ from blobpack.checksum import crc32c
 from blobpack.errors import UnsafeNameError
 from blobpack.gateway.payloads import check_unchanged, damaged
 from blobpack.gateway.routes.api import ApiError, body_of, endpoint, texts_in
+from blobpack.gateway.send_payload import SEND_TIMEOUT_S, wait_until_gone
 from blobpack.tar.header import (
     BLOCK,
     END_OF_ARCHIVE,
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from blobpack._native.results import FoundRow
     from blobpack.gateway.answers import Receive, Scope, Send
     from blobpack.gateway.app import GatewayApp
-    from blobpack.gateway.blobs import ServedBlob, ServedBlobs
+    from blobpack.gateway.blobs import ServedBlob, ServedBlobs, ServedMember
+    from blobpack.gateway.payloads import Payloads
     from blobpack.gateway.tokens import Grant
     from blobpack.stores.base import Store
 
@@ -48,6 +50,11 @@ BATCHES_AT_ONCE = 16
 # bytes between two payloads that are read with them: a header, or three if the name is long
 GAP_BYTES_MAX = 4096
 MISSING_SHOWN = 10
+LARGE_BYTES = 8 << 20
+# From a server, each part is a request of 10 to 50 ms, during which a connection brings some MB.
+LARGE_PART_BYTES = 4 << 20
+# the piece that is sent and the next one, as they mostly are
+HELD_BYTES = 2 * PIECE_BYTES
 
 
 def route(app: GatewayApp) -> Route:
@@ -75,9 +82,11 @@ def route(app: GatewayApp) -> Route:
             len(header) + -(-one.size // BLOCK) * BLOCK
             for header, one in zip(headers, wanted, strict=True)
         )
-        tar = pieces(wanted, headers)
-        # read before the answer begins, so that a blob that can't be read is an error
-        return TarAnswer(size, await next_of(tar), tar)
+        tar = pieces(app.payloads, wanted, headers)
+        with ExitStack() as held:
+            held.enter_context(app.payloads.hold(HELD_BYTES))
+            # read before the answer begins, so that a blob that can't be read is an error
+            return TarAnswer(size, await next_of(tar), tar, held.pop_all())
 
     return Route("/batch", endpoint(app, batch), methods=["POST"])
 
@@ -97,6 +106,11 @@ class Wanted(NamedTuple):
     def size(self) -> int:
         """Size of its payload in bytes."""
         return self.found.offset_end - self.found.offset_start
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its payload is read and sent in parts."""
+        return self.size > LARGE_BYTES
 
 
 def look_up(blobs: ServedBlobs, refs: list[str], grant: Grant) -> list[Wanted | None]:
@@ -130,22 +144,35 @@ def header_of(name: str, wanted: Wanted) -> bytes:
 class TarAnswer(Response):
     """An answer that is a tar of members."""
 
-    def __init__(self, size: int, first: bytes | None, rest: Generator[bytes]) -> None:
+    def __init__(
+        self, size: int, first: bytes | None, rest: Generator[bytes], held: ExitStack
+    ) -> None:
         """Make the answer.
 
         Args:
             size: Size of the tar in bytes.
             first: Its first bytes.
             rest: Reads the others, in a thread.
+            held: Is closed when no bytes are held any more.
         """
         super().__init__(media_type="application/x-tar")
-        self._first, self._rest = first, rest
+        self._first, self._rest, self._held = first, rest, held
         self.headers["content-length"] = str(size)
         self.headers["x-content-type-options"] = "nosniff"
         self.headers["cache-control"] = "no-store"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the tar, a piece at a time."""
+        """Send the tar, a piece at a time, until the client has gone away."""
+        gone = asyncio.ensure_future(wait_until_gone(receive))
+        with self._held:
+            try:
+                await self._send(send, gone)
+            finally:
+                gone.cancel()
+                with suppress(asyncio.CancelledError):
+                    await gone
+
+    async def _send(self, send: Send, gone: asyncio.Future[None]) -> None:
         await send(
             {
                 "type": "http.response.start",
@@ -157,8 +184,14 @@ class TarAnswer(Response):
         while piece is not None:
             # a thread reads the next piece while this one is sent
             upcoming = asyncio.ensure_future(next_of(self._rest))
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-            piece = await upcoming
+            try:
+                async with asyncio.timeout(SEND_TIMEOUT_S):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            finally:
+                # also of a client that takes nothing: a generator that runs can't be closed
+                piece = await upcoming
+            if gone.done():
+                return
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -168,8 +201,8 @@ async def next_of(tar: Generator[bytes]) -> bytes | None:
     return await asyncio.get_running_loop().run_in_executor(pool, next, tar, None)
 
 
-def pieces(members: list[Wanted], headers: list[bytes]) -> Generator[bytes]:
-    """Yield the bytes of the tar, about a mebibyte at a time; a larger payload is not cut.
+def pieces(payloads: Payloads, members: list[Wanted], headers: list[bytes]) -> Generator[bytes]:
+    """Yield the bytes of the tar, about a mebibyte at a time, and at most LARGE_BYTES more.
 
     Raises:
         BlobpackError: a payload can't be read.
@@ -177,8 +210,15 @@ def pieces(members: list[Wanted], headers: list[bytes]) -> Generator[bytes]:
     parts: list[bytes] = []
     size = 0
     waiting = iter(headers)
-    for blob, group in groupby(members, key=itemgetter(0)):
+    for (blob, is_large), group in groupby(members, key=lambda one: (one.blob, one.is_large)):
         several = [wanted.found for wanted in group]
+        if is_large:
+            for found in several:
+                yield b"".join([*parts, next(waiting)])
+                yield from parts_of(payloads, blob.at(found.row))
+                parts = [padding(found.offset_end - found.offset_start)]
+            size = 0
+            continue
         for found, payload in zip(several, payloads_of(blob, several), strict=True):
             if found.crc32c is not None and crc32c(payload) != found.crc32c:
                 raise damaged(blob.at(found.row))
@@ -190,6 +230,18 @@ def pieces(members: list[Wanted], headers: list[bytes]) -> Generator[bytes]:
                 parts, size = [], 0
         check_unchanged(blob.at(several[-1].row))
     yield b"".join([*parts, END_OF_ARCHIVE])
+
+
+def parts_of(payloads: Payloads, member: ServedMember) -> Iterator[bytes]:
+    """Read a large payload part by part; the last part is returned only if the checksum of all is right."""
+    checksum = 0
+    for first in range(0, member.size, LARGE_PART_BYTES):
+        last = min(first + LARGE_PART_BYTES, member.size)
+        part = payloads.read(member, first, last)
+        checksum = crc32c(part, checksum)
+        if last == member.size and member.crc32c not in (None, checksum):
+            raise damaged(member)
+        yield part
 
 
 def payloads_of(blob: ServedBlob, several: list[FoundRow]) -> Iterator[bytes]:
