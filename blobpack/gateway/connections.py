@@ -195,10 +195,7 @@ def with_ready_answers(protocol: Any, ready_answer: ReadyAnswer) -> type[asyncio
                 or parser.get_http_version() != "1.1"
             ):
                 return False
-            for name, _ in self.headers:
-                if name in NOT_PLAIN:
-                    return False
-            return True
+            return NOT_PLAIN.isdisjoint(dict(self.headers))
 
         def _answer(self) -> bool:
             """Send the answer, if there is one that waits for nothing; return whether there was."""
