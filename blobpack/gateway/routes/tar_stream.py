@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack, suppress
-from itertools import chain, groupby
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 from starlette.routing import Route
 
+from blobpack._native.tar_piece import join_members
 from blobpack.checksum import crc32c
 from blobpack.errors import UnsafeNameError
 from blobpack.gateway.payloads import check_unchanged, damaged
@@ -42,9 +44,10 @@ if TYPE_CHECKING:
     from blobpack.gateway.blobs import ServedBlob, ServedBlobs, ServedMember
     from blobpack.gateway.payloads import Payloads
     from blobpack.gateway.tokens import Grant
-    from blobpack.stores.base import Store
 
-PIECE_BYTES = 1 << 20
+    Wanted = tuple[ServedBlob, FoundRow]
+
+PIECE_BYTES = 512 << 10
 # batches that read at the same time; more wait, and hold no bytes
 BATCHES_AT_ONCE = 16
 # bytes between two payloads that are read with them: a header, or three if the name is long
@@ -63,12 +66,15 @@ def route(app: GatewayApp) -> Route:
     async def batch(request: Request, grant: Grant) -> Response:
         body = await body_of(request)
         names = texts_in(body, "members")
-        refs = names
-        if "blob" in body:
-            if not isinstance(body["blob"], str):
-                raise ApiError(422, "blob must be a text.")
-            refs = [f"{body['blob']}/{name}" for name in names]
-        found = look_up(app.blobs, refs, grant)
+        if "blob" not in body:
+            found = look_up(app.blobs, names, grant)
+        elif not isinstance(body["blob"], str):
+            raise ApiError(422, "blob must be a text.")
+        elif (blob := app.blobs.get(body["blob"])) is not None:
+            found = look_up_in(blob, names, grant)
+        else:
+            # a blob and the beginning of its members' names
+            found = look_up(app.blobs, [f"{body['blob']}/{name}" for name in names], grant)
         absent = [name for name, wanted in zip(names, found, strict=True) if wanted is None]
         if absent:
             shown = ", ".join(repr(name) for name in absent[:MISSING_SHOWN])
@@ -79,8 +85,8 @@ def route(app: GatewayApp) -> Route:
         except UnsafeNameError as exc:
             raise ApiError(422, f"{exc}.") from exc
         size = len(END_OF_ARCHIVE) + sum(
-            len(header) + -(-one.size // BLOCK) * BLOCK
-            for header, one in zip(headers, wanted, strict=True)
+            len(header) + -(-size_of(one) // BLOCK) * BLOCK
+            for header, (_, one) in zip(headers, wanted, strict=True)
         )
         tar = pieces(app.payloads, wanted, headers)
         with ExitStack() as held:
@@ -91,26 +97,26 @@ def route(app: GatewayApp) -> Route:
     return Route("/batch", endpoint(app, batch), methods=["POST"])
 
 
-class Wanted(NamedTuple):
-    """A member of a batch.
+def size_of(found: FoundRow) -> int:
+    """Return the size of a payload in bytes."""
+    return found.offset_end - found.offset_start
 
-    Attributes:
-        blob: The blob that holds it.
-        found: Its row, offsets and checksum.
-    """
 
-    blob: ServedBlob
-    found: FoundRow
+def is_large(found: FoundRow) -> bool:
+    """Return whether a payload is read and sent in parts."""
+    return found.offset_end - found.offset_start > LARGE_BYTES
 
-    @property
-    def size(self) -> int:
-        """Size of its payload in bytes."""
-        return self.found.offset_end - self.found.offset_start
 
-    @property
-    def is_large(self) -> bool:
-        """Whether its payload is read and sent in parts."""
-        return self.size > LARGE_BYTES
+def look_up_in(blob: ServedBlob, names: list[str], grant: Grant) -> list[Wanted | None]:
+    """Find members of one blob; None where there is none, or the request may not read it."""
+    # names are looked up together: that takes a fifth of the time of one by one
+    found = blob.index._search(names)
+    if not grant.covers_blob(blob.name):
+        found = [
+            one if grant.covers(blob.name, name) else None
+            for name, one in zip(names, found, strict=True)
+        ]
+    return [one and (blob, one) for one in found]
 
 
 def look_up(blobs: ServedBlobs, refs: list[str], grant: Grant) -> list[Wanted | None]:
@@ -120,13 +126,12 @@ def look_up(blobs: ServedBlobs, refs: list[str], grant: Grant) -> list[Wanted | 
     names: dict[ServedBlob, list[str]] = {}
     for place, ref in enumerate(refs):
         resolved = blobs.resolve(ref)
-        if resolved is not None and grant.covers(resolved[0].name, resolved[1]):
+        if resolved is not None:
             places.setdefault(resolved[0], []).append(place)
             names.setdefault(resolved[0], []).append(resolved[1])
-    # names are looked up together: that takes a fifth of the time of one by one
     for blob, asked in names.items():
-        for place, found in zip(places[blob], blob.index._search(asked), strict=True):
-            wanted[place] = found and Wanted(blob, found)
+        for place, one in zip(places[blob], look_up_in(blob, asked, grant), strict=True):
+            wanted[place] = one
     return wanted
 
 
@@ -138,7 +143,7 @@ def header_of(name: str, wanted: Wanted) -> bytes:
     """
     encoded = encode_name(name)
     check_name(encoded)
-    return member_header(encoded, wanted.size)
+    return member_header(encoded, size_of(wanted[1]))
 
 
 class TarAnswer(Response):
@@ -207,29 +212,48 @@ def pieces(payloads: Payloads, members: list[Wanted], headers: list[bytes]) -> G
     Raises:
         BlobpackError: a payload can't be read.
     """
-    parts: list[bytes] = []
-    size = 0
     waiting = iter(headers)
-    for (blob, is_large), group in groupby(members, key=lambda one: (one.blob, one.is_large)):
-        several = [wanted.found for wanted in group]
-        if is_large:
-            for found in several:
-                yield b"".join([*parts, next(waiting)])
-                yield from parts_of(payloads, blob.at(found.row))
-                parts = [padding(found.offset_end - found.offset_start)]
-            size = 0
-            continue
-        for found, payload in zip(several, payloads_of(blob, several), strict=True):
-            if found.crc32c is not None and crc32c(payload) != found.crc32c:
-                raise damaged(blob.at(found.row))
-            parts += (next(waiting), payload, padding(len(payload)))
-            size += BLOCK + len(payload)
-            if size >= PIECE_BYTES:
-                check_unchanged(blob.at(found.row))
-                yield b"".join(parts)
-                parts, size = [], 0
-        check_unchanged(blob.at(several[-1].row))
+    parts: list[bytes] = []
+    for blob, group in groupby(members, key=itemgetter(0)):
+        for large, several in groupby([found for _, found in group], key=is_large):
+            if large:
+                for found in several:
+                    yield b"".join([*parts, next(waiting)])
+                    yield from parts_of(payloads, blob.at(found.row))
+                    parts = [padding(size_of(found))]
+            else:
+                parts = yield from joined(blob, list(several), waiting, parts)
     yield b"".join([*parts, END_OF_ARCHIVE])
+
+
+def joined(
+    blob: ServedBlob, several: list[FoundRow], headers: Iterator[bytes], parts: list[bytes]
+) -> Generator[bytes, None, list[bytes]]:
+    """Yield members that are not large, about a mebibyte at a time.
+
+    Args:
+        blob: The blob that holds them.
+        several: The members.
+        headers: Their headers, of which so many are taken.
+        parts: Bytes before them that were not yielded yet.
+
+    Returns:
+        Bytes that were not yielded yet.
+    """
+    size = sum(map(len, parts))
+    for read, run in runs_read(blob, several):
+        piece, wrong = join_members(read, run[0].offset_start, run, list(islice(headers, len(run))))
+        if wrong >= 0:
+            raise damaged(blob.at(run[wrong].row))
+        parts.append(piece)
+        size += len(piece)
+        # a run may have almost a mebibyte
+        if size >= PIECE_BYTES // 2:
+            check_unchanged(blob.at(run[-1].row))
+            yield b"".join(parts)
+            parts, size = [], 0
+    check_unchanged(blob.at(several[-1].row))
+    return parts
 
 
 def parts_of(payloads: Payloads, member: ServedMember) -> Iterator[bytes]:
@@ -244,30 +268,32 @@ def parts_of(payloads: Payloads, member: ServedMember) -> Iterator[bytes]:
         yield part
 
 
-def payloads_of(blob: ServedBlob, several: list[FoundRow]) -> Iterator[bytes]:
-    """Return the payloads in their order; those of a remote blob, or of a collection, are read as one batch."""
+def runs_read(blob: ServedBlob, several: list[FoundRow]) -> Iterator[tuple[bytes, list[FoundRow]]]:
+    """Read members in their order; those of a remote blob, or of a collection, are read as one batch.
+
+    Returns:
+        Bytes of the blob, and the members whose payloads lie in them; the first payload begins where the bytes begin.
+    """
     store = blob.open_store(several[0].row)
     if store is None or blob.is_remote or len(blob.reader.blobs) != 1:
-        return blob.reader.read_rows([found.row for found in several])
-    return chain.from_iterable(slices_of(store, run) for run in runs_of(several))
+        payloads = blob.reader.read_rows([found.row for found in several])
+        return ((payload, [found]) for payload, found in zip(payloads, several, strict=True))
+    return (
+        (store.read_range(run[0].offset_start, run[-1].offset_end), run) for run in runs_of(several)
+    )
 
 
 def runs_of(several: list[FoundRow]) -> Iterator[list[FoundRow]]:
     """Divide members into runs of neighbours in the blob, of about a mebibyte at most."""
-    run = several[:1]
-    for found in several[1:]:
-        gap = found.offset_start - run[-1].offset_end
-        if not (
-            0 <= gap <= GAP_BYTES_MAX and found.offset_end - run[0].offset_start <= PIECE_BYTES
-        ):
+    run: list[FoundRow] = []
+    first = last = 0
+    for found in several:
+        _, start, end, _ = found
+        if run and not (0 <= start - last <= GAP_BYTES_MAX and end - first <= PIECE_BYTES):
             yield run
             run = []
+        if not run:
+            first = start
         run.append(found)
+        last = end
     yield run
-
-
-def slices_of(store: Store, run: list[FoundRow]) -> Iterator[bytes]:
-    """Read a run by one read, and return its payloads."""
-    first = run[0].offset_start
-    whole = store.read_range(first, run[-1].offset_end)
-    return (whole[found.offset_start - first : found.offset_end - first] for found in run)
