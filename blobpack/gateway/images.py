@@ -90,6 +90,8 @@ class Images:
         self._fields: dict[tuple[bool, bool], Fields] = {
             (pinned, private): [
                 *CORS,
+                # a page of another origin may measure how long its images take
+                (b"timing-allow-origin", b"*"),
                 (b"accept-ranges", b"bytes"),
                 (b"cache-control", cache_control(pinned=pinned, private=private)),
             ]
