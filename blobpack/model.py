@@ -68,6 +68,16 @@ OffsetsFormat = Literal["pkl", "csv", "jsonl", "parquet"]
 # the kinds of faults that verify reports
 FailureKind = Literal["archive", "header", "missing", "extra", "differs", "checksum", "unreadable"]
 
+# what Supervisely gets for each image: a dict of its REST API, or a BlobImageInfo
+ImageForm = Literal["dicts", "objects"]
+
+# what is done about images whose names a dataset of Supervisely has already: raise an error; add the time to the new
+# names; leave the new images out; or remove the old ones
+NameConflict = Literal["refuse", "rename", "skip", "replace"]
+
+# what a problem of a project of Supervisely is about; "sdk" is one that only Supervisely's SDK has
+ProblemKind = Literal["meta", "blob", "offsets", "image", "annotation", "sdk"]
+
 # native code starts no more threads, so a larger number would be ignored without a word
 THREADS_ASKED_MAX = 64
 # A cache keeps no read of more than a sixteenth of its size: a smaller one would not even keep a read of 64 KiB.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blobpack.cli.groups import all_commands
 from blobpack.cli.main import main
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
 
 def command_lines() -> Iterator[str]:
     """Yield the lines of the reference: a section for each command."""
-    for name, command in sorted(main.commands.items()):
+    for name, command in sorted(all_commands(main).items()):
         context = click.Context(command, info_name=f"blobpack {name}")
         yield f"## {name}\n"
         for paragraph in paragraphs(command):

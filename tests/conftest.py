@@ -7,12 +7,14 @@ import os
 import shutil
 import ssl
 import subprocess
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import prodigy_fake
 import pytest
 from faultserver import FaultServer
 from hypothesis import HealthCheck, settings
@@ -126,6 +128,18 @@ def faults(s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultS
     with FaultServer(s3_env.endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
         yield proxy
+
+
+@pytest.fixture
+def prodigy_in_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The fake of Prodigy as the module and the command `prodigy`, with an empty database."""
+    monkeypatch.setattr(prodigy_fake, "RECIPES", {})
+    for name, module in prodigy_fake.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    for name, value in prodigy_fake.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    prodigy_fake.install_command(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
 
 
 @pytest.fixture

@@ -74,6 +74,7 @@ class Request:
         authorization: The Authorization header with the signature, or None.
         client_port: The client's port, which identifies the connection.
         user_agent: The User-Agent header, or "".
+        path: Path and query of the URL.
     """
 
     method: str
@@ -82,6 +83,7 @@ class Request:
     authorization: str | None
     client_port: int
     user_agent: str
+    path: str = ""
 
 
 class FaultServer(ThreadingHTTPServer):
@@ -224,6 +226,7 @@ class Handler(BaseHTTPRequestHandler):
                 headers["Authorization"],
                 self.client_address[1],
                 headers["User-Agent"] or "",
+                self.path,
             )
         )
         if fault == "reset":

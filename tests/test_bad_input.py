@@ -12,6 +12,7 @@ from click.testing import CliRunner
 import blobpack
 from blobpack import FormatError
 from blobpack.cli import params
+from blobpack.cli.groups import all_commands
 from blobpack.cli.main import main
 from blobpack.opening import join
 
@@ -55,10 +56,12 @@ OTHERS = {
     "blobs": "a.tar",
     "sources": "imgs",
     "source": "a.tar",
+    "bucket": "s3://bucket",
     "out": "new.tar",
     "folder": "to",
     "names": "1.jpg",
     "scope": "out",
+    "project": "5",
     "url": "s3://bucket/key",
 }
 
@@ -79,7 +82,7 @@ def here(tmp_path, monkeypatch, small_images, s3_env):
 
 
 def parameters(wanted):
-    for name, command in main.commands.items():
+    for name, command in all_commands(main).items():
         for parameter in command.params:
             if wanted(parameter):
                 yield pytest.param(name, parameter, id=f"{name} {parameter.human_readable_name}")
@@ -90,8 +93,8 @@ def is_place(parameter):
 
 
 def command_line(command, parameter, value):
-    line = [command]
-    for each in main.commands[command].params:
+    line = command.split()
+    for each in all_commands(main)[command].params:
         if isinstance(each, click.Argument):
             line.append(value if each is parameter else OTHERS[each.name])
         elif each is parameter:
@@ -105,7 +108,8 @@ def run(line, codes=(1, 2)):
         raise AssertionError(line) from ran.exception
     assert ran.exit_code in codes, (line, ran.output)
     assert "Traceback" not in ran.output
-    if ran.exit_code:
+    # a folder that is no project is checked, too
+    if ran.exit_code and line[:2] != ["supervisely", "check"]:
         assert "Error: " in ran.output
     assert "secret" not in ran.output
     return ran.output
@@ -123,7 +127,9 @@ def test_a_bad_place_is_an_error_in_our_words(here, command, parameter):
             continue
         # a cache is not used for a local blob, and a folder that does not exist is made
         codes = (
-            (0, 1, 2) if parameter.name in ("cache", "folder", "sources", "names_from") else (1, 2)
+            (0, 1, 2)
+            if parameter.name in ("cache", "folder", "sources", "names_from", "annotations")
+            else (1, 2)
         )
         # a folder gets the index or the offsets file of the blob
         codes = (0, 1, 2) if (parameter.name, command) in INTO_FOLDERS else codes

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import blobpack
+from blobpack.cli.groups import all_commands
 from blobpack.cli.main import main
 
 COMMAND = Path(sys.executable).with_name("blobpack")
@@ -376,8 +377,8 @@ def test_every_command_has_help_with_an_example():
     commands = sorted(main.commands)
     assert set(commands) >= {"cat", "extract", "index", "info", "ls", "offsets", "pack"}
     assert all(f"\n  {command} " in out.decode() for command in commands)
-    for command in commands:
-        out, _ = run(command, "--help")
+    for command in [*commands, *all_commands(main)]:
+        out, _ = run(*command.split(), "--help")
         assert f"\n  blobpack {command} " in out.decode()
         assert "\\b" not in out.decode()
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from pages import DOCS, PAGES, ROOT, Runner, blocks, rewrite, same
+from supervisely_server import TOKEN, SuperviselyServer
 
 import blobpack
+from blobpack.cli.groups import all_commands
 from blobpack.cli.main import main
 
 REWRITE = "BLOBPACK_REWRITE_DOCS"  # if set, pages take the output that came, where it differs
@@ -58,7 +60,22 @@ def runner(request, page, images, tmp_path, monkeypatch):
     bucket = ""
     if any("bucket" in block.code for block in blocks(page)):
         bucket = request.getfixturevalue("s3_env").new_bucket()
+    if any(
+        "API_TOKEN" in block.code or "supervisely upload" in block.code for block in blocks(page)
+    ):
+        request.getfixturevalue("supervisely")
+    if any("import prodigy" in block.code for block in blocks(page)):
+        request.getfixturevalue("prodigy_in_place")
     return Runner(bucket)
+
+
+@pytest.fixture
+def supervisely(monkeypatch):
+    """A fake of Supervisely's server, and an environment in which it is used."""
+    with SuperviselyServer() as server:
+        monkeypatch.setenv("SERVER_ADDRESS", server.address)
+        monkeypatch.setenv("API_TOKEN", TOKEN)
+        yield server
 
 
 @pytest.mark.parametrize(
@@ -81,8 +98,10 @@ def test_almost_every_example_runs():
 def test_code_is_shown_only_in_ways_that_run_or_are_output():
     for page in PAGES:
         languages = re.findall(r"^```(\w*)", page.read_text(), re.MULTILINE)
-        # tests/test_js_docs.py runs these, and tests/test_js_chromium.py sets the rule
-        scripts = {"html", "js", "json"} if page.stem == "javascript" else set()
+        # tests/test_js_docs.py and tests/test_serve_docs.py run these, and tests/test_js_chromium.py sets the rule
+        scripts = {"javascript": {"html", "js", "json"}, "serve": {"nginx", "ini"}}.get(
+            page.stem, set()
+        )
         assert {*languages} <= {"", "python", "sh", "console", "text"} | scripts, page
 
 
@@ -134,12 +153,14 @@ def test_pages_load_nothing_from_another_server(site):
 
 def test_every_command_and_option_is_described(site):
     html = (site / "cli.html").read_text()
-    sections = dict(re.findall(r'<h2 id="(\w+)">(.*?)(?=<h2 id=|$)', html, re.DOTALL))
-    for name, command in main.commands.items():
+    sections = dict(re.findall(r'<h2 id="([\w-]+)">(.*?)(?=<h2 id=|$)', html, re.DOTALL))
+    for name, command in all_commands(main).items():
         for parameter in command.params:
             if parameter.param_type_name == "option":
                 for option in parameter.opts + parameter.secondary_opts:
-                    assert re.search(rf"(?<![\w-]){option}(?![\w-])", sections[name]), (
+                    assert re.search(
+                        rf"(?<![\w-]){option}(?![\w-])", sections[name.replace(" ", "-")]
+                    ), (
                         name,
                         option,
                     )
@@ -190,21 +211,23 @@ def fill(bucket, client):
 
 def served_and_ended(line):
     """Shell that starts a server, on a free port, waits until it is ready, and ends it."""
+    # the log of the server before says that it is ready, too
     return f"""
+        : > serve.log
         {line.replace("--s3-port 9000", "--s3-port 0")} --port 0 > serve.log 2>&1 &
         until grep -q 'serving at' serve.log; do kill -0 $! || {{ cat serve.log; exit 1; }}; sleep 0.1; done
         kill $! && wait $!
     """
 
 
-@pytest.mark.parametrize("name", sorted(main.commands))
+@pytest.mark.parametrize("name", sorted(all_commands(main)))
 def test_examples_of_the_command_line_reference_run(
     name, request, workplace, tmp_path, monkeypatch
 ):
     spec = spec_from_file_location("docs", ROOT / "scripts" / "docs.py")
     hooks = module_from_spec(spec)
     spec.loader.exec_module(hooks)
-    examples = hooks.examples(main.commands[name])
+    examples = hooks.examples(all_commands(main)[name])
     assert examples
     copy(workplace, tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -213,11 +236,18 @@ def test_examples_of_the_command_line_reference_run(
         s3_env = request.getfixturevalue("s3_env")
         bucket = s3_env.new_bucket()
         fill(bucket, s3_env.client)
+    if name.startswith("supervisely "):
+        request.getfixturevalue("supervisely")
     runner = Runner(bucket)
     for place in ("shards/", "s3://bucket/train/", "s3://bucket/tars/"):
         if name != "pack" and any(place in line for line in examples):
             runner.shell(f"blobpack pack imgs/ {place} --shard-size 1Gi")
+    if name in ("supervisely check", "supervisely upload", "supervisely download"):
+        runner.shell("blobpack supervisely build cats.tar project/")
+    if name == "supervisely download":
+        runner.shell("blobpack supervisely upload project/ --workspace 12")
     for line in examples:
         assert line.startswith("blobpack ")
+        line = line.replace("--server https://app.supervisely.com", "")
         # a server runs until it is ended
         runner.shell(served_and_ended(line) if name == "serve" else line)

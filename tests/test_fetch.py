@@ -21,6 +21,7 @@ from test_stores import FORKS, in_fork
 
 import blobpack
 from blobpack import threads
+from blobpack.cli.groups import all_commands
 from blobpack.cli.main import main
 from blobpack.errors import (
     BlobChangedError,
@@ -496,7 +497,7 @@ class TestStats:
         assert "is not two prices" in ran.stderr
 
     def test_every_command_tells_them(self) -> None:
-        for name, command in main.commands.items():
+        for name, command in all_commands(main).items():
             assert {"stats", "prices"} <= {param.name for param in command.params}, name
 
     @pytest.mark.parametrize("data", [b"", b"x" * 1000])

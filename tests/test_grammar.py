@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 import blobpack
+from blobpack.cli.groups import all_commands
 from blobpack.cli.main import main
 
 PROGRAM = str(Path(sys.executable).with_name("blobpack"))
-COMMANDS = dict(main.commands)
+COMMANDS = all_commands(main)
 MANY = "takes blobs of any number, each with its own index"
 NO_INDEX = "reads no index"
 NO_BAR = "prints what it finds while it works"
@@ -37,6 +38,10 @@ WITHOUT = {
         "extract": "replaces files of the members' names, of any kind",
         "info": NO_FILE,
         "ls": NO_FILE,
+        "supervisely build": "writes a new folder only",
+        "supervisely check": NO_FILE,
+        "supervisely download": "replaces what an earlier download wrote, only",
+        "supervisely upload": NO_FILE,
         "uploads": NO_FILE,
         "verify": NO_FILE,
         "serve": NO_FILE,
@@ -49,6 +54,7 @@ WITHOUT = {
         "info": "reads an index only",
         "ls": NO_BAR,
         "offsets": "reads an index only",
+        "supervisely check": NO_BAR,
         "uploads": NO_BAR,
         "serve": "runs until it is ended",
         "token": "prints a line",
@@ -62,6 +68,9 @@ WITHOUT = {
         "merge": MANY,
         "pack": NO_INDEX,
         "repack": NO_INDEX,
+        "supervisely check": "reads offsets files",
+        "supervisely download": NO_INDEX,
+        "supervisely upload": "reads offsets files",
         "uploads": NO_INDEX,
         "serve": MANY,
         "token": NO_INDEX,
@@ -73,6 +82,9 @@ WITHOUT = {
         "gallery": "reads no blob; browsers read only what lies beside the collection",
         "pack": NO_COLLECTION,
         "repack": NO_COLLECTION,
+        "supervisely check": NO_COLLECTION,
+        "supervisely download": NO_COLLECTION,
+        "supervisely upload": NO_COLLECTION,
         "uploads": NO_COLLECTION,
         "token": NO_COLLECTION,
     },
@@ -88,6 +100,8 @@ WITHOUT = {
         "offsets": "reads an index only",
         "repack": "reads a stream",
         "subset": "copies ranges in the order of the new blob",
+        "supervisely build": "writes small files",
+        "supervisely check": "reads small files",
         "uploads": "lists a bucket page by page",
         "serve": "answers requests one by one",
         "token": "reads no blob",
@@ -104,6 +118,10 @@ WITHOUT = {
         "ls": NO_FILE,
         "offsets": NO_BLOB,
         "repack": "embeds the index",
+        "supervisely build": NO_BLOB,
+        "supervisely check": NO_FILE,
+        "supervisely download": NO_BLOB,
+        "supervisely upload": NO_FILE,
         "uploads": NO_FILE,
         "verify": NO_FILE,
         "serve": NO_FILE,

@@ -1,5 +1,6 @@
 """What every command prints with --json is what docs/schema.json describes."""
 
+import io
 import json
 import subprocess
 import sys
@@ -7,14 +8,20 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from PIL import Image
 
 import blobpack
+from blobpack.cli.groups import all_commands
 from blobpack.cli.main import main
+from blobpack.integrations.supervisely import build_project
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((ROOT / "docs" / "schema.json").read_text())
 PROGRAM = str(Path(sys.executable).with_name("blobpack"))
 PRINT_NO_JSON = {"cat"}
+with io.BytesIO() as _file:
+    Image.new("L", (2, 2)).save(_file, "PNG")
+    PNG = _file.getvalue()
 COMMANDS = {
     "pack": [
         "pack files new.tar --all",
@@ -32,7 +39,13 @@ COMMANDS = {
     "offsets": ["offsets out.tar", "offsets shards -o o/"],
     "verify": ["verify out.tar", "verify shards", "verify damaged.tar"],
     "ls": ["ls out.tar", "ls bare.tar", "ls shards", "ls collected"],
+    "supervisely build": ["supervisely build images.tar project"],
+    "supervisely check": ["supervisely check built", "supervisely check broken"],
+    "supervisely download": [],  # tests/test_supervisely_cli.py
+    "supervisely upload": [],
     "uploads": [],
+    "gallery": ["gallery out.tar -o page.html"],
+    "cors": [],
     "serve": [],
     "token": ["token out --keys keys", "token out/a* --keys keys --expires 2999-12-31"],
 }
@@ -53,6 +66,10 @@ def folder(tmp_path):
     (tmp_path / "collected").mkdir()
     blobpack.pack({"old": b"old"}, tmp_path / "collected" / "a.tar", all_files=True)
     blobpack.collect(tmp_path / "collected")
+    blobpack.pack({"a.png": PNG}, tmp_path / "images.tar")
+    for name in ("built", "broken"):
+        build_project(tmp_path / name, {"ds": tmp_path / "images.tar"})
+    (tmp_path / "broken" / "ds" / "ann" / "a.png.json").unlink()
     damaged = bytearray((tmp_path / "out.tar").read_bytes())
     damaged[600] ^= 1
     (tmp_path / "damaged.tar").write_bytes(damaged)
@@ -76,11 +93,11 @@ def test_the_schema_is_one():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     with_json = {
         name
-        for name, command in main.commands.items()
+        for name, command in all_commands(main).items()
         if any("--json" in parameter.opts for parameter in command.params)
     }
     assert set(COMMANDS) == with_json
-    assert set(main.commands) - with_json == PRINT_NO_JSON
+    assert set(all_commands(main)) - with_json == PRINT_NO_JSON
     # every key has a description, and is used by one command at least
     assert all(value.get("description") for value in SCHEMA["properties"].values())
 
@@ -91,7 +108,15 @@ def test_what_a_command_prints_fits_the_schema(folder, command):
     assert found
     for each in found:
         jsonschema.validate(each, SCHEMA, cls=jsonschema.Draft202012Validator)
-        assert each.get("command") == (None if command.startswith("ls") else command.split()[0])
+        typed = next(name for name in COMMANDS if command.startswith(f"{name} "))
+        assert each.get("command") == (None if typed == "ls" else typed)
+
+
+def test_rules_of_a_bucket_fit_the_schema(s3_env, bucket, tmp_path):
+    for command in ("cors", "cors --set"):
+        (found,) = printed(tmp_path, command.replace("cors", f"cors s3://{bucket}"))
+        jsonschema.validate(found, SCHEMA, cls=jsonschema.Draft202012Validator)
+        assert found.get("command") == ("cors" if "--set" in command else None)
 
 
 def test_unfinished_uploads_fit_the_schema(s3_env, bucket, tmp_path):

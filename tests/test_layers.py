@@ -16,7 +16,7 @@ PACKAGE = Path(blobpack.__file__).parent
 # from top to bottom: a wing imports itself and what stands in lower lines
 LADDER = """
     cli
-    gateway
+    gateway integrations
     editing
     packing
     collection
@@ -92,7 +92,17 @@ def test_every_folder_says_what_lives_in_it():
     for path in PACKAGE.rglob("__init__.py"):
         tree = ast.parse(path.read_text())
         assert ast.get_docstring(tree), path
-        assert path.parent == PACKAGE or len(tree.body) == 1, f"{path} holds more than a docstring"
+        # a folder with a list of public names is a face, as the package itself is
+        is_face = path.with_suffix(".pyi").exists()
+        assert is_face or len(tree.body) == 1, f"{path} holds more than a docstring"
+
+
+def test_a_gateway_and_integrations_never_import_each_other():
+    wings = ("gateway", "integrations")
+    for module in MODULES:
+        own = module.split("/")[0]
+        if own in wings:
+            assert imported(PACKAGE / f"{module}.py") & set(wings) <= {own}, module
 
 
 def test_only_stores_s3_imports_boto3():

@@ -85,7 +85,7 @@ PYTHON = {
     ],
     "index": [lambda to, **more: MEMBERS.save(to, **more)],
     "collection": [lambda to, **more: blobpack.collect(["a.tar.zst"], to, **more)],
-    "pkl": [lambda to, **more: blobpack.write_offsets(MEMBERS, to, **more)],
+    "pkl": [lambda to, **more: blobpack.write_offsets(MEMBERS, to, format="pkl", **more)],
     "csv": [lambda to, **more: blobpack.write_offsets(MEMBERS, to, format="csv", **more)],
     "jsonl": [lambda to, **more: blobpack.write_offsets(MEMBERS, to, format="jsonl", **more)],
     "parquet": [

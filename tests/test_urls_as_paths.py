@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 import blobpack
 from blobpack.cli import params
+from blobpack.cli.groups import all_commands
 from blobpack.cli.main import main
 
 # as str, and as pathlib changes them
@@ -31,7 +32,7 @@ def here(tmp_path, monkeypatch, small_images):
 
 
 def path_parameters():
-    for name, command in main.commands.items():
+    for name, command in all_commands(main).items():
         for parameter in command.params:
             kind = parameter.type
             is_path = isinstance(kind, (params.BlobUrl, click.Path, click.File))
@@ -48,13 +49,14 @@ OTHERS = {
     "out": "new.tar",
     "folder": "to",
     "names": "1.jpg",
+    "project": "5",
     "url": "s3://bucket/key",
 }
 
 
 def command_line(command, parameter, value):
-    line = [command]
-    for each in main.commands[command].params:
+    line = command.split()
+    for each in all_commands(main)[command].params:
         if isinstance(each, click.Argument):
             line.append(value if each is parameter else OTHERS[each.name])
         elif each is parameter:

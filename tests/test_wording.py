@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import blobpack
+from blobpack.cli.groups import all_commands
 from blobpack.cli.main import as_option, main
 from blobpack.stores.http.response import NO_ID, describe_attempts
 from blobpack.tar.other_formats import other_format
@@ -22,7 +23,7 @@ PROGRAM = str(Path(sys.executable).with_name("blobpack"))
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 OPTIONS = {
     flag
-    for command in main.commands.values()
+    for command in all_commands(main).values()
     for parameter in command.params
     if isinstance(parameter, click.Option)
     for flag in parameter.opts

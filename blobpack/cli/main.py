@@ -33,9 +33,11 @@ from blobpack.cli.commands.pack import pack
 from blobpack.cli.commands.repack import repack
 from blobpack.cli.commands.serve import serve
 from blobpack.cli.commands.subset import subset
+from blobpack.cli.commands.supervisely import supervisely
 from blobpack.cli.commands.token import token
 from blobpack.cli.commands.uploads import uploads
 from blobpack.cli.commands.verify import verify
+from blobpack.cli.groups import CommandGroup, all_commands
 from blobpack.cli.options import stats_options
 from blobpack.cli.printing import quiet_option
 from blobpack.cli.signals import KILLED, Signals
@@ -53,14 +55,8 @@ COMPLETE = "_BLOBPACK_COMPLETE"
 OPTIONS = {"target": "-o", "member_bytes_max": "--max-member"}
 
 
-class BlobpackGroup(click.Group):
-    """The commands; it translates their exceptions into messages and exit codes.
-
-    Attributes:
-        options: The options of the command that runs.
-    """
-
-    options: frozenset[str] = frozenset()
+class BlobpackGroup(CommandGroup):
+    """The commands; it translates their exceptions into messages and exit codes."""
 
     def main(self, *arguments: Any, standalone_mode: bool = True, **more: Any) -> Any:
         """Run a command line, and end the process with its exit code.
@@ -91,14 +87,6 @@ class BlobpackGroup(click.Group):
         warnings.simplefilter("always", LeftOutWarning)
         with spelled_by(self.spelling):
             sys.exit(exit_code(run))
-
-    def resolve_command(self, *arguments: Any) -> Any:
-        """Find the command of a command line, and remember its options."""
-        name, command, rest = super().resolve_command(*arguments)
-        # not asked of click's current context, which other threads do not have
-        if command:
-            self.options = frozenset(flag for param in command.params for flag in param.opts)
-        return name, command, rest
 
     def spelling(self, name: str, value: object) -> str:
         """Return how the command that runs passes an argument of the library; see wording.setting."""
@@ -260,8 +248,11 @@ for command in (
     serve,
     subset,
     token,
+    supervisely,
     uploads,
     verify,
 ):
-    # these belong to every command: any of them may read from S3, and print notes
-    main.add_command(quiet_option(stats_options(command)))
+    main.add_command(command)
+# these options belong to every command: any of them may read from S3, and print notes
+for command in all_commands(main).values():
+    quiet_option(stats_options(command))

@@ -78,8 +78,17 @@ def print_json(fields: Mapping[str, object], *, err: bool = False) -> None:
         fields: Keys and values.
         err: Print to stderr, because stdout carries what was asked for.
     """
-    command = click.get_current_context().command.name
-    click.echo(json.dumps({"command": command, **fields}), err=err)
+    click.echo(json.dumps({"command": typed_name(), **fields}), err=err)
+
+
+def typed_name() -> str:
+    """Return the name of the command that runs; of `supervisely build`, both words."""
+    ctx, words = click.get_current_context(), []
+    # the outermost context is that of the program
+    while ctx.parent is not None:
+        words.append(ctx.info_name or "")
+        ctx = ctx.parent
+    return " ".join(reversed(words))
 
 
 def print_report(

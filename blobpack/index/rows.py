@@ -22,6 +22,7 @@ from blobpack.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import SupportsIndex
+    from weakref import ReferenceType
 
     import numpy as np
     from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class Rows:
     Lookups by name find the last member with a name, as the extraction of a tar does. Iteration yields all members.
     """
 
-    __slots__ = ("__weakref__", "_hidden", "_loaded", "_lookup", "_origin", "_stored")
+    __slots__ = ("__weakref__", "_hidden", "_loaded", "_lookup", "_origin", "_reader", "_stored")
 
     def __init__(self, columns: Columns | None, stored: StoredIndex | None) -> None:
         """Use columns in memory, or a stored index; exactly one of them is not None."""
@@ -54,6 +55,8 @@ class Rows:
         self._hidden: dict[MemberKey, int] | None = None
         # the index that these rows were cut from; None if they were cut from no other
         self._origin: Origin | None = None
+        # a weak reference to the blob or collection that reads by these rows; None if none does
+        self._reader: ReferenceType[object] | None = None
 
     @property
     def _columns(self) -> Columns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from blobpack.asked_members import members_of, not_a_member, which_of
 from blobpack.errors import BlobChangedError, FormatError, MemberNotFoundError, StorageError
@@ -88,6 +89,7 @@ class Blob(Reader):
             )
         self.store = store
         self.index = index
+        index._reader = ref(self)
         # the index, if this blob opened it; one that the caller gave is the caller's to close
         self._opened_index: Index | None = None
         self.hedge = hedge

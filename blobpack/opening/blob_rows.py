@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from blobpack.index.index import Index
     from blobpack.indexfile.shard_table import Shards
     from blobpack.stores.base import Store
@@ -118,6 +121,22 @@ class BlobPart:
     def address(self) -> str:
         """Path or URL of the blob, whole, with its query, which may be a secret."""
         return self.location.whole if self.location else self.url
+
+    def of_rows(self, rows: NDArray[np.int64] | None) -> BlobPart:
+        """Return this blob with only some of its members.
+
+        Args:
+            rows: Rows in the reader's index, ascending; those of other blobs are left out. None for all members.
+        """
+        if rows is None:
+            return self
+
+        def read_index() -> Index:
+            index = self.read_index()
+            first, last = rows.searchsorted([self.first_row, self.first_row + len(index)])
+            return index[rows[first:last] - self.first_row]
+
+        return replace(self, read_index=read_index)
 
     def with_index_read(self) -> BlobPart:
         """Return this blob with its members in memory, so that `read_index` reads no more."""

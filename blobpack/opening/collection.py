@@ -11,6 +11,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from blobpack.errors import (
     BlobNotFoundError,
@@ -116,6 +117,7 @@ class Collection(Reader):
         self._counters = counters or Counters()
         self._allow = allow
         self.index = Index._from_stored(stored)
+        self.index._reader = ref(self)
         self._stored = stored
         self._shards = shards
         self._open_max = open_blobs

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from blobpack.errors import BlobNotFoundError, MissingIndexWarning, warn_caller
+from blobpack.index.origin import origin_of
 from blobpack.indexfile.open import open_stored, read_shards
 from blobpack.model import Duplicates, Hedge, Stale, check_choice, check_number
 from blobpack.opening.blob import Blob, cache_in, open_blob
@@ -233,6 +234,15 @@ def check_source(name: str, source: object) -> None:
     """
     if not isinstance(source, Reader):
         location_of(name, source, prefix=True)
+
+
+def reader_of(index: Index) -> Reader | None:
+    """Return the open blob or collection that reads by an index, or by the index that it was cut from; None if none does."""
+    for rows in (index, origin_of(index).base()):
+        reader = rows._reader() if rows is not None and rows._reader is not None else None
+        if isinstance(reader, Reader):
+            return reader
+    return None
 
 
 @contextmanager

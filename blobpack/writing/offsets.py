@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -205,11 +204,11 @@ def _blobs_of(
                 index = whole_index(store)
                 warn_of_left_out(store.url, index.report)
                 rows = _rows_in(index, members)
-                yield [_cut(BlobPart.of_store(store, index), rows)], False
+                yield [BlobPart.of_store(store, index).of_rows(rows)], False
                 return
             source = stack.enter_context(opened(source, duplicates="last"))
         rows = _rows_in(source.index, members)
-        blobs = [_cut(part, rows) for part in source._each_blob()]
+        blobs = [part.of_rows(rows) for part in source._each_blob()]
         yield blobs, not isinstance(source, Blob)
 
 
@@ -220,19 +219,6 @@ def _rows_in(index: Index, members: Index | Iterable[Which] | None) -> NDArray[n
     if members is None or members is index:
         return None
     return np.sort(rows_of_several(index, members, "members"))
-
-
-def _cut(part: BlobPart, rows: NDArray[np.int64] | None) -> BlobPart:
-    """Return a blob with only those of its members that are in some rows of its reader."""
-    if rows is None:
-        return part
-
-    def read_index() -> Index:
-        index = part.read_index()
-        first, last = rows.searchsorted([part.first_row, part.first_row + len(index)])
-        return index[rows[first:last] - part.first_row]
-
-    return replace(part, read_index=read_index)
 
 
 def _is_folder(target: Location, format: OffsetsFormat, *, are_many: bool) -> bool:
