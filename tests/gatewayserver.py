@@ -61,9 +61,9 @@ class Client:
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[Client]:
-    """Serve an application, in a thread of this process."""
-    listener = Listener(app, "127.0.0.1", 0)
+def serving(app: Any, ready_answer: Any = None) -> Iterator[Client]:
+    """Serve an application, in a thread of this process; see Listener for ready_answer."""
+    listener = Listener(app, "127.0.0.1", 0, ready_answer)
     servers = Servers([listener])
     ready = threading.Event()
     thread = threading.Thread(target=servers.run, args=(ready.set,), daemon=True)

@@ -107,9 +107,11 @@ def saved(folder):
     return folder / "saved.idx"
 
 
-@pytest.fixture(scope="module")
-def client(blobs):
-    with serving(gateway_app(blobs)) as client:
+@pytest.fixture(scope="module", params=["asgi", "ready"])
+def client(blobs, request):
+    """The application alone, and behind the short way of `blobpack serve` for plain GETs."""
+    app = gateway_app(blobs)
+    with serving(app, app.ready_answer if request.param == "ready" else None) as client:
         yield client
 
 
@@ -192,6 +194,7 @@ def test_an_image_has_the_fields_that_browsers_and_caches_need(client):
     del answer.headers["date"]
     assert answer.headers == {
         "access-control-allow-origin": "*",
+        "timing-allow-origin": "*",
         "access-control-expose-headers": "ETag, Content-Range, Accept-Ranges",
         "cross-origin-resource-policy": "cross-origin",
         "accept-ranges": "bytes",

@@ -53,6 +53,7 @@ from blobpack._native.results import Gathered, MemberColumns, NotPacked
 
 cdef extern from "Python.h":
     const char* PyBytes_AsString(object) except NULL
+    object PyBytes_FromStringAndSize(const char*, Py_ssize_t)
 
 cdef enum:
     SHARE_BYTES = 524288           # about what a thread takes on at a time
@@ -271,13 +272,12 @@ def open_folder(int root_fd, bytes path not None, *, bint follow):
 def encode_header(bytes name not None, int64_t size, int64_t mtime=0):
     """Make a member's header: 512 bytes, or more where it takes a pax header."""
     cdef member_header header
-    cdef bytearray encoded
-    cdef unsigned char[::1] view
+    cdef object encoded
     describe(&header, <const unsigned char*> <const char*> name, len(name), size, mtime)
-    encoded = bytearray(header_length(&header))
-    view = encoded
-    put_header(&view[0], &header)
-    return bytes(encoded)
+    # written in place: a header is made for each member of a batch that is served
+    encoded = PyBytes_FromStringAndSize(NULL, header_length(&header))
+    put_header(<unsigned char*> PyBytes_AsString(encoded), &header)
+    return encoded
 
 
 def recognise_image(const unsigned char[::1] payload not None, bytes name not None):

@@ -119,6 +119,28 @@ class GatewayApp:
         else:
             await self._rest(scope, receive, send)
 
+    def ready_answer(self, target: bytes) -> tuple[bytes, bytes] | None:
+        """Return the answer to a plain GET, if it is a payload that waits for nothing.
+
+        A server may ask this before it calls the application: what it answers, the application would answer with the
+        status 200 and equal header fields. A plain GET has no condition, range or authorization.
+
+        Args:
+            target: The target of the request as it was sent: path and query.
+
+        Returns:
+            The encoded header fields and the payload; None if the application must answer.
+        """
+        # a query, or a path that needs the server's own parser
+        if (
+            not target.startswith(b"/b/")
+            or b"?" in target
+            or b"#" in target
+            or not target.isascii()
+        ):
+            return None
+        return self._images.ready_answer(target[3:])
+
 
 def raw_path_of(scope: Scope) -> bytes:
     """Return the path of a request below the place where this application is mounted, as the client sent it."""

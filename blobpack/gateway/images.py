@@ -30,6 +30,7 @@ from blobpack.gateway.answers import (
 )
 from blobpack.gateway.http_range import (
     CONDITIONAL,
+    Answer,
     answer_to,
     conditions_in,
     content_range,
@@ -41,13 +42,13 @@ from blobpack.gateway.send_payload import send_payload
 if TYPE_CHECKING:
     from blobpack.gateway.answers import Fields, Receive, Scope, Send
     from blobpack.gateway.blobs import ServedBlobs, ServedMember
-    from blobpack.gateway.http_range import Answer
     from blobpack.gateway.metrics import Metrics
     from blobpack.gateway.payloads import Payloads
     from blobpack.gateway.routes.raw_files import RawFiles
     from blobpack.gateway.tokens import Access, Grant
 
 PINNED_S = 31536000  # a year, which stands for ever (RFC 9111, 5.2.2.1 has no upper bound)
+ENCODED_MAX = 256
 ALLOWED = ((b"allow", b"GET, HEAD, OPTIONS"),)
 NOT_ALLOWED = problem(405, "Payloads are read with GET or HEAD.")
 NOT_SATISFIABLE = problem(416, "No byte of this member lies in the range that was asked for.")
@@ -89,12 +90,16 @@ class Images:
         self._fields: dict[tuple[bool, bool], Fields] = {
             (pinned, private): [
                 *CORS,
+                # a page of another origin may measure how long its images take
+                (b"timing-allow-origin", b"*"),
                 (b"accept-ranges", b"bytes"),
                 (b"cache-control", cache_control(pinned=pinned, private=private)),
             ]
             for pinned in (False, True)
             for private in (False, True)
         }
+        # by is_pinned and media type
+        self._encoded: dict[tuple[bool, str], bytes] = {}
 
     async def __call__(
         self, scope: Scope, receive: Receive, send: Send, raw: bytes, grant: Grant | None
@@ -162,6 +167,50 @@ class Images:
         await send({"type": "http.response.body", "body": payload})
         self._count(self._route, status, end - start)
 
+    def ready_answer(self, raw: bytes) -> tuple[bytes, bytes] | None:
+        """Return the encoded header fields of a 200 and the payload, if reading it waits for nothing.
+
+        Args:
+            raw: What stands behind `/b/` in the path of a plain GET, percent-encoded.
+
+        Returns:
+            None if the answer has another status or must be waited for, or the payload can't be read.
+        """
+        grant = self._access.grant_of(None)
+        found = self._blobs.resolve(decoded(raw))
+        if grant is None or found is None or not grant.covers(found[0].name, found[1]):
+            return None
+        try:
+            member = found[0].find(found[1])
+            if member is None:
+                return None
+            payload = self._payloads.read_if_ready(member, 0, member.size)
+        except BlobpackError:
+            # the application meets the error again, and sends it
+            return None
+        if payload is None:
+            return None
+        answer = Answer(200, 0, len(payload))
+        media_type = member.media_type or sniffed(member, answer, payload)
+        kept = self._encoded.get((member.blob.is_pinned, media_type))
+        if kept is None:
+            kept = self._encode(member.blob.is_pinned, media_type)
+        self._count(self._route, 200, len(payload))
+        return kept + encoded(own_fields(member, answer)), payload
+
+    def _encode(self, pinned: bool, media_type: str) -> bytes:
+        """Return the encoded fields that all payloads of a media type have, and keep them."""
+        kept = encoded([*self._fields[pinned, False], *type_fields(media_type)])
+        # an index may hold any text as a media type
+        if len(self._encoded) < ENCODED_MAX:
+            self._encoded[pinned, media_type] = kept
+        return kept
+
+
+def encoded(fields: Fields) -> bytes:
+    """Return header fields as HTTP/1.1 sends them."""
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
+
 
 async def send_other_method(send: Send, method: str) -> int:
     """Answer an unknown method, or OPTIONS, which browsers send before a request with unusual header fields."""
@@ -195,9 +244,12 @@ def fields_of(
         payload: The first bytes that are sent; None for a HEAD request.
     """
     media_type = member.media_type or sniffed(member, answer, payload)
+    return [*fields, *type_fields(media_type), *own_fields(member, answer)]
+
+
+def own_fields(member: ServedMember, answer: Answer) -> list[tuple[bytes, bytes]]:
+    """Return those header fields of a 200 or 206 that other members of the media type do not share."""
     found = [
-        *fields,
-        *type_fields(media_type),
         (b"content-length", b"%d" % (answer.end - answer.start)),
         (b"etag", member.etag),
         (b"content-disposition", disposition_of(member.name)),

@@ -12,6 +12,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from blobpack._native.cached_read import read_cached
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.base import Store
 from blobpack.stores.descriptor import Descriptor, read_at
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CLOSED = -1
-# Linux only: a read that would wait for the disk fails instead (preadv2(2)). Such a read of 5 kB takes 0.9 us.
-NO_WAIT = getattr(os, "RWF_NOWAIT", 0)
 
 
 class LocalStore(Store):
@@ -107,17 +106,12 @@ class LocalStore(Store):
         )
 
     def read_if_ready(self, start: int, end: int) -> bytes | None:
-        """Read a range if the page cache holds it. tmpfs and NFS can't say whether they would wait: None there."""
-        if not NO_WAIT or self.closed or not 0 <= start <= end <= self.size:
+        """Read a range if the page cache holds it. tmpfs, NFS and macOS can't say whether they would wait: None there."""
+        # the local name keeps the file open, whatever another thread does
+        fd = self._fd
+        if fd == CLOSED or not 0 <= start <= end <= self.size:
             return None
-        buffer = bytearray(end - start)
-        try:
-            # a short read ends where a page is missing, or the file
-            if os.preadv(self._fd, (buffer,), start, NO_WAIT) < len(buffer):
-                return None
-        except OSError:
-            return None
-        return bytes(buffer)
+        return read_cached(fd, start, end - start)
 
     @property
     def is_replaced(self) -> bool:

@@ -146,7 +146,7 @@ def serve(
     app = gateway_app(
         served, keys=keys, require_token=require_token or not (is_private or insecure_public)
     )
-    listeners = [Listener(app, host, port)]
+    listeners = [Listener(app, host, port, app.ready_answer)]
     if s3_port is not None:
         from blobpack.gateway.s3.face import s3_app
 

@@ -1,0 +1,3 @@
+"""The stub of _native/cached_read.pyx."""
+
+def read_cached(fd: int, start: int, size: int) -> bytes | None: ...
