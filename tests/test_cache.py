@@ -334,7 +334,7 @@ class TestForget:
         with FrameWriter(file) as writer:
             for at in range(0, len(LARGE), MIB):
                 writer.write_frame(LARGE[at : at + MIB])
-            writer.close(b"index")
+            writer.finish(b"index")
         data = file.getvalue()
         faulty = bytearray(data)
         faulty[MIB // 2] ^= 1
@@ -353,7 +353,7 @@ class TestForget:
         file = io.BytesIO()
         with FrameWriter(file) as writer:
             writer.write_frame(LARGE)
-            writer.close(b"")
+            writer.finish(b"")
         faulty = bytearray(file.getvalue())
         faulty[MIB // 2] ^= 1
         base = CountingStore(bytes(faulty))

@@ -262,7 +262,7 @@ def compressed(data: bytes, frame_bytes: int) -> bytes:
     with FrameWriter(file) as writer:
         for at in range(0, len(data), frame_bytes):
             writer.write_frame(data[at : at + frame_bytes])
-        writer.close()
+        writer.finish()
     return file.getvalue()
 
 

@@ -349,7 +349,7 @@ class TestLookAhead:
                     return str(exc)
                 return ""
 
-            assert "begin again in this process" in str(in_fork(in_child))
+            assert "make a new one in this process" in str(in_fork(in_child))
             gate.set()
             assert ahead.pop() is True
 
