@@ -10,6 +10,7 @@ declare -A PACKAGE_OF=(
   [busybox]=busybox
   [bzip2]=bzip2
   [chromium]=chromium
+  [curl]=curl
   [fish]=fish
   [jq]=jq
   [openssl]=openssl

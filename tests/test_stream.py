@@ -230,6 +230,12 @@ def test_a_stream_stays_at_its_end():
 # repack
 
 
+# samples of which a scan and repack warn
+JOINED = ("concatenated", "data/format/damaged/joined.tar")
+# What is left of an overwritten index behind the archive: a scan knows it by its end, which a stream can't look at first.
+OVERWRITTEN = "data/format/damaged/appended.tar"
+
+
 def skipped_of(report):
     """Return what repack says of the members that a scan counts."""
     counts = {
@@ -249,9 +255,12 @@ def test_repack_names_and_counts_as_a_scan_does(key, tmp_path):
     sources = ("a.tar", "a.tar.gz")
     target = tmp_path / "o.tar"
 
-    def warning():
-        found = pytest.warns(LeftOutWarning, match="members lie behind")
-        return found if key == "concatenated" else nullcontext()
+    def warning(*, of_stream=False):
+        if key in JOINED:
+            return pytest.warns(LeftOutWarning, match="members lie behind")
+        if key == OVERWRITTEN and of_stream:
+            return pytest.warns(LeftOutWarning, match="if a header was overwritten")
+        return nullcontext()
 
     try:
         with warning():
@@ -265,7 +274,7 @@ def test_repack_names_and_counts_as_a_scan_does(key, tmp_path):
         return
     for source in sources:
         try:
-            with warning():
+            with warning(of_stream=True):
                 report = blobpack.repack(
                     tmp_path / source, target, all_files=True, allow_empty=True
                 )
