@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import S3_FOLDER
 from gallery_page import PHONE, WIDE, GalleryPage, opened, put_page, tasks_of
+from gatewayserver import serving
 from js_reader import chromium
 from PIL import Image
 from webserver import WebServer
 
 import blobpack
+from blobpack.gateway.app import gateway_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -813,3 +815,29 @@ def test_several_blobs_share_a_page(chromium, web):
         page.until(lambda: page.status.startswith("1 member"))
         assert [tile.name for tile in page.rest()] == ["one.png"]
         assert json.dumps(page.errors) == "[]"
+
+
+def test_a_server_shows_the_gallery_of_its_blobs(chromium, tmp_path):
+    blobpack.pack(dict(MEMBERS), tmp_path / "out.tar", all_files=True)
+    (tmp_path / "two").mkdir()
+    for name in ("a", "b"):
+        blobpack.pack({f"{name}.png": png(9, (1, 2, 3))}, tmp_path / "two" / f"{name}.tar")
+    blobpack.collect(tmp_path / "two")
+    with (
+        blobpack.open(tmp_path / "out.tar") as blob,
+        blobpack.open(tmp_path / "two") as collection,
+        serving(gateway_app({"out": blob, "sets/two": collection})) as client,
+        opened(chromium, WIDE) as gallery,
+    ):
+        requests = []
+        gallery.page.on("request", lambda request: requests.append(request.url))
+        gallery.goto(f"{client.url}/")
+        tiles = gallery.rest()
+        assert len(tiles) > 20
+        for tile in tiles:
+            assert tile.bytes == BYTES[tile.name] or tile.name in BROKEN
+        assert all(url.startswith((client.url, f"blob:{client.url}", "data:")) for url in requests)
+        gallery.page.locator("#blobs").select_option(label="sets/two")
+        gallery.until(lambda: "2 members" in gallery.status)
+        assert {tile.name for tile in gallery.rest()} == {"a.png", "b.png"}
+        assert not gallery.errors

@@ -316,3 +316,13 @@ def test_cors_is_for_a_whole_bucket(place):
 
 def test_a_bucket_that_does_not_exist_is_said(s3_env):
     assert "no such bucket" in run("cors", "s3://no-such-bucket-at-all", code=1)
+
+
+def test_a_report_shows_no_signature(blob):
+    for more, url in (
+        ([], "https://host/out.tar?X-Amz-Signature=hidden"),
+        (["--json", "--force"], "https://me:hidden@host/out.tar?Signature=hidden"),
+    ):
+        out = run("gallery", blob, "--url", url, *more)
+        assert "host/out.tar" in out
+        assert "hidden" not in out

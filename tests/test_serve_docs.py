@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from gatewayserver import Client, serving
 
 import blobpack
 from blobpack.cli.main import main
 from blobpack.gateway.app import gateway_app
-from tests.gatewayserver import Client, serving
 
 PAGE = Path(__file__).parent.parent / "docs" / "guides" / "serve.md"
 ODD = ["a b.png", "a%2Fb", "x%2f..%2Fy", "c/%20", "ü+?#&.jpg", "plain.jpg"]

@@ -57,18 +57,22 @@ cdef enum known_fact:
 
 @cython.final
 cdef class Member:
-    """One file in a blob. Like a frozen dataclass, it can't be changed, and it is compared by value.
+    """One file in a blob.
+
+    Like a frozen dataclass, it can't be changed, and it is compared by value.
 
     Attributes:
         name: Name in the tar; bytes that are not UTF-8 become surrogates (PEP 383).
         offset_start: The payload's first byte, from the start of the blob.
         offset_end: One past its last byte.
-        media_type: Media type of the payload, recognised by its content, such as "image/jpeg"; None if unknown.
+        media_type: Media type of the payload, recognised by its content, such as
+            "image/jpeg"; None if unknown.
         width: Width in pixels of the image as it is shown (EXIF orientation applied);
             None if unknown.
         height: Height in pixels of the image as it is shown; None if unknown.
         crc32c: The payload's CRC-32C; None if it was not computed.
-        mtime: Modification time in the tar's header, in seconds since 1970 UTC; None if it is 0 or was not recorded.
+        mtime: Modification time in the tar's header, in seconds since 1970 UTC;
+            None if it is 0 or was not recorded.
     """
 
     cdef PyObject* held_name       # the slot `name`, a str

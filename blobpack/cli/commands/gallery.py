@@ -12,6 +12,7 @@ from blobpack.cli.printing import print_report_line
 from blobpack.cli.report import print_json
 from blobpack.errors import BlobpackError
 from blobpack.gateway.gallery import write_gallery
+from blobpack.model import without_secrets
 from blobpack.quoting import one_line
 
 if TYPE_CHECKING:
@@ -59,8 +60,10 @@ def gallery(blob: Location, output: Location | None, url: str, force: bool, as_j
             str(exc).replace("target", "-o", 1).replace("name its URL", "name its URL with --url")
         )
         raise click.UsageError(message) from exc
+    # the page holds the whole URL, which its reader needs; a report does not
+    blob_shown = without_secrets(written.blob)
     if as_json:
-        print_json({"page": written.page.text, "url": written.address, "blob": written.blob})
+        print_json({"page": written.page.text, "url": written.address, "blob": blob_shown})
         return
     where = f" ({written.address})" if written.address else ""
-    print_report_line(f"wrote {one_line(written.page.text)}{where}, which reads {written.blob}")
+    print_report_line(f"wrote {one_line(written.page.text)}{where}, which reads {blob_shown}")
