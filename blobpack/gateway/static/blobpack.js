@@ -1,15 +1,16 @@
 /**
  * Reads members of blobpack's blobs and collections directly from a web server or bucket.
  *
- * Strategy: the index lies in the blob, behind the tar, or beside the blob. One HEAD and one read of the last 128 KiB bring
- * the footer, the directory and the guide of a few million members. To read a member by name, two more reads are needed:
- * the block that holds the name, and the payload. Neighbours come in one GET. A pass over all members reads megabytes of
- * blocks at a time, and pauses between blocks, so that a page stays responsive. This code follows docs/format.md, which
- * describes every byte.
+ * Strategy: the index lies in the blob, behind the tar, or beside the blob. One HEAD and one read of the last 128 KiB
+ * bring the footer, the directory and the guide of a few million members. To read a member by name, two more reads are
+ * needed: the block that holds the name, and the payload. Neighbours come in one GET. A pass over all members reads
+ * megabytes of blocks at a time, and pauses between blocks, so that a page stays responsive. This code follows
+ * docs/format.md, which describes every byte.
  *
- * Wrong bytes are never returned: all answers must have the ETag of the first one, every part of the index has a checksum,
- * and each payload is compared with its CRC-32C. If-Match and `bytes=-n` would cost a preflight, so only HEAD and
- * `Range: bytes=a-b` are sent. Browsers: Chrome 120, Firefox 124, Safari 17.4, or later. Node: 20 or later.
+ * Wrong bytes are never returned: all answers must have the ETag of the first one, every part of the index has a
+ * checksum, and each payload is compared with its CRC-32C. If-Match and `bytes=-n` would cost a preflight, so only
+ * HEAD and `Range: bytes=a-b` are sent.
+ * Browsers: Chrome 120, Firefox 124, Safari 17.4, or later. Node: 20 or later.
  */
 
 const ROWS = 1024; // in a block
@@ -902,8 +903,8 @@ class Index {
 
 /**
  * Open a blob, or a collection's file.
- * @param {string} url An http(s) URL, or a URL relative to the page. A folder's URL, which ends with "/", stands for the
- *   `collection.idx` in this folder.
+ * @param {string} url An http(s) URL, or a URL relative to the page. A folder's URL, which ends with "/", stands
+ *   for the `collection.idx` in this folder.
  * @param {Options} [options]
  * @returns {Promise<Reader>}
  */
@@ -1196,8 +1197,8 @@ class Reader {
 
   /**
    * Read the payloads of the rows from a up to, but not including, b. Neighbours come in one GET.
-   * @returns {Promise<[Member, Uint8Array | ChecksumError][]>} An error in place of each payload that does not match its
-   *   checksum. Any other failure rejects the promise.
+   * @returns {Promise<[Member, Uint8Array | ChecksumError][]>} An error in place of each payload that does not match
+   *   its checksum. Any other failure rejects the promise.
    */
   async screen(a, b, { signal } = {}) {
     return this.readMany(await this.rows(a, b, { signal }), { signal });
@@ -1281,8 +1282,8 @@ class Reader {
   }
 
   /**
-   * Yield the blocks that hold the rows from a up to b, or all blocks: 1,024 members each, as columns. Use it to search or
-   * filter all members. It sends few large GETs, and pauses often, so that a page stays responsive.
+   * Yield the blocks that hold the rows from a up to b, or all blocks: 1,024 members each, as columns. Use it to search
+   * or filter all members. It sends few large GETs, and pauses often, so that a page stays responsive.
    * @param {{a?: number, b?: number, signal?: AbortSignal}} [options]
    * @returns {AsyncGenerator<Block>}
    */
