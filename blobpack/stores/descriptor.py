@@ -11,9 +11,9 @@ import io
 import os
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from blobpack._native.closed_at_last import close_descriptor
 
+if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 # Most bytes of one read. Linux transfers a little less than 2 GiB in one call (read(2)).
@@ -23,9 +23,8 @@ READ_BYTES_MAX = 1 << 30
 class Descriptor(int):
     """A file descriptor, closed when nothing refers to it any more. Pass it on as it is: int() makes a plain number."""
 
-    # a default, because the module's globals are gone when the interpreter exits
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        close(self)
+    # compiled, because Python drops a Ctrl-C that arrives in a finalizer in Python
+    __del__ = close_descriptor
 
 
 def read_at(fd: int, start: int, end: int) -> bytes:

@@ -1,0 +1,3 @@
+"""The stub of _native/closed_at_last.pyx."""
+
+def close_descriptor(fd: int) -> None: ...
