@@ -37,7 +37,7 @@ GRANT = "blobpack.grant"
 
 
 class Grant(NamedTuple):
-    """What may be read.
+    """The members that a request may read.
 
     Attributes:
         path: `blob/member`, or a prefix of such paths.

@@ -132,7 +132,7 @@ class _Table(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    """What was written.
+    """Members that were selected and written, and the output.
 
     Attributes:
         url: Path or URL of the blob or blobs.

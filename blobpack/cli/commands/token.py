@@ -30,7 +30,7 @@ def token(scope: str, expires: datetime | None, keys: Keys, as_json: bool) -> No
 
     SCOPE is NAME for a whole blob, NAME/PREFIX/ or 'NAME/PREFIX*' for members whose names begin with PREFIX, NAME/MEMBER for
     one member, or '*' for everything. Put the token into URLs, as in /k/TOKEN/b/NAME/MEMBER, or send it as `Authorization:
-    Bearer TOKEN`. For one SCOPE, key and day, the token is always the same. To revoke a token, remove its key from the
+    Bearer TOKEN`. If SCOPE, key and --expires are equal, the tokens are equal. To revoke a token, remove its key from the
     server's keys.
 
     \b

@@ -32,7 +32,7 @@ ABSENT = (403, 404)
 
 
 class Place(NamedTuple):
-    """Where a blob may lie.
+    """A possible place of a blob.
 
     Attributes:
         bucket: Name of the real bucket.

@@ -36,7 +36,7 @@ EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
 
 class Claim(NamedTuple):
-    """What a request says about its signature.
+    """The signature of a request, as the request describes it.
 
     Attributes:
         access_key: Access key of the pair that signed it.

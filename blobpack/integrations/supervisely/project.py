@@ -11,6 +11,7 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blobpack.closing import Closing
 from blobpack.errors import BlobNotFoundError, FormatError, MemberNotFoundError, StorageError
 from blobpack.index.index import Index
 from blobpack.index.tables.offsets import read_offsets
@@ -36,7 +37,6 @@ from blobpack.threads import fork_safe_lock
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
 
     import numpy as np
     from numpy.typing import NDArray
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from blobpack.integrations.supervisely.documents import Document
 
 
-class Project:
+class Project(Closing):
     """A local project of Supervisely: its classes and tags, and its datasets. A context manager.
 
     Attributes:
@@ -86,17 +86,6 @@ class Project:
         """Close the blobs; closing twice is harmless."""
         for dataset in self.datasets:
             dataset.close()
-
-    def __enter__(self) -> Project:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Project {self.folder}: {', '.join(dataset.name for dataset in self.datasets)}>"

@@ -16,7 +16,7 @@ PIECE_BYTES = 1 << 20
 
 
 class Relayed(NamedTuple):
-    """What S3 answered, be it an error.
+    """An answer of S3, which may be an error.
 
     Attributes:
         status: Status of the answer.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from blobpack.closing import Closing
 from blobpack.errors import FormatError
 from blobpack.index.index import Index
 from blobpack.index.tables.offsets import BATCH_ROWS, read_offsets
@@ -52,7 +53,6 @@ from blobpack.stores.location import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from blobpack.integrations.supervisely.annotations import Annotations
     from blobpack.integrations.supervisely.documents import Document
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 THREADS_MAX = 64
 
 
-class Client:
+class Client(Closing):
     """Talks to a Supervisely server by its REST API. A context manager. Safe to share between threads.
 
     If a call fails because the server is busy, restarts or can't be reached, it is sent again for at least a minute. If the
@@ -472,17 +472,6 @@ class Client:
     def close(self) -> None:
         """Close the connections; closing twice is harmless."""
         self._rest.close()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Client of {self._rest.address}>"
