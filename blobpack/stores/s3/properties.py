@@ -22,13 +22,14 @@ from urllib.parse import parse_qsl, quote, urlencode
 from blobpack.checksum import crc32c
 from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.stores.http.ranged import if_match
-from blobpack.stores.s3.client import default_client
+from blobpack.stores.s3.client import NO_OPTIONS, client_of
 from blobpack.wording import counted, setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from blobpack.model import Property
+    from blobpack.stores.access.s3_options import S3Options
     from blobpack.stores.s3.bucket import ObjectKey
 
 log = logging.getLogger(__name__)
@@ -154,7 +155,11 @@ def _arguments_of(
     target: ObjectKey, head: dict[str, Any], drop: Collection[Property]
 ) -> dict[str, Any]:
     """Return the properties that HeadObject returned and that a new object can be given."""
-    found = {name: head[name] for name in copied_names() if head.get(name) not in (None, "OFF")}
+    found = {
+        name: head[name]
+        for name in copied_names(target.bucket.options)
+        if head.get(name) not in (None, "OFF")
+    }
     arguments = {name: _as_sent(value) for name, value in found.items()}
     if "metadata" in drop:
         arguments = {name: value for name, value in arguments.items() if value is not None}
@@ -194,9 +199,9 @@ def _as_sent(value: Any) -> Any:
         return None
 
 
-def copied_names() -> list[str]:
+def copied_names(options: S3Options = NO_OPTIONS) -> list[str]:
     """Return the properties that HeadObject returns and that a new object can be given."""
-    model = default_client().meta.service_model
+    model = client_of(options).meta.service_model
     returned: Any = model.operation_model("HeadObject").output_shape
     accepted: Any = model.operation_model("CreateMultipartUpload").input_shape
     return sorted(returned.members.keys() & accepted.members.keys() - NOT_COPIED)
@@ -277,7 +282,7 @@ def check_kept(target: ObjectKey, properties: Properties) -> None:
         head = target.head(what="read its properties")
         lost = [
             name
-            for name in copied_names()
+            for name in copied_names(target.bucket.options)
             if name in arguments
             if _as_sent(head.get(name)) != arguments[name]
         ]

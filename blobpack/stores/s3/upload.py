@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.stores.location import Location
-from blobpack.stores.s3.bucket import Bucket, ObjectKey
+from blobpack.stores.s3.bucket import ObjectKey
 from blobpack.stores.s3.condition import Condition
 from blobpack.stores.s3.multipart import (
     COPY_BYTES_MAX,
@@ -76,7 +76,7 @@ def uploading(
         StorageError: S3 refused or could not be reached.
     """
     location = Location.parse(url)
-    target = ObjectKey(Bucket(location.bucket), location.key)
+    target = ObjectKey.at(location)
     condition = Condition(target, replaces=replaces, new=new)
     upload = Upload(
         target, condition, properties, expected_bytes=expected_bytes, resume=resume, ready=ready
