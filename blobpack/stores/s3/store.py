@@ -5,8 +5,8 @@ GET that it signs is sent again for each range, with its own Range header; see s
 minute, and when S3 answers 403. On our connections a GET takes a twentieth to a seventieth of the processor time that
 boto3 takes for it.
 
-Some requests our connections can't send, and boto3 does: those with customer-provided keys (SSE-C), requester pays,
-access points or proxies, and all requests for an object after S3 answered 403 twice. BLOBPACK_S3=boto3 sends every
+Some requests our connections can't send, and boto3 does: those for access points, for S3 Express or through proxies, and
+all requests for an object after S3 answered 403 twice. `Stats` says so, and why. BLOBPACK_S3=boto3 sends every
 request through boto3. After 301, 307 or 400 boto3 reads the range, too: it finds the bucket's region, or credentials
 that have not expired. Then it signs again, and our connections send the next request.
 """
@@ -96,7 +96,8 @@ class S3Store(RangedStore):
         self.bucket, self.key = self.location.bucket, self.location.key
         self.object_key = ObjectKey.at(self.location, self.counters)
         self._signatures = signatures
-        self._uses_own_connections = True
+        # why reads go through boto3; None while they use our own connections
+        self._boto3_reason: NeedsBoto3Error | None = None
         self._ranged_get: RangedGet | None = None
         self._signed_again: RangedGet | None = None
         self._signed_after_boto3: RangedGet | None = None
@@ -134,33 +135,37 @@ class S3Store(RangedStore):
 
     def fetch(self, start: int, end: int) -> bytes:
         """Read the bytes start to end with one ranged GET, which is sent again after faults that may pass."""
-        if self._uses_own_connections:
+        if self._boto3_reason is None:
             try:
                 return super().fetch(start, end)
             except MisdirectedError as exc:
                 if exc.ranged_get is not self._signed_after_boto3:
-                    return self._fetch_misdirected(start, end)
+                    return self._fetch_misdirected(start, end, exc)
                 # boto3 has signed again since, and that request was misdirected, too
-                self._leave_to_boto3(exc)
+                reason = self._leave_to_boto3(exc)
             except NeedsBoto3Error as exc:
-                self._leave_to_boto3(exc)
-        return self._fetch_by_boto3(start, end)
+                reason = self._leave_to_boto3(exc)
+        else:
+            reason = self._boto3_reason
+        return self._fetch_by_boto3(start, end, reason)
 
-    def _fetch_by_boto3(self, start: int, end: int) -> bytes:
+    def _fetch_by_boto3(self, start: int, end: int, reason: NeedsBoto3Error) -> bytes:
+        self.counters.count_boto3(str(reason))
         return boto3_get.fetch(self.object_key, self.version, start, end)
 
-    def _fetch_misdirected(self, start: int, end: int) -> bytes:
+    def _fetch_misdirected(self, start: int, end: int, reason: MisdirectedError) -> bytes:
         """Read through boto3, which finds the right region or credentials, and sign again with them."""
-        content = self._fetch_by_boto3(start, end)
+        content = self._fetch_by_boto3(start, end, reason)
         try:
             self._ranged_get = self._signed_after_boto3 = self._sign()
         except NeedsBoto3Error as exc:
             self._leave_to_boto3(exc)
         return content
 
-    def _leave_to_boto3(self, reason: NeedsBoto3Error) -> None:
-        self._uses_own_connections = False
+    def _leave_to_boto3(self, reason: NeedsBoto3Error) -> NeedsBoto3Error:
+        self._boto3_reason = reason
         log.debug("%s: reads go through boto3: %s", self.url, reason)
+        return reason
 
     def handle(
         self, response: Response, ranged_get: RangedGet, start: int, end: int, attempt: int
