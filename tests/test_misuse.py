@@ -96,7 +96,11 @@ SEVERAL = [
     *types("one", None, 5, b"one"),
     *late(types([1.5], [None], [b"one"], [Path("one")], [True])),
 ]
-S3 = types("s3", {}, 5, {"anonymous": True})
+REMOTE = {
+    "s3": types("s3", {}, 5, {"anonymous": True}),
+    "headers": [*types("X: 1", 5, ["X"], {"X": 1}), *values({"Range": "x"}, {"X": "a\nY: b"})],
+    "bearer_token": [*types(5, b"token", ["token"]), *values("", "two words")],
+}
 ROWS = types("one", None, 5, 1.5, ["a.png"], [1.5], [True, 1], {0}, np.ones((2, 2)))
 MEMBERS = [*types("one", None, 5, b"one"), *late(types([5], ["one"], [None]))]
 SOURCE = [
@@ -123,10 +127,10 @@ PACKED: dict[str, list[Bad]] = {
     "directory": [bad for bad in PATH if bad.value is not None] + values("https://host/x"),
     "strip": [*number(0), *types(None)],
     "prefix": [*TEXT, *values("/", "../", "a/../b", "a\0", "\ud800")],
-    "s3": S3,
+    **REMOTE,
 }
 CACHE = [*(bad for bad in LOCAL if bad.value is not None)]
-OPENED = {"s3": S3, "cache": CACHE, "cache_bytes": number(1 << 20), "hedge": choice(Hedge)}
+OPENED = {**REMOTE, "cache": CACHE, "cache_bytes": number(1 << 20), "hedge": choice(Hedge)}
 INDEX_OR_PATH = [bad for bad in ANY_URL if bad.value is not None]
 ALLOW = [*types(None, 5, [5], [None], b"folder"), *values("", ["a", ""], "ftp://host/x", "a\0b")]
 LEVEL = number(1, 22)
@@ -253,7 +257,7 @@ CALLS: dict[str, Call] = {
         allow_empty=FLAG,
         force=FLAG,
         progress=CALLABLE,
-        s3=S3,
+        **REMOTE,
     ),
     "merge": call(
         lambda g: (blobpack.merge, {"sources": [g.tar], "target": g.new_tar}),
@@ -269,7 +273,7 @@ CALLS: dict[str, Call] = {
         concatenated=FLAG,
         index=choice(IndexPlace),
         progress=CALLABLE,
-        s3=S3,
+        **REMOTE,
     ),
     "subset": call(
         lambda g: (
@@ -283,7 +287,7 @@ CALLS: dict[str, Call] = {
         members=[*types("one", None, 5, b"one"), *late(types([1.5], [None]))],
         index=choice(IndexPlace),
         progress=CALLABLE,
-        s3=S3,
+        **REMOTE,
     ),
     "collect": call(
         lambda g: (blobpack.collect, {"blobs": [g.tar], "target": g.new}),
@@ -294,7 +298,7 @@ CALLS: dict[str, Call] = {
         scan=FLAG,
         concatenated=FLAG,
         progress=CALLABLE,
-        s3=S3,
+        **REMOTE,
     ),
     "extract": call(
         lambda g: (blobpack.extract, {"source": g.tar, "folder": g.new}),
@@ -302,7 +306,7 @@ CALLS: dict[str, Call] = {
         folder=FOLDER,
         members=[*types("one", 5, b"one"), *late(types([1.5], [None]))],
         progress=CALLABLE,
-        s3=S3,
+        **REMOTE,
     ),
     "open_blob": call(
         lambda g: (blobpack.open_blob, {"url": g.tar}),
@@ -334,7 +338,7 @@ CALLS: dict[str, Call] = {
         which=WHICH,
         mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
         apply_exif_orientation=FLAG,
-        s3=S3,
+        **REMOTE,
     ),
     "read_images": call(
         lambda g: (blobpack.read_images, {"blob": g.tar, "several": ["a.png"]}),
@@ -342,13 +346,13 @@ CALLS: dict[str, Call] = {
         several=SEVERAL,
         mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
         apply_exif_orientation=FLAG,
-        s3=S3,
+        **REMOTE,
     ),
     "read_manifest": call(
         lambda g: (blobpack.read_manifest, {"path": g.manifest}),
         path=LOCAL,
         base=[*types(None, 5, b"base"), *values("ftp://host/x", "a\0b")],
-        s3=S3,
+        **REMOTE,
     ),
     "read_offsets": call(lambda g: (blobpack.read_offsets, {"path": g.offsets}), path=LOCAL),
     "iter_offsets": call(
@@ -364,7 +368,7 @@ CALLS: dict[str, Call] = {
         force=FLAG,
         names=choice(NameStyle),
         format=[bad for bad in choice(OffsetsFormat) if bad.value is not None],
-        s3=S3,
+        **REMOTE,
     ),
     "scan": call(
         lambda g: (blobpack.scan, {"blob": g.tar}),
@@ -372,7 +376,7 @@ CALLS: dict[str, Call] = {
         concatenated=FLAG,
         facts=FLAG,
         threads=THREADS,
-        s3=S3,
+        **REMOTE,
     ),
     "verify": call(
         lambda g: (blobpack.verify, {"source": g.tar}),
@@ -381,7 +385,7 @@ CALLS: dict[str, Call] = {
         full=FLAG,
         threads=THREADS,
         progress=CALLABLE,
-        s3=S3,
+        **REMOTE,
     ),
     "stats": call(lambda g: (blobpack.stats, {})),
     "Stats.cost_usd": call(
@@ -452,13 +456,13 @@ CALLS: dict[str, Call] = {
         lambda g: (g.index.save, {"path": g.new}),
         path=[*TARGET, *values("new.tar")],
         force=FLAG,
-        s3=S3,
+        **REMOTE,
     ),
     "Index.to_parquet": call(
         lambda g: (g.index.to_parquet, {"path": g.new}),
         path=[*OUTPUT, *values("new.csv")],
         force=FLAG,
-        s3=S3,
+        **REMOTE,
     ),
     **of(
         "Index",

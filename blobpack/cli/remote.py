@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import fields, replace
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
@@ -45,6 +46,27 @@ class Pair(click.ParamType[tuple[str, str]]):
         return name, rest
 
 
+class Header(click.ParamType[tuple[str, str]]):
+    """A header, NAME: VALUE."""
+
+    name = "header"
+
+    def convert(
+        self,
+        value: str | tuple[str, str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, str]:
+        """Split a header; a text without ":" is wrong usage."""
+        if isinstance(value, tuple):
+            return value
+        name, separator, rest = value.partition(":")
+        if not (name and separator):
+            # not the value, which may be a secret
+            self.fail("a header is NAME: VALUE", param, ctx)
+        return name, rest.strip()
+
+
 ACCOUNT = (
     click.option(
         "--anonymous",
@@ -70,6 +92,22 @@ ACCOUNT = (
         type=LocalPath(exists=True, dir_okay=False),
         metavar="FILE",
         help="Encrypt and decrypt objects with the key of 32 bytes in this file, as bytes or in base64 (SSE-C).",
+    ),
+)
+WEB = (
+    click.option(
+        "--header",
+        "headers",
+        multiple=True,
+        type=Header(),
+        metavar="'NAME: VALUE'",
+        help="Header of requests to the http(s):// server of BLOB. Repeatable.",
+    ),
+    click.option(
+        "--bearer-token",
+        type=LocalPath(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Send the token in this file to the http(s):// server of BLOB.",
     ),
 )
 UPLOAD = (
@@ -123,12 +161,12 @@ UPLOAD = (
 
 def remote_options(command: F) -> F:
     """Add the options for accounts and servers."""
-    return _with(ACCOUNT, command)
+    return _with(ACCOUNT + WEB, command)
 
 
 def upload_options(command: F) -> F:
     """Add the options for accounts and servers, and those for the objects that the command writes."""
-    return _with(ACCOUNT + UPLOAD, command)
+    return _with(ACCOUNT + WEB + UPLOAD, command)
 
 
 def _with(options: tuple[Callable[[F], F], ...], command: F) -> F:
@@ -158,10 +196,18 @@ def access_in(params: dict[str, Any]) -> Access:
     given = {name: params[name] for name in NAMES if params.get(name)}
     if not given:
         return NO_ACCESS
-    for name in ("metadata", "tags"):
+    for name in ("metadata", "tags", "headers"):
         given[name] = dict(given.get(name, ()))
+    headers, token = given.pop("headers"), given.pop("bearer_token", None)
     try:
-        return Access(S3Options(**given))
+        return Access.of(
+            "command",
+            {
+                "s3": S3Options(**given),
+                "headers": headers,
+                "bearer_token": Path(token) if token else None,
+            },
+        )
     except ValueError as exc:
         options = re.sub("|".join(NAMES), lambda found: f"--{found[0].replace('_', '-')}", str(exc))
         raise click.UsageError(options) from exc
@@ -177,4 +223,6 @@ def _reached_by(access: Access, value: Any) -> Any:
 
 
 # the longest first: "sse" stands in others
-NAMES = sorted((each.name for each in fields(S3Options)), key=len, reverse=True)
+NAMES = sorted(
+    ("headers", "bearer_token", *(each.name for each in fields(S3Options))), key=len, reverse=True
+)

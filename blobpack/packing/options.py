@@ -138,7 +138,14 @@ def access_of(options: PackOptions) -> Access:
     Raises:
         TypeError: an option has a wrong type.
     """
-    return Access.of("pack", {"s3": options["s3"]})
+    return Access.of(
+        "pack",
+        {
+            "s3": options["s3"],
+            "headers": options["headers"],
+            "bearer_token": options["bearer_token"],
+        },
+    )
 
 
 def directory_of(options: PackOptions) -> Location | None:

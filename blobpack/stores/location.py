@@ -13,6 +13,7 @@ from typing import BinaryIO, Literal, cast
 from urllib.parse import unquote, urlsplit
 
 from blobpack.model import check_path, redacted
+from blobpack.stores.access.hugging_face import hub_url
 from blobpack.stores.access.remote import NO_ACCESS, Access
 from blobpack.stores.url import parse_file_url, parse_lost_slash, split_url, without_nul
 
@@ -53,7 +54,7 @@ class Location:
         """Parse a path or URL. A Location is returned unchanged.
 
         Args:
-            place: A path, or a file://, http(s):// or s3:// URL.
+            place: A path, or a file://, http(s)://, hf:// or s3:// URL.
             prefix: Also accept an S3 bucket without a key.
             access: How remote blobs are reached.
 
@@ -70,12 +71,14 @@ class Location:
         if not separator:
             return cls(without_nul(parse_lost_slash(text), text), "local", access)
         scheme = scheme.lower()
+        if scheme == "hf":
+            return cls(hub_url(rest), "http", access)
         if scheme == "file":
             return cls(without_nul(parse_file_url(text, rest), text), "local", access)
         kind = KINDS.get(scheme)
         if kind is None:
             raise ValueError(
-                f"{redacted(text)!r}: blobs are read from paths, file://, s3:// and http(s):// URLs, not {scheme}://"
+                f"{redacted(text)!r}: blobs are read from paths, file://, s3://, http(s):// and hf:// URLs, not {scheme}://"
             )
         if kind == "s3":
             bucket, key, _ = split_s3(rest)

@@ -46,6 +46,12 @@ def split_url(url: str) -> SplitResult:
     return parts
 
 
+def origin_of(url: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of an http:// or https:// URL."""
+    parts = split_url(url)
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or DEFAULT_PORTS[parts.scheme]
+
+
 def parse_file_url(url: str, rest: str) -> str:
     """Return the path of a file:// URL.
 

@@ -9,6 +9,7 @@ length.
 from __future__ import annotations
 
 import io
+import os
 import re
 import select
 import socket
@@ -19,11 +20,14 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from blobpack.errors import StorageError
+from blobpack.stores.http.proxy import open_tunnel
 from blobpack.stores.http.response import AS_EXPECTED, Response, parse_headers
 from blobpack.stores.http.retry import Fault, SlowFault, TimeoutFault, UnreachableFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from blobpack.stores.http.proxy import Proxy
 
 
 # The head and a small body usually arrive together, so one recv into this buffer reads both.
@@ -47,12 +51,14 @@ class Origin(NamedTuple):
     Attributes:
         host: Host name or IP address.
         port: TCP port.
-        ca_file: File of the certificates that verify the server; "" for the system's certificates; None for no TLS.
+        ca_file: File or folder of the certificates that verify the server; "" for the system's; None for no TLS.
+        proxy: The proxy that connects to the server; None for none.
     """
 
     host: str
     port: int
     ca_file: str | None
+    proxy: Proxy | None = None
 
 
 class ResponseReceiver(Protocol):
@@ -99,25 +105,32 @@ class Connection:
             UnreachableFault: the server can't be reached; another attempt may succeed.
             StorageError: no such server exists, or its certificate is not trusted.
         """
-        where = f"{origin.host}:{origin.port}"
+        proxy = origin.proxy
+        host, port = origin[:2] if proxy is None else proxy[:2]
+        where = f"{host}:{port}"
         began = time.perf_counter()
         try:
-            self.socket = socket.create_connection(origin[:2], timeout_s)
+            self.socket = socket.create_connection((host, port), timeout_s)
         except OSError as exc:
             # EAI_NONAME is final. Other resolver errors, EAI_AGAIN for one, may pass.
             if isinstance(exc, socket.gaierror) and exc.errno == socket.EAI_NONAME:
-                raise StorageError(f"there is no server {origin.host}: {exc}") from exc
+                raise StorageError(f"there is no server {host}: {exc}") from exc
             raise UnreachableFault(f"can't connect to {where}: {exc}") from exc
         # The "idna" codec rejects a host name with an empty label or a label longer than 63 letters.
         except UnicodeError as exc:
-            raise StorageError(f"there is no server {origin.host}: {exc}") from exc
+            raise StorageError(f"there is no server {host}: {exc}") from exc
         try:
             # Nagle's algorithm (RFC 896) would hold back a small request while earlier bytes are not acknowledged.
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if origin.ca_file is not None:
-                self.socket = tls_context(origin.ca_file).wrap_socket(
-                    self.socket, server_hostname=origin.host
-                )
+                where = f"{origin.host}:{origin.port}"
+                context = tls_context(origin.ca_file)
+                if proxy is not None:
+                    open_tunnel(self.socket, proxy, origin.host, origin.port)
+                self.socket = context.wrap_socket(self.socket, server_hostname=origin.host)
+        except (StorageError, UnreachableFault):
+            self.socket.close()
+            raise
         except OSError as exc:
             self.socket.close()
             # The next attempt would meet the same certificate.
@@ -416,5 +429,15 @@ def body_fault(exc: OSError, head: bytes, came: bytes, size: int, took_s: float)
 # Cached, because loading a file of certificates takes about 20 ms.
 @cache
 def tls_context(ca_file: str) -> ssl.SSLContext:
-    """Return the context that verifies servers by a file of certificates; "" for the system's certificates."""
-    return ssl.create_default_context(cafile=ca_file or None)
+    """Return the context that verifies servers by a file or folder of certificates; "" for the system's certificates.
+
+    Raises:
+        StorageError: the certificates can't be read.
+    """
+    is_folder = os.path.isdir(ca_file)  # noqa: PTH112 (a str)
+    try:
+        if is_folder:
+            return ssl.create_default_context(capath=ca_file)
+        return ssl.create_default_context(cafile=ca_file or None)
+    except OSError as exc:
+        raise StorageError(f"the certificates of {ca_file} can't be read: {exc}") from exc

@@ -1,4 +1,4 @@
-"""Blobs behind public http:// and https:// URLs, read by ranged GETs.
+"""Blobs behind http:// and https:// URLs, read by ranged GETs.
 
 Strategy: one GET of the last bytes opens the blob. It follows redirects, and its response tells size, version and
 whether the server supports ranges. Reads go straight to the URL where the redirects ended. If that URL moves, or is a
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from blobpack.errors import BlobChangedError, StorageError
-from blobpack.stores.http.connection import Origin
 from blobpack.stores.http.pool import pool_of
 from blobpack.stores.http.ranged import RangedGet, RangedStore, fault_of, if_match
 from blobpack.stores.http.redirect import redirect_target
+from blobpack.stores.http.request import split_http
 from blobpack.stores.http.response import (
     CONTENT_RANGE,
     TRANSIENT,
@@ -25,7 +24,6 @@ from blobpack.stores.http.response import (
 )
 from blobpack.stores.http.retry import Fault, Retries, UnreachableFault
 from blobpack.stores.location import Location
-from blobpack.stores.url import DEFAULT_PORTS, split_url
 
 if TYPE_CHECKING:
     import os
@@ -37,15 +35,13 @@ if TYPE_CHECKING:
 REDIRECTS = (301, 302, 303, 307, 308)
 # Redirects that are followed at most: they may form a loop.
 REDIRECTS_MAX = 5
-# Characters of a URL that are sent as they are. "%" is one of them, because the URL may be quoted already.
-SAFE_IN_TARGETS = "/?&=%:@!$'()*+,;~[]-._"
 # If a URL found less than a second ago is refused, the refusal is final. Otherwise a server that refuses every URL
 # would be asked forever.
 RELOCATED_S = 1.0
 
 
 class HttpStore(RangedStore):
-    """A blob behind a public http:// or https:// URL, on a server that supports ranged GETs.
+    """A blob behind an http:// or https:// URL, on a server that supports ranged GETs.
 
     Attributes:
         is_pinned: The server names versions of the blob by ETag or Last-Modified. If it does not, a changed blob is
@@ -130,7 +126,7 @@ class HttpStore(RangedStore):
         if version is not None and version != found:
             raise BlobChangedError(f"{self.url}: its version is {found}, not {version}")
         self.size, self.version = size, found
-        origin, begin = split_http(target)
+        origin, begin = split_http(target, self.location)
         condition = if_match(etag)
         if modified and not etag:
             condition = f"If-Unmodified-Since: {modified}\r\n"
@@ -143,7 +139,7 @@ class HttpStore(RangedStore):
 
     def _send_opening(self, target: str, wanted: str | None) -> Response:
         """Send a GET of a range, or a HEAD if the range is None; retry faults that may pass."""
-        origin, begin = split_http(target)
+        origin, begin = split_http(target, self.location)
         method, rest = ("GET", f"Range: {wanted}\r\n") if wanted else ("HEAD", "")
         request = f"{method} {begin}{rest}\r\n".encode("latin-1")
         pool = pool_of(origin)
@@ -222,28 +218,6 @@ class HttpStore(RangedStore):
 
     def __reduce__(self) -> tuple[Callable[..., HttpStore], tuple[Location, str]]:
         return _reopen_http_store, (self.location, self.version)
-
-
-def split_http(url: str) -> tuple[Origin, str]:
-    """Split a URL into the server and the beginning of a request for it, without the method.
-
-    Raises:
-        ValueError: this is not an http:// or https:// URL with a host and without a user.
-    """
-    parts = split_url(url)
-    scheme, host = parts.scheme, parts.hostname or ""
-    host = host if host.isascii() else host.encode("idna").decode()
-    port = parts.port or DEFAULT_PORTS[scheme]
-    target = quote(parts.path or "/", SAFE_IN_TARGETS)
-    if parts.query:
-        target += "?" + quote(parts.query, SAFE_IN_TARGETS)
-    # An IPv6 address stands in brackets (RFC 3986, 3.2.2).
-    host_header = f"[{host}]" if ":" in host else host
-    if parts.port:
-        host_header += f":{parts.port}"
-    # identity: the offsets are those of the stored bytes, not of a compressed form that the server might make
-    begin = f"{target} HTTP/1.1\r\nHost: {host_header}\r\nAccept-Encoding: identity\r\nUser-Agent: blobpack\r\n"
-    return Origin(host, port, "" if scheme == "https" else None), begin
 
 
 def _reopen_http_store(location: Location, version: str) -> HttpStore:
