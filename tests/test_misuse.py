@@ -436,7 +436,7 @@ CALLS: dict[str, Call] = {
             *values(blobpack.ScanReport(bytes_scanned=-1, end_marker=2)),
         ],
     ),
-    "Index.load": call(lambda g: (blobpack.Index.load, {"path": g.idx}), path=ANY_URL, s3=S3),
+    "Index.load": call(lambda g: (blobpack.Index.load, {"path": g.idx}), path=ANY_URL, **REMOTE),
     "Index.from_parquet": call(
         lambda g: (blobpack.Index.from_parquet, {"path": g.parquet}), path=LOCAL
     ),
