@@ -13,9 +13,10 @@ from test_cli import COMMAND
 
 import blobpack
 from blobpack.errors import StorageError
+from blobpack.stores.access.uploads import CHECKSUMS
 from blobpack.stores.s3.bucket import Bucket, ObjectKey
 from blobpack.stores.s3.client import client_of
-from blobpack.stores.s3.properties import CHECKSUMS, NOT_COPIED, copied_names, read_properties
+from blobpack.stores.s3.properties import NOT_COPIED, copied_names, read_properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

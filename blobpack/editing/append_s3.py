@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from blobpack.model import Property
+    from blobpack.stores.access.uploads import Properties
     from blobpack.stores.location import Location
-    from blobpack.stores.s3.properties import Properties
     from blobpack.stores.s3.store import S3Store
 
 
@@ -80,8 +80,9 @@ def append_in_s3(
 
 def _properties_beside(location: Location, drop: Collection[Property]) -> Properties:
     """Read the properties of the index file beside a blob; it has none if an earlier append was killed before it."""
+    from blobpack.stores.access.uploads import NO_PROPERTIES
     from blobpack.stores.s3.bucket import ObjectKey
-    from blobpack.stores.s3.properties import NO_PROPERTIES, read_properties
+    from blobpack.stores.s3.properties import read_properties
 
     sidecar = sidecar_of(location)
     target = ObjectKey.at(sidecar)

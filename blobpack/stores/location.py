@@ -7,7 +7,6 @@ module parses URLs.
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal, cast
 from urllib.parse import unquote, urlsplit
@@ -15,17 +14,18 @@ from urllib.parse import unquote, urlsplit
 from blobpack.model import check_path, redacted
 from blobpack.stores.access.hugging_face import hub_url
 from blobpack.stores.access.remote import NO_ACCESS, Access
-from blobpack.stores.url import parse_file_url, parse_lost_slash, split_url, without_nul
+from blobpack.stores.url import (
+    VERSION,
+    parse_file_url,
+    parse_lost_slash,
+    split_s3,
+    split_url,
+    without_nul,
+)
 
 Kind = Literal["local", "http", "s3"]
 
 KINDS: dict[str, Kind] = {"http": "http", "https": "http", "s3": "s3"}
-
-# The bucket of an s3:// URL, and what follows. In AWS's own spelling, the ARN of an access point holds slashes (Amazon S3
-# User Guide, "Referencing access points").
-ARN = re.compile(r"(arn:[^/]*:(?:outpost/[^/]+/)?accesspoint/[^/]+|[^/]*)/?(.*)", re.DOTALL)
-# A version of an object. In a key, "?" is a plain character, so only this ending is a query.
-VERSION = re.compile(r"\?versionId=([^/?&#]+)\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,21 +223,6 @@ class Location:
 
     def __repr__(self) -> str:
         return f"Location({self.text!r}, {self.kind!r})"
-
-
-def split_s3(rest: str) -> tuple[str, str, str]:
-    """Split an s3:// URL behind its scheme into bucket, key and version; see Location.
-
-    Not by urlsplit: in a key, "?" and "#" are plain characters.
-    """
-    version_id = ""
-    if "?versionId=" in rest and (found := VERSION.search(rest)):
-        version_id, rest = found[1], rest[: found.start()]
-    if rest.startswith("arn:"):
-        bucket, key = ARN.match(rest).groups()  # type: ignore[union-attr]  # matches any text
-    else:
-        bucket, _, key = rest.partition("/")
-    return bucket, key, version_id
 
 
 def location_of(

@@ -1,4 +1,4 @@
-"""Parse URLs of files and of web servers, and recognise URLs that lost a slash."""
+"""Parse URLs of files, of S3 and of web servers, and recognise URLs that lost a slash."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ LOST_SLASH = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # the server's name stands in a request's Host line
 NOT_IN_HOST = re.compile(r"[\x00-\x20\x7f]")
+
+# The bucket of an s3:// URL, and what follows. In AWS's own spelling, the ARN of an access point holds slashes (Amazon S3
+# User Guide, "Referencing access points").
+ARN = re.compile(r"(arn:[^/]*:(?:outpost/[^/]+/)?accesspoint/[^/]+|[^/]*)/?(.*)", re.DOTALL)
+# A version of an object. In a key, "?" is a plain character, so only this ending is a query.
+VERSION = re.compile(r"\?versionId=([^/?&#]+)\Z")
 
 
 def split_url(url: str) -> SplitResult:
@@ -50,6 +56,21 @@ def origin_of(url: str) -> tuple[str, str, int]:
     """Return scheme, host and port of an http:// or https:// URL."""
     parts = split_url(url)
     return parts.scheme, (parts.hostname or "").lower(), parts.port or DEFAULT_PORTS[parts.scheme]
+
+
+def split_s3(rest: str) -> tuple[str, str, str]:
+    """Split an s3:// URL behind its scheme into bucket, key and version; see Location.
+
+    Not by urlsplit: in a key, "?" and "#" are plain characters.
+    """
+    version_id = ""
+    if "?versionId=" in rest and (found := VERSION.search(rest)):
+        version_id, rest = found[1], rest[: found.start()]
+    if rest.startswith("arn:"):
+        bucket, key = ARN.match(rest).groups()  # type: ignore[union-attr]  # matches any text
+    else:
+        bucket, _, key = rest.partition("/")
+    return bucket, key, version_id
 
 
 def parse_file_url(url: str, rest: str) -> str:

@@ -20,6 +20,7 @@ from blobpack.cli.printing import (
     progress_option,
     progress_shown,
 )
+from blobpack.cli.remote import remote_options
 from blobpack.cli.report import print_json
 from blobpack.errors import BlobpackError
 
@@ -119,6 +120,7 @@ def supervisely() -> None:
 @index_option
 @allow_option
 @progress_option
+@remote_options
 @json_option
 def build(
     blob: Location,

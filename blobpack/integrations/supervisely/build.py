@@ -12,7 +12,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from blobpack.argument_order import recognise_swap
 from blobpack.errors import StorageError
@@ -41,6 +41,7 @@ from blobpack.integrations.supervisely.sources import (
 )
 from blobpack.model import check_callable, check_flag, shown
 from blobpack.progress import Progress
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.location import is_place, local_path
 from blobpack.stores.output import hidden_path, translate_write_errors
 from blobpack.wording import counted
@@ -92,6 +93,7 @@ class ProjectReport:
 
 
 @recognise_swap(folder=is_place, datasets=lambda value: hasattr(value, "items"))
+@with_remote_options
 def build_project(
     folder: str | os.PathLike[str],
     datasets: Mapping[str, Source],
@@ -100,6 +102,7 @@ def build_project(
     meta: Document | None = None,
     link: bool = True,
     progress: ProgressCallback | None = None,
+    **remote: Unpack[RemoteOptions],
 ) -> ProjectReport:
     """Make a local project that Supervisely's SDK opens and uploads.
 
@@ -116,6 +119,7 @@ def build_project(
         link: Link local blobs into the project, if the file system can; False copies them. Blobs that are remote or
             compressed are always copied, as plain tars.
         progress: Called with the Progress in images after each of them, and then in bytes after each copied blob.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Returns:
         The number of images in each dataset, and which annotations were not used.
@@ -131,7 +135,7 @@ def build_project(
             or the folder is a URL.
     """
     target = Path(local_path("folder", folder))
-    check_datasets(datasets)
+    sources = check_datasets(datasets, Access.of("build_project", remote))
     given = given_annotations(annotations)
     meta = {"classes": [], "tags": []} if meta is None else meta
     if not isinstance(meta, dict):
@@ -142,7 +146,7 @@ def build_project(
     check_callable("progress", progress)
     began = time.perf_counter()
     with ExitStack() as stack, _new_folder(target) as new:
-        pieces = {name: pieces_of(stack, name, source) for name, source in datasets.items()}
+        pieces = {name: pieces_of(stack, name, source) for name, source in sources.items()}
         if not any(pieces.values()):
             raise ValueError(
                 "datasets: there are no images, and a project without any can't be opened"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from blobpack.index.index import Index
 from blobpack.index.tables.offsets import BATCH_ROWS
@@ -10,6 +10,7 @@ from blobpack.indexfile.identity import COLLECTION_IDENTITY
 from blobpack.integrations.supervisely.image_info import batches, infos_of
 from blobpack.model import ImageForm, check_choice, check_number, check_whole
 from blobpack.opening.open import opened, source_of
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 
 if TYPE_CHECKING:
     import os
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from blobpack.integrations.supervisely.image_info import BlobImageInfo
     from blobpack.opening.reader import Reader
+    from blobpack.stores.location import Location
 
 
 @overload
@@ -25,6 +27,7 @@ def offset_batches(
     team_file_id: int | None = None,
     batch_size: int = BATCH_ROWS,
     form: Literal["dicts"] = "dicts",
+    **remote: Unpack[RemoteOptions],
 ) -> Iterator[list[dict[str, Any]]]: ...
 @overload
 def offset_batches(
@@ -33,12 +36,15 @@ def offset_batches(
     batch_size: int = BATCH_ROWS,
     *,
     form: Literal["objects"],
+    **remote: Unpack[RemoteOptions],
 ) -> Iterator[list[BlobImageInfo]]: ...
+@with_remote_options
 def offset_batches(
     source: Index | Reader | str | os.PathLike[str],
     team_file_id: int | None = None,
     batch_size: int = BATCH_ROWS,
     form: ImageForm = "dicts",
+    **remote: Unpack[RemoteOptions],
 ) -> Iterator[list[dict[str, Any]]] | Iterator[list[BlobImageInfo]]:
     """Return the images of a blob in batches, in archive order.
 
@@ -49,6 +55,7 @@ def offset_batches(
         team_file_id: Number of the blob among the team's files; None if it was not uploaded yet.
         batch_size: Number of images in each batch; the last one may have fewer.
         form: "dicts" for the REST API's `images.bulk.add`; "objects" for BlobImageInfo.
+        remote: How a remote blob is reached: see RemoteOptions.
 
     Raises:
         DuplicateNameError: two members have the same name without their folders; the message names both.
@@ -57,13 +64,13 @@ def offset_batches(
         ValueError: there is no such form, batch_size is less than 1, or the source is a collection: offsets mean places
             in one blob.
     """
-    if not isinstance(source, Index):
-        source_of("source", source)
+    access = Access.of("offset_batches", remote)
+    found = source if isinstance(source, Index) else source_of("source", source, access)
     if team_file_id is not None:
         check_whole("team_file_id", team_file_id)
     check_number("batch_size", batch_size, 1)
     check_choice("form", form, ImageForm)
-    cut = batches(infos_of(_titled(source)), batch_size)
+    cut = batches(infos_of(_titled(found)), batch_size)
     if form == "dicts":
         return ([info.to_dict(team_file_id) for info in batch] for batch in cut)
     if team_file_id is None:
@@ -71,7 +78,7 @@ def offset_batches(
     return ([info.add_team_file_id(team_file_id) for info in batch] for batch in cut)
 
 
-def _titled(source: Index | Reader | str | os.PathLike[str]) -> Index:
+def _titled(source: Index | Reader | Location) -> Index:
     """Return the members of one blob, with names without folders."""
     if not isinstance(source, Index):
         with opened(source) as reader:

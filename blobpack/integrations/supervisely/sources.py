@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from blobpack.opening.blob_rows import BlobPart
     from blobpack.opening.reader import Reader
+    from blobpack.stores.access.remote import Access
+    from blobpack.stores.location import Location
 
     # what the images of a dataset are given as
     Source = Reader | Index | str | os.PathLike[str]
@@ -45,22 +47,28 @@ class Piece:
     titles: list[str]
 
 
-def check_datasets(datasets: Mapping[str, Source]) -> None:
-    """Check the names and the types of datasets.
+def check_datasets(
+    datasets: Mapping[str, Source], access: Access
+) -> dict[str, Reader | Index | Location]:
+    """Check the names and the types of datasets, and return them with the locations of paths and URLs.
 
     Raises:
         TypeError: this is no mapping; a name is no str; or a value is neither a reader, an index, a path nor a URL.
         ValueError: the SDK can't read a dataset of this name; or an index belongs to no open blob.
     """
+    checked: dict[str, Reader | Index | Location] = {}
     for name, source in _items(datasets):
         check_dataset_name(name)
         if not isinstance(source, Index):
-            source_of(f"dataset {name!r}", source)
-        elif reader_of(source) is None:
+            checked[name] = source_of(f"dataset {name!r}", source, access)
+            continue
+        checked[name] = source
+        if reader_of(source) is None:
             raise ValueError(
                 f"dataset {name!r}: the index belongs to no open blob: give a blob, its path, or an index that was cut from "
                 "the index of an open blob"
             )
+    return checked
 
 
 def _items(datasets: Mapping[str, Source]) -> list[tuple[str, Source]]:

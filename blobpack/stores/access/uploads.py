@@ -1,14 +1,23 @@
-"""The properties that S3Options gives to new objects, as arguments of PutObject and CreateMultipartUpload."""
+"""The properties of new objects: those that S3Options gives, and those that they keep of an object that they replace."""
 
 from __future__ import annotations
 
+import hashlib
+import zlib
+from base64 import b64encode
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from blobpack.checksum import crc32c
+from blobpack.errors import StorageError
+from blobpack.wording import setting
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from blobpack.stores.access.s3_options import S3Options
+    from blobpack.stores.s3.bucket import ObjectKey
 
 # suffixes of what blobpack writes; anything else is a blob
 MEDIA_TYPES = {
@@ -23,6 +32,23 @@ MEDIA_TYPES = {
     ".tzst": "application/zstd",
 }
 TAR = "application/x-tar"
+
+CHECKSUMS: dict[str, Callable[[bytes | bytearray], bytes]] = {
+    "CRC32": lambda part: zlib.crc32(part).to_bytes(4, "big"),
+    "CRC32C": lambda part: crc32c(bytes(part)).to_bytes(4, "big"),
+    "SHA1": lambda part: hashlib.sha1(part, usedforsecurity=False).digest(),
+    "SHA256": lambda part: hashlib.sha256(part).digest(),
+}
+
+# argument of a new object → the right that it needs besides s3:PutObject
+WRITE_RIGHTS = {
+    "ACL": "s3:PutObjectAcl",
+    "Grant": "s3:PutObjectAcl",
+    "Tagging": "s3:PutObjectTagging",
+    "ObjectLockLegalHold": "s3:PutObjectLegalHold",
+    "ObjectLockMode": "s3:PutObjectRetention",
+    "SSEKMSKeyId": "kms:GenerateDataKey and kms:Decrypt",
+}
 # option → argument
 ARGUMENTS = {
     "storage_class": "StorageClass",
@@ -69,3 +95,80 @@ def upload_arguments(
     if options.content_type and by_suffix in (TAR, MEDIA_TYPES[".tar.zst"]):
         arguments["ContentType"] = options.content_type
     return {"ContentType": by_suffix} | arguments
+
+
+@dataclass(frozen=True, slots=True)
+class Properties:
+    """The properties of an object, for the request that begins a new one.
+
+    Attributes:
+        arguments: Arguments of CreateMultipartUpload and PutObject.
+        algorithm: Algorithm of the checksums that S3 keeps of the object; "" for its own choice.
+        checksum_type: "COMPOSITE", "FULL_OBJECT", or "".
+        are_kept: Some of them are those of an object that the new one replaces.
+    """
+
+    arguments: dict[str, Any] = field(default_factory=dict)
+    algorithm: str = ""
+    checksum_type: str = ""
+    are_kept: bool = False
+
+    def of_upload(self) -> dict[str, Any]:
+        """Return the arguments of CreateMultipartUpload."""
+        if not self.algorithm:
+            return self.arguments
+        kind = {"ChecksumType": self.checksum_type} if self.checksum_type else {}
+        return self.arguments | {"ChecksumAlgorithm": self.algorithm} | kind
+
+    def checksum_of(self, body: bytes | bytearray) -> dict[str, str]:
+        """Return the argument that holds the checksum of a part, or of a whole object."""
+        if not self.algorithm:
+            return {}
+        digest = CHECKSUMS[self.algorithm](body)
+        return {f"Checksum{self.algorithm}": b64encode(digest).decode()}
+
+    def checksum_in(self, response: dict[str, Any]) -> dict[str, str]:
+        """Return the checksum of a part from S3's response, for CompleteMultipartUpload."""
+        name = f"Checksum{self.algorithm}"
+        return {name: response[name]} if self.algorithm and name in response else {}
+
+    def rights(self) -> str:
+        """Return the rights that a new object with these properties needs besides s3:PutObject; "" for none."""
+        needed = {
+            right
+            for begin, right in WRITE_RIGHTS.items()
+            if any(name.startswith(begin) for name in self.arguments)
+        }
+        return ", ".join(sorted(needed))
+
+
+NO_PROPERTIES = Properties()
+
+
+def with_given(kept: Properties, target: ObjectKey, media_type: str | None = None) -> Properties:
+    """Return the properties of a new object: those that S3Options gives, and the rest of those that it keeps.
+
+    Args:
+        kept: Properties of the object that it replaces.
+        target: The key.
+        media_type: See upload_arguments.
+    """
+    options = target.bucket.options
+    arguments = upload_arguments(options, target.key, kept.arguments, media_type)
+    if options.checksum in (None, kept.algorithm):
+        return replace(kept, arguments=arguments)
+    return replace(kept, arguments=arguments, algorithm=options.checksum, checksum_type="")
+
+
+def explain_refusal(exc: StorageError, properties: Properties) -> StorageError:
+    """Return the error of a request that begins a new object, with the rights that its properties need."""
+    rights = properties.rights()
+    if exc.status != 403 or not rights:
+        return exc
+    text = f"{exc}; the properties of the new object need the permissions {rights}"
+    if properties.are_kept:
+        drops = f"{setting('drop', 'tags')} and {setting('drop', 'acl')}"
+        text += f"; it gets them from the old one, of which {drops} copy none"
+    error = StorageError(text)
+    error.status = exc.status
+    return error

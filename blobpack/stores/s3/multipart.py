@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import StorageError
 from blobpack.look_ahead import LookAhead
-from blobpack.stores.s3.properties import NO_PROPERTIES, explain_refusal
+from blobpack.stores.access.uploads import NO_PROPERTIES, Properties, explain_refusal
 from blobpack.stores.s3.shield import uninterrupted
 from blobpack.stores.s3.unfinished import SentPart, abort_upload, list_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from blobpack.stores.access.uploads import Properties
     from blobpack.stores.s3.bucket import ObjectKey
-    from blobpack.stores.s3.properties import Properties
     from blobpack.stores.s3.store import S3Store
 
 # Limits of S3: the least size of each part but the last, the largest copied part, the number of parts of an object.

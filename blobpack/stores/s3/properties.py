@@ -10,24 +10,19 @@ both requests says which these are. Tags and access rights (ACL) have requests o
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import zlib
-from base64 import b64encode
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode
 
-from blobpack.checksum import crc32c
 from blobpack.errors import BlobNotFoundError, StorageError
-from blobpack.stores.access.uploads import upload_arguments
+from blobpack.stores.access.uploads import CHECKSUMS, Properties
 from blobpack.stores.http.ranged import if_match
 from blobpack.stores.s3.client import NO_OPTIONS, client_of
 from blobpack.wording import counted, setting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from blobpack.model import Property
     from blobpack.stores.access.s3_options import S3Options
@@ -40,12 +35,6 @@ NOT_COPIED = frozenset({"ChecksumType", "SSECustomerAlgorithm", "SSECustomerKeyM
 
 # S3 adds CRC64NVME by itself where no other algorithm is asked for.
 CHECKSUM_OF_S3 = "CRC64NVME"
-CHECKSUMS: dict[str, Callable[[bytes | bytearray], bytes]] = {
-    "CRC32": lambda part: zlib.crc32(part).to_bytes(4, "big"),
-    "CRC32C": lambda part: crc32c(bytes(part)).to_bytes(4, "big"),
-    "SHA1": lambda part: hashlib.sha1(part, usedforsecurity=False).digest(),
-    "SHA256": lambda part: hashlib.sha256(part).digest(),
-}
 
 # permission in an ACL → argument that grants it; WRITE means nothing for an object (Amazon S3 User Guide, "ACL overview")
 GRANTS = {
@@ -65,63 +54,6 @@ NAMES: dict[Property, str] = {
     "tags": "tags",
 }
 READ_RIGHTS: dict[Property, str] = {"acl": "s3:GetObjectAcl", "tags": "s3:GetObjectTagging"}
-# argument of a new object → the right that it needs besides s3:PutObject
-WRITE_RIGHTS = {
-    "ACL": "s3:PutObjectAcl",
-    "Grant": "s3:PutObjectAcl",
-    "Tagging": "s3:PutObjectTagging",
-    "ObjectLockLegalHold": "s3:PutObjectLegalHold",
-    "ObjectLockMode": "s3:PutObjectRetention",
-    "SSEKMSKeyId": "kms:GenerateDataKey and kms:Decrypt",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Properties:
-    """The properties of an object, for the request that begins a new one.
-
-    Attributes:
-        arguments: Arguments of CreateMultipartUpload and PutObject.
-        algorithm: Algorithm of the checksums that S3 keeps of the object; "" for its own choice.
-        checksum_type: "COMPOSITE", "FULL_OBJECT", or "".
-        are_kept: Some of them are those of an object that the new one replaces.
-    """
-
-    arguments: dict[str, Any] = field(default_factory=dict)
-    algorithm: str = ""
-    checksum_type: str = ""
-    are_kept: bool = False
-
-    def of_upload(self) -> dict[str, Any]:
-        """Return the arguments of CreateMultipartUpload."""
-        if not self.algorithm:
-            return self.arguments
-        kind = {"ChecksumType": self.checksum_type} if self.checksum_type else {}
-        return self.arguments | {"ChecksumAlgorithm": self.algorithm} | kind
-
-    def checksum_of(self, body: bytes | bytearray) -> dict[str, str]:
-        """Return the argument that holds the checksum of a part, or of a whole object."""
-        if not self.algorithm:
-            return {}
-        digest = CHECKSUMS[self.algorithm](body)
-        return {f"Checksum{self.algorithm}": b64encode(digest).decode()}
-
-    def checksum_in(self, response: dict[str, Any]) -> dict[str, str]:
-        """Return the checksum of a part from S3's response, for CompleteMultipartUpload."""
-        name = f"Checksum{self.algorithm}"
-        return {name: response[name]} if self.algorithm and name in response else {}
-
-    def rights(self) -> str:
-        """Return the rights that a new object with these properties needs besides s3:PutObject; "" for none."""
-        needed = {
-            right
-            for begin, right in WRITE_RIGHTS.items()
-            if any(name.startswith(begin) for name in self.arguments)
-        }
-        return ", ".join(sorted(needed))
-
-
-NO_PROPERTIES = Properties()
 
 
 def read_properties(target: ObjectKey, version: str, drop: Collection[Property] = ()) -> Properties:
@@ -153,21 +85,6 @@ def read_properties(target: ObjectKey, version: str, drop: Collection[Property] 
     if "acl" not in drop:
         arguments |= _grants_in(_ask(target, "acl", "get_object_acl", which))
     return Properties(arguments, *_checksum_of(target, head, drop), are_kept=True)
-
-
-def with_given(kept: Properties, target: ObjectKey, media_type: str | None = None) -> Properties:
-    """Return the properties of a new object: those that S3Options gives, and the rest of those that it keeps.
-
-    Args:
-        kept: Properties of the object that it replaces.
-        target: The key.
-        media_type: See upload_arguments.
-    """
-    options = target.bucket.options
-    arguments = upload_arguments(options, target.key, kept.arguments, media_type)
-    if options.checksum in (None, kept.algorithm):
-        return replace(kept, arguments=arguments)
-    return replace(kept, arguments=arguments, algorithm=options.checksum, checksum_type="")
 
 
 def _arguments_of(
@@ -331,17 +248,3 @@ def _set_tags(target: ObjectKey, pairs: list[tuple[str, str]]) -> None:
     if sorted((tag["Key"], tag["Value"]) for tag in found) != sorted(pairs):
         tags = [{"Key": key, "Value": value} for key, value in pairs]
         target.ask("put_object_tagging", what="set its tags", Tagging={"TagSet": tags})
-
-
-def explain_refusal(exc: StorageError, properties: Properties) -> StorageError:
-    """Return the error of a request that begins a new object, with the rights that its properties need."""
-    rights = properties.rights()
-    if exc.status != 403 or not rights:
-        return exc
-    text = f"{exc}; the properties of the new object need the permissions {rights}"
-    if properties.are_kept:
-        drops = f"{setting('drop', 'tags')} and {setting('drop', 'acl')}"
-        text += f"; it gets them from the old one, of which {drops} copy none"
-    error = StorageError(text)
-    error.status = exc.status
-    return error

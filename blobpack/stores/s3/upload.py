@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobChangedError, StorageError
+from blobpack.stores.access.uploads import NO_PROPERTIES, Properties, explain_refusal, with_given
 from blobpack.stores.location import Location
 from blobpack.stores.s3.bucket import ObjectKey
 from blobpack.stores.s3.condition import Condition
@@ -24,13 +25,7 @@ from blobpack.stores.s3.multipart import (
     content_md5,
     part_size,
 )
-from blobpack.stores.s3.properties import (
-    NO_PROPERTIES,
-    Properties,
-    check_kept,
-    explain_refusal,
-    with_given,
-)
+from blobpack.stores.s3.properties import check_kept
 from blobpack.stores.s3.unfinished import abort_interrupted, uploads_to
 from blobpack.stores.sink import Sink
 from blobpack.wording import setting

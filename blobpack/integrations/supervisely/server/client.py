@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from blobpack.closing import Closing
 from blobpack.errors import FormatError
@@ -49,7 +49,8 @@ from blobpack.model import (
 )
 from blobpack.opening.open import source_of
 from blobpack.opening.reader import Reader
-from blobpack.stores.location import local_path
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
+from blobpack.stores.location import Location, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,6 +126,7 @@ class Client(Closing):
         number: int = self._rest.ask("datasets.add", fields)["id"]
         return number
 
+    @with_remote_options
     def upload_blob(
         self,
         team_id: int,
@@ -133,6 +135,7 @@ class Client(Closing):
         *,
         offsets: bool = True,
         progress: ProgressCallback | None = None,
+        **remote: Unpack[RemoteOptions],
     ) -> TeamFile:
         """Upload a blob to the files of a team, and its offsets file beside it.
 
@@ -144,6 +147,7 @@ class Client(Closing):
             path: Path in Team Files; None for /blob-files/ and the name of the blob.
             offsets: Also upload the offsets file, with the names of all members without folders.
             progress: Called with the Progress in bytes.
+            remote: How a remote blob is reached: see RemoteOptions.
 
         Returns:
             The file, whose `id` upload_images takes.
@@ -154,7 +158,7 @@ class Client(Closing):
             ValueError: this is a collection.
         """
         check_whole("team_id", team_id)
-        source_of("blob", blob)
+        found = source_of("blob", blob, Access.of("upload_blob", remote))
         if path is not None:
             check_text("path", path)
             if not path.startswith("/"):
@@ -163,11 +167,12 @@ class Client(Closing):
                 )
         check_flag("offsets", offsets)
         check_callable("progress", progress)
-        with one_blob(blob) as (part, index):
+        with one_blob(found) as (part, index):
             return upload_blob(
                 self._rest, team_id, part, index if offsets else None, path, progress
             )
 
+    @with_remote_options
     def upload_images(
         self,
         dataset_id: int,
@@ -178,6 +183,7 @@ class Client(Closing):
         conflict: NameConflict = "refuse",
         batch_size: int = BATCH_ROWS,
         progress: ProgressCallback | None = None,
+        **remote: Unpack[RemoteOptions],
     ) -> dict[str, int]:
         """Add images of a blob to a dataset. No byte of an image is sent: the server has the blob.
 
@@ -193,6 +199,7 @@ class Client(Closing):
                 "rename" the new image, by adding the time; "skip" the new image; or "replace" the old one.
             batch_size: Number of images in each call.
             progress: Called with the Progress in images after each call.
+            remote: How a remote blob is reached: see RemoteOptions.
 
         Returns:
             Name of each image, without folders, with its number on the server.
@@ -209,7 +216,10 @@ class Client(Closing):
         check_callable("progress", progress)
         _check_metas(metas)
         _check_team_file(team_file)
-        if team_file is None and not isinstance(images, (Reader, str, os.PathLike)):
+        access = Access.of("upload_images", remote)
+        if isinstance(images, (str, os.PathLike)):
+            images = source_of("images", images, access)
+        if team_file is None and not isinstance(images, (Reader, Location)):
             raise ValueError("team_file must be given, if images are no blob that can be uploaded")
         cut = _batches(images, batch_size)
         project = project_of(self._rest, dataset_id)
@@ -262,6 +272,7 @@ class Client(Closing):
             progress,
         )
 
+    @with_remote_options
     def quick_import(
         self,
         dataset_id: int,
@@ -271,6 +282,7 @@ class Client(Closing):
         metas: Mapping[str, dict[str, Any]] | None = None,
         conflict: NameConflict = "refuse",
         progress: ProgressCallback | None = None,
+        **remote: Unpack[RemoteOptions],
     ) -> dict[str, int]:
         """Upload a blob, and add all its images, with annotations, to a dataset.
 
@@ -282,6 +294,7 @@ class Client(Closing):
             metas: Metadata of images, by their names without folders.
             conflict: What to do if another image of the dataset has the name of a new one; see upload_images.
             progress: Called with the Progress in images.
+            remote: How a remote blob is reached: see RemoteOptions.
 
         Returns:
             Name of each image, without folders, with its number on the server.
@@ -290,14 +303,14 @@ class Client(Closing):
             BlobpackError: for a reason that upload_images or upload_annotations lists.
         """
         check_whole("dataset_id", dataset_id)
-        source_of("blob", blob)
+        found = source_of("blob", blob, Access.of("quick_import", remote))
         check_choice("conflict", conflict, NameConflict)
         check_callable("progress", progress)
         _check_metas(metas)
         given = given_annotations(annotations)
         project = project_of(self._rest, dataset_id)
         meta = self._meta_of(project)
-        with one_blob(blob) as (part, index):
+        with one_blob(found) as (part, index):
             file = upload_blob(self._rest, project["teamId"], part, index, None, None)
             paths = {path.rpartition("/")[2]: path for path in index.names}
             ids = self.upload_images(
