@@ -29,7 +29,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 RUN = ("python", "sh", "console")
 BUCKET = "bucket"  # in pages
-BUCKET_USED = re.compile(r"(?<=s3://)bucket\b|(?<=['\"])bucket(?=['\"])")
+BUCKET_USED = re.compile(r"(?<=s3://)bucket\b|(?<=s3:::)bucket\b|(?<=['\"])bucket(?=['\"])")
 BLOCK = re.compile(
     r"(?P<not_run>^<!-- not run: [^\n]+ -->\n+)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```$"
     r"(?:\n+```text\n(?P<output>.*?)^```$)?",
