@@ -13,6 +13,7 @@ import boto3
 import pytest
 from click.testing import CliRunner
 from faultserver import FaultServer
+from s3server import new_session
 
 import blobpack
 from blobpack import S3Options, StorageError
@@ -68,7 +69,11 @@ def public_url(s3: S3Server, url: str) -> str:
 
 def account(s3: S3Server, **options: Any) -> S3Options:
     """The account of the server, without the environment."""
-    session = boto3.Session(s3.access_key, s3.secret_key, region_name=s3.region)
+    # with the loader that all sessions of the tests share
+    core = new_session()._session
+    session = boto3.Session(
+        s3.access_key, s3.secret_key, region_name=s3.region, botocore_session=core
+    )
     return S3Options(session=session, endpoint_url=s3.endpoint, **options)
 
 
@@ -197,6 +202,18 @@ class TestAccounts:
         assert client_of(same[0]) is client_of(same[1])
         assert client_of(same[0]) is not client_of(S3Options(session=session, region="y"))
 
+    def test_a_signature_makes_no_session(self, s3, url, monkeypatch):
+        """A session takes 10 ms of processor time, and a signature less than one."""
+        with blobpack.open(url, s3=account(s3)) as blob:
+            blob.read("00.txt")
+
+            def no_session(*arguments: object, **options: object) -> None:
+                raise AssertionError
+
+            monkeypatch.setattr(boto3.Session, "__init__", no_session)
+            monkeypatch.setattr("botocore.session.Session.__init__", no_session)
+            assert blob.store._sign() is not None
+
     def test_requester_pays_is_sent_by_both_ways(self, s3, url, faults_elsewhere):
         options = S3Options(
             session=account(s3).session,
@@ -227,6 +244,59 @@ class TestAccounts:
     def test_wrong_options_are_wrong_usage(self, options, message, tmp_path):
         target = "s3://bucket/key.tar"
         assert message in run("pack", str(tmp_path), target, *options, code=2).output
+
+
+class TestCommands:
+    """Each command with URLs, in an environment that knows no account."""
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            "ls {url}",
+            "info {url}",
+            "cat {url} 00.txt",
+            "verify {url}",
+            "verify {folder}",
+            "extract {url} {here}/files",
+            "extract {url} {folder}files/",
+            "index {url} -o {folder}out.tar.idx",
+            "offsets {url} -o {folder}rows.csv",
+            "collect {folder} -o {folder}collection.idx",
+            "merge {url} {folder}merged.tar",
+            "subset {url} {folder}some.tar --filter 0*",
+            "repack {url} {folder}again.tar --all",
+            "append {url} {here}/new.txt --all",
+            "pack {folder} {here}/objects.tar --all",
+            "pack {here}/new.txt {folder}new.tar --all",
+            "gallery {url} -o {folder}index.html",
+            "cors s3://{bucket} --set",
+            "uploads s3://{bucket}",
+        ],
+    )
+    def test_it_takes_an_account(self, s3, url, profile, tmp_path, arguments):
+        (tmp_path / "new.txt").write_bytes(b"new")
+        folder, bucket = url.removesuffix("out.tar"), Location.parse(url).bucket
+        given = [
+            each.format(url=url, folder=folder, here=tmp_path, bucket=bucket)
+            for each in arguments.split()
+        ]
+        run(*given, "--profile", profile, "--endpoint-url", s3.endpoint, "--region", s3.region)
+
+    def test_the_overlay_of_serve_opens_blobs_with_it(self, s3, url):
+        from blobpack.gateway.s3.overlay_blobs import Place, opened_at
+
+        bucket, key, _ = Location.parse(url).s3_parts()
+        kept = opened_at(Place(bucket, key), None, account(s3))
+        assert kept.blob is not None
+        assert kept.blob.find("00.txt") is not None
+
+    def test_completion_takes_it(self, s3, url, profile):
+        from blobpack.cli.completion import objects_at
+
+        options = S3Options(profile=profile, endpoint_url=s3.endpoint)
+        bucket = Location.parse(url).bucket
+        assert objects_at(f"s3://{bucket}/se", Access(options)) == [f"s3://{bucket}/sets/"]
+        assert f"s3://{bucket}/" in objects_at("s3://", Access(options))
 
 
 class TestVersions:
@@ -341,7 +411,7 @@ class TestPickled:
 class TestSignatures:
     def test_accounts_do_not_share_signatures(self, s3, public_url):
         signatures = Signatures()
-        bucket, key = Location.parse(public_url)._s3_parts()[:2]
+        bucket, key = Location.parse(public_url).s3_parts()[:2]
         heads = [
             signatures.ranged_get_of(ObjectKey(Bucket(bucket, options=options), key), '"a"').head
             for options in (account(s3), anonymous(s3))

@@ -149,7 +149,7 @@ class Location:
         Raises:
             ValueError: the location is not in S3.
         """
-        return self._s3_parts()[0]
+        return self.s3_parts()[0]
 
     @property
     def key(self) -> str:
@@ -158,7 +158,7 @@ class Location:
         Raises:
             ValueError: the location is not in S3.
         """
-        return self._s3_parts()[1]
+        return self.s3_parts()[1]
 
     @property
     def version_id(self) -> str:
@@ -167,9 +167,14 @@ class Location:
         Raises:
             ValueError: the location is not in S3.
         """
-        return self._s3_parts()[2]
+        return self.s3_parts()[2]
 
-    def _s3_parts(self) -> tuple[str, str, str]:
+    def s3_parts(self) -> tuple[str, str, str]:
+        """Return bucket, key and version_id together.
+
+        Raises:
+            ValueError: the location is not in S3.
+        """
         if self.kind != "s3":
             raise ValueError(f"{self.text!r} is not s3://bucket/key")
         return split_s3(self.whole.partition("://")[2])

@@ -77,6 +77,9 @@ class Access:
         Raises:
             TypeError: an option does not exist, or its value has a wrong type.
         """
+        # the usual case
+        if not options:
+            return NO_ACCESS
         unknown = next((name for name in options if name not in REMOTE_DEFAULTS), None)
         # Python itself accepts any keyword for **options, so a misspelt option would be ignored
         if unknown is not None:

@@ -169,7 +169,8 @@ class ObjectKey(NamedTuple):
     @classmethod
     def at(cls, location: Location, counters: Counters | None = None) -> ObjectKey:
         """Return the key that a location names."""
-        return cls(Bucket.at(location, counters), location.key, location.version_id)
+        name, key, version_id = location.s3_parts()
+        return cls(Bucket(name, counters, location.access.s3), key, version_id)
 
     @property
     def url(self) -> str:

@@ -93,8 +93,8 @@ class S3Store(RangedStore):
             self.counters = counters
         self.location = Location.parse(url)
         self.url = self.location.text
-        self.bucket, self.key = self.location.bucket, self.location.key
         self.object_key = ObjectKey.at(self.location, self.counters)
+        self.bucket, self.key = self.object_key.bucket.name, self.object_key.key
         self._signatures = signatures
         # why reads go through boto3; None while they use our own connections
         self._boto3_reason: NeedsBoto3Error | None = None
