@@ -60,8 +60,9 @@ def web(servers: list[WebServer]) -> WebServer:
 def page(chromium: Browser, servers: list[WebServer]) -> Iterator[PageRunner]:
     """A page of another origin than the blobs."""
     opened = chromium.new_page()
+    runner = PageRunner(opened)
     opened.goto(servers[1].url)
-    yield PageRunner(opened)
+    yield runner
     opened.close()
 
 
