@@ -156,8 +156,8 @@ def serve(
                 keys,
                 unsigned=s3_unsigned,
                 overlay=overlay,
-                payloads=app.payloads,
-                metrics=app.metrics,
+                payloads=app.services.payloads,
+                metrics=app.services.metrics,
             )
         # a BLOB has the name of a bucket of the overlay
         except ValueError as exc:
