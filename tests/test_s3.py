@@ -362,7 +362,8 @@ class TestRefusals:
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
         with pytest.raises(
-            StorageError, match=r"no AWS credentials.*AWS_ACCESS_KEY_ID.*AWS_PROFILE.*anonymous=True"
+            StorageError,
+            match=r"no AWS credentials.*AWS_ACCESS_KEY_ID.*AWS_PROFILE.*anonymous=True",
         ):
             blobpack.open_blob(url)
 
