@@ -161,8 +161,8 @@ def serve(
                 unsigned=s3_unsigned,
                 overlay=buckets,
                 options=overlay[0].access.s3 if overlay else NO_ACCESS.s3,
-                payloads=app.payloads,
-                metrics=app.metrics,
+                payloads=app.services.payloads,
+                metrics=app.services.metrics,
             )
         # a BLOB has the name of a bucket of the overlay
         except ValueError as exc:
