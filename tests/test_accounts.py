@@ -10,10 +10,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore.session
 import pytest
 from click.testing import CliRunner
 from faultserver import FaultServer
-from s3server import new_session
+from s3server import LOADER
 
 import blobpack
 from blobpack import S3Options, StorageError
@@ -70,7 +71,8 @@ def public_url(s3: S3Server, url: str) -> str:
 def account(s3: S3Server, **options: Any) -> S3Options:
     """The account of the server, without the environment."""
     # with the loader that all sessions of the tests share
-    core = new_session()._session
+    core = botocore.session.Session()
+    core.register_component("data_loader", LOADER)
     session = boto3.Session(
         s3.access_key, s3.secret_key, region_name=s3.region, botocore_session=core
     )
