@@ -48,6 +48,8 @@ OTHERS = {
     "source": "out.tar",
     "out": "new.tar",
     "folder": "to",
+    "bucket": "s3://bucket",
+    "url": "s3://bucket",
     "names": "1.jpg",
     "project": "5",
     "scope": "out",
