@@ -97,7 +97,7 @@ def decode_ahead(
                 return _Decoded(images, exc)
         return _Decoded(images, None)
 
-    _keep_freed_memory()
+    keep_freed_memory()
     with opened(blob) as source:
         threads = processor_count(DECODERS_MAX)
         for decoded in map_ahead(
@@ -118,7 +118,7 @@ def decode_ahead(
 
 
 @cache
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let the process keep some memory that it frees, for the next images, instead of returning it to the system."""
     import numpy as np
 
