@@ -2,7 +2,8 @@
 
 The stem ends at the first dot of the file name, and the field is what follows it, in lower case: `a/1.seg.png` is the field
 `seg.png` of the sample `a/1`. Members without a stem or without a field belong to no sample, nor do those named `__…__`.
-Members of a sample lie next to each other in one blob, as `pack` and GNU tar's `--sort=name` write them.
+Members of a sample lie next to each other, as `pack` and GNU tar's `--sort=name` write them. A sample may begin in one blob
+of a collection and end in the next: `pack_shards` begins a new blob at any member.
 """
 
 from __future__ import annotations
@@ -63,24 +64,19 @@ class Samples:
         }
 
 
-def group(names: Iterable[str], rows: Sequence[int], blob_starts: Iterable[int]) -> Samples:
+def group(names: Iterable[str], rows: Sequence[int]) -> Samples:
     """Group members into samples.
 
     Args:
         names: The names of the members, in the order of their rows.
         rows: Their rows, ascending.
-        blob_starts: First rows of the blobs, ascending: members of two blobs never belong to one sample.
     """
     codes_of: dict[str, int] = {}
     kept: list[int] = []
     codes: list[int] = []
     bounds: list[int] = []
-    starts = iter(blob_starts)
-    next_start = next(starts, None)
-    current: str | None = None
+    current = ""
     for name, row in zip(names, rows, strict=True):
-        while next_start is not None and row >= next_start:
-            current, next_start = None, next(starts, None)
         stem, field = split(name)
         if not field:
             continue
@@ -105,11 +101,10 @@ def group_members(reader: Reader, rows: NDArray[np.int64] | None) -> Samples:
         reader: The blob or collection.
         rows: The rows of those members that count, in any order; None: all.
     """
-    starts = (blob.first_row for blob in reader.blobs)
     if rows is None:
-        return group(reader.index.names, range(len(reader)), starts)
+        return group(reader.index.names, range(len(reader)))
     ascending = np.unique(rows)
-    return group(reader.index[ascending].names, ascending.tolist(), starts)
+    return group(reader.index[ascending].names, ascending.tolist())
 
 
 def find_field(rows_of: dict[str, int], field: str) -> tuple[str, int] | None:
