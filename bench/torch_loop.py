@@ -131,6 +131,7 @@ def mds(folder: Path, payloads: list[tuple[bytes, int]]) -> Make:
     """Write MDS shards, and read them by a StreamingDataset."""
     stand_in_for_torchvision()
     import streaming
+    import streaming.base.util
 
     with streaming.MDSWriter(out=str(folder), columns={"jpg": "jpeg", "cls": "int"}) as writer:
         for payload, label in payloads:
@@ -141,8 +142,13 @@ def mds(folder: Path, payloads: list[tuple[bytes, int]]) -> Make:
             sample = super().__getitem__(i)
             return to_tensor(sample["jpg"]), sample["cls"]
 
-    dataset = Images(local=str(folder), batch_size=BATCH, shuffle=True, shuffle_block_size=1024)
-    return lambda workers: DataLoader(dataset, BATCH, num_workers=workers)
+    def loader(workers: int) -> Any:
+        # a dataset that had other workers before waits forever
+        streaming.base.util.clean_stale_shared_memory()
+        dataset = Images(local=str(folder), batch_size=BATCH, shuffle=True, shuffle_block_size=1024)
+        return DataLoader(dataset, BATCH, num_workers=workers)
+
+    return loader
 
 
 class _AsJpeg(Image.Image):
