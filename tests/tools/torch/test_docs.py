@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from pages import DOCS, PAGES, Runner, blocks, same
 
+import blobpack
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -25,7 +27,7 @@ def test_examples_run_and_print_what_is_shown(
     images = next(block for block in blocks(DOCS / "start.md") if block.language == "python")
     Runner().run(images)
     if page.stem == "README":
-        Runner().shell("blobpack pack imgs/ out.tar")
+        blobpack.pack("imgs/", "out.tar")
     runner = Runner()
     for block in blocks(page):
         if block.tool == TOOL and block.runs:
