@@ -18,7 +18,6 @@ from blobpack.reading.decode import decode_image
 from blobpack.threads import processor_count
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
     import numpy as np
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from blobpack.model import CheckedWhich
     from blobpack.opening.reader import Reader
     from blobpack.reading.decode import Wanted
+    from blobpack.stores.location import Location
 
 DECODERS_MAX = 16
 # Groups of decoded images for each thread. A group may be one image of 36 MB (12 MP as RGB), so only one waits while the
@@ -73,7 +73,7 @@ class _Decoded(NamedTuple):
 
 
 def decode_ahead(
-    blob: Reader | str | os.PathLike[str],
+    blob: Reader | Location,
     several: Iterator[CheckedWhich],
     wanted: Wanted,
     out: NDArray[np.uint8] | None,
@@ -81,7 +81,7 @@ def decode_ahead(
     """Read and decode images, in the order asked; see read_images.
 
     Args:
-        blob: An open blob or collection, or its path or URL.
+        blob: An open blob or collection, or its place.
         several: What names the images.
         wanted: Mode, orientation and size.
         out: Array to whose rows the images are written; None: to new arrays.

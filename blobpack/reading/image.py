@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from blobpack.argument_order import is_name, is_several, recognise_swap
 from blobpack.asked_members import checked_which, which_of
 from blobpack.model import check_flag
-from blobpack.opening.open import check_source, is_blob, opened
+from blobpack.opening.open import is_blob, opened, source_of
 from blobpack.opening.reader import Reader
 from blobpack.reading.decode import Wanted, check_mode, check_out, check_size, decode_image
 from blobpack.reading.decode_ahead import Named, decode_ahead
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 
 if TYPE_CHECKING:
     import os
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 
 @recognise_swap(blob=is_blob, which=is_name)
+@with_remote_options
 def read_image(
     blob: Reader | str | os.PathLike[str],
     which: Which,
@@ -31,6 +33,7 @@ def read_image(
     apply_exif_orientation: bool = True,
     size: tuple[int, int] | None = None,
     out: NDArray[np.uint8] | None = None,
+    **remote: Unpack[RemoteOptions],
 ) -> NDArray[np.uint8]:
     """Read one image by one ranged read, and decode it.
 
@@ -45,6 +48,7 @@ def read_image(
             Image.Resampling.BILINEAR)`.
         out: Array of the shape and dtype of the result, to which the pixels are written. After an error, its contents are
             undefined.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Returns:
         (height, width, 3) uint8, RGB, top row first; `out`, if it was given. Other modes have other numbers of channels;
@@ -63,15 +67,16 @@ def read_image(
         BlobChangedError: the blob is no longer the one that was opened.
         StorageError: the store failed.
     """
-    check_source("blob", blob)
+    found = source_of("blob", blob, Access.of("read_image", remote))
     asked = checked_which(which)
     wanted = _checked(mode, apply_exif_orientation, size)
     check_out(out)
-    with opened(blob) as source:
+    with opened(found) as source:
         return decode_image(source.read(asked), Named(source, asked), wanted, out)
 
 
 @recognise_swap(blob=is_blob, several=is_several)
+@with_remote_options
 def read_images(
     blob: Reader | str | os.PathLike[str],
     several: Iterable[Which],
@@ -80,6 +85,7 @@ def read_images(
     apply_exif_orientation: bool = True,
     size: tuple[int, int] | None = None,
     out: NDArray[np.uint8] | None = None,
+    **remote: Unpack[RemoteOptions],
 ) -> Iterator[NDArray[np.uint8]]:
     """Read images, in the order asked.
 
@@ -93,6 +99,7 @@ def read_images(
         size: (height, width) to resize each image to, or None; see read_image.
         out: Array of at least as many images as are asked for, such as (n, height, width, 3) uint8. Image i is written to
             `out[i]`, before the iterator yields it. Images ahead of the one that is yielded may be written, too.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Yields:
         Arrays of the shape and dtype that read_image returns; `out[i]`, if `out` was given.
@@ -105,9 +112,9 @@ def read_images(
         ValueError: an argument is wrong, for a reason that read_image lists, or `out` has room for fewer images.
     """
     # checked here and not in the generator, whose code runs only when the first image is taken
-    check_source("blob", blob)
-    if isinstance(blob, Reader):
-        asked = blob._asked(several, "read_image")
+    found = source_of("blob", blob, Access.of("read_images", remote))
+    if isinstance(found, Reader):
+        asked = found._asked(several, "read_image")
     else:
         asked = which_of(several, "read_image")
     wanted = _checked(mode, apply_exif_orientation, size)
@@ -116,7 +123,7 @@ def read_images(
         raise ValueError(
             f"out must have room for several images, such as (n, height, width, 3), and its shape is {out.shape}"
         )
-    return decode_ahead(blob, asked, wanted, out)
+    return decode_ahead(found, asked, wanted, out)
 
 
 def _checked(mode: str | None, apply_exif_orientation: bool, size: object) -> Wanted:

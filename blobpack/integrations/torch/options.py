@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from blobpack.integrations.torch.fields import Decoders
 from blobpack.integrations.torch.sample_reader import SampleReader
 from blobpack.model import shown
-from blobpack.opening.open import check_source
+from blobpack.opening.open import source_of
 from blobpack.reading.decode import Wanted, check_mode, check_size
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def sample_reader(
     unknown = options.keys() - SampleOptions.__annotations__.keys()
     if unknown:
         raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
-    check_source("source", source)
+    found = source_of("source", source)
     mode = options.get("mode", "RGB")
     check_mode(mode)
     own = options.get("decode") or {}
@@ -69,7 +69,7 @@ def sample_reader(
     if transform is not None and not callable(transform):
         raise TypeError(f"transform must be a function or None, not {shown(transform)}")
     return SampleReader(
-        source,
+        found,
         options.get("members"),
         check_fields(options.get("fields")),
         Decoders(Wanted(mode, size=check_size(options.get("size"))), own, to_tensor),

@@ -24,11 +24,11 @@ from blobpack.reading.decode_ahead import (
 from blobpack.threads import processor_count
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Iterator
 
     from blobpack.integrations.torch.fields import Decoders
     from blobpack.model import Which
+    from blobpack.stores.location import Location
 
 KEY = "__key__"
 # samples that a thread decodes at once
@@ -57,7 +57,7 @@ class SampleReader:
 
     def __init__(
         self,
-        source: Reader | str | os.PathLike[str],
+        source: Reader | Location,
         members: Iterable[Which] | None,
         fields: tuple[str, ...] | None,
         decoders: Decoders,
@@ -66,7 +66,7 @@ class SampleReader:
         """Open the source, and group its members.
 
         Args:
-            source: An open blob or collection, or what `blobpack.open` opens.
+            source: An open blob or collection, or its place.
             members: Names, Members or rows of the members that count; None: all.
             fields: The fields of each sample, in the order in which they are returned; None: all, as a dict.
             decoders: Decode payloads.
