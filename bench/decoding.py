@@ -84,14 +84,17 @@ def take_time(work: Callable[[], object], images: int) -> Took:
 
 def with_data_loader(payloads: list[bytes]) -> Callable[[], None]:
     """Return work that decodes by Pillow in a DataLoader without workers, in batches of 64."""
+    import torch
     from torch.utils.data import DataLoader
+
+    torch.set_num_threads(1)  # more of them would only wait for each other
 
     class Payloads:
         def __len__(self) -> int:
             return len(payloads)
 
         def __getitem__(self, i: int) -> np.ndarray:
-            return by_pillow(payloads[i])
+            return by_pillow(payloads[i]).copy()  # PyTorch warns of arrays that are read-only
 
     return lambda: exhaust(iter(DataLoader(Payloads(), batch_size=64)))
 

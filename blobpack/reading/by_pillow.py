@@ -40,7 +40,7 @@ def decode_by_pillow(payload: bytes, where: object, wanted: Wanted) -> NDArray[n
             stored = _turned(image, payload) if wanted.apply_exif_orientation else _stored(image)
             converted = _converted(stored, bits, wanted.mode, where)
             if wanted.size is not None:
-                converted = resized(converted, wanted.size)
+                converted = _resized(converted, wanted.size)
             pixels = np.array(converted)
             # of a TIFF, they may be in the other byte order, which other libraries refuse
             return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
@@ -77,11 +77,16 @@ def _converted(image: Image.Image, bits: int, mode: str | None, where: object) -
     return image.convert(mode, dither=Image.Dither.NONE)
 
 
-def resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Resize an image to a height and width."""
     height, width = size
     # Pillow's filter grows with the reduction, so that no pixel is left out
     return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def resized_pixels(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize RGB or grey pixels to a height and width."""
+    return np.array(_resized(Image.fromarray(pixels), size))
 
 
 def _stored_bits(image: ImageFile) -> int:

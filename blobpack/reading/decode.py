@@ -104,18 +104,18 @@ def decode_image(
         ValueError: the pixels have another shape or dtype than `out`.
     """
     # imported here, so that importing blobpack, and opening and packing blobs, need neither NumPy (131 ms) nor Pillow
-    import numpy as np
-    from PIL import Image
-
-    from blobpack.reading.by_pillow import decode_by_pillow, resized
     from blobpack.reading.jpeg import decode_jpeg
 
     wanted = wanted or Wanted()
     pixels = decode_jpeg(payload, wanted, out)
     if pixels is None:
+        from blobpack.reading.by_pillow import decode_by_pillow
+
         pixels = decode_by_pillow(payload, where, wanted)
     elif wanted.size is not None and pixels.shape[:2] != wanted.size:
-        pixels = np.array(resized(Image.fromarray(pixels), wanted.size))
+        from blobpack.reading.by_pillow import resized_pixels
+
+        pixels = resized_pixels(pixels, wanted.size)
     return pixels if out is None or pixels is out else _copied(pixels, out, where)
 
 
