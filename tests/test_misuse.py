@@ -603,6 +603,7 @@ def test_every_choice_has_a_case() -> None:
     literals = {name for name, thing in vars(blobpack.model).items() if get_args(thing)}
     assert literals == {
         "Duplicates",
+        "ExportTool",
         "FailureKind",
         "Hedge",
         "ImageForm",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from blobpack.errors import StorageError
 from blobpack.opening.kind import exists_in_s3
 from blobpack.stores.location import Location
-from blobpack.stores.output import translate_write_errors, writing_anywhere
+from blobpack.stores.output import writing_anywhere
 from blobpack.stores.replace import check_replaceable
 from blobpack.wording import counted, setting
 
@@ -128,14 +128,3 @@ def exists(location: Location) -> bool:
     if location.is_s3:
         return exists_in_s3(location)
     return os.path.lexists(location.path)
-
-
-def make_folder(location: Location) -> None:
-    """Make the local folder of a file, if it does not exist.
-
-    Raises:
-        StorageError: it can't be made.
-    """
-    if location.is_local:
-        with translate_write_errors(location):
-            os.makedirs(os.path.dirname(os.path.abspath(location.path)), exist_ok=True)  # noqa: PTH100, PTH103, PTH120

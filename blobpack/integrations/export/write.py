@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from blobpack.integrations.export.files import ExportFiles, make_folder
+from blobpack.integrations.export.files import ExportFiles
 from blobpack.integrations.export.records import check_members, checked_form, listed_images
 from blobpack.integrations.urls import without_token
 from blobpack.model import ExportTool, check_flag, check_number
@@ -128,9 +128,7 @@ def _target_of(
         return cast("BinaryIO", target)
     where = output_folder("target", target)
     if means_folder(where):
-        where = where.as_folder.below(form.file_name)
-        make_folder(where)
-        return where
+        return where.as_folder.below(form.file_name)
     where = output_location("target", where)
     if not where.text.lower().endswith(form.suffixes) and not force:
         raise ValueError(
