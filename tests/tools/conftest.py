@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from pages import DOCS, blocks
 
 import blobpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from blobpack import Blob
@@ -39,3 +42,24 @@ def served(small_images: dict[str, bytes], tmp_path: Path) -> Iterator[Served]:
         serving(gateway_app({"out": blob})) as client,
     ):
         yield Served(blob, f"{client.url}/b/out", images)
+
+
+@pytest.fixture
+def run_example(tmp_path: Path) -> Callable[[str, str], str]:
+    """Function that runs the Python block of docs/guides/export.md that holds a text, and more code behind it."""
+
+    def run(text: str, behind: str) -> str:
+        found = [each.code for each in blocks(DOCS / "guides" / "export.md") if text in each.code]
+        (code,) = found
+        (tmp_path / "example.py").write_text(f"{code}\n{behind}")
+        done = subprocess.run(
+            [sys.executable, "example.py"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

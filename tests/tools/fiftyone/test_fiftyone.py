@@ -6,29 +6,33 @@ import json
 
 from blobpack.integrations.export import write_export
 
-FIELDS = ["size_bytes", "mime_type", "width", "height"]
+FIELDS = [
+    "filepath",
+    "name",
+    *(f"metadata.{each}" for each in ("size_bytes", "mime_type", "width", "height")),
+]
+# FiftyOne makes a local path of each filepath that a new sample is given: the page sets it again
+PRINT = f"""
+assert fo.Sample(filepath="http://host/a.png").filepath != "http://host/a.png"
+fields = {FIELDS!r}
+print(json.dumps([dataset.values(field) for field in fields]))
+# here, FiftyOne asks the server for each image
+dataset.compute_metadata(overwrite=True, num_workers=1, progress=False)
+print(json.dumps([dataset.values(field) for field in fields]))
+"""
 
 
-def test_the_samples_make_a_dataset_whose_images_are_read_by_url(served, tmp_path, monkeypatch):
+def test_the_samples_make_a_dataset_whose_images_are_read_by_url(
+    served, tmp_path, monkeypatch, run_example
+):
     monkeypatch.setenv("FIFTYONE_DATABASE_DIR", str(tmp_path / "db"))
+    # the database that comes as a package is older than FiftyOne likes
     monkeypatch.setenv("FIFTYONE_DATABASE_VALIDATION", "false")
     monkeypatch.setenv("FIFTYONE_DO_NOT_TRACK", "true")
-    # imported here: the import starts the database
-    import fiftyone as fo
-
     write_export(served.blob, tmp_path / "samples.jsonl", "fiftyone", url=served.url)
-    dataset = fo.Dataset()
-    for line in (tmp_path / "samples.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        sample = fo.Sample.from_dict(record)
-        # FiftyOne makes a local path of each filepath that a new sample is given
-        assert sample.filepath != record["filepath"]
-        sample["filepath"] = record["filepath"]
-        dataset.add_sample(sample)
-    assert dataset.values("name") == list(served.images)
-    assert all(url.startswith(served.url) for url in dataset.values("filepath"))
-    written = [dataset.values(f"metadata.{field}") for field in FIELDS]
-    # FiftyOne asks the server for each image
-    dataset.compute_metadata(overwrite=True, num_workers=1)
-    assert [dataset.values(f"metadata.{field}") for field in FIELDS] == written
-    assert dataset.values("metadata.size_bytes") == list(map(len, served.images.values()))
+    written, found = map(json.loads, run_example("import fiftyone", PRINT).splitlines()[-2:])
+    assert found == written
+    urls, names, sizes, *_ = found
+    assert all(url.startswith(served.url) for url in urls)
+    assert names == list(served.images)
+    assert sizes == list(map(len, served.images.values()))
