@@ -1,11 +1,12 @@
-"""URLs of members: those of a gateway, or keys of S3, below the URL of their blob."""
+"""URLs below which tools find members: those of a gateway, or prefixes in S3."""
 
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from blobpack.model import check_text, redacted
+from blobpack.quoting import url_below
 
 S3 = "s3"
 WEB = ("http", "https")
@@ -46,16 +47,14 @@ def check_base(name: str, url: object, schemes: tuple[str, ...] = WEB) -> str:
     return base
 
 
-def url_below(base: str, name: str) -> str:
-    """Return the URL of a member or object below the URL of its blob or bucket.
+def url_of(base: str, name: str) -> str:
+    """Return the URL of a member or object below the URL of its blob or prefix.
 
     In an http(s):// URL the name is percent-encoded. In an s3:// URL it is part of a key, as it is.
     """
-    folder = base.rstrip("/")
     if base.lower().startswith(f"{S3}://"):
-        return f"{folder}/{name}"
-    # a name in a tar that is not UTF-8 has surrogates in place of its bytes (PEP 383)
-    return f"{folder}/{quote(name, safe='/', errors='surrogateescape')}"
+        return f"{base.rstrip('/')}/{name}"
+    return url_below(base, name)
 
 
 def without_token(url: str) -> str:

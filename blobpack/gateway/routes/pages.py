@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from blobpack.gateway.answers import quoted_path
 from blobpack.gateway.gallery import MEDIA_TYPE, ShownBlob, page
 from blobpack.gateway.metrics import CONTENT_TYPE
 from blobpack.gateway.routes.api import ApiError, endpoint
+from blobpack.quoting import quoted_path
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -29,9 +29,9 @@ def routes(app: GatewayApp) -> list[Route]:
 
     async def gallery(request: Request, grant: Grant) -> Response:
         shown = [
-            ShownBlob(name, f"raw/{quoted_path(path)}")
-            for name, path in app.raw_files.shown()
-            if grant.covers_all(name)
+            ShownBlob(file.name, f"raw/{quoted_path(path)}", size=file.at(0).end).located(place)
+            for path, file, place in app.raw_files.shown()
+            if grant.covers_all(file.name)
         ]
         # the page reads blobs only through this server; no page of another site may show it in a frame
         headers = {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.errors import FactsMissingError, FormatError
 from blobpack.index.which import NAMES_SEARCHED_AT_ONCE, find_named, rows_of_several
-from blobpack.integrations.urls import url_below
+from blobpack.integrations.urls import url_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -101,7 +101,7 @@ class ListedImages:
 
     def _listed(self, row: int, member: Member) -> ListedImage:
         check_utf8(member)
-        url = url_below(self._url, member.name) if self._url else ""
+        url = url_of(self._url, member.name) if self._url else ""
         return ListedImage(
             row + 1,
             member.name,

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from blobpack._native.facts import facts_of
 from blobpack.columns import media_type_of
 from blobpack.integrations.prodigy.references import hashes_of
-from blobpack.integrations.urls import check_base, url_below
+from blobpack.integrations.urls import check_base
 from blobpack.look_ahead import map_ahead
 from blobpack.model import check_number
+from blobpack.quoting import url_below
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
