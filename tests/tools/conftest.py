@@ -45,11 +45,11 @@ def served(small_images: dict[str, bytes], tmp_path: Path) -> Iterator[Served]:
 
 
 @pytest.fixture
-def run_example(tmp_path: Path) -> Callable[[str, str], str]:
-    """Function that runs the Python block of docs/guides/export.md that holds a text, and more code behind it."""
+def run_example(tmp_path: Path) -> Callable[..., str]:
+    """Function that runs the Python block of a guide that holds a text, and more code behind it."""
 
-    def run(text: str, behind: str) -> str:
-        found = [each.code for each in blocks(DOCS / "guides" / "export.md") if text in each.code]
+    def run(text: str, behind: str = "", page: str = "export.md") -> str:
+        found = [each.code for each in blocks(DOCS / "guides" / page) if text in each.code]
         (code,) = found
         (tmp_path / "example.py").write_text(f"{code}\n{behind}")
         done = subprocess.run(
