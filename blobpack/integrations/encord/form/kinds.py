@@ -5,6 +5,7 @@ Sources: Encord's documentation of cloud data registration, and the models of it
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 # limits of one file
@@ -98,6 +99,8 @@ URL_COLUMN = "ObjectURL"
 VIDEO_COLUMN = "Create video"
 
 
+# cached, because it is called for each key of each imageMetadata
+@lru_cache(maxsize=256)
 def camel(name: str) -> str:
     """Return a name such as file_size as fileSize."""
     first, *rest = name.split("_")

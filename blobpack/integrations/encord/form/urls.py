@@ -30,8 +30,9 @@ def check_base_url(base_url: object) -> str:
     """
     check_text("base_url", base_url)
     assert isinstance(base_url, str)  # noqa: S101 (check_text has found it)
-    fault = fault_of_url(base_url)
-    if not base_url.startswith(("http://", "https://")) or fault:
+    is_web = base_url.startswith(("http://", "https://"))
+    fault = fault_of_url(base_url) if is_web else ""
+    if fault or not is_web:
         raise ValueError(
             f"base_url must be an http(s):// URL, such as https://host/b/out, not {shown(base_url)}"
             + (f": it {fault}" if fault else "")
