@@ -146,9 +146,7 @@ class EncordServer:
                 server.requests.append((self.command, route, sent))
                 status, answer = 401, {"message": "the request is not signed"}
                 if "ed25519" in self.headers.get("Signature-Input", ""):
-                    status, answer = server.answer(
-                        self.command, route, parse_qs(parts.query), sent
-                    )
+                    status, answer = server.answer(self.command, route, parse_qs(parts.query), sent)
                 data = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")

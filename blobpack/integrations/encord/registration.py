@@ -111,7 +111,7 @@ def registration(
         base_url: URL of the blob at the gateway, such as `https://host/b/out`, or `https://host/k/<token>/b/out`.
         kind: "images" for an item of each image; "image_groups" or "image_sequences" for an item of all images of a folder.
             Encord makes a video of a sequence. Or the members of each kind: a dict of kinds, with what `members` takes.
-        members: Only these: a selection of `reader.index`, or names, Members or rows. None for all.
+        members: Only these, in this order: a selection of `reader.index`, or names, Members or rows. None for all.
         group: Returns the name of the group of an image; None leaves the image out. Default: the folder of the member. In a
             group, images are in the order of their names; numbers in names count by their value.
         title: Title of an image: "name", "basename", "url" to let Encord take the path of the URL, or a function. The title

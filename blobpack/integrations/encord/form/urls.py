@@ -86,10 +86,19 @@ def check_object_url(name: str, url: object) -> str:
         ValueError: Encord would not accept it.
     """
     check_text(name, url)
-    fault = fault_of_url(url)
+    # a key may hold white space; it is percent-encoded when the URL is registered
+    fault = "" if _is_key(url) else fault_of_url(url)
     if fault:
         raise ValueError(f"{name} {shown(url)} {fault}")
     return str(url)
+
+
+def _is_key(url: object) -> bool:
+    """Return whether a URL is s3://bucket/key."""
+    try:
+        return Location.parse(str(url)).is_s3
+    except ValueError:
+        return False
 
 
 def is_signed(url: str) -> bool:
