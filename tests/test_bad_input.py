@@ -59,6 +59,9 @@ OTHERS = {
     "bucket": "s3://bucket",
     "out": "new.tar",
     "folder": "to",
+    "base_url": "https://host/b/out",
+    "integration": "gateway",
+    "files": "to",
     "names": "1.jpg",
     "scope": "out",
     "project": "5",
@@ -99,6 +102,8 @@ def command_line(command, parameter, value):
             line.append(value if each is parameter else OTHERS[each.name])
         elif each is parameter:
             line += [each.opts[-1], value]
+        elif each.required and each.name in OTHERS:
+            line += [each.opts[-1], OTHERS[each.name]]
     return line
 
 

@@ -62,7 +62,8 @@ def check_registration(file: Mapping[str, Any] | str | os.PathLike[str]) -> list
     """
     if isinstance(file, Mapping):
         return list(_of_document(dict(file)))
-    text = file if isinstance(file, str) and (is_json(file) or "\n" in file) else read_text(file)
+    is_text = isinstance(file, str) and (is_json(file) or "\n" in file)
+    text = str(file).removeprefix("\ufeff") if is_text else read_text(file)
     try:
         if is_json(text):
             return list(_of_document(parse_json(text, "the file")))
