@@ -120,6 +120,10 @@ def run(line, codes=(1, 2)):
     return ran.output
 
 
+READ_WHOLE = {
+    *("keys", "names_from", "manifest", "sources"),
+    *("encord", "metadata", "objects", "files", "key"),
+}
 INTO_FOLDERS = {("output", "index"), ("output", "offsets")}
 
 
@@ -128,12 +132,13 @@ def test_a_bad_place_is_an_error_in_our_words(here, command, parameter):
     before = sorted(os.listdir())
     for place in PLACES:
         # opening a FIFO waits for its other end, as `cat` does
-        if place == "fifo" and parameter.name in ("keys", "names_from", "manifest", "sources"):
+        if place == "fifo" and parameter.name in READ_WHOLE:
             continue
         # a cache is not used for a local blob, and a folder that does not exist is made
         codes = (
             (0, 1, 2)
-            if parameter.name in ("cache", "folder", "sources", "names_from", "annotations")
+            if parameter.name
+            in ("cache", "folder", "sources", "names_from", "annotations", "objects")
             else (1, 2)
         )
         # a folder gets the index or the offsets file of the blob

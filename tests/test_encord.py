@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import tracemalloc
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -626,6 +627,26 @@ def test_wrong_arguments(reader, tmp_path, monkeypatch, options, error, says):
     assert sorted(Path().iterdir()) == before
     with pytest.raises(TypeError, match="reader must be an open blob"):
         registration("out.tar", BASE)
+
+
+def test_memory_does_not_grow_with_the_files(tmp_path, monkeypatch):
+    """No more than a part of a file is in memory. Blocks of members are made small, so that the blob can be small, too."""
+    monkeypatch.setattr("blobpack.integrations.encord.member_items.NAMES_SEARCHED_AT_ONCE", 64)
+    names = [f"{n // 100:03}/{n % 100:02}.png" for n in range(2000)]
+    image = png(1, 1)
+    blobpack.pack(((name, image) for name in names), tmp_path / "a.tar")
+    vector = [n / 64 for n in range(32)]
+    with (tmp_path / "rows.jsonl").open("w") as file:
+        file.writelines(json.dumps({"name": name, "e": vector}) + "\n" for name in names)
+    with blobpack.open(tmp_path / "a.tar") as reader:
+        # what grows once, such as caches, is there before
+        list(registration(reader, BASE, output="files", folder=tmp_path))
+        for options in ({}, {"form": "items"}, {"metadata": tmp_path / "rows.jsonl"}):
+            tracemalloc.start()
+            (path,) = registration(reader, BASE, output="files", folder=tmp_path, **options)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert peak < path.stat().st_size / 2, options
 
 
 def test_an_error_leaves_no_half_of_a_file(reader, tmp_path):

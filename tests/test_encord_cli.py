@@ -24,6 +24,7 @@ from blobpack import (
     UnsafeNameError,
 )
 from blobpack.gateway.app import gateway_app
+from blobpack.gateway.tokens import Keys
 from blobpack.integrations.encord import (
     check_registration,
     read_registration,
@@ -281,6 +282,29 @@ def test_there_and_back_through_a_gateway(here, s3_env):
     expected = encord_files.payloads()
     del expected["notes.txt"]
     assert members("back.tar") == expected
+
+
+def test_exported_urls_with_a_token_are_what_encords_pages_ask_for(here):
+    keys = Keys({"team": "secret"})
+    token = keys.token("images")
+    with (
+        blobpack.open("images.tar") as reader,
+        serving(gateway_app({"images": reader}, keys=keys, require_token=True)) as client,
+    ):
+        base = f"{client.url}/k/{token}/b/images"
+        run("encord", "export", "images.tar", "files", "--url", base)
+        found = json.loads(Path("files/registration-00001.json").read_text())["images"]
+        for item in found:
+            path = item["objectUrl"].removeprefix(client.url)
+            for method in ("HEAD", "GET"):
+                answer = client.ask(path, method, Origin="https://app.encord.com")
+                assert answer.status == 200
+                assert answer.headers["access-control-allow-origin"] == "*"
+                assert answer.headers["content-type"] == item["imageMetadata"]["mimeType"]
+                assert int(answer.headers["content-length"]) == item["imageMetadata"]["fileSize"]
+            assert answer.body == encord_files.payloads()[item["title"]]
+            assert token not in item["title"]
+    assert [item["title"] for item in found] == IMAGES
 
 
 def write(document):

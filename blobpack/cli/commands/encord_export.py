@@ -177,8 +177,7 @@ def export(
     \b
     blobpack encord export out.tar files/ --url https://images.example.org/b/out --skip-duplicate-urls
     blobpack encord export out.tar groups/ --url https://images.example.org/b/out --kind image_groups
-    blobpack encord export out.tar both/ --url https://images.example.org/b/out --kind images='cats/*' \\
-        --kind image_sequences='dogs/*'
+    blobpack encord export out.tar both/ --url https://images.example.org/b/out --kind images='cats/*' --kind image_groups='dogs/*'
     """
     reader = opened_source(blob, index_path, rescan=None, allow=allow)
     chosen = select(reader.index, **selection)

@@ -77,7 +77,7 @@ def register(
     one is sent. If a job ends with errors, the exit code is 1. The SDK has to be installed: pip install encord.
 
     \b
-    blobpack encord register files/ --integration gateway --folder animals --key ~/.ssh/encord
+    blobpack encord register files/ --integration gateway --folder animals
     """
     paths = [
         path

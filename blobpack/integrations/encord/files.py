@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 STEM = "registration"
 # of text that is collected before it is written
-BUFFERED_PARTS = 512
+BUFFERED_PARTS = 64
 
 
 class Target(Protocol):

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from blobpack.closing import Closing
 from blobpack.errors import DuplicateNameError
-from blobpack.index.which import NAMES_SEARCHED_AT_ONCE
 from blobpack.integrations.encord.form.client_metadata import check_fields
 from blobpack.integrations.encord.metadata_rows import (
     has_columns,
@@ -43,6 +42,9 @@ if TYPE_CHECKING:
         | Any  # a table that exports Arrow
         | None
     )
+
+# rows that are in memory together: each may hold an embedding of 4,096 numbers, which takes 130 KB
+ROWS_AT_ONCE = 64
 
 
 class Metadata(Closing):
@@ -128,7 +130,7 @@ class _InFile(Metadata):
         self._others: dict[str, int] = {}
         try:
             taken = iter(rows)
-            while some := list(islice(taken, NAMES_SEARCHED_AT_ONCE)):
+            while some := list(islice(taken, ROWS_AT_ONCE)):
                 self._keep(some, index)
         except BaseException:
             self.close()
