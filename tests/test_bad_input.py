@@ -122,7 +122,7 @@ def run(line, codes=(1, 2)):
 
 READ_WHOLE = {
     *("keys", "names_from", "manifest", "sources"),
-    *("encord", "metadata", "objects", "files", "key"),
+    *("encord", "metadata_file", "objects", "files", "key"),
 }
 INTO_FOLDERS = {("output", "index"), ("output", "offsets")}
 

@@ -250,8 +250,10 @@ def test_pack_data_upload_items_and_an_access_point(here, stored, bucket):
     assert "a scene for Encord" in out
     assert "a time series for Encord" in out
     assert set(members("out.tar")) == {"imgs/dogs/0001.png", "imgs/dogs/0002.png"}
-    _, err = run("pack", "--encord", "e.json", "new.tar", code=1)
-    assert "name the bucket behind it" in err
+    # without a bucket, objects are read through the access point itself
+    (one, _) = read_registration("e.json")._sources
+    assert one.location.bucket == ACCESS_POINT
+    assert one.location.key == "imgs/dogs/0001.png"
 
 
 def test_pack_a_csv_of_encord(here, stored):

@@ -22,6 +22,7 @@ from blobpack.cli.printing import (
     progress_option,
     progress_shown,
 )
+from blobpack.cli.remote import remote_options
 from blobpack.cli.report import print_json
 from blobpack.errors import SourceError
 
@@ -35,7 +36,6 @@ from blobpack.writing.new_folder import new_folder
 
 if TYPE_CHECKING:
     from blobpack.integrations.encord import Registration
-    from blobpack.progress import ProgressCallback
     from blobpack.stores.location import Location
 
 KINDS = get_args(EncordKind)
@@ -95,6 +95,8 @@ class KindGlob(click.ParamType[tuple[str, str]]):
 )
 @click.option(
     "--metadata",
+    # the name `metadata` belongs to the metadata of objects in S3; see cli/remote.py
+    "metadata_file",
     type=LocalPath(exists=True, dir_okay=False),
     metavar="FILE",
     help="Client metadata, key frames and custom embeddings: .jsonl, .csv or .parquet, with a column `name`.",
@@ -148,6 +150,7 @@ class KindGlob(click.ParamType[tuple[str, str]]):
 @index_option
 @allow_option
 @progress_option
+@remote_options
 @json_option
 def export(
     blob: Location,
@@ -160,7 +163,7 @@ def export(
     allow: tuple[Location, ...],
     as_json: bool,
     title: EncordTitle,
-    metadata: str | None,
+    metadata_file: str | None,
     image_metadata: EncordImageMetadata,
     access_point: str | None,
     form: EncordForm,
@@ -195,7 +198,7 @@ def export(
                 base_url,
                 members,
                 title=title,
-                metadata=metadata,
+                metadata=metadata_file,
                 image_metadata=image_metadata,
                 objects=whole,
                 access_point=access_point,
@@ -208,7 +211,8 @@ def export(
             ) as made,
         ):
             total = sum(map(len, members.values())) + len(whole)
-            _make_all(made, progress, total)
+            for _ in made:
+                progress(Progress(made.items, 0, total))
             if not made.items:
                 raise SourceError(
                     f"{reader.url}: there is nothing to register, so {folder} is not written"
@@ -219,11 +223,6 @@ def export(
 def _globs(kinds: tuple[tuple[str, str], ...]) -> dict[Any, list[str]]:
     """Return the globs of each kind; [""] stands for all members."""
     return {kind: [glob for other, glob in kinds if other == kind] for kind, _ in kinds}
-
-
-def _make_all(made: Registration, progress: ProgressCallback, total: int) -> None:
-    for _ in made:
-        progress(Progress(made.items, 0, total))
 
 
 def _print_export(made: Registration, folder: str, *, as_json: bool) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Unpack
 from urllib.parse import unquote, urlsplit
 
 from blobpack.errors import FormatError, UnsafeNameError
@@ -19,6 +19,7 @@ from blobpack.integrations.encord.form.read import (
 )
 from blobpack.integrations.encord.form.urls import ACCESS_POINT, fault_of_url
 from blobpack.packing.objects import LeftOut, Objects, Source
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.location import Location, local_path, location_of
 from blobpack.tar.header import check_name, encode_name
 from blobpack.wording import with_article
@@ -38,7 +39,12 @@ IN_PATH = re.compile(r"s3(?:[.-](?:dualstack\.)?[a-z0-9-]+)?\.amazonaws\.com(?:\
 SINGLE_COLUMN = "a video for Encord, because the CSV has a single column"
 
 
-def read_registration(path: str | os.PathLike[str], base: str | os.PathLike[str] = "") -> Objects:
+@with_remote_options
+def read_registration(
+    path: str | os.PathLike[str],
+    base: str | os.PathLike[str] = "",
+    **remote: Unpack[RemoteOptions],
+) -> Objects:
     """Read the images that a file for Encord names, as a source for pack.
 
     Images, and the images of groups and sequences, are packed; an image that is named twice is packed once. Videos, DICOM
@@ -51,7 +57,9 @@ def read_registration(path: str | os.PathLike[str], base: str | os.PathLike[str]
 
     Args:
         path: The file: JSON of either form, or CSV.
-        base: s3://bucket, the bucket behind the multi-region access point that ARNs name.
+        base: s3://bucket, the bucket behind the multi-region access point that ARNs name. Empty: objects are read through
+            the access point, for which boto3 needs the package awscrt.
+        remote: How the objects are reached: see RemoteOptions.
 
     Returns:
         A source for pack. Its members are in byte order of their names.
@@ -62,12 +70,15 @@ def read_registration(path: str | os.PathLike[str], base: str | os.PathLike[str]
         SourceError: the file can't be read.
         TypeError: an argument has a wrong type.
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
-        ValueError: an argument is a URL of a wrong kind; or an ARN is named, and there is no base.
+        ValueError: an argument is a URL of a wrong kind.
     """
     where = local_path("path", path)
-    bucket = None if base == "" else location_of("base", base, prefix=True)
+    access = Access.of("read_registration", remote)
+    bucket = None if base == "" else location_of("base", base, prefix=True, access=access)
     if bucket is not None and not bucket.is_s3:
         raise ValueError(f"base must be s3://bucket, not {bucket.text!r}")
+    # the base of the command line brings its own
+    places = _Places(bucket, bucket.access if bucket else access)
     text = read_text(where)
     left_out: list[LeftOut] = []
     sources: dict[str, Source] = {}
@@ -77,7 +88,7 @@ def read_registration(path: str | os.PathLike[str], base: str | os.PathLike[str]
             left_out.append(LeftOut(reason, encode_name(shown), shown))
             continue
         for url in entry.urls:
-            source = _source_of(url, entry, bucket, f"{where}, {entry.where}")
+            source = _source_of(url, entry, places, f"{where}, {entry.where}")
             sources.setdefault(source.location.whole, source)
     return Objects(sources.values(), left_out=left_out)
 
@@ -111,12 +122,12 @@ def _shown(url: object) -> str:
     return Location(url, "http").text if isinstance(url, str) else repr(url)
 
 
-def _source_of(url: object, entry: Entry, bucket: Location | None, where: str) -> Source:
+def _source_of(url: object, entry: Entry, places: _Places, where: str) -> Source:
     fault = fault_of_url(url)
     if fault or not isinstance(url, str):
         raise FormatError(f"{where}: {_shown(url)} {fault}")
     try:
-        location = _location_of(url, bucket)
+        location = places.of(url)
         name = location.remote_name
         if not location.is_s3 and isinstance(entry.title, str) and entry.kind == "images":
             name = entry.title
@@ -130,36 +141,40 @@ def _source_of(url: object, entry: Entry, bucket: Location | None, where: str) -
     return Source(encoded, location)
 
 
-def _location_of(url: str, bucket: Location | None) -> Location:
-    """Return where an object is read.
+class _Places:
+    """Finds where objects are read."""
 
-    Raises:
-        ValueError: the URL names an access point, and the bucket behind it is not known.
-    """
-    match = ACCESS_POINT.match(url)
-    if match:
-        if bucket is None:
-            raise ValueError(
-                f"{match[0]} is an access point: name the bucket behind it, such as s3://bucket, as the SRC or base"
-            )
-        return Location.in_s3(bucket.bucket, url[match.end() + 1 :])
-    parts = urlsplit(url)
-    # the signature of a signed URL stands for credentials
-    if parts.scheme not in ("http", "https") or parts.query:
-        return Location.parse(url)
-    path = unquote(parts.path, errors="surrogateescape").lstrip("/")
-    in_host = IN_HOST.fullmatch(parts.hostname or "")
-    if in_host:
-        return Location.in_s3(in_host["bucket"], path)
-    if IN_PATH.fullmatch(parts.hostname or "") or parts.netloc == _endpoint():
-        name, _, key = path.partition("/")
-        return Location.in_s3(name, key)
-    return Location.parse(url)
+    def __init__(self, bucket: Location | None, access: Access) -> None:
+        """Use the bucket behind an access point, if it is known, and how objects are reached."""
+        self._bucket, self._access = bucket, access
 
+    def of(self, url: str) -> Location:
+        """Return where an object is read, by its URL or ARN.
 
-@cache
-def _endpoint() -> str:
-    """Return host and port of the server that boto3 uses for S3."""
-    from blobpack.stores.s3.client import default_client
+        Raises:
+            ValueError: no object can have this URL.
+        """
+        access = self._access
+        match = ACCESS_POINT.match(url)
+        if match:
+            bucket = self._bucket.bucket if self._bucket else match[0]
+            return Location.in_s3(bucket, url[match.end() + 1 :], access)
+        parts = urlsplit(url)
+        # the signature of a signed URL stands for credentials
+        if parts.scheme not in ("http", "https") or parts.query:
+            return Location.parse(url, access=access)
+        path = unquote(parts.path, errors="surrogateescape").lstrip("/")
+        in_host = IN_HOST.fullmatch(parts.hostname or "")
+        if in_host:
+            return Location.in_s3(in_host["bucket"], path, access)
+        if IN_PATH.fullmatch(parts.hostname or "") or parts.netloc == self._endpoint:
+            name, _, key = path.partition("/")
+            return Location.in_s3(name, key, access)
+        return Location.parse(url, access=access)
 
-    return urlsplit(str(default_client().meta.endpoint_url)).netloc
+    @cached_property
+    def _endpoint(self) -> str:
+        """Host and port of the server that boto3 uses for S3."""
+        from blobpack.stores.s3.client import client_of
+
+        return urlsplit(str(client_of(self._access.s3).meta.endpoint_url)).netloc

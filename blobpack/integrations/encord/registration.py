@@ -13,9 +13,10 @@ from blobpack.integrations.encord.form.kinds import KINDS
 from blobpack.integrations.encord.form.urls import check_base_url
 from blobpack.integrations.encord.member_items import MemberItems
 from blobpack.integrations.encord.metadata import open_metadata
-from blobpack.integrations.encord.options import FileOptions, complete_options
+from blobpack.integrations.encord.options import DEFAULTS, FileOptions, complete_options
 from blobpack.model import EncordImageMetadata, EncordTitle, check_callable, check_choice
 from blobpack.opening.reader import Reader
+from blobpack.stores.access.signature import with_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -87,6 +88,7 @@ class Registration(Closing, Iterator["Document | str | Path"]):
             self._metadata.close()
 
 
+@with_options(DEFAULTS, FileOptions)
 def registration(
     reader: Reader,
     base_url: str,
@@ -157,6 +159,7 @@ def registration(
     return Registration(complete, _ordered(made, rows, extra), made.left_out, opened)
 
 
+@with_options(DEFAULTS, FileOptions)
 def object_registration(
     objects: Iterable[CloudObject],
     *,

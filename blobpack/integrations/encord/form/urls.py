@@ -139,11 +139,13 @@ def registered_url(url: str, access_point: str | None = None) -> str:
     if not url.startswith("s3://"):
         return url
     place = Location.parse(url)
-    if access_point is not None:
-        return check_object_url("url", f"{access_point}/{place.key}")
+    # an s3:// URL may name an access point in place of a bucket
+    arn = place.bucket if place.bucket.startswith("arn:") else access_point
+    if arn is not None:
+        return check_object_url("url", f"{arn}/{place.key}")
     from blobpack.stores.s3.bucket import Bucket, ObjectKey
 
-    return check_object_url("url", ObjectKey(Bucket(place.bucket), place.key).web_url())
+    return check_object_url("url", ObjectKey(Bucket.at(place), place.key).web_url())
 
 
 def shown_url(url: str) -> str:
