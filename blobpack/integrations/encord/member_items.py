@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.errors import FormatError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
+    from blobpack.index.index import Index
     from blobpack.integrations.encord.form.items import Document
     from blobpack.integrations.encord.member_files import Titling
     from blobpack.integrations.encord.metadata import Metadata
@@ -102,10 +104,7 @@ class MemberItems:
         knows_types = "media_type" in index.facts
         for first in range(0, len(rows), NAMES_SEARCHED_AT_ONCE):
             block = rows[first : first + NAMES_SEARCHED_AT_ONCE]
-            if isinstance(block, range):
-                members = list(index[block.start : block.stop])
-            else:
-                members = list(index[block])
+            members = members_at(index, block)
             # a URL holds a name, which means the last member of this name
             hits = index._search([member.name for member in members])
             for row, member, hit in zip(block, members, hits, strict=True):
@@ -146,7 +145,7 @@ class MemberItems:
                 later = ends[number:]
                 fitting = later[later <= first + NAMES_SEARCHED_AT_ONCE]
                 last = max(end, int(fitting[-1]) if len(fitting) else 0)
-                members = list(index[rows[block:last]])
+                members = members_at(index, rows[block:last])
             chosen = members[first - block : end - block]
             yield (
                 names[number],
@@ -199,6 +198,14 @@ class MemberItems:
             raise FormatError(
                 f"{self._reader.url}: {quoted(name)} has {count} images, and no key frame {max(key_frames)}, counted from 0"
             )
+
+
+def members_at(index: Index, rows: Sequence[int]) -> list[Member]:
+    """Return the members in some rows; of a stored index, a run of rows is read without the rest of the index."""
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first == len(rows) - 1 and all(one + 1 == other for one, other in pairwise(rows)):
+        return list(index[first : last + 1])
+    return list(index[rows])
 
 
 def folder_of(member: Member) -> str:
