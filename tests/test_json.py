@@ -47,6 +47,8 @@ COMMANDS = {
     "supervisely check": ["supervisely check built", "supervisely check broken"],
     "supervisely download": [],  # tests/test_supervisely_cli.py
     "supervisely upload": [],
+    "encord export": ["encord export images.tar made --url https://h/b/images"],
+    "encord register": [],  # tests/tools/encord/
     "uploads": [],
     "gallery": ["gallery out.tar -o page.html"],
     "cors": [],
