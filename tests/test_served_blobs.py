@@ -10,7 +10,8 @@ import pytest
 
 import blobpack
 from blobpack.errors import BlobChangedError, ChecksumError, StorageError
-from blobpack.gateway.blobs import ServedBlobs, name_of
+from blobpack.gateway.blobs import ServedBlobs
+from blobpack.opening.kind import name_of
 from blobpack.gateway.payloads import (
     HELD_BYTES_MAX,
     LOCAL_PIECE_BYTES,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-import shortuuid
-from pixano.features import is_annotation, is_bbox, is_entity, is_image
+from pixano.features import (
+    is_annotation,
+    is_bbox,
+    is_compressed_rle,
+    is_entity,
+    is_image,
+    is_keypoints,
+)
 from pixano.features.schemas.source import SourceKind
 from pixano.features.types.schema_reference import EntityRef, ItemRef, SourceRef, ViewRef
 from pixano.features.utils.creators import create_instance_of_schema
@@ -14,7 +19,9 @@ from pixano.features.utils.creators import create_instance_of_schema
 from blobpack.errors import FormatError
 from blobpack.integrations.pixano.image_facts import facts_in_index, facts_in_payload
 from blobpack.integrations.pixano.missing_columns import with_missing
+from blobpack.integrations.pixano.new_ids import NewIds, new_id
 from blobpack.integrations.pixano.record_line import Tables
+from blobpack.quoting import url_below
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +31,13 @@ if TYPE_CHECKING:
 
     Rows = dict[str, Any]
 
+# the kinds of annotations, as lines of later versions name them
+KINDS = {
+    ("bbox", "bboxes"): is_bbox,
+    ("keypoint", "keypoints"): is_keypoints,
+    ("mask", "masks"): is_compressed_rle,
+}
+
 
 class ItemRows:
     """Makes the rows of a dataset of Pixano 0.6.
@@ -31,9 +45,6 @@ class ItemRows:
     Attributes:
         tables: The tables of the dataset.
     """
-
-    # the application reads images by their URLs
-    needs_payloads = False
 
     def __init__(self, builder: Any, *, url_prefix: str, use_image_name_as_id: bool) -> None:
         """Find the tables of a builder of Pixano 0.6.
@@ -46,8 +57,8 @@ class ItemRows:
         schemas = builder.schemas
         self.tables = tables_of(schemas)
         self._builder, self._schemas = builder, schemas
-        self._url_prefix = PurePosixPath(url_prefix)
-        self._uses_names = use_image_name_as_id
+        self._url_prefix = url_prefix
+        self._ids = NewIds("item", use_image_names=use_image_name_as_id)
         self._source: str | None = None
 
     def rows(self, record: FolderRecord, payloads: Mapping[str, bytes]) -> Rows:
@@ -67,9 +78,9 @@ class ItemRows:
                 else facts_in_index(member)
             )
             rows[view] = views[view] = self._schemas[view](
-                id=PurePosixPath(member.name).stem if self._uses_names else shortuuid.uuid(),
+                id=self._ids.view(item.id, view, member),
                 item_ref=ItemRef(id=item.id),
-                url=(self._url_prefix / member.name).as_posix(),
+                url=url_below(self._url_prefix, member.name),
                 **facts._asdict(),
             )
         for each in record.line.objects:
@@ -78,11 +89,8 @@ class ItemRows:
 
     def _item(self, record: FolderRecord) -> Any:
         line = record.line
-        default_id = f"item_{record.split}_{record.number}" if self._uses_names else shortuuid.uuid()
-        if record.is_bare:
-            default_id = PurePosixPath(next(iter(record.images.values())).name).stem
         schema = self._builder.item_schema
-        columns = {"id": line.id or default_id, "split": record.split, **line.attrs}
+        columns = {"id": line.id or self._ids.record(record), "split": record.split, **line.attrs}
         return schema(**(with_missing(schema, columns) if record.is_bare else columns))
 
     def _add_object(
@@ -93,7 +101,7 @@ class ItemRows:
         view = named or next(iter(views), None)
         if view not in views:
             raise FormatError(f"{record.where}: its objects have no image")
-        object_id = line.id or shortuuid.uuid()
+        object_id = line.id or new_id()
         place = {
             "item_ref": ItemRef(id=item.id),
             "view_ref": ViewRef(id=views[view].id, name=view),
@@ -114,7 +122,7 @@ class ItemRows:
         }
         return create_instance_of_schema(
             self._schemas[line.table],
-            id=line.id or shortuuid.uuid(),
+            id=line.id or new_id(),
             source_ref=SourceRef(id=self._source_id()),
             **place,
             **columns,
@@ -132,11 +140,13 @@ def tables_of(schemas: Mapping[str, Any]) -> Tables:
     objects = {name: name for name, schema in schemas.items() if is_entity(schema)}
     annotations = {name: name for name, schema in schemas.items() if is_annotation(schema)}
     boxes = frozenset(name for name in annotations if is_bbox(schemas[name]))
-    # the names of the other versions
+    # the names that the forms of later versions have
     if len(objects) == 1:
-        for name in ("entities", "objects"):
+        for name in ("entities", "object", "objects"):
             objects.setdefault(name, next(iter(objects.values())))
-    if boxes:
-        annotations.setdefault("bbox", min(boxes))
+    for kinds, is_kind in KINDS.items():
+        tables = [name for name, schema in schemas.items() if is_kind(schema)]
+        for kind in kinds if tables else ():
+            annotations.setdefault(kind, tables[0])
     views = frozenset(name for name, schema in schemas.items() if is_image(schema))
     return Tables(views, objects, annotations, boxes)

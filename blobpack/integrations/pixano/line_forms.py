@@ -204,9 +204,9 @@ def _table_of(name: str, tables: Tables) -> str:
 
 
 def _with_attrs(rest: dict[str, Any]) -> dict[str, Any]:
-    """Return the columns that are left, with those that JSONL v2 puts into `attrs`."""
-    attrs = rest.pop("attrs", None)
-    return {**rest, **mapping_of(attrs or {}, "attrs")}
+    """Return the columns that are left, with those that JSONL v2 puts into `attrs`, but not those that are null."""
+    attrs = mapping_of(rest.pop("attrs", None) or {}, "attrs")
+    return {name: value for name, value in {**rest, **attrs}.items() if value is not None}
 
 
 def mapping_of(value: Any, name: str) -> Mapping[str, Any]:
