@@ -1,7 +1,8 @@
 """A stand-in for the health library of Pixano's tutorial: ten images of parts of the human body, in one split.
 
-The tutorial's own images are not distributed with Pixano. These are drawn: smooth shades with a bright spot where the
-metadata has an object. The metadata has the form of Pixano 0.6, with bounding boxes and key points, as the tutorial's.
+The tutorial's own images are not distributed with Pixano. These are drawn: each object of the metadata is a bright oval
+with four marks, at its key points. The metadata has the form of Pixano 0.6, with bounding boxes and key points, as the
+tutorial's.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ NAMES = (
 # two images have no object, and one has two
 OBJECTS = {name: 2 if at == 0 else 0 if at in (3, 7) else 1 for at, name in enumerate(NAMES)}
 COUNTS = {"images": 10, "objects": sum(OBJECTS.values())}
-TEMPLATE = "spot"
+# one of the templates that Pixano's pages know: two eyes, a nose and a mouth
+TEMPLATE = "face"
+MARKS = ((0.3, 0.35), (0.7, 0.35), (0.5, 0.55), (0.5, 0.8))
+STATES = ["visible", "visible", "visible", "hidden"]
 
 
 def size_of(at: int) -> tuple[int, int]:
@@ -37,20 +41,25 @@ def box_of(at: int, number: int) -> list[float]:
 
 def keypoints_of(at: int, number: int) -> dict[str, Any]:
     x, y, width, height = box_of(at, number)
-    coords = [x, y, x + width, y + height, x + width / 2, y + height / 2]
-    return {"template_id": TEMPLATE, "coords": coords, "states": ["visible", "visible", "hidden"]}
+    coords = [part for dx, dy in MARKS for part in (x + dx * width, y + dy * height)]
+    return {"template_id": TEMPLATE, "coords": coords, "states": STATES}
 
 
 def image_of(at: int) -> bytes:
     width, height = size_of(at)
-    shade = Image.linear_gradient("L").resize((width, height)).point(lambda value: value // 2)
-    image = Image.merge("RGB", (shade, shade.rotate(180), shade.point(lambda value: 25 * at % 256)))
+    shade = Image.linear_gradient("L").resize((width, height)).point(lambda value: value // 4)
+    image = Image.merge("RGB", (shade, shade, shade.point(lambda value: value + 8 * at)))
     draw = ImageDraw.Draw(image)
     for number in range(OBJECTS[NAMES[at]]):
         x, y, w, h = box_of(at, number)
-        draw.ellipse(
-            (x * width, y * height, (x + w) * width, (y + h) * height), fill=(250, 240, 120)
-        )
+        box = (x * width, y * height, (x + w) * width, (y + h) * height)
+        draw.ellipse(box, fill=(214, 200, 176))
+        points = keypoints_of(at, number)["coords"]
+        for px, py in zip(points[::2], points[1::2], strict=True):
+            centre = (px * width, py * height)
+            draw.ellipse(
+                (centre[0] - 2, centre[1] - 2, centre[0] + 2, centre[1] + 2), fill=(60, 40, 40)
+            )
     file = io.BytesIO()
     image.save(file, "PNG" if NAMES[at].endswith("png") else "JPEG")
     return file.getvalue()

@@ -217,7 +217,9 @@ class BlobFolder:
                     report(at, f"{', '.join(missing)}: not in the blob")
                     continue
                 there = {view: member for view, member in images.items() if member is not None}
-                yield FolderRecord(line.split or split, number, line, there, f"{file}, line {at}", False)
+                yield FolderRecord(
+                    line.split or split, number, line, there, f"{file}, line {at}", False
+                )
                 number += 1
 
 

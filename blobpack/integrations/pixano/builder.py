@@ -11,7 +11,6 @@ from blobpack.integrations.pixano.image_facts import has_facts, with_payloads
 from blobpack.model import check_flag, check_text
 from blobpack.opening.kind import name_of
 from blobpack.opening.open import check_source, opened
-from blobpack.opening.reader import Reader
 
 try:
     from pixano.datasets.builders import DatasetBuilder
@@ -26,12 +25,13 @@ if TYPE_CHECKING:
 
     from blobpack.integrations.pixano.item_rows import ItemRows
     from blobpack.integrations.pixano.record_rows import RecordRows
+    from blobpack.opening.reader import Reader
 
 # slots that an image dataset of Pixano 0.7 has, if its DatasetInfo does not name others
 DEFAULT_SLOTS = {"record": "Record", "entity": "Entity", "bbox": "BBox", "keypoint": "KeyPoints"}
 
 
-class BlobFolderBuilder(DatasetBuilder):
+class BlobFolderBuilder(DatasetBuilder):  # type: ignore[misc]  # Pixano is missing where types are checked
     """Builds a dataset of an image folder in a blob, as Pixano's `ImageFolderBuilder` builds one of a folder.
 
     The blob holds `<split>/<image>` and, for each split, `<split>/metadata.jsonl`. It is not unpacked. The metadata may

@@ -25,14 +25,15 @@ SOURCE_SUFFIXES = (".idx", *BLOB_SUFFIXES)
 FOLDER_CONFIDENCE, FILE_CONFIDENCE = 0.97, 0.9
 
 
-class BlobOptions(BaseModel):  # type: ignore[misc]  # pydantic is not installed where types are checked
+class BlobOptions(BaseModel):  # type: ignore[misc]  # pydantic may be missing where types are checked
     """Options of the format, under `options` in dataset.yaml.
 
     Attributes:
         blob: Path or URL of the blob or collection, if it is not the source itself. A path is relative to the source.
         metadata: A folder with `<split>/metadata.jsonl`, or one such file. If the source is a folder, this is the source.
         folder: Folder in the blob that holds the splits.
-        previews: With the media mode "uri", read all images to make previews of them.
+        previews: With the media mode "uri", read all images to make previews of them. The pages of Pixano 0.8 show the images
+            themselves, so no image need be read.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -40,7 +41,7 @@ class BlobOptions(BaseModel):  # type: ignore[misc]  # pydantic is not installed
     blob: str | None = None
     metadata: str | None = None
     folder: str = ""
-    previews: bool = True
+    previews: bool = False
 
     @classmethod
     def of(cls, spec: ImportSpec) -> BlobOptions:

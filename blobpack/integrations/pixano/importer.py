@@ -26,9 +26,13 @@ from pixano.datasets.io import (
     stable_id,
 )
 
-import blobpack.integrations.pixano.import_source as import_source
 from blobpack.errors import BlobpackError
-from blobpack.integrations.pixano.image_facts import preview_of, with_payloads
+from blobpack.integrations.pixano import import_source
+from blobpack.integrations.pixano.image_facts import (
+    has_facts,
+    preview_of,
+    with_payloads,
+)
 from blobpack.integrations.pixano.import_source import BlobOptions, opened_folder
 from blobpack.integrations.pixano.inferred_schema import infer_schema
 from blobpack.integrations.pixano.record_rows import RECORDS, RecordRows
@@ -68,7 +72,7 @@ class StableIds:
         return str(stable_id(owner, kind, number))
 
 
-class BlobImporter(DatasetImporter):
+class BlobImporter(DatasetImporter):  # type: ignore[misc]  # Pixano is missing where types are checked
     """Imports an image folder in a blob into a dataset of Pixano 0.8.
 
     The source is a blob, a collection, or a folder that holds them; the option `blob` names one elsewhere, also in S3 or on
@@ -131,7 +135,8 @@ class BlobImporter(DatasetImporter):
         with opened_folder(source, spec) as folder:
             rows = self._rows(source, spec)
             records = islice(folder.records(rows.tables), first, None)
-            reads = spec.media.mode == "embed" or BlobOptions.of(spec).previews
+            has_previews = BlobOptions.of(spec).previews
+            reads = spec.media.mode == "embed" or has_previews or not has_facts(folder.reader)
             pairs = (
                 with_payloads(folder.reader, records)
                 if reads
@@ -163,7 +168,7 @@ class BlobImporter(DatasetImporter):
             StableIds(self.effective_namespace(spec, source)),
             url_prefix=None if is_embedded else spec.media.uri_prefix,
             # Pixano makes those of the images that it stores
-            previews=not is_embedded,
+            previews=not is_embedded and BlobOptions.of(spec).previews,
             source={"source_type": "ground_truth", "source_name": "import"},
         )
 

@@ -39,7 +39,10 @@ def infer_schema(folder: BlobFolder) -> dict[str, Any]:
     texts = [text for _, text in folder.metadata_files()]
     views = _views(texts)
     tables = Tables(
-        views, dict.fromkeys(("entities", "object", "objects"), "entities"), SLOTS, frozenset(("bbox",))
+        views,
+        dict.fromkeys(("entities", "object", "objects"), "entities"),
+        SLOTS,
+        frozenset(("bbox",)),
     )
     records: dict[str, set[str]] = defaultdict(set)
     objects: dict[str, set[str]] = defaultdict(set)

@@ -179,9 +179,7 @@ def _annotation_of_kind(entry: Any, tables: Tables, defaults: Defaults | None) -
     table = _table_of(str(fields.get("kind")), tables)
     columns = {name: value for name, value in fields.items() if name not in NOT_COLUMNS}
     columns |= mapping_of(fields.get("rle") or {}, "rle")
-    columns |= mapping_of(
-        fields.get("attrs") or {}, "attrs"
-    )
+    columns |= mapping_of(fields.get("attrs") or {}, "attrs")
     source = mapping_of(fields.get("source") or {}, "source")
     columns |= {f"source_{name}": value for name, value in source.items()}
     if defaults is not None:

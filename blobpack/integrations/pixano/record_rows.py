@@ -141,7 +141,7 @@ class RecordRows:
         made = self._schemas[line.table](id=object_id, record_id=record_id, **line.attrs)
         rows.setdefault(line.table, []).append(made)
         for at, annotation in enumerate(line.annotations):
-            view = annotation.view or (next(iter(views), None) if len(views) == 1 else None)
+            view = annotation.view or (next(iter(views)) if len(views) == 1 else "")
             if view not in views:
                 raise FormatError(f"{record.where}: an annotation must name one of its images")
             columns = {
@@ -176,14 +176,14 @@ class RecordRows:
 def tables_of(info: Any) -> Tables:
     """Return the tables of a dataset of Pixano 0.7 or 0.8, by the names that lines may use for them."""
     views = frozenset(name for name, schema in info.views.items() if is_image(schema))
-    objects = {} if info.entity is None else dict.fromkeys(("entities", "objects", "object"), ENTITIES)
+    objects = (
+        {} if info.entity is None else dict.fromkeys(("entities", "objects", "object"), ENTITIES)
+    )
     annotations: dict[str, str] = {}
     for kind, slot in SLOTS.items():
         # 0.7 has no slot for classifications
         if getattr(info, slot, None) is not None:
             table = canonical_table_name_for_slot(slot)
             annotations |= {kind: table, table: table}
-    boxes = frozenset(
-        table for table in annotations.values() if is_bbox(info.tables[table])
-    )
+    boxes = frozenset(table for table in annotations.values() if is_bbox(info.tables[table]))
     return Tables(views, objects, annotations, boxes)
