@@ -51,9 +51,10 @@ class BlobOptions(BaseModel):  # type: ignore[misc]  # pydantic may be missing w
             SpecValidationError: there are others, or one has a wrong type.
         """
         try:
-            return cls.model_validate(spec.options)
+            options: BlobOptions = cls.model_validate(spec.options)
         except ValidationError as exc:
             raise SpecValidationError(f"Invalid options: {exc}") from None
+        return options
 
 
 @contextmanager
