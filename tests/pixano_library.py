@@ -27,6 +27,7 @@ COUNTS = {"images": 10, "objects": sum(OBJECTS.values())}
 # one of the templates that Pixano's pages know: two eyes, a nose and a mouth
 TEMPLATE = "face"
 MARKS = ((0.3, 0.35), (0.7, 0.35), (0.5, 0.55), (0.5, 0.8))
+OBJECT_COLOUR = (214, 200, 176)
 STATES = ["visible", "visible", "visible", "hidden"]
 
 
@@ -53,7 +54,7 @@ def image_of(at: int) -> bytes:
     for number in range(OBJECTS[NAMES[at]]):
         x, y, w, h = box_of(at, number)
         box = (x * width, y * height, (x + w) * width, (y + h) * height)
-        draw.ellipse(box, fill=(214, 200, 176))
+        draw.ellipse(box, fill=OBJECT_COLOUR)
         points = keypoints_of(at, number)["coords"]
         for px, py in zip(points[::2], points[1::2], strict=True):
             centre = (px * width, py * height)
