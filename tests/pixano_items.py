@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import lancedb.table
 import pixano_library as library
 import pytest
-from js_reader import chromium  # noqa: F401 (a fixture)
+from js_reader import chromium
 from PIL import Image as PillowImage
 from pixano.datasets import Dataset, DatasetInfo, DatasetItem
 from pixano.datasets.builders import ImageFolderBuilder
 from pixano.features import BBox, Entity, Image, KeyPoints
-from pixano_server import PixanoServer, serving, shots, wait_until_drawn  # noqa: F401 (a fixture)
+from pixano_server import PixanoServer, serving, shots, wait_until_drawn
 
 import blobpack
 from blobpack.errors import FormatError
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Browser
+
+__all__ = ["chromium", "shots"]  # fixtures, which a test's module must hold
 
 TABLES = ("item", "image", "objects", "bbox", "keypoints")
 IDS = ("id", "created_at", "updated_at")
@@ -278,8 +280,8 @@ def test_media(server):
     for at, name in enumerate(library.NAMES):
         assert server.ask(f"/media/health_images/all/{name}") == (200, library.image_of(at))
     # the tutorial's URLs begin with a "/"
-    assert server.ask("/media//health_images/all/mri-brain.png")[0] == 200
-    assert server.ask("/media/health_images/all/none.png")[0] == 404
+    assert server.ask("/media//health_images/all/mri-brain.png", animations="disabled")[0] == 200
+    assert server.ask("/media/health_images/all/none.png", animations="disabled")[0] == 404
     assert server.ask("/media/../../etc/passwd")[0] == 404
     part = server.ask("/media/health_images/all/mri-brain.png", Range="bytes=0-3")
     assert part == (206, b"\x89PNG")
@@ -312,12 +314,12 @@ def test_the_pages_in_chromium(server, chromium: Browser, shots: Path):
         len(page.evaluate("[...document.images].filter((i) => i.naturalWidth && i.closest('tr'))"))
         == 10
     )
-    page.screenshot(path=shots / "pixano-06-explorer.png")
+    page.screenshot(path=shots / "pixano-06-explorer.png", animations="disabled")
     with page.expect_response(lambda answer: "/media/" in answer.url) as answer:
         rows.filter(has_text="mri").first.locator("img").click()
     assert answer.value.status == 200
     assert "/media/health_images/all/mri-" in answer.value.url
     page.get_by_text("part 0").first.wait_for()
     wait_until_drawn(page)
-    page.screenshot(path=shots / "pixano-06-item.png")
+    page.screenshot(path=shots / "pixano-06-item.png", animations="disabled")
     assert not failed

@@ -52,7 +52,7 @@ class PixanoServer:
                 status, found, kind = answer.status, answer.read(), answer.headers["Content-Type"]
         except urllib.error.HTTPError as exc:
             return exc.code, exc.read()
-        is_json = kind is not None and kind.startswith("application/json")
+        is_json = found and kind is not None and kind.startswith("application/json")
         return status, json.loads(found) if is_json else found
 
 

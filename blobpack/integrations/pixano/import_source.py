@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pixano.datasets.io import DetectResult, SpecValidationError
+from pixano.datasets.io import DetectResult, PixanoDataError, SpecValidationError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from blobpack.errors import BlobpackError
 from blobpack.integrations.pixano.blob_folder import METADATA, BlobFolder
 from blobpack.opening.kind import BLOB_SUFFIXES, name_of
 from blobpack.opening.open import opened
@@ -62,7 +63,8 @@ def opened_folder(source: SourceRef, spec: ImportSpec) -> Iterator[BlobFolder]:
     """Yield the image folder of a source.
 
     Raises:
-        BlobpackError: the blob can't be opened.
+        PixanoDataError: the blob can't be opened, or an error of blobpack is raised in the block. Pixano shows these errors
+            to its users, and would fail with others.
         SpecValidationError: the options are wrong, or the source is neither a file nor a folder.
     """
     options = BlobOptions.of(spec)
@@ -70,8 +72,11 @@ def opened_folder(source: SourceRef, spec: ImportSpec) -> Iterator[BlobFolder]:
     metadata = here if source.kind == "local_dir" else None
     if options.metadata is not None:
         metadata = here / options.metadata
-    with opened(blob_of(source, spec), duplicates="last") as reader:
-        yield BlobFolder(reader, metadata=metadata, folder=options.folder)
+    try:
+        with opened(blob_of(source, spec), duplicates="last") as reader:
+            yield BlobFolder(reader, metadata=metadata, folder=options.folder)
+    except BlobpackError as exc:
+        raise PixanoDataError(str(exc)) from exc
 
 
 def blob_of(source: SourceRef, spec: ImportSpec) -> str:

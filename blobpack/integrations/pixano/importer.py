@@ -26,7 +26,6 @@ from pixano.datasets.io import (
     stable_id,
 )
 
-from blobpack.errors import BlobpackError
 from blobpack.integrations.pixano import import_source
 from blobpack.integrations.pixano.image_facts import (
     has_facts,
@@ -117,7 +116,7 @@ class BlobImporter(DatasetImporter):  # type: ignore[misc]  # Pixano is missing 
         try:
             with opened_folder(source, spec) as folder:
                 self._analyze(folder, source, spec, limits, plan)
-        except (BlobpackError, PixanoDataError) as exc:
+        except PixanoDataError as exc:
             plan.report.add(
                 "invalid_source", Provenance(file=source.location()), suggestion=str(exc)
             )

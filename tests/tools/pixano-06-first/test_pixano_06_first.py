@@ -4,4 +4,6 @@ import pytest
 
 pytest.register_assert_rewrite("pixano_items")
 
-from pixano_items import *  # noqa: E402, F403
+import pixano_items  # noqa: E402
+
+globals().update(vars(pixano_items))

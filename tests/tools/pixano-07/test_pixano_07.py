@@ -6,7 +6,6 @@ A build from a blob stores images or their URLs.
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pixano_library as library
@@ -23,6 +22,9 @@ import blobpack
 from blobpack.errors import FormatError
 from blobpack.gateway.app import gateway_app
 from blobpack.integrations.pixano import BlobFolderBuilder
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 IDS = ("id", "created_at", "updated_at")
 # Pixano's previews are PNGs of 64 pixels, and ours JPEGs of 128
