@@ -59,6 +59,7 @@ OTHERS = {
     "bucket": "s3://bucket",
     "out": "new.tar",
     "folder": "to",
+    "library": "imgs",
     "names": "1.jpg",
     "scope": "out",
     "project": "5",

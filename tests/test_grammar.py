@@ -46,6 +46,7 @@ WITHOUT = {
         "verify": NO_FILE,
         "serve": NO_FILE,
         "token": NO_FILE,
+        "pixano serve": NO_FILE,
     },
     "--no-progress": {
         "cat": NO_BAR,
@@ -58,6 +59,7 @@ WITHOUT = {
         "uploads": NO_BAR,
         "serve": "runs until it is ended",
         "token": "prints a line",
+        "pixano serve": "runs until it is ended",
     },
     "--index-file": {
         "append": "changes the index where it is",
@@ -74,6 +76,7 @@ WITHOUT = {
         "uploads": NO_INDEX,
         "serve": MANY,
         "token": NO_INDEX,
+        "pixano serve": MANY,
     },
     "--allow": {
         "append": "reads the blobs of a collection only by its index",
@@ -105,6 +108,7 @@ WITHOUT = {
         "uploads": "lists a bucket page by page",
         "serve": "answers requests one by one",
         "token": "reads no blob",
+        "pixano serve": "answers requests one by one",
     },
     # where the index of a new blob goes
     "--index": {
@@ -126,6 +130,7 @@ WITHOUT = {
         "verify": NO_FILE,
         "serve": NO_FILE,
         "token": NO_FILE,
+        "pixano serve": NO_FILE,
     },
 }
 

@@ -48,6 +48,7 @@ OTHERS = {
     "source": "out.tar",
     "out": "new.tar",
     "folder": "to",
+    "library": "imgs",
     "names": "1.jpg",
     "project": "5",
     "scope": "out",
