@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -104,7 +105,9 @@ def serve(
         member = served.find(path)
         return None if member is None else member.blob.reader.read(member.row)
 
-    app = PixanoApp(library, gateway_app(served), read)
+    # Pixano demands a folder of media
+    media = click.get_current_context().with_resource(TemporaryDirectory(prefix="blobpack-media-"))
+    app = PixanoApp(library, media, gateway_app(served), read)
     if not is_loopback(host):
         print_note(f"everybody who can reach {host} can read and change everything")
     listener = Listener(app, host, port)

@@ -12,7 +12,6 @@ import urllib.request
 from base64 import b64decode
 from email.message import Message
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.parse import quote, unquote
@@ -40,11 +39,12 @@ PAGES = ("/", "/{dataset}/dataset", "/{dataset}/dashboard", "/{dataset}/dataset/
 class PixanoApp:
     """The application, as ASGI 3 has it."""
 
-    def __init__(self, library: str, blobs: Application, read: Read) -> None:
+    def __init__(self, library: str, media: str, blobs: Application, read: Read) -> None:
         """Make the application, and let `urllib` read images from blobs in this process.
 
         Args:
             library: Pixano's library, a folder.
+            media: An empty folder, which must exist as long as the application runs.
             blobs: An application that answers `/b/<blob>/<member>` with a payload, and `/t/<side>/<blob>/<member>` with a
                 small image.
             read: Returns a payload.
@@ -53,11 +53,8 @@ class PixanoApp:
             PackageMissingError: Pixano 0.6 is not installed.
         """
         self._blobs = blobs
-        # deleted with this object; Pixano asks for a folder that exists
-        self._media = TemporaryDirectory(prefix="blobpack-media-")
-        self._pixano = pixano_app(library, self._media.name)
-        opener = urllib.request.build_opener(MediaHandler(self._media.name, read))
-        urllib.request.install_opener(opener)
+        self._pixano = pixano_app(library, media)
+        urllib.request.install_opener(urllib.request.build_opener(MediaHandler(media, read)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -6,4 +6,5 @@ pytest.register_assert_rewrite("pixano_items")
 
 import pixano_items  # noqa: E402
 
-globals().update(vars(pixano_items))
+# its tests and fixtures, as if they stood here
+globals().update({name: value for name, value in vars(pixano_items).items() if name[:2] != "__"})
