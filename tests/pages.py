@@ -31,7 +31,7 @@ RUN = ("python", "sh", "console")
 BUCKET = "bucket"  # in pages
 BUCKET_USED = re.compile(r"(?<=s3://)bucket\b|(?<=['\"])bucket(?=['\"])")
 BLOCK = re.compile(
-    r"(?P<not_run>^<!-- not run: [^\n]+ -->\n+)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```$"
+    r"(?P<not_run>^<!-- not run: (?P<reason>[^\n]+) -->\n+)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```$"
     r"(?:\n+```text\n(?P<output>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
 )
@@ -50,6 +50,7 @@ class Block:
         code: What it shows.
         output: What a Python block prints, as the page says; None: the page does not say.
         runs: Whether it can be run.
+        reason: Why it is not run; empty if it is.
     """
 
     page: Path
@@ -58,6 +59,7 @@ class Block:
     code: str
     output: str | None
     runs: bool
+    reason: str
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}, line {self.line}"
@@ -76,6 +78,7 @@ def blocks(page: Path) -> Iterator[Block]:
                 code=found["code"],
                 output=found["output"] if language == "python" else None,
                 runs=found["not_run"] is None,
+                reason=found["reason"] or "",
             )
 
 

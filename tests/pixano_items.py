@@ -5,9 +5,9 @@ Each dataset that is built from a blob is compared with the one that Pixano's ow
 
 from __future__ import annotations
 
-import base64
 import inspect
 import io
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from PIL import Image as PillowImage
 from pixano.datasets import Dataset, DatasetInfo, DatasetItem
 from pixano.datasets.builders import ImageFolderBuilder
 from pixano.features import BBox, Entity, Image, KeyPoints
-from pixano_server import PixanoServer, serving, shots, wait_until_drawn
+from pixano_server import PixanoServer, serving, shots, shown_images, wait_until_drawn
 
 import blobpack
 from blobpack.errors import FormatError
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["chromium", "shots"]  # fixtures, which a test's module must hold
 
+# in 0.6.0, Pixano itself fails to make small images, of files, too: "unknown file extension"
+HAS_THUMBNAILS = version("pixano") != "0.6.0"
 TABLES = ("item", "image", "objects", "bbox", "keypoints")
 IDS = ("id", "created_at", "updated_at")
 
@@ -287,17 +289,14 @@ def test_media(server):
     assert part == (206, b"\x89PNG")
 
 
+@pytest.mark.skipif(not HAS_THUMBNAILS, reason="this version has none")
 def test_the_explorer_and_its_thumbnails(server):
     status, browser = server.ask("/browser/health_images?limit=20")
     assert status == 200
     rows = browser["table_data"]["rows"]
     assert len(rows) == 10
     for row in rows:
-        kind, _, place = row["image"].partition(":")
-        if kind == "data":  # the first versions send the thumbnails themselves
-            thumbnail = base64.b64decode(place.partition(",")[2])
-        else:
-            thumbnail = server.ask(f"/thumbnail/{place.rpartition('/')[2]}")[1]
+        thumbnail = server.ask(f"/thumbnail/{row['image'].rpartition('/')[2]}")[1]
         assert max(PillowImage.open(io.BytesIO(thumbnail)).size) == 128
     assert server.ask("/thumbnail/%20no-base64")[0] == 404
 
@@ -310,13 +309,11 @@ def test_the_pages_in_chromium(server, chromium: Browser, shots: Path):
     page.get_by_text("1 - 10 of 10").wait_for()
     rows = page.locator("tbody tr")
     assert rows.count() == 10
-    assert (
-        len(page.evaluate("[...document.images].filter((i) => i.naturalWidth && i.closest('tr'))"))
-        == 10
-    )
+    if HAS_THUMBNAILS:
+        assert len(shown_images(page, "/thumbnail/")) == 10
     page.screenshot(path=shots / "pixano-06-explorer.png", animations="disabled")
     with page.expect_response(lambda answer: "/media/" in answer.url) as answer:
-        rows.filter(has_text="mri").first.locator("img").click()
+        rows.filter(has_text="mri").first.click()
     assert answer.value.status == 200
     assert "/media/health_images/all/mri-" in answer.value.url
     page.get_by_text("part 0").first.wait_for()
