@@ -111,7 +111,8 @@ class Runner:
     def _python(self, code: str, where: str) -> str:
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            exec(compile(self._in_bucket(code), where, "exec"), self.names)
+            # without dont_inherit, annotations would be texts, as in this file
+            exec(compile(self._in_bucket(code), where, "exec", dont_inherit=True), self.names)
         return out.getvalue().replace(self._bucket, BUCKET)
 
     def shell(self, code: str) -> str:

@@ -1,7 +1,7 @@
 """Measure a build of 3,000 images of 4 KB with Pixano 0.6, of files and of a blob, in one run.
 
     scripts/test --tools pixano-06                                       # makes the environment
-    PYTHONPATH=tests .venv-pixano-06/bin/python tests/tools/pixano-06/bench.py [IMAGES]
+    LANCE_LOG=error PYTHONPATH=tests .venv-pixano-06/bin/python tests/tools/pixano-06/bench.py [IMAGES]
 
 Each image has one box and one key point annotation. Of three runs of each way, in turn, the median is printed. What the files
 cost before, as downloading or unpacking them, is a row of its own.

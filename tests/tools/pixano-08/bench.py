@@ -1,7 +1,7 @@
 """Measure an import of 10,000 images of 4 KB into Pixano 0.8, of files and of a blob, in one run.
 
     scripts/test --tools pixano-08                                       # makes the environment
-    PYTHONPATH=tests .venv-pixano-08/bin/python tests/tools/pixano-08/bench.py [IMAGES]
+    LANCE_LOG=error PYTHONPATH=tests .venv-pixano-08/bin/python tests/tools/pixano-08/bench.py [IMAGES]
 
 Each image has one box and one key point annotation. Of three runs of each way, in turn, the median is printed. What the files
 cost before, as downloading or unpacking them, is a row of its own.
