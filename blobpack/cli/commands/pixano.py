@@ -14,6 +14,7 @@ from blobpack.cli.opened import opened_source
 from blobpack.cli.options import allow_option, cache_option, json_option
 from blobpack.cli.params import BlobUrl, LocalPath, Whole
 from blobpack.cli.printing import print_note, print_report_line
+from blobpack.cli.remote import remote_options
 from blobpack.cli.report import print_json
 from blobpack.quoting import one_line
 from blobpack.wording import counted
@@ -61,6 +62,7 @@ def pixano() -> None:
 )
 @allow_option
 @cache_option
+@remote_options
 @json_option
 def serve(
     library: str,
