@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from blobpack.errors import PackageMissingError
 from blobpack.integrations.pixano.blob_folder import BlobFolder
 from blobpack.integrations.pixano.image_facts import has_facts, with_payloads
 from blobpack.model import check_flag, check_text
 from blobpack.opening.kind import name_of
-from blobpack.opening.open import check_source, opened
+from blobpack.opening.open import opened, source_of
+from blobpack.stores.access.remote import Access, with_remote_options
 
 try:
     from pixano.datasets.builders import DatasetBuilder
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from blobpack.integrations.pixano.item_rows import ItemRows
     from blobpack.integrations.pixano.record_rows import RecordRows
     from blobpack.opening.reader import Reader
+    from blobpack.stores.access.remote import RemoteOptions
 
 # slots that an image dataset of Pixano 0.7 has, if its DatasetInfo does not name others
 DEFAULT_SLOTS = {"record": "Record", "entity": "Entity", "bbox": "BBox", "keypoint": "KeyPoints"}
@@ -39,6 +41,7 @@ class BlobFolderBuilder(DatasetBuilder):  # type: ignore[misc]  # Pixano is miss
     images alone. `build` is Pixano's own, with its modes "create", "overwrite" and "add", and `flush_every_n_samples`.
     """
 
+    @with_remote_options
     def __init__(
         self,
         source: Reader | str | os.PathLike[str],
@@ -50,6 +53,7 @@ class BlobFolderBuilder(DatasetBuilder):  # type: ignore[misc]  # Pixano is miss
         folder: str = "",
         url_prefix: str | None = None,
         use_image_name_as_id: bool = False,
+        **remote: Unpack[RemoteOptions],
     ) -> None:
         """Describe the dataset. Nothing is read yet.
 
@@ -66,16 +70,17 @@ class BlobFolderBuilder(DatasetBuilder):  # type: ignore[misc]  # Pixano is miss
                 later versions, this is the URL of the blob at a server, such as `http://127.0.0.1:8000/b/health`; if None,
                 the images are stored in the dataset.
             use_image_name_as_id: Make ids of the names of images instead of random ones.
+            remote: How remote blobs are reached: see RemoteOptions.
 
         Raises:
             TypeError: an argument has a wrong type, or Pixano 0.6 gets no dataset_item.
         """
-        check_source("source", source)
+        found = source_of("source", source, Access.of("BlobFolderBuilder", remote))
         check_text("folder", folder)
         check_flag("use_image_name_as_id", use_image_name_as_id)
         if url_prefix is not None:
             check_text("url_prefix", url_prefix)
-        self.source = source
+        self.source = found
         self._metadata, self._folder = metadata, folder
         self._url_prefix, self._uses_names = url_prefix, use_image_name_as_id
         if has_items():
