@@ -302,6 +302,16 @@ def test_the_explorer_and_its_thumbnails(server):
     assert server.ask("/thumbnail/%20no-base64")[0] == 404
 
 
+def test_a_dataset_that_pixano_built_is_served_from_a_blob(tmp_path):
+    built_by_pixano(tmp_path)
+    path = tmp_path / "health_images.tar"
+    blobpack.pack(tmp_path / "media" / "health_images", path)
+    with serving("blobpack", "pixano", "serve", tmp_path / "own", path, "--port", "0") as running:
+        for view in listed(running, "/views/health_images/image"):
+            at = library.NAMES.index(view["data"]["url"].rpartition("/")[2])
+            assert running.ask(f"/media/{view['data']['url']}") == (200, library.image_of(at))
+
+
 def test_the_pages_in_chromium(server, chromium: Browser, shots: Path):
     page = chromium.new_page(viewport={"width": 1280, "height": 720})
     failed = []

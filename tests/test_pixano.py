@@ -226,6 +226,8 @@ def test_the_wrong_use_of_a_folder(health):
         BlobFolder(health, folder=7)
     with pytest.raises(ValueError, match="metadata"):
         BlobFolder(health, metadata="s3://bucket/metadata/")
+    with pytest.raises(ValueError, match="a view of images"):
+        next(BlobFolder(health).records(TABLES._replace(views=frozenset())))
 
 
 def test_facts_and_previews(health):
@@ -312,6 +314,26 @@ def test_items_as_pixano_06_has_them(tmp_path, installed):
     assert [row.id for row in rows["item"]] == [row.id for row in rows["image"]]
     assert {row.image_type for row in rows["item"]} == {""}
     assert rows["image"][0].url.startswith("media/bare/all/")
+
+
+def test_a_line_that_does_not_fit_the_dataset(tmp_path, installed):
+    installed(has_items=True)
+    from blobpack.integrations.pixano.builder import BlobFolderBuilder
+
+    lines = library.metadata().replace(b'"category"', b'"kind"', 1)
+    path = put(tmp_path, library.members() | {"all/metadata.jsonl": lines})
+    info = pixano_fake.DatasetInfo(name="Health")
+    builder = BlobFolderBuilder(path, tmp_path / "library", info, pixano_fake.HealthItem)
+    with pytest.raises(FormatError, match=r"health\.tar: all/metadata\.jsonl, line 1: .*'kind'"):
+        builder.build()
+    with pytest.raises(ValueError, match="metadata"):
+        BlobFolderBuilder(path, "library", info, pixano_fake.HealthItem, metadata="s3://bucket/a/")
+    for name in ("folder", "url_prefix", "use_image_name_as_id", "source"):
+        given = {"source": path, name: 7}
+        with pytest.raises(TypeError, match=name):
+            BlobFolderBuilder(
+                target_dir="library", info=info, dataset_item=pixano_fake.HealthItem, **given
+            )
 
 
 @pytest.mark.parametrize("url", [None, "http://127.0.0.1:8000/b/health"])

@@ -131,7 +131,10 @@ class BlobFolder:
         Raises:
             FormatError: a line can't be read, or names an image that the blob does not have.
             BlobpackError: the blob can't be read.
+            ValueError: the dataset has no view of images.
         """
+        if not tables.views:
+            raise ValueError("the dataset must have a view of images")
         for split in self.splits:
             text = self._metadata_of(split)
             if text is None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
-from blobpack.errors import PackageMissingError
+from blobpack.errors import FormatError, PackageMissingError
 from blobpack.integrations.pixano.blob_folder import BlobFolder
 from blobpack.integrations.pixano.image_facts import has_facts, with_payloads
 from blobpack.model import check_flag, check_text
 from blobpack.opening.kind import name_of
 from blobpack.opening.open import opened, source_of
 from blobpack.stores.access.remote import Access, with_remote_options
+from blobpack.stores.location import local_path
 
 try:
     from pixano.datasets.builders import DatasetBuilder
@@ -22,8 +23,9 @@ except ImportError as exc:
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from blobpack.integrations.pixano.blob_folder import FolderRecord
     from blobpack.integrations.pixano.item_rows import ItemRows
     from blobpack.integrations.pixano.record_rows import RecordRows
     from blobpack.opening.reader import Reader
@@ -74,12 +76,15 @@ class BlobFolderBuilder(DatasetBuilder):  # type: ignore[misc]  # Pixano is miss
 
         Raises:
             TypeError: an argument has a wrong type, or Pixano 0.6 gets no dataset_item.
+            ValueError: a path is empty, or a URL where a path is needed.
         """
         found = source_of("source", source, Access.of("BlobFolderBuilder", remote))
         check_text("folder", folder)
         check_flag("use_image_name_as_id", use_image_name_as_id)
         if url_prefix is not None:
             check_text("url_prefix", url_prefix)
+        if metadata is not None:
+            local_path("metadata", metadata)
         self.source = found
         self._metadata, self._folder = metadata, folder
         self._url_prefix, self._uses_names = url_prefix, use_image_name_as_id
@@ -101,18 +106,24 @@ class BlobFolderBuilder(DatasetBuilder):  # type: ignore[misc]  # Pixano is miss
         """Yield the rows of each record, by table. Images are read only if the dataset stores them.
 
         Raises:
-            FormatError: a line of the metadata can't be read, or names an image that the blob does not have.
+            FormatError: a line of the metadata can't be read, does not fit the dataset, or names an image that the blob does
+                not have.
             BlobpackError: the blob can't be read.
         """
         with self.open_folder() as folder:
             rows = self._rows(folder.reader)
             records = folder.records(rows.tables)
-            if has_items() and has_facts(folder.reader):
-                for record in records:
-                    yield rows.rows(record, {})
-                return
-            for record, payloads in with_payloads(folder.reader, records):
-                yield rows.rows(record, payloads)
+            pairs: Iterable[tuple[FolderRecord, dict[str, bytes]]] = (
+                ((record, {}) for record in records)
+                if has_items() and has_facts(folder.reader)
+                else with_payloads(folder.reader, records)
+            )
+            for record, payloads in pairs:
+                try:
+                    made = rows.rows(record, payloads)
+                except ValueError as exc:
+                    raise FormatError(f"{folder.reader.url}: {record.where}: {exc}") from exc
+                yield made
 
     def _rows(self, reader: Reader) -> ItemRows | RecordRows:
         """Return what makes rows for the installed version of Pixano."""

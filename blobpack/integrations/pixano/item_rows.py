@@ -16,8 +16,8 @@ from pixano.features.schemas.source import SourceKind
 from pixano.features.types.schema_reference import EntityRef, ItemRef, SourceRef, ViewRef
 from pixano.features.utils.creators import create_instance_of_schema
 
-from blobpack.errors import FormatError
 from blobpack.integrations.pixano.image_facts import facts_in_index, facts_in_payload
+from blobpack.integrations.pixano.line_forms import LineError
 from blobpack.integrations.pixano.missing_columns import with_missing
 from blobpack.integrations.pixano.new_ids import NewIds, new_id
 from blobpack.integrations.pixano.record_line import Tables
@@ -67,6 +67,9 @@ class ItemRows:
         Args:
             record: The record.
             payloads: The image of each view, if the index does not know its size and format.
+
+        Raises:
+            ValueError: a row does not fit its schema; pydantic's error is one.
         """
         item = self._item(record)
         rows: Rows = {self._builder.item_schema_name: item}
@@ -84,7 +87,7 @@ class ItemRows:
                 **facts._asdict(),
             )
         for each in record.line.objects:
-            self._add_object(rows, record, item, views, each)
+            self._add_object(rows, item, views, each)
         return rows
 
     def _item(self, record: FolderRecord) -> Any:
@@ -93,14 +96,12 @@ class ItemRows:
         columns = {"id": line.id or self._ids.record(record), "split": record.split, **line.attrs}
         return schema(**(with_missing(schema, columns) if record.is_bare else columns))
 
-    def _add_object(
-        self, rows: Rows, record: FolderRecord, item: Any, views: Rows, line: ObjectLine
-    ) -> None:
+    def _add_object(self, rows: Rows, item: Any, views: Rows, line: ObjectLine) -> None:
         # An object belongs to one view in 0.6: to the one of its first annotation.
         named = next((each.view for each in line.annotations if each.view), None)
         view = named or next(iter(views), None)
         if view not in views:
-            raise FormatError(f"{record.where}: its objects have no image")
+            raise LineError("its objects have no image")
         object_id = line.id or new_id()
         place = {
             "item_ref": ItemRef(id=item.id),

@@ -12,8 +12,8 @@ from pixano.schemas import (
     is_image,
 )
 
-from blobpack.errors import FormatError
 from blobpack.integrations.pixano.image_facts import facts_in_index, facts_in_payload, preview_of
+from blobpack.integrations.pixano.line_forms import LineError
 from blobpack.integrations.pixano.missing_columns import with_missing
 from blobpack.integrations.pixano.record_line import Tables
 from blobpack.quoting import url_below
@@ -95,6 +95,9 @@ class RecordRows:
         Args:
             record: The record.
             payloads: The image of each view; empty if images are read by URL and have no preview.
+
+        Raises:
+            ValueError: a row does not fit its schema; pydantic's error is one.
         """
         line, schema = record.line, self._info.record
         columns = {"id": line.id or self._ids.record(record), "split": record.split, **line.attrs}
@@ -106,7 +109,7 @@ class RecordRows:
             table = canonical_table_name_for_schema(type(views[view]))
             rows.setdefault(table, []).append(views[view])
         for number, each in enumerate(line.objects):
-            self._add_object(rows, record, made.id, views, number, each)
+            self._add_object(rows, made.id, views, number, each)
         return rows
 
     def _image(self, record_id: str, view: str, member: Member, payload: bytes | None) -> Any:
@@ -131,7 +134,6 @@ class RecordRows:
     def _add_object(
         self,
         rows: Rows,
-        record: FolderRecord,
         record_id: str,
         views: Mapping[str, Any],
         number: int,
@@ -143,7 +145,7 @@ class RecordRows:
         for at, annotation in enumerate(line.annotations):
             view = annotation.view or (next(iter(views)) if len(views) == 1 else "")
             if view not in views:
-                raise FormatError(f"{record.where}: an annotation must name one of its images")
+                raise LineError("an annotation must name one of its images")
             columns = {
                 "id": annotation.id or self._ids.below(object_id, annotation.table, at),
                 "record_id": record_id,
