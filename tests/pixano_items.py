@@ -19,7 +19,6 @@ from PIL import Image as PillowImage
 from pixano.datasets import Dataset, DatasetInfo, DatasetItem
 from pixano.datasets.builders import ImageFolderBuilder
 from pixano.features import BBox, Entity, Image, KeyPoints
-from pixano_page import run_page
 from pixano_server import PixanoServer, serving, shots, shown_images, wait_until_drawn
 
 import blobpack
@@ -331,9 +330,3 @@ def test_the_pages_in_chromium(server, chromium: Browser, shots: Path):
     wait_until_drawn(page)
     page.screenshot(path=shots / "pixano-06-item.png", animations="disabled")
     assert not failed
-
-
-@pytest.mark.skipif(version("pixano") == "0.6.0", reason="the page shows what 0.6.12 prints")
-def test_the_code_of_the_page(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert run_page("0.6", tmp_path) == 4

@@ -16,7 +16,6 @@ from pixano.datasets import Dataset, DatasetInfo
 from pixano.datasets.builders.folders.image import ImageFolderBuilder
 from pixano.datasets.workspaces import WorkspaceType
 from pixano.schemas import Entity, Record
-from pixano_page import run_page
 from pixano_server import serving
 
 import blobpack
@@ -190,8 +189,3 @@ def test_rest(blob, tmp_path):
             assert max(PillowImage.open(io.BytesIO(preview)).size) == 128
         status, boxes = server.ask(f"{place}/bboxes?limit=100")
         assert (status, boxes["total"]) == (200, library.COUNTS["objects"])
-
-
-def test_the_code_of_the_page(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert run_page("0.7", tmp_path) == 2

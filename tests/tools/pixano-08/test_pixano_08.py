@@ -25,7 +25,6 @@ from pixano.datasets.io import (
     namespace_prefix,
 )
 from pixano.datasets.io.testing import DatasetImporterTestCase
-from pixano_page import run_page
 from pixano_server import PixanoServer, serving, shots, shown_images, wait_until_drawn
 
 import blobpack
@@ -319,8 +318,3 @@ def test_the_pages_in_chromium(name, part, server, chromium: Browser, shots: Pat
     page.screenshot(path=shots / f"{shot}-item.png", animations="disabled")
     assert not failed
     page.close()
-
-
-def test_the_code_of_the_page(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert run_page("0.8", tmp_path) == 3
