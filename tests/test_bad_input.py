@@ -62,6 +62,7 @@ OTHERS = {
     "base_url": "https://host/b/out",
     "integration": "gateway",
     "files": "to",
+    "library": "imgs",
     "names": "1.jpg",
     "scope": "out",
     "tool": "coco",

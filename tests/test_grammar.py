@@ -48,6 +48,7 @@ WITHOUT = {
         "verify": NO_FILE,
         "serve": NO_FILE,
         "token": NO_FILE,
+        "pixano serve": NO_FILE,
     },
     "--no-progress": {
         "cat": NO_BAR,
@@ -61,6 +62,7 @@ WITHOUT = {
         "uploads": NO_BAR,
         "serve": "runs until it is ended",
         "token": "prints a line",
+        "pixano serve": "runs until it is ended",
     },
     "--index-file": {
         "append": "changes the index where it is",
@@ -78,6 +80,7 @@ WITHOUT = {
         "uploads": NO_INDEX,
         "serve": MANY,
         "token": NO_INDEX,
+        "pixano serve": MANY,
     },
     "--allow": {
         "append": "reads the blobs of a collection only by its index",
@@ -113,6 +116,7 @@ WITHOUT = {
         "uploads": "lists a bucket page by page",
         "serve": "answers requests one by one",
         "token": "reads no blob",
+        "pixano serve": "answers requests one by one",
     },
     # where the index of a new blob goes
     "--index": {
@@ -137,6 +141,7 @@ WITHOUT = {
         "verify": NO_FILE,
         "serve": NO_FILE,
         "token": NO_FILE,
+        "pixano serve": NO_FILE,
     },
 }
 

@@ -53,6 +53,7 @@ COMMANDS = {
     "gallery": ["gallery out.tar -o page.html"],
     "cors": [],
     "serve": [],
+    "pixano serve": [],  # tests/tools/pixano-06
     "token": ["token out --keys keys", "token out/a* --keys keys --expires 2999-12-31"],
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 import blobpack
 from blobpack.errors import BlobChangedError, ChecksumError, StorageError
-from blobpack.gateway.blobs import ServedBlobs, name_of
+from blobpack.gateway.blobs import ServedBlobs
 from blobpack.gateway.payloads import (
     HELD_BYTES_MAX,
     LOCAL_PIECE_BYTES,
@@ -21,6 +21,7 @@ from blobpack.gateway.payloads import (
 )
 from blobpack.index.index import Index
 from blobpack.opening.blob import Blob
+from blobpack.opening.kind import name_of
 from blobpack.stores.memory import MemoryStore
 
 PIXEL = b"\xff\xd8\xff\xe0" + bytes(range(256))

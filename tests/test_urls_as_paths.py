@@ -51,6 +51,7 @@ OTHERS = {
     "base_url": "https://host/b/out",
     "integration": "gateway",
     "files": "imgs",
+    "library": "imgs",
     "names": "1.jpg",
     "project": "5",
     "scope": "out",

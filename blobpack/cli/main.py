@@ -32,6 +32,7 @@ from blobpack.cli.commands.ls import ls
 from blobpack.cli.commands.merge import merge
 from blobpack.cli.commands.offsets import offsets
 from blobpack.cli.commands.pack import pack
+from blobpack.cli.commands.pixano import pixano
 from blobpack.cli.commands.repack import repack
 from blobpack.cli.commands.serve import serve
 from blobpack.cli.commands.subset import subset
@@ -248,6 +249,7 @@ for command in (
     merge,
     offsets,
     pack,
+    pixano,
     repack,
     serve,
     subset,

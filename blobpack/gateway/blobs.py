@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 # of a SHA-256: 48 bits tell the versions of one blob apart, and stay short in URLs
 VERSION_DIGITS = 12
-# for a file named "collection", the folder's name says more
-COLLECTION_FILE = "collection.idx"
-SUFFIXES = (".zst", ".tar", ".idx")
 
 
 class ServedMember(NamedTuple):
@@ -280,17 +277,3 @@ def copied(index: Index) -> LocalStore:
         sink.write(index._write_sections(sink, index.identity).encode())
         sink.flush()
         return CopiedIndex("a copy of an index", fd=file.fileno())
-
-
-def name_of(place: str) -> str:
-    """Return the name under which the blob at a path or URL is served: its file's stem, or the folder of a collection."""
-    location = Location.parse(place, prefix=True)
-    path = location.path if location.is_local else location.remote_name or location.bucket
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    # a glob names its blobs, and not their folder
-    while len(parts) > 1 and (parts[-1] == COLLECTION_FILE or any(c in parts[-1] for c in "*?[")):
-        parts.pop()
-    name = parts[-1] if parts else ""
-    for suffix in SUFFIXES:
-        name = name.removesuffix(suffix)
-    return name
