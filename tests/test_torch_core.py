@@ -303,6 +303,10 @@ def test_a_sample_that_lacks_a_field_or_is_damaged_is_named(tar: Path, threads: 
         MemberNotFoundError, match=r"out\.tar: the sample 99 has no field cls, only png"
     ):
         list(reader_of(tar, fields=("png", "cls")).read([0, 40], threads=threads))
+    with pytest.raises(
+        MemberNotFoundError, match=r"out\.tar: no sample has the field jpg;jpeg, only cls, png"
+    ):
+        reader_of(tar, fields=("png", "jpg;jpeg"))
     with pytest.raises(ImageError, match=r"out\.tar: 99\.png"):
         list(reader_of(tar, fields=("png",)).read([0, 40], threads=threads))
 

@@ -71,10 +71,20 @@ class SampleReader:
             fields: The fields of each sample, in the order in which they are returned; None: all, as a dict.
             decoders: Decode payloads.
             transform: Called with each decoded sample; its result takes the sample's place.
+
+        Raises:
+            MemberNotFoundError: no sample has one of the fields.
+            BlobpackError: the source can't be opened.
         """
         self.reader = source if isinstance(source, Reader) else open_source(source)
         rows = None if members is None else self.reader.index.rows(members)
         self.samples = group_members(self.reader, rows)
+        for field in fields or ():
+            if len(self.samples) and not set(field.split(";")) & set(self.samples.fields):
+                listed = ", ".join(self.samples.fields)
+                raise MemberNotFoundError(
+                    f"{self.reader.url}: no sample has the field {field}, only {listed}"
+                )
         self._fields = fields
         self._decoders = decoders
         self._transform = transform
