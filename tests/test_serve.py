@@ -87,6 +87,15 @@ def test_blobs_are_served_until_sigterm(folder):
             client.ask("/healthz")
 
 
+def test_members_that_are_appended_are_served_without_a_restart(folder):
+    with server(folder, "out.tar") as (_, ready):
+        client = client_of(ready)
+        assert client.ask("/b/out/more.jpg").status == 404
+        blobpack.append(folder / "out.tar", {"more.jpg": JPEG})
+        assert client.ask("/b/out/cats/7.jpg", Range="bytes=0-").body == JPEG + b"7"
+        assert client.ask("/b/out/more.jpg").body == JPEG
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_is_under_way_is_answered_before_the_server_ends(folder, number):
     with ExitStack() as stack, server(folder, "large.tar") as (process, ready):

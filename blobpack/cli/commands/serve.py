@@ -12,11 +12,12 @@ from blobpack.cli.options import allow_option, cache_option, json_option, keys_o
 from blobpack.cli.params import BlobUrl, Whole
 from blobpack.cli.printing import print_note, print_report_line
 from blobpack.cli.report import print_json
+from blobpack.opening.open import open as open_any
 from blobpack.quoting import one_line
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
-    from blobpack.gateway.blobs import ServedBlobs
+    from blobpack.gateway.served.blobs import ServedBlobs
     from blobpack.gateway.server import Listener
     from blobpack.gateway.tokens import Keys
     from blobpack.opening.reader import Reader
@@ -113,7 +114,7 @@ def serve(
     """
     # imported here, because Starlette and uvicorn are an extra
     from blobpack.gateway.app import gateway_app
-    from blobpack.gateway.blobs import ServedBlobs
+    from blobpack.gateway.served.blobs import ServedBlobs
     from blobpack.gateway.server import Listener, is_loopback, run
 
     is_private = is_loopback(host)
@@ -142,7 +143,7 @@ def serve(
         )
         for name, blob in named.items()
     }
-    served = ServedBlobs(readers, pinned=pinned)
+    served = ServedBlobs(readers, pinned=pinned, reopen=lambda name: open_any(named[name]))
     app = gateway_app(
         served, keys=keys, require_token=require_token or not (is_private or insecure_public)
     )
@@ -186,7 +187,7 @@ def names_of(blobs: tuple[Location, ...], names: tuple[str, ...]) -> dict[str, L
     Raises:
         click.UsageError: two have one name, or a name has a form that it can't have.
     """
-    from blobpack.gateway.blobs import name_of
+    from blobpack.gateway.served.blobs import name_of
 
     if len(names) > len(blobs):
         raise click.UsageError("there are more --name than BLOBs")

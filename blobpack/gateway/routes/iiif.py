@@ -20,7 +20,7 @@ from blobpack.gateway.routes.pictures import Picture, PictureError, check_pixels
 
 if TYPE_CHECKING:
     from blobpack.gateway.answers import Scope, Send
-    from blobpack.gateway.blobs import ServedMember
+    from blobpack.gateway.served.blob import ServedMember
     from blobpack.gateway.tokens import Grant
 
 CONTEXT = "http://iiif.io/api/image/3/context.json"

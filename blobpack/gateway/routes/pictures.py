@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from blobpack.gateway.blobs import ServedMember
     from blobpack.gateway.payloads import Payloads
+    from blobpack.gateway.served.blob import ServedMember
 
 # 50 million pixels take 150 to 200 MB while they are decoded, in each of up to 4 threads
 PIXELS_MAX = 50_000_000
