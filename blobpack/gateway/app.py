@@ -78,6 +78,7 @@ class GatewayApp:
     """The ASGI application; gateway_app makes it.
 
     Attributes:
+        access: Who may read what; `access.keys` makes tokens.
         services: What its routes share: the blobs that are served, who may read them, and what reads and counts.
     """
 
@@ -86,7 +87,7 @@ class GatewayApp:
         payloads = Payloads(metrics.count_wait)
         raw_files = RawFiles(blobs)
         services = Services(blobs, access, metrics, payloads, raw_files, Pictures(payloads))
-        self.services = services
+        self.access, self.services = access, services
         self._images = Images(blobs, payloads, access, metrics, "image")
         self._faces: dict[bytes, Face] = {
             b"b": self._images,
@@ -108,7 +109,7 @@ class GatewayApp:
         grant = None
         if raw.startswith(TOKEN_PREFIX):
             token, _, raw = raw[len(TOKEN_PREFIX) :].partition(b"/")
-            grant = self.services.access.grant_of_token(token.decode("latin-1"))
+            grant = self.access.grant_of_token(token.decode("latin-1"))
             if grant is None:
                 await send_problem(send, 404, NOT_FOUND)
                 return
