@@ -97,11 +97,11 @@ class RawFiles:
         here = {name: number for name, number in names.items() if not is_absolute(name)}
         self._collections[blob.name] = reader, here
 
-    def shown(self) -> Iterator[tuple[str, RawFile, Location]]:
+    def shown(self) -> Iterator[tuple[str, RawFile, Location | None]]:
         """Yield each file that a gallery can show: its path behind `/raw/`, itself, and where it lies."""
         for path, file in self._files.items():
             if path in (file.name, f"{file.name}/{COLLECTION_NAME}"):
-                yield path, file, Location.parse(file.reader.url)
+                yield path, file, file.reader._location
 
     def resolve(self, path: str) -> tuple[ServedBlob, str] | None:
         """Return the file at a path; see ServedBlobs.resolve."""

@@ -17,7 +17,6 @@ from blobpack.errors import BlobChangedError, BlobNotFoundError, BlobpackError, 
 from blobpack.gateway.served.blob import ServedBlob
 from blobpack.gateway.shared_work import SharedWork
 from blobpack.opening.find_index import embedded_index, first_found, sidecar_index
-from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
 from blobpack.threads import shared_pool
 
@@ -105,8 +104,9 @@ def check_index(blob: ServedBlob) -> None:
         StorageError: it has none.
         BlobpackError: the file can't be read.
     """
-    if blob.index._stored is None:
+    location = blob.reader._location
+    if blob.index._stored is None or location is None:
         return
-    with open_tar(Location.parse(blob.reader.url), tail=True) as store:
+    with open_tar(location, tail=True) as store:
         if first_found(store, embedded_index, sidecar_index) is None:
             raise StorageError(f"{blob.reader.url}: somebody is writing this blob")
