@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -119,6 +120,21 @@ def test_what_is_under_way_is_answered_before_the_server_ends(folder, number):
         assert process.poll() is None
         assert len(answer.read()) == len(JPEG) + (32 << 20)
         assert process.wait(TIMEOUT_S) == 0
+
+
+def test_a_batch_that_is_under_way_is_sent_whole_before_the_server_ends(folder):
+    names = ["large.jpg", "large.jpg", "large.jpg"]
+    with ExitStack() as stack, server(folder, "large.tar") as (process, ready):
+        busy = http.client.HTTPConnection("127.0.0.1", client_of(ready).port, timeout=TIMEOUT_S)
+        stack.callback(busy.close)
+        busy.request("POST", "/batch", json.dumps({"blob": "large", "members": names}))
+        answer = busy.getresponse()
+        process.send_signal(signal.SIGTERM)
+        with tarfile.open(fileobj=answer, mode="r|") as tar:
+            sizes = {member.name: len(tar.extractfile(member).read()) for member in tar}
+        assert sizes == {"large.jpg": len(JPEG) + (32 << 20)}
+        assert process.wait(TIMEOUT_S) == 0
+        assert process.stderr.read() == ""
 
 
 def test_a_second_signal_ends_the_server_at_once(folder):

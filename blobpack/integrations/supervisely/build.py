@@ -211,8 +211,9 @@ class _NewProject:
         folder = dataset_folder(self._folder, name)
         (folder / ANNOTATIONS).mkdir(parents=True)
         for piece in pieces:
-            target = folder / f"{stem_of(piece.blob)}{OFFSETS_SUFFIX}"
-            write_offsets(piece.index, target, names="basename")
+            # an open file, because an error must not name the hidden folder
+            with (folder / f"{stem_of(piece.blob)}{OFFSETS_SUFFIX}").open("xb") as offsets:
+                write_offsets(piece.index, offsets, names="basename")
             for title, annotation, was_given in annotations_of(
                 name, piece, self._given, self._meta
             ):
@@ -257,10 +258,10 @@ def _new_folder(target: Path) -> Iterator[Path]:
                 f"{target}: already exists, and a project is only written to a new or empty folder"
             )
         new = hidden_path(target.absolute(), os.urandom(6).hex())
-        new.mkdir(parents=True)
     try:
         # ValueError and the like are not errors of writing
         with translate_write_errors(target):
+            new.mkdir(parents=True)
             yield new
             # POSIX.1-2017, rename: an empty folder is replaced
             new.replace(target)
