@@ -33,8 +33,9 @@ class Answer(NamedTuple):
 class Client:
     """Sends requests to one server, each on a connection of its own."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, servers: Servers | None = None) -> None:
+        """Know a server by its port; if it runs in this process, also by its object."""
+        self.port, self.servers = port, servers
         self.url = f"http://127.0.0.1:{port}"
 
     def ask(
@@ -71,7 +72,7 @@ def serving(app: Any, ready_answer: Any = None) -> Iterator[Client]:
     thread.start()
     assert ready.wait(TIMEOUT_S)
     try:
-        yield Client(listener.port)
+        yield Client(listener.port, servers)
     finally:
         servers.stop()
         thread.join(TIMEOUT_S)
