@@ -92,6 +92,11 @@ class Store(Closing, ABC):
         """Whether the blob's path leads to another version by now. False for a store whose reads raise an error then."""
         return False
 
+    @property
+    def is_grown(self) -> bool:
+        """Whether a file that was written since it was opened may only have been appended to: it is not shorter."""
+        return False
+
     def peek(self, start: int, end: int) -> bytes:
         """Read like read_range, but take bytes that the opening request fetched from memory.
 

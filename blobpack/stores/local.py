@@ -121,6 +121,15 @@ class LocalStore(Store):
         except OSError:
             return True
 
+    @property
+    def is_grown(self) -> bool:
+        """Whether the path leads to the file that was opened, and the file is not shorter."""
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 (as above)
+        except OSError:
+            return False
+        return f"{found.st_ino:x}" == self.version.partition("-")[0] and found.st_size >= self.size
+
     def close(self) -> None:
         """Close the file. Reads that are under way end first, and get their bytes. Closing twice is harmless."""
         super().close()

@@ -20,7 +20,7 @@ from blobpack.quoting import one_line
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
-    from blobpack.gateway.blobs import ServedBlobs
+    from blobpack.gateway.served.blobs import ServedBlobs
     from blobpack.gateway.server import Listener
     from blobpack.stores.location import Location
 
@@ -87,7 +87,7 @@ def serve(
     """
     # imported here, because Pixano, Starlette and uvicorn are optional
     from blobpack.gateway.app import gateway_app
-    from blobpack.gateway.blobs import ServedBlobs
+    from blobpack.gateway.served.blobs import ServedBlobs
     from blobpack.gateway.server import Listener, is_loopback, run
     from blobpack.integrations.pixano.application import PixanoApp
 
