@@ -5,27 +5,24 @@ The shell around region.pxd.
 
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcmp, strerror
+from libc.string cimport strerror
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 from posix.unistd cimport _SC_PAGESIZE, SEEK_END, lseek, sysconf
 
-from index.blocks cimport BLOCK_ROWS, CRC32C, block_view, offsets_in, value_at
+from index.blocks cimport BLOCK_ROWS, block_view, offsets_in
 from common.crc32c cimport find_crc32c
-from index.faults cimport FAULT_ABSENT, FAULT_LAYOUT, FAULT_NONE, failure, fault
+from index.faults cimport FAULT_LAYOUT, FAULT_NONE, failure, fault
 from index.region cimport (
-    bring_row,
-    fetch_ahead,
     index_region,
     open_at,
     prefetch,
     region_fits,
     region_free,
     region_init,
-    search,
     slots_of,
     take_rows,
 )
-from index.one_row cimport bounds_in, facts_at_place, name_at_place, row_number
+from index.one_row cimport facts_at_place, name_at_place, row_number
 from index.rows cimport (
     HAS_CRC32C,
     row_columns,
@@ -33,6 +30,19 @@ from index.rows cimport (
     row_columns_init,
     to_python,
 )
+from index.row_job cimport (
+    FOOTER_BYTES,
+    GROUP_ROWS,
+    bring_rows,
+    fetch_rows,
+    find_by_name,
+    find_by_row,
+    is_overwritten,
+    names_job,
+    row_job,
+    rows_job,
+)
+from common.guarded cimport find_guard, guard_function, guarded_work
 from common.hash cimport encoded_name, hash_name
 from common.named cimport new_named
 from index.pages cimport seeded
@@ -46,21 +56,15 @@ from blobpack._native.results import (
 )
 from blobpack.errors import BlobChangedError, FormatError, StorageError
 
-cdef enum:
-    GROUP_NAMES = 32               # whose cache lines are brought together
-    FOOTER_BYTES = 512
-    FOOTER_HEAD_BYTES = 32
-    STAMP = 336                    # in the footer
-    STAMP_BYTES = 8
-
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
 
-cdef extern from *:
-    """
-    #define read_before_what_follows() __atomic_thread_fence(__ATOMIC_ACQUIRE)
-    """
-    void read_before_what_follows() noexcept nogil
+cdef guard_function guard = find_guard()
+
+
+cdef inline object to_found_row(const row_job* job):
+    cdef object crc = job.crc32c if job.with_crc32c else None
+    return new_named(FoundRow, (job.row, job.start, job.end, crc))
 
 
 cdef class MappedIndex:
@@ -183,20 +187,7 @@ cdef class MappedIndex:
         )
 
     cdef bint is_overwritten(self) noexcept nogil:
-        """Return whether the footer has changed since the index was opened.
-
-        Its first bytes are the checksum and the size of the archive, which an append
-        changes. An append that puts the same index back changes the stamp.
-        """
-        cdef const unsigned char* now = (
-            self.region.bytes + self.region.length - FOOTER_BYTES
-        )
-        # the processor must not read the footer before the rest
-        read_before_what_follows()
-        return (
-            memcmp(now, self.known, FOOTER_HEAD_BYTES) != 0
-            or memcmp(now + STAMP, self.known + STAMP, STAMP_BYTES) != 0
-        )
+        return is_overwritten(&self.region, self.known)
 
     cdef object renewed(self):
         """Return the owner, after it has found the index again."""
@@ -206,34 +197,43 @@ cdef class MappedIndex:
         owner.renew(self)
         return owner
 
-    cdef int64_t find_row(
-        self, str name, block_view* view, bint* overwritten
-    ) except -2:
-        """Find the last row of a name, -1 when there is none; leave its block open.
+    cdef bint look(self, guarded_work work, row_job* job) except -1:
+        """Find a member; return whether the index was overwritten.
 
-        What is wrong with bytes that were overwritten is no error: the caller looks the
-        name up again.
+        Then nothing in the job is used, and what is wrong with it is no error.
         """
-        cdef const char* text
+        job.region = &self.region
+        job.known = self.known
+        job.with_crc32c = self.facts & HAS_CRC32C
+        job.in_member = job.overwritten = job.shortened = False
+        job.position = 0
+        if guard(work, job, self.map, self.map_bytes):
+            self.refuse_cut_file()
+            raise StorageError(f"{self.where}: its index can't be read: bus error")
+        if job.shortened:
+            self.refuse_cut_file()
+        if job.overwritten or job.kind == FAULT_NONE:
+            return job.overwritten
+        if job.in_member:
+            raise failure(job.kind, self.where, "the member", self.offset)
+        what = "the part" if work == find_by_name else "the block"
+        raise failure(job.kind, self.where, what, self.offset + job.position)
+
+    cdef bint look_up(self, str name, row_job* job) except -1:
+        """Find the last member of a name, as look; job.row is -1 if there is none."""
         cdef Py_ssize_t length
         cdef bytes encoded = None
-        cdef int64_t row = -1, position = 0
-        cdef fault kind
         try:
-            text = PyUnicode_AsUTF8AndSize(name, &length)
+            job.name = PyUnicode_AsUTF8AndSize(name, &length)
         except UnicodeEncodeError:  # surrogates: bytes that are not UTF-8
             encoded = encoded_name(name)
             if encoded is None:
-                return -1
-            text = encoded
+                job.row = -1
+                return False
+            job.name = encoded
             length = len(encoded)
-        kind = search(&self.region, text, length, view, &row, &position)
-        if kind > FAULT_ABSENT:
-            overwritten[0] = self.is_overwritten()
-            if overwritten[0]:
-                return -1
-            raise failure(kind, self.where, "the part", self.offset + position)
-        return row
+        job.length = length
+        return self.look(find_by_name, job)
 
     def find(self, str name not None):
         """Return the last row of that name, -1 when there is none.
@@ -242,14 +242,10 @@ cdef class MappedIndex:
             BlobChangedError: the file was cut.
             FormatError: what was read of the index is damaged.
         """
-        cdef block_view view
-        cdef int64_t row
-        cdef bint overwritten = False
-        self.refuse_cut_file()
-        row = self.find_row(name, &view, &overwritten)
-        if overwritten or self.is_overwritten():
+        cdef row_job job
+        if self.look_up(name, &job):
             return self.renewed().find(name)
-        return row
+        return job.row
 
     def locate(self, str name not None):
         """Return offset_start and offset_end of the last row of that name, or None.
@@ -258,18 +254,10 @@ cdef class MappedIndex:
             BlobChangedError: the file was cut.
             FormatError: what was read of the index is damaged.
         """
-        cdef block_view view
-        cdef int64_t start = 0, end = 0, row
-        cdef bint overwritten = False, whole = True
-        self.refuse_cut_file()
-        row = self.find_row(name, &view, &overwritten)
-        if row >= 0:
-            whole = offsets_in(&view, row % BLOCK_ROWS, &start, &end)
-        if overwritten or self.is_overwritten():
+        cdef row_job job
+        if self.look_up(name, &job):
             return self.renewed().locate(name)
-        if not whole:
-            raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
-        return None if row < 0 else (start, end)
+        return None if job.row < 0 else (job.start, job.end)
 
     def find_member(self, object member not None):
         """Return the row of a Member, if it is the last row of its name.
@@ -282,29 +270,19 @@ cdef class MappedIndex:
         Raises:
             As locate.
         """
-        cdef block_view view
-        cdef int64_t start = 0, end = 0, row
-        cdef bint overwritten = False, whole = True, is_same = False
+        cdef row_job job
         cdef object checksum
-        self.refuse_cut_file()
-        row = self.find_row(member.name, &view, &overwritten)
-        if row >= 0:
-            whole = offsets_in(&view, row % BLOCK_ROWS, &start, &end)
-            is_same = start == <int64_t> member.offset_start
-            is_same = is_same and end == <int64_t> member.offset_end
-            if is_same and self.facts & HAS_CRC32C:
-                checksum = member.crc32c
-                is_same = (
-                    checksum is None
-                    or value_at(&view, CRC32C, row % BLOCK_ROWS) == <uint64_t> checksum
-                )
-        if overwritten or self.is_overwritten():
+        cdef bint is_same
+        if self.look_up(member.name, &job):
             return self.renewed().find_member(member)
-        if not whole:
-            raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
-        if row < 0:
+        if job.row < 0:
             return NO_SUCH_NAME
-        return row if is_same else OTHER_MEMBER
+        is_same = job.start == <int64_t> member.offset_start
+        is_same = is_same and job.end == <int64_t> member.offset_end
+        if is_same and job.with_crc32c:
+            checksum = member.crc32c
+            is_same = checksum is None or job.crc32c == <uint64_t> checksum
+        return job.row if is_same else OTHER_MEMBER
 
     def search(self, list names not None):
         """Return the last row of each of many names, with its offsets and CRC-32C.
@@ -318,50 +296,38 @@ cdef class MappedIndex:
         Raises:
             As locate.
         """
-        cdef block_view view
+        cdef row_job job
         cdef Py_ssize_t first, last, i
-        cdef int64_t row, start, end
         cdef list found = []
-        cdef object crc = None, named_tuple = FoundRow
-        cdef bint overwritten = False
-        for first in range(0, len(names), GROUP_NAMES):
-            last = min(first + GROUP_NAMES, len(names))
+        for first in range(0, len(names), GROUP_ROWS):
+            last = min(first + GROUP_ROWS, len(names))
             self.bring(names, first, last)
             for i in range(first, last):
-                row = self.find_row(names[i], &view, &overwritten)
-                if overwritten:
+                if self.look_up(names[i], &job):
                     return self.renewed().search(names)
-                if row < 0:
-                    found.append(None)
-                    continue
-                if not offsets_in(&view, row % BLOCK_ROWS, &start, &end):
-                    if self.is_overwritten():
-                        return self.renewed().search(names)
-                    raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
-                if self.facts & HAS_CRC32C:
-                    crc = value_at(&view, CRC32C, row % BLOCK_ROWS)
-                found.append(new_named(named_tuple, (row, start, end, crc)))
-        if self.is_overwritten():
-            return self.renewed().search(names)
+                found.append(None if job.row < 0 else to_found_row(&job))
         return found
 
     cdef int bring(self, list names, Py_ssize_t first, Py_ssize_t last) except -1:
         """Prefetch the slots of some names, then the rows that those give."""
-        cdef uint64_t[GROUP_NAMES] hashes
+        cdef names_job job
         cdef const char* text
-        cdef Py_ssize_t length, i, count = 0
-        self.refuse_cut_file()
+        cdef Py_ssize_t length, i
         if self.region.pages == 0:
             return 0
+        job.region = &self.region
+        job.count = 0
         for i in range(first, last):
             if not isinstance(names[i], str) or not (<str> names[i]).isascii():
                 continue
             text = PyUnicode_AsUTF8AndSize(names[i], &length)
-            hashes[count] = seeded(hash_name(text, length, 0), self.region.seed)
-            prefetch(slots_of(&self.region, hashes[count]))
-            count += 1
-        for i in range(count):
-            bring_row(&self.region, hashes[i])
+            job.hashes[job.count] = seeded(
+                hash_name(text, length, 0), self.region.seed
+            )
+            prefetch(slots_of(&self.region, job.hashes[job.count]))
+            job.count += 1
+        # a fault is noticed again when the names are looked up
+        guard(bring_rows, &job, self.map, self.map_bytes)
         return 0
 
     cdef bint open_row(self, int64_t row, block_view* view) except -1:
@@ -383,18 +349,11 @@ cdef class MappedIndex:
             FormatError: the block is damaged.
             IndexError: there is no such row.
         """
-        cdef block_view view
-        cdef int64_t start = 0, end = 0, number = row_number(row, self.region.row_count)
-        cdef bint whole
-        self.refuse_cut_file()
-        if not self.open_row(number, &view):
+        cdef row_job job
+        job.row = row_number(row, self.region.row_count)
+        if self.look(find_by_row, &job):
             return self.renewed().bounds_at(row)
-        whole = bounds_in(&view, number % BLOCK_ROWS, &start, &end)
-        if self.is_overwritten():
-            return self.renewed().bounds_at(row)
-        if not whole:
-            raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
-        return start, end
+        return job.start, job.end
 
     def name_at(self, row):
         """Return the name in a row; see bounds_at."""
@@ -439,32 +398,24 @@ cdef class MappedIndex:
         Raises:
             As bounds_at.
         """
-        cdef block_view view
+        cdef row_job job
+        cdef rows_job ahead
         cdef Py_ssize_t first, last, i
-        cdef int64_t number, start, end
         cdef list found = []
         cdef list numbers = [row_number(row, self.region.row_count) for row in rows]
-        cdef object crc = None, named_tuple = FoundRow
-        for first in range(0, len(numbers), GROUP_NAMES):
-            last = min(first + GROUP_NAMES, len(numbers))
-            self.refuse_cut_file()
+        ahead.region = &self.region
+        for first in range(0, len(numbers), GROUP_ROWS):
+            last = min(first + GROUP_ROWS, len(numbers))
             # what binds is waiting for memory, as in search
+            ahead.count = last - first
             for i in range(first, last):
-                fetch_ahead(&self.region, numbers[i])
+                ahead.rows[i - first] = numbers[i]
+            guard(fetch_rows, &ahead, self.map, self.map_bytes)
             for i in range(first, last):
-                number = numbers[i]
-                if not self.open_row(number, &view):
+                job.row = numbers[i]
+                if self.look(find_by_row, &job):
                     return self.renewed().search_rows(rows)
-                self.region.last_header = view.header
-                if not bounds_in(&view, number % BLOCK_ROWS, &start, &end):
-                    if self.is_overwritten():
-                        return self.renewed().search_rows(rows)
-                    raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
-                if self.facts & HAS_CRC32C:
-                    crc = value_at(&view, CRC32C, number % BLOCK_ROWS)
-                found.append(new_named(named_tuple, (number, start, end, crc)))
-        if self.is_overwritten():
-            return self.renewed().search_rows(rows)
+                found.append(to_found_row(&job))
         return found
 
     def rows(self, int64_t first, int64_t last):
