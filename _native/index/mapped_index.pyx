@@ -43,6 +43,7 @@ from index.row_job cimport (
     rows_job,
 )
 from common.guarded cimport find_guard, guard_function, guarded_work
+from common.locator cimport member_locator, to_capsule
 from common.hash cimport encoded_name, hash_name
 from common.named cimport new_named
 from index.pages cimport seeded
@@ -65,6 +66,46 @@ cdef guard_function guard = find_guard()
 cdef inline object to_found_row(const row_job* job):
     cdef object crc = job.crc32c if job.with_crc32c else None
     return new_named(FoundRow, (job.row, job.start, job.end, crc))
+
+
+cdef bint locate_name(
+    object index, str name, int64_t* start, int64_t* end
+) except? False:
+    cdef row_job job
+    cdef Py_ssize_t length
+    try:
+        job.name = PyUnicode_AsUTF8AndSize(name, &length)
+    except UnicodeEncodeError:
+        return False
+    job.length = length
+    if not (<MappedIndex> index).is_found(find_by_name, &job):
+        return False
+    start[0] = job.start
+    end[0] = job.end
+    return True
+
+
+cdef bint locate_row(
+    object index, int64_t row, int64_t* start, int64_t* end
+) except? False:
+    cdef row_job job
+    job.row = row
+    if not (<MappedIndex> index).is_found(find_by_row, &job):
+        return False
+    start[0] = job.start
+    end[0] = job.end
+    return True
+
+
+cdef int64_t count_rows(object index) noexcept:
+    return (<MappedIndex> index).region.row_count
+
+
+cdef member_locator locator
+locator.by_name = locate_name
+locator.by_row = locate_row
+locator.count = count_rows
+cdef object LOCATOR = to_capsule(&locator)
 
 
 cdef class MappedIndex:
@@ -106,6 +147,8 @@ cdef class MappedIndex:
     cdef const char* known         # the footer's bytes
     cdef object owner
     cdef tuple media_types
+    cdef bint is_closed
+    cdef readonly object locator   # for MemberReads
 
     def __cinit__(
         self,
@@ -138,6 +181,7 @@ cdef class MappedIndex:
         self.known = footer
         self.owner = owner
         self.media_types = media_types
+        self.locator = LOCATOR
         self.region.length = region_bytes
         self.region.row_count = row_count
         self.region.last_end = last_end
@@ -219,6 +263,20 @@ cdef class MappedIndex:
         what = "the part" if work == find_by_name else "the block"
         raise failure(job.kind, self.where, what, self.offset + job.position)
 
+    cdef bint is_found(self, guarded_work work, row_job* job) noexcept:
+        """Find a member for MemberReads, which tries again by `look` if this fails."""
+        job.region = &self.region
+        job.known = self.known
+        job.with_crc32c = False
+        return (
+            not self.is_closed
+            and not guard(work, job, self.map, self.map_bytes)
+            and job.kind == FAULT_NONE
+            and job.row >= 0
+            and not job.overwritten
+            and not job.shortened
+        )
+
     cdef bint look_up(self, str name, row_job* job) except -1:
         """Find the last member of a name, as look; job.row is -1 if there is none."""
         cdef Py_ssize_t length
@@ -234,6 +292,10 @@ cdef class MappedIndex:
             length = len(encoded)
         job.length = length
         return self.look(find_by_name, job)
+
+    def close(self):
+        """Locate no more members for MemberReads."""
+        self.is_closed = True
 
     def find(self, str name not None):
         """Return the last row of that name, -1 when there is none.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import ref
 
+from blobpack._native.local_reads import MemberReads
 from blobpack.asked_members import members_of, not_a_member, which_of
 from blobpack.errors import BlobChangedError, FormatError, MemberNotFoundError, StorageError
 from blobpack.index.index import Index
@@ -68,7 +69,15 @@ class Blob(Reader):
         hedge: Which requests are sent a second time when their answers are late; see open_blob.
     """
 
-    __slots__ = ("__weakref__", "_is_remote", "_opened_index", "hedge", "index", "store")
+    __slots__ = (
+        "__weakref__",
+        "_is_remote",
+        "_opened_index",
+        "_read_natively",
+        "hedge",
+        "index",
+        "store",
+    )
 
     def __init__(self, store: Store, index: Index, *, hedge: Hedge = "batches") -> None:
         """Make a blob of a store and the index of its members.
@@ -93,9 +102,9 @@ class Blob(Reader):
         # the index, if this blob opened it; one that the caller gave is the caller's to close
         self._opened_index: Index | None = None
         self.hedge = hedge
-        # Kept here: a local read takes only 2.6 microseconds, so asking the store at each read
-        # would slow it down.
         self._is_remote = store.is_remote
+        # reads a member by its name or row in one native call; None until a member was read
+        self._read_natively: Callable[[Which], bytes | None] | None = None
 
     @property
     def url(self) -> str:
@@ -111,6 +120,15 @@ class Blob(Reader):
 
     def read(self, which: Which) -> bytes:
         """Read a member's payload; see Reader."""
+        read_natively = self._read_natively
+        if read_natively is not None:
+            payload = read_natively(which)
+            if payload is not None:
+                return payload
+        return self._read(which)
+
+    def _read(self, which: Which) -> bytes:
+        """Read a payload that native code did not read, or raise the error that says why it can't be read."""
         if self._is_remote:
             return super().read(which)
         # From a local disk, payloads are not compared with their checksums, which would take as long as the read.
@@ -119,7 +137,20 @@ class Blob(Reader):
             start, end = self.index._bounds_of(which)
         except (MemberNotFoundError, IndexError) as exc:
             raise self._with_url(exc) from None
-        return self.store.read_range(start, end)
+        payload = self.store.read_range(start, end)
+        if isinstance(which, (str, int)):
+            self._prepare_native_reads()
+        return payload
+
+    def _prepare_native_reads(self) -> None:
+        file, locator = self.store.native_file, self.index._locator()
+        if file is None or locator is None:
+            self._read_natively = None
+            return
+        self._read_natively = MemberReads(file, locator).read
+        # another thread has closed the blob meanwhile: an index must not be kept open
+        if self.store.closed:
+            self._read_natively = None
 
     def read_many(self, several: Iterable[Which]) -> Iterator[bytes]:
         """Read members' payloads, in the order asked; see Reader."""
@@ -211,6 +242,7 @@ class Blob(Reader):
     def close(self) -> None:
         """Close the store, and the index if open_blob found it; closing twice is harmless."""
         self.store.close()
+        self._read_natively = None
         if self._opened_index is not None:
             self._opened_index.close()
 
