@@ -7,6 +7,9 @@ methods, which find the member or raise the right error.
 
 from libc.stdint cimport int64_t
 
+cdef enum:
+    BROUGHT_AT_ONCE = 32
+
 cdef struct member_locator:
     bint (*by_name)(
         object index, str name, int64_t* start, int64_t* end
@@ -15,6 +18,10 @@ cdef struct member_locator:
         object index, int64_t row, int64_t* start, int64_t* end
     ) except? False
     int64_t (*count)(object index) noexcept
+    # start to load what by_name will read, for the names at first:last of a list
+    int (*bring)(
+        object index, list several, Py_ssize_t first, Py_ssize_t last
+    ) except -1
 
 cdef extern from "Python.h":
     object PyCapsule_New(void*, const char*, void*)

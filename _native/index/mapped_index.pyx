@@ -101,10 +101,17 @@ cdef int64_t count_rows(object index) noexcept:
     return (<MappedIndex> index).region.row_count
 
 
+cdef int bring_names(
+    object index, list several, Py_ssize_t first, Py_ssize_t last
+) except -1:
+    return (<MappedIndex> index).bring(several, first, last)
+
+
 cdef member_locator locator
 locator.by_name = locate_name
 locator.by_row = locate_row
 locator.count = count_rows
+locator.bring = bring_names
 cdef object LOCATOR = to_capsule(&locator)
 
 

@@ -253,8 +253,25 @@ cdef int64_t count_rows(object index) noexcept:
     return (<MemberColumnsLocator> index).offset_start.shape[0]
 
 
+cdef int bring_names(
+    object index, list several, Py_ssize_t first, Py_ssize_t last
+) except -1:
+    """Prefetch the slots of names."""
+    cdef NameLookup lookup = (<MemberColumnsLocator> index).lookup
+    cdef Py_ssize_t length, i
+    cdef const char* text
+    if lookup is None:
+        return 0
+    for i in range(first, last):
+        if isinstance(several[i], str) and (<str> several[i]).isascii():
+            text = PyUnicode_AsUTF8AndSize(several[i], &length)
+            prefetch(&lookup.slots[hash_name(text, length, seed) & lookup.mask])
+    return 0
+
+
 cdef member_locator locator
 locator.by_name = locate_name
 locator.by_row = locate_row
 locator.count = count_rows
+locator.bring = bring_names
 cdef object LOCATOR = to_capsule(&locator)

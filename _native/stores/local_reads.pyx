@@ -8,12 +8,11 @@ up takes as long as some copies. If the coarse clock moves during a copy, the co
 have waited for a disk, and the next reads go by pread again.
 """
 
-from libc.errno cimport EINTR, errno
-from libc.stdint cimport int64_t
-from posix.unistd cimport pread
+from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdlib cimport free, malloc
 
 from common.guarded cimport find_guard, guard_function
-from common.locator cimport from_capsule, member_locator
+from common.locator cimport BROUGHT_AT_ONCE, from_capsule, member_locator
 from stores.file_map cimport (
     coarse_time,
     copy_mapped,
@@ -22,6 +21,16 @@ from stores.file_map cimport (
     nanoseconds,
     unmap_file,
 )
+from stores.range_team cimport (
+    COPIED_MAX,
+    QUICK_NS,
+    byte_range,
+    range_team,
+    read_in_thread,
+    read_ranges,
+    read_whole,
+)
+from common.threads cimport THREADS_MAX, run_team, team_free, team_init
 
 cdef extern from "Python.h":
     object PyBytes_FromStringAndSize(const char*, Py_ssize_t)
@@ -30,9 +39,9 @@ cdef extern from "Python.h":
     int64_t PyLong_AsLongLong(object) except? -1
 
 cdef enum:
-    COPIED_MAX = 65536             # larger ones take long enough to give up the GIL
-    QUICK_NS = 50000               # a disk takes longer
     QUICK_READS = 16               # in a row, before the file is mapped
+    THREAD_BYTES = 524288          # that are worth a thread more, out of memory
+    DISK_THREADS = 16              # that wait for a disk side by side
 
 # After as many bytes, the map's pages are given back: each GiB of them takes 2 MB of
 # page tables. Touching the pages again takes less than a hundredth of the time.
@@ -41,27 +50,13 @@ cdef int64_t DROPPED_AFTER = <int64_t> 4 << 30
 cdef guard_function guard = find_guard()
 
 
-cdef bint read_whole(int fd, char* to, int64_t start, int64_t size) noexcept nogil:
-    """Read bytes of a file; False if it ends before, or can't be read."""
-    cdef ssize_t got
-    while size > 0:
-        got = pread(fd, to, size, start)
-        if got < 0 and errno == EINTR:
-            continue
-        if got <= 0:
-            return False
-        to += got
-        start += got
-        size -= got
-    return True
-
-
 cdef class LocalFile:
     """Bytes of a file that is open.
 
     Args:
-        descriptor: A Descriptor. It is let go by `close`, and while nobody reads.
+        descriptor: A Descriptor, which is let go by `close`.
         size: Bytes of the file when it was opened; no read goes beyond.
+        threads: How many threads a batch may take that waits for no disk.
     """
 
     cdef object descriptor         # None once it is closed
@@ -70,10 +65,13 @@ cdef class LocalFile:
     cdef bint is_not_mapped        # and never will be
     cdef int quick_reads           # in a row
     cdef int64_t copied            # bytes since pages were given back
+    cdef int batches               # under way, which read without the GIL
+    cdef int threads
 
-    def __cinit__(self, object descriptor not None, int64_t size):
+    def __cinit__(self, object descriptor not None, int64_t size, int threads=1):
         self.descriptor = descriptor
         self.size = size
+        self.threads = threads
 
     def __dealloc__(self):
         self.unmap()
@@ -84,14 +82,25 @@ cdef class LocalFile:
             self.map = NULL
 
     def close(self):
-        """Let the file go, and unmap it: no copy is under way, since copies hold the GIL."""
+        """Let the file go. It is unmapped when no batch is under way any more.
+
+        No single copy is under way, because those hold the GIL.
+        """
         self.descriptor = None
-        self.unmap()
+        if self.batches == 0:
+            self.unmap()
 
     @property
     def is_mapped(self):
         """Whether reads copy out of a map now."""
-        return self.map != NULL and self.quick_reads >= QUICK_READS
+        return self.copies()
+
+    cdef inline bint copies(self) noexcept:
+        return (
+            self.map != NULL
+            and self.quick_reads >= QUICK_READS
+            and self.descriptor is not None
+        )
 
     def read(self, int64_t start, int64_t end):
         """Read the bytes start to end.
@@ -109,12 +118,7 @@ cdef class LocalFile:
             return None
         found = PyBytes_FromStringAndSize(NULL, size)
         to = PyBytes_AsString(found)
-        if (
-            self.map != NULL
-            and self.quick_reads >= QUICK_READS
-            and 0 < size <= COPIED_MAX
-            and self.copy(to, start, size)
-        ):
+        if self.copies() and 0 < size <= COPIED_MAX and self.copy(to, start, size):
             return found
         return found if self.fill(to, start, size) else None
 
@@ -144,16 +148,61 @@ cdef class LocalFile:
             whole = read_whole(fd, to, start, size)
             began = nanoseconds() - began
         if size <= COPIED_MAX and whole:
-            self.quick_reads = self.quick_reads + 1 if began < QUICK_NS else 0
-            if self.quick_reads >= QUICK_READS:
-                self.map_if_possible()
+            self.count_quick(1 if began < QUICK_NS else 0)
         return whole
 
-    cdef void map_if_possible(self) noexcept:
-        if self.map != NULL or self.is_not_mapped or self.descriptor is None:
-            return
-        self.map = map_file(self.descriptor, self.size)
-        self.is_not_mapped = self.map == NULL
+    cdef int count_quick(self, int64_t reads) except -1:
+        """Count reads by pread that waited for no disk; 0: one has waited."""
+        if reads == 0:
+            self.quick_reads = 0
+        elif self.quick_reads < QUICK_READS:
+            self.quick_reads += <int> min(reads, <int64_t> QUICK_READS)
+        if self.quick_reads < QUICK_READS or self.map != NULL or self.is_not_mapped:
+            return 0
+        if self.descriptor is not None:
+            self.map = map_file(self.descriptor, self.size)
+            self.is_not_mapped = self.map == NULL
+        return 0
+
+    cdef int read_batch(self, byte_range* ranges, int64_t count, int64_t size) except -1:
+        """Read ranges of the file, `size` bytes in all, and mark those that were read."""
+        cdef object held = self.descriptor
+        cdef range_team t
+        cdef void* arguments[THREADS_MAX]
+        cdef int64_t threads
+        cdef int i
+        if held is None:
+            return 0
+        t.guard = guard
+        t.fd = held
+        t.map = self.map if self.copies() else NULL
+        t.file_size = self.size
+        t.ranges = ranges
+        t.count = count
+        t.next = 0
+        t.waited = False
+        if self.quick_reads < QUICK_READS:
+            threads = min(<int64_t> DISK_THREADS, count // 4)
+        else:
+            threads = min(<int64_t> self.threads, size // THREAD_BYTES)
+        team_init(&t.team)
+        self.batches += 1
+        try:
+            if threads < 2:
+                with nogil:
+                    read_ranges(&t)
+            else:
+                for i in range(threads):
+                    arguments[i] = &t
+                run_team(&t.team, read_in_thread, arguments, threads, None)
+        finally:
+            team_free(&t.team)
+            self.batches -= 1
+            if self.descriptor is None and self.batches == 0:
+                self.unmap()
+        if t.map == NULL or t.waited:
+            self.count_quick(0 if t.waited else count)
+        return 0
 
 
 cdef class MemberReads:
@@ -199,3 +248,97 @@ cdef class MemberReads:
         if not self.locate(which, &start, &end):
             return None
         return self.file.take(start, end)
+
+    def read_many(self, list several not None, int64_t most_bytes):
+        """Read members by their names or rows, side by side.
+
+        Returns:
+            Payloads of the first of them: up to one that has to be read by the caller,
+            or one that would exceed most_bytes. The first one is read at any size.
+        """
+        cdef byte_range* ranges = <byte_range*> malloc(
+            max(len(several), 1) * sizeof(byte_range)
+        )
+        cdef list payloads = []
+        cdef int64_t count, size = 0, i
+        cdef object payload
+        if ranges == NULL:
+            raise MemoryError
+        try:
+            count = self.locate_many(several, most_bytes, ranges, &size)
+            for i in range(count):
+                payload = PyBytes_FromStringAndSize(NULL, ranges[i].size)
+                ranges[i].to = PyBytes_AsString(payload)
+                payloads.append(payload)
+            self.file.read_batch(ranges, count, size)
+            return payloads[:count_read(ranges, count)]
+        finally:
+            free(ranges)
+
+    def read_packed(self, list several not None, int64_t[::1] bounds not None):
+        """Read members by their names or rows, one behind the other, into bytes.
+
+        Args:
+            several: The names and rows.
+            bounds: (n + 1,) takes where each payload starts; the last one: their end.
+
+        Returns:
+            The bytes, and how many members they hold: up to one that has to be read by
+            the caller. If these are not all, the bytes are of no use.
+        """
+        cdef byte_range* ranges = <byte_range*> malloc(
+            max(len(several), 1) * sizeof(byte_range)
+        )
+        cdef int64_t count, size = 0, i
+        cdef object packed
+        cdef char* to
+        if ranges == NULL:
+            raise MemoryError
+        try:
+            if bounds.shape[0] != len(several) + 1:
+                raise ValueError(f"{bounds.shape[0]} bounds of {len(several)} members")
+            count = self.locate_many(several, INT64_MAX, ranges, &size)
+            packed = PyBytes_FromStringAndSize(NULL, size)
+            to = PyBytes_AsString(packed)
+            size = 0
+            for i in range(count):
+                bounds[i] = size
+                ranges[i].to = to + size
+                size += ranges[i].size
+            bounds[count] = size
+            self.file.read_batch(ranges, count, size)
+            return packed, count_read(ranges, count)
+        finally:
+            free(ranges)
+
+    cdef int64_t locate_many(
+        self, list several, int64_t most_bytes, byte_range* ranges, int64_t* size
+    ) except -1:
+        """Find members; return how many were found, up to the first that was not."""
+        cdef Py_ssize_t i
+        cdef int64_t start = 0, end = 0
+        for i in range(len(several)):
+            if i % BROUGHT_AT_ONCE == 0:
+                self.locator.bring(
+                    self.index, several, i, min(len(several), i + BROUGHT_AT_ONCE)
+                )
+            if not self.locate(several[i], &start, &end):
+                return i
+            if not 0 <= start <= end <= self.file.size:
+                return i
+            if i and end - start > most_bytes - size[0]:
+                return i
+            ranges[i].start = start
+            ranges[i].size = end - start
+            ranges[i].is_read = False
+            size[0] += end - start
+        return len(several)
+
+
+cdef int64_t count_read(const byte_range* ranges, int64_t count) noexcept:
+    """Return how many ranges were read before the first that was not."""
+    cdef int64_t i
+    for i in range(count):
+        if not ranges[i].is_read:
+            return i
+    return count

@@ -18,12 +18,15 @@ from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.base import Store
 from blobpack.stores.descriptor import Descriptor, read_at
 from blobpack.stores.location import Location
+from blobpack.threads import processor_count
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 CLOSED = -1
+# threads that read a batch from memory; more wait for the same memory
+THREADS_MAX = 8
 
 
 class LocalStore(Store):
@@ -73,7 +76,7 @@ class LocalStore(Store):
             self.close()
             raise StorageError(f"{self.url}: not a plain file")
         self.size = found.st_size
-        self.native_file = LocalFile(self._fd, self.size)
+        self.native_file = LocalFile(self._fd, self.size, processor_count(THREADS_MAX))
         self.version = version_of(found)
         if version is not None and version != self.version:
             self.close()
@@ -110,7 +113,7 @@ class LocalStore(Store):
                 self._raise_unreadable(start, end)
             raise StorageError(f"{self.url}: can't read at byte {start}: {exc.strerror}") from exc
         raise BlobChangedError(
-            f"{self.url}: the file was cut to {found} bytes; it had {self.size} when it was opened"
+            f"{self.url}: can't read bytes {start} to {end}: the file was cut to {found} bytes; it had {self.size} when it was opened"
         )
 
     def read_if_ready(self, start: int, end: int) -> bytes | None:
