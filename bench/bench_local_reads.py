@@ -62,7 +62,7 @@ def ranges(blob: Blob) -> dict[str, tuple[int, int]]:
 def mapped(blob: Blob) -> Iterator[mmap.mmap]:
     """Map the blob, as a program in plain Python does."""
     with (
-        open(blob.url, "rb") as file,  # noqa: PTH123 (a str)
+        open(blob.url, "rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as found,
     ):
         yield found

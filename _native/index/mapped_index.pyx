@@ -9,22 +9,23 @@ from libc.string cimport strerror
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 from posix.unistd cimport _SC_PAGESIZE, SEEK_END, lseek, sysconf
 
-from index.blocks cimport BLOCK_ROWS, block_view, offsets_in
 from common.crc32c cimport find_crc32c
-from index.faults cimport FAULT_LAYOUT, FAULT_NONE, failure, fault
+from index.faults cimport FAULT_NONE, failure
 from index.region cimport (
     index_region,
-    open_at,
     prefetch,
     region_fits,
     region_free,
     region_init,
     slots_of,
-    take_rows,
 )
-from index.one_row cimport facts_at_place, name_at_place, row_number
+from index.one_row cimport row_number
 from index.rows cimport (
     HAS_CRC32C,
+    HAS_HEIGHT,
+    HAS_MEDIA_TYPE,
+    HAS_MTIME,
+    HAS_WIDTH,
     row_columns,
     row_columns_free,
     row_columns_init,
@@ -34,11 +35,15 @@ from index.row_job cimport (
     FOOTER_BYTES,
     GROUP_ROWS,
     bring_rows,
+    copy_name,
+    copy_rows,
     fetch_rows,
     find_by_name,
     find_by_row,
-    is_overwritten,
+    find_member,
+    member_job,
     names_job,
+    part_job,
     row_job,
     rows_job,
 )
@@ -58,7 +63,10 @@ from blobpack._native.results import (
 from blobpack.errors import BlobChangedError, FormatError, StorageError
 
 cdef extern from "Python.h":
+    object PyBytes_FromStringAndSize(const char*, Py_ssize_t)
+    char* PyBytes_AsString(object) except NULL
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+    object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
 
 cdef guard_function guard = find_guard()
 
@@ -118,9 +126,8 @@ cdef object LOCATOR = to_capsule(&locator)
 cdef class MappedIndex:
     """Look members up in an index region that is mapped from a file.
 
-    Blocks and pages are checked once; which were is all that is kept in memory. A
-    mapping of a file that was cut kills who touches it, so each lookup asks for the
-    file's length first: lseek is the cheapest call that tells it, 0.15 us.
+    Blocks and pages are checked once; which were is all that is kept in memory. All
+    reads of the map are jobs of row_job.pxd, which a fault ends if the file was cut.
 
     The map and the file stay open until the last reference to this object is gone:
     a lookup holds one while it runs. mmap.mmap is not used, because it keeps a copy
@@ -237,9 +244,6 @@ cdef class MappedIndex:
             f"to byte {self.end} when it was opened"
         )
 
-    cdef bint is_overwritten(self) noexcept nogil:
-        return is_overwritten(&self.region, self.known)
-
     cdef object renewed(self):
         """Return the owner, after it has found the index again."""
         owner = self.owner()
@@ -253,12 +257,29 @@ cdef class MappedIndex:
 
         Then nothing in the job is used, and what is wrong with it is no error.
         """
+        cdef bint ended
+        self.prepare(job)
+        ended = guard(work, job, self.map, self.map_bytes)
+        what = "the part" if work == find_by_name else "the block"
+        return self.check(job, ended, what)
+
+    cdef void prepare(self, row_job* job) noexcept:
         job.region = &self.region
         job.known = self.known
         job.with_crc32c = self.facts & HAS_CRC32C
+        job.kind = FAULT_NONE
         job.in_member = job.overwritten = job.shortened = False
         job.position = 0
-        if guard(work, job, self.map, self.map_bytes):
+
+    cdef bint check(self, row_job* job, bint ended, str what) except -1:
+        """Raise the error of a job, unless the index was overwritten: return that.
+
+        Args:
+            job: What was done.
+            ended: A fault has ended it.
+            what: What was read, for messages.
+        """
+        if ended:
             self.refuse_cut_file()
             raise StorageError(f"{self.where}: its index can't be read: bus error")
         if job.shortened:
@@ -267,7 +288,6 @@ cdef class MappedIndex:
             return job.overwritten
         if job.in_member:
             raise failure(job.kind, self.where, "the member", self.offset)
-        what = "the part" if work == find_by_name else "the block"
         raise failure(job.kind, self.where, what, self.offset + job.position)
 
     cdef bint is_found(self, guarded_work work, row_job* job) noexcept:
@@ -399,17 +419,6 @@ cdef class MappedIndex:
         guard(bring_rows, &job, self.map, self.map_bytes)
         return 0
 
-    cdef bint open_row(self, int64_t row, block_view* view) except -1:
-        """Open the block of a row; return False if the index was overwritten."""
-        cdef int64_t position = 0
-        cdef fault kind
-        kind = open_at(&self.region, row // BLOCK_ROWS, view, &position)
-        if kind == FAULT_NONE:
-            return True
-        if self.is_overwritten():
-            return False
-        raise failure(kind, self.where, "the block", self.offset + position)
-
     def bounds_at(self, row):
         """Return offset_start and offset_end in a row; negative ones: from the end.
 
@@ -424,41 +433,42 @@ cdef class MappedIndex:
             return self.renewed().bounds_at(row)
         return job.start, job.end
 
+    cdef object read_name(self, member_job* job, object row):
+        """Find the values in a row, and return its name; None: it was overwritten."""
+        cdef object name
+        job.row.row = row_number(row, self.region.row_count)
+        if self.look(find_member, &job.row):
+            return None
+        name = PyBytes_FromStringAndSize(NULL, job.name_length)
+        job.to = PyBytes_AsString(name)
+        if self.look(copy_name, &job.row):
+            return None
+        return PyUnicode_DecodeUTF8(job.to, job.name_length, "surrogateescape")
+
     def name_at(self, row):
         """Return the name in a row; see bounds_at."""
-        cdef block_view view
-        cdef int64_t number = row_number(row, self.region.row_count)
-        cdef object name
-        self.refuse_cut_file()
-        if not self.open_row(number, &view):
-            return self.renewed().name_at(row)
-        name = name_at_place(&view, number % BLOCK_ROWS)
-        if self.is_overwritten():
-            return self.renewed().name_at(row)
-        if name is None:
-            raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
-        return name
+        cdef member_job job
+        cdef object name = self.read_name(&job, row)
+        return self.renewed().name_at(row) if name is None else name
 
     def member_at(self, row):
         """Return the Member in a row; see bounds_at."""
-        cdef block_view view
-        cdef int64_t start = 0, end = 0, number = row_number(row, self.region.row_count)
-        cdef int64_t place = number % BLOCK_ROWS
-        cdef object name
-        cdef tuple facts
-        cdef bint whole
-        self.refuse_cut_file()
-        if not self.open_row(number, &view):
+        cdef member_job job
+        cdef object name = self.read_name(&job, row), media_type = None
+        if name is None:
             return self.renewed().member_at(row)
-        name = name_at_place(&view, place)
-        whole = offsets_in(&view, place, &start, &end)
-        facts = facts_at_place(&view, place, self.facts, self.media_types)
-        if self.is_overwritten():
-            return self.renewed().member_at(row)
-        if name is None or not whole:
-            raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
+        # a later version of the format may add media types
+        if self.facts & HAS_MEDIA_TYPE and 0 < job.media_type < len(self.media_types):
+            media_type = self.media_types[job.media_type]
         return Member(
-            name, start, end, facts[0], facts[1], facts[2], facts[3], facts[4]
+            name,
+            job.row.start,
+            job.row.end,
+            media_type,
+            (job.width or None) if self.facts & HAS_WIDTH else None,
+            (job.height or None) if self.facts & HAS_HEIGHT else None,
+            job.row.crc32c if self.facts & HAS_CRC32C else None,
+            (job.mtime or None) if self.facts & HAS_MTIME else None,
         )
 
     def search_rows(self, list rows not None):
@@ -497,20 +507,21 @@ cdef class MappedIndex:
             FormatError: a block is damaged.
         """
         cdef row_columns out
-        cdef int64_t position = 0
-        cdef fault kind
+        cdef part_job job
+        cdef bint ended
         if not 0 <= first <= last <= self.region.row_count:
             raise IndexError(f"rows {first} to {last} of {self.region.row_count}")
-        self.refuse_cut_file()
+        job.out = &out
+        job.first = first
+        job.last = last
+        self.prepare(&job.row)
         try:
             if not row_columns_init(&out, last - first, self.facts):
                 raise MemoryError
             with nogil:
-                kind = take_rows(&self.region, &out, first, last, &position)
-            if self.is_overwritten():
+                ended = guard(copy_rows, &job, self.map, self.map_bytes)
+            if self.check(&job.row, ended, "the block"):
                 return self.renewed().mapped.rows(first, last)
-            if kind != FAULT_NONE:
-                raise failure(kind, self.where, "the block", self.offset + position)
             return MemberColumns(*to_python(&out))
         finally:
             row_columns_free(&out)

@@ -5,14 +5,33 @@ last: if its bytes are as they were when the index was opened, so was all that t
 read before.
 """
 
-from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcmp
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcmp, memcpy
 
 from common.guarded cimport read_before_what_follows, read_byte
-from index.blocks cimport BLOCK_ROWS, CRC32C, block_view, offsets_in, value_at
+from index.blocks cimport (
+    BLOCK_ROWS,
+    CRC32C,
+    HEIGHT,
+    MEDIA_TYPE,
+    WIDTH,
+    block_view,
+    mtime_in,
+    name_in,
+    offsets_in,
+    value_at,
+)
 from index.faults cimport FAULT_ABSENT, FAULT_LAYOUT, FAULT_NONE, fault
 from index.one_row cimport bounds_in
-from index.region cimport bring_row, fetch_ahead, index_region, open_at, search
+from index.region cimport (
+    bring_row,
+    fetch_ahead,
+    index_region,
+    open_at,
+    search,
+    take_rows,
+)
+from index.rows cimport row_columns
 
 cdef enum:
     GROUP_ROWS = 32                # whose cache lines are brought together
@@ -36,6 +55,24 @@ cdef struct row_job:
     bint in_member                 # what is damaged is one row's values
     bint overwritten
     bint shortened
+
+# What stands in a row, beside its offsets. A name is found by one job and copied by
+# another, because room for it is made between them.
+cdef struct member_job:
+    row_job row
+    const unsigned char* name
+    int64_t name_length
+    char* to                       # room for the name
+    uint8_t media_type
+    uint64_t width
+    uint64_t height
+    int64_t mtime
+
+cdef struct part_job:
+    row_job row
+    row_columns* out
+    int64_t first
+    int64_t last
 
 cdef struct names_job:
     index_region* region
@@ -122,3 +159,45 @@ cdef inline void fetch_rows(void* argument) noexcept nogil:
     cdef int64_t i
     for i in range(job.count):
         fetch_ahead(job.region, job.rows[i])
+
+
+cdef inline void find_member(void* argument) noexcept nogil:
+    """Find the values in a row, which exists, and where its name is.
+
+    Values of columns that were not taken are 0.
+    """
+    cdef member_job* job = <member_job*> argument
+    cdef row_job* row = &job.row
+    cdef block_view view
+    cdef int64_t place = row.row % BLOCK_ROWS
+    row.kind = open_at(row.region, row.row // BLOCK_ROWS, &view, &row.position)
+    if row.kind == FAULT_NONE:
+        if not (
+            name_in(&view, place, &job.name, &job.name_length)
+            and offsets_in(&view, place, &row.start, &row.end)
+        ):
+            row.kind = FAULT_LAYOUT
+            row.in_member = True
+        else:
+            job.media_type = <uint8_t> value_at(&view, MEDIA_TYPE, place)
+            job.width = value_at(&view, WIDTH, place)
+            job.height = value_at(&view, HEIGHT, place)
+            row.crc32c = value_at(&view, CRC32C, place)
+            job.mtime = mtime_in(&view, place)
+    look_at_footer(row)
+
+
+cdef inline void copy_name(void* argument) noexcept nogil:
+    """Copy the name that find_member has found."""
+    cdef member_job* job = <member_job*> argument
+    memcpy(job.to, job.name, job.name_length)
+    look_at_footer(&job.row)
+
+
+cdef inline void copy_rows(void* argument) noexcept nogil:
+    """Append the rows first:last to columns. What is there at a fault can be freed."""
+    cdef part_job* job = <part_job*> argument
+    job.row.kind = take_rows(
+        job.row.region, job.out, job.first, job.last, &job.row.position
+    )
+    look_at_footer(&job.row)

@@ -57,7 +57,9 @@ cdef extern from *:
     static atomic_flag looking = ATOMIC_FLAG_INIT;
     static atomic_long looked_at = -1;
 
-    static void pass_on(struct sigaction* to, int sig, siginfo_t* info, void* context) {
+    static void pass_on(
+        struct sigaction* to, int sig, siginfo_t* info, void* context
+    ) {
         struct sigaction whom = *to;
         sigset_t mask;
         if (whom.sa_flags & SA_RESETHAND) {
@@ -80,7 +82,7 @@ cdef extern from *:
             sigaction(sig, &whom, NULL);
             if (info->si_code <= 0)
                 raise(sig);
-            /* else the faulting instruction runs again, and the system ends the process */
+            /* else the instruction runs again, and the system ends the process */
         } else {
             whom.sa_handler(sig);
         }

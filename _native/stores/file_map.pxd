@@ -148,7 +148,7 @@ cdef inline bint copy_mapped(
 ) noexcept nogil:
     """Copy bytes out of a map, at least one; False if they may be wrong."""
     cdef copy_job job
-    cdef int64_t next_page = (start + size + PAGE_BYTES - 1) & ~<int64_t> (PAGE_BYTES - 1)
+    cdef int64_t next_page = (start + size + PAGE_BYTES - 1) // PAGE_BYTES * PAGE_BYTES
     job.source = bytes + start
     job.to = to
     job.size = size

@@ -135,8 +135,9 @@ cdef class LocalFile:
         return whole
 
     cdef bint fill(self, char* to, int64_t start, int64_t size) except -1:
-        """Read bytes without the GIL; return False if the file can't give all of them."""
-        cdef object held = self.descriptor  # another thread may close the file meanwhile
+        """Read bytes without the GIL; return False if the file can't give all."""
+        # held, because another thread may close the file meanwhile
+        cdef object held = self.descriptor
         cdef int64_t began
         cdef int fd
         cdef bint whole
@@ -164,8 +165,10 @@ cdef class LocalFile:
             self.is_not_mapped = self.map == NULL
         return 0
 
-    cdef int read_batch(self, byte_range* ranges, int64_t count, int64_t size) except -1:
-        """Read ranges of the file, `size` bytes in all, and mark those that were read."""
+    cdef int read_batch(
+        self, byte_range* ranges, int64_t count, int64_t size
+    ) except -1:
+        """Read ranges, `size` bytes in all, and mark those that were read."""
         cdef object held = self.descriptor
         cdef range_team t
         cdef void* arguments[THREADS_MAX]
