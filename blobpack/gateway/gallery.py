@@ -59,12 +59,20 @@ class ShownBlob(NamedTuple):
         url: Where the browser reads the blob's bytes: an http(s):// URL, or one relative to the page.
         s3: The s3:// URL of the blob; "" if it is not known.
         endpoint: URL of the S3 server, if the server is not AWS.
+        size: Bytes of the file that the URL names, as far as they are known; the browser then sends one request less.
     """
 
     name: str
     url: str
     s3: str = ""
     endpoint: str = ""
+    size: int = 0
+
+    def located(self, blob: Location) -> ShownBlob:
+        """Return this blob with its place in S3, if it lies there."""
+        if not blob.is_s3:
+            return self
+        return self._replace(s3=blob.whole, endpoint=_custom_endpoint(blob))
 
 
 class WrittenGallery(NamedTuple):
@@ -121,20 +129,18 @@ def write_gallery(
     blob = _file_of(blob)
     target = target or _page_beside(blob)
     check_suffix("target", target, GALLERY, force=force)
-    shown = ShownBlob(_name_of(blob), url or _url_from(blob, target))
-    if blob.is_s3:
-        shown = shown._replace(s3=blob.whole, endpoint=_custom_endpoint())
-    _check_readable(blob)
+    address = url or _url_from(blob, target)
+    shown = ShownBlob(_name_of(blob), address, size=_readable_bytes(blob)).located(blob)
     check_replaceable(target, GALLERY, force=force)
     written = page([shown])
     if target.is_local:
         with replacing(target) as file:
             file.write(written)
         return WrittenGallery(target, "", shown.url)
-    from blobpack.stores.s3.bucket import Bucket, ObjectKey
+    from blobpack.stores.s3.bucket import ObjectKey
     from blobpack.stores.s3.upload import put_whole
 
-    place = ObjectKey(Bucket(target.bucket), target.key)
+    place = ObjectKey.at(target)
     put_whole(place, written, MEDIA_TYPE)
     return WrittenGallery(target, place.web_url(), shown.url)
 
@@ -147,9 +153,9 @@ def _file_of(blob: Location) -> Location:
 
 def _page_beside(blob: Location) -> Location:
     if blob.kind == "http":
-        return Location(f"{_stem(blob.path_or_name)}.html", "local")
-    folder, slash, name = blob.whole.rpartition("/")
-    return Location(f"{folder}{slash}{_stem(name)}.html", blob.kind)
+        return Location(f"{_stem(blob.path_or_name)}.html", "local", blob.access)
+    folder, slash, name = blob.address.rpartition("/")
+    return Location(f"{folder}{slash}{_stem(name)}.html", blob.kind, blob.access)
 
 
 def _stem(name: str) -> str:
@@ -168,9 +174,9 @@ def _url_from(blob: Location, target: Location) -> str:
     if blob.is_s3 and target.is_s3 and blob.folder == target.folder:
         return _quoted(_name_of(blob))
     if blob.is_s3:
-        from blobpack.stores.s3.bucket import Bucket, ObjectKey
+        from blobpack.stores.s3.bucket import ObjectKey
 
-        return ObjectKey(Bucket(blob.bucket), blob.key).web_url()
+        return ObjectKey.at(blob).web_url()
     if blob.kind == "http":
         return blob.whole
     raise ValueError(f"{blob} is a local file, which a page in S3 can't read: name its URL")
@@ -181,20 +187,20 @@ def _quoted(path: str) -> str:
     return "./" + quote(os.fsencode(path))
 
 
-def _custom_endpoint() -> str:
-    from blobpack.stores.s3.client import default_client
+def _custom_endpoint(blob: Location) -> str:
+    from blobpack.stores.s3.client import client_of
 
-    endpoint = str(default_client().meta.endpoint_url)
+    endpoint = str(client_of(blob.access.s3).meta.endpoint_url)
     return "" if (urlsplit(endpoint).hostname or "").endswith(".amazonaws.com") else endpoint
 
 
-def _check_readable(blob: Location) -> None:
-    """Check that a browser can read a blob: it is not compressed, and there is an index."""
+def _readable_bytes(blob: Location) -> int:
+    """Check that a browser can read a blob, not compressed and with an index, and return the blob's size."""
     if kind_of(blob) == "collection":
         with open_store(blob, tail=True) as store:
             if INDEX.recognise(store):
                 raise StorageError(f"{blob}: this is the index of one blob: name the blob itself")
-        return
+            return store.size
     with open_tar(blob, tail=True) as store:
         if store.is_compressed:
             raise StorageError(
@@ -204,6 +210,7 @@ def _check_readable(blob: Location) -> None:
             raise StorageError(
                 f"{blob} has no index, without which a browser can't find members; `blobpack index {blob}` makes one"
             )
+        return store.size
 
 
 def _policy(blobs: Sequence[ShownBlob], script: str, style: str) -> str:
