@@ -40,7 +40,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     QUICK_READS = 16               # in a row, before the file is mapped
-    THREAD_BYTES = 524288          # that are worth a thread more, out of memory
+    THREAD_BYTES = 2097152         # starting a thread takes as long as to copy 500 kB
     DISK_THREADS = 16              # that wait for a disk side by side
 
 # After as many bytes, the map's pages are given back: each GiB of them takes 2 MB of

@@ -169,8 +169,8 @@ class Reader(Closing, ABC):
     def read_packed(self, several: Iterable[Which]) -> tuple[bytes, NDArray[np.int64]]:
         """Read members' payloads into one buffer, in the order asked.
 
-        Members of a local blob are copied into the buffer by several threads. For Arrow and for decoders, which take many
-        payloads in one buffer.
+        For Arrow and for decoders, which take many payloads in one buffer. Members of a local blob are copied into it
+        without a bytes object for each; by several threads if they wait for a disk, or have 4 MiB or more to copy.
 
         Args:
             several: Names, Members or rows, as for `read_many`.
