@@ -62,8 +62,10 @@ OTHERS = {
     "base_url": "https://host/b/out",
     "integration": "gateway",
     "files": "to",
+    "library": "imgs",
     "names": "1.jpg",
     "scope": "out",
+    "tool": "coco",
     "project": "5",
     "url": "s3://bucket/key",
 }
@@ -132,7 +134,7 @@ HARMLESS = {
     # an empty file or folder is a list of nothing
     *("sources", "names_from", "annotations", "objects"),
 }
-INTO_FOLDERS = {("output", "index"), ("output", "offsets")}
+INTO_FOLDERS = {("output", "export"), ("output", "index"), ("output", "offsets")}
 
 
 @pytest.mark.parametrize(("command", "parameter"), list(parameters(is_place)))
@@ -143,7 +145,7 @@ def test_a_bad_place_is_an_error_in_our_words(here, command, parameter):
         if place == "fifo" and parameter.name in READ_WHOLE:
             continue
         codes = (0, 1, 2) if parameter.name in HARMLESS else (1, 2)
-        # a folder gets the index or the offsets file of the blob
+        # a folder gets the index, the offsets file or the export of the blob
         codes = (0, 1, 2) if (parameter.name, command) in INTO_FOLDERS else codes
         # an empty list of uploads is no error
         codes = (0, 1, 2) if command == "uploads" else codes

@@ -48,10 +48,12 @@ WITHOUT = {
         "verify": NO_FILE,
         "serve": NO_FILE,
         "token": NO_FILE,
+        "pixano serve": NO_FILE,
     },
     "--no-progress": {
         "cat": NO_BAR,
         "cors": NO_FILE,
+        "export": "reads an index only",
         "gallery": "writes a small file",
         "info": "reads an index only",
         "ls": NO_BAR,
@@ -60,6 +62,7 @@ WITHOUT = {
         "uploads": NO_BAR,
         "serve": "runs until it is ended",
         "token": "prints a line",
+        "pixano serve": "runs until it is ended",
     },
     "--index-file": {
         "append": "changes the index where it is",
@@ -77,6 +80,7 @@ WITHOUT = {
         "uploads": NO_INDEX,
         "serve": MANY,
         "token": NO_INDEX,
+        "pixano serve": MANY,
     },
     "--allow": {
         "append": "reads the blobs of a collection only by its index",
@@ -98,6 +102,7 @@ WITHOUT = {
         "cors": "sends a request or two",
         "encord export": "reads an index only",
         "encord register": "sends one file after the other",
+        "export": "reads an index only",
         "extract": "fetches batches, as many requests at a time as the store bears",
         "gallery": "reads an index only",
         "info": "reads an index only",
@@ -111,6 +116,7 @@ WITHOUT = {
         "uploads": "lists a bucket page by page",
         "serve": "answers requests one by one",
         "token": "reads no blob",
+        "pixano serve": "answers requests one by one",
     },
     # where the index of a new blob goes
     "--index": {
@@ -120,6 +126,7 @@ WITHOUT = {
         "cors": NO_FILE,
         "encord export": NO_BLOB,
         "encord register": NO_FILE,
+        "export": NO_BLOB,
         "extract": NO_BLOB,
         "gallery": NO_BLOB,
         "info": NO_FILE,
@@ -134,6 +141,7 @@ WITHOUT = {
         "verify": NO_FILE,
         "serve": NO_FILE,
         "token": NO_FILE,
+        "pixano serve": NO_FILE,
     },
 }
 

@@ -51,9 +51,11 @@ OTHERS = {
     "base_url": "https://host/b/out",
     "integration": "gateway",
     "files": "imgs",
+    "library": "imgs",
     "names": "1.jpg",
     "project": "5",
     "scope": "out",
+    "tool": "coco",
     "url": "s3://bucket/key",
 }
 

@@ -32,10 +32,10 @@ def new_folder(target: Path, what: str) -> Iterator[Path]:
                 f"{target}: already exists, and {what} is only written to a new or empty folder"
             )
         new = hidden_path(target.absolute(), os.urandom(6).hex())
-        new.mkdir(parents=True)
     try:
         # ValueError and the like are not errors of writing
         with translate_write_errors(target):
+            new.mkdir(parents=True)
             yield new
             # POSIX.1-2017, rename: an empty folder is replaced
             new.replace(target)

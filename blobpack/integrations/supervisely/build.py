@@ -210,8 +210,9 @@ class _NewProject:
         folder = dataset_folder(self._folder, name)
         (folder / ANNOTATIONS).mkdir(parents=True)
         for piece in pieces:
-            target = folder / f"{stem_of(piece.blob)}{OFFSETS_SUFFIX}"
-            write_offsets(piece.index, target, names="basename")
+            # an open file, because an error must not name the hidden folder
+            with (folder / f"{stem_of(piece.blob)}{OFFSETS_SUFFIX}").open("xb") as offsets:
+                write_offsets(piece.index, offsets, names="basename")
             for title, annotation, was_given in annotations_of(
                 name, piece, self._given, self._meta
             ):
