@@ -126,6 +126,14 @@ READ_WHOLE = {
     *("keys", "names_from", "manifest", "sources"),
     *("encord", "metadata_file", "objects", "files", "key"),
 }
+HARMLESS = {
+    # not used for a local blob
+    *("cache", "sse_c_key"),
+    # made if it does not exist
+    "folder",
+    # an empty file or folder is a list of nothing
+    *("sources", "names_from", "annotations", "objects"),
+}
 INTO_FOLDERS = {("output", "export"), ("output", "index"), ("output", "offsets")}
 
 
@@ -136,13 +144,7 @@ def test_a_bad_place_is_an_error_in_our_words(here, command, parameter):
         # opening a FIFO waits for its other end, as `cat` does
         if place == "fifo" and parameter.name in READ_WHOLE:
             continue
-        # a cache is not used for a local blob, and a folder that does not exist is made
-        codes = (
-            (0, 1, 2)
-            if parameter.name
-            in ("cache", "folder", "sources", "names_from", "annotations", "objects")
-            else (1, 2)
-        )
+        codes = (0, 1, 2) if parameter.name in HARMLESS else (1, 2)
         # a folder gets the index, the offsets file or the export of the blob
         codes = (0, 1, 2) if (parameter.name, command) in INTO_FOLDERS else codes
         # an empty list of uploads is no error

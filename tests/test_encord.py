@@ -649,6 +649,13 @@ def test_memory_does_not_grow_with_the_files(tmp_path, monkeypatch):
             assert peak < path.stat().st_size / 2, options
 
 
+def test_no_message_holds_the_token_of_a_base_url(reader):
+    for base in (f"{TOKEN_BASE}?x", f"{TOKEN_BASE} x"):
+        with pytest.raises(ValueError, match="base_url") as caught:
+            registration(reader, base)
+        assert "c2ln" not in str(caught.value)
+
+
 def test_an_error_leaves_no_half_of_a_file(reader, tmp_path):
     def title(member):
         if member.name == "top.png":

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from encord_files import BASE
+from hypothesis import given, settings, strategies as st
 
-from blobpack import FormatError, SourceError
-from blobpack.integrations.encord import check_registration
+from blobpack import BlobpackError, FormatError, SourceError
+from blobpack.integrations.encord import check_registration, read_registration
 from blobpack.integrations.encord.form.kinds import DICOM_TAGS
 
 URL = f"{BASE}/a.png"
@@ -164,3 +168,50 @@ def test_files_that_can_not_be_read(tmp_path):
         check_registration(tmp_path / "latin1")
     with pytest.raises(TypeError, match="path"):
         check_registration(5)
+
+
+KEYS = st.sampled_from(
+    [
+        *(
+            "images",
+            "image_groups",
+            "imageGroups",
+            "videos",
+            "dicom_series",
+            "dicomSeries",
+            "scenes",
+        ),
+        *("objectUrl", "objectUrl_0", "objectUrl_1", "url", "title", "createVideo", "dicomFiles"),
+        *("clientMetadata", "imageMetadata", "dicomMetadata", "tags", "keyframes", "$encord"),
+        *("frames", "skip_duplicate_urls", "upsertMetadata", "x"),
+    ]
+)
+LEAVES = st.one_of(
+    *(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+    st.sampled_from([URL, "s3://bucket/k", "https://h/a b", "arn:aws:s3::1:accesspoint/x", "//"]),
+)
+DOCUMENTS = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4)
+)
+
+
+@given(st.dictionaries(KEYS, DOCUMENTS, max_size=4))
+@settings(max_examples=150, deadline=None)
+def test_any_json_has_problems_or_none(document):
+    came = problems(document)
+    assert all(isinstance(one, str) for one in came)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "e.json")
+        path.write_text(json.dumps(document))
+        assert len(problems(path)) == len(came)
+        # what is packed is what has no problem, or it is an error that names the file
+        with suppress(BlobpackError):
+            read_registration(path)
+
+
+@given(st.text(alphabet='ObjectURL,Image title"\n\r\0é', max_size=60))
+@settings(max_examples=150, deadline=None)
+def test_any_text_has_problems_or_none(text):
+    header = "ObjectURL,Image title\n"
+    for whole in (f"{text}\n", f"{header}{text}"):
+        assert all(isinstance(one, str) for one in problems(whole))

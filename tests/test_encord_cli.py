@@ -94,7 +94,7 @@ def test_export_of_several_kinds_and_objects(here):
     assert as_json(out) == {
         "command": "encord export",
         "folder": "files",
-        "files": 1,
+        "files": {"files/registration-00001.json": 4},
         "items": 4,
         "urls": 7,
         "skipped": {},

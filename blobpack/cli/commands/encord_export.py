@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -211,13 +212,16 @@ def export(
             ) as made,
         ):
             total = sum(map(len, members.values())) + len(whole)
-            for _ in made:
+            files: dict[str, int] = {}
+            for path in made:
+                name = os.path.join(folder, Path(str(path)).name)  # noqa: PTH118 (as the user typed it)
+                files[name] = made.items - sum(files.values())
                 progress(Progress(made.items, 0, total))
             if not made.items:
                 raise SourceError(
                     f"{reader.url}: there is nothing to register, so {folder} is not written"
                 )
-    _print_export(made, folder, as_json=as_json)
+    _print_export(made, folder, files, as_json=as_json)
 
 
 def _globs(kinds: tuple[tuple[str, str], ...]) -> dict[Any, list[str]]:
@@ -225,14 +229,14 @@ def _globs(kinds: tuple[tuple[str, str], ...]) -> dict[Any, list[str]]:
     return {kind: [glob for other, glob in kinds if other == kind] for kind, _ in kinds}
 
 
-def _print_export(made: Registration, folder: str, *, as_json: bool) -> None:
+def _print_export(made: Registration, folder: str, files: dict[str, int], *, as_json: bool) -> None:
     if made.unused:
         print_note(f"{counted(made.unused, 'row')} of metadata belong to no item")
     if as_json:
         print_json(
             {
                 "folder": folder,
-                "files": made.files,
+                "files": files,
                 "items": made.items,
                 "urls": made.urls,
                 "skipped": dict(made.left_out),

@@ -81,7 +81,7 @@ class CloudObject:
 
     @property
     def is_series(self) -> bool:
-        """Whether the object consists of several files."""
+        """True if the object consists of several files."""
         return self.kind == "dicom_series"
 
     def _check_media(self, files: int) -> None:

@@ -10,6 +10,7 @@ import re
 from urllib.parse import parse_qsl, urlsplit
 
 from blobpack.integrations.encord.form.kinds import URL_BYTES_MAX
+from blobpack.integrations.urls import without_token
 from blobpack.model import check_text, redacted, shown
 from blobpack.stores.location import Location
 
@@ -34,12 +35,12 @@ def check_base_url(base_url: object) -> str:
     fault = fault_of_url(base_url) if is_web else ""
     if fault or not is_web:
         raise ValueError(
-            f"base_url must be an http(s):// URL, such as https://host/b/out, not {shown(base_url)}"
+            f"base_url must be an http(s):// URL, such as https://host/b/out, not {shown(without_token(base_url))}"
             + (f": it {fault}" if fault else "")
         )
     if not base_url.isascii() or "?" in base_url or "#" in base_url:
         raise ValueError(
-            f"base_url must be percent-encoded, and have no query and no fragment, unlike {shown(base_url)}: a token "
+            f"base_url must be percent-encoded, and have no query and no fragment, unlike {shown(without_token(base_url))}: a token "
             "stands in its path, /k/<token>/b/…"
         )
     return base_url.rstrip("/")
