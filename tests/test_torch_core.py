@@ -318,6 +318,11 @@ def test_samples_before_one_that_fails_come_first(tar: Path) -> None:
         assert [next(read)[0][0, 0, 0] for _ in range(count)] == list(range(count))
         with pytest.raises(ImageError, match=r"99\.png"):
             next(read)
+    for threads in (False, True):
+        read = reader_of(tar, fields=("cls",)).read([*range(9), 40, 1], threads=threads)
+        assert [next(read) for _ in range(9)] == [(i,) for i in range(9)]
+        with pytest.raises(MemberNotFoundError, match="99"):
+            next(read)
 
 
 @pytest.mark.parametrize(

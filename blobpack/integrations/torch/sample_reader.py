@@ -6,7 +6,8 @@ other workers for the other processors.
 
 from __future__ import annotations
 
-from itertools import islice, tee
+from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blobpack.errors import MemberNotFoundError
@@ -95,14 +96,35 @@ class SampleReader:
             MemberNotFoundError: a sample has not the fields that are wanted.
             BlobpackError: a member can't be read or decoded.
         """
-        planned, wished = tee(map(self._wish, numbers))
-        payloads = self.reader.read_many(row for wish in planned for row in wish.rows)
-        stored = ((wish, list(islice(payloads, len(wish.rows)))) for wish in wished)
+        stored = self._stored(numbers)
         if threads:
             yield from decode_groups(self._decoded, stored, _size_of)
         else:
             keep_freed_memory()
             yield from map(self._decoded, stored)
+
+    def _stored(self, numbers: Iterable[int]) -> Iterator[tuple[Wish, list[bytes]]]:
+        """Read the payloads of samples, in the order asked, as one batch."""
+        wishes: deque[Wish] = deque()
+        failures: list[MemberNotFoundError] = []
+
+        def rows() -> Iterator[int]:
+            for number in numbers:
+                try:
+                    wish = self._wish(number)
+                # read_many takes rows far ahead: the samples before this one come first
+                except MemberNotFoundError as exc:
+                    failures.append(exc)
+                    return
+                wishes.append(wish)
+                yield from wish.rows
+
+        payloads = self.reader.read_many(rows())
+        for first in payloads:
+            wish = wishes.popleft()
+            yield wish, [first, *islice(payloads, len(wish.rows) - 1)]
+        for failure in failures:
+            raise failure
 
     def _wish(self, number: int) -> Wish:
         rows_of = self.samples.rows_of(number)
