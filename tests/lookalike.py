@@ -163,7 +163,8 @@ class Lookalike(ThreadingHTTPServer):
             for status, code in ((403, "AccessDenied"), (501, "NotImplemented")):
                 if f"lists of uploads: {status}" in traits:
                     return _error(status, code, "ListMultipartUploads")
-        if "no right to list" in traits and {"list-type", "uploads"} & asked.query.keys():
+        is_list = asked.method == "GET" and {"list-type", "uploads"} & asked.query.keys()
+        if "no right to list" in traits and is_list:
             return _error(403, "AccessDenied", "Access Denied")
         if "parts of one size" in traits:
             return self._refuse_parts(asked)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import configparser
 import http.client
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -49,14 +48,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def _running(
-    commands: list[list[str]], port: int, folder: Path, **env: str
-) -> Iterator[None]:
+def _running(commands: list[list[str]], port: int, folder: Path, **env: str) -> Iterator[None]:
     """Run programs while the block runs; it begins when something answers HTTP on the port."""
     with (folder / "log").open("wb") as log:
         children = [
             subprocess.Popen(
-                command, cwd=folder, env=os.environ | env, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                command,
+                cwd=folder,
+                env=os.environ | env,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
             for command in commands
         ]
@@ -169,9 +171,7 @@ def _make_ring(folder: Path, name: str, port: int) -> None:
         subprocess.run([command, builder, *arguments], check=True, capture_output=True)
 
 
-PIPELINE = (
-    "catch_errors gatekeeper healthcheck listing_formats s3api tempauth bulk slo dlo proxy-logging proxy-server"
-)
+PIPELINE = "catch_errors gatekeeper healthcheck listing_formats s3api tempauth bulk slo dlo proxy-logging proxy-server"
 
 
 def _write_config(folder: Path, name: str, port: int) -> None:
@@ -189,7 +189,9 @@ def _write_config(folder: Path, name: str, port: int) -> None:
     config["pipeline:main"] = {"pipeline": PIPELINE if name == "proxy" else f"{name}-server"}
     config[f"app:{name}-server"] = {"use": f"egg:swift#{name}"}
     if name == "proxy":
-        config["app:proxy-server"].update(account_autocreate="true", allow_account_management="true")
+        config["app:proxy-server"].update(
+            account_autocreate="true", allow_account_management="true"
+        )
         for part in PIPELINE.split()[:-1]:
             config[f"filter:{part}"] = {"use": f"egg:swift#{part.replace('-', '_')}"}
         config["filter:s3api"].update(location="us-east-1", s3_acl="false")

@@ -53,7 +53,7 @@ class Source(NamedTuple):
         name: Name of its member.
         location: Its path or URL.
         size: Its bytes; -1 if they are not known yet.
-        version: Its ETag when it was listed; empty if it was not listed.
+        version: Its ETag when it was listed; empty if it was not listed, or if the server lists no ETags.
     """
 
     name: bytes
@@ -94,7 +94,7 @@ class Objects:
         # are derived from that, in a sixth of the processor time
         self._signatures: Signatures | None = None
         # only listed objects use it; its import brings boto3, which packing local files does not need
-        if any(source.version for source in self._sources):
+        if any(source.size >= 0 and source.location.is_s3 for source in self._sources):
             from blobpack.stores.s3.signing import Signatures
 
             self._signatures = Signatures()

@@ -117,6 +117,7 @@ def pack(
         # allows at most 10,000 parts.
         expected_bytes=expected_bytes(found) if remote else None,
         resume=resume,
+        new=exists is None,
     )
     with nullcontext() if dry_run else opening as blob:
         packed, size = _write_archive(

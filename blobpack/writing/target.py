@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from blobpack.errors import StorageError
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import INDEX
+from blobpack.stores.open import is_denied
 from blobpack.stores.replace import OutputKind, check_replaceable
 from blobpack.stores.zstd_format import is_zstd
 from blobpack.tar.header import BLOCK, begins_tar
@@ -38,18 +39,24 @@ def kind_of(target: Location) -> OutputKind:
     return COMPRESSED_TAR if is_compressed_target(target) else TAR
 
 
-def check_target(target: Location, place: IndexPlace, *, force: bool) -> bool:
+def check_target(target: Location, place: IndexPlace, *, force: bool) -> bool | None:
     """Check what a new blob, and the index file beside it, would replace.
 
     Returns:
-        Whether there is a blob that is replaced.
+        Whether there is a blob that is replaced; None if S3 does not let the caller look. Then the blob must be written
+        so that it replaces nothing.
 
     Raises:
         StorageError: a file or object of another kind would be replaced; see check_replaceable.
     """
     if place == "sidecar":
         check_replaceable(sidecar_of(target), INDEX, force=force)
-    return check_replaceable(target, kind_of(target), force=force)
+    try:
+        return check_replaceable(target, kind_of(target), force=force)
+    except StorageError as exc:
+        if is_denied(exc):
+            return None
+        raise
 
 
 def refuse_same_file(target: Location, source: Location | None, fd: int | None) -> None:

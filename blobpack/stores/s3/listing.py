@@ -6,12 +6,14 @@ do not depend on each other, so several of them are listed at once if the keys h
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from blobpack.errors import StorageError
 from blobpack.look_ahead import map_ahead
+from blobpack.stores.http.etag import with_quotes
 from blobpack.stores.s3.bucket import Bucket
 from blobpack.stores.s3.client import default_client
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blobpack.stores.stats import Counters
+
+log = logging.getLogger(__name__)
 
 FOLDERS_AT_ONCE = 16
 # A folder with a single folder in it costs a request, and then the same question is asked about that folder. After this
@@ -32,7 +36,7 @@ class Listed(NamedTuple):
     Attributes:
         key: Key of the object.
         size: Size in bytes.
-        version: ETag.
+        version: ETag; "" if the server sends none.
     """
 
     key: str
@@ -62,7 +66,9 @@ def list_objects(bucket: str, prefix: str, counters: Counters | None = None) -> 
         folders = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())]
         # With more than a thousand folders, one request for each of them could cost more than listing all keys.
         if page.get("IsTruncated"):
-            return sorted(found + list(_walk(place, prefix)), key=_in_order)
+            found += _walk(place, prefix)
+            folders = []
+            break
         found += _objects_of(page)
         if len(folders) != 1:
             break
@@ -71,6 +77,12 @@ def list_objects(bucket: str, prefix: str, counters: Counters | None = None) -> 
         lambda folder: list(_walk(place, folder)), folders, threads=FOLDERS_AT_ONCE, name="list"
     ):
         found += objects
+    if not all(one.version for one in found):
+        log.warning(
+            "s3://%s/%s: the server lists no ETags, so a change of an object can't be noticed",
+            bucket,
+            prefix,
+        )
     return sorted(found, key=_in_order)
 
 
@@ -121,5 +133,6 @@ def _page(bucket: Bucket, prefix: str, **arguments: str) -> dict[str, Any]:
 
 def _objects_of(page: dict[str, Any]) -> list[Listed]:
     return [
-        Listed(found["Key"], found["Size"], found["ETag"]) for found in page.get("Contents", ())
+        Listed(found["Key"], found["Size"], with_quotes(found.get("ETag", "")))
+        for found in page.get("Contents", ())
     ]
