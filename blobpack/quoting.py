@@ -1,4 +1,4 @@
-r"""Names as they are shown to people: control characters in them reach neither a terminal nor a log.
+r"""Names as URLs hold them, and as they are shown to people: control characters reach neither a terminal nor a log.
 
 A name in a blob is hostile input. Printed as it is, "\x1b]0;…" sets the title of a terminal, and a newline forges a line
 of a report.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from urllib.parse import quote
 
 # what a shell would not take as it is: quoted, but not escaped
 SPECIAL = frozenset(" !\"$&'()*;<=>?[\\^`|")
@@ -67,3 +68,13 @@ def message_of(exc: BaseException) -> str:
     """Return the message of an exception for a terminal: its lines are those that are indented by two spaces."""
     # a name in the message may hold a newline, and would forge a line; lists of files are indented
     return UNINDENTED.sub(r"\\n", printable(str(exc)))
+
+
+def quoted_path(name: str) -> str:
+    """Return a name as a path of a URL; a surrogate stands for a byte that is not UTF-8 (PEP 383)."""
+    return quote(name, errors="surrogateescape")
+
+
+def url_below(base: str, name: str) -> str:
+    """Return the URL of a member or object below the URL of its blob or bucket."""
+    return f"{base.rstrip('/')}/{quoted_path(name)}"

@@ -28,7 +28,7 @@ from blobpack.gateway.app import gateway_app
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Route
 
 __all__ = ["chromium"]
 
@@ -359,8 +359,9 @@ def test_names_are_text_only(gallery):
         "odd/#1 [a]* {b,c} 100%.png",
         "-rf.png",
     ]
-    for row in range(len(MEMBERS) - len(ODD), len(MEMBERS)):
+    for row, name in enumerate(names, len(MEMBERS) - len(ODD)):
         gallery.page.evaluate(f"document.getElementById('item-{row}').click()")
+        gallery.until(lambda name=name: gallery.page.inner_text("#large-name") == name)
         gallery.until(lambda: gallery.page.locator("#stage img").count())
         gallery.press("Escape")
 
@@ -517,6 +518,83 @@ def test_links_that_make_no_sense_do_no_harm(chromium, web):
             page.goto(f"{web.url}index.html?{number}#{link}")
             assert page.page.locator("#large").is_hidden()
             assert (page.errors, page.banner) == ([], "")
+
+
+@pytest.mark.parametrize(
+    "reopen",
+    [
+        # the event of the closing comes after the click
+        "() => { large.close(); document.getElementById('item-2').click(); }",
+        # the browser has not gone back yet
+        """() => new Promise((resolve) => {
+          large.addEventListener("close", () => resolve(document.getElementById("item-2").click()), { once: true });
+          large.close();
+        })""",
+        # twice
+        """() => new Promise((resolve) => {
+          large.addEventListener("close", () => {
+            document.getElementById("item-1").click();
+            setTimeout(() => { large.close(); resolve(document.getElementById("item-2").click()); });
+          }, { once: true });
+          large.close();
+        })""",
+    ],
+    ids=["same task", "close event", "twice"],
+)
+def test_an_image_opens_while_another_one_closes(gallery, reopen):
+    page = gallery.page
+    gallery.press("Enter")
+    gallery.until(lambda: "image=cats%2F0000.png" in page.url)
+    entries = page.evaluate("history.length")
+    page.evaluate(reopen)
+    gallery.until(lambda: "image=cats%2F0002.png" in page.url)
+    gallery.until(lambda: page.locator("#stage img").count())
+    assert page.inner_text("#large-name") == "cats/0002.png"
+    assert page.evaluate("history.length") == entries
+    # Back leads to the grid
+    page.go_back()
+    gallery.until(lambda: page.locator("#large").is_hidden())
+    gallery.until(lambda: page.evaluate("location.hash") == "")
+
+
+def test_every_key_is_a_step(gallery):
+    gallery.press("Enter")
+    gallery.until(lambda: gallery.page.locator("#stage img").count())
+    gallery.page.evaluate(
+        """() => { for (let i = 0; i < 3; i += 1) {
+          document.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
+        } }"""
+    )
+    gallery.until(lambda: gallery.page.inner_text("#large-name") == "cats/0003.png")
+
+
+def test_an_image_that_was_found_late_does_not_replace_the_one_opened_since(chromium, far):
+    with opened(chromium) as gallery:
+        page = gallery.page
+        gallery.goto(f"{far.url}index.html")
+        page.evaluate(
+            """() => {
+              window.names = [];
+              const name = document.getElementById("large-name");
+              new MutationObserver(() => names.push(name.textContent)).observe(name, { childList: true });
+            }"""
+        )
+        held: list[Route] = []
+        page.route("**/million.tar", lambda route: held.append(route))
+        page.evaluate("location.hash = '#row=500000'")
+        gallery.until(lambda: held)
+        page.evaluate("document.getElementById('item-1').click()")
+        gallery.until(lambda: page.inner_text("#large-name") == name_of(1))
+        late = list(held)
+        page.route("**/million.tar", lambda route: route.continue_())
+        with page.expect_event("requestfinished"):
+            for route in late:
+                route.continue_()
+        # the next row of the block that came late
+        page.evaluate("location.hash = '#row=500001'")
+        gallery.until(lambda: page.inner_text("#large-name") == name_of(500_001))
+        assert page.evaluate("names") == [name_of(1), name_of(500_001)]
+        assert gallery.errors == []
 
 
 def test_members_of_one_name_are_told_apart_by_their_row(chromium, tmp_path):

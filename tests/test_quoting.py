@@ -7,6 +7,7 @@ import subprocess
 import sys
 import unicodedata
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from click.testing import CliRunner
@@ -15,7 +16,7 @@ from hypothesis import given, settings, strategies as st
 import blobpack
 from blobpack import BlobpackError
 from blobpack.cli.main import main
-from blobpack.quoting import printable, quoted
+from blobpack.quoting import printable, quoted, url_below
 
 COMMAND = Path(sys.executable).with_name("blobpack")
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -174,3 +175,11 @@ def test_errors_of_the_library_name_members_on_one_line(tmp_path):
     with pytest.raises(BlobpackError) as raised:
         blobpack.merge([tmp_path / "a.tar", tmp_path / "a.tar"], tmp_path / "b.tar")
     assert str(raised.value).isprintable()
+
+
+@given(st.binary(min_size=1, max_size=40))
+@settings(max_examples=60)
+def test_a_name_of_any_bytes_comes_back_from_its_url(name):
+    url = url_below("https://host/b/out/", os.fsdecode(name))
+    assert not any(character.isspace() for character in url)
+    assert unquote_to_bytes(url.removeprefix("https://host/b/out/")) == name

@@ -110,11 +110,6 @@ def disposition_of(name: str) -> bytes:
     return b"inline; filename*=UTF-8''" + quote(shown, safe="").encode()
 
 
-def quoted_path(name: str) -> str:
-    """Return a name as a path of a URL; a surrogate stands for a byte that is not UTF-8 (PEP 383)."""
-    return quote(name.encode("utf-8", "surrogateescape"))
-
-
 def problem(status: int, detail: str, **more: object) -> bytes:
     """Return the body of an error: a JSON object with type, title, status and detail (RFC 9457)."""
     title = HTTPStatus(status).phrase

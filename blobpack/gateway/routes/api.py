@@ -18,9 +18,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from blobpack.errors import BlobpackError, FactsMissingError
-from blobpack.gateway.answers import NOSNIFF, PROBLEM_JSON, problem, quoted_path, status_of
+from blobpack.gateway.answers import NOSNIFF, PROBLEM_JSON, problem, status_of
 from blobpack.gateway.tokens import GRANT
 from blobpack.index.select import make_conditions
+from blobpack.quoting import quoted_path
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from blobpack.gateway.answers import quoted_path
 from blobpack.gateway.gallery import MEDIA_TYPE, ShownBlob, page
 from blobpack.gateway.metrics import CONTENT_TYPE
 from blobpack.gateway.routes.api import ApiError, endpoint
+from blobpack.quoting import quoted_path
 
 if TYPE_CHECKING:
     from starlette.requests import Request

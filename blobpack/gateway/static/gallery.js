@@ -18,6 +18,7 @@ const TYPING_MS = 180;
 const TILES = [96, 120, 148, 184, 232, 300];
 const $ = (id) => document.getElementById(id);
 const numberText = (number) => number.toLocaleString("en");
+const isImageIn = (hash) => /[#&](image|row)=/.test(hash);
 
 class Gallery {
   constructor(blob, info) {
@@ -52,8 +53,8 @@ class Gallery {
     this.grid.show(blob.length);
     new Input(this).listen();
     this.#showStatus();
-    addEventListener("hashchange", () => this.fromAddress());
-    this.fromAddress();
+    addEventListener("hashchange", () => this.#addressChanged());
+    this.#readAddress();
   }
 
   // ---- what is in the grid
@@ -80,9 +81,15 @@ class Gallery {
     this.active = item;
   }
 
-  // ---- search and filters
+  // ---- the address
 
-  fromAddress() {
+  #addressChanged() {
+    if (!this.isGoingBack) return this.#readAddress();
+    this.isGoingBack = false;
+    return this.#writeAddress();
+  }
+
+  #readAddress() {
     const params = new URLSearchParams(location.hash.slice(1));
     const query = fromParams(params);
     $("search").value = query.text;
@@ -91,21 +98,36 @@ class Gallery {
     if (String(toParams(query)) !== String(toParams(this.query))) this.find(query);
     this.#showTypes();
     if (countOfFilters(query)) this.openFilters(true);
-    this.#openFromAddress(params).catch((error) => this.fail(error));
-  }
-
-  async #openFromAddress(params) {
     const name = params.get("image");
     const row = /^\d+$/.test(params.get("row") ?? "") ? Number(params.get("row")) : -1;
-    if (name === null && row < 0) {
-      if (this.large.isOpen) this.large.dialog.close();
-      return;
-    }
-    let [member] = row >= 0 && row < this.blob.length ? await this.pictures.membersOf([row]) : [];
-    // several members may have one name, so the row counts; if the blob was packed again since, the name counts
-    if (name !== null && member?.name !== name) member = await this.blob.find(name);
-    if (member) this.#showLarge(member, this.#itemOf(member.row), { isAddressed: true });
+    if (name !== null || row >= 0) return this.#open(() => this.#memberOf(name, row));
+    this.opening = null;
+    return this.large.close();
   }
+
+  async #memberOf(name, row) {
+    const [member] = row >= 0 && row < this.blob.length ? await this.pictures.membersOf([row]) : [];
+    // several members may have one name, so the row counts; if the blob was packed again since, the name counts
+    return name === null || member?.name === name ? member : this.blob.find(name);
+  }
+
+  // Writes the query and the open member into the address.
+  #writeAddress() {
+    // the address still is the one that is left; when the browser has gone back, this is called again
+    if (this.isGoingBack) return;
+    const params = toParams(this.query);
+    const { member } = this.large;
+    // a name with bytes that are not UTF-8 can't stand in a URL
+    if (member && !/\p{Surrogate}/u.test(member.name)) params.set("image", member.name);
+    if (member) params.set("row", member.row);
+    const hash = String(params) && `#${params}`;
+    if (hash === location.hash) return;
+    // the browser's Back closes what a click has opened
+    if (member && !isImageIn(location.hash)) history.pushState({ isOpened: true }, "", hash);
+    else history.replaceState(history.state, "", hash || "#");
+  }
+
+  // ---- search and filters
 
   find(query) {
     this.query = query;
@@ -198,8 +220,8 @@ class Gallery {
   // Searches, and writes the query into the address.
   #navigate(query) {
     if (String(toParams(query)) === String(toParams(this.query))) return;
-    history.replaceState(null, "", `#${toParams(query)}`);
     this.find(query);
+    this.#writeAddress();
     this.#showTypes();
   }
 
@@ -229,27 +251,29 @@ class Gallery {
 
   // ---- large view
 
-  async openItem(item) {
+  openItem(item) {
+    // a step that follows at once starts here
+    this.item = item;
+    return this.#open(async () => (await this.pictures.membersOf([this.rowOf(item)]))[0]);
+  }
+
+  // Shows the member that a function finds, unless meanwhile another one was asked for, or this one was closed.
+  async #open(find) {
+    this.opening = find;
+    const wasOpen = this.large.isOpen;
     try {
-      const [member] = await this.pictures.membersOf([this.rowOf(item)]);
-      if (member) this.#showLarge(member, item);
+      const member = await find();
+      const isWanted = this.opening === find && (this.large.isOpen || !wasOpen);
+      if (member && isWanted) this.#showLarge(member);
     } catch (error) {
       this.fail(error);
     }
   }
 
-  #showLarge(member, item, { isAddressed = false } = {}) {
-    const wasOpen = this.large.isOpen;
+  #showLarge(member) {
     this.large.show(member, this.selection.has(member.row));
-    this.#showPlace(item);
-    const params = toParams(this.query);
-    // a name with bytes that are not UTF-8 can't stand in a URL
-    if (!/\p{Surrogate}/u.test(member.name)) params.set("image", member.name);
-    params.set("row", member.row);
-    if (`#${params}` === location.hash) return;
-    // the browser's Back closes what a click has opened
-    if (wasOpen || isAddressed) history.replaceState(history.state, "", `#${params}`);
-    else history.pushState({ isOpened: true }, "", `#${params}`);
+    this.#showPlace(this.#itemOf(member.row));
+    this.#writeAddress();
   }
 
   // Shows the number of the large member among those found.
@@ -279,11 +303,11 @@ class Gallery {
   }
 
   #closed() {
-    const params = new URLSearchParams(location.hash.slice(1));
-    if (params.has("row") || params.has("image")) {
-      if (history.state?.isOpened) history.back();
-      else history.replaceState(null, "", `#${toParams(this.query)}`);
-    }
+    if (isImageIn(location.hash) && history.state?.isOpened && !this.isGoingBack) {
+      // the browser goes back later; until then, a click may open another image
+      this.isGoingBack = true;
+      history.back();
+    } else this.#writeAddress();
     $("grid").focus({ preventScroll: true });
   }
 

@@ -33,7 +33,7 @@ export class LargeView {
     this.blobInfo = blobInfo;
     this.dialog = $("large");
     this.tab = 0;
-    $("large-close").onclick = () => this.dialog.close();
+    $("large-close").onclick = () => this.close();
     $("previous").onclick = () => on.step(-1);
     $("next").onclick = () => on.step(1);
     $("large-select").onclick = () => on.select(this.member.row);
@@ -41,6 +41,8 @@ export class LargeView {
     $("large-save").onclick = () => this.#save(on.fail);
     $("copy").onclick = () => on.copy($("snippet").textContent, "Copied");
     this.dialog.addEventListener("close", () => {
+      // the event comes later than the closing: meanwhile, a click may have opened the next image
+      if (this.isOpen) return;
       this.controller?.abort();
       $("stage").replaceChildren();
       this.member = null;
@@ -50,6 +52,10 @@ export class LargeView {
 
   get isOpen() {
     return this.dialog.open;
+  }
+
+  close() {
+    if (this.isOpen) this.dialog.close();
   }
 
   show(member, isSelected) {

@@ -61,11 +61,6 @@ def member_of(reference: str) -> MemberName | None:
     return MemberName(_unquoted(blob), _unquoted(member))
 
 
-def url_below(base: str, name: str) -> str:
-    """Return the URL of a member or object below the URL of its blob or bucket."""
-    return f"{base.rstrip('/')}/{_quoted(name, '/')}"
-
-
 def blob_name_of(reader: Reader, row: int) -> str:
     """Return the file name of the blob that holds a row."""
     number = bisect_right(reader.blobs, row, key=lambda blob: blob.first_row) - 1

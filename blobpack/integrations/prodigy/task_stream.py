@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blobpack._native.facts import facts_of
 from blobpack.columns import media_type_of
-from blobpack.integrations.prodigy.references import hashes_of, url_below
+from blobpack.integrations.prodigy.references import hashes_of
 from blobpack.look_ahead import map_ahead
 from blobpack.model import check_number, check_text
+from blobpack.quoting import url_below
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
