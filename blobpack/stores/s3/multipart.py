@@ -17,7 +17,7 @@ from blobpack.stores.http.etag import is_strong
 from blobpack.stores.s3.answers import UNKNOWN_STATUSES, is_unlisted
 from blobpack.stores.s3.properties import NO_PROPERTIES, explain_refusal
 from blobpack.stores.s3.unfinished import SentPart, abort_upload, list_parts
-from blobpack.stores.shield import uninterrupted
+from blobpack.threads import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,19 +53,21 @@ def part_size(number: int, expected_bytes: int | None, least_bytes: int = UPLOAD
     """
     if expected_bytes is None:
         return least_bytes << ((number - 1) // EQUAL_PARTS)
-    return max(least_bytes, _rounded(-(-expected_bytes // PARTS_MAX)))
+    needed = -(-expected_bytes // PARTS_MAX)
+    return max(least_bytes, needed + -needed % PART_STEP_BYTES)
 
 
-def copied_part_size(size: int) -> int:
-    """Compute the size of a part that is copied from an object of that size; the parts behind it have the same size."""
-    wanted = min(_rounded(size // COPIES_WANTED), COPIED_PART_BYTES_MAX)
-    # Half of the parts are left for what follows the copies.
-    needed = _rounded(-(-size // (PARTS_MAX // 2)))
-    return max(UPLOAD_PART_BYTES, wanted, needed)
+def copied_part_size(size: int, least_bytes: int) -> int:
+    """Compute the size of parts that are copied from an object; the parts behind them have the same size.
 
-
-def _rounded(size: int) -> int:
-    return size + -size % PART_STEP_BYTES
+    Args:
+        size: Bytes that are copied. Less than 5,000 bytes of them do not fit into parts of this size, or all of them.
+        least_bytes: Least size of a part.
+    """
+    wanted = max(COPIES_WANTED, size // COPIED_PART_BYTES_MAX)
+    count = min(size // UPLOAD_PART_BYTES, wanted, PARTS_MAX // 2)
+    count = min(max(1, count), size // least_bytes)
+    return size // count if count else least_bytes
 
 
 def content_md5(body: bytes | bytearray) -> str:

@@ -14,7 +14,7 @@ from blobpack.errors import StorageError
 from blobpack.quoting import one_line
 from blobpack.stores.location import Location
 from blobpack.stores.s3.bucket import Bucket, ObjectKey
-from blobpack.stores.shield import uninterrupted
+from blobpack.threads import uninterrupted
 
 if TYPE_CHECKING:
     import os

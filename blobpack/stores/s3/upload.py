@@ -21,6 +21,7 @@ from blobpack.stores.s3.multipart import (
     COPY_BYTES_MAX,
     PARTS_MAX,
     UPLOAD_PART_BYTES,
+    UPLOAD_PART_BYTES_MIN,
     CantCopyError,
     Multipart,
     content_md5,
@@ -178,14 +179,15 @@ class Upload(Sink):
     def copy(self, source: S3Store, size: int) -> None:
         """Begin with the first bytes of another object: S3 copies them, without sending them here.
 
-        Of a source that does not fill its last part, the rest is fetched and sent: all parts must have one size. If the
-        server can't copy parts, everything is fetched and sent.
+        All parts must have one size, so the few bytes that do not fill one are fetched and sent. If the server can't copy
+        parts, all bytes are.
 
         Raises:
             BlobChangedError: the source is no longer the version that was opened.
             StorageError: S3 refused or could not be reached.
         """
-        part_bytes = part_size(1, self._expected_bytes, copied_part_size(size))
+        least_bytes = part_size(1, self._expected_bytes or size, UPLOAD_PART_BYTES_MIN)
+        part_bytes = copied_part_size(size, least_bytes)
         if part_bytes > COPY_BYTES_MAX:
             raise StorageError(f"{self.url}: {size} bytes are more than S3 allows in one object")
         self._least_part_bytes = part_bytes
