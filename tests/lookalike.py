@@ -46,6 +46,26 @@ LIKE: dict[str, tuple[Trait, ...]] = {
     "like Azure": ("suffix ranges: 400", "conditional writes: 501", "weak ETags"),
     "like GCS": ("part copies: 501", "conditional writes: 501", "chunked answers"),
 }
+# Each trait by itself → what it means, behind "The server …".
+TRAITS: dict[Trait, str] = {
+    "conditional writes: 501": "refuses If-Match and If-None-Match of writes with 501",
+    "parts of one size": "wants all parts of an upload but the last to have one size",
+    "part copies: 501": "refuses UploadPartCopy with 501",
+    "conditional part copies: 501": "refuses UploadPartCopy with a condition",
+    "part copies have no ETag": "answers UploadPartCopy without an ETag",
+    "lists of uploads: 403": "refuses ListMultipartUploads with 403",
+    "lists of uploads: 501": "refuses ListMultipartUploads with 501",
+    "suffix ranges: 200": "ignores a range of the last bytes",
+    "suffix ranges: 400": "refuses a range of the last bytes with 400",
+    "suffix ranges: 416": "refuses a range of the last bytes with 416",
+    "no right to list": "lets the caller list nothing, and answers 403 for a missing object",
+    "ranges by status 200": "answers a range with status 200",
+    "no ETag": "sends no ETags",
+    "ETags without quotes": "sends ETags without quotes",
+    "weak ETags": "sends weak ETags",
+    "chunked answers": "sends ranges in chunks, without Content-Length",
+    "a web page": "answers every request with a web page",
+}
 PAGE = b"<!DOCTYPE html>\n<html><head><title>Console</title></head><body>Sign in</body></html>\n"
 # Headers of one connection only (RFC 9110, 7.6.1), and those that this proxy writes itself.
 NOT_PASSED = ("connection", "content-length", "expect", "keep-alive", "transfer-encoding")
@@ -269,7 +289,7 @@ class Handler(BaseHTTPRequestHandler):
             answer = self.server.change(asked, self.relay(asked))
         self.send(asked, answer)
 
-    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 (names of http.server)
 
     def relay(self, asked: Asked) -> Answer:
         """Send the request to the server, and return its answer."""

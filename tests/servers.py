@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,11 +76,10 @@ def _wait_until_it_answers(port: int, children: list[subprocess.Popen[bytes]], l
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        with suppress(OSError, http.client.HTTPException):
+        with closing(connection), suppress(OSError, http.client.HTTPException):
             connection.request("GET", "/")
-            connection.getresponse()
+            connection.getresponse().read()
             return
-        connection.close()
         ended = any(child.poll() is not None for child in children)
         if ended or time.monotonic() > deadline:
             raise RuntimeError(f"the server does not answer: {log.read_text()[-2000:]}")
@@ -209,3 +208,5 @@ SERVERS: dict[str, Callable[[Path], object]] = {
     "rclone serve s3": rclone,
     "s3rver": s3rver,
 }
+# Those that the extra `test` installs.
+LIGHT = ("moto", "nanio", "localbucket")

@@ -122,6 +122,8 @@ class Bucket:
             raise StorageError(f"{url}: can't {what}: {_not_s3(client)}, but with {exc}") from exc
         self._count(operation, arguments, response, began)
         if is_web_page(response):
+            if "Body" in response:
+                response["Body"].close()
             raise StorageError(f"{url}: can't {what}: {_not_s3(client)}, but with a web page")
         return response
 
