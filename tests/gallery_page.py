@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from playwright.sync_api import Error
+
 from blobpack.gateway.gallery import ShownBlob, page as gallery_page
 
 if TYPE_CHECKING:
@@ -38,33 +40,23 @@ URL.revokeObjectURL = (url) => { liveUrls.delete(url); revoke.call(URL, url); };
 document.addEventListener("securitypolicyviolation", (event) => blocked.push(event.violatedDirective));
 """
 
-# how many tiles are in view, and how many of them have neither a picture nor a text in its place
-WAITING = """() => {
-  const view = document.getElementById("grid").getBoundingClientRect();
+# The tiles in view, all as they are at one moment: the page may scroll later. null while a tile has neither a picture
+# nor a text in its place, unless `anyway`; also while there are no tiles, and nothing says why.
+SHOWN = """async (anyway) => {
+  const grid = document.getElementById("grid");
+  if (!grid) return null;
+  const view = grid.getBoundingClientRect();
   const cells = [...document.querySelectorAll(".cell")].filter((cell) => {
     const { top, bottom } = cell.getBoundingClientRect();
     return bottom > view.top && top < view.bottom;
   });
   const isThere = (thumb) => thumb.querySelector("img.ready") || thumb.textContent;
-  return [cells.length, cells.filter((cell) => !isThere(cell.firstChild)).length];
-}"""
-
-SHOWN = """async () => {
-  const shown = [];
-  const view = document.getElementById("grid").getBoundingClientRect();
-  for (const cell of document.querySelectorAll(".cell")) {
-    const { top, bottom } = cell.getBoundingClientRect();
-    if (bottom <= view.top || top >= view.bottom) continue;
-    const image = cell.querySelector("img");
-    let bytes = null;
-    if (image) {
-      const buffer = new Uint8Array(await objectUrls.get(image.src).arrayBuffer());
-      bytes = btoa(Array.from(buffer, (byte) => String.fromCharCode(byte)).join(""));
-    }
-    shown.push({ row: cell.row, name: cell.title, bytes, ready: Boolean(image?.classList.contains("ready")),
-      text: cell.querySelector(".thumb").textContent });
-  }
-  return shown;
+  const isAtRest = cells.length ? cells.every((cell) => isThere(cell.firstChild)) : !document.getElementById("empty").hidden;
+  if (!isAtRest && !anyway) return null;
+  const base64 = (buffer) => btoa(Array.from(new Uint8Array(buffer), (byte) => String.fromCharCode(byte)).join(""));
+  return Promise.all(cells.map((cell) => ({
+    row: cell.row, name: cell.title, text: cell.firstChild.textContent, file: objectUrls.get(cell.querySelector("img")?.src),
+  })).map(async ({ file, ...rest }) => ({ ...rest, bytes: file ? base64(await file.arrayBuffer()) : null })));
 }"""
 
 
@@ -106,10 +98,20 @@ class GalleryPage:
         """Wait until a condition is true, and return its value."""
         # playwright's own wait_for_function evaluates a string in the page, which the page's policy forbids
         deadline = time.monotonic() + TIMEOUT_S
-        while not (found := condition()):
+        while not (found := self._asked(condition)):
             assert time.monotonic() < deadline, f"{self.status}: {self.errors} {self.banner}"
             self.page.wait_for_timeout(30)
         return found
+
+    @staticmethod
+    def _asked(condition: Callable[[], Any]) -> Any:
+        try:
+            return condition()
+        except Error as error:
+            # the page is being loaded again
+            if "context was destroyed" not in str(error):
+                raise
+            return None
 
     @property
     def status(self) -> str:
@@ -126,21 +128,18 @@ class GalleryPage:
 
     def tiles(self) -> list[dict[str, Any]]:
         """Return the tiles in view as the page has them."""
-        found: list[dict[str, Any]] = self.page.evaluate(SHOWN)
+        found: list[dict[str, Any]] = self.page.evaluate(SHOWN, True)
         return found
 
     def wait(self) -> None:
         """Wait until all tiles in view have their picture, or a text in its place."""
-
-        def are_there() -> bool:
-            tiles, waiting = self.page.evaluate(WAITING)
-            return waiting == 0 and (tiles > 0 or not self.page.locator("#empty").is_hidden())
-
-        self.until(are_there)
+        self.rest()
 
     def rest(self) -> list[Shown]:
         """Wait until all tiles in view are there, and return them."""
-        self.wait()
+        (tiles,) = self.until(
+            lambda: [] if (found := self.page.evaluate(SHOWN, False)) is None else [found]
+        )
         return [
             Shown(
                 tile["row"],
@@ -148,7 +147,7 @@ class GalleryPage:
                 tile["bytes"] and base64.b64decode(tile["bytes"]),
                 tile["text"],
             )
-            for tile in self.tiles()
+            for tile in tiles
         ]
 
     def search(self, text: str, found: str) -> None:
@@ -164,6 +163,7 @@ class GalleryPage:
     def snippets(self) -> dict[str, str]:
         """Return the code that fetches the open member, by its title."""
         found = {}
+        self.until(lambda: self.page.locator("#tabs button").count())
         for tab in self.page.locator("#tabs button").all():
             tab.click()
             found[tab.inner_text()] = self.page.locator("#snippet").text_content() or ""
@@ -177,6 +177,15 @@ class GalleryPage:
                 " while (walk.nextNode()) n += 1; return n; }"
             )
         )
+
+    def subset_command(self) -> str:
+        """Return the command that the page shows for the selection, and close it."""
+        self.page.click("#show-subset")
+        self.until(lambda: self.page.locator("#command").is_visible())
+        command = self.page.inner_text("#command-text")
+        self.press("Escape")
+        self.until(lambda: self.page.locator("#command").is_hidden())
+        return command
 
     def saved(self, button: str, folder: Path) -> Path:
         """Click a button that saves a file, and return the file."""

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 MODULE = Path(blobpack.__file__).parent / "gateway" / "static" / "blobpack.js"
 DRIVER = Path(__file__).with_name("js_driver.mjs")
-ANSWER_S = 60
+# the tests' machine may be shared by many
+ANSWER_S = 120
 CHROMIUM = "/usr/bin/chromium"
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
@@ -83,6 +84,7 @@ class PageRunner:
 
     def __init__(self, page: Page) -> None:
         """Run jobs in a page whose origin serves blobpack.js and js_driver.mjs."""
+        page.set_default_timeout(1000 * ANSWER_S)
         self.page = page
 
     def run(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -123,7 +125,9 @@ def started_chromium() -> Iterator[Browser]:
             pytest.fail(message)
         pytest.skip(message)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=CHROMIUM_OPTIONS, timeout=1000 * ANSWER_S
+        )
         yield browser
         browser.close()
 

@@ -178,8 +178,9 @@ def test_the_plain_reader_refuses_what_is_wrong(vector: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def page(chromium: Browser, web: WebServer) -> Iterator[PageRunner]:
     opened = chromium.new_page()
+    runner = PageRunner(opened)
     opened.goto(web.url)
-    yield PageRunner(opened)
+    yield runner
     opened.close()
 
 

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 from gallery_page import opened
+from gatewayserver import serving
 from js_reader import chromium
 from webserver import WebServer
 
 import blobpack
 from blobpack.cli.main import main
+from blobpack.gateway.app import gateway_app
 from blobpack.gateway.gallery import ShownBlob, page
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def blob(tmp_path: Path, small_images: dict[str, bytes]) -> Path:
     return tmp_path / "out.tar"
 
 
-def blob_in(page: bytes) -> dict[str, str]:
+def blob_in(page: bytes) -> dict[str, Any]:
     found = re.search(
         rb'<script type="application/json" id="settings">(.*?)</script>', page, re.DOTALL
     )
@@ -95,6 +97,7 @@ def test_the_page_lies_beside_the_blob_and_reads_it_by_a_relative_url(blob):
         "url": "./out.tar",
         "s3": "",
         "endpoint": "",
+        "size": blob.stat().st_size,
     }
     # a gallery replaces a gallery
     run("gallery", blob, "-o", blob.with_name("out.html"))
@@ -207,6 +210,7 @@ def test_one_command_puts_a_gallery_into_a_bucket(chromium, s3_env, bucket, smal
             "url": "./out.tar",
             "s3": f"s3://{bucket}/sets/out.tar",
             "endpoint": s3_env.endpoint,
+            "size": len(s3_env.stored(bucket, "sets/out.tar")),
         }
     # the page is of the bucket's own origin, so it needs no rule
     check_gallery(chromium, report["url"], small_images)
@@ -243,6 +247,29 @@ def test_a_page_of_another_origin_reads_a_public_bucket_after_one_command(
     with WebServer(tmp_path) as other, opened(chromium) as shown:
         shown.page.goto(f"{other.url}index.html")
         assert shown.until(lambda: shown.banner)
+
+
+def test_a_server_shows_where_its_blobs_lie_in_s3(chromium, s3_env, bucket, small_images):
+    blobpack.pack(small_images, f"s3://{bucket}/sets/out.tar")
+    size = len(s3_env.stored(bucket, "sets/out.tar"))
+    with (
+        blobpack.open(f"s3://{bucket}/sets/out.tar") as blob,
+        serving(gateway_app({"out": blob})) as client,
+        opened(chromium) as shown,
+    ):
+        assert blob_in(client.ask("/").body) == {
+            "name": "out",
+            "url": "raw/out",
+            "s3": f"s3://{bucket}/sets/out.tar",
+            "endpoint": s3_env.endpoint,
+            "size": size,
+        }
+        shown.goto(f"{client.url}/#row=0")
+        snippets = shown.snippets()
+        assert f"--bucket {bucket} --key sets/out.tar" in snippets["S3"]
+        names: dict[str, Any] = {}
+        exec(snippets["blobpack"], names)
+        assert names["payload"] == small_images["birds/grey.png"]
 
 
 # ---- blobpack cors

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from js_reader import Node, PageRunner, chromium, node, put_page
-from large_blob import PAYLOAD_BYTES, make_large_blob, name_of, payload_of
+from large_blob import PAYLOAD_BYTES, STEP_BYTES, make_large_blob, name_of, payload_of
 from pages import DOCS
 from test_js_reader import PAYLOADS
 from webserver import WebServer
@@ -60,8 +61,9 @@ def web(servers: list[WebServer]) -> WebServer:
 def page(chromium: Browser, servers: list[WebServer]) -> Iterator[PageRunner]:
     """A page of another origin than the blobs."""
     opened = chromium.new_page()
+    runner = PageRunner(opened)
     opened.goto(servers[1].url)
-    yield PageRunner(opened)
+    yield runner
     opened.close()
 
 
@@ -134,23 +136,43 @@ def test_a_blob_that_is_replaced_is_noticed_in_a_page(
 
 
 @pytest.mark.parametrize(
-    ("name", "call", "most"),
+    ("name", "call", "sized", "most"),
     [
-        ("ascending.tar", ["read", name_of(123_456)], 5),
-        ("ascending.tar", ["read", 999_999], 5),
-        ("shuffled.tar", ["read", 123_456], 5),
+        ("ascending.tar", ["read", name_of(123_456)], False, 5),
+        ("ascending.tar", ["read", 999_999], False, 5),
+        ("shuffled.tar", ["read", 123_456], False, 5),
         # the names have no order, so a page of the lookup comes first
-        ("shuffled.tar", ["read", name_of(123_456, ascending=False)], 6),
+        ("shuffled.tar", ["read", name_of(123_456, ascending=False)], False, 6),
+        # as a gallery does, whose page holds the size
+        ("shuffled.tar", ["read", name_of(123_456, ascending=False)], True, 5),
+        ("ascending.tar", ["read", name_of(123_456)], True, 4),
     ],
 )
 def test_the_first_image_of_a_million(
-    runner: Any, web: WebServer, name: str, call: list[Any], most: int
+    runner: Any, web: WebServer, name: str, call: list[Any], sized: bool, most: int
 ) -> None:
-    found = runner.run({"url": web.url + name, "calls": [call]})
+    options = {"size": (web.folder / name).stat().st_size} if sized else {}
+    found = runner.run({"url": web.url + name, "calls": [call], "options": options})
     row = 999_999 if call[1] == 999_999 else 123_456
     assert found["answers"] == [{"value": payload_of(row).hex()}]
     assert len(web.requests) <= most
     assert found["opened"]["length"] == COUNT
+
+
+def test_bytes_that_were_written_over_the_index_are_noticed_with_a_known_size_too(
+    runner: Any, web: WebServer, folder: Path
+) -> None:
+    """`tar -r` writes over the end of an archive; the file may end where it ended before."""
+    path = folder / "written.tar"
+    make_large_blob(path, [], count=20_000, ascending=False)
+    member = tarfile.TarInfo("more.jpg")
+    member.size = 8192
+    with path.open("r+b") as file:
+        file.seek(20_000 * STEP_BYTES)
+        file.write(member.tobuf() + bytes(member.size + 1024))
+    for size in (path.stat().st_size, 0):
+        found = runner.run({"url": f"{web.url}written.tar", "options": {"size": size}})
+        assert found["error"] == "StaleIndexError"
 
 
 @pytest.mark.parametrize("first", [0, 500_000, 1000, COUNT - 100])

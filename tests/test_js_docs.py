@@ -8,7 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from js_reader import MODULE, chromium, node_path, put_page
+from js_reader import ANSWER_S, MODULE, chromium, node_path, put_page
 from pages import BLOCK, DOCS, same
 from test_docs import images
 from webserver import WebServer
@@ -43,6 +43,7 @@ def test_the_html_shows_an_image(chromium: Browser, web: WebServer) -> None:
     (html,) = [code for language, code, _ in BLOCKS if language == "html"]
     (web.folder / "page.html").write_text(html)
     page = chromium.new_page()
+    page.set_default_timeout(1000 * ANSWER_S)
     page.goto(f"{web.url}page.html")
     page.wait_for_function("document.querySelector('#cat').naturalWidth > 0")
     assert page.evaluate(

@@ -251,6 +251,29 @@ def test_only_head_and_bounded_ranges_are_sent(node: Node, web: WebServer) -> No
         assert request.range is None or not request.range.startswith("bytes=-")
 
 
+@pytest.mark.parametrize("name", ["inside.tar", "shards/"])
+@pytest.mark.parametrize("by", [0, -512, 512, 1 << 20, "missing"])
+def test_a_known_size_saves_a_request_and_a_wrong_one_does_no_harm(
+    node: Node, web: WebServer, blobs: Path, name: str, by: Any
+) -> None:
+    file = "shards/collection.idx" if name == "shards/" else name
+    url = f"{web.url}none.tar" if by == "missing" else web.url + name
+    size = (blobs / file).stat().st_size + (0 if by == "missing" else by)
+    job = {"url": url, "options": {"size": size}, "calls": [["read", "cats/00017.png"]]}
+    found = node.run(job)
+    if by == "missing":
+        assert found["error"] == "BlobNotFoundError"
+        return
+    assert found["answers"] == [{"value": PAYLOADS[17][1].hex()}]
+    assert kinds(web)[:2] == (["GET", "GET"] if by == 0 else ["GET", "HEAD"])
+
+
+@pytest.mark.parametrize("size", [-1, 1.5, 2**53, "512", None])
+def test_a_size_is_a_number_of_bytes(node: Node, web: WebServer, size: Any) -> None:
+    assert error(node, f"{web.url}inside.tar", size=size)[0] == "TypeError"
+    assert web.requests == []
+
+
 def test_a_pass_over_all_members_takes_few_requests_and_the_next_one_none(
     node: Node, web: WebServer
 ) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["node"]
 
+WAIT_S = 120
 # names so long that the index has more than the 128 KiB that are read first
 LONG = [(f"{row:05d}{'x' * 150}.png", PNG + b"%d" % row) for row in range(2000)]
 
@@ -114,10 +115,16 @@ def test_a_part_of_the_index_that_is_damaged_on_its_way_is_read_again(
 @pytest.mark.parametrize("end", ["stop.abort(new Error('enough'))", "blob.close()"])
 def test_an_aborted_read_ends_at_once(node: Node, web: WebServer, end: str) -> None:
     web.does.faults = [None, None, None, "stall"]
+
+    def hold(request: Request) -> None:
+        if request.path == "/stalled":
+            assert web.stalled.wait(WAIT_S)
+
+    web.does.before = hold
     code = f"""
       const blob = await blobpack.open(url);
       const stop = new AbortController();
-      setTimeout(() => {{ {end}; }}, 50);
+      fetch(new URL("stalled", url)).then(() => {{ {end}; }});
       const failed = await blob.read({LONG[5][0]!r}, {{ signal: stop.signal }}).catch((error) => error.message);
       const later = await blob.read(7).then((bytes) => bytes.length, (error) => error.message);
       return [failed, later];
@@ -177,15 +184,20 @@ def test_a_search_that_ends_early_stops_reading(node: Node, web: WebServer) -> N
 @pytest.mark.parametrize("most", [1, 3])
 def test_requests_wait_for_their_turn(node: Node, web: WebServer, most: int) -> None:
     """Members of nine blobs are read together, and each blob takes requests of its own."""
-    lock, now, peak = threading.Lock(), 0, 0
+    changed, now, peak = threading.Condition(), 0, 0
 
     def busy(request: Request) -> None:
         nonlocal now, peak
-        with lock:
+        if request.path.endswith(".idx"):
+            return
+        with changed:
             now += 1
             peak = max(peak, now)
+            changed.notify_all()
+            # until as many are here as may be, and a moment more, in which no further one may come
+            assert changed.wait_for(lambda: peak >= most, WAIT_S)
         time.sleep(0.02)
-        with lock:
+        with changed:
             now -= 1
 
     web.does.before = busy

@@ -21,7 +21,7 @@ Fault = Literal["reset", "cut", "short", "long", "whole", "other", "gzip", "flip
 RANGE = re.compile(r"bytes=(\d*)-(\d+)")
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".html": "text/html; charset=utf-8"}
 PIECE_BYTES = 1 << 16
-STALL_S = 30
+STALL_S = 120
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class WebServer(ThreadingHTTPServer):
         requests: All requests that came, in order.
         sent_bytes: Bytes of all bodies that were handed to the system.
         left: Clients that went away before the end of an answer.
+        stalled: Set when an answer has stalled.
         does: What the server does.
     """
 
@@ -96,6 +97,7 @@ class WebServer(ThreadingHTTPServer):
         self.left = 0
         self.does = Behaviour()
         self.ended = threading.Event()
+        self.stalled = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
 
     def __enter__(self) -> WebServer:
@@ -202,6 +204,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _stream(self, path: Path, start: int, end: int, fault: Fault | None) -> None:
         if fault == "stall":
+            self.server.stalled.set()
             self.server.ended.wait(STALL_S)
             return
         if fault == "cut":

@@ -59,12 +59,20 @@ class ShownBlob(NamedTuple):
         url: Where the browser reads the blob's bytes: an http(s):// URL, or one relative to the page.
         s3: The s3:// URL of the blob; "" if it is not known.
         endpoint: URL of the S3 server, if the server is not AWS.
+        size: Bytes of the file that the URL names, as far as they are known; the browser then sends one request less.
     """
 
     name: str
     url: str
     s3: str = ""
     endpoint: str = ""
+    size: int = 0
+
+    def located(self, blob: Location) -> ShownBlob:
+        """Return this blob with its place in S3, if it lies there."""
+        if not blob.is_s3:
+            return self
+        return self._replace(s3=blob.whole, endpoint=_custom_endpoint())
 
 
 class WrittenGallery(NamedTuple):
@@ -121,10 +129,8 @@ def write_gallery(
     blob = _file_of(blob)
     target = target or _page_beside(blob)
     check_suffix("target", target, GALLERY, force=force)
-    shown = ShownBlob(_name_of(blob), url or _url_from(blob, target))
-    if blob.is_s3:
-        shown = shown._replace(s3=blob.whole, endpoint=_custom_endpoint())
-    _check_readable(blob)
+    address = url or _url_from(blob, target)
+    shown = ShownBlob(_name_of(blob), address, size=_readable_bytes(blob)).located(blob)
     check_replaceable(target, GALLERY, force=force)
     written = page([shown])
     if target.is_local:
@@ -188,13 +194,13 @@ def _custom_endpoint() -> str:
     return "" if (urlsplit(endpoint).hostname or "").endswith(".amazonaws.com") else endpoint
 
 
-def _check_readable(blob: Location) -> None:
-    """Check that a browser can read a blob: it is not compressed, and there is an index."""
+def _readable_bytes(blob: Location) -> int:
+    """Check that a browser can read a blob, not compressed and with an index, and return the blob's size."""
     if kind_of(blob) == "collection":
         with open_store(blob, tail=True) as store:
             if INDEX.recognise(store):
                 raise StorageError(f"{blob}: this is the index of one blob: name the blob itself")
-        return
+            return store.size
     with open_tar(blob, tail=True) as store:
         if store.is_compressed:
             raise StorageError(
@@ -204,6 +210,7 @@ def _check_readable(blob: Location) -> None:
             raise StorageError(
                 f"{blob} has no index, without which a browser can't find members; `blobpack index {blob}` makes one"
             )
+        return store.size
 
 
 def _policy(blobs: Sequence[ShownBlob], script: str, style: str) -> str:

@@ -29,9 +29,9 @@ def routes(app: GatewayApp) -> list[Route]:
 
     async def gallery(request: Request, grant: Grant) -> Response:
         shown = [
-            ShownBlob(name, f"raw/{quoted_path(path)}")
-            for name, path in app.raw_files.shown()
-            if grant.covers_all(name)
+            ShownBlob(file.name, f"raw/{quoted_path(path)}", size=file.at(0).end).located(place)
+            for path, file, place in app.raw_files.shown()
+            if grant.covers_all(file.name)
         ]
         # the page reads blobs only through this server; no page of another site may show it in a frame
         headers = {

@@ -19,7 +19,7 @@ from blobpack.opening.blob import Blob
 from blobpack.opening.collection import Collection
 from blobpack.opening.kind import COLLECTION_NAME
 from blobpack.recently_used import RecentlyUsed
-from blobpack.stores.location import is_absolute
+from blobpack.stores.location import Location, is_absolute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,11 +86,11 @@ class RawFiles:
         here = {name: number for name, number in names.items() if not is_absolute(name)}
         self._collections[blob.name] = reader, here
 
-    def shown(self) -> Iterator[tuple[str, str]]:
-        """Yield the name of each blob that a gallery can show, and its path behind `/raw/`."""
+    def shown(self) -> Iterator[tuple[str, RawFile, Location]]:
+        """Yield each file that a gallery can show: its path behind `/raw/`, itself, and where it lies."""
         for path, file in self._files.items():
             if path in (file.name, f"{file.name}/{COLLECTION_NAME}"):
-                yield file.name, path
+                yield path, file, Location.parse(file.reader.url)
 
     def resolve(self, path: str) -> tuple[ServedBlob, str] | None:
         """Return the file at a path; see ServedBlobs.resolve."""

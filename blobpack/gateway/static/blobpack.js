@@ -2,8 +2,9 @@
  * Reads members of blobpack's blobs and collections directly from a web server or bucket.
  *
  * Strategy: the index lies in the blob, behind the tar, or beside the blob. One HEAD and one read of the last 128 KiB
- * bring the footer, the directory and the guide of a few million members. To read a member by name, two more reads are
- * needed: the block that holds the name, and the payload. Neighbours come in one GET. A pass over all members reads
+ * bring the footer, the directory and the guide of a few million members; a right guess of the size makes the HEAD
+ * needless. One read checks that the index fits the archive. To read a member by name, two more are needed: the block
+ * that holds the name, and the payload. Neighbours come in one GET. A pass over all members reads
  * megabytes of blocks at a time, and pauses between blocks, so that a page stays responsive. This code follows
  * docs/format.md, which describes every byte.
  *
@@ -56,6 +57,8 @@ export const mediaTypes = Object.freeze(
 /**
  * @typedef {object} Options
  * @property {string} [index] URL of the index file, if it is not inside the blob or beside it as `<blob>.idx`.
+ * @property {number} [size] Bytes of the blob, as far as they are known. The right number saves a request; a wrong one
+ *   does no harm.
  * @property {string[]} [allow] Places, beside its own folder, from which a collection's blobs may be read: URLs of
  *   hosts or folders.
  * @property {AbortSignal} [signal] Ends the opening.
@@ -433,14 +436,30 @@ class Store {
     return this.decode(() => decodeFooter(packed));
   }
 
-  // Finds the size, and reads the last bytes.
-  async open(signal) {
+  // Finds the size, and reads the last bytes; both in one request if the guess of the size is right.
+  async open(signal, guess = 0) {
+    if (guess > 0 && (await this.#openAs(guess, signal))) return this;
     this.size = await this.#queue.send(this.url, { method: "HEAD" }, signal, (answer) => this.#sizeIn(answer))
       // a presigned URL is for GET alone, and some servers compress what they answer to HEAD
       ?? await this.#queue.send(this.url, rangeInit(0, 1), signal, (answer) => this.#totalIn(answer));
     const start = Math.max(0, this.size - TAIL_BYTES);
     this.#tail = { start, bytes: await this.read(start, this.size, signal) };
     return this;
+  }
+
+  // Reads the last bytes of a store of that size. Returns false if it has another size, or the answer does not show it.
+  async #openAs(size, signal) {
+    const start = Math.max(0, size - TAIL_BYTES);
+    return this.#queue.send(this.url, rangeInit(start, size), signal, async (answer) => {
+      if (answer.status !== 206 || answer.headers.get("content-range") !== `bytes ${start}-${size - 1}/${size}`) {
+        answer.body?.cancel().catch(() => {});
+        return false;
+      }
+      this.size = size;
+      this.#checkVersion(answer);
+      this.#tail = { start, bytes: await this.#body(answer, size - start) };
+      return true;
+    });
   }
 
   #sizeIn(answer) {
@@ -911,11 +930,13 @@ class Index {
 export async function open(url, options = {}) {
   const where = new URL(url, globalThis.document?.baseURI);
   if (!/^https?:$/.test(where.protocol)) throw new TypeError(`url must be http(s)://, not ${where.protocol}//`);
+  const { size = 0 } = options;
+  if (!(Number.isSafeInteger(size) && size >= 0)) throw new TypeError(`size must be a number of bytes, not ${size}`);
   if (where.pathname.endsWith("/")) where.pathname += "collection.idx";
   const closing = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, closing.signal]) : closing.signal;
   const queue = new Queue(options);
-  const store = await new Store(queue, where.href).open(signal);
+  const store = await new Store(queue, where.href).open(signal, size);
   const found = await findIndex(store, queue, options.index && new URL(options.index, where), signal);
   const index = new Index(found.store, found.start, found.footer, closing.signal);
   const blobs = await blobsOf(index);
@@ -1276,7 +1297,7 @@ class Reader {
     if (blob.isCompressed) throw compressed(url, "zstd");
     // the collection recorded size and ETag; each answer is compared with them
     if (blob.version) return new Store(this.#queue, url, { size: blob.size, version: { etag: blob.version } });
-    const store = await new Store(this.#queue, url).open(this.#closing.signal);
+    const store = await new Store(this.#queue, url).open(this.#closing.signal, blob.size);
     await checkIdentity(store, { ...blob, version: "" }, this.#closing.signal);
     return store;
   }

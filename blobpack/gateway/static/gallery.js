@@ -402,7 +402,8 @@ async function main() {
     if (location.protocol === "file:") {
       throw new StorageError("A page that is opened from the disk can't read a blob. Put the page and the blob on a web server that answers ranges, such as nginx, or run `blobpack serve`.");
     }
-    new Gallery(await open(new URL(info.url, document.baseURI).href), info).start();
+    const url = new URL(info.url, document.baseURI).href;
+    new Gallery(await open(url, { size: info.size }), info).start();
   } catch (error) {
     console.error(error);
     $("status").textContent = "";
