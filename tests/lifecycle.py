@@ -12,7 +12,6 @@ import random
 import tarfile
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -23,6 +22,7 @@ import blobpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from s3server import Endpoint
 

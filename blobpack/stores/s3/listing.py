@@ -14,12 +14,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from blobpack.errors import StorageError
 from blobpack.look_ahead import map_ahead
 from blobpack.stores.http.etag import with_quotes
+from blobpack.stores.s3.answers import FORBIDDEN
 from blobpack.stores.s3.bucket import Bucket
 from blobpack.stores.s3.client import default_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from blobpack.stores.s3.bucket import ObjectKey
     from blobpack.stores.stats import Counters
 
 log = logging.getLogger(__name__)
@@ -86,6 +88,25 @@ def list_objects(bucket: str, prefix: str, counters: Counters | None = None) -> 
     return sorted(found, key=_in_order)
 
 
+def find_object(target: ObjectKey) -> Listed | None:
+    """Return the object at a key as a listing shows it; None if there is none.
+
+    Raises:
+        BlobNotFoundError: there is no such bucket.
+        StorageError: S3 refused or could not be reached.
+    """
+    try:
+        # The key itself comes before all longer ones. A HEAD could not tell a missing bucket from a missing key.
+        found = _objects_of(_page(target.bucket, target.key, MaxKeys=1))
+    except StorageError as exc:
+        if exc.status != FORBIDDEN:
+            raise
+        # The caller may read objects, and not list them.
+        head = target.head(what="find the object")
+        return Listed(target.key, head["ContentLength"], head["ETag"])
+    return found[0] if found and found[0].key == target.key else None
+
+
 def list_level(bucket: str, prefix: str) -> list[str]:
     """Return the keys that begin with a prefix, cut behind the next "/", each once: a thousand at most.
 
@@ -127,7 +148,7 @@ def _walk(bucket: Bucket, prefix: str) -> Iterator[Listed]:
         more = {"ContinuationToken": page["NextContinuationToken"]}
 
 
-def _page(bucket: Bucket, prefix: str, **arguments: str) -> dict[str, Any]:
+def _page(bucket: Bucket, prefix: str, **arguments: Any) -> dict[str, Any]:
     return bucket.ask("list_objects_v2", what="list objects", Prefix=prefix, **arguments)
 
 
