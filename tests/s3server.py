@@ -183,6 +183,19 @@ class S3Server(Endpoint):
             values["AWS_DEFAULT_REGION"],
         )
 
+    def new_user(self) -> Endpoint:
+        """Make a user without rights; the policies of buckets may give it some."""
+        name = f"user-{os.getpid()}-{next(self._numbers)}"
+        keys = (f"--access-key={name}", f"--secret-key={name}-secret")
+        command = ["radosgw-admin", "-c", self._folder / "ceph.conf", "user", "create"]
+        subprocess.run(
+            [*command, f"--uid={name}", f"--display-name={name}", *keys],
+            check=True,
+            capture_output=True,
+            timeout=START_TIMEOUT_S,
+        )
+        return Endpoint(self.endpoint, name, f"{name}-secret", self.region)
+
     def stop(self) -> None:
         """Stop the server; all its objects are lost."""
         self.close()

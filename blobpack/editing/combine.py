@@ -25,7 +25,7 @@ from blobpack.tar.names import normal_lookup
 from blobpack.tar.splice import splice
 from blobpack.wording import counted, setting
 from blobpack.writing.new_blob import new_blob
-from blobpack.writing.target import check_target, refuse_same_file
+from blobpack.writing.target import check_target, refuse_same_file, replacing_unseen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,10 @@ def combine(
         )
     offsets = Offsets(sum(map(len, chosen)))
     expected_bytes = sum(map(_most_bytes, chosen)) if location.is_s3 else None
-    with new_blob(location, expected_bytes=expected_bytes, new=exists is None) as out:
+    with (
+        replacing_unseen(exists),
+        new_blob(location, expected_bytes=expected_bytes, new=exists is None) as out,
+    ):
         with parts_of(out.tar) as archive:
             show = counting(progress, total=sum(map(len, chosen)))
             index = _copy_members(parts, chosen, archive, offsets, duplicates, show)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack._native.gather import recognise_image
@@ -301,11 +301,15 @@ def _objects_of(
         prefix, listed = _list_below(location)
         alone = None if listed else _find_alone(location)
     except StorageError as exc:
-        # To read one object, the right to list is not needed.
-        with suppress(StorageError):
-            alone = _find_alone(location) if is_denied(exc) else None
+        refused = exc
+        if is_denied(exc):
+            # To read one object, the right to list is not needed.
+            try:
+                alone = _find_alone(location)
+            except StorageError as other:
+                refused = other
         if alone is None:
-            raise SourceError(str(exc), paths=(location.text,)) from exc
+            raise SourceError(str(refused), paths=(location.text,)) from refused
     if alone is not None:
         name = before or encode_name(location.key.rpartition("/")[2])
         yield Source(name, location, alone.size, alone.version)

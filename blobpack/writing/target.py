@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from blobpack.errors import StorageError
+from blobpack.errors import BlobChangedError, StorageError
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import INDEX
 from blobpack.stores.open import is_denied
@@ -16,6 +16,8 @@ from blobpack.tar.header import BLOCK, begins_tar
 from blobpack.writing.compress import is_compressed_target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from blobpack.model import IndexPlace
     from blobpack.stores.base import Store
     from blobpack.stores.location import Location
@@ -57,6 +59,26 @@ def check_target(target: Location, place: IndexPlace, *, force: bool) -> bool | 
         if is_denied(exc):
             return None
         raise
+
+
+@contextmanager
+def replacing_unseen(exists: bool | None) -> Iterator[None]:
+    """Explain the error of a block that writes a new blob where the caller could not look.
+
+    Args:
+        exists: What check_target returned.
+
+    Raises:
+        BlobChangedError: there is an object already.
+    """
+    try:
+        yield
+    except BlobChangedError as exc:
+        if exists is not None:
+            raise
+        raise BlobChangedError(
+            f"{exc}: only with the right s3:GetObject could be seen whether it may be replaced"
+        ) from exc
 
 
 def refuse_same_file(target: Location, source: Location | None, fd: int | None) -> None:

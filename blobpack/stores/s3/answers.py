@@ -21,6 +21,7 @@ RIGHTS = {
     "complete_multipart_upload": "s3:PutObject",
     "create_multipart_upload": "s3:PutObject",
     "delete_object": "s3:DeleteObject",
+    "get_bucket_cors": "s3:GetBucketCORS",
     "get_object": "s3:GetObject",
     "get_object_acl": "s3:GetObjectAcl",
     "get_object_tagging": "s3:GetObjectTagging",
@@ -29,6 +30,7 @@ RIGHTS = {
     "list_multipart_uploads": "s3:ListBucketMultipartUploads",
     "list_objects_v2": "s3:ListBucket",
     "list_parts": "s3:ListMultipartUploadParts",
+    "put_bucket_cors": "s3:PutBucketCORS",
     "put_object": "s3:PutObject",
     "put_object_tagging": "s3:PutObjectTagging",
     "upload_part": "s3:PutObject",
@@ -38,6 +40,8 @@ RIGHTS = {
 DENIED_CODES = ("AccessDenied", "403", "Forbidden")
 # Statuses with which servers refuse a request, or a header, that they do not know.
 UNKNOWN_STATUSES = (400, 405, 501)
+# Ceph RGW 16 lets only the owner of a bucket copy parts, whatever the bucket's policy says.
+NOT_COPIED_STATUSES = (403, *UNKNOWN_STATUSES)
 # Statuses with which servers refuse to list unfinished uploads: 403 if the right is missing, 404 rclone, 501 others.
 UNLISTED_STATUSES = (403, 404, 405, 501)
 NOT_IMPLEMENTED = 501
@@ -50,7 +54,7 @@ def missing_right(operation: str, code: str) -> str:
     if right is None or code not in DENIED_CODES:
         return ""
     # S3 answers so also if there is no such object, and the caller may not list the bucket.
-    other = " (or there is no such object)" if right == "s3:GetObject" else ""
+    other = ", or, without s3:ListBucket, the object" if right == "s3:GetObject" else ""
     return f"; the right {right} may be missing{other}"
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from blobpack.errors import StorageError
 from blobpack.look_ahead import LookAhead
 from blobpack.stores.http.etag import is_strong
-from blobpack.stores.s3.answers import UNKNOWN_STATUSES, is_unlisted
+from blobpack.stores.s3.answers import NOT_COPIED_STATUSES, is_unlisted
 from blobpack.stores.s3.properties import NO_PROPERTIES, explain_refusal
 from blobpack.stores.s3.unfinished import SentPart, abort_upload, list_parts
 from blobpack.threads import uninterrupted
@@ -227,7 +227,7 @@ class Multipart:
                 CopySourceRange=f"bytes={start}-{end - 1}",
             )
         except StorageError as exc:
-            if exc.status in UNKNOWN_STATUSES:
+            if exc.status in NOT_COPIED_STATUSES:
                 raise refused from exc
             raise
         result = response.get("CopyPartResult", {})
