@@ -96,6 +96,7 @@ SEVERAL = [
     *types("one", None, 5, b"one"),
     *late(types([1.5], [None], [b"one"], [Path("one")], [True])),
 ]
+S3 = types("s3", {}, 5, {"anonymous": True})
 ROWS = types("one", None, 5, 1.5, ["a.png"], [1.5], [True, 1], {0}, np.ones((2, 2)))
 MEMBERS = [*types("one", None, 5, b"one"), *late(types([5], ["one"], [None]))]
 SOURCE = [
@@ -122,9 +123,10 @@ PACKED: dict[str, list[Bad]] = {
     "directory": [bad for bad in PATH if bad.value is not None] + values("https://host/x"),
     "strip": [*number(0), *types(None)],
     "prefix": [*TEXT, *values("/", "../", "a/../b", "a\0", "\ud800")],
+    "s3": S3,
 }
 CACHE = [*(bad for bad in LOCAL if bad.value is not None)]
-OPENED = {"cache": CACHE, "cache_bytes": number(1 << 20), "hedge": choice(Hedge)}
+OPENED = {"s3": S3, "cache": CACHE, "cache_bytes": number(1 << 20), "hedge": choice(Hedge)}
 INDEX_OR_PATH = [bad for bad in ANY_URL if bad.value is not None]
 ALLOW = [*types(None, 5, [5], [None], b"folder"), *values("", ["a", ""], "ftp://host/x", "a\0b")]
 LEVEL = number(1, 22)
@@ -251,6 +253,7 @@ CALLS: dict[str, Call] = {
         allow_empty=FLAG,
         force=FLAG,
         progress=CALLABLE,
+        s3=S3,
     ),
     "merge": call(
         lambda g: (blobpack.merge, {"sources": [g.tar], "target": g.new_tar}),
@@ -266,6 +269,7 @@ CALLS: dict[str, Call] = {
         concatenated=FLAG,
         index=choice(IndexPlace),
         progress=CALLABLE,
+        s3=S3,
     ),
     "subset": call(
         lambda g: (
@@ -279,6 +283,7 @@ CALLS: dict[str, Call] = {
         members=[*types("one", None, 5, b"one"), *late(types([1.5], [None]))],
         index=choice(IndexPlace),
         progress=CALLABLE,
+        s3=S3,
     ),
     "collect": call(
         lambda g: (blobpack.collect, {"blobs": [g.tar], "target": g.new}),
@@ -289,6 +294,7 @@ CALLS: dict[str, Call] = {
         scan=FLAG,
         concatenated=FLAG,
         progress=CALLABLE,
+        s3=S3,
     ),
     "extract": call(
         lambda g: (blobpack.extract, {"source": g.tar, "folder": g.new}),
@@ -296,6 +302,7 @@ CALLS: dict[str, Call] = {
         folder=FOLDER,
         members=[*types("one", 5, b"one"), *late(types([1.5], [None]))],
         progress=CALLABLE,
+        s3=S3,
     ),
     "open_blob": call(
         lambda g: (blobpack.open_blob, {"url": g.tar}),
@@ -327,6 +334,7 @@ CALLS: dict[str, Call] = {
         which=WHICH,
         mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
         apply_exif_orientation=FLAG,
+        s3=S3,
     ),
     "read_images": call(
         lambda g: (blobpack.read_images, {"blob": g.tar, "several": ["a.png"]}),
@@ -334,11 +342,13 @@ CALLS: dict[str, Call] = {
         several=SEVERAL,
         mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
         apply_exif_orientation=FLAG,
+        s3=S3,
     ),
     "read_manifest": call(
         lambda g: (blobpack.read_manifest, {"path": g.manifest}),
         path=LOCAL,
         base=[*types(None, 5, b"base"), *values("ftp://host/x", "a\0b")],
+        s3=S3,
     ),
     "read_offsets": call(lambda g: (blobpack.read_offsets, {"path": g.offsets}), path=LOCAL),
     "iter_offsets": call(
@@ -354,6 +364,7 @@ CALLS: dict[str, Call] = {
         force=FLAG,
         names=choice(NameStyle),
         format=[bad for bad in choice(OffsetsFormat) if bad.value is not None],
+        s3=S3,
     ),
     "scan": call(
         lambda g: (blobpack.scan, {"blob": g.tar}),
@@ -361,6 +372,7 @@ CALLS: dict[str, Call] = {
         concatenated=FLAG,
         facts=FLAG,
         threads=THREADS,
+        s3=S3,
     ),
     "verify": call(
         lambda g: (blobpack.verify, {"source": g.tar}),
@@ -369,6 +381,7 @@ CALLS: dict[str, Call] = {
         full=FLAG,
         threads=THREADS,
         progress=CALLABLE,
+        s3=S3,
     ),
     "stats": call(lambda g: (blobpack.stats, {})),
     "Stats.cost_usd": call(
@@ -419,7 +432,7 @@ CALLS: dict[str, Call] = {
             *values(blobpack.ScanReport(bytes_scanned=-1, end_marker=2)),
         ],
     ),
-    "Index.load": call(lambda g: (blobpack.Index.load, {"path": g.idx}), path=ANY_URL),
+    "Index.load": call(lambda g: (blobpack.Index.load, {"path": g.idx}), path=ANY_URL, s3=S3),
     "Index.from_parquet": call(
         lambda g: (blobpack.Index.from_parquet, {"path": g.parquet}), path=LOCAL
     ),
@@ -436,12 +449,16 @@ CALLS: dict[str, Call] = {
         indexes=types(None, 5, "one", [5], [None], ["one"]),
     ),
     "Index.save": call(
-        lambda g: (g.index.save, {"path": g.new}), path=[*TARGET, *values("new.tar")], force=FLAG
+        lambda g: (g.index.save, {"path": g.new}),
+        path=[*TARGET, *values("new.tar")],
+        force=FLAG,
+        s3=S3,
     ),
     "Index.to_parquet": call(
         lambda g: (g.index.to_parquet, {"path": g.new}),
         path=[*OUTPUT, *values("new.csv")],
         force=FLAG,
+        s3=S3,
     ),
     **of(
         "Index",
@@ -602,7 +619,9 @@ def test_every_choice_has_a_case() -> None:
 
     literals = {name for name, thing in vars(blobpack.model).items() if get_args(thing)}
     assert literals == {
+        "Checksum",
         "Duplicates",
+        "Encryption",
         "FailureKind",
         "Hedge",
         "ImageForm",

@@ -296,7 +296,9 @@ def _objects_of(
     location: Location, before: bytes, skipped: Skipped, *, hidden: bool
 ) -> Iterator[Source]:
     """Yield the objects below a prefix, or the single object at a key."""
-    prefix, listed, alone = "", [], None
+    prefix = ""
+    listed: list[Listed] = []
+    alone = None
     try:
         prefix, listed = _list_below(location)
         alone = None if listed else _find_alone(location)
@@ -320,7 +322,7 @@ def _objects_of(
     for found in listed:
         below = found.key.removeprefix(prefix)
         name = before + b"/" * bool(before) + encode_name(below)
-        place = Location.in_s3(location.bucket, found.key)
+        place = Location.in_s3(location.bucket, found.key, location.access)
         # consoles make such objects for "new folder"; the prefix itself leaves an empty name
         if not below or below.endswith("/"):
             skipped.add("an object that stands for a folder", encode_name(found.key), place.text)
@@ -334,10 +336,11 @@ def _objects_of(
 
 def _list_below(location: Location) -> tuple[str, list[Listed]]:
     """Return a prefix with its "/", and the objects below it."""
+    from blobpack.stores.s3.bucket import Bucket
     from blobpack.stores.s3.listing import list_objects
 
     # with a "/" at its end: S3 compares plain text, so the prefix "train" would also list "train-old/1.jpg"
-    bucket, prefix = location.bucket, location.as_folder.key
+    bucket, prefix = Bucket.at(location), location.as_folder.key
     # more than one "/" may be part of the keys, or a slip of the one who typed it
     if location.key.endswith("/") and location.key != prefix:
         listed = list_objects(bucket, location.key)
@@ -347,12 +350,12 @@ def _list_below(location: Location) -> tuple[str, list[Listed]]:
 
 
 def _find_alone(location: Location) -> Listed | None:
-    from blobpack.stores.s3.bucket import Bucket, ObjectKey
+    from blobpack.stores.s3.bucket import ObjectKey
     from blobpack.stores.s3.listing import find_object
 
     if not location.key or location.key.endswith("/"):
         return None
-    return find_object(ObjectKey(Bucket(location.bucket), location.key))
+    return find_object(ObjectKey.at(location))
 
 
 def _nothing_there(location: Location) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from itertools import tee
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 from blobpack._native.facts import orientation_of
 from blobpack.argument_order import is_name, is_several, recognise_swap
@@ -17,9 +17,10 @@ from blobpack.errors import ImageError
 from blobpack.index.which import name_of
 from blobpack.look_ahead import map_ahead
 from blobpack.model import check_flag
-from blobpack.opening.open import check_source, is_blob, opened
+from blobpack.opening.open import is_blob, opened, source_of
 from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.threads import processor_count
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
     from blobpack.model import CheckedWhich, Which
+    from blobpack.stores.location import Location
 
 DECODERS_MAX = 16
 # Decoded images for each thread. An image is large (12 MP as RGB: 36 MB), so only one waits while the next is decoded.
@@ -42,12 +44,14 @@ ORIENTATION_TAG = 0x0112
 
 
 @recognise_swap(blob=is_blob, which=is_name)
+@with_remote_options
 def read_image(
     blob: Reader | str | os.PathLike[str],
     which: Which,
     *,
     mode: str | None = "RGB",
     apply_exif_orientation: bool = True,
+    **remote: Unpack[RemoteOptions],
 ) -> NDArray[np.uint8]:
     """Read one image by one ranged read, and decode it.
 
@@ -56,6 +60,7 @@ def read_image(
         which: The member's name, its Member, or its row.
         mode: Pillow's mode to convert to: "RGB", "L", "RGBA" and so on; None leaves the image as it is stored.
         apply_exif_orientation: Rotate or mirror the image as its EXIF or XMP orientation demands.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Returns:
         (height, width, 3) uint8, RGB, top row first. Other modes have other numbers of channels; "L" is (height,
@@ -73,11 +78,11 @@ def read_image(
         BlobChangedError: the blob is no longer the one that was opened.
         StorageError: the store failed.
     """
-    check_source("blob", blob)
+    found = source_of("blob", blob, Access.of("read_image", remote))
     asked = checked_which(which)
     check_mode(mode)
     check_flag("apply_exif_orientation", apply_exif_orientation)
-    with opened(blob) as source:
+    with opened(found) as source:
         payload = source.read(asked)
         return decode_image(
             payload,
@@ -88,12 +93,14 @@ def read_image(
 
 
 @recognise_swap(blob=is_blob, several=is_several)
+@with_remote_options
 def read_images(
     blob: Reader | str | os.PathLike[str],
     several: Iterable[Which],
     *,
     mode: str | None = "RGB",
     apply_exif_orientation: bool = True,
+    **remote: Unpack[RemoteOptions],
 ) -> Iterator[NDArray[np.uint8]]:
     """Read images, in the order asked.
 
@@ -104,6 +111,7 @@ def read_images(
         several: Names, Members or rows; an index, such as a selection, holds Members.
         mode: Pillow's mode to convert to, or None; see read_image.
         apply_exif_orientation: Rotate or mirror each image as its EXIF or XMP orientation demands.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Yields:
         Arrays of the shape and dtype that read_image returns.
@@ -116,18 +124,18 @@ def read_images(
         ValueError: Pillow has no such mode.
     """
     # checked here and not in the generator, whose code runs only when the first image is taken
-    check_source("blob", blob)
-    if isinstance(blob, Reader):
-        wanted = blob._asked(several, "read_image")
+    found = source_of("blob", blob, Access.of("read_images", remote))
+    if isinstance(found, Reader):
+        wanted = found._asked(several, "read_image")
     else:
         wanted = which_of(several, "read_image")
     check_mode(mode)
     check_flag("apply_exif_orientation", apply_exif_orientation)
-    return _images(blob, wanted, mode, apply_exif_orientation)
+    return _images(found, wanted, mode, apply_exif_orientation)
 
 
 def _images(
-    blob: Reader | str | os.PathLike[str],
+    blob: Reader | Location,
     several: Iterator[CheckedWhich],
     mode: str | None,
     apply_exif_orientation: bool,
