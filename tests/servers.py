@@ -209,4 +209,4 @@ SERVERS: dict[str, Callable[[Path], object]] = {
     "s3rver": s3rver,
 }
 # Those that the extra `test` installs.
-LIGHT = ("moto", "nanio", "localbucket")
+LIGHT = ("moto", "localbucket")
