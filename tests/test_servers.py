@@ -75,7 +75,9 @@ def test_a_step_works_or_is_refused_as_documented(
     refused = plain(run(step, server, tmp_path, monkeypatch))
     if os.environ.get(REWRITE):
         write_result(column, step, refused)
-    assert read_results()[column][step] == refused
+    # A later version of a server may do what the documented one does not.
+    learned = column in SERVERS and not WANTED and not refused
+    assert learned or read_results()[column][step] == refused
 
 
 def test_the_page_shows_the_matrix() -> None:
