@@ -111,6 +111,13 @@ ROW = types("2", 1.5, None, b"2")
 WHICH = types(None, 1.5, True, b"a", ["a"], slice(1))
 PRICE = [*types("1", None, [1], True), *values(-1, float("nan"), float("inf"))]
 OUTPUT = TARGET
+IMAGE_SIZE = [
+    *types(5, "2x2", b"22", 2.0, {2: 2}, (2,), (2, 2, 3), (2.0, 2), ("2", 2), (None, 2), (True, 2)),
+    *values((0, 2), (2, -1), (2, 1 << 16), (1 << 70, 2)),
+]
+READ_ONLY = np.zeros((2, 2, 3), np.uint8)
+READ_ONLY.flags.writeable = False
+OUT = [*types(5, "out", b"out", bytearray(12), [[[0]]], memoryview(b"out")), *values(READ_ONLY)]
 PACKED: dict[str, list[Bad]] = {
     "globs": TEXTS,
     "exclude": TEXTS,
@@ -334,6 +341,8 @@ CALLS: dict[str, Call] = {
         which=WHICH,
         mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
         apply_exif_orientation=FLAG,
+        size=IMAGE_SIZE,
+        out=OUT,
         s3=S3,
     ),
     "read_images": call(
@@ -342,6 +351,8 @@ CALLS: dict[str, Call] = {
         several=SEVERAL,
         mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
         apply_exif_orientation=FLAG,
+        size=IMAGE_SIZE,
+        out=[*OUT, *values(np.zeros(9, np.uint8), np.zeros((2, 2), np.uint8))],
         s3=S3,
     ),
     "read_manifest": call(
