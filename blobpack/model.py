@@ -81,6 +81,9 @@ ImageForm = Literal["dicts", "objects"]
 # names; leave the new images out; or remove the old ones
 NameConflict = Literal["refuse", "rename", "skip", "replace"]
 
+# the annotation tool that an export is for
+ExportTool = Literal["coco", "cvat", "fiftyone", "huggingface", "label-studio", "sagemaker"]
+
 # what a problem of a project of Supervisely is about; "sdk" is one that only Supervisely's SDK has
 ProblemKind = Literal["meta", "blob", "offsets", "image", "annotation", "sdk"]
 

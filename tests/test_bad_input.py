@@ -61,6 +61,7 @@ OTHERS = {
     "folder": "to",
     "names": "1.jpg",
     "scope": "out",
+    "tool": "coco",
     "project": "5",
     "url": "s3://bucket/key",
 }
@@ -115,7 +116,7 @@ def run(line, codes=(1, 2)):
     return ran.output
 
 
-INTO_FOLDERS = {("output", "index"), ("output", "offsets")}
+INTO_FOLDERS = {("output", "export"), ("output", "index"), ("output", "offsets")}
 
 
 @pytest.mark.parametrize(("command", "parameter"), list(parameters(is_place)))
@@ -131,7 +132,7 @@ def test_a_bad_place_is_an_error_in_our_words(here, command, parameter):
             if parameter.name in ("cache", "folder", "sources", "names_from", "annotations")
             else (1, 2)
         )
-        # a folder gets the index or the offsets file of the blob
+        # a folder gets the index, the offsets file or the export of the blob
         codes = (0, 1, 2) if (parameter.name, command) in INTO_FOLDERS else codes
         # an empty list of uploads is no error
         codes = (0, 1, 2) if command == "uploads" else codes

@@ -26,6 +26,7 @@ NOT_RUN = {
     "speed.md": 2,
     "comparison.md": 1,
     "s3-face.md": 3,
+    "export.md": 3,
 }
 
 

@@ -50,6 +50,7 @@ WITHOUT = {
     "--no-progress": {
         "cat": NO_BAR,
         "cors": NO_FILE,
+        "export": "reads an index only",
         "gallery": "writes a small file",
         "info": "reads an index only",
         "ls": NO_BAR,
@@ -92,6 +93,7 @@ WITHOUT = {
         "cat": "fetches a batch, as many requests at a time as the store bears",
         "collect": "opens 16 blobs at a time, whose servers it waits for",
         "cors": "sends a request or two",
+        "export": "reads an index only",
         "extract": "fetches batches, as many requests at a time as the store bears",
         "gallery": "reads an index only",
         "info": "reads an index only",
@@ -112,6 +114,7 @@ WITHOUT = {
         "cat": NO_FILE,
         "collect": NO_BLOB,
         "cors": NO_FILE,
+        "export": NO_BLOB,
         "extract": NO_BLOB,
         "gallery": NO_BLOB,
         "info": NO_FILE,

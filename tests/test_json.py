@@ -33,6 +33,10 @@ COMMANDS = {
     "merge": ["merge out.tar other.tar new.tar"],
     "subset": ["subset out.tar new.tar --filter a*"],
     "collect": ["collect shards"],
+    "export": [
+        "export coco images.tar",
+        "export label-studio images.tar --url http://127.0.0.1:8000/b/images",
+    ],
     "extract": ["extract out.tar into"],
     "index": ["index out.tar", "index bare.tar --index embed --facts", "index shards"],
     "info": ["info out.tar", "info shards", "info bare.tar --rescan"],

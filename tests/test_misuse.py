@@ -633,6 +633,7 @@ def test_every_choice_has_a_case() -> None:
         "Checksum",
         "Duplicates",
         "Encryption",
+        "ExportTool",
         "FailureKind",
         "Hedge",
         "ImageForm",

@@ -51,6 +51,7 @@ OTHERS = {
     "names": "1.jpg",
     "project": "5",
     "scope": "out",
+    "tool": "coco",
     "url": "s3://bucket/key",
 }
 

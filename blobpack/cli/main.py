@@ -22,6 +22,7 @@ from blobpack.cli.commands.append import append
 from blobpack.cli.commands.cat import cat
 from blobpack.cli.commands.collect import collect
 from blobpack.cli.commands.cors import cors
+from blobpack.cli.commands.export import export
 from blobpack.cli.commands.extract import extract
 from blobpack.cli.commands.gallery import gallery
 from blobpack.cli.commands.index import index
@@ -236,6 +237,7 @@ for command in (
     cat,
     collect,
     cors,
+    export,
     extract,
     gallery,
     index,

@@ -273,11 +273,13 @@ def upload(
                 "images": report.images,
                 "annotated": report.annotated,
                 "blobs": len(report.blobs),
+                "url": report.url,
                 "resumed": report.resumed,
             }
         )
     else:
         print_report_line(printable(str(report)))
+        print_report_line(printable(f"open {report.url}"))
 
 
 @supervisely.command()
