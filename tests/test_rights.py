@@ -6,7 +6,6 @@ Ceph RGW enforces the policy of a bucket for a second user.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 from pathlib import Path
@@ -147,11 +146,11 @@ def test_a_right_that_is_only_used_harms_nothing(row, s3_env, bucket, place, use
     assert not s3_env.uploads(bucket)
 
 
-def test_the_page_has_every_command_that_takes_a_url():
+def test_the_page_has_the_commands_that_write_to_s3():
     named = {row.command.split()[1] for row in ROWS}
-    here = {"serve", "supervisely", "token", "gallery", "info", "ls", "offsets", "extract"}
-    assert {*main.commands} <= named | here
-    assert os.path.exists(PAGE)
+    assert named <= {*main.commands}
+    writers = {"append", "collect", "cors", "extract", "gallery", "index", "merge", "offsets"}
+    assert named >= writers | {"pack", "repack", "subset", "uploads"}
 
 
 def test_the_policy_of_the_page_suffices(s3_env, bucket, place, user, monkeypatch):
