@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from blobpack.gateway.served.renewal import Reopen
     from blobpack.opening.reader import Reader
 
-# for a file named "collection", the folder's name says more
-
 
 class ServedBlobs:
     """The blobs that are served, by name.
