@@ -27,6 +27,7 @@ NOT_RUN = {
     "comparison.md": 1,
     "s3-face.md": 3,
     "export.md": 3,
+    "supervisely.md": 1,
 }
 
 
