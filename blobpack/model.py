@@ -57,6 +57,12 @@ Hedge = Literal["batches", "always", "never"]
 # properties of an object in S3 that append copies to the object that replaces it, and that it may be told to drop
 Property = Literal["acl", "checksum", "metadata", "tags"]
 
+# how S3 encrypts an object: SSE-S3, SSE-KMS, or SSE-KMS in two layers
+Encryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]
+
+# algorithm of the checksum that S3 compares and keeps
+Checksum = Literal["CRC32", "CRC32C", "SHA1", "SHA256"]
+
 # how an offsets file names a member: by its whole name, or by the part after the last "/"
 NameStyle = Literal["path", "basename"]
 

@@ -29,7 +29,7 @@ from s3server import (
     stop_server,
 )
 
-from blobpack.stores.s3.client import default_client
+from blobpack.stores.s3.client import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,7 @@ def sent(s3_env: S3Server) -> list[tuple[str, str]]:
     def note(request: Any, event_name: str, **_: object) -> None:
         requests.append((event_name.rpartition(".")[2], request.url))
 
-    default_client().meta.events.register("before-send.s3", note)
+    client_of().meta.events.register("before-send.s3", note)
     return requests
 
 

@@ -14,7 +14,7 @@ from test_cli import COMMAND
 import blobpack
 from blobpack.errors import StorageError
 from blobpack.stores.s3.bucket import Bucket, ObjectKey
-from blobpack.stores.s3.client import default_client
+from blobpack.stores.s3.client import client_of
 from blobpack.stores.s3.properties import CHECKSUMS, NOT_COPIED, copied_names, read_properties
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def test_a_server_without_tags_and_acls_is_no_missing_right(
         response._content = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
         return response
 
-    events = default_client().meta.events
+    events = client_of().meta.events
     for operation in ("GetObjectTagging", "GetObjectAcl"):
         events.register_first(f"before-send.s3.{operation}", refuse)
     try:
@@ -212,7 +212,7 @@ def read_with(s3: S3Server, bucket: str, drop: tuple[str, ...] = (), **added: An
     def add(parsed: dict[str, Any], **_: object) -> None:
         parsed.update(added)
 
-    events = default_client().meta.events
+    events = client_of().meta.events
     events.register("after-call.s3.HeadObject", add)
     try:
         return read_properties(ObjectKey(Bucket(bucket), KEY), etag, drop)
@@ -237,7 +237,7 @@ def test_what_this_server_lacks_is_kept_too(s3_env: S3Server, bucket: str) -> No
 
 def test_each_property_is_copied_or_has_a_reason() -> None:
     """A property that a later boto3 knows is copied; one that can't be set is one of these."""
-    model = default_client().meta.service_model
+    model = client_of().meta.service_model
     returned = set(model.operation_model("HeadObject").output_shape.members)
     accepted = set(model.operation_model("CreateMultipartUpload").input_shape.members)
     of_this_object_alone = {
@@ -322,7 +322,7 @@ def test_what_the_server_has_not_kept_is_told(
     def take_out(params: dict[str, Any], **_: object) -> None:
         params["headers"].pop("Cache-Control")
 
-    events = default_client().meta.events
+    events = client_of().meta.events
     events.register("before-call.s3.CreateMultipartUpload", take_out)
     try:
         blobpack.append(url, [("new.bin", b"x")], all_files=True)

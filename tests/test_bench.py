@@ -145,6 +145,25 @@ def test_the_comparison_measures_what_needs_no_other_package(tmp_path: Path) -> 
     assert all(system in done.stdout for system in systems)
 
 
+def test_the_bench_of_decoding_measures_every_system(tmp_path: Path) -> None:
+    kept = tmp_path / "figures.json"
+    done = run(BENCH / "decoding.py", "--images", "3", "--rounds", "1", "--json", kept)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(kept.read_text())
+    assert list(found) == ["64", "128", "224", "512"]
+    # the DataLoader is measured only where there is PyTorch
+    systems = {
+        "blobpack",
+        "blobpack, out=",
+        "blobpack, 1 processor",
+        "simplejpeg alone",
+        "Pillow alone",
+    }
+    assert all(systems <= figures.keys() for figures in found.values())
+    assert {"blobpack, size=", "Pillow, draft and resize"} <= found["512"].keys()
+    assert all(system in done.stdout for system in systems)
+
+
 ROW = {
     "task": "scan", "unit": "member", "ours_us": 1.0, "other": "cat", "other_us": 2.0, "ratio": 0.5,
 }  # fmt: skip

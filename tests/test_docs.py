@@ -85,7 +85,7 @@ def supervisely(monkeypatch):
 )
 def test_examples_run_and_print_what_is_shown(page, runner):
     for block in blocks(page):
-        for command, shown, came in runner.run(block) if block.runs else ():
+        for command, shown, came in runner.run(block) if block.runs and not block.tool else ():
             if not same(shown, came) and os.environ.get(REWRITE):
                 rewrite(page, command, shown, came)
             else:
@@ -95,6 +95,15 @@ def test_examples_run_and_print_what_is_shown(page, runner):
 def test_almost_every_example_runs():
     left_out = [block.page.name for page in PAGES for block in blocks(page) if not block.runs]
     assert {name: left_out.count(name) for name in left_out} == NOT_RUN
+
+
+def test_examples_that_need_a_tool_run_in_its_environment():
+    """scripts/test --tools runs them, by a test that compares what they print."""
+    tools = {block.tool for page in PAGES for block in blocks(page)} - {""}
+    assert "torch" in tools
+    for tool in tools:
+        test = (ROOT / "tests" / "tools" / tool / "test_docs.py").read_text()
+        assert f'TOOL = "{tool}"' in test
 
 
 def test_code_is_shown_only_in_ways_that_run_or_are_output():

@@ -206,7 +206,7 @@ def test_a_slow_body_is_not_silence(clock: Clock) -> None:
 def test_boto3_gives_up_within_two_minutes(no_aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "_clients", {})
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    config = client_module.default_client().meta.config
+    config = client_module.client_of().meta.config
     attempts = config.retries["total_max_attempts"]
     assert attempts == 5
     # the longest pauses of botocore's standard mode: 1, 2, 4 and 8 s, drawn with full jitter
@@ -400,7 +400,7 @@ def test_credentials_are_looked_up_again_after_an_expired_answer(
     """The program's environment has got new credentials since boto3 read them."""
     import os
 
-    before = client_module.default_client()
+    before = client_module.client_of()
     right = os.environ["AWS_ACCESS_KEY_ID"]
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "gone")
     client_module.renew_client(before)
@@ -411,7 +411,7 @@ def test_credentials_are_looked_up_again_after_an_expired_answer(
     # the answer to the old credentials says "expired"; without new ones, the server would refuse the next request
     tail = ObjectKey(Bucket(store.bucket), store.key).ask("get_object", what="read")
     assert tail["Body"].read() == BODY
-    assert client_module.default_client() is not before
+    assert client_module.client_of() is not before
 
 
 def expired_then(right: bytes, *, times: int) -> Iterator[bytes]:

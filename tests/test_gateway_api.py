@@ -286,9 +286,11 @@ def test_a_large_payload_is_never_in_memory_as_a_whole(huge):
     with blobpack.open(path) as blob:
         app = gateway_app({"huge": blob})
         names = ["1.jpg", "huge.bin", "huge.bin", "1.jpg"]
-        wanted = tar_stream.look_up(app.blobs, [f"huge/{name}" for name in names], EVERYTHING)
+        wanted = tar_stream.look_up(
+            app.services.blobs, [f"huge/{name}" for name in names], EVERYTHING
+        )
         headers = [tar_stream.header_of(*pair) for pair in zip(names, wanted, strict=True)]
-        pieces = list(tar_stream.pieces(app.payloads, wanted, headers))
+        pieces = list(tar_stream.pieces(app.services.payloads, wanted, headers))
         assert max(map(len, pieces)) <= tar_stream.LARGE_BYTES
         with serving(app) as client:
             found = post(client, "/batch", {"blob": "huge", "members": names})
@@ -321,9 +323,9 @@ def test_a_batch_for_a_client_that_went_away_ends(huge):
                 head = b"POST /batch HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body)
                 connection.sendall(head + body)
                 assert connection.recv(12) == b"HTTP/1.1 200"
-                assert app.payloads.held_bytes
+                assert app.services.payloads.held_bytes
             # 200 GB would take a minute
-            while app.payloads.held_bytes:
+            while app.services.payloads.held_bytes:
                 client.ask("/healthz")
 
 
@@ -501,7 +503,7 @@ def test_the_application_can_be_mounted_in_another_one(blobs, prefix):
 
     inner = gateway_app(blobs, keys={"key": "secret"})
     app = Starlette(routes=[Route("/other", other), Mount(unquote(prefix), inner)])
-    token = inner.access.keys.token("out")
+    token = inner.services.access.keys.token("out")
     with serving(app) as client:
         assert client.ask("/other").body == b"other"
         for root in (prefix, f"{prefix}/k/{token}"):

@@ -268,7 +268,7 @@ def test_without_facts_the_type_comes_from_the_content(client, blobs):
 
 
 def test_a_pinned_blob_may_be_cached_for_ever(client, blobs):
-    version = gateway_app(blobs).blobs.get("out").version
+    version = gateway_app(blobs).services.blobs.get("out").version
     answer = client.ask(f"/b/out@{version}/cats/1.jpg")
     assert answer.body == FILES["cats/1.jpg"]
     assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"

@@ -206,13 +206,13 @@ def test_other_sizes_and_names_do_not_exist(client, target):
 
 def test_thumbnails_are_made_once_and_kept(served):
     client, app = served
-    begun = app.pictures.made.begun
+    begun = app.services.pictures.made.begun
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(client.ask, ["/t/512/out/a/%C3%BC%20%26%20b.webp"] * 8))
     assert len({answer.body for answer in answers}) == 1
     assert client.ask("/t/512/a/b/a/%C3%BC%20%26%20b.webp").body == answers[0].body
-    assert app.pictures.made.begun == begun + 1
-    assert app.pictures._kept._size <= pictures.CACHE_BYTES
+    assert app.services.pictures.made.begun == begun + 1
+    assert app.services.pictures._kept._size <= pictures.CACHE_BYTES
 
 
 def test_what_a_small_file_holds_is_not_decoded(client):
@@ -231,7 +231,7 @@ def test_large_payloads_do_not_wait_in_memory(tmp_path):
             targets = [f"/iiif/out%2Flarge.bmp/{i},0,9,9/max/0/default.jpg" for i in range(1, 9)]
             assert {answer.status for answer in threads.map(client.ask, targets)} == {200}
         # no request read it before it had a thread
-        assert (app.payloads.upstream_reads, app.pictures.made.begun) == (0, 8)
+        assert (app.services.payloads.upstream_reads, app.services.pictures.made.begun) == (0, 8)
 
 
 def test_the_cache_is_bounded(tmp_path, monkeypatch):
@@ -242,8 +242,8 @@ def test_the_cache_is_bounded(tmp_path, monkeypatch):
         with serving(app) as client:
             for i in range(20):
                 assert client.ask(f"/t/64/out/{i}.png").status == 200
-        assert 0 < app.pictures._kept._size <= 4000
-        assert len(app.pictures._kept) < 20
+        assert 0 < app.services.pictures._kept._size <= 4000
+        assert len(app.services.pictures._kept) < 20
 
 
 def test_thumbnails_have_tags_of_their_own(client):
@@ -364,9 +364,9 @@ def test_an_image_is_described(client):
 
 def test_caches_keep_a_description_for_the_client_whose_header_let_it_in(served):
     path = "/iiif/out%2Fphoto.jpg/info.json"
-    blobs = {blob.name: blob.reader for blob in served[1].blobs}
+    blobs = {blob.name: blob.reader for blob in served[1].services.blobs}
     app = gateway_app(blobs, keys={"key": "secret"}, require_token=True, pinned=True)
-    token = app.access.keys.token("out")
+    token = app.services.access.keys.token("out")
     with serving(app) as client:
         answer = client.ask(path, Authorization=f"Bearer {token}")
         assert answer.headers["cache-control"].startswith("private")
@@ -400,7 +400,7 @@ def test_descriptions_keep_the_token_and_the_proxys_scheme(tmp_path):
     with blobpack.open(path) as blob:
         app = gateway_app({"out": blob}, keys={"key": "secret"}, require_token=True)
         with serving(app) as client:
-            token = app.access.keys.token("out")
+            token = app.services.access.keys.token("out")
             base = f"/k/{token}/iiif/out%2Fp.png"
             found = client.ask(
                 f"{base}/info.json", X_Forwarded_Proto="https", Host="images.example"

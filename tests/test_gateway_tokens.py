@@ -239,7 +239,7 @@ def test_names_of_any_kind_may_be_scopes(tmp_path):
         with serving(app) as client:
             for scope in (f"a/b/{name}", "a/b/Käse*", "a/b/", "a/"):
                 assert status(client, Keys(KEYS).token(scope), f"a/b/{target}") == 200
-            version = app.blobs.get("a/b").version
+            version = app.services.blobs.get("a/b").version
             assert status(client, Keys(KEYS).token("a/b/"), f"a/b@{version}/{target}") == 200
 
 

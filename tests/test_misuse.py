@@ -96,6 +96,7 @@ SEVERAL = [
     *types("one", None, 5, b"one"),
     *late(types([1.5], [None], [b"one"], [Path("one")], [True])),
 ]
+S3 = types("s3", {}, 5, {"anonymous": True})
 ROWS = types("one", None, 5, 1.5, ["a.png"], [1.5], [True, 1], {0}, np.ones((2, 2)))
 MEMBERS = [*types("one", None, 5, b"one"), *late(types([5], ["one"], [None]))]
 SOURCE = [
@@ -110,6 +111,13 @@ ROW = types("2", 1.5, None, b"2")
 WHICH = types(None, 1.5, True, b"a", ["a"], slice(1))
 PRICE = [*types("1", None, [1], True), *values(-1, float("nan"), float("inf"))]
 OUTPUT = TARGET
+IMAGE_SIZE = [
+    *types(5, "2x2", b"22", 2.0, {2: 2}, (2,), (2, 2, 3), (2.0, 2), ("2", 2), (None, 2), (True, 2)),
+    *values((0, 2), (2, -1), (2, 1 << 16), (1 << 70, 2)),
+]
+READ_ONLY = np.zeros((2, 2, 3), np.uint8)
+READ_ONLY.flags.writeable = False
+OUT = [*types(5, "out", b"out", bytearray(12), [[[0]]], memoryview(b"out")), *values(READ_ONLY)]
 PACKED: dict[str, list[Bad]] = {
     "globs": TEXTS,
     "exclude": TEXTS,
@@ -122,9 +130,10 @@ PACKED: dict[str, list[Bad]] = {
     "directory": [bad for bad in PATH if bad.value is not None] + values("https://host/x"),
     "strip": [*number(0), *types(None)],
     "prefix": [*TEXT, *values("/", "../", "a/../b", "a\0", "\ud800")],
+    "s3": S3,
 }
 CACHE = [*(bad for bad in LOCAL if bad.value is not None)]
-OPENED = {"cache": CACHE, "cache_bytes": number(1 << 20), "hedge": choice(Hedge)}
+OPENED = {"s3": S3, "cache": CACHE, "cache_bytes": number(1 << 20), "hedge": choice(Hedge)}
 INDEX_OR_PATH = [bad for bad in ANY_URL if bad.value is not None]
 ALLOW = [*types(None, 5, [5], [None], b"folder"), *values("", ["a", ""], "ftp://host/x", "a\0b")]
 LEVEL = number(1, 22)
@@ -251,6 +260,7 @@ CALLS: dict[str, Call] = {
         allow_empty=FLAG,
         force=FLAG,
         progress=CALLABLE,
+        s3=S3,
     ),
     "merge": call(
         lambda g: (blobpack.merge, {"sources": [g.tar], "target": g.new_tar}),
@@ -266,6 +276,7 @@ CALLS: dict[str, Call] = {
         concatenated=FLAG,
         index=choice(IndexPlace),
         progress=CALLABLE,
+        s3=S3,
     ),
     "subset": call(
         lambda g: (
@@ -279,6 +290,7 @@ CALLS: dict[str, Call] = {
         members=[*types("one", None, 5, b"one"), *late(types([1.5], [None]))],
         index=choice(IndexPlace),
         progress=CALLABLE,
+        s3=S3,
     ),
     "collect": call(
         lambda g: (blobpack.collect, {"blobs": [g.tar], "target": g.new}),
@@ -289,6 +301,7 @@ CALLS: dict[str, Call] = {
         scan=FLAG,
         concatenated=FLAG,
         progress=CALLABLE,
+        s3=S3,
     ),
     "extract": call(
         lambda g: (blobpack.extract, {"source": g.tar, "folder": g.new}),
@@ -296,6 +309,7 @@ CALLS: dict[str, Call] = {
         folder=FOLDER,
         members=[*types("one", 5, b"one"), *late(types([1.5], [None]))],
         progress=CALLABLE,
+        s3=S3,
     ),
     "open_blob": call(
         lambda g: (blobpack.open_blob, {"url": g.tar}),
@@ -327,6 +341,9 @@ CALLS: dict[str, Call] = {
         which=WHICH,
         mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
         apply_exif_orientation=FLAG,
+        size=IMAGE_SIZE,
+        out=OUT,
+        s3=S3,
     ),
     "read_images": call(
         lambda g: (blobpack.read_images, {"blob": g.tar, "several": ["a.png"]}),
@@ -334,11 +351,15 @@ CALLS: dict[str, Call] = {
         several=SEVERAL,
         mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
         apply_exif_orientation=FLAG,
+        size=IMAGE_SIZE,
+        out=[*OUT, *values(np.zeros(9, np.uint8), np.zeros((2, 2), np.uint8))],
+        s3=S3,
     ),
     "read_manifest": call(
         lambda g: (blobpack.read_manifest, {"path": g.manifest}),
         path=LOCAL,
         base=[*types(None, 5, b"base"), *values("ftp://host/x", "a\0b")],
+        s3=S3,
     ),
     "read_offsets": call(lambda g: (blobpack.read_offsets, {"path": g.offsets}), path=LOCAL),
     "iter_offsets": call(
@@ -354,6 +375,7 @@ CALLS: dict[str, Call] = {
         force=FLAG,
         names=choice(NameStyle),
         format=[bad for bad in choice(OffsetsFormat) if bad.value is not None],
+        s3=S3,
     ),
     "scan": call(
         lambda g: (blobpack.scan, {"blob": g.tar}),
@@ -361,6 +383,7 @@ CALLS: dict[str, Call] = {
         concatenated=FLAG,
         facts=FLAG,
         threads=THREADS,
+        s3=S3,
     ),
     "verify": call(
         lambda g: (blobpack.verify, {"source": g.tar}),
@@ -369,6 +392,7 @@ CALLS: dict[str, Call] = {
         full=FLAG,
         threads=THREADS,
         progress=CALLABLE,
+        s3=S3,
     ),
     "stats": call(lambda g: (blobpack.stats, {})),
     "Stats.cost_usd": call(
@@ -419,7 +443,7 @@ CALLS: dict[str, Call] = {
             *values(blobpack.ScanReport(bytes_scanned=-1, end_marker=2)),
         ],
     ),
-    "Index.load": call(lambda g: (blobpack.Index.load, {"path": g.idx}), path=ANY_URL),
+    "Index.load": call(lambda g: (blobpack.Index.load, {"path": g.idx}), path=ANY_URL, s3=S3),
     "Index.from_parquet": call(
         lambda g: (blobpack.Index.from_parquet, {"path": g.parquet}), path=LOCAL
     ),
@@ -436,12 +460,16 @@ CALLS: dict[str, Call] = {
         indexes=types(None, 5, "one", [5], [None], ["one"]),
     ),
     "Index.save": call(
-        lambda g: (g.index.save, {"path": g.new}), path=[*TARGET, *values("new.tar")], force=FLAG
+        lambda g: (g.index.save, {"path": g.new}),
+        path=[*TARGET, *values("new.tar")],
+        force=FLAG,
+        s3=S3,
     ),
     "Index.to_parquet": call(
         lambda g: (g.index.to_parquet, {"path": g.new}),
         path=[*OUTPUT, *values("new.csv")],
         force=FLAG,
+        s3=S3,
     ),
     **of(
         "Index",
@@ -602,7 +630,9 @@ def test_every_choice_has_a_case() -> None:
 
     literals = {name for name, thing in vars(blobpack.model).items() if get_args(thing)}
     assert literals == {
+        "Checksum",
         "Duplicates",
+        "Encryption",
         "ExportTool",
         "FailureKind",
         "Hedge",

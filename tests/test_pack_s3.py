@@ -433,10 +433,11 @@ class TestListing:
     def test_all_keys_come_in_byte_order(self, s3_env, bucket, found):
         from concurrent.futures import ThreadPoolExecutor
 
+        from blobpack.stores.s3.bucket import Bucket
         from blobpack.stores.s3.listing import list_objects
 
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(lambda key: s3_env.put(bucket, f"p/{key}", b""), found))
         s3_env.put(bucket, "other", b"")
-        listed = [one.key for one in list_objects(bucket, "p/")]
+        listed = [one.key for one in list_objects(Bucket(bucket), "p/")]
         assert listed == sorted((f"p/{key}" for key in found), key=str.encode)

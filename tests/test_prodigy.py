@@ -702,28 +702,28 @@ class TestS3:
         self, prefix, small_pages, faults, tmp_path
     ):
         path = tmp_path / "listing.jsonl"
-        pages = KeptListing(prefix, PREFIX, path).pages()
+        pages = KeptListing(Bucket(prefix), PREFIX, path).pages()
         assert [len(page) for page in islice(pages, 2)] == [3, 3]
         with path.open("a") as file:
             file.write('[["imgs/0005.p')  # killed while it wrote
         del faults.requests[:]
-        again = KeptListing(prefix, PREFIX, path)
+        again = KeptListing(Bucket(prefix), PREFIX, path)
         assert again.kept == 6
         found = [listed.key for page in again.pages() for listed in page]
         assert found == [PREFIX, *(PREFIX + name for name in IMAGES)]
         assert lists(faults.requests)[0] == f"{PREFIX}0004.png"
-        assert KeptListing(prefix, PREFIX, path).kept == 11
+        assert KeptListing(Bucket(prefix), PREFIX, path).kept == 11
 
     def test_two_sessions_that_list_at_once_keep_one_listing(self, prefix, tmp_path):
         path = tmp_path / "listing.jsonl"
-        first, second = (KeptListing(prefix, PREFIX, path) for _ in range(2))
+        first, second = (KeptListing(Bucket(prefix), PREFIX, path) for _ in range(2))
         for pages in (first.pages(), second.pages()):
             assert sum(map(len, pages)) == 11
-        assert KeptListing(prefix, PREFIX, path).kept == 11
+        assert KeptListing(Bucket(prefix), PREFIX, path).kept == 11
 
     def test_the_listing_of_another_prefix_is_refused(self, prefix, tmp_path):
         path = tmp_path / "listing.jsonl"
-        KeptListing(prefix, PREFIX, path)
+        KeptListing(Bucket(prefix), PREFIX, path)
         with pytest.raises(FormatError, match="is not the listing of"):
             object_tasks(prefix, "other/", listing=path)
         path.write_text("no listing\n")

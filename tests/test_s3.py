@@ -37,7 +37,7 @@ from blobpack.stores.http import retry
 from blobpack.stores.http.retry import RetryBudget
 from blobpack.stores.open import open_store
 from blobpack.stores.s3 import boto3_get, client as client_module, signing
-from blobpack.stores.s3.client import default_client
+from blobpack.stores.s3.client import client_of
 from blobpack.stores.s3.store import S3Store
 
 if TYPE_CHECKING:
@@ -362,7 +362,8 @@ class TestRefusals:
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
         with pytest.raises(
-            StorageError, match=r"no AWS credentials.*AWS_ACCESS_KEY_ID.*AWS_PROFILE.*https://"
+            StorageError,
+            match=r"no AWS credentials.*AWS_ACCESS_KEY_ID.*AWS_PROFILE.*anonymous=True",
         ):
             blobpack.open_blob(url)
 
@@ -757,12 +758,12 @@ class TestOwnConnections:
         with pytest.raises(signing.NeedsBoto3Error, match="proxy"):
             blob.store._sign()
 
-    def test_customers_key_is_left_to_boto3(self, blob: blobpack.Blob) -> None:
-        def add_key(params: dict[str, dict[str, str]], **more: object) -> None:
-            params["headers"]["x-amz-server-side-encryption-customer-algorithm"] = "AES256"
+    def test_sessions_of_s3_express_are_left_to_boto3(self, blob: blobpack.Blob) -> None:
+        def add_session(params: dict[str, dict[str, str]], **more: object) -> None:
+            params["headers"]["x-amz-s3session-token"] = "token"
 
-        default_client().meta.events.register("before-call.s3.GetObject", add_key)
-        with pytest.raises(signing.NeedsBoto3Error, match="unusual"):
+        client_of().meta.events.register("before-call.s3.GetObject", add_session)
+        with pytest.raises(signing.NeedsBoto3Error, match="Express"):
             blob.store._sign()
 
     def test_temporary_credentials_are_refreshed_by_boto3(
@@ -775,7 +776,7 @@ class TestOwnConnections:
             "expiry_time": "2999-01-01T00:00:00Z",
         }
         expired = datetime.datetime.now(datetime.UTC)
-        default_client()._request_signer._credentials = RefreshableCredentials(
+        client_of()._request_signer._credentials = RefreshableCredentials(
             "old", "old", None, expired, lambda: fresh, "test"
         )
         blob.read("cats/0001.jpg")
@@ -877,7 +878,7 @@ class TestAnswers:
 
     @pytest.fixture
     def stub(self, s3_env: S3Server, by_boto3: None) -> Iterator[Stubber]:
-        with Stubber(default_client()) as stub:
+        with Stubber(client_of()) as stub:
             yield stub
 
     def answer(self, stub: Stubber, body: bytes, content_range: str, etag: str = '"one"') -> None:

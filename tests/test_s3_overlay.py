@@ -145,7 +145,9 @@ class TestMembers:
         opened = []
         first = overlay_blobs.open_blob
         monkeypatch.setattr(
-            overlay_blobs, "open_blob", lambda url: opened.append(url) or first(url)
+            overlay_blobs,
+            "open_blob",
+            lambda url, **remote: opened.append(url) or first(url, **remote),
         )
         with ThreadPoolExecutor(8) as pool:
             found = list(

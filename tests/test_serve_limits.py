@@ -9,6 +9,10 @@ from gatewayserver import TIMEOUT_S, serving
 import blobpack
 from blobpack.gateway import connections, server
 from blobpack.gateway.app import gateway_app
+from blobpack.gateway.routes import endpoint
+from blobpack.gateway.s3 import exchange
+from blobpack.gateway.s3.face import s3_app
+from blobpack.gateway.tokens import Keys
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(200))
 GET = b"GET /b/out/cats/1.jpg HTTP/1.1\r\nHost: h\r\n"
@@ -105,6 +109,43 @@ def test_who_never_completes_a_head_is_hung_up_on(app, monkeypatch, before, sent
             assert connection.recv(1 << 16).endswith(JPEG)
         connection.sendall(sent)
         wait_for_end(connection)
+
+
+def answer_to_a_trickle(port, head):
+    """Send a head, and then byte after byte of a body until an answer comes."""
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:
+        connection.sendall(head + b"Host: h\r\nContent-Length: 1000000\r\n\r\n")
+        connection.settimeout(0.02)
+        found = b""
+        for _ in range(TIMEOUT_S * 50):
+            with suppress(TimeoutError, ConnectionResetError):
+                part = connection.recv(1 << 16)
+                found += part
+                if not part:
+                    return found
+                continue
+            with suppress(OSError):
+                connection.sendall(b"x")
+        raise AssertionError(found)
+
+
+@pytest.mark.parametrize("target", [b"/api/v1/resolve", b"/batch"])
+def test_a_body_that_trickles_is_a_408(app, monkeypatch, target):
+    monkeypatch.setattr(endpoint, "BODY_S", 0.2)
+    with serving(app) as client:
+        found = answer_to_a_trickle(client.port, b"POST %s HTTP/1.1\r\n" % target)
+        assert found.startswith(b"HTTP/1.1 408 ")
+        assert b"connection: close" in found
+        assert b'"A body must arrive within 0.2 seconds."' in found
+        assert client.ask("/b/out/cats/1.jpg").body == JPEG
+
+
+def test_an_upload_that_trickles_is_refused_in_time(app, monkeypatch):
+    monkeypatch.setattr(exchange, "DRAINED_S", 0.2)
+    face = s3_app(app.services.blobs, Keys({}), unsigned=True)
+    with serving(face) as client:
+        found = answer_to_a_trickle(client.port, b"PUT /out/a.jpg HTTP/1.1\r\n")
+        assert found.startswith(b"HTTP/1.1 405 ")
 
 
 def test_an_idle_connection_stays_for_the_next_request(app, monkeypatch):

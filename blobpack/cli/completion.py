@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import warnings
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from click.shell_completion import CompletionItem
 
 from blobpack.errors import BlobpackError, MissingIndexWarning
+from blobpack.stores.access.remote import NO_ACCESS, Access
 from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
@@ -31,7 +33,9 @@ def complete_location(
 ) -> list[CompletionItem[str]]:
     """Complete a path, or an s3:// URL."""
     if incomplete.startswith(S3):
-        return items(objects_at(incomplete))
+        from blobpack.cli.remote import access_in
+
+        return items(objects_at(incomplete, access_in(ctx.params)))
     if "://" in incomplete:
         return []
     # the shell itself knows best how to complete a path
@@ -40,16 +44,19 @@ def complete_location(
     return found + (items([S3]) if incomplete and S3.startswith(incomplete) else [])
 
 
-def objects_at(url: str) -> list[str]:
+def objects_at(url: str, access: Access = NO_ACCESS) -> list[str]:
     """Return the buckets, or the objects and folders, whose s3:// URLs begin with a text."""
     # imported here, because what talks to S3 takes 160 ms to import, and most completions need none of it
+    from blobpack.stores.s3.bucket import Bucket
     from blobpack.stores.s3.listing import list_buckets, list_level
 
     bucket, slash, prefix = url.removeprefix(S3).partition("/")
     with suppress(BlobpackError, ValueError):
         if not slash:
-            return [f"{S3}{name}/" for name in list_buckets() if name.startswith(bucket)]
-        return [f"{S3}{bucket}/{key}" for key in list_level(bucket, prefix)]
+            names = list_buckets(access.s3)
+            return [f"{S3}{name}/" for name in names if name.startswith(bucket)]
+        keys = list_level(Bucket(bucket, options=access.s3), prefix)
+        return [f"{S3}{bucket}/{key}" for key in keys]
     return []
 
 
@@ -60,6 +67,9 @@ def complete_member(
     blob = ctx.params.get("blob")
     if not isinstance(blob, Location):
         return []
+    from blobpack.cli.remote import access_in
+
+    blob = replace(blob, access=access_in(ctx.params))
     with suppress(BlobpackError, MissingIndexWarning, OSError, ValueError):
         return items(names_from(blob, ctx.params.get("index_path"), incomplete))
     return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from blobpack.argument_order import is_new_file, is_there, recognise_swap
 from blobpack.indexfile.open import COLLECTION
@@ -21,6 +21,7 @@ from blobpack.opening.kind import COLLECTION_NAME, collection_location, kind_of
 from blobpack.opening.list_blobs import list_blobs
 from blobpack.progress import counting
 from blobpack.quoting import one_line
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.location import Location, location_of, output_location
 from blobpack.stores.output import writing_anywhere
 from blobpack.stores.replace import check_replaceable, check_suffix
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 
 @recognise_swap(blobs=is_there, target=is_new_file)
+@with_remote_options
 def collect(
     blobs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     target: str | os.PathLike[str] | None = None,
@@ -45,6 +47,7 @@ def collect(
     concatenated: bool = False,
     force: bool = False,
     progress: ProgressCallback | None = None,
+    **remote: Unpack[RemoteOptions],
 ) -> CollectReport:
     """Make one collection of many blobs, in which any name is found without opening the blobs.
 
@@ -64,6 +67,7 @@ def collect(
             were joined by cat. The collection then has no facts.
         force: Replace a file or object that is not a collection, and allow a suffix of another format.
         progress: Called after each blob with the Progress in blobs, and in bytes of these.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Returns:
         A report of what was collected.
@@ -84,9 +88,10 @@ def collect(
     check_flag("concatenated", concatenated)
     check_flag("force", force)
     check_callable("progress", progress)
-    given = None if target is None else output_location("target", target)
+    access = Access.of("collect", remote)
+    given = None if target is None else output_location("target", target, access)
     began = time.perf_counter()
-    found, location = _resolve(blobs, given)
+    found, location = _resolve(blobs, given, access)
     check_suffix("target", location, COLLECTION, force=force)
     # before the blobs are read, which may take minutes
     check_replaceable(location, COLLECTION, force=force)
@@ -107,16 +112,17 @@ def collect(
 def _resolve(
     blobs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     target: Location | None,
+    access: Access,
 ) -> tuple[list[Location], Location]:
     """Return the locations of the blobs, and of the collection to write."""
     if isinstance(blobs, (str, os.PathLike)):
-        given = location_of("blobs", blobs, prefix=True)
+        given = location_of("blobs", blobs, prefix=True, access=access)
         kind = kind_of(given)
         return list_blobs(given, kind), _beside(given, kind) if target is None else target
     check_several("blobs", blobs, "paths or URLs")
     if target is None:
         raise ValueError("target must be given if blobs are given one by one")
-    return [location_of("blobs", blob) for blob in blobs], target
+    return [location_of("blobs", blob, access=access) for blob in blobs], target
 
 
 def _write_collection(writer: CollectionWriter, location: Location) -> int:

@@ -80,11 +80,11 @@ def append_in_s3(
 
 def _properties_beside(location: Location, drop: Collection[Property]) -> Properties:
     """Read the properties of the index file beside a blob; it has none if an earlier append was killed before it."""
-    from blobpack.stores.s3.bucket import Bucket, ObjectKey
+    from blobpack.stores.s3.bucket import ObjectKey
     from blobpack.stores.s3.properties import NO_PROPERTIES, read_properties
 
     sidecar = sidecar_of(location)
-    target = ObjectKey(Bucket(sidecar.bucket), sidecar.key)
+    target = ObjectKey.at(sidecar)
     try:
         return read_properties(target, "", drop)
     except BlobNotFoundError:

@@ -156,7 +156,7 @@ def _beside(collection: Location, name: str) -> Location:
     if collection.is_local:
         # not Location.folder, which is absolute: messages show paths as the caller wrote them
         folder = os.path.dirname(collection.path)  # noqa: PTH120 (a str)
-        return Location(os.path.join(folder, name), "local")  # noqa: PTH118
+        return Location(os.path.join(folder, name), "local", collection.access)  # noqa: PTH118
     return collection.folder.below(name)
 
 
@@ -263,7 +263,7 @@ def _remove(shard: Location, exc: BaseException) -> None:
             return
         from blobpack.stores.s3.bucket import Bucket
 
-        Bucket(shard.bucket).ask("delete_object", what="delete", Key=shard.key)
+        Bucket.at(shard).ask("delete_object", what="delete", Key=shard.key)
     except StorageError as failed:
         exc.add_note(f"{failed}; the collection does not have {shard}, so it may be deleted")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from blobpack.argument_order import is_new_file, is_several, recognise_swap
 from blobpack.editing.combine import combine
@@ -19,9 +19,10 @@ from blobpack.model import (
 from blobpack.opening.blob import open_blob
 from blobpack.opening.kind import kind_of
 from blobpack.opening.list_blobs import list_blobs
-from blobpack.opening.open import check_source, is_blob, opened
+from blobpack.opening.open import is_blob, opened, source_of
 from blobpack.opening.reader import Reader
-from blobpack.stores.location import Location, is_place, location_of, output_location
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
+from blobpack.stores.location import Location, is_place, output_location
 from blobpack.stores.replace import check_suffix
 from blobpack.tar.scan import scan
 from blobpack.wording import setting
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 
 @recognise_swap(sources=is_several, target=is_place)
+@with_remote_options
 def merge(
     sources: Iterable[Reader | str | os.PathLike[str]],
     target: str | os.PathLike[str],
@@ -49,6 +51,7 @@ def merge(
     allow_empty: bool = False,
     force: bool = False,
     progress: ProgressCallback | None = None,
+    **remote: Unpack[RemoteOptions],
 ) -> CombineReport:
     """Copy the members of several blobs into one new blob, in the order of the sources.
 
@@ -67,6 +70,7 @@ def merge(
         allow_empty: Make a blob without members if the sources have none. Otherwise that is an error.
         force: Replace a file that is not a tar, and allow a suffix of another format, such as .zip.
         progress: Called from time to time with the Progress in members, and in bytes of the new blob.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Returns:
         What was copied, and the index.
@@ -84,20 +88,19 @@ def merge(
         ValueError: a choice does not exist, the target can't be written to or is compressed, its suffix promises
             another format, or a source can't be scanned as joined tars.
     """
-    location = _check_arguments(target, index, allow_empty, force, progress)
+    access = Access.of("merge", remote)
+    location = _check_arguments(target, access, index, allow_empty, force, progress)
     check_choice("duplicates", duplicates, Duplicates)
     check_several("sources", sources, "blobs, paths or URLs")
     # a list, because a generator could be read only once, and a wrong element must be found before a blob is opened
-    sources = list(sources)
-    for source in sources:
-        check_source("sources", source)
+    found = [source_of("sources", source, access) for source in sources]
     check_flag("concatenated", concatenated)
     if concatenated:
-        sources = [_check_scannable(source) for source in sources]
+        found = [_check_scannable(source) for source in found]
     with ExitStack() as stack:
         blobs = [
             blob
-            for source in sources
+            for source in found
             for reader in _readers_of(source, stack, concatenated=concatenated)
             for blob in blobs_of(reader)
         ]
@@ -105,7 +108,7 @@ def merge(
         return combine(location, blobs, parts, duplicates, index, allow_empty, force, progress)
 
 
-def _check_scannable(source: Reader | str | os.PathLike[str]) -> Location:
+def _check_scannable(source: Reader | Location) -> Location:
     """Check that the blobs of a source can be scanned, and return its location.
 
     Raises:
@@ -116,17 +119,16 @@ def _check_scannable(source: Reader | str | os.PathLike[str]) -> Location:
         raise ValueError(  # noqa: TRY004
             f"{setting('concatenated', True)} needs paths or URLs: an open blob already has its index"
         )
-    location = location_of("sources", source, prefix=True)
-    if kind_of(location) == "collection":
+    if kind_of(source) == "collection":
         raise ValueError(
-            f"{setting('concatenated', True)} needs blobs, and {location} is a collection: `blobpack collect --concatenated` makes one of "
+            f"{setting('concatenated', True)} needs blobs, and {source} is a collection: `blobpack collect --concatenated` makes one of "
             f"joined tars"
         )
-    return location
+    return source
 
 
 def _readers_of(
-    source: Reader | str | os.PathLike[str], stack: ExitStack, *, concatenated: bool
+    source: Reader | Location, stack: ExitStack, *, concatenated: bool
 ) -> Iterator[Reader]:
     """Open a source until the stack is closed. Names that two of its blobs have are found when all names are compared."""
     if not concatenated:
@@ -138,6 +140,7 @@ def _readers_of(
 
 @recognise_swap(source=is_blob, target=is_new_file)
 @recognise_swap(target=is_place, members=is_several)
+@with_remote_options
 def subset(
     source: Reader | str | os.PathLike[str],
     target: str | os.PathLike[str],
@@ -147,6 +150,7 @@ def subset(
     allow_empty: bool = False,
     force: bool = False,
     progress: ProgressCallback | None = None,
+    **remote: Unpack[RemoteOptions],
 ) -> CombineReport:
     """Copy some members of a blob, or of many blobs, into a new blob, in the order given.
 
@@ -160,6 +164,7 @@ def subset(
         allow_empty: Make a blob without members if none is given. Otherwise that is an error.
         force: Replace a file that is not a tar, and allow a suffix of another format; see merge.
         progress: Called from time to time with the Progress in members, and in bytes of the new blob.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Returns:
         What was copied, and the index.
@@ -170,10 +175,11 @@ def subset(
         TypeError: an argument has a wrong type, such as one name instead of several.
         BlobpackError: as described for merge.
     """
-    location = _check_arguments(target, index, allow_empty, force, progress)
-    check_source("source", source)
+    access = Access.of("subset", remote)
+    location = _check_arguments(target, access, index, allow_empty, force, progress)
+    found = source_of("source", source, access)
     check_several("members", members, "names, members or rows")
-    with opened(source, duplicates="last") as reader:
+    with opened(found, duplicates="last") as reader:
         blobs = blobs_of(reader)
         parts = choose(reader, blobs, members)
         return combine(location, blobs, parts, None, index, allow_empty, force, progress)
@@ -181,6 +187,7 @@ def subset(
 
 def _check_arguments(
     target: str | os.PathLike[str],
+    access: Access,
     place: IndexPlace,
     allow_empty: bool,
     force: bool,
@@ -193,7 +200,7 @@ def _check_arguments(
         ValueError: the target can't be written to or ends like a compressed blob, or the place of the index does not
             exist.
     """
-    location = output_location("target", target)
+    location = output_location("target", target, access)
     check_choice("index", place, IndexPlace)
     check_flag("allow_empty", allow_empty)
     check_flag("force", force)

@@ -19,6 +19,7 @@ from blobpack.gateway.payloads import Payloads
 from blobpack.gateway.routes.iiif import Iiif
 from blobpack.gateway.routes.pictures import Pictures
 from blobpack.gateway.routes.raw_files import RawFiles
+from blobpack.gateway.routes.services import Services
 from blobpack.gateway.routes.thumbnails import Thumbnails
 from blobpack.gateway.tokens import GRANT, Access, Keys
 
@@ -69,29 +70,23 @@ class GatewayApp:
     """The ASGI application; gateway_app makes it.
 
     Attributes:
-        blobs: The blobs that are served.
-        access: Who may read what.
-        payloads: Reads their payloads.
-        metrics: Counts its answers.
-        raw_files: The blobs as files.
-        pictures: Makes decoded images of members.
+        services: What its routes share: the blobs that are served, who may read them, and what reads and counts.
     """
 
     def __init__(self, blobs: ServedBlobs, access: Access) -> None:
-        self.blobs, self.access = blobs, access
-        self.metrics = Metrics()
-        self.payloads = Payloads(self.metrics.count_wait)
-        self.raw_files = RawFiles(blobs)
-        self._images = Images(blobs, self.payloads, access, self.metrics, "image")
-        raw = Images(self.raw_files, self.payloads, access, self.metrics, "raw")
-        self.pictures = Pictures(self.payloads)
+        metrics = Metrics()
+        payloads = Payloads(metrics.count_wait)
+        raw_files = RawFiles(blobs)
+        services = Services(blobs, access, metrics, payloads, raw_files, Pictures(payloads))
+        self.services = services
+        self._images = Images(blobs, payloads, access, metrics, "image")
         self._faces: dict[bytes, Face] = {
             b"b": self._images,
-            b"raw": raw,
-            b"t": Thumbnails(self),
-            b"iiif": Iiif(self),
+            b"raw": Images(raw_files, payloads, access, metrics, "raw"),
+            b"t": Thumbnails(services),
+            b"iiif": Iiif(services),
         }
-        self._rest = rest_of(self)
+        self._rest = rest_of(services)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI 3 has it."""
@@ -105,7 +100,7 @@ class GatewayApp:
         grant = None
         if raw.startswith(TOKEN_PREFIX):
             token, _, raw = raw[len(TOKEN_PREFIX) :].partition(b"/")
-            grant = self.access.grant_of_token(token.decode("latin-1"))
+            grant = self.services.access.grant_of_token(token.decode("latin-1"))
             if grant is None:
                 await send_problem(send, 404, NOT_FOUND)
                 return
@@ -159,7 +154,7 @@ def raw_path_of(scope: Scope) -> bytes:
     return raw[end:] if unquote(raw[:end].decode("latin-1")) == root else raw
 
 
-def rest_of(app: GatewayApp) -> Any:
+def rest_of(services: Services) -> Any:
     """Return the Starlette application for everything but payloads.
 
     Raises:
@@ -173,4 +168,6 @@ def rest_of(app: GatewayApp) -> Any:
         ) from exc
     from blobpack.gateway.routes import api, pages, tar_stream
 
-    return Starlette(routes=[*pages.routes(app), *api.routes(app), tar_stream.route(app)])
+    return Starlette(
+        routes=[*pages.routes(services), *api.routes(services), tar_stream.route(services)]
+    )

@@ -15,6 +15,8 @@ from blobpack.errors import BlobNotFoundError, StorageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from blobpack.stores.location import Location
+
 Rule = dict[str, Any]
 
 RULE_ID = "blobpack"
@@ -41,7 +43,7 @@ class BucketRules(NamedTuple):
     in_the_way: list[Rule]
 
 
-def read_rules(bucket: str, origins: Sequence[str]) -> BucketRules:
+def read_rules(bucket: Location, origins: Sequence[str]) -> BucketRules:
     """Read the rules of a bucket, and add the one that allows these origins to read blobs.
 
     Raises:
@@ -50,7 +52,7 @@ def read_rules(bucket: str, origins: Sequence[str]) -> BucketRules:
     """
     from blobpack.stores.s3.bucket import Bucket
 
-    asked = Bucket(bucket)
+    asked = Bucket.at(bucket)
     try:
         found = asked.ask("get_bucket_cors", what="read the CORS rules")["CORSRules"]
     except BlobNotFoundError:
@@ -67,7 +69,7 @@ def read_rules(bucket: str, origins: Sequence[str]) -> BucketRules:
     )
 
 
-def set_rules(bucket: str, rules: Sequence[Rule]) -> None:
+def set_rules(bucket: Location, rules: Sequence[Rule]) -> None:
     """Set the rules of a bucket, in place of all its older rules.
 
     Raises:
@@ -76,7 +78,7 @@ def set_rules(bucket: str, rules: Sequence[Rule]) -> None:
     """
     from blobpack.stores.s3.bucket import Bucket
 
-    Bucket(bucket).ask(
+    Bucket.at(bucket).ask(
         "put_bucket_cors",
         what="set the CORS rules",
         CORSConfiguration={"CORSRules": list(rules)},

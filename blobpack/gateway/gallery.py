@@ -72,7 +72,7 @@ class ShownBlob(NamedTuple):
         """Return this blob with its place in S3, if it lies there."""
         if not blob.is_s3:
             return self
-        return self._replace(s3=blob.whole, endpoint=_custom_endpoint())
+        return self._replace(s3=blob.whole, endpoint=_custom_endpoint(blob))
 
 
 class WrittenGallery(NamedTuple):
@@ -137,10 +137,10 @@ def write_gallery(
         with replacing(target) as file:
             file.write(written)
         return WrittenGallery(target, "", shown.url)
-    from blobpack.stores.s3.bucket import Bucket, ObjectKey
+    from blobpack.stores.s3.bucket import ObjectKey
     from blobpack.stores.s3.upload import put_whole
 
-    place = ObjectKey(Bucket(target.bucket), target.key)
+    place = ObjectKey.at(target)
     put_whole(place, written, MEDIA_TYPE)
     return WrittenGallery(target, place.web_url(), shown.url)
 
@@ -153,9 +153,9 @@ def _file_of(blob: Location) -> Location:
 
 def _page_beside(blob: Location) -> Location:
     if blob.kind == "http":
-        return Location(f"{_stem(blob.path_or_name)}.html", "local")
-    folder, slash, name = blob.whole.rpartition("/")
-    return Location(f"{folder}{slash}{_stem(name)}.html", blob.kind)
+        return Location(f"{_stem(blob.path_or_name)}.html", "local", blob.access)
+    folder, slash, name = blob.address.rpartition("/")
+    return Location(f"{folder}{slash}{_stem(name)}.html", blob.kind, blob.access)
 
 
 def _stem(name: str) -> str:
@@ -174,9 +174,9 @@ def _url_from(blob: Location, target: Location) -> str:
     if blob.is_s3 and target.is_s3 and blob.folder == target.folder:
         return _quoted(_name_of(blob))
     if blob.is_s3:
-        from blobpack.stores.s3.bucket import Bucket, ObjectKey
+        from blobpack.stores.s3.bucket import ObjectKey
 
-        return ObjectKey(Bucket(blob.bucket), blob.key).web_url()
+        return ObjectKey.at(blob).web_url()
     if blob.kind == "http":
         return blob.whole
     raise ValueError(f"{blob} is a local file, which a page in S3 can't read: name its URL")
@@ -187,10 +187,10 @@ def _quoted(path: str) -> str:
     return "./" + quote(os.fsencode(path))
 
 
-def _custom_endpoint() -> str:
-    from blobpack.stores.s3.client import default_client
+def _custom_endpoint(blob: Location) -> str:
+    from blobpack.stores.s3.client import client_of
 
-    endpoint = str(default_client().meta.endpoint_url)
+    endpoint = str(client_of(blob.access.s3).meta.endpoint_url)
     return "" if (urlsplit(endpoint).hostname or "").endswith(".amazonaws.com") else endpoint
 
 

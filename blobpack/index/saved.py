@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from blobpack.argument_order import recognise_swap
 from blobpack.index.rows import Rows
 from blobpack.indexfile.open import INDEX, StoredIndex, load_stored
 from blobpack.indexfile.writer import write_sections
 from blobpack.model import check_flag
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.location import is_place, location_of, output_location
 from blobpack.stores.output import writing
 from blobpack.stores.replace import check_replaceable, check_suffix
@@ -67,28 +68,43 @@ class SavedRows(Rows):
         return index
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    @with_remote_options
+    def load(cls, path: str | os.PathLike[str], **remote: Unpack[RemoteOptions]) -> Self:
         """Open an index file at a path or URL. Its parts are read when they are needed.
+
+        Args:
+            path: Path or URL of the file.
+            remote: How remote blobs are reached: see RemoteOptions.
 
         Raises:
             BlobNotFoundError: there is no such file.
             FormatError: the file is damaged, or is not an index.
         """
-        return cls._from_stored(load_stored(location_of("path", path)))
+        return cls._from_stored(
+            load_stored(location_of("path", path, access=Access.of("load", remote)))
+        )
 
     @recognise_swap(self=is_index, path=is_place)
-    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+    @with_remote_options
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        **remote: Unpack[RemoteOptions],
+    ) -> None:
         """Write the index into a file of its own, in the format that docs/format.md describes.
 
         Args:
             path: Path or s3:// URL of the file.
             force: Replace a file or object that is not an index, and allow a suffix of another format.
+            remote: How remote blobs are reached: see RemoteOptions.
 
         Raises:
             StorageError: the file can't be written, or would replace a file that is not the index of one blob.
             ValueError: the path is a URL that can't be written to, or its suffix promises another format.
         """
-        location = output_location("path", path)
+        location = output_location("path", path, Access.of("save", remote))
         check_flag("force", force)
         if not force:
             check_suffix("path", location, INDEX)

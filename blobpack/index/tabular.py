@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from blobpack.argument_order import recognise_swap
 from blobpack.columns import Columns
@@ -11,6 +11,7 @@ from blobpack.index.tables.arrow import to_arrays, to_arrow_table, to_frame
 from blobpack.index.tables.from_arrow import from_arrow_table, from_frame
 from blobpack.index.tables.parquet import read_parquet, write_parquet
 from blobpack.model import check_flag
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.location import is_place, local_path, output_or_file
 
 if TYPE_CHECKING:
@@ -79,12 +80,20 @@ class TabularRows(SavedRows):
         return cls._from_columns(from_frame(frame))
 
     @recognise_swap(self=is_index, path=is_place)
-    def to_parquet(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+    @with_remote_options
+    def to_parquet(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        **remote: Unpack[RemoteOptions],
+    ) -> None:
         """Write the columns of `to_arrow` into a Parquet file, in bounded memory. The file appears complete or not at all.
 
         Args:
-            path: Path of the file.
+            path: Path or s3:// URL of the file.
             force: Replace a file that is not a Parquet file of such columns, and allow a suffix of another format.
+            remote: How remote blobs are reached: see RemoteOptions.
 
         Raises:
             PackageMissingError: pyarrow is not installed.
@@ -92,7 +101,7 @@ class TabularRows(SavedRows):
             ValueError: the suffix of the path promises another format.
         """
         check_flag("force", force)
-        target = output_or_file("path", path)
+        target = output_or_file("path", path, Access.of("to_parquet", remote))
         write_parquet(lambda: ((part, None) for part in self._parts()), target, force=force)
 
     @classmethod

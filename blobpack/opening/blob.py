@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 from weakref import ref
 
 from blobpack.asked_members import members_of, not_a_member, which_of
@@ -25,6 +25,7 @@ from blobpack.opening.batch import MEMBERS_LOCATED_AT_ONCE, Batch, Located
 from blobpack.opening.blob_rows import BlobPart, BlobRows
 from blobpack.opening.find_index import find_index
 from blobpack.opening.reader import Reader
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import local_path, location_of
 from blobpack.stores.open import open_tar
@@ -68,7 +69,15 @@ class Blob(Reader):
         hedge: Which requests are sent a second time when their answers are late; see open_blob.
     """
 
-    __slots__ = ("__weakref__", "_is_remote", "_opened_index", "hedge", "index", "store")
+    __slots__ = (
+        "__weakref__",
+        "_is_remote",
+        "_location",
+        "_opened_index",
+        "hedge",
+        "index",
+        "store",
+    )
 
     def __init__(self, store: Store, index: Index, *, hedge: Hedge = "batches") -> None:
         """Make a blob of a store and the index of its members.
@@ -88,6 +97,7 @@ class Blob(Reader):
                 f"and the blob has {store.size} bytes"
             )
         self.store = store
+        self._location = store.location
         self.index = index
         index._reader = ref(self)
         # the index, if this blob opened it; one that the caller gave is the caller's to close
@@ -230,6 +240,7 @@ class Blob(Reader):
         return "index inside" if stored.url == self.url else f"index in {stored.url}"
 
 
+@with_remote_options
 def open_blob(
     url: str | os.PathLike[str],
     index: Index | str | os.PathLike[str] | None = None,
@@ -238,6 +249,7 @@ def open_blob(
     cache: str | os.PathLike[str] | None = None,
     cache_bytes: int = 10 << 30,
     hedge: Hedge = "batches",
+    **remote: Unpack[RemoteOptions],
 ) -> Blob:
     """Open a blob to read its members.
 
@@ -264,6 +276,7 @@ def open_blob(
             longer than 95 of 100 recent answers, and more than twice their median. "batches": requests of batches,
             whose caller waits for the slowest one. "always": those of single reads, too. "never": none. At most one
             request in twenty is sent twice.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Raises:
         BlobNotFoundError: there is no such blob, index or offsets file.
@@ -275,9 +288,10 @@ def open_blob(
         ValueError: an argument is not one of its choices, cache_bytes is too small, or the URL has
             an unsupported scheme.
     """
-    location = location_of("url", url)
+    access = Access.of("open_blob", remote)
+    location = location_of("url", url, access=access)
     if index is not None and not isinstance(index, Index):
-        index = location_of("index", index)
+        index = location_of("index", index, access=access)
     check_choice("stale", stale, Stale)
     check_choice("hedge", hedge, Hedge)
     kept = cache_in(cache, cache_bytes)

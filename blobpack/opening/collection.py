@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 from weakref import ref
 
 from blobpack.errors import (
@@ -32,6 +32,7 @@ from blobpack.opening.open_shard import open_shard
 from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted
 from blobpack.recently_used import RecentlyUsed
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.location import Location, location_of
 from blobpack.stores.stats import Counters
 from blobpack.wording import counted
@@ -91,6 +92,8 @@ class Collection(Reader):
         "hedge",
         "index",
     )
+
+    _location: Location
 
     def __init__(
         self,
@@ -288,6 +291,7 @@ class Collection(Reader):
         return f"<Collection {self.url}: {counted(len(self), 'member')} of {counted(len(self._shards), 'blob')}>"
 
 
+@with_remote_options
 def open_collection(
     url: str | os.PathLike[str],
     *,
@@ -296,6 +300,7 @@ def open_collection(
     cache: str | os.PathLike[str] | None = None,
     cache_bytes: int = 10 << 30,
     hedge: Hedge = "batches",
+    **remote: Unpack[RemoteOptions],
 ) -> Collection:
     """Open a collection that `collect`, or `pack` with a shard size, has made.
 
@@ -311,6 +316,7 @@ def open_collection(
         cache: A folder that keeps the bytes that are read from remote blobs; see open_blob.
         cache_bytes: Largest size of that folder, in bytes.
         hedge: Which requests are sent a second time when their answers are late; see open_blob.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Raises:
         BlobNotFoundError: there is no collection.
@@ -319,10 +325,11 @@ def open_collection(
         TypeError: an argument has a wrong type.
         ValueError: an argument is not one of its choices, or a number is out of range.
     """
-    given = location_of("url", url)
+    access = Access.of("open_collection", remote)
+    given = location_of("url", url, access=access)
     check_choice("hedge", hedge, Hedge)
     check_number("open_blobs", open_blobs, 0)
-    allowed = allowed_places(allow)
+    allowed = allowed_places(allow, access)
     location = collection_location(given, kind_of(given))
     kept = cache_in(cache, cache_bytes)
     try:

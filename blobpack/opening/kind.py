@@ -104,4 +104,4 @@ def _folder_before(location: Location) -> Location:
     match = GLOB.search(address)
     before = address[: match.start()] if match else address
     query = location.whole[len(address) :]
-    return Location(before[: before.rfind("/") + 1] + query, location.kind)
+    return Location(before[: before.rfind("/") + 1] + query, location.kind, location.access)

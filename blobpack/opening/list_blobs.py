@@ -44,9 +44,7 @@ def list_blobs(
         raise StorageError(
             f"{location}: a web server can't list its blobs: name one of them, or a collection"
         )
-    found = list(
-        _in_s3(location, kind, counters) if location.is_s3 else _local(location.path, kind)
-    )
+    found = list(_in_s3(location, kind, counters) if location.is_s3 else _local(location, kind))
     if not found:
         raise BlobNotFoundError(f"{location}: {_no_blobs(location, kind)}")
     # `train/*` also matches the index files and offsets files that lie beside blobs
@@ -89,9 +87,9 @@ def _translate_set(pattern: str) -> str:
     return f"(?!/){one_character}"
 
 
-def _local(path: str, kind: SourceKind) -> Iterator[Location]:
-    found = _walked(path) if kind == "folder" else _matching(path)
-    return (Location(blob, "local") for blob in found)
+def _local(location: Location, kind: SourceKind) -> Iterator[Location]:
+    found = _walked(location.path) if kind == "folder" else _matching(location.path)
+    return (Location(blob, "local", location.access) for blob in found)
 
 
 def _matching(pattern: str) -> Iterator[str]:
@@ -120,13 +118,14 @@ def _raise_unlistable(exc: OSError) -> None:
 
 
 def _in_s3(location: Location, kind: SourceKind, counters: Counters | None) -> Iterator[Location]:
+    from blobpack.stores.s3.bucket import Bucket
     from blobpack.stores.s3.listing import list_objects
 
-    bucket, prefix = location.bucket, location.key
+    prefix = location.key
     is_blob: Callable[[str], object] = lambda key: key.endswith(BLOB_SUFFIXES)  # noqa: E731
     if kind == "glob" and (match := GLOB.search(prefix)):
         # S3 lists by prefix: what stands before the first glob character narrows the listing
         is_blob, prefix = translate(prefix).fullmatch, prefix[: match.start()]
-    for found in list_objects(bucket, prefix, counters):
+    for found in list_objects(Bucket.at(location, counters), prefix):
         if is_blob(found.key):
-            yield Location.in_s3(bucket, found.key)
+            yield Location.in_s3(location.bucket, found.key, location.access)

@@ -16,13 +16,13 @@ from urllib.parse import unquote
 from blobpack.errors import FormatError, UnsafeNameError
 from blobpack.model import check_several
 from blobpack.stores.location import Location, is_absolute, location_of
-from blobpack.stores.url import split_url
+from blobpack.stores.url import DEFAULT_PORTS, split_url
 from blobpack.wording import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
+    from blobpack.stores.access.remote import Access
 
 
 def name_from(folder: Location, blob: Location) -> str:
@@ -50,7 +50,9 @@ def location_from(folder: Location, name: str, where: str) -> Location:
         FormatError: a name leads out of a local folder by ".."; or the name is a URL of another kind.
     """
     try:
-        found = Location.parse(name if is_absolute(name) else folder.below(name).whole)
+        found = Location.parse(
+            name if is_absolute(name) else folder.below(name).whole, access=folder.access
+        )
     except ValueError as exc:
         raise FormatError(f"{where}: names a blob at an impossible place: {exc}") from exc
     # name_from records a blob outside the folder by its absolute path. So a relative name with ".." was not made by it,
@@ -63,7 +65,7 @@ def location_from(folder: Location, name: str, where: str) -> Location:
 
 
 def allowed_places(
-    allow: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    allow: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], access: Access
 ) -> list[Location]:
     """Parse the folders, prefixes and hosts that a caller allows.
 
@@ -73,7 +75,7 @@ def allowed_places(
     """
     places = [allow] if isinstance(allow, (str, os.PathLike)) else allow
     check_several("allow", places, "paths or URLs")
-    return [location_of("allow", place, prefix=True) for place in places]
+    return [location_of("allow", place, prefix=True, access=access) for place in places]
 
 
 def check_allowed(blob: Location, places: Iterable[Location], where: str) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from blobpack.errors import BlobNotFoundError, MissingIndexWarning, warn_caller
+from blobpack.index.index import Index
 from blobpack.index.origin import origin_of
 from blobpack.indexfile.open import open_stored, read_shards
 from blobpack.model import Duplicates, Hedge, Stale, check_choice, check_number
@@ -21,6 +22,12 @@ from blobpack.opening.kind import BLOB_SUFFIXES, collection_location, kind_of
 from blobpack.opening.list_blobs import list_blobs
 from blobpack.opening.locations import allowed_places
 from blobpack.opening.reader import Reader
+from blobpack.stores.access.remote import (
+    NO_ACCESS,
+    Access,
+    RemoteOptions,
+    with_remote_options,
+)
 from blobpack.stores.location import is_place, local_path_of, location_of
 from blobpack.stores.memory import MemorySink, MemoryStore
 from blobpack.stores.stats import Counters
@@ -30,7 +37,6 @@ from blobpack.tar.header import is_blob_file
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from blobpack.index.index import Index
     from blobpack.opening.kind import SourceKind
     from blobpack.stores.cache import Cache
     from blobpack.stores.location import Location
@@ -46,6 +52,7 @@ class _CollectionOptions(TypedDict, total=False):
     hedge: Hedge
 
 
+@with_remote_options
 def open(
     url: str | os.PathLike[str],
     index: Index | str | os.PathLike[str] | None = None,
@@ -57,6 +64,7 @@ def open(
     cache: str | os.PathLike[str] | None = None,
     cache_bytes: int = 10 << 30,
     hedge: Hedge = "batches",
+    **remote: Unpack[RemoteOptions],
 ) -> Blob | Collection:
     """Open a blob, a collection, or a folder, prefix or glob of blobs, to read its members.
 
@@ -78,6 +86,7 @@ def open(
         cache: A folder that keeps the bytes that are read from remote blobs; see open_blob.
         cache_bytes: Largest size of that folder, in bytes.
         hedge: Which requests are sent a second time when their answers are late; see open_blob.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Returns:
         A Blob or a Collection. Both have the methods of a reader.
@@ -92,12 +101,15 @@ def open(
         ValueError: an argument is not one of its choices, a number is out of range, or the URL has an unsupported
             scheme.
     """
-    given = location_of("url", url, prefix=True)
+    access = Access.of("open", remote)
+    given = location_of("url", url, prefix=True, access=access)
+    if index is not None and not isinstance(index, Index):
+        index = location_of("index", index, access=access)
     check_choice("stale", stale, Stale)
     check_choice("duplicates", duplicates, Duplicates)
     check_choice("hedge", hedge, Hedge)
     check_number("open_blobs", open_blobs, 0)
-    allowed = allowed_places(allow)
+    allowed = allowed_places(allow, access)
     kept = cache_in(cache, cache_bytes)
     kind = kind_of(given) if index is None else "blob"
     if kind == "blob":
@@ -225,15 +237,16 @@ def _warn_of_blobs(given: Location, writer: CollectionWriter) -> None:
         warn_of_left_out(url, report)
 
 
-def check_source(name: str, source: object) -> None:
-    """Check that a value is an open blob or collection, or a path or URL that can be opened.
+def source_of(name: str, source: object, access: Access = NO_ACCESS) -> Reader | Location:
+    """Return an argument that is an open blob or collection, or the location of one that can be opened.
 
     Raises:
         TypeError: the value is neither.
         ValueError: the path is empty, or the URL has an unsupported scheme.
     """
-    if not isinstance(source, Reader):
-        location_of(name, source, prefix=True)
+    if isinstance(source, Reader):
+        return source
+    return location_of(name, source, prefix=True, access=access)
 
 
 def reader_of(index: Index) -> Reader | None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from blobpack.opening.batch import Located
     from blobpack.opening.blob_rows import BlobPart, BlobRows
     from blobpack.stores.base import Store
+    from blobpack.stores.location import Location
     from blobpack.stores.stats import Stats
 
 Default = TypeVar("Default")
@@ -51,6 +52,8 @@ class Reader(Closing, ABC):
 
     index: Index
     hedge: Hedge
+    # of the blob, or of the collection's file; None for a blob in memory
+    _location: Location | None
 
     @property
     @abstractmethod

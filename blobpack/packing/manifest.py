@@ -7,11 +7,12 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from blobpack.argument_order import is_file_there, recognise_swap
 from blobpack.errors import FormatError, SourceError, UnsafeNameError
 from blobpack.packing.objects import Objects, Source
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.location import Location, is_absolute, is_place, local_path, location_of
 from blobpack.tar.header import check_name, encode_name
 
@@ -27,7 +28,12 @@ JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 
 @recognise_swap(path=is_file_there, base=is_place)
-def read_manifest(path: str | os.PathLike[str], base: str | os.PathLike[str] = "") -> Objects:
+@with_remote_options
+def read_manifest(
+    path: str | os.PathLike[str],
+    base: str | os.PathLike[str] = "",
+    **remote: Unpack[RemoteOptions],
+) -> Objects:
     """Read a list of objects and files to pack; the suffix of the list says which format it has.
 
     A text file has one URL, key or path on each line. A CSV file has a column called url, path or
@@ -40,6 +46,7 @@ def read_manifest(path: str | os.PathLike[str], base: str | os.PathLike[str] = "
         path: The list. A suffix of .csv, .jsonl, .ndjson or .json names the format; all others are text.
         base: Relative paths and keys start here: a folder, s3://bucket/prefix or https://host/path. Empty for the
             current folder.
+        remote: How the objects in the list are reached: see RemoteOptions.
 
     Returns:
         A source for pack. Its members are in byte order of their names, whatever the order of the list.
@@ -54,7 +61,10 @@ def read_manifest(path: str | os.PathLike[str], base: str | os.PathLike[str] = "
         ValueError: the list is a URL, or the base is a URL of an unknown kind.
     """
     path = where = local_path("path", path)
-    given = None if base == "" else location_of("base", base, prefix=True)
+    access = Access.of("read_manifest", remote)
+    given = None if base == "" else location_of("base", base, prefix=True, access=access)
+    # the base of the command line brings its own
+    access = given.access if given else access
     try:
         # Excel begins a CSV file with a byte order mark; paths on Linux need not be UTF-8 (PEP 383)
         text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
@@ -64,7 +74,7 @@ def read_manifest(path: str | os.PathLike[str], base: str | os.PathLike[str] = "
     lines = _csv_lines if suffix == ".csv" else _json_lines if suffix in JSON_SUFFIXES else _lines
     folder = given and given.as_folder
     return Objects(
-        _parse_source(place, name, folder, f"{where}, line {number}")
+        _parse_source(place, name, folder, access, f"{where}, line {number}")
         for number, place, name in lines(text, where)
     )
 
@@ -114,13 +124,16 @@ def _json_lines(text: str, where: str) -> Iterator[Line]:
         yield number, place, name
 
 
-def _parse_source(place: str, name: str | None, folder: Location | None, where: str) -> Source:
+def _parse_source(
+    place: str, name: str | None, folder: Location | None, access: Access, where: str
+) -> Source:
     """Find the location of a payload and the name of its member.
 
     Args:
         place: The URL, key or path on the line.
         name: The name on the line, or None.
         folder: Relative paths and keys start here.
+        access: How remote objects are reached.
         where: The list and the number of the line, for messages.
 
     Raises:
@@ -130,7 +143,7 @@ def _parse_source(place: str, name: str | None, folder: Location | None, where: 
     try:
         if not place:
             raise ValueError("it has no url, path or key")
-        location = Location.parse(place)
+        location = Location.parse(place, access=access)
         if not location.is_local:
             default = location.remote_name
         elif folder is None or is_absolute(place):

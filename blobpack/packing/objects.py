@@ -288,12 +288,13 @@ def list_prefixes(
 def _objects_below(
     location: Location, before: bytes, skipped: Skipped, *, hidden: bool
 ) -> Iterator[Source]:
+    from blobpack.stores.s3.bucket import Bucket
     from blobpack.stores.s3.listing import list_objects
 
     # with a "/" at its end: S3 compares plain text, so the prefix "train" would also list "train-old/1.jpg"
     bucket, prefix = location.bucket, location.as_folder.key
     try:
-        listed = list_objects(bucket, prefix)
+        listed = list_objects(Bucket.at(location), prefix)
     except StorageError as exc:
         raise SourceError(str(exc), paths=(location.text,)) from exc
     # S3 knows no empty folder: a misspelt prefix is an empty listing, and would be packed as an empty blob
@@ -305,7 +306,7 @@ def _objects_below(
     for found in listed:
         below = found.key.removeprefix(prefix)
         name = before + encode_name(below)
-        place = Location.in_s3(bucket, found.key)
+        place = Location.in_s3(bucket, found.key, location.access)
         # consoles make such objects for "new folder"; the prefix itself leaves an empty name
         if not below or below.endswith("/"):
             skipped.add("an object that stands for a folder", encode_name(found.key), place.text)

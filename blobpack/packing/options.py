@@ -6,8 +6,7 @@ takes `**options: Unpack[PackOptions]`, and its signature and help are made from
 
 from __future__ import annotations
 
-import inspect
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from blobpack.model import (
     check_callable,
@@ -17,6 +16,8 @@ from blobpack.model import (
     check_threads,
 )
 from blobpack.packing.names import check_prefix
+from blobpack.stores.access.remote import REMOTE_DEFAULTS, Access, RemoteOptions
+from blobpack.stores.access.signature import with_options
 from blobpack.stores.location import Location, location_of
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., object]")
 
 
-class PackOptions(TypedDict, total=False):
-    """Options that pack, append and pack_shards share: which files are packed, and how.
+class PackOptions(RemoteOptions, total=False):
+    """Options that pack, append and pack_shards share: which files are packed, and how. Those of RemoteOptions belong to them.
 
     Attributes:
         globs: Pack only files whose member names match one of these patterns; `*` also matches "/".
@@ -84,6 +85,7 @@ DEFAULTS = PackOptions(
     threads=None,
     progress=None,
     on_skipped=None,
+    **REMOTE_DEFAULTS,
 )
 # found by their defaults, so that a new flag is checked without a second list
 FLAGS = tuple(name for name, default in DEFAULTS.items() if isinstance(default, bool))
@@ -91,29 +93,7 @@ FLAGS = tuple(name for name, default in DEFAULTS.items() if isinstance(default, 
 
 def with_pack_options(function: F) -> F:
     """Add the options of PackOptions to the signature and the help of a function that takes them as **options."""
-    # type checkers and editors understand Unpack; inspect.signature and help() show only **options
-    signature = inspect.signature(function)
-    shown = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=default,
-            annotation=PackOptions.__annotations__[name].__forward_arg__,
-        )
-        for name, default in DEFAULTS.items()
-    ]
-    own = [
-        parameter
-        for parameter in signature.parameters.values()
-        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    ]
-    described: Any = function
-    described.__signature__ = signature.replace(parameters=own + shown)
-    # python -OO removes docstrings
-    if function.__doc__ and PackOptions.__doc__:
-        documented = inspect.cleandoc(PackOptions.__doc__).partition("Attributes:\n")[2]
-        function.__doc__ = f"{inspect.cleandoc(function.__doc__)}\n\nOptions:\n{documented}"
-    return function
+    return with_options(DEFAULTS, PackOptions, RemoteOptions)(function)
 
 
 def complete_options(function: str, options: PackOptions) -> PackOptions:
@@ -136,6 +116,7 @@ def complete_options(function: str, options: PackOptions) -> PackOptions:
     complete: PackOptions = {**DEFAULTS, **options}
     for name in FLAGS:
         check_flag(name, complete[name])  # type: ignore[literal-required]  # mypy knows no tuple of keys
+    access = access_of(complete)
     check_threads(complete["threads"])
     check_callable("progress", complete["progress"])
     check_callable("on_skipped", complete["on_skipped"])
@@ -147,8 +128,17 @@ def complete_options(function: str, options: PackOptions) -> PackOptions:
         **complete,
         "globs": check_texts("globs", globs),
         "exclude": check_texts("exclude", exclude),
-        "directory": None if directory is None else _folder_of(directory),
+        "directory": None if directory is None else _folder_of(directory, access),
     }
+
+
+def access_of(options: PackOptions) -> Access:
+    """Return how the URLs among the arguments are reached.
+
+    Raises:
+        TypeError: an option has a wrong type.
+    """
+    return Access.of("pack", {"s3": options["s3"]})
 
 
 def directory_of(options: PackOptions) -> Location | None:
@@ -157,8 +147,8 @@ def directory_of(options: PackOptions) -> Location | None:
     return None if directory is None else Location.parse(directory, prefix=True)
 
 
-def _folder_of(directory: object) -> Location:
-    location = location_of("directory", directory, prefix=True)
+def _folder_of(directory: object, access: Access) -> Location:
+    location = location_of("directory", directory, prefix=True, access=access)
     if location.kind == "http":
         raise ValueError(f"directory must be a folder or s3://bucket/prefix, not {location.text!r}")
     return location

@@ -14,7 +14,7 @@ from blobpack.model import IndexPlace, check_choice, check_flag
 from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
-from blobpack.packing.options import PackOptions, complete_options, with_pack_options
+from blobpack.packing.options import PackOptions, access_of, complete_options, with_pack_options
 from blobpack.packing.sources import (
     check_packable,
     expected_bytes,
@@ -23,6 +23,7 @@ from blobpack.packing.sources import (
     resolve_source,
 )
 from blobpack.quoting import quoted
+from blobpack.stores.access.remote import NO_ACCESS, Access
 from blobpack.stores.location import Location, output_location
 from blobpack.stores.replace import check_suffix
 from blobpack.wording import counted, setting
@@ -99,7 +100,8 @@ def pack(
     check_packable(source, complete)
     check_flag("dry_run", dry_run)
     check_choice("index", index, IndexPlace)
-    location = check_target_options(target, level=level, resume=resume, force=force)
+    access = access_of(complete)
+    location = check_target_options(target, access, level=level, resume=resume, force=force)
     check_flag("allow_empty", allow_empty)
     remote = location.is_s3
     exists = check_target(location, index, force=force)
@@ -174,6 +176,7 @@ def nothing_to_pack(target: str, skipped: Skipped) -> SourceError:
 
 def check_target_options(
     target: str | os.PathLike[str],
+    access: Access = NO_ACCESS,
     *,
     level: int | None,
     resume: bool = False,
@@ -185,7 +188,7 @@ def check_target_options(
         TypeError: an argument has a wrong type.
         ValueError: the target can't be written to, or an option is not for this kind of target; see pack.
     """
-    location = output_location("target", target)
+    location = output_location("target", target, access)
     check_flag("resume", resume)
     check_flag("force", force)
     check_suffix("target", location, kind_of(location), force=force)

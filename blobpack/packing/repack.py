@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from blobpack._native.gather import recognise_image
 from blobpack._native.stream import TarStream
@@ -19,6 +19,7 @@ from blobpack.model import (
 )
 from blobpack.packing.files import IMAGE_HEAD_BYTES, Skipped, match_filters
 from blobpack.packing.pack import check_target_options, pack
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.location import location_of
 from blobpack.stores.open import open_store
 from blobpack.tar.behind import Behind, recognise, warn_of_left_out
@@ -47,6 +48,7 @@ NO_PAYLOAD = {
 
 
 @recognise_swap(source=is_file_there, target=is_new_file)
+@with_remote_options
 def repack(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
@@ -63,6 +65,7 @@ def repack(
     allow_empty: bool = False,
     force: bool = False,
     progress: ProgressCallback | None = None,
+    **remote: Unpack[RemoteOptions],
 ) -> PackReport:
     """Make a blob of a tar that can't be read by offsets, such as a .tar.gz, or of any other tar.
 
@@ -86,6 +89,7 @@ def repack(
         allow_empty: Make a blob without members if no member is chosen; see pack.
         force: Replace a file or object that is not a tar, and allow a suffix of another format; see pack.
         progress: Called from time to time with the Progress in members, and in bytes of the new blob. No total is known.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Returns:
         What was repacked, and what was skipped and why: links, devices and sparse files. A hard
@@ -99,8 +103,9 @@ def repack(
     """
     # before the source is opened: pack would find a wrong argument, too, but after a request
     globs, exclude = check_texts("globs", globs), check_texts("exclude", exclude)
-    location_of("source", source)
-    check_target_options(target, level=level, force=force)
+    access = Access.of("repack", remote)
+    found = location_of("source", source, access=access)
+    location = check_target_options(target, access, level=level, force=force)
     check_choice("index", index, IndexPlace)
     check_flag("all_files", all_files)
     check_flag("dry_run", dry_run)
@@ -111,7 +116,7 @@ def repack(
     check_callable("progress", progress)
     skipped = Skipped()
     behind: list[Behind] = []
-    with open_store(source) as store:
+    with open_store(found) as store:
         payloads = _payloads(
             *(store, skipped, globs, exclude),
             images_only=not all_files,
@@ -122,7 +127,7 @@ def repack(
         )
         report = pack(
             payloads,
-            target,
+            location,
             # _payloads has left out what is not an image, before its payload was read into memory
             all_files=True,
             dry_run=dry_run,
@@ -134,10 +139,10 @@ def repack(
         )
     # pack itself skipped nothing: _payloads has counted everything that was skipped.
     report = replace(report, skipped=dict(skipped.counts), examples=skipped.examples)
-    for found in behind:
+    for left_out in behind:
         remedy = f"{setting('concatenated', True)} takes them"
-        warn_of_left_out(store.url, found, remedy=remedy)
-        report = replace(report, members_behind=found.members_behind)
+        warn_of_left_out(store.url, left_out, remedy=remedy)
+        report = replace(report, members_behind=left_out.members_behind)
     return report
 
 

@@ -15,15 +15,17 @@ from blobpack.stores.output import translate_write_errors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from blobpack.stores.access.remote import Access
 
-def shard_location(url: str | os.PathLike[str]) -> Location:
+
+def shard_location(url: str | os.PathLike[str], access: Access) -> Location:
     """Parse the folder or prefix that shards go to; nothing is read.
 
     Raises:
         TypeError: the argument is not a path or URL.
         ValueError: a URL is neither local nor in S3, or names no prefix.
     """
-    location = location_of("folder", url, prefix=True)
+    location = location_of("folder", url, prefix=True, access=access)
     if not location.is_local and not (location.is_s3 and location.key.strip("/")):
         raise ValueError(
             f"folder must be a local path or s3://bucket/prefix, not {location.text!r}"
@@ -101,10 +103,11 @@ class LocalFolder(ShardFolder):
         """Remember the folder; it is made by `open`."""
         super().__init__()
         self._path = Path(location)
+        self._access = location.access
 
     def location_of(self, name: str) -> Location:
         """Return the path of a file in the folder."""
-        return Location(os.fspath(self._path / name), "local")
+        return Location(os.fspath(self._path / name), "local", self._access)
 
     def open(self) -> None:
         """Make the folder, or check that it is empty; see ShardFolder."""
@@ -136,7 +139,7 @@ class S3Prefix(ShardFolder):
         super().__init__()
         # with a "/" at its end, so that "train" does not count the objects of "train-old/"
         self._location = location.as_folder
-        self._bucket = Bucket(self._location.bucket)
+        self._bucket = Bucket.at(self._location)
 
     def location_of(self, name: str) -> Location:
         """Return the location of an object below the prefix."""

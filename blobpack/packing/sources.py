@@ -15,7 +15,7 @@ from blobpack.packing.files import FileList, Skipped, filter_files, rename_files
 from blobpack.packing.listing import list_folder, list_given, sorted_by_name
 from blobpack.packing.names import GivenNames, NameChange
 from blobpack.packing.objects import Objects, list_prefix, list_prefixes
-from blobpack.packing.options import directory_of, globs_of
+from blobpack.packing.options import access_of, directory_of, globs_of
 from blobpack.packing.stream import total_bytes
 from blobpack.stores.location import Location, is_place, local_path_of, location_of
 from blobpack.tar.header import encode_name, is_blob_file
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from blobpack.model import Packable, Payload
     from blobpack.packing.options import PackOptions
+    from blobpack.stores.access.remote import Access
 
     ResolvedSource = FileList | Objects | Iterator[Payload]
 
@@ -112,8 +113,9 @@ def _resolve(source: Packable, options: PackOptions, skipped: Skipped) -> Resolv
         return _checked_payloads(source.items())
     hidden, follow = options["hidden"], options["follow_symlinks"]
     directory = directory_of(options)
+    access = access_of(options)
     if isinstance(source, (str, os.PathLike)):
-        place = Location.parse(source, prefix=True)
+        place = location_of("source", source, prefix=True, access=access)
         if directory is None and place.is_s3:
             return list_prefix(place, skipped, hidden=hidden)
         # a path that does not exist counts as a folder: list_folder then names it in a SourceError
@@ -127,7 +129,7 @@ def _resolve(source: Packable, options: PackOptions, skipped: Skipped) -> Resolv
         if directory is not None:
             raise ValueError("directory is for paths, but the source holds (name, payload) pairs")
         return _checked_payloads(chain(first, elements))
-    places = list(_checked_places(chain(first, elements), directory))
+    places = list(_checked_places(chain(first, elements), directory, access))
     prefixes = [place for place in places if isinstance(place, Location)]
     paths = [place for place in places if not isinstance(place, Location)]
     if not prefixes:
@@ -193,7 +195,7 @@ def _not_a_payload(name: str, payload: object) -> str:
 
 
 def _checked_places(
-    given: Iterable[object], directory: Location | None
+    given: Iterable[object], directory: Location | None, access: Access
 ) -> Iterator[str | os.PathLike[str]]:
     """Yield each element of a source: a local path, or the Location of a prefix in S3."""
     far = directory if directory and directory.is_s3 else None
@@ -205,7 +207,7 @@ def _checked_places(
         # parsed only if it may be a URL: a list may name millions of files
         place: str | os.PathLike[str] = one
         if isinstance(one, Location) or ":/" in check_path("source", one):
-            location = location_of("source", one, prefix=True)
+            location = location_of("source", one, prefix=True, access=access)
             if location.kind == "http":
                 raise ValueError(
                     f"source must be local paths or prefixes in S3, but one is {location.text!r}: read_manifest takes a "

@@ -11,16 +11,17 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from blobpack.argument_order import is_several, recognise_swap
 from blobpack.errors import StorageError, UnsafeNameError
 from blobpack.model import check_callable, check_several
-from blobpack.opening.open import check_source, is_blob, opened
+from blobpack.opening.open import is_blob, opened, source_of
 from blobpack.progress import counting
 from blobpack.reading.chosen import choose, read_chosen
 from blobpack.reading.folders import Folders, write_file
 from blobpack.reading.target_names import check_names
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.location import is_place, output_folder
 
 if TYPE_CHECKING:
@@ -54,12 +55,14 @@ class ExtractReport:
 
 @recognise_swap(source=is_blob, folder=is_place)
 @recognise_swap(folder=is_place, members=is_several)
+@with_remote_options
 def extract(
     source: Reader | str | os.PathLike[str],
     folder: str | os.PathLike[str],
     members: Index | Iterable[Which] | None = None,
     *,
     progress: ProgressCallback | None = None,
+    **remote: Unpack[RemoteOptions],
 ) -> ExtractReport:
     """Write members as files below a folder, which is made if it does not exist; or as objects below a prefix in S3.
 
@@ -75,6 +78,7 @@ def extract(
         members: The members to extract: an index, such as a selection; or names, Members or rows. None for all members of
             the source.
         progress: Called after each member with the Progress in members and bytes.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Raises:
         UnsafeNameError: a name is empty, absolute, holds "..", is too long for the target, or lies in more than 256
@@ -89,12 +93,13 @@ def extract(
         TypeError: an argument has a wrong type, such as one name instead of several.
         ValueError: the folder is a URL that can't be written to.
     """
-    check_source("source", source)
-    location = output_folder("folder", folder)
+    access = Access.of("extract", remote)
+    found = source_of("source", source, access)
+    location = output_folder("folder", folder, access)
     check_callable("progress", progress)
     if members is not None:
         check_several("members", members, "names, Members or rows")
-    with opened(source) as blob:
+    with opened(found) as blob:
         return _extract(blob, location, choose(blob, members), progress)
 
 

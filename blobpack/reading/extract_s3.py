@@ -104,7 +104,7 @@ def _check_sources(blob: Reader, chosen: ByParts, prefix: Location) -> None:
 
 
 def _objects(blob: Reader, chosen: ByParts, prefix: Location) -> Iterator[_Object]:
-    bucket = Bucket(prefix.bucket)
+    bucket = Bucket.at(prefix)
     payloads = read_chosen(blob, chosen.values())
     for (parts, (_, member)), payload in zip(chosen.items(), payloads, strict=True):
         target = ObjectKey(bucket, prefix.below("/".join(parts)).key)

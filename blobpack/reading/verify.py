@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, FormatError, StaleIndexError
 from blobpack.index.index import Index
@@ -19,11 +19,12 @@ from blobpack.model import check_callable, check_flag, check_threads
 from blobpack.opening.blob import Blob
 from blobpack.opening.kind import kind_of
 from blobpack.opening.list_blobs import list_blobs
-from blobpack.opening.open import check_source, stored_collection
+from blobpack.opening.open import source_of, stored_collection
 from blobpack.opening.reader import Reader
 from blobpack.progress import counting
 from blobpack.quoting import one_line
 from blobpack.reading.verify_blob import Verified, index_to_compare, verify_blob
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.location import location_of
 from blobpack.stores.open import open_tar
 from blobpack.tar.check import Failure, without_url
@@ -88,6 +89,7 @@ class VerifyReport:
         )
 
 
+@with_remote_options
 def verify(
     source: Reader | str | os.PathLike[str],
     *,
@@ -95,6 +97,7 @@ def verify(
     full: bool = True,
     threads: int | None = None,
     progress: ProgressCallback | None = None,
+    **remote: Unpack[RemoteOptions],
 ) -> VerifyReport:
     """Compare a blob with its index, or many blobs with theirs.
 
@@ -109,6 +112,7 @@ def verify(
         full: Also read every payload and compare it with its checksum, if the index has checksums.
         threads: Number of threads that read; None for one for each processor, up to 8, or 8 for a remote blob.
         progress: Called now and then with the Progress in members and bytes, while payloads are read.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Raises:
         BlobNotFoundError: there is no such blob or collection, or there are no blobs.
@@ -118,9 +122,10 @@ def verify(
         TypeError: an argument has a wrong type.
         ValueError: a number is out of range; or an index is given together with an open blob, which has its own.
     """
-    check_source("source", source)
+    access = Access.of("verify", remote)
+    found = source_of("source", source, access)
     if index is not None and not isinstance(index, Index):
-        location_of("index", index)
+        index = location_of("index", index, access=access)
     if index is not None and isinstance(source, Reader):
         raise ValueError("index can't be combined with an open blob, which has its own index")
     check_flag("full", full)
@@ -128,7 +133,7 @@ def verify(
     check_callable("progress", progress)
     began = time.perf_counter()
     blobs, done = 0, NOTHING
-    with _subjects_of(source, index) as (url, subjects, members):
+    with _subjects_of(found, index) as (url, subjects, members):
         total = None if members is None else Total(len(members), members.payload_bytes)
         for subject in subjects:
             blobs += 1
@@ -168,29 +173,28 @@ class _Subject(NamedTuple):
 
 @contextmanager
 def _subjects_of(
-    source: Reader | str | os.PathLike[str], index: Index | str | os.PathLike[str] | None
+    source: Reader | Location, index: Index | Location | None
 ) -> Iterator[tuple[str, Iterable[_Subject], Index | None]]:
     """Find the blobs to verify; yield the path or URL of all together, the blobs, and their members if they are known."""
     if isinstance(source, Reader):
         yield source.url, _indexed(source), source.index
         return
-    given = location_of("source", source, prefix=True)
-    kind = kind_of(given) if index is None else "blob"
+    kind = kind_of(source) if index is None else "blob"
     if kind == "blob":
         yield (
-            given.text,
-            [_Subject(given.text, partial(_opened_alone, given, index), is_alone=True)],
+            source.text,
+            [_Subject(source.text, partial(_opened_alone, source, index), is_alone=True)],
             None,
         )
         return
-    collection = stored_collection(given, kind)
+    collection = stored_collection(source, kind)
     if collection is not None:
         with collection:
             yield collection.url, _indexed(collection), collection.index
         return
-    blobs = list_blobs(given, kind)
+    blobs = list_blobs(source, kind)
     yield (
-        given.text,
+        source.text,
         [_Subject(blob.text, partial(_opened_alone, blob, None), is_alone=False) for blob in blobs],
         None,
     )

@@ -7,16 +7,24 @@ module parses URLs.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal, cast
 from urllib.parse import unquote, urlsplit
 
 from blobpack.model import check_path, redacted
+from blobpack.stores.access.remote import NO_ACCESS, Access
 from blobpack.stores.url import parse_file_url, parse_lost_slash, split_url, without_nul
 
 Kind = Literal["local", "http", "s3"]
 
 KINDS: dict[str, Kind] = {"http": "http", "https": "http", "s3": "s3"}
+
+# The bucket of an s3:// URL, and what follows. In AWS's own spelling, the ARN of an access point holds slashes (Amazon S3
+# User Guide, "Referencing access points").
+ARN = re.compile(r"(arn:[^/]*:(?:outpost/[^/]+/)?accesspoint/[^/]+|[^/]*)/?(.*)", re.DOTALL)
+# A version of an object. In a key, "?" is a plain character, so only this ending is a query.
+VERSION = re.compile(r"\?versionId=([^/?&#]+)\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +39,23 @@ class Location:
     Attributes:
         whole: The path or URL as it was given; the path, if a file:// URL was given.
         kind: "local", "http" or "s3".
+        access: How remote blobs are reached. A local location has it, too: a local collection may name blobs in S3.
     """
 
     whole: str
     kind: Kind
+    access: Access = NO_ACCESS
 
     @classmethod
-    def parse(cls, place: str | os.PathLike[str], *, prefix: bool = False) -> Location:
+    def parse(
+        cls, place: str | os.PathLike[str], *, prefix: bool = False, access: Access = NO_ACCESS
+    ) -> Location:
         """Parse a path or URL. A Location is returned unchanged.
 
         Args:
             place: A path, or a file://, http(s):// or s3:// URL.
             prefix: Also accept an S3 bucket without a key.
+            access: How remote blobs are reached.
 
         Raises:
             ValueError: the URL has an unsupported scheme, lost a slash, names no object, or is no URL; or a path holds NUL.
@@ -52,32 +65,32 @@ class Location:
         text = place if isinstance(place, str) else os.fspath(place)
         # every path ends at a NUL in system calls, and only a URL holds ":/" where a scheme can stand before it
         if ":/" not in text:
-            return cls(without_nul(text, text), "local")
+            return cls(without_nul(text, text), "local", access)
         scheme, separator, rest = text.partition("://")
         if not separator:
-            return cls(without_nul(parse_lost_slash(text), text), "local")
+            return cls(without_nul(parse_lost_slash(text), text), "local", access)
         scheme = scheme.lower()
         if scheme == "file":
-            return cls(without_nul(parse_file_url(text, rest), text), "local")
+            return cls(without_nul(parse_file_url(text, rest), text), "local", access)
         kind = KINDS.get(scheme)
         if kind is None:
             raise ValueError(
                 f"{redacted(text)!r}: blobs are read from paths, file://, s3:// and http(s):// URLs, not {scheme}://"
             )
         if kind == "s3":
-            bucket, _, key = rest.partition("/")
+            bucket, key, _ = split_s3(rest)
             if not (bucket and (key or prefix)):
                 raise ValueError(f"{text!r} is not s3://bucket/key")
         else:
             split_url(text)
         # The scheme is written in one way: two locations of one object must be equal, or a blob that is given as S3://…
         # would be packed into itself (RFC 3986, 3.1: schemes are case-insensitive).
-        return cls(f"{scheme}://{rest}", kind)
+        return cls(f"{scheme}://{rest}", kind, access)
 
     @classmethod
-    def in_s3(cls, bucket: str, key: str) -> Location:
+    def in_s3(cls, bucket: str, key: str, access: Access = NO_ACCESS) -> Location:
         """Return the location of an object in S3."""
-        return cls(f"s3://{bucket}/{key}", "s3")
+        return cls(f"s3://{bucket}/{key}", "s3", access)
 
     @property
     def text(self) -> str:
@@ -90,8 +103,9 @@ class Location:
         return self._address_and_query()[0]
 
     def _address_and_query(self) -> tuple[str, str]:
+        # other objects have other versions, so what lies beside an object does not get its query
         if self.kind != "http":
-            return self.whole, ""
+            return (VERSION.sub("", self.whole) if self.kind == "s3" else self.whole), ""
         address = self.whole.partition("#")[0].partition("?")[0]
         return address, self.whole[len(address) :]
 
@@ -132,7 +146,7 @@ class Location:
         Raises:
             ValueError: the location is not in S3.
         """
-        return self._bucket_and_key()[0]
+        return self._s3_parts()[0]
 
     @property
     def key(self) -> str:
@@ -141,14 +155,21 @@ class Location:
         Raises:
             ValueError: the location is not in S3.
         """
-        return self._bucket_and_key()[1]
+        return self._s3_parts()[1]
 
-    def _bucket_and_key(self) -> tuple[str, str]:
+    @property
+    def version_id(self) -> str:
+        """The version of the object in S3, from `?versionId=…` at the end of the URL; "" for the latest one.
+
+        Raises:
+            ValueError: the location is not in S3.
+        """
+        return self._s3_parts()[2]
+
+    def _s3_parts(self) -> tuple[str, str, str]:
         if self.kind != "s3":
             raise ValueError(f"{self.text!r} is not s3://bucket/key")
-        # Not urlsplit: in a key, "?" and "#" are plain characters.
-        bucket, _, key = self.whole.partition("://")[2].partition("/")
-        return bucket, key
+        return split_s3(self.whole.partition("://")[2])
 
     @property
     def remote_name(self) -> str:
@@ -166,15 +187,15 @@ class Location:
         """The absolute folder or prefix of a file or object, with "/" at its end; a query stays, as in below."""
         if self.kind == "local":
             parent = os.path.dirname(os.path.abspath(self.whole))  # noqa: PTH100, PTH120 (keeps links)
-            return Location(os.path.join(parent, ""), "local")  # noqa: PTH118 (keeps the "/")
+            return self._moved(os.path.join(parent, ""))  # noqa: PTH118 (keeps the "/")
         address, query = self._address_and_query()
-        return Location(address[: address.rindex("/") + 1] + query, self.kind)
+        return self._moved(address[: address.rindex("/") + 1] + query)
 
     @property
     def as_folder(self) -> Location:
         """This folder or prefix, with one "/" at its end."""
         address, query = self._address_and_query()
-        return Location(f"{address.rstrip('/')}/{query}", self.kind)
+        return self._moved(f"{address.rstrip('/')}/{query}")
 
     def below(self, name: str) -> Location:
         """Return the location of a file in this folder, whose address must be empty or end with "/".
@@ -186,7 +207,10 @@ class Location:
     def beside(self, suffix: str) -> Location:
         """Return the location of the file or object that has this name and a suffix."""
         address, query = self._address_and_query()
-        return Location(address + suffix + query, self.kind)
+        return self._moved(address + suffix + query)
+
+    def _moved(self, whole: str) -> Location:
+        return Location(whole, self.kind, self.access)
 
     def __fspath__(self) -> str:
         return self.path
@@ -198,13 +222,31 @@ class Location:
         return f"Location({self.text!r}, {self.kind!r})"
 
 
-def location_of(name: str, place: object, *, prefix: bool = False) -> Location:
+def split_s3(rest: str) -> tuple[str, str, str]:
+    """Split an s3:// URL behind its scheme into bucket, key and version; see Location.
+
+    Not by urlsplit: in a key, "?" and "#" are plain characters.
+    """
+    version_id = ""
+    if "?versionId=" in rest and (found := VERSION.search(rest)):
+        version_id, rest = found[1], rest[: found.start()]
+    if rest.startswith("arn:"):
+        bucket, key = ARN.match(rest).groups()  # type: ignore[union-attr]  # matches any text
+    else:
+        bucket, _, key = rest.partition("/")
+    return bucket, key, version_id
+
+
+def location_of(
+    name: str, place: object, *, prefix: bool = False, access: Access = NO_ACCESS
+) -> Location:
     """Parse an argument of a public function.
 
     Args:
         name: Name of the argument, for messages.
         place: Value of the argument.
         prefix: Also accept an S3 bucket without a key.
+        access: How remote blobs are reached. It replaces that of a Location, unless nothing was given.
 
     Raises:
         TypeError: the value is neither a path nor a URL.
@@ -212,27 +254,29 @@ def location_of(name: str, place: object, *, prefix: bool = False) -> Location:
             object.
     """
     if isinstance(place, Location):
-        return place
+        return place if access is NO_ACCESS else replace(place, access=access)
     text = check_path(name, place)
     try:
-        return Location.parse(text, prefix=prefix)
+        return Location.parse(text, prefix=prefix, access=access)
     except ValueError as exc:
         # `from None`: the parser's error has the same text, without the name of the argument.
         raise ValueError(f"{name} {exc}") from None
 
 
-def output_location(name: str, place: object) -> Location:
+def output_location(name: str, place: object, access: Access = NO_ACCESS) -> Location:
     """Parse an argument that names a file or object to write.
 
     Args:
         name: Name of the argument, for messages.
         place: Value of the argument.
+        access: How remote blobs are reached; see location_of.
 
     Raises:
         TypeError: the value is neither a path nor a URL.
         ValueError: the value is empty, a URL that can't be written to, or a URL that names no object.
     """
-    location = location_of(name, place)
+    location = location_of(name, place, access=access)
+    _check_no_version(name, location)
     if not (location.is_local or location.is_s3):
         raise ValueError(f"{name} must be a local path or an s3:// URL, not {location.text!r}")
     if location.is_s3 and (not location.key or location.key.endswith("/")):
@@ -240,17 +284,25 @@ def output_location(name: str, place: object) -> Location:
     return location
 
 
-def output_folder(name: str, place: object) -> Location:
+def output_folder(name: str, place: object, access: Access = NO_ACCESS) -> Location:
     """Parse an argument that names a folder, bucket or prefix to write to.
 
     Raises:
         TypeError: the value is neither a path nor a URL.
         ValueError: the value is empty, or a URL that can't be written to.
     """
-    location = location_of(name, place, prefix=True)
+    location = location_of(name, place, prefix=True, access=access)
     if not (location.is_local or location.is_s3):
         raise ValueError(f"{name} must be a local path or an s3:// URL, not {location.text!r:.200}")
+    _check_no_version(name, location)
     return location
+
+
+def _check_no_version(name: str, location: Location) -> None:
+    if location.is_s3 and location.version_id:
+        raise ValueError(
+            f"{name} {location.text!r} names a version of an object, which can't be written: leave out ?versionId="
+        )
 
 
 def local_path(name: str, place: object) -> str:
@@ -266,14 +318,16 @@ def local_path(name: str, place: object) -> str:
     return location.path
 
 
-def output_or_file(name: str, value: object) -> Location | BinaryIO:
+def output_or_file(name: str, value: object, access: Access = NO_ACCESS) -> Location | BinaryIO:
     """Parse an argument that names a file or object to write, or is a file that is open for writing.
 
     Raises:
         TypeError: the value is neither.
         ValueError: the value is empty, a URL that can't be written to, or a URL that names no object.
     """
-    return cast("BinaryIO", value) if hasattr(value, "write") else output_location(name, value)
+    return (
+        cast("BinaryIO", value) if hasattr(value, "write") else output_location(name, value, access)
+    )
 
 
 def is_absolute(name: str) -> bool:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # "s3:/bucket/key": pathlib makes one slash of two. Schemes have a character or more (RFC 3986, 3.1); one of a single letter
 # may be the name of a folder.
 LOST_SLASH = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
+DEFAULT_PORTS = {"http": 80, "https": 443}
 # the server's name stands in a request's Host line
 NOT_IN_HOST = re.compile(r"[\x00-\x20\x7f]")
 

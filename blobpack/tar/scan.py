@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from blobpack._native.scan import walk_headers
 from blobpack.columns import Columns
@@ -11,6 +11,7 @@ from blobpack.errors import FormatError, TruncatedError
 from blobpack.index.index import Index
 from blobpack.index.shared_names import SharedNames
 from blobpack.model import ScanReport, check_flag, check_threads
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.location import location_of
 from blobpack.stores.open import open_tar
 from blobpack.tar.behind import (
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
 SCAN_THREADS_MAX = 8
 
 
+@with_remote_options
 def scan(
     blob: str | os.PathLike[str],
     *,
     concatenated: bool = False,
     facts: bool = False,
     threads: int | None = None,
+    **remote: Unpack[RemoteOptions],
 ) -> Index:
     """Find every member of a tar, of any dialect, by walking its headers in native code.
 
@@ -54,6 +57,7 @@ def scan(
         concatenated: Continue behind end-of-archive markers, into tars that were appended with cat.
         facts: Also read every payload, and add media type, width and height as shown, CRC-32C and mtime.
         threads: Number of threads that walk a local file; None for one for each processor, up to 8.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Raises:
         BlobNotFoundError: there is no such blob.
@@ -63,7 +67,7 @@ def scan(
         TypeError: an argument has the wrong type.
         ValueError: a number is out of range, or the URL is of another kind.
     """
-    location = location_of("blob", blob)
+    location = location_of("blob", blob, access=Access.of("scan", remote))
     check_flag("concatenated", concatenated)
     check_flag("facts", facts)
     check_threads(threads)

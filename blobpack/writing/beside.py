@@ -105,7 +105,7 @@ def _forget_in_s3(sidecar: Location) -> None:
 def _delete(location: Location) -> None:
     from blobpack.stores.s3.bucket import Bucket
 
-    Bucket(location.bucket).ask("delete_object", what=f"delete {location.key}", Key=location.key)
+    Bucket.at(location).ask("delete_object", what=f"delete {location.key}", Key=location.key)
 
 
 def forget_if_replaced(blob: Location, version: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Unpack, cast
 
 from blobpack.argument_order import is_output, is_there, recognise_swap
 from blobpack.errors import DuplicateNameError, UnsafeNameError
@@ -32,6 +32,7 @@ from blobpack.opening.find_index import whole_index
 from blobpack.opening.kind import kind_of, means_folder
 from blobpack.opening.open import opened
 from blobpack.opening.reader import Reader
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.descriptor import never_short
 from blobpack.stores.location import (
     Location,
@@ -64,6 +65,7 @@ def _is_target(value: object) -> bool:
 
 
 @recognise_swap(source=is_there, target=_is_target)
+@with_remote_options
 def write_offsets(
     source: Index | Iterable[Index] | Reader | str | os.PathLike[str],
     target: str | os.PathLike[str] | BinaryIO,
@@ -72,6 +74,7 @@ def write_offsets(
     format: OffsetsFormat | None = None,
     members: Index | Iterable[Which] | None = None,
     force: bool = False,
+    **remote: Unpack[RemoteOptions],
 ) -> int:
     """Write the name and offsets of each member.
 
@@ -94,6 +97,7 @@ def write_offsets(
         members: The members to write, in archive order: a selection of the source's index; or names, members or rows.
             None for all. Not with an index as the source.
         force: Replace a file that is not an offsets file of this format, and allow a suffix of another format.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Returns:
         The number of rows that were written.
@@ -109,12 +113,13 @@ def write_offsets(
         ValueError: there is no such choice, the suffix of the target promises another format, the index belongs to a
             collection, one file of many blobs would be a pickle, or members are given besides an index.
     """
-    found = _checked_source(source)
+    access = Access.of("write_offsets", remote)
+    found = _checked_source(source, access)
     where: Location | BinaryIO
     if hasattr(target, "write"):
         where = never_short(cast("BinaryIO", target))
     else:
-        where = output_folder("target", target)
+        where = output_folder("target", target, access)
     check_choice("names", names, NameStyle)
     if format is None:
         format = format_of(where.address) if isinstance(where, Location) else "pkl"
@@ -141,7 +146,7 @@ def write_offsets(
 
 
 def _checked_source(
-    source: Index | Iterable[Index] | Reader | str | os.PathLike[str],
+    source: Index | Iterable[Index] | Reader | str | os.PathLike[str], access: Access
 ) -> Iterable[Index] | Reader | Location:
     """Return the indexes that a caller gave, a reader, or a location.
 
@@ -150,7 +155,7 @@ def _checked_source(
         ValueError: it is the index of a collection, or no path or URL.
     """
     if isinstance(source, (str, os.PathLike)):
-        return location_of("source", source, prefix=True)
+        return location_of("source", source, prefix=True, access=access)
     if isinstance(source, Index):
         return [_check_index(source)]
     if isinstance(source, Reader):
@@ -303,7 +308,7 @@ def _path_of(blob: BlobPart) -> str:
         return blob.address
     if blob.location.is_local:
         return os.path.abspath(blob.location.path)  # noqa: PTH100 (keeps links)
-    server = blob.location.whole.split("/", 3)[2]
+    server = blob.location.bucket if blob.location.is_s3 else blob.location.whole.split("/", 3)[2]
     return f"{server}/{blob.location.remote_name}"
 
 

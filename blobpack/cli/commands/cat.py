@@ -16,6 +16,7 @@ from blobpack.cli.options import (
     index_option,
     rescan_option,
 )
+from blobpack.cli.remote import remote_options
 from blobpack.stores.descriptor import never_short
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @rescan_option
 @allow_option
 @cache_option
+@remote_options
 def cat(
     blob: Location,
     names: tuple[str, ...],

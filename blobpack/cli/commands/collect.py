@@ -10,6 +10,7 @@ from blobpack.cli.opened import check_output_name
 from blobpack.cli.options import concatenated_option, duplicates_option, force_option, json_option
 from blobpack.cli.params import BlobUrl
 from blobpack.cli.printing import progress_option, progress_shown
+from blobpack.cli.remote import upload_options
 from blobpack.cli.report import print_report
 from blobpack.collection.collect import collect as library
 from blobpack.indexfile.open import COLLECTION
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 @concatenated_option
 @force_option
 @progress_option
+@upload_options
 @json_option
 def collect(
     blobs: tuple[Location, ...],

@@ -10,6 +10,7 @@ import click
 from blobpack.cli.options import json_option
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import print_note, print_report_line
+from blobpack.cli.remote import remote_options
 from blobpack.cli.report import print_json
 from blobpack.gateway.cors import read_rules, set_rules
 from blobpack.wording import counted
@@ -47,6 +48,7 @@ class Origin(click.ParamType[str]):
     help="Allow pages of this origin, such as https://example.org. Repeatable.",
 )
 @click.option("--set", "is_setting", is_flag=True, help="Set the rules, instead of printing them.")
+@remote_options
 @json_option
 def cors(bucket: Location, origins: tuple[str, ...], is_setting: bool, as_json: bool) -> None:
     """Print or set the CORS rules that let web pages read the blobs of BUCKET.
@@ -60,7 +62,7 @@ def cors(bucket: Location, origins: tuple[str, ...], is_setting: bool, as_json: 
     """
     if not bucket.is_s3 or bucket.key.strip("/"):
         raise click.UsageError(f"{bucket} is not a bucket, such as s3://bucket")
-    found = read_rules(bucket.bucket, origins)
+    found = read_rules(bucket, origins)
     for rule in found.in_the_way:
         print_note(
             f"the rule {rule.get('ID', '')!r} fits first for {', '.join(rule['AllowedOrigins'])}, and exposes too few headers: "
@@ -70,7 +72,7 @@ def cors(bucket: Location, origins: tuple[str, ...], is_setting: bool, as_json: 
         click.echo(json.dumps({"CORSRules": found.rules}, indent=None if as_json else 2))
         return
     if not found.is_set:
-        set_rules(bucket.bucket, found.rules)
+        set_rules(bucket, found.rules)
     if as_json:
         print_json({"bucket": bucket.text, "CORSRules": found.rules, "changed": not found.is_set})
         return

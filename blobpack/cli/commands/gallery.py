@@ -9,6 +9,7 @@ import click
 from blobpack.cli.options import blob_argument, force_option, json_option
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import print_report_line
+from blobpack.cli.remote import upload_options
 from blobpack.cli.report import print_json
 from blobpack.errors import BlobpackError
 from blobpack.gateway.gallery import write_gallery
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     "lie in one prefix; else the URL of BLOB]",
 )
 @force_option
+@upload_options
 @json_option
 def gallery(blob: Location, output: Location | None, url: str, force: bool, as_json: bool) -> None:
     """Write a page that shows the images of BLOB in a browser.

@@ -17,6 +17,7 @@ from blobpack.cli.options import (
 )
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import print_note, print_report_line, progress_bar, progress_option
+from blobpack.cli.remote import upload_options
 from blobpack.cli.report import left_out_fields, print_json, print_left_out
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import INDEX
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
 @threads_option("one for each processor, up to 8; a remote BLOB is scanned by one")
 @force_option
 @progress_option
+@upload_options
 @json_option
 def index(
     blob: Location,
@@ -172,7 +174,7 @@ def _blobs_in(location: Location, allow: tuple[Location, ...]) -> list[Location]
     if kind != "collection":
         return list_blobs(location, kind)
     with open_collection(location) as collection:
-        blobs = [Location.parse(row.url) for row in collection.blobs]
+        blobs = [Location.parse(row.url, access=location.access) for row in collection.blobs]
     # a collection may come from somebody else, who must not choose where this command reads and writes
     for blob in blobs:
         check_allowed(blob, (location.folder, *allow), location.text)

@@ -14,6 +14,7 @@ from blobpack.cli.options import (
     json_option,
     rescan_option,
 )
+from blobpack.cli.remote import remote_options
 from blobpack.cli.report import print_json
 from blobpack.columns import FACTS
 from blobpack.model import redacted
@@ -37,6 +38,7 @@ END_MARKERS = {0: "missing", 1: "one zero block instead of two", 2: "whole"}
 @index_option
 @rescan_option
 @allow_option
+@remote_options
 @json_option
 def info(
     blob: Location,

@@ -26,6 +26,7 @@ from blobpack.cli.options import (
     rescan_option,
     selection_options,
 )
+from blobpack.cli.remote import remote_options
 from blobpack.cli.report import print_left_out
 from blobpack.model import SortKey
 from blobpack.stores.descriptor import never_short
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 @rescan_option
 @allow_option
 @selection_options
+@remote_options
 def ls(
     blob: Location,
     form: str | None,

@@ -18,6 +18,7 @@ from blobpack.cli.options import (
 )
 from blobpack.cli.params import BlobUrl, PlainTar
 from blobpack.cli.printing import progress_option, progress_shown
+from blobpack.cli.remote import upload_options
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import merge as library
 from blobpack.opening.kind import kind_of
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 @empty_option
 @force_option
 @progress_option
+@upload_options
 @json_option
 def merge(
     blobs: tuple[Location, ...],

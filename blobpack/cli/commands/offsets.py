@@ -29,6 +29,7 @@ from blobpack.cli.options import (
 )
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import print_note, print_report_line
+from blobpack.cli.remote import upload_options
 from blobpack.cli.report import print_json, print_left_out
 from blobpack.errors import BlobpackError
 from blobpack.index.tables.offsets import OFFSETS_KINDS, format_of, offsets_path
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
 @rescan_option
 @allow_option
 @selection_options
+@upload_options
 @json_option
 def offsets(
     blob: Location,

@@ -18,6 +18,7 @@ from blobpack.cli.options import (
 )
 from blobpack.cli.params import ByteSize, LocalPath, PathOrS3, Whole
 from blobpack.cli.printing import progress_option, progress_shown
+from blobpack.cli.remote import upload_options
 from blobpack.cli.report import place_option, print_packed
 from blobpack.packing.manifest import read_manifest
 from blobpack.packing.shards import SHARD_BYTES_MIN, pack_shards
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 @empty_option
 @force_option
 @progress_option
+@upload_options
 @json_option
 def pack(
     sources: tuple[Location, ...],

@@ -11,8 +11,11 @@ from blobpack.cli.opened import opened_source
 from blobpack.cli.options import allow_option, cache_option, json_option, keys_option
 from blobpack.cli.params import BlobUrl, Whole
 from blobpack.cli.printing import print_note, print_report_line
+from blobpack.cli.remote import remote_options
 from blobpack.cli.report import print_json
 from blobpack.quoting import one_line
+from blobpack.stores.access.remote import NO_ACCESS
+from blobpack.stores.location import Location
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
     from blobpack.gateway.server import Listener
     from blobpack.gateway.tokens import Keys
     from blobpack.opening.reader import Reader
-    from blobpack.stores.location import Location
 
 PORT = 8000
 PORT_MAX = 65535
@@ -75,12 +77,13 @@ PORT_MAX = 65535
     "overlay",
     multiple=True,
     metavar="s3://BUCKET",
-    callback=lambda _context, _option, values: tuple(map(bucket_of, values)),
+    callback=lambda _context, _option, values: tuple(map(bucket_at, values)),
     help="With --s3-port, also serve this real bucket, read-only. In it, each blob is also a folder of its members. "
     "Repeatable.",
 )
 @allow_option
 @cache_option
+@remote_options
 @json_option
 def serve(
     blobs: tuple[Location, ...],
@@ -93,7 +96,7 @@ def serve(
     pinned: bool,
     s3_port: int | None,
     s3_unsigned: bool,
-    overlay: tuple[str, ...],
+    overlay: tuple[Location, ...],
     allow: tuple[Location, ...],
     cache: str | None,
     cache_bytes: int,
@@ -135,6 +138,7 @@ def serve(
         raise click.UsageError(
             f"other machines can reach {host}: --s3-unsigned also needs --insecure-public"
         )
+    buckets = [place.bucket for place in overlay]
     named = names_of(blobs, names)
     readers: dict[str, Reader] = {
         name: opened_source(
@@ -155,9 +159,10 @@ def serve(
                 served,
                 keys,
                 unsigned=s3_unsigned,
-                overlay=overlay,
-                payloads=app.payloads,
-                metrics=app.metrics,
+                overlay=buckets,
+                options=overlay[0].access.s3 if overlay else NO_ACCESS.s3,
+                payloads=app.services.payloads,
+                metrics=app.services.metrics,
             )
         # a BLOB has the name of a bucket of the overlay
         except ValueError as exc:
@@ -165,11 +170,11 @@ def serve(
         listeners.append(Listener(face, host, s3_port))
     if not is_private and insecure_public:
         print_note(f"everybody who can reach {host} can read everything")
-    run(listeners, lambda: print_ready(served, listeners, overlay, as_json=as_json))
+    run(listeners, lambda: print_ready(served, listeners, buckets, as_json=as_json))
 
 
-def bucket_of(url: str) -> str:
-    """Return the bucket of `s3://bucket`.
+def bucket_at(url: str) -> Location:
+    """Return the location of `s3://bucket`.
 
     Raises:
         click.BadParameter: this is no bucket's URL.
@@ -177,7 +182,7 @@ def bucket_of(url: str) -> str:
     scheme, _, name = url.removesuffix("/").partition("://")
     if scheme != "s3" or not name or "/" in name:
         raise click.BadParameter(f"{url!r} is no bucket: write s3://bucket")
-    return name
+    return Location(f"s3://{name}", "s3")
 
 
 def names_of(blobs: tuple[Location, ...], names: tuple[str, ...]) -> dict[str, Location]:
@@ -206,7 +211,7 @@ def names_of(blobs: tuple[Location, ...], names: tuple[str, ...]) -> dict[str, L
 
 
 def print_ready(
-    served: ServedBlobs, listeners: list[Listener], overlay: tuple[str, ...], *, as_json: bool
+    served: ServedBlobs, listeners: list[Listener], overlay: list[str], *, as_json: bool
 ) -> None:
     """Print where the servers listen; programs wait for this line."""
     from blobpack.gateway.s3.buckets import blobs_by_bucket

@@ -11,6 +11,7 @@ import click
 
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import print_note
+from blobpack.cli.remote import remote_options
 
 if TYPE_CHECKING:
     from blobpack.stores.location import Location
@@ -54,6 +55,7 @@ class Age(click.ParamType[timedelta]):
     help="Only uploads that began longer ago than this, such as 1h or 7d.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on each line.")
+@remote_options
 def uploads(url: Location, aborting: bool, older_than: timedelta | None, as_json: bool) -> None:
     """List or abort unfinished uploads to S3.
 
@@ -76,7 +78,7 @@ def uploads(url: Location, aborting: bool, older_than: timedelta | None, as_json
         print_note(f"no unfinished uploads to {url}")
     for upload in found:
         # False: the upload ended since it was listed, so it was not this command that ended it
-        if aborting and not abort(upload):
+        if aborting and not abort(upload, url.access.s3):
             continue
         if as_json:
             fields = {"url": upload.url, "upload": upload.id, "since": upload.since.isoformat()}

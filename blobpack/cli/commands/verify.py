@@ -16,6 +16,7 @@ from blobpack.cli.options import (
     threads_option,
 )
 from blobpack.cli.printing import print_report_line, progress_option, progress_shown
+from blobpack.cli.remote import remote_options
 from blobpack.cli.report import print_json
 from blobpack.reading.verify import verify as library
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 @progress_option
 @json_option
 @click.pass_context
+@remote_options
 def verify(
     ctx: click.Context,
     blob: Location,

@@ -8,28 +8,25 @@ is empty, so that no request takes long.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from starlette.requests import ClientDisconnect
-from starlette.responses import Response
 from starlette.routing import Route
 
-from blobpack.errors import BlobpackError, FactsMissingError
-from blobpack.gateway.answers import NOSNIFF, PROBLEM_JSON, problem, status_of
-from blobpack.gateway.tokens import GRANT
+from blobpack.errors import FactsMissingError
+from blobpack.gateway.routes.endpoint import ApiError, body_of, endpoint, json_answer, texts_in
 from blobpack.index.select import make_conditions
 from blobpack.quoting import quoted_path
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
-    from blobpack.gateway.app import GatewayApp
     from blobpack.gateway.blobs import ServedBlob, ServedMember
+    from blobpack.gateway.routes.services import Services
     from blobpack.gateway.tokens import Grant
     from blobpack.index.select import Conditions
 
@@ -38,89 +35,30 @@ LIMIT_MAX = 1000
 # the first step is small, because it fills most pages
 FIRST_ROWS, ROWS_AT_ONCE = 4096, 1 << 16
 ROWS_LOOKED_AT_MAX = 1 << 22
-REFS_MAX = 10_000
-BODY_BYTES_MAX = 8 << 20
 # a member's id and a cursor: the version of the blob and a row
 ID = re.compile(r"([0-9a-f]{12})-([0-9]{1,18})")
 BOUNDS = ("min_size", "max_size", "min_width", "max_width", "min_height", "max_height")
 PARAMETERS = frozenset(("prefix", "glob", "media_type", "cursor", "limit", *BOUNDS))
 
 
-class ApiError(Exception):
-    """A request can't be answered.
-
-    Attributes:
-        status: The status of the answer.
-        detail: The reason.
-    """
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status, self.detail = status, detail
-
-
-def json_answer(content: object, status: int = 200) -> Response:
-    """Return an answer in JSON. In names, bytes that are not UTF-8 are escaped as surrogates, as in Python."""
-    body = json.dumps(content, separators=(",", ":")).encode()
-    headers = {"x-content-type-options": "nosniff", "cache-control": "no-cache"}
-    return Response(body, status, headers, "application/json")
-
-
-def error_answer(status: int, detail: str) -> Response:
-    """Return an error in the form of the routes of payloads."""
-    headers = {NOSNIFF[0].decode(): NOSNIFF[1].decode(), "cache-control": "no-store"}
-    if status == 401:
-        headers["www-authenticate"] = 'Bearer realm="blobpack"'
-    if status == 503:
-        headers["retry-after"] = "1"
-    return Response(problem(status, detail), status, headers, PROBLEM_JSON.decode())
-
-
-def endpoint(
-    app: GatewayApp, answer: Callable[[Request, Grant], Awaitable[Response]]
-) -> Callable[[Request], Awaitable[Response]]:
-    """Return the function of a route: it finds the request's grant, and turns errors into answers."""
-
-    async def ask(request: Request) -> Response:
-        try:
-            grant = request.scope.get(GRANT)
-            if grant is None:
-                sent = request.headers.get("authorization")
-                grant = app.access.grant_of(None if sent is None else sent.encode("latin-1"))
-            if grant is None:
-                raise ApiError(401, "This server asks for a token.")
-            found = await answer(request, grant)
-        except ApiError as exc:
-            found = error_answer(exc.status, exc.detail)
-        except BlobpackError as exc:
-            found = error_answer(*status_of(exc))
-        except ClientDisconnect:
-            # nobody sees this answer; without it, each such client would leave a traceback in the log
-            found = error_answer(400, "The request ended before its body.")
-        app.metrics.count("api", found.status_code, len(found.body))
-        return found
-
-    return ask
-
-
-def routes(app: GatewayApp) -> list[Route]:
+def routes(services: Services) -> list[Route]:
     """Return the routes of the API."""
 
     async def blobs(request: Request, grant: Grant) -> Response:
         check_parameters(request, frozenset())
-        shown = [about(request, blob) for blob in app.blobs if grant.covers_all(blob.name)]
+        shown = [about(request, blob) for blob in services.blobs if grant.covers_all(blob.name)]
         return json_answer({"blobs": shown})
 
     async def blob(request: Request, grant: Grant) -> Response:
         check_parameters(request, frozenset())
-        found = app.blobs.get(request.path_params["name"])
+        found = services.blobs.get(request.path_params["name"])
         if found is None or not grant.covers_all(found.name):
             raise not_found("blob")
         return json_answer(about(request, found))
 
     async def members(request: Request, grant: Grant) -> Response:
         check_parameters(request, PARAMETERS)
-        found = app.blobs.get(request.path_params["name"])
+        found = services.blobs.get(request.path_params["name"])
         prefix = request.query_params.get("prefix", "")
         # a token for a prefix lists what begins with it
         if found is None or not grant.covers_all(found.name, prefix):
@@ -134,7 +72,7 @@ def routes(app: GatewayApp) -> list[Route]:
 
     async def member(request: Request, grant: Grant) -> Response:
         check_parameters(request, frozenset())
-        found = by_id(app, request.path_params["id"])
+        found = by_id(services, request.path_params["id"])
         if found is None or not grant.covers(found.blob.name, found.name):
             raise not_found("member")
         return json_answer(about_member(request, found))
@@ -142,7 +80,7 @@ def routes(app: GatewayApp) -> list[Route]:
     async def resolve(request: Request, grant: Grant) -> Response:
         check_parameters(request, frozenset())
         refs = texts_in(await body_of(request), "refs")
-        found = [app.blobs.find(ref) for ref in refs]
+        found = [services.blobs.find(ref) for ref in refs]
         shown = [
             about_member(request, one) if one and grant.covers(one.blob.name, one.name) else None
             for one in found
@@ -150,11 +88,11 @@ def routes(app: GatewayApp) -> list[Route]:
         return json_answer({"members": shown})
 
     return [
-        Route("/api/v1/blobs", endpoint(app, blobs)),
-        Route("/api/v1/blobs/{name:path}/members", endpoint(app, members)),
-        Route("/api/v1/blobs/{name:path}", endpoint(app, blob)),
-        Route("/api/v1/members/{id}", endpoint(app, member)),
-        Route("/api/v1/resolve", endpoint(app, resolve), methods=["POST"]),
+        Route("/api/v1/blobs", endpoint(services, blobs)),
+        Route("/api/v1/blobs/{name:path}/members", endpoint(services, members)),
+        Route("/api/v1/blobs/{name:path}", endpoint(services, blob)),
+        Route("/api/v1/members/{id}", endpoint(services, member)),
+        Route("/api/v1/resolve", endpoint(services, resolve), methods=["POST"]),
     ]
 
 
@@ -227,30 +165,6 @@ def prefix_glob(prefix: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", prefix) + "*"
 
 
-async def body_of(request: Request) -> Any:
-    """Return the JSON of a request's body."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > BODY_BYTES_MAX:
-            raise ApiError(413, f"A body has at most {BODY_BYTES_MAX >> 20} MiB here.")
-    try:
-        return json.loads(body)
-    # RecursionError: too many nested brackets
-    except (ValueError, RecursionError) as exc:
-        raise ApiError(400, "The body is not JSON.") from exc
-
-
-def texts_in(body: Any, name: str) -> list[str]:
-    """Return the list of texts that a body has under a name."""
-    texts = body.get(name) if isinstance(body, dict) else None
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ApiError(422, f'The body must be {{"{name}": ["…", …]}}.')
-    if len(texts) > REFS_MAX:
-        raise ApiError(422, f"{name} may have {REFS_MAX} texts at most.")
-    return texts
-
-
 # What is answered
 
 
@@ -287,12 +201,12 @@ def page(
     return rows, min(first, count)
 
 
-def by_id(app: GatewayApp, text: str) -> ServedMember | None:
+def by_id(services: Services, text: str) -> ServedMember | None:
     """Return the member with an id; None if there is none. Blobs with one version have the same members."""
     parts = ID.fullmatch(text)
     if parts is None:
         return None
-    for blob in app.blobs:
+    for blob in services.blobs:
         if blob.version == parts[1] and int(parts[2]) < len(blob.index):
             return blob.at(int(parts[2]))
     return None

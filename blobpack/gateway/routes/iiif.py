@@ -15,15 +15,8 @@ from urllib.parse import quote
 
 from blobpack.gateway.answers import CORS, NOSNIFF, send_whole
 from blobpack.gateway.images import cache_control
-from blobpack.gateway.routes.pictures import (
-    Picture,
-    PictureError,
-    PictureFace,
-    check_pixels,
-    encoded,
-    opened,
-    send_picture,
-)
+from blobpack.gateway.routes.picture_face import PictureFace, send_picture
+from blobpack.gateway.routes.pictures import Picture, PictureError, check_pixels, encoded, opened
 
 if TYPE_CHECKING:
     from blobpack.gateway.answers import Scope, Send
@@ -68,7 +61,7 @@ class Iiif(PictureFace):
         asked = parsed(*(part.decode("latin-1") for part in parts[1:]))
         member = self.member_at(parts[0], grant)
         kind = "i" + quote("/".join(asked), safe="")
-        picture = await self._app.pictures.get(member, kind, partial(cut, asked=asked))
+        picture = await self.services.pictures.get(member, kind, partial(cut, asked=asked))
         return await send_picture(scope, send, member, picture, kind)
 
     async def _redirect(self, scope: Scope, send: Send, raw: bytes, grant: Grant) -> int:
@@ -117,7 +110,7 @@ class Iiif(PictureFace):
         """Return width and height as shown: from the index, or from the payload."""
         if member.width is not None and member.height is not None:
             return member.width, member.height
-        picture = await self._app.pictures.get(member, "size", measured)
+        picture = await self.services.pictures.get(member, "size", measured)
         width, height = picture.data.split()
         return int(width), int(height)
 

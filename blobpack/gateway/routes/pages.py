@@ -12,25 +12,25 @@ from starlette.routing import Route
 
 from blobpack.gateway.gallery import MEDIA_TYPE, ShownBlob, page
 from blobpack.gateway.metrics import CONTENT_TYPE
-from blobpack.gateway.routes.api import ApiError, endpoint
+from blobpack.gateway.routes.endpoint import ApiError, endpoint
 from blobpack.quoting import quoted_path
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from blobpack.gateway.app import GatewayApp
+    from blobpack.gateway.routes.services import Services
     from blobpack.gateway.tokens import Grant
 
 OPENAPI = Path(__file__).parents[1] / "static" / "openapi.json"
 
 
-def routes(app: GatewayApp) -> list[Route]:
+def routes(services: Services) -> list[Route]:
     """Return the routes."""
 
     async def gallery(request: Request, grant: Grant) -> Response:
         shown = [
             ShownBlob(file.name, f"raw/{quoted_path(path)}", size=file.at(0).end).located(place)
-            for path, file, place in app.raw_files.shown()
+            for path, file, place in services.raw_files.shown()
             if grant.covers_all(file.name)
         ]
         # the page reads blobs only through this server; no page of another site may show it in a frame
@@ -46,7 +46,9 @@ def routes(app: GatewayApp) -> list[Route]:
         # metrics name the blobs
         if not (grant.is_prefix and not grant.path):
             raise ApiError(404, "The token does not cover the metrics.")
-        return Response(app.metrics.text(app.blobs, app.payloads), media_type=CONTENT_TYPE)
+        return Response(
+            services.metrics.text(services.blobs, services.payloads), media_type=CONTENT_TYPE
+        )
 
     async def healthz(request: Request) -> Response:
         return JSONResponse({"status": "ok"}, headers={"cache-control": "no-store"})
@@ -59,8 +61,8 @@ def routes(app: GatewayApp) -> list[Route]:
         return PlainTextResponse("User-agent: *\nDisallow: /\n")
 
     return [
-        Route("/", endpoint(app, gallery)),
-        Route("/metrics", endpoint(app, metrics)),
+        Route("/", endpoint(services, gallery)),
+        Route("/metrics", endpoint(services, metrics)),
         Route("/healthz", healthz),
         Route("/openapi.json", openapi),
         Route("/robots.txt", robots),

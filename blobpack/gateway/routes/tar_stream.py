@@ -22,7 +22,7 @@ from blobpack._native.tar_piece import join_members
 from blobpack.checksum import crc32c
 from blobpack.errors import UnsafeNameError
 from blobpack.gateway.payloads import check_unchanged, damaged
-from blobpack.gateway.routes.api import ApiError, body_of, endpoint, texts_in
+from blobpack.gateway.routes.endpoint import ApiError, body_of, endpoint, texts_in
 from blobpack.gateway.send_payload import SEND_TIMEOUT_S, wait_until_gone
 from blobpack.tar.header import (
     BLOCK,
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
     from blobpack._native.results import FoundRow
     from blobpack.gateway.answers import Receive, Scope, Send
-    from blobpack.gateway.app import GatewayApp
     from blobpack.gateway.blobs import ServedBlob, ServedBlobs, ServedMember
     from blobpack.gateway.payloads import Payloads
+    from blobpack.gateway.routes.services import Services
     from blobpack.gateway.tokens import Grant
 
     Wanted = tuple[ServedBlob, FoundRow]
@@ -64,21 +64,21 @@ LARGE_PART_BYTES = 4 << 20
 HELD_BYTES = 2 * PIECE_BYTES
 
 
-def route(app: GatewayApp) -> Route:
+def route(services: Services) -> Route:
     """Return the route."""
 
     async def batch(request: Request, grant: Grant) -> Response:
         body = await body_of(request)
         names = texts_in(body, "members")
         if "blob" not in body:
-            found = look_up(app.blobs, names, grant)
+            found = look_up(services.blobs, names, grant)
         elif not isinstance(body["blob"], str):
             raise ApiError(422, "blob must be a text.")
-        elif (blob := app.blobs.get(body["blob"])) is not None:
+        elif (blob := services.blobs.get(body["blob"])) is not None:
             found = look_up_in(blob, names, grant)
         else:
             # a blob and the beginning of its members' names
-            found = look_up(app.blobs, [f"{body['blob']}/{name}" for name in names], grant)
+            found = look_up(services.blobs, [f"{body['blob']}/{name}" for name in names], grant)
         absent = [name for name, wanted in zip(names, found, strict=True) if wanted is None]
         if absent:
             shown = ", ".join(repr(name) for name in absent[:MISSING_SHOWN])
@@ -92,13 +92,13 @@ def route(app: GatewayApp) -> Route:
             len(header) + -(-size_of(one) // BLOCK) * BLOCK
             for header, (_, one) in zip(headers, wanted, strict=True)
         )
-        tar = pieces(app.payloads, wanted, headers)
+        tar = pieces(services.payloads, wanted, headers)
         with ExitStack() as held:
-            held.enter_context(app.payloads.hold(HELD_BYTES))
+            held.enter_context(services.payloads.hold(HELD_BYTES))
             # read before the answer begins, so that a blob that can't be read is an error
             return TarAnswer(size, await next_of(tar), tar, held.pop_all())
 
-    return Route("/batch", endpoint(app, batch), methods=["POST"])
+    return Route("/batch", endpoint(services, batch), methods=["POST"])
 
 
 def size_of(found: FoundRow) -> int:

@@ -5,15 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from blobpack.gateway.routes.pictures import (
-    Picture,
-    PictureError,
-    PictureFace,
-    check_pixels,
-    encoded,
-    opened,
-    send_picture,
-)
+from blobpack.gateway.routes.picture_face import PictureFace, send_picture
+from blobpack.gateway.routes.pictures import Picture, PictureError, check_pixels, encoded, opened
 
 if TYPE_CHECKING:
     from blobpack.gateway.answers import Scope, Send
@@ -35,7 +28,7 @@ class Thumbnails(PictureFace):
             raise PictureError(404, "")
         member = self.member_at(path, grant)
         kind = f"t{size.decode()}"
-        picture = await self._app.pictures.get(member, kind, partial(thumbnail, side=int(size)))
+        picture = await self.services.pictures.get(member, kind, partial(thumbnail, side=int(size)))
         return await send_picture(scope, send, member, picture, kind)
 
 

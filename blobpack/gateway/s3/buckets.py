@@ -15,7 +15,6 @@ from blobpack.gateway.s3.list_objects import (
     list_page,
 )
 from blobpack.index.name_order import NameOrder
-from blobpack.stores.location import Location
 from blobpack.threads import shared_pool
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from blobpack.gateway.blobs import ServedBlob, ServedMember
     from blobpack.gateway.s3.list_objects import ListRequest
+    from blobpack.stores.location import Location
 
 # S3's rules (User Guide, "General purpose bucket naming rules"); clients check names before they send a request
 NAME_LENGTH_MIN, NAME_LENGTH_MAX = 3, 63
@@ -132,26 +132,28 @@ def changed_at(blob: ServedBlob) -> int:
 
     0, and not the time of this server's start: after each start, tools that synchronise would fetch everything again.
     """
-    location = Location.parse(blob.reader.url, prefix=True)
+    location = blob.reader._location
+    if location is None:
+        return 0
     try:
         if location.is_local:
             return int(Path(location.path).stat().st_mtime)
         # a prefix of blobs is no object
         if location.is_s3 and location.key and not location.key.endswith("/"):
-            return changed_in_s3(location.bucket, location.key)
+            return changed_in_s3(location)
     except OSError:
         return 0
     return 0
 
 
-def changed_in_s3(bucket: str, key: str) -> int:
+def changed_in_s3(location: Location) -> int:
     """Return the time of an object's last change, in seconds since 1970 UTC.
 
     Raises:
         StorageError: S3 refused the request, or could not be reached.
     """
     # imported here: it loads boto3, which takes a second
-    from blobpack.stores.s3.bucket import Bucket as RealBucket, ObjectKey
+    from blobpack.stores.s3.bucket import ObjectKey
 
-    head = ObjectKey(RealBucket(bucket), key).head(what="look for the time of its last change")
+    head = ObjectKey.at(location).head(what="look for the time of its last change")
     return int(head["LastModified"].timestamp())

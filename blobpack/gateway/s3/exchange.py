@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 XML = (b"content-type", b"application/xml")
 READING = ("GET", "HEAD")
 DRAINED_BYTES_MAX = 1 << 20
+DRAINED_S = 30
 ALLOW = (b"allow", b"GET, HEAD, OPTIONS")
 
 
@@ -87,7 +90,7 @@ class Exchange:
         self.status, self.sent = answer.status, answer.end - answer.start
 
     async def _drain(self) -> None:
-        """Receive the body of a refused upload, up to a limit.
+        """Receive the body of a refused upload, up to a size and for a time.
 
         If the server closed the connection without reading the body, the client would see a reset instead of the error. A
         client that expects 100 (Continue) sends no body before it gets this status (RFC 9110, 10.1.1).
@@ -95,8 +98,10 @@ class Exchange:
         if self.request.header(b"expect") is not None:
             return
         left = DRAINED_BYTES_MAX
-        while left > 0:
-            event = await self.receive()
-            left -= len(event.get("body", b"")) or 1
-            if not event.get("more_body", False):
-                return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAINED_S):
+                while left > 0:
+                    event = await self.receive()
+                    left -= len(event.get("body", b"")) or 1
+                    if not event.get("more_body", False):
+                        return

@@ -19,6 +19,7 @@ from blobpack.gateway.s3.exchange import ALLOW, READING, Exchange
 from blobpack.gateway.s3.request import S3Request
 from blobpack.gateway.s3.signature_check import authenticate
 from blobpack.gateway.s3.xml import buckets_xml
+from blobpack.stores.access.remote import NO_ACCESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from blobpack.gateway.answers import Receive, Scope, Send
     from blobpack.gateway.blobs import ServedBlobs
     from blobpack.gateway.tokens import Keys
+    from blobpack.stores.access.s3_options import S3Options
 
 # S3 itself accepts 8 KB, and nginx 32
 HEADERS_BYTES_MAX = 32 << 10
@@ -39,6 +41,7 @@ def s3_app(
     *,
     unsigned: bool = False,
     overlay: Iterable[str] = (),
+    options: S3Options = NO_ACCESS.s3,
     payloads: Payloads | None = None,
     metrics: Metrics | None = None,
 ) -> S3Face:
@@ -49,7 +52,8 @@ def s3_app(
         keys: The key pairs with which requests may be signed.
         unsigned: Also answer requests without a signature. Without keys, no signature is checked at all.
         overlay: Names of real buckets, in which each blob is also a folder of its members. They are read with the
-            credentials that boto3 finds.
+            account of `options`.
+        options: Account and server of these buckets.
         payloads: Reads the payloads; shared with other faces.
         metrics: Counts the answers.
 
@@ -70,7 +74,7 @@ def s3_app(
         # imported here: it loads boto3, which takes a second
         from blobpack.gateway.s3.overlay import Overlay
 
-        sources.append(Overlay(overlay, payloads))
+        sources.append(Overlay(overlay, payloads, options))
     return S3Face(
         sources,
         keys,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from blobpack.gateway.s3.list_objects import ListRequest
     from blobpack.gateway.s3.overlay_blobs import Place
     from blobpack.gateway.s3.request import S3Request
+    from blobpack.stores.access.s3_options import S3Options
     from blobpack.stores.s3.relay import Relayed
 
 RELAYED_AT_ONCE = 32
@@ -75,9 +76,10 @@ CODE_OF = {
 class Overlay:
     """Real buckets in which blobs are also folders."""
 
-    def __init__(self, buckets: Iterable[str], payloads: Payloads) -> None:
+    def __init__(self, buckets: Iterable[str], payloads: Payloads, options: S3Options) -> None:
         self._buckets, self._payloads = sorted(set(buckets)), payloads
-        self._blobs = OverlayBlobs()
+        self._blobs = OverlayBlobs(options)
+        self._options = options
 
     def has(self, name: str) -> bool:
         """Return whether a bucket is served."""
@@ -146,11 +148,13 @@ class Overlay:
                 arguments[argument] = value.decode("utf-8", "replace")
         marker = asked.marker.decode("utf-8", "replace")
         if asked.api == "1":
-            found = await ask("list_objects", **arguments, Marker=marker)
+            found = await ask(self._options, "list_objects", **arguments, Marker=marker)
         elif asked.token is None:
-            found = await ask("list_objects_v2", **arguments, StartAfter=marker)
+            found = await ask(self._options, "list_objects_v2", **arguments, StartAfter=marker)
         else:
-            found = await ask("list_objects_v2", **arguments, ContinuationToken=asked.token)
+            found = await ask(
+                self._options, "list_objects_v2", **arguments, ContinuationToken=asked.token
+            )
         keys = [
             ListedKey(
                 one["Key"].encode("utf-8", "surrogatepass"),
@@ -172,7 +176,7 @@ class Overlay:
             raise S3Error("NoSuchKey", "The specified key does not exist.", Key=request.key)
         operation = "get_object" if request.method == "GET" else "head_object"
         arguments = {"Bucket": request.bucket, "Key": request.key, **conditions_of(request)}
-        found = await asked(operation, **arguments)
+        found = await asked(self._options, operation, **arguments)
         fields = fields_of(found, overrides)
         if found.status == 304 or (found.status < 300 and request.method == "HEAD"):
             await exchange.answer(found.status, fields)
@@ -189,20 +193,20 @@ def can_be_key(key: str) -> bool:
     return is_text and b"\0" not in encoded and len(encoded) <= KEY_BYTES_MAX
 
 
-async def asked(operation: str, **arguments: Any) -> Relayed:
+async def asked(options: S3Options, operation: str, **arguments: Any) -> Relayed:
     """Send a request to S3 in a thread."""
     pool = shared_pool("gateway-relay", RELAYED_AT_ONCE)
-    send = partial(relay, operation, **arguments)
+    send = partial(relay, options, operation, **arguments)
     return await asyncio.get_running_loop().run_in_executor(pool, send)
 
 
-async def ask(operation: str, **arguments: Any) -> dict[str, Any]:
+async def ask(options: S3Options, operation: str, **arguments: Any) -> dict[str, Any]:
     """Send a request to S3, and return its answer as boto3 parsed it.
 
     Raises:
         S3Error: S3 refused the request.
     """
-    found = await asked(operation, **arguments)
+    found = await asked(options, operation, **arguments)
     if found.status >= 300:
         raise error_of(found, "")
     return found.found

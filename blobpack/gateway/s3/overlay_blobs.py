@@ -19,6 +19,8 @@ from blobpack.threads import shared_pool
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from blobpack.stores.access.s3_options import S3Options
+
 BLOB_IN_KEY = re.compile(r"\.tar(?:\.zst)?(?=/)")
 # Opening a blob takes some requests, so it stays open. After this time, one request checks whether it was replaced.
 RECHECKED_AFTER_S = 5.0
@@ -70,7 +72,8 @@ def blobs_in(bucket: str, key: str) -> Iterator[tuple[Place, str]]:
 class OverlayBlobs:
     """Opens blobs in real buckets, and keeps them open. Clients that ask for one blob at the same time share its opening."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: S3Options) -> None:
+        self._options = options
         self._kept: dict[Place, Kept] = {}
         self._opening: dict[Place, asyncio.Task[Bucket | None]] = {}
 
@@ -96,7 +99,9 @@ class OverlayBlobs:
 
     async def _open(self, place: Place, kept: Kept | None) -> Bucket | None:
         pool = shared_pool("gateway-open", OPENED_AT_ONCE)
-        found = await asyncio.get_running_loop().run_in_executor(pool, opened_at, place, kept)
+        found = await asyncio.get_running_loop().run_in_executor(
+            pool, opened_at, place, kept, self._options
+        )
         self._kept.pop(place, None)
         while len(self._kept) >= KEPT_MAX:
             # the oldest one; its blob closes when its last reader has finished
@@ -105,7 +110,7 @@ class OverlayBlobs:
         return found.blob
 
 
-def opened_at(place: Place, kept: Kept | None) -> Kept:
+def opened_at(place: Place, kept: Kept | None, options: S3Options) -> Kept:
     """Return the current state of a place: the kept blob, if it was not replaced.
 
     Raises:
@@ -113,11 +118,12 @@ def opened_at(place: Place, kept: Kept | None) -> Kept:
     """
     began_s, version = monotonic(), ""
     try:
-        head = ObjectKey(RealBucket(place.bucket), place.key).head(what="look for a blob")
+        bucket = RealBucket(place.bucket, options=options)
+        head = ObjectKey(bucket, place.key).head(what="look for a blob")
         version = head["ETag"]
         if kept is not None and kept.version == version:
             return Kept(kept.blob, version, began_s)
-        blob = ServedBlob(place.key, open_blob(f"s3://{place.bucket}/{place.key}"))
+        blob = ServedBlob(place.key, open_blob(f"s3://{place.bucket}/{place.key}", s3=options))
         changed_s = int(head["LastModified"].timestamp())
         return Kept(Bucket(place.bucket, blob, changed_s), version, began_s)
     except FormatError:

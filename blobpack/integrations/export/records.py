@@ -13,7 +13,7 @@ from blobpack.integrations.export.label_studio import LABEL_STUDIO
 from blobpack.integrations.export.sagemaker import SAGEMAKER
 from blobpack.integrations.urls import check_base
 from blobpack.model import ExportTool, check_choice, check_several
-from blobpack.opening.open import check_source, opened
+from blobpack.opening.open import opened, source_of
 from blobpack.wording import setting, with_article
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def export_records(
         ValueError: there is no such tool, or the URL is missing, or is of a kind that the tool can't use.
     """
     form = checked_form(tool, url)
-    check_source("source", source)
+    source_of("source", source)
     check_members(members)
     return _records(form, source, url, members)
 

@@ -13,7 +13,7 @@ from blobpack.integrations.urls import without_token
 from blobpack.model import ExportTool, check_flag, check_number
 from blobpack.opening.blob import Blob
 from blobpack.opening.kind import means_folder
-from blobpack.opening.open import check_source, opened
+from blobpack.opening.open import opened, source_of
 from blobpack.stores.location import Location, output_folder, output_location
 from blobpack.stores.output import resolve_target
 from blobpack.wording import counted, setting, with_article
@@ -93,7 +93,7 @@ def write_export(
             promises another format, or the target is the blob itself; or chunk is less than 1.
     """
     form = checked_form(tool, url)
-    check_source("source", source)
+    source_of("source", source)
     check_members(members)
     check_flag("force", force)
     if chunk is not None:

@@ -19,15 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import FormatError, StorageError
-from blobpack.stores.s3.bucket import Bucket
-from blobpack.stores.s3.client import default_client
+from blobpack.stores.s3.client import client_of
 from blobpack.stores.s3.listing import Listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from blobpack.stores.stats import Counters
+    from blobpack.stores.s3.bucket import Bucket
 
 
 class KeptListing:
@@ -41,33 +40,31 @@ class KeptListing:
 
     def __init__(
         self,
-        bucket: str,
+        bucket: Bucket,
         prefix: str,
         path: str | os.PathLike[str] | None = None,
         *,
         relist: bool = False,
-        counters: Counters | None = None,
     ) -> None:
         """Read what the file holds. No request is sent.
 
         Args:
-            bucket: Name of the bucket.
+            bucket: The bucket, which counts the requests.
             prefix: How the keys begin.
             path: The file; None: one in the user's cache folder, for this server, bucket and prefix.
             relist: Forget what the file holds, and list from the start.
-            counters: Count the requests; None: new counters.
 
         Raises:
             FormatError: the file is another one, or the listing of another prefix.
             StorageError: the file can't be read or written, or the AWS configuration is wrong.
         """
-        self._bucket = Bucket(bucket, counters)
+        self._bucket = bucket
         self._prefix = prefix
-        self.url = f"s3://{bucket}/{prefix}"
+        self.url = f"s3://{bucket.name}/{prefix}"
         self._head = {
             "blobpack": "listing",
-            "endpoint": default_client().meta.endpoint_url,
-            "bucket": bucket,
+            "endpoint": client_of(bucket.options).meta.endpoint_url,
+            "bucket": bucket.name,
             "prefix": prefix,
         }
         self.path = Path(path) if path is not None else _default_path(self._head)

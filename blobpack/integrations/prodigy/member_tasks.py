@@ -7,7 +7,7 @@ neighbours, each by one ranged GET. A run never spans an annotated member, so no
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from blobpack.index.which import NAMES_SEARCHED_AT_ONCE, find_named, rows_of_several
 from blobpack.integrations.prodigy.references import blob_name_of, member_of, member_reference
@@ -15,6 +15,7 @@ from blobpack.integrations.prodigy.task_stream import READ_AHEAD, Image, TaskStr
 from blobpack.model import check_several, check_text, check_whole
 from blobpack.opening.open import open as open_source
 from blobpack.opening.reader import Reader
+from blobpack.stores.access.remote import RemoteOptions, with_remote_options
 
 if TYPE_CHECKING:
     import os
@@ -197,17 +198,19 @@ def tasks(
     )
 
 
-def blob_loader(source: str | os.PathLike[str]) -> Iterator[Task]:
+@with_remote_options
+def blob_loader(source: str | os.PathLike[str], **remote: Unpack[RemoteOptions]) -> Iterator[Task]:
     """Yield the tasks of a blob or collection, as Prodigy's loader `blob`.
 
     A loader does not know the dataset, so it skips no image: the recipes of blobpack do.
 
     Args:
         source: Path or URL of the blob or collection.
+        remote: How remote blobs are reached: see RemoteOptions.
 
     Raises:
         BlobNotFoundError: there is no such blob or collection.
         BlobpackError: it can't be opened, or an image can't be read.
     """
-    with open_source(source) as reader:
+    with open_source(source, **remote) as reader:
         yield from tasks(reader)

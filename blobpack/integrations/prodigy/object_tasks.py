@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import mimetypes
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError
 from blobpack.index.index import Index
@@ -25,10 +25,11 @@ from blobpack.model import (
     check_texts,
     check_whole,
 )
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.location import Location
+from blobpack.stores.s3.bucket import Bucket
 from blobpack.stores.s3.signing import Signatures
 from blobpack.stores.s3.store import S3Store
-from blobpack.stores.stats import Counters
 
 if TYPE_CHECKING:
     import os
@@ -50,11 +51,10 @@ class ObjectTasks(TaskStream):
 
     def __init__(
         self,
-        bucket: str,
+        bucket: Bucket,
         listing: KeptListing,
         choose: Callable[[list[Listed]], list[Listed]],
         skip: Collection[str],
-        counters: Counters,
         *,
         shuffle: int | None,
         url: str | None,
@@ -64,11 +64,10 @@ class ObjectTasks(TaskStream):
         """Begin to list, in a thread.
 
         Args:
-            bucket: Name of the bucket.
+            bucket: The bucket, which counts the requests.
             listing: The objects.
             choose: Returns those objects of a page that are to be annotated.
             skip: References and keys of objects that are annotated.
-            counters: Counts the requests.
             shuffle: See object_tasks.
             url: See object_tasks.
             fields: See object_tasks.
@@ -77,7 +76,6 @@ class ObjectTasks(TaskStream):
         super().__init__(url=url, fields=fields, read_ahead=read_ahead)
         self.listing = listing
         self._bucket = bucket
-        self._counters = counters
         self._signatures = Signatures()
         self._shuffle = shuffle
         self._left_out = 0
@@ -85,7 +83,7 @@ class ObjectTasks(TaskStream):
         self._objects = ListingAhead(
             listing.pages(),
             choose,
-            lambda key: key in skipped or object_reference(bucket, key) in skipped,
+            lambda key: key in skipped or object_reference(bucket.name, key) in skipped,
         )
 
     @property
@@ -102,7 +100,7 @@ class ObjectTasks(TaskStream):
     @property
     def stats(self) -> Stats:
         """Requests made so far, and what they cost."""
-        return self._counters.snapshot()
+        return self._bucket.counters.snapshot()
 
     def close(self) -> None:
         """Stop reading ahead, and listing. Closing twice is harmless."""
@@ -127,28 +125,29 @@ class ObjectTasks(TaskStream):
 
     def _groups(self) -> Iterator[list[Image]]:
         for listed in self._listed():
-            reference = object_reference(self._bucket, listed.key)
+            reference = object_reference(self._bucket.name, listed.key)
             yield [Image(listed.key, reference, None, listed)]
 
     def _read(self, group: Sequence[Image]) -> list[bytes | None]:
         return [self._read_object(image.place) for image in group]
 
     def _read_object(self, listed: Listed) -> bytes | None:
-        location = Location.in_s3(self._bucket, listed.key)
+        bucket = self._bucket
+        location = Location.in_s3(bucket.name, listed.key, Access(bucket.options))
         try:
             with S3Store(
                 location,
                 size=listed.size,
                 version=listed.version,
                 signatures=self._signatures,
-                counters=self._counters,
+                counters=bucket.counters,
             ) as store:
                 return store.read_range(0, listed.size)
         # a listing may be weeks old
         except BlobNotFoundError:
             return None
         except BlobChangedError:
-            with S3Store(location, counters=self._counters) as store:
+            with S3Store(location, counters=bucket.counters) as store:
                 return store.read_range(0, store.size)
 
     def _leave_out(self, image: Image) -> None:
@@ -156,6 +155,7 @@ class ObjectTasks(TaskStream):
         self._left_out += 1
 
 
+@with_remote_options
 def object_tasks(
     bucket: str,
     prefix: str = "",
@@ -169,6 +169,7 @@ def object_tasks(
     relist: bool = False,
     fields: Mapping[str, Any] | None = None,
     read_ahead: int = READ_AHEAD,
+    **remote: Unpack[RemoteOptions],
 ) -> ObjectTasks:
     """Return the tasks of the images below a prefix in S3, as an iterator that fetches them when they are needed.
 
@@ -192,6 +193,7 @@ def object_tasks(
         relist: List from the start, to find new objects whose keys sort before the last one that was listed.
         fields: More fields of each task, such as `label` or `options`.
         read_ahead: Number of images to fetch ahead.
+        remote: How S3 is reached: see RemoteOptions.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -200,6 +202,7 @@ def object_tasks(
         StorageError: S3 refused or could not be reached, or the file can't be written; raised where a task is asked for, if
             not at once.
     """
+    access = Access.of("object_tasks", remote)
     check_text("bucket", bucket)
     check_text("prefix", prefix)
     bucket = bucket.removeprefix(S3_SCHEME).rstrip("/")
@@ -222,13 +225,12 @@ def object_tasks(
         passed = {member.name for member in members.select(*patterns, where=where)}
         return [listed for listed in images if listed.key in passed]
 
-    counters = Counters()
+    place = Bucket(bucket, options=access.s3)
     return ObjectTasks(
-        bucket,
-        KeptListing(bucket, prefix, listing, relist=relist, counters=counters),
+        place,
+        KeptListing(place, prefix, listing, relist=relist),
         choose,
         skip,
-        counters,
         shuffle=shuffle,
         url=url,
         fields=fields,

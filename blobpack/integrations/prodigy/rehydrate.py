@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from blobpack.errors import MemberNotFoundError
 from blobpack.index.which import rows_of_several
@@ -19,6 +20,8 @@ from blobpack.look_ahead import map_ahead
 from blobpack.model import check_several, check_text
 from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted
+from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
+from blobpack.stores.location import Location
 from blobpack.stores.open import open_store
 
 if TYPE_CHECKING:
@@ -31,12 +34,14 @@ EXAMPLES_AT_ONCE = 64
 OBJECTS_AT_ONCE = 16
 
 
+@with_remote_options
 def rehydrate(
     examples: Iterable[Example],
     reader: Reader | None = None,
     *,
     bucket: str | None = None,
     blob_name: str | None = None,
+    **remote: Unpack[RemoteOptions],
 ) -> Iterator[Example]:
     """Yield examples of a dataset with their pixels again, as data URIs, in order.
 
@@ -48,6 +53,7 @@ def rehydrate(
         reader: The open blob or collection. None, if all images are objects in S3.
         bucket: Bucket of examples with bare keys, as other recipes for S3 write them; None: bare keys name members.
         blob_name: Name of the blob in the references, if it is not the blob's file name.
+        remote: How objects in S3 are reached: see RemoteOptions.
 
     Raises:
         MemberNotFoundError: an image is not in the blob, or its reference names another blob.
@@ -55,17 +61,22 @@ def rehydrate(
         TypeError: an argument has a wrong type.
         ValueError: an image is a member, and there is no reader.
     """
+    access = Access.of("rehydrate", remote)
     check_several("examples", examples, "examples of Prodigy")
     if reader is not None and not isinstance(reader, Reader):
         raise TypeError(f"reader must be an open blob or collection, not {reader!r}")
     for name, value in (("bucket", bucket), ("blob_name", blob_name)):
         if value is not None:
             check_text(name, value)
-    return _rehydrated(iter(examples), reader, bucket, blob_name)
+    return _rehydrated(iter(examples), reader, bucket, blob_name, access)
 
 
 def _rehydrated(
-    examples: Iterator[Example], reader: Reader | None, bucket: str | None, blob_name: str | None
+    examples: Iterator[Example],
+    reader: Reader | None,
+    bucket: str | None,
+    blob_name: str | None,
+    access: Access,
 ) -> Iterator[Example]:
     while some := list(islice(examples, EXAMPLES_AT_ONCE)):
         places = [_place_of(example, bucket) for example in some]
@@ -75,7 +86,7 @@ def _rehydrated(
             blob_name,
         )
         objects = map_ahead(
-            _read_object,
+            partial(_read_object, access),
             [place for place in places if place and place.startswith(S3_SCHEME)],
             threads=OBJECTS_AT_ONCE,
             name="rehydrate",
@@ -132,7 +143,7 @@ def _check_blob(named: MemberName, blob: str, reader: Reader) -> None:
         )
 
 
-def _read_object(reference: str) -> bytes:
-    with open_store(reference, tail=True) as store:
+def _read_object(access: Access, reference: str) -> bytes:
+    with open_store(Location.parse(reference, access=access), tail=True) as store:
         tail = store.tail
         return store.read_range(0, store.size - len(tail)) + tail

@@ -9,7 +9,7 @@ from blobpack.index.tables.offsets import BATCH_ROWS
 from blobpack.indexfile.identity import COLLECTION_IDENTITY
 from blobpack.integrations.supervisely.image_info import batches, infos_of
 from blobpack.model import ImageForm, check_choice, check_number, check_whole
-from blobpack.opening.open import check_source, opened
+from blobpack.opening.open import opened, source_of
 
 if TYPE_CHECKING:
     import os
@@ -58,7 +58,7 @@ def offset_batches(
             in one blob.
     """
     if not isinstance(source, Index):
-        check_source("source", source)
+        source_of("source", source)
     if team_file_id is not None:
         check_whole("team_file_id", team_file_id)
     check_number("batch_size", batch_size, 1)

@@ -13,7 +13,7 @@ from blobpack.integrations.supervisely.layout import (
     check_image_name,
 )
 from blobpack.model import shown
-from blobpack.opening.open import check_source, opened, reader_of
+from blobpack.opening.open import opened, reader_of, source_of
 
 if TYPE_CHECKING:
     import os
@@ -55,7 +55,7 @@ def check_datasets(datasets: Mapping[str, Source]) -> None:
     for name, source in _items(datasets):
         check_dataset_name(name)
         if not isinstance(source, Index):
-            check_source(f"dataset {name!r}", source)
+            source_of(f"dataset {name!r}", source)
         elif reader_of(source) is None:
             raise ValueError(
                 f"dataset {name!r}: the index belongs to no open blob: give a blob, its path, or an index that was cut from "

@@ -25,7 +25,7 @@ from blobpack.stores.http.response import (
 )
 from blobpack.stores.http.retry import Fault, Retries, UnreachableFault
 from blobpack.stores.location import Location
-from blobpack.stores.url import split_url
+from blobpack.stores.url import DEFAULT_PORTS, split_url
 
 if TYPE_CHECKING:
     import os
@@ -220,8 +220,8 @@ class HttpStore(RangedStore):
             return
         self.raise_for(response, f"read bytes {start} to {end}", attempt)
 
-    def __reduce__(self) -> tuple[Callable[..., HttpStore], tuple[str, str]]:
-        return _reopen_http_store, (self.location.whole, self.version)
+    def __reduce__(self) -> tuple[Callable[..., HttpStore], tuple[Location, str]]:
+        return _reopen_http_store, (self.location, self.version)
 
 
 def split_http(url: str) -> tuple[Origin, str]:
@@ -233,7 +233,7 @@ def split_http(url: str) -> tuple[Origin, str]:
     parts = split_url(url)
     scheme, host = parts.scheme, parts.hostname or ""
     host = host if host.isascii() else host.encode("idna").decode()
-    port = parts.port or (443 if scheme == "https" else 80)
+    port = parts.port or DEFAULT_PORTS[scheme]
     target = quote(parts.path or "/", SAFE_IN_TARGETS)
     if parts.query:
         target += "?" + quote(parts.query, SAFE_IN_TARGETS)
@@ -246,5 +246,5 @@ def split_http(url: str) -> tuple[Origin, str]:
     return Origin(host, port, "" if scheme == "https" else None), begin
 
 
-def _reopen_http_store(url: str, version: str) -> HttpStore:
-    return HttpStore(url, version=version)
+def _reopen_http_store(location: Location, version: str) -> HttpStore:
+    return HttpStore(location, version=version)

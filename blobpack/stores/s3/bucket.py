@@ -9,16 +9,22 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.http.response import NO_ID, describe_attempts, says_expired
-from blobpack.stores.s3.client import default_client, renew_client
+from blobpack.stores.s3.client import NO_OPTIONS, client_of, renew_client
 from blobpack.stores.stats import Counters
+from blobpack.wording import setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mypy_boto3_s3 import S3Client
 
+    from blobpack.stores.access.s3_options import S3Options
+    from blobpack.stores.location import Location
+
 # Operations that S3 does not bill at the price of PUT. An abort is free; it is counted with the GETs.
 NO_PUTS = ("get_", "head_", "abort_")
+# Operations on one object that can mean an older version of it.
+READS = ("get_object", "head_object")
 
 # HTTP status or S3 error code → our error. Every other one is a StorageError.
 ERRORS: dict[str, type[StorageError]] = {
@@ -55,17 +61,27 @@ class Bucket:
     Attributes:
         name: Name of the bucket, or the ARN of an access point.
         counters: Counts the requests about this bucket.
+        options: Account and server.
     """
 
-    def __init__(self, name: str, counters: Counters | None = None) -> None:
+    def __init__(
+        self, name: str, counters: Counters | None = None, options: S3Options = NO_OPTIONS
+    ) -> None:
         """Name a bucket; no request is sent.
 
         Args:
             name: Name of the bucket.
             counters: Counts the requests; None: new counters.
+            options: Account and server.
         """
         self.name = name
         self.counters = counters or Counters()
+        self.options = options
+
+    @classmethod
+    def at(cls, location: Location, counters: Counters | None = None) -> Bucket:
+        """Return the bucket of an object or prefix."""
+        return cls(location.bucket, counters, location.access.s3)
 
     def ask(self, operation: str, *, what: str, **arguments: Any) -> dict[str, Any]:
         """Call an operation of boto3's S3 client on the bucket.
@@ -80,14 +96,14 @@ class Bucket:
             BlobChangedError: a condition among the arguments is not met.
             StorageError: S3 refused or could not be reached, or there are no credentials.
         """
-        client = default_client()
+        client = client_of(self.options)
         try:
             return self._ask_once(client, operation, arguments, what)
         except _ExpiredError:
-            renew_client(client)
+            renew_client(client, self.options)
             self.counters.count_retried()
         try:
-            return self._ask_once(default_client(), operation, arguments, what)
+            return self._ask_once(client_of(self.options), operation, arguments, what)
         except _ExpiredError as exc:
             raise exc.error from exc.__cause__
 
@@ -100,6 +116,8 @@ class Bucket:
             _ExpiredError: S3 said that the credentials have expired, or that the clocks differ.
         """
         url = f"s3://{self.name}/{arguments.get('Key', arguments.get('Prefix', ''))}"
+        if version_id := arguments.get("VersionId"):
+            url += f"?versionId={version_id}"
         began = time.perf_counter()
         try:
             response: dict[str, Any] = getattr(client, operation)(Bucket=self.name, **arguments)
@@ -136,15 +154,28 @@ class Bucket:
 
 
 class ObjectKey(NamedTuple):
-    """A key in a bucket. There may or may not be an object at it."""
+    """A key in a bucket. There may or may not be an object at it.
+
+    Attributes:
+        bucket: The bucket.
+        key: The key.
+        version_id: Version of the object that is meant; "" for the latest one.
+    """
 
     bucket: Bucket
     key: str
+    version_id: str = ""
+
+    @classmethod
+    def at(cls, location: Location, counters: Counters | None = None) -> ObjectKey:
+        """Return the key that a location names."""
+        return cls(Bucket.at(location, counters), location.key, location.version_id)
 
     @property
     def url(self) -> str:
         """The object's URL."""
-        return f"s3://{self.bucket.name}/{self.key}"
+        version = f"?versionId={self.version_id}" if self.version_id else ""
+        return f"s3://{self.bucket.name}/{self.key}{version}"
 
     def web_url(self) -> str:
         """Return the https:// URL of the object, without a signature; no request is sent.
@@ -155,7 +186,8 @@ class ObjectKey(NamedTuple):
         arguments = {"Bucket": self.bucket.name, "Key": self.key}
         # boto3 knows where the server has the bucket: in the path, or in the host's name
         try:
-            signed = default_client().generate_presigned_url("get_object", Params=arguments)
+            client = client_of(self.bucket.options)
+            signed = client.generate_presigned_url("get_object", Params=arguments)
         except NoCredentialsError as exc:
             raise _no_credentials(self.url, "find its https:// URL") from exc
         except BotoCoreError as exc:
@@ -164,6 +196,8 @@ class ObjectKey(NamedTuple):
 
     def ask(self, operation: str, *, what: str, **arguments: Any) -> dict[str, Any]:
         """Call an operation of boto3's S3 client on the object; see Bucket.ask."""
+        if self.version_id and operation.startswith(READS):
+            arguments = {"VersionId": self.version_id, **arguments}
         return self.bucket.ask(operation, what=what, Key=self.key, **arguments)
 
     def head(self, *, what: str) -> dict[str, Any]:
@@ -191,7 +225,8 @@ def _may_have_expired(operation: str, exc: ClientError) -> bool:
 def _no_credentials(url: str, what: str) -> StorageError:
     return StorageError(
         f"{url}: can't {what}: no AWS credentials were found; set AWS_ACCESS_KEY_ID and "
-        f"AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; public objects can be read without credentials by their https:// URL"
+        f"AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; public objects are read without credentials with "
+        f"{setting('anonymous', True)}"
     )
 
 

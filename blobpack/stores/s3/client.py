@@ -1,7 +1,8 @@
-"""The boto3 client of this process, made once from the environment and the AWS configuration files.
+"""The boto3 clients of this process: one for each account, which S3Options names.
 
-boto3 decides on credentials and their refresh, profile, region, endpoint, addressing, retries and certificates. A
-forked child makes its own client: two processes on one connection would read each other's responses.
+boto3 decides on credentials and their refresh, profile, region, endpoint, addressing, retries and certificates. Headers
+that all requests of an account have, such as requester pays, are set by a handler of the client. So no caller passes
+them on. A forked child makes its own clients: two processes on one connection would read each other's responses.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import io
 import os
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import boto3
+from botocore import UNSIGNED
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
@@ -19,15 +21,22 @@ from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
 
 from blobpack.errors import StorageError
+from blobpack.stores.access.s3_options import S3Options, account_of, read_key
 from blobpack.threads import fork_safe_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from botocore.awsrequest import AWSPreparedRequest
+    from botocore.model import OperationModel
     from botocore.session import Session
     from mypy_boto3_s3 import S3Client
 
+# nothing given: the environment and the configuration files decide
+NO_OPTIONS = S3Options()
+
+# Clients that are kept. A program that makes a session for each of its users must not keep a client for each of them.
+CLIENTS_MAX = 32
 # Beyond this number, a connection is closed after one request. boto3's default is 10 (boto/botocore#619).
 BOTO3_CONNECTIONS = 64
 # boto3's default for both is 60 s. Five attempts of 20 s, and pauses of up to 15 s between them, end within two minutes.
@@ -47,22 +56,23 @@ class Client(NamedTuple):
     ca_file: str
 
 
-# By process id: a forked child inherits the dict, and must not use its parent's client.
-_clients: dict[int, Client] = {}
+# By process id and account: a forked child inherits the dict, and must not use its parent's clients. The client that was
+# used last stands at the end.
+_clients: dict[tuple[int, tuple[Any, ...]], Client] = {}
 _clients_lock = fork_safe_lock()
 _caught = threading.local()
 
 
-def default_client() -> S3Client:
-    """Return the client of this process.
+def client_of(options: S3Options = NO_OPTIONS) -> S3Client:
+    """Return the client of an account in this process.
 
     Raises:
         StorageError: the AWS configuration is wrong.
     """
-    return _of_this_process().s3
+    return _of_this_process(options).s3
 
 
-def renew_client(used: S3Client) -> None:
+def renew_client(used: S3Client, options: S3Options = NO_OPTIONS) -> None:
     """Make a new client in place of the one that was used, so that credentials are looked up again.
 
     boto3 refreshes credentials that it knows to expire. It reads those of the environment and of files only once.
@@ -71,15 +81,15 @@ def renew_client(used: S3Client) -> None:
         StorageError: the AWS configuration is wrong.
     """
     with _clients_lock:
-        client = _clients.get(os.getpid())
+        client = _clients.get(_key_of(options))
         # Another thread may have made a new client already.
         if client is not None and client.s3 is used:
-            del _clients[os.getpid()]
-    default_client()
+            del _clients[_key_of(options)]
+    client_of(options)
 
 
-def ca_file() -> str:
-    """Return the file of the certificates that this process's client verifies servers with.
+def ca_file(options: S3Options) -> str:
+    """Return the file of the certificates that an account's client verifies servers with.
 
     The file is looked up once, together with the client. A new boto3 session for each signature took 6 ms of processor
     time instead of 0.5 ms, and could find another file than the client has.
@@ -87,13 +97,13 @@ def ca_file() -> str:
     Raises:
         StorageError: the AWS configuration is wrong.
     """
-    return _of_this_process().ca_file
+    return _of_this_process(options).ca_file
 
 
-def secret_key() -> str:
-    """Return the secret key that the client signs with now; "" if it has no credentials."""
+def secret_key(options: S3Options = NO_OPTIONS) -> str:
+    """Return the secret key that an account's client signs with now; "" if it has no credentials."""
     # boto3 has no public way to ask a client for its credentials. Temporary ones are refreshed in this object.
-    credentials = default_client()._request_signer._credentials  # type: ignore[attr-defined]
+    credentials = client_of(options)._request_signer._credentials  # type: ignore[attr-defined]
     return str(credentials.get_frozen_credentials().secret_key) if credentials else ""
 
 
@@ -120,30 +130,72 @@ def _catch(request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
     return AWSResponse(request.url, 200, HTTPHeaders(), io.BytesIO())
 
 
-def _of_this_process() -> Client:
+def _key_of(options: S3Options) -> tuple[int, tuple[Any, ...]]:
+    return os.getpid(), account_of(options)
+
+
+def _of_this_process(options: S3Options) -> Client:
     with _clients_lock:
-        client = _clients.get(os.getpid())
+        client = _clients.pop(_key_of(options), None)
         if client is None:
             try:
-                client = _clients[os.getpid()] = _new_client()
+                client = _new_client(options)
             # ValueError: the endpoint is no URL. BotoCoreError: the profile does not exist, for example.
             except (ValueError, BotoCoreError) as exc:
                 raise StorageError(f"the AWS configuration is wrong: {exc}") from exc
+        _clients[_key_of(options)] = client
+        while len(_clients) > CLIENTS_MAX:
+            # not closed: another thread may be using it
+            del _clients[next(iter(_clients))]
         return client
 
 
-def _new_client() -> Client:
-    # As boto3.client() does: the program may have set up the default session, with a profile for example.
-    session = boto3.DEFAULT_SESSION or boto3.Session()
+def _new_client(options: S3Options) -> Client:
+    session = _session_of(options)
     core: Session = session._session
-    client: S3Client = session.client("s3", config=_config(core))
+    client: S3Client = session.client(
+        "s3",
+        endpoint_url=options.endpoint_url,
+        region_name=options.region,
+        config=_config(core, options),
+    )
+    events = client.meta.events
     # boto3's type stubs don't know that a handler may return a response.
     catch: Callable[..., Any] = _catch
-    client.meta.events.register_first("before-send.s3.GetObject", catch, unique_id="blobpack")
+    events.register_first("before-send.s3.GetObject", catch, unique_id="blobpack")
+    if added := _arguments_of(options):
+
+        def add(params: dict[str, Any], model: OperationModel, **_: object) -> dict[str, Any]:
+            accepted = model.input_shape.members if model.input_shape else {}
+            return {name: value for name, value in added.items() if name in accepted} | params
+
+        add_all: Callable[..., Any] = add
+        events.register("provide-client-params.s3", add_all)
     return Client(client, _ca_file(core))
 
 
-def _config(session: Session) -> Config:
+def _session_of(options: S3Options) -> boto3.Session:
+    if options.session is not None:
+        return cast("boto3.Session", options.session)
+    if options.profile is not None:
+        return boto3.Session(profile_name=options.profile)
+    # As boto3.client() does: the program may have set up the default session, with a profile for example.
+    return boto3.DEFAULT_SESSION or boto3.Session()
+
+
+def _arguments_of(options: S3Options) -> dict[str, Any]:
+    """Return the arguments that all requests have that accept them."""
+    arguments: dict[str, Any] = {"RequestPayer": "requester"} if options.requester_pays else {}
+    if (key := read_key(options)) is not None:
+        # boto3 adds the MD5 of the key
+        arguments |= {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": key}
+        arguments |= {
+            f"CopySource{name}": value for name, value in arguments.items() if name[0] == "S"
+        }
+    return arguments
+
+
+def _config(session: Session, options: S3Options) -> Config:
     """Return settings for many small reads; retries that the user configured stay as they are."""
     # Not get_config_variable("retry_mode"), which returns botocore's default if nothing is configured.
     configured = (
@@ -152,6 +204,7 @@ def _config(session: Session) -> Config:
         or "retry_mode" in session.get_scoped_config()
     )
     return Config(
+        signature_version=UNSIGNED if options.anonymous else None,
         connect_timeout=BOTO3_CONNECT_TIMEOUT_S,
         max_pool_connections=BOTO3_CONNECTIONS,
         read_timeout=BOTO3_READ_TIMEOUT_S,

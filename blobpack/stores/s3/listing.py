@@ -12,13 +12,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from blobpack.errors import StorageError
 from blobpack.look_ahead import map_ahead
-from blobpack.stores.s3.bucket import Bucket
-from blobpack.stores.s3.client import default_client
+from blobpack.stores.s3.client import NO_OPTIONS, client_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blobpack.stores.stats import Counters
+    from blobpack.stores.access.s3_options import S3Options
+    from blobpack.stores.s3.bucket import Bucket
 
 FOLDERS_AT_ONCE = 16
 # A folder with a single folder in it costs a request, and then the same question is asked about that folder. After this
@@ -40,60 +40,58 @@ class Listed(NamedTuple):
     version: str
 
 
-def list_objects(bucket: str, prefix: str, counters: Counters | None = None) -> list[Listed]:
+def list_objects(bucket: Bucket, prefix: str) -> list[Listed]:
     """List the objects whose keys begin with a prefix, in byte order of their keys.
 
     The folders of the first level that has several of them are listed at once. If there are more than a thousand
     folders and objects on that level, all keys are listed page by page instead.
 
     Args:
-        bucket: Name of the bucket.
+        bucket: The bucket, which counts the requests.
         prefix: How the keys begin.
-        counters: Count the requests; None: only those of the process do.
 
     Raises:
         BlobNotFoundError: there is no such bucket.
         StorageError: S3 refused or could not be reached.
     """
-    place = Bucket(bucket, counters)
     found: list[Listed] = []
     for _ in range(DEPTH_MAX):
-        page = _page(place, prefix, Delimiter="/")
+        page = _page(bucket, prefix, Delimiter="/")
         folders = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())]
         # With more than a thousand folders, one request for each of them could cost more than listing all keys.
         if page.get("IsTruncated"):
-            return sorted(found + list(_walk(place, prefix)), key=_in_order)
+            return sorted(found + list(_walk(bucket, prefix)), key=_in_order)
         found += _objects_of(page)
         if len(folders) != 1:
             break
         prefix = folders[0]
     for objects in map_ahead(
-        lambda folder: list(_walk(place, folder)), folders, threads=FOLDERS_AT_ONCE, name="list"
+        lambda folder: list(_walk(bucket, folder)), folders, threads=FOLDERS_AT_ONCE, name="list"
     ):
         found += objects
     return sorted(found, key=_in_order)
 
 
-def list_level(bucket: str, prefix: str) -> list[str]:
+def list_level(bucket: Bucket, prefix: str) -> list[str]:
     """Return the keys that begin with a prefix, cut behind the next "/", each once: a thousand at most.
 
     Raises:
         BlobNotFoundError: there is no such bucket.
         StorageError: S3 refused or could not be reached.
     """
-    page = _page(Bucket(bucket), prefix, Delimiter="/")
+    page = _page(bucket, prefix, Delimiter="/")
     folders = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())]
     return folders + [found.key for found in _objects_of(page)]
 
 
-def list_buckets() -> list[str]:
-    """Return the names of the buckets of this account.
+def list_buckets(options: S3Options = NO_OPTIONS) -> list[str]:
+    """Return the names of the buckets of an account.
 
     Raises:
         StorageError: S3 refused or could not be reached.
     """
     try:
-        answer = default_client().list_buckets()
+        answer = client_of(options).list_buckets()
     except (BotoCoreError, ClientError) as exc:
         raise StorageError(f"can't list the buckets of this account: {exc}") from exc
     return [bucket["Name"] for bucket in answer.get("Buckets", ())]

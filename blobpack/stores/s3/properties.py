@@ -14,21 +14,23 @@ import hashlib
 import logging
 import zlib
 from base64 import b64encode
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 from blobpack.checksum import crc32c
 from blobpack.errors import BlobNotFoundError, StorageError
+from blobpack.stores.access.uploads import upload_arguments
 from blobpack.stores.http.ranged import if_match
-from blobpack.stores.s3.client import default_client
+from blobpack.stores.s3.client import NO_OPTIONS, client_of
 from blobpack.wording import counted, setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from blobpack.model import Property
+    from blobpack.stores.access.s3_options import S3Options
     from blobpack.stores.s3.bucket import ObjectKey
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ NAMES: dict[Property, str] = {
 READ_RIGHTS: dict[Property, str] = {"acl": "s3:GetObjectAcl", "tags": "s3:GetObjectTagging"}
 # argument of a new object → the right that it needs besides s3:PutObject
 WRITE_RIGHTS = {
+    "ACL": "s3:PutObjectAcl",
     "Grant": "s3:PutObjectAcl",
     "Tagging": "s3:PutObjectTagging",
     "ObjectLockLegalHold": "s3:PutObjectLegalHold",
@@ -81,11 +84,13 @@ class Properties:
         arguments: Arguments of CreateMultipartUpload and PutObject.
         algorithm: Algorithm of the checksums that S3 keeps of the object; "" for its own choice.
         checksum_type: "COMPOSITE", "FULL_OBJECT", or "".
+        are_kept: Some of them are those of an object that the new one replaces.
     """
 
     arguments: dict[str, Any] = field(default_factory=dict)
     algorithm: str = ""
     checksum_type: str = ""
+    are_kept: bool = False
 
     def of_upload(self) -> dict[str, Any]:
         """Return the arguments of CreateMultipartUpload."""
@@ -147,14 +152,33 @@ def read_properties(target: ObjectKey, version: str, drop: Collection[Property] 
             arguments["Tagging"] = urlencode(pairs, quote_via=quote)
     if "acl" not in drop:
         arguments |= _grants_in(_ask(target, "acl", "get_object_acl", which))
-    return Properties(arguments, *_checksum_of(target, head, drop))
+    return Properties(arguments, *_checksum_of(target, head, drop), are_kept=True)
+
+
+def with_given(kept: Properties, target: ObjectKey, media_type: str | None = None) -> Properties:
+    """Return the properties of a new object: those that S3Options gives, and the rest of those that it keeps.
+
+    Args:
+        kept: Properties of the object that it replaces.
+        target: The key.
+        media_type: See upload_arguments.
+    """
+    options = target.bucket.options
+    arguments = upload_arguments(options, target.key, kept.arguments, media_type)
+    if options.checksum in (None, kept.algorithm):
+        return replace(kept, arguments=arguments)
+    return replace(kept, arguments=arguments, algorithm=options.checksum, checksum_type="")
 
 
 def _arguments_of(
     target: ObjectKey, head: dict[str, Any], drop: Collection[Property]
 ) -> dict[str, Any]:
     """Return the properties that HeadObject returned and that a new object can be given."""
-    found = {name: head[name] for name in copied_names() if head.get(name) not in (None, "OFF")}
+    found = {
+        name: head[name]
+        for name in copied_names(target.bucket.options)
+        if head.get(name) not in (None, "OFF")
+    }
     arguments = {name: _as_sent(value) for name, value in found.items()}
     if "metadata" in drop:
         arguments = {name: value for name, value in arguments.items() if value is not None}
@@ -194,9 +218,9 @@ def _as_sent(value: Any) -> Any:
         return None
 
 
-def copied_names() -> list[str]:
+def copied_names(options: S3Options = NO_OPTIONS) -> list[str]:
     """Return the properties that HeadObject returns and that a new object can be given."""
-    model = default_client().meta.service_model
+    model = client_of(options).meta.service_model
     returned: Any = model.operation_model("HeadObject").output_shape
     accepted: Any = model.operation_model("CreateMultipartUpload").input_shape
     return sorted(returned.members.keys() & accepted.members.keys() - NOT_COPIED)
@@ -270,16 +294,17 @@ def check_kept(target: ObjectKey, properties: Properties) -> None:
 
     Ceph RGW 16 ignores the tags of CreateMultipartUpload, for example.
     """
+    # a media type alone is not worth a request
     arguments = properties.arguments
-    if not arguments:
+    if not arguments.keys() - {"ContentType"}:
         return
     try:
         head = target.head(what="read its properties")
         lost = [
             name
-            for name in copied_names()
+            for name in copied_names(target.bucket.options)
             if name in arguments
-            if _as_sent(head.get(name)) != arguments[name]
+            if not _is_kept(name, _as_sent(head.get(name)), arguments[name])
         ]
         if lost:
             log.warning(
@@ -290,6 +315,15 @@ def check_kept(target: ObjectKey, properties: Properties) -> None:
     except StorageError as exc:
         # The new object is complete, so the call has succeeded.
         log.warning("%s; the new object may lack properties of the old one", exc)
+
+
+def _is_kept(name: str, found: Any, given: Any) -> bool:
+    # S3 does not return its usual class, returns the key's ARN, which its id ends, and can't be asked for an alias
+    if name == "StorageClass" and given == "STANDARD":
+        return found in (None, given)
+    if name == "SSEKMSKeyId":
+        return "alias/" in given or str(found).endswith(given)
+    return bool(found == given)
 
 
 def _set_tags(target: ObjectKey, pairs: list[tuple[str, str]]) -> None:
@@ -304,9 +338,10 @@ def explain_refusal(exc: StorageError, properties: Properties) -> StorageError:
     rights = properties.rights()
     if exc.status != 403 or not rights:
         return exc
-    error = StorageError(
-        f"{exc}; the new object gets the properties of the old one, which needs the permissions {rights}; "
-        f"{setting('drop', 'tags')} and {setting('drop', 'acl')} copy none of them"
-    )
+    text = f"{exc}; the properties of the new object need the permissions {rights}"
+    if properties.are_kept:
+        drops = f"{setting('drop', 'tags')} and {setting('drop', 'acl')}"
+        text += f"; it gets them from the old one, of which {drops} copy none"
+    error = StorageError(text)
     error.status = exc.status
     return error

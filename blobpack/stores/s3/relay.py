@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from blobpack.errors import StorageError
-from blobpack.stores.s3.client import default_client
+from blobpack.stores.s3.client import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from blobpack.stores.access.s3_options import S3Options
 
 PIECE_BYTES = 1 << 20
 
@@ -48,10 +50,11 @@ class Relayed(NamedTuple):
             body.close()
 
 
-def relay(operation: str, **arguments: Any) -> Relayed:
+def relay(options: S3Options, operation: str, **arguments: Any) -> Relayed:
     """Call an operation of boto3's S3 client, and return what S3 answered.
 
     Args:
+        options: The account.
         operation: Name of the client's method, such as "get_object".
         arguments: Arguments of the method.
 
@@ -59,7 +62,7 @@ def relay(operation: str, **arguments: Any) -> Relayed:
         StorageError: S3 could not be reached, or there are no credentials, or an argument is none that S3 knows.
     """
     try:
-        found: dict[str, Any] = getattr(default_client(), operation)(**arguments)
+        found: dict[str, Any] = getattr(client_of(options), operation)(**arguments)
         error: dict[str, str] = {}
     except ClientError as exc:
         found, error = dict(exc.response), exc.response.get("Error", {})  # type: ignore[assignment]

@@ -25,23 +25,21 @@ from botocore.utils import get_environ_proxies
 from blobpack.stores.http.connection import Origin
 from blobpack.stores.http.pool import pool_of
 from blobpack.stores.http.ranged import RangedGet, if_match
-from blobpack.stores.s3.client import ca_file, catch_get, default_client, secret_key
+from blobpack.stores.s3.client import ca_file, catch_get, client_of, secret_key
+from blobpack.stores.url import DEFAULT_PORTS
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
 
+    from blobpack.stores.access.s3_options import S3Options
     from blobpack.stores.http.pool import Pool
     from blobpack.stores.s3.bucket import ObjectKey
 
 # S3 accepts a signature for 15 minutes, less the difference of the clocks. Temporary credentials may expire sooner.
 SIGNED_FOR_S = 60.0
 
-# Headers of customer-provided keys (SSE-C), requester pays and S3 Express. Requests with them are left to boto3.
-UNUSUAL_HEADERS = (
-    "x-amz-server-side-encryption-customer",
-    "x-amz-request-payer",
-    "x-amz-s3session",
-)
+# The header of S3 Express, whose sessions end after five minutes. Requests with it are left to boto3.
+SESSION_HEADER = "x-amz-s3session"
 # Headers that our request sets itself, or must not send.
 NOT_REPEATED = (
     "range",
@@ -58,6 +56,12 @@ REQUEST = re.compile(
     r"(?P<headers>.*\r\nAuthorization: AWS4-HMAC-SHA256 "
     r"Credential=[^\r]*?/(?P<scope>(?P<day>\d{8})/(?P<region>[^/\r]+)/(?P<service>[^/\r]+)/aws4_request), "
     r"SignedHeaders=(?P<signed>[^,\r]+), Signature=)(?P<signature>[0-9a-f]{64})(?P<rest>(?:\r\n.*)?)",
+    re.DOTALL,
+)
+# The request of an anonymous caller. The groups that are always empty are those of a signed one.
+UNSIGNED_REQUEST = re.compile(
+    r"GET (?P<target>[^ ?]*) HTTP/1\.1\r\n"
+    r"(?P<headers>(?:(?!\r\nAuthorization:).)*)(?P<signature>)(?P<rest>)",
     re.DOTALL,
 )
 # The unreserved characters of RFC 3986, which SigV4 leaves unquoted, and the separator of folders.
@@ -88,24 +92,33 @@ def sign(target: ObjectKey, version: str) -> RangedGet:
     request = catch_get(lambda: target.ask("get_object", what="sign"))
     if request is None:
         raise NeedsBoto3Error("boto3 answered by itself")
+    options = target.bucket.options
     # The client's configuration holds only the proxies that were given to it, not those of the environment.
-    if getattr(default_client().meta.config, "proxies", None) or get_environ_proxies(request.url):
+    proxies = getattr(client_of(options).meta.config, "proxies", None)
+    scheme = urlsplit(request.url).scheme
+    # as botocore does: another scheme's proxy, and no_proxy alone, mean nothing
+    if (proxies or get_environ_proxies(request.url)).get(scheme):
         raise NeedsBoto3Error("a proxy")
-    return RangedGet(pool_of(_origin_of(request.url)), _head(request, version), f"ETag: {version}")
+    pool = pool_of(_origin_of(request.url, options))
+    return RangedGet(pool, _head(request, version), f"ETag: {version}")
 
 
-def _origin_of(url: str) -> Origin:
+def _origin_of(url: str, options: S3Options) -> Origin:
     parts = urlsplit(url)
-    verified_with = ca_file() if parts.scheme == "https" else None
-    return Origin(parts.hostname or "", parts.port or (443 if verified_with else 80), verified_with)
+    verified_with = ca_file(options) if parts.scheme == "https" else None
+    port = parts.port or DEFAULT_PORTS[parts.scheme]
+    return Origin(parts.hostname or "", port, verified_with)
 
 
 def _head(request: AWSPreparedRequest, version: str) -> bytes:
     """Write a signed request up to the numbers of its Range header."""
     headers = {name: _text(value) for name, value in request.headers.items()}
-    if any(name.lower().startswith(UNUSUAL_HEADERS) for name in headers):
-        raise NeedsBoto3Error("a request with unusual headers")
-    host, _, target = request.url.partition("://")[2].partition("/")
+    if any(name.lower().startswith(SESSION_HEADER) for name in headers):
+        raise NeedsBoto3Error("S3 Express")
+    scheme, _, rest = request.url.partition("://")
+    host, _, target = rest.partition("/")
+    # boto3 signs the host without its default port, and sends it so
+    host = host.removesuffix(f":{DEFAULT_PORTS[scheme]}")
     lines = [
         f"GET /{target} HTTP/1.1",
         f"Host: {host}",
@@ -133,7 +146,7 @@ class Signatures:
 
     def __init__(self) -> None:
         """Start without signatures; boto3 signs for the first object of each bucket."""
-        self._signers: dict[str, Signer] = {}
+        self._signers: dict[tuple[str, S3Options], Signer] = {}
 
     def ranged_get_of(self, target: ObjectKey, version: str) -> RangedGet:
         """Return the signed GET of an object.
@@ -141,11 +154,13 @@ class Signatures:
         Raises:
             NeedsBoto3Error: our connections can't send this request.
         """
-        signer = self._signers.get(target.bucket.name)
+        place = target.bucket.name, target.bucket.options
+        signer = self._signers.get(place)
         if signer is not None and time.monotonic() - signer.made_at < SIGNED_FOR_S:
             return signer.ranged_get_of(target.key, version) or sign(target, version)
         ranged_get = sign(target, version)
-        self._signers[target.bucket.name] = Signer(ranged_get, target.key, secret_key())
+        secret = secret_key(target.bucket.options)
+        self._signers[place] = Signer(ranged_get, target.key, secret)
         return ranged_get
 
 
@@ -167,18 +182,23 @@ class Signer:
         self.made_at = ranged_get.made_at
         self._pool: Pool = ranged_get.pool
         signed_head = ranged_get.head.partition(b"\r\nIf-Match: ")[0].partition(b"\r\nRange: ")[0]
-        request = REQUEST.fullmatch(signed_head.decode("latin-1"))
-        self._can_sign = bool(
-            request
-            and request["target"].endswith(quoted(key))
-            and self._learn(request, key, secret_key)
-            and self._signature(request["target"]) == request["signature"]
-        )
-
-    def _learn(self, request: re.Match[str], key: str, secret_key: str) -> bool:
-        """Extract the inputs of a signature from boto3's request; return False if one of them is missing."""
+        head = signed_head.decode("latin-1")
+        request = REQUEST.fullmatch(head) or UNSIGNED_REQUEST.fullmatch(head)
+        self._can_sign = bool(request and request["target"].endswith(quoted(key)))
+        if request is None or not self._can_sign:
+            return
         self._before_key = request["target"].removesuffix(quoted(key))
         self._headers, self._rest = request["headers"], request["rest"]
+        # empty for an anonymous caller, whose requests have no signature
+        self._signing_key = b""
+        if request["signature"]:
+            self._can_sign = (
+                self._learn(request, secret_key)
+                and self._signature(request["target"]) == request["signature"]
+            )
+
+    def _learn(self, request: re.Match[str], secret_key: str) -> bool:
+        """Extract the inputs of a signature from boto3's request; return False if one of them is missing."""
         lines = (line.split(": ", 1) for line in (self._headers + self._rest).split("\r\n") if line)
         by_name = {name.lower(): " ".join(value.split()) for name, value in lines}
         signed = request["signed"].split(";")
@@ -197,6 +217,8 @@ class Signer:
         return True
 
     def _signature(self, target: str) -> str:
+        if not self._signing_key:
+            return ""
         # Unlike other AWS services, S3 signs the path as it is sent: it is not quoted a second time.
         canonical = hashlib.sha256(f"GET\n{target}{self._canonical}".encode("latin-1"))
         to_sign = self._to_sign + canonical.hexdigest()

@@ -21,7 +21,7 @@ from blobpack.errors import BlobChangedError
 from blobpack.stores.http.ranged import RangedStore
 from blobpack.stores.location import Location
 from blobpack.stores.s3 import boto3_get, signing
-from blobpack.stores.s3.bucket import Bucket, ObjectKey
+from blobpack.stores.s3.bucket import ObjectKey
 from blobpack.stores.s3.signing import NeedsBoto3Error
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class S3Store(RangedStore):
         self.location = Location.parse(url)
         self.url = self.location.text
         self.bucket, self.key = self.location.bucket, self.location.key
-        self.object_key = ObjectKey(Bucket(self.bucket, self.counters), self.key)
+        self.object_key = ObjectKey.at(self.location, self.counters)
         self._signatures = signatures
         self._uses_own_connections = True
         self._ranged_get: RangedGet | None = None
@@ -183,9 +183,10 @@ class S3Store(RangedStore):
             raise NeedsBoto3Error(reason)
         self.raise_for(response, f"read bytes {start} to {end}", attempt)
 
-    def __reduce__(self) -> tuple[Callable[..., S3Store], tuple[str, str]]:
-        return _reopen_s3_store, (self.url, self.version)
+    def __reduce__(self) -> tuple[Callable[..., S3Store], tuple[Location, str]]:
+        # with the account, and without credentials
+        return _reopen_s3_store, (self.location, self.version)
 
 
-def _reopen_s3_store(url: str, version: str) -> S3Store:
-    return S3Store(url, version=version)
+def _reopen_s3_store(location: Location, version: str) -> S3Store:
+    return S3Store(location, version=version)

@@ -14,12 +14,15 @@ from blobpack.errors import StorageError
 from blobpack.quoting import one_line
 from blobpack.stores.location import Location
 from blobpack.stores.s3.bucket import Bucket, ObjectKey
+from blobpack.stores.s3.client import NO_OPTIONS
 from blobpack.stores.s3.shield import uninterrupted
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
     from datetime import timedelta
+
+    from blobpack.stores.access.s3_options import S3Options
 
 log = logging.getLogger(__name__)
 
@@ -77,13 +80,13 @@ def find_unfinished(
         StorageError: S3 refused or could not be reached.
     """
     location = Location.parse(url, prefix=True)
-    bucket, key = location.bucket, location.key
+    key = location.key
     # Ages are hours or days, so it does not matter if our clock differs from S3's by minutes.
     now = datetime.now(UTC)
     below = f"{key.rstrip('/')}/" if key else ""
     return [
         upload
-        for upload in list_uploads(Bucket(bucket), key)
+        for upload in list_uploads(Bucket.at(location), key)
         if (upload.key == key or upload.key.startswith(below))
         and (older_than is None or now - upload.since > older_than)
     ]
@@ -140,13 +143,13 @@ def abort_upload(target: ObjectKey, upload_id: str) -> bool:
     return True
 
 
-def abort(upload: Unfinished) -> bool:
+def abort(upload: Unfinished, options: S3Options = NO_OPTIONS) -> bool:
     """Have S3 delete the parts of an upload that find_unfinished returned; return False if it has ended meanwhile.
 
     Raises:
         StorageError: S3 refused or could not be reached.
     """
-    return abort_upload(ObjectKey(Bucket(upload.bucket), upload.key), upload.id)
+    return abort_upload(ObjectKey(Bucket(upload.bucket, options=options), upload.key), upload.id)
 
 
 def abort_interrupted(target: ObjectKey, upload: Unfinished) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.stores.location import Location
-from blobpack.stores.s3.bucket import Bucket, ObjectKey
+from blobpack.stores.s3.bucket import ObjectKey
 from blobpack.stores.s3.condition import Condition
 from blobpack.stores.s3.multipart import (
     COPY_BYTES_MAX,
@@ -29,6 +29,7 @@ from blobpack.stores.s3.properties import (
     Properties,
     check_kept,
     explain_refusal,
+    with_given,
 )
 from blobpack.stores.s3.unfinished import abort_interrupted, uploads_to
 from blobpack.stores.sink import Sink
@@ -68,7 +69,7 @@ def uploading(
         new: There must be no object at the key yet.
         resume: Resume an upload that was interrupted: parts that S3 already has with the same bytes are not sent again.
             If this upload is interrupted, too, its parts are kept for the next one.
-        properties: Properties of the object, such as those of the one that it replaces.
+        properties: Properties of the object that it replaces, which it keeps unless S3Options gives others.
         ready: Called when everything is written, just before S3 creates the object.
 
     Raises:
@@ -76,11 +77,19 @@ def uploading(
         StorageError: S3 refused or could not be reached.
     """
     location = Location.parse(url)
-    target = ObjectKey(Bucket(location.bucket), location.key)
+    target = ObjectKey.at(location)
+    properties = with_given(properties, target)
     condition = Condition(target, replaces=replaces, new=new)
     upload = Upload(
         target, condition, properties, expected_bytes=expected_bytes, resume=resume, ready=ready
     )
+    with _finished(upload):
+        yield upload
+
+
+@contextmanager
+def _finished(upload: Upload) -> Iterator[Upload]:
+    """Finish an upload when the block ends without an error, and otherwise give it up."""
     try:
         yield upload
         upload.finish()
@@ -97,21 +106,27 @@ def put_whole(target: ObjectKey, payload: bytes, media_type: str | None) -> None
     Args:
         target: The key.
         payload: The bytes of the object.
-        media_type: The Content-Type of the object; None: S3 chooses it.
+        media_type: The Content-Type of the object; None: unknown.
 
     Raises:
         StorageError: S3 refused or could not be reached.
     """
-    arguments = {"ContentType": media_type} if media_type else {}
+    properties = with_given(NO_PROPERTIES, target, media_type or "")
     if len(payload) > UPLOAD_PART_BYTES:
-        with uploading(
-            target.url, expected_bytes=len(payload), properties=Properties(arguments)
+        condition = Condition(target, replaces=None, new=False)
+        with _finished(
+            Upload(target, condition, properties, expected_bytes=len(payload))
         ) as upload:
             upload.write(payload)
         return
-    # `uploading` would look at the finished object, which is one more request for each object
+    # `Upload` would look at the finished object, which is one more request for each object
     target.ask(
-        "put_object", what="upload", Body=payload, ContentMD5=content_md5(payload), **arguments
+        "put_object",
+        what="upload",
+        Body=payload,
+        ContentMD5=content_md5(payload),
+        **properties.arguments,
+        **properties.checksum_of(payload),
     )
 
 
@@ -131,8 +146,8 @@ class Upload(Sink):
         properties: Properties,
         *,
         expected_bytes: int | None,
-        resume: bool,
-        ready: Callable[[], None] | None,
+        resume: bool = False,
+        ready: Callable[[], None] | None = None,
     ) -> None:
         """Prepare an upload. See uploading for the arguments."""
         self.url = target.url

@@ -47,7 +47,7 @@ from blobpack.model import (
     check_whole,
     shown,
 )
-from blobpack.opening.open import check_source
+from blobpack.opening.open import source_of
 from blobpack.opening.reader import Reader
 from blobpack.stores.location import local_path
 
@@ -154,7 +154,7 @@ class Client(Closing):
             ValueError: this is a collection.
         """
         check_whole("team_id", team_id)
-        check_source("blob", blob)
+        source_of("blob", blob)
         if path is not None:
             check_text("path", path)
             if not path.startswith("/"):
@@ -290,7 +290,7 @@ class Client(Closing):
             BlobpackError: for a reason that upload_images or upload_annotations lists.
         """
         check_whole("dataset_id", dataset_id)
-        check_source("blob", blob)
+        source_of("blob", blob)
         check_choice("conflict", conflict, NameConflict)
         check_callable("progress", progress)
         _check_metas(metas)

@@ -1,0 +1,180 @@
+"""Options for accounts, servers and uploads, which all commands with URLs share.
+
+Strategy: the options are taken away from a command before it runs, and travel with its Locations. So a command gains one
+line, its decorator.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, replace
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+import click
+
+from blobpack.cli.params import LocalPath
+from blobpack.model import Checksum, Encryption
+from blobpack.stores.access.remote import NO_ACCESS, Access
+from blobpack.stores.access.s3_options import S3Options
+from blobpack.stores.location import Location
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class Pair(click.ParamType[tuple[str, str]]):
+    """A name and a value, NAME=VALUE."""
+
+    name = "pair"
+
+    def convert(
+        self,
+        value: str | tuple[str, str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, str]:
+        """Split a pair; a text without "=" is wrong usage."""
+        if isinstance(value, tuple):
+            return value
+        name, separator, rest = value.partition("=")
+        if not (name and separator):
+            self.fail(f"{value!r} is not NAME=VALUE", param, ctx)
+        return name, rest
+
+
+ACCOUNT = (
+    click.option(
+        "--anonymous",
+        is_flag=True,
+        help="Send requests to S3 without a signature, as public buckets accept them.",
+    ),
+    click.option(
+        "--profile", metavar="NAME", help="Use this profile of the AWS configuration files."
+    ),
+    click.option(
+        "--endpoint-url",
+        metavar="URL",
+        help="URL of the S3 server.  [default: AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, the profile's, or AWS]",
+    ),
+    click.option("--region", metavar="NAME", help="Region that requests to S3 are signed for."),
+    click.option(
+        "--requester-pays",
+        is_flag=True,
+        help="Agree to pay for requests to buckets whose owners do not pay for them.",
+    ),
+    click.option(
+        "--sse-c-key",
+        type=LocalPath(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Encrypt and decrypt objects with the key of 32 bytes in this file, as bytes or in base64 (SSE-C).",
+    ),
+)
+UPLOAD = (
+    click.option(
+        "--content-type",
+        metavar="TYPE",
+        help="Media type of a new blob in S3.  [default: application/x-tar]",
+    ),
+    click.option(
+        "--metadata",
+        multiple=True,
+        type=Pair(),
+        metavar="NAME=VALUE",
+        help="Metadata of new objects. Repeatable.",
+    ),
+    click.option(
+        "--tag",
+        "tags",
+        multiple=True,
+        type=Pair(),
+        metavar="NAME=VALUE",
+        help="Tag of new objects. Repeatable.",
+    ),
+    click.option(
+        "--storage-class",
+        metavar="CLASS",
+        help="Storage class of new objects, such as STANDARD_IA.",
+    ),
+    click.option(
+        "--acl",
+        metavar="NAME",
+        help="Canned ACL of new objects, such as bucket-owner-full-control.",
+    ),
+    click.option(
+        "--sse",
+        type=click.Choice(get_args(Encryption)),
+        help="How S3 encrypts new objects: SSE-S3 (AES256) or SSE-KMS.",
+    ),
+    click.option(
+        "--sse-kms-key-id",
+        metavar="KEY",
+        help="Id, ARN or alias of the KMS key for --sse aws:kms.  [default: the bucket's own]",
+    ),
+    click.option(
+        "--checksum",
+        type=click.Choice(get_args(Checksum)),
+        help="Algorithm of the checksum that S3 compares and keeps.",
+    ),
+)
+
+
+def remote_options(command: F) -> F:
+    """Add the options for accounts and servers."""
+    return _with(ACCOUNT, command)
+
+
+def upload_options(command: F) -> F:
+    """Add the options for accounts and servers, and those for the objects that the command writes."""
+    return _with(ACCOUNT + UPLOAD, command)
+
+
+def _with(options: tuple[Callable[[F], F], ...], command: F) -> F:
+    @wraps(command)
+    def run(*arguments: Any, **params: Any) -> Any:
+        access = access_in(params)
+        for name in NAMES:
+            params.pop(name, None)
+        if access is not NO_ACCESS:
+            params = {name: _reached_by(access, value) for name, value in params.items()}
+        return command(*arguments, **params)
+
+    decorated: Any = run
+    # reversed, because click shows the option that was applied last at the top
+    for option in reversed(options):
+        decorated = option(decorated)
+    result: F = decorated
+    return result
+
+
+def access_in(params: dict[str, Any]) -> Access:
+    """Return what the options of a command line say about accounts and servers.
+
+    Raises:
+        click.UsageError: two options contradict each other, or a value is wrong.
+    """
+    given = {name: params[name] for name in NAMES if params.get(name)}
+    if not given:
+        return NO_ACCESS
+    for name in ("metadata", "tags"):
+        given[name] = dict(given.get(name, ()))
+    try:
+        return Access(S3Options(**given))
+    except ValueError as exc:
+        options = re.sub("|".join(NAMES), lambda found: f"--{found[0].replace('_', '-')}", str(exc))
+        raise click.UsageError(options) from exc
+
+
+def _reached_by(access: Access, value: Any) -> Any:
+    """Return a value whose locations, if it has any, are reached by the options."""
+    if isinstance(value, Location):
+        return replace(value, access=access)
+    if isinstance(value, tuple):
+        return tuple(_reached_by(access, each) for each in value)
+    return value
+
+
+# the longest first: "sse" stands in others
+NAMES = sorted((each.name for each in fields(S3Options)), key=len, reverse=True)
