@@ -405,12 +405,17 @@ def test_a_local_blob_that_changes_is_a_409(changing, how, tmp_path):
         ("HEAD", {}),
     ):
         answer = client.ask("/b/out/cats/1.jpg", method, **headers)
+        if how == "appended" and (method, headers) == ("GET", {}):
+            # the file is the one that was opened, and the checksum is right
+            assert answer.body == FILES["cats/1.jpg"]
+            continue
         assert answer.status == 409, (method, headers)
         assert "etag" not in answer.headers
-    assert "has changed" in client.ask("/b/out/cats/1.jpg").json["detail"]
-    assert client.ask("/b/out/large.bin").status == 409
+    answer = client.ask("/b/out/cats/1.jpg", Range="bytes=0-9")
+    assert "has changed" in answer.json["detail"]
     # no path of the server's own is shown
-    assert str(tmp_path) not in client.ask("/b/out/cats/1.jpg").body.decode()
+    assert str(tmp_path) not in answer.body.decode()
+    assert client.ask("/b/out/large.bin").status == 409
     assert client.ask("/healthz").status == 200
 
 

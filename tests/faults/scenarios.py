@@ -165,6 +165,10 @@ def copies() -> list[Scenario]:
         Scenario("extract zst", ("pack old one.tar.zst",), "extract one.tar.zst there"),
         Scenario("extract over files", (*parts, "extract two.tar there", "pack new three.tar"),
                  "extract three.tar there"),
+        Scenario("supervisely build", BEFORE["embed"], "supervisely build out.tar project --copy",
+                 own_folder="project", repeats=False),
+        Scenario("supervisely build link", BEFORE["sidecar"], "supervisely build out.tar project",
+                 own_folder="project", repeats=False),
     ]  # fmt: skip
 
 
