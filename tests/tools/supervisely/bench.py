@@ -1,12 +1,12 @@
 """Measure blobpack beside the SDK, in one run: build, open, look up, upload and download 30,000 images of about 4 KB.
 
     scripts/test --tools supervisely                                     # makes the environment
-    PYTHONPATH=tests .venv-supervisely/bin/python tests/tools/supervisely/bench.py [IMAGES [DELAY_MS]]
+    PYTHONPATH=tests .venv-supervisely/bin/python tests/tools/supervisely/bench.py [IMAGES [DELAY_MS [STEP]...]]
 
 Each step is a process of its own; its seconds begin behind the imports, and its memory is the peak of the whole process. The
 server is the fake of tests/supervisely_server.py on loopback, in the process that starts the others: there is no network and
 no disk on its side, so that a real server only adds to the seconds of each request. With DELAY_MS, each response is late by
-so many milliseconds, as over a network.
+so many milliseconds, as over a network. With STEPs, such as blobpack_upload, only these run.
 """
 
 from __future__ import annotations
@@ -197,6 +197,8 @@ def main() -> None:
         )
         for step, systems in STEPS.items():
             for name in systems:
+                if sys.argv[3:] and name not in sys.argv[3:]:
+                    continue
                 server.requests.clear()
                 done = subprocess.run(
                     [sys.executable, __file__, name, folder],
