@@ -363,6 +363,7 @@ class TestErrors:
             (ValueError, "url must begin", {"url": "http://"}),
             (ValueError, "white space", {"url": "http://host/a b"}),
             (ValueError, "query", {"url": "http://host/b/out?token=1"}),
+            (ValueError, "query", {"url": "http://[bad/b/out#"}),
             (TypeError, "members", {"members": "a.png"}),
             (MemberNotFoundError, "none", {"members": ["none"]}),
             (BlobNotFoundError, "nowhere", {"source": tmp_path / "nowhere.tar"}),
@@ -383,6 +384,12 @@ class TestErrors:
             with pytest.raises(error, match=word):
                 write_export(**{"source": blob, "target": tmp_path, "tool": "coco"} | wrong)
         assert sorted(tmp_path.iterdir()) == [blob]
+
+    def test_the_blob_itself_is_never_replaced(self, blob):
+        before = blob.read_bytes()
+        with pytest.raises(ValueError, match=r"target .* is the blob itself"):
+            write_export(blob, blob, "coco", force=True)
+        assert blob.read_bytes() == before
 
     @pytest.mark.parametrize("tool", ["fiftyone", "label-studio", "sagemaker"])
     def test_a_tool_that_reads_urls_needs_one(self, blob, tool):

@@ -1,4 +1,4 @@
-"""Write an export as files that appear all together or not at all."""
+"""Write an export as files, of which none appears if the export fails."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from blobpack.integrations.export.files import ExportFiles
 from blobpack.integrations.export.records import check_members, checked_form, listed_images
 from blobpack.integrations.urls import without_token
 from blobpack.model import ExportTool, check_flag, check_number
+from blobpack.opening.blob import Blob
 from blobpack.opening.kind import means_folder
 from blobpack.opening.open import opened, source_of
 from blobpack.stores.location import Location, output_folder, output_location
+from blobpack.stores.output import resolve_target
 from blobpack.wording import counted, setting, with_article
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def write_export(
 
     The records are those of `export_records`. They are written while the index is read, so memory does not grow with their
     number. If there are more images than the tool takes from one file, several files are written: `tasks.json`,
-    `tasks-2.json` and so on. They appear all together or not at all.
+    `tasks-2.json` and so on. If the export fails, none of them appears.
 
     Args:
         source: An open blob or collection, or its path or URL.
@@ -88,7 +90,7 @@ def write_export(
             one exists, from an export of more images.
         TypeError: an argument has a wrong type.
         ValueError: there is no such tool; the URL is missing, or of a kind that the tool can't use; the suffix of the target
-            promises another format; or chunk is less than 1.
+            promises another format, or the target is the blob itself; or chunk is less than 1.
     """
     form = checked_form(tool, url)
     source_of("source", source)
@@ -99,6 +101,7 @@ def write_export(
     where = _target_of(target, form, force=force)
     began = time.monotonic()
     with opened(source, duplicates="last") as reader, ExitStack() as stack:
+        _check_not_blob(where, reader)
         images = listed_images(form, reader, url, members)
         files = ExportFiles(form, where, stack, chunk=chunk, force=force)
         count, first = 0, ""
@@ -113,6 +116,18 @@ def write_export(
         without_token(first),
         time.monotonic() - began,
     )
+
+
+def _check_not_blob(where: Location | BinaryIO, reader: Reader) -> None:
+    """Check that a file to write is not the blob that is read, which `force` would replace.
+
+    Raises:
+        ValueError: it is.
+    """
+    if isinstance(where, Location) and where.is_local and isinstance(reader, Blob):
+        blob = reader.store.location
+        if blob is not None and resolve_target(where) == resolve_target(blob):
+            raise ValueError(f"target {where.text!r} is the blob itself")
 
 
 def _target_of(
