@@ -551,9 +551,15 @@ def parameters_of(name: str, function: Callable[..., Any]) -> Iterator[tuple[str
             yield name, parameter
 
 
+def title_of(value: object) -> str:
+    """Return the text of a value in a test's name, which is the same in every process."""
+    # the text of a memoryview is its address
+    return "memoryview" if isinstance(value, memoryview) else f"{value!r:.40}"
+
+
 PARAMETERS = list(public_parameters())
 MISUSES = [
-    pytest.param(name, parameter, bad, id=f"{name}-{parameter}={bad.value!r:.40}")
+    pytest.param(name, parameter, bad, id=f"{name}-{parameter}={title_of(bad.value)}")
     for name, case in CALLS.items()
     for parameter, cases in case.bad.items()
     for bad in cases
