@@ -505,7 +505,7 @@ def test_two_clients_that_want_one_member_cause_one_upstream_read(tmp_path):
 
         def fetch(self, start: int, end: int) -> bytes:
             self.reads += 1
-            assert self.go.wait(10)
+            assert self.go.wait(120)
             return super().fetch(start, end)
 
         def read_if_ready(self, start: int, end: int) -> None:
