@@ -33,11 +33,11 @@ RUN = ("python", "sh", "console")
 BUCKET = "bucket"  # in pages
 BUCKET_USED = re.compile(r"(?<=s3://)bucket\b|(?<=['\"])bucket(?=['\"])")
 BLOCK = re.compile(
-    r"(?P<not_run>^<!-- not run: [^\n]+ -->\n+)?(?:^<!-- run by scripts/test --tools (?P<tool>\w+) -->\n+)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```$"
+    r"(?P<not_run>^<!-- not run: [^\n]+ -->\n+)?(?:^<!-- run by scripts/test --tools (?P<tool>[\w-]+) -->\n+)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```$"
     r"(?:\n+```text\n(?P<output>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
 )
-WHOLE_PAGE = re.compile(r"<!-- run by scripts/test --tools (\w+) -->\n")
+WHOLE_PAGE = re.compile(r"<!-- run by scripts/test --tools ([\w-]+) -->\n")
 VARIES = re.compile(r"\d[\d,]*\.\d+ s\b|\d[\d,]* MB/s|[\d.]+ ms\b|\$\d\.\d+")
 TIMEOUT_S = 120
 
@@ -115,7 +115,8 @@ class Runner:
     def _python(self, code: str, where: str) -> str:
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            exec(compile(self._in_bucket(code), where, "exec"), self.names)
+            # without dont_inherit, annotations would be texts, as in this file
+            exec(compile(self._in_bucket(code), where, "exec", dont_inherit=True), self.names)
         return out.getvalue().replace(self._bucket, BUCKET)
 
     def shell(self, code: str) -> str:

@@ -59,6 +59,10 @@ OTHERS = {
     "bucket": "s3://bucket",
     "out": "new.tar",
     "folder": "to",
+    "base_url": "https://host/b/out",
+    "integration": "gateway",
+    "files": "to",
+    "library": "imgs",
     "names": "1.jpg",
     "scope": "out",
     "tool": "coco",
@@ -100,6 +104,8 @@ def command_line(command, parameter, value):
             line.append(value if each is parameter else OTHERS[each.name])
         elif each is parameter:
             line += [each.opts[-1], value]
+        elif each.required and each.name in OTHERS:
+            line += [each.opts[-1], OTHERS[each.name]]
     return line
 
 
@@ -116,6 +122,10 @@ def run(line, codes=(1, 2)):
     return ran.output
 
 
+READ_WHOLE = {
+    *("keys", "names_from", "manifest", "sources"),
+    *("encord", "metadata_file", "objects", "files", "key"),
+}
 INTO_FOLDERS = {("output", "export"), ("output", "index"), ("output", "offsets")}
 
 
@@ -124,12 +134,13 @@ def test_a_bad_place_is_an_error_in_our_words(here, command, parameter):
     before = sorted(os.listdir())
     for place in PLACES:
         # opening a FIFO waits for its other end, as `cat` does
-        if place == "fifo" and parameter.name in ("keys", "names_from", "manifest", "sources"):
+        if place == "fifo" and parameter.name in READ_WHOLE:
             continue
         # a cache is not used for a local blob, and a folder that does not exist is made
         codes = (
             (0, 1, 2)
-            if parameter.name in ("cache", "folder", "sources", "names_from", "annotations")
+            if parameter.name
+            in ("cache", "folder", "sources", "names_from", "annotations", "objects")
             else (1, 2)
         )
         # a folder gets the index, the offsets file or the export of the blob

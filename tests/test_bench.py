@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).parents[1]
 BENCH = ROOT / "bench"
 SKIPPED_FOR = (
+    "lmdb is not installed: scripts/bench installs it",
     "the Supervisely SDK is not installed: scripts/bench --sdk installs it",
     "a second thread has nothing to gain on (c)",
 )

@@ -25,8 +25,8 @@ from blobpack.errors import (
     StorageError,
 )
 from blobpack.gateway.app import gateway_app
-from blobpack.gateway.blobs import ServedBlobs
 from blobpack.gateway.s3.face import s3_app
+from blobpack.gateway.served.blobs import ServedBlobs
 from blobpack.gateway.tokens import Keys
 from blobpack.integrations.export import (
     FILE_NAMES,

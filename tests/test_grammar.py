@@ -35,6 +35,8 @@ WITHOUT = {
         "append": "changes a blob, and refuses every other file",
         "cat": NO_FILE,
         "cors": "keeps the rules of others",
+        "encord export": "writes a new folder only",
+        "encord register": NO_FILE,
         "extract": "replaces files of the members' names, of any kind",
         "info": NO_FILE,
         "ls": NO_FILE,
@@ -46,6 +48,7 @@ WITHOUT = {
         "verify": NO_FILE,
         "serve": NO_FILE,
         "token": NO_FILE,
+        "pixano serve": NO_FILE,
     },
     "--no-progress": {
         "cat": NO_BAR,
@@ -59,11 +62,13 @@ WITHOUT = {
         "uploads": NO_BAR,
         "serve": "runs until it is ended",
         "token": "prints a line",
+        "pixano serve": "runs until it is ended",
     },
     "--index-file": {
         "append": "changes the index where it is",
         "collect": MANY,
         "cors": NO_INDEX,
+        "encord register": NO_INDEX,
         "gallery": "names the index that browsers find",
         "index": "makes the index",
         "merge": MANY,
@@ -75,11 +80,13 @@ WITHOUT = {
         "uploads": NO_INDEX,
         "serve": MANY,
         "token": NO_INDEX,
+        "pixano serve": MANY,
     },
     "--allow": {
         "append": "reads the blobs of a collection only by its index",
         "collect": "takes the blobs that are named",
         "cors": NO_COLLECTION,
+        "encord register": NO_COLLECTION,
         "gallery": "reads no blob; browsers read only what lies beside the collection",
         "pack": NO_COLLECTION,
         "repack": NO_COLLECTION,
@@ -93,6 +100,8 @@ WITHOUT = {
         "cat": "fetches a batch, as many requests at a time as the store bears",
         "collect": "opens 16 blobs at a time, whose servers it waits for",
         "cors": "sends a request or two",
+        "encord export": "reads an index only",
+        "encord register": "sends one file after the other",
         "export": "reads an index only",
         "extract": "fetches batches, as many requests at a time as the store bears",
         "gallery": "reads an index only",
@@ -107,6 +116,7 @@ WITHOUT = {
         "uploads": "lists a bucket page by page",
         "serve": "answers requests one by one",
         "token": "reads no blob",
+        "pixano serve": "answers requests one by one",
     },
     # where the index of a new blob goes
     "--index": {
@@ -114,6 +124,8 @@ WITHOUT = {
         "cat": NO_FILE,
         "collect": NO_BLOB,
         "cors": NO_FILE,
+        "encord export": NO_BLOB,
+        "encord register": NO_FILE,
         "export": NO_BLOB,
         "extract": NO_BLOB,
         "gallery": NO_BLOB,
@@ -129,6 +141,7 @@ WITHOUT = {
         "verify": NO_FILE,
         "serve": NO_FILE,
         "token": NO_FILE,
+        "pixano serve": NO_FILE,
     },
 }
 

@@ -231,7 +231,7 @@ def test_large_images_are_not_decoded_far_ahead(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
     payload = encoded(Image.fromarray(noise), "PNG")
     blobpack.pack({f"{i}.png": payload for i in range(60)}, tmp_path / "large.tar")
-    monkeypatch.setattr("blobpack.reading.decode_ahead.processor_count", lambda most: 2)
+    monkeypatch.setattr("blobpack.reading.groups_ahead.processor_count", lambda most: 2)
     out = np.zeros((60, 300, 300, 3), np.uint8)
     images = blobpack.read_images(tmp_path / "large.tar", range(60), out=out)
     next(images)

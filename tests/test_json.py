@@ -47,10 +47,13 @@ COMMANDS = {
     "supervisely check": ["supervisely check built", "supervisely check broken"],
     "supervisely download": [],  # tests/test_supervisely_cli.py
     "supervisely upload": [],
+    "encord export": ["encord export images.tar made --url https://h/b/images"],
+    "encord register": [],  # tests/tools/encord/
     "uploads": [],
     "gallery": ["gallery out.tar -o page.html"],
     "cors": [],
     "serve": [],
+    "pixano serve": [],  # tests/tools/pixano-06
     "token": ["token out --keys keys", "token out/a* --keys keys --expires 2999-12-31"],
 }
 

@@ -420,6 +420,7 @@ CALLS: dict[str, Call] = {
             ("get", {"which": "a.png"}, {"which": WHICH}),
             ("aread", {"which": "a.png"}, {"which": WHICH}),
             ("read_many", {"several": ["a.png"]}, {"several": SEVERAL}),
+            ("read_packed", {"several": ["a.png"]}, {"several": SEVERAL}),
             ("aread_many", {"several": ["a.png"]}, {"several": SEVERAL}),
             ("read_rows", {"rows": [0]}, {"rows": ROWS}),
             ("keys", {}, {}),

@@ -18,9 +18,10 @@ from blobpack.gateway.payloads import (
     BusyError,
     Payloads,
 )
-from blobpack.gateway.served.blobs import ServedBlobs, name_of
+from blobpack.gateway.served.blobs import ServedBlobs
 from blobpack.index.index import Index
 from blobpack.opening.blob import Blob
+from blobpack.opening.kind import name_of
 from blobpack.stores.memory import MemoryStore
 
 PIXEL = b"\xff\xd8\xff\xe0" + bytes(range(256))

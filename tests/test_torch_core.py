@@ -303,8 +303,21 @@ def test_a_sample_that_lacks_a_field_or_is_damaged_is_named(tar: Path, threads: 
         MemberNotFoundError, match=r"out\.tar: the sample 99 has no field cls, only png"
     ):
         list(reader_of(tar, fields=("png", "cls")).read([0, 40], threads=threads))
+    with pytest.raises(
+        MemberNotFoundError, match=r"out\.tar: no sample has the field jpg;jpeg, only cls, png"
+    ):
+        reader_of(tar, fields=("png", "jpg;jpeg"))
     with pytest.raises(ImageError, match=r"out\.tar: 99\.png"):
         list(reader_of(tar, fields=("png",)).read([0, 40], threads=threads))
+
+
+def test_samples_before_one_that_fails_come_first(tar: Path) -> None:
+    samples = reader_of(tar, fields=("png",))
+    for count in range(20):
+        read = samples.read([*range(count), 40, 1], threads=True)
+        assert [next(read)[0][0, 0, 0] for _ in range(count)] == list(range(count))
+        with pytest.raises(ImageError, match=r"99\.png"):
+            next(read)
 
 
 @pytest.mark.parametrize(

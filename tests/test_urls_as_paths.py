@@ -48,6 +48,10 @@ OTHERS = {
     "source": "out.tar",
     "out": "new.tar",
     "folder": "to",
+    "base_url": "https://host/b/out",
+    "integration": "gateway",
+    "files": "imgs",
+    "library": "imgs",
     "names": "1.jpg",
     "project": "5",
     "scope": "out",
@@ -63,6 +67,8 @@ def command_line(command, parameter, value):
             line.append(value if each is parameter else OTHERS[each.name])
         elif each is parameter:
             line += [each.opts[-1], value]
+        elif each.required and each.name in OTHERS:
+            line += [each.opts[-1], OTHERS[each.name]]
     return line
 
 

@@ -62,6 +62,20 @@ class Source(NamedTuple):
     version: str = ""
 
 
+class LeftOut(NamedTuple):
+    """An object or file that a list names, and that is not packed.
+
+    Attributes:
+        reason: Why it is not.
+        name: Its name, in bytes.
+        url: Its path or URL, without secrets.
+    """
+
+    reason: str
+    name: bytes
+    url: str
+
+
 class OpenedObject(NamedTuple):
     """An object or file whose size is known.
 
@@ -75,21 +89,33 @@ class OpenedObject(NamedTuple):
 
 
 class Objects:
-    """Objects and files to pack: an iterable of (name, payload) pairs, in byte order of the names."""
+    """Objects and files to pack: an iterable of (name, payload) pairs, in byte order of the names.
 
-    def __init__(self, sources: Iterable[Source], *, images_only: bool = False) -> None:
+    Attributes:
+        left_out: What the list names besides them.
+    """
+
+    def __init__(
+        self,
+        sources: Iterable[Source],
+        *,
+        images_only: bool = False,
+        left_out: Sequence[LeftOut] = (),
+    ) -> None:
         """Sort the sources by name.
 
         Args:
             sources: The objects and files.
             images_only: For large objects that are not images, return only the first bytes as the payload: these
                 are enough for the caller to see that it skips the object.
+            left_out: What the list names besides them.
 
         Raises:
             DuplicateNameError: two sources have one name.
         """
         self._sources = sorted(sources, key=lambda source: source.name)
         self._images_only = images_only
+        self.left_out = left_out
         # shared by all objects: boto3 signs one request for each bucket and minute, and the signatures of the others
         # are derived from that, in a sixth of the processor time
         self._signatures: Signatures | None = None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from blobpack._native.local_reads import LocalFile
     from blobpack.stores.cache import Cache
     from blobpack.stores.location import Location
     from blobpack.stores.stats import Counters
@@ -47,6 +48,7 @@ class Store(Closing, ABC):
         base: The store that this one reads from, if it wraps another one.
         counters: Counts the requests of this store, or of the store that it wraps; None if it sends none.
         cache: The cache of this store, or of the store that it wraps; None if there is none.
+        native_file: The open file that holds the blob's bytes as they are, for native code; None if there is none.
     """
 
     url: str
@@ -60,6 +62,7 @@ class Store(Closing, ABC):
     base: Store | None = None
     counters: Counters | None = None
     cache: Cache | None = None
+    native_file: LocalFile | None = None
 
     @abstractmethod
     def fetch(self, start: int, end: int) -> bytes:

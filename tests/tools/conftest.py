@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -13,9 +14,11 @@ import blobpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from blobpack import Blob
+
+# pytest puts this folder on the path. There, `import torch` would find the folder of the tests of torch.
+sys.path = [place for place in sys.path if place != str(Path(__file__).parent)]
 
 
 class Served(NamedTuple):

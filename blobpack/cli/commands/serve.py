@@ -192,7 +192,7 @@ def names_of(blobs: tuple[Location, ...], names: tuple[str, ...]) -> dict[str, L
     Raises:
         click.UsageError: two have one name, or a name has a form that it can't have.
     """
-    from blobpack.gateway.served.blobs import name_of
+    from blobpack.opening.kind import name_of
 
     if len(names) > len(blobs):
         raise click.UsageError("there are more --name than BLOBs")

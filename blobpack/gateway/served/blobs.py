@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from blobpack.gateway.served.blob import ServedBlob
 from blobpack.gateway.served.renewal import Renewal
-from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,10 +13,6 @@ if TYPE_CHECKING:
     from blobpack.gateway.served.blob import ServedMember
     from blobpack.gateway.served.renewal import Reopen
     from blobpack.opening.reader import Reader
-
-# for a file named "collection", the folder's name says more
-COLLECTION_FILE = "collection.idx"
-SUFFIXES = (".zst", ".tar", ".idx")
 
 
 class ServedBlobs:
@@ -109,17 +104,3 @@ class ServedBlobs:
 
 def _by_url_name(blobs: Iterable[ServedBlob]) -> dict[str, ServedBlob]:
     return {served.url_name: served for blob in blobs for served in (blob, blob.pinned())}
-
-
-def name_of(place: str) -> str:
-    """Return the name under which the blob at a path or URL is served: its file's stem, or the folder of a collection."""
-    location = Location.parse(place, prefix=True)
-    path = location.path if location.is_local else location.remote_name or location.bucket
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    # a glob names its blobs, and not their folder
-    while len(parts) > 1 and (parts[-1] == COLLECTION_FILE or any(c in parts[-1] for c in "*?[")):
-        parts.pop()
-    name = parts[-1] if parts else ""
-    for suffix in SUFFIXES:
-        name = name.removesuffix(suffix)
-    return name

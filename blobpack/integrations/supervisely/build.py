@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.argument_order import recognise_swap
-from blobpack.errors import StorageError
 from blobpack.integrations.supervisely.annotations import (
     annotations_of,
     as_json,
@@ -42,12 +41,12 @@ from blobpack.integrations.supervisely.sources import (
 from blobpack.model import check_callable, check_flag, shown
 from blobpack.progress import Progress
 from blobpack.stores.location import is_place, local_path
-from blobpack.stores.output import hidden_path, translate_write_errors
 from blobpack.wording import counted
+from blobpack.writing.new_folder import new_folder
 from blobpack.writing.offsets import write_offsets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from blobpack.integrations.supervisely.annotations import Annotations, Given
     from blobpack.integrations.supervisely.documents import Document
@@ -141,7 +140,7 @@ def build_project(
     check_flag("link", link)
     check_callable("progress", progress)
     began = time.perf_counter()
-    with ExitStack() as stack, _new_folder(target) as new:
+    with ExitStack() as stack, new_folder(target, "a project") as new:
         pieces = {name: pieces_of(stack, name, source) for name, source in datasets.items()}
         if not any(pieces.values()):
             raise ValueError(
@@ -247,23 +246,3 @@ def _link_or_copy(source: Path, target: Path, *, link: bool) -> None:
             target.hardlink_to(source)
             return
     shutil.copyfile(source, target)
-
-
-@contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """Make a hidden folder, which takes the target's place when the block ends without an error."""
-    with translate_write_errors(target):
-        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-            raise StorageError(
-                f"{target}: already exists, and a project is only written to a new or empty folder"
-            )
-        new = hidden_path(target.absolute(), os.urandom(6).hex())
-    try:
-        # ValueError and the like are not errors of writing
-        with translate_write_errors(target):
-            new.mkdir(parents=True)
-            yield new
-            # POSIX.1-2017, rename: an empty folder is replaced
-            new.replace(target)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)

@@ -11,17 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blobpack.errors import MemberNotFoundError
 from blobpack.integrations.torch.samples import find_field, group_members, split
-from blobpack.look_ahead import map_ahead
 from blobpack.opening.open import open as open_source
 from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted
-from blobpack.reading.decode_ahead import (
-    DECODED_AHEAD,
-    DECODERS_MAX,
-    Named,
-    keep_freed_memory,
-)
-from blobpack.threads import processor_count
+from blobpack.reading.decode_ahead import Named
+from blobpack.reading.groups_ahead import decode_groups, keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,8 +25,6 @@ if TYPE_CHECKING:
     from blobpack.stores.location import Location
 
 KEY = "__key__"
-# samples that a thread decodes at once
-DECODED_AT_ONCE = 8
 
 
 class Wish(NamedTuple):
@@ -71,10 +63,20 @@ class SampleReader:
             fields: The fields of each sample, in the order in which they are returned; None: all, as a dict.
             decoders: Decode payloads.
             transform: Called with each decoded sample; its result takes the sample's place.
+
+        Raises:
+            MemberNotFoundError: no sample has one of the fields.
+            BlobpackError: the source can't be opened.
         """
         self.reader = source if isinstance(source, Reader) else open_source(source)
         rows = None if members is None else self.reader.index.rows(members)
         self.samples = group_members(self.reader, rows)
+        for field in fields or ():
+            if len(self.samples) and not set(field.split(";")) & set(self.samples.fields):
+                listed = ", ".join(self.samples.fields)
+                raise MemberNotFoundError(
+                    f"{self.reader.url}: no sample has the field {field}, only {listed}"
+                )
         self._fields = fields
         self._decoders = decoders
         self._transform = transform
@@ -93,23 +95,14 @@ class SampleReader:
             MemberNotFoundError: a sample has not the fields that are wanted.
             BlobpackError: a member can't be read or decoded.
         """
-        keep_freed_memory()
         planned, wished = tee(map(self._wish, numbers))
         payloads = self.reader.read_many(row for wish in planned for row in wish.rows)
         stored = ((wish, list(islice(payloads, len(wish.rows)))) for wish in wished)
-        if not threads:
-            for wish, read in stored:
-                yield self._decoded(wish, read)
-            return
-        count = processor_count(DECODERS_MAX)
-        for decoded in map_ahead(
-            lambda group: [self._decoded(*sample) for sample in group],
-            _grouped(stored, DECODED_AT_ONCE),
-            threads=count,
-            most=count * DECODED_AHEAD,
-            name="decode",
-        ):
-            yield from decoded
+        if threads:
+            yield from decode_groups(self._decoded, stored, _size_of)
+        else:
+            keep_freed_memory()
+            yield from map(self._decoded, stored)
 
     def _wish(self, number: int) -> Wish:
         rows_of = self.samples.rows_of(number)
@@ -131,7 +124,8 @@ class SampleReader:
         """Return the stem of the sample that has a member."""
         return split(self.reader.index.names[row])[0]
 
-    def _decoded(self, wish: Wish, payloads: list[bytes]) -> Any:
+    def _decoded(self, stored: tuple[Wish, list[bytes]]) -> Any:
+        wish, payloads = stored
         values = [
             self._decoders.value(field, payload, Named(self.reader, row))
             for field, row, payload in zip(wish.fields, wish.rows, payloads, strict=True)
@@ -143,6 +137,5 @@ class SampleReader:
         return sample if self._transform is None else self._transform(sample)
 
 
-def _grouped(items: Iterator[Any], most: int) -> Iterator[list[Any]]:
-    while group := list(islice(items, most)):
-        yield group
+def _size_of(stored: tuple[Wish, list[bytes]]) -> int:
+    return sum(map(len, stored[1]))

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from blobpack.opening.reader import Reader
 
 WINDOW_SAMPLES = 8192
@@ -87,7 +90,8 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
             len(self._samples), batch_size, shuffle, run, window, ranks, bool(drop_last)
         )
         self._epoch = SharedNumber()
-        # samples that this process, or this worker of a DataLoader, has yielded in the epoch
+        # the epoch that is read now, and how many of its samples this process, or this worker of a DataLoader, has yielded
+        self._epoch_read = 0
         self._position = 0
         # where the next iteration begins, and the number of workers for which this holds
         self._resumed = (0, 0)
@@ -125,12 +129,12 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
                 f"a state of {counted(workers_before, 'worker')} can't be continued by {workers}; load it into the "
                 "StatefulDataLoader of torchdata, not into the BlobStream"
             )
-        return self._iterate(worker, workers, self._position)
+        self._epoch_read = self.epoch
+        order = EpochOrder(self._plan, self._epoch_read)
+        blocks = order.of_worker(self._rank, worker, workers, begin=self._position)
+        return self._iterate(blocks, self._position)
 
-    def _iterate(self, worker: int, workers: int, position: int) -> Iterator[Any]:
-        blocks = EpochOrder(self._plan, self.epoch).of_worker(
-            self._rank, worker, workers, begin=position
-        )
+    def _iterate(self, blocks: Iterator[NDArray[np.int64]], position: int) -> Iterator[Any]:
         numbers = (number for block in blocks for number in block.tolist())
         for sample in self._samples.read(numbers, threads=not in_worker()):
             position += 1
@@ -144,7 +148,8 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
         number of workers must continue.
         """
         return {
-            "epoch": self.epoch,
+            # set_epoch may have chosen the next one meanwhile
+            "epoch": self._epoch_read if self._position else self.epoch,
             "position": self._position,
             "workers": worker_and_workers()[1],
             "plan": self._plan._asdict(),
@@ -169,5 +174,6 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
             raise ValueError(f"the state belongs to another order of samples: {listed}")
         self.set_epoch(state["epoch"])
         check_number("position", state["position"], 0)
+        self._epoch_read = state["epoch"]
         self._position = state["position"]
         self._resumed = state["position"], state["workers"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from multiprocessing import forkserver
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,12 @@ def jpeg(value: int, size: tuple[int, int]) -> bytes:
     file = io.BytesIO()
     Image.linear_gradient("L").resize(size).rotate(value).convert("RGB").save(file, "JPEG")
     return file.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _new_forkserver() -> None:
+    """Stop the fork server of the test before, whose environment would lack this test's credentials."""
+    forkserver._forkserver._stop()
 
 
 @pytest.fixture(scope="session")

@@ -156,6 +156,21 @@ def test_a_state_within_a_batch_continues_without_a_data_loader(tar: Path) -> No
         assert [label for (label,) in second] == whole
 
 
+def test_a_state_is_that_of_the_epoch_that_is_read_also_when_the_next_one_is_chosen(
+    tar: Path,
+) -> None:
+    made = stream(tar)
+    made.set_epoch(1)
+    whole = [label for (label,) in made]
+    iterator = iter(made)
+    made.set_epoch(2)
+    taken = [next(iterator)[0] for _ in range(5)]
+    other = stream(tar)
+    other.load_state_dict(made.state_dict())
+    assert other.epoch == 1
+    assert taken + [label for (label,) in other] == whole
+
+
 def test_a_state_of_another_order_is_refused(tar: Path) -> None:
     state = stream(tar).state_dict()
     for name, other in (
