@@ -253,7 +253,7 @@ def test_redirect_that_expires_is_followed_anew_by_many_threads() -> None:
     class Server(http_server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         target = "/one"
-        barrier = threading.Barrier(4, timeout=10)
+        barrier = threading.Barrier(4, timeout=120)
 
         def do_GET(self) -> None:
             if self.path == "/a.tar":
@@ -373,13 +373,13 @@ class TestConnections:
                 has_come_twice.clear()
                 for store, byte in zip(stores, (b"a", b"b"), strict=True):
                     assert store.read_range(start, start + size) == byte * size
-                    assert has_come_twice.wait(10)
+                    assert has_come_twice.wait(120)
         finally:
             close_idle_connections()
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
         for thread in threads:
-            thread.join(10)
+            thread.join(120)
 
     def test_closed_connection_that_was_trusted_is_retried_at_once(
         self, monkeypatch: pytest.MonkeyPatch

@@ -46,7 +46,7 @@ class SlowStore(MemoryStore):
 
     def fetch(self, start: int, end: int) -> bytes:
         self.reads.append((start, end))
-        assert self.go.wait(10)
+        assert self.go.wait(120)
         return super().fetch(start, end)
 
     def read_if_ready(self, start: int, end: int) -> None:
