@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tarfile
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,13 +15,14 @@ from bench_scan import gnu_tar
 import blobpack
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from conftest import Figure, Floors
-    from data import Folder
+    from data import DataSets, Folder
 
 TO_REACH = 6.0
 ROUNDS = 9
+ON_DISK = "pack (a) 4.6 KB onto a disk"
 
 
 def task_of(threads: int) -> str:
@@ -61,6 +65,42 @@ def bench_gnu_tar(figure: Figure, folder: Folder, output: Path) -> None:
         rounds=5,
         setup=lambda: out.unlink(missing_ok=True),
     )
+
+
+@pytest.fixture
+def disk(data: DataSets) -> Iterator[Path]:
+    """Make a folder on the disk that holds the data."""
+    with tempfile.TemporaryDirectory(dir=data.root) as folder:
+        yield Path(folder)
+
+
+def bench_on_disk(figure: Figure, folder: Folder, disk: Path) -> None:
+    """Pack onto a disk; pack waits until everything is there."""
+    out = disk / "out.tar"
+    figure.of(ON_DISK, items=len(folder.paths), unit="file")
+    figure.take(
+        lambda: blobpack.pack(folder.path, out), rounds=ROUNDS, setup=lambda: _clear_disk(out)
+    )
+
+
+def bench_gnu_tar_on_disk(figure: Figure, folder: Folder, disk: Path) -> None:
+    """Pack onto a disk with GNU tar, and wait until everything is there."""
+    out = disk / "out.tar"
+    command = [gnu_tar(), "-cf", out, "-C", folder.path, "."]
+
+    def pack_and_sync() -> None:
+        subprocess.run(command, check=True)
+        with out.open("r+b") as file:
+            os.fsync(file.fileno())
+
+    figure.of(ON_DISK, "GNU tar -c, fsync", items=len(folder.paths), unit="file")
+    figure.take(pack_and_sync, rounds=ROUNDS, setup=lambda: _clear_disk(out))
+
+
+def _clear_disk(out: Path) -> None:
+    """Remove the blob of the round before, and let the disk come to rest."""
+    out.unlink(missing_ok=True)
+    os.sync()
 
 
 def bench_tarfile(figure: Figure, folder: Folder, output: Path) -> None:

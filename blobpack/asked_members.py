@@ -76,16 +76,22 @@ def which_of(several: Iterable[Which], single: str) -> Iterator[CheckedWhich]:
         TypeError: one name, Member or row was given instead of several; or, when it is reached, one of them is none of
             these.
     """
+    # checked one by one as they are taken: they may come from a generator that makes each one only when it is asked
+    return map(one_of_several, several_which(several, single))
+
+
+def several_which(several: Iterable[Which], single: str) -> Iterator[Which]:
+    """Return an iterator of names, Members and rows that are not checked yet; see which_of."""
     if isinstance(several, (str, Member)) or is_whole(several):
         raise TypeError(
             f"several must be several names, Members or rows, not one: {shown(several)}; {single}(…) reads one member"
         )
     check_several("several", several, "names, Members or rows")
-    # checked one by one as they are taken: they may come from a generator that makes each one only when it is asked
-    return map(_one_of_several, several)
+    return iter(several)
 
 
-def _one_of_several(which: object) -> CheckedWhich:
+def one_of_several(which: object) -> CheckedWhich:
+    """Return checked_which of one of several."""
     try:
         return checked_which(which)
     except TypeError:

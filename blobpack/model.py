@@ -81,8 +81,35 @@ ImageForm = Literal["dicts", "objects"]
 # names; leave the new images out; or remove the old ones
 NameConflict = Literal["refuse", "rename", "skip", "replace"]
 
+# the annotation tool that an export is for
+ExportTool = Literal["coco", "cvat", "fiftyone", "huggingface", "label-studio", "sagemaker"]
+
 # what a problem of a project of Supervisely is about; "sdk" is one that only Supervisely's SDK has
 ProblemKind = Literal["meta", "blob", "offsets", "image", "annotation", "sdk"]
+
+# what the members of a blob become in Encord
+EncordKind = Literal["images", "image_groups", "image_sequences"]
+
+# what a whole object becomes in Encord, each under a key of its own in a file; Encord has no kind for blobs, which are
+# registered as text
+EncordObjectKind = Literal[
+    "images", "videos", "dicom_series", "audio", "text", "pdf", "nifti", "blobs"
+]
+
+# the forms of a file for Encord: JSON for the web page and the SDK, JSON of the SDK's DataUploadItems, or CSV
+EncordForm = Literal["json", "items", "csv"]
+
+# what the files for Encord are returned as
+EncordOutput = Literal["dicts", "texts", "files"]
+
+# what an image in Encord is titled: the member's name, its part after the last "/", or nothing, so that Encord takes the URL
+EncordTitle = Literal["name", "basename", "url"]
+
+# which images in a file for Encord have imageMetadata: those whose facts the index knows, all (or it is an error), or none
+EncordImageMetadata = Literal["known", "require", "none"]
+
+# how imageMetadata and the like spell their keys: fileSize, or file_size
+EncordKeyStyle = Literal["camel", "snake"]
 
 # native code starts no more threads, so a larger number would be ignored without a word
 THREADS_ASKED_MAX = 64

@@ -1,4 +1,4 @@
-"""Locks and thread pools that survive a fork, and the number of threads to start."""
+"""Locks and thread pools that survive a fork, the number of threads to start, and work that Ctrl-C does not interrupt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
     from concurrent.futures import ThreadPoolExecutor
 
 Item = TypeVar("Item")
@@ -94,3 +94,50 @@ def shared_pool(name: str, threads: int) -> ThreadPoolExecutor:
 
 # a forked child has none of its parent's threads: work that it gave to an inherited pool would wait forever
 os.register_at_fork(after_in_child=_shared_pools.clear)
+
+
+# Work that Ctrl-C does not interrupt
+
+
+def uninterrupted(work: Callable[[], object]) -> None:
+    """Call a function in another thread, and wait for it; an interruption such as Ctrl-C is raised afterwards.
+
+    Python raises KeyboardInterrupt in the main thread only.
+    """
+    # Imported here, because reading local blobs does not need it.
+    from concurrent.futures import Future, wait
+
+    done: Future[None] = Future()
+    taken = threading.Lock()
+
+    def run() -> None:
+        if not taken.acquire(blocking=False):
+            return
+        try:
+            work()
+        except BaseException as exc:
+            done.set_exception(exc)
+        else:
+            done.set_result(None)
+
+    interruption: BaseException | None = None
+    while True:
+        try:
+            # An interruption may come before the thread has started. So after each interruption, one more thread is
+            # started. Only the first thread takes the lock, and does the work.
+            _begin_thread(run)
+            wait([done])
+            break
+        except BaseException as exc:
+            interruption = exc
+    if interruption:
+        raise interruption
+    done.result()
+
+
+def _begin_thread(run: Callable[[], None]) -> None:
+    try:
+        threading.Thread(target=run).start()
+    except RuntimeError:
+        # No thread can be started: the limit of threads is reached, or Python is exiting.
+        run()

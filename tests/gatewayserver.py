@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blobpack.gateway.server import Listener, Servers
@@ -33,23 +33,24 @@ class Answer(NamedTuple):
 class Client:
     """Sends requests to one server, each on a connection of its own."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, servers: Servers | None = None) -> None:
+        """Know a server by its port; if it runs in this process, also by its object."""
+        self.port, self.servers = port, servers
         self.url = f"http://127.0.0.1:{port}"
 
     def ask(
         self, target: str, method: str = "GET", body: bytes | None = None, **headers: str
     ) -> Answer:
         """Send a request for a path that is percent-encoded already; names of headers have "_" for "-"."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, target, body=body, headers=fields)
-        response = connection.getresponse()
-        found = [(name.lower(), value) for name, value in response.getheaders()]
-        assert len(dict(found)) == len(found), f"a field came twice: {found}"
-        answer = Answer(response.status, dict(found), response.read())
-        connection.close()
-        return answer
+        with closing(
+            http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
+        ) as connection:
+            connection.request(method, target, body=body, headers=fields)
+            with connection.getresponse() as response:
+                found = [(name.lower(), value) for name, value in response.getheaders()]
+                assert len(dict(found)) == len(found), f"a field came twice: {found}"
+                return Answer(response.status, dict(found), response.read())
 
     def raw(self, request: bytes) -> bytes:
         """Send bytes, and return all that the server sends until it closes the connection."""
@@ -71,7 +72,7 @@ def serving(app: Any, ready_answer: Any = None) -> Iterator[Client]:
     thread.start()
     assert ready.wait(TIMEOUT_S)
     try:
-        yield Client(listener.port)
+        yield Client(listener.port, servers)
     finally:
         servers.stop()
         thread.join(TIMEOUT_S)

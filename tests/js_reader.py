@@ -76,7 +76,7 @@ class Node:
 
     def close(self) -> None:
         """End the process."""
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=120)
 
 
 class PageRunner:

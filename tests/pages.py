@@ -4,6 +4,8 @@
 - In a `console` block, each line after "$ " is a command, and the lines below it are its output.
 - A `text` block right below a `python` block is what that block prints.
 - A block below a line `<!-- not run: reason -->` does not run.
+- A block below a line `<!-- run by scripts/test --tools TOOL -->` runs only in the environment of that tool, by its tests in
+  tests/tools/TOOL/. If it is the first line of a page, so do all blocks of the page.
 
 Shown output may hold "…" where something varies. Times and rates vary always and are not compared.
 """
@@ -31,10 +33,11 @@ RUN = ("python", "sh", "console")
 BUCKET = "bucket"  # in pages
 BUCKET_USED = re.compile(r"(?<=s3://)bucket\b|(?<=s3:::)bucket\b|(?<=['\"])bucket(?=['\"])")
 BLOCK = re.compile(
-    r"(?P<not_run>^<!-- not run: [^\n]+ -->\n+)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```$"
+    r"(?P<not_run>^<!-- not run: [^\n]+ -->\n+)?(?:^<!-- run by scripts/test --tools (?P<tool>[\w-]+) -->\n+)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```$"
     r"(?:\n+```text\n(?P<output>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
 )
+WHOLE_PAGE = re.compile(r"<!-- run by scripts/test --tools ([\w-]+) -->\n")
 VARIES = re.compile(r"\d[\d,]*\.\d+ s\b|\d[\d,]* MB/s|[\d.]+ ms\b|\$\d\.\d+")
 TIMEOUT_S = 120
 
@@ -50,6 +53,7 @@ class Block:
         code: What it shows.
         output: What a Python block prints, as the page says; None: the page does not say.
         runs: Whether it can be run.
+        tool: The tool in whose environment it runs; "": in the usual one.
     """
 
     page: Path
@@ -58,6 +62,7 @@ class Block:
     code: str
     output: str | None
     runs: bool
+    tool: str
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}, line {self.line}"
@@ -66,6 +71,7 @@ class Block:
 def blocks(page: Path) -> Iterator[Block]:
     """Find the examples of a page."""
     text = page.read_text()
+    whole_page = WHOLE_PAGE.match(text)
     for found in BLOCK.finditer(text):
         language = found["language"]
         if language in RUN:
@@ -76,6 +82,7 @@ def blocks(page: Path) -> Iterator[Block]:
                 code=found["code"],
                 output=found["output"] if language == "python" else None,
                 runs=found["not_run"] is None,
+                tool=found["tool"] or (whole_page[1] if whole_page else ""),
             )
 
 
@@ -108,7 +115,8 @@ class Runner:
     def _python(self, code: str, where: str) -> str:
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            exec(compile(self._in_bucket(code), where, "exec"), self.names)
+            # without dont_inherit, annotations would be texts, as in this file
+            exec(compile(self._in_bucket(code), where, "exec", dont_inherit=True), self.names)
         return out.getvalue().replace(self._bucket, BUCKET)
 
     def shell(self, code: str) -> str:

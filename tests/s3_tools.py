@@ -41,7 +41,7 @@ def serving_s3(
     finally:
         server.terminate()
         server.stdout.close()
-        assert server.wait(30) == 0
+        assert server.wait(120) == 0
 
 
 def settings(url: str, **more: str) -> dict[str, str]:

@@ -56,8 +56,8 @@ def stop_server(folder: Path) -> None:
     subprocess.run([SCRIPT, "stop", folder], check=True)
 
 
-class S3Server:
-    """A running S3 server.
+class Endpoint:
+    """An S3 server that runs, and a user's keys.
 
     Attributes:
         endpoint: URL of the server.
@@ -66,24 +66,14 @@ class S3Server:
         region: The region that requests are signed for.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Start a server with its files in a folder, or use the one that another process started there.
-
-        Raises:
-            CantInstallError: the server is not installed, and can't be installed here.
-        """
-        self._folder = folder
-        with (folder / "lock").open("w") as lock:
-            # test workers start at the same time; closing the file releases the lock
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            settings = folder / "settings"
-            if not settings.exists():
-                settings.write_text(start_server(folder))
-            values = dict(line.split("=", 1) for line in settings.read_text().splitlines())
-        self.endpoint = values["AWS_ENDPOINT_URL_S3"]
-        self.access_key = values["AWS_ACCESS_KEY_ID"]
-        self.secret_key = values["AWS_SECRET_ACCESS_KEY"]
-        self.region = values["AWS_DEFAULT_REGION"]
+    def __init__(
+        self, endpoint: str, access_key: str, secret_key: str, region: str = "us-east-1"
+    ) -> None:
+        """Note where a server is; no request is sent."""
+        self.endpoint = endpoint
+        self.access_key = access_key
+        self.secret_key = secret_key
+        self.region = region
         self._numbers = itertools.count()
         self._buckets: list[str] = []
 
@@ -91,11 +81,7 @@ class S3Server:
         """Close the connections to the server, which keeps running."""
         if "client" in self.__dict__:
             self.client.close()
-
-    def stop(self) -> None:
-        """Stop the server; all its objects are lost."""
-        self.close()
-        stop_server(self._folder)
+            del self.client
 
     @cached_property
     def client(self) -> S3Client:
@@ -171,6 +157,49 @@ class S3Server:
         """Return the environment for a subprocess: this process's own, with AWS settings for this server only."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         return kept | NO_AWS | self.settings(endpoint=endpoint)
+
+
+class S3Server(Endpoint):
+    """A running Ceph RGW."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start a server with its files in a folder, or use the one that another process started there.
+
+        Raises:
+            CantInstallError: the server is not installed, and can't be installed here.
+        """
+        self._folder = folder
+        with (folder / "lock").open("w") as lock:
+            # test workers start at the same time; closing the file releases the lock
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            settings = folder / "settings"
+            if not settings.exists():
+                settings.write_text(start_server(folder))
+            values = dict(line.split("=", 1) for line in settings.read_text().splitlines())
+        super().__init__(
+            values["AWS_ENDPOINT_URL_S3"],
+            values["AWS_ACCESS_KEY_ID"],
+            values["AWS_SECRET_ACCESS_KEY"],
+            values["AWS_DEFAULT_REGION"],
+        )
+
+    def new_user(self) -> Endpoint:
+        """Make a user without rights; the policies of buckets may give it some."""
+        name = f"user-{os.getpid()}-{next(self._numbers)}"
+        keys = (f"--access-key={name}", f"--secret-key={name}-secret")
+        command = ["radosgw-admin", "-c", self._folder / "ceph.conf", "user", "create"]
+        subprocess.run(
+            [*command, f"--uid={name}", f"--display-name={name}", *keys],
+            check=True,
+            capture_output=True,
+            timeout=START_TIMEOUT_S,
+        )
+        return Endpoint(self.endpoint, name, f"{name}-secret", self.region)
+
+    def stop(self) -> None:
+        """Stop the server; all its objects are lost."""
+        self.close()
+        stop_server(self._folder)
 
 
 # boto3 must not find the settings of the user who runs the tests, nor wait for a metadata service that does not

@@ -75,6 +75,7 @@ class SuperviselyServer:
         files: Team Files, by number: a description, and the bytes.
         projects, datasets, images: By number, as the server describes them.
         annotations: Number of an image → its annotation.
+        delay_s: Time by which each response is late, as over a network; for the bench.
     """
 
     def __init__(self) -> None:
@@ -89,6 +90,7 @@ class SuperviselyServer:
         # SHA-256 of an image that is no part of a blob → its bytes
         self.singles: dict[str, bytes] = {}
         self.lock = threading.Lock()
+        self.delay_s = 0.0
         self._number = 100
         server = self
 
@@ -500,6 +502,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Range"):
             record["range"] = self.headers["Range"]
         self.fake.requests.append(record)
+        time.sleep(self.fake.delay_s)
         faults = self.fake.faults
         if self.headers.get("x-api-key") != TOKEN:
             self._send(403, {"error": "Forbidden", "details": {"message": "Invalid API token"}})

@@ -287,7 +287,9 @@ def test_eight_processes_read_while_one_appends_a_thousand_times(tmp_path):
     path = pack_files(tmp_path / "o.tar", OLD_LARGE)
     stop = tmp_path / "stop"
     children = [fork(read_until, stop, path, seed) for seed in range(READERS)]
+    deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("ready*"))) < READERS:
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     appending = fork(append_often, path)
     assert os.waitpid(appending, 0)[1] == 0

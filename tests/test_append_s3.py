@@ -134,7 +134,7 @@ def test_of_two_appends_at_once_one_wins(s3_env, bucket, head, count):
         failed: list[Exception] = []
 
         def payloads(name: str, begun: threading.Barrier = begun) -> Iterator[tuple[str, bytes]]:
-            begun.wait(20)
+            begun.wait(120)
             yield name, head
             with suppress(threading.BrokenBarrierError):
                 begun.wait(0.5)

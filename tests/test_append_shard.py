@@ -340,7 +340,7 @@ class TestInS3:
         def source():
             yield "first", b"1"
             began.set()
-            assert go_on.wait(20)
+            assert go_on.wait(120)
 
         def slow():
             try:
@@ -350,7 +350,7 @@ class TestInS3:
 
         thread = threading.Thread(target=slow)
         thread.start()
-        assert began.wait(20)
+        assert began.wait(120)
         s3_env.put(bucket, "in/00000.tar", b"the blob of an append that was killed")
         assert add(place).shard.endswith("00001.tar")
         s3_env.delete(bucket, "in/00000.tar")

@@ -59,8 +59,13 @@ OTHERS = {
     "bucket": "s3://bucket",
     "out": "new.tar",
     "folder": "to",
+    "base_url": "https://host/b/out",
+    "integration": "gateway",
+    "files": "to",
+    "library": "imgs",
     "names": "1.jpg",
     "scope": "out",
+    "tool": "coco",
     "project": "5",
     "url": "s3://bucket/key",
 }
@@ -99,6 +104,8 @@ def command_line(command, parameter, value):
             line.append(value if each is parameter else OTHERS[each.name])
         elif each is parameter:
             line += [each.opts[-1], value]
+        elif each.required and each.name in OTHERS:
+            line += [each.opts[-1], OTHERS[each.name]]
     return line
 
 
@@ -115,7 +122,19 @@ def run(line, codes=(1, 2)):
     return ran.output
 
 
-INTO_FOLDERS = {("output", "index"), ("output", "offsets")}
+READ_WHOLE = {
+    *("keys", "names_from", "manifest", "sources"),
+    *("encord", "metadata_file", "objects", "files", "key"),
+}
+HARMLESS = {
+    # not used for a local blob
+    *("cache", "sse_c_key"),
+    # made if it does not exist
+    "folder",
+    # an empty file or folder is a list of nothing
+    *("sources", "names_from", "annotations", "objects"),
+}
+INTO_FOLDERS = {("output", "export"), ("output", "index"), ("output", "offsets")}
 
 
 @pytest.mark.parametrize(("command", "parameter"), list(parameters(is_place)))
@@ -123,15 +142,10 @@ def test_a_bad_place_is_an_error_in_our_words(here, command, parameter):
     before = sorted(os.listdir())
     for place in PLACES:
         # opening a FIFO waits for its other end, as `cat` does
-        if place == "fifo" and parameter.name in ("keys", "names_from", "manifest", "sources"):
+        if place == "fifo" and parameter.name in READ_WHOLE:
             continue
-        # a cache is not used for a local blob, and a folder that does not exist is made
-        codes = (
-            (0, 1, 2)
-            if parameter.name in ("cache", "folder", "sources", "names_from", "annotations")
-            else (1, 2)
-        )
-        # a folder gets the index or the offsets file of the blob
+        codes = (0, 1, 2) if parameter.name in HARMLESS else (1, 2)
+        # a folder gets the index, the offsets file or the export of the blob
         codes = (0, 1, 2) if (parameter.name, command) in INTO_FOLDERS else codes
         # an empty list of uploads is no error
         codes = (0, 1, 2) if command == "uploads" else codes

@@ -240,7 +240,7 @@ def test_an_event_loop_goes_on_while_a_batch_waits(is_remote: bool) -> None:
 
     class WaitingStore(RecordingStore):
         def fetch(self, start: int, end: int) -> bytes:
-            assert goes_on.wait(10)
+            assert goes_on.wait(120)
             return super().fetch(start, end)
 
     async def read() -> list[bytes]:
@@ -259,7 +259,7 @@ def test_an_error_of_a_fetch_is_raised_once_and_not_logged() -> None:
 
     class FailingStore(RecordingStore):
         def fetch(self, start: int, end: int) -> bytes:
-            assert is_waiting.wait(10)
+            assert is_waiting.wait(120)
             raise StorageError("no bytes")
 
     async def read() -> None:

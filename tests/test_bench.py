@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).parents[1]
 BENCH = ROOT / "bench"
 SKIPPED_FOR = (
+    "lmdb is not installed: scripts/bench installs it",
     "the Supervisely SDK is not installed: scripts/bench --sdk installs it",
     "a second thread has nothing to gain on (c)",
 )
@@ -142,6 +143,25 @@ def test_the_comparison_measures_what_needs_no_other_package(tmp_path: Path) -> 
         "tar": (1, 1),
         "S3 objects": (1, 1),
     }
+    assert all(system in done.stdout for system in systems)
+
+
+def test_the_bench_of_decoding_measures_every_system(tmp_path: Path) -> None:
+    kept = tmp_path / "figures.json"
+    done = run(BENCH / "decoding.py", "--images", "3", "--rounds", "1", "--json", kept)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(kept.read_text())
+    assert list(found) == ["64", "128", "224", "512"]
+    # the DataLoader is measured only where there is PyTorch
+    systems = {
+        "blobpack",
+        "blobpack, out=",
+        "blobpack, 1 processor",
+        "simplejpeg alone",
+        "Pillow alone",
+    }
+    assert all(systems <= figures.keys() for figures in found.values())
+    assert {"blobpack, size=", "Pillow, draft and resize"} <= found["512"].keys()
     assert all(system in done.stdout for system in systems)
 
 

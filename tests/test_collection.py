@@ -642,7 +642,7 @@ class TestAsync:
         honest, met = module.open_shard, threading.Barrier(5)
 
         def waiting(*arguments: object, **named: object) -> object:
-            met.wait(30)
+            met.wait(120)
             return honest(*arguments, **named)
 
         monkeypatch.setattr(module, "open_shard", waiting)
@@ -786,7 +786,7 @@ class TestS3:
     def test_a_batch_is_planned_across_blobs(self, collected: str, faults: FaultServer) -> None:
         """Neighbours come together, and what is in another blob is asked for at the same time."""
         met = threading.Barrier(5)
-        faults.before_fault = lambda: met.wait(30)  # all five blobs' requests, or the test fails
+        faults.before_fault = lambda: met.wait(120)  # all five blobs' requests, or the test fails
         with blobpack.open_collection(collected, hedge="never") as collection:
             faults.requests.clear()
             faults.fail_next("cut", times=5)

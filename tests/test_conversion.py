@@ -12,7 +12,7 @@ from PIL import Image, features
 from test_orientation import chunk
 
 from blobpack import ImageError
-from blobpack.reading.image import decode_image
+from blobpack.reading.decode import Wanted, decode_image
 
 VALUES = (0, 1, 200, 255, 256, 257, 4095, 32_767, 32_768, 65_280, 65_535)
 
@@ -70,11 +70,13 @@ def test_sixteen_bits_are_read_by_their_upper_eight(kind: str) -> None:
     rows = [[value] * 40 for value in VALUES] + [[*VALUES] * 4, [0, 200] * 20, [200, 256] * 20]
     for values in rows:
         payload = make(*values)
-        assert decode_image(payload, "x", mode=None).tolist() == [values]
-        assert decode_image(payload, "x", mode="L").tolist() == [[value >> 8 for value in values]]
+        assert decode_image(payload, "x", Wanted(None)).tolist() == [values]
+        assert decode_image(payload, "x", Wanted("L")).tolist() == [
+            [value >> 8 for value in values]
+        ]
         expected = [[[value >> 8] * 3 for value in values]]
         assert decode_image(payload, "x").tolist() == expected
-        rgba = decode_image(payload, "x", mode="RGBA")
+        rgba = decode_image(payload, "x", Wanted("RGBA"))
         assert rgba[..., :3].tolist() == expected
         assert (rgba[..., 3] == 255).all()
 
@@ -89,7 +91,7 @@ def test_a_png_of_sixteen_bits_a_channel(color: int, channels: int) -> None:
         grey = channels < 3
         assert np.array_equal(read, np.repeat(upper[..., :1], 3, 2) if grey else upper[..., :3])
         if channels in (2, 4):
-            alpha = decode_image(png16(pixels, color), "x", mode="RGBA")[..., 3]
+            alpha = decode_image(png16(pixels, color), "x", Wanted("RGBA"))[..., 3]
             assert np.array_equal(alpha, upper[..., -1])
 
 
@@ -103,11 +105,11 @@ def test_twelve_bits_are_read_by_their_upper_eight(order: str) -> None:
     )
     payload = tiff(packed, 6, 12, order)
     try:
-        read = decode_image(payload, "x", mode=None).tolist()
+        read = decode_image(payload, "x", Wanted(None)).tolist()
     except ImageError:
         pytest.skip("this Pillow does not read it")
     assert read == [values]
-    assert decode_image(payload, "x", mode="L").tolist() == [[value >> 4 for value in values]]
+    assert decode_image(payload, "x", Wanted("L")).tolist() == [[value >> 4 for value in values]]
 
 
 @pytest.mark.parametrize("most", [1, 7, 100, 254, 255])
@@ -116,16 +118,18 @@ def test_a_map_of_fewer_values_is_scaled_as_its_header_says(most: int) -> None:
     scaled = [round(value / most * 255) for value in values]
     for values_, scaled_ in (values, scaled), (values[:2], scaled[:2]):
         payload = b"P5 %d 1 %d\n" % (len(values_), most) + bytes(values_)
-        assert decode_image(payload, "x", mode="L").tolist() == [scaled_]
+        assert decode_image(payload, "x", Wanted("L")).tolist() == [scaled_]
 
 
 @pytest.mark.parametrize("most", [256, 1023, 4095, 65_534])
 def test_a_map_of_up_to_sixteen_bits_does_not_look_at_other_pixels(most: int) -> None:
     values = [0, 1, 200, 255, 256, most]
-    whole = decode_image(b"P5 6 1 %d\n" % most + row(*values, kind=">u2").tobytes(), "x", mode="L")
+    whole = decode_image(
+        b"P5 6 1 %d\n" % most + row(*values, kind=">u2").tobytes(), "x", Wanted("L")
+    )
     for i, value in enumerate(values):
         alone = b"P5 1 1 %d\n" % most + row(value, kind=">u2").tobytes()
-        assert decode_image(alone, "x", mode="L")[0, 0] == whole[0, i]
+        assert decode_image(alone, "x", Wanted("L"))[0, 0] == whole[0, i]
     assert whole[0, -1] == 255
 
 
@@ -144,24 +148,24 @@ def test_a_map_of_up_to_sixteen_bits_does_not_look_at_other_pixels(most: int) ->
 )
 def test_numbers_without_a_black_and_a_white_are_refused(payload: bytes, mode: str) -> None:
     with pytest.raises(ImageError, match=r"a.tar: x: its pixels are .*: read it with mode=None"):
-        decode_image(payload, "a.tar: x", mode=mode)
+        decode_image(payload, "a.tar: x", Wanted(mode))
 
 
 def test_they_are_read_as_they_are_stored_if_that_is_asked_for() -> None:
     floats = row(0.25, -3, 1e9, kind="f4")
-    assert np.array_equal(decode_image(saved(floats, "TIFF"), "x", mode=None), floats)
-    assert np.array_equal(decode_image(saved(floats, "TIFF"), "x", mode="F"), floats)
+    assert np.array_equal(decode_image(saved(floats, "TIFF"), "x", Wanted(None)), floats)
+    assert np.array_equal(decode_image(saved(floats, "TIFF"), "x", Wanted("F")), floats)
     wide = row(-(1 << 31), 7, (1 << 31) - 1, kind="i4")
-    assert np.array_equal(decode_image(saved(wide, "TIFF"), "x", mode=None), wide)
-    assert np.array_equal(decode_image(saved(wide, "TIFF"), "x", mode="I"), wide)
+    assert np.array_equal(decode_image(saved(wide, "TIFF"), "x", Wanted(None)), wide)
+    assert np.array_equal(decode_image(saved(wide, "TIFF"), "x", Wanted("I")), wide)
     grey = row(0, 200, 65_535)
     for mode in "I", "F":
-        assert np.array_equal(decode_image(saved(grey, "PNG"), "x", mode=mode), grey)
+        assert np.array_equal(decode_image(saved(grey, "PNG"), "x", Wanted(mode)), grey)
 
 
 def test_numbers_come_in_the_order_of_this_machine() -> None:
     payload = tiff(row(1, 300, kind=">u2").tobytes(), 2, 16, ">")
-    assert decode_image(payload, "x", mode=None).dtype == np.dtype("=u2")
+    assert decode_image(payload, "x", Wanted(None)).dtype == np.dtype("=u2")
 
 
 # All modes of 8 bits: an image of one pixel reads as that pixel does among others
@@ -196,7 +200,7 @@ def test_a_pixel_alone_reads_as_it_does_among_others(mode: str, target: str | No
     image = some_image(mode)
     for kind, options in STORED[mode].items():
         try:
-            whole = decode_image(saved(image, kind, **options), "x", mode=target)
+            whole = decode_image(saved(image, kind, **options), "x", Wanted(target))
         except ImageError:
             continue  # there is no such conversion: then there is none of any pixel
         # two pixels in the top row, one of them black, and the last one of all
@@ -204,11 +208,11 @@ def test_a_pixel_alone_reads_as_it_does_among_others(mode: str, target: str | No
             part = image.crop((x, y, x + 1, y + 1))
             if kind == "GIF" or (mode == "P" and target in (None, "P")):
                 continue  # written with another palette
-            alone = decode_image(saved(part, kind, **options), "x", mode=target)
+            alone = decode_image(saved(part, kind, **options), "x", Wanted(target))
             assert np.array_equal(alone[0, 0], whole[y, x]), (kind, x, y)
 
 
 @pytest.mark.parametrize("target", ["1", "P"])
 def test_conversions_do_not_dither(target: str) -> None:
     grey = np.full((9, 9), 100, np.uint8)
-    assert len(np.unique(decode_image(saved(grey, "PNG"), "x", mode=target))) == 1
+    assert len(np.unique(decode_image(saved(grey, "PNG"), "x", Wanted(target)))) == 1

@@ -344,7 +344,7 @@ class TestAsync:
 
         def plan_slowly(ranges: list[tuple[int, int]], **bounds: int) -> list[Fetch]:
             planning.set()
-            assert cancelled.wait(10)
+            assert cancelled.wait(120)
             return plan(ranges, **bounds)
 
         async def read() -> None:

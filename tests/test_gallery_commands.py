@@ -19,6 +19,7 @@ from webserver import WebServer
 import blobpack
 from blobpack.cli.main import main
 from blobpack.gateway.app import gateway_app
+from blobpack.gateway.cors import _is_in_the_way
 from blobpack.gateway.gallery import ShownBlob, page
 
 if TYPE_CHECKING:
@@ -327,6 +328,33 @@ def test_rules_of_others_are_kept_and_our_older_one_is_replaced(s3_env, bucket):
     assert "'mine' fits first" in run(
         "cors", f"s3://{bucket}", "--origin", "https://mine.example.org"
     )
+
+
+@pytest.mark.parametrize(
+    ("allowed", "asked", "is_said"),
+    [
+        ("http://[::1]:8000", "http://[::1]:8000", True),
+        ("http://[::1]:8000", "http://:", False),
+        ("https://*.example.org", "https://a.example.org", True),
+        ("https://*.example.org", "https://example.org", False),
+        ("https://a?.example.org", "https://ab.example.org", False),
+        # all origins, of which the older rule fits one
+        ("https://mine.example.org", "*", True),
+        ("*", "https://a.example.org", True),
+    ],
+)
+def test_a_rule_of_others_that_fits_first_is_said(s3_env, bucket, allowed, asked, is_said):
+    mine = {"ID": "mine", "AllowedOrigins": [allowed], "AllowedMethods": ["GET"]}
+    s3_env.client.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [mine]})
+    if asked == "http://:":
+        assert not _is_in_the_way(mine, [asked])
+        return
+    assert ("'mine' fits first" in run("cors", f"s3://{bucket}", "--origin", asked)) == is_said
+
+
+def test_a_rule_without_fields_is_kept():
+    assert not _is_in_the_way({}, ["*"])
+    assert not _is_in_the_way({"AllowedMethods": ["GET"]}, ["*"])
 
 
 @pytest.mark.parametrize(

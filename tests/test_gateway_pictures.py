@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from gatewayserver import serving
-from PIL import Image
+from PIL import Image, features
 
 import blobpack
 from blobpack.gateway.app import gateway_app
@@ -219,6 +219,67 @@ def test_what_a_small_file_holds_is_not_decoded(client):
     for name in ("one large tile.tif", "decoded in Python.qoi"):
         detail = client.ask(f"/t/64/out/{quote(name)}").json["detail"]
         assert "million pixels" in detail
+
+
+def sized(payload, place, width, height):
+    """Return an image whose container says another size: big-endian sides behind a word."""
+    at = payload.index(place) + len(place)
+    return payload[:at] + struct.pack(">II", width, height) + payload[at + 8 :]
+
+
+def png_with(kind, data):
+    """A PNG with another chunk behind its header."""
+    whole = encoded(photo(20, 10))
+    part = struct.pack(">I", len(data)) + kind + data
+    return whole[:33] + part + struct.pack(">I", zlib.crc32(kind + data)) + whole[33:]
+
+
+def bombs():
+    flat = zlib.compress(bytes(64 << 20), 9)
+    wide = Image.new("L", (300, 300))
+    jp2 = encoded(wide, "JPEG2000")
+    return {
+        "wide.jp2": jp2,
+        "wide.png": encoded(wide),
+        "larger inside.jp2": sized(jp2, b"ihdr", 90, 90),
+        "text.png": png_with(b"zTXt", b"Comment\0\0" + flat),
+        "more text.png": png_with(b"iTXt", b"Comment\0\1\0\0\0" + flat),
+        "profile.png": png_with(b"iCCP", b"profile\0\0" + flat),
+    } | ({"wide.avif": encoded(wide.convert("RGB"), "AVIF")} if features.check("avif") else {})
+
+
+def test_bombs_of_other_formats(tmp_path, monkeypatch):
+    """What is large only when it is decoded: pixels, texts and profiles."""
+    monkeypatch.setattr(pictures, "PIXELS_MAX", 10_000)
+    files = bombs()
+    blobpack.pack(files, tmp_path / "out.tar", all_files=True)
+    with blobpack.open(tmp_path / "out.tar") as blob, serving(gateway_app({"out": blob})) as client:
+        for name in files:
+            answer = client.ask(f"/t/64/out/{quote(name)}")
+            assert answer.status == 422, name
+            assert client.ask("/healthz").status == 200
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow opens no AVIF")
+def test_one_avif_is_decoded_at_a_time(tmp_path, monkeypatch):
+    """Its frames may have more pixels than it says, and Pillow can't tell before they are decoded."""
+    lying = sized(encoded(Image.new("RGB", (300, 300)), "AVIF"), b"ispe\0\0\0\0", 90, 90)
+    monkeypatch.setattr(pictures, "PIXELS_MAX", 10_000)
+    from PIL.AvifImagePlugin import AvifImageFile
+
+    held = []
+
+    def load(image, real=AvifImageFile.load):
+        held.append(pictures.AVIF_TURN.locked())
+        return real(image)
+
+    monkeypatch.setattr(AvifImageFile, "load", load)
+    blobpack.pack({"lying.avif": lying}, tmp_path / "out.tar")
+    with blobpack.open(tmp_path / "out.tar") as blob, serving(gateway_app({"out": blob})) as client:
+        assert client.ask("/t/64/out/lying.avif").status == 200
+        assert client.ask("/iiif/out%2Flying.avif/full/max/0/default.jpg").status == 200
+    assert held
+    assert all(held)
 
 
 def test_large_payloads_do_not_wait_in_memory(tmp_path):

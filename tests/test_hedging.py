@@ -233,7 +233,7 @@ class Pairs:
 
         def serve() -> None:
             for act in answer:
-                self.made.acquire(timeout=10)
+                self.made.acquire(timeout=120)
                 act(self.servers)
 
         thread = threading.Thread(target=serve)

@@ -156,7 +156,6 @@ RIGHT = b'HTTP/1.1 206 OK\r\nContent-Length: 1\r\nContent-Range: bytes 9-9/10\r\
         pytest.param(RIGHT.replace(b"/10", b"/11"), "has 11 bytes, it had 10", id="another size"),
         pytest.param(RIGHT.replace(b'"1"', b'"2"'), 'ETag is "2"', id="another version"),
         pytest.param(RIGHT.replace(b"Length: 1", b"Length: 2"), "2 bytes came", id="longer"),
-        pytest.param(RIGHT.replace(b"Content-Length: 1", b"X: 1"), "chunked", id="no length"),
         pytest.param(RIGHT + b"x", "longer than its 1 bytes", id="more than it says"),
         pytest.param(b"HTTP/1.1 2\r\n\r\n", "not an HTTP response", id="not HTTP"),
         pytest.param(b"SSH-2.0-x\r\n\r\n", "not an HTTP response", id="not HTTP at all"),
@@ -254,7 +253,7 @@ def test_redirect_that_expires_is_followed_anew_by_many_threads() -> None:
     class Server(http_server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         target = "/one"
-        barrier = threading.Barrier(4, timeout=10)
+        barrier = threading.Barrier(4, timeout=120)
 
         def do_GET(self) -> None:
             if self.path == "/a.tar":
@@ -374,13 +373,13 @@ class TestConnections:
                 has_come_twice.clear()
                 for store, byte in zip(stores, (b"a", b"b"), strict=True):
                     assert store.read_range(start, start + size) == byte * size
-                    assert has_come_twice.wait(10)
+                    assert has_come_twice.wait(120)
         finally:
             close_idle_connections()
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
         for thread in threads:
-            thread.join(10)
+            thread.join(120)
 
     def test_closed_connection_that_was_trusted_is_retried_at_once(
         self, monkeypatch: pytest.MonkeyPatch

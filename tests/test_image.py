@@ -132,3 +132,109 @@ def test_one_name_instead_of_several_is_refused(blob):
 def test_a_missing_member_is_no_image_error(blob):
     with pytest.raises(blobpack.MemberNotFoundError, match=r"near it: 'rgb\.png'"):
         blobpack.read_image(blob, "rbg.png")
+
+
+# Resized
+
+
+def resized(pixels, size):
+    height, width = size
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def test_images_are_resized_as_pillow_resizes_them(blob):
+    for size in ((3, 4), (6, 9), (20, 10)):
+        pixels = blobpack.read_image(blob, "rgb.png", size=size)
+        assert pixels.shape == (*size, 3)
+        assert (pixels == resized(gradient(), size)).all()
+        [same] = blobpack.read_images(blob, ["rgb.png"], size=size)
+        assert (same == pixels).all()
+
+
+def test_the_size_is_that_of_the_image_as_shown(blob):
+    shown = np.ascontiguousarray(np.rot90(gradient(), -1))
+    pixels = blobpack.read_image(blob, "turned.png", size=(5, 3))
+    assert (pixels == resized(shown, (5, 3))).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", None])
+def test_other_modes_are_resized_after_they_are_converted(blob, mode):
+    whole = blobpack.read_image(blob, "alpha.png", mode=mode)
+    image = Image.fromarray(whole, mode="CMYK") if mode == "CMYK" else Image.fromarray(whole)
+    expected = np.asarray(image.resize((4, 3), Image.Resampling.BILINEAR))
+    assert (blobpack.read_image(blob, "alpha.png", mode=mode, size=(3, 4)) == expected).all()
+
+
+# Into an array of the caller
+
+
+@pytest.mark.parametrize("name", ["rgb.png", "photo.jpg", "turned.png", "cmyk.jpg"])
+def test_pixels_are_written_to_the_array_that_is_given(blob, name):
+    expected = blobpack.read_image(blob, name)
+    out = np.zeros_like(expected)
+    assert blobpack.read_image(blob, name, out=out) is out
+    assert (out == expected).all()
+    # any strides will do
+    spread = np.zeros((2 * out.shape[0], 2 * out.shape[1], 4), np.uint8)
+    part = spread[::2, ::-2, :3]
+    assert blobpack.read_image(blob, name, out=part) is part
+    assert (part == expected).all()
+    assert not spread[1::2].any()
+
+
+def test_many_are_written_to_one_array(blob):
+    names = ["photo.jpg", "rgb.png", "turned.png", "photo.jpg", "grey.png"] * 9
+    expected = np.stack(list(blobpack.read_images(blob, names, size=(4, 4))))
+    out = np.zeros((len(names) + 3, 4, 4, 3), np.uint8)
+    for i, pixels in enumerate(blobpack.read_images(blob, names, size=(4, 4), out=out)):
+        assert (pixels == expected[i]).all()
+        assert np.shares_memory(pixels, out[i])
+    assert (out[: len(names)] == expected).all()
+    assert not out[len(names) :].any()
+
+
+def test_an_array_of_another_shape_or_dtype_is_refused(blob):
+    for out in (np.zeros((9, 6, 3), np.uint8), np.zeros((6, 9), np.uint8)):
+        with pytest.raises(ValueError, match=r"rgb\.png.*shape \(6, 9, 3\).*but out has"):
+            blobpack.read_image(blob, "rgb.png", out=out)
+    for name in ("rgb.png", "photo.jpg"):
+        with pytest.raises(ValueError, match=rf"{name}.*uint8, but out has .*float32"):
+            blobpack.read_image(blob, name, out=np.zeros((6, 9, 3), np.float32))
+    images = blobpack.read_images(
+        blob, ["rgb.png", "one.bmp"], out=np.zeros((2, 6, 9, 3), np.uint8)
+    )
+    next(images)
+    with pytest.raises(ValueError, match=r"one\.bmp.*\(1, 1, 3\).*but out has"):
+        next(images)
+
+
+def test_an_array_that_is_too_short_takes_the_first_images(blob):
+    out = np.zeros((2, 6, 9, 3), np.uint8)
+    images = blobpack.read_images(blob, ["rgb.png", "photo.jpg", "grey.png"], out=out)
+    assert len([next(images), next(images)]) == 2
+    with pytest.raises(ValueError, match=r"grey\.png.*out has room for 2 images"):
+        next(images)
+
+
+def test_a_row_of_images_of_any_length_ends_where_one_fails(blob):
+    """Threads decode images in groups: all images before the one that fails are yielded."""
+    for count in (*range(20), 40):
+        for wrong in ("cut.jpg", "missing"):
+            images = blobpack.read_images(blob, ["rgb.png"] * count + [wrong, "rgb.png"])
+            for _ in range(count):
+                assert (next(images) == gradient()).all()
+            with pytest.raises(blobpack.BlobpackError, match=wrong):
+                next(images)
+
+
+def test_large_images_are_not_decoded_far_ahead(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    payload = encoded(Image.fromarray(noise), "PNG")
+    blobpack.pack({f"{i}.png": payload for i in range(60)}, tmp_path / "large.tar")
+    monkeypatch.setattr("blobpack.reading.groups_ahead.processor_count", lambda most: 2)
+    out = np.zeros((60, 300, 300, 3), np.uint8)
+    images = blobpack.read_images(tmp_path / "large.tar", range(60), out=out)
+    next(images)
+    # two threads, two images for each, and the one that was taken
+    assert sum(out[i].any() for i in range(60)) <= 5
+    images.close()

@@ -33,6 +33,10 @@ COMMANDS = {
     "merge": ["merge out.tar other.tar new.tar"],
     "subset": ["subset out.tar new.tar --filter a*"],
     "collect": ["collect shards"],
+    "export": [
+        "export coco images.tar",
+        "export label-studio images.tar --url http://127.0.0.1:8000/b/images",
+    ],
     "extract": ["extract out.tar into"],
     "index": ["index out.tar", "index bare.tar --index embed --facts", "index shards"],
     "info": ["info out.tar", "info shards", "info bare.tar --rescan"],
@@ -43,10 +47,13 @@ COMMANDS = {
     "supervisely check": ["supervisely check built", "supervisely check broken"],
     "supervisely download": [],  # tests/test_supervisely_cli.py
     "supervisely upload": [],
+    "encord export": ["encord export images.tar made --url https://h/b/images"],
+    "encord register": [],  # tests/tools/encord/
     "uploads": [],
     "gallery": ["gallery out.tar -o page.html"],
     "cors": [],
     "serve": [],
+    "pixano serve": [],  # tests/tools/pixano-06
     "token": ["token out --keys keys", "token out/a* --keys keys --expires 2999-12-31"],
 }
 

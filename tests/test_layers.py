@@ -130,7 +130,7 @@ def test_the_version_is_the_distributions():
 def test_import_loads_no_heavy_package():
     code = (
         "import sys, blobpack\n"
-        "heavy = {'boto3', 'botocore', 'numpy', 'PIL', 'tqdm', 'click', 'zstandard', 'pyarrow', 'pandas'}\n"
+        "heavy = {'boto3', 'botocore', 'numpy', 'PIL', 'tqdm', 'click', 'zstandard', 'pyarrow', 'pandas', 'simplejpeg'}\n"
         "print(*sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -115,6 +115,13 @@ ROW = types("2", 1.5, None, b"2")
 WHICH = types(None, 1.5, True, b"a", ["a"], slice(1))
 PRICE = [*types("1", None, [1], True), *values(-1, float("nan"), float("inf"))]
 OUTPUT = TARGET
+IMAGE_SIZE = [
+    *types(5, "2x2", b"22", 2.0, {2: 2}, (2,), (2, 2, 3), (2.0, 2), ("2", 2), (None, 2), (True, 2)),
+    *values((0, 2), (2, -1), (2, 1 << 16), (1 << 70, 2)),
+]
+READ_ONLY = np.zeros((2, 2, 3), np.uint8)
+READ_ONLY.flags.writeable = False
+OUT = [*types(5, "out", b"out", bytearray(12), [[[0]]], memoryview(b"out")), *values(READ_ONLY)]
 PACKED: dict[str, list[Bad]] = {
     "globs": TEXTS,
     "exclude": TEXTS,
@@ -338,6 +345,8 @@ CALLS: dict[str, Call] = {
         which=WHICH,
         mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
         apply_exif_orientation=FLAG,
+        size=IMAGE_SIZE,
+        out=OUT,
         **REMOTE,
     ),
     "read_images": call(
@@ -346,6 +355,8 @@ CALLS: dict[str, Call] = {
         several=SEVERAL,
         mode=[Bad(mode, ValueError, ("'RGB'", "'L'")) for mode in ("nonsense", "", 5, b"RGB")],
         apply_exif_orientation=FLAG,
+        size=IMAGE_SIZE,
+        out=[*OUT, *values(np.zeros(9, np.uint8), np.zeros((2, 2), np.uint8))],
         **REMOTE,
     ),
     "read_manifest": call(
@@ -413,6 +424,7 @@ CALLS: dict[str, Call] = {
             ("get", {"which": "a.png"}, {"which": WHICH}),
             ("aread", {"which": "a.png"}, {"which": WHICH}),
             ("read_many", {"several": ["a.png"]}, {"several": SEVERAL}),
+            ("read_packed", {"several": ["a.png"]}, {"several": SEVERAL}),
             ("aread_many", {"several": ["a.png"]}, {"several": SEVERAL}),
             ("read_rows", {"rows": [0]}, {"rows": ROWS}),
             ("keys", {}, {}),
@@ -543,9 +555,15 @@ def parameters_of(name: str, function: Callable[..., Any]) -> Iterator[tuple[str
             yield name, parameter
 
 
+def title_of(value: object) -> str:
+    """Return the text of a value in a test's name, which is the same in every process."""
+    # the text of a memoryview is its address
+    return "memoryview" if isinstance(value, memoryview) else f"{value!r:.40}"
+
+
 PARAMETERS = list(public_parameters())
 MISUSES = [
-    pytest.param(name, parameter, bad, id=f"{name}-{parameter}={bad.value!r:.40}")
+    pytest.param(name, parameter, bad, id=f"{name}-{parameter}={title_of(bad.value)}")
     for name, case in CALLS.items()
     for parameter, cases in case.bad.items()
     for bad in cases
@@ -626,6 +644,7 @@ def test_every_choice_has_a_case() -> None:
         "Checksum",
         "Duplicates",
         "Encryption",
+        "ExportTool",
         "FailureKind",
         "Hedge",
         "ImageForm",

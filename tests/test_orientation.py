@@ -18,7 +18,7 @@ from test_dimensions import WRITTEN, encoded, exif, tiff
 
 import blobpack
 from blobpack._native.facts import facts_of, orientation_of
-from blobpack.reading.image import decode_image
+from blobpack.reading.decode import Wanted, decode_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -275,7 +275,7 @@ def test_a_tiff_is_turned_only_if_that_is_wanted(orientation: int) -> None:
     Image.fromarray(PIXELS).save(file, "TIFF", exif=tag)
     check(file.getvalue())
     for mode in "RGB", None:
-        stored = decode_image(file.getvalue(), "x", mode=mode, apply_exif_orientation=False)
+        stored = decode_image(file.getvalue(), "x", Wanted(mode, apply_exif_orientation=False))
         assert np.array_equal(stored, PIXELS)
 
 
@@ -530,5 +530,5 @@ def test_formats_without_metadata_agree_with_their_pixels() -> None:
     for kind in WRITTEN:
         if (kind != "avif" or features.check("avif")) and WRITTEN[kind][0] in Image.SAVE:
             payload = encoded(kind, (WIDTH, HEIGHT))
-            pixels = decode_image(payload, "x", mode=None)
+            pixels = decode_image(payload, "x", Wanted(None))
             assert measured(payload) == pixels.shape[1::-1]

@@ -386,7 +386,7 @@ class TestFromS3:
         assert not s3_env.uploads(bucket)
 
     def test_nothing_there_is_an_error(self, s3_env, bucket, tmp_path):
-        with pytest.raises(SourceError, match="nothing below"):
+        with pytest.raises(SourceError, match="there is no such object"):
             blobpack.pack(f"s3://{bucket}/none", tmp_path / "out.tar")
         with pytest.raises(SourceError, match="no such bucket"):
             blobpack.pack("s3://no-such-bucket-here/x", tmp_path / "out.tar")

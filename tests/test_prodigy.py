@@ -467,6 +467,20 @@ class TestRecipes:
         assert keys(printed["shown"]) == [f"000{number}.png" for number in range(2, 6)]
         assert (printed["view_id"], printed["progress"]) == ("image_manual", 0.5)
 
+    def test_how_many_images_are_chosen_is_printed(self, blob, fake, capsys):
+        for globs, said in (("000[0-3]*", "4 images chosen"), ("birds/*", "0 images chosen")):
+            made = fake.blob_mark("ds", blob, glob=globs)
+            made["on_exit"](None)
+            assert capsys.readouterr().err == f"blobpack: {said}, 0 annotated before\n"
+
+    def test_a_function_that_the_file_has_not_is_named(self, fake, tmp_path):
+        import blobpack.integrations.prodigy.recipes as recipes
+
+        (tmp_path / "pick.py").write_text("def pick(member):\n    return True\n")
+        assert recipes.to_function(f"{tmp_path}/pick.py:pick")(None)
+        with pytest.raises(ValueError, match=r"pick\.py has no function 'choose'"):
+            recipes.to_function(f"{tmp_path}/pick.py:choose")
+
     def test_the_recipe_that_the_guide_shows_runs_from_a_file(self, tmp_path):
         guide = (ROOT / "docs" / "guides" / "prodigy.md").read_text()
         (shown,) = (code for code in re.findall(r"```python\n(.*?)```", guide, re.S) if "@" in code)

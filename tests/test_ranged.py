@@ -272,9 +272,68 @@ def test_an_answer_of_another_length_is_said_with_both() -> None:
         store.read_range(5, 9)
 
 
-def test_an_answer_without_a_length_is_said_to_come_in_chunks() -> None:
-    came = answer(5, 9).replace(b"Content-Length: 4", b"Transfer-Encoding: chunked")
-    with served(came) as store, pytest.raises(StorageError, match=r"\? \(chunked\) bytes came"):
+def in_chunks(*pieces: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
+    """The answer for bytes 5 to 9, in chunks."""
+    head, _, _ = (
+        answer(5, 9)
+        .replace(b"Content-Length: 4", b"Transfer-Encoding: chunked")
+        .partition(b"\r\n\r\n")
+    )
+    chunks = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]
+    return b"".join([head, b"\r\n\r\n", *chunks, end])
+
+
+@pytest.mark.parametrize(
+    "came",
+    [
+        in_chunks(DATA[5:9]),
+        in_chunks(DATA[5:6], DATA[6:9]),
+        in_chunks(end=b"4 ;a=b\r\n" + DATA[5:9] + b"\r\n0\r\nX: trailer\r\n\r\n"),
+        # up to the end of the connection
+        answer(5, 9).replace(b"Content-Length: 4", b"X: 4"),
+    ],
+)
+def test_an_answer_without_a_length_is_read_to_its_end(came: bytes) -> None:
+    with served(came, answer(5, 9)) as store:
+        assert store.read_range(5, 9) == DATA[5:9]
+        assert store.read_range(5, 9) == DATA[5:9]
+
+
+@pytest.mark.parametrize(
+    ("came", "message"),
+    [
+        (in_chunks(DATA[5:8]), "chunked"),
+        (in_chunks(DATA[5:8], end=b""), "3 bytes came instead of 4: the body was cut"),
+        (in_chunks(DATA[5:10]), "longer than its 4 bytes"),
+        (in_chunks(end=b"-4\r\n"), "malformed"),
+        (in_chunks(end=b"\r\n"), "malformed"),
+        (in_chunks(end=b"0" * 5000), "malformed"),
+    ],
+)
+def test_wrong_chunks_are_never_bytes(
+    came: bytes, message: str, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(came) as store, pytest.raises(StorageError, match=message):
+        store.read_range(5, 9)
+
+
+def test_the_right_range_by_status_200_is_taken() -> None:
+    """As the server of rclone sends it."""
+    with served(answer(5, 9).replace(b"206", b"200", 1)) as store:
+        assert store.read_range(5, 9) == DATA[5:9]
+    with (
+        served(answer(4, 8).replace(b"206", b"200", 1)) as store,
+        pytest.raises(StorageError, match="bytes 4 to 8 came instead of 5 to 9"),
+    ):
+        store.read_range(5, 9)
+
+
+@pytest.mark.parametrize("etag", ['"1"', "1", 'W/"1"'])
+def test_etags_are_compared_without_quotes(etag: str) -> None:
+    with served(answer(5, 9, etag=etag)) as store:
+        assert store.read_range(5, 9) == DATA[5:9]
+    other = answer(5, 9, etag=etag.replace("1", "2"))
+    with served(other) as store, pytest.raises(BlobChangedError, match="ETag is"):
         store.read_range(5, 9)
 
 

@@ -925,8 +925,8 @@ class TestAnswers:
         assert b"\r\nIf-Match: " in blob.store._sign().head
         blob.store.version = f"W/{blob.store.version}"
         assert b"\r\nIf-Match: " not in blob.store._sign().head
-        with pytest.raises(BlobChangedError, match="ETag is"):
-            blob.read("cats/0001.jpg")
+        # the server's ETag is strong, and names the same version
+        assert blob.read("cats/0001.jpg")
 
     @pytest.mark.parametrize("came", ["bytes 0-9/100", ""])
     def test_another_range_of_the_same_length_is_never_bytes(

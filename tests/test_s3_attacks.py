@@ -12,9 +12,9 @@ from gatewayserver import Client, serving
 from hypothesis import given, strategies as st
 
 import blobpack
-from blobpack.gateway.blobs import ServedBlobs
 from blobpack.gateway.s3.errors import STATUS_OF
 from blobpack.gateway.s3.face import s3_app
+from blobpack.gateway.served.blobs import ServedBlobs
 from blobpack.gateway.tokens import Keys
 
 if TYPE_CHECKING:

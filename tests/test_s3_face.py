@@ -23,9 +23,9 @@ from s3server import new_session
 
 import blobpack
 from blobpack.cli.main import main
-from blobpack.gateway.blobs import ServedBlobs
 from blobpack.gateway.s3.buckets import bucket_name
 from blobpack.gateway.s3.face import s3_app
+from blobpack.gateway.served.blobs import ServedBlobs
 from blobpack.gateway.tokens import Keys
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from gatewayserver import serving
 from s3server import new_session
 
 import blobpack
-from blobpack.gateway.blobs import ServedBlobs
 from blobpack.gateway.s3 import overlay_blobs
 from blobpack.gateway.s3.face import s3_app
+from blobpack.gateway.served.blobs import ServedBlobs
 from blobpack.gateway.tokens import Keys
 
 if TYPE_CHECKING:

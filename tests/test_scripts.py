@@ -40,6 +40,8 @@ def test_bash_can_parse_it(script):
         ["fresh"],
         ["fresh", "--help"],
         ["fresh", "trixie", "no such script"],
+        ["test", "--servers", "no such server"],
+        ["test", "--servers", "moto", "no such server", "--", "-x"],
         ["test", "--tools", "no such tool"],
         ["test", "--tools", "awscli", "no such tool", "--", "-x"],
     ],

@@ -1,6 +1,10 @@
 """Clients that send too much, or too slowly: a server of real sockets ends their connections, and answers all others."""
 
+import platform
 import socket
+import subprocess
+import sys
+import threading
 from contextlib import suppress
 
 import pytest
@@ -109,6 +113,46 @@ def test_who_never_completes_a_head_is_hung_up_on(app, monkeypatch, before, sent
             assert connection.recv(1 << 16).endswith(JPEG)
         connection.sendall(sent)
         wait_for_end(connection)
+
+
+def test_a_head_after_an_answer_is_another_one(app, monkeypatch):
+    """Each look meets a client that has begun a head. Answers before the application is asked leave no other trace."""
+    # the looks of this test alone
+    monkeypatch.setattr(connections, "LOOK_EVERY_S", 3600)
+    with (
+        serving(app, app.ready_answer) as client,
+        socket.create_connection(("127.0.0.1", client.port), TIMEOUT_S) as connection,
+    ):
+        for _ in range(3):
+            connection.sendall(GET)
+            # the server has read it by then
+            client.ask("/healthz")
+            (server,) = client.servers._servers
+            looked = threading.Event()
+            for protocol in list(server.server_state.connections):
+                protocol.loop.call_soon_threadsafe(protocol._look_at_client)
+                protocol.loop.call_soon_threadsafe(looked.set)
+            assert looked.wait(TIMEOUT_S)
+            connection.sendall(b"\r\n")
+            assert connection.recv(1 << 16).endswith(JPEG)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator learns")
+def test_the_memory_of_small_payloads_is_kept_for_the_next_ones():
+    code = """
+import resource
+from blobpack.gateway.server import run
+
+run([], lambda: None)
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    held = [b"x" * 10240 for _ in range(600)]
+    del held
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # 600 blocks have 1,500 pages
+    assert int(done.stdout) < 150
 
 
 def answer_to_a_trickle(port, head):

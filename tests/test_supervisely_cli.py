@@ -119,7 +119,10 @@ def test_check(tmp_path):
 def test_upload_and_download(server, tmp_path):
     make_project(tmp_path / "p")
     out, _ = run(tmp_path, "upload", "p", "--workspace", WORKSPACE, **connection(server))
-    assert out == "uploaded 'p', project 101: 18 images, 3 annotations and 1 blob\n"
+    assert out == (
+        "uploaded 'p', project 101: 18 images, 3 annotations and 1 blob\n"
+        f"open {server.address}/projects/101/datasets\n"
+    )
     out, _ = run(
         tmp_path,
         "upload",
@@ -133,6 +136,7 @@ def test_upload_and_download(server, tmp_path):
     )
     uploaded = as_json(out)
     assert (uploaded["title"], uploaded["resumed"]) == ("second", False)
+    assert uploaded["url"] == f"{server.address}/projects/{uploaded['project']}/datasets"
     out, _ = run(tmp_path, "download", uploaded["project"], "down", "--json", **connection(server))
     assert as_json(out)["datasets"] == {"train": 12, "val": 6}
     assert check_project(tmp_path / "down") == []

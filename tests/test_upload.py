@@ -111,7 +111,7 @@ def test_nothing_dangles_after_ctrl_c_in_a_request(
     def ctrl_c() -> None:
         raised.clear()
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        assert raised.wait(20)
+        assert raised.wait(120)
 
     def interrupted(target: ObjectKey, asked: str, **arguments: Any) -> Any:
         if asked != operation:
@@ -198,10 +198,11 @@ class TestCopy:
             upload.copy(source, 17 * MIB + 5)
             upload.write(b"and more")
         assert s3_env.stored(bucket, "out") == old[: 17 * MIB + 5] + b"and more"
-        assert "GetObject" not in dict(sent)
+        # two copies of one size, and the byte that is left
+        assert source.stats.bytes_fetched == 1
 
-    def test_several_copies_are_each_of_five_mib(self, s3_env, bucket, monkeypatch):
-        monkeypatch.setattr("blobpack.stores.s3.upload.COPIED_PART_BYTES", MIB)
+    def test_small_parts_are_copied_in_five_mib_at_least(self, s3_env, bucket, monkeypatch):
+        monkeypatch.setattr("blobpack.stores.s3.multipart.UPLOAD_PART_BYTES", MIB)
         old = content(23 * MIB)
         source = S3Store(s3_env.put(bucket, "old", old))
         with uploading(f"s3://{bucket}/new") as upload:

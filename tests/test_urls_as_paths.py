@@ -50,10 +50,14 @@ OTHERS = {
     "folder": "to",
     "bucket": "s3://bucket",
     "url": "s3://bucket",
+    "base_url": "https://host/b/out",
+    "integration": "gateway",
+    "files": "imgs",
+    "library": "imgs",
     "names": "1.jpg",
     "project": "5",
     "scope": "out",
-    "url": "s3://bucket/key",
+    "tool": "coco",
 }
 
 
@@ -64,6 +68,8 @@ def command_line(command, parameter, value):
             line.append(value if each is parameter else OTHERS[each.name])
         elif each is parameter:
             line += [each.opts[-1], value]
+        elif each.required and each.name in OTHERS:
+            line += [each.opts[-1], OTHERS[each.name]]
     return line
 
 

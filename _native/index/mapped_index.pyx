@@ -5,34 +5,50 @@ The shell around region.pxd.
 
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcmp, strerror
+from libc.string cimport strerror
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 from posix.unistd cimport _SC_PAGESIZE, SEEK_END, lseek, sysconf
 
-from index.blocks cimport BLOCK_ROWS, CRC32C, block_view, offsets_in, value_at
 from common.crc32c cimport find_crc32c
-from index.faults cimport FAULT_ABSENT, FAULT_LAYOUT, FAULT_NONE, failure, fault
+from index.faults cimport FAULT_NONE, failure
 from index.region cimport (
-    bring_row,
-    fetch_ahead,
     index_region,
-    open_at,
     prefetch,
     region_fits,
     region_free,
     region_init,
-    search,
     slots_of,
-    take_rows,
 )
-from index.one_row cimport bounds_in, facts_at_place, name_at_place, row_number
+from index.one_row cimport row_number
 from index.rows cimport (
     HAS_CRC32C,
+    HAS_HEIGHT,
+    HAS_MEDIA_TYPE,
+    HAS_MTIME,
+    HAS_WIDTH,
     row_columns,
     row_columns_free,
     row_columns_init,
     to_python,
 )
+from index.row_job cimport (
+    FOOTER_BYTES,
+    GROUP_ROWS,
+    bring_rows,
+    copy_name,
+    copy_rows,
+    fetch_rows,
+    find_by_name,
+    find_by_row,
+    find_member,
+    member_job,
+    names_job,
+    part_job,
+    row_job,
+    rows_job,
+)
+from common.guarded cimport find_guard, guard_function, guarded_work
+from common.locator cimport member_locator, to_capsule
 from common.hash cimport encoded_name, hash_name
 from common.named cimport new_named
 from index.pages cimport seeded
@@ -46,29 +62,72 @@ from blobpack._native.results import (
 )
 from blobpack.errors import BlobChangedError, FormatError, StorageError
 
-cdef enum:
-    GROUP_NAMES = 32               # whose cache lines are brought together
-    FOOTER_BYTES = 512
-    FOOTER_HEAD_BYTES = 32
-    STAMP = 336                    # in the footer
-    STAMP_BYTES = 8
-
 cdef extern from "Python.h":
+    object PyBytes_FromStringAndSize(const char*, Py_ssize_t)
+    char* PyBytes_AsString(object) except NULL
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+    object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
 
-cdef extern from *:
-    """
-    #define read_before_what_follows() __atomic_thread_fence(__ATOMIC_ACQUIRE)
-    """
-    void read_before_what_follows() noexcept nogil
+cdef guard_function guard = find_guard()
+
+
+cdef inline object to_found_row(const row_job* job):
+    cdef object crc = job.crc32c if job.with_crc32c else None
+    return new_named(FoundRow, (job.row, job.start, job.end, crc))
+
+
+cdef bint locate_name(
+    object index, str name, int64_t* start, int64_t* end
+) except? False:
+    cdef row_job job
+    cdef Py_ssize_t length
+    try:
+        job.name = PyUnicode_AsUTF8AndSize(name, &length)
+    except UnicodeEncodeError:
+        return False
+    job.length = length
+    if not (<MappedIndex> index).is_found(find_by_name, &job):
+        return False
+    start[0] = job.start
+    end[0] = job.end
+    return True
+
+
+cdef bint locate_row(
+    object index, int64_t row, int64_t* start, int64_t* end
+) except? False:
+    cdef row_job job
+    job.row = row
+    if not (<MappedIndex> index).is_found(find_by_row, &job):
+        return False
+    start[0] = job.start
+    end[0] = job.end
+    return True
+
+
+cdef int64_t count_rows(object index) noexcept:
+    return (<MappedIndex> index).region.row_count
+
+
+cdef int bring_names(
+    object index, list several, Py_ssize_t first, Py_ssize_t last
+) except -1:
+    return (<MappedIndex> index).bring(several, first, last)
+
+
+cdef member_locator locator
+locator.by_name = locate_name
+locator.by_row = locate_row
+locator.count = count_rows
+locator.bring = bring_names
+cdef object LOCATOR = to_capsule(&locator)
 
 
 cdef class MappedIndex:
     """Look members up in an index region that is mapped from a file.
 
-    Blocks and pages are checked once; which were is all that is kept in memory. A
-    mapping of a file that was cut kills who touches it, so each lookup asks for the
-    file's length first: lseek is the cheapest call that tells it, 0.15 us.
+    Blocks and pages are checked once; which were is all that is kept in memory. All
+    reads of the map are jobs of row_job.pxd, which a fault ends if the file was cut.
 
     The map and the file stay open until the last reference to this object is gone:
     a lookup holds one while it runs. mmap.mmap is not used, because it keeps a copy
@@ -102,6 +161,8 @@ cdef class MappedIndex:
     cdef const char* known         # the footer's bytes
     cdef object owner
     cdef tuple media_types
+    cdef bint is_closed
+    cdef readonly object locator   # for MemberReads
 
     def __cinit__(
         self,
@@ -134,6 +195,7 @@ cdef class MappedIndex:
         self.known = footer
         self.owner = owner
         self.media_types = media_types
+        self.locator = LOCATOR
         self.region.length = region_bytes
         self.region.row_count = row_count
         self.region.last_end = last_end
@@ -182,22 +244,6 @@ cdef class MappedIndex:
             f"to byte {self.end} when it was opened"
         )
 
-    cdef bint is_overwritten(self) noexcept nogil:
-        """Return whether the footer has changed since the index was opened.
-
-        Its first bytes are the checksum and the size of the archive, which an append
-        changes. An append that puts the same index back changes the stamp.
-        """
-        cdef const unsigned char* now = (
-            self.region.bytes + self.region.length - FOOTER_BYTES
-        )
-        # the processor must not read the footer before the rest
-        read_before_what_follows()
-        return (
-            memcmp(now, self.known, FOOTER_HEAD_BYTES) != 0
-            or memcmp(now + STAMP, self.known + STAMP, STAMP_BYTES) != 0
-        )
-
     cdef object renewed(self):
         """Return the owner, after it has found the index again."""
         owner = self.owner()
@@ -206,34 +252,77 @@ cdef class MappedIndex:
         owner.renew(self)
         return owner
 
-    cdef int64_t find_row(
-        self, str name, block_view* view, bint* overwritten
-    ) except -2:
-        """Find the last row of a name, -1 when there is none; leave its block open.
+    cdef bint look(self, guarded_work work, row_job* job) except -1:
+        """Find a member; return whether the index was overwritten.
 
-        What is wrong with bytes that were overwritten is no error: the caller looks the
-        name up again.
+        Then nothing in the job is used, and what is wrong with it is no error.
         """
-        cdef const char* text
+        cdef bint ended
+        self.prepare(job)
+        ended = guard(work, job, self.map, self.map_bytes)
+        what = "the part" if work == find_by_name else "the block"
+        return self.check(job, ended, what)
+
+    cdef void prepare(self, row_job* job) noexcept:
+        job.region = &self.region
+        job.known = self.known
+        job.with_crc32c = self.facts & HAS_CRC32C
+        job.kind = FAULT_NONE
+        job.in_member = job.overwritten = job.shortened = False
+        job.position = 0
+
+    cdef bint check(self, row_job* job, bint ended, str what) except -1:
+        """Raise the error of a job, unless the index was overwritten: return that.
+
+        Args:
+            job: What was done.
+            ended: A fault has ended it.
+            what: What was read, for messages.
+        """
+        if ended:
+            self.refuse_cut_file()
+            raise StorageError(f"{self.where}: its index can't be read: bus error")
+        if job.shortened:
+            self.refuse_cut_file()
+        if job.overwritten or job.kind == FAULT_NONE:
+            return job.overwritten
+        if job.in_member:
+            raise failure(job.kind, self.where, "the member", self.offset)
+        raise failure(job.kind, self.where, what, self.offset + job.position)
+
+    cdef bint is_found(self, guarded_work work, row_job* job) noexcept:
+        """Find a member for MemberReads, which tries again by `look` if this fails."""
+        job.region = &self.region
+        job.known = self.known
+        job.with_crc32c = False
+        return (
+            not self.is_closed
+            and not guard(work, job, self.map, self.map_bytes)
+            and job.kind == FAULT_NONE
+            and job.row >= 0
+            and not job.overwritten
+            and not job.shortened
+        )
+
+    cdef bint look_up(self, str name, row_job* job) except -1:
+        """Find the last member of a name, as look; job.row is -1 if there is none."""
         cdef Py_ssize_t length
         cdef bytes encoded = None
-        cdef int64_t row = -1, position = 0
-        cdef fault kind
         try:
-            text = PyUnicode_AsUTF8AndSize(name, &length)
+            job.name = PyUnicode_AsUTF8AndSize(name, &length)
         except UnicodeEncodeError:  # surrogates: bytes that are not UTF-8
             encoded = encoded_name(name)
             if encoded is None:
-                return -1
-            text = encoded
+                job.row = -1
+                return False
+            job.name = encoded
             length = len(encoded)
-        kind = search(&self.region, text, length, view, &row, &position)
-        if kind > FAULT_ABSENT:
-            overwritten[0] = self.is_overwritten()
-            if overwritten[0]:
-                return -1
-            raise failure(kind, self.where, "the part", self.offset + position)
-        return row
+        job.length = length
+        return self.look(find_by_name, job)
+
+    def close(self):
+        """Locate no more members for MemberReads."""
+        self.is_closed = True
 
     def find(self, str name not None):
         """Return the last row of that name, -1 when there is none.
@@ -242,14 +331,10 @@ cdef class MappedIndex:
             BlobChangedError: the file was cut.
             FormatError: what was read of the index is damaged.
         """
-        cdef block_view view
-        cdef int64_t row
-        cdef bint overwritten = False
-        self.refuse_cut_file()
-        row = self.find_row(name, &view, &overwritten)
-        if overwritten or self.is_overwritten():
+        cdef row_job job
+        if self.look_up(name, &job):
             return self.renewed().find(name)
-        return row
+        return job.row
 
     def locate(self, str name not None):
         """Return offset_start and offset_end of the last row of that name, or None.
@@ -258,18 +343,10 @@ cdef class MappedIndex:
             BlobChangedError: the file was cut.
             FormatError: what was read of the index is damaged.
         """
-        cdef block_view view
-        cdef int64_t start = 0, end = 0, row
-        cdef bint overwritten = False, whole = True
-        self.refuse_cut_file()
-        row = self.find_row(name, &view, &overwritten)
-        if row >= 0:
-            whole = offsets_in(&view, row % BLOCK_ROWS, &start, &end)
-        if overwritten or self.is_overwritten():
+        cdef row_job job
+        if self.look_up(name, &job):
             return self.renewed().locate(name)
-        if not whole:
-            raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
-        return None if row < 0 else (start, end)
+        return None if job.row < 0 else (job.start, job.end)
 
     def find_member(self, object member not None):
         """Return the row of a Member, if it is the last row of its name.
@@ -282,29 +359,19 @@ cdef class MappedIndex:
         Raises:
             As locate.
         """
-        cdef block_view view
-        cdef int64_t start = 0, end = 0, row
-        cdef bint overwritten = False, whole = True, is_same = False
+        cdef row_job job
         cdef object checksum
-        self.refuse_cut_file()
-        row = self.find_row(member.name, &view, &overwritten)
-        if row >= 0:
-            whole = offsets_in(&view, row % BLOCK_ROWS, &start, &end)
-            is_same = start == <int64_t> member.offset_start
-            is_same = is_same and end == <int64_t> member.offset_end
-            if is_same and self.facts & HAS_CRC32C:
-                checksum = member.crc32c
-                is_same = (
-                    checksum is None
-                    or value_at(&view, CRC32C, row % BLOCK_ROWS) == <uint64_t> checksum
-                )
-        if overwritten or self.is_overwritten():
+        cdef bint is_same
+        if self.look_up(member.name, &job):
             return self.renewed().find_member(member)
-        if not whole:
-            raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
-        if row < 0:
+        if job.row < 0:
             return NO_SUCH_NAME
-        return row if is_same else OTHER_MEMBER
+        is_same = job.start == <int64_t> member.offset_start
+        is_same = is_same and job.end == <int64_t> member.offset_end
+        if is_same and job.with_crc32c:
+            checksum = member.crc32c
+            is_same = checksum is None or job.crc32c == <uint64_t> checksum
+        return job.row if is_same else OTHER_MEMBER
 
     def search(self, list names not None):
         """Return the last row of each of many names, with its offsets and CRC-32C.
@@ -318,62 +385,39 @@ cdef class MappedIndex:
         Raises:
             As locate.
         """
-        cdef block_view view
+        cdef row_job job
         cdef Py_ssize_t first, last, i
-        cdef int64_t row, start, end
         cdef list found = []
-        cdef object crc = None, named_tuple = FoundRow
-        cdef bint overwritten = False
-        for first in range(0, len(names), GROUP_NAMES):
-            last = min(first + GROUP_NAMES, len(names))
+        for first in range(0, len(names), GROUP_ROWS):
+            last = min(first + GROUP_ROWS, len(names))
             self.bring(names, first, last)
             for i in range(first, last):
-                row = self.find_row(names[i], &view, &overwritten)
-                if overwritten:
+                if self.look_up(names[i], &job):
                     return self.renewed().search(names)
-                if row < 0:
-                    found.append(None)
-                    continue
-                if not offsets_in(&view, row % BLOCK_ROWS, &start, &end):
-                    if self.is_overwritten():
-                        return self.renewed().search(names)
-                    raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
-                if self.facts & HAS_CRC32C:
-                    crc = value_at(&view, CRC32C, row % BLOCK_ROWS)
-                found.append(new_named(named_tuple, (row, start, end, crc)))
-        if self.is_overwritten():
-            return self.renewed().search(names)
+                found.append(None if job.row < 0 else to_found_row(&job))
         return found
 
     cdef int bring(self, list names, Py_ssize_t first, Py_ssize_t last) except -1:
         """Prefetch the slots of some names, then the rows that those give."""
-        cdef uint64_t[GROUP_NAMES] hashes
+        cdef names_job job
         cdef const char* text
-        cdef Py_ssize_t length, i, count = 0
-        self.refuse_cut_file()
+        cdef Py_ssize_t length, i
         if self.region.pages == 0:
             return 0
+        job.region = &self.region
+        job.count = 0
         for i in range(first, last):
             if not isinstance(names[i], str) or not (<str> names[i]).isascii():
                 continue
             text = PyUnicode_AsUTF8AndSize(names[i], &length)
-            hashes[count] = seeded(hash_name(text, length, 0), self.region.seed)
-            prefetch(slots_of(&self.region, hashes[count]))
-            count += 1
-        for i in range(count):
-            bring_row(&self.region, hashes[i])
+            job.hashes[job.count] = seeded(
+                hash_name(text, length, 0), self.region.seed
+            )
+            prefetch(slots_of(&self.region, job.hashes[job.count]))
+            job.count += 1
+        # a fault is noticed again when the names are looked up
+        guard(bring_rows, &job, self.map, self.map_bytes)
         return 0
-
-    cdef bint open_row(self, int64_t row, block_view* view) except -1:
-        """Open the block of a row; return False if the index was overwritten."""
-        cdef int64_t position = 0
-        cdef fault kind
-        kind = open_at(&self.region, row // BLOCK_ROWS, view, &position)
-        if kind == FAULT_NONE:
-            return True
-        if self.is_overwritten():
-            return False
-        raise failure(kind, self.where, "the block", self.offset + position)
 
     def bounds_at(self, row):
         """Return offset_start and offset_end in a row; negative ones: from the end.
@@ -383,54 +427,48 @@ cdef class MappedIndex:
             FormatError: the block is damaged.
             IndexError: there is no such row.
         """
-        cdef block_view view
-        cdef int64_t start = 0, end = 0, number = row_number(row, self.region.row_count)
-        cdef bint whole
-        self.refuse_cut_file()
-        if not self.open_row(number, &view):
+        cdef row_job job
+        job.row = row_number(row, self.region.row_count)
+        if self.look(find_by_row, &job):
             return self.renewed().bounds_at(row)
-        whole = bounds_in(&view, number % BLOCK_ROWS, &start, &end)
-        if self.is_overwritten():
-            return self.renewed().bounds_at(row)
-        if not whole:
-            raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
-        return start, end
+        return job.start, job.end
+
+    cdef object read_name(self, member_job* job, object row):
+        """Find the values in a row, and return its name; None: it was overwritten."""
+        cdef object name
+        job.row.row = row_number(row, self.region.row_count)
+        if self.look(find_member, &job.row):
+            return None
+        name = PyBytes_FromStringAndSize(NULL, job.name_length)
+        job.to = PyBytes_AsString(name)
+        if self.look(copy_name, &job.row):
+            return None
+        return PyUnicode_DecodeUTF8(job.to, job.name_length, "surrogateescape")
 
     def name_at(self, row):
         """Return the name in a row; see bounds_at."""
-        cdef block_view view
-        cdef int64_t number = row_number(row, self.region.row_count)
-        cdef object name
-        self.refuse_cut_file()
-        if not self.open_row(number, &view):
-            return self.renewed().name_at(row)
-        name = name_at_place(&view, number % BLOCK_ROWS)
-        if self.is_overwritten():
-            return self.renewed().name_at(row)
-        if name is None:
-            raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
-        return name
+        cdef member_job job
+        cdef object name = self.read_name(&job, row)
+        return self.renewed().name_at(row) if name is None else name
 
     def member_at(self, row):
         """Return the Member in a row; see bounds_at."""
-        cdef block_view view
-        cdef int64_t start = 0, end = 0, number = row_number(row, self.region.row_count)
-        cdef int64_t place = number % BLOCK_ROWS
-        cdef object name
-        cdef tuple facts
-        cdef bint whole
-        self.refuse_cut_file()
-        if not self.open_row(number, &view):
+        cdef member_job job
+        cdef object name = self.read_name(&job, row), media_type = None
+        if name is None:
             return self.renewed().member_at(row)
-        name = name_at_place(&view, place)
-        whole = offsets_in(&view, place, &start, &end)
-        facts = facts_at_place(&view, place, self.facts, self.media_types)
-        if self.is_overwritten():
-            return self.renewed().member_at(row)
-        if name is None or not whole:
-            raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
+        # a later version of the format may add media types
+        if self.facts & HAS_MEDIA_TYPE and 0 < job.media_type < len(self.media_types):
+            media_type = self.media_types[job.media_type]
         return Member(
-            name, start, end, facts[0], facts[1], facts[2], facts[3], facts[4]
+            name,
+            job.row.start,
+            job.row.end,
+            media_type,
+            (job.width or None) if self.facts & HAS_WIDTH else None,
+            (job.height or None) if self.facts & HAS_HEIGHT else None,
+            job.row.crc32c if self.facts & HAS_CRC32C else None,
+            (job.mtime or None) if self.facts & HAS_MTIME else None,
         )
 
     def search_rows(self, list rows not None):
@@ -439,32 +477,24 @@ cdef class MappedIndex:
         Raises:
             As bounds_at.
         """
-        cdef block_view view
+        cdef row_job job
+        cdef rows_job ahead
         cdef Py_ssize_t first, last, i
-        cdef int64_t number, start, end
         cdef list found = []
         cdef list numbers = [row_number(row, self.region.row_count) for row in rows]
-        cdef object crc = None, named_tuple = FoundRow
-        for first in range(0, len(numbers), GROUP_NAMES):
-            last = min(first + GROUP_NAMES, len(numbers))
-            self.refuse_cut_file()
+        ahead.region = &self.region
+        for first in range(0, len(numbers), GROUP_ROWS):
+            last = min(first + GROUP_ROWS, len(numbers))
             # what binds is waiting for memory, as in search
+            ahead.count = last - first
             for i in range(first, last):
-                fetch_ahead(&self.region, numbers[i])
+                ahead.rows[i - first] = numbers[i]
+            guard(fetch_rows, &ahead, self.map, self.map_bytes)
             for i in range(first, last):
-                number = numbers[i]
-                if not self.open_row(number, &view):
+                job.row = numbers[i]
+                if self.look(find_by_row, &job):
                     return self.renewed().search_rows(rows)
-                self.region.last_header = view.header
-                if not bounds_in(&view, number % BLOCK_ROWS, &start, &end):
-                    if self.is_overwritten():
-                        return self.renewed().search_rows(rows)
-                    raise failure(FAULT_LAYOUT, self.where, "the member", self.offset)
-                if self.facts & HAS_CRC32C:
-                    crc = value_at(&view, CRC32C, number % BLOCK_ROWS)
-                found.append(new_named(named_tuple, (number, start, end, crc)))
-        if self.is_overwritten():
-            return self.renewed().search_rows(rows)
+                found.append(to_found_row(&job))
         return found
 
     def rows(self, int64_t first, int64_t last):
@@ -477,20 +507,21 @@ cdef class MappedIndex:
             FormatError: a block is damaged.
         """
         cdef row_columns out
-        cdef int64_t position = 0
-        cdef fault kind
+        cdef part_job job
+        cdef bint ended
         if not 0 <= first <= last <= self.region.row_count:
             raise IndexError(f"rows {first} to {last} of {self.region.row_count}")
-        self.refuse_cut_file()
+        job.out = &out
+        job.first = first
+        job.last = last
+        self.prepare(&job.row)
         try:
             if not row_columns_init(&out, last - first, self.facts):
                 raise MemoryError
             with nogil:
-                kind = take_rows(&self.region, &out, first, last, &position)
-            if self.is_overwritten():
+                ended = guard(copy_rows, &job, self.map, self.map_bytes)
+            if self.check(&job.row, ended, "the block"):
                 return self.renewed().mapped.rows(first, last)
-            if kind != FAULT_NONE:
-                raise failure(kind, self.where, "the block", self.offset + position)
             return MemberColumns(*to_python(&out))
         finally:
             row_columns_free(&out)

@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
+from common.guarded cimport read_before_what_follows
 from index.blocks cimport (
     CRC32C,
     HEIGHT,
@@ -100,6 +101,8 @@ cdef inline fault take_block(
                 return FAULT_MEMORY
             out.names = <char*> grown
             out.names_capacity = capacity
+            # known before the next read of a mapped file, at which a fault may end this
+            read_before_what_follows()
         if length:
             memcpy(out.names + used, name, length)
         out.name_bounds[row + 1] = used + length

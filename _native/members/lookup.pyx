@@ -9,6 +9,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp
 
 from common.hash cimport encoded_name, hash_name
+from common.locator cimport member_locator, to_capsule
 
 from os import urandom
 
@@ -195,3 +196,82 @@ cdef class NameLookup:
             length = len(encoded)
         row = self.slots[self.find_slot(text, length)]
         return -1 if row == FREE_SLOT else row
+
+
+cdef class MemberColumnsLocator:
+    """Locate members whose columns are in memory, for MemberReads.
+
+    Args:
+        lookup: Finds their names; None if none was made yet.
+        offset_start, offset_end: (n,) the members' offsets.
+    """
+
+    cdef NameLookup lookup
+    cdef const int64_t[::1] offset_start
+    cdef const int64_t[::1] offset_end
+    cdef readonly object locator
+
+    def __cinit__(
+        self,
+        NameLookup lookup,
+        const int64_t[::1] offset_start not None,
+        const int64_t[::1] offset_end not None,
+    ):
+        self.lookup = lookup
+        self.offset_start = offset_start
+        self.offset_end = offset_end
+        self.locator = LOCATOR
+
+
+cdef bint locate_row(
+    object index, int64_t row, int64_t* start, int64_t* end
+) except? False:
+    cdef MemberColumnsLocator located = <MemberColumnsLocator> index
+    start[0] = located.offset_start[row]
+    end[0] = located.offset_end[row]
+    return True
+
+
+cdef bint locate_name(
+    object index, str name, int64_t* start, int64_t* end
+) except? False:
+    cdef NameLookup lookup = (<MemberColumnsLocator> index).lookup
+    cdef Py_ssize_t length
+    cdef const char* text
+    cdef uint32_t row
+    if lookup is None:
+        return False
+    try:
+        text = PyUnicode_AsUTF8AndSize(name, &length)
+    except UnicodeEncodeError:
+        return False
+    row = lookup.slots[lookup.find_slot(text, length)]
+    return row != FREE_SLOT and locate_row(index, row, start, end)
+
+
+cdef int64_t count_rows(object index) noexcept:
+    return (<MemberColumnsLocator> index).offset_start.shape[0]
+
+
+cdef int bring_names(
+    object index, list several, Py_ssize_t first, Py_ssize_t last
+) except -1:
+    """Prefetch the slots of names."""
+    cdef NameLookup lookup = (<MemberColumnsLocator> index).lookup
+    cdef Py_ssize_t length, i
+    cdef const char* text
+    if lookup is None:
+        return 0
+    for i in range(first, last):
+        if isinstance(several[i], str) and (<str> several[i]).isascii():
+            text = PyUnicode_AsUTF8AndSize(several[i], &length)
+            prefetch(&lookup.slots[hash_name(text, length, seed) & lookup.mask])
+    return 0
+
+
+cdef member_locator locator
+locator.by_name = locate_name
+locator.by_row = locate_row
+locator.count = count_rows
+locator.bring = bring_names
+cdef object LOCATOR = to_capsule(&locator)

@@ -7,6 +7,8 @@ from libc.string cimport memcpy
 from posix.stdlib cimport posix_memalign
 from posix.unistd cimport pread, pwrite
 
+from common.writeback cimport start_writeback
+
 from blobpack._native.results import Copied
 
 cdef enum:
@@ -44,6 +46,7 @@ cdef copy_status flush(copier* c) noexcept nogil:
                 continue
             c.error = errno
             return COPY_WRITE_FAILED
+        start_writeback(c.to_fd, c.pos, c.pos + wrote)
         done += wrote
         c.pos += wrote
     c.output_length = 0

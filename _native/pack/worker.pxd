@@ -23,6 +23,7 @@ from common.pthreads cimport (
 )
 from tar.header cimport BLOCK, padded
 from common.threads cimport thread_team
+from common.writeback cimport start_writeback
 
 cdef extern from "<fcntl.h>" nogil:
     int O_NOFOLLOW
@@ -124,6 +125,7 @@ cdef inline int write_at(
                 continue
             g.write_error = errno
             return -1
+        start_writeback(g.out_fd, pos, pos + done)
         bytes += done
         pos += done
         length -= done

@@ -22,6 +22,8 @@ from blobpack.cli.commands.append import append
 from blobpack.cli.commands.cat import cat
 from blobpack.cli.commands.collect import collect
 from blobpack.cli.commands.cors import cors
+from blobpack.cli.commands.encord import encord
+from blobpack.cli.commands.export import export
 from blobpack.cli.commands.extract import extract
 from blobpack.cli.commands.gallery import gallery
 from blobpack.cli.commands.index import index
@@ -30,6 +32,7 @@ from blobpack.cli.commands.ls import ls
 from blobpack.cli.commands.merge import merge
 from blobpack.cli.commands.offsets import offsets
 from blobpack.cli.commands.pack import pack
+from blobpack.cli.commands.pixano import pixano
 from blobpack.cli.commands.repack import repack
 from blobpack.cli.commands.serve import serve
 from blobpack.cli.commands.subset import subset
@@ -236,6 +239,8 @@ for command in (
     cat,
     collect,
     cors,
+    encord,
+    export,
     extract,
     gallery,
     index,
@@ -244,6 +249,7 @@ for command in (
     merge,
     offsets,
     pack,
+    pixano,
     repack,
     serve,
     subset,

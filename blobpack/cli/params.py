@@ -7,6 +7,7 @@ also calls `convert` for values that have been converted already, such as defaul
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from fractions import Fraction
 from math import inf
 from typing import IO, TYPE_CHECKING, Any
@@ -14,11 +15,14 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from blobpack.cli.completion import complete_location
+from blobpack.errors import BlobpackError
 from blobpack.model import BYTES_MAX
 from blobpack.stores.location import Location, location_of
 from blobpack.writing.compress import is_compressed_target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from click.shell_completion import CompletionItem
 
 # [0-9] and not \d, which also matches the digits of other scripts
@@ -243,3 +247,15 @@ class Prices(click.ParamType[tuple[float, float]]):
         if not (0 <= get < inf and 0 <= put < inf):
             self.fail(f"{value!r} is not two prices, such as 0.0004,0.005", param, ctx)
         return get, put
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turn errors in the arguments of a library function into wrong usage."""
+    try:
+        yield
+    # a FormatError, say, is a ValueError, too, but no error of the usage
+    except BlobpackError:
+        raise
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc

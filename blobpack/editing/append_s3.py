@@ -116,8 +116,7 @@ def continuing_upload(
     from blobpack.stores.s3.multipart import UPLOAD_PART_BYTES_MIN
     from blobpack.stores.s3.upload import uploading
 
-    # copies take at most half of the 10,000 parts, so what is written must fit into the other half
-    expected = None if new_bytes is None else 2 * new_bytes
+    expected = None if new_bytes is None else end + new_bytes
     with uploading(
         store.location,
         expected_bytes=expected,

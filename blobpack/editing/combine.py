@@ -25,7 +25,7 @@ from blobpack.tar.names import normal_lookup
 from blobpack.tar.splice import splice
 from blobpack.wording import counted, setting
 from blobpack.writing.new_blob import new_blob
-from blobpack.writing.target import check_target, refuse_same_file
+from blobpack.writing.target import check_target, refuse_same_file, replacing_unseen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,7 @@ def combine(
         progress: See merge.
     """
     began = time.perf_counter()
-    check_target(location, place, force=force)
+    exists = check_target(location, place, force=force)
     # the new blob would replace its own source, and members that were not chosen would be lost
     for blob in blobs:
         refuse_same_file(location, blob.location, blob.store.fd if blob.store else None)
@@ -79,7 +79,10 @@ def combine(
         )
     offsets = Offsets(sum(map(len, chosen)))
     expected_bytes = sum(map(_most_bytes, chosen)) if location.is_s3 else None
-    with new_blob(location, expected_bytes=expected_bytes) as out:
+    with (
+        replacing_unseen(exists),
+        new_blob(location, expected_bytes=expected_bytes, new=exists is None) as out,
+    ):
         with parts_of(out.tar) as archive:
             show = counting(progress, total=sum(map(len, chosen)))
             index = _copy_members(parts, chosen, archive, offsets, duplicates, show)

@@ -12,7 +12,6 @@ from urllib.parse import quote, unquote
 
 from blobpack.errors import PackageMissingError
 from blobpack.gateway.answers import NOT_FOUND, send_problem
-from blobpack.gateway.blobs import ServedBlobs
 from blobpack.gateway.images import Images
 from blobpack.gateway.metrics import Metrics
 from blobpack.gateway.payloads import Payloads
@@ -21,12 +20,14 @@ from blobpack.gateway.routes.pictures import Pictures
 from blobpack.gateway.routes.raw_files import RawFiles
 from blobpack.gateway.routes.services import Services
 from blobpack.gateway.routes.thumbnails import Thumbnails
+from blobpack.gateway.served.blobs import ServedBlobs
 from blobpack.gateway.tokens import GRANT, Access, Keys
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from blobpack.gateway.answers import Receive, Scope, Send
+    from blobpack.gateway.served.renewal import Reopen
     from blobpack.gateway.tokens import Grant
     from blobpack.opening.reader import Reader
 
@@ -42,6 +43,7 @@ def gateway_app(
     keys: Mapping[str, str] | Keys | None = None,
     require_token: bool = False,
     pinned: bool = False,
+    reopen: Reopen | None = None,
 ) -> GatewayApp:
     """Make the ASGI application that serves members of open blobs.
 
@@ -54,13 +56,19 @@ def gateway_app(
         require_token: Answer requests without a token with 401. Otherwise everybody who can reach the server can read
             everything.
         pinned: The names will never lead to other bytes, so that caches may keep all answers for ever.
+        reopen: Opens the blob that is served under a name anew, after its local file has changed; called in another
+            thread. None: until the end, requests for members of a changed blob are answered with 409.
 
     Raises:
         PackageMissingError: Starlette is not installed.
         ValueError: a name or an access key has a wrong form, or tokens are required and there are no keys.
         BlobpackError: the index of a remote blob can't be read.
     """
-    served = blobs if isinstance(blobs, ServedBlobs) else ServedBlobs(blobs, pinned=pinned)
+    served = (
+        blobs
+        if isinstance(blobs, ServedBlobs)
+        else ServedBlobs(blobs, pinned=pinned, reopen=reopen)
+    )
     known = keys if isinstance(keys, Keys) else Keys(keys or {})
     names = frozenset(blob.name for blob in served)
     return GatewayApp(served, Access(known, require_token=require_token, names=names))
@@ -70,6 +78,7 @@ class GatewayApp:
     """The ASGI application; gateway_app makes it.
 
     Attributes:
+        access: Who may read what; `access.keys` makes tokens.
         services: What its routes share: the blobs that are served, who may read them, and what reads and counts.
     """
 
@@ -78,7 +87,7 @@ class GatewayApp:
         payloads = Payloads(metrics.count_wait)
         raw_files = RawFiles(blobs)
         services = Services(blobs, access, metrics, payloads, raw_files, Pictures(payloads))
-        self.services = services
+        self.access, self.services = access, services
         self._images = Images(blobs, payloads, access, metrics, "image")
         self._faces: dict[bytes, Face] = {
             b"b": self._images,
@@ -100,7 +109,7 @@ class GatewayApp:
         grant = None
         if raw.startswith(TOKEN_PREFIX):
             token, _, raw = raw[len(TOKEN_PREFIX) :].partition(b"/")
-            grant = self.services.access.grant_of_token(token.decode("latin-1"))
+            grant = self.access.grant_of_token(token.decode("latin-1"))
             if grant is None:
                 await send_problem(send, 404, NOT_FOUND)
                 return

@@ -7,7 +7,6 @@ rule with this id. S3 applies the first rule that fits a request (Amazon S3 User
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blobpack.errors import BlobNotFoundError, StorageError
@@ -99,8 +98,18 @@ def rule_for(origins: Sequence[str]) -> Rule:
 
 def _is_in_the_way(rule: Rule, origins: Sequence[str]) -> bool:
     """Return whether S3 would apply this rule of others to requests of these origins, and so hide headers from them."""
-    fits = "GET" in rule["AllowedMethods"] and any(
-        fnmatchcase(origin, allowed) for origin in origins for allowed in rule["AllowedOrigins"]
+    # a server that is not AWS may leave out anything
+    fits = "GET" in rule.get("AllowedMethods", ()) and any(
+        _covers(allowed, origin) for origin in origins for allowed in rule.get("AllowedOrigins", ())
     )
     exposed = {name.lower() for name in rule.get("ExposeHeaders", [])}
     return fits and not {name.lower() for name in EXPOSED} <= exposed
+
+
+def _covers(allowed: str, origin: str) -> bool:
+    """Return whether an origin of a rule, which may hold one `*`, covers an origin, or one of all origins (`*`)."""
+    before, star, after = allowed.partition("*")
+    if origin == "*" or not star:
+        return origin in ("*", allowed)
+    is_long = len(origin) >= len(before) + len(after)
+    return is_long and origin.startswith(before) and origin.endswith(after)

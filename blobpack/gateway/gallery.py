@@ -68,9 +68,9 @@ class ShownBlob(NamedTuple):
     endpoint: str = ""
     size: int = 0
 
-    def located(self, blob: Location) -> ShownBlob:
+    def located(self, blob: Location | None) -> ShownBlob:
         """Return this blob with its place in S3, if it lies there."""
-        if not blob.is_s3:
+        if blob is None or not blob.is_s3:
             return self
         return self._replace(s3=blob.whole, endpoint=_custom_endpoint(blob))
 

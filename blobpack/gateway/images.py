@@ -41,10 +41,11 @@ from blobpack.gateway.send_payload import send_payload
 
 if TYPE_CHECKING:
     from blobpack.gateway.answers import Fields, Receive, Scope, Send
-    from blobpack.gateway.blobs import ServedBlobs, ServedMember
     from blobpack.gateway.metrics import Metrics
     from blobpack.gateway.payloads import Payloads
     from blobpack.gateway.routes.raw_files import RawFiles
+    from blobpack.gateway.served.blob import ServedMember
+    from blobpack.gateway.served.blobs import ServedBlobs
     from blobpack.gateway.tokens import Access, Grant
 
 PINNED_S = 31536000  # a year, which stands for ever (RFC 9111, 5.2.2.1 has no upper bound)
@@ -85,6 +86,7 @@ class Images:
             route: Name of the route in metrics.
         """
         self._blobs, self._payloads, self._access, self._metrics = blobs, payloads, access, metrics
+        self._renewal = blobs.renewal
         self._count, self._route = metrics.count, route
         # by is_pinned and by whether only this client may keep the answer
         self._fields: dict[tuple[bool, bool], Fields] = {
@@ -130,6 +132,8 @@ class Images:
             self._count(self._route, 401, len(UNAUTHORIZED))
             return
         member = None
+        await self._renewal.look()
+        began = self._renewal.count
         try:
             found = self._blobs.resolve(decoded(raw))
             if found is not None and grant.covers(found[0].name, found[1]):
@@ -160,6 +164,9 @@ class Images:
                 self._count(self._route, status, end - start)
                 return
         except BlobpackError as exc:
+            if await self._renewal.is_over(exc, began):
+                await self(scope, receive, send, raw, grant)
+                return
             self._count(self._route, await send_error(send, exc, decoded(raw)), 0)
             return
         headers = fields_of(member, answer, fields, payload)

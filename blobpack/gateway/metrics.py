@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blobpack.gateway.blobs import ServedBlobs
     from blobpack.gateway.payloads import Payloads
+    from blobpack.gateway.served.blobs import ServedBlobs
 
 # upper bounds in seconds: a read from a disk takes 0.1 to 10 ms, one from S3 10 to 50 ms
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

@@ -24,7 +24,7 @@ from blobpack.threads import shared_pool
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
-    from blobpack.gateway.blobs import ServedMember
+    from blobpack.gateway.served.blob import ServedMember
     from blobpack.opening.batch import Located
     from blobpack.stores.base import Store
 
@@ -100,7 +100,9 @@ class Payloads:
         if store.is_replaced:
             # so that every later request checks again
             self._looked_s.pop(id(store), None)
-            raise changed(member)
+            # an append leaves all payloads as they are
+            if not (is_right and store.is_grown):
+                raise changed(member)
         if has_checksum and not is_right:
             raise damaged(member)
         return payload
@@ -131,13 +133,15 @@ class Payloads:
         """
         located = locate(member)
         hedge = member.blob.reader.hedge == "always"
+        is_right = False
         if start == 0 and end == member.size:
             payload = located.read(hedge=hedge)
+            is_right = member.crc32c is not None
         else:
             payload = with_options(
                 located.store.read_range, member.start + start, member.start + end, hedge=hedge
             )
-        if located.store.is_replaced:
+        if located.store.is_replaced and not (is_right and located.store.is_grown):
             raise changed(member)
         return payload
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blobpack.gateway.answers import Fields, Receive, Send
-    from blobpack.gateway.blobs import ServedMember
     from blobpack.gateway.http_range import Answer
     from blobpack.gateway.payloads import Payloads
+    from blobpack.gateway.served.blob import ServedMember
 
 # if a client takes no byte of a large payload for so long, the connection is closed
 SEND_TIMEOUT_S = 60.0

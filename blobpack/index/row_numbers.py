@@ -57,7 +57,14 @@ def rows_to_read(rows: Any, count: int) -> Sequence[int]:
     if isinstance(rows, range) and (not rows or min(rows[0], rows[-1]) >= 0):
         _check_ends(rows, count)
         return rows
-    listed: list[int] = existing_rows(rows, count).tolist()
+    return as_ints(existing_rows(rows, count))
+
+
+def as_ints(rows: range | NDArray[np.int64]) -> Sequence[int]:
+    """Return rows as a sequence of int."""
+    if isinstance(rows, range):
+        return rows
+    listed: list[int] = rows.tolist()
     return listed
 
 

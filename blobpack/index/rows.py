@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar, overload
 
-from blobpack._native.lookup import NameLookup
+from blobpack._native.lookup import MemberColumnsLocator, NameLookup
 from blobpack._native.packed import measure
 from blobpack._native.results import OTHER_MEMBER, FoundRow, row_of_member
 from blobpack.asked_members import not_which, row_number
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from blobpack._native.mapped_index import MappedIndex
     from blobpack.index.origin import Origin
     from blobpack.index.which import MemberKey
     from blobpack.indexfile.open import StoredIndex
@@ -123,6 +124,13 @@ class Rows:
             return self.row_of(which)
         except IndexError:
             return None
+
+    def _locator(self) -> MappedIndex | MemberColumnsLocator | None:
+        """Return what finds members for MemberReads; None if only the methods of this class find them."""
+        if self._stored is not None:
+            return self._stored.native
+        columns = self._columns
+        return MemberColumnsLocator(self._lookup, columns.offset_start, columns.offset_end)
 
     @property
     def _is_remote(self) -> bool:

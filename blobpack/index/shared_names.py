@@ -56,6 +56,7 @@ class SharedNames:
     blob: str
     footer: Footer
     is_remote: bool = False
+    native: None = None  # see StoredIndex
     url: str = ""
     _lookup: tuple[NameLookup, Int64s] | None = field(default=None, repr=False)
 

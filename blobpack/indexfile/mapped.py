@@ -42,6 +42,9 @@ class ClosedIndex:
     def __init__(self, where: str) -> None:
         self._where = where
 
+    def close(self) -> None:
+        """Do nothing."""
+
     def _raise_closed(self, *_: object) -> NoReturn:
         raise StorageError(f"{self._where}: the index is closed")
 
@@ -142,6 +145,12 @@ class LocalIndex:
         return self.footer.row_count
 
     @property
+    def native(self) -> MappedIndex | None:
+        """The native index in which MemberReads finds members; None for one that was closed, or shows new members."""
+        mapped = self.mapped
+        return None if self._is_renewed or isinstance(mapped, ClosedIndex) else mapped
+
+    @property
     def url(self) -> str:
         """Path or URL of the file or blob that holds the index."""
         return self._store.url
@@ -202,6 +211,7 @@ class LocalIndex:
     def close(self) -> None:
         """Unmap the index, and close its file, when the lookups that are under way have ended. See StoredIndex."""
         self._store.close()
+        self.mapped.close()
         # Nothing is unmapped here: a lookup in another thread holds a reference to the native index, and the last
         # reference unmaps it.
         self.mapped, self._table = ClosedIndex(self._store.url), None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import SupportsIndex
 
+    from blobpack._native.mapped_index import MappedIndex
     from blobpack._native.members import Member
     from blobpack._native.results import FoundRow
     from blobpack.columns import Columns
@@ -32,6 +33,11 @@ class StoredIndex(Protocol):
 
     footer: Footer
     is_remote: bool  # a lookup may send requests
+
+    @property
+    def native(self) -> MappedIndex | None:
+        """The native index in which MemberReads finds members; None if this object has to be asked."""
+        ...
 
     @property
     def url(self) -> str:

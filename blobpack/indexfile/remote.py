@@ -37,6 +37,7 @@ class RemoteIndex:
     """An index that is read from a store page by page and block by block."""
 
     is_remote = True
+    native = None
 
     def __init__(self, store: Store, offset: int, footer: Footer) -> None:
         """Read nothing yet.

@@ -1,1 +1,1 @@
-"""Annotation tools: members of blobs as the projects, tasks or rows of each tool."""
+"""Annotation tools and frameworks: members of blobs as the projects, tasks, rows or samples of each."""

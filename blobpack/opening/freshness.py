@@ -18,6 +18,7 @@ from blobpack.indexfile.identity import (
     samples_crc_of,
 )
 from blobpack.indexfile.open import read_footer
+from blobpack.stores.http.etag import differ
 from blobpack.tar.header import BLOCK, begins_tar, size_in
 from blobpack.tar.scan import scan_store
 from blobpack.wording import setting
@@ -79,7 +80,7 @@ def difference(store: Store, identity: Identity, index: Index | None = None) -> 
     if store.size != size and not _is_index_behind(store, size):
         return f"the blob has {store.size} bytes, and had {size} when the index was made"
     # an equal ETag proves that the object is the same; the tail need not be read
-    if identity.version and identity.version == store.version:
+    if identity.version and store.version and not differ(identity.version, store.version):
         return ""
     start = max(0, size - IDENTITY_TAIL_BYTES)
     tail = store.peek_right(start, size, lambda found: crc32c(found) == identity.tail_crc)

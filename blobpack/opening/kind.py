@@ -21,6 +21,8 @@ BLOB_SUFFIXES = (".tar", ".tar.zst", ".tzst")
 GLOB = re.compile(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]")
 
 COLLECTION_NAME = "collection.idx"
+# what the name of a blob does not hold of the name of its file
+NAME_ENDS = (".zst", ".tar", ".idx")
 
 # One file or object, of members or of the index of many blobs; the folder or prefix of several; or a pattern of their names.
 # What does not exist counts as a blob, so that the error is the one for a missing blob.
@@ -105,3 +107,17 @@ def _folder_before(location: Location) -> Location:
     before = address[: match.start()] if match else address
     query = location.whole[len(address) :]
     return Location(before[: before.rfind("/") + 1] + query, location.kind, location.access)
+
+
+def name_of(place: str) -> str:
+    """Return the name of the blob at a path or URL, as servers use it: its file's stem, or the folder of a collection."""
+    location = Location.parse(place, prefix=True)
+    path = location.path if location.is_local else location.remote_name or location.bucket
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    # a glob names its blobs, and not their folder
+    while len(parts) > 1 and (parts[-1] == COLLECTION_NAME or any(c in parts[-1] for c in "*?[")):
+        parts.pop()
+    name = parts[-1] if parts else ""
+    for suffix in NAME_ENDS:
+        name = name.removesuffix(suffix)
+    return name

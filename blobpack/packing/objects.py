@@ -20,12 +20,13 @@ from blobpack.errors import (
     DuplicateNameError,
     SourceError,
     StorageError,
+    UnsafeNameError,
 )
 from blobpack.look_ahead import map_ahead
 from blobpack.packing.files import IMAGE_HEAD_BYTES, Skipped, match_filters, member_bytes_max
 from blobpack.stores.location import Location
-from blobpack.stores.open import open_store
-from blobpack.tar.header import encode_name
+from blobpack.stores.open import is_denied, open_store
+from blobpack.tar.header import check_name, encode_name
 from blobpack.tar.names import first_clash, is_hidden
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from blobpack.packing.names import NameChange
     from blobpack.stores.base import Store
+    from blobpack.stores.s3.listing import Listed
     from blobpack.stores.s3.signing import Signatures
     from blobpack.stores.s3.store import S3Store
 
@@ -46,6 +48,10 @@ PAYLOADS_AHEAD_BYTES = 64 << 20
 LARGE_OBJECT_BYTES = 16 << 20
 
 
+# Why a key such as "photos//1.jpg" is skipped below "photos/", and the ways to pack its object.
+ODD_KEY = "a key that is no name for a member: pack its URL, or a manifest with a name for it"
+
+
 class Source(NamedTuple):
     """One object or file to pack.
 
@@ -53,13 +59,27 @@ class Source(NamedTuple):
         name: Name of its member.
         location: Its path or URL.
         size: Its bytes; -1 if they are not known yet.
-        version: Its ETag when it was listed; empty if it was not listed.
+        version: Its ETag when it was listed; empty if it was not listed, or if the server lists no ETags.
     """
 
     name: bytes
     location: Location
     size: int = -1
     version: str = ""
+
+
+class LeftOut(NamedTuple):
+    """An object or file that a list names, and that is not packed.
+
+    Attributes:
+        reason: Why it is not.
+        name: Its name, in bytes.
+        url: Its path or URL, without secrets.
+    """
+
+    reason: str
+    name: bytes
+    url: str
 
 
 class OpenedObject(NamedTuple):
@@ -75,26 +95,38 @@ class OpenedObject(NamedTuple):
 
 
 class Objects:
-    """Objects and files to pack: an iterable of (name, payload) pairs, in byte order of the names."""
+    """Objects and files to pack: an iterable of (name, payload) pairs, in byte order of the names.
 
-    def __init__(self, sources: Iterable[Source], *, images_only: bool = False) -> None:
+    Attributes:
+        left_out: What the list names besides them.
+    """
+
+    def __init__(
+        self,
+        sources: Iterable[Source],
+        *,
+        images_only: bool = False,
+        left_out: Sequence[LeftOut] = (),
+    ) -> None:
         """Sort the sources by name.
 
         Args:
             sources: The objects and files.
             images_only: For large objects that are not images, return only the first bytes as the payload: these
                 are enough for the caller to see that it skips the object.
+            left_out: What the list names besides them.
 
         Raises:
             DuplicateNameError: two sources have one name.
         """
         self._sources = sorted(sources, key=lambda source: source.name)
         self._images_only = images_only
+        self.left_out = left_out
         # shared by all objects: boto3 signs one request for each bucket and minute, and the signatures of the others
         # are derived from that, in a sixth of the processor time
         self._signatures: Signatures | None = None
         # only listed objects use it; its import brings boto3, which packing local files does not need
-        if any(source.version for source in self._sources):
+        if any(source.size >= 0 and source.location.is_s3 for source in self._sources):
             from blobpack.stores.s3.signing import Signatures
 
             self._signatures = Signatures()
@@ -259,12 +291,13 @@ def list_prefix(location: Location, skipped: Skipped, *, hidden: bool) -> Object
     """List the objects below a prefix as if the prefix were a folder; names are relative to it.
 
     Args:
-        location: s3://bucket or s3://bucket/prefix, with or without a "/" at its end.
-        skipped: Counts hidden objects, and empty objects that stand for folders.
+        location: s3://bucket or s3://bucket/prefix, with or without a "/" at its end; or the URL of a single object, whose
+            name is the last part of its key.
+        skipped: Counts hidden objects, empty objects that stand for folders, and keys after which no member can be named.
         hidden: Also list objects with a "." at the start of a part of their names.
 
     Raises:
-        SourceError: there are no objects below the prefix, or it can't be listed.
+        SourceError: there is no such object, and none below the prefix, or it can't be listed.
     """
     return list_prefixes([(location, b"")], skipped, hidden=hidden)
 
@@ -275,42 +308,93 @@ def list_prefixes(
     """List the objects below several prefixes, each with what stands before their names; see list_prefix.
 
     Raises:
-        SourceError: there are no objects below a prefix, or it can't be listed.
+        SourceError: there is no such object, and none below a prefix, or it can't be listed.
         DuplicateNameError: two objects have one name.
     """
     return Objects(
         source
         for location, before in prefixes
-        for source in _objects_below(location, before, skipped, hidden=hidden)
+        for source in _objects_of(location, before, skipped, hidden=hidden)
     )
 
 
-def _objects_below(
+def _objects_of(
     location: Location, before: bytes, skipped: Skipped, *, hidden: bool
 ) -> Iterator[Source]:
-    from blobpack.stores.s3.bucket import Bucket
-    from blobpack.stores.s3.listing import list_objects
-
-    # with a "/" at its end: S3 compares plain text, so the prefix "train" would also list "train-old/1.jpg"
-    bucket, prefix = location.bucket, location.as_folder.key
+    """Yield the objects below a prefix, or the single object at a key."""
+    prefix = ""
+    listed: list[Listed] = []
+    alone = None
     try:
-        listed = list_objects(Bucket.at(location), prefix)
+        prefix, listed = _list_below(location)
+        alone = None if listed else _find_alone(location)
     except StorageError as exc:
-        raise SourceError(str(exc), paths=(location.text,)) from exc
+        refused = exc
+        if is_denied(exc):
+            # To read one object, the right to list is not needed.
+            try:
+                alone = _find_alone(location)
+            except StorageError as other:
+                refused = other
+        if alone is None:
+            raise SourceError(str(refused), paths=(location.text,)) from refused
+    if alone is not None:
+        name = before or encode_name(location.key.rpartition("/")[2])
+        yield Source(name, location, alone.size, alone.version)
+        return
     # S3 knows no empty folder: a misspelt prefix is an empty listing, and would be packed as an empty blob
     if not listed:
-        raise SourceError(
-            f"{location}: there is nothing below s3://{bucket}/{prefix}", paths=(location.text,)
-        )
-    before = before and before + b"/"
+        raise SourceError(f"{location}: {_nothing_there(location)}", paths=(location.text,))
     for found in listed:
         below = found.key.removeprefix(prefix)
-        name = before + encode_name(below)
-        place = Location.in_s3(bucket, found.key, location.access)
+        name = before + b"/" * bool(before) + encode_name(below)
+        place = Location.in_s3(location.bucket, found.key, location.access)
         # consoles make such objects for "new folder"; the prefix itself leaves an empty name
         if not below or below.endswith("/"):
             skipped.add("an object that stands for a folder", encode_name(found.key), place.text)
         elif not hidden and is_hidden(below):
             skipped.add("hidden", name, place.text)
+        elif not _is_name(encode_name(below)):
+            skipped.add(ODD_KEY, encode_name(place.text), place.text)
         else:
             yield Source(name, place, found.size, found.version)
+
+
+def _list_below(location: Location) -> tuple[str, list[Listed]]:
+    """Return a prefix with its "/", and the objects below it."""
+    from blobpack.stores.s3.bucket import Bucket
+    from blobpack.stores.s3.listing import list_objects
+
+    # with a "/" at its end: S3 compares plain text, so the prefix "train" would also list "train-old/1.jpg"
+    bucket, prefix = Bucket.at(location), location.as_folder.key
+    # more than one "/" may be part of the keys, or a slip of the one who typed it
+    if location.key.endswith("/") and location.key != prefix:
+        listed = list_objects(bucket, location.key)
+        if listed:
+            return location.key, listed
+    return prefix, list_objects(bucket, prefix)
+
+
+def _find_alone(location: Location) -> Listed | None:
+    from blobpack.stores.s3.bucket import ObjectKey
+    from blobpack.stores.s3.listing import find_object
+
+    if not location.key or location.key.endswith("/"):
+        return None
+    return find_object(ObjectKey.at(location))
+
+
+def _nothing_there(location: Location) -> str:
+    if not location.key:
+        return "the bucket is empty"
+    if location.key.endswith("/"):
+        return "there is no object below this prefix"
+    return "there is no such object, and none below it as a prefix"
+
+
+def _is_name(name: bytes) -> bool:
+    try:
+        check_name(name)
+    except UnsafeNameError:
+        return False
+    return True

@@ -29,7 +29,7 @@ from blobpack.stores.replace import check_suffix
 from blobpack.wording import counted, setting
 from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
 from blobpack.writing.new_blob import new_blob, unwritten_bytes
-from blobpack.writing.target import check_target, kind_of
+from blobpack.writing.target import check_target, kind_of, replacing_unseen
 
 if TYPE_CHECKING:
     from blobpack.index.index import Index
@@ -119,8 +119,9 @@ def pack(
         # allows at most 10,000 parts.
         expected_bytes=expected_bytes(found) if remote else None,
         resume=resume,
+        new=exists is None,
     )
-    with nullcontext() if dry_run else opening as blob:
+    with replacing_unseen(exists), nullcontext() if dry_run else opening as blob:
         packed, size = _write_archive(
             found, blob, skipped, complete, location.text, replaced, index, allow_empty
         )

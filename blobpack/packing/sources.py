@@ -108,6 +108,8 @@ def resolve_source(source: Packable, options: PackOptions, skipped: Skipped) -> 
 def _resolve(source: Packable, options: PackOptions, skipped: Skipped) -> ResolvedSource:
     # what read_manifest returns
     if isinstance(source, Objects):
+        for each in source.left_out:
+            skipped.add(each.reason, each.name, each.url)
         return source
     if isinstance(source, Mapping):
         return _checked_payloads(source.items())

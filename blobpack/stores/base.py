@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from blobpack._native.local_reads import LocalFile
     from blobpack.stores.cache import Cache
     from blobpack.stores.location import Location
     from blobpack.stores.stats import Counters
@@ -47,6 +48,7 @@ class Store(Closing, ABC):
         base: The store that this one reads from, if it wraps another one.
         counters: Counts the requests of this store, or of the store that it wraps; None if it sends none.
         cache: The cache of this store, or of the store that it wraps; None if there is none.
+        native_file: The open file that holds the blob's bytes as they are, for native code; None if there is none.
     """
 
     url: str
@@ -60,6 +62,7 @@ class Store(Closing, ABC):
     base: Store | None = None
     counters: Counters | None = None
     cache: Cache | None = None
+    native_file: LocalFile | None = None
 
     @abstractmethod
     def fetch(self, start: int, end: int) -> bytes:
@@ -90,6 +93,11 @@ class Store(Closing, ABC):
     @property
     def is_replaced(self) -> bool:
         """Whether the blob's path leads to another version by now. False for a store whose reads raise an error then."""
+        return False
+
+    @property
+    def is_grown(self) -> bool:
+        """Whether a file that was written since it was opened may only have been appended to: it is not shorter."""
         return False
 
     def peek(self, start: int, end: int) -> bytes:

@@ -1,7 +1,7 @@
 """A blob in a local file.
 
-Strategy: pread, because it has no file position that threads would share. A mapping is not used: if the file is
-truncated, reading from a mapping kills the process with SIGBUS (mmap(2)).
+Strategy: native code reads the file by pread, which has no file position that threads would share, and maps a file that
+is read often (`_native/stores/local_reads.pyx`). What native code can't read is read here again, to raise the right error.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ import stat
 from typing import TYPE_CHECKING
 
 from blobpack._native.cached_read import read_cached
+from blobpack._native.local_reads import LocalFile
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.base import Store
 from blobpack.stores.descriptor import Descriptor, read_at
 from blobpack.stores.location import Location
+from blobpack.threads import processor_count
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 CLOSED = -1
+# threads that read a batch from memory; more wait for the same memory
+THREADS_MAX = 8
 
 
 class LocalStore(Store):
@@ -72,6 +76,7 @@ class LocalStore(Store):
             self.close()
             raise StorageError(f"{self.url}: not a plain file")
         self.size = found.st_size
+        self.native_file = LocalFile(self._fd, self.size, processor_count(THREADS_MAX))
         self.version = version_of(found)
         if version is not None and version != self.version:
             self.close()
@@ -86,6 +91,12 @@ class LocalStore(Store):
 
     def fetch(self, start: int, end: int) -> bytes:
         """Read the bytes start to end."""
+        file = self.native_file
+        found = None if file is None else file.read(start, end)
+        return self._fetch_slowly(start, end) if found is None else found
+
+    def _fetch_slowly(self, start: int, end: int) -> bytes:
+        """Read bytes that native code could not read, or raise the error that says why."""
         # The local name keeps the file open until the end of this function, whatever another thread does.
         fd = self._fd
         try:
@@ -102,7 +113,7 @@ class LocalStore(Store):
                 self._raise_unreadable(start, end)
             raise StorageError(f"{self.url}: can't read at byte {start}: {exc.strerror}") from exc
         raise BlobChangedError(
-            f"{self.url}: the file was cut to {found} bytes; it had {self.size} when it was opened"
+            f"{self.url}: can't read bytes {start} to {end}: the file was cut to {found} bytes; it had {self.size} when it was opened"
         )
 
     def read_if_ready(self, start: int, end: int) -> bytes | None:
@@ -121,10 +132,21 @@ class LocalStore(Store):
         except OSError:
             return True
 
+    @property
+    def is_grown(self) -> bool:
+        """Whether the path leads to the file that was opened, and the file is not shorter."""
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 (as above)
+        except OSError:
+            return False
+        return f"{found.st_ino:x}" == self.version.partition("-")[0] and found.st_size >= self.size
+
     def close(self) -> None:
         """Close the file. Reads that are under way end first, and get their bytes. Closing twice is harmless."""
         super().close()
         self._fd = CLOSED
+        if self.native_file is not None:
+            self.native_file.close()
 
     def __reduce__(self) -> tuple[Callable[..., LocalStore], tuple[str, str]]:
         return _reopen_local_store, (self._path, self.version)

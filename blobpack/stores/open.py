@@ -52,7 +52,8 @@ def open_store(
         from blobpack.stores.s3.store import S3Store
 
         store: Store = S3Store(location, tail_bytes=tail_bytes, counters=counters)
-        return cache.around(store) if cache else store
+        # Without an ETag, a changed object of the same size would be read from the cache as it was.
+        return cache.around(store) if cache and store.version else store
     from blobpack.stores.http.store import HttpStore
 
     return _cached_if_pinned(HttpStore(location, tail_bytes=tail_bytes, counters=counters), cache)
@@ -129,6 +130,11 @@ def open_tar(
     except BaseException:
         store.close()
         raise
+
+
+def is_denied(exc: StorageError) -> bool:
+    """Return whether S3 has refused a request because the caller lacks a right, and not because of a wrong key."""
+    return exc.status == FORBIDDEN and "AccessDenied" in str(exc)
 
 
 def may_be_missing(exc: StorageError) -> bool:

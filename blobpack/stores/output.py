@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from blobpack.errors import StorageError
+from blobpack.errors import BlobpackError, StorageError
 from blobpack.stores.location import Location
 from blobpack.stores.sink import FileSink
 
@@ -294,8 +294,9 @@ def translate_write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Translate errors of the system in the block to StorageErrors that name the path."""
     try:
         yield
-    # A StorageError is an OSError, too, and its message names the path already.
-    except StorageError:
+    # A StorageError is an OSError, too, and its message names the path already. So is a SourceError, which is about a path
+    # that is read.
+    except BlobpackError:
         raise
     except OSError as exc:
         raise StorageError(f"{os.fspath(path)}: can't be written: {exc.strerror}") from exc

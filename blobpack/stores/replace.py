@@ -139,7 +139,9 @@ def check_replaceable(target: Location, kind: OutputKind, *, force: bool = False
     except StorageError as exc:
         if force:
             return True
-        raise StorageError(f"{target}: can't be replaced: {exc}") from exc
+        error = StorageError(f"{target}: can't be replaced: {exc}")
+        error.status = exc.status
+        raise error from exc
     raise StorageError(
         f"{target}: exists and is no {kind.name}, so it is not replaced; {setting('force', True)} replaces it"
     )

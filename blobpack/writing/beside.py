@@ -16,6 +16,7 @@ from blobpack.errors import BlobChangedError, FormatError, StorageError
 from blobpack.index.tables.offsets import iter_offsets, offsets_path, void_path
 from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
 from blobpack.indexfile.open import read_footer
+from blobpack.stores.http.etag import differ
 from blobpack.stores.local import version_of
 from blobpack.stores.location import Location
 from blobpack.stores.open import may_be_missing, open_store
@@ -120,7 +121,7 @@ def forget_if_replaced(blob: Location, version: str) -> None:
     sidecar = sidecar_of(blob)
     try:
         with open_store(blob) as store:
-            if store.version == version:
+            if not differ(store.version, version):
                 return
         with open_store(sidecar) as beside:
             footer = read_footer(beside)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from blobpack.errors import StorageError
+from blobpack.errors import BlobChangedError, StorageError
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import INDEX
+from blobpack.stores.open import is_denied
 from blobpack.stores.replace import OutputKind, check_replaceable
 from blobpack.stores.zstd_format import is_zstd
 from blobpack.tar.header import BLOCK, begins_tar
 from blobpack.writing.compress import is_compressed_target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from blobpack.model import IndexPlace
     from blobpack.stores.base import Store
     from blobpack.stores.location import Location
@@ -38,18 +41,44 @@ def kind_of(target: Location) -> OutputKind:
     return COMPRESSED_TAR if is_compressed_target(target) else TAR
 
 
-def check_target(target: Location, place: IndexPlace, *, force: bool) -> bool:
+def check_target(target: Location, place: IndexPlace, *, force: bool) -> bool | None:
     """Check what a new blob, and the index file beside it, would replace.
 
     Returns:
-        Whether there is a blob that is replaced.
+        Whether there is a blob that is replaced; None if S3 does not let the caller look. Then the blob must be written
+        so that it replaces nothing.
 
     Raises:
         StorageError: a file or object of another kind would be replaced; see check_replaceable.
     """
     if place == "sidecar":
         check_replaceable(sidecar_of(target), INDEX, force=force)
-    return check_replaceable(target, kind_of(target), force=force)
+    try:
+        return check_replaceable(target, kind_of(target), force=force)
+    except StorageError as exc:
+        if is_denied(exc):
+            return None
+        raise
+
+
+@contextmanager
+def replacing_unseen(exists: bool | None) -> Iterator[None]:
+    """Explain the error of a block that writes a new blob where the caller could not look.
+
+    Args:
+        exists: What check_target returned.
+
+    Raises:
+        BlobChangedError: there is an object already.
+    """
+    try:
+        yield
+    except BlobChangedError as exc:
+        if exists is not None:
+            raise
+        raise BlobChangedError(
+            f"{exc}: only with the right s3:GetObject could be seen whether it may be replaced"
+        ) from exc
 
 
 def refuse_same_file(target: Location, source: Location | None, fd: int | None) -> None:

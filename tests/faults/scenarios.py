@@ -134,6 +134,9 @@ def indexes() -> list[Scenario]:
         Scenario("offsets pkl again", (*blob, "offsets out.tar --filter k1.png"), "offsets out.tar"),
         Scenario("offsets csv", blob, "offsets out.tar -o out.csv"),
         Scenario("offsets parquet", blob, "offsets out.tar -o out.parquet"),
+        Scenario("export", blob, "export coco out.tar"),
+        Scenario("export chunks again", (*blob, "export coco out.tar --chunk 2"),
+                 "export coco out.tar --chunk 1"),
         Scenario("gallery", blob, "gallery out.tar"),
         Scenario("gallery again", (*blob, "gallery out.tar"), "gallery out.tar --url other.tar"),
         Scenario("collect", collected, "collect set"),
@@ -162,6 +165,10 @@ def copies() -> list[Scenario]:
         Scenario("extract zst", ("pack old one.tar.zst",), "extract one.tar.zst there"),
         Scenario("extract over files", (*parts, "extract two.tar there", "pack new three.tar"),
                  "extract three.tar there"),
+        Scenario("supervisely build", BEFORE["embed"], "supervisely build out.tar project --copy",
+                 own_folder="project", repeats=False),
+        Scenario("supervisely build link", BEFORE["sidecar"], "supervisely build out.tar project",
+                 own_folder="project", repeats=False),
     ]  # fmt: skip
 
 

@@ -22,7 +22,8 @@ from test_orientation import GENERATORS
 from blobpack import ImageError
 from blobpack._native.facts import facts_of
 from blobpack.columns import MEDIA_TYPES
-from blobpack.reading.image import WIDE_MODES, decode_image
+from blobpack.reading.by_pillow import WIDE_MODES
+from blobpack.reading.decode import Wanted, decode_image
 from fuzz.damage import damage
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def check_image(case: Case) -> str:
     media_type = MEDIA_TYPES[facts.media_type]
     assert case.media_type in {None, media_type}, media_type
     try:
-        pixels = decode_image(case.data, "x", mode=None)
+        pixels = decode_image(case.data, "x", Wanted(None))
     except ImageError:
         assert by_pillow(case.data) is None, "Pillow shows it"
         return "refused"
@@ -197,7 +198,7 @@ def check_colours(data: bytes, pixels: np.ndarray, judged: Judged) -> None:
         judged.form in {"PNG", "PPM"} and judged.mode == "I"
     )
     try:
-        grey = decode_image(data, "x", mode="L")
+        grey = decode_image(data, "x", Wanted("L"))
     except ImageError:
         assert not is_whole, judged.mode
         return

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-# not required, because --manifest can take its place
+# not required, because a list can take its place
 @click.argument("sources", nargs=-1, type=PathOrS3(prefix=True), metavar="[SRC]...")
 # A file or, with --shard-size, a folder: _check_usage checks which one it is.
 @click.argument("out", type=PathOrS3())
@@ -43,6 +43,13 @@ if TYPE_CHECKING:
     metavar="LIST",
     help="Pack the files and objects in this list: a text with one URL, key or path on each line; "
     "or .csv or .jsonl with url, path or key, and optionally name. Relative keys and paths start at SRC.",
+)
+@click.option(
+    "--encord",
+    type=LocalPath(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Pack the images that this file for Encord names, JSON or CSV. SRC is the bucket behind an access point. Videos, DICOM "
+    "series and other kinds are left out, and counted.",
 )
 @place_option
 @click.option(
@@ -84,6 +91,7 @@ def pack(
     shard_bytes: int | None,
     level: int | None,
     manifest: str | None,
+    encord: str | None,
     allow_empty: bool,
     force: bool,
     as_json: bool,
@@ -111,13 +119,14 @@ def pack(
     blobpack pack imgs/ s3://bucket/out.tar
     blobpack pack s3://bucket/imgs/ out.tar
     blobpack pack --manifest list.csv s3://bucket/imgs/ out.tar
+    blobpack pack --encord registration.json out.tar
     blobpack pack imgs/ shards/ --shard-size 1Gi
     blobpack pack imgs/ s3://bucket/train/ --shard-size 1Gi
     """
     places = located(sources, directory)
     _check_usage(places, out, place, dry_run, resume, shard_bytes, level, force)
     check_places(places)
-    source = _source(sources, directory, manifest)
+    source = _source(sources, directory, manifest, encord)
     with (
         skipped_table(skipped_to, out, force=force) as on_skipped,
         progress_shown("files") as progress,
@@ -188,9 +197,14 @@ def _check_usage(
 
 
 def _source(
-    sources: tuple[Location, ...], directory: Location | None, manifest: str | None
+    sources: tuple[Location, ...],
+    directory: Location | None,
+    manifest: str | None,
+    encord: str | None,
 ) -> Packable:
-    """Return what to pack: what the list names, or the sources themselves."""
+    """Return what to pack: what a list names, or the sources themselves."""
+    if manifest and encord:
+        raise click.UsageError("give --manifest or --encord, not both")
     if manifest:
         if directory:
             raise click.UsageError("-C can't be combined with --manifest: its paths start at SRC")
@@ -199,7 +213,16 @@ def _source(
                 "--manifest takes one SRC at most: the folder or prefix that its paths are relative to"
             )
         return read_manifest(manifest, *sources)
-    # click can't require SRC, which is optional with --manifest; the message is click's own for a missing argument
+    if encord:
+        if directory or len(sources) > 1 or any(not source.is_s3 for source in sources):
+            raise click.UsageError(
+                "--encord takes no -C, and one SRC at most: s3://bucket, the bucket behind an access point"
+            )
+        # imported here: no other use of pack needs it
+        from blobpack.integrations.encord import read_registration
+
+        return read_registration(encord, *sources)
+    # click can't require SRC, which is optional with a list; the message is click's own for a missing argument
     if not sources:
         raise click.UsageError("Missing argument 'SRC...'.")
     # one folder alone gives other names than a list of one

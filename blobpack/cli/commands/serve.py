@@ -13,13 +13,14 @@ from blobpack.cli.params import BlobUrl, Whole
 from blobpack.cli.printing import print_note, print_report_line
 from blobpack.cli.remote import remote_options
 from blobpack.cli.report import print_json
+from blobpack.opening.open import open as open_any
 from blobpack.quoting import one_line
 from blobpack.stores.access.remote import NO_ACCESS
 from blobpack.stores.location import Location
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
-    from blobpack.gateway.blobs import ServedBlobs
+    from blobpack.gateway.served.blobs import ServedBlobs
     from blobpack.gateway.server import Listener
     from blobpack.gateway.tokens import Keys
     from blobpack.opening.reader import Reader
@@ -116,7 +117,7 @@ def serve(
     """
     # imported here, because Starlette and uvicorn are an extra
     from blobpack.gateway.app import gateway_app
-    from blobpack.gateway.blobs import ServedBlobs
+    from blobpack.gateway.served.blobs import ServedBlobs
     from blobpack.gateway.server import Listener, is_loopback, run
 
     is_private = is_loopback(host)
@@ -146,7 +147,7 @@ def serve(
         )
         for name, blob in named.items()
     }
-    served = ServedBlobs(readers, pinned=pinned)
+    served = ServedBlobs(readers, pinned=pinned, reopen=lambda name: open_any(named[name]))
     app = gateway_app(
         served, keys=keys, require_token=require_token or not (is_private or insecure_public)
     )
@@ -191,7 +192,7 @@ def names_of(blobs: tuple[Location, ...], names: tuple[str, ...]) -> dict[str, L
     Raises:
         click.UsageError: two have one name, or a name has a form that it can't have.
     """
-    from blobpack.gateway.blobs import name_of
+    from blobpack.opening.kind import name_of
 
     if len(names) > len(blobs):
         raise click.UsageError("there are more --name than BLOBs")

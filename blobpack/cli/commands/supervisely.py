@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +12,7 @@ import click
 from blobpack.cli.groups import CommandGroup
 from blobpack.cli.opened import opened_source
 from blobpack.cli.options import allow_option, blob_argument, index_option, json_option
-from blobpack.cli.params import LocalPath, Whole
+from blobpack.cli.params import LocalPath, Whole, usage_errors
 from blobpack.cli.printing import (
     print_note,
     print_report_line,
@@ -22,7 +21,6 @@ from blobpack.cli.printing import (
 )
 from blobpack.cli.remote import remote_options
 from blobpack.cli.report import print_json
-from blobpack.errors import BlobpackError
 
 # each of its names is loaded at its first use: `blobpack --help` loads none of them
 from blobpack.integrations import supervisely as library
@@ -31,7 +29,7 @@ from blobpack.quoting import printable
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from blobpack.index.index import Index
     from blobpack.integrations.supervisely import Client
@@ -60,18 +58,6 @@ class DatasetGlob(click.ParamType[tuple[str, str]]):
         if not (name and separator and glob):
             self.fail(f"{value!r} is not NAME=GLOB, such as train='train/*'", param, ctx)
         return name, glob
-
-
-@contextmanager
-def usage_errors() -> Iterator[None]:
-    """Turn errors in the arguments of a library function into wrong usage."""
-    try:
-        yield
-    # a FormatError, say, is a ValueError, too, but no error of the usage
-    except BlobpackError:
-        raise
-    except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
 
 
 @click.group(cls=CommandGroup)
@@ -275,11 +261,13 @@ def upload(
                 "images": report.images,
                 "annotated": report.annotated,
                 "blobs": len(report.blobs),
+                "url": report.url,
                 "resumed": report.resumed,
             }
         )
     else:
         print_report_line(printable(str(report)))
+        print_report_line(printable(f"open {report.url}"))
 
 
 @supervisely.command()

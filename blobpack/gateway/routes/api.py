@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from blobpack.gateway.blobs import ServedBlob, ServedMember
     from blobpack.gateway.routes.services import Services
+    from blobpack.gateway.served.blob import ServedBlob, ServedMember
     from blobpack.gateway.tokens import Grant
     from blobpack.index.select import Conditions
 

@@ -64,8 +64,10 @@ def endpoint(
     services: Services, answer: Callable[[Request, Grant], Awaitable[Response]]
 ) -> Callable[[Request], Awaitable[Response]]:
     """Return the function of a route: it finds the request's grant, and turns errors into answers."""
+    renewal = services.blobs.renewal
 
     async def ask(request: Request) -> Response:
+        await renewal.look()
         try:
             grant = request.scope.get(GRANT)
             if grant is None:

@@ -16,11 +16,11 @@ from urllib.parse import quote
 from blobpack.gateway.answers import CORS, NOSNIFF, send_whole
 from blobpack.gateway.images import cache_control
 from blobpack.gateway.routes.picture_face import PictureFace, send_picture
-from blobpack.gateway.routes.pictures import Picture, PictureError, check_pixels, encoded, opened
+from blobpack.gateway.routes.pictures import Picture, PictureError, decoding, encoded, opened
 
 if TYPE_CHECKING:
     from blobpack.gateway.answers import Scope, Send
-    from blobpack.gateway.blobs import ServedMember
+    from blobpack.gateway.served.blob import ServedMember
     from blobpack.gateway.tokens import Grant
 
 CONTEXT = "http://iiif.io/api/image/3/context.json"
@@ -150,8 +150,7 @@ def cut(payload: bytes, asked: Asked) -> Picture:
     """
     from PIL import Image, ImageOps
 
-    with opened(payload) as image:
-        check_pixels(image)
+    with opened(payload) as image, decoding(image):
         try:
             shown = ImageOps.exif_transpose(image)
             shown.load()

@@ -23,9 +23,9 @@ from blobpack.gateway.routes.pictures import PictureError
 
 if TYPE_CHECKING:
     from blobpack.gateway.answers import Fields, Receive, Scope, Send
-    from blobpack.gateway.blobs import ServedMember
     from blobpack.gateway.routes.pictures import Picture
     from blobpack.gateway.routes.services import Services
+    from blobpack.gateway.served.blob import ServedMember
     from blobpack.gateway.tokens import Grant
 
 
@@ -60,6 +60,9 @@ class PictureFace(ABC):
         self.services.metrics.count(self.route, status, 0)
 
     async def _answer(self, scope: Scope, send: Send, raw: bytes, grant: Grant | None) -> int:
+        renewal = self.services.blobs.renewal
+        await renewal.look()
+        began = renewal.count
         if scope["method"] not in ("GET", "HEAD"):
             return await send_other_method(send, scope["method"])
         if grant is None:
@@ -75,6 +78,8 @@ class PictureFace(ABC):
             await send_problem(send, exc.status, body)
             return exc.status
         except BlobpackError as exc:
+            if await renewal.is_over(exc, began):
+                return await self._answer(scope, send, raw, grant)
             return await send_error(send, exc, decoded(raw))
 
     def member_at(self, path: bytes, grant: Grant) -> ServedMember:

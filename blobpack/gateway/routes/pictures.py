@@ -9,6 +9,8 @@ of its image.
 from __future__ import annotations
 
 import io
+from contextlib import contextmanager, nullcontext
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.gateway.payloads import WHOLE_BYTES_MAX, check_unchanged
@@ -17,12 +19,12 @@ from blobpack.recently_used import RecentlyUsed
 from blobpack.threads import processor_count, shared_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Iterator
 
     from PIL.Image import Image
 
-    from blobpack.gateway.blobs import ServedMember
     from blobpack.gateway.payloads import Payloads
+    from blobpack.gateway.served.blob import ServedMember
 
 # 50 million pixels take 150 to 200 MB while they are decoded, in each of up to 4 threads
 PIXELS_MAX = 50_000_000
@@ -31,6 +33,9 @@ THREADS_MAX = 4
 CACHE_BYTES = 64 << 20
 # Pillow decodes some formats in Python, at a million pixels a second, and holds up all other threads
 SLOW_PIXELS_MAX = 4_000_000
+# An AVIF's container may say 90 × 90, and its frames have 16,384 × 16,384 pixels: libavif decodes them, and makes the image
+# smaller. That takes up to 0.8 GB, so only one thread does it at a time.
+AVIF_TURN = Lock()
 # TIFF 6.0, section 15
 TILE_WIDTH, TILE_LENGTH = 322, 323
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI")
@@ -125,6 +130,18 @@ def opened(payload: bytes) -> Image:
         return Image.open(io.BytesIO(payload), formats=known)
     except Exception as exc:
         raise PictureError(422, "The member is not an image that can be shown.") from exc
+
+
+@contextmanager
+def decoding(image: Image) -> Iterator[None]:
+    """Check that an image may be decoded, and wait for its turn.
+
+    Raises:
+        PictureError: it has too many pixels.
+    """
+    check_pixels(image)
+    with AVIF_TURN if image.format == "AVIF" else nullcontext():
+        yield
 
 
 def check_pixels(image: Image) -> None:

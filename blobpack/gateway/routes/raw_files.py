@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from blobpack.errors import BlobpackError
-from blobpack.gateway.blobs import ServedBlob, copied
+from blobpack.gateway.served.blob import ServedBlob, copied
 from blobpack.index.index import Index
 from blobpack.model import Member
 from blobpack.opening.blob import Blob
@@ -24,7 +24,8 @@ from blobpack.stores.location import Location, is_absolute
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blobpack.gateway.blobs import ServedBlobs, ServedMember
+    from blobpack.gateway.served.blob import ServedMember
+    from blobpack.gateway.served.blobs import ServedBlobs
     from blobpack.indexfile.mapped import LocalIndex
     from blobpack.indexfile.remote import RemoteIndex
     from blobpack.stores.base import Store
@@ -57,25 +58,35 @@ class RawFile(ServedBlob):
 
 
 class RawFiles:
-    """The files of all served blobs, by the path behind `/raw/`."""
+    """The files of all served blobs, by the path behind `/raw/`.
+
+    Attributes:
+        renewal: That of the blobs.
+    """
 
     def __init__(self, blobs: ServedBlobs) -> None:
+        self.renewal = blobs.renewal
         self._files: dict[str, RawFile] = {}
         self._collections: dict[str, tuple[Collection, dict[str, int]]] = {}
         self._opened: RecentlyUsed[str, RawFile] = RecentlyUsed(FILES_KEPT)
         for blob in blobs:
             if isinstance(blob.reader, Collection):
                 self._add_collection(blob, blob.reader)
-            elif isinstance(blob.reader, Blob) and not blob.reader.store.is_compressed:
-                self._add_blob(blob, blob.reader)
+            else:
+                self._add_blob(blob)
+        blobs.follow(self._add_blob)
 
-    def _add_blob(self, blob: ServedBlob, reader: Blob) -> None:
-        self._files[blob.name] = RawFile(blob.name, reader.store, f"{blob.name}.tar")
-        stored = reader.index._stored
-        if stored is None or stored.url != reader.store.url:
-            self._files[f"{blob.name}.idx"] = RawFile(
-                blob.name, copied(reader.index), f"{blob.name}.idx"
-            )
+    def _add_blob(self, blob: ServedBlob) -> None:
+        """Serve the files of a single blob in place of those of the blob that had its name before."""
+        name, reader = blob.name, blob.reader
+        found = {}
+        if isinstance(reader, Blob) and not reader.store.is_compressed:
+            found[name] = RawFile(name, reader.store, f"{name}.tar")
+            stored = reader.index._stored
+            if stored is None or stored.url != reader.store.url:
+                found[f"{name}.idx"] = RawFile(name, copied(reader.index), f"{name}.idx")
+        others = {path: file for path, file in self._files.items() if file.name != name}
+        self._files = others | found
 
     def _add_collection(self, blob: ServedBlob, reader: Collection) -> None:
         stored = cast("LocalIndex | RemoteIndex", reader._stored)
@@ -86,11 +97,11 @@ class RawFiles:
         here = {name: number for name, number in names.items() if not is_absolute(name)}
         self._collections[blob.name] = reader, here
 
-    def shown(self) -> Iterator[tuple[str, RawFile, Location]]:
+    def shown(self) -> Iterator[tuple[str, RawFile, Location | None]]:
         """Yield each file that a gallery can show: its path behind `/raw/`, itself, and where it lies."""
         for path, file in self._files.items():
             if path in (file.name, f"{file.name}/{COLLECTION_NAME}"):
-                yield path, file, Location.parse(file.reader.url)
+                yield path, file, file.reader._location
 
     def resolve(self, path: str) -> tuple[ServedBlob, str] | None:
         """Return the file at a path; see ServedBlobs.resolve."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from blobpack.gateway.blobs import ServedBlobs
     from blobpack.gateway.metrics import Metrics
     from blobpack.gateway.payloads import Payloads
     from blobpack.gateway.routes.pictures import Pictures
     from blobpack.gateway.routes.raw_files import RawFiles
+    from blobpack.gateway.served.blobs import ServedBlobs
     from blobpack.gateway.tokens import Access
 
 

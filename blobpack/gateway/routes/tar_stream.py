@@ -41,9 +41,10 @@ if TYPE_CHECKING:
 
     from blobpack._native.results import FoundRow
     from blobpack.gateway.answers import Receive, Scope, Send
-    from blobpack.gateway.blobs import ServedBlob, ServedBlobs, ServedMember
     from blobpack.gateway.payloads import Payloads
     from blobpack.gateway.routes.services import Services
+    from blobpack.gateway.served.blob import ServedBlob, ServedMember
+    from blobpack.gateway.served.blobs import ServedBlobs
     from blobpack.gateway.tokens import Grant
 
     Wanted = tuple[ServedBlob, FoundRow]

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from blobpack.gateway.routes.picture_face import PictureFace, send_picture
-from blobpack.gateway.routes.pictures import Picture, PictureError, check_pixels, encoded, opened
+from blobpack.gateway.routes.pictures import Picture, PictureError, decoding, encoded, opened
 
 if TYPE_CHECKING:
     from blobpack.gateway.answers import Scope, Send
@@ -43,10 +43,10 @@ def thumbnail(payload: bytes, side: int) -> Picture:
     with opened(payload) as image:
         # a JPEG is decoded at a fraction of its size, at twice the thumbnail's or more
         image.draft("RGB", (side * 2, side * 2))
-        check_pixels(image)
-        try:
-            # made smaller before it is turned: turning a large image would need the memory of a second one
-            image.thumbnail((side, side), reducing_gap=2.0)
-            return encoded(ImageOps.exif_transpose(image))
-        except Exception as exc:
-            raise PictureError(422, "The image is damaged.") from exc
+        with decoding(image):
+            try:
+                # made smaller before it is turned: turning a large image would need the memory of a second one
+                image.thumbnail((side, side), reducing_gap=2.0)
+                return encoded(ImageOps.exif_transpose(image))
+            except Exception as exc:
+                raise PictureError(422, "The image is damaged.") from exc

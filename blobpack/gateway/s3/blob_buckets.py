@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blobpack.gateway.payloads import check_unchanged
+from blobpack.gateway.s3.buckets import Bucket, buckets_of, changed_at
 from blobpack.gateway.s3.errors import S3Error, not_implemented
 from blobpack.gateway.s3.list_objects import list_request
 from blobpack.gateway.s3.objects import answer_object
 from blobpack.gateway.s3.xml import listing_xml, location_xml, versioning_xml
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
-    from blobpack.gateway.blobs import ServedMember
     from blobpack.gateway.payloads import Payloads
-    from blobpack.gateway.s3.buckets import Bucket
     from blobpack.gateway.s3.exchange import Exchange
     from blobpack.gateway.s3.list_objects import Listing, ListRequest
+    from blobpack.gateway.served.blob import ServedBlob, ServedMember
+    from blobpack.gateway.served.blobs import ServedBlobs
 
 # subresources of a bucket that are not supported here
 SUBRESOURCES = frozenset(
@@ -30,8 +31,14 @@ SUBRESOURCES = frozenset(
 class BlobBuckets:
     """Blobs as buckets."""
 
-    def __init__(self, buckets: Mapping[str, Bucket], payloads: Payloads) -> None:
-        self._buckets, self._payloads = buckets, payloads
+    def __init__(self, blobs: ServedBlobs, payloads: Payloads) -> None:
+        self._buckets, self._payloads = buckets_of(blobs), payloads
+        blobs.follow(self._replace)
+
+    def _replace(self, blob: ServedBlob) -> None:
+        for name, bucket in self._buckets.items():
+            if bucket.blob.name == blob.name:
+                self._buckets = {**self._buckets, name: Bucket(name, blob, changed_at(blob))}
 
     def has(self, name: str) -> bool:
         """Return whether a bucket is served."""

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import Future
 
-    from blobpack.gateway.blobs import ServedBlob, ServedMember
     from blobpack.gateway.s3.list_objects import ListRequest
+    from blobpack.gateway.served.blob import ServedBlob, ServedMember
     from blobpack.stores.location import Location
 
 # S3's rules (User Guide, "General purpose bucket naming rules"); clients check names before they send a request

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from blobpack.gateway.answers import Fields, Receive, Send
-    from blobpack.gateway.blobs import ServedMember
     from blobpack.gateway.http_range import Answer
     from blobpack.gateway.payloads import Payloads
     from blobpack.gateway.s3.errors import S3Error
     from blobpack.gateway.s3.request import S3Request
+    from blobpack.gateway.served.blob import ServedMember
 
 XML = (b"content-type", b"application/xml")
 READING = ("GET", "HEAD")

@@ -13,7 +13,6 @@ from blobpack.gateway.answers import PREFLIGHT, send_whole, status_of
 from blobpack.gateway.metrics import Metrics
 from blobpack.gateway.payloads import Payloads
 from blobpack.gateway.s3.blob_buckets import BlobBuckets
-from blobpack.gateway.s3.buckets import buckets_of
 from blobpack.gateway.s3.errors import S3Error
 from blobpack.gateway.s3.exchange import ALLOW, READING, Exchange
 from blobpack.gateway.s3.request import S3Request
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from blobpack.gateway.answers import Receive, Scope, Send
-    from blobpack.gateway.blobs import ServedBlobs
+    from blobpack.gateway.served.blobs import ServedBlobs
+    from blobpack.gateway.served.renewal import Renewal
     from blobpack.gateway.tokens import Keys
     from blobpack.stores.access.s3_options import S3Options
 
@@ -64,7 +64,7 @@ def s3_app(
     if not keys and not unsigned:
         raise ValueError("the S3 face needs a key pair, or leave to answer unsigned requests")
     payloads = payloads or Payloads()
-    blob_buckets = BlobBuckets(buckets_of(blobs), payloads)
+    blob_buckets = BlobBuckets(blobs, payloads)
     sources: list[Source] = [blob_buckets]
     if overlay := tuple(overlay):
         for name in filter(blob_buckets.has, overlay):
@@ -78,6 +78,7 @@ def s3_app(
     return S3Face(
         sources,
         keys,
+        blobs.renewal,
         unsigned=unsigned,
         metrics=metrics or Metrics(),
     )
@@ -100,9 +101,16 @@ class S3Face:
     """The ASGI application; s3_app makes it."""
 
     def __init__(
-        self, sources: Sequence[Source], keys: Keys, *, unsigned: bool, metrics: Metrics
+        self,
+        sources: Sequence[Source],
+        keys: Keys,
+        renewal: Renewal,
+        *,
+        unsigned: bool,
+        metrics: Metrics,
     ) -> None:
-        self._sources, self._keys, self._unsigned, self._metrics = sources, keys, unsigned, metrics
+        self._sources, self._keys, self._renewal = sources, keys, renewal
+        self._unsigned, self._metrics = unsigned, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI 3 has it."""
@@ -113,6 +121,8 @@ class S3Face:
         if scope["method"] == "OPTIONS":
             await send_whole(send, 204, [*PREFLIGHT, ALLOW])
             return
+        await self._renewal.look()
+        began = self._renewal.count
         request_id = os.urandom(8).hex().upper()
         exchange = Exchange(S3Request.of_scope(scope), receive, send, request_id)
         try:
@@ -120,6 +130,9 @@ class S3Face:
         except S3Error as exc:
             await exchange.answer_error(exc)
         except BlobpackError as exc:
+            if await self._renewal.is_over(exc, began):
+                await self(scope, receive, send)
+                return
             status, detail = status_of(exc)
             await exchange.answer_error(S3Error(CODE_OF.get(status, "InternalError"), detail))
         self._metrics.count("s3", exchange.status, exchange.sent)

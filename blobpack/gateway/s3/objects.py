@@ -11,9 +11,9 @@ from blobpack.gateway.s3.errors import S3Error, not_implemented
 
 if TYPE_CHECKING:
     from blobpack.gateway.answers import Fields
-    from blobpack.gateway.blobs import ServedMember
     from blobpack.gateway.http_range import Answer
     from blobpack.gateway.s3.request import S3Request
+    from blobpack.gateway.served.blob import ServedMember
 
 # S3 API Reference, GetObject: the parameter and the field that it sets
 OVERRIDES = {

@@ -10,8 +10,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.errors import FormatError, StorageError
-from blobpack.gateway.blobs import ServedBlob
 from blobpack.gateway.s3.buckets import Bucket
+from blobpack.gateway.served.blob import ServedBlob
 from blobpack.opening.blob import open_blob
 from blobpack.stores.s3.bucket import Bucket as RealBucket, ObjectKey
 from blobpack.threads import shared_pool

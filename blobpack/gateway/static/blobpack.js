@@ -25,6 +25,10 @@ const KEPT_BYTES_MAX = 64 << 20; // of blocks and pages: about two million membe
 const GAP_BYTES_MAX = 64 << 10;
 const READ_BYTES_MAX = 16 << 20; // of one GET that brings several payloads
 const SCAN_BYTES_MAX = 2 << 20; // of one GET that brings several blocks
+// A hostile index may claim any size. The largest part of a real one is a block of 1,024 names, or a list of blobs.
+const PART_BYTES_MAX = 256 << 20;
+const GUIDE_BYTES_MAX = 4 + (256 << 10);
+const STALL_MS = 60_000;
 const TASK_MS_MAX = 4; // a pass over many members lets the page draw this often
 const RETRY_MS = 250;
 const RETRY_AFTER_MS_MAX = 30_000;
@@ -64,6 +68,7 @@ export const mediaTypes = Object.freeze(
  * @property {AbortSignal} [signal] Ends the opening.
  * @property {number} [requestsAtOnce] Most requests at a time; 6.
  * @property {number} [retries] How often a request is repeated after a failure that may pass; 4.
+ * @property {number} [stallMs] A request of whose answer nothing has come for so many milliseconds is repeated; 60,000.
  * @property {RequestCredentials} [credentials] Whether cookies are sent; as fetch, only to the page's own origin.
  * @property {typeof fetch} [fetch] Sends the requests, in place of the global fetch.
  */
@@ -337,9 +342,9 @@ class Queue {
   #free;
   #waiting = [];
 
-  constructor({ requestsAtOnce = 6, retries = 4, credentials, fetch = globalThis.fetch.bind(globalThis) }) {
+  constructor({ requestsAtOnce = 6, retries = 4, stallMs = STALL_MS, credentials, fetch }) {
     this.#free = requestsAtOnce;
-    Object.assign(this, { retries, credentials, fetch });
+    Object.assign(this, { retries, stallMs, credentials, fetch: fetch ?? globalThis.fetch.bind(globalThis) });
   }
 
   // Sends a request when its turn comes, and passes the answer to `take`. Repeats both after a Fault.
@@ -362,6 +367,24 @@ class Queue {
   }
 
   async #once(url, init, signal, take) {
+    const stall = new AbortController();
+    let timer;
+    const progress = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => stall.abort(), this.stallMs);
+    };
+    try {
+      progress();
+      return await this.#ask(url, init, AbortSignal.any([signal, stall.signal]), (answer) => take(answer, progress));
+    } catch (error) {
+      if (!stall.signal.aborted || signal.aborted) throw error;
+      throw new Fault(`${url}: nothing came for ${this.stallMs / 1000} seconds`);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #ask(url, init, signal, take) {
     // no-store: Chromium's cache lets requests for one URL wait for each other, and may answer with an old version
     const request = { credentials: this.credentials, cache: "no-store", signal, ...init };
     const answer = await this.fetch(url, request).catch((error) => {
@@ -450,14 +473,14 @@ class Store {
   // Reads the last bytes of a store of that size. Returns false if it has another size, or the answer does not show it.
   async #openAs(size, signal) {
     const start = Math.max(0, size - TAIL_BYTES);
-    return this.#queue.send(this.url, rangeInit(start, size), signal, async (answer) => {
+    return this.#queue.send(this.url, rangeInit(start, size), signal, async (answer, progress) => {
       if (answer.status !== 206 || answer.headers.get("content-range") !== `bytes ${start}-${size - 1}/${size}`) {
         answer.body?.cancel().catch(() => {});
         return false;
       }
       this.size = size;
       this.#checkVersion(answer);
-      this.#tail = { start, bytes: await this.#body(answer, size - start) };
+      this.#tail = { start, bytes: await this.#body(answer, size - start, progress) };
       return true;
     });
   }
@@ -466,15 +489,16 @@ class Store {
     if ([403, 405, 501].includes(answer.status)) return null;
     this.#checkStatus(answer, 200);
     const length = answer.headers.get("content-length");
-    return length === null || answer.headers.get("content-encoding") ? null : Number(length);
+    return answer.headers.get("content-encoding") ? null : countIn(length);
   }
 
   #totalIn(answer) {
     if (answer.status === 416) return 0;
     this.#checkStatus(answer, 206);
-    const total = /\/(\d+)$/.exec(answer.headers.get("content-range") ?? "");
-    if (!total) throw new StorageError(`${this.url}: the answer does not show the blob's size: ${EXPOSE}`);
-    return Number(total[1]);
+    const total = countIn(answer.headers.get("content-range")?.split("/")[1]);
+    if (total === null) throw new StorageError(`${this.url}: the answer does not show the blob's size: ${EXPOSE}`);
+    answer.body?.cancel().catch(() => {});
+    return total;
   }
 
   // Reads the bytes start to end, from the last bytes if they are in them.
@@ -485,12 +509,12 @@ class Store {
 
   async read(start, end, signal) {
     if (start === end) return new Uint8Array();
-    return this.#queue.send(this.url, rangeInit(start, end), signal, async (answer) => {
+    return this.#queue.send(this.url, rangeInit(start, end), signal, async (answer, progress) => {
       // some servers answer a range that is the whole blob with 200, which RFC 9110, 14.2, allows
       this.#checkStatus(answer, start === 0 && end === this.size && answer.status === 200 ? 200 : 206);
       this.#checkRange(answer, start, end);
       this.#checkVersion(answer);
-      return this.#body(answer, end - start);
+      return this.#body(answer, end - start, progress);
     });
   }
 
@@ -532,8 +556,8 @@ class Store {
       || "not known"}, and was ${etag || modified || "not known"} when it was opened.${hidden}`);
   }
 
-  async #body(answer, size) {
-    const bytes = new Uint8Array(size);
+  async #body(answer, size, progress) {
+    const bytes = this.#space(size);
     const reader = answer.body.getReader();
     let at = 0;
     for (;;) {
@@ -541,6 +565,7 @@ class Store {
         throw new Fault(`${this.url}: the answer was cut after ${at} of ${size} bytes`, { cause: error });
       });
       if (done) break;
+      progress();
       if (value.length > size - at) {
         reader.cancel().catch(() => {});
         throw new Fault(`${this.url}: more than the ${size} bytes came that were asked for`);
@@ -551,7 +576,18 @@ class Store {
     if (at < size) throw new Fault(`${this.url}: the answer was cut after ${at} of ${size} bytes`);
     return bytes;
   }
+
+  #space(size) {
+    try {
+      return new Uint8Array(size);
+    } catch (error) {
+      throw new StorageError(`${this.url}: ${size} bytes are more than this program can hold`, { cause: error });
+    }
+  }
 }
+
+// a number of bytes in a header field; null if it is none, or larger than JavaScript counts
+const countIn = (text) => (/^\d+$/.test(text ?? "") && Number.isSafeInteger(Number(text)) ? Number(text) : null);
 
 const rangeInit = (start, end) => ({ headers: { Range: `bytes=${start}-${end - 1}` } });
 
@@ -623,6 +659,7 @@ function checkFooter(footer) {
   ];
   expect(
     sections.every(([start, size]) => start + size <= regionBytes - FOOTER_BYTES)
+      && footer.guideBytes <= GUIDE_BYTES_MAX && footer.blobsBytes <= PART_BYTES_MAX
       && blockCount === Math.ceil(rowCount / ROWS)
       && blockCount * BLOCK_HEADER_BYTES + rowCount - blockCount <= regionBytes
       && (scannedBytes === null || (scannedBytes >= footer.lastEnd && scannedBytes % 512 === 0 && endBlocks <= 2
@@ -753,6 +790,7 @@ class Index {
   async #read(start, end) {
     this.store.decode(() => {
       expect(start <= end && end <= this.footer.regionBytes, "a position is outside of it");
+      expect(end - start <= PART_BYTES_MAX, `a part of it has ${end - start} bytes`);
     });
     return this.store.peek(this.start + start, this.start + end, this.signal);
   }
@@ -837,22 +875,32 @@ class Index {
     this.store.decode(() => {
       expect(numbers.every((number) => number < blockCount), "its lookup points at a row that is not there");
     });
-    const boundsOf = (number) => Promise.all([this.#position(number), this.#position(number + 1)]);
+    const boundsOf = async (number) => {
+      const bounds = await Promise.all([this.#position(number), this.#position(number + 1)]);
+      this.store.decode(() => expect(bounds[0] <= bounds[1], "its directory has a block that ends before it starts"));
+      return bounds;
+    };
     return this.#parts("block", numbers, boundsOf, (packed, number) => new Block(packed, number, this.footer));
   }
 
   // the last row with a name, as [block, place]; null if there is none
   async find(name) {
-    const { rowCount, blockCount, guideBytes, lookupPages } = this.footer;
+    const { rowCount, guideBytes, lookupPages } = this.footer;
     if (rowCount === 0) return null;
-    const numbers = guideBytes ? await this.#blockByGuide(name)
-      : lookupPages ? await this.#blocksByLookup(name)
-      // somebody has made names that collide
-      : [...Array(blockCount).keys()];
-    const blocks = await this.blocks(numbers);
+    // somebody has made names that collide
+    if (!guideBytes && !lookupPages) return this.#findByScan(name);
+    const blocks = await this.blocks(await (guideBytes ? this.#blockByGuide(name) : this.#blocksByLookup(name)));
     // if several rows have one name, the last row counts
     const block = blocks.sort((a, b) => b.firstRow - a.firstRow).find((one) => one.find(name) >= 0);
     return block ? [block, block.find(name)] : null;
+  }
+
+  async #findByScan(name) {
+    let found = null;
+    for await (const block of this.scan(0, this.footer.blockCount, this.signal)) {
+      if (block.find(name) >= 0) found = [block, block.find(name)];
+    }
+    return found;
   }
 
   async firstNames() {

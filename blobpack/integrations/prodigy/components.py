@@ -184,7 +184,7 @@ def _member_stream(
     try:
         globs = _texts("glob", glob)
         members = reader.index.select(*globs, where=where) if globs or where else None
-        return tasks(
+        stream = tasks(
             reader,
             skip=skip,
             members=members,
@@ -196,6 +196,12 @@ def _member_stream(
     except BaseException:
         reader.close()
         raise
+    # Prodigy's page says only that there are no tasks, whether none is chosen or all are annotated
+    print(
+        f"blobpack: {counted(stream.total, 'image')} chosen, {stream.annotated:,} annotated before",
+        file=sys.stderr,
+    )
+    return stream
 
 
 class _Answers:

@@ -23,7 +23,12 @@ def to_texts(text: str) -> list[str]:
 def to_function(text: str) -> Any:
     """Return the function that FILE.py:name or module:name names."""
     file, _, name = text.rpartition(":")
-    return run_path(file)[name] if file.endswith(".py") else resolve_name(text)
+    if not file.endswith(".py"):
+        return resolve_name(text)
+    found = run_path(file)
+    if name not in found:
+        raise ValueError(f"where: {file} has no function {name!r}")
+    return found[name]
 
 
 # help, kind, letter and converter of each argument, in the form that all versions of Prodigy accept

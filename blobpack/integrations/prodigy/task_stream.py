@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from blobpack._native.facts import facts_of
 from blobpack.columns import media_type_of
 from blobpack.integrations.prodigy.references import hashes_of
+from blobpack.integrations.urls import check_base
 from blobpack.look_ahead import map_ahead
-from blobpack.model import check_number, check_text
+from blobpack.model import check_number
 from blobpack.quoting import url_below
 
 if TYPE_CHECKING:
@@ -57,9 +58,7 @@ class TaskStream(ABC, Iterator["Task"]):
         self, *, url: str | None, fields: Mapping[str, Any] | None, read_ahead: int
     ) -> None:
         if url is not None:
-            check_text("url", url)
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"url must begin with http:// or https://, not {url!r}")
+            check_base("url", url)
         check_number("read_ahead", read_ahead, 1)
         self._url = url
         self._fields = dict(fields or {})

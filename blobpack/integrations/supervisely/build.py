@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from blobpack.argument_order import recognise_swap
-from blobpack.errors import StorageError
 from blobpack.integrations.supervisely.annotations import (
     annotations_of,
     as_json,
@@ -43,12 +42,12 @@ from blobpack.model import check_callable, check_flag, shown
 from blobpack.progress import Progress
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.location import is_place, local_path
-from blobpack.stores.output import hidden_path, translate_write_errors
 from blobpack.wording import counted
+from blobpack.writing.new_folder import new_folder
 from blobpack.writing.offsets import write_offsets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from blobpack.integrations.supervisely.annotations import Annotations, Given
     from blobpack.integrations.supervisely.documents import Document
@@ -145,7 +144,7 @@ def build_project(
     check_flag("link", link)
     check_callable("progress", progress)
     began = time.perf_counter()
-    with ExitStack() as stack, _new_folder(target) as new:
+    with ExitStack() as stack, new_folder(target, "a project") as new:
         pieces = {name: pieces_of(stack, name, source) for name, source in sources.items()}
         if not any(pieces.values()):
             raise ValueError(
@@ -215,8 +214,9 @@ class _NewProject:
         folder = dataset_folder(self._folder, name)
         (folder / ANNOTATIONS).mkdir(parents=True)
         for piece in pieces:
-            target = folder / f"{stem_of(piece.blob)}{OFFSETS_SUFFIX}"
-            write_offsets(piece.index, target, names="basename")
+            # an open file, because an error must not name the hidden folder
+            with (folder / f"{stem_of(piece.blob)}{OFFSETS_SUFFIX}").open("xb") as offsets:
+                write_offsets(piece.index, offsets, names="basename")
             for title, annotation, was_given in annotations_of(
                 name, piece, self._given, self._meta
             ):
@@ -250,23 +250,3 @@ def _link_or_copy(source: Path, target: Path, *, link: bool) -> None:
             target.hardlink_to(source)
             return
     shutil.copyfile(source, target)
-
-
-@contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """Make a hidden folder, which takes the target's place when the block ends without an error."""
-    with translate_write_errors(target):
-        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-            raise StorageError(
-                f"{target}: already exists, and a project is only written to a new or empty folder"
-            )
-        new = hidden_path(target.absolute(), os.urandom(6).hex())
-        new.mkdir(parents=True)
-    try:
-        # ValueError and the like are not errors of writing
-        with translate_write_errors(target):
-            yield new
-            # POSIX.1-2017, rename: an empty folder is replaced
-            new.replace(target)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)

@@ -30,7 +30,7 @@ from blobpack.integrations.supervisely.layout import (
 )
 from blobpack.model import check_text
 from blobpack.opening.blob import Blob, open_blob
-from blobpack.reading.image import check_mode, decode_image
+from blobpack.reading.decode import Wanted, check_mode, decode_image
 from blobpack.stores.location import local_path
 from blobpack.threads import fork_safe_lock
 
@@ -165,10 +165,7 @@ class Dataset:
         """
         check_mode(mode)
         return decode_image(
-            self.read(name),
-            f"{self.folder}: {name}",
-            mode=mode,
-            apply_exif_orientation=apply_exif_orientation,
+            self.read(name), f"{self.folder}: {name}", Wanted(mode, apply_exif_orientation)
         )
 
     def annotation(self, name: str) -> dict[str, Any]:

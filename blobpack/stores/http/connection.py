@@ -2,8 +2,8 @@
 
 Strategy: our own socket and one reused buffer, because an HTTP library costs more than the request itself. For a GET of
 4 KB the kernel takes 9 µs of processor time, Python's http.client 62 µs, urllib3 131 µs and httpx 291 µs; this
-connection takes about as much as the kernel. It supports only what ranged GETs need: HTTP/1.1 and bodies of known
-length.
+connection takes about as much as the kernel. It supports only what ranged GETs need: HTTP/1.1, and bodies whose length
+Content-Length or Content-Range tells.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from blobpack.errors import StorageError
+from blobpack.stores.http.chunks import ChunkReader
 from blobpack.stores.http.proxy import open_tunnel
-from blobpack.stores.http.response import AS_EXPECTED, Response, parse_headers
+from blobpack.stores.http.response import AS_EXPECTED, CONTENT_RANGE, Response, parse_headers
 from blobpack.stores.http.retry import Fault, SlowFault, TimeoutFault, UnreachableFault
 
 if TYPE_CHECKING:
@@ -299,18 +300,51 @@ class Connection:
             body = self._read_chunked_error(receive, start, have, timeout_s)
             self.reusable = not closes_after(head) and body.endswith(LAST_CHUNK)
             return Response(status, headers, body)
+        response = Response(status, headers, b"")
+        if response.has_range and size < 0:
+            return self._read_unmeasured(
+                receive, head, start, have, response, body_bytes, timeout_s
+            )
         # A 200 with as many bytes as the range may be the whole blob, asked for as one range: RangedStore decides.
         # Any other long body is left unread, and the connection is closed.
         if size < 0 or (
             body_bytes not in (None, size)
-            if status == 206
+            if response.has_range
             else size > ERROR_BODY_BYTES_MAX and (status, size) != (200, body_bytes)
         ):
-            return Response(status, headers, b"")
+            return response
         body = self._read_body(receive, start, have, size, timeout_s, head)
         # An HTTP/1.0 connection ends after the response unless both sides agree otherwise (RFC 9112, 9.3).
         self.reusable = head[:8] == b"HTTP/1.1" and not closes_after(head)
         return Response(status, headers, body)
+
+    def _read_unmeasured(
+        self,
+        receive: Callable[[memoryview], int],
+        head: bytes,
+        start: int,
+        have: int,
+        response: Response,
+        body_bytes: int | None,
+        timeout_s: float,
+    ) -> Response:
+        """Read a range without Content-Length: in chunks, or up to the end of the connection."""
+        found = CONTENT_RANGE.fullmatch(response.headers.get(b"content-range", b""))
+        size = int(found[2]) + 1 - int(found[1]) if found else -1
+        if size < 0 or body_bytes not in (None, size):
+            return response
+        if response.headers.get(b"transfer-encoding", b"").lower() != b"chunked":
+            body = self._read_body(receive, start, have, size, timeout_s, head)
+            return response._replace(body=body)
+        chunks = ChunkReader(receive, self._view, bytes(self._view[start:have]))
+        began = time.monotonic()
+        try:
+            chunks.read(size, began + timeout_s * (2 + size / SLOWEST_BYTES))
+        except OSError as exc:
+            took_s = time.monotonic() - began
+            raise body_fault(exc, head, bytes(chunks.body), size, took_s) from exc
+        self.reusable = chunks.has_ended and not closes_after(head)
+        return response._replace(body=bytes(chunks.body))
 
     def _head_fault(self, have: int) -> Fault:
         if have >= HEAD_BYTES_MAX:

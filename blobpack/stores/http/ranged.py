@@ -1,7 +1,8 @@
 """Ranged GETs that are checked and retried; S3 and HTTP stores read through this module.
 
-Strategy: each GET asks for the version that was opened (If-Match). A response is believed only if it is a 206 with
-exactly the range, the length and the version asked for, because servers and caches may ignore each of these headers.
+Strategy: each GET asks for the version that was opened (If-Match). A response is believed only if it has exactly the
+range, the length and the version asked for, because servers and caches may ignore each of these headers. Its headers
+decide, and not its status: some servers send the right range with status 200.
 The usual response is compared with three expected header lines and never parsed. A long body that is cut is continued
 at the cut: on a slow link, fetching all of it again might never succeed.
 """
@@ -17,6 +18,7 @@ from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.plan import SpeedEstimate
 from blobpack.stores.base import Store
 from blobpack.stores.http import retry
+from blobpack.stores.http.etag import differ, is_strong, with_quotes
 from blobpack.stores.http.options import is_hedged
 from blobpack.stores.http.response import (
     AS_EXPECTED,
@@ -120,7 +122,7 @@ class RangedStore(Store):
             attempt = 1 if retries is None else retries.failed + 1
             try:
                 response = self._send(ranged_get, at, end, retries)
-                if response.status == 206:
+                if response.has_range:
                     self._check_response(response, at, end, attempt)
                     return response.body if not parts else b"".join((*parts, response.body))
                 # Some servers answer a range that is the whole blob with 200, which RFC 9110, 14.2, allows.
@@ -212,10 +214,10 @@ class RangedStore(Store):
 
     def _usable_part(self, part: Response | None, start: int, end: int, attempt: int) -> bytes:
         """Return the bytes of a response that was cut, if reading can continue behind them; else b""."""
-        if part is None or part.status != 206 or len(part.body) < CONTINUED_BYTES_MIN:
+        if part is None or not part.has_range or len(part.body) < CONTINUED_BYTES_MIN:
             return b""
         # Parts may be combined only if a strong ETag shows that they are of one version (RFC 9110, 15.3.7.3).
-        if self.version[:1] != '"' or part.headers.get(b"etag") != self.version.encode("latin-1"):
+        if self.version[:1] != '"' or with_quotes(part.etag) != self.version:
             return b""
         try:
             self._check_range(part, start, end, attempt)
@@ -261,12 +263,10 @@ class RangedStore(Store):
         Raises:
             BlobChangedError: the ETag is another one.
         """
-        found = response.headers.get(b"etag")
-        if found and found.decode("latin-1") != self.version:
+        if differ(response.etag, self.version):
             raise BlobChangedError(
-                f"{self.url}: can't read bytes {start} to {end}: the object's ETag is "
-                f"{found.decode('latin-1')}, it was {self.version} when it was opened "
-                f"({describe_attempts(attempt, response.request_id)})"
+                f"{self.url}: can't read bytes {start} to {end}: the object's ETag is {response.etag}, it was "
+                f"{self.version} when it was opened ({describe_attempts(attempt, response.request_id)})"
             )
 
     def raise_for(self, response: Response, what: str, attempt: int) -> NoReturn:
@@ -295,7 +295,7 @@ def if_match(etag: str) -> str:
 
     Source: RFC 9110, 13.1.1: If-Match compares strongly, so a weak ETag, as some CDNs send it, would always fail.
     """
-    return f"If-Match: {etag}\r\n" if etag and not etag.startswith("W/") else ""
+    return f"If-Match: {etag}\r\n" if is_strong(etag) else ""
 
 
 def fault_of(response: Response) -> Fault:

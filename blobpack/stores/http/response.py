@@ -10,7 +10,7 @@ from blobpack.wording import counted
 
 # The headers that a ranged GET needs. One pass of a regular expression finds them; other headers are never decoded.
 HEADERS = re.compile(
-    rb"\r\n(content-length|content-range|etag|connection|transfer-encoding|last-modified|location"
+    rb"\r\n(content-length|content-range|content-type|etag|connection|transfer-encoding|last-modified|location"
     rb"|x-amz-request-id|accept-ranges|retry-after):[ \t]*([^\r\n]*)",
     re.IGNORECASE,
 )
@@ -69,6 +69,26 @@ class Response(NamedTuple):
         return NO_ID if found is None else found.decode("latin-1")
 
     @property
+    def has_range(self) -> bool:
+        """True if the body is a range: also by status 200, as rclone's server sends it, with its Content-Range."""
+        return self.status == 206 or (self.status == 200 and b"content-range" in self.headers)
+
+    @property
+    def is_empty(self) -> bool:
+        """True if the body has no bytes, or if that of a GET would have none."""
+        return self.headers.get(b"content-length") == b"0"
+
+    @property
+    def etag(self) -> str:
+        """The ETag; "" if the server sent none."""
+        return self.headers.get(b"etag", b"").decode("latin-1")
+
+    @property
+    def is_web_page(self) -> bool:
+        """True if the server says that it sends a web page."""
+        return self.headers.get(b"content-type", b"").startswith(b"text/html")
+
+    @property
     def error(self) -> tuple[str, str]:
         """Code and message of an error of S3; "" for each that the body does not have."""
         found = ERROR_CODE.search(self.body)
@@ -100,6 +120,8 @@ def describe_attempts(attempts: int, request_id: str) -> str:
 
 def describe_error(response: Response) -> str:
     """Describe why a response is not what was asked for: S3's error code and message, or else the HTTP status."""
+    if response.status == 200 and response.is_web_page:
+        return "the server answered with a web page"
     if response.status == 200:
         length = response.headers.get(b"content-length", b"an unknown number of").decode("latin-1")
         return f"all {length} bytes came instead of a range: the server ignored the Range header"

@@ -11,6 +11,8 @@ import time
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobChangedError, StorageError
+from blobpack.stores.base import to_http_range
+from blobpack.stores.http.etag import differ
 from blobpack.stores.http.pool import pool_of
 from blobpack.stores.http.ranged import RangedGet, RangedStore, fault_of, if_match
 from blobpack.stores.http.redirect import redirect_target
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from blobpack.stores.stats import Counters
 
 REDIRECTS = (301, 302, 303, 307, 308)
+# Statuses with which servers ignore or refuse a range of the last bytes: 400 Azure Blob, 416 and 501 others.
+NO_SUFFIX = (200, 400, 405, 416, 501)
 # Redirects that are followed at most: they may form a loop.
 REDIRECTS_MAX = 5
 # If a URL found less than a second ago is refused, the refusal is final. Otherwise a server that refuses every URL
@@ -94,36 +98,50 @@ class HttpStore(RangedStore):
             target = redirect_target(
                 target, response.headers.get(b"location", b"").decode("latin-1")
             )
-        # An empty blob has no last bytes, so a server may answer 416. A HEAD shows whether the blob is empty.
-        if response.status == 416:
-            response = self._send_opening(target, None)
-            if response.status == 200 and response.headers.get(b"content-length") == b"0":
-                self._pin(target, 0, response, version)
-                return
+        # An empty blob has no last bytes, so a server may answer 416. Others ignore or refuse a range of the last bytes.
+        if response.status in NO_SUFFIX and not response.has_range and not response.is_empty:
+            response = self._ask_for_last_bytes(target, tail_bytes or 1) or response
         found = CONTENT_RANGE.fullmatch(response.headers.get(b"content-range", b""))
-        if response.status == 206 and found is not None and found[3].isdigit():
+        if response.has_range and found is not None and found[3].isdigit():
             self._pin(target, int(found[3]), response, version)
             start, end = int(found[1]), int(found[2]) + 1
             # Some servers answer a suffix range with other bytes; s3rver sends one byte too many.
             is_tail = end == self.size and end - start == len(response.body)
             self.tail = response.body if tail_bytes and is_tail else b""
             return
-        if response.status == 200:
-            if response.headers.get(b"content-length") == b"0":
-                self._pin(target, 0, response, version)
-                return
-            raise StorageError(
-                f"{self.url}: the server does not support ranged requests: it sent the whole file; "
-                f"download the file, and open it"
-            )
-        self.raise_for(response, "open", 1)
+        if response.status != 200:
+            self.raise_for(response, "open", 1)
+        if response.is_empty:
+            self._pin(target, 0, response, version)
+            return
+        raise StorageError(
+            f"{self.url}: the server answered with a web page, and not with the file"
+            if response.is_web_page
+            else f"{self.url}: the server does not support ranged requests: it sent the whole file; "
+            f"download the file, and open it"
+        )
+
+    def _ask_for_last_bytes(self, target: str, count: int) -> Response | None:
+        """Ask for the size by a HEAD, and then for the last bytes by their positions.
+
+        Returns:
+            The response to the HEAD if the blob is empty; None if the server does not tell the size.
+        """
+        head = self._send_opening(target, None)
+        length = head.headers.get(b"content-length", b"")
+        if head.status != 200 or not length.isdigit():
+            return None
+        size = int(length)
+        return (
+            self._send_opening(target, to_http_range(max(0, size - count), size)) if size else head
+        )
 
     def _pin(self, target: str, size: int, response: Response, version: str | None) -> None:
         """Set size and version from a response, and prepare the GETs that ask for this version."""
         etag = response.headers.get(b"etag", b"").decode("latin-1")
         modified = response.headers.get(b"last-modified", b"").decode("latin-1")
         found = etag or modified or f"{size} bytes"
-        if version is not None and version != found:
+        if version is not None and differ(version, found):
             raise BlobChangedError(f"{self.url}: its version is {found}, not {version}")
         self.size, self.version = size, found
         origin, begin = split_http(target, self.location)

@@ -19,9 +19,11 @@ from botocore.exceptions import (
 
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.stores.base import to_http_range
+from blobpack.stores.http.etag import differ, with_quotes
 from blobpack.stores.http.ranged import if_match
 from blobpack.stores.http.response import describe_attempts
 from blobpack.stores.http.retry import Fault, Retries, RetryBudget
+from blobpack.stores.s3.answers import UNKNOWN_STATUSES
 from blobpack.stores.s3.bucket import request_id
 
 if TYPE_CHECKING:
@@ -69,8 +71,8 @@ def fetch(target: ObjectKey, version: str, start: int, end: int) -> bytes:
 def fetch_tail(target: ObjectKey, tail_bytes: int) -> Tail | None:
     """Read the last bytes of an object of unknown size; return None if that does not work.
 
-    It does not work if the object is empty (416), if the server ignores or refuses a suffix range, or if the body is
-    cut. Then the caller asks for the size first.
+    It does not work if the object is empty (416), if the server ignores or refuses a suffix range (s3rver, nanio, Azure
+    Blob), or if the body is cut. Then the caller asks for the size first.
 
     Raises:
         BlobNotFoundError: no such bucket or key.
@@ -85,8 +87,12 @@ def fetch_tail(target: ObjectKey, tail_bytes: int) -> Tail | None:
             response["Body"].close()
             return None
         body = _read_body(response, max(0, int(size) - tail_bytes), int(size))
-        return Tail(int(size), response["ETag"], body)
+        return Tail(int(size), with_quotes(response.get("ETag", "")), body)
     except (BlobChangedError, Fault):
+        return None
+    except StorageError as exc:
+        if exc.status not in UNKNOWN_STATUSES:
+            raise
         return None
     finally:
         _count(target, body, began)
@@ -106,9 +112,9 @@ def _fetch_once(
     condition = {"IfMatch": version} if if_match(version) else {}
     try:
         response = target.ask("get_object", what=what, Range=to_http_range(start, end), **condition)
-        found = response.get("ETag", version)
+        found = response.get("ETag", "")
         # s3rver, for example, ignores If-Match.
-        if found != version:
+        if differ(found, version):
             response["Body"].close()
             raise BlobChangedError(
                 f"{target.url}: can't {what}: the object's ETag is {found}, it was {version} when it was "
@@ -148,9 +154,10 @@ def _read_body(response: dict[str, Any], start: int, end: int) -> bytes:
 
 def _wrong_range(response: dict[str, Any], start: int, end: int) -> str:
     """Describe why a response does not hold the bytes asked for; return "" if it does."""
-    # A server that ignores Range sends the whole object.
-    if response["ContentLength"] != end - start:
-        return f"{response['ContentLength']} bytes came instead of {end - start}"
+    # A server that ignores Range sends the whole object. A body in chunks has no length; then the bytes are counted.
+    length = response.get("ContentLength", end - start)
+    if length != end - start:
+        return f"{length} bytes came instead of {end - start}"
     came = response.get("ContentRange", "").rpartition("/")[0]
     # Without Content-Range the response is the whole object, which is right if the range starts at byte 0.
     if came != f"bytes {start}-{end - 1}" and (came or start):

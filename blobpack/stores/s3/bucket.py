@@ -6,9 +6,12 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.parsers import ResponseParserError
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
+from blobpack.stores.http.etag import with_quotes
 from blobpack.stores.http.response import NO_ID, describe_attempts, says_expired
+from blobpack.stores.s3.answers import is_web_page, missing_right
 from blobpack.stores.s3.client import NO_OPTIONS, client_of, renew_client
 from blobpack.stores.stats import Counters
 from blobpack.wording import setting
@@ -126,14 +129,20 @@ class Bucket:
             raise _no_credentials(url, what) from exc
         except ClientError as exc:
             self._count(operation, arguments, exc.response, began)
-            error = _translated(exc, url, what)
+            error = _translated(exc, url, what, operation)
             if _may_have_expired(operation, exc):
                 raise _ExpiredError(error) from exc
             raise error from exc
         except BotoCoreError as exc:
             self._count(operation, arguments, {}, began)
             raise StorageError(f"{url}: can't {what}: {exc}") from exc
+        except ResponseParserError as exc:
+            raise StorageError(f"{url}: can't {what}: {_not_s3(client)}, but with {exc}") from exc
         self._count(operation, arguments, response, began)
+        if is_web_page(response):
+            if "Body" in response:
+                response["Body"].close()
+            raise StorageError(f"{url}: can't {what}: {_not_s3(client)}, but with a web page")
         return response
 
     def _count(
@@ -202,12 +211,13 @@ class ObjectKey(NamedTuple):
         return self.bucket.ask(operation, what=what, Key=self.key, **arguments)
 
     def head(self, *, what: str) -> dict[str, Any]:
-        """Ask for the object's size and ETag.
+        """Ask for the object's size and ETag, which is "" if the server sends none.
 
         Raises:
             BlobNotFoundError: no such bucket or key.
         """
-        return self.ask("head_object", what=what)
+        found = self.ask("head_object", what=what)
+        return found | {"ETag": with_quotes(found.get("ETag", ""))}
 
 
 def request_id(response: Mapping[str, Any]) -> str:
@@ -231,7 +241,11 @@ def _no_credentials(url: str, what: str) -> StorageError:
     )
 
 
-def _translated(exc: ClientError, url: str, what: str) -> StorageError:
+def _not_s3(client: S3Client) -> str:
+    return f"{client.meta.endpoint_url} is not an S3 server: it did not answer as one"
+
+
+def _translated(exc: ClientError, url: str, what: str, operation: str) -> StorageError:
     """Return our error for an error response of S3."""
     details = exc.response.get("Error", {})
     code, message = details.get("Code", "?"), details.get("Message", "")
@@ -247,6 +261,7 @@ def _translated(exc: ClientError, url: str, what: str) -> StorageError:
             f"{url}: can't {what}: the object is no longer the one that was opened {where}"
         )
     described = f"{code}: {message}" if message else code
-    error = StorageError(f"{url}: can't {what}: {described} {where}")
+    right = missing_right(operation, code)
+    error = StorageError(f"{url}: can't {what}: {described} {where}{right}")
     error.status = meta.get("HTTPStatusCode", 0)
     return error

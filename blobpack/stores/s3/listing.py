@@ -6,19 +6,24 @@ do not depend on each other, so several of them are listed at once if the keys h
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from blobpack.errors import StorageError
 from blobpack.look_ahead import map_ahead
+from blobpack.stores.http.etag import with_quotes
+from blobpack.stores.s3.answers import FORBIDDEN
 from blobpack.stores.s3.client import NO_OPTIONS, client_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blobpack.stores.access.s3_options import S3Options
-    from blobpack.stores.s3.bucket import Bucket
+    from blobpack.stores.s3.bucket import Bucket, ObjectKey
+
+log = logging.getLogger(__name__)
 
 FOLDERS_AT_ONCE = 16
 # A folder with a single folder in it costs a request, and then the same question is asked about that folder. After this
@@ -32,7 +37,7 @@ class Listed(NamedTuple):
     Attributes:
         key: Key of the object.
         size: Size in bytes.
-        version: ETag.
+        version: ETag; "" if the server sends none.
     """
 
     key: str
@@ -60,7 +65,9 @@ def list_objects(bucket: Bucket, prefix: str) -> list[Listed]:
         folders = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())]
         # With more than a thousand folders, one request for each of them could cost more than listing all keys.
         if page.get("IsTruncated"):
-            return sorted(found + list(_walk(bucket, prefix)), key=_in_order)
+            found += _walk(bucket, prefix)
+            folders = []
+            break
         found += _objects_of(page)
         if len(folders) != 1:
             break
@@ -69,7 +76,38 @@ def list_objects(bucket: Bucket, prefix: str) -> list[Listed]:
         lambda folder: list(_walk(bucket, folder)), folders, threads=FOLDERS_AT_ONCE, name="list"
     ):
         found += objects
+    if not all(one.version for one in found):
+        log.warning(
+            "s3://%s/%s: the server lists no ETags, so a change of an object can't be noticed",
+            bucket.name,
+            prefix,
+        )
     return sorted(found, key=_in_order)
+
+
+def find_object(target: ObjectKey) -> Listed | None:
+    """Return the object at a key; None if there is none.
+
+    Raises:
+        BlobNotFoundError: there is no such bucket.
+        StorageError: S3 refused or could not be reached.
+    """
+    if target.version_id:
+        return _look_at(target)
+    try:
+        # The key itself comes before all longer ones. A HEAD could not tell a missing bucket from a missing key.
+        found = _objects_of(_page(target.bucket, target.key, MaxKeys=1))
+    except StorageError as exc:
+        if exc.status != FORBIDDEN:
+            raise
+        # The caller may read objects, and not list them.
+        return _look_at(target)
+    return found[0] if found and found[0].key == target.key else None
+
+
+def _look_at(target: ObjectKey) -> Listed:
+    head = target.head(what="find the object")
+    return Listed(target.key, head["ContentLength"], head["ETag"])
 
 
 def list_level(bucket: Bucket, prefix: str) -> list[str]:
@@ -113,11 +151,12 @@ def _walk(bucket: Bucket, prefix: str) -> Iterator[Listed]:
         more = {"ContinuationToken": page["NextContinuationToken"]}
 
 
-def _page(bucket: Bucket, prefix: str, **arguments: str) -> dict[str, Any]:
+def _page(bucket: Bucket, prefix: str, **arguments: Any) -> dict[str, Any]:
     return bucket.ask("list_objects_v2", what="list objects", Prefix=prefix, **arguments)
 
 
 def _objects_of(page: dict[str, Any]) -> list[Listed]:
     return [
-        Listed(found["Key"], found["Size"], found["ETag"]) for found in page.get("Contents", ())
+        Listed(found["Key"], found["Size"], with_quotes(found.get("ETag", "")))
+        for found in page.get("Contents", ())
     ]

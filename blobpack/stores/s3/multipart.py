@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import StorageError
 from blobpack.look_ahead import LookAhead
 from blobpack.stores.access.uploads import NO_PROPERTIES, Properties, explain_refusal
-from blobpack.stores.s3.shield import uninterrupted
+from blobpack.stores.http.etag import is_strong
+from blobpack.stores.s3.answers import NOT_COPIED_STATUSES, is_unlisted
 from blobpack.stores.s3.unfinished import SentPart, abort_upload, list_parts
+from blobpack.threads import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,21 +34,40 @@ PARTS_MAX = 10_000
 # An upload holds five parts in memory: 40 MiB with this size.
 UPLOAD_PART_BYTES = 8 << 20
 PART_STEP_BYTES = 1 << 20
+# Few large copies save requests. But the parts behind them are as large, and an upload holds five of these in memory.
+COPIES_WANTED = 200
+COPIED_PART_BYTES_MAX = 32 << 20
 # If the size of an object is unknown, parts double after each thousand: 10,000 of them then hold 7.8 TiB.
 EQUAL_PARTS = 1_000
 
 
-def part_size(number: int, expected_bytes: int | None) -> int:
+def part_size(number: int, expected_bytes: int | None, least_bytes: int = UPLOAD_PART_BYTES) -> int:
     """Compute the size of a part of an object.
+
+    All parts but the last have one size if the size of the object is known: Cloudflare R2 accepts no others.
 
     Args:
         number: Number of the part, counted from 1.
         expected_bytes: Largest size that the object will have; None if it is not known.
+        least_bytes: Size of the first part at least.
     """
     if expected_bytes is None:
-        return UPLOAD_PART_BYTES << ((number - 1) // EQUAL_PARTS)
+        return least_bytes << ((number - 1) // EQUAL_PARTS)
     needed = -(-expected_bytes // PARTS_MAX)
-    return max(UPLOAD_PART_BYTES, needed + -needed % PART_STEP_BYTES)
+    return max(least_bytes, needed + -needed % PART_STEP_BYTES)
+
+
+def copied_part_size(size: int, least_bytes: int) -> int:
+    """Compute the size of parts that are copied from an object; the parts behind them have the same size.
+
+    Args:
+        size: Bytes that are copied. Less than 5,000 bytes of them do not fit into parts of this size, or all of them.
+        least_bytes: Least size of a part.
+    """
+    wanted = max(COPIES_WANTED, size // COPIED_PART_BYTES_MAX)
+    count = min(size // UPLOAD_PART_BYTES, wanted, PARTS_MAX // 2)
+    count = min(max(1, count), size // least_bytes)
+    return size // count if count else least_bytes
 
 
 def content_md5(body: bytes | bytearray) -> str:
@@ -59,6 +81,10 @@ def content_md5(body: bytes | bytearray) -> str:
 def _md5(body: bytes | bytearray) -> bytes:
     # Python in FIPS mode refuses MD5 unless it is marked as not used for security.
     return hashlib.md5(body, usedforsecurity=False).digest()
+
+
+class CantCopyError(StorageError):
+    """The server can't copy parts of an object, or not of one version of it."""
 
 
 class Multipart:
@@ -121,6 +147,39 @@ class Multipart:
         """Have S3 copy the bytes start to end of an object as the next part, without fetching them."""
         self._hand_over(self._copy, source, start, end)
 
+    def check_copy(self, source: S3Store, size: int) -> None:
+        """Wait for the first copied part, and check its size, if the server lists parts.
+
+        Raises:
+            CantCopyError: the server can't copy parts, or has copied something else.
+            StorageError: S3 refused or could not be reached.
+        """
+        self.settle(len(self._under_way) - 1)
+        try:
+            found = list_parts(self._target, self.id)
+        except StorageError as exc:
+            if is_unlisted(exc):
+                return
+            raise
+        # Of a source that was uploaded in parts, Swift copies its list of parts, and not its bytes.
+        if 1 in found and found[1].size != size:
+            raise CantCopyError(
+                f"{self._target.url}: the server has copied {found[1].size} bytes of {source.url} instead of {size}"
+            )
+
+    def restart(self) -> None:
+        """Begin again without the parts that were sent or copied."""
+        # Waits for the threads: a part that arrived later would replace one that follows.
+        self._under_way.close()
+        self._under_way = LookAhead(self._threads, name="upload")
+        self._etags.clear()
+        self._checksums.clear()
+        # A new upload, because the server of rclone lets no part be sent twice. s3rver can't abort: there, the parts that
+        # follow replace those of the same numbers.
+        with suppress(StorageError):
+            self.abort()
+            self.begin()
+
     def _hand_over(self, work: Callable[..., None], *arguments: Any) -> None:
         number = self.parts + 1
         # Entered before the part is sent, so that the dict is in the order of the numbers: S3 refuses a list of parts
@@ -149,20 +208,33 @@ class Multipart:
             ContentMD5=content_md5(part),
             **self._properties.checksum_of(part),
         )
-        self._keep(number, response)
+        # The ETag of a part is its MD5. A server that sends none can only expect that one.
+        self._keep(number, {"ETag": f'"{_md5(part).hex()}"'} | response)
 
     def _copy(self, number: int, source: S3Store, start: int, end: int) -> None:
-        response = self._target.ask(
-            "upload_part_copy",
-            what=f"copy bytes {start} to {end} of {source.url}",
-            UploadId=self.id,
-            PartNumber=number,
-            CopySource={"Bucket": source.bucket, "Key": source.key},
-            # Without it, parts of two versions could be joined.
-            CopySourceIfMatch=source.version,
-            CopySourceRange=f"bytes={start}-{end - 1}",
-        )
-        self._keep(number, response["CopyPartResult"])
+        refused = CantCopyError(f"{self._target.url}: the server can't copy parts of {source.url}")
+        if not is_strong(source.version):
+            raise refused
+        try:
+            response = self._target.ask(
+                "upload_part_copy",
+                what=f"copy bytes {start} to {end} of {source.url}",
+                UploadId=self.id,
+                PartNumber=number,
+                CopySource={"Bucket": source.bucket, "Key": source.key},
+                # Without it, parts of two versions could be joined.
+                CopySourceIfMatch=source.version,
+                CopySourceRange=f"bytes={start}-{end - 1}",
+            )
+        except StorageError as exc:
+            if exc.status in NOT_COPIED_STATUSES:
+                raise refused from exc
+            raise
+        result = response.get("CopyPartResult", {})
+        # The server of rclone does not know the operation, and stores an empty part.
+        if not result.get("ETag"):
+            raise refused
+        self._keep(number, result)
 
     def _keep(self, number: int, result: dict[str, Any]) -> None:
         """Keep what CompleteMultipartUpload must say about a part."""
@@ -173,7 +245,7 @@ class Multipart:
         """Have S3 join the parts to the object; all parts must have been sent.
 
         Args:
-            conditions: Arguments of Condition.
+            conditions: Arguments that Condition.guard adds.
 
         Returns:
             The object's ETag.
@@ -182,7 +254,7 @@ class Multipart:
             BlobChangedError: a condition is not met.
             StorageError: S3 refused or could not be reached.
         """
-        parts = [
+        sent = [
             {"PartNumber": number, "ETag": etag, **self._checksums.get(number, {})}
             for number, etag in self._etags.items()
         ]
@@ -191,7 +263,7 @@ class Multipart:
                 "complete_multipart_upload",
                 what="complete the upload",
                 UploadId=self.id,
-                MultipartUpload={"Parts": parts},
+                MultipartUpload={"Parts": sent},
                 **conditions,
             )
         except StorageError:

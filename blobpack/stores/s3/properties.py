@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode
 
-from blobpack.errors import BlobNotFoundError, StorageError
+from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.access.uploads import CHECKSUMS, Properties
+from blobpack.stores.http.etag import differ
 from blobpack.stores.http.ranged import if_match
 from blobpack.stores.s3.client import NO_OPTIONS, client_of
 from blobpack.wording import counted, setting
@@ -73,6 +74,10 @@ def read_properties(target: ObjectKey, version: str, drop: Collection[Property] 
     head = target.ask(
         "head_object", what="read its properties", ChecksumMode="ENABLED", **condition
     )
+    if differ(head.get("ETag", ""), version):
+        raise BlobChangedError(
+            f"{target.url} was changed meanwhile: its ETag is no longer {version}"
+        )
     which = {"VersionId": head["VersionId"]} if head.get("VersionId", "null") != "null" else {}
     arguments = _arguments_of(target, head, drop)
     if "tags" not in drop:
@@ -159,7 +164,8 @@ def _grants_in(acl: dict[str, Any]) -> dict[str, str]:
     """Return the arguments that grant what an ACL grants; none if only the owner has access, as by default."""
     granted: dict[str, list[str]] = {}
     for grant in acl.get("Grants", ()):
-        name = GRANTS.get(grant["Permission"])
+        # s3rver sends grants without a permission.
+        name = GRANTS.get(grant.get("Permission", ""))
         if name is not None:
             granted.setdefault(name, []).append(_grantee(grant["Grantee"]))
     # A bucket whose ACLs are disabled (BucketOwnerEnforced) returns this one, and accepts no other.

@@ -17,7 +17,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from blobpack.errors import BlobChangedError
+from blobpack.errors import BlobChangedError, StorageError
+from blobpack.stores.http.etag import differ
 from blobpack.stores.http.ranged import RangedStore
 from blobpack.stores.location import Location
 from blobpack.stores.s3 import boto3_get, signing
@@ -106,7 +107,11 @@ class S3Store(RangedStore):
             self.size, self.version = size, version or ""
             return
         self._open(tail_bytes)
-        if version is not None and version != self.version:
+        if not self.version:
+            log.warning(
+                "%s: the server sends no ETag, so a change of it can't be noticed", self.url
+            )
+        if version is not None and differ(version, self.version):
             raise BlobChangedError(f"{url}: the object's ETag is {self.version}, not {version}")
 
     def _open(self, tail_bytes: int) -> None:
@@ -117,6 +122,8 @@ class S3Store(RangedStore):
             self.size, self.version, self.tail = tail
             return
         head = self.object_key.head(what="open")
+        if "ContentLength" not in head:
+            raise StorageError(f"{self.url}: can't open: the server does not tell its size")
         self.size, self.version = head["ContentLength"], head["ETag"]
 
     def ranged_get(self) -> RangedGet:

@@ -15,7 +15,7 @@ from blobpack.quoting import one_line
 from blobpack.stores.location import Location
 from blobpack.stores.s3.bucket import Bucket, ObjectKey
 from blobpack.stores.s3.client import NO_OPTIONS
-from blobpack.stores.s3.shield import uninterrupted
+from blobpack.threads import uninterrupted
 
 if TYPE_CHECKING:
     import os

@@ -7,13 +7,15 @@ sent with its MD5, which S3 checks. Memory holds the parts being sent and the on
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.stores.access.uploads import NO_PROPERTIES, Properties, explain_refusal, with_given
+from blobpack.stores.http.etag import with_quotes
 from blobpack.stores.location import Location
+from blobpack.stores.s3.answers import is_unlisted
 from blobpack.stores.s3.bucket import ObjectKey
 from blobpack.stores.s3.condition import Condition
 from blobpack.stores.s3.multipart import (
@@ -21,8 +23,10 @@ from blobpack.stores.s3.multipart import (
     PARTS_MAX,
     UPLOAD_PART_BYTES,
     UPLOAD_PART_BYTES_MIN,
+    CantCopyError,
     Multipart,
     content_md5,
+    copied_part_size,
     part_size,
 )
 from blobpack.stores.s3.properties import check_kept
@@ -37,9 +41,10 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from blobpack.stores.s3.store import S3Store
+    from blobpack.stores.s3.unfinished import Unfinished
 
-# Size of a copied part. Far below S3's limit of 5 GiB, so that several parts can be copied at once.
-COPIED_PART_BYTES = 256 << 20
+log = logging.getLogger(__name__)
+
 # Memory holds this many parts and the one being filled.
 PARTS_AT_ONCE = 4
 
@@ -154,7 +159,9 @@ class Upload(Sink):
         self._resume = resume
         self._ready = ready
         # Only the upload that is there now was interrupted. A later one belongs to a process that is at work.
-        self._interrupted = uploads_to(target)[-1:] if resume else []
+        self._interrupted = _interrupted_upload(target) if resume else []
+        self._least_part_bytes = UPLOAD_PART_BYTES
+        self._copied_parts = 0
         self._pos = 0
         self._part = bytearray()
 
@@ -165,34 +172,50 @@ class Upload(Sink):
     def write(self, data: Buffer, /) -> int:
         """Write the data; wait while all threads are busy sending parts."""
         view = memoryview(data).cast("B")
-        size = len(view)
+        total = len(view)
         while view:
-            room = part_size(self.multipart.parts + 1, self._expected_bytes) - len(self._part)
+            number = self.multipart.parts + 1 - self._copied_parts
+            size = part_size(number, self._expected_bytes, self._least_part_bytes)
+            room = size - len(self._part)
             # A full part is sent when another byte follows, so an object of exactly one part is still a single PUT.
             if not room:
                 self._send_part()
                 continue
             self._part += view[:room]
             view = view[room:]
-        self._pos += size
-        return size
+        self._pos += total
+        return total
 
     def copy(self, source: S3Store, size: int) -> None:
-        """Have S3 copy the first bytes of another object, 5 MiB or more, without fetching them.
+        """Begin with the first bytes of another object: S3 copies them, without sending them here.
+
+        All parts must have one size, so the few bytes that do not fill one are fetched and sent. If the server can't copy
+        parts, all bytes are.
 
         Raises:
             BlobChangedError: the source is no longer the version that was opened.
+            StorageError: S3 refused or could not be reached.
         """
-        count = max(1, -(-size // COPIED_PART_BYTES), -(-size // COPY_BYTES_MAX))
-        count = min(count, size // UPLOAD_PART_BYTES_MIN, PARTS_MAX // 2)
-        if count * COPY_BYTES_MAX < size:
+        least_bytes = part_size(1, self._expected_bytes or size, UPLOAD_PART_BYTES_MIN)
+        part_bytes = copied_part_size(size, least_bytes)
+        if part_bytes > COPY_BYTES_MAX:
             raise StorageError(f"{self.url}: {size} bytes are more than S3 allows in one object")
+        self._least_part_bytes = part_bytes
         self.begin()
-        # Parts of equal size. Parts may follow the last copied one, so it must have 5 MiB, too.
-        bounds = [size * i // count for i in range(count + 1)]
-        for start, end in pairwise(bounds):
-            self.multipart.copy(source, start, end)
-        self._pos += size
+        copied = size - size % part_bytes
+        try:
+            for start in range(0, copied, part_bytes):
+                self.multipart.copy(source, start, start + part_bytes)
+            # The first one shows whether the server can do it. Then the others go on while new bytes are written.
+            if copied:
+                self.multipart.check_copy(source, part_bytes)
+        except CantCopyError as exc:
+            log.debug("%s, so they are fetched and sent: %s", exc, exc.__cause__)
+            self.multipart.restart()
+            copied = 0
+        self._copied_parts, self._pos = copied // part_bytes, copied
+        for start in range(copied, size, part_bytes):
+            self.write(source.read_range(start, min(start + part_bytes, size)))
 
     def begin(self) -> None:
         """Begin a multipart upload, or resume the latest interrupted one; calling this twice is harmless."""
@@ -244,28 +267,29 @@ class Upload(Sink):
         self._condition.check(self.multipart.id)
         if self._ready:
             self._ready()
-        try:
-            self.version = self.multipart.complete(self._condition.arguments)
-        except BlobChangedError as exc:
-            raise self._condition.unmet() from exc
+        self.version = self._condition.guard(self.multipart.complete)
         check_kept(self._target, self._properties)
 
     def _put_whole(self) -> None:
-        try:
-            response = self._target.ask(
+        def put(conditions: dict[str, str]) -> dict[str, Any]:
+            return self._target.ask(
                 "put_object",
                 what="upload",
                 Body=self._part,
                 ContentMD5=content_md5(self._part),
                 **self._properties.arguments,
                 **self._properties.checksum_of(self._part),
-                **self._condition.arguments,
+                **conditions,
             )
-        except BlobChangedError as exc:
-            raise self._condition.unmet() from exc
+
+        try:
+            response = self._condition.guard(put)
+        except BlobChangedError:
+            raise
         except StorageError as exc:
             raise explain_refusal(exc, self._properties) from exc
-        self.version = response["ETag"]
+        etag = with_quotes(response.get("ETag", ""))
+        self.version = etag or self._target.head(what="look at the object")["ETag"]
         check_kept(self._target, self._properties)
 
     def give_up(self, exc: BaseException) -> None:
@@ -296,3 +320,19 @@ class Upload(Sink):
     def stop(self) -> None:
         """Cancel parts that no thread has begun, and wait for the others."""
         self.multipart.stop()
+
+
+def _interrupted_upload(target: ObjectKey) -> list[Unfinished]:
+    """Return the latest unfinished upload to a key in a list, which is empty if there is none.
+
+    Raises:
+        StorageError: S3 can't list uploads, refused or could not be reached.
+    """
+    try:
+        return uploads_to(target)[-1:]
+    except StorageError as exc:
+        if is_unlisted(exc):
+            raise StorageError(
+                f"{exc}; {setting('resume', True)} needs a server that lists unfinished uploads"
+            ) from exc
+        raise

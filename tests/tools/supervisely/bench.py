@@ -1,11 +1,12 @@
 """Measure blobpack beside the SDK, in one run: build, open, look up, upload and download 30,000 images of about 4 KB.
 
     scripts/test --tools supervisely                                     # makes the environment
-    PYTHONPATH=tests .venv-supervisely/bin/python tests/tools/supervisely/bench.py [IMAGES]
+    PYTHONPATH=tests .venv-supervisely/bin/python tests/tools/supervisely/bench.py [IMAGES [DELAY_MS [STEP]...]]
 
 Each step is a process of its own; its seconds begin behind the imports, and its memory is the peak of the whole process. The
 server is the fake of tests/supervisely_server.py on loopback, in the process that starts the others: there is no network and
-no disk on its side, so that a real server only adds to the seconds of each request.
+no disk on its side, so that a real server only adds to the seconds of each request. With DELAY_MS, each response is late by
+so many milliseconds, as over a network. With STEPs, such as blobpack_upload, only these run.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from pathlib import Path
 
 os.environ["LOG_LEVEL"] = "error"
 LOOKUPS = 1000
-# each takes a tenth of a second
-SDK_LOOKUPS = 50
+# each takes a tenth of a second or more
+SDK_LOOKUPS = 20
 WORKSPACE = 8
 TEAM = 7
 
@@ -172,7 +173,7 @@ def make_images(folder: Path, count: int) -> None:
     noise = random.Random(2)
     (folder / "imgs").mkdir()
     for number in range(count):
-        image = Image.frombytes("RGB", (40, 32), noise.randbytes(40 * 32 * 3))
+        image = Image.frombytes("RGB", (72, 54), noise.randbytes(72 * 54 * 3))
         file = io.BytesIO()
         image.save(file, "JPEG", quality=88)
         (folder / "imgs" / f"{number:06}.jpg").write_bytes(file.getvalue())
@@ -180,20 +181,24 @@ def make_images(folder: Path, count: int) -> None:
 
 def main() -> None:
     """Run all steps, and print the table."""
-    if len(sys.argv) == 3:
+    if sys.argv[1:] and not sys.argv[1].isdigit():
         run(sys.argv[1], Path(sys.argv[2]))
         return
     from supervisely_server import TOKEN, SuperviselyServer
 
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 30_000
+    delay_ms = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     with tempfile.TemporaryDirectory() as folder, SuperviselyServer() as server:
         make_images(Path(folder), count)
+        server.delay_s = delay_ms / 1000
         env = {**os.environ, "SERVER_ADDRESS": server.address, "API_TOKEN": TOKEN}
         print(
-            f"{count:,} images\n\n| step | with | seconds | requests | peak memory |\n|---|---|---|---|---|"
+            f"{count:,} images, each response late by {delay_ms} ms\n\n| step | with | seconds | requests | peak memory |\n|---|---|---|---|---|"
         )
         for step, systems in STEPS.items():
             for name in systems:
+                if sys.argv[3:] and name not in sys.argv[3:]:
+                    continue
                 server.requests.clear()
                 done = subprocess.run(
                     [sys.executable, __file__, name, folder],

@@ -213,3 +213,11 @@ def test_what_the_check_calls_a_problem_of_the_sdk_is_one(
     assert "annotation" in {problem.kind for problem in check_project(project)}
     with pytest.raises(RuntimeError, match="empty"):
         sly.Project(str(project), sly.OpenMode.READ)
+
+
+def test_the_guides_lines_open_what_blobpack_built(tmp_path, run_example) -> None:
+    images = {f"{number}.png": image(number, "PNG") for number in range(2)}
+    blobpack.pack(images, tmp_path / "images.tar")
+    build_project(tmp_path / "project", {"train": tmp_path / "images.tar"})
+    printed = run_example("import supervisely as sly", page="supervisely.md")
+    assert printed.splitlines()[-1] == "train 2 0.png (16, 24, 3)"

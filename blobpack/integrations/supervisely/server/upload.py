@@ -58,6 +58,7 @@ class UploadReport:
         images: Number of its images.
         annotated: Number of annotations that were sent; empty ones are not sent.
         blobs: Path of each blob among the team's files, with its number.
+        url: Where a browser finds the project.
         resumed: Whether an upload that was interrupted was continued.
     """
 
@@ -66,6 +67,7 @@ class UploadReport:
     images: int
     annotated: int
     blobs: dict[str, int]
+    url: str
     resumed: bool
 
     def __str__(self) -> str:
@@ -138,6 +140,7 @@ class _Upload:
             sum(map(len, self._local)),
             self._annotated,
             {file.path: file.id for file in blobs.values()},
+            f"{self._rest.address}/projects/{project['id']}/datasets",
             resumed=not is_new,
         )
 

@@ -1,8 +1,8 @@
-"""The blobs that a server serves, each open under a name, and their members as HTTP sees them.
+"""A blob that a server serves, open under a name, and its members as HTTP sees them.
 
 Strategy: members are looked up in an index that is mapped from a local file. Such a look-up takes a microsecond, never
 waits, and needs no memory. So the index of a remote blob is copied into a temporary file when the blob is added. Only
-payloads are read from the blob itself; `payloads.py` does that.
+payloads are read from the blob itself; `gateway/payloads.py` does that.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from blobpack.stores.location import Location
 from blobpack.stores.sink import FileSink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.identity import Identity
     from blobpack.opening.reader import Reader
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
 
 # of a SHA-256: 48 bits tell the versions of one blob apart, and stay short in URLs
 VERSION_DIGITS = 12
-# for a file named "collection", the folder's name says more
-COLLECTION_FILE = "collection.idx"
-SUFFIXES = (".zst", ".tar", ".idx")
 
 
 class ServedMember(NamedTuple):
@@ -80,6 +75,7 @@ class ServedBlob:
         version: Short digest of its identity: another version of the blob has another one.
         is_pinned: Whether no other bytes will ever be served under this name.
         is_remote: Whether reading a payload may send requests.
+        tried_s: When it was last tried to open it anew; see renewal.py.
     """
 
     __slots__ = (
@@ -93,6 +89,7 @@ class ServedBlob:
         "is_remote",
         "name",
         "reader",
+        "tried_s",
         "url_name",
         "version",
     )
@@ -115,6 +112,7 @@ class ServedBlob:
         self._find, self._member_at = self.index._find, self.index._member_at
         self._number_of = reader._number_of
         self._store = reader.store if isinstance(reader, Blob) else None
+        self.tried_s = 0.0
 
     def pinned(self) -> ServedBlob:
         """Return this blob under the name that holds its version: `name@version`."""
@@ -128,6 +126,11 @@ class ServedBlob:
     def has_media_types(self) -> bool:
         """Whether the index records media types."""
         return "media_type" in self.index.facts
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the file of a single local blob is another one by now, and may be opened anew."""
+        return self._store is not None and not self.is_pinned and self._store.is_replaced
 
     def find(self, name: str) -> ServedMember | None:
         """Return the last member with a name; None if there is none."""
@@ -186,72 +189,6 @@ class ServedBlob:
         return self.reader._identity_of(number) or (store.version if store else "")
 
 
-class ServedBlobs:
-    """The blobs that are served, by name."""
-
-    def __init__(self, readers: Mapping[str, Reader], *, pinned: bool = False) -> None:
-        """Serve open blobs and collections. The caller closes them.
-
-        Each blob is also served under `name@version`, which never leads to another version.
-
-        Args:
-            readers: Blobs and collections by the names under which they are served; a name may hold "/".
-            pinned: The caller promises that no name will ever lead to other bytes, so that caches may keep them.
-
-        Raises:
-            ValueError: a name is empty, or begins or ends with "/".
-            BlobpackError: an index can't be read.
-        """
-        for name in readers:
-            if not name or name.strip("/") != name:
-                raise ValueError(
-                    f"a blob must have a name that begins and ends without '/', not {name!r}"
-                )
-        self._blobs = {
-            name: ServedBlob(name, reader, pinned=pinned) for name, reader in readers.items()
-        }
-        self._resolved = {
-            served.url_name: served
-            for blob in self._blobs.values()
-            for served in (blob, blob.pinned())
-        }
-        # the most slashes first, so that the longest name wins
-        self._depths = sorted({name.count("/") for name in self._resolved}, reverse=True)
-
-    def __iter__(self) -> Iterator[ServedBlob]:
-        return iter(self._blobs.values())
-
-    def __len__(self) -> int:
-        return len(self._blobs)
-
-    def get(self, name: str) -> ServedBlob | None:
-        """Return the blob of a name, which may hold its version; None if there is none."""
-        return self._resolved.get(name)
-
-    def resolve(self, path: str) -> tuple[ServedBlob, str] | None:
-        """Split `blob/member`, decoded, behind the longest name of a blob with which it begins.
-
-        Returns:
-            The blob, and the name of the member, which may not exist; None if no blob's name begins the path.
-        """
-        for depth in self._depths:
-            end = -1
-            for _ in range(depth + 1):
-                end = path.find("/", end + 1)
-                if end < 0:
-                    break
-            else:
-                blob = self._resolved.get(path[:end])
-                if blob is not None:
-                    return blob, path[end + 1 :]
-        return None
-
-    def find(self, path: str) -> ServedMember | None:
-        """Return the member that `blob/member`, decoded, names; None if there is none."""
-        found = self.resolve(path)
-        return found and found[0].find(found[1])
-
-
 class CopiedIndex(LocalStore):
     """A copy of an index in a file without a name, which nobody can replace."""
 
@@ -280,17 +217,3 @@ def copied(index: Index) -> LocalStore:
         sink.write(index._write_sections(sink, index.identity).encode())
         sink.flush()
         return CopiedIndex("a copy of an index", fd=file.fileno())
-
-
-def name_of(place: str) -> str:
-    """Return the name under which the blob at a path or URL is served: its file's stem, or the folder of a collection."""
-    location = Location.parse(place, prefix=True)
-    path = location.path if location.is_local else location.remote_name or location.bucket
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    # a glob names its blobs, and not their folder
-    while len(parts) > 1 and (parts[-1] == COLLECTION_FILE or any(c in parts[-1] for c in "*?[")):
-        parts.pop()
-    name = parts[-1] if parts else ""
-    for suffix in SUFFIXES:
-        name = name.removesuffix(suffix)
-    return name

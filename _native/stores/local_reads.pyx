@@ -1,0 +1,347 @@
+"""Read a local file, and the members in it, each with one native call.
+
+Strategy: a copy out of a map takes a third of the time of pread(2). But a page that is
+not in memory stops the thread with the GIL, and the system then reads 128 kB for one
+page. So reads begin with pread, without the GIL, and a file is mapped after some of
+them in a row were too quick for a disk. Copies out of the map keep the GIL: giving it
+up takes as long as some copies. If the coarse clock moves during a copy, the copy may
+have waited for a disk, and the next reads go by pread again.
+"""
+
+from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdlib cimport free, malloc
+
+from common.guarded cimport find_guard, guard_function
+from common.locator cimport BROUGHT_AT_ONCE, from_capsule, member_locator
+from stores.file_map cimport (
+    coarse_time,
+    copy_mapped,
+    drop_pages,
+    map_file,
+    nanoseconds,
+    unmap_file,
+)
+from stores.range_team cimport (
+    COPIED_MAX,
+    QUICK_NS,
+    byte_range,
+    range_team,
+    read_in_thread,
+    read_ranges,
+    read_whole,
+)
+from common.threads cimport THREADS_MAX, run_team, team_free, team_init
+
+cdef extern from "Python.h":
+    object PyBytes_FromStringAndSize(const char*, Py_ssize_t)
+    char* PyBytes_AsString(object) except NULL
+    int PyLong_CheckExact(object)
+    int64_t PyLong_AsLongLong(object) except? -1
+
+cdef enum:
+    QUICK_READS = 16               # in a row, before the file is mapped
+    THREAD_BYTES = 2097152         # starting a thread takes as long as to copy 500 kB
+    DISK_THREADS = 16              # that wait for a disk side by side
+
+# After as many bytes, the map's pages are given back: each GiB of them takes 2 MB of
+# page tables. Touching the pages again takes less than a hundredth of the time.
+cdef int64_t DROPPED_AFTER = <int64_t> 4 << 30
+
+cdef guard_function guard = find_guard()
+
+
+cdef class LocalFile:
+    """Bytes of a file that is open.
+
+    Args:
+        descriptor: A Descriptor, which is let go by `close`.
+        size: Bytes of the file when it was opened; no read goes beyond.
+        threads: How many threads a batch may take that waits for no disk.
+    """
+
+    cdef object descriptor         # None once it is closed
+    cdef readonly int64_t size
+    cdef const unsigned char* map
+    cdef bint is_not_mapped        # and never will be
+    cdef int quick_reads           # in a row
+    cdef int64_t copied            # bytes since pages were given back
+    cdef int batches               # under way, which read without the GIL
+    cdef int threads
+
+    def __cinit__(self, object descriptor not None, int64_t size, int threads=1):
+        self.descriptor = descriptor
+        self.size = size
+        self.threads = threads
+
+    def __dealloc__(self):
+        self.unmap()
+
+    cdef void unmap(self) noexcept:
+        if self.map != NULL:
+            unmap_file(self.map, self.size)
+            self.map = NULL
+
+    def close(self):
+        """Let the file go. It is unmapped when no batch is under way any more.
+
+        No single copy is under way, because those hold the GIL.
+        """
+        self.descriptor = None
+        if self.batches == 0:
+            self.unmap()
+
+    @property
+    def is_mapped(self):
+        """Whether reads copy out of a map now."""
+        return self.copies()
+
+    cdef inline bint copies(self) noexcept:
+        return (
+            self.map != NULL
+            and self.quick_reads >= QUICK_READS
+            and self.descriptor is not None
+        )
+
+    def read(self, int64_t start, int64_t end):
+        """Read the bytes start to end.
+
+        Returns:
+            The bytes. None if they can't be read whole: the caller finds out why.
+        """
+        return self.take(start, end)
+
+    cdef object take(self, int64_t start, int64_t end):
+        cdef int64_t size = end - start
+        cdef object found
+        cdef char* to
+        if not 0 <= start <= end <= self.size:
+            return None
+        found = PyBytes_FromStringAndSize(NULL, size)
+        to = PyBytes_AsString(found)
+        if self.copies() and 0 < size <= COPIED_MAX and self.copy(to, start, size):
+            return found
+        return found if self.fill(to, start, size) else None
+
+    cdef bint copy(self, char* to, int64_t start, int64_t size) noexcept:
+        """Copy bytes out of the map; return False if pread has to read them."""
+        cdef int64_t began = coarse_time()
+        cdef bint whole = copy_mapped(guard, self.map, self.size, to, start, size)
+        if coarse_time() != began:
+            self.quick_reads = 0
+        self.copied += size
+        if self.copied >= DROPPED_AFTER:
+            self.copied = 0
+            drop_pages(self.map, self.size)
+        return whole
+
+    cdef bint fill(self, char* to, int64_t start, int64_t size) except -1:
+        """Read bytes without the GIL; return False if the file can't give all."""
+        # held, because another thread may close the file meanwhile
+        cdef object held = self.descriptor
+        cdef int64_t began
+        cdef int fd
+        cdef bint whole
+        if held is None:
+            return False
+        fd = held
+        with nogil:
+            began = nanoseconds()
+            whole = read_whole(fd, to, start, size)
+            began = nanoseconds() - began
+        if size <= COPIED_MAX and whole:
+            self.count_quick(1 if began < QUICK_NS else 0)
+        return whole
+
+    cdef int count_quick(self, int64_t reads) except -1:
+        """Count reads by pread that waited for no disk; 0: one has waited."""
+        if reads == 0:
+            self.quick_reads = 0
+        elif self.quick_reads < QUICK_READS:
+            self.quick_reads += <int> min(reads, <int64_t> QUICK_READS)
+        if self.quick_reads < QUICK_READS or self.map != NULL or self.is_not_mapped:
+            return 0
+        if self.descriptor is not None:
+            self.map = map_file(self.descriptor, self.size)
+            self.is_not_mapped = self.map == NULL
+        return 0
+
+    cdef int read_batch(
+        self, byte_range* ranges, int64_t count, int64_t size
+    ) except -1:
+        """Read ranges, `size` bytes in all, and mark those that were read."""
+        cdef object held = self.descriptor
+        cdef range_team t
+        cdef void* arguments[THREADS_MAX]
+        cdef int64_t threads
+        cdef int i
+        if held is None:
+            return 0
+        t.guard = guard
+        t.fd = held
+        t.map = self.map if self.copies() else NULL
+        t.file_size = self.size
+        t.ranges = ranges
+        t.count = count
+        t.next = 0
+        t.waited = False
+        if self.quick_reads < QUICK_READS:
+            threads = min(<int64_t> DISK_THREADS, count // 4)
+        else:
+            threads = min(<int64_t> self.threads, size // THREAD_BYTES)
+        team_init(&t.team)
+        self.batches += 1
+        try:
+            if threads < 2:
+                with nogil:
+                    read_ranges(&t)
+            else:
+                for i in range(threads):
+                    arguments[i] = &t
+                run_team(&t.team, read_in_thread, arguments, threads, None)
+        finally:
+            team_free(&t.team)
+            self.batches -= 1
+            if self.descriptor is None and self.batches == 0:
+                self.unmap()
+        if t.map == NULL or t.waited:
+            self.count_quick(0 if t.waited else count)
+        return 0
+
+
+cdef class MemberReads:
+    """Read members of a local file: look one up, and copy it, in one call.
+
+    Every method may decline. Then the caller asks the index and the store, which find
+    the member or raise the right error.
+
+    Args:
+        file: The file.
+        index: A native index that has a locator.
+    """
+
+    cdef LocalFile file
+    cdef object index
+    cdef const member_locator* locator
+
+    def __cinit__(self, LocalFile file not None, object index not None):
+        self.file = file
+        self.index = index
+        self.locator = from_capsule(index.locator)
+
+    cdef bint locate(self, object which, int64_t* start, int64_t* end) except -1:
+        """Find a member by its name or row; return False if the index declines."""
+        cdef int64_t row, count
+        if isinstance(which, str):
+            return self.locator.by_name(self.index, <str> which, start, end)
+        # True is an int, but no row
+        if not PyLong_CheckExact(which):
+            return False
+        try:
+            row = PyLong_AsLongLong(which)
+        except OverflowError:
+            return False
+        count = self.locator.count(self.index)
+        if row < 0:
+            row += count
+        return 0 <= row < count and self.locator.by_row(self.index, row, start, end)
+
+    def read(self, which):
+        """Read a member by its name or row; None: the caller has to do it."""
+        cdef int64_t start = 0, end = 0
+        if not self.locate(which, &start, &end):
+            return None
+        return self.file.take(start, end)
+
+    def read_many(self, list several not None, int64_t most_bytes):
+        """Read members by their names or rows, side by side.
+
+        Returns:
+            Payloads of the first of them: up to one that has to be read by the caller,
+            or one that would exceed most_bytes. The first one is read at any size.
+        """
+        cdef byte_range* ranges = <byte_range*> malloc(
+            max(len(several), 1) * sizeof(byte_range)
+        )
+        cdef list payloads = []
+        cdef int64_t count, size = 0, i
+        cdef object payload
+        if ranges == NULL:
+            raise MemoryError
+        try:
+            count = self.locate_many(several, most_bytes, ranges, &size)
+            for i in range(count):
+                payload = PyBytes_FromStringAndSize(NULL, ranges[i].size)
+                ranges[i].to = PyBytes_AsString(payload)
+                payloads.append(payload)
+            self.file.read_batch(ranges, count, size)
+            return payloads[:count_read(ranges, count)]
+        finally:
+            free(ranges)
+
+    def read_packed(self, list several not None, int64_t[::1] bounds not None):
+        """Read members by their names or rows, one behind the other, into bytes.
+
+        Args:
+            several: The names and rows.
+            bounds: (n + 1,) takes where each payload starts; the last one: their end.
+
+        Returns:
+            The bytes, and how many members they hold: up to one that has to be read by
+            the caller. If these are not all, the bytes are of no use.
+        """
+        cdef byte_range* ranges = <byte_range*> malloc(
+            max(len(several), 1) * sizeof(byte_range)
+        )
+        cdef int64_t count, size = 0, i
+        cdef object packed
+        cdef char* to
+        if ranges == NULL:
+            raise MemoryError
+        try:
+            if bounds.shape[0] != len(several) + 1:
+                raise ValueError(f"{bounds.shape[0]} bounds of {len(several)} members")
+            count = self.locate_many(several, INT64_MAX, ranges, &size)
+            packed = PyBytes_FromStringAndSize(NULL, size)
+            to = PyBytes_AsString(packed)
+            size = 0
+            for i in range(count):
+                bounds[i] = size
+                ranges[i].to = to + size
+                size += ranges[i].size
+            bounds[count] = size
+            self.file.read_batch(ranges, count, size)
+            return packed, count_read(ranges, count)
+        finally:
+            free(ranges)
+
+    cdef int64_t locate_many(
+        self, list several, int64_t most_bytes, byte_range* ranges, int64_t* size
+    ) except -1:
+        """Find members; return how many were found, up to the first that was not."""
+        cdef Py_ssize_t i
+        cdef int64_t start = 0, end = 0
+        for i in range(len(several)):
+            if i % BROUGHT_AT_ONCE == 0:
+                self.locator.bring(
+                    self.index, several, i, min(len(several), i + BROUGHT_AT_ONCE)
+                )
+            if not self.locate(several[i], &start, &end):
+                return i
+            if not 0 <= start <= end <= self.file.size:
+                return i
+            if i and end - start > most_bytes - size[0]:
+                return i
+            ranges[i].start = start
+            ranges[i].size = end - start
+            ranges[i].is_read = False
+            size[0] += end - start
+        return len(several)
+
+
+cdef int64_t count_read(const byte_range* ranges, int64_t count) noexcept:
+    """Return how many ranges were read before the first that was not."""
+    cdef int64_t i
+    for i in range(count):
+        if not ranges[i].is_read:
+            return i
+    return count

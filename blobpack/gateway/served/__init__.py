@@ -1,0 +1,1 @@
+"""The blobs that a server serves: their members, their names, and what happens if they change."""

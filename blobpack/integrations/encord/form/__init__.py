@@ -1,0 +1,1 @@
+"""Files for Encord: their kinds of items, limits, URLs and forms; reading and checking such files."""

@@ -1,0 +1,77 @@
+"""What the datasets use of PyTorch: base classes, tensors, and the numbers of worker and rank. Imports PyTorch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from blobpack.errors import PackageMissingError
+from blobpack.model import check_number
+
+try:
+    import torch
+    import torch.distributed as distributed
+    from torch.utils.data import (
+        Dataset as Dataset,
+        IterableDataset as IterableDataset,
+        get_worker_info,
+    )
+except ImportError as exc:
+    raise PackageMissingError(
+        "blobpack.integrations.torch needs PyTorch: pip install torch"
+    ) from exc
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+RANKS_MAX = 1 << 20
+
+
+def to_tensor(array: NDArray[Any]) -> Any:
+    """Return a tensor that shares an array's memory."""
+    return torch.from_numpy(array)
+
+
+def in_worker() -> bool:
+    """Return whether this process is a worker of a DataLoader."""
+    return get_worker_info() is not None
+
+
+def worker_and_workers() -> tuple[int, int]:
+    """Return the number of this worker of a DataLoader, from 0, and how many there are; (0, 1) without workers."""
+    info = get_worker_info()
+    return (0, 1) if info is None else (info.id, info.num_workers)
+
+
+def rank_and_ranks(rank: int | None, ranks: int | None) -> tuple[int, int]:
+    """Return the given numbers; those of torch.distributed, if it is initialized; or (0, 1).
+
+    Raises:
+        TypeError: a number is not a whole number.
+        ValueError: only one of the numbers is given, or one is out of range.
+    """
+    if (rank is None) != (ranks is None):
+        raise ValueError("rank and ranks must be given together, or neither")
+    if ranks is None or rank is None:
+        if distributed.is_available() and distributed.is_initialized():
+            return distributed.get_rank(), distributed.get_world_size()
+        return 0, 1
+    check_number("ranks", ranks, 1, RANKS_MAX)
+    check_number("rank", rank, 0, ranks - 1)
+    return rank, ranks
+
+
+class SharedNumber:
+    """A number that the workers of a DataLoader see, too, also those that it keeps from epoch to epoch."""
+
+    def __init__(self) -> None:
+        # PyTorch passes a shared tensor to workers that it starts by any method
+        self._tensor = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def value(self) -> int:
+        """The number."""
+        return int(self._tensor.item())
+
+    @value.setter
+    def value(self, number: int) -> None:
+        self._tensor.fill_(number)

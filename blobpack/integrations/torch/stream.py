@@ -1,0 +1,179 @@
+"""The stream: all samples of a blob or collection once in each epoch, shuffled, dealt to ranks and workers, resumable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Unpack
+
+from blobpack.integrations.torch.options import SampleOptions, sample_reader
+from blobpack.integrations.torch.order import EpochOrder, Plan
+from blobpack.integrations.torch.pytorch import (
+    IterableDataset,
+    SharedNumber,
+    in_worker,
+    rank_and_ranks,
+    to_tensor,
+    worker_and_workers,
+)
+from blobpack.model import check_flag, check_number
+from blobpack.wording import counted
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blobpack.opening.reader import Reader
+
+WINDOW_SAMPLES = 8192
+RUN_SAMPLES = 128
+SEED_MAX = (1 << 63) - 1
+
+
+class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, and mypy runs without it
+    """All samples of a blob or collection, once in each epoch, for PyTorch's DataLoader.
+
+    Samples are grouped and decoded as BlobDataset does it. No sample is read by two workers or two ranks. A rank gets the
+    same batches in the same order with any number of workers, if `batch_size` is that of the DataLoader.
+
+    `state_dict` and `load_state_dict` continue an epoch where it stopped, alone or in torchdata's StatefulDataLoader.
+
+    Attributes:
+        reader: The blob or collection.
+    """
+
+    def __init__(
+        self,
+        source: Reader | str | os.PathLike[str],
+        *,
+        batch_size: int = 1,
+        shuffle: int | None = None,
+        window: int = WINDOW_SAMPLES,
+        run: int = RUN_SAMPLES,
+        rank: int | None = None,
+        ranks: int | None = None,
+        drop_last: bool = False,
+        **options: Unpack[SampleOptions],
+    ) -> None:
+        """Open the source, and group its members.
+
+        Args:
+            source: An open blob or collection; or a path or URL that `blobpack.open` opens.
+            batch_size: Neighbours in the order of an epoch that go to one worker: the batch size of the DataLoader.
+            shuffle: Seed of the order, which is another one in each epoch; None: samples come in the order of the blob.
+            window: Samples in a window. Samples are put in random order within their window.
+            run: Neighbours in the blob that stay in one window. A window takes window // run such runs, from random
+                places. Longer runs make reads from a remote blob larger and fewer.
+            rank: Number of this process among those that train together, from 0; None: that of torch.distributed, if it
+                is initialized, and otherwise 0.
+            ranks: Number of processes that train together; None: as for `rank`.
+            drop_last: Leave out the last samples of an epoch, so that all ranks get equally many batches, and only whole
+                ones. Otherwise ranks may differ by one batch.
+            options: Which samples are read, and what becomes of them; see SampleOptions.
+
+        Raises:
+            PackageMissingError: PyTorch is not installed.
+            TypeError: an argument has a wrong type.
+            ValueError: an argument is not one of its choices, or a number is out of range.
+            BlobpackError: the source can't be opened.
+        """
+        for name, number in (("batch_size", batch_size), ("window", window), ("run", run)):
+            check_number(name, number, 1)
+        if shuffle is not None:
+            check_number("shuffle", shuffle, 0, SEED_MAX)
+        check_flag("drop_last", drop_last)
+        self._rank, ranks = rank_and_ranks(rank, ranks)
+        self._samples = sample_reader(source, options, to_tensor)
+        self.reader = self._samples.reader
+        self._plan = Plan(
+            len(self._samples), batch_size, shuffle, run, window, ranks, bool(drop_last)
+        )
+        self._epoch = SharedNumber()
+        # the epoch that is read now, and how many of its samples this process, or this worker of a DataLoader, has yielded
+        self._epoch_read = 0
+        self._position = 0
+        # where the next iteration begins, and the number of workers for which this holds
+        self._resumed = (0, 0)
+
+    def __len__(self) -> int:
+        """Return the number of samples of this rank in an epoch."""
+        return self._plan.samples_of_rank(self._rank)
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that the next iteration reads, which decides the order if samples are shuffled."""
+        return self._epoch.value
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration reads; workers that a DataLoader keeps read it, too.
+
+        Raises:
+            TypeError: the number is not a whole number.
+            ValueError: the number is negative.
+        """
+        check_number("epoch", epoch, 0)
+        self._epoch.value = epoch
+
+    def __iter__(self) -> Iterator[Any]:
+        """Read and decode the samples of this rank, or of this worker of the rank.
+
+        Raises:
+            ValueError: a state was loaded that other workers have made.
+            BlobpackError: a member is missing, or can't be read or decoded.
+        """
+        worker, workers = worker_and_workers()
+        (self._position, workers_before), self._resumed = self._resumed, (0, 0)
+        if workers_before not in (0, workers):
+            raise ValueError(
+                f"a state of {counted(workers_before, 'worker')} can't be continued by {workers}; load it into the "
+                "StatefulDataLoader of torchdata, not into the BlobStream"
+            )
+        self._epoch_read = self.epoch
+        order = EpochOrder(self._plan, self._epoch_read)
+        blocks = order.of_worker(self._rank, worker, workers, begin=self._position)
+        return self._iterate(blocks, self._position)
+
+    def _iterate(self, blocks: Iterator[NDArray[np.int64]], position: int) -> Iterator[Any]:
+        numbers = (number for block in blocks for number in block.tolist())
+        for sample in self._samples.read(numbers, threads=not in_worker()):
+            position += 1
+            self._position = position
+            yield sample
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the iteration is: the epoch, how many samples were yielded, and what decides their order.
+
+        In a DataLoader with workers, each worker has a state, which torchdata's StatefulDataLoader collects. Then the same
+        number of workers must continue.
+        """
+        return {
+            # set_epoch may have chosen the next one meanwhile
+            "epoch": self._epoch_read if self._position else self.epoch,
+            "position": self._position,
+            "workers": worker_and_workers()[1],
+            "plan": self._plan._asdict(),
+        }
+
+    def load_state_dict(self, state: Any) -> None:
+        """Let the next iteration begin behind the last sample that was yielded before state_dict was called.
+
+        Raises:
+            ValueError: the state belongs to other samples, or to another order of them; the message names what differs.
+            TypeError: this is not a state of a BlobStream.
+        """
+        if not isinstance(state, dict) or state.keys() != self.state_dict().keys():
+            raise TypeError("state must be what state_dict of a BlobStream has returned")
+        ours = {**self._plan._asdict(), "workers": worker_and_workers()[1]}
+        theirs = {**state["plan"], "workers": state["workers"]}
+        differing = [name for name in ours if ours[name] != theirs.get(name)]
+        if differing:
+            listed = ", ".join(
+                f"{name} was {theirs.get(name)} and is {ours[name]}" for name in differing
+            )
+            raise ValueError(f"the state belongs to another order of samples: {listed}")
+        self.set_epoch(state["epoch"])
+        check_number("position", state["position"], 0)
+        self._epoch_read = state["epoch"]
+        self._position = state["position"]
+        self._resumed = state["position"], state["workers"]

@@ -1,0 +1,29 @@
+"""ETags: names of versions, which servers write with quotes, without them, or weak.
+
+Source: RFC 9110, 8.8.3. Servers of S3 leave out the quotes in listings (rclone serve s3) or everywhere. Proxies and CDNs
+make ETags weak: they put W/ in front of the ETag that the server behind them sent.
+"""
+
+from __future__ import annotations
+
+WEAK = "W/"
+
+
+def with_quotes(etag: str) -> str:
+    """Return an ETag in quotes, as blobpack keeps and compares it; "" if there is none."""
+    return f'"{etag}"' if etag and not etag.endswith('"') else etag
+
+
+def bare(etag: str) -> str:
+    """Return the text of an ETag, without W/ and quotes."""
+    return etag.removeprefix(WEAK).strip('"')
+
+
+def is_strong(etag: str) -> bool:
+    """Return whether an ETag changes with every byte, and may stand in If-Match (RFC 9110, 13.1.1)."""
+    return bool(etag) and not etag.startswith(WEAK)
+
+
+def differ(one: str, other: str) -> bool:
+    """Return whether two ETags name different versions; False if one of them is missing."""
+    return bool(one and other) and bare(one) != bare(other)
