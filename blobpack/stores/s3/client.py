@@ -7,9 +7,11 @@ them on. A forked child makes its own clients: two processes on one connection w
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import threading
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import boto3
@@ -187,8 +189,13 @@ def _arguments_of(options: S3Options) -> dict[str, Any]:
     """Return the arguments that all requests have that accept them."""
     arguments: dict[str, Any] = {"RequestPayer": "requester"} if options.requester_pays else {}
     if (key := read_key(options)) is not None:
-        # boto3 adds the MD5 of the key
-        arguments |= {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": key}
+        # As they are sent: boto3 encodes the key and adds its MD5 for some operations only, ListParts not among them.
+        digest = hashlib.md5(key, usedforsecurity=False).digest()
+        arguments |= {
+            "SSECustomerAlgorithm": "AES256",
+            "SSECustomerKey": b64encode(key).decode(),
+            "SSECustomerKeyMD5": b64encode(digest).decode(),
+        }
         arguments |= {
             f"CopySource{name}": value for name, value in arguments.items() if name[0] == "S"
         }
