@@ -124,6 +124,13 @@ class TestAnonymous:
         with blobpack.open(tmp_path / "out.tar") as blob:
             assert dict(blob.items()) == MEMBERS
 
+    def test_a_blob_is_exported(self, s3, public_url, tmp_path):
+        from blobpack.integrations.export import export_records, write_export
+
+        report = write_export(public_url, tmp_path / "all.jsonl", "cvat", s3=anonymous(s3))
+        assert (report.images, report.left_out) == (0, len(MEMBERS))
+        assert list(export_records(public_url, "cvat", s3=anonymous(s3))) == []
+
     def test_a_private_object_is_refused(self, s3, url):
         with pytest.raises(StorageError, match="AccessDenied"):
             blobpack.open(url, s3=anonymous(s3))

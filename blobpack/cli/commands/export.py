@@ -18,6 +18,7 @@ from blobpack.cli.options import (
 )
 from blobpack.cli.params import PathOrS3, Whole
 from blobpack.cli.printing import print_note, print_report_line
+from blobpack.cli.remote import upload_options
 from blobpack.cli.report import print_json
 from blobpack.errors import BlobpackError
 
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 @index_option
 @allow_option
 @selection_options
+@upload_options
 @json_option
 def export(
     tool: ExportTool,

@@ -9,7 +9,9 @@ from blobpack.index.which import rows_of_several
 from blobpack.integrations.encord.form.kinds import KINDS
 from blobpack.integrations.encord.form.urls import check_access_point, is_signed, shown_url
 from blobpack.integrations.encord.objects import CloudObject
+from blobpack.integrations.encord.options import json_forms
 from blobpack.model import EncordKind, check_choice, check_several, check_text, shown
+from blobpack.wording import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,9 +38,11 @@ def check_csv(
     if options["form"] != "csv":
         return
     if metadata is not None:
-        raise ValueError("metadata needs form='json' or 'items': a CSV holds no client metadata")
+        raise ValueError(f"metadata needs {json_forms()}: a CSV holds no client metadata")
     if image_metadata == "require":
-        raise ValueError("image_metadata='require' needs form='json' or 'items': a CSV holds none")
+        raise ValueError(
+            f"{setting('image_metadata', 'require')} needs {json_forms()}: a CSV holds none"
+        )
 
 
 def items_of_objects(
@@ -67,7 +71,7 @@ def items_of_objects(
         item = each.to_item(arn)
         if options["form"] == "csv" and (not KINDS[item.kind].column or item.metadata):
             what = "client metadata" if KINDS[item.kind].column else f"{each.kind} items"
-            raise ValueError(f"objects need form='json' or 'items': a CSV holds no {what}")
+            raise ValueError(f"objects need {json_forms()}: a CSV holds no {what}")
         if options["skip_duplicate_urls"]:
             _check_unsigned(item)
         found.setdefault(item.kind, []).append(item)

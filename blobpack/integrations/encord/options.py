@@ -15,6 +15,7 @@ from blobpack.model import (
     shown,
 )
 from blobpack.stores.location import local_path
+from blobpack.wording import setting
 
 if TYPE_CHECKING:
     import os
@@ -89,13 +90,16 @@ def _check_together(options: FileOptions) -> None:
             raise ValueError("folder must be the folder for the files, not None")
         local_path("folder", options["folder"])
     elif options["folder"] is not None:
-        raise ValueError(f"folder {shown(options['folder'])} needs output='files'")
+        raise ValueError(f"folder {shown(options['folder'])} needs {setting('output', 'files')}")
     if options["upsert_metadata"] and not options["skip_duplicate_urls"]:
         raise ValueError("upsert_metadata has no effect without skip_duplicate_urls")
     if options["form"] == "csv":
         if options["output"] == "dicts":
             raise ValueError("output must be 'texts' or 'files' for a CSV, not 'dicts'")
         if options["skip_duplicate_urls"]:
-            raise ValueError(
-                "skip_duplicate_urls needs form='json' or 'items': a CSV holds no flags"
-            )
+            raise ValueError(f"skip_duplicate_urls needs {json_forms()}: a CSV holds no flags")
+
+
+def json_forms() -> str:
+    """Return how the reader of a message asks for a form that holds more than URLs."""
+    return f"{setting('form', 'json')} or {setting('form', 'items')}"

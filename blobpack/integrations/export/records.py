@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from blobpack.integrations.export.coco import COCO
 from blobpack.integrations.export.cvat import CVAT
@@ -14,6 +14,7 @@ from blobpack.integrations.export.sagemaker import SAGEMAKER
 from blobpack.integrations.urls import check_base
 from blobpack.model import ExportTool, check_choice, check_several
 from blobpack.opening.open import opened, source_of
+from blobpack.stores.access.remote import Access, with_remote_options
 from blobpack.wording import setting, with_article
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from blobpack.integrations.export.form import Form, Record
     from blobpack.model import Which
     from blobpack.opening.reader import Reader
+    from blobpack.stores.access.remote import RemoteOptions
+    from blobpack.stores.location import Location
 
 FORMS: dict[str, Form] = {
     "coco": COCO,
@@ -37,12 +40,14 @@ FORMS: dict[str, Form] = {
 FILE_NAMES = {tool: form.file_name for tool, form in FORMS.items()}
 
 
+@with_remote_options
 def export_records(
     source: Reader | str | os.PathLike[str],
     tool: ExportTool,
     *,
     url: str | None = None,
     members: Index | Iterable[Which] | None = None,
+    **remote: Unpack[RemoteOptions],
 ) -> Iterator[Record]:
     """Return an annotation tool's records of the images of a blob or collection, as an iterator in archive order.
 
@@ -57,6 +62,7 @@ def export_records(
         url: URL of the blob at a gateway, such as `http://127.0.0.1:8000/b/out`. For SageMaker, the s3:// URL of the prefix
             that holds the images; Label Studio takes either. CVAT takes none.
         members: Only these: a selection of `reader.index`, or names, Members or rows. None for all.
+        remote: How a remote blob is reached: see RemoteOptions.
 
     Returns:
         Dicts that JSON can hold.
@@ -71,14 +77,14 @@ def export_records(
         ValueError: there is no such tool, or the URL is missing, or is of a kind that the tool can't use.
     """
     form = checked_form(tool, url)
-    source_of("source", source)
+    found = source_of("source", source, Access.of("export_records", remote))
     check_members(members)
-    return _records(form, source, url, members)
+    return _records(form, found, url, members)
 
 
 def _records(
     form: Form,
-    source: Reader | str | os.PathLike[str],
+    source: Reader | Location,
     url: str | None,
     members: Index | Iterable[Which] | None,
 ) -> Iterator[Record]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Unpack, cast
 
 from blobpack.integrations.export.files import ExportFiles
 from blobpack.integrations.export.records import check_members, checked_form, listed_images
@@ -14,6 +14,7 @@ from blobpack.model import ExportTool, check_flag, check_number
 from blobpack.opening.blob import Blob
 from blobpack.opening.kind import means_folder
 from blobpack.opening.open import opened, source_of
+from blobpack.stores.access.remote import Access, with_remote_options
 from blobpack.stores.location import Location, output_folder, output_location
 from blobpack.stores.output import resolve_target
 from blobpack.wording import counted, setting, with_article
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from blobpack.integrations.export.form import Form
     from blobpack.model import Which
     from blobpack.opening.reader import Reader
+    from blobpack.stores.access.remote import RemoteOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class ExportReport:
         return f"exported {counted(self.images, 'image')}{where} in {self.seconds:.2f} s"
 
 
+@with_remote_options
 def write_export(
     source: Reader | str | os.PathLike[str],
     target: str | os.PathLike[str] | BinaryIO,
@@ -63,6 +66,7 @@ def write_export(
     members: Index | Iterable[Which] | None = None,
     chunk: int | None = None,
     force: bool = False,
+    **remote: Unpack[RemoteOptions],
 ) -> ExportReport:
     """Write the file by which an annotation tool finds the images of a blob or collection.
 
@@ -79,6 +83,7 @@ def write_export(
         members: See export_records.
         chunk: Largest number of images in one file; None for the tool's own limit.
         force: Replace files of any kind, and allow any suffix. Otherwise only a file of the same kind is replaced.
+        remote: How remote blobs are reached, and the properties of a new object: see RemoteOptions.
 
     Raises:
         BlobNotFoundError: there is no such blob or collection.
@@ -93,14 +98,15 @@ def write_export(
             promises another format, or the target is the blob itself; or chunk is less than 1.
     """
     form = checked_form(tool, url)
-    source_of("source", source)
+    access = Access.of("write_export", remote)
+    found = source_of("source", source, access)
     check_members(members)
     check_flag("force", force)
     if chunk is not None:
         check_number("chunk", chunk, 1)
-    where = _target_of(target, form, force=force)
+    where = _target_of(target, form, access, force=force)
     began = time.monotonic()
-    with opened(source, duplicates="last") as reader, ExitStack() as stack:
+    with opened(found, duplicates="last") as reader, ExitStack() as stack:
         _check_not_blob(where, reader)
         images = listed_images(form, reader, url, members)
         files = ExportFiles(form, where, stack, chunk=chunk, force=force)
@@ -124,14 +130,16 @@ def _check_not_blob(where: Location | BinaryIO, reader: Reader) -> None:
     Raises:
         ValueError: it is.
     """
-    if isinstance(where, Location) and where.is_local and isinstance(reader, Blob):
-        blob = reader.store.location
-        if blob is not None and resolve_target(where) == resolve_target(blob):
-            raise ValueError(f"target {where.text!r} is the blob itself")
+    blob = reader.store.location if isinstance(reader, Blob) else None
+    if blob is None or not isinstance(where, Location) or where.kind != blob.kind:
+        return
+    is_same = resolve_target(where) == resolve_target(blob) if blob.is_local else where == blob
+    if is_same:
+        raise ValueError(f"target {where.text!r} is the blob itself")
 
 
 def _target_of(
-    target: str | os.PathLike[str] | BinaryIO, form: Form, *, force: bool
+    target: str | os.PathLike[str] | BinaryIO, form: Form, access: Access, *, force: bool
 ) -> Location | BinaryIO:
     """Return the file to write.
 
@@ -141,10 +149,10 @@ def _target_of(
     """
     if hasattr(target, "write"):
         return cast("BinaryIO", target)
-    where = output_folder("target", target)
+    where = output_folder("target", target, access)
     if means_folder(where):
         return where.as_folder.below(form.file_name)
-    where = output_location("target", where)
+    where = output_location("target", where, access)
     if not where.text.lower().endswith(form.suffixes) and not force:
         raise ValueError(
             f"target {where.text!r} must end in {form.suffixes[0]}, because {with_article(form.kind)} is written; "

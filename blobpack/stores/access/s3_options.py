@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from blobpack.errors import StorageError
 from blobpack.model import Checksum, Encryption, check_choice, check_flag, check_text, shown
+from blobpack.wording import setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +101,9 @@ class S3Options:
         if self.session is not None and self.profile is not None:
             raise ValueError("profile can't be combined with session, which has its own profile")
         if self.sse_kms_key_id is not None and not (self.sse or "").startswith("aws:kms"):
-            raise ValueError("sse_kms_key_id needs sse='aws:kms' or sse='aws:kms:dsse'")
+            raise ValueError(
+                f"sse_kms_key_id needs {setting('sse', 'aws:kms')} or {setting('sse', 'aws:kms:dsse')}"
+            )
         self._check_key()
 
     def _check_key(self) -> None:
