@@ -14,6 +14,7 @@ import botocore.session
 import pytest
 from click.testing import CliRunner
 from faultserver import FaultServer
+from format_vectors import png
 from s3server import LOADER
 
 import blobpack
@@ -124,12 +125,19 @@ class TestAnonymous:
         with blobpack.open(tmp_path / "out.tar") as blob:
             assert dict(blob.items()) == MEMBERS
 
-    def test_a_blob_is_exported(self, s3, public_url, tmp_path):
+    def test_images_of_a_blob_are_exported(self, s3, public_url, tmp_path):
         from blobpack.integrations.export import export_records, write_export
 
-        report = write_export(public_url, tmp_path / "all.jsonl", "cvat", s3=anonymous(s3))
-        assert (report.images, report.left_out) == (0, len(MEMBERS))
-        assert list(export_records(public_url, "cvat", s3=anonymous(s3))) == []
+        url = public_url.replace("out.tar", "images.tar")
+        blobpack.pack({"1.png": png(2, 3)}, url, s3=account(s3))
+        report = write_export(url, tmp_path / "all.jsonl", "cvat", s3=anonymous(s3))
+        assert report.images == 1
+        assert len(list(export_records(url, "cvat", s3=anonymous(s3)))) == 1
+        run(
+            *("export", "cvat", url, "-o", str(tmp_path / "again.jsonl"), "--anonymous"),
+            *("--endpoint-url", s3.endpoint, "--region", s3.region),
+        )
+        assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "all.jsonl").read_bytes()
 
     def test_a_private_object_is_refused(self, s3, url):
         with pytest.raises(StorageError, match="AccessDenied"):
