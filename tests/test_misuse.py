@@ -643,6 +643,10 @@ def test_every_choice_has_a_case() -> None:
     assert literals == {
         "Checksum",
         "Duplicates",
+        # arguments of registration: tests/test_encord.py
+        *("EncordForm", "EncordImageMetadata", "EncordKind", "EncordOutput", "EncordTitle"),
+        # arguments of CloudObject and FileOptions: tests/test_encord.py
+        *("EncordKeyStyle", "EncordObjectKind"),
         "Encryption",
         "ExportTool",
         "FailureKind",
