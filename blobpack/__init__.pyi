@@ -42,16 +42,14 @@ from .model import (
     Member as Member,
     ScanReport as ScanReport,
 )
-from .opening.blob import (
-    Blob as Blob,
-    open_blob as open_blob,
-)
+from .opening.blob import Blob as Blob
 from .opening.blob_rows import BlobRows as BlobRows
 from .opening.collection import (
     Collection as Collection,
     open_collection as open_collection,
 )
 from .opening.open import open as open
+from .opening.open_blob import open_blob as open_blob
 from .packing.manifest import read_manifest as read_manifest
 from .packing.options import PackOptions as PackOptions
 from .packing.pack import (

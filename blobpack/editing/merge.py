@@ -16,10 +16,10 @@ from blobpack.model import (
     check_flag,
     check_several,
 )
-from blobpack.opening.blob import open_blob
 from blobpack.opening.kind import kind_of
 from blobpack.opening.list_blobs import list_blobs
 from blobpack.opening.open import is_blob, opened, source_of
+from blobpack.opening.open_blob import open_blob
 from blobpack.opening.reader import Reader
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.location import Location, is_place, output_location

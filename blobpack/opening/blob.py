@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING
 from weakref import ref
 
 from blobpack._native.local_reads import MemberReads
 from blobpack.asked_members import members_of, not_a_member, one_of_several, several_which
-from blobpack.errors import BlobChangedError, FormatError, MemberNotFoundError, StorageError
+from blobpack.errors import BlobChangedError, MemberNotFoundError
 from blobpack.index.index import Index
 from blobpack.index.row_numbers import as_ints, rows_to_read
 from blobpack.model import (
-    CACHE_BYTES_MIN,
     Hedge,
     Member,
-    Stale,
     check_choice,
-    check_number,
     check_several,
     shown,
 )
@@ -30,14 +26,8 @@ from blobpack.opening.batch import (
     Located,
 )
 from blobpack.opening.blob_rows import BlobPart, BlobRows
-from blobpack.opening.find_index import find_index
 from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted
-from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.local import LocalStore
-from blobpack.stores.location import local_path, location_of
-from blobpack.stores.open import open_tar
-from blobpack.tar.behind import warn_of_left_out
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
@@ -51,13 +41,7 @@ if TYPE_CHECKING:
     from blobpack.indexfile.identity import Identity
     from blobpack.model import CheckedWhich, Which
     from blobpack.stores.base import Store
-    from blobpack.stores.cache import Cache
-    from blobpack.stores.location import Location
     from blobpack.stores.stats import Stats
-
-
-# An append writes several times, for some milliseconds each, so a few attempts always find a state that is whole.
-OPENINGS_MAX = 20
 
 
 class Blob(Reader):
@@ -294,7 +278,7 @@ class Blob(Reader):
     def __reduce__(self) -> tuple[Callable[..., Blob], tuple[Store, Index, Hedge, bool]]:
         # The store's own pickling opens it again, pinned to its version. A function makes the blob, because hedge is
         # keyword-only.
-        return _make_blob, (self.store, self.index, self.hedge, self._opened_index is not None)
+        return made_blob, (self.store, self.index, self.hedge, self._opened_index is not None)
 
     def __repr__(self) -> str:
         return f"<Blob {self.url}: {counted(len(self), 'member')}, {self._index_place()}>"
@@ -325,102 +309,6 @@ def _next_window(asked: Iterator[Which], size: int) -> tuple[list[Which], Except
     return window, None
 
 
-@with_remote_options
-def open_blob(
-    url: str | os.PathLike[str],
-    index: Index | str | os.PathLike[str] | None = None,
-    *,
-    stale: Stale = "refuse",
-    cache: str | os.PathLike[str] | None = None,
-    cache_bytes: int = 10 << 30,
-    hedge: Hedge = "batches",
-    **remote: Unpack[RemoteOptions],
-) -> Blob:
-    """Open a blob to read its members.
-
-    If no index is given, these places are tried, in this order: the index inside the blob; the index file beside it,
-    `<blob>.idx`; beside a local blob, the offsets file `<stem>_offsets.pkl`. If there is none, the blob's headers are
-    scanned, with a MissingIndexWarning. If the index records that there are members behind the end of the archive,
-    which are not in the index, there is a LeftOutWarning. To see whether an index still fits the blob, the blob's size
-    and last bytes are compared with those that the index recorded; for an index file beside a local blob also samples
-    of its bytes.
-
-    Args:
-        url: Path, or file://, s3:// or http(s):// URL, of a tar. It may be compressed as seekable zstd: then offsets are
-            those in the uncompressed tar.
-        index: An index, or the path or URL of an index file or offsets file. An offsets file records nothing about
-            its blob. So the names and sizes of up to 16 of its members are compared with the headers before them.
-        stale: What to do with an index that does not fit the blob any more, or is damaged: "refuse" it with an error,
-            or "rescan" the blob's headers.
-        cache: A folder that keeps the bytes that are read from a remote blob, of its index and of payloads. Several
-            processes may share it. To read these bytes again, only the request that opens the blob is sent; it shows
-            whether the blob has changed. Local blobs are not cached.
-        cache_bytes: Largest size of the folder in bytes, at least 1 MiB; the least recently used
-            files are removed first.
-        hedge: Which late requests are sent a second time, on another connection. A request is late if its answer takes
-            longer than 95 of 100 recent answers, and more than twice their median. "batches": requests of batches,
-            whose caller waits for the slowest one. "always": those of single reads, too. "never": none. At most one
-            request in twenty is sent twice.
-        remote: How remote blobs are reached: see RemoteOptions.
-
-    Raises:
-        BlobNotFoundError: there is no such blob, index or offsets file.
-        StaleIndexError: the index does not fit the blob as it is now.
-        BlobChangedError: the index has members beyond the blob's end.
-        FormatError: the blob, the index or the offsets file is damaged.
-        StorageError: the store could not be reached, or refused the request.
-        TypeError: an argument has a wrong type.
-        ValueError: an argument is not one of its choices, cache_bytes is too small, or the URL has
-            an unsupported scheme.
-    """
-    access = Access.of("open_blob", remote)
-    location = location_of("url", url, access=access)
-    if index is not None and not isinstance(index, Index):
-        index = location_of("index", index, access=access)
-    check_choice("stale", stale, Stale)
-    check_choice("hedge", hedge, Hedge)
-    kept = cache_in(cache, cache_bytes)
-    # The request that opens a blob can also fetch the blob's last bytes, which are the first to be
-    # read of an index inside.
-    for attempt in range(1, OPENINGS_MAX + 1):
-        store = None
-        try:
-            store = open_tar(location, tail=not isinstance(index, Index), cache=kept)
-            if isinstance(index, Index):
-                return _make_blob(store, index, hedge, opened_index=False)
-            found = find_index(store, index, stale)
-            warn_of_left_out(store.url, found.report)
-            return _make_blob(store, found, hedge, opened_index=True)
-        except BaseException as exc:
-            if store is not None:
-                store.close()
-            if store is None and location.is_local and os.path.isdir(location.path):  # noqa: PTH112
-                what = (
-                    "blobpack.open opens the blobs in it"
-                    if index is None
-                    else "an index belongs to one blob"
-                )
-                raise StorageError(f"{location} is a folder, not a blob: {what}") from exc
-            # The sizes and bytes that were read may belong to different states of the blob.
-            torn = isinstance(exc, FormatError | BlobChangedError) and has_changed(location, store)
-            if not torn or attempt == OPENINGS_MAX:
-                raise
-    raise AssertionError("the last attempt returns or raises")
-
-
-def has_changed(location: Location, store: Store | None) -> bool:
-    """Return whether a local blob was written or replaced since it was opened.
-
-    Args:
-        location: The blob.
-        store: The blob as it was opened; None if it became shorter while it was opened.
-    """
-    if not location.is_local or store is None:
-        return location.is_local
-    with LocalStore(location) as now:
-        return now.version != store.version
-
-
 def _are_of_others(members: Index, index: Index) -> bool:
     """Return whether two indexes belong to different blobs, as far as both are known."""
     mine, others = index.identity, members.identity
@@ -428,27 +316,9 @@ def _are_of_others(members: Index, index: Index) -> bool:
     return bool(mine and others and replace(mine, version="") != replace(others, version=""))
 
 
-def _make_blob(store: Store, index: Index, hedge: Hedge, opened_index: bool) -> Blob:
+def made_blob(store: Store, index: Index, hedge: Hedge, opened_index: bool) -> Blob:
+    """Return a blob over a store; `opened_index` means that the blob closes its index, too."""
     blob = Blob(store, index, hedge=hedge)
     if opened_index:
         blob._opened_index = index
     return blob
-
-
-def cache_in(folder: str | os.PathLike[str] | None, most_bytes: int) -> Cache | None:
-    """Return the cache in a folder; None if no folder is given.
-
-    Raises:
-        TypeError: the folder is not a path, or most_bytes not a whole number.
-        ValueError: the folder is a URL, or most_bytes is less than 1 MiB.
-    """
-    # Also checked if there is no folder, so that a wrong number is an error for local and remote
-    # blobs.
-    check_number("cache_bytes", most_bytes, CACHE_BYTES_MIN)
-    if folder is None:
-        return None
-    folder = local_path("cache", folder)
-    # imported here: most callers have no cache, and importing blobpack stays light
-    from blobpack.stores.cache import Cache
-
-    return Cache(folder, most_bytes)

@@ -24,10 +24,10 @@ from blobpack.indexfile.open import open_table
 from blobpack.look_ahead import map_ahead
 from blobpack.model import Hedge, check_choice, check_number
 from blobpack.opening.batch import Located
-from blobpack.opening.blob import cache_in
 from blobpack.opening.blob_rows import BlobPart, BlobRows, BlobTable
 from blobpack.opening.kind import collection_location, kind_of
 from blobpack.opening.locations import allowed_places, check_allowed, location_from
+from blobpack.opening.open_blob import cache_in
 from blobpack.opening.open_shard import open_shard
 from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted

@@ -15,12 +15,12 @@ from blobpack.index.index import Index
 from blobpack.index.origin import origin_of
 from blobpack.indexfile.open import open_stored, read_shards
 from blobpack.model import Duplicates, Hedge, Stale, check_choice, check_number
-from blobpack.opening.blob import Blob, cache_in, open_blob
 from blobpack.opening.collection import OPEN_BLOBS_MAX, Collection, open_collection
 from blobpack.opening.join import CollectionWriter
 from blobpack.opening.kind import BLOB_SUFFIXES, collection_location, kind_of
 from blobpack.opening.list_blobs import list_blobs
 from blobpack.opening.locations import allowed_places
+from blobpack.opening.open_blob import cache_in, open_blob
 from blobpack.opening.reader import Reader
 from blobpack.stores.access.remote import (
     NO_ACCESS,
@@ -37,6 +37,7 @@ from blobpack.tar.header import is_blob_file
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from blobpack.opening.blob import Blob
     from blobpack.opening.kind import SourceKind
     from blobpack.stores.cache import Cache
     from blobpack.stores.location import Location

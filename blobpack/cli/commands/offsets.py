@@ -34,9 +34,9 @@ from blobpack.cli.report import print_json, print_left_out
 from blobpack.errors import BlobpackError
 from blobpack.index.tables.offsets import OFFSETS_KINDS, format_of, offsets_path
 from blobpack.model import NameStyle, OffsetsFormat, Rescan
-from blobpack.opening.blob import open_blob
 from blobpack.opening.find_index import whole_index
 from blobpack.opening.kind import collection_location, kind_of, means_folder
+from blobpack.opening.open_blob import open_blob
 from blobpack.quoting import one_line
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from blobpack.errors import FormatError, StorageError
 from blobpack.gateway.s3.buckets import Bucket
 from blobpack.gateway.served.blob import ServedBlob
-from blobpack.opening.blob import open_blob
+from blobpack.opening.open_blob import open_blob
 from blobpack.stores.s3.bucket import Bucket as RealBucket, ObjectKey
 from blobpack.threads import shared_pool
 

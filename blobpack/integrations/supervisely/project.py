@@ -29,7 +29,7 @@ from blobpack.integrations.supervisely.layout import (
     check_image_name,
 )
 from blobpack.model import check_text
-from blobpack.opening.blob import Blob, open_blob
+from blobpack.opening.open_blob import open_blob
 from blobpack.reading.decode import Wanted, check_mode, decode_image
 from blobpack.stores.location import local_path
 from blobpack.threads import fork_safe_lock
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blobpack.integrations.supervisely.documents import Document
+    from blobpack.opening.blob import Blob
 
 
 class Project(Closing):
