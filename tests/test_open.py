@@ -26,7 +26,7 @@ from blobpack import (
     StorageError,
 )
 from blobpack.opening.kind import kind_of
-from blobpack.opening.open import check_source, opened
+from blobpack.opening.open import opened, source_of
 from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
@@ -287,16 +287,16 @@ def test_opened_closes_only_what_it_opened(folder: Path) -> None:
         assert len(reader.index) == len(ALL) + 1
 
 
-def test_check_source_takes_what_open_takes(folder: Path) -> None:
+def test_source_of_takes_what_open_takes(folder: Path) -> None:
     with blobpack.open(folder) as collection:
-        check_source("source", collection)
+        source_of("source", collection)
     for place in (folder, "s3://bucket", "s3://bucket/", "s3://bucket/key", "https://host/x.tar"):
-        check_source("source", place)
+        source_of("source", place)
     for bad in (None, 5, [folder]):
         with pytest.raises(TypeError, match="source must be a path or URL"):
-            check_source("source", bad)
+            source_of("source", bad)
     with pytest.raises(ValueError, match="source"):
-        check_source("source", "ftp://host/x.tar")
+        source_of("source", "ftp://host/x.tar")
 
 
 # In S3 and behind HTTP

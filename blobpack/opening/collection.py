@@ -27,8 +27,7 @@ from blobpack.opening.batch import Located
 from blobpack.opening.blob_rows import BlobPart, BlobRows, BlobTable
 from blobpack.opening.kind import collection_location, kind_of
 from blobpack.opening.locations import allowed_places, check_allowed, location_from
-from blobpack.opening.open_blob import cache_in
-from blobpack.opening.open_shard import open_shard
+from blobpack.opening.open_blob import cache_in, open_shard
 from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted
 from blobpack.recently_used import RecentlyUsed
