@@ -62,10 +62,10 @@ def write_export(
     chunk: int | None = None,
     force: bool = False,
 ) -> ExportReport:
-    """Write the file by which an annotation tool finds the images of a blob or collection.
+    """Write a file that lists the images of a blob or collection for an annotation tool.
 
     The records are those of `export_records`. They are written while the index is read, so memory does not grow with their
-    number. If there are more images than the tool takes from one file, several files are written: `tasks.json`,
+    number. If there are more images than the tool accepts in one file, several files are written: `tasks.json`,
     `tasks-2.json` and so on. They appear all together or not at all.
 
     Args:

@@ -341,7 +341,7 @@ def explain_refusal(exc: StorageError, properties: Properties) -> StorageError:
     text = f"{exc}; the properties of the new object need the permissions {rights}"
     if properties.are_kept:
         drops = f"{setting('drop', 'tags')} and {setting('drop', 'acl')}"
-        text += f"; it gets them from the old one, of which {drops} copy none"
+        text += f"; they are copied from the old object, unless {drops} leave them out"
     error = StorageError(text)
     error.status = exc.status
     return error
