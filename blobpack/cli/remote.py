@@ -85,7 +85,7 @@ ACCOUNT = (
     click.option(
         "--requester-pays",
         is_flag=True,
-        help="Agree to pay for requests to buckets whose owners do not pay for them.",
+        help="Agree to pay for requests to requester-pays buckets, whose owners do not pay for them.",
     ),
     click.option(
         "--sse-c-key",
@@ -154,7 +154,7 @@ UPLOAD = (
     click.option(
         "--checksum",
         type=click.Choice(get_args(Checksum)),
-        help="Algorithm of the checksum that S3 compares and keeps.",
+        help="Algorithm of the checksum that S3 verifies and stores.",
     ),
 )
 

@@ -56,8 +56,8 @@ def gateway_app(
         require_token: Answer requests without a token with 401. Otherwise everybody who can reach the server can read
             everything.
         pinned: The names will never lead to other bytes, so that caches may keep all answers for ever.
-        reopen: Opens the blob that is served under a name anew, after its local file has changed; called in another
-            thread. None: until the end, requests for members of a changed blob are answered with 409.
+        reopen: Called with the name of a blob, in another thread, when its local file has changed; opens the blob again.
+            None: from then on, requests for members of a changed blob are answered with 409.
 
     Raises:
         PackageMissingError: Starlette is not installed.

@@ -107,7 +107,7 @@ def _is_in_the_way(rule: Rule, origins: Sequence[str]) -> bool:
 
 
 def _covers(allowed: str, origin: str) -> bool:
-    """Return whether an origin of a rule, which may hold one `*`, covers an origin, or one of all origins (`*`)."""
+    """Return whether an origin of a rule, which may hold one `*`, covers an origin, or covers all origins (`*`)."""
     before, star, after = allowed.partition("*")
     if origin == "*" or not star:
         return origin in ("*", allowed)

@@ -156,9 +156,9 @@ class Blob(Reader):
         return chain.from_iterable(self._read_windows(asked))
 
     def _read_windows(self, asked: Iterator[Which]) -> Iterator[list[bytes]]:
-        """Read members of a local blob, first one, then more and more at once. Yield some payloads at a time.
+        """Read members of a local blob: first one member, then more and more at once. Yield the payloads in lists.
 
-        What is asked for is not checked before: a call for each member would take a tenth of the time.
+        The names, Members and rows are not checked before: a call for each of them would take a tenth of the time.
         """
         size = 1
         while True:
@@ -181,7 +181,7 @@ class Blob(Reader):
         return payloads or [self._read(one_of_several(window[0]))]
 
     def read_packed(self, several: Iterable[Which]) -> tuple[bytes, NDArray[np.int64]]:
-        """Read members' payloads into one buffer, one behind the other; see Reader."""
+        """Read members' payloads into one buffer, one after the other; see Reader."""
         reads = self._reads or self._prepare_native_reads()
         if reads is None:
             return super().read_packed(several)

@@ -169,14 +169,14 @@ class Reader(Closing, ABC):
     def read_packed(self, several: Iterable[Which]) -> tuple[bytes, NDArray[np.int64]]:
         """Read members' payloads into one buffer, in the order asked.
 
-        For Arrow and for decoders, which take many payloads in one buffer. Members of a local blob are copied into it
-        without a bytes object for each; by several threads if they wait for a disk, or have 4 MiB or more to copy.
+        Arrow and some decoders accept many payloads in one buffer. Members of a local blob are copied into it without a
+        bytes object for each. If they must wait for a disk, or are 4 MiB or more together, several threads copy them.
 
         Args:
             several: Names, Members or rows, as for `read_many`.
 
         Returns:
-            The payloads, one behind the other, and their bounds: (n + 1,) int64, in bytes. Payload i is
+            The payloads, one after the other, and their bounds: (n + 1,) int64, in bytes. Payload i is
             `packed[bounds[i]:bounds[i + 1]]`.
 
         Raises:

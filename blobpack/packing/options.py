@@ -30,7 +30,7 @@ F = TypeVar("F", bound="Callable[..., object]")
 
 
 class PackOptions(RemoteOptions, total=False):
-    """Options that pack, append and pack_shards share: which files are packed, and how. Those of RemoteOptions belong to them.
+    """Options that pack, append and pack_shards share: which files are packed, and how. They include RemoteOptions.
 
     Attributes:
         globs: Pack only files whose member names match one of these patterns; `*` also matches "/".

@@ -13,7 +13,7 @@ from blobpack.cli.groups import CommandGroup
 def encord() -> None:
     """Register the members of blobs with Encord, by their URLs at a gateway.
 
-    `blobpack serve` is such a gateway. `blobpack pack --encord` packs what a file for Encord names.
+    `blobpack serve` is such a gateway. `blobpack pack --encord` packs the images that a file for Encord lists.
 
     \b
     blobpack encord export out.tar files/ --url https://images.example.org/b/out

@@ -83,7 +83,7 @@ class KindGlob(click.ParamType[tuple[str, str]]):
     multiple=True,
     metavar="KIND[=GLOB]",
     help=f"Register members as {', '.join(KINDS)}. A group or sequence consists of the images of a folder. With GLOB, only "
-    'the members whose names match it, in which * also matches "/". Repeatable.  [default: images]',
+    'members whose names match it are registered; * also matches "/". Repeatable.  [default: images]',
 )
 @selection_options
 @click.option(
@@ -91,8 +91,8 @@ class KindGlob(click.ParamType[tuple[str, str]]):
     type=click.Choice(get_args(EncordTitle)),
     default="name",
     show_default=True,
-    help='Title of an image: its name, the part of its name after the last "/", or the path of its URL, which Encord takes by '
-    "itself.",
+    help='Title of an image. name: its name. basename: the part of its name after the last "/". url: no title is written, and '
+    "Encord uses the path of the URL.",
 )
 @click.option(
     "--metadata",
@@ -107,8 +107,8 @@ class KindGlob(click.ParamType[tuple[str, str]]):
     type=click.Choice(get_args(EncordImageMetadata)),
     default="known",
     show_default=True,
-    help="Write the media type, size, width and height of images that the index knows them of; or require them, as strict "
-    "client-only access does; or write none.",
+    help="Media type, size, width and height of images. known: write them if the index has them. require: fail if the index "
+    "does not have them for an image, because strict client-only access needs them. none: do not write them.",
 )
 @click.option(
     "--objects",
@@ -117,13 +117,11 @@ class KindGlob(click.ParamType[tuple[str, str]]):
     help="Also register the whole objects in this file of JSON lines, such as "
     '{"kind": "videos", "url": "s3://bucket/v.mp4"}.',
 )
-@click.option(
-    "--blobs", is_flag=True, help="Also register the tars themselves, which Encord takes as texts."
-)
+@click.option("--blobs", is_flag=True, help="Also register the tars themselves, as text files.")
 @click.option(
     "--access-point",
     metavar="ARN",
-    help="Multi-region access point, which takes the place of the bucket in s3:// URLs of whole objects.",
+    help="ARN of a multi-region access point. It replaces the bucket in s3:// URLs of whole objects.",
 )
 @click.option(
     "--form",
@@ -141,7 +139,7 @@ class KindGlob(click.ParamType[tuple[str, str]]):
 @click.option(
     "--skip-duplicate-urls",
     is_flag=True,
-    help="Let Encord skip items whose URLs its folder has already.",
+    help="Let Encord skip items whose URLs are already in its folder.",
 )
 @click.option(
     "--upsert-metadata",
@@ -175,8 +173,8 @@ def export(
 ) -> None:
     """Write files that register the images in BLOB with Encord.
 
-    FOLDER must not exist yet, or be empty. It appears whole or not at all, with files that Encord's limits allow:
-    registration-00001.json and so on.
+    FOLDER must be new or empty. It appears whole or not at all. The files are called registration-00001.json and so on, and
+    none of them exceeds Encord's limits.
 
     \b
     blobpack encord export out.tar files/ --url https://images.example.org/b/out --skip-duplicate-urls

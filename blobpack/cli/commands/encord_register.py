@@ -29,7 +29,7 @@ from blobpack.quoting import printable
     "--folder",
     required=True,
     metavar="TEXT",
-    help="Name of the folder in Encord, which is made if there is none of this name; or the id of a folder.",
+    help="Name or id of the folder in Encord. If no folder has this name, it is made.",
 )
 @click.option(
     "--key",
@@ -49,7 +49,7 @@ from blobpack.quoting import printable
 @click.option(
     "--ignore-errors",
     is_flag=True,
-    help="Let Encord register what it can, if some items of a file fail.",
+    help="If some items of a file fail, let Encord register the others.",
 )
 @click.option(
     "--wait/--no-wait",
@@ -73,8 +73,8 @@ def register(
 ) -> None:
     """Register files with Encord, through its SDK.
 
-    FILE is a JSON file, or a folder of them, such as `blobpack encord export` writes. All files are checked before the first
-    one is sent. If a job ends with errors, the exit code is 1. The SDK has to be installed: pip install encord.
+    FILE is a JSON file, or a folder of JSON files that `blobpack encord export` has written. All files are checked before the
+    first one is sent. If a job ends with errors, the exit code is 1. The SDK must be installed: pip install encord.
 
     \b
     blobpack encord register files/ --integration gateway --folder animals

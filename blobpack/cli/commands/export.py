@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     "--output",
     type=PathOrS3(prefix=True, allow_dash=True),
     metavar="FILE",
-    help="Path or s3:// URL of the file, or a folder or prefix for it; - writes all images to stdout.  [default: in the "
+    help="Path or s3:// URL of the file, or a folder or prefix for it; - writes the list to stdout.  [default: in the "
     "current folder: images.json (coco), manifest.jsonl (cvat), samples.jsonl (fiftyone), metadata.jsonl (huggingface), "
     "tasks.json (label-studio) or sagemaker.manifest]",
 )
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     "--url",
     metavar="URL",
     help="URL of BLOB at a gateway, such as http://127.0.0.1:8000/b/out; for sagemaker, the s3:// URL of the prefix that "
-    "holds the images. fiftyone, label-studio and sagemaker need it; cvat takes none.",
+    "holds the images. fiftyone, label-studio and sagemaker need it; cvat does not accept it.",
 )
 @click.option(
     "--chunk",
@@ -75,11 +75,11 @@ def export(
     as_json: bool,
     **selection: Any,
 ) -> None:
-    """Write the file by which an annotation tool finds the images of BLOB.
+    """Write a file that lists the images of BLOB for an annotation tool.
 
-    The file is made of the index, and no image is read. The tool then reads the images by their URLs, from
-    `blobpack serve`, or by their names. Options select members; an image is written if it meets all of them. If there are
-    more images than the tool takes from one file, several files are written: tasks.json, tasks-2.json and so on.
+    The file is made from the index, and no image is read. The tool then reads the images by their URLs, from
+    `blobpack serve`, or by their names. Options select members: an image is listed if it meets all of them. If there are
+    more images than the tool accepts in one file, several files are written: tasks.json, tasks-2.json and so on.
 
     \b
     blobpack export label-studio out.tar --url http://127.0.0.1:8000/b/out -o tasks.json

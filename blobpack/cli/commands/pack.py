@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     "--encord",
     type=LocalPath(exists=True, dir_okay=False),
     metavar="FILE",
-    help="Pack the images that this file for Encord names, JSON or CSV. SRC is the bucket behind an access point. Videos, DICOM "
-    "series and other kinds are left out, and counted.",
+    help="Pack the images that this JSON or CSV file for Encord lists. If it contains ARNs of an access point, SRC can be the "
+    "bucket behind it. Videos, DICOM series and other kinds are left out and counted.",
 )
 @place_option
 @click.option(
@@ -216,7 +216,7 @@ def _source(
     if encord:
         if directory or len(sources) > 1 or any(not source.is_s3 for source in sources):
             raise click.UsageError(
-                "--encord takes no -C, and one SRC at most: s3://bucket, the bucket behind an access point"
+                "--encord takes no -C, and at most one SRC: s3://bucket, the bucket behind an access point"
             )
         # imported here: no other use of pack needs it
         from blobpack.integrations.encord import read_registration

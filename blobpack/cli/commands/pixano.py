@@ -43,8 +43,8 @@ def pixano() -> None:
     "--name",
     "names",
     multiple=True,
-    help="What the URLs of BLOB's images begin with. Repeatable: the first name is for the first BLOB, and so on.  [default: "
-    "the name of the file or folder, without .tar]",
+    help="Name of BLOB, with which the URLs of its images begin. Repeatable: the first name is for the first BLOB, and so on.  "
+    "[default: the name of the file or folder, without .tar]",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Listen on this address.")
 @click.option(
@@ -58,7 +58,7 @@ def pixano() -> None:
 @click.option(
     "--insecure-public",
     is_flag=True,
-    help="Let everybody who can reach the address read and change all datasets: Pixano asks nobody for a password.",
+    help="Let everybody who can reach the address read and change all datasets: Pixano asks for no password.",
 )
 @allow_option
 @cache_option
@@ -78,9 +78,9 @@ def serve(
 ) -> None:
     """Serve the application of Pixano 0.6, until SIGTERM or Ctrl-C.
 
-    LIBRARY is the folder of Pixano's datasets. Images are read from BLOBs, instead of a folder of media: the image of the URL
-    NAME/MEMBER is the member MEMBER of the BLOB that has this NAME. A BLOB may also be a collection, or a folder, prefix or
-    glob of blobs.
+    LIBRARY is the folder of Pixano's datasets. Images are read from BLOBs instead of a folder of media. If the URL of an image
+    is NAME/MEMBER, the image is the member MEMBER of the BLOB with the name NAME. A BLOB may also be a collection, or a folder,
+    prefix or glob of blobs.
 
     \b
     blobpack pixano serve library/ health.tar
@@ -93,7 +93,7 @@ def serve(
 
     if not (is_loopback(host) or insecure_public):
         raise click.UsageError(
-            f"other machines can reach {host}, and Pixano asks nobody for a password: give --insecure-public"
+            f"other machines can reach {host}, and Pixano asks for no password: give --insecure-public"
         )
     readers = {
         name: opened_source(

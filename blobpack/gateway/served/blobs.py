@@ -36,7 +36,7 @@ class ServedBlobs:
         Args:
             readers: Blobs and collections by the names under which they are served; a name may hold "/".
             pinned: The caller promises that no name will ever lead to other bytes, so that caches may keep them.
-            reopen: Opens the blob that is served under a name anew, after its file has changed. None: until the end,
+            reopen: Called with the name of a blob when its file has changed; opens the blob again. None: from then on,
                 requests for members of a changed blob fail.
 
         Raises:

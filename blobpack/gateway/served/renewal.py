@@ -1,9 +1,9 @@
 """Blobs that change while they are served: single local files are opened anew, without a restart.
 
-Strategy: nothing watches the files. Requests look at them, at most every 50 ms, and a request that meets a changed file looks
-at once. One thread opens what has changed. Requests that come meanwhile wait for it, and then see the new blob. So members
-that were appended appear, and members of a blob that lives on are answered as before. While somebody still writes a blob,
-it has no index, and the old one stays in place.
+Strategy: nothing watches the files. Requests check them, at most every 50 ms, and a request that meets a changed file checks
+at once. One thread opens what has changed. Requests that arrive meanwhile wait for this thread, and then see the
+new blob. So appended members appear, and the other members stay available. While a blob is still being written, it has no
+index, and the old blob stays in place.
 
 A request that began with the old blob never gets bytes of the new one: it fails, and is answered again from its start.
 """

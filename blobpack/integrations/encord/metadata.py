@@ -1,7 +1,7 @@
-"""Client metadata of members and groups, wherever it comes from.
+"""Client metadata of members and groups, from a file, a table, a dict or a function.
 
 Strategy: the rows of a file or table may come in any order, and hold embeddings, so that a million of them may not fit into
-memory. They are written to a temporary file once. In memory is only where the row of each member begins, 8 bytes for each.
+memory. They are written to a temporary file once. Only the position of each member's row is kept in memory, 8 bytes for each.
 """
 
 from __future__ import annotations
@@ -148,7 +148,9 @@ class _InFile(Metadata):
             self._file.write(check_fields(where, fields).encode() + b"\n")
             is_second = name in self._others if hit is None else self._places[hit.row] >= 0
             if is_second:
-                raise DuplicateNameError(f"{where}: a row before has the name {quoted(name)}, too")
+                raise DuplicateNameError(
+                    f"{where}: an earlier row has the name {quoted(name)}, too"
+                )
             if hit is None:
                 self._others[name] = place
             else:

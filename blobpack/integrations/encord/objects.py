@@ -39,9 +39,9 @@ class CloudObject:
         kind: "images", "videos", "dicom_series", "audio", "text", "pdf" or "nifti". "blobs" registers a tar as a text:
             Encord has no kind for archives.
         url: An https:// or s3:// URL, or the ARN of a multi-region access point, "/" and the key. Several for a DICOM series.
-        title: Its title; None lets Encord make one of the URL. A DICOM series needs a title.
+        title: Its title; None lets Encord make a title from the URL. A DICOM series needs a title.
         metadata: Client metadata.
-        media: What Encord would read from the file otherwise, and needs for strict client-only access: `mime_type`,
+        media: Facts that Encord would otherwise read from the file, and needs for strict client-only access: `mime_type`,
             `file_size`, `width` and `height` of an image, for example. For a DICOM series, one for each file.
     """
 
@@ -106,7 +106,7 @@ class CloudObject:
         """Return the item for Encord.
 
         Args:
-            access_point: ARN of a multi-region access point, which takes the place of s3://bucket.
+            access_point: ARN of a multi-region access point, which replaces s3://bucket.
         """
         kind = "text" if self.kind == "blobs" else self.kind
         urls = [registered_url(url, access_point) for url in check_texts("url", self.url)]

@@ -27,13 +27,13 @@ class FileOptions(TypedDict, total=False):
     Attributes:
         form: "json" for the web page, and for the SDK, which sends it as it is; "items" for the SDK's DataUploadItems; "csv"
             for the web page. A CSV holds no client metadata, no imageMetadata and no flags.
-        output: "dicts" yields each file as a dict, "texts" as a text, and "files" writes each file and yields its path. Only
-            with "files", memory is bounded.
+        output: "dicts" yields each file as a dict, "texts" as a text, and "files" writes each file and yields its path. Memory
+            is bounded only with "files".
         folder: The folder for "files". It must exist. A file of the same name is replaced.
-        chunk: Largest number of items in a file. None: Encord's limit, 500,000. Smaller files show up sooner.
-        skip_duplicate_urls: Let Encord skip items whose URLs its folder has already.
+        chunk: Largest number of items in a file. None: Encord's limit, 500,000. Items of smaller files appear in Encord sooner.
+        skip_duplicate_urls: Let Encord skip items whose URLs are already in its folder.
         upsert_metadata: Let Encord update the metadata of the items that it skips.
-        key_style: Spelling of the keys in imageMetadata and videoMetadata of the form "json": "camel" as the SDK has them, or
+        key_style: Spelling of the keys in imageMetadata and videoMetadata of the form "json": "camel", as in the SDK, or
             "snake".
     """
 

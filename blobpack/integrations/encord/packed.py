@@ -1,4 +1,4 @@
-"""The way back: what a file for Encord names, as objects to pack into a blob."""
+"""From a file for Encord to a blob: the images that the file lists, as objects to pack."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def read_registration(
     base: str | os.PathLike[str] = "",
     **remote: Unpack[RemoteOptions],
 ) -> Objects:
-    """Read the images that a file for Encord names, as a source for pack.
+    """Read the images that a file for Encord lists, as a source for pack.
 
-    Images, and the images of groups and sequences, are packed; an image that is named twice is packed once. Videos, DICOM
-    series and other kinds are left out, and the report of pack counts them. So are the rows of a CSV that has a single column,
-    because they mean videos to Encord.
+    Images, and the images of groups and sequences, are packed. An image that is listed twice is packed once. Videos, DICOM
+    series and other kinds are left out, and the report of pack counts them. If a CSV has a single column, its rows are left
+    out, too, because Encord reads them as videos.
 
     Objects in S3 are read with your credentials: s3:// URLs, and https:// URLs of AWS, or of the endpoint that boto3 uses.
-    Their members have the names of their keys. Other URLs are read as they are; their members have their titles as names, or
-    the paths of the URLs.
+    Their keys become the names of the members. Other URLs are read as they are; the name of the member is the title, or the
+    path of the URL.
 
     Args:
         path: The file: JSON of either form, or CSV.
@@ -65,7 +65,7 @@ def read_registration(
         A source for pack. Its members are in byte order of their names.
 
     Raises:
-        DuplicateNameError: two objects have one member name.
+        DuplicateNameError: two objects would have the same member name.
         FormatError: this is no file for Encord, or a URL can't be read.
         SourceError: the file can't be read.
         TypeError: an argument has a wrong type.

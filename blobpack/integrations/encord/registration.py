@@ -105,18 +105,18 @@ def registration(
 ) -> Registration:
     """Make files that register a blob's images with Encord, by their URLs at a gateway.
 
-    A URL is made of the base URL and the member's name alone, so it is the same in each run. Members that are no images, and
-    members that a later one of the same name replaces, are left out.
+    A URL is made only from the base URL and the member's name, so it is the same in each run. Members that are not images, and
+    members that a later member of the same name replaces, are left out.
 
     Args:
         reader: An open blob or collection; it must stay open.
         base_url: URL of the blob at the gateway, such as `https://host/b/out`, or `https://host/k/<token>/b/out`.
-        kind: "images" for an item of each image; "image_groups" or "image_sequences" for an item of all images of a folder.
-            Encord makes a video of a sequence. Or the members of each kind: a dict of kinds, with what `members` takes.
-        members: Only these, in this order: a selection of `reader.index`, or names, Members or rows. None for all.
+        kind: "images" makes one item of each image; "image_groups" or "image_sequences" makes one item of all images of a
+            folder. Encord makes a video of a sequence. Or a dict: its keys are kinds, and its values are their members.
+        members: Register only these, in this order: a selection of `reader.index`, or names, Members or rows. None: all.
         group: Returns the name of the group of an image; None leaves the image out. Default: the folder of the member. In a
-            group, images are in the order of their names; numbers in names count by their value.
-        title: Title of an image: "name", "basename", "url" to let Encord take the path of the URL, or a function. The title
+            group, images are sorted by name, and numbers in names are sorted by value.
+        title: Title of an image: "name", "basename", "url" to let Encord use the path of the URL, or a function. The title
             of a group is its name.
         metadata: Client metadata, with key frames and custom embeddings. A path of JSON lines, CSV or Parquet, or a table
             that exports Arrow, such as a DataFrame, with a column `name`: the name of a member or group. Or a dict by name;
@@ -129,17 +129,17 @@ def registration(
         options: See FileOptions.
 
     Raises:
-        DuplicateNameError: two rows of metadata have one name.
+        DuplicateNameError: two rows of metadata have the same name.
         FactsMissingError: imageMetadata is required, and the index does not know the facts of an image.
-        FormatError: a title or URL is too long for Encord, client metadata is not as Encord accepts it, or the images of a
+        FormatError: a title or URL is too long for Encord, Encord would not accept client metadata, or the images of a
             sequence have different sizes. Errors of this kind are raised where the item is reached.
         MemberNotFoundError: one of the members is not in the blob.
         PackageMissingError: the metadata is Parquet or a table, and pyarrow is not installed.
         SourceError: the metadata can't be read.
         StorageError: a file can't be written.
         TypeError: an argument has a wrong type.
-        ValueError: an argument is no choice or out of range, the base URL is no http(s):// URL of ASCII without query, or
-            arguments do not fit together.
+        ValueError: an argument is not one of its choices or out of range, the base URL is not an http(s):// URL of ASCII without a
+            query, or two arguments contradict each other.
     """
     if not isinstance(reader, Reader):
         raise TypeError(f"reader must be an open blob or collection, not {reader!r}")
@@ -170,8 +170,8 @@ def object_registration(
 
     Args:
         objects: The objects. They are kept in memory.
-        access_point: ARN of a multi-region access point. It takes the place of the bucket in s3:// URLs. None: the https://
-            URL of the bucket does, for which AWS credentials are needed.
+        access_point: ARN of a multi-region access point. It replaces the bucket in s3:// URLs. None: s3:// URLs become
+            https:// URLs of the bucket, for which AWS credentials are needed.
         options: See FileOptions.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Exports: the files and records by which other annotation tools find the images of a blob."""
+"""Exports: files and records that list the images of a blob for other annotation tools."""
 
 import lazy_loader
 

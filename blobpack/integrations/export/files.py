@@ -1,4 +1,4 @@
-"""The files of an export: cut at the limits of the tool, and complete before the first one appears."""
+"""The files of an export: split at the limits of the tool, and complete before the first one appears."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images that an export lists, read from the index alone."""
+"""The images that an export lists. Only the index is read."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ListedImages:
 
         Args:
             index: Index of the blob or collection.
-            members: Only these; None for all.
+            members: List only these. None: all.
             url: URL of the blob, below which the images have their URLs.
             sides: Leave out images whose width and height are not known.
 

@@ -61,7 +61,7 @@ def export_records(
             manifest.
         url: URL of the blob at a gateway, such as `http://127.0.0.1:8000/b/out`. For SageMaker, the s3:// URL of the prefix
             that holds the images; Label Studio takes either. CVAT takes none.
-        members: Only these: a selection of `reader.index`, or names, Members or rows. None for all.
+        members: Use only these: a selection of `reader.index`, or names, Members or rows. None for all.
         remote: How a remote blob is reached: see RemoteOptions.
 
     Returns:

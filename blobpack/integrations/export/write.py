@@ -68,7 +68,7 @@ def write_export(
     force: bool = False,
     **remote: Unpack[RemoteOptions],
 ) -> ExportReport:
-    """Write the file by which an annotation tool finds the images of a blob or collection.
+    """Write a file that lists the images of a blob or collection for an annotation tool.
 
     The records are those of `export_records`. They are written while the index is read, so memory does not grow with their
     number. If there are more images than the tool takes from one file, several files are written: `tasks.json`,

@@ -1,4 +1,4 @@
-"""An image folder as Pixano knows it, inside a blob: images in `<split>/`, described in `<split>/metadata.jsonl`.
+"""An image folder of Pixano inside a blob: images in `<split>/`, described in `<split>/metadata.jsonl`.
 
 Strategy: one pass over the names finds the splits and their images. The lines of a split are read in groups, and the
 images of a group are looked up together, because a look-up in a remote index costs a request. No image is read here.

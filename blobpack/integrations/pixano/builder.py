@@ -36,11 +36,11 @@ DEFAULT_SLOTS = {"record": "Record", "entity": "Entity", "bbox": "BBox", "keypoi
 
 
 class BlobFolderBuilder(DatasetBuilder):  # type: ignore[misc]  # Pixano is missing where types are checked
-    """Builds a dataset of an image folder in a blob, as Pixano's `ImageFolderBuilder` builds one of a folder.
+    """Builds a dataset from an image folder in a blob, as Pixano's `ImageFolderBuilder` builds one from a folder on disk.
 
     The blob holds `<split>/<image>` and, for each split, `<split>/metadata.jsonl`. It is not unpacked. The metadata may
-    have the form of Pixano 0.6, 0.7 or 0.8, whichever version is installed. A split without metadata becomes records of its
-    images alone. `build` is Pixano's own, with its modes "create", "overwrite" and "add", and `flush_every_n_samples`.
+    have the form of Pixano 0.6, 0.7 or 0.8, whichever version is installed. If a split has no metadata, each of
+    its images becomes a record. `build` is Pixano's own, with its modes "create", "overwrite" and "add", and `flush_every_n_samples`.
     """
 
     @with_remote_options
@@ -67,11 +67,11 @@ class BlobFolderBuilder(DatasetBuilder):  # type: ignore[misc]  # Pixano is miss
             metadata: A folder with `<split>/metadata.jsonl`, for a blob that has none; or one such file, if there is one
                 split. The blob's own metadata is used for splits that it lacks.
             folder: Folder in the blob that holds the splits.
-            url_prefix: What stands before the names of members in the URLs of images. With Pixano 0.6, this is the name
-                under which `blobpack pixano serve` serves the blob, and the blob's file name without .tar if None. With
+            url_prefix: Text before the names of members in the URLs of images. With Pixano 0.6, this is the name
+                under which `blobpack pixano serve` serves the blob, and None means the blob's file name without .tar. With
                 later versions, this is the URL of the blob at a server, such as `http://127.0.0.1:8000/b/health`; if None,
                 the images are stored in the dataset.
-            use_image_name_as_id: Make ids of the names of images instead of random ones.
+            use_image_name_as_id: Make ids from the names of images, instead of random ids.
             remote: How remote blobs are reached: see RemoteOptions.
 
         Raises:

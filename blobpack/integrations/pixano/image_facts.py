@@ -1,4 +1,4 @@
-"""What Pixano stores of an image besides its place or its bytes: size, format and preview."""
+"""The facts of an image that Pixano stores, besides its URL or its bytes: size, format and preview."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The format `blobpack` of Pixano 0.8: its importer for image folders in blobs.
 
-Strategy: analysing takes the index and the metadata, makes every row without its image, and so finds what the import
-would refuse. The import reads images in the order of the records, some ahead. Its ids are made of the names of images:
-importing a blob again in mode "add" changes nothing, and an import that was interrupted goes on.
+Strategy: the analysis reads only the index and the metadata. It makes every row without its image, and so finds what the
+import would refuse. The import reads images in the order of the records, some of them ahead. Ids are made from the names of
+images. So importing a blob again in mode "add" changes nothing, and continues an import that was interrupted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A file `metadata.jsonl`: one record a line, and in JSONL v2, the form of Pixano 0.8, a header line."""
+"""Files `metadata.jsonl`: each line is a record. In JSONL v2, the form of Pixano 0.8, the first line is a header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a line of `metadata.jsonl` says, in whichever form it is written: a record, its images and its objects."""
+"""The content of a line of `metadata.jsonl`, whichever form it has: a record, its images and its objects."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def tasks(
     Args:
         reader: An open blob or collection; it must stay open.
         skip: References and names of members that are annotated, from `annotated`. They are never fetched.
-        members: Only these: a selection of `reader.index`, or names, Members or rows. None for all.
+        members: Use only these: a selection of `reader.index`, or names, Members or rows. None for all.
         shuffle: Seed of a random order, the same for the same seed and members; None for archive order.
         url: URL of the blob at a gateway, such as `http://127.0.0.1:8000/b/out`. Then `image` is the member's URL below it,
             and no image is read.

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 class BlobDataset(Dataset):  # type: ignore[misc] # PyTorch is optional, and mypy runs without it
     """Samples of a blob or collection by their numbers, for PyTorch's DataLoader and its samplers.
 
-    Members of one stem are one sample, as in WebDataset: `cats/1.jpg`, `cats/1.json` and `cats/1.cls` are the fields jpg,
-    json and cls of the sample `cats/1`. They lie next to each other in the blob, as `pack` writes them. A member whose
+    Members with the same stem are one sample, as in WebDataset: `cats/1.jpg`, `cats/1.json` and `cats/1.cls` are the fields jpg,
+    json and cls of the sample `cats/1`. They must lie next to each other in the blob, as `pack` writes them. A member whose
     name has no dot belongs to no sample.
 
-    Images become (3, height, width) uint8 tensors, RGB, turned as their EXIF orientation demands; their memory is that of
-    (height, width, 3). cls, index, count and id become int, txt str, json what it holds, and npy tensors. Other fields
-    are bytes.
+    Images become (3, height, width) uint8 tensors, RGB, with EXIF orientation applied; their memory layout is that of
+    (height, width, 3). cls, index, count and id become int, txt becomes str, json becomes the value that it holds, and npy
+    becomes a tensor. Other fields are bytes.
 
-    A DataLoader reads each batch of a remote blob with ranged reads that are in flight together, and members that lie near
-    each other by one request. Workers may be started by fork, spawn or forkserver.
+    A DataLoader reads each batch of a remote blob by ranged reads that are sent at the same time, and reads members that lie
+    near each other by one request. Workers may be started by fork, spawn or forkserver.
 
     Attributes:
         reader: The blob or collection.
@@ -40,7 +40,7 @@ class BlobDataset(Dataset):  # type: ignore[misc] # PyTorch is optional, and myp
 
         Args:
             source: An open blob or collection; or a path or URL that `blobpack.open` opens.
-            options: Which samples are read, and what becomes of them; see SampleOptions.
+            options: Which samples are read, and how their fields are decoded; see SampleOptions.
 
         Raises:
             PackageMissingError: PyTorch is not installed.

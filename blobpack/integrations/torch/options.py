@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SampleOptions(TypedDict, total=False):
-    """Which samples are read, and what becomes of them.
+    """Which samples are read, and how their fields are decoded.
 
     Attributes:
         members: Names, Members or rows of the members that belong to samples; an index, such as a selection, holds
@@ -31,10 +31,10 @@ class SampleOptions(TypedDict, total=False):
             stem as "__key__".
         size: (height, width) to resize images to; see blobpack.read_image.
         mode: Pillow's mode to convert images to; see blobpack.read_image.
-        decode: Functions that make values of payloads, by the name of the field. None in place of a function: the
-            payload stays as it is.
-        transform: Function that is called with each sample. What it returns is the sample. It runs in the worker, and
-            without workers in one of several threads.
+        decode: Functions that decode payloads, by the name of the field. None instead of a function: the payload stays
+            as it is.
+        transform: Function that is called with each sample, and returns the sample that you get. It runs in the worker; if
+            there are no workers, it runs in one of several threads.
     """
 
     members: Iterable[Which] | None

@@ -34,7 +34,7 @@ SEED_MAX = (1 << 63) - 1
 class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, and mypy runs without it
     """All samples of a blob or collection, once in each epoch, for PyTorch's DataLoader.
 
-    Samples are grouped and decoded as BlobDataset does it. No sample is read by two workers or two ranks. A rank gets the
+    Samples are grouped and decoded as in BlobDataset. No sample is read by two workers or two ranks. A rank gets the
     same batches in the same order with any number of workers, if `batch_size` is that of the DataLoader.
 
     `state_dict` and `load_state_dict` continue an epoch where it stopped, alone or in torchdata's StatefulDataLoader.
@@ -60,17 +60,17 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
 
         Args:
             source: An open blob or collection; or a path or URL that `blobpack.open` opens.
-            batch_size: Neighbours in the order of an epoch that go to one worker: the batch size of the DataLoader.
-            shuffle: Seed of the order, which is another one in each epoch; None: samples come in the order of the blob.
+            batch_size: The batch size of the DataLoader. So many samples in a row go to one worker.
+            shuffle: Seed of the order, which differs in each epoch. None: samples come in the order of the blob.
             window: Samples in a window. Samples are put in random order within their window.
-            run: Neighbours in the blob that stay in one window. A window takes window // run such runs, from random
-                places. Longer runs make reads from a remote blob larger and fewer.
+            run: Number of neighbours in the blob that stay in one window. A window has window // run such runs, from random
+                places. With longer runs, reads from a remote blob are larger and fewer.
             rank: Number of this process among those that train together, from 0; None: that of torch.distributed, if it
                 is initialized, and otherwise 0.
             ranks: Number of processes that train together; None: as for `rank`.
-            drop_last: Leave out the last samples of an epoch, so that all ranks get equally many batches, and only whole
-                ones. Otherwise ranks may differ by one batch.
-            options: Which samples are read, and what becomes of them; see SampleOptions.
+            drop_last: Leave out the last samples of an epoch, so that all ranks get the same number of batches, and all batches
+                are full. Otherwise a rank may have one batch more than another.
+            options: Which samples are read, and how their fields are decoded; see SampleOptions.
 
         Raises:
             PackageMissingError: PyTorch is not installed.

@@ -84,7 +84,7 @@ class Access:
         # Python itself accepts any keyword for **options, so a misspelt option would be ignored
         if unknown is not None:
             raise TypeError(
-                f"{function}() got an unexpected keyword argument {unknown!r}; of **remote, there are "
+                f"{function}() got an unexpected keyword argument {unknown!r}; **remote accepts only "
                 f"{', '.join(REMOTE_DEFAULTS)}"
             )
         given: dict[str, Any] = {

@@ -35,31 +35,31 @@ class Session(Protocol):
 class S3Options:
     """Account and server for s3:// URLs, and the properties of objects that are written.
 
-    What is not given comes from the environment and the AWS configuration files, as for the AWS CLI. The options are
-    pickled with a blob that uses them, without credentials. They are looked up again where the blob is unpickled. A
-    `session`, and an `sse_c_key` given as bytes, can't be pickled.
+    Options that are not given come from the environment and the AWS configuration files, as for the AWS CLI. If a blob that
+    uses these options is pickled, they are pickled with it, but credentials are not. The process that unpickles the blob looks
+    up the credentials again. A `session`, and an `sse_c_key` given as bytes, can't be pickled.
 
     Attributes:
         anonymous: Send requests without a signature, as public buckets accept them. No credentials are looked up.
         profile: Name of a profile in the AWS configuration files.
         endpoint_url: URL of the S3 server.
         region: Region that requests are signed for.
-        session: A boto3 session, which decides on credentials, profile and region.
+        session: A boto3 session, from which credentials, profile and region are taken.
         requester_pays: Agree to pay for requests to buckets whose owners do not pay for them.
         sse_c_key: Key of 32 bytes, with which S3 encrypts and decrypts the objects (SSE-C). Or the path of a file that
             holds the key, as 32 bytes or in base64.
-        content_type: Media type of blobs. None: application/x-tar, or application/zstd for compressed blobs.
+        content_type: Media type of new blobs. None: application/x-tar, or application/zstd for compressed blobs.
         metadata: Metadata of each object, as names and values in ASCII.
         tags: Tags of each object.
         storage_class: Storage class, such as STANDARD_IA.
         acl: Canned ACL, such as bucket-owner-full-control.
         sse: How S3 encrypts the objects: "AES256" (SSE-S3), "aws:kms" or "aws:kms:dsse".
         sse_kms_key_id: Id, ARN or alias of the KMS key for "aws:kms". None: the bucket's own key.
-        checksum: Algorithm of the checksum that S3 compares and keeps: "CRC32", "CRC32C", "SHA1" or "SHA256".
+        checksum: Algorithm of the checksum that S3 verifies and stores: "CRC32", "CRC32C", "SHA1" or "SHA256".
 
     Raises:
         TypeError: a value has a wrong type.
-        ValueError: a choice does not exist; two options contradict each other; or the key has not 32 bytes.
+        ValueError: a choice does not exist; two options contradict each other; or the key does not have 32 bytes.
     """
 
     anonymous: bool = False
@@ -124,12 +124,12 @@ class S3Options:
         """
         if self.session is not None:
             raise TypeError(
-                "S3Options with a session can't be pickled, as the session holds credentials: name a profile instead, or "
+                "S3Options with a session can't be pickled, because the session holds credentials: name a profile instead, or "
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in each process"
             )
         if isinstance(self.sse_c_key, bytes):
             raise TypeError(
-                "S3Options with an sse_c_key can't be pickled, as the key is a secret: name the file that holds it"
+                "S3Options with an sse_c_key can't be pickled, because the key is a secret: name the file that holds it"
             )
         return {each.name: getattr(self, each.name) for each in fields(self)}
 

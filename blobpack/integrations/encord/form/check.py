@@ -1,4 +1,4 @@
-"""Check files for Encord: what Encord or its SDK refuses, and what they ignore without a word.
+"""Check files for Encord: what Encord or its SDK refuses, and what they ignore without a message.
 
 Strategy: the SDK checks only required keys and types of the form "items", and nothing at all of the other JSON form. An unknown
 key, a URL with a space or a file that is too long shows up in the job, hours later, or never.
@@ -47,7 +47,7 @@ IGNORED_KEYS = ("externalFileType", "placeholderItemUuid")
 
 
 def check_registration(file: Mapping[str, Any] | str | os.PathLike[str]) -> list[Problem]:
-    """Check a file for Encord, whoever made it.
+    """Check a file for Encord, whichever program made it.
 
     Args:
         file: A dict; a text of JSON or CSV, which begins with "{" or holds a newline; or a path.

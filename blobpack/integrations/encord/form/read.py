@@ -1,4 +1,4 @@
-"""Read files for Encord, JSON of both forms or CSV, whoever made them."""
+"""Read files for Encord, JSON of both forms or CSV, whichever program made them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""URLs as Encord takes them: of members below a gateway, of whole objects, and through a multi-region access point.
+"""URLs in the form that Encord accepts: of members below a gateway, of whole objects, and through a multi-region access point.
 
 Strategy: Encord compares URLs as texts to find out what is registered already. So a URL is a pure function of the base and of
 the member's name, and a signed URL, which differs in each run, is refused where URLs are compared.
