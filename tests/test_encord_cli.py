@@ -118,7 +118,7 @@ def test_export_of_a_selection_as_csv(here):
 @pytest.mark.parametrize(
     ("options", "code", "says"),
     [
-        (["--url", "host/b/out"], 2, "base_url must be an http(s):// URL"),
+        (["--url", "host/b/out"], 2, "--url must be an http(s):// URL"),
         (["--url", BASE, "--kind", "videos"], 2, "'videos' is none of images, image_groups"),
         (["--url", BASE, "--kind", "images="], 2, "is none of images"),
         (["--url", BASE, "--upsert-metadata"], 2, "no effect without skip_duplicate_urls"),

@@ -250,12 +250,17 @@ class Prices(click.ParamType[tuple[float, float]]):
 
 
 @contextmanager
-def usage_errors() -> Iterator[None]:
-    """Turn errors in the arguments of a library function into wrong usage."""
+def usage_errors(**options: str) -> Iterator[None]:
+    """Turn errors in the arguments of a library function into wrong usage.
+
+    Args:
+        options: The option of an argument whose message begins with its name, such as base_url="--url".
+    """
     try:
         yield
     # a FormatError, say, is a ValueError, too, but no error of the usage
     except BlobpackError:
         raise
     except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
+        argument, space, rest = str(exc).partition(" ")
+        raise click.UsageError(f"{options.get(argument, argument)}{space}{rest}") from exc

@@ -82,7 +82,7 @@ class KindGlob(click.ParamType[tuple[str, str]]):
     type=KindGlob(),
     multiple=True,
     metavar="KIND[=GLOB]",
-    help=f"Register members as {', '.join(KINDS)}. A group or sequence consists of the images of a folder. With GLOB, only "
+    help="Register members as images, image_groups or image_sequences. A group or sequence consists of the images of a folder. With GLOB, only "
     'members whose names match it are registered; * also matches "/". Repeatable.  [default: images]',
 )
 @selection_options
@@ -187,7 +187,7 @@ def export(
         kind: chosen.select(*globs) if all(globs) else chosen
         for kind, globs in _globs(kinds or (("images", ""),)).items()
     }
-    with usage_errors(), progress_shown("items") as progress:
+    with usage_errors(base_url="--url"), progress_shown("items") as progress:
         whole = [*(library.read_objects(objects) if objects else ())]
         whole += library.blob_objects(reader) if blobs else []
         with (
