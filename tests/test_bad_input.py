@@ -125,10 +125,12 @@ def run(line, codes=(1, 2)):
 READ_WHOLE = {
     *("keys", "names_from", "manifest", "sources"),
     *("encord", "metadata_file", "objects", "files", "key"),
+    # secrets, which a shell may pass by a FIFO: <(…)
+    *("sse_c_key", "bearer_token"),
 }
 HARMLESS = {
     # not used for a local blob
-    *("cache", "sse_c_key"),
+    *("cache", "sse_c_key", "bearer_token"),
     # made if it does not exist
     "folder",
     # an empty file or folder is a list of nothing

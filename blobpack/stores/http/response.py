@@ -75,8 +75,8 @@ class Response(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """True if the body has no bytes, or if that of a GET would have none."""
-        return self.headers.get(b"content-length") == b"0"
+        """True if the blob has no bytes, as the 200 that answers a GET or a HEAD says."""
+        return self.status == 200 and self.headers.get(b"content-length") == b"0"
 
     @property
     def etag(self) -> str:
