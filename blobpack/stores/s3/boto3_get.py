@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import (
+    ClientError,
     HTTPClientError,
     IncompleteReadError,
     ReadTimeoutError,
@@ -24,7 +25,7 @@ from blobpack.stores.http.ranged import if_match
 from blobpack.stores.http.response import describe_attempts
 from blobpack.stores.http.retry import Fault, Retries, RetryBudget
 from blobpack.stores.s3.answers import UNKNOWN_STATUSES
-from blobpack.stores.s3.bucket import request_id
+from blobpack.stores.s3.bucket import may_have_expired, request_id
 
 if TYPE_CHECKING:
     from blobpack.stores.s3.bucket import ObjectKey
@@ -91,7 +92,9 @@ def fetch_tail(target: ObjectKey, tail_bytes: int) -> Tail | None:
     except (BlobChangedError, Fault):
         return None
     except StorageError as exc:
-        if exc.status not in UNKNOWN_STATUSES:
+        cause = exc.__cause__
+        has_expired = isinstance(cause, ClientError) and may_have_expired("get_object", cause)
+        if has_expired or exc.status not in UNKNOWN_STATUSES:
             raise
         return None
     finally:

@@ -130,7 +130,7 @@ class Bucket:
         except ClientError as exc:
             self._count(operation, arguments, exc.response, began)
             error = _translated(exc, url, what, operation)
-            if _may_have_expired(operation, exc):
+            if may_have_expired(operation, exc):
                 raise _ExpiredError(error) from exc
             raise error from exc
         except BotoCoreError as exc:
@@ -225,7 +225,8 @@ def request_id(response: Mapping[str, Any]) -> str:
     return str(response.get("ResponseMetadata", {}).get("RequestId") or NO_ID)
 
 
-def _may_have_expired(operation: str, exc: ClientError) -> bool:
+def may_have_expired(operation: str, exc: ClientError) -> bool:
+    """Return whether S3 may have refused a request because its credentials or signature have expired."""
     details = exc.response.get("Error", {})
     # boto3 gives None for an empty message.
     code, message = details.get("Code") or "", details.get("Message") or ""
