@@ -1,4 +1,4 @@
-"""How an index says where a member lies, to native code of another module.
+"""Functions by which an index locates members, for native code of another module.
 
 Each function returns False for what it can't answer: no such member, a damaged or
 closed index, a name that is no UTF-8. Then the caller asks the index by its Python

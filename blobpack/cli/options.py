@@ -33,6 +33,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 # the key of the prices in click's Context.meta, which all extensions share: hence the prefix
 PRICES = "blobpack.prices"
+PORT_MAX = 65535
 
 
 def blob_argument(command: F) -> F:
@@ -182,6 +183,26 @@ def keys_option(command: F) -> F:
         help="Read key pairs from this file, ACCESS_KEY:SECRET_KEY, one a line. Tokens are made with the first one.  "
         "[default: BLOBPACK_SERVE_ACCESS_KEY and BLOBPACK_SERVE_SECRET_KEY]",
     )(command)
+
+
+def listen_options(port: int) -> Callable[[F], F]:
+    """Add the options of a server for its address and port.
+
+    Args:
+        port: The port by default.
+    """
+    host_option = click.option(
+        "--host", default="127.0.0.1", show_default=True, help="Listen on this address."
+    )
+    port_option = click.option(
+        "--port",
+        type=Whole(0, PORT_MAX),
+        metavar="N",
+        default=port,
+        show_default=True,
+        help="Listen on this port; 0 takes a free one.",
+    )
+    return lambda command: host_option(port_option(command))
 
 
 def threads_option(most: str) -> Callable[[F], F]:

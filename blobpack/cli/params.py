@@ -249,6 +249,31 @@ class Prices(click.ParamType[tuple[float, float]]):
         return get, put
 
 
+class TwoParts(click.ParamType[tuple[str, str]]):
+    """A text of two parts, split at its first separator: for subclasses, which check the parts."""
+
+    separator = "="
+
+    def convert(
+        self,
+        value: str | tuple[str, str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, str]:
+        """Split a text; parts that the subclass does not allow are wrong usage."""
+        # click converts a default, and a value that it has converted, again
+        if isinstance(value, tuple):
+            return value
+        first, separator, second = value.partition(self.separator)
+        if fault := self.fault_of(value, first, second if separator else None):
+            self.fail(fault, param, ctx)
+        return first, second
+
+    def fault_of(self, text: str, first: str, second: str | None) -> str:
+        """Return what is wrong with a text; "" if nothing is. The second part is None without a separator."""
+        raise NotImplementedError
+
+
 @contextmanager
 def usage_errors(**options: str) -> Iterator[None]:
     """Turn errors in the arguments of a library function into wrong usage.

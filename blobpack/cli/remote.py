@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from blobpack.cli.params import LocalPath
+from blobpack.cli.params import LocalPath, TwoParts
 from blobpack.model import Checksum, Encryption
 from blobpack.stores.access.remote import NO_ACCESS, Access
 from blobpack.stores.access.s3_options import S3Options
@@ -26,45 +26,24 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
-class Pair(click.ParamType[tuple[str, str]]):
+class Pair(TwoParts):
     """A name and a value, NAME=VALUE."""
 
     name = "pair"
 
-    def convert(
-        self,
-        value: str | tuple[str, str],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> tuple[str, str]:
-        """Split a pair; a text without "=" is wrong usage."""
-        if isinstance(value, tuple):
-            return value
-        name, separator, rest = value.partition("=")
-        if not (name and separator):
-            self.fail(f"{value!r} is not NAME=VALUE", param, ctx)
-        return name, rest
+    def fault_of(self, text: str, first: str, second: str | None) -> str:
+        """Demand a name and "="."""
+        return "" if first and second is not None else f"{text!r} is not NAME=VALUE"
 
 
-class Header(click.ParamType[tuple[str, str]]):
+class Header(TwoParts):
     """A header, NAME: VALUE."""
 
-    name = "header"
+    name, separator = "header", ":"
 
-    def convert(
-        self,
-        value: str | tuple[str, str],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> tuple[str, str]:
-        """Split a header; a text without ":" is wrong usage."""
-        if isinstance(value, tuple):
-            return value
-        name, separator, rest = value.partition(":")
-        if not (name and separator):
-            # not the value, which may be a secret
-            self.fail("a header is NAME: VALUE", param, ctx)
-        return name, rest.strip()
+    def fault_of(self, text: str, first: str, second: str | None) -> str:
+        """Demand a name and ":". The message does not show the value, which may be a secret."""
+        return "" if first and second is not None else "a header is NAME: VALUE"
 
 
 ACCOUNT = (
@@ -198,7 +177,8 @@ def access_in(params: dict[str, Any]) -> Access:
         return NO_ACCESS
     for name in ("metadata", "tags", "headers"):
         given[name] = dict(given.get(name, ()))
-    headers, token = given.pop("headers"), given.pop("bearer_token", None)
+    headers = {header: value.strip() for header, value in given.pop("headers").items()}
+    token = given.pop("bearer_token", None)
     try:
         return Access.of(
             "command",

@@ -16,7 +16,7 @@ from blobpack.cli.options import (
     json_option,
     selection_options,
 )
-from blobpack.cli.params import LocalPath, Whole, usage_errors
+from blobpack.cli.params import LocalPath, TwoParts, Whole, usage_errors
 from blobpack.cli.printing import (
     print_note,
     print_report_line,
@@ -42,28 +42,16 @@ if TYPE_CHECKING:
 KINDS = get_args(EncordKind)
 
 
-class KindGlob(click.ParamType[tuple[str, str]]):
+class KindGlob(TwoParts):
     """A kind, or a kind and a glob, such as image_groups=scans/*."""
 
     name = "kind"
 
-    def convert(
-        self,
-        value: str | tuple[str, str],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> tuple[str, str]:
-        """Split the text at its first "="; a kind that does not exist is wrong usage."""
-        if isinstance(value, tuple):
-            return value
-        kind, separator, glob = value.partition("=")
-        if kind not in KINDS or (separator and not glob):
-            self.fail(
-                f"{value!r} is none of {', '.join(KINDS)}, with or without =GLOB, such as images='cats/*'",
-                param,
-                ctx,
-            )
-        return kind, glob
+    def fault_of(self, text: str, first: str, second: str | None) -> str:
+        """Demand a kind that exists, and a glob behind "="."""
+        if first in KINDS and second != "":
+            return ""
+        return f"{text!r} is none of {', '.join(KINDS)}, with or without =GLOB, such as images='cats/*'"
 
 
 @click.command()

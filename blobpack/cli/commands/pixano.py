@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blobpack.cli.commands.serve import PORT_MAX, names_of
+from blobpack.cli.commands.serve import names_of
 from blobpack.cli.groups import CommandGroup
 from blobpack.cli.opened import opened_source
-from blobpack.cli.options import allow_option, cache_option, json_option
-from blobpack.cli.params import BlobUrl, LocalPath, Whole
+from blobpack.cli.options import allow_option, cache_option, json_option, listen_options
+from blobpack.cli.params import BlobUrl, LocalPath
 from blobpack.cli.printing import print_note, print_report_line
 from blobpack.cli.remote import remote_options
 from blobpack.cli.report import print_json
@@ -46,15 +46,7 @@ def pixano() -> None:
     help="Name of BLOB, with which the URLs of its images begin. Repeatable: the first name is for the first BLOB, and so on.  "
     "[default: the name of the file or folder, without .tar]",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Listen on this address.")
-@click.option(
-    "--port",
-    type=Whole(0, PORT_MAX),
-    metavar="N",
-    default=PORT,
-    show_default=True,
-    help="Listen on this port; 0 takes a free one.",
-)
+@listen_options(PORT)
 @click.option(
     "--insecure-public",
     is_flag=True,

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from blobpack.cli.opened import opened_source
-from blobpack.cli.options import allow_option, cache_option, json_option, keys_option
+from blobpack.cli.options import (
+    PORT_MAX,
+    allow_option,
+    cache_option,
+    json_option,
+    keys_option,
+    listen_options,
+)
 from blobpack.cli.params import BlobUrl, Whole
 from blobpack.cli.printing import print_note, print_report_line
 from blobpack.cli.remote import remote_options
@@ -26,7 +33,6 @@ if TYPE_CHECKING:
     from blobpack.opening.reader import Reader
 
 PORT = 8000
-PORT_MAX = 65535
 
 
 @click.command()
@@ -38,15 +44,7 @@ PORT_MAX = 65535
     help="Serve BLOB under this name. Repeatable: the first name is for the first BLOB, and so on.  [default: the name of the "
     "file or folder, without .tar]",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Listen on this address.")
-@click.option(
-    "--port",
-    type=Whole(0, PORT_MAX),
-    metavar="N",
-    default=PORT,
-    show_default=True,
-    help="Listen on this port; 0 takes a free one.",
-)
+@listen_options(PORT)
 @keys_option
 @click.option(
     "--require-token",

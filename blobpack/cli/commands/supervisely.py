@@ -12,7 +12,7 @@ import click
 from blobpack.cli.groups import CommandGroup
 from blobpack.cli.opened import opened_source
 from blobpack.cli.options import allow_option, blob_argument, index_option, json_option
-from blobpack.cli.params import LocalPath, Whole, usage_errors
+from blobpack.cli.params import LocalPath, TwoParts, Whole, usage_errors
 from blobpack.cli.printing import (
     print_note,
     print_report_line,
@@ -40,24 +40,14 @@ F = TypeVar("F", bound="Callable[..., Any]")
 DEFAULT_DATASET = "ds0"
 
 
-class DatasetGlob(click.ParamType[tuple[str, str]]):
+class DatasetGlob(TwoParts):
     """A dataset's name and a glob, such as train=train/*."""
 
     name = "dataset"
 
-    def convert(
-        self,
-        value: str | tuple[str, str],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> tuple[str, str]:
-        """Split the text at its first "="."""
-        if isinstance(value, tuple):
-            return value
-        name, separator, glob = value.partition("=")
-        if not (name and separator and glob):
-            self.fail(f"{value!r} is not NAME=GLOB, such as train='train/*'", param, ctx)
-        return name, glob
+    def fault_of(self, text: str, first: str, second: str | None) -> str:
+        """Demand a name and a glob."""
+        return "" if first and second else f"{text!r} is not NAME=GLOB, such as train='train/*'"
 
 
 @click.group(cls=CommandGroup)

@@ -1,4 +1,4 @@
-"""What the routes of one application share."""
+"""The parts that all routes of one application use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Services:
-    """What the routes of one application share.
+    """The parts that all routes of one application use.
 
     Attributes:
         blobs: The blobs that are served.

@@ -14,10 +14,10 @@ from blobpack.integrations.encord.form.read import (
     csv_rows,
     is_json,
     json_entries,
-    parse_json,
     read_text,
 )
 from blobpack.integrations.encord.form.urls import ACCESS_POINT, fault_of_url
+from blobpack.integrations.json_object import json_object
 from blobpack.packing.objects import LeftOut, Objects, Source
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.location import Location, local_path, location_of
@@ -98,7 +98,7 @@ def _entries(text: str, where: str) -> Iterator[tuple[Entry, str]]:
     entries: Iterator[Entry]
     video = ""
     if is_json(text):
-        entries = json_entries(parse_json(text, where))
+        entries = json_entries(json_object(text, where))
     else:
         entries = csv_entries(text, where)
         first = next(csv_rows(text, where), None)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import FormatError, SourceError
 from blobpack.integrations.encord.form.check import check_registration
-from blobpack.integrations.encord.form.read import is_json, parse_json, read_text
+from blobpack.integrations.encord.form.read import is_json, read_text
 from blobpack.integrations.encord.sdk import (
     connected,
     folder_of,
@@ -21,6 +21,7 @@ from blobpack.integrations.encord.sdk import (
     run_job,
     translated_errors,
 )
+from blobpack.integrations.json_object import json_object
 from blobpack.model import check_callable, check_flag, check_text, shown
 from blobpack.progress import Progress
 from blobpack.stores.location import is_place, local_path
@@ -178,7 +179,7 @@ def _checked(file: File, name: str) -> tuple[str, Document]:
             raise ValueError(
                 f"{name} is a CSV, and the SDK sends only JSON: upload it in Encord's web page"
             )
-        document = parse_json(text, name)
+        document = json_object(text, name)
     problems = check_registration(document)
     if problems:
         listed = "".join(f"\n  {problem}" for problem in problems[:PROBLEMS_SHOWN])

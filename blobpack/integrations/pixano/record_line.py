@@ -25,7 +25,7 @@ class Tables(NamedTuple):
 
 
 class Defaults(NamedTuple):
-    """What the header line of JSONL v2 says for all lines below it.
+    """The columns that the header line of JSONL v2 sets for all lines below it.
 
     Attributes:
         box: Columns of boxes: `format` and `is_normalized`.

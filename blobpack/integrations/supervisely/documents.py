@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import stat
 from typing import TYPE_CHECKING, Any
 
-from blobpack.errors import BlobNotFoundError, FormatError, StorageError
+from blobpack.errors import BlobNotFoundError, StorageError
+from blobpack.integrations.json_object import json_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,31 +31,13 @@ def read_document(path: Path) -> Document:
         # opening a FIFO would wait for its other end
         if not stat.S_ISREG(path.stat().st_mode):
             raise StorageError(f"{path}: is no plain file")
-        return parse_document(path.read_bytes(), path)
+        return json_object(path.read_bytes(), path)
     except StorageError:
         raise
     except FileNotFoundError as exc:
         raise BlobNotFoundError(f"{path}: no such file") from exc
     except OSError as exc:
         raise StorageError(f"{path}: can't be read: {exc.strerror}") from exc
-
-
-def parse_document(data: bytes, where: object) -> Document:
-    """Parse one JSON object.
-
-    Raises:
-        FormatError: the bytes are something else.
-    """
-    try:
-        found = json.loads(data)
-    # a UnicodeDecodeError, or a JSONDecodeError
-    except ValueError as exc:
-        raise FormatError(f"{where}: not JSON: {exc}", offset=getattr(exc, "pos", None)) from exc
-    except RecursionError as exc:
-        raise FormatError(f"{where}: its JSON is nested too deeply") from exc
-    if not isinstance(found, dict):
-        raise FormatError(f"{where}: expected a JSON object, not {type(found).__name__}")
-    return found
 
 
 def faults_of_meta(meta: Document) -> Iterator[str]:

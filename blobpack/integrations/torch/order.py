@@ -26,7 +26,7 @@ RUNS_STREAM, WINDOWS_STREAM = 0, 1
 
 
 class Plan(NamedTuple):
-    """What decides the order of samples, besides the number of the epoch.
+    """The settings that decide the order of samples, together with the number of the epoch.
 
     Attributes:
         samples: Number of samples.

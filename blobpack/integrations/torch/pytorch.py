@@ -1,4 +1,4 @@
-"""What the datasets use of PyTorch: base classes, tensors, and the numbers of worker and rank. Imports PyTorch."""
+"""The parts of PyTorch that the datasets use: base classes, tensors, and the numbers of worker and rank. Imports PyTorch."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How remote blobs are reached: accounts, servers, headers, proxies and certificates. No module here imports boto3."""
+"""Access to remote blobs: accounts, servers, headers, proxies and certificates. No module here imports boto3."""

@@ -54,7 +54,7 @@ OWN_HEADERS = (
 # be packed into itself.
 @dataclass(frozen=True, slots=True, eq=False)
 class Access:
-    """How remote blobs are reached: the options of a caller, after their check.
+    """The options with which remote blobs are reached, after their check.
 
     Attributes:
         s3: Account, server and properties of uploads, for s3:// URLs.

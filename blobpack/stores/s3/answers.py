@@ -1,4 +1,4 @@
-"""What the answers of S3 servers mean beyond their status: missing rights, missing abilities, and pages of a web server.
+"""Judge the answers of S3 servers beyond their status: missing rights, missing abilities, and pages of a web server.
 
 Strategy: servers refuse what they do not know, with one of several statuses, and some answer everything with status 200.
 So an answer is judged by its headers and its error code, too.

@@ -28,10 +28,10 @@ from blobpack.integrations.encord.form.problems import (
 from blobpack.integrations.encord.form.read import (
     NUMBERED_URL,
     is_json,
-    parse_json,
     read_text,
     urls_of,
 )
+from blobpack.integrations.json_object import json_object
 from blobpack.model import shown
 from blobpack.wording import counted
 
@@ -66,7 +66,7 @@ def check_registration(file: Mapping[str, Any] | str | os.PathLike[str]) -> list
     text = str(file).removeprefix("\ufeff") if is_text else read_text(file)
     try:
         if is_json(text):
-            return list(_of_document(parse_json(text, "the file")))
+            return list(_of_document(json_object(text, "the file")))
         return list(csv_problems(text))
     except FormatError as exc:
         return [Problem("", str(exc))]

@@ -1,4 +1,4 @@
-"""What Encord knows: kinds of items, the keys of its files, media metadata, and limits.
+"""Encord's kinds of items, the keys of its files, media metadata, and limits.
 
 Sources: Encord's documentation of cloud data registration, and the models of its SDK, `encord.orm.storage`.
 """

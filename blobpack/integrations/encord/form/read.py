@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -78,23 +77,6 @@ def read_text(path: str | os.PathLike[str]) -> str:
 def is_json(text: str) -> bool:
     """Return whether a text is meant as JSON, and not as CSV."""
     return text.lstrip()[:1] in ("{", "[")
-
-
-def parse_json(text: str, where: str) -> Document:
-    """Parse a JSON file.
-
-    Raises:
-        FormatError: it is no JSON object.
-    """
-    try:
-        found = json.loads(text)
-    except ValueError as exc:
-        raise FormatError(f"{where}: not JSON: {exc}", offset=getattr(exc, "pos", None)) from exc
-    except RecursionError as exc:
-        raise FormatError(f"{where}: its JSON is nested too deeply") from exc
-    if not isinstance(found, dict):
-        raise FormatError(f"{where}: expected a JSON object, not {type(found).__name__}")
-    return found
 
 
 def json_entries(document: Document) -> Iterator[Entry]:
