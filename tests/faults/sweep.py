@@ -11,7 +11,7 @@ import errno
 import hashlib
 import shutil
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,13 +149,24 @@ class Trial:
             watched=PACKAGE if at_import else None,
         )
 
+    def _broken(self, fault: Fault) -> tuple[Outcome, Call | None]:
+        """Run the command with a fault, and return the call at which it happened; None if it was not reached."""
+        self.restore()
+        outcome = self._run(fault, at_import=fault.at_import)
+        return outcome, next((call for call in outcome.calls if call.is_broken), None)
+
     def break_at(self, fault: Fault) -> list[Problem]:
         """Run the command with a fault, and check what is left; then run it again, and check that, too."""
         if self.scenario.meanwhile:
             return self._race_at(fault)
-        self.restore()
-        outcome = self._run(fault, at_import=fault.at_import)
-        hit = next((call for call in outcome.calls if call.is_broken), None)
+        outcome, hit = self._broken(fault)
+        for _ in range(SHIFT_MAX):
+            # Threads that read ahead may make fewer calls than in the first run: then aim as far from the end as there.
+            missing = len(self.calls) - len(outcome.calls)
+            if hit is not None or fault.at_import or missing <= 0:
+                break
+            fault = replace(fault, at=max(1, fault.at - missing))
+            outcome, hit = self._broken(fault)
         where = str(hit) if hit else f"call {fault.at}"
         tree = read_tree(self.work)
         texts = (
