@@ -15,7 +15,7 @@ from blobpack.model import (
     check_number,
 )
 from blobpack.opening.blob import made_blob
-from blobpack.opening.find_index import find_index
+from blobpack.opening.find_index import open_index
 from blobpack.opening.freshness import difference
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.local import LocalStore
@@ -100,7 +100,7 @@ def open_blob(
             store = open_tar(location, tail=not isinstance(index, Index), cache=kept)
             if isinstance(index, Index):
                 return made_blob(store, index, hedge, opened_index=False)
-            found = find_index(store, index, stale)
+            store, found = open_index(store, index, stale)
             warn_of_left_out(store.url, found.report)
             return made_blob(store, found, hedge, opened_index=True)
         except BaseException as exc:
