@@ -21,7 +21,7 @@ from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_opt
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import local_path, location_of
 from blobpack.stores.open import open_pinned, open_tar
-from blobpack.stores.zstd import open_seekable
+from blobpack.stores.zstd.store import open_seekable
 from blobpack.tar.behind import warn_of_left_out
 
 if TYPE_CHECKING:
