@@ -17,7 +17,7 @@ from blobpack.opening.kind import kind_of
 from blobpack.opening.open import opened, source_of
 from blobpack.opening.reader import Reader
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import local_path_of, output_location
+from blobpack.stores.arguments import local_path_of, output_location
 from blobpack.stores.open import open_tar
 from blobpack.stores.output import writing
 from blobpack.stores.replace import check_replaceable, check_suffix
