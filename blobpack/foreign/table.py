@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.foreign.formats import (
@@ -15,6 +16,7 @@ from blobpack.foreign.formats import (
     wids,
 )
 from blobpack.foreign.index_file import IndexFile
+from blobpack.stores.location import Location
 from blobpack.stores.replace import OutputKind
 
 if TYPE_CHECKING:
@@ -36,8 +38,8 @@ class Format(NamedTuple):
             is damaged, and StaleIndexError if it does not fit the blob.
         encode: Returns the bytes of a file for some blobs, and how many members are in it.
         promise: What the suffix of its files promises, in OWN_SUFFIXES of stores/replace.py.
-        place: How the program itself names the index of a blob: what takes the place of the blob's last suffix. Empty if it
-            has no such name.
+        place: How the program itself names the index of a blob, with {name} for the name of the blob, and {stem} for its
+            name without the last suffix. Empty if it has no such name.
         several: Whether one file can be the index of several blobs.
         compressed: Whether its offsets can be those in a compressed tar.
     """
@@ -50,6 +52,12 @@ class Format(NamedTuple):
     place: str = ""
     several: bool = False
     compressed: bool = False
+
+    def beside(self, blob: Location) -> Location:
+        """Return where the program looks for the index of a blob."""
+        folder, slash, name = blob.address.rpartition("/")
+        beside = self.place.format(name=name, stem=posixpath.splitext(name)[0])
+        return Location(f"{folder}{slash}{beside}", blob.kind, blob.access)
 
     @property
     def kind(self) -> OutputKind:
@@ -65,7 +73,7 @@ class Format(NamedTuple):
 
 # Recognised in this order. The last one takes all that is left, and says what is wrong with it.
 FORMATS: dict[ForeignFormat, Format] = {
-    "dali": Format("DALI", dali.matches, dali.read, dali.encode, "index", ".idx"),
+    "dali": Format("DALI", dali.matches, dali.read, dali.encode, "index", "{stem}.idx"),
     "energon-sqlite": Format(
         "Energon",
         energon_database.matches,
@@ -80,22 +88,24 @@ FORMATS: dict[ForeignFormat, Format] = {
         ratarmount.read,
         ratarmount.encode,
         "SQLite database",
-        ".tar.index.sqlite",
+        "{name}.index.sqlite",
         compressed=True,
     ),
     "wids": Format("wids", wids.matches, wids.read, wids.encode, "JSON", several=True),
-    "hfutils": Format("hfutils", hfutils.matches, hfutils.read, hfutils.encode, "JSON", ".json"),
+    "hfutils": Format(
+        "hfutils", hfutils.matches, hfutils.read, hfutils.encode, "JSON", "{stem}.json"
+    ),
     "kerchunk": Format(
         "kerchunk",
         kerchunk.matches,
         kerchunk.read,
         kerchunk.encode,
         "JSON",
-        ".refs.json",
+        "{stem}.refs.json",
         several=True,
     ),
     "energon": Format(
-        "Energon", energon.matches, energon.read, energon.encode, "index", ".tar.idx"
+        "Energon", energon.matches, energon.read, energon.encode, "index", "{stem}.tar.idx"
     ),
     "supervisely": Format(
         "Supervisely",
@@ -103,7 +113,7 @@ FORMATS: dict[ForeignFormat, Format] = {
         supervisely.read,
         supervisely.encode,
         "offsets file",
-        "_offsets.pkl",
+        "{stem}_offsets.pkl",
         compressed=True,
     ),
 }

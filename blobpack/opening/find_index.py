@@ -20,6 +20,7 @@ from blobpack.errors import (
     StorageError,
     warn_caller,
 )
+from blobpack.foreign.formats import energon
 from blobpack.foreign.guard import HeaderGuard
 from blobpack.foreign.index_file import IndexFile
 from blobpack.foreign.table import format_of, read_foreign
@@ -264,7 +265,7 @@ def _check_bytes(store: Store, footer: Footer, start: int, identity: Identity) -
 
 
 def sidecar_index(store: Store) -> Index | None:
-    """Open the index file beside the blob; None if there is none.
+    """Open the index file beside the blob; None if there is none, or one of Megatron-Energon.
 
     Raises:
         StaleIndexError: it is the index of another blob, or of this blob before it changed.
@@ -278,7 +279,20 @@ def sidecar_index(store: Store) -> Index | None:
         if may_be_missing(exc):
             return None
         raise
+    except FormatError:
+        if _is_energons(sidecar):
+            return None
+        raise
     return check_fits(store, index, sidecar.text)
+
+
+def _is_energons(path: Location) -> bool:
+    """Return whether a file is Megatron-Energon's index of a blob, which has the name of blobpack's own.
+
+    It has no names, so opening a blob by it takes a scan, as opening one without an index does.
+    """
+    with open_store(path) as file:
+        return energon.matches(IndexFile(path, file))
 
 
 def offsets_index(store: Store) -> Index | None:
