@@ -138,8 +138,9 @@ def check_bounds(store: Store, columns: Columns, file: IndexFile) -> None:
     before = np.maximum.accumulate(ends)[:-1]
     same = (begins[1:] == begins[:-1]) & (ends[1:] == ends[:-1])
     overlaps = np.zeros(len(start), bool)
-    overlaps[order[1:]] = (begins[1:] < before) & ~same
-    refuse_first(overlaps, "which overlaps another member")
+    # the header of the second one lies between them
+    overlaps[order[1:]] = (begins[1:] < before + BLOCK) & ~same
+    refuse_first(overlaps, "which overlaps another member or its header")
 
 
 def compared(store: Store, columns: Columns, file: IndexFile, *, has_names: bool = True) -> Columns:

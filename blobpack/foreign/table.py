@@ -71,7 +71,6 @@ class Format(NamedTuple):
         return OutputKind(f"index of {self.program}", recognise, self.promise)
 
 
-# Recognised in this order. The last one takes all that is left, and says what is wrong with it.
 FORMATS: dict[ForeignFormat, Format] = {
     "dali": Format("DALI", dali.matches, dali.read, dali.encode, "index", "{stem}.idx"),
     "energon-sqlite": Format(
@@ -127,13 +126,9 @@ def format_of(file: IndexFile) -> ForeignFormat:
     """
     for name, format in FORMATS.items():
         if format.matches(file):
-            # what begins as JSON or SQLite is no pickle
-            if name == "supervisely" and (file.json is not None or file.database is not None):
-                break
             return name
-    raise file.fault(
-        "an index of none of these: " + ", ".join(format.program for format in FORMATS.values())
-    )
+    programs = dict.fromkeys(format.program for format in FORMATS.values())
+    raise file.fault(f"this is no index of blobpack, nor of {', '.join(programs)}", 0)
 
 
 def read_foreign(file: IndexFile, store: Store) -> Index:

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from blobpack.foreign.source import SourceBlob
     from blobpack.stores.base import Store
 
+# the first byte of a pickle of protocol 2 and later; the SDK reads no others
+PICKLE = b"\x80"
+
 
 def matches(file: IndexFile) -> bool:
-    """Return True: the reader itself says what is wrong with a file that is no offsets file."""
-    return True
+    """Return whether a file begins as a pickle, or is empty, as the offsets file of no members is."""
+    return file.head[:1] in (b"", PICKLE)
 
 
 def read(file: IndexFile, store: Store) -> Index:
