@@ -106,7 +106,7 @@ def index(
     blobpack index foreign.tar --index embed --facts
     blobpack index s3://bucket/foreign.tar -o foreign.idx
     blobpack index s3://bucket/tars/ -o s3://bucket/tars/
-    blobpack index foreign.tar --format dali
+    blobpack index foreign.tar --format hfutils
     """
     # An embedded index goes behind the first end-of-archive marker. In a concatenated tar, the next
     # members are there. An object in S3 can't be written in place.
