@@ -268,7 +268,7 @@ def test_one_index_of_many_blobs_is_refused(tmp_path):
         blobpack.pack({"a.jpg": b"1"}, tmp_path / f"{number}.tar", all_files=True)
     with pytest.raises(ValueError, match="format 'dali' is the index of one blob, and there are 2"):
         blobpack.write_foreign_index(tmp_path, tmp_path / "out.idx", "dali")
-    with pytest.raises(DuplicateNameError, match=r"'a' is in 0\.tar and in 1\.tar"):
+    with pytest.raises(DuplicateNameError, match=r"'a' is in .*0\.tar and in .*1\.tar"):
         blobpack.write_foreign_index(tmp_path, tmp_path / "out.sqlite", "energon-sqlite")
     assert not list(tmp_path.glob("out*"))
 
