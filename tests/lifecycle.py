@@ -305,7 +305,6 @@ def run(step: str, server: Endpoint, folder: Path, monkeypatch: pytest.MonkeyPat
     Raises:
         AssertionError: the step does wrong, or leaves an unfinished upload behind.
     """
-    forget_clients()
     place = Place(server, server.new_bucket(), folder, monkeypatch, [])
     refused = ""
     handler = _Sayings(place.said)
