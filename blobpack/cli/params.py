@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from blobpack.cli.completion import complete_location
+from blobpack.cli.completion.names import complete_location
 from blobpack.errors import BlobpackError
 from blobpack.model import BYTES_MAX
 from blobpack.stores.arguments import location_of

@@ -6,18 +6,16 @@ line, its decorator.
 
 from __future__ import annotations
 
-import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
+from blobpack.cli.access import NAMES, access_in
 from blobpack.cli.params import LocalPath, TwoParts
 from blobpack.model import Checksum, Encryption
 from blobpack.stores.access.remote import NO_ACCESS, Access
-from blobpack.stores.access.s3_options import S3Options
 from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
@@ -166,33 +164,6 @@ def _with(options: tuple[Callable[[F], F], ...], command: F) -> F:
     return result
 
 
-def access_in(params: dict[str, Any]) -> Access:
-    """Return what the options of a command line say about accounts and servers.
-
-    Raises:
-        click.UsageError: two options contradict each other, or a value is wrong.
-    """
-    given = {name: params[name] for name in NAMES if params.get(name)}
-    if not given:
-        return NO_ACCESS
-    for name in ("metadata", "tags", "headers"):
-        given[name] = dict(given.get(name, ()))
-    headers = {header: value.strip() for header, value in given.pop("headers").items()}
-    token = given.pop("bearer_token", None)
-    try:
-        return Access.of(
-            "command",
-            {
-                "s3": S3Options(**given),
-                "headers": headers,
-                "bearer_token": Path(token) if token else None,
-            },
-        )
-    except ValueError as exc:
-        options = re.sub("|".join(NAMES), lambda found: f"--{found[0].replace('_', '-')}", str(exc))
-        raise click.UsageError(options) from exc
-
-
 def _reached_by(access: Access, value: Any) -> Any:
     """Return a value whose locations, if it has any, are reached by the options."""
     if isinstance(value, Location):
@@ -200,9 +171,3 @@ def _reached_by(access: Access, value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_reached_by(access, each) for each in value)
     return value
-
-
-# the longest first: "sse" stands in others
-NAMES = sorted(
-    ("headers", "bearer_token", *(each.name for each in fields(S3Options))), key=len, reverse=True
-)

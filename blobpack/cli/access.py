@@ -1,0 +1,45 @@
+"""What the options for accounts and servers on a command line say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from blobpack.stores.access.remote import NO_ACCESS, Access
+from blobpack.stores.access.s3_options import S3Options
+
+# the longest first: "sse" stands in others
+NAMES = sorted(
+    ("headers", "bearer_token", *(each.name for each in fields(S3Options))), key=len, reverse=True
+)
+
+
+def access_in(params: dict[str, Any]) -> Access:
+    """Return what the options of a command line say about accounts and servers.
+
+    Raises:
+        click.UsageError: two options contradict each other, or a value is wrong.
+    """
+    given = {name: params[name] for name in NAMES if params.get(name)}
+    if not given:
+        return NO_ACCESS
+    for name in ("metadata", "tags", "headers"):
+        given[name] = dict(given.get(name, ()))
+    headers = {header: value.strip() for header, value in given.pop("headers").items()}
+    token = given.pop("bearer_token", None)
+    try:
+        return Access.of(
+            "command",
+            {
+                "s3": S3Options(**given),
+                "headers": headers,
+                "bearer_token": Path(token) if token else None,
+            },
+        )
+    except ValueError as exc:
+        options = re.sub("|".join(NAMES), lambda found: f"--{found[0].replace('_', '-')}", str(exc))
+        raise click.UsageError(options) from exc
