@@ -101,6 +101,7 @@ REMOTE = {
     "headers": [*types("X: 1", 5, ["X"], {"X": 1}), *values({"Range": "x"}, {"X": "a\nY: b"})],
     "bearer_token": [*types(5, b"token", ["token"]), *values("", "two words")],
 }
+COPIED = {**REMOTE, "source_s3": REMOTE["s3"]}
 ROWS = types("one", None, 5, 1.5, ["a.png"], [1.5], [True, 1], {0}, np.ones((2, 2)))
 MEMBERS = [*types("one", None, 5, b"one"), *late(types([5], ["one"], [None]))]
 SOURCE = [
@@ -134,7 +135,7 @@ PACKED: dict[str, list[Bad]] = {
     "directory": [bad for bad in PATH if bad.value is not None] + values("https://host/x"),
     "strip": [*number(0), *types(None)],
     "prefix": [*TEXT, *values("/", "../", "a/../b", "a\0", "\ud800")],
-    **REMOTE,
+    **COPIED,
 }
 CACHE = [*(bad for bad in LOCAL if bad.value is not None)]
 OPENED = {**REMOTE, "cache": CACHE, "cache_bytes": number(1 << 20), "hedge": choice(Hedge)}
@@ -264,7 +265,7 @@ CALLS: dict[str, Call] = {
         allow_empty=FLAG,
         force=FLAG,
         progress=CALLABLE,
-        **REMOTE,
+        **COPIED,
     ),
     "merge": call(
         lambda g: (blobpack.merge, {"sources": [g.tar], "target": g.new_tar}),
@@ -280,7 +281,7 @@ CALLS: dict[str, Call] = {
         concatenated=FLAG,
         index=choice(IndexPlace),
         progress=CALLABLE,
-        **REMOTE,
+        **COPIED,
     ),
     "subset": call(
         lambda g: (
@@ -294,7 +295,7 @@ CALLS: dict[str, Call] = {
         members=[*types("one", None, 5, b"one"), *late(types([1.5], [None]))],
         index=choice(IndexPlace),
         progress=CALLABLE,
-        **REMOTE,
+        **COPIED,
     ),
     "collect": call(
         lambda g: (blobpack.collect, {"blobs": [g.tar], "target": g.new}),
@@ -313,7 +314,7 @@ CALLS: dict[str, Call] = {
         folder=FOLDER,
         members=[*types("one", 5, b"one"), *late(types([1.5], [None]))],
         progress=CALLABLE,
-        **REMOTE,
+        **COPIED,
     ),
     "open_blob": call(
         lambda g: (blobpack.open_blob, {"url": g.tar}),

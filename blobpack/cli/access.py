@@ -18,8 +18,34 @@ NAMES = sorted(
 )
 
 
-def access_in(params: dict[str, Any]) -> Access:
+# the options for sources that are reached otherwise than the target
+SOURCE = "source_"
+SOURCE_NAMES = tuple(
+    f"{SOURCE}{name}"
+    for name in ("anonymous", "profile", "endpoint_url", "region", "requester_pays", "sse_c_key")
+)
+
+
+def source_access_in(params: dict[str, Any]) -> Access:
+    """Return what the options of a command line say about the sources: the account of the target, unless one is given.
+
+    Raises:
+        click.UsageError: two options contradict each other, or a value is wrong.
+    """
+    given = {name: params[name] for name in SOURCE_NAMES if params.get(name)}
+    if not given:
+        return access_in(params)
+    web = {name: params[name] for name in ("headers", "bearer_token") if params.get(name)}
+    own = {name.removeprefix(SOURCE): value for name, value in given.items()}
+    return access_in(web | own, prefix="--source-")
+
+
+def access_in(params: dict[str, Any], *, prefix: str = "--") -> Access:
     """Return what the options of a command line say about accounts and servers.
+
+    Args:
+        params: The options by their names in S3Options.
+        prefix: How the options begin on the command line, for messages.
 
     Raises:
         click.UsageError: two options contradict each other, or a value is wrong.
@@ -41,5 +67,7 @@ def access_in(params: dict[str, Any]) -> Access:
             },
         )
     except ValueError as exc:
-        options = re.sub("|".join(NAMES), lambda found: f"--{found[0].replace('_', '-')}", str(exc))
+        options = re.sub(
+            "|".join(NAMES), lambda found: f"{prefix}{found[0].replace('_', '-')}", str(exc)
+        )
         raise click.UsageError(options) from exc

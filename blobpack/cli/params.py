@@ -134,6 +134,18 @@ class LocalPath(click.Path):
         return str(super().convert(location.path, param, ctx))
 
 
+class LocalList(click.Path):
+    """A path, like click.Path, of a list of URLs; the options for accounts and servers hold for these URLs."""
+
+    def convert(  # type: ignore[override]
+        self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Location:
+        """Return the location of a path; a URL is wrong usage."""
+        location = _local(self, value, param, ctx)
+        super().convert(location.path, param, ctx)
+        return location
+
+
 class LocalFile(click.File):
     """A file to read, like click.File, and no URL."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from blobpack.cli.access import NAMES, access_in
+from blobpack.cli.access import NAMES, SOURCE_NAMES, access_in, source_access_in
 from blobpack.cli.params import LocalPath, TwoParts
 from blobpack.model import Checksum, Encryption
 from blobpack.stores.access.remote import NO_ACCESS, Access
@@ -87,6 +87,33 @@ WEB = (
         help="Send the token in this file to the http(s):// server of BLOB.",
     ),
 )
+SOURCE = (
+    click.option(
+        "--source-anonymous",
+        is_flag=True,
+        help="Send requests for the sources without a signature.",
+    ),
+    click.option(
+        "--source-profile", metavar="NAME", help="Profile of the account that reads the sources."
+    ),
+    click.option(
+        "--source-endpoint-url",
+        metavar="URL",
+        help="URL of the S3 server of the sources. If no --source option is given, the sources are reached as the target is.",
+    ),
+    click.option("--source-region", metavar="NAME", help="Region of the sources."),
+    click.option(
+        "--source-requester-pays",
+        is_flag=True,
+        help="Agree to pay for requests to the buckets of the sources.",
+    ),
+    click.option(
+        "--source-sse-c-key",
+        type=LocalPath(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Decrypt the sources with the key in this file (SSE-C).",
+    ),
+)
 UPLOAD = (
     click.option(
         "--content-type",
@@ -146,15 +173,30 @@ def upload_options(command: F) -> F:
     return _with(ACCOUNT + WEB + UPLOAD, command)
 
 
-def _with(options: tuple[Callable[[F], F], ...], command: F) -> F:
+def copy_options(target: str) -> Callable[[F], F]:
+    """Return a decorator that adds upload_options, and those for sources that another account or server has.
+
+    Args:
+        target: Name of the parameter that the command writes to. All other locations are sources.
+    """
+
+    def decorate(command: F) -> F:
+        return _with(ACCOUNT + SOURCE + WEB + UPLOAD, command, target)
+
+    return decorate
+
+
+def _with(options: tuple[Callable[[F], F], ...], command: F, target: str | None = None) -> F:
     @wraps(command)
     def run(*arguments: Any, **params: Any) -> Any:
         access = access_in(params)
-        for name in NAMES:
-            params.pop(name, None)
-        if access is not NO_ACCESS:
-            params = {name: _reached_by(access, value) for name, value in params.items()}
-        return command(*arguments, **params)
+        source_access = source_access_in(params)
+        given = {
+            name: _reached_by(access if name == target else source_access, value)
+            for name, value in params.items()
+            if name not in NAMES and name not in SOURCE_NAMES
+        }
+        return command(*arguments, **given)
 
     decorated: Any = run
     # reversed, because click shows the option that was applied last at the top
@@ -166,6 +208,8 @@ def _with(options: tuple[Callable[[F], F], ...], command: F) -> F:
 
 def _reached_by(access: Access, value: Any) -> Any:
     """Return a value whose locations, if it has any, are reached by the options."""
+    if access is NO_ACCESS:
+        return value
     if isinstance(value, Location):
         return replace(value, access=access)
     if isinstance(value, tuple):

@@ -19,7 +19,12 @@ from blobpack.opening.kind import COLLECTION_NAME
 from blobpack.packing.cutters import FileCutter, PayloadCutter, make_cutter
 from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members
-from blobpack.packing.options import PackOptions, access_of, complete_options, with_pack_options
+from blobpack.packing.options import (
+    PackOptions,
+    complete_options,
+    target_access_of,
+    with_pack_options,
+)
 from blobpack.packing.pack import PackReport, nothing_to_pack
 from blobpack.packing.shard_folder import shard_folder, shard_location
 from blobpack.packing.sources import (
@@ -97,7 +102,7 @@ def pack_shards(
     began = time.perf_counter()
     complete = complete_options("pack_shards", options)
     check_packable(source, complete)
-    location = shard_location(folder, access_of(complete))
+    location = shard_location(folder, target_access_of(complete))
     check_number("shard_bytes", shard_bytes, SHARD_BYTES_MIN)
     check_flag("allow_empty", allow_empty)
     if level is not None:
