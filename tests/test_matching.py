@@ -16,7 +16,7 @@ import blobpack
 from blobpack._native import matching
 from blobpack.reading.verify import verify
 from blobpack.reading.verify_blob import verify_blob
-from blobpack.stores.location import location_of
+from blobpack.stores.arguments import location_of
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.open import open_tar
 from blobpack.tar.check import is_sound
