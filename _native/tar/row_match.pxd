@@ -2,8 +2,9 @@
 
 Each thread takes a run of rows that lie together. It walks the headers from the end of
 the row before, and must arrive at these very rows, at their end. So all runs together
-are one chain of headers, as a scan from the first byte would follow it. Each payload is
-compared with its checksum while its bytes are still in the processor's cache.
+are one chain of headers, as a scan from the first byte would follow it. While the bytes
+of a run are still in the processor's cache, its payloads are compared with their
+checksums, or the run is copied into another file.
 
 Whatever is not as the index says ends the pass: this code does not explain it.
 """
@@ -11,11 +12,12 @@ Whatever is not as the index says ends the pass: this code does not explain it.
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp
-from posix.unistd cimport pread
+from posix.unistd cimport pread, pwrite
 
 from common.crc32c cimport crc32c_function
 from common.pthreads cimport pthread_mutex_lock, pthread_mutex_unlock
 from common.threads cimport call_off, leave_team, thread_team
+from common.writeback cimport start_writeback
 from tar.group cimport (
     KIND_FILE,
     KIND_HARD_LINK,
@@ -43,17 +45,21 @@ cdef struct index_rows:
     const int64_t* name_bounds
     const int64_t* offset_start
     const int64_t* offset_end
-    const uint32_t* crc32c
+    const uint32_t* crc32c         # NULL: payloads are not compared
     int64_t count
 
 cdef struct matching:
     int fd
     int64_t size                   # the blob's
     index_rows rows
+    int64_t start                  # where the headers of the first row begin
     crc32c_function extend
+    int to_fd                      # where the runs are copied to; -1: nowhere
+    int64_t to_pos                 # where in that file the first one goes
     thread_team team
     int64_t next_row
     bint differs
+    int write_error                # errno
 
 cdef struct matcher:
     matching* all
@@ -65,7 +71,7 @@ cdef inline int64_t start_of(const matching* m, int64_t row) noexcept nogil:
     """Return where the headers of a row begin, by the index; -1 if it lies nowhere."""
     cdef int64_t end
     if row == 0:
-        return 0
+        return m.start
     end = m.rows.offset_end[row - 1]
     return padded(end) if 0 <= end <= m.size else -1
 
@@ -161,23 +167,75 @@ cdef inline walk_status next_group(
             return status
 
 
+cdef inline bint group_matches(
+    matcher* by, int64_t pos, int64_t* row, const member_group* group
+) noexcept nogil:
+    """Compare the group that began at pos with the next row, if it has one."""
+    cdef matching* m = by.all
+    if group.kind != KIND_FILE:
+        # a folder has no row, and is not copied, either
+        return group.kind != KIND_HARD_LINK and m.to_fd < 0
+    # a global header before the group is not the member's
+    if not row_matches(m, row[0], group) or (m.to_fd >= 0 and by.at.pos != pos):
+        return False
+    if m.rows.crc32c != NULL and not payload_matches(by, row[0]):
+        return False
+    row[0] += 1
+    return True
+
+
 cdef inline bint run_matches(matcher* by, int64_t first, int64_t last) noexcept nogil:
     """Walk from one row to another, and compare the rows on the way."""
     cdef matching* m = by.all
-    cdef int64_t row = first, end = start_of(m, last)
+    cdef int64_t row = first, end = start_of(m, last), pos
     cdef member_group group
     by.at.pos = start_of(m, first)
     if not 0 <= by.at.pos <= end:
         return False
     while row < last:
-        if next_group(by, &group, end) != WALK_GROUP or group.kind == KIND_HARD_LINK:
+        pos = by.at.pos
+        if next_group(by, &group, end) != WALK_GROUP:
             return False
-        if group.kind == KIND_FILE:
-            if not row_matches(m, row, &group) or not payload_matches(by, row):
-                return False
-            row += 1
+        if not group_matches(by, pos, &row, &group):
+            return False
         by.at.pos = group.next_start
     return by.at.pos == end
+
+
+cdef inline bint write_out(
+    matching* m, const unsigned char* bytes, int64_t size, int64_t pos
+) noexcept nogil:
+    """Write bytes of the blob to where they belong in the other file."""
+    cdef ssize_t wrote
+    pos += m.to_pos - m.start
+    while size > 0:
+        wrote = pwrite(m.to_fd, bytes, size, pos)
+        if wrote < 0 and errno == EINTR:
+            continue
+        if wrote < 0:
+            m.write_error = errno
+            return False
+        start_writeback(m.to_fd, pos, pos + wrote)
+        bytes += wrote
+        size -= wrote
+        pos += wrote
+    return True
+
+
+cdef inline bint copy_run(matcher* by, int64_t first, int64_t last) noexcept nogil:
+    """Copy a run that was compared; what the window does not hold is read."""
+    cdef matching* m = by.all
+    cdef int64_t pos = start_of(m, first), end = start_of(m, last), size
+    while pos < end and not m.team.cancelled:
+        if not by.at.window.start <= pos < by.at.window.end:
+            by.at.pos = by.at.window.need_end = pos
+            if not bring(by, end) or by.at.window.end <= pos:
+                return False
+        size = min(end, by.at.window.end) - pos
+        if not write_out(m, by.window + (pos - by.at.window.start), size, pos):
+            return False
+        pos += size
+    return pos == end
 
 
 cdef inline int64_t end_of_archive(matcher* by) noexcept nogil:
@@ -228,7 +286,9 @@ cdef inline void* match_runs(void* argument) noexcept nogil:
         first = take_run(m, &last)
         if first < 0:
             break
-        if not run_matches(by, first, last):
+        if not run_matches(by, first, last) or (
+            m.to_fd >= 0 and not copy_run(by, first, last)
+        ):
             m.differs = True
             call_off(&m.team)
             break

@@ -16,3 +16,16 @@ def find_end_if_equal(
     threads: int,
     progress: Callable[[int, int], object] | None = None,
 ) -> int | None: ...
+def copy_if_equal(
+    fd: int,
+    size: int,
+    start: int,
+    names: Buffer,
+    name_bounds: Buffer,
+    offset_start: Buffer,
+    offset_end: Buffer,
+    to_fd: int,
+    to_pos: int,
+    *,
+    threads: int,
+) -> bool: ...
