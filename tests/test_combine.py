@@ -16,8 +16,7 @@ import blobpack
 from blobpack.opening.blob import Blob
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
-from blobpack.tar.splicing import dense, plan, splice
-from blobpack.tar.splicing import source as splice_source
+from blobpack.tar.splicing import dense, plan, source as splice_source, splice
 
 pytestmark = pytest.mark.filterwarnings("ignore::blobpack.MissingIndexWarning")
 

@@ -212,6 +212,12 @@ class TestDiffers:
 
 def test_columns_of_different_lengths_are_refused() -> None:
     none, one = memoryview(array("q")), memoryview(array("q", [0]))
+    two = memoryview(array("q", [0, 0]))
+    checksums = memoryview(array("I"))
+    # in the order of the arguments: bounds of names, starts, ends
+    for columns in ((one, one, none), (one, none, one), (none, none, none), (two, one, one)):
+        with pytest.raises(ValueError, match=r"starts, "):
+            matching.find_end_if_equal(0, 1, b"", *columns, checksums, threads=1)
     for columns in ((one, one, none), (one, none, one), (none, none, none)):
-        with pytest.raises(ValueError, match=r"starts, .* ends, .* checksums, .* bounds of names"):
-            matching.find_end_if_equal(0, 1, b"", *columns, memoryview(array("I")), threads=1)
+        with pytest.raises(ValueError, match=r"starts, .* ends, .* bounds of names"):
+            matching.copy_if_equal(0, 1, 0, b"", *columns, 0, 0, threads=1)
