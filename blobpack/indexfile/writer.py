@@ -1,19 +1,21 @@
 """Writing an index front to back, in bounded memory.
 
-Strategy: encode the members' blocks as they come, and remember a hash for each name (native, 8 bytes a member). At the
-end, build the lookup, the directory and the guide from the hashes and positions. The caller writes the footer last, so
-that an interrupted write leaves no index.
+Strategy: encode the members' blocks as they come, and remember the hashes of each name (native, 16 bytes a member). The
+hashes of more than 2 million members go to a temporary file, 20 bytes a member. At the end, build the lookup, the
+directory and the guide from the hashes and positions. The caller writes the footer last, so that an interrupted write
+leaves no index.
 """
 
 from __future__ import annotations
 
 import struct
 from array import array
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from blobpack._native.fetched_index import decode_blocks
 from blobpack._native.index_writer import IndexBuilder
-from blobpack._native.packed import measure, normal_name, normal_names
+from blobpack._native.packed import measure, normal_names
 from blobpack.checksum import crc32c
 from blobpack.columns import FACTS, Columns
 from blobpack.errors import FormatError
@@ -65,7 +67,8 @@ def write_sections(
     Args:
         sink: The sink to write to, at its position.
         parts: The members, in archive order.
-        name_at: Returns the name in a row of the parts. None: names are read back from the sink, a local file.
+        name_at: Returns the name in a row of the parts, for `repeated`. None: names are read back from the sink, a
+            local file.
         identity: Identity of the archive that the index belongs to; None ties it to no archive.
         report: Report of the scan that found the members.
         bytes_min: Least size of the region, its footer included; zeros fill it up.
@@ -84,13 +87,16 @@ def write_sections(
     sections.write(REGION_HEADER.pack(INDEX_MAGIC, VERSION))
     for part in _whole_blocks(parts):
         sections.write(members.encode(part))
-    names = name_at or _WrittenNames(sink.local(), members).name_at
-    seed, pages = members.builder.lookup(_name_comparer(names, str, repeated))
-    members.builder.compare_files(_name_comparer(names, normal_name, repeated))
+    report_names = _reporter(repeated, name_at, sink, members) if repeated else None
+    seed, page_count, pages = members.builder.lookup(report_names)
     # A line of the lookup is 64 bytes, one cache line. An index starts at a multiple of 512 in its file, so the lines
     # are aligned in the mapped file, too.
     sections.write(bytes(-sections.length % 64))
-    lookup = sections.write(pages)
+    lookup = sections.length
+    for some in pages:
+        sections.write(some)
+    if report_names:
+        members.builder.compare_files(report_names)
     directory = sections.write(members.builder.directory(REGION_HEADER.size))
     packed_guide = _encode_guide(members.builder.guide())
     guide = sections.write(packed_guide)
@@ -107,7 +113,7 @@ def write_sections(
         block_count=-(-row_count // BLOCK_ROWS),
         directory=directory,
         lookup=lookup,
-        lookup_pages=len(pages) // INDEX_PAGE_BYTES,
+        lookup_pages=page_count,
         lookup_seed=seed,
         guide=guide,
         guide_bytes=len(packed_guide),
@@ -144,7 +150,7 @@ class _Members:
     """The members that were encoded so far, and their sums."""
 
     def __init__(self, *, compares_files: bool) -> None:
-        self.builder = IndexBuilder()
+        self.builder = IndexBuilder(TemporaryFile)
         self.compares_files = compares_files
         self.payload_bytes = self.last_end = 0
         self.facts: frozenset[str] | None = None
@@ -178,22 +184,15 @@ class _Members:
         return packed
 
 
-def _name_comparer(
-    name_at: Callable[[int], str],
-    form: Callable[[str], str],
-    repeated: Callable[[int, int, str, str], object] | None,
-) -> Callable[[int, int], bool]:
-    """Return a function that compares some form of the names in two rows, and reports equal ones to `repeated`."""
-
-    # the native builder calls it for rows whose 64-bit hashes are equal: almost always the same name twice
-    def is_same_name(row: int, other: int) -> bool:
-        name, other_name = name_at(row), name_at(other)
-        same = form(name) == form(other_name)
-        if same and repeated:
-            repeated(row, other, name, other_name)
-        return same
-
-    return is_same_name
+def _reporter(
+    repeated: Callable[[int, int, str, str], object],
+    name_at: Callable[[int], str] | None,
+    sink: Sink,
+    members: _Members,
+) -> Callable[[int, int], object]:
+    """Return a function that reports two rows with their names."""
+    names = name_at or _WrittenNames(sink.local(), members).name_at
+    return lambda row, other: repeated(row, other, names(row), names(other))
 
 
 def _whole_blocks(parts: Iterable[Columns]) -> Iterator[Columns]:
@@ -240,6 +239,8 @@ class _WrittenNames:
     def __init__(self, sink: LocalSink, members: _Members) -> None:
         self._sink, self._members = sink, members
         self._facts = facts_to_bits(members.facts or frozenset())
+        # now, at the end of the blocks: some names are compared while the lookup is written behind them
+        self._blocks = sink.tell() - members.builder.blocks_bytes
         self._directory = members.builder.directory(0)
         self._kept: RecentlyUsed[int, Columns] = RecentlyUsed(READ_BACK_BLOCKS_MAX)
 
@@ -253,9 +254,7 @@ class _WrittenNames:
 
     def _read(self, number: int) -> Columns:
         start, last = self._position(number), self._position(number + 1)
-        # the sink's position is the end of the blocks: names are compared before the next section is written
-        blocks = self._sink.tell() - self._members.builder.blocks_bytes
-        packed = self._sink.read_back(blocks + start, blocks + last)
+        packed = self._sink.read_back(self._blocks + start, self._blocks + last)
         return Columns(
             *decode_blocks(
                 packed,

@@ -1,9 +1,8 @@
 """Write a collection: the indexes of many blobs are joined to one, and a table records which rows belong to which blob.
 
 Strategy: some blobs are opened in parallel, ahead of the one whose index is written. Indexes are copied in parts, so
-memory does not grow with the number of members, except for 8 bytes a member while the lookup is made. Making the lookup
-compares names that may be equal; that is where a name which two blobs have is found, with no pass of its own. Only if
-some names are not in normal form, such as "./a", their normal forms are compared in a second pass.
+memory does not grow with the number of members. Making the lookup finds names that two blobs have, with no pass of its
+own. Only if some names are not in normal form, such as "./a", their normal forms are compared in a second pass.
 
 New blobs may be joined to a collection that is there. Its rows are copied from its file, and none of its blobs is opened.
 """
@@ -129,6 +128,7 @@ class CollectionWriter:
         self.facts: frozenset[str] | None = None
         self.reports: dict[str, ScanReport] = {}
         self.scanned: list[str] = []
+        self._blob_bytes = 0
 
     def write(self, file: FileSink) -> Footer:
         """Write the collection to an empty file, with the facts that all of its blobs have; return its footer."""
@@ -137,6 +137,7 @@ class CollectionWriter:
         while True:
             self.shards = list(self.before.shards) if self.before else []
             self.scanned = []
+            self._blob_bytes = sum(shard.blob_bytes for shard in self.shards)
             try:
                 footer = write_sections(
                     file,
@@ -184,8 +185,9 @@ class CollectionWriter:
                     yield _keep_facts(part, self.facts or frozenset())
             self.shards.append(replace(opened.shard, first_row=row, row_end=row + opened.rows))
             row += opened.rows
+            self._blob_bytes += opened.shard.blob_bytes
             if self.progress:
-                self.progress(len(self.shards), sum(shard.blob_bytes for shard in self.shards))
+                self.progress(len(self.shards), self._blob_bytes)
 
     def _open(self, blob: Location) -> _OpenedBlob:
         store = open_tar(blob, tail=True, cache=self.cache, counters=self.counters)
