@@ -21,6 +21,17 @@ from index.blocks cimport (
 )
 from common.crc32c cimport crc32c_function, find_crc32c
 from common.hash cimport hash_name
+from index.extend cimport (
+    EXTEND_ASK,
+    EXTEND_DAMAGED,
+    EXTEND_DONE,
+    EXTEND_OVERFLOW,
+    extend_pages,
+    extend_status,
+    extension,
+    seal_changed,
+    take_slot,
+)
 from index.fill cimport (
     FILL_OVERFLOW,
     FILL_SAME,
@@ -28,6 +39,7 @@ from index.fill cimport (
     fill_status,
     finish_pages,
     hash_run,
+    is_same,
     name_hash,
 )
 from index.pages cimport (
@@ -54,7 +66,7 @@ from index.spill cimport (
 
 from os import urandom
 
-from blobpack.errors import FormatError, StorageError
+from blobpack.errors import ChecksumError, FormatError, StorageError
 
 cdef enum:
     SEEDS = 8                      # tried before the table is made larger
@@ -64,6 +76,10 @@ cdef enum:
     # would overflow 1 time in 2; with 384, 1 time in 100.
     SPILLED_PAGE_NAMES = 384
     PAGE_SLOTS = 504
+
+
+class LookupFullError(Exception):
+    """A page of a lookup has no room for one more name."""
 
 
 cdef class NameHashes:
@@ -150,6 +166,7 @@ cdef class PartHashes:
     cdef int64_t page_count
     cdef name_hash* hashes         # its own; NULL: those of NameHashes
     cdef uint32_t* rows
+    cdef int64_t first_row         # at place 0, if there are no rows
     cdef object owner
 
     def __dealloc__(self):
@@ -162,7 +179,8 @@ cdef class PartHashes:
         cdef PartHashes part = PartHashes()
         part.owner = names
         part.run.hashes = names.recent
-        part.run.count = names.count
+        part.run.count = names.count - names.first
+        part.first_row = names.first
         part.run.seed = seed
         part.run.pages = part.page_count = pages
         return part
@@ -190,7 +208,9 @@ cdef class PartHashes:
         return part
 
     cdef inline uint32_t row_at(self, int64_t place):
-        return <uint32_t> place if self.run.rows == NULL else self.run.rows[place]
+        if self.run.rows == NULL:
+            return <uint32_t> (self.first_row + place)
+        return self.run.rows[place]
 
     cdef bytearray fill(self, repeated, crc32c_function crc32c):
         """Fill the pages; None when one overflows."""
@@ -211,6 +231,50 @@ cdef class PartHashes:
             with nogil:
                 finish_pages(&self.run, &view[0], self.page_count, crc32c)
         return filled
+
+    cdef int extend(
+        self, bytearray pages, int64_t first_page, int64_t first_new, name_at, repeated,
+        uint64_t secret, crc32c_function crc32c,
+    ) except -1:
+        """Put names into pages that are there.
+
+        Raises:
+            LookupFullError: a page has no free slot.
+        """
+        cdef int64_t count = len(pages) // PAGE_BYTES
+        cdef bytearray changed = bytearray(count)
+        cdef unsigned char[::1] page_view = pages
+        cdef unsigned char[::1] changed_view = changed
+        cdef extension e
+        cdef extend_status status = EXTEND_ASK
+        if count == 0:
+            return 0
+        self.run.first_page = first_page
+        e.pages = &page_view[0]
+        e.changed = &changed_view[0]
+        e.first_new = first_new
+        e.place = e.probe = 0
+        while status != EXTEND_DONE:
+            with nogil:
+                status = extend_pages(&e, &self.run, crc32c)
+            if status == EXTEND_OVERFLOW:
+                raise LookupFullError
+            if status == EXTEND_DAMAGED:
+                raise ChecksumError("a page of its lookup does not match its checksum")
+            if status == EXTEND_ASK:
+                if not self.is_named(e.place, name_at(e.other), secret):
+                    e.probe += 1
+                    continue
+                take_slot(&e, &self.run)
+            if status != EXTEND_DONE and repeated is not None:
+                repeated(e.other, self.row_at(e.place - 1))
+        with nogil:
+            seal_changed(&e, &self.run, count, crc32c)
+        return 0
+
+    cdef bint is_named(self, int64_t place, bytes name, uint64_t secret) except -1:
+        cdef name_hash hashed = hash_twice(name, len(name), secret)
+        return is_same(&self.run.hashes[place], &hashed)
 
     cdef bint has_room(self) except -1:
         """Return whether no page can overflow, even if all names are different."""
@@ -279,6 +343,38 @@ cdef class IndexBuilder:
 
     def __dealloc__(self):
         free(self.positions)
+
+    def continue_from(
+        self,
+        const int64_t[::1] positions not None,
+        int64_t length,
+        list first_names,
+        bytes last_name,
+    ):
+        """Begin behind whole blocks that are there.
+
+        Args:
+            positions: Where each of them starts, from the start of the first one.
+            length: Their bytes.
+            first_names: The first name of each, if the names ascend; else None.
+            last_name: The last name of the last block; None if names do not ascend.
+        """
+        cdef int64_t count = positions.shape[0]
+        if self.names.count:
+            raise ValueError("members were added already")
+        free(self.positions)
+        self.positions = <int64_t*> malloc(max(count, 1) * sizeof(int64_t))
+        if self.positions == NULL:
+            raise MemoryError
+        if count:
+            memcpy(self.positions, &positions[0], count * sizeof(int64_t))
+        self.positions_capacity = max(count, 1)
+        self.block_count = count
+        self.length = length
+        self.names.first = self.names.count = count * BLOCK_ROWS
+        self.ascending = first_names is not None
+        self.first_names = list(first_names or ())
+        self.last_name = last_name
 
     def add(
         self,
@@ -474,10 +570,11 @@ cdef class IndexBuilder:
             seal_page(page + i * PAGE_BYTES, DIRECTORY + <uint32_t> i, self.crc32c)
         return encoded
 
-    def lookup(self, repeated=None):
+    def lookup(self, repeated=None, *, int64_t page_names=PAGE_NAMES):
         """Make the lookup's pages.
 
         Args:
+            page_names: Names in a page on average; fewer leave room for more.
             repeated: Called as repeated(row, other) for a row and a later one of its
                 name.
 
@@ -485,7 +582,47 @@ cdef class IndexBuilder:
             seed, count, pages: `pages` yields the pages in order, many at a time. The
             count is 0 when there are no rows, or when names were made to collide.
         """
-        return self.lookup_of(self.names, repeated)
+        return self.lookup_of(self.names, repeated, page_names)
+
+    def extended_lookup(
+        self, int64_t pages, int64_t first_new, read_pages not None, name_at not None,
+        repeated=None,
+    ):
+        """Put the names from a row on into the pages of a lookup that has seed 0.
+
+        Args:
+            pages: Number of its pages.
+            first_new: The first row whose name is not in them.
+            read_pages: read_pages(first, last) returns some of them.
+            name_at: Returns the name in a row before `first_new`, as bytes.
+            repeated: See lookup.
+
+        Yields:
+            The pages in order, many at a time.
+
+        Raises:
+            ChecksumError: a page is damaged.
+            LookupFullError: a page has no room.
+        """
+        cdef PartHashes part
+        cdef int64_t first = 0, have = 0, last, following
+        cdef int number
+        cdef bytearray waiting = bytearray()
+        self.names.spill_recent(self.open_file)
+        for number in range(<int> SPILL_PARTS):
+            # a page may belong to two parts, or to several if there are few pages
+            following = (number + 1) * pages // SPILL_PARTS
+            last = ((number + 1) * pages + SPILL_PARTS - 1) // SPILL_PARTS
+            if last > have:
+                waiting += read_pages(have, last)
+                have = last
+            part = PartHashes.of_spill(self.names, number, pages)
+            part.extend(
+                waiting, first, first_new, name_at, repeated, self.secret, self.crc32c
+            )
+            yield waiting[:(following - first) * PAGE_BYTES]
+            del waiting[:(following - first) * PAGE_BYTES]
+            first = following
 
     def compare_files(self, repeated not None):
         """Call repeated(row, other) for rows whose names have one normal form.
@@ -493,15 +630,18 @@ cdef class IndexBuilder:
         If all names are in normal form, `lookup` has compared them.
         """
         if self.files is not None:
-            for _ in self.lookup_of(self.files, repeated)[2]:
+            for _ in self.lookup_of(self.files, repeated, PAGE_NAMES)[2]:
                 pass
 
-    cdef tuple lookup_of(self, NameHashes names, repeated):
-        cdef int64_t pages = (names.count + PAGE_NAMES - 1) // PAGE_NAMES
+    cdef tuple lookup_of(self, NameHashes names, repeated, int64_t page_names):
+        cdef int64_t count = names.count - (0 if names.is_spilled else names.first)
+        cdef int64_t pages = (count + page_names - 1) // page_names
         cdef uint64_t seed
         cdef int growth
         if names.is_spilled:
-            return self.spilled_lookup(names, repeated)
+            return self.spilled_lookup(
+                names, repeated, min(page_names, <int64_t> SPILLED_PAGE_NAMES)
+            )
         for growth in range(GROWTHS):
             for seed in range(<uint64_t> SEEDS):
                 part = PartHashes.of_memory(names, seed, pages << growth)
@@ -510,8 +650,8 @@ cdef class IndexBuilder:
                     return seed, pages << growth, [filled]
         return 0, 0, []
 
-    cdef tuple spilled_lookup(self, NameHashes names, repeated):
-        cdef int64_t names_of_each = <int64_t> SPILLED_PAGE_NAMES * SPILL_PARTS
+    cdef tuple spilled_lookup(self, NameHashes names, repeated, int64_t page_names):
+        cdef int64_t names_of_each = page_names * SPILL_PARTS
         cdef int64_t least = (names.count + names_of_each - 1) // names_of_each
         cdef int64_t pages
         cdef int growth

@@ -1,9 +1,11 @@
 """The stub of _native/index_writer.pyx."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Self, final
 
 from typing_extensions import Buffer
+
+class LookupFullError(Exception): ...
 
 @final
 class IndexBuilder:
@@ -11,6 +13,13 @@ class IndexBuilder:
         cls, open_file: Callable[[], BinaryIO] | None = None, *, in_memory: int = ...
     ) -> Self: ...
     def __len__(self) -> int: ...
+    def continue_from(
+        self,
+        positions: Buffer,
+        length: int,
+        first_names: list[bytes] | None,
+        last_name: bytes | None,
+    ) -> None: ...
     def add(
         self,
         names: Buffer,
@@ -29,6 +38,14 @@ class IndexBuilder:
     def guide(self) -> list[bytes] | None: ...
     def directory(self, base: int) -> bytes: ...
     def lookup(
-        self, repeated: Callable[[int, int], object] | None = None
+        self, repeated: Callable[[int, int], object] | None = None, *, page_names: int = 400
     ) -> tuple[int, int, Iterable[bytearray]]: ...
+    def extended_lookup(
+        self,
+        pages: int,
+        first_new: int,
+        read_pages: Callable[[int, int], bytes],
+        name_at: Callable[[int], bytes],
+        repeated: Callable[[int, int], object] | None = None,
+    ) -> Iterator[bytearray]: ...
     def compare_files(self, repeated: Callable[[int, int], object]) -> None: ...

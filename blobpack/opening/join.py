@@ -4,7 +4,9 @@ Strategy: some blobs are opened in parallel, ahead of the one whose index is wri
 memory does not grow with the number of members. Making the lookup finds names that two blobs have, with no pass of its
 own. Only if some names are not in normal form, such as "./a", their normal forms are compared in a second pass.
 
-New blobs may be joined to a collection that is there. Its rows are copied from its file, and none of its blobs is opened.
+New blobs may be joined to a collection that is there. Its file is copied without reading its names, and none of its blobs
+is opened; see indexfile/extend.py. All of its rows are read and written again if the lookup has no room for the new names,
+if the new blobs lack facts, or if its file does not say that all names are in normal form, and names must be compared.
 """
 
 from __future__ import annotations
@@ -13,11 +15,14 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from blobpack._native.index_writer import LookupFullError
 from blobpack.columns import FACT_WITHOUT_UNKNOWN
 from blobpack.errors import DuplicateNameError, FormatError, StaleIndexError, StorageError
+from blobpack.indexfile.extend import PAGE_NAMES_WITH_ROOM, Base
 from blobpack.indexfile.identity import COLLECTION_IDENTITY, identify
+from blobpack.indexfile.mapped import LocalIndex
 from blobpack.indexfile.shard_table import Shard, encode_shards
-from blobpack.indexfile.writer import write_sections
+from blobpack.indexfile.writer import PAGE_NAMES, write_sections
 from blobpack.look_ahead import map_ahead
 from blobpack.model import redacted
 from blobpack.opening.find_index import embedded_index, first_found, sidecar_index
@@ -134,34 +139,53 @@ class CollectionWriter:
         """Write the collection to an empty file, with the facts that all of its blobs have; return its footer."""
         # A part with fewer facts is met only when parts before it are written. Then all is written again without these
         # facts. This ends, because each turn drops at least one fact. Looking first would open every blob twice.
+        base = self._base()
         while True:
             self.shards = list(self.before.shards) if self.before else []
             self.scanned = []
             self._blob_bytes = sum(shard.blob_bytes for shard in self.shards)
             try:
-                footer = write_sections(
-                    file,
-                    self._parts(),
-                    None,
-                    identity=COLLECTION_IDENTITY,
-                    blobs=lambda: encode_shards(self.shards),
-                    repeated=self._check_holders if self.duplicates == "refuse" else None,
-                )
+                footer = self._write_sections(file, base)
+            except LookupFullError:
+                base = None
+                file.restart()
             except _FewerFactsError as fewer:
-                self.facts = fewer.facts
+                self.facts, base = fewer.facts, None
                 file.restart()
             else:
                 # the footer goes last: a file that was cut short has none, and is no collection
                 file.write(footer.encode())
                 return footer
 
-    def _parts(self) -> Iterator[Columns]:
+    def _base(self) -> Base | None:
+        """Return the index of the members before, if it can be copied."""
+        stored = self.before and self.before.index._stored
+        if not isinstance(stored, LocalIndex):
+            return None
+        return Base.of(stored, compares_files=self.duplicates == "refuse")
+
+    def _write_sections(self, file: FileSink, base: Base | None) -> Footer:
+        return write_sections(
+            file,
+            self._parts(base),
+            None,
+            identity=COLLECTION_IDENTITY,
+            blobs=lambda: encode_shards(self.shards),
+            repeated=self._check_holders if self.duplicates == "refuse" else None,
+            base=base,
+            # a collection that grows is likely to grow again
+            page_names=PAGE_NAMES_WITH_ROOM if self.before else PAGE_NAMES,
+        )
+
+    def _parts(self, base: Base | None) -> Iterator[Columns]:
+        """Yield the members of the blobs; without a base, those of the collection before come first."""
         row = 0
         if self.before and len(self.before.index):
             row = len(self.before.index)
             self.facts = self.before.index.facts if self.facts is None else self.facts
-            for part in self.before.index._parts():
-                yield _keep_facts(part, self.facts)
+            if base is None:
+                for part in self.before.index._parts():
+                    yield _keep_facts(part, self.facts)
         for opened in map_ahead(
             self._open,
             self.blobs,
