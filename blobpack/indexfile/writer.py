@@ -246,16 +246,30 @@ def _reporter(
 
 def _whole_blocks(parts: Iterable[Columns]) -> Iterator[Columns]:
     """Cut and join parts, so that every part but the last one ends with a block."""
-    left: Columns | None = None
+    left = Columns.concatenate([])
     for part in parts:
-        whole = part if left is None or not len(left) else Columns.concatenate([left, part])
-        _check_name_bytes(whole)
-        last = len(whole) // BLOCK_ROWS * BLOCK_ROWS
-        for first in range(0, last, PART_ROWS):
-            yield whole.slice(first, min(first + PART_ROWS, last))
-        left = whole.slice(last, len(whole))
-    if left is not None and len(left):
+        # Rows are copied only to fill up a block: a part may be all members of a blob that was scanned.
+        taken = min(-len(left) % BLOCK_ROWS, len(part)) if len(left) else 0
+        if taken:
+            left = Columns.concatenate([left, part.slice(0, taken)])
+        if len(left) == BLOCK_ROWS:
+            yield from _cut(left, 0, BLOCK_ROWS)
+        elif len(left):
+            continue
+        last = taken + (len(part) - taken) // BLOCK_ROWS * BLOCK_ROWS
+        yield from _cut(part, taken, last)
+        left = part.slice(last, len(part))
+    if len(left):
+        _check_name_bytes(left)
         yield left
+
+
+def _cut(part: Columns, first: int, last: int) -> Iterator[Columns]:
+    """Cut whole blocks into parts of bounded size."""
+    for start in range(first, last, PART_ROWS):
+        piece = part.slice(start, min(start + PART_ROWS, last))
+        _check_name_bytes(piece)
+        yield piece
 
 
 def _check_name_bytes(part: Columns) -> None:

@@ -30,6 +30,7 @@ from blobpack.opening.locations import name_from
 from blobpack.quoting import quoted
 from blobpack.stores.open import open_tar
 from blobpack.tar.scan import scan_store
+from blobpack.threads import processor_count
 from blobpack.wording import setting
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 # In S3 each blob takes a few small requests, which wait for the server in parallel. Each blob that is opened ahead
 # holds memory, for a small index, and a local one a file descriptor.
 BLOBS_JOINED_AT_ONCE = 16
+# local ones wait for processors only
+LOCAL_BLOBS_JOINED_AT_ONCE = 4
 # An index of up to so many rows is read whole by the thread that opens its blob, so that its requests run in parallel,
 # too. A larger one is read in parts by the thread that writes, so that 16 large indexes are never in memory.
 WHOLE_INDEX_ROWS_MAX = 1 << 16
@@ -186,11 +189,14 @@ class CollectionWriter:
             if base is None:
                 for part in self.before.index._parts():
                     yield _keep_facts(part, self.facts)
+        # a local blob is scanned by several threads already, and opened in no time
+        waits = any(not blob.is_local for blob in self.blobs)
+        at_once = BLOBS_JOINED_AT_ONCE if waits else processor_count(LOCAL_BLOBS_JOINED_AT_ONCE)
         for opened in map_ahead(
             self._open,
             self.blobs,
-            threads=BLOBS_JOINED_AT_ONCE,
-            most=BLOBS_JOINED_AT_ONCE,
+            threads=at_once,
+            most=at_once,
             name="open-blobs",
             drop=lambda opened: opened.store.close(),
         ):
