@@ -303,6 +303,7 @@ CALLS: dict[str, Call] = {
         target=[bad for bad in TARGET if bad.value is not None] + values(None, "new.tar"),
         force=FLAG,
         duplicates=choice(Duplicates),
+        add=FLAG,
         scan=FLAG,
         concatenated=FLAG,
         progress=CALLABLE,
