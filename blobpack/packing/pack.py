@@ -103,7 +103,7 @@ def pack(
     access = access_of(complete)
     location = check_target_options(target, access, level=level, resume=resume, force=force)
     check_flag("allow_empty", allow_empty)
-    remote = location.is_s3
+    remote = location.has_key
     exists = check_target(location, index, force=force)
     # the file by which pack recognises the blob among its sources
     replaced = os.stat(location) if exists and not remote else None  # noqa: PTH116 (a path of any kind)
