@@ -161,7 +161,7 @@ def client_of(location: Location) -> Client:
     Raises:
         StorageError: the package that is needed is not installed, or the configuration is wrong.
     """
-    # A forked process makes its own clients: connections and threads of its parent are of no use to it.
+    # A forked process makes its own clients: it can't use the connections and threads of its parent.
     return _client_of(location.scheme, location.bucket, location.access.s3.anonymous, os.getpid())
 
 
@@ -172,11 +172,31 @@ def _client_of(scheme: str, bucket: str, anonymous: bool, _pid: int) -> Client:
         _check_installed("obstore", "clouds", root)
         from blobpack.stores.clouds.obstore_client import ObstoreClient, new_store
 
+        _check_not_forked(root)
         return ObstoreClient(root, new_store(root, anonymous=anonymous))
     _check_installed("fsspec", "fsspec", root)
     from blobpack.stores.clouds.fsspec_client import FsspecClient, new_file_system
 
     return FsspecClient(root, new_file_system(root))
+
+
+# The process that made the first client of obstore; 0: none did.
+_obstore_pid = 0
+
+
+def _check_not_forked(url: str) -> None:
+    """Check that obstore works in this process: it starts threads once, and a fork has none of them and would wait forever.
+
+    Raises:
+        StorageError: this process was forked from one that has used obstore.
+    """
+    global _obstore_pid
+    _obstore_pid = _obstore_pid or os.getpid()
+    if _obstore_pid != os.getpid():
+        raise StorageError(
+            f"{url}: obstore, which sends the requests, does not work in a process that was forked from one that used it: "
+            "start processes by spawn or forkserver"
+        )
 
 
 def forget_clients() -> None:

@@ -35,7 +35,10 @@ PARTS_AT_ONCE = 4
 ODD_KEY = re.compile(r"(?:\A|/)(?:\.{1,2})?(?:/|\Z)|[\x00-\x1f\x7f\\]")
 # A SAS token is a password, and stands in the query of each request.
 QUERY = re.compile(r"(https?://[^\s?\"']*)\?[^\s\"']*")
-NOT_SATISFIABLE = "416 Range Not Satisfiable"
+# how obstore shows an answer, and what the body of Azure and Google says
+STATUS = re.compile(r"status code: (\d{3})")
+CODE = re.compile(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<]*)</Message>)?")
+NOT_SATISFIABLE = 416
 # the variable of Google's own libraries, and those of the Azure CLI, which obstore does not know
 GCS_EMULATOR = "STORAGE_EMULATOR_HOST"
 AZURE_CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
@@ -72,7 +75,7 @@ def new_store(root: str, *, anonymous: bool) -> Any:
     try:
         return from_url(root, client_options={"allow_http": True} if is_plain else {}, **settings)
     except (exceptions.BaseError, ValueError) as exc:
-        raise StorageError(f"{root}: {_first_line(exc)}") from exc
+        raise StorageError(f"{root}: {_described(exc)}") from exc
 
 
 def _gcs_settings() -> dict[str, Any]:
@@ -235,19 +238,18 @@ class ObstoreClient(Client):
             ) from exc
         # obstore raises Python's own error for a missing object
         except FileNotFoundError as exc:
-            raise BlobNotFoundError(f"{url}: no such bucket or key: {_first_line(exc)}") from exc
+            raise BlobNotFoundError(f"{url}: no such bucket or key ({_described(exc)})") from exc
         except (exceptions.BaseError, OSError, ValueError) as exc:
             raise self._refused(url, what, exc) from exc
 
     def _refused(self, url: str, what: str, exc: BaseException) -> StorageError:
-        text = _first_line(exc)
-        if NOT_SATISFIABLE in text:
+        status = STATUS.search(str(exc))
+        if status and int(status[1]) == NOT_SATISFIABLE:
             return BlobChangedError(
                 f"{url}: can't {what}: the object is no longer the one that was opened"
             )
-        error = StorageError(f"{url}: can't {what}: {text}")
-        if isinstance(exc, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)):
-            error.status = 403
+        error = StorageError(f"{url}: can't {what}: {_described(exc)}")
+        error.status = int(status[1]) if status else 0
         return error
 
 
@@ -284,7 +286,14 @@ def _listed(found: ObjectMeta) -> Listed:
     return Listed(found["path"], found["size"], with_quotes(found["e_tag"] or ""))
 
 
-def _first_line(exc: BaseException) -> str:
-    """Return what obstore says, without the details for its developers and without secrets."""
-    text = str(exc).partition("\n")[0].strip()
-    return QUERY.sub(r"\1?…", text)
+def _described(exc: BaseException) -> str:
+    """Return what the server or obstore says, without the details for its developers and without secrets."""
+    text = str(exc)
+    status, code = STATUS.search(text), CODE.search(text)
+    if status is None:
+        return QUERY.sub(r"\1?…", text.partition("\n")[0].strip())
+    if code is None:
+        return f"HTTP {status[1]}"
+    # the second line of Azure's message is the id of the request
+    message = (code[2] or "").partition("\n")[0].strip()
+    return f"HTTP {status[1]}, {code[1]}{f': {message}' if message else ''}"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal
 
 from blobpack.model import redacted
 
-Cloud = Literal["gcs", "azure"]
-
 # scheme → the cloud, which obstore reaches
-OBSTORE_SCHEMES: dict[str, Cloud] = {
+OBSTORE_SCHEMES: dict[str, str] = {
     "gs": "gcs",
     "az": "azure",
     "azure": "azure",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ from blobpack.stores.location import Location
 from blobpack.stores.stats import Counters
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class CloudStore(Store):
         self.location = Location.parse(url)
         self.url = self.location.text
         self.counters = counters or Counters()
-        self._client = client_of(self.location)
+        self._client, self._pid = client_of(self.location), os.getpid()
         self._key = self.location.key
         self._speed = SpeedEstimate()
         if size is not None:
@@ -91,6 +91,9 @@ class CloudStore(Store):
         began = time.perf_counter()
         payload = b""
         try:
+            if self._pid != os.getpid():
+                # forked: it can't use the connections of its parent
+                self._client, self._pid = client_of(self.location), os.getpid()
             payload = self._client.read(self._key, start, end, self.version)
         finally:
             took = time.perf_counter() - began
