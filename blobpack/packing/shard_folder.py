@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError
 from blobpack.stores.access.objects import delete_object, first_below
-from blobpack.stores.location import Location, location_of
+from blobpack.stores.arguments import location_of
+from blobpack.stores.location import Location
 from blobpack.stores.output import translate_write_errors
 
 if TYPE_CHECKING:
