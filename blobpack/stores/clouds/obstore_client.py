@@ -10,6 +10,7 @@ import json
 import os
 import re
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import obstore
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from obstore import GetOptions, ObjectMeta, UpdateVersion
+    from obstore.store import RetryConfig
     from typing_extensions import Buffer
 
 # Parts of an upload that are sent at the same time; memory holds as many.
@@ -33,12 +35,12 @@ PARTS_AT_ONCE = 4
 # Keys that obstore changes or refuses (its class Path): empty parts, "." and "..", control characters. Azure takes a
 # backslash for a slash.
 ODD_KEY = re.compile(r"(?:\A|/)(?:\.{1,2})?(?:/|\Z)|[\x00-\x1f\x7f\\]")
-# A SAS token is a password, and stands in the query of each request.
-QUERY = re.compile(r"(https?://[^\s?\"']*)\?[^\s\"']*")
 # how obstore shows an answer, and what the body of Azure and Google says
 STATUS = re.compile(r"status code: (\d{3})")
 CODE = re.compile(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<]*)</Message>)?")
 NOT_SATISFIABLE = 416
+# Faults that may pass are waited for, but not longer than this.
+RETRIES: RetryConfig = {"max_retries": 10, "retry_timeout": timedelta(minutes=1)}
 # the variable of Google's own libraries, and those of the Azure CLI, which obstore does not know
 GCS_EMULATOR = "STORAGE_EMULATOR_HOST"
 AZURE_CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
@@ -73,7 +75,12 @@ def new_store(root: str, *, anonymous: bool) -> Any:
     endpoint = settings.get("endpoint") or os.environ.get("AZURE_STORAGE_ENDPOINT", "")
     is_plain = endpoint.startswith("http://") or "service_account_key" in settings
     try:
-        return from_url(root, client_options={"allow_http": True} if is_plain else {}, **settings)
+        return from_url(
+            root,
+            client_options={"allow_http": True} if is_plain else {},
+            retry_config=RETRIES,
+            **settings,
+        )
     except (exceptions.BaseError, ValueError) as exc:
         raise StorageError(f"{root}: {_described(exc)}") from exc
 
@@ -226,7 +233,7 @@ class ObstoreClient(Client):
             )
         try:
             yield
-        except exceptions.NotSupportedError:
+        except (StorageError, exceptions.NotSupportedError):
             raise
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as exc:
             raise (
@@ -287,11 +294,11 @@ def _listed(found: ObjectMeta) -> Listed:
 
 
 def _described(exc: BaseException) -> str:
-    """Return what the server or obstore says, without the details for its developers and without secrets."""
+    """Return what the server or obstore says, without the details for its developers; it leaves out secrets."""
     text = str(exc)
     status, code = STATUS.search(text), CODE.search(text)
     if status is None:
-        return QUERY.sub(r"\1?…", text.partition("\n")[0].strip())
+        return text.partition("\n")[0].strip()
     if code is None:
         return f"HTTP {status[1]}"
     # the second line of Azure's message is the id of the request
