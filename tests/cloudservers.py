@@ -195,13 +195,13 @@ class Memory(CloudServer):
 
 
 @contextmanager
-def gcs() -> Iterator[Gcs]:
+def serving_gcs() -> Iterator[Gcs]:
     with GcsServer() as server:
         yield Gcs(server)
 
 
 @contextmanager
-def azurite(program: Path, folder: Path) -> Iterator[Azurite]:
+def serving_azurite(program: Path, folder: Path) -> Iterator[Azurite]:
     port = free_port()
     command = ["node", str(program), "--blobHost", "127.0.0.1", "--blobPort", str(port), "--silent"]
     command += ["--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck"]

@@ -27,28 +27,12 @@ from blobpack.stores.location import Location
 from blobpack.stores.open import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from cloudservers import CloudServer, Gcs
 
     from blobpack.stores.base import Store
-
-
-@pytest.fixture(scope="module")
-def gcs_server() -> Iterator[Gcs]:
-    with cloudservers.gcs() as server:
-        yield server
-
-
-@pytest.fixture
-def gcs(gcs_server: Gcs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gcs]:
-    for name, value in gcs_server.settings().items():
-        monkeypatch.setenv(name, value)
-    forget_clients()
-    yield gcs_server
-    gcs_server.server.asked.clear()
-    forget_clients()
 
 
 @pytest.fixture(params=["gs", "memory"])

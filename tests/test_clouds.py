@@ -12,32 +12,14 @@ import cloudservers
 import pytest
 from lifecycle import STEPS, run
 
-from blobpack.stores.clouds.client import forget_clients
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from cloudservers import CloudServer, Gcs
+    from cloudservers import CloudServer
 
 # fsspec's memory has neither keys nor buckets, and only an upload to S3 can be resumed.
 LEFT_OUT = {"gs": ("resume",), "memory": ("resume", "wrong key", "missing bucket")}
 CELLS = [(scheme, step) for scheme, left in LEFT_OUT.items() for step in STEPS if step not in left]
-
-
-@pytest.fixture(scope="module")
-def gcs_server() -> Iterator[Gcs]:
-    with cloudservers.gcs() as server:
-        yield server
-
-
-@pytest.fixture
-def gcs(gcs_server: Gcs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gcs]:
-    for name, value in gcs_server.settings().items():
-        monkeypatch.setenv(name, value)
-    forget_clients()
-    yield gcs_server
-    forget_clients()
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ ODD_KEY = re.compile(r"(?:\A|/)(?:\.{1,2})?(?:/|\Z)|[\x00-\x1f\x7f\\]")
 # how obstore shows an answer, and what the body of Azure and Google says
 STATUS = re.compile(r"status code: (\d{3})")
 CODE = re.compile(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<]*)</Message>)?")
-NOT_SATISFIABLE = 416
+NOT_FOUND, NOT_SATISFIABLE = 404, 416
 # Faults that may pass are waited for, but not longer than this.
 RETRIES: RetryConfig = {"max_retries": 10, "retry_timeout": timedelta(minutes=1)}
 # the variable of Google's own libraries, and those of the Azure CLI, which obstore does not know
@@ -255,6 +255,9 @@ class ObstoreClient(Client):
             return BlobChangedError(
                 f"{url}: can't {what}: the object is no longer the one that was opened"
             )
+        # of a listing, obstore raises the same error for each status
+        if status and int(status[1]) == NOT_FOUND:
+            return BlobNotFoundError(f"{url}: no such bucket or key ({_described(exc)})")
         error = StorageError(f"{url}: can't {what}: {_described(exc)}")
         error.status = int(status[1]) if status else 0
         return error
