@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import fsspec
 import obstore
+from ftpserver import ftp_server
 from gcsserver import GcsServer
 from obstore.store import AzureStore
 from servers import free_port, running
@@ -192,6 +193,45 @@ class Memory(CloudServer):
 
     def lose_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Do nothing: there are no keys."""
+
+
+class Ftp(CloudServer):
+    """A server of FTP, with its files in a folder."""
+
+    def __init__(self, root: str, folder: Path) -> None:
+        super().__init__()
+        self.root = root
+        self.folder = folder
+
+    def new_bucket(self) -> str:
+        name = f"bucket-{next(self._numbers)}"
+        (self.folder / name).mkdir()
+        return name
+
+    def url(self, bucket: str, key: str) -> str:
+        return f"{self.root}/{bucket}/{key}"
+
+    def put(self, bucket: str, key: str, data: bytes) -> str:
+        path = self.folder / bucket / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # FTP tells whole seconds, and this file must differ from the one before
+        changed = path.stat().st_mtime + 2 if path.exists() else 1_700_000_000
+        path.write_bytes(data)
+        os.utime(path, (changed, changed))
+        return self.url(bucket, key)
+
+    def stored(self, bucket: str, key: str) -> bytes:
+        return (self.folder / bucket / key).read_bytes()
+
+    def keys(self, bucket: str) -> list[str]:
+        top = self.folder / bucket
+        return sorted(path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_file())
+
+
+@contextmanager
+def serving_ftp(folder: Path) -> Iterator[Ftp]:
+    with ftp_server(folder) as root:
+        yield Ftp(root, folder)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Blobs in other clouds than S3: gs:// and az:// through obstore, and other URLs through fsspec.
 
-Google's cloud is a fake (gcsserver.py), fsspec's memory is real. scripts/test --tools clouds runs the same life cycle on
+Google's cloud is a fake (gcsserver.py); fsspec's memory and the server of FTP are real. scripts/test --tools clouds runs the same life cycle on
 Azurite.
 """
 
@@ -13,18 +13,29 @@ import pytest
 from lifecycle import STEPS, run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from cloudservers import CloudServer
+    from cloudservers import CloudServer, Ftp
 
-# fsspec's memory has neither keys nor buckets, and only an upload to S3 can be resumed.
-LEFT_OUT = {"gs": ("resume",), "memory": ("resume", "wrong key", "missing bucket")}
+# Neither fsspec's memory nor this server of FTP has keys or buckets, and only an upload to S3 can be resumed.
+NO_BUCKETS = ("resume", "wrong key", "missing bucket")
+LEFT_OUT = {"gs": ("resume",), "memory": NO_BUCKETS, "ftp": NO_BUCKETS}
 CELLS = [(scheme, step) for scheme, left in LEFT_OUT.items() for step in STEPS if step not in left]
+
+
+@pytest.fixture(scope="module")
+def ftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ftp]:
+    with cloudservers.serving_ftp(tmp_path_factory.mktemp("ftp")) as server:
+        yield server
 
 
 @pytest.fixture
 def cloud(scheme: str, request: pytest.FixtureRequest) -> CloudServer:
-    return request.getfixturevalue("gcs") if scheme == "gs" else cloudservers.Memory()
+    if scheme == "memory":
+        return cloudservers.Memory()
+    server: CloudServer = request.getfixturevalue({"gs": "gcs", "ftp": "ftp"}[scheme])
+    return server
 
 
 @pytest.mark.parametrize(("scheme", "step"), CELLS)
