@@ -319,14 +319,26 @@ def test_wrong_usage_is_exit_2(packed):
     assert "'s3://' is not s3://bucket/key" in err
     before = sorted(os.listdir(packed))
     for arguments, said in (
-        (("pack", "imgs", "https://host/out.tar"), "neither a local path nor an s3:// URL"),
-        (("append", "https://host/out.tar", "imgs"), "neither a local path nor an s3:// URL"),
-        (("repack", "out.tar", "https://host/out.tar"), "neither a local path nor an s3:// URL"),
+        (
+            ("pack", "imgs", "https://host/out.tar"),
+            "neither a local path nor a URL that can be written to",
+        ),
+        (
+            ("append", "https://host/out.tar", "imgs"),
+            "neither a local path nor a URL that can be written to",
+        ),
+        (
+            ("repack", "out.tar", "https://host/out.tar"),
+            "neither a local path nor a URL that can be written to",
+        ),
         (
             ("index", "out.tar", "-o", "https://host/out.idx"),
-            "neither a local path nor an s3:// URL",
+            "neither a local path nor a URL that can be written to",
         ),
-        (("collect", "out.tar", "-o", "https://host/all.idx"), "-o is a path or an s3:// URL"),
+        (
+            ("collect", "out.tar", "-o", "https://host/all.idx"),
+            "-o is a path, or a URL that can be written to",
+        ),
         (("merge", "out.tar", "all.tar.zst"), "this writes plain tars"),
         (("subset", "out.tar", "some.tzst"), "this writes plain tars"),
         (("cat", "out.tar", "c.jpg", "--cache", "s3://bucket/x"), "this takes a local path"),

@@ -100,7 +100,11 @@ class PathOrS3(Completed, click.Path):
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
         if not (location.is_local or location.has_key):
-            self.fail(f"{location} is neither a local path nor an s3:// URL", param, ctx)
+            self.fail(
+                f"{location} is neither a local path nor a URL that can be written to, such as s3://bucket/key",
+                param,
+                ctx,
+            )
         if location.has_key and location.key.endswith("/") and not self.dir_okay:
             self.fail(f"{location} is a prefix: add the name of an object", param, ctx)
         # Whether an object exists is found by the library's first request for it. To ask here, too, would cost one more.

@@ -60,7 +60,7 @@ def collect(
     Args:
         blobs: A folder, or a prefix that ends with "/", of which all .tar, .tar.zst and .tzst files are collected; a
             glob, in which `*` stays within a folder and `**` does not; or several blobs, in this order.
-        target: Path or s3:// URL of the collection; None for `collection.idx` in the folder of the blobs.
+        target: Path, or s3://, gs:// or az:// URL, of the collection; None for `collection.idx` in the folder of the blobs.
         duplicates: What to do if two blobs have a member of one name: "refuse", or let the member of the "last" blob be
             found. With "refuse", "a.jpg" and "./a.jpg" count as one name, because both are extracted to one file.
         scan: Scan blobs that have no index, instead of raising an error.
@@ -82,7 +82,7 @@ def collect(
         FormatError: a blob or its index is damaged.
         TypeError: an argument has a wrong type.
         ValueError: an argument is not one of its choices; several blobs are given without a target; or the target is
-            neither a local path nor an s3:// URL, or its suffix promises another format.
+            neither a local path nor a URL that can be written to, or its suffix promises another format.
     """
     check_choice("duplicates", duplicates, Duplicates)
     check_flag("scan", scan)

@@ -64,7 +64,7 @@ def append(
     appends at the same time, at most one succeeds.
 
     Args:
-        blob: The path of the blob, or an s3:// URL. Or a collection: its file, or the folder or prefix that holds its
+        blob: The path of the blob, or its s3://, gs:// or az:// URL. Or a collection: its file, or the folder or prefix that holds its
             `collection.idx`.
         source: Folders, prefixes in S3, files or payloads, named as pack names them.
         duplicates: What to do if the blob or collection already has a member of that name. "refuse": raise
@@ -90,7 +90,7 @@ def append(
         StorageError: another append is at work on the blob or collection, the blob is compressed, another program
             has written data behind its end, or it can't be written; or a property of the object can't be read or set.
         TypeError: an argument has a wrong type, or an option does not exist.
-        ValueError: a choice does not exist, a number is out of range, the blob is neither local nor in S3, `drop` is given
+        ValueError: a choice does not exist, a number is out of range, the blob can't be written to, `drop` is given
             for a local blob, or `drop` or "rescan" for a collection.
     """
     began = time.perf_counter()

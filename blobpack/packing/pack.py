@@ -70,7 +70,7 @@ def pack(
             prefixes: names begin with their paths as given, without ".." at the front; of an absolute path or a URL,
             only the last part remains. These are packed in byte order of their names. Or payloads, packed in their
             order: a mapping of names to bytes, or (name, bytes) pairs.
-        target: The blob to write: a path or an s3:// URL.
+        target: The blob to write: a path, or an s3://, gs:// or az:// URL.
         dry_run: Read everything and write nothing. Then `blob_bytes` is the size before compression.
         resume: For a target in S3: continue an upload that was interrupted. Parts that S3 already
             has with equal bytes are not sent again. If this upload fails, too, S3 keeps its parts,

@@ -52,7 +52,7 @@ def output_location(name: str, place: object, access: Access = NO_ACCESS) -> Loc
     location = location_of(name, place, access=access)
     _check_no_version(name, location)
     if not (location.is_local or location.has_key):
-        raise ValueError(f"{name} must be a local path or an s3:// URL, not {location.text!r}")
+        raise _not_writable(name, location)
     if location.has_key and (not location.key or location.key.endswith("/")):
         raise ValueError(f"{name} {location.text!r} is a prefix: add the name of an object")
     return location
@@ -67,9 +67,15 @@ def output_folder(name: str, place: object, access: Access = NO_ACCESS) -> Locat
     """
     location = location_of(name, place, prefix=True, access=access)
     if not (location.is_local or location.has_key):
-        raise ValueError(f"{name} must be a local path or an s3:// URL, not {location.text!r:.200}")
+        raise _not_writable(name, location)
     _check_no_version(name, location)
     return location
+
+
+def _not_writable(name: str, location: Location) -> ValueError:
+    return ValueError(
+        f"{name} must be a local path, or a URL that can be written to, such as s3://bucket/key, not {location.text!r:.200}"
+    )
 
 
 def _check_no_version(name: str, location: Location) -> None:
