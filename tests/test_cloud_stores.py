@@ -353,3 +353,23 @@ def test_public_objects_are_read_without_credentials(gcs: Gcs) -> None:
     url = gcs.put(gcs.new_bucket(), "a.tar", DATA)
     store = open_store(Location.parse(url, access=Access(blobpack.S3Options(anonymous=True))))
     assert store.read_range(0, 9) == DATA[:9]
+
+
+def test_what_has_no_version_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = cloudservers.Memory()
+    url = memory.url(memory.new_bucket(), "a.tar")
+    blobpack.pack({"a.jpg": b"a"}, url, all_files=True)
+    monkeypatch.setattr("blobpack.stores.clouds.fsspec_client.VERSIONS", ())
+    assert open_store(url).version == ""
+    with pytest.raises(StorageError, match="the server names no versions"):
+        blobpack.append(url, [("b.jpg", b"b")], all_files=True)
+
+
+def test_requests_that_write_are_counted(gcs: Gcs) -> None:
+    before = blobpack.stats()
+    with uploading(gcs.url(gcs.new_bucket(), "out"), expected_bytes=17 * MIB) as upload:
+        upload.write(bytes(17 * MIB))
+    after = blobpack.stats()
+    sent = [method for method, _ in gcs.server.asked if method in ("PUT", "POST")]
+    assert after.puts - before.puts == len(sent) == 5
+    assert after.bytes_sent - before.bytes_sent == 17 * MIB

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.errors import BlobNotFoundError
 from blobpack.stores.access.uploads import NO_PROPERTIES, Properties
+from blobpack.stores.stats import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from blobpack.stores.location import Location
     from blobpack.stores.s3.signing import Signatures
     from blobpack.stores.s3.upload import Upload
-    from blobpack.stores.stats import Counters
 
 
 class Listed(NamedTuple):
@@ -52,7 +53,10 @@ def list_objects(prefix: Location, counters: Counters | None = None) -> list[Lis
         return listing.list_objects(Bucket.at(prefix, counters), prefix.key)
     from blobpack.stores.clouds.client import client_of
 
+    began = time.perf_counter()
     found = client_of(prefix).list(prefix.key)
+    # obstore does not tell how many pages there were
+    (counters or Counters()).count_call(is_put=True, sent=0, wait_s=time.perf_counter() - began)
     return sorted(found, key=lambda each: each.key.encode("utf-8", "surrogateescape"))
 
 

@@ -7,13 +7,16 @@ the object at the key is looked at right before.
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from blobpack.errors import StorageError
 from blobpack.stores.access.uploads import NO_PROPERTIES, Properties, media_type_of
 from blobpack.stores.clouds.client import Wanted, client_of
 from blobpack.stores.location import Location
 from blobpack.stores.sink import Sink
+from blobpack.stores.stats import Counters
 
 if TYPE_CHECKING:
     import os
@@ -60,6 +63,11 @@ def uploading(
         StorageError: the server refused or could not be reached.
     """
     location = Location.parse(url)
+    if replaces == "":
+        raise StorageError(
+            f"{location}: can't be changed: the server names no versions, so what another process writes meanwhile would be "
+            "lost; pack a new blob instead"
+        )
     upload = CloudUpload(
         location,
         Wanted(new=new, replaces=replaces),
@@ -148,10 +156,12 @@ class CloudUpload(Sink):
             BlobChangedError: the condition on the object at the key is not met.
             StorageError: the server refused or could not be reached.
         """
+        began = time.perf_counter()
         if self._writer is None and self._client.puts_on_condition:
             if ready:
                 ready()
             self.version = self._client.put(self._key, self._part, self._wanted, self._about)
+            self._count(1, began)
             return
         writer = self._begin()
         writer.settle()
@@ -159,6 +169,15 @@ class CloudUpload(Sink):
         if ready:
             ready()
         self.version = writer.commit()
+        # besides the parts, one request begins the upload, and one ends it
+        self._count(2 + -(-self._pos // self._part_bytes), began)
+
+    def _count(self, requests: int, began: float) -> None:
+        """Count the requests of this upload; those that obstore sends again are not known."""
+        counters = Counters()
+        counters.count_call(is_put=True, sent=self._pos, wait_s=time.perf_counter() - began)
+        for _ in range(requests - 1):
+            counters.count_call(is_put=True, sent=0, wait_s=0)
 
     def abandon(self) -> None:
         """Give the object up: it never appears."""
