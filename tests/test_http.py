@@ -308,7 +308,9 @@ def test_name_that_no_server_has_is_storage_error(host: str) -> None:
         HttpStore(f"http://{host}/a.tar")
 
 
-@pytest.mark.parametrize("url", ["http://", "http:///a", "https://me:secret@host/a", "ftp://h/a"])
+@pytest.mark.parametrize(
+    "url", ["http://", "http:///a", "https://me:secret@host/a", "gopher://h/a"]
+)
 def test_url_that_is_none_is_value_error(url: str) -> None:
     with pytest.raises(ValueError, match="is not http"):
         split_http(url)

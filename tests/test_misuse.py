@@ -79,13 +79,13 @@ PATH = [*types(None, 5, b"bytes", ["list"]), *values("", "a\0b", "a\ud800")]
 LOCAL = [*PATH, *values(FAR, "https://host/out", "file://far/out", "s3:/bucket/key")]
 TARGET = [
     *PATH,
-    *values("https://host/out.tar", "ftp://host/out.tar", "file://elsewhere/out.tar"),
+    *values("https://host/out.tar", "gopher://host/out.tar", "file://elsewhere/out.tar"),
     *values("s3://bucket", "s3:///key", "s3://bucket/prefix/"),
 ]
 FOLDER = [*PATH, *values("https://host/out", "file://far/out", "s3:/bucket/key")]
-ANY_URL = [*PATH, *values("ftp://host/blob.tar", "s3://bucket")]
+ANY_URL = [*PATH, *values("gopher://host/blob.tar", "s3://bucket")]
 # also a bucket, whose blobs are read all
-PLACE = [*PATH, *values("ftp://host/blob.tar")]
+PLACE = [*PATH, *values("gopher://host/blob.tar")]
 FLAG = types("no", None, 2, 1.0)
 CALLABLE = types("print", 5, [])
 THREADS = number(1, 64)
@@ -140,7 +140,7 @@ PACKED: dict[str, list[Bad]] = {
 CACHE = [*(bad for bad in LOCAL if bad.value is not None)]
 OPENED = {**REMOTE, "cache": CACHE, "cache_bytes": number(1 << 20), "hedge": choice(Hedge)}
 INDEX_OR_PATH = [bad for bad in ANY_URL if bad.value is not None]
-ALLOW = [*types(None, 5, [5], [None], b"folder"), *values("", ["a", ""], "ftp://host/x", "a\0b")]
+ALLOW = [*types(None, 5, [5], [None], b"folder"), *values("", ["a", ""], "gopher://host/x", "a\0b")]
 LEVEL = number(1, 22)
 BLOB_OR_URL = ANY_URL
 
@@ -230,7 +230,7 @@ CALLS: dict[str, Call] = {
             {"source": g.files, "folder": g.new, "shard_bytes": 1 << 20},
         ),
         source=SOURCE,
-        folder=[*PATH, *values("https://host/x", "ftp://host/x", "s3://bucket", "s3://bucket/")],
+        folder=[*PATH, *values("https://host/x", "gopher://host/x", "s3://bucket", "s3://bucket/")],
         shard_bytes=[*number(1025), *types(None)],
         allow_empty=FLAG,
         level=LEVEL,
@@ -364,7 +364,7 @@ CALLS: dict[str, Call] = {
     "read_manifest": call(
         lambda g: (blobpack.read_manifest, {"path": g.manifest}),
         path=LOCAL,
-        base=[*types(None, 5, b"base"), *values("ftp://host/x", "a\0b")],
+        base=[*types(None, 5, b"base"), *values("gopher://host/x", "a\0b")],
         **REMOTE,
     ),
     "read_offsets": call(lambda g: (blobpack.read_offsets, {"path": g.offsets}), path=LOCAL),

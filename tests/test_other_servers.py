@@ -13,12 +13,12 @@ from test_http import publish
 
 import blobpack
 from blobpack import BlobChangedError, BlobNotFoundError, StorageError
+from blobpack.stores.access.uploads import UPLOAD_PART_BYTES_MIN
 from blobpack.stores.http.store import HttpStore
 from blobpack.stores.s3.multipart import (
     COPIED_PART_BYTES_MAX,
     PARTS_MAX,
     UPLOAD_PART_BYTES,
-    UPLOAD_PART_BYTES_MIN,
     copied_part_size,
 )
 from blobpack.stores.s3.store import S3Store

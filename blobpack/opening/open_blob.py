@@ -58,7 +58,7 @@ def open_blob(
     of its bytes.
 
     Args:
-        url: Path, or file://, s3:// or http(s):// URL, of a tar. It may be compressed as seekable zstd: then offsets are
+        url: Path, or file://, s3://, gs://, az:// or http(s):// URL, of a tar. It may be compressed as seekable zstd: then offsets are
             those in the uncompressed tar.
         index: An index, or the path or URL of an index file or offsets file. An offsets file records nothing about
             its blob. So the names and sizes of up to 16 of its members are compared with the headers before them.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError
+from blobpack.stores.access.objects import delete_object, first_below
 from blobpack.stores.arguments import location_of
 from blobpack.stores.location import Location
 from blobpack.stores.output import translate_write_errors
@@ -27,7 +28,7 @@ def shard_location(url: str | os.PathLike[str], access: Access) -> Location:
         ValueError: a URL is neither local nor in S3, or names no prefix.
     """
     location = location_of("folder", url, prefix=True, access=access)
-    if not location.is_local and not (location.is_s3 and location.key.strip("/")):
+    if not location.is_local and not (location.has_key and location.key.strip("/")):
         raise ValueError(
             f"folder must be a local path or s3://bucket/prefix, not {location.text!r}"
         )
@@ -45,7 +46,7 @@ def shard_folder(location: Location) -> Iterator[ShardFolder]:
     Raises:
         StorageError: the folder or prefix is not empty, or the folder can't be made.
     """
-    folder: ShardFolder = S3Prefix(location) if location.is_s3 else LocalFolder(location)
+    folder: ShardFolder = ObjectPrefix(location) if location.has_key else LocalFolder(location)
     folder.open()
     try:
         yield folder
@@ -130,17 +131,14 @@ class LocalFolder(ShardFolder):
             self._path.rmdir()
 
 
-class S3Prefix(ShardFolder):
-    """A prefix in S3 for the blobs of a set."""
+class ObjectPrefix(ShardFolder):
+    """A prefix, in S3 or in another cloud, for the blobs of a set."""
 
     def __init__(self, location: Location) -> None:
         """Remember the prefix; no request is sent."""
-        from blobpack.stores.s3.bucket import Bucket
-
         super().__init__()
         # with a "/" at its end, so that "train" does not count the objects of "train-old/"
         self._location = location.as_folder
-        self._bucket = Bucket.at(self._location)
 
     def location_of(self, name: str) -> Location:
         """Return the location of an object below the prefix."""
@@ -150,22 +148,19 @@ class S3Prefix(ShardFolder):
         """Check that there is no object below the prefix; see ShardFolder."""
         # Another pack may begin after this check. Then the conditional writes of the shards decide
         # which pack succeeds.
-        page = self._bucket.ask(
-            "list_objects_v2", what="list what is there", Prefix=self._location.key, MaxKeys=1
-        )
-        if page.get("Contents"):
+        found = first_below(self._location)
+        if found is not None:
             raise StorageError(
-                f"{self._location}: is not empty, there is {page['Contents'][0]['Key']}: shards are packed to a "
+                f"{self._location}: is not empty, there is {found}: shards are packed to a "
                 f"prefix of their own; if a killed pack has left shards there without a collection, delete them first"
             )
 
     def discard(self) -> None:
         """Delete the objects that were begun; see ShardFolder."""
         left: list[StorageError] = []
-        for key in [location.key for location in self.begun]:
-            # S3 answers the deletion of a missing object with success
+        for location in self.begun:
             try:
-                self._bucket.ask("delete_object", what=f"delete {key}", Key=key)
+                delete_object(location)
             except StorageError as exc:
                 # the other objects may still be deleted
                 left.append(exc)
