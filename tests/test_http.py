@@ -23,7 +23,8 @@ import blobpack
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.cache import Cache, CachingStore
 from blobpack.stores.http import connection as connection_module, pool, ranged, retry, store as http
-from blobpack.stores.http.connection import CONNECT_TIMEOUT_S, Connection, Origin
+from blobpack.stores.http.connect import CONNECT_TIMEOUT_S, Origin
+from blobpack.stores.http.connection import Connection
 from blobpack.stores.http.ranged import fault_of
 from blobpack.stores.http.retry import Fault, Retries, RetryBudget, TimeoutFault, backoff_s
 from blobpack.stores.http.store import RELOCATED_S, HttpStore, split_http

@@ -9,26 +9,23 @@ Content-Length or Content-Range tells.
 from __future__ import annotations
 
 import io
-import os
 import re
 import select
-import socket
 import ssl
 import time
 from contextlib import suppress
-from functools import cache, partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
-from blobpack.errors import StorageError
 from blobpack.stores.http.chunks import ChunkReader
-from blobpack.stores.http.proxy import open_tunnel
+from blobpack.stores.http.connect import CONNECT_TIMEOUT_S, connect
 from blobpack.stores.http.response import AS_EXPECTED, CONTENT_RANGE, Response, parse_headers
-from blobpack.stores.http.retry import Fault, SlowFault, TimeoutFault, UnreachableFault
+from blobpack.stores.http.retry import Fault, SlowFault, TimeoutFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blobpack.stores.http.proxy import Proxy
+    from blobpack.stores.http.connect import Origin
 
 
 # The head and a small body usually arrive together, so one recv into this buffer reads both.
@@ -37,29 +34,12 @@ BUFFER_BYTES = 64 << 10
 HEAD_BYTES_MAX = 32 << 10
 # An S3 error is a few hundred bytes of XML. A much larger body is left unread, and the connection is closed.
 ERROR_BODY_BYTES_MAX = 32 << 10
-CONNECT_TIMEOUT_S = 5.0
 # A body may take one timeout for each 100,000 bytes. A limit that did not grow with the size lost 40 MB over a link of
 # 200 KB/s that all connections share: each attempt was cut off short of its end.
 SLOWEST_BYTES = 100_000
 # In a head in small letters. The header is a list of options, in which case does not count (RFC 9110, 7.6.1).
 CLOSES = re.compile(rb"\r\nconnection:[^\r\n]*\bclose\b")
 LAST_CHUNK = b"\r\n0\r\n\r\n"
-
-
-class Origin(NamedTuple):
-    """A server to connect to.
-
-    Attributes:
-        host: Host name or IP address.
-        port: TCP port.
-        ca_file: File or folder of the certificates that verify the server; "" for the system's; None for no TLS.
-        proxy: The proxy that connects to the server; None for none.
-    """
-
-    host: str
-    port: int
-    ca_file: str | None
-    proxy: Proxy | None = None
 
 
 class ResponseReceiver(Protocol):
@@ -106,38 +86,8 @@ class Connection:
             UnreachableFault: the server can't be reached; another attempt may succeed.
             StorageError: no such server exists, or its certificate is not trusted.
         """
-        proxy = origin.proxy
-        host, port = origin[:2] if proxy is None else proxy[:2]
-        where = f"{host}:{port}"
         began = time.perf_counter()
-        try:
-            self.socket = socket.create_connection((host, port), timeout_s)
-        except OSError as exc:
-            # EAI_NONAME is final. Other resolver errors, EAI_AGAIN for one, may pass.
-            if isinstance(exc, socket.gaierror) and exc.errno == socket.EAI_NONAME:
-                raise StorageError(f"there is no server {host}: {exc}") from exc
-            raise UnreachableFault(f"can't connect to {where}: {exc}") from exc
-        # The "idna" codec rejects a host name with an empty label or a label longer than 63 letters.
-        except UnicodeError as exc:
-            raise StorageError(f"there is no server {host}: {exc}") from exc
-        try:
-            # Nagle's algorithm (RFC 896) would hold back a small request while earlier bytes are not acknowledged.
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if origin.ca_file is not None:
-                where = f"{origin.host}:{origin.port}"
-                context = tls_context(origin.ca_file)
-                if proxy is not None:
-                    open_tunnel(self.socket, proxy, origin.host, origin.port)
-                self.socket = context.wrap_socket(self.socket, server_hostname=origin.host)
-        except (StorageError, UnreachableFault):
-            self.socket.close()
-            raise
-        except OSError as exc:
-            self.socket.close()
-            # The next attempt would meet the same certificate.
-            if isinstance(exc, ssl.SSLCertVerificationError):
-                raise StorageError(f"the certificate of {where} is not trusted: {exc}") from exc
-            raise UnreachableFault(f"the TLS handshake with {where} failed: {exc}") from exc
+        self.socket = connect(origin, timeout_s)
         self.idle_since = 0.0
         self.series: bytes | None = None
         self.connect_s = time.perf_counter() - began
@@ -458,20 +408,3 @@ def body_fault(exc: OSError, head: bytes, came: bytes, size: int, took_s: float)
     return Fault(
         f"{len(came)} bytes came instead of {size}: {exc}", request_id=part.request_id, part=part
     )
-
-
-# Cached, because loading a file of certificates takes about 20 ms.
-@cache
-def tls_context(ca_file: str) -> ssl.SSLContext:
-    """Return the context that verifies servers by a file or folder of certificates; "" for the system's certificates.
-
-    Raises:
-        StorageError: the certificates can't be read.
-    """
-    is_folder = os.path.isdir(ca_file)  # noqa: PTH112 (a str)
-    try:
-        if is_folder:
-            return ssl.create_default_context(capath=ca_file)
-        return ssl.create_default_context(cafile=ca_file or None)
-    except OSError as exc:
-        raise StorageError(f"the certificates of {ca_file} can't be read: {exc}") from exc

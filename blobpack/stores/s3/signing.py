@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 
 from botocore.utils import get_environ_proxies
 
-from blobpack.stores.http.connection import Origin
+from blobpack.stores.http.connect import Origin
 from blobpack.stores.http.pool import pool_of
 from blobpack.stores.http.ranged import RangedGet, if_match
 from blobpack.stores.s3.client import ca_file, catch_get, client_of, secret_key
