@@ -8,20 +8,28 @@ Content-Length or Content-Range tells.
 
 from __future__ import annotations
 
-import re
 import select
 import ssl
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from blobpack.stores.http.body import Incoming, read_body, read_chunked_error, read_chunks
 from blobpack.stores.http.connect import CONNECT_TIMEOUT_S, connect
-from blobpack.stores.http.response import AS_EXPECTED, CONTENT_RANGE, Response, parse_headers
+from blobpack.stores.http.response import (
+    AS_EXPECTED,
+    CONTENT_RANGE,
+    Response,
+    closes_after,
+    parse_headers,
+)
 from blobpack.stores.http.retry import Fault, TimeoutFault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blobpack.stores.http.connect import Origin
+    from blobpack.stores.http.hedging import HedgedReceiver
 
 
 # The head and a small body usually arrive together, so one recv into this buffer reads both.
@@ -30,19 +38,6 @@ BUFFER_BYTES = 64 << 10
 HEAD_BYTES_MAX = 32 << 10
 # An S3 error is a few hundred bytes of XML. A much larger body is left unread, and the connection is closed.
 ERROR_BODY_BYTES_MAX = 32 << 10
-# In a head in small letters. The header is a list of options, in which case does not count (RFC 9110, 7.6.1).
-CLOSES = re.compile(rb"\r\nconnection:[^\r\n]*\bclose\b")
-
-
-class ResponseReceiver(Protocol):
-    """Receives a response in place of `socket.recv_into`, and may turn to a second connection."""
-
-    # Timeout of the socket while nothing has arrived.
-    hedge_after_s: float
-
-    def receive(self, first: Connection, buffer: memoryview) -> int:
-        """Receive bytes from the first connection, or raise OvertakenError if the second one answers first."""
-        ...
 
 
 class Connection:
@@ -97,7 +92,7 @@ class Connection:
         body_bytes: int | None,
         timeout_s: float,
         expected_lines: tuple[bytes, ...] = (),
-        receiver: ResponseReceiver | None = None,
+        receiver: HedgedReceiver | None = None,
     ) -> Response:
         """Send a request and read the response.
 
@@ -167,7 +162,7 @@ class Connection:
         body_bytes: int | None,
         timeout_s: float,
         expected_lines: tuple[bytes, ...] = (),
-        receiver: ResponseReceiver | None = None,
+        receiver: HedgedReceiver | None = None,
         *,
         has_body: bool = True,
     ) -> Response:
@@ -179,26 +174,15 @@ class Connection:
             have, self._received = self._received or receive(view), 0
             self.first_byte_at = time.perf_counter()
             head_end = self._buffer.find(b"\r\n\r\n", 0, have)
-            deadline = 0.0
-            while head_end < 0:
-                # The socket's timeout begins again with each byte. A server that sends a byte now and then must not
-                # keep the request for hours.
-                now = time.monotonic()
-                deadline = deadline or now + timeout_s
-                if now > deadline:
-                    raise TimeoutError
-                came = receive(view[have:]) if have < HEAD_BYTES_MAX else 0
-                if not came:
-                    raise self._head_fault(have)
-                have += came
-                head_end = self._buffer.find(b"\r\n\r\n", 0, have)
+            if head_end < 0:
+                have, head_end = self._receive_rest_of_head(receive, have, timeout_s)
         except TimeoutError as exc:
             raise TimeoutFault(f"no response within {timeout_s:g} s") from exc
         except OSError as exc:
             raise Fault(f"no response: {exc}", at_once=self.used) from exc
         # With the line end of the last header: each of the expected lines has one.
         head = bytes(view[: head_end + 2])
-        incoming = Incoming(receive, view, head, head_end + 4, have, timeout_s)
+        start = head_end + 4
         # Looking for the expected lines takes less than half as long as parsing the headers.
         if (
             body_bytes is not None
@@ -210,10 +194,38 @@ class Connection:
                 if line not in head:
                     break
             else:
-                body = read_body(incoming, body_bytes)
+                # A small body nearly always comes together with its head.
+                if have - start == body_bytes:
+                    body = bytes(view[start:have])
+                else:
+                    body = read_body(
+                        Incoming(receive, view, head, start, have, timeout_s), body_bytes
+                    )
                 self.reusable = self.used = True
                 return Response(206, AS_EXPECTED, body)
+        incoming = Incoming(receive, view, head, start, have, timeout_s)
         return self._read_unexpected(incoming, body_bytes, has_body=has_body)
+
+    def _receive_rest_of_head(
+        self, receive: Callable[[memoryview], int], have: int, timeout_s: float
+    ) -> tuple[int, int]:
+        """Receive until the head has come, and return the end of the bytes that came, and the end of the head.
+
+        Raises:
+            Fault: the head is too long, or the connection was closed.
+            OSError: the connection failed, or nothing came in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (head_end := self._buffer.find(b"\r\n\r\n", 0, have)) < 0:
+            # The socket's timeout begins again with each byte. A server that sends a byte now and then must not keep
+            # the request for hours.
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            came = receive(self._view[have:]) if have < HEAD_BYTES_MAX else 0
+            if not came:
+                raise self._head_fault(have)
+            have += came
+        return have, head_end
 
     def _read_unexpected(
         self, incoming: Incoming, body_bytes: int | None, *, has_body: bool
@@ -291,10 +303,3 @@ class Connection:
         # There is no socket if connecting failed.
         if hasattr(self, "socket"):
             self.socket.close()
-
-
-def closes_after(head: bytes) -> bool:
-    """Return whether the server closes the connection after the response with this head."""
-    lowered = head.lower()
-    # Most heads do not hold the word, and then the expression need not be searched for.
-    return b"close" in lowered and CLOSES.search(lowered) is not None
