@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
+from botocore.config import Config
 from click.testing import CliRunner
 from faultserver import FaultServer
 from webserver import WebServer
@@ -470,4 +471,14 @@ class TestProxiesOfS3:
         monkeypatch.setenv("http_proxy", url)
         options = S3Options(anonymous=True, endpoint_url="http://127.0.0.1:9000", region="x")
         with pytest.raises(NeedsBoto3Error, match="a proxy that is not http://"):
+            sign(ObjectKey(Bucket("bucket", options=options), "key"), '"1"')
+
+    def test_settings_of_a_proxy_are_left_to_boto3(self, no_aws, proxy):
+        settings = Config(
+            proxies={"http": proxy.url}, proxies_config={"proxy_use_forwarding_for_https": True}
+        )
+        session = boto3.Session("a", "b", region_name="x")
+        session._session.set_default_client_config(settings)
+        options = S3Options(session=session, endpoint_url="http://127.0.0.1:9000")
+        with pytest.raises(NeedsBoto3Error, match="a proxy with settings of its own"):
             sign(ObjectKey(Bucket("bucket", options=options), "key"), '"1"')
