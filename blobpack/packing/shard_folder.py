@@ -6,14 +6,14 @@ import os
 from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from blobpack.errors import StorageError
 from blobpack.stores.location import Location, location_of
 from blobpack.stores.output import translate_write_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from blobpack.stores.access.remote import Access
 
@@ -44,18 +44,41 @@ def shard_folder(location: Location) -> Iterator[ShardFolder]:
     Raises:
         StorageError: the folder or prefix is not empty, or the folder can't be made.
     """
-    folder: ShardFolder = S3Prefix(location) if location.is_s3 else LocalFolder(location)
+    folder = folder_at(location)
     folder.open()
-    try:
+    with discarded_on_error(folder):
         yield folder
+
+
+def folder_at(location: Location) -> ShardFolder:
+    """Return the folder or prefix at a location, which is not opened."""
+    return S3Prefix(location) if location.is_s3 else LocalFolder(location)
+
+
+@contextmanager
+def discarded_on_error(written: Discardable) -> Iterator[None]:
+    """Remove what was written if the block fails."""
+    try:
+        yield
     # BaseException: after Ctrl-C, too
     except BaseException as exc:
         try:
-            folder.discard()
+            written.discard()
         except StorageError as failed:
             # a note, because the error of the block is the one to report
             exc.add_note(str(failed))
         raise
+
+
+class Discardable(Protocol):
+    """What can be removed as a whole."""
+
+    def discard(self) -> None:
+        """Remove it.
+
+        Raises:
+            StorageError: a part can't be removed.
+        """
 
 
 class ShardFolder(ABC):
@@ -95,6 +118,18 @@ class ShardFolder(ABC):
             StorageError: a file can't be removed.
         """
 
+    @abstractmethod
+    def sweep(self, mark: str, keep: Collection[str] = ()) -> None:
+        """Remove what processes that may have been killed have written, unfinished files and uploads included.
+
+        Args:
+            mark: A part of the names of what is removed.
+            keep: Names of files that stay.
+
+        Raises:
+            StorageError: a file can't be removed.
+        """
+
 
 class LocalFolder(ShardFolder):
     """A local folder for the blobs of a set."""
@@ -124,6 +159,17 @@ class LocalFolder(ShardFolder):
         with translate_write_errors(self._path):
             for location in self.begun:
                 Path(location).unlink(missing_ok=True)
+        self._remove_if_empty()
+
+    def sweep(self, mark: str, keep: Collection[str] = ()) -> None:
+        """Remove files, and the hidden files that would have become such files; see ShardFolder."""
+        with translate_write_errors(self._path), suppress(FileNotFoundError):
+            for path in self._path.iterdir():
+                if mark in path.name and path.name not in keep:
+                    path.unlink(missing_ok=True)
+        self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
         # the folder stays if somebody else has put a file there
         with suppress(OSError):
             self._path.rmdir()
@@ -160,8 +206,25 @@ class S3Prefix(ShardFolder):
 
     def discard(self) -> None:
         """Delete the objects that were begun; see ShardFolder."""
+        self._delete(location.key for location in self.begun)
+
+    def sweep(self, mark: str, keep: Collection[str] = ()) -> None:
+        """Delete objects, and abort the uploads of such objects; see ShardFolder."""
+        from blobpack.stores.s3.bucket import ObjectKey
+        from blobpack.stores.s3.listing import list_objects
+        from blobpack.stores.s3.unfinished import abort_upload, list_uploads
+
+        prefix = self._location.key
+        # uploads first: one that ends meanwhile is an object when the objects are listed
+        for upload in list_uploads(self._bucket, prefix):
+            if mark in upload.key.removeprefix(prefix):
+                abort_upload(ObjectKey(self._bucket, upload.key), upload.id)
+        names = [found.key.removeprefix(prefix) for found in list_objects(self._bucket, prefix)]
+        self._delete(prefix + name for name in names if mark in name and name not in keep)
+
+    def _delete(self, keys: Iterable[str]) -> None:
         left: list[StorageError] = []
-        for key in [location.key for location in self.begun]:
+        for key in keys:
             # S3 answers the deletion of a missing object with success
             try:
                 self._bucket.ask("delete_object", what=f"delete {key}", Key=key)
