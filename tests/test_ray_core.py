@@ -5,6 +5,7 @@ tests/tools/ray/ runs them in Ray.
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
 import sys
@@ -12,8 +13,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
 import numpy as np
 import pytest
+from botocore.exceptions import ClientError
 
 import blobpack
 from blobpack.errors import (
@@ -372,6 +375,27 @@ def test_unfinished_files_and_uploads_go(
     assert len(listed()) == 1 + report.blobs + folder.is_s3
 
 
+def test_uploads_that_cant_be_listed_hinder_no_write(
+    s3_env: S3Server, payloads: dict[str, bytes]
+) -> None:
+    bucket = s3_env.new_bucket()
+    statement = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:ListBucketMultipartUploads",
+        "Resource": f"arn:aws:s3:::{bucket}",
+    }
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    s3_env.client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    with pytest.raises(ClientError, match="AccessDenied"):
+        s3_env.uploads(bucket)
+    blobs = BlobSet.begin(Location.parse(f"s3://{bucket}/out"), SHARD_BYTES)
+    names = blobs.write_blobs(0, part(payloads, 0))
+    blobs.write_blobs(0, part(payloads, 0))
+    assert blobs.commit(names).members == 100
+    assert len(s3_env.keys(bucket)) == len(names) + 1
+
+
 def test_an_attempt_that_outlives_the_write_removes_its_blobs(
     target: Any, payloads: dict[str, bytes]
 ) -> None:
@@ -408,7 +432,12 @@ def test_after_an_error_nothing_is_left(target: Any, payloads: dict[str, bytes])
     assert not (folder.is_local and Path(folder.path).exists())
     with pytest.raises(SourceError, match="no rows"), discarded_on_error(blobs):
         blobs.commit([])
-    blobs.discard()
+    # Ctrl-C when the collection was just written
+    blobs = BlobSet.begin(folder, SHARD_BYTES)
+    with pytest.raises(KeyboardInterrupt), discarded_on_error(blobs):
+        blobs.commit(blobs.write_blobs(0, part(payloads, 0)))
+        raise KeyboardInterrupt
+    assert listed() == []
 
 
 def test_a_folder_is_claimed_by_one_write(target: Any, payloads: dict[str, bytes]) -> None:
@@ -438,6 +467,8 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.delitem(sys.modules, "blobpack.integrations.ray.ray_data", raising=False)
     import blobpack.integrations.ray as face
 
+    # a function that mentions the package goes to a worker
+    assert cloudpickle.loads(cloudpickle.dumps(face)) is face
     assert set(dir(face)) >= {"Conditions", "read_blobs", "write_blobs"}
     with pytest.raises(PackageMissingError, match=r"pip install 'ray\[data\]'"):
         face.read_blobs  # noqa: B018

@@ -211,17 +211,28 @@ class S3Prefix(ShardFolder):
 
     def sweep(self, mark: str, keep: Collection[str] = ()) -> None:
         """Delete objects, and abort the uploads of such objects; see ShardFolder."""
-        from blobpack.stores.s3.bucket import ObjectKey
         from blobpack.stores.s3.listing import list_objects
-        from blobpack.stores.s3.unfinished import abort_upload, list_uploads
 
         prefix = self._location.key
         # uploads first: one that ends meanwhile is an object when the objects are listed
-        for upload in list_uploads(self._bucket, prefix):
-            if mark in upload.key.removeprefix(prefix):
-                abort_upload(ObjectKey(self._bucket, upload.key), upload.id)
+        self._abort_uploads(mark)
         names = [found.key.removeprefix(prefix) for found in list_objects(self._bucket, prefix)]
         self._delete(prefix + name for name in names if mark in name and name not in keep)
+
+    def _abort_uploads(self, mark: str) -> None:
+        from blobpack.stores.s3.answers import is_unlisted
+        from blobpack.stores.s3.bucket import ObjectKey
+        from blobpack.stores.s3.unfinished import abort_upload, list_uploads
+
+        prefix = self._location.key
+        try:
+            for upload in list_uploads(self._bucket, prefix):
+                if mark in upload.key.removeprefix(prefix):
+                    abort_upload(ObjectKey(self._bucket, upload.key), upload.id)
+        except StorageError as exc:
+            # a server that can't list uploads, or no right to list them: S3 may keep parts of them
+            if not is_unlisted(exc):
+                raise
 
     def _delete(self, keys: Iterable[str]) -> None:
         left: list[StorageError] = []

@@ -121,16 +121,18 @@ class BlobSet:
         return collect(map(place.location_of, kept), place.location_of(COLLECTION_NAME))
 
     def discard(self) -> None:
-        """End the write, and remove all its blobs; calling this twice is harmless.
+        """End the write, and remove all its blobs, and their collection.
 
         Raises:
             StorageError: something can't be removed.
         """
-        self._end(())
+        # the folder was empty when it was claimed, so a collection there is of these blobs
+        self._end((), COLLECTION_NAME)
 
-    def _end(self, kept: Collection[str]) -> None:
-        """Remove the claim, and then all blobs of the write but those of these names."""
-        claim = folder_at(self.folder)
-        claim.begin(CLAIM_NAME)
-        claim.discard()
-        folder_at(self.folder).sweep(self.write, kept)
+    def _end(self, kept: Collection[str], *others: str) -> None:
+        """Remove the claim and other files, and then all blobs of the write but those of the names to keep."""
+        place = folder_at(self.folder)
+        for name in (CLAIM_NAME, *others):
+            place.begin(name)
+        place.discard()
+        place.sweep(self.write, kept)

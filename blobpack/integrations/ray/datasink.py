@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from blobpack.integrations.ray.blob_set import BlobSet
     from blobpack.model import Payload
 
+# Ray keeps the rows of a task in its object store until the task ends.
+GATHERED_BYTES_MAX = 256 << 20
+
 
 class BlobDatasink(Datasink):  # type: ignore[misc] # Ray is optional, and mypy runs without it
     """Writes the rows of a dataset into the blobs of a set.
@@ -40,7 +43,7 @@ class BlobDatasink(Datasink):  # type: ignore[misc] # Ray is optional, and mypy 
     @property
     def min_bytes_per_write(self) -> int:
         """Bytes that Ray gathers for a task: mostly, they fit into one blob."""
-        return self._blobs.shard_bytes // 2
+        return min(self._blobs.shard_bytes // 2, GATHERED_BYTES_MAX)
 
     def write(self, blocks: Iterable[Any], ctx: Any) -> list[str]:
         """Write the rows of one attempt of a task; return the names of its blobs."""

@@ -73,6 +73,10 @@ class BlobDatasource(Datasource):  # type: ignore[misc] # Ray is optional, and m
         # of Ray's mixin, which does not set it; None: all columns
         self._projection_map: dict[str, str] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # the other process puts the reader into its own cluster
+        return {**self.__dict__, "_shared": None}
+
     def get_name(self) -> str:
         """Return the name that Ray shows."""
         return "Blobs"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ KILLS_MIN = 5
 PAYLOAD_BYTES = 10_000
 MEMBERS = WRITES * 90
 SHARD_BYTES = 400_000
+DEADLINE_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +137,36 @@ def test_uploads_of_killed_workers_are_aborted(many: Path, s3_env: S3Server) -> 
     assert killed
     check(report, many, [key.removeprefix("out/") for key in s3_env.keys(bucket)])
     assert s3_env.uploads(bucket) == []
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("place", ["local", "s3"])
+def test_ctrl_c_leaves_nothing(many: Path, tmp_path: Path, s3_env: S3Server, place: str) -> None:
+    bucket = s3_env.new_bucket()
+    target = str(tmp_path / "out") if place == "local" else f"s3://{bucket}/out"
+
+    def listed() -> list[str]:
+        if place == "s3":
+            return s3_env.keys(bucket) + s3_env.uploads(bucket)
+        return os.listdir(target) if Path(target).exists() else []
+
+    def interrupt() -> None:
+        # when some blobs are whole: the file of the claim, and two more
+        wait_until(lambda: len(listed()) > 2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        write_blobs(read_blobs(many, override_num_blocks=WRITES), target, shard_bytes=SHARD_BYTES)
+    thread.join()
+    # tasks that were at work end, and remove what they have written since
+    wait_until(lambda: not any(map(writing, children(os.getpid()))) and not listed())
+    assert listed() == []

@@ -184,6 +184,18 @@ def test_an_image_that_cant_be_decoded_is_named(tmp_path: Path) -> None:
     assert isinstance(failed.value, ImageError)
 
 
+def test_a_dataset_goes_to_another_process(shards: Path, payloads: dict[str, bytes]) -> None:
+    dataset = read_blobs(shards, override_num_blocks=4)
+    assert dataset.count() == COUNT
+    again = ray.data.Dataset.deserialize_lineage(dataset.serialize_lineage())
+    assert found(again) == payloads
+    halves = [
+        [name for batch in half.iter_batches() for name in batch["name"]]
+        for half in dataset.materialize().split(2)
+    ]
+    assert sorted(sum(halves, [])) == sorted(payloads)  # noqa: RUF017 (two lists)
+
+
 def test_functions_that_use_blobpack_run_on_workers(shards: Path) -> None:
     """Ray pickles them by value, with the module."""
 
