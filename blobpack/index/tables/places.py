@@ -81,8 +81,9 @@ def places_of(index: Rows, url: Urls | None) -> Places:
             )
     if given is None:
         if found is None or found[0]._location is None:
+            # an index does not keep its blob open
             raise ValueError(
-                "url must be given: this index is not that of an open blob with a path or URL"
+                "url must be given: the blob or collection of this index is not open any more, or has no path or URL"
             )
         given = [_address(Location.parse(blob.url)) for blob in blobs]
     if len(given) != max(len(blobs), 1):

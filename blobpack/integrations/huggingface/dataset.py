@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import FormatError, PackageMissingError
-from blobpack.index.tables.arrow import FIELDS
+from blobpack.index.tables.arrow import FIELDS, with_plain_texts
 from blobpack.model import check_flag, check_text
 from blobpack.opening.open import open as open_source, source_of
 from blobpack.opening.reader import Reader
@@ -91,15 +91,11 @@ def to_dataset(
 def _table(index: Index, column: str, images: LazyImages) -> pa.Table:
     if column in ("name", *FIELDS):
         raise ValueError(f"column must not be {column!r}, which is a column of the index")
-    table = index.to_arrow()
+    table = with_plain_texts(index.to_arrow())
     names = table.column("name")
     if pa.types.is_large_binary(names.type):
         raise FormatError(f"{images.reader.url}: a name is not UTF-8, so it can't be in a Dataset")
     table = table.drop_columns([name for name in PLACES if name in table.column_names])
-    if "media_type" in table.column_names:
-        at = table.column_names.index("media_type")
-        texts = table.column(at).cast(pa.string())
-        table = table.set_column(at, "media_type", texts)
     pieces = [names.slice(first, PIECE_ROWS) for first in range(0, len(index), PIECE_ROWS)]
     urls = [_unread(piece, images.behind) for piece in pieces]
     return table.append_column(column, pa.chunked_array(urls, datasets.Image().pa_type))
