@@ -34,8 +34,8 @@ from blobpack.stores.memory import MemoryStore
 from blobpack.stores.s3 import client as client_module
 from blobpack.stores.s3.bucket import Bucket, ObjectKey
 from blobpack.stores.s3.store import S3Store
-from blobpack.stores.zstd import open_seekable
-from blobpack.stores.zstd_format import seek_table_bytes
+from blobpack.stores.zstd.format import seek_table_bytes
+from blobpack.stores.zstd.store import open_seekable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,7 +17,8 @@ import click
 from blobpack.cli.completion import complete_location
 from blobpack.errors import BlobpackError
 from blobpack.model import BYTES_MAX
-from blobpack.stores.location import Location, location_of
+from blobpack.stores.arguments import location_of
+from blobpack.stores.location import Location
 from blobpack.writing.compress import is_compressed_target
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from blobpack.opening.list_blobs import list_blobs
 from blobpack.progress import counting
 from blobpack.quoting import one_line
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import Location, location_of, output_location
+from blobpack.stores.arguments import location_of, output_location
 from blobpack.stores.output import writing_anywhere
 from blobpack.stores.replace import check_replaceable, check_suffix
 from blobpack.stores.sink import FileSink
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from blobpack.opening.kind import SourceKind
     from blobpack.progress import ProgressCallback
+    from blobpack.stores.location import Location
 
 
 @recognise_swap(blobs=is_there, target=is_new_file)

@@ -22,7 +22,7 @@ from blobpack.packing.options import PackOptions, access_of, complete_options, w
 from blobpack.packing.pack import describe_skipped
 from blobpack.packing.sources import check_packable, is_packable
 from blobpack.quoting import one_line
-from blobpack.stores.location import output_folder
+from blobpack.stores.arguments import output_folder
 from blobpack.tar.header import is_blob_file
 from blobpack.wording import counted
 

@@ -22,7 +22,8 @@ from blobpack.opening.open import is_blob, opened, source_of
 from blobpack.opening.open_blob import open_blob
 from blobpack.opening.reader import Reader
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import Location, is_place, output_location
+from blobpack.stores.arguments import is_place, output_location
+from blobpack.stores.location import Location
 from blobpack.stores.replace import check_suffix
 from blobpack.tar.scan import scan
 from blobpack.wording import setting

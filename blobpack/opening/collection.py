@@ -32,7 +32,7 @@ from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted
 from blobpack.recently_used import RecentlyUsed
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import Location, location_of
+from blobpack.stores.arguments import location_of
 from blobpack.stores.stats import Counters
 from blobpack.wording import counted
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from blobpack.model import CheckedWhich, Which
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
+    from blobpack.stores.location import Location
     from blobpack.stores.stats import Stats
 
 # An open local blob takes a file descriptor, of which a process may have 1,024 by default on Linux. A blob in S3 takes

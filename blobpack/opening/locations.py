@@ -15,7 +15,8 @@ from urllib.parse import unquote
 
 from blobpack.errors import FormatError, UnsafeNameError
 from blobpack.model import check_several
-from blobpack.stores.location import Location, is_absolute, location_of
+from blobpack.stores.arguments import location_of
+from blobpack.stores.location import Location, is_absolute
 from blobpack.stores.url import DEFAULT_PORTS, split_url
 from blobpack.wording import setting
 

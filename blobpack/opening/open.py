@@ -28,7 +28,7 @@ from blobpack.stores.access.remote import (
     RemoteOptions,
     with_remote_options,
 )
-from blobpack.stores.location import is_place, local_path_of, location_of
+from blobpack.stores.arguments import is_place, local_path_of, location_of
 from blobpack.stores.memory import MemorySink, MemoryStore
 from blobpack.stores.stats import Counters
 from blobpack.tar.behind import warn_of_left_out

@@ -18,10 +18,10 @@ from blobpack.opening.blob import made_blob
 from blobpack.opening.find_index import find_index
 from blobpack.opening.freshness import difference
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
+from blobpack.stores.arguments import local_path, location_of
 from blobpack.stores.local import LocalStore
-from blobpack.stores.location import local_path, location_of
 from blobpack.stores.open import open_pinned, open_tar
-from blobpack.stores.zstd import open_seekable
+from blobpack.stores.zstd.store import open_seekable
 from blobpack.tar.behind import warn_of_left_out
 
 if TYPE_CHECKING:

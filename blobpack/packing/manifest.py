@@ -13,7 +13,8 @@ from blobpack.argument_order import is_file_there, recognise_swap
 from blobpack.errors import FormatError, SourceError, UnsafeNameError
 from blobpack.packing.objects import Objects, Source
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import Location, is_absolute, is_place, local_path, location_of
+from blobpack.stores.arguments import is_place, local_path, location_of
+from blobpack.stores.location import Location, is_absolute
 from blobpack.tar.header import check_name, encode_name
 
 if TYPE_CHECKING:

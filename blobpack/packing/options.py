@@ -18,7 +18,8 @@ from blobpack.model import (
 from blobpack.packing.names import check_prefix
 from blobpack.stores.access.remote import REMOTE_DEFAULTS, Access, RemoteOptions
 from blobpack.stores.access.signature import with_options
-from blobpack.stores.location import Location, location_of
+from blobpack.stores.arguments import location_of
+from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
     import os

@@ -24,7 +24,7 @@ from blobpack.packing.sources import (
 )
 from blobpack.quoting import quoted
 from blobpack.stores.access.remote import NO_ACCESS, Access
-from blobpack.stores.location import Location, output_location
+from blobpack.stores.arguments import output_location
 from blobpack.stores.replace import check_suffix
 from blobpack.wording import counted, setting
 from blobpack.writing.compress import LEVEL, check_level, is_compressed_target
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from blobpack.index.index import Index
     from blobpack.model import Packable
     from blobpack.packing.sources import ResolvedSource
+    from blobpack.stores.location import Location
     from blobpack.writing.new_blob import NewBlob
 
 # Names shown for each reason, so that a reason fits on one line of the report.

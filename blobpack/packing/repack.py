@@ -20,7 +20,7 @@ from blobpack.model import (
 from blobpack.packing.files import IMAGE_HEAD_BYTES, Skipped, match_filters
 from blobpack.packing.pack import check_target_options, pack
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import location_of
+from blobpack.stores.arguments import location_of
 from blobpack.stores.open import open_store
 from blobpack.tar.behind import Behind, recognise, warn_of_left_out
 from blobpack.tar.names import is_apple_double

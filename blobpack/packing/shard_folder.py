@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError
-from blobpack.stores.location import Location, location_of
+from blobpack.stores.arguments import location_of
+from blobpack.stores.location import Location
 from blobpack.stores.output import translate_write_errors
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from blobpack.packing.sources import (
     resolve_source,
 )
 from blobpack.progress import continued
-from blobpack.stores.location import is_place
+from blobpack.stores.arguments import is_place
 from blobpack.tar.header import END_OF_ARCHIVE
 from blobpack.tar.names import normal_lookup
 from blobpack.writing.compress import LEVEL, check_level

@@ -17,7 +17,8 @@ from blobpack.packing.names import GivenNames, NameChange
 from blobpack.packing.objects import Objects, list_prefix, list_prefixes
 from blobpack.packing.options import access_of, directory_of, globs_of
 from blobpack.packing.stream import total_bytes
-from blobpack.stores.location import Location, is_place, local_path_of, location_of
+from blobpack.stores.arguments import is_place, local_path_of, location_of
+from blobpack.stores.location import Location
 from blobpack.tar.header import encode_name, is_blob_file
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from blobpack.reading.chosen import choose, read_chosen
 from blobpack.reading.folders import Folders, write_file
 from blobpack.reading.target_names import check_names
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import is_place, output_folder
+from blobpack.stores.arguments import is_place, output_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

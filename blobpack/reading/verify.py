@@ -25,7 +25,7 @@ from blobpack.progress import counting
 from blobpack.quoting import one_line
 from blobpack.reading.verify_blob import Verified, index_to_compare, verify_blob
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import location_of
+from blobpack.stores.arguments import location_of
 from blobpack.stores.open import open_tar
 from blobpack.tar.check import Failure, without_url
 from blobpack.wording import counted

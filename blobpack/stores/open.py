@@ -8,7 +8,7 @@ from blobpack.errors import BlobNotFoundError
 from blobpack.stores.base import OPENING_TAIL_BYTES
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
-from blobpack.stores.zstd_format import SEEK_TABLE_BYTES_MIN
+from blobpack.stores.zstd.format import SEEK_TABLE_BYTES_MIN
 
 if TYPE_CHECKING:
     import os
@@ -121,7 +121,7 @@ def open_tar(
     store = open_store(location, tail=tail, cache=cache, counters=counters)
     if not tail and store.is_remote:
         return store
-    from blobpack.stores.zstd import open_seekable
+    from blobpack.stores.zstd.store import open_seekable
 
     # A second read of a local file costs little, so only the footer of the seek table is read at first.
     tail_bytes = OPENING_TAIL_BYTES if store.is_remote else SEEK_TABLE_BYTES_MIN

@@ -33,14 +33,9 @@ from blobpack.opening.kind import kind_of, means_folder
 from blobpack.opening.open import opened
 from blobpack.opening.reader import Reader
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
+from blobpack.stores.arguments import local_path_of, location_of, output_folder, output_location
 from blobpack.stores.descriptor import never_short
-from blobpack.stores.location import (
-    Location,
-    local_path_of,
-    location_of,
-    output_folder,
-    output_location,
-)
+from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
 from blobpack.stores.output import translate_write_errors
 from blobpack.tar.behind import warn_of_left_out

@@ -39,7 +39,7 @@ BYTES = (
     "blobpack/writing/embed.py",
     "blobpack/plan.py",
     "blobpack/stores/http/ranged.py",
-    "blobpack/stores/zstd_format.py",
+    "blobpack/stores/zstd/format.py",
     "blobpack/tar/header.py",
     "blobpack/tar/check.py",
     "_native/tar",

@@ -20,7 +20,8 @@ from blobpack.integrations.encord.form.urls import ACCESS_POINT, fault_of_url
 from blobpack.integrations.json_object import json_object
 from blobpack.packing.objects import LeftOut, Objects, Source
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import Location, local_path, location_of
+from blobpack.stores.arguments import local_path, location_of
+from blobpack.stores.location import Location
 from blobpack.tar.header import check_name, encode_name
 from blobpack.wording import with_article
 
