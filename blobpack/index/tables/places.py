@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from blobpack.index.origin import as_array, origin_of
 from blobpack.model import check_several, shown
-from blobpack.stores.location import Location, is_place, location_of
+from blobpack.stores.arguments import is_place, location_of
+from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -12,13 +12,13 @@ from blobpack.errors import BlobNotFoundError
 from blobpack.integrations.fsspec.file import BlobFile
 from blobpack.integrations.fsspec.listed import ListedBlob, missing
 from blobpack.integrations.fsspec.parts import Part, read_parts
-from blobpack.integrations.fsspec.reads import MissingPathError, OnError, read_each
+from blobpack.integrations.fsspec.reads import MissingPathError, read_each
 from blobpack.integrations.fsspec.shared import shared_blob
 from blobpack.integrations.fsspec.target import check_open_options, remote_options, target_url
-from blobpack.model import check_choice, check_several
+from blobpack.model import OnError, check_choice, check_several
 from blobpack.opening.open import open as open_reader
 from blobpack.stores.access.remote import Access
-from blobpack.stores.location import location_of
+from blobpack.stores.arguments import location_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, MemberNotFoundError, StorageError
 from blobpack.integrations.fsspec.parts import read_parts
@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
     from blobpack.integrations.fsspec.parts import Part
     from blobpack.opening.reader import Reader
-
-# what is done about a file that can't be read: raise its error, leave the file out, or return the error in place of it
-OnError = Literal["raise", "omit", "return"]
 
 
 class MissingPathError(MemberNotFoundError, FileNotFoundError):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from blobpack.model import shown
 from blobpack.stores.access.remote import RemoteOptions
 from blobpack.stores.access.s3_options import S3Options
-from blobpack.stores.location import is_place
+from blobpack.stores.arguments import is_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
