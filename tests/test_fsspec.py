@@ -204,7 +204,7 @@ def test_other_file_systems_stand_on_this_one(tar: Path, tmp_path: Path) -> None
 
 def test_a_batch_is_merged_into_few_requests(bucket: str) -> None:
     blobpack.pack(PAYLOADS, f"s3://{bucket}/out.tar", all_files=True)
-    fs = fsspec.filesystem("blob", fo=f"s3://{bucket}/out.tar")
+    fs = fsspec.filesystem("blob", fo=f"s3a://{bucket}/out.tar")
     assert fs.exists("empty")
     before = fs.reader.stats
     assert len(fs.cat([f"cats/{i:04}.txt" for i in range(60)])) == 60
@@ -334,7 +334,7 @@ def test_the_file_system_is_read_only(tar: Path, tmp_path: Path) -> None:
     [
         ({"fo": 3}, TypeError, "fo must be the path or URL"),
         ({"fo": ""}, ValueError, "fo must be a path or URL, not empty"),
-        ({"fo": "x", "target_protocol": "memory"}, ValueError, "not memory://"),
+        ({"fo": "x", "target_protocol": "gopher"}, ValueError, "gopher://"),
         ({"fo": "x.tar", "indx": "y"}, TypeError, "no option indx"),
         ({"fo": "x.tar", "index": blobpack.Index()}, TypeError, "index must be a path or URL"),
         ({"fo": "s3://b/x.tar", "target_options": {"anno": 1}}, TypeError, "no option anno"),

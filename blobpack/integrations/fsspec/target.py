@@ -30,7 +30,10 @@ OPEN_OPTIONS = (
     "cache_bytes",
     "hedge",
 )
-S3_PROTOCOLS = ("s3", "s3a")
+# those of other clouds, whose accounts come from the environment
+CLOUD_PROTOCOLS = ("gs", "gcs", "az", "abfs", "abfss")
+# names that fsspec has besides those that blobpack knows
+SCHEMES = {"s3a": "s3", "gcs": "gs"}
 LOCAL_PROTOCOLS = ("file", "local")
 # they say how another file system works, and not what it reads
 IGNORED = frozenset(
@@ -66,9 +69,12 @@ def target_url(fo: object, protocol: str | None) -> str:
     if not isinstance(fo, (str, os.PathLike)):
         raise TypeError(f"fo must be the path or URL of a blob or collection, not {shown(fo)}")
     place = os.fspath(fo)
-    if protocol is None or protocol in LOCAL_PROTOCOLS or "://" in place:
+    scheme, separator, rest = place.partition("://")
+    if separator:
+        return f"{SCHEMES.get(scheme, scheme)}://{rest}"
+    if protocol is None or protocol in LOCAL_PROTOCOLS:
         return place
-    return f"{'s3' if protocol in S3_PROTOCOLS else protocol}://{place}"
+    return f"{SCHEMES.get(protocol, protocol)}://{place}"
 
 
 def remote_options(url: str, options: Mapping[str, Any]) -> RemoteOptions:
@@ -87,7 +93,9 @@ def remote_options(url: str, options: Mapping[str, Any]) -> RemoteOptions:
     given = {name: value for name, value in options.items() if name not in IGNORED}
     nested = given.pop("client_kwargs", None) or {}
     given = {**nested, **{name: value for name, value in given.items() if value is not None}}
-    if scheme in S3_PROTOCOLS:
+    if scheme == "s3":
+        return RemoteOptions(s3=_s3_options(given)) if given else RemoteOptions()
+    if scheme in CLOUD_PROTOCOLS and given.keys() <= {"anon", "anonymous"}:
         return RemoteOptions(s3=_s3_options(given)) if given else RemoteOptions()
     if scheme == "hf" and "token" in given:
         given["bearer_token"] = given.pop("token")
