@@ -472,6 +472,10 @@ CALLS: dict[str, Call] = {
         force=FLAG,
         **REMOTE,
     ),
+    "Index.to_references": call(
+        lambda g: (g.index.to_references, {"url": "s3://bucket/out.tar"}),
+        url=[*types(5, [5], b"out.tar"), *values("", "ftp://host/out.tar")],
+    ),
     "Index.to_parquet": call(
         lambda g: (g.index.to_parquet, {"path": g.new}),
         path=[*OUTPUT, *values("new.csv")],
@@ -524,6 +528,8 @@ NO_CASES = {
     "Collection.get default": "anything may be returned where there is no member",
     "Index.get default": "anything may be returned where there is no member",
     "Blob store": "a Store is no public type: open_blob opens one",
+    "Index.to_daft": "needs Daft: tests/tools/daft; its URL is checked as that of to_references",
+    "Index.to_lance": "needs Lance: tests/tools/lance; its URL is checked as that of to_references",
     "Collection": "open_collection makes it of types that are not public",
     "Member": "native: its signature's types are checked, and tests/test_selection.py looks at them",
 }
@@ -657,6 +663,7 @@ def test_every_choice_has_a_case() -> None:
         "IndexPlace",
         "NameConflict",
         "NameStyle",
+        "OnError",  # argument of BlobFileSystem.cat: tests/test_fsspec.py
         "OffsetsFormat",
         "ProblemKind",  # no argument: check_project says it
         "SortKey",
