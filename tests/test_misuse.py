@@ -28,6 +28,7 @@ from blobpack.columns import MEDIA_TYPES
 from blobpack.model import (
     Duplicates,
     FailureKind,
+    ForeignFormat,
     Hedge,
     IndexPlace,
     NameStyle,
@@ -373,6 +374,17 @@ CALLS: dict[str, Call] = {
         path=LOCAL,
         rows=[*number(1), *types(None)],
     ),
+    "write_foreign_index": call(
+        lambda g: (
+            blobpack.write_foreign_index,
+            {"source": g.tar, "target": g.new, "format": "hfutils"},
+        ),
+        source=PLACE,
+        target=[*TARGET, *values("new.txt", "new.tar")],
+        format=choice(ForeignFormat),
+        force=FLAG,
+        **REMOTE,
+    ),
     "write_offsets": call(
         lambda g: (blobpack.write_offsets, {"source": g.index, "target": g.new}),
         source=[*types(None, 5, b"blob.idx"), *values(""), *late(types([5], ["blob.idx"]))],
@@ -658,6 +670,7 @@ def test_every_choice_has_a_case() -> None:
         "Encryption",
         "ExportTool",
         "FailureKind",
+        "ForeignFormat",
         "Hedge",
         "ImageForm",
         "IndexPlace",
