@@ -71,7 +71,10 @@ from .reading.verify import (
     VerifyReport as VerifyReport,
     verify as verify,
 )
-from .stores.access.remote import RemoteOptions as RemoteOptions
+from .stores.access.remote import (
+    CopyOptions as CopyOptions,
+    RemoteOptions as RemoteOptions,
+)
 from .stores.access.s3_options import S3Options as S3Options
 from .stores.stats import (
     Stats as Stats,

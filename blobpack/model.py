@@ -93,6 +93,9 @@ ImageForm = Literal["dicts", "objects"]
 # names; leave the new images out; or remove the old ones
 NameConflict = Literal["refuse", "rename", "skip", "replace"]
 
+# what fsspec's cat does about a file that can't be read: raise its error, leave it out, or return the error in its place
+OnError = Literal["raise", "omit", "return"]
+
 # the annotation tool that an export is for
 ExportTool = Literal["coco", "cvat", "fiftyone", "huggingface", "label-studio", "sagemaker"]
 

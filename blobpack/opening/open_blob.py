@@ -58,7 +58,7 @@ def open_blob(
     of its bytes.
 
     Args:
-        url: Path, or file://, s3:// or http(s):// URL, of a tar. It may be compressed as seekable zstd: then offsets are
+        url: Path, or file://, s3://, gs://, az:// or http(s):// URL, of a tar. It may be compressed as seekable zstd: then offsets are
             those in the uncompressed tar.
         index: An index, or the path or URL of an index file, an offsets file, or the index of another program; see
             docs/guides/foreign-indexes.md. The last two prove little about their blob, so their rows are compared with the
