@@ -175,11 +175,11 @@ def test_a_chained_url_names_the_member_and_its_blob(tar: Path, tmp_path: Path) 
         assert text.read() == "9" * 10
     blobpack.pack_shards(PAYLOADS, tmp_path / "shards", shard_bytes=20_000, all_files=True)
     for collection in ("shards", "shards/collection.idx", "shards/*.tar"):
-        fs, path = fsspec.url_to_fs(f"blob://dogs/list.json::file://{tmp_path}/{collection}")
+        fs, path = fsspec.core.url_to_fs(f"blob://dogs/list.json::file://{tmp_path}/{collection}")
         assert isinstance(fs, BlobFileSystem)
         assert fs.cat(path) == PAYLOADS["dogs/list.json"]
         assert len(fs.reader.blobs) > 1
-    root, path = fsspec.url_to_fs(f"blob::file://{tar}")
+    root, path = fsspec.core.url_to_fs(f"blob::file://{tar}")
     assert root.ls(path, detail=False) == fsspec.filesystem("blob", fo=tar).ls("", detail=False)
 
 
