@@ -71,6 +71,18 @@ SortKey = Literal["name", "size", "offset", "type", "width", "height", "mtime"]
 
 OffsetsFormat = Literal["pkl", "csv", "jsonl", "parquet"]
 
+# the indexes of other programs that are read and written
+ForeignFormat = Literal[
+    "dali",
+    "energon",
+    "energon-sqlite",
+    "hfutils",
+    "kerchunk",
+    "ratarmount",
+    "supervisely",
+    "wids",
+]
+
 # the kinds of faults that verify reports
 FailureKind = Literal["archive", "header", "missing", "extra", "differs", "checksum", "unreadable"]
 
