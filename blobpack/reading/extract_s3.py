@@ -14,6 +14,7 @@ from blobpack.errors import StorageError
 from blobpack.look_ahead import map_ahead
 from blobpack.reading.chosen import read_chosen
 from blobpack.reading.target_names import check_keys
+from blobpack.stores.location import Location
 from blobpack.stores.s3.bucket import Bucket, ObjectKey
 from blobpack.stores.s3.upload import put_whole
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from blobpack.opening.reader import Reader
     from blobpack.progress import CountCallback
     from blobpack.reading.chosen import ByParts
-    from blobpack.stores.location import Location
 
 # A small PUT waits about 30 ms for S3, so 32 of them write a thousand objects a second.
 PUTS_AT_ONCE = 32
@@ -98,7 +98,7 @@ def _check_sources(blob: Reader, chosen: ByParts, prefix: Location) -> None:
     """
     read = {each.url for each in blob.blobs}
     for parts in chosen:
-        target = prefix.below("/".join(parts))
+        target = Location.in_s3(prefix.bucket, f"{prefix.key}{'/'.join(parts)}")
         if target.whole in read:
             raise StorageError(f"{target}: can't be written, because members are read from it")
 
@@ -107,5 +107,5 @@ def _objects(blob: Reader, chosen: ByParts, prefix: Location) -> Iterator[_Objec
     bucket = Bucket.at(prefix)
     payloads = read_chosen(blob, chosen.values())
     for (parts, (_, member)), payload in zip(chosen.items(), payloads, strict=True):
-        target = ObjectKey(bucket, prefix.below("/".join(parts)).key)
+        target = ObjectKey(bucket, f"{prefix.key}{'/'.join(parts)}")
         yield _Object(target, payload, member.media_type)
