@@ -82,6 +82,7 @@ from .stores.stats import (
 )
 from .tar.check import Failure as Failure
 from .tar.scan import scan as scan
+from .writing.foreign_index import write_foreign_index as write_foreign_index
 from .writing.offsets import write_offsets as write_offsets
 
 __version__: str

@@ -48,7 +48,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def _running(
+def running(
     commands: list[list[str]], ports: Iterable[int], folder: Path, **env: str
 ) -> Iterator[None]:
     """Run programs while the block runs; it begins when something answers HTTP on each port."""
@@ -93,7 +93,7 @@ def _wait_until_it_answers(port: int, children: list[subprocess.Popen[bytes]], l
 def moto(folder: Path) -> Iterator[Endpoint]:
     port = free_port()
     command = [program("moto", "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
-    with _running([command], [port], folder):
+    with running([command], [port], folder):
         yield Endpoint(f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY)
 
 
@@ -103,7 +103,7 @@ def nanio(folder: Path) -> Iterator[Endpoint]:
     command = [program("nanio", "nanio"), "serve", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--data-dir", str(folder / "data"), "--no-access-log"]
     keys = {"NANIO_ACCESS_KEY": ACCESS_KEY, "NANIO_SECRET_KEY": SECRET_KEY}
-    with _running([command], [port], folder, **keys):
+    with running([command], [port], folder, **keys):
         yield Endpoint(f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY)
 
 
@@ -112,7 +112,7 @@ def localbucket(folder: Path) -> Iterator[Endpoint]:
     port = free_port()
     (folder / "data").mkdir()
     command = [program("localbucket", "localbucket"), "--port", str(port), str(folder / "data")]
-    with _running([command], [port], folder):
+    with running([command], [port], folder):
         yield Endpoint(f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY)
 
 
@@ -120,7 +120,7 @@ def localbucket(folder: Path) -> Iterator[Endpoint]:
 def ministack(folder: Path) -> Iterator[Endpoint]:
     port = free_port()
     command = [program("ministack", "ministack")]
-    with _running([command], [port], folder, GATEWAY_PORT=str(port), MINISTACK_HOST="127.0.0.1"):
+    with running([command], [port], folder, GATEWAY_PORT=str(port), MINISTACK_HOST="127.0.0.1"):
         yield Endpoint(f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY)
 
 
@@ -130,7 +130,7 @@ def rclone(folder: Path) -> Iterator[Endpoint]:
     (folder / "data").mkdir()
     command = [program("rclone", "rclone"), "serve", "s3", "--addr", f"127.0.0.1:{port}"]
     command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", str(folder / "data")]
-    with _running([command], [port], folder, RCLONE_CONFIG="/nowhere"):
+    with running([command], [port], folder, RCLONE_CONFIG="/nowhere"):
         yield Endpoint(f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY)
 
 
@@ -140,7 +140,7 @@ def s3rver(folder: Path) -> Iterator[Endpoint]:
     (folder / "data").mkdir()
     command = [program("s3rver", "s3rver"), "-d", str(folder / "data"), "-a", "127.0.0.1"]
     command += ["-p", str(port), "--silent", "--no-vhost-buckets"]
-    with _running([command], [port], folder):
+    with running([command], [port], folder):
         yield Endpoint(f"http://127.0.0.1:{port}", "S3RVER", "S3RVER")
 
 
@@ -159,7 +159,7 @@ def swift(folder: Path) -> Iterator[Endpoint]:
     for name, port in ports.items():
         _write_config(folder, name, port)
         commands.append([program("swift", f"swift-{name}-server"), str(folder / f"{name}.conf")])
-    with _running(commands, ports.values(), folder):
+    with running(commands, ports.values(), folder):
         yield Endpoint(f"http://127.0.0.1:{ports['proxy']}", "test:blob", "testing")
 
 

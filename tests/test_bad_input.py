@@ -48,7 +48,7 @@ PLACES = [
     "s3://BAD BUCKET!/x",
     "s3://b/x",
     "s3://\n/x",
-    "ftp://host/x",
+    "gopher://host/x",
     "://x",
 ]
 OTHERS = {
@@ -222,7 +222,7 @@ def test_wrong_usage_is_in_the_words_of_what_was_typed(here, line):
 HOSTILE_NAMES = [
     "a\0b.tar",
     "/a\0b.tar",
-    "gs://bucket/x.tar",
+    "gopher://bucket/x.tar",
     "://x",
     "s3://bucket",
     "http://[::1/x.tar",

@@ -100,9 +100,13 @@ class PathOrS3(Completed, click.Path):
             location = Location.parse(value, prefix=self._prefix)
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
-        if not (location.is_local or location.is_s3):
-            self.fail(f"{location} is neither a local path nor an s3:// URL", param, ctx)
-        if location.is_s3 and location.key.endswith("/") and not self.dir_okay:
+        if not (location.is_local or location.has_key):
+            self.fail(
+                f"{location} is neither a local path nor a URL that can be written to, such as s3://bucket/key",
+                param,
+                ctx,
+            )
+        if location.has_key and location.key.endswith("/") and not self.dir_okay:
             self.fail(f"{location} is a prefix: add the name of an object", param, ctx)
         if location.is_s3 and location.version_id and not self._is_read:
             self.fail(
@@ -111,7 +115,7 @@ class PathOrS3(Completed, click.Path):
                 ctx,
             )
         # Whether an object exists is found by the library's first request for it. To ask here, too, would cost one more.
-        if not location.is_s3:
+        if not location.has_key:
             super().convert(location.text, param, ctx)
         return location
 

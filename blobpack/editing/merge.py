@@ -61,7 +61,7 @@ def merge(
     Args:
         sources: Open blobs and collections; and paths and URLs of blobs, collections, and folders, prefixes and globs
             of blobs.
-        target: The blob to write: a path or an s3:// URL.
+        target: The blob to write: a path, or an s3://, gs:// or az:// URL.
         duplicates: What to do with members of the same name: "refuse" them, or keep only the "last" one. "a.jpg"
             and "./a.jpg" count as one name, because both are extracted to one file.
         concatenated: Ignore the indexes of the sources, and scan each blob, also behind end-of-archive markers, for tars
@@ -159,7 +159,7 @@ def subset(
 
     Args:
         source: An open blob or collection; or the path or URL of one, or of a folder, prefix or glob of blobs.
-        target: The blob to write: a path or an s3:// URL.
+        target: The blob to write: a path, or an s3://, gs:// or az:// URL.
         members: A selection of the source's index; or names, members or rows.
         index: Where the index of the new blob goes; see merge.
         allow_empty: Make a blob without members if none is given. Otherwise that is an error.

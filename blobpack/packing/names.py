@@ -45,8 +45,7 @@ class GivenNames:
 
     def of_prefix(self, location: Location) -> bytes:
         """Return the name of a bucket, a prefix or an object in S3."""
-        bucket, key, _ = location.s3_parts()
-        return self._of_absolute(encode_name(f"s3://{bucket}/{key}".rstrip("/")))
+        return self._of_absolute(encode_name(location.address.rstrip("/")))
 
     def _of_absolute(self, path: bytes) -> bytes:
         if self._above and path.startswith(self._above):

@@ -119,7 +119,7 @@ def _resolve(source: Packable, options: PackOptions, skipped: Skipped) -> Resolv
     access = source_access_of(options)
     if isinstance(source, (str, os.PathLike)):
         place = location_of("source", source, prefix=True, access=access)
-        if directory is None and place.is_s3:
+        if directory is None and place.has_key:
             return list_prefix(place, skipped, hidden=hidden)
         # a path that does not exist counts as a folder: list_folder then names it in a SourceError
         if directory is None and not os.path.isfile(place):  # noqa: PTH113
@@ -201,7 +201,7 @@ def _checked_places(
     given: Iterable[object], directory: Location | None, access: Access
 ) -> Iterator[str | os.PathLike[str]]:
     """Yield each element of a source: a local path, or the Location of a prefix in S3."""
-    far = directory if directory and directory.is_s3 else None
+    far = directory if directory and directory.has_key else None
     for one in given:
         if not isinstance(one, (str, os.PathLike)):
             raise TypeError(

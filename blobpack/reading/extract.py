@@ -1,4 +1,4 @@
-"""Extract members into files, and never write outside the target folder; or into objects in S3 (extract_s3.py).
+"""Extract members into files, and never write outside the target folder; or into objects in S3 (extract_objects.py).
 
 Strategy: a name is hostile input. Names that lead outside, are too long, or are in each other's way are refused before
 the first file is written (target_names.py).
@@ -19,6 +19,7 @@ from blobpack.model import check_callable, check_several
 from blobpack.opening.open import is_blob, opened, source_of
 from blobpack.progress import counting
 from blobpack.reading.chosen import choose, read_chosen
+from blobpack.reading.extract_objects import put_members
 from blobpack.reading.folders import Folders, write_file
 from blobpack.reading.target_names import check_names
 from blobpack.stores.access.remote import CopyOptions, accesses_of, with_copy_options
@@ -112,10 +113,7 @@ def _extract(
     payload_bytes = sum(each.member.size for each in chosen.values())
     show = counting(progress, total=len(chosen), total_bytes=payload_bytes)
     hard_links = 0
-    if location.is_s3:
-        # imported here, because boto3 takes 160 ms to import
-        from blobpack.reading.extract_s3 import put_members
-
+    if location.has_key:
         put_members(blob, chosen, location.as_folder, show)
     else:
         hard_links = _write_files(blob, chosen, location.path, show)

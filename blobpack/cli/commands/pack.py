@@ -177,7 +177,7 @@ def _check_usage(
         raise click.UsageError(
             f"{out} is a folder: OUT, the last argument, must name a blob, unless --shard-size is given"
         )
-    if shard_bytes is None and out.is_s3 and out.text.endswith("/"):
+    if shard_bytes is None and out.has_key and out.text.endswith("/"):
         raise click.UsageError(
             f"{out} is a prefix: OUT, the last argument, must name a blob, unless --shard-size is given"
         )
