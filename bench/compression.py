@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 import blobpack
-from blobpack.stores.zstd import SeekableStore
+from blobpack.stores.zstd.store import SeekableStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar, cast
 
 from blobpack._native.members import Member
 from blobpack.errors import BlobpackError
-from blobpack.stores.location import is_place, local_path_of
+from blobpack.stores.arguments import is_place, local_path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ import pytest
 
 import blobpack
 from blobpack import argument_order
-from blobpack.stores.location import is_place
+from blobpack.stores.arguments import is_place
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -37,7 +37,7 @@ from blobpack.stores.location import Location
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.open import open_pinned, open_store
 from blobpack.stores.stats import Counters
-from blobpack.stores.zstd import open_seekable
+from blobpack.stores.zstd.store import open_seekable
 from blobpack.writing.compress import FrameWriter
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from blobpack.errors import (
     StorageError,
 )
 from blobpack.stores.open import open_tar
-from blobpack.stores.zstd import SeekableStore
-from blobpack.stores.zstd_format import INDEX_FRAME_MAGIC, skippable_header
+from blobpack.stores.zstd.format import INDEX_FRAME_MAGIC, skippable_header
+from blobpack.stores.zstd.store import SeekableStore
 from blobpack.tar.scan import scan
 from blobpack.writing import compress
 from blobpack.writing.compress import (

@@ -11,7 +11,7 @@ from fuzz.fuzz_zstd import decompressed
 from fuzz.run import TARGETS, run_seeds
 from tars import GNU, Tar, header
 
-from blobpack.stores.zstd_format import encode_seek_table
+from blobpack.stores.zstd.format import encode_seek_table
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blobpack.errors import BlobChangedError, FormatError, StorageError
-from blobpack.stores import zstd
 from blobpack.stores.base import OPENING_TAIL_BYTES
 from blobpack.stores.cache import Cache, CachingStore
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
 from blobpack.stores.open import open_tar
-from blobpack.stores.zstd import FRAME_CACHE_BYTES, SeekableStore, open_seekable
+from blobpack.stores.zstd import store as zstd
+from blobpack.stores.zstd.store import FRAME_CACHE_BYTES, SeekableStore, open_seekable
 from blobpack.writing.compress import FrameWriter
 
 if TYPE_CHECKING:

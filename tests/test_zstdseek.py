@@ -15,10 +15,9 @@ import zstandard
 from hypothesis import given, strategies as st
 
 from blobpack.errors import ChecksumError, FormatError, TruncatedError
-from blobpack.stores import zstd_format
 from blobpack.stores.memory import MemoryStore
-from blobpack.stores.zstd import open_seekable
-from blobpack.stores.zstd_format import (
+from blobpack.stores.zstd import format as zstd_format
+from blobpack.stores.zstd.format import (
     FRAME_CONTENT_BYTES_MAX,
     INDEX_FRAME_MAGIC,
     NO_CONTENT_CHECKSUM,
@@ -29,6 +28,7 @@ from blobpack.stores.zstd_format import (
     seek_table_bytes,
     skippable_header,
 )
+from blobpack.stores.zstd.store import open_seekable
 from blobpack.writing.compress import FrameWriter
 
 if TYPE_CHECKING:

@@ -19,13 +19,13 @@ from blobpack.model import (
     check_several,
 )
 from blobpack.opening.join import CollectionWriter
-from blobpack.opening.kind import COLLECTION_NAME, collection_location, exists_in_s3, kind_of
+from blobpack.opening.kind import COLLECTION_NAME, collection_location, kind_of, object_exists
 from blobpack.opening.list_blobs import list_blobs
 from blobpack.opening.locations import name_from
 from blobpack.progress import counting
 from blobpack.quoting import one_line
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import Location, location_of, output_location
+from blobpack.stores.arguments import location_of, output_location
 from blobpack.stores.output import writing_anywhere
 from blobpack.stores.replace import check_replaceable, check_suffix
 from blobpack.stores.sink import FileSink
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from blobpack.opening.join import Collected
     from blobpack.opening.kind import SourceKind
     from blobpack.progress import ProgressCallback
+    from blobpack.stores.location import Location
 
 
 class _WriterOptions(TypedDict):
@@ -72,7 +73,7 @@ def collect(
     Args:
         blobs: A folder, or a prefix that ends with "/", of which all .tar, .tar.zst and .tzst files are collected; a
             glob, in which `*` stays within a folder and `**` does not; or several blobs, in this order.
-        target: Path or s3:// URL of the collection; None for `collection.idx` in the folder of the blobs.
+        target: Path, or s3://, gs:// or az:// URL, of the collection; None for `collection.idx` in the folder of the blobs.
         duplicates: What to do if two blobs have a member of one name: "refuse", or let the member of the "last" blob be
             found. With "refuse", "a.jpg" and "./a.jpg" count as one name, because both are extracted to one file.
         add: Keep what the collection at the target has, and add the blobs that are not in it yet. The blobs in it are
@@ -98,7 +99,7 @@ def collect(
         FormatError: a blob or its index is damaged.
         TypeError: an argument has a wrong type.
         ValueError: an argument is not one of its choices; several blobs are given without a target; or the target is
-            neither a local path nor an s3:// URL, or its suffix promises another format.
+            neither a local path nor a URL that can be written to, or its suffix promises another format.
     """
     check_choice("duplicates", duplicates, Duplicates)
     check_flag("add", add)
@@ -149,7 +150,7 @@ def _make_writer(
 
 
 def _exists(location: Location) -> bool:
-    return os.path.lexists(location.path) if location.is_local else exists_in_s3(location)
+    return os.path.lexists(location.path) if location.is_local else object_exists(location)
 
 
 def _add(

@@ -1,6 +1,6 @@
 """The file of a collection while blobs are added to it.
 
-Of two processes that add at the same time, at most one succeeds. Local ones lock the collection's file. In S3, the new file
+Of two processes that add at the same time, at most one succeeds. Local ones lock the collection's file. In a bucket, the new file
 replaces only the version that was read (If-Match).
 """
 
@@ -17,6 +17,7 @@ from blobpack.index.index import Index
 from blobpack.indexfile.open import open_stored, open_table
 from blobpack.opening.collection import no_collection
 from blobpack.opening.join import Collected
+from blobpack.stores.access.objects import replacing_object
 from blobpack.stores.output import UPLOAD_READ_BYTES, replacing, resolve_target
 from blobpack.writing.blob_file import locked
 
@@ -32,7 +33,7 @@ def held_collection(given: Location, location: Location) -> Iterator[Callable[[]
     """Lock a local collection against other appends, for a block.
 
     Returns:
-        A function that checks that the file is still in place; None for a collection in S3.
+        A function that checks that the file is still in place; None for a collection in a bucket.
 
     Raises:
         BlobNotFoundError: there is no collection.
@@ -84,9 +85,7 @@ def replacing_collection(
         with replacing(location, ready=check_held) as file:
             yield file
         return
-    from blobpack.stores.s3.upload import uploading
-
-    with uploading(location, replaces=version) as upload, tempfile.TemporaryFile() as file:
+    with replacing_object(location, replaces=version) as upload, tempfile.TemporaryFile() as file:
         # at once: the later of two appends fails here
         upload.claim()
         yield file

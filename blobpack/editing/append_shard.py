@@ -23,11 +23,12 @@ from blobpack.index.index import Index
 from blobpack.indexfile.open import open_table
 from blobpack.opening.collection import open_collection
 from blobpack.opening.join import Collected, CollectionWriter
-from blobpack.opening.kind import collection_location, exists_in_s3, kind_of
+from blobpack.opening.kind import collection_location, kind_of, object_exists
 from blobpack.opening.locations import name_from
 from blobpack.packing.members import write_members
 from blobpack.packing.shards import SHARD_NAME
 from blobpack.packing.sources import expected_bytes
+from blobpack.stores.access.objects import delete_object
 from blobpack.stores.location import Location
 from blobpack.stores.output import (
     translate_write_errors,
@@ -110,7 +111,7 @@ def _beside(collection: Location, name: str) -> Location:
 
 
 def _exists(blob: Location) -> bool:
-    return os.path.lexists(blob.path) if blob.is_local else exists_in_s3(blob)
+    return os.path.lexists(blob.path) if blob.is_local else object_exists(blob)
 
 
 def _write_shard(
@@ -191,9 +192,7 @@ def _remove(shard: Location, exc: BaseException) -> None:
             with translate_write_errors(shard):
                 Path(shard.path).unlink(missing_ok=True)
             return
-        from blobpack.stores.s3.bucket import Bucket
-
-        Bucket.at(shard).ask("delete_object", what="delete", Key=shard.key)
+        delete_object(shard)
     except StorageError as failed:
         exc.add_note(f"{failed}; the collection does not have {shard}, so it may be deleted")
 

@@ -13,7 +13,7 @@ from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import read_footer
 from blobpack.opening.find_index import whole_index
 from blobpack.stores.open import open_store
-from blobpack.stores.zstd_format import is_zstd
+from blobpack.stores.zstd.format import is_zstd
 from blobpack.tar.damage_scan import StoreRange
 from blobpack.tar.header import BLOCK
 from blobpack.tar.scan import scan_store

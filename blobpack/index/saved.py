@@ -10,7 +10,7 @@ from blobpack.indexfile.open import INDEX, StoredIndex, load_stored
 from blobpack.indexfile.writer import write_sections
 from blobpack.model import check_flag
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import is_place, location_of, output_location
+from blobpack.stores.arguments import is_place, location_of, output_location
 from blobpack.stores.output import writing
 from blobpack.stores.replace import check_replaceable, check_suffix
 

@@ -12,7 +12,7 @@ from blobpack.index.tables.from_arrow import from_arrow_table, from_frame
 from blobpack.index.tables.parquet import read_parquet, write_parquet
 from blobpack.model import check_flag
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import is_place, local_path, output_or_file
+from blobpack.stores.arguments import is_place, local_path, output_or_file
 
 if TYPE_CHECKING:
     import os

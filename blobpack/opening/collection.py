@@ -32,7 +32,7 @@ from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted
 from blobpack.recently_used import RecentlyUsed
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import Location, location_of
+from blobpack.stores.arguments import location_of
 from blobpack.stores.stats import Counters
 from blobpack.wording import counted
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from blobpack.model import CheckedWhich, Which
     from blobpack.stores.base import Store
     from blobpack.stores.cache import Cache
+    from blobpack.stores.location import Location
     from blobpack.stores.stats import Stats
 
 # An open local blob takes a file descriptor, of which a process may have 1,024 by default on Linux. A blob in S3 takes
@@ -307,7 +308,7 @@ def open_collection(
     member of a blob that lies elsewhere raises UnsafeNameError, unless `allow` names the place.
 
     Args:
-        url: Path, or s3:// or http(s):// URL, of the collection's file, `<name>.idx`; or a folder, prefix or glob of
+        url: Path, or s3://, gs://, az:// or http(s):// URL, of the collection's file, `<name>.idx`; or a folder, prefix or glob of
             its blobs, which holds the file `collection.idx`.
         allow: Folders, s3:// buckets or prefixes, and http(s):// hosts or prefixes, from which blobs may be read, too.
             Otherwise only blobs below the collection's own folder or prefix are read.

@@ -25,7 +25,7 @@ from blobpack.progress import counting
 from blobpack.quoting import one_line
 from blobpack.reading.verify_blob import Verified, index_to_compare, verify_blob
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import location_of
+from blobpack.stores.arguments import location_of
 from blobpack.stores.open import open_tar
 from blobpack.tar.check import Failure, without_url
 from blobpack.wording import counted
@@ -107,8 +107,8 @@ def verify(
 
     Args:
         source: An open blob or collection; or the path or URL of one, or of a folder, prefix or glob of blobs.
-        index: An index, or the path or URL of an index or offsets file, if `source` is the path or URL of a blob; None
-            for the index that open_blob finds.
+        index: An index, or the path or URL of an index or offsets file, or of the index of another program, if `source` is
+            the path or URL of a blob; None for the index that open_blob finds.
         full: Also read every payload and compare it with its checksum, if the index has checksums.
         threads: Number of threads that read; None for one for each processor, up to 8, or 8 for a remote blob.
         progress: Called now and then with the Progress in members and bytes, while payloads are read.

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from blobpack._native.gather import encode_header
 from blobpack.errors import UnsafeNameError
-from blobpack.stores.location import is_place, local_path_of
-from blobpack.stores.zstd_format import is_zstd
+from blobpack.stores.arguments import is_place, local_path_of
+from blobpack.stores.zstd.format import is_zstd
 
 BLOCK = 512
 END_OF_ARCHIVE = bytes(2 * BLOCK)

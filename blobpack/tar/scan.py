@@ -12,7 +12,7 @@ from blobpack.index.index import Index
 from blobpack.index.shared_names import SharedNames
 from blobpack.model import ScanReport, check_flag, check_threads
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import location_of
+from blobpack.stores.arguments import location_of
 from blobpack.stores.open import open_tar
 from blobpack.tar.behind import (
     LOOK_BYTES_MAX,

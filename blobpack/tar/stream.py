@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.errors import BlobpackError, FormatError, TruncatedError
 from blobpack.stores.base import StoreFile
-from blobpack.stores.zstd_format import is_zstd
+from blobpack.stores.zstd.format import is_zstd
 from blobpack.tar.header import BLOCK, begins_tar
 from blobpack.tar.other_formats import raise_if_other_format
 

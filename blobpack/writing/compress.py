@@ -16,7 +16,7 @@ from blobpack.look_ahead import LookAhead
 from blobpack.model import check_number
 from blobpack.stores.descriptor import read_at
 from blobpack.stores.location import Location
-from blobpack.stores.zstd_format import (
+from blobpack.stores.zstd.format import (
     INDEX_FRAME_MAGIC,
     NO_CONTENT_CHECKSUM,
     encode_seek_table,

@@ -33,14 +33,9 @@ from blobpack.opening.kind import kind_of, means_folder
 from blobpack.opening.open import opened
 from blobpack.opening.reader import Reader
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
+from blobpack.stores.arguments import local_path_of, location_of, output_folder, output_location
 from blobpack.stores.descriptor import never_short
-from blobpack.stores.location import (
-    Location,
-    local_path_of,
-    location_of,
-    output_folder,
-    output_location,
-)
+from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
 from blobpack.stores.output import translate_write_errors
 from blobpack.tar.behind import warn_of_left_out
@@ -308,7 +303,7 @@ def _path_of(blob: BlobPart) -> str:
         return blob.address
     if blob.location.is_local:
         return os.path.abspath(blob.location.path)  # noqa: PTH100 (keeps links)
-    server = blob.location.bucket if blob.location.is_s3 else blob.location.whole.split("/", 3)[2]
+    server = blob.location.bucket if blob.location.has_key else blob.location.whole.split("/", 3)[2]
     return f"{server}/{blob.location.remote_name}"
 
 

@@ -11,7 +11,7 @@ from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import INDEX
 from blobpack.stores.open import is_denied
 from blobpack.stores.replace import OutputKind, check_replaceable
-from blobpack.stores.zstd_format import is_zstd
+from blobpack.stores.zstd.format import is_zstd
 from blobpack.tar.header import BLOCK, begins_tar
 from blobpack.writing.compress import is_compressed_target
 

@@ -14,7 +14,7 @@ import zstandard
 
 from blobpack import FormatError
 from blobpack.stores.memory import MemoryStore
-from blobpack.stores.zstd import open_seekable
+from blobpack.stores.zstd.store import open_seekable
 from blobpack.writing.compress import FrameWriter
 from fuzz.damage import damage
 

@@ -69,8 +69,10 @@ def collect(
     # places.
     if len(blobs) > 1 and output is None:
         raise click.UsageError("several BLOBS need -o FILE, the collection to write")
-    if output and not (output.is_local or output.is_s3):
-        raise click.UsageError(f"-o is a path or an s3:// URL, but {output} is neither")
+    if output and not (output.is_local or output.has_key):
+        raise click.UsageError(
+            f"-o is a path, or a URL that can be written to, such as s3://bucket/key, but {output} is neither"
+        )
     if output:
         check_output_name("-o", output, COLLECTION, force=force)
     with progress_shown("blobs") as progress:

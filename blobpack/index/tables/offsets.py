@@ -18,7 +18,7 @@ from blobpack.errors import BlobNotFoundError, StorageError, TruncatedError
 from blobpack.index.index import Index
 from blobpack.index.tables.parquet import BLOB_FIELD, PARQUET
 from blobpack.model import OffsetsFormat, check_number
-from blobpack.stores.location import local_path
+from blobpack.stores.arguments import local_path
 from blobpack.stores.replace import OutputKind
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import FormatError, SourceError
 from blobpack.index.tables.arrow import need
-from blobpack.stores.location import local_path
+from blobpack.stores.arguments import local_path
 
 if TYPE_CHECKING:
     import os

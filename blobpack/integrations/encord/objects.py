@@ -20,7 +20,8 @@ from blobpack.integrations.encord.form.kinds import (
 from blobpack.integrations.encord.form.urls import check_object_url, registered_url
 from blobpack.model import EncordObjectKind, check_choice, check_text, check_texts, shown
 from blobpack.opening.reader import Reader
-from blobpack.stores.location import Location, local_path
+from blobpack.stores.arguments import local_path
+from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
     import os

@@ -14,7 +14,7 @@ from blobpack.model import (
     check_number,
     shown,
 )
-from blobpack.stores.location import local_path
+from blobpack.stores.arguments import local_path
 from blobpack.wording import setting
 
 if TYPE_CHECKING:

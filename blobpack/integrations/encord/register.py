@@ -24,7 +24,7 @@ from blobpack.integrations.encord.sdk import (
 from blobpack.integrations.json_object import json_object
 from blobpack.model import check_callable, check_flag, check_text, shown
 from blobpack.progress import Progress
-from blobpack.stores.location import is_place, local_path
+from blobpack.stores.arguments import is_place, local_path
 from blobpack.wording import counted
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from blobpack.opening.blob import Blob
 from blobpack.opening.kind import means_folder
 from blobpack.opening.open import opened, source_of
 from blobpack.stores.access.remote import Access, with_remote_options
-from blobpack.stores.location import Location, output_folder, output_location
+from blobpack.stores.arguments import output_folder, output_location
+from blobpack.stores.location import Location
 from blobpack.stores.output import resolve_target
 from blobpack.wording import counted, setting, with_article
 

@@ -19,7 +19,7 @@ from blobpack.integrations.pixano.record_line import RecordLine
 from blobpack.model import check_text
 from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted
-from blobpack.stores.location import local_path
+from blobpack.stores.arguments import local_path
 
 if TYPE_CHECKING:
     import os

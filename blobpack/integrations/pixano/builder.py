@@ -12,7 +12,7 @@ from blobpack.model import check_flag, check_text
 from blobpack.opening.kind import name_of
 from blobpack.opening.open import opened, source_of
 from blobpack.stores.access.remote import Access, with_remote_options
-from blobpack.stores.location import local_path
+from blobpack.stores.arguments import local_path
 
 try:
     from pixano.datasets.builders import DatasetBuilder

@@ -15,7 +15,7 @@ from blobpack.integrations.supervisely.documents import (
 )
 from blobpack.integrations.supervisely.layout import ANNOTATIONS, JSON_SUFFIX
 from blobpack.model import check_path, shown
-from blobpack.stores.location import local_path
+from blobpack.stores.arguments import local_path
 from blobpack.tar.facts import take_facts
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ from blobpack.integrations.supervisely.sources import (
 from blobpack.model import check_callable, check_flag, shown
 from blobpack.progress import Progress
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import is_place, local_path
+from blobpack.stores.arguments import is_place, local_path
 from blobpack.wording import counted
 from blobpack.writing.new_folder import new_folder
 from blobpack.writing.offsets import write_offsets

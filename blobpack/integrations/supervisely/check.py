@@ -29,7 +29,8 @@ from blobpack.integrations.supervisely.layout import (
     is_plain,
 )
 from blobpack.integrations.supervisely.project import find_datasets
-from blobpack.stores.location import Location, local_path
+from blobpack.stores.arguments import local_path
+from blobpack.stores.location import Location
 from blobpack.stores.open import open_tar
 from blobpack.tar.scan import scan_store
 

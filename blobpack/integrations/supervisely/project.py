@@ -31,7 +31,7 @@ from blobpack.integrations.supervisely.layout import (
 from blobpack.model import check_text
 from blobpack.opening.open_blob import open_blob
 from blobpack.reading.decode import Wanted, check_mode, decode_image
-from blobpack.stores.location import local_path
+from blobpack.stores.arguments import local_path
 from blobpack.threads import fork_safe_lock
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from blobpack.errors import FormatError, SourceError
 from blobpack.integrations.encord.form.kinds import KINDS, OTHER_ITEMS_KEYS, URL_COLUMN
 from blobpack.model import shown
-from blobpack.stores.location import local_path
+from blobpack.stores.arguments import local_path
 
 if TYPE_CHECKING:
     import os

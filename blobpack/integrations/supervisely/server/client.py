@@ -50,7 +50,8 @@ from blobpack.model import (
 from blobpack.opening.open import source_of
 from blobpack.opening.reader import Reader
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.location import Location, local_path
+from blobpack.stores.arguments import local_path
+from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

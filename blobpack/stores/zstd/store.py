@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from blobpack.errors import FormatError
 from blobpack.recently_used import RecentlyUsed
 from blobpack.stores.base import OPENING_TAIL_BYTES, Store
-from blobpack.stores.zstd_format import SeekTable, decode_frame, decode_seek_table, seek_table_bytes
+from blobpack.stores.zstd.format import SeekTable, decode_frame, decode_seek_table, seek_table_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
