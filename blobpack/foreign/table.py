@@ -143,5 +143,5 @@ def read_foreign(file: IndexFile, store: Store) -> Index:
         FormatError: it is damaged, or of no format that blobpack reads; or the blob is damaged.
     """
     format = format_of(file)
-    file.command = "offsets" if format == "supervisely" else f"index --format {format}"
+    file.format = "" if format == "supervisely" else format
     return FORMATS[format].read(file, store)
