@@ -66,8 +66,8 @@ def read_blobs(
         seed: Seed of the random order.
         mode: Pillow's mode to convert images to; see blobpack.read_image.
         size: (height, width) to resize images to, or None; see blobpack.read_image.
-        override_num_blocks: Number of tasks and blocks, if there are as many members. None: chosen by the bytes that are
-            read and the processors of the cluster.
+        override_num_blocks: Number of blocks, if there are as many members. Each is made by a task of its own, unless the
+            sizes of members differ a lot. None: chosen by the bytes that are read and the processors of the cluster.
         concurrency: Largest number of tasks that run at the same time; None: Ray decides.
         ray_remote_args: Other resources of each task, such as {"num_cpus": 2}; see ray.data.read_datasource.
         remote: How remote blobs are reached: see RemoteOptions. Headers and tokens can't be sent to workers; the path of a

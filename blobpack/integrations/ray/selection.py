@@ -52,11 +52,6 @@ class Selection(ABC):
     def bytes_before(self, place: int) -> int:
         """Return about how many bytes of payloads lie before a place."""
 
-    @property
-    def payload_bytes(self) -> int:
-        """About the bytes of all payloads."""
-        return self.bytes_before(len(self))
-
     def runs(self, count: int) -> list[tuple[int, int]]:
         """Cut the members into runs of about equal size, at most `count`, each from a place to another one."""
         before = [self.bytes_before(border) for border in self.borders]
