@@ -15,8 +15,8 @@ from tars import Tar
 import blobpack
 from blobpack.cli.main import main
 from blobpack.errors import DuplicateNameError, StorageError, UnsafeNameError
-from blobpack.reading import extract_s3
-from blobpack.tar import splice
+from blobpack.reading import extract_objects
+from blobpack.tar.splicing import plan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,12 +55,12 @@ def members_at(url: str) -> dict[str, bytes]:
 
 
 class TestMergeAndSubset:
-    @pytest.mark.parametrize("part_bytes", [1, 5000, splice.SPLICE_PART_BYTES])
+    @pytest.mark.parametrize("part_bytes", [1, 5000, plan.SPLICE_PART_BYTES])
     def test_a_merged_blob_has_the_bytes_of_a_local_one(
         self, s3_env, bucket, blobs, tmp_path, monkeypatch, part_bytes
     ):
         blobpack.merge(blobs, tmp_path / "o.tar")
-        monkeypatch.setattr(splice, "SPLICE_PART_BYTES", part_bytes)
+        monkeypatch.setattr(plan, "SPLICE_PART_BYTES", part_bytes)
         report = blobpack.merge(blobs, f"s3://{bucket}/o.tar")
         assert s3_env.stored(bucket, "o.tar") == (tmp_path / "o.tar").read_bytes()
         assert report.blob_bytes == (tmp_path / "o.tar").stat().st_size
@@ -91,7 +91,7 @@ class TestMergeAndSubset:
         assert members_at(f"s3://{bucket}/o.tar") == {"link": b"one", "b": b"two"}
 
     def test_a_failure_leaves_nothing(self, s3_env, bucket, blobs, monkeypatch):
-        monkeypatch.setattr(splice, "SPLICE_PART_BYTES", 5000)
+        monkeypatch.setattr(plan, "SPLICE_PART_BYTES", 5000)
         with pytest.raises(DuplicateNameError):
             blobpack.merge([*blobs, blobs[0]], f"s3://{bucket}/o.tar")
         with blobpack.open_blob(blobs[1]) as cut:
@@ -299,7 +299,7 @@ class TestExtract:
     def test_memory_is_bounded(self, s3_env, bucket, tmp_path, monkeypatch):
         payloads = {f"{i}.bin": bytes(MIB // 4) for i in range(64)}
         blobpack.pack(list(payloads.items()), tmp_path / "a.tar", all_files=True)
-        monkeypatch.setattr(extract_s3, "PUT_BYTES_AHEAD", MIB)
+        monkeypatch.setattr(extract_objects, "PUT_BYTES_AHEAD", MIB)
         with blobpack.open_blob(tmp_path / "a.tar") as blob:
             blobpack.extract(blob, f"s3://{bucket}/warm/", blob.index.select("1.bin"))
             tracemalloc.start()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from blobpack.errors import StorageError
+from blobpack.stores.access.objects import delete_object, first_below, list_objects
 from blobpack.stores.arguments import location_of
 from blobpack.stores.location import Location
 from blobpack.stores.output import translate_write_errors
@@ -27,7 +28,7 @@ def shard_location(url: str | os.PathLike[str], access: Access) -> Location:
         ValueError: a URL is neither local nor in S3, or names no prefix.
     """
     location = location_of("folder", url, prefix=True, access=access)
-    if not location.is_local and not (location.is_s3 and location.key.strip("/")):
+    if not location.is_local and not (location.has_key and location.key.strip("/")):
         raise ValueError(
             f"folder must be a local path or s3://bucket/prefix, not {location.text!r}"
         )
@@ -53,7 +54,7 @@ def shard_folder(location: Location) -> Iterator[ShardFolder]:
 
 def folder_at(location: Location) -> ShardFolder:
     """Return the folder or prefix at a location, which is not opened."""
-    return S3Prefix(location) if location.is_s3 else LocalFolder(location)
+    return ObjectPrefix(location) if location.has_key else LocalFolder(location)
 
 
 @contextmanager
@@ -176,17 +177,14 @@ class LocalFolder(ShardFolder):
             self._path.rmdir()
 
 
-class S3Prefix(ShardFolder):
-    """A prefix in S3 for the blobs of a set."""
+class ObjectPrefix(ShardFolder):
+    """A prefix, in S3 or in another cloud, for the blobs of a set."""
 
     def __init__(self, location: Location) -> None:
         """Remember the prefix; no request is sent."""
-        from blobpack.stores.s3.bucket import Bucket
-
         super().__init__()
         # with a "/" at its end, so that "train" does not count the objects of "train-old/"
         self._location = location.as_folder
-        self._bucket = Bucket.at(self._location)
 
     def location_of(self, name: str) -> Location:
         """Return the location of an object below the prefix."""
@@ -196,50 +194,46 @@ class S3Prefix(ShardFolder):
         """Check that there is no object below the prefix; see ShardFolder."""
         # Another pack may begin after this check. Then the conditional writes of the shards decide
         # which pack succeeds.
-        page = self._bucket.ask(
-            "list_objects_v2", what="list what is there", Prefix=self._location.key, MaxKeys=1
-        )
-        if page.get("Contents"):
+        found = first_below(self._location)
+        if found is not None:
             raise StorageError(
-                f"{self._location}: is not empty, there is {page['Contents'][0]['Key']}: shards are packed to a "
+                f"{self._location}: is not empty, there is {found}: shards are packed to a "
                 f"prefix of their own; if a killed pack has left shards there without a collection, delete them first"
             )
 
     def discard(self) -> None:
         """Delete the objects that were begun; see ShardFolder."""
-        self._delete(location.key for location in self.begun)
+        self._delete(self.begun)
 
     def sweep(self, mark: str, keep: Collection[str] = ()) -> None:
         """Delete objects, and abort the uploads of such objects; see ShardFolder."""
-        from blobpack.stores.s3.listing import list_objects
-
         prefix = self._location.key
         # uploads first: one that ends meanwhile is an object when the objects are listed
-        self._abort_uploads(mark)
-        names = [found.key.removeprefix(prefix) for found in list_objects(self._bucket, prefix)]
-        self._delete(prefix + name for name in names if mark in name and name not in keep)
+        if self._location.is_s3:
+            self._abort_uploads(mark)
+        names = [found.key.removeprefix(prefix) for found in list_objects(self._location)]
+        self._delete(self.location_of(name) for name in names if mark in name and name not in keep)
 
     def _abort_uploads(self, mark: str) -> None:
         from blobpack.stores.s3.answers import is_unlisted
-        from blobpack.stores.s3.bucket import ObjectKey
+        from blobpack.stores.s3.bucket import Bucket, ObjectKey
         from blobpack.stores.s3.unfinished import abort_upload, list_uploads
 
-        prefix = self._location.key
+        bucket, prefix = Bucket.at(self._location), self._location.key
         try:
-            for upload in list_uploads(self._bucket, prefix):
+            for upload in list_uploads(bucket, prefix):
                 if mark in upload.key.removeprefix(prefix):
-                    abort_upload(ObjectKey(self._bucket, upload.key), upload.id)
+                    abort_upload(ObjectKey(bucket, upload.key), upload.id)
         except StorageError as exc:
             # a server that can't list uploads, or no right to list them: S3 may keep parts of them
             if not is_unlisted(exc):
                 raise
 
-    def _delete(self, keys: Iterable[str]) -> None:
+    def _delete(self, locations: Iterable[Location]) -> None:
         left: list[StorageError] = []
-        for key in keys:
-            # S3 answers the deletion of a missing object with success
+        for location in locations:
             try:
-                self._bucket.ask("delete_object", what=f"delete {key}", Key=key)
+                delete_object(location)
             except StorageError as exc:
                 # the other objects may still be deleted
                 left.append(exc)

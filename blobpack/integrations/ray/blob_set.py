@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from blobpack.collection.collect import collect
 from blobpack.errors import BlobNotFoundError, SourceError, StorageError
 from blobpack.opening.kind import COLLECTION_NAME
-from blobpack.packing.cutters import PayloadCutter
+from blobpack.packing.cutters import make_cutter
 from blobpack.packing.files import Skipped
 from blobpack.packing.options import complete_options
 from blobpack.packing.shard_folder import discarded_on_error, folder_at
@@ -79,11 +79,11 @@ class BlobSet:
             StorageError: the write has ended meanwhile, or a blob can't be written.
             BlobpackError: a payload can't be a member; see pack.
         """
-        cutter = PayloadCutter(iter(payloads))
+        room = self.shard_bytes - len(END_OF_ARCHIVE)
+        cutter = make_cutter(iter(payloads), room)
         if not cutter:
             return []
         name = BLOB_NAME.format(task=task, write=self.write, attempt=os.urandom(4).hex())
-        room = self.shard_bytes - len(END_OF_ARCHIVE)
         options = complete_options("write_blobs", {"all_files": True})
         writer = ShardWriter(cutter, room, options, Skipped(None), None, False, None)
         place = folder_at(self.folder)
