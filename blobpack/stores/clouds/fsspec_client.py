@@ -198,9 +198,6 @@ class FsspecWriter(Writer):
         with client._translated(key, "write"):
             client.fs.makedirs(folder or "/", exist_ok=True)
             self._file: Any = client.fs.open(self._hidden, "wb")
-            # SFTP: otherwise each 32 KiB wait for an answer
-            with suppress(AttributeError):
-                self._file.set_pipelined(True)
 
     def write(self, part: Buffer, /) -> None:
         """Write a part; see Writer."""
