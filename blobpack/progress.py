@@ -59,6 +59,24 @@ def counting(
     return show
 
 
+def only_forward(progress: CountCallback | None) -> CountCallback | None:
+    """Return a function that takes counts, and passes on those that are no lower than the ones before.
+
+    For work that may begin again from the start.
+    """
+    if progress is None:
+        return None
+    most = 0
+
+    def show(done: int, done_bytes: int) -> None:
+        nonlocal most
+        if done >= most:
+            most = done
+            progress(done, done_bytes)
+
+    return show
+
+
 def continued(
     progress: ProgressCallback | None, done: int, done_bytes: int, total: int | None
 ) -> ProgressCallback | None:

@@ -245,5 +245,5 @@ def serving_azurite(program: Path, folder: Path) -> Iterator[Azurite]:
     port = free_port()
     command = ["node", str(program), "--blobHost", "127.0.0.1", "--blobPort", str(port), "--silent"]
     command += ["--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck"]
-    with running([command], port, folder):
+    with running([command], [port], folder):
         yield Azurite(f"http://127.0.0.1:{port}")

@@ -309,7 +309,6 @@ def run(
     Raises:
         AssertionError: the step does wrong, or leaves an unfinished upload behind.
     """
-    forget_clients()
     place = Place(server, server.new_bucket(), folder, monkeypatch, [])
     refused = ""
     handler = _Sayings(place.said)

@@ -126,11 +126,11 @@ READ_WHOLE = {
     *("keys", "names_from", "manifest", "sources"),
     *("encord", "metadata_file", "objects", "files", "key"),
     # secrets, which a shell may pass by a FIFO: <(…)
-    *("sse_c_key", "bearer_token"),
+    *("sse_c_key", "source_sse_c_key", "bearer_token"),
 }
 HARMLESS = {
     # not used for a local blob
-    *("cache", "sse_c_key", "bearer_token"),
+    *("cache", "sse_c_key", "source_sse_c_key", "bearer_token"),
     # made if it does not exist
     "folder",
     # an empty file or folder is a list of nothing

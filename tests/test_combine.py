@@ -5,6 +5,7 @@ import io
 import os
 import random
 import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -15,7 +16,7 @@ import blobpack
 from blobpack.opening.blob import Blob
 from blobpack.stores.local import LocalStore
 from blobpack.stores.memory import MemoryStore
-from blobpack.tar import splice, splice_source
+from blobpack.tar.splicing import dense, plan, source as splice_source, splice
 
 pytestmark = pytest.mark.filterwarnings("ignore::blobpack.MissingIndexWarning")
 
@@ -87,6 +88,9 @@ def members_of(blob):
     return [(m.name, blob.store.read_range(m.offset_start, m.offset_end)) for m in blob.index]
 
 
+SMALL = {f"{i:04}.bin": random.Random(i).randbytes(2000) for i in range(900)}
+
+
 class TestMerge:
     def test_members_of_all_sources_in_their_order(self, tmp_path):
         one, other = dict(list(PAYLOADS.items())[:30]), dict(list(PAYLOADS.items())[30:])
@@ -110,7 +114,7 @@ class TestMerge:
         files = PAYLOADS | {"huge": bytes(range(256)) * 4000, "zlast": b"x"}
         source = pack_files(tmp_path / "a.tar", files)
         for part_bytes in (1, 512, 5000, 70_000, 1 << 30):
-            monkeypatch.setattr(splice, "SPLICE_PART_BYTES", part_bytes)
+            monkeypatch.setattr(plan, "SPLICE_PART_BYTES", part_bytes)
             monkeypatch.setattr(splice, "KERNEL_COPY_BYTES_MIN", part_bytes // 3)
             monkeypatch.setattr(splice_source, "SPLICE_FETCH_BYTES", max(part_bytes // 2, 512))
             monkeypatch.setattr(splice_source, "SPLICE_GAP_BYTES", part_bytes // 7)
@@ -282,6 +286,89 @@ class TestHeaders:
                 report = blobpack.subset(blob, tmp_path / "o.tar", blob.index[rows])
                 assert contents(tmp_path / "o.tar") == [members[row] for row in rows.tolist()]
                 assert blobpack.scan(tmp_path / "o.tar") == report.index
+
+
+class TestDense:
+    """Small members that lie one behind the other are read once, and only if nothing else lies between them."""
+
+    def test_each_byte_is_read_once(self, tmp_path):
+        source = pack_files(tmp_path / "a.tar", SMALL)
+        code = (
+            "import sys, blobpack\n"
+            "def bytes_read():\n"
+            "    return int(open('/proc/self/io').read().split()[1])\n"
+            "blobpack.merge([sys.argv[1]], sys.argv[2])\n"
+            "before = bytes_read()\n"
+            "blobpack.merge([sys.argv[1]], sys.argv[2])\n"
+            "print(bytes_read() - before)\n"
+        )
+        command = [sys.executable, "-c", code, source, tmp_path / "o.tar"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert int(done.stdout) < 1.2 * source.stat().st_size
+        assert archive_of(tmp_path / "o.tar") == archive_of(source)
+
+    @pytest.mark.parametrize("place", [0, 1, 450, 899])
+    def test_what_lies_between_members_is_left_out(self, tmp_path, place):
+        """The bytes that were copied before it was found are no part of the new blob."""
+        tar = Tar()
+        for i, (name, payload) in enumerate(SMALL.items()):
+            if i == place:
+                tar.other("folders", header(b"folder/", typeflag=b"5"))
+            tar.file(name, payload)
+        (tmp_path / "a.tar").write_bytes(tar.end().blob)
+        report = blobpack.merge([tmp_path / "a.tar"], tmp_path / "o.tar")
+        check(report, tmp_path / "o.tar", list(SMALL.items()))
+
+    def test_a_few_long_members_among_them(self, tmp_path):
+        long = {"long1": bytes(1_800_001), "long2": b"x" * (1 << 19)}
+        files = {"a": b"", **long, **SMALL, "zlong": bytes(700_000)}
+        source = pack_files(tmp_path / "a.tar", files)
+        report = blobpack.merge(
+            [source, pack_files(tmp_path / "b.tar", {"b": b"b"})], tmp_path / "o.tar"
+        )
+        check(report, tmp_path / "o.tar", [*files.items(), ("b", b"b")])
+
+    @pytest.mark.parametrize("damage", ["header", "name", "cut"])
+    def test_a_blob_that_is_not_its_index_s(self, tmp_path, damage):
+        source = pack_files(tmp_path / "a.tar", SMALL)
+        with blobpack.open_blob(source) as blob:
+            start = blob.index[700].offset_start - 512
+            if damage == "cut":
+                os.truncate(source, start + 100)
+            else:
+                content = bytearray(source.read_bytes())
+                block = header(b"other", 2000) if damage == "name" else b"x" * 512
+                content[start : start + 512] = block
+                source.write_bytes(content)
+            if damage == "name":
+                report = blobpack.merge([blob], tmp_path / "o.tar")
+                assert report.new_headers == 1
+                check(report, tmp_path / "o.tar", list(SMALL.items()))
+                return
+            with pytest.raises(blobpack.BlobChangedError):
+                blobpack.merge([blob], tmp_path / "o.tar")
+        assert os.listdir(tmp_path) == ["a.tar"]
+
+    def test_a_disk_that_is_full(self, tmp_path):
+        """A limit of the size of files stands for it."""
+        source = pack_files(tmp_path / "a.tar", SMALL)
+        code = (
+            "import resource, sys, blobpack\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
+            "blobpack.merge([sys.argv[1]], sys.argv[2])\n"
+        )
+        command = [sys.executable, "-c", code, source, tmp_path / "o.tar"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "StorageError" in done.stderr.splitlines()[-1]
+        assert "File too large" in done.stderr.splitlines()[-1]
+        assert os.listdir(tmp_path) == ["a.tar"]
+
+    def test_members_that_are_large_are_not_dense(self):
+        """Their headers are read alone, and the system copies the rest."""
+        before, end = np.array([0, 1024, 2048]), np.array([1024, 2048, 3072])
+        assert dense.is_dense(before, end)
+        assert not dense.is_dense(before * 100, end * 100)
+        assert not dense.is_dense(before[[0, 2]], end[[0, 2]])
 
 
 class TestSubset:

@@ -29,6 +29,7 @@ NOT_RUN = {
     "s3-face.md": 3,
     "encord.md": 2,
     "export.md": 3,
+    "fsspec.md": 2,
     "supervisely.md": 1,
 }
 

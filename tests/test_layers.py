@@ -23,6 +23,7 @@ LADDER = """
     collection
     reading writing
     opening
+    foreign
     tar
     index
     indexfile argument_order

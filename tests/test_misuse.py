@@ -28,6 +28,7 @@ from blobpack.columns import MEDIA_TYPES
 from blobpack.model import (
     Duplicates,
     FailureKind,
+    ForeignFormat,
     Hedge,
     IndexPlace,
     NameStyle,
@@ -101,6 +102,7 @@ REMOTE = {
     "headers": [*types("X: 1", 5, ["X"], {"X": 1}), *values({"Range": "x"}, {"X": "a\nY: b"})],
     "bearer_token": [*types(5, b"token", ["token"]), *values("", "two words")],
 }
+COPIED = {**REMOTE, "source_s3": REMOTE["s3"]}
 ROWS = types("one", None, 5, 1.5, ["a.png"], [1.5], [True, 1], {0}, np.ones((2, 2)))
 MEMBERS = [*types("one", None, 5, b"one"), *late(types([5], ["one"], [None]))]
 SOURCE = [
@@ -134,7 +136,7 @@ PACKED: dict[str, list[Bad]] = {
     "directory": [bad for bad in PATH if bad.value is not None] + values("https://host/x"),
     "strip": [*number(0), *types(None)],
     "prefix": [*TEXT, *values("/", "../", "a/../b", "a\0", "\ud800")],
-    **REMOTE,
+    **COPIED,
 }
 CACHE = [*(bad for bad in LOCAL if bad.value is not None)]
 OPENED = {**REMOTE, "cache": CACHE, "cache_bytes": number(1 << 20), "hedge": choice(Hedge)}
@@ -264,7 +266,7 @@ CALLS: dict[str, Call] = {
         allow_empty=FLAG,
         force=FLAG,
         progress=CALLABLE,
-        **REMOTE,
+        **COPIED,
     ),
     "merge": call(
         lambda g: (blobpack.merge, {"sources": [g.tar], "target": g.new_tar}),
@@ -280,7 +282,7 @@ CALLS: dict[str, Call] = {
         concatenated=FLAG,
         index=choice(IndexPlace),
         progress=CALLABLE,
-        **REMOTE,
+        **COPIED,
     ),
     "subset": call(
         lambda g: (
@@ -294,7 +296,7 @@ CALLS: dict[str, Call] = {
         members=[*types("one", None, 5, b"one"), *late(types([1.5], [None]))],
         index=choice(IndexPlace),
         progress=CALLABLE,
-        **REMOTE,
+        **COPIED,
     ),
     "collect": call(
         lambda g: (blobpack.collect, {"blobs": [g.tar], "target": g.new}),
@@ -302,6 +304,7 @@ CALLS: dict[str, Call] = {
         target=[bad for bad in TARGET if bad.value is not None] + values(None, "new.tar"),
         force=FLAG,
         duplicates=choice(Duplicates),
+        add=FLAG,
         scan=FLAG,
         concatenated=FLAG,
         progress=CALLABLE,
@@ -313,7 +316,7 @@ CALLS: dict[str, Call] = {
         folder=FOLDER,
         members=[*types("one", 5, b"one"), *late(types([1.5], [None]))],
         progress=CALLABLE,
-        **REMOTE,
+        **COPIED,
     ),
     "open_blob": call(
         lambda g: (blobpack.open_blob, {"url": g.tar}),
@@ -370,6 +373,17 @@ CALLS: dict[str, Call] = {
         lambda g: (blobpack.iter_offsets, {"path": g.offsets}),
         path=LOCAL,
         rows=[*number(1), *types(None)],
+    ),
+    "write_foreign_index": call(
+        lambda g: (
+            blobpack.write_foreign_index,
+            {"source": g.tar, "target": g.new, "format": "hfutils"},
+        ),
+        source=PLACE,
+        target=[*TARGET, *values("new.txt", "new.tar")],
+        format=choice(ForeignFormat),
+        force=FLAG,
+        **REMOTE,
     ),
     "write_offsets": call(
         lambda g: (blobpack.write_offsets, {"source": g.index, "target": g.new}),
@@ -470,6 +484,10 @@ CALLS: dict[str, Call] = {
         force=FLAG,
         **REMOTE,
     ),
+    "Index.to_references": call(
+        lambda g: (g.index.to_references, {"url": "s3://bucket/out.tar"}),
+        url=[*types(5, [5], b"out.tar"), *values("", "ftp://host/out.tar")],
+    ),
     "Index.to_parquet": call(
         lambda g: (g.index.to_parquet, {"path": g.new}),
         path=[*OUTPUT, *values("new.csv")],
@@ -522,6 +540,8 @@ NO_CASES = {
     "Collection.get default": "anything may be returned where there is no member",
     "Index.get default": "anything may be returned where there is no member",
     "Blob store": "a Store is no public type: open_blob opens one",
+    "Index.to_daft": "needs Daft: tests/tools/daft; its URL is checked as that of to_references",
+    "Index.to_lance": "needs Lance: tests/tools/lance; its URL is checked as that of to_references",
     "Collection": "open_collection makes it of types that are not public",
     "Member": "native: its signature's types are checked, and tests/test_selection.py looks at them",
 }
@@ -650,11 +670,13 @@ def test_every_choice_has_a_case() -> None:
         "Encryption",
         "ExportTool",
         "FailureKind",
+        "ForeignFormat",
         "Hedge",
         "ImageForm",
         "IndexPlace",
         "NameConflict",
         "NameStyle",
+        "OnError",  # argument of BlobFileSystem.cat: tests/test_fsspec.py
         "OffsetsFormat",
         "ProblemKind",  # no argument: check_project says it
         "SortKey",

@@ -103,10 +103,10 @@ class TestConditionalWrites:
         assert s3_env.stored(bucket, "out") == b"another"
 
     def test_of_two_packs_to_one_prefix_one_fails(self, s3_env, bucket, monkeypatch):
-        from blobpack.packing.shard_folder import S3Prefix
+        from blobpack.packing.shard_folder import ObjectPrefix
 
         blobpack.pack_shards({"a.jpg": b"a"}, f"s3://{bucket}/set/", 4096, all_files=True)
-        monkeypatch.setattr(S3Prefix, "open", lambda self: None)
+        monkeypatch.setattr(ObjectPrefix, "open", lambda self: None)
         with pytest.raises(BlobChangedError, match="exists already"):
             blobpack.pack_shards({"b.jpg": b"b"}, f"s3://{bucket}/set/", 4096, all_files=True)
         with blobpack.open(f"s3://{bucket}/set/") as blobs:

@@ -16,7 +16,7 @@ import blobpack
 from blobpack.cli.main import main
 from blobpack.errors import DuplicateNameError, StorageError, UnsafeNameError
 from blobpack.reading import extract_objects
-from blobpack.tar import splice
+from blobpack.tar.splicing import plan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,12 +55,12 @@ def members_at(url: str) -> dict[str, bytes]:
 
 
 class TestMergeAndSubset:
-    @pytest.mark.parametrize("part_bytes", [1, 5000, splice.SPLICE_PART_BYTES])
+    @pytest.mark.parametrize("part_bytes", [1, 5000, plan.SPLICE_PART_BYTES])
     def test_a_merged_blob_has_the_bytes_of_a_local_one(
         self, s3_env, bucket, blobs, tmp_path, monkeypatch, part_bytes
     ):
         blobpack.merge(blobs, tmp_path / "o.tar")
-        monkeypatch.setattr(splice, "SPLICE_PART_BYTES", part_bytes)
+        monkeypatch.setattr(plan, "SPLICE_PART_BYTES", part_bytes)
         report = blobpack.merge(blobs, f"s3://{bucket}/o.tar")
         assert s3_env.stored(bucket, "o.tar") == (tmp_path / "o.tar").read_bytes()
         assert report.blob_bytes == (tmp_path / "o.tar").stat().st_size
@@ -91,7 +91,7 @@ class TestMergeAndSubset:
         assert members_at(f"s3://{bucket}/o.tar") == {"link": b"one", "b": b"two"}
 
     def test_a_failure_leaves_nothing(self, s3_env, bucket, blobs, monkeypatch):
-        monkeypatch.setattr(splice, "SPLICE_PART_BYTES", 5000)
+        monkeypatch.setattr(plan, "SPLICE_PART_BYTES", 5000)
         with pytest.raises(DuplicateNameError):
             blobpack.merge([*blobs, blobs[0]], f"s3://{bucket}/o.tar")
         with blobpack.open_blob(blobs[1]) as cut:

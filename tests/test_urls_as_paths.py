@@ -155,6 +155,10 @@ CALLS = {
     "extract": lambda path: blobpack.extract(blobpack.open_blob("out.tar"), path),
     "extract source": lambda path: blobpack.extract(path, "to"),
     "write_offsets source": lambda path: blobpack.write_offsets(path, "new.pkl"),
+    "write_foreign_index": lambda path: blobpack.write_foreign_index(path, "new.json", "hfutils"),
+    "write_foreign_index target": lambda path: blobpack.write_foreign_index(
+        "out.tar", path, "dali"
+    ),
     "read_image": lambda path: blobpack.read_image(path, "1.jpg"),
     "read_images": lambda path: list(blobpack.read_images(path, ["1.jpg"])),
 }

@@ -1,15 +1,18 @@
-"""CRC-32C without the GIL, by libcrc32c's own function.
+"""CRC-32C without the GIL: by a wide multiplier, or by libcrc32c's own function.
 
-google-crc32c brings the library, which uses the processor's CRC-32C instruction where
-there is one. Each module looks the function up once, when the first checksum is wanted:
-importing google_crc32c takes longer than reading a member. Where the library is
-missing, a table of half bytes computes the same checksums, some 30 times slower.
+Where the processor has no such multiplier, google-crc32c brings the library, which uses
+the processor's CRC-32C instruction where there is one. Each module looks the function
+up once, when the first checksum is wanted: importing google_crc32c takes longer than
+reading a member. Where the library is missing, a table of half bytes computes the same
+checksums, some 30 times slower.
 
 Source: RFC 3720, B.4; google/crc32c, crc32c.h.
 """
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint8_t
+
+from common.crc32c_wide cimport has_wide_crc32c, wide_crc32c
 
 ctypedef uint32_t (*crc32c_function)(uint32_t, const uint8_t*, size_t) noexcept nogil
 
@@ -62,7 +65,7 @@ cdef inline crc32c_function find_crc32c() except NULL:
     """Return the function that extends a CRC-32C by more bytes."""
     global crc32c_found
     if crc32c_found == NULL:
-        crc32c_found = extend_by_library()
+        crc32c_found = wide_crc32c if has_wide_crc32c() else extend_by_library()
         if crc32c_found == NULL:
             crc32c_found = extend_by_table
     return crc32c_found

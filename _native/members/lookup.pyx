@@ -21,7 +21,7 @@ cdef extern from *:
 
 cdef enum:
     FREE_SLOT = 0xFFFFFFFF
-    MARKED_AT_ONCE = 32            # names whose slots are fetched ahead
+    AT_ONCE = 32                   # names whose slots are fetched ahead
 
 cdef uint64_t seed = int.from_bytes(urandom(8), "little")
 
@@ -36,6 +36,7 @@ cdef class NameLookup:
     cdef uint64_t mask
     cdef const unsigned char[::1] names
     cdef const int64_t[::1] name_bounds
+    cdef bint repeats              # two names are equal
 
     def __cinit__(
         self,
@@ -62,13 +63,31 @@ cdef class NameLookup:
 
     cdef void fill(self, int64_t count) noexcept nogil:
         cdef uint64_t slot
-        cdef int64_t row, start, length
+        cdef int64_t first = 0, last
         for slot in range(self.mask + 1):
             self.slots[slot] = FREE_SLOT
-        for row in range(count):
+        while first < count:
+            last = min(first + AT_ONCE, count)
+            self.put(first, last)
+            first = last
+
+    cdef void put(self, int64_t first, int64_t last) noexcept nogil:
+        """Put up to AT_ONCE rows in; the waits for memory go side by side."""
+        cdef uint64_t[AT_ONCE] slots
+        cdef uint64_t slot
+        cdef int64_t row, start, length
+        for row in range(first, last):
             start = self.name_bounds[row]
             length = self.name_bounds[row + 1] - start
-            slot = self.find_slot(self.name_at(start), length)
+            slot = hash_name(self.name_at(start), length, seed) & self.mask
+            slots[row - first] = slot
+            prefetch(&self.slots[slot])
+        for row in range(first, last):
+            start = self.name_bounds[row]
+            length = self.name_bounds[row + 1] - start
+            slot = self.probe(slots[row - first], self.name_at(start), length)
+            if self.slots[slot] != FREE_SLOT:
+                self.repeats = True
             self.slots[slot] = row
 
     cdef inline const char* name_at(self, int64_t start) noexcept nogil:
@@ -98,6 +117,8 @@ cdef class NameLookup:
         """Return two rows that have one name, or None when all names differ."""
         cdef int64_t row, start, length, last = -1
         cdef uint64_t slot
+        if not self.repeats:
+            return None
         with nogil:
             for row in range(self.name_bounds.shape[0] - 1):
                 start = self.name_bounds[row]
@@ -126,7 +147,7 @@ cdef class NameLookup:
             packed = <const char*> &names[0]
         with nogil:
             while first < count:
-                some = min(count - first, <int64_t> MARKED_AT_ONCE)
+                some = min(count - first, <int64_t> AT_ONCE)
                 self.mark_some(packed, &name_bounds[first], some, &marked[first])
                 first += some
         return bytes(mask)
@@ -138,11 +159,11 @@ cdef class NameLookup:
         int64_t count,
         unsigned char* marked,
     ) noexcept nogil:
-        """Mark up to MARKED_AT_ONCE names.
+        """Mark up to AT_ONCE names.
 
         Each step for all of them, so that the waits for memory go side by side.
         """
-        cdef uint64_t[MARKED_AT_ONCE] slots
+        cdef uint64_t[AT_ONCE] slots
         cdef uint32_t row
         cdef int64_t i, start, length
         for i in range(count):

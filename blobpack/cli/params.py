@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from blobpack.cli.completion import complete_location
+from blobpack.cli.completion.names import complete_location
 from blobpack.errors import BlobpackError
 from blobpack.model import BYTES_MAX
 from blobpack.stores.arguments import location_of
@@ -136,6 +136,18 @@ class LocalPath(click.Path):
         # click.Path accepts a URL as a path, and writing there would make a folder named `s3:`
         location = _local(self, value, param, ctx)
         return str(super().convert(location.path, param, ctx))
+
+
+class LocalList(click.Path):
+    """A path, like click.Path, of a list of URLs; the options for accounts and servers hold for these URLs."""
+
+    def convert(  # type: ignore[override]
+        self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Location:
+        """Return the location of a path; a URL is wrong usage."""
+        location = _local(self, value, param, ctx)
+        super().convert(location.path, param, ctx)
+        return location
 
 
 class LocalFile(click.File):

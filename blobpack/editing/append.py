@@ -18,7 +18,12 @@ from blobpack.editing.append_shard import append_to_collection, collection_at
 from blobpack.editing.new_members import NewMembers
 from blobpack.model import Duplicates, Property, Stale, check_choice, check_choices
 from blobpack.packing.files import Skipped
-from blobpack.packing.options import PackOptions, access_of, complete_options, with_pack_options
+from blobpack.packing.options import (
+    PackOptions,
+    complete_options,
+    target_access_of,
+    with_pack_options,
+)
 from blobpack.packing.pack import describe_skipped
 from blobpack.packing.sources import check_packable, is_packable
 from blobpack.quoting import one_line
@@ -95,7 +100,7 @@ def append(
     """
     began = time.perf_counter()
     complete = complete_options("append", options)
-    location = output_folder("blob", blob, access_of(complete))
+    location = output_folder("blob", blob, target_access_of(complete))
     check_packable(source, complete)
     check_choice("duplicates", duplicates, Duplicates)
     check_choice("stale", stale, Stale)

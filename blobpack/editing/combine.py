@@ -20,9 +20,9 @@ from blobpack.index.index import Index
 from blobpack.packing.pack import mb_per_second
 from blobpack.progress import counting
 from blobpack.stores.sink import parts_of
-from blobpack.tar.extents import Offsets
 from blobpack.tar.names import normal_lookup
-from blobpack.tar.splice import splice
+from blobpack.tar.splicing.extents import Offsets
+from blobpack.tar.splicing.splice import splice
 from blobpack.wording import counted, setting
 from blobpack.writing.new_blob import new_blob
 from blobpack.writing.target import check_target, refuse_same_file, replacing_unseen

@@ -14,7 +14,7 @@ from blobpack.closing import Closing
 from blobpack.index.index import Index
 from blobpack.index.which import rows_of_several
 from blobpack.opening.blob import Blob
-from blobpack.tar.extents import Extents
+from blobpack.tar.splicing.extents import Extents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

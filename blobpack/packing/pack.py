@@ -14,7 +14,12 @@ from blobpack.model import IndexPlace, check_choice, check_flag
 from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
-from blobpack.packing.options import PackOptions, access_of, complete_options, with_pack_options
+from blobpack.packing.options import (
+    PackOptions,
+    complete_options,
+    target_access_of,
+    with_pack_options,
+)
 from blobpack.packing.sources import (
     check_packable,
     expected_bytes,
@@ -101,7 +106,7 @@ def pack(
     check_packable(source, complete)
     check_flag("dry_run", dry_run)
     check_choice("index", index, IndexPlace)
-    access = access_of(complete)
+    access = target_access_of(complete)
     location = check_target_options(target, access, level=level, resume=resume, force=force)
     check_flag("allow_empty", allow_empty)
     remote = location.has_key

@@ -6,16 +6,16 @@ import os
 from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from blobpack.errors import StorageError
-from blobpack.stores.access.objects import delete_object, first_below
+from blobpack.stores.access.objects import delete_object, first_below, list_objects
 from blobpack.stores.arguments import location_of
 from blobpack.stores.location import Location
 from blobpack.stores.output import translate_write_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from blobpack.stores.access.remote import Access
 
@@ -46,18 +46,41 @@ def shard_folder(location: Location) -> Iterator[ShardFolder]:
     Raises:
         StorageError: the folder or prefix is not empty, or the folder can't be made.
     """
-    folder: ShardFolder = ObjectPrefix(location) if location.has_key else LocalFolder(location)
+    folder = folder_at(location)
     folder.open()
-    try:
+    with discarded_on_error(folder):
         yield folder
+
+
+def folder_at(location: Location) -> ShardFolder:
+    """Return the folder or prefix at a location, which is not opened."""
+    return ObjectPrefix(location) if location.has_key else LocalFolder(location)
+
+
+@contextmanager
+def discarded_on_error(written: Discardable) -> Iterator[None]:
+    """Remove what was written if the block fails."""
+    try:
+        yield
     # BaseException: after Ctrl-C, too
     except BaseException as exc:
         try:
-            folder.discard()
+            written.discard()
         except StorageError as failed:
             # a note, because the error of the block is the one to report
             exc.add_note(str(failed))
         raise
+
+
+class Discardable(Protocol):
+    """What can be removed as a whole."""
+
+    def discard(self) -> None:
+        """Remove it.
+
+        Raises:
+            StorageError: a part can't be removed.
+        """
 
 
 class ShardFolder(ABC):
@@ -97,6 +120,18 @@ class ShardFolder(ABC):
             StorageError: a file can't be removed.
         """
 
+    @abstractmethod
+    def sweep(self, mark: str, keep: Collection[str] = ()) -> None:
+        """Remove what processes that may have been killed have written, unfinished files and uploads included.
+
+        Args:
+            mark: A part of the names of what is removed.
+            keep: Names of files that stay.
+
+        Raises:
+            StorageError: a file can't be removed.
+        """
+
 
 class LocalFolder(ShardFolder):
     """A local folder for the blobs of a set."""
@@ -126,6 +161,17 @@ class LocalFolder(ShardFolder):
         with translate_write_errors(self._path):
             for location in self.begun:
                 Path(location).unlink(missing_ok=True)
+        self._remove_if_empty()
+
+    def sweep(self, mark: str, keep: Collection[str] = ()) -> None:
+        """Remove files, and the hidden files that would have become such files; see ShardFolder."""
+        with translate_write_errors(self._path), suppress(FileNotFoundError):
+            for path in self._path.iterdir():
+                if mark in path.name and path.name not in keep:
+                    path.unlink(missing_ok=True)
+        self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
         # the folder stays if somebody else has put a file there
         with suppress(OSError):
             self._path.rmdir()
@@ -157,8 +203,35 @@ class ObjectPrefix(ShardFolder):
 
     def discard(self) -> None:
         """Delete the objects that were begun; see ShardFolder."""
+        self._delete(self.begun)
+
+    def sweep(self, mark: str, keep: Collection[str] = ()) -> None:
+        """Delete objects, and abort the uploads of such objects; see ShardFolder."""
+        prefix = self._location.key
+        # uploads first: one that ends meanwhile is an object when the objects are listed
+        if self._location.is_s3:
+            self._abort_uploads(mark)
+        names = [found.key.removeprefix(prefix) for found in list_objects(self._location)]
+        self._delete(self.location_of(name) for name in names if mark in name and name not in keep)
+
+    def _abort_uploads(self, mark: str) -> None:
+        from blobpack.stores.s3.answers import is_unlisted
+        from blobpack.stores.s3.bucket import Bucket, ObjectKey
+        from blobpack.stores.s3.unfinished import abort_upload, list_uploads
+
+        bucket, prefix = Bucket.at(self._location), self._location.key
+        try:
+            for upload in list_uploads(bucket, prefix):
+                if mark in upload.key.removeprefix(prefix):
+                    abort_upload(ObjectKey(bucket, upload.key), upload.id)
+        except StorageError as exc:
+            # a server that can't list uploads, or no right to list them: S3 may keep parts of them
+            if not is_unlisted(exc):
+                raise
+
+    def _delete(self, locations: Iterable[Location]) -> None:
         left: list[StorageError] = []
-        for location in self.begun:
+        for location in locations:
             try:
                 delete_object(location)
             except StorageError as exc:

@@ -1,8 +1,9 @@
 """Verify one blob: compare each header with the index, and each payload with its checksum.
 
-Strategy: damage is a result and not an error, so nothing here stops at the first failure. Headers are compared first, by
-a walk of the archive; then payloads, which are read in parallel. If a member's header has failed and its payload can't be
-read either, only the header is reported.
+Strategy: if a quick pass finds that the blob is sound, that is all. Else the blob is read again. Damage is a result and
+not an error, so that nothing here stops at the first failure. Headers are compared first, by a walk of the archive; then
+payloads, which are read in parallel. If a member's header has failed and its payload can't be read either, only the header
+is reported.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from blobpack.checksum import crc32c
 from blobpack.errors import FormatError, StaleIndexError
 from blobpack.index.index import Index
-from blobpack.opening.find_index import embedded_index, find_index, read_any_index
-from blobpack.tar.check import Failure, check_structure, failure_at, without_url
+from blobpack.opening.find_index import embedded_index, find_index, unchecked_index
+from blobpack.progress import only_forward
+from blobpack.tar.check import Failure, check_structure, failure_at, is_sound, without_url
 from blobpack.tar.facts import read_facts
 
 if TYPE_CHECKING:
@@ -68,6 +70,9 @@ def verify_blob(
         return Verified(0, 0, None, [])
     columns = index._columns
     checksums, compared = full and columns.crc32c is not None, 0
+    progress = only_forward(progress)
+    if checksums and is_sound(store, columns, threads, progress):
+        return Verified(len(columns), index.payload_bytes, True, [])
     failures, failed = check_structure(store, columns, threads)
     if checksums:
         # after the headers: rows whose headers failed are known by then, and not reported twice
@@ -83,7 +88,10 @@ def index_to_compare(
     if isinstance(index, Index):
         return index, []
     if index is not None:
-        return read_any_index(index), []
+        try:
+            return unchecked_index(store, index), []
+        except StaleIndexError as exc:
+            return None, [Failure("archive", None, None, None, without_url(str(exc), store.url))]
     try:
         return find_index(store, None, "refuse"), []
     except StaleIndexError as exc:

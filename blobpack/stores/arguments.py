@@ -92,10 +92,19 @@ def local_path(name: str, place: object) -> str:
         TypeError: the value is neither a str nor a path object.
         ValueError: the value is empty, or a URL other than file://.
     """
-    location = location_of(name, place, prefix=True)
+    return local_location(name, place).path
+
+
+def local_location(name: str, place: object, access: Access = NO_ACCESS) -> Location:
+    """Parse an argument that names a local file or folder, which may name remote blobs; see local_path.
+
+    Raises:
+        TypeError, ValueError: as described for local_path.
+    """
+    location = location_of(name, place, prefix=True, access=access)
     if not location.is_local:
         raise ValueError(f"{name} must be a local path, not {location.text!r:.200}")
-    return location.path
+    return location
 
 
 def output_or_file(name: str, value: object, access: Access = NO_ACCESS) -> Location | BinaryIO:

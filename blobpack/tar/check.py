@@ -1,7 +1,9 @@
-"""Check of a blob's headers against its index.
+"""Check of a blob against its index: of headers and payloads together, or of headers alone.
 
-Strategy: scan the blob, and compare the members that were found with the index, row by row. The scan continues behind
-damaged headers (`DamageScan`), so that one damaged header does not hide the next one.
+Strategy: nearly all blobs are sound. So a local file is first compared as a whole, in one pass of native code, which can
+only say that nothing differs. To find out what differs, the blob is scanned, and the members that were found are compared
+with the index, row by row. The scan continues behind damaged headers (`DamageScan`), so that one damaged header does not
+hide the next one.
 """
 
 from __future__ import annotations
@@ -9,16 +11,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from blobpack._native.matching import find_end_if_equal
 from blobpack.quoting import one_line, quoted
+from blobpack.tar.behind import Behind, look_behind
 from blobpack.tar.compare import member_key, unmatched_rows
 from blobpack.tar.damage_scan import DamageScan
+from blobpack.threads import processor_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blobpack.columns import Columns
     from blobpack.model import FailureKind
+    from blobpack.progress import CountCallback
     from blobpack.stores.base import Store
+
+
+MATCH_THREADS_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,40 @@ def failure_at(kind: FailureKind, columns: Columns, row: int, reason: str) -> Fa
 def without_url(message: str, url: object) -> str:
     """Remove the URL that an error's message begins with, for a report that names the blob already."""
     return message.removeprefix(f"{url}: ")
+
+
+def is_sound(
+    store: Store, columns: Columns, threads: int | None, progress: CountCallback | None
+) -> bool:
+    """Return whether a blob has the members of an index and no others, with these checksums.
+
+    False does not mean that the blob is damaged: it may not be a local file, or have hard links, or an index in another
+    order than the archive.
+
+    Args:
+        store: The blob.
+        columns: The members as the index lists them, with checksums.
+        threads: Number of threads that read; None for one for each processor, up to 8.
+        progress: progress(members, bytes), called now and then.
+
+    Raises:
+        StorageError: the store failed.
+    """
+    fd = store.fd
+    if fd is None or store.size == 0 or columns.crc32c is None:
+        return False
+    end = find_end_if_equal(
+        fd,
+        store.size,
+        columns.names,
+        columns.name_bounds,
+        columns.offset_start,
+        columns.offset_end,
+        columns.crc32c,
+        threads=threads or processor_count(MATCH_THREADS_MAX),
+        progress=progress,
+    )
+    return end is not None and look_behind(store.read_range, end, store.size, None) == Behind()
 
 
 def check_structure(

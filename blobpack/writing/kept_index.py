@@ -17,7 +17,7 @@ from blobpack.indexfile.footer import FOOTER_BYTES, INDEX_MAGIC, MEMBER_HEADER_B
 from blobpack.indexfile.overwritten import kept_index_path
 from blobpack.stores.descriptor import read_at
 from blobpack.stores.output import discard, hold, remove_leftovers, translate_write_errors
-from blobpack.tar.splice_source import copy_range
+from blobpack.tar.splicing.source import copy_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [str(_get_binary_path()), "-scheme", "http", "-backend", "memory"]
     command += ["-host", "127.0.0.1", "-port", str(port), "-external-url", url]
     command += ["-public-host", f"127.0.0.1:{port}"]
-    with running([command], port, tmp_path_factory.mktemp("gcs")):
+    with running([command], [port], tmp_path_factory.mktemp("gcs")):
         post(f"{url}/storage/v1/b", json.dumps({"name": BUCKET}).encode())
         yield url
 

@@ -4,6 +4,9 @@ Strategy: a member together with its headers is a group. A group is copied uncha
 in the source are copied as one range. A member gets new headers only if its headers in the source don't say its name:
 a hard link, for example, or a name from a pax global header. Members are handled in parts of about 64 MiB: while one
 part is copied, a thread finds the headers of the next part. A new blob in S3 gets each part through a temporary file.
+
+Small members of a local file that lie one behind the other need not be read twice: native code looks at their headers while
+it copies them. If it finds anything else between them, the part is copied again, in the way above.
 """
 
 from __future__ import annotations
@@ -12,14 +15,20 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from blobpack._native.copying import copy_pieces
-from blobpack._native.splice import encode_headers, find_groups
+from blobpack._native.splice import find_groups
 from blobpack.look_ahead import map_ahead
-from blobpack.tar.extents import Extents, Offsets, zeros
-from blobpack.tar.splice_source import RemoteSource, check_copied, copy_range, is_long, open_source
+from blobpack.tar.splicing.dense import copy_dense, is_dense
+from blobpack.tar.splicing.extents import zeros
+from blobpack.tar.splicing.plan import copy_plan, new_headers, parts_of_rows
+from blobpack.tar.splicing.source import (
+    RemoteSource,
+    check_copied,
+    copy_range,
+    is_long,
+    open_source,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -27,13 +36,11 @@ if TYPE_CHECKING:
     from blobpack.progress import CountCallback
     from blobpack.stores.base import Store
     from blobpack.stores.sink import Parts
-    from blobpack.tar.splice_source import LocalSource
+    from blobpack.tar.splicing.extents import Extents, Offsets
+    from blobpack.tar.splicing.source import LocalSource
 
     Int64s = NDArray[np.int64]
 
-# Bytes of the source that are handled at a time: also the most that a remote source keeps in its temporary file, a
-# single longer member apart.
-SPLICE_PART_BYTES = 64 << 20
 # Ranges of at least this size are copied by copy_file_range, which shares blocks where the file system can. For shorter
 # ranges its fixed cost counts: on ext4 (Linux 6.18, warm) it took 2.8 times as long as the native copy for ranges of
 # 4.6 KB, 1.3 times for 256 KiB, 1.06 times for 8 MiB.
@@ -85,18 +92,39 @@ class _Splice:
 
     def run(self) -> None:
         """Copy all members, part by part."""
-        parts = list(_parts(self.before, self.padded_end))
+        parts = list(parts_of_rows(self.before, self.padded_end))
         # The temporary file of a remote source holds one part. Finding the next part ahead would drop bytes that are
         # still to be copied.
         if isinstance(self.source, RemoteSource):
             for first, last in parts:
                 self._copy(first, last, self._find(first, last))
             return
-        with closing(
-            map_ahead(lambda part: self._find(*part), parts, threads=1, most=2, name="splice")
-        ) as found:
+        with closing(map_ahead(self._find_ahead, parts, threads=1, most=2, name="splice")) as found:
             for (first, last), groups in zip(parts, found, strict=True):
-                self._copy(first, last, groups)
+                if groups is None and self._copy_as_it_is(first, last):
+                    continue
+                self._copy(first, last, self._find(first, last) if groups is None else groups)
+
+    def _find_ahead(self, part: tuple[int, int]) -> Int64s | None:
+        """Find groups; None for a part that is perhaps copied without."""
+        return None if self._is_dense(*part) else self._find(*part)
+
+    def _is_dense(self, first: int, last: int) -> bool:
+        return is_dense(self.before[first:last], self.padded_end[first:last])
+
+    def _copy_as_it_is(self, first: int, last: int) -> bool:
+        """Copy a dense part if it has these members and nothing else; return whether it has."""
+        import numpy as np
+
+        part = self.members.slice(first, last)
+        part_start, pos = int(self.before[first]), self.offsets.pos
+        to_fd = self.archive.fd
+        if not copy_dense(self.source.fd, self.store, part_start, part, to_fd, pos):
+            return False
+        start = np.asarray(part.offset_start)
+        self._note(start - part_start + pos, np.asarray(part.offset_end) - start)
+        self._finish(pos, pos + int(self.padded_end[last - 1]) - part_start)
+        return True
 
     def _is_long(self, first: int, last: int) -> bool:
         """Return whether a part is one member that is too long to be fetched whole."""
@@ -138,7 +166,7 @@ class _Splice:
         part = self.members.slice(first, last)
         start, padded_end = np.asarray(part.offset_start), self.padded_end[first:last]
         made = np.flatnonzero(groups < 0)
-        headers, header_bounds = _new_headers(part.take(made)) if len(made) else (b"", zeros(1))
+        headers, header_bounds = new_headers(part.take(made)) if len(made) else (b"", zeros(1))
         # with new headers, only the payload is copied from the source
         begin = groups.copy()
         begin[made] = start[made]
@@ -146,17 +174,26 @@ class _Splice:
         header_bytes[made] = np.diff(header_bounds)
         group_bytes = header_bytes + padded_end - start
         at = self.offsets.pos + np.cumsum(group_bytes) - group_bytes
-        rows = slice(self.offsets.count, self.offsets.count + len(part))
-        self.offsets.start[rows] = at + header_bytes
-        self.offsets.size[rows] = np.asarray(part.offset_end) - start
-        pieces, sizes = _copy_plan(begin, padded_end - begin, made, header_bounds)
+        self._note(at + header_bytes, np.asarray(part.offset_end) - start)
+        pieces, sizes = copy_plan(begin, padded_end - begin, made, header_bounds)
         part_start = self.offsets.pos
         self._copy_pieces(headers, pieces, sizes, long=self._is_long(first, last))
-        self.archive.finish(part_start, self.offsets.pos)
-        self.offsets.count += len(part)
         self.offsets.new_headers += len(made)
+        self._finish(part_start, self.offsets.pos)
+
+    def _note(self, start: Int64s, size: Int64s) -> None:
+        """Note where members are in the new blob."""
+        rows = slice(self.offsets.count, self.offsets.count + len(start))
+        self.offsets.start[rows] = start
+        self.offsets.size[rows] = size
+        self.offsets.count += len(start)
+
+    def _finish(self, start: int, end: int) -> None:
+        """Pass a part on to the sink that is written, with its place in the new blob."""
+        self.offsets.pos = end
+        self.archive.finish(start, end)
         if self.progress:
-            self.progress(self.offsets.count, self.offsets.pos)
+            self.progress(self.offsets.count, end)
 
     def _copy_pieces(
         self, headers: bytes | memoryview, pieces: Int64s, sizes: Int64s, *, long: bool
@@ -195,64 +232,3 @@ class _Splice:
 
     def _copy_brought(self, pos: int, size: int, to_fd: int, to: int) -> None:
         copy_range(self.source.fd, pos, size, to_fd, to, self.store.url)
-
-
-def _parts(before: Int64s, padded_end: Int64s) -> Iterator[tuple[int, int]]:
-    """Divide rows into parts of up to SPLICE_PART_BYTES; a longer member is a part of its own."""
-    import numpy as np
-
-    sizes = padded_end - before
-    total = np.cumsum(sizes)
-    first, count = 0, len(sizes)
-    while first < count:
-        base = int(total[first - 1]) if first else 0
-        last = int(np.searchsorted(total, base + SPLICE_PART_BYTES, "right"))
-        last = max(last, first + 1)
-        yield first, last
-        first = last
-
-
-def _new_headers(columns: Columns) -> tuple[memoryview, Int64s]:
-    """Encode headers for members that can't keep theirs.
-
-    Returns:
-        headers: The headers, one behind the other.
-        header_bounds: (n + 1,) int64; the headers of member i are headers[header_bounds[i]:header_bounds[i + 1]].
-    """
-    import numpy as np
-
-    sizes = np.asarray(columns.offset_end) - np.asarray(columns.offset_start)
-    # 0 is the mtime of members whose time is not known
-    mtimes = zeros(len(columns)).data if columns.mtime is None else columns.mtime
-    headers, bounds = encode_headers(columns.names, columns.name_bounds, sizes.data, mtimes)
-    return headers, np.asarray(bounds)
-
-
-def _copy_plan(
-    begin: Int64s, sizes: Int64s, made: Int64s, header_bounds: Int64s
-) -> tuple[Int64s, Int64s]:
-    """List the pieces to write, in order; ranges that follow each other in the source become one piece.
-
-    Args:
-        begin: (k,) where the range of each member begins in the source.
-        sizes: (k,) bytes of each range.
-        made: (m,) rows that get new headers.
-        header_bounds: (m + 1,) bounds of the new headers.
-
-    Returns:
-        pieces: (n,) int64, start in the source, or ~start in the new headers, as copy_pieces wants it.
-        sizes: (n,) int64, bytes of each piece.
-    """
-    import numpy as np
-
-    # ~x is negative for every x from 0 on, so that one column can say both kinds of start
-    pieces = np.insert(begin, made, ~header_bounds[:-1])
-    sizes = np.insert(sizes, made, np.diff(header_bounds))
-    # An empty payload behind new headers is a piece of no bytes. It would keep its neighbours from being joined.
-    filled = sizes > 0
-    if not bool(filled.all()):
-        pieces, sizes = pieces[filled], sizes[filled]
-    first = np.ones(len(pieces), bool)
-    first[1:] = (pieces[1:] != pieces[:-1] + sizes[:-1]) | (pieces[1:] < 0) | (pieces[:-1] < 0)
-    firsts = np.flatnonzero(first)
-    return pieces[firsts], np.add.reduceat(sizes, firsts) if len(firsts) else sizes

@@ -1,0 +1,6 @@
+"""The stub of _native/checksums.pyx."""
+
+from typing_extensions import Buffer
+
+def crc32c(payload: Buffer, crc: int = 0) -> int: ...
+def crc32c_by(way: str, payload: Buffer) -> int: ...

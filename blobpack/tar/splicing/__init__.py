@@ -1,0 +1,1 @@
+"""Copying members of one blob into another, with their headers."""
