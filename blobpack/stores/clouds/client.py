@@ -110,7 +110,7 @@ class Writer(ABC):
 
     @abstractmethod
     def abandon(self) -> None:
-        """Give the object up: it never appears."""
+        """Abandon the object, which then never appears."""
 
 
 class Wanted:

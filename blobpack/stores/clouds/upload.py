@@ -180,7 +180,7 @@ class CloudUpload(Sink):
             counters.count_call(is_put=True, sent=0, wait_s=0)
 
     def abandon(self) -> None:
-        """Give the object up: it never appears."""
+        """Abandon the object, which then never appears."""
         if self._writer is not None:
             self._writer.abandon()
 
