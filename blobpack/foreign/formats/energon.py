@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.foreign.fit import misfit
 from blobpack.foreign.formats.samples import group_samples, split_for_energon
-from blobpack.tar.extents import padded_to
+from blobpack.tar.splicing.extents import padded_to
 from blobpack.tar.header import BLOCK
 from blobpack.tar.scan import scan_store
 
