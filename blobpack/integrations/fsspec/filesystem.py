@@ -175,7 +175,7 @@ def _open(url: str, options: dict[str, Any], remote: RemoteOptions) -> Reader:
         return open_reader(url, **options, **remote)
     except BlobNotFoundError:
         # fsspec takes the "/" from the end of a prefix
-        if url.endswith("/") or not location_of("fo", url).is_s3:
+        if url.endswith("/") or not location_of("fo", url).has_key:
             raise
         try:
             return open_reader(f"{url}/", **options, **remote)
