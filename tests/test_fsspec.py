@@ -463,6 +463,20 @@ def test_a_file_system_goes_to_other_processes(tar: Path) -> None:
     assert done.stdout == b"b'3333'\n"
 
 
+def test_a_file_system_of_a_relative_path_goes_to_another_folder(
+    tar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for make in (
+        lambda: fsspec.filesystem("blob", fo="out.tar"),
+        lambda: BlobFileSystem("out.tar", None, {}, stale="refuse"),
+    ):
+        monkeypatch.chdir(tar.parent)
+        made = make()
+        pickled = pickle.dumps(made)
+        monkeypatch.chdir("/")
+        assert pickle.loads(pickled).cat("empty") == made.cat("empty") == b""
+
+
 @FORKS
 @pytest.mark.parametrize("kind", ["local", "s3"])
 def test_a_forked_process_reads_on(
